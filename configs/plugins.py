@@ -1,0 +1,48 @@
+"""Find what registers itself: every module of a folder of ours, and the packages named in `UNDERSTUDY_PLUGINS`.
+
+A new policy, critic, task, expert, world or robot is one new file; nothing here or elsewhere lists it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from functools import cache
+
+PLUGINS = "UNDERSTUDY_PLUGINS"  # names of importable packages or modules, separated by commas
+
+
+def discover(*folders: str) -> None:
+    """Import all modules of `folders` (for example "sim") and of the plug-in packages, so that they register.
+
+    Raises:
+        ImportError: a plug-in that cannot be imported, by name.
+    """
+    root = __package__.rsplit(".", 1)[0]
+    for folder in folders:
+        _import_all(f"{root}.{folder}")
+    for name in filter(None, (part.strip() for part in os.environ.get(PLUGINS, "").split(","))):
+        try:
+            _import_all(name)
+        except ImportError as error:
+            raise ImportError(f"plug-in '{name}' (named in {PLUGINS}) cannot be imported: {error}") from error
+
+
+@cache
+def _import_all(name: str) -> None:
+    package = importlib.import_module(name)
+    for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{name}.{module.name}")
+
+
+def lookup(kind: str, name: str, known: dict):
+    """`known[name]`, or a `LookupError` that lists the known names."""
+    if name not in known:
+        import difflib
+
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise LookupError(f"unknown {kind} '{name}'.{hint} Known: {', '.join(sorted(known)) or 'none'}")
+    return known[name]

@@ -1,0 +1,218 @@
+"""The two things all folders must agree on: who acts (`Embodiment`) and how far it looks (`Window`).
+
+Both are plain data, stored in every dataset and checkpoint and compared at every door. This file knows nothing of
+networks, simulators or files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+
+STATE = "observation.state"
+SCENE = "observation.environment_state"
+IMAGES = "observation.images."
+ACTION = "action"
+UNKNOWN_UNIT = "?"
+
+
+class EmbodimentError(ValueError):
+    """Two sides of a door disagree; the message names the first difference."""
+
+
+class Mode(Enum):
+    """What an action number means."""
+
+    absolute = "absolute"
+    delta = "delta"
+    velocity = "velocity"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embodiment:
+    """Who acts: the action part that must be equal at every door, and the observations on offer.
+
+    Units are SI ("m", "rad", "1"), "px" for PushT, or "?" when a dataset does not say; "?" matches any unit but is
+    refused where an arm moves.
+    """
+
+    name: str = "unnamed"
+    # the action part
+    action: tuple[str, ...]  # names, in the order of the action vector
+    action_units: tuple[str, ...]  # one unit a name
+    limits: tuple[tuple[float, float], ...]  # (low, high) of each action, in its unit
+    rate: float  # control steps per second
+    mode: Mode = Mode.absolute
+    frame: str = "world"  # the frame that actions are expressed in
+    rotation: str = "none"  # none | axis-angle | 6d | quaternion
+    # the offers
+    state: tuple[str, ...] = ()  # names of observation.state
+    state_units: tuple[str, ...] = ()
+    scene: tuple[str, ...] = ()  # names of observation.environment_state (privileged in the real world)
+    scene_units: tuple[str, ...] = ()
+    cameras: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (height, width), uint8 RGB
+
+    def __post_init__(self):
+        for names, values, what in (
+            (self.action, self.action_units, "action_units"),
+            (self.action, self.limits, "limits"),
+            (self.state, self.state_units, "state_units"),
+            (self.scene, self.scene_units, "scene_units"),
+        ):
+            if len(names) != len(values):
+                raise ValueError(f"{what} has {len(values)} entries for {len(names)} names")
+        for name, (low, high) in zip(self.action, self.limits, strict=True):
+            if not low < high:
+                raise ValueError(f"limits of action '{name}' are not low < high: ({low}, {high})")
+        if self.rate <= 0:
+            raise ValueError(f"rate must be positive, got {self.rate}")
+
+    def offers(self) -> dict[str, tuple[str, ...]]:
+        """Observation key -> what it holds: names of a vector, or `("HxW",)` of a camera."""
+        vectors = {key: names for key, names in ((STATE, self.state), (SCENE, self.scene)) if names}
+        return vectors | {IMAGES + name: (f"{h}x{w}",) for name, (h, w) in self.cameras.items()}
+
+    def spaces(self):
+        """Gymnasium spaces `(Dict observation, Box action)` with the keys of a LeRobot dataset."""
+        from gymnasium.spaces import Box, Dict
+
+        vectors = {
+            key: Box(-np.inf, np.inf, (len(names),), np.float32)
+            for key, names in ((STATE, self.state), (SCENE, self.scene))
+            if names
+        }
+        images = {IMAGES + name: Box(0, 255, (*size, 3), np.uint8) for name, size in self.cameras.items()}
+        low, high = np.asarray(self.limits, np.float32).T
+        return Dict(vectors | images), Box(low, high, dtype=np.float32)
+
+    def check(self, world: Embodiment, needs: tuple[str, ...] = ()) -> None:
+        """Refuse a world whose action part differs, or that does not offer what `needs` (observation keys) asks for.
+
+        Raises:
+            EmbodimentError: naming the first difference.
+        """
+        for part in ("action", "mode", "frame", "rotation", "rate", "limits"):
+            ours, theirs = getattr(self, part), getattr(world, part)
+            if part == "limits":
+                same = np.allclose(ours, theirs) if len(ours) == len(theirs) else False
+            else:
+                same = ours == theirs
+            if not same:
+                raise EmbodimentError(
+                    f"embodiments differ in {part}: '{self.name}' has {_show(ours)}, '{world.name}' has {_show(theirs)}"
+                )
+        _check_units(self.name, self.action, self.action_units, world.name, world.action_units)
+        for need in needs:
+            self._check_need(need, world)
+
+    def _check_need(self, need: str, world: Embodiment) -> None:
+        offered = world.offers()
+        if need not in offered:
+            known = ", ".join(offered) or "nothing"
+            raise EmbodimentError(f"'{need}' is needed but '{world.name}' does not offer it; it offers {known}")
+        if need.startswith(IMAGES):
+            return  # pictures are resized to what the policy asks for
+        wanted = self.offers().get(need, ())
+        if wanted != offered[need]:
+            first = next((pair for pair in zip(wanted, offered[need]) if pair[0] != pair[1]), None)
+            because = f"'{first[0]}' against '{first[1]}'" if first else f"{len(wanted)} against {len(offered[need])} names"
+            raise EmbodimentError(f"'{need}' differs between '{self.name}' and '{world.name}': {because}")
+        units = {STATE: "state_units", SCENE: "scene_units"}[need]
+        _check_units(self.name, wanted, getattr(self, units), world.name, getattr(world, units))
+
+    @property
+    def unknown_units(self) -> tuple[str, ...]:
+        """Names whose unit nobody stated."""
+        pairs = (
+            *zip(self.action, self.action_units, strict=True),
+            *zip(self.state, self.state_units, strict=True),
+            *zip(self.scene, self.scene_units, strict=True),
+        )
+        return tuple(dict.fromkeys(name for name, unit in pairs if unit == UNKNOWN_UNIT))
+
+    def with_cameras(self, cameras: dict[str, tuple[int, int]]) -> Embodiment:
+        """The same body seen through other cameras, name -> (height, width)."""
+        return dataclasses.replace(self, cameras={name: tuple(size) for name, size in cameras.items()})
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self) | {"mode": self.mode.value}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Embodiment:
+        """Read what `to_json` wrote; unknown newer fields are ignored, a missing one is an error by name."""
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Embodiment:
+        known = {f.name for f in dataclasses.fields(cls)}
+        kept = {key: _tuples(value) for key, value in values.items() if key in known}
+        if "mode" in kept:
+            kept["mode"] = Mode(kept["mode"])
+        try:
+            return cls(**kept)
+        except TypeError as error:
+            raise EmbodimentError(f"embodiment is incomplete: {error}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Embodiment:
+        """From a JSON or YAML file."""
+        import yaml
+
+        return cls.from_dict(yaml.safe_load(Path(path).read_text()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """How far a model looks, in control steps; 0 is now. Divide by the rate for LeRobot's `delta_timestamps`."""
+
+    observe: tuple[int, ...] = (-1, 0)  # offsets of the observed frames, oldest first, none after now
+    recall: tuple[int, ...] = ()  # offsets of past actions predicted again (PTP), oldest first, all before now
+    horizon: int = 16  # H future actions, at offsets 0 .. H-1
+
+    def __post_init__(self):
+        if self.horizon < 1:
+            raise ValueError(f"horizon must be at least 1, got {self.horizon}")
+        if not self.observe or list(self.observe) != sorted(set(self.observe)) or self.observe[-1] > 0:
+            raise ValueError(f"observe must be rising offsets, none above 0, got {self.observe}")
+        if self.recall and (list(self.recall) != sorted(set(self.recall)) or self.recall[-1] >= 0):
+            raise ValueError(f"recall must be rising offsets, all below 0, got {self.recall}")
+
+    @property
+    def actions(self) -> tuple[int, ...]:
+        """Offset of every action token: the recalled ones, then 0 .. H-1."""
+        return (*self.recall, *range(self.horizon))
+
+    @property
+    def reach(self) -> int:
+        """How many steps before now the window touches."""
+        return -min((0, *self.observe, *self.recall))
+
+    @classmethod
+    def union(cls, *windows: Window) -> Window:
+        """The smallest window that holds what each of `windows` reads."""
+        return cls(
+            observe=tuple(sorted({offset for w in windows for offset in w.observe})),
+            recall=tuple(sorted({offset for w in windows for offset in w.recall})),
+            horizon=max(w.horizon for w in windows),
+        )
+
+
+def _show(value) -> str:
+    return value.value if isinstance(value, Enum) else repr(value)
+
+
+def _tuples(value):
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    return {key: _tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _check_units(name_a, names, units_a, name_b, units_b) -> None:
+    for name, a, b in zip(names, units_a, units_b, strict=True):
+        if a != b and UNKNOWN_UNIT not in (a, b):
+            raise EmbodimentError(f"unit of '{name}' differs: '{name_a}' says {a}, '{name_b}' says {b}")

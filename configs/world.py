@@ -1,0 +1,69 @@
+"""A world that one can act in, as a setting: what to open, with which cameras, for how long.
+
+Simulator, dream, twin and arm differ only in the `World` that is opened. A new kind of world is one file that registers a
+subclass; `World.lane()` builds one copy of it (a `gymnasium.Env`), inside the process that will step it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import draccus
+
+from .spec import Embodiment
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+@dataclass(frozen=True, kw_only=True)
+class World(draccus.ChoiceRegistry):
+    """What every kind of world is told. The registered subclasses are the values of `type` in a world's YAML.
+
+    A lane is a `gymnasium.Env` whose observations carry the keys of `Embodiment.offers()` and whose `info`, at every
+    reset and step, holds `success` (bool), `progress` (0..1, 1 exactly on success) and, at every step, `action.sent`
+    (D,) float32: what was really executed, in the dataset's action space. First success terminates; the horizon truncates.
+    """
+
+    task: str = ""  # which task of this kind of world
+    cameras: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (height, width) of pictures offered
+    horizon: int | None = None  # steps until an episode is cut; None: the task's own
+    delay: int = 0  # control steps between sending an action and its execution
+
+    def embodiment(self) -> Embodiment:
+        """Who acts in this world. Cheap: must not build the simulation."""
+        raise NotImplementedError
+
+    def lane(self) -> gymnasium.Env:
+        """Build one copy of the world, in the process that will step it."""
+        raise NotImplementedError
+
+    def steps(self) -> int:
+        """Control steps until an episode is cut."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> dict:
+        """Everything that would change a result: versions, physics, controller, rendering. JSON-able."""
+        raise NotImplementedError
+
+
+WORLDS: dict[str, World] = {}  # registered name -> its defaults, for `--world NAME`
+
+
+def register_world(name: str, world: World) -> None:
+    """Give a world's defaults a name. A name given twice is an error."""
+    if name in WORLDS:
+        raise ValueError(f"world '{name}' is registered already")
+    WORLDS[name] = world
+
+
+def find_world(name: str) -> World:
+    """The world of a registered name, or of a YAML file. Raises LookupError listing the known names."""
+    from .plugins import discover, lookup
+
+    discover("sim", "world_models", "hardware")
+    if name.endswith((".yaml", ".yml")):
+        with open(name) as file:
+            return draccus.load(World, file)
+    return lookup("world", name, WORLDS)

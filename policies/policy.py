@@ -1,0 +1,211 @@
+"""The types that policies and critics meet at: `Past` in, `Plans` out, `Field` between, `Critic` beside.
+
+Letters: B batch (lanes), N candidate plans, O observed frames, K recalled actions, H horizon, T = K + H action tokens, D
+action dimension. Past token K-1 is the action before now, token K is the action for now.
+
+Observations and actions are in the embodiment's units here; scaling happens inside the models. Nothing in this file
+knows how a policy was trained, or which world it acts in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import draccus
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..configs.spec import Embodiment, Window
+
+
+@dataclass(frozen=True)
+class Past:
+    """What has been seen and done, read at the offsets of a window. `valid` is False before the episode began.
+
+    Invalid observations repeat the first frame, invalid actions are zeros.
+    """
+
+    obs: Mapping[str, Tensor]  # key -> (B, O, ...), float32 in units; images uint8 (B, O, h, w, 3)
+    obs_times: tuple[int, ...]  # O offsets in control steps, 0 = now
+    obs_valid: Tensor  # (B, O) bool
+    actions: Tensor  # (B, K, D) really executed, units of the embodiment
+    action_times: tuple[int, ...]  # K offsets, all below 0
+    action_valid: Tensor  # (B, K) bool
+    now: Tensor  # (B,) int64, control steps since the episode began
+
+    def at(self, window: Window) -> Past:
+        """The part that `window` reads. Raises KeyError by offset if it is not held."""
+        frames = _positions(self.obs_times, window.observe, "observation")
+        tokens = _positions(self.action_times, window.recall, "action")
+        return dataclasses.replace(
+            self,
+            obs={key: value[:, frames] for key, value in self.obs.items()},
+            obs_times=window.observe,
+            obs_valid=self.obs_valid[:, frames],
+            actions=self.actions[:, tokens],
+            action_times=window.recall,
+            action_valid=self.action_valid[:, tokens],
+        )
+
+
+@dataclass(frozen=True)
+class Plans:
+    """N candidate plans for each lane."""
+
+    past: Tensor  # (B, N, K, D) the planner's reconstruction of the recalled actions, units
+    future: Tensor  # (B, N, H, D) actions from `start` on, units
+    start: Tensor  # (B,) int64 tick of the first future action
+
+    def pick(self, choice: Tensor) -> Plans:
+        """Keep one candidate a lane: `choice` (B,) int64 -> plans with N = 1."""
+        lane = torch.arange(len(choice), device=choice.device)
+        return Plans(self.past[lane, choice, None], self.future[lane, choice, None], self.start)
+
+
+@dataclass(frozen=True)
+class Field:
+    """The denoiser `D(y, s)`: posterior mean E[x0 | y, s] of `y = x0 + s * noise`, not clipped.
+
+    `y` is (B, N, T, D) in the scaled action space ([-1, 1] over the action scale), `s` a positive float, the
+    noise-to-signal ratio, within [low, high]. Observations were encoded when the field was made.
+    """
+
+    denoise: Callable[[Tensor, float], Tensor]
+    shape: tuple[int, int, int, int]  # (B, N, T, D)
+    times: tuple[int, ...]  # T offsets of the action tokens, 0 = now
+    low: float
+    high: float
+
+    def __call__(self, y: Tensor, s: float) -> Tensor:
+        return self.denoise(y, s)
+
+
+class LaneNoise:
+    """Randomness keyed by lane, so that a lane's draws do not depend on its neighbours.
+
+    Lane b draws from a generator keyed by `(seed, starts[b], replans[b])`. The first candidate gets the same noise
+    whatever the number of candidates.
+    """
+
+    def __init__(self, seed: int, starts: np.ndarray, replans: np.ndarray):
+        keys = zip(np.asarray(starts).tolist(), np.asarray(replans).tolist(), strict=True)
+        self._lanes = [np.random.default_rng([seed, start & 0xFFFFFFFFFFFFFFFF, replan]) for start, replan in keys]
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def normal(self, *shape: int) -> Tensor:
+        """(B, *shape) float32 standard normal."""
+        return torch.from_numpy(np.stack([lane.standard_normal(shape, np.float32) for lane in self._lanes]))
+
+    def uniform(self, *shape: int) -> Tensor:
+        """(B, *shape) float32 in [0, 1)."""
+        return torch.from_numpy(np.stack([lane.random(shape, np.float32) for lane in self._lanes]))
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """All that the agent, critics and servers need of a policy."""
+
+    embodiment: Embodiment
+    window: Window
+    needs: tuple[str, ...]  # observation keys that it reads
+
+    def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:
+        """Draw `n` plans a lane. Deterministic in `rng`."""
+        ...
+
+
+@runtime_checkable
+class Critic(Protocol):
+    """Scores plans; the agent keeps the best."""
+
+    window: Window
+    needs: tuple[str, ...]
+    reads: int  # how many future actions it scores (0: none); must equal the number the agent executes
+
+    def score(self, past: Past, plans: Plans) -> Tensor:
+        """(B, N), higher is better."""
+        ...
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """What the one training loop trains: policies, critics and world models alike. Also an `nn.Module`."""
+
+    window: Window
+    needs: tuple[str, ...]
+
+    def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """Scalar loss and named scalars of a batch of windows (see `learning.windows`)."""
+        ...
+
+
+class Scale(nn.Module):
+    """Affine map of a vector's dimensions between units and the network's space; saved with the weights.
+
+    The action scale is pinned per task (`low..high` to [-1, 1]); states use statistics of the dataset.
+    """
+
+    def __init__(self, mean, std):
+        super().__init__()
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).clone())
+        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).clone())
+        if self.mean.shape != self.std.shape or not bool((self.std > 0).all()):
+            raise ValueError("a scale needs a positive factor for each dimension")
+
+    @classmethod
+    def between(cls, low, high) -> Scale:
+        """The map of [low, high] to [-1, 1]."""
+        low, high = torch.as_tensor(low, dtype=torch.float32), torch.as_tensor(high, dtype=torch.float32)
+        return cls((low + high) / 2, (high - low) / 2)
+
+    def scale(self, x: Tensor) -> Tensor:
+        """Units -> network space, last dimension."""
+        return (x - self.mean) / self.std
+
+    def unscale(self, y: Tensor) -> Tensor:
+        """Network space -> units, last dimension."""
+        return y * self.std + self.mean
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What a model learns about its inputs and outputs before training. All in units."""
+
+    action: tuple[tuple[float, ...], tuple[float, ...]]  # (low, high) that become [-1, 1]
+    states: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]  # key -> (mean, std)
+
+    def to_dict(self) -> dict:
+        return {"action": self.action, "states": dict(self.states)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig(draccus.ChoiceRegistry):
+    """Settings of a policy; `type` in YAML picks the registered subclass."""
+
+    window: Window = Window()
+    needs: tuple[str, ...] = ("observation.state",)  # observation keys that the policy reads
+
+    def build(self, embodiment: Embodiment, scales: Scales) -> nn.Module:
+        """A `Planner` that is a `Trainable`. Weights are drawn from torch's global generator."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticConfig(draccus.ChoiceRegistry):
+    """Settings of a critic; `type` in YAML picks the registered subclass."""
+
+    def build(self, embodiment: Embodiment, scales: Scales) -> Critic:
+        raise NotImplementedError
+
+
+def _positions(held: tuple[int, ...], wanted: tuple[int, ...], what: str) -> list[int]:
+    missing = [offset for offset in wanted if offset not in held]
+    if missing:
+        raise KeyError(f"{what} at offset {missing[0]} is not held; held offsets are {held}")
+    return [held.index(offset) for offset in wanted]
