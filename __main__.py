@@ -1,0 +1,150 @@
+"""The command line: `understudy VERB [CONFIG.yaml] [WORD ...] [--key value ...]`.
+
+The only place that knows all verbs. A verb is a frozen dataclass with `run()`, imported when it is chosen. Its fields
+are the flags; `POSITIONALS` names those that bare words fill, `DISCOVER` the folders whose registered names it may use.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+VERBS = {  # verb -> (module of ours: class, one line of help)
+    "demos": ("eval.demos:Demos", "scripted experts act; writes a LeRobot dataset"),
+    "resim": ("eval.resim:Resim", "replay recorded actions in a simulator to recover states and pictures"),
+    "inspect": ("policies.learning.inspect:Inspect", "print and draw what is in a dataset or a run"),
+    "train": ("policies.learning.train:Train", "train a policy or a critic on a dataset"),
+    "eval": ("eval.evaluate:Eval", "act in a world from many starts; writes a record and a report"),
+    "bench": ("eval.bench:Bench", "measure loader, training and latency beside stock lerobot"),
+    "list": ("eval.catalog:List", "list policies, critics, worlds, tasks, experts, robots, verbs"),
+    "doctor": ("eval.doctor:Doctor", "try what this machine can do, and say what to install"),
+}
+USAGE = """\
+understudy {version}: learn robot policies from demonstrations, judge them before the arm moves
+
+usage: understudy VERB [CONFIG.yaml] [WORD ...] [--key value ...]
+
+{verbs}
+
+  understudy VERB --help       the flags of a verb
+  --plugins PACKAGE,...        also look for policies, worlds, ... in these packages (or set UNDERSTUDY_PLUGINS)
+  --traceback                  show where an error came from (or set UNDERSTUDY_TRACEBACK=1)
+"""
+USER_ERRORS = (ValueError, LookupError, OSError, ImportError)  # ours say what to do; see `_report`
+FAILED, INTERRUPTED = 2, 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 2 on an error of the user's, 130 on Ctrl-C."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = words.pop(0) if words else "--help"
+    if verb == "help":
+        verb = words.pop(0) if words else "--help"
+        words = ["--help"] if verb in VERBS else []
+    if verb in ("--help", "-h"):
+        return _say(_usage())
+    if verb == "--version":
+        return _say(f"understudy {_version()}")
+    if verb not in VERBS:
+        return _unknown(verb)
+    traceback = _flag(words, "--traceback") or os.environ.get("UNDERSTUDY_TRACEBACK", "") not in ("", "0")
+    return _guarded(verb, words, traceback)
+
+
+def _guarded(verb: str, words: list[str], traceback: bool) -> int:
+    from draccus import ParsingError
+
+    try:
+        _run(verb, words)
+    except KeyboardInterrupt:
+        print(f"\nunderstudy {verb}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ParsingError, *USER_ERRORS) as error:
+        if traceback:
+            raise
+        _report(verb, error)
+        return FAILED
+    return 0
+
+
+def _run(verb: str, words: list[str]) -> None:
+    from importlib import import_module
+
+    from .configs.machine import prepare
+    from .configs.parse import describe, parse
+    from .configs.plugins import PLUGINS, discover
+
+    plugins = _option(words, "--plugins")
+    if plugins:
+        os.environ[PLUGINS] = ",".join(filter(None, (os.environ.get(PLUGINS), plugins)))
+    prepare()  # before torch or mujoco are imported
+    module, name = VERBS[verb][0].split(":")
+    config_class = getattr(import_module(f"{__package__}.{module}"), name)
+    discover(*getattr(config_class, "DISCOVER", ()))
+    if "--help" in words or "-h" in words:
+        _say(describe(config_class, f"understudy {verb}"))
+        return
+    path = words.pop(0) if words and words[0].endswith((".yaml", ".yml")) else None
+    parse(config_class, path, words).run()
+
+
+def _usage() -> str:
+    lines = (f"  {verb:<9} {help_line}" for verb, (_, help_line) in VERBS.items())
+    return USAGE.format(version=_version(), verbs="\n".join(lines))
+
+
+def _version() -> str:
+    from . import __version__
+
+    return __version__
+
+
+def _say(text: str) -> int:
+    print(text)
+    return 0
+
+
+def _unknown(verb: str) -> int:
+    from .configs.plugins import lookup
+
+    try:
+        lookup("verb", verb, VERBS)
+    except LookupError as error:
+        print(f"understudy: {error}. 'understudy --help' says what they do.", file=sys.stderr)
+    return FAILED
+
+
+def _report(verb: str, error: BaseException) -> None:
+    """One message; what a `__post_init__` complained about arrives only as the cause."""
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    cause = error.__cause__
+    if cause is not None and str(cause) not in message:
+        message += f" ({cause})"
+    print(f"understudy {verb}: {message or type(error).__name__}", file=sys.stderr)
+    if not hasattr(error, "key_path"):  # a wrong setting needs no traceback
+        print("(--traceback shows where this came from)", file=sys.stderr)
+
+
+def _flag(words: list[str], name: str) -> bool:
+    given = name in words
+    while name in words:
+        words.remove(name)
+    return given
+
+
+def _option(words: list[str], name: str) -> str | None:
+    if name not in words:
+        return None
+    place = words.index(name)
+    if place + 1 >= len(words):
+        raise ValueError(f"{name} needs a value")
+    value = words[place + 1]
+    del words[place : place + 2]
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

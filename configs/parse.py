@@ -1,0 +1,247 @@
+"""A config file and the words of a command line become one frozen dataclass.
+
+The file is YAML (`!include piece.yaml` is relative to the file that says it); `--a.b value` overrides one key of it; a
+bare word fills the next field of the class's `POSITIONALS`. draccus decodes the values; keys and registered names are
+checked here first, so that an error names the closest known one. No `$VAR` is expanded: who opens a path does that, and
+a saved config keeps the variable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import types
+import typing
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+
+import draccus
+import yaml
+from draccus.cfgparsing import load_config, parse_string
+from draccus.wrappers.docstring import get_attribute_docstring
+
+
+class UsageError(ValueError):
+    """The words of the command make no sense; the message says what would."""
+
+    key_path = ()
+
+
+def parse(config_class: type, path: str | None, words: list[str]):
+    """An instance of `config_class` from the YAML file `path` (or none) with `words` on top.
+
+    Raises:
+        UsageError: a word without a place, a file that is no mapping, an unknown key or registered name (with the
+            closest known one).
+        draccus.ParsingError: a value that its field refuses.
+    """
+    raw = load(path) if path else {}
+    free = list(getattr(config_class, "POSITIONALS", ()))
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        if word.startswith("--"):
+            key, value = _split(word, queue)
+            key = key.replace("-", "_")
+        else:
+            if not free:
+                raise UsageError(f"nothing here takes the word '{word}'; flags are written --key value")
+            key, value = free.pop(0), word
+            if config_class.__dataclass_fields__[key].type in ("list[str]", "tuple[str, ...]"):
+                value, queue = _words_before_flags(value, queue)
+        _put(raw, key.split("."), _read(config_class, key, value))
+    return decode(config_class, raw)
+
+
+def load(path: str | Path) -> dict:
+    """The mapping in a YAML file. Raises UsageError if it holds anything else, FileNotFoundError if it is not there."""
+    with open(path) as file:
+        try:
+            raw = load_config(file, file=path)
+        except yaml.YAMLError as error:
+            raise UsageError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise UsageError(f"{path} must hold keys and values, got {type(raw).__name__}")
+    return raw
+
+
+def decode(config_class: type, raw: dict):
+    """`raw` as `config_class`. Raises as `parse` does."""
+    return draccus.decode(config_class, _complete(config_class, raw, ()))
+
+
+def describe(config_class: type, command: str) -> str:
+    """The help of a verb: its docstring, then a line for every field with default and comment."""
+    positionals = getattr(config_class, "POSITIONALS", ())
+    bare = " ".join(name.upper() for name in positionals)
+    lines = [f"usage: {command} [CONFIG.yaml] {bare}{' ' if bare else ''}[--key value ...]", ""]
+    lines += [(config_class.__doc__ or "").strip(), ""]
+    for entry in entries(config_class):
+        flag = f"  --{entry.name}"
+        lines.append(f"{flag:<28} {entry.comment}".rstrip() + f"  ({entry.kind}{entry.default})")
+    return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One key that may be set: its dotted name, type, default and the comment on its line."""
+
+    name: str
+    kind: str
+    default: str
+    comment: str
+
+
+def entries(config_class: type, prefix: str = "", of: str = "") -> Iterator[Entry]:
+    """Every key of a config class; the keys that only some registered type of a choice has say which."""
+    hints = typing.get_type_hints(config_class)
+    for item in dataclasses.fields(config_class):
+        name, hint = prefix + item.name, _plain(hints[item.name])
+        comment = f"{get_attribute_docstring(config_class, item.name).comment_inline}{of}".strip()
+        if _is_choice(hint):
+            known = hint.get_known_choices()
+            yield Entry(f"{name}.type", " | ".join(sorted(known)) or "none registered", "", comment)
+            shared = set(hint.__dataclass_fields__) if dataclasses.is_dataclass(hint) else set()
+            yield from entries(hint, f"{name}.") if shared else ()
+            for choice in sorted(known):
+                depth = name.count(".") + 1
+                for entry in entries(known[choice], f"{name}.", f" [{choice}]"):
+                    if entry.name.split(".")[depth] not in shared:
+                        yield entry
+        elif dataclasses.is_dataclass(hint):
+            yield from entries(hint, f"{name}.", of)
+        else:
+            yield Entry(name, _kind(hint), _default(item), comment)
+
+
+def _split(word: str, queue: list[str]) -> tuple[str, str]:
+    """`--key=value`, `--key value` or a bare `--key`, which means true."""
+    key, equals, value = word[2:].partition("=")
+    if not key:
+        raise UsageError(f"'{word}' names no key; flags are written --key value")
+    if not equals:
+        value = queue.pop(0) if queue and not queue[0].startswith("--") else "true"
+    return key, value
+
+
+def _words_before_flags(first: str, queue: list[str]) -> tuple[list[str], list[str]]:
+    cut = next((i for i, word in enumerate(queue) if word.startswith("--")), len(queue))
+    return [first, *queue[:cut]], queue[cut:]
+
+
+def _read(config_class: type, key: str, value):
+    """Text fields take the word as it stands (`--out 007`); everything else is read as YAML."""
+    if not isinstance(value, str):
+        return value
+    if _hint_at(config_class, key.split(".")) in (str, Path) and value not in ("null", ""):
+        return value
+    try:
+        return parse_string(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--{key} cannot read '{value}': {error}") from error
+
+
+def _put(tree: dict, keys: list[str], value) -> None:
+    for key in keys[:-1]:
+        inner = tree.get(key)
+        if isinstance(inner, str):
+            inner = {"type": inner}
+        tree[key] = inner = {} if inner is None else inner
+        if not isinstance(inner, dict):
+            raise UsageError(f"--{'.'.join(keys)}: '{key}' is no group of keys")
+        tree = inner
+    tree[keys[-1]] = value
+
+
+def _complete(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
+    """Check keys and registered names; a group of keys may be a YAML file, a choice its name alone."""
+    hints = typing.get_type_hints(config_class)
+    known = {item.name: item for item in dataclasses.fields(config_class)}
+    full = {}
+    for name, value in raw.items():
+        if name not in known:
+            raise _unknown("setting", (*path, str(name)), [".".join((*path, key)) for key in known])
+        hint = _plain(hints[name])
+        choice = _is_choice(hint)
+        if value is not None and (choice or dataclasses.is_dataclass(hint)):
+            if isinstance(value, str) and value.endswith((".yaml", ".yml")):
+                value = load(os.path.expandvars(value))
+            if choice:
+                value = _chosen(hint, value, known[name], (*path, name))
+            elif isinstance(value, dict):
+                value = _complete(hint, value, (*path, name))
+        elif isinstance(hint, type) and issubclass(hint, Enum):
+            value = _member(hint, value, (*path, name))
+        full[name] = value
+    return full
+
+
+def _chosen(hint, value, item: dataclasses.Field, path: tuple[str, ...]) -> dict:
+    """The keys of a registered choice; without a type they change the field's default."""
+    value = {"type": value} if isinstance(value, str) else value
+    known = hint.get_known_choices()
+    if not isinstance(value, dict):
+        raise UsageError(f"{'.'.join(path)} must hold keys, got {value!r}")
+    if "type" not in value:
+        default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+        if type(default) not in known.values():
+            raise UsageError(f"{'.'.join(path)}.type is missing. Known: {', '.join(sorted(known)) or 'none'}")
+        value = draccus.encode(default) | {"type": hint.get_choice_name(type(default))} | value
+    if value["type"] not in known:
+        raise _unknown("type", (*path, str(value["type"])), list(known))
+    inner = {key: inner for key, inner in value.items() if key != "type"}
+    return {"type": value["type"]} | _complete(known[value["type"]], inner, path)
+
+
+def _unknown(what: str, path: tuple[str, ...], known: list[str]) -> UsageError:
+    """Name the closest known one; a setting is compared and named with its whole path, a type by its name."""
+    wrong = ".".join(path) if what == "setting" else path[-1]
+    close = difflib.get_close_matches(wrong, known, 1, 0.5)
+    where = "" if what == "setting" else f" for {'.'.join(path[:-1])}"
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return UsageError(f"unknown {what} '{wrong}'{where}.{hint} Known: {', '.join(sorted(known)) or 'none'}")
+
+
+def _member(hint: type[Enum], value, path: tuple[str, ...]) -> object:
+    names = {member.name: member.value for member in hint}
+    if value not in names and value not in names.values():
+        raise UsageError(f"{'.'.join(path)} cannot be {value!r}. Known: {', '.join(map(str, names.values()))}")
+    return names.get(value, value)
+
+
+def _hint_at(config_class: type, keys) -> object:
+    """The plain type of a dotted key, or None where it depends on the values."""
+    hint: object = config_class
+    for key in keys:
+        if not dataclasses.is_dataclass(hint):
+            return None
+        hint = _plain(typing.get_type_hints(hint).get(key))
+    return hint
+
+
+def _plain(hint):
+    """`X` of `X | None`; other unions stay."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        inner = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+        return inner[0] if len(inner) == 1 else hint
+    return hint
+
+
+def _is_choice(hint) -> bool:
+    """Is `hint` the base of a registry (not one of its registered members)?"""
+    registry = isinstance(hint, type) and hasattr(hint, "get_known_choices")
+    return registry and hint not in hint.get_known_choices().values()
+
+
+def _kind(hint) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+def _default(item: dataclasses.Field) -> str:
+    if item.default is not dataclasses.MISSING:
+        return f", default {getattr(item.default, 'value', item.default)!r}".replace("''", "none")
+    if item.default_factory is not dataclasses.MISSING:
+        return f", default {item.default_factory()!r}"
+    return ", required"
