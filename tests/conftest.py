@@ -1,0 +1,65 @@
+"""What all tests share: the machine is prepared before torch or MuJoCo are imported, caches go to a temporary folder."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_CACHE = tempfile.mkdtemp(prefix="understudy-tests-")
+os.environ["UNDERSTUDY_CACHE"] = _CACHE
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from understudy.configs.machine import prepare  # noqa: E402
+
+prepare()
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config):
+    import torch
+
+    torch.set_num_threads(1)  # results must not depend on the machine's cores
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(_CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real recordings. Tests that read them are skipped where it is not given."""
+    folder = os.environ.get("UNDERSTUDY_DATA")
+    if not folder:
+        pytest.skip("needs real recordings: set UNDERSTUDY_DATA to the folder that holds them")
+    path = Path(folder)
+    if not path.is_dir():
+        pytest.fail(f"UNDERSTUDY_DATA names no folder: {folder}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the checkout, which is the package."""
+    return ROOT
+
+
+@pytest.fixture
+def command():
+    """Run `understudy WORD...` in a subprocess: (exit status, stdout, stderr)."""
+    import subprocess
+    import sys
+
+    def run(*words, timeout: float = 60, **environment) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "understudy", *map(str, words)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run
