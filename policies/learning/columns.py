@@ -1,0 +1,119 @@
+"""Parquet columns into contiguous float32 memory, episode after episode, with checks that name the place.
+
+Knows the rows of an episode from the `Layout` alone. Does not read pictures (see `frames`).
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import numpy as np
+
+from .layout import DatasetError, Entry, Layout, read_table
+
+
+def load_columns(layout: Layout, names: tuple[str, ...], skip_missing: bool = False) -> dict[str, np.ndarray]:
+    """Load numeric columns of all episodes, in the order of `layout.entries`.
+
+    Returns:
+        name -> (N, D) float32, C-contiguous; scalars have D = 1, matrices are flattened.
+
+    Raises:
+        DatasetError: a missing or damaged file, a missing column (unless `skip_missing`), no numbers, a wrong width.
+    """
+    borders = np.cumsum([0, *(entry.length for entry in layout.entries)])
+    starts = {entry.id: start for entry, start in zip(layout.entries, borders[:-1], strict=True)}
+    out: dict[str, np.ndarray] = {}
+    for file, entries in groupby(sorted(layout.entries, key=lambda e: e.file), key=lambda e: e.file):
+        table = read_table(layout.root / file, [*names, "index"])
+        places = _rows(table, file, list(entries))
+        for name in names:
+            if name not in table.column_names:
+                if skip_missing:
+                    continue
+                raise _missing(layout, name, file)
+            values = _numbers(table[name], name, file, layout.features)
+            column = out.setdefault(name, np.zeros((borders[-1], values.shape[1]), np.float32))
+            for entry, first in places:
+                start = starts[entry.id]
+                column[start : start + entry.length] = values[first : first + entry.length]
+    return out
+
+
+def check_finite(layout: Layout, columns: dict[str, np.ndarray], names: dict[str, tuple[str, ...]]) -> None:
+    """Refuse NaN and infinities, by episode, frame and dimension. `names` are the dimensions' names, by column."""
+    starts = np.cumsum([0, *(entry.length for entry in layout.entries)])
+    for key, values in columns.items():
+        bad = np.argwhere(~np.isfinite(values))
+        if not len(bad):
+            continue
+        row, dim = bad[0]
+        position = int(np.searchsorted(starts, row, "right")) - 1
+        label = names[key][dim] if dim < len(names.get(key, ())) else str(dim)
+        raise DatasetError(
+            f"'{key}' is {values[row, dim]} in episode {layout.entries[position].id}, frame {row - starts[position]},"
+            f" dimension {dim} ('{label}'), and in {len(bad) - 1} more places;"
+            f" `understudy inspect {layout.root}` shows them. Repair the values or leave the episode out"
+        )
+
+
+def _rows(table, file: str, entries: list[Entry]) -> list[tuple[Entry, int]]:
+    """First row of each of the file's episodes: in a row if they fill it, else found by the column `index`."""
+    entries = sorted(entries, key=lambda entry: entry.first or 0)
+    if sum(entry.length for entry in entries) == table.num_rows:
+        firsts = np.cumsum([0, *(entry.length for entry in entries)])
+        return list(zip(entries, firsts.tolist(), strict=False))
+    index = table["index"].to_numpy() if "index" in table.column_names else np.empty(0, np.int64)
+    return [(entry, _find(index, entry, file, table.num_rows)) for entry in entries]
+
+
+def _find(index: np.ndarray, entry: Entry, file: str, rows: int) -> int:
+    where = np.flatnonzero(index == entry.first) if entry.first is not None else np.empty(0, np.int64)
+    first = int(where[0]) if len(where) else -1
+    if first < 0 or not np.array_equal(index[first : first + entry.length], entry.first + np.arange(entry.length)):
+        raise DatasetError(
+            f"the episodes table gives episode {entry.id} {entry.length} frames in {file}, which has {rows} rows"
+            " that do not fit; copy the data file and meta/ again, from the same dataset"
+        )
+    return first
+
+
+def _missing(layout: Layout, name: str, file: str) -> DatasetError:
+    known = [key for key in layout.vectors if key in read_table(layout.root / file).column_names]
+    return DatasetError(f"column '{name}' is not in {layout.root / file}; available: {', '.join(known) or 'none'}")
+
+
+def _numbers(column, name: str, file: str, features: dict) -> np.ndarray:
+    """(rows, D) float32 of an Arrow column of numbers or of lists of equal length."""
+    import pyarrow as pa
+
+    array = column.combine_chunks()
+    array = pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
+    rows = len(array)
+    while isinstance(array, pa.ExtensionArray) or pa.types.is_nested(array.type):
+        if pa.types.is_struct(array.type) or pa.types.is_map(array.type):
+            break
+        array = array.storage if isinstance(array, pa.ExtensionArray) else array.flatten()
+    kind = array.type
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        raise DatasetError(f"column '{name}' in {file} has dtype {column.type}, numbers are needed; convert the column")
+    width = int(np.prod(features.get(name, {}).get("shape") or (1,)))
+    if len(array) != rows * width or not _even(column):
+        raise DatasetError(
+            f"column '{name}' in {file} holds {len(array)} numbers in {rows} rows, meta/info.json promises {width} a"
+            " row; correct its shape in meta/info.json or write the file again"
+        )
+    if pa.types.is_boolean(kind):
+        array = array.cast(pa.uint8())
+    return array.to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(rows, width)
+
+
+def _even(column) -> bool:
+    """All rows hold equally many numbers (fixed-size lists and scalars always do)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        return True
+    lengths = pc.min_max(pc.list_value_length(column))
+    return lengths["min"] == lengths["max"]

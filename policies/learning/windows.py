@@ -1,0 +1,129 @@
+"""Windows of a dataset, gathered a batch at a time by integer arithmetic: no loops, no workers, no copies kept.
+
+Every frame of the chosen episodes is "now" once. Offsets that leave the episode are clamped to its border and marked
+invalid. Values stay in units; models scale them. Pictures come from the frame cache (`frames`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...configs.spec import ACTION, IMAGES, Window
+from .dataset import Dataset
+from .layout import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class _Offsets:
+    observe: np.ndarray  # (O,)
+    actions: np.ndarray  # (T,)
+    recall: int  # how many of the actions lie before now
+
+
+class Windows:
+    """All windows of some episodes of a dataset.
+
+    Args:
+        needs: observation keys to gather; `observation.images.NAME` reads pictures of camera NAME.
+        episodes: positions of the episodes, default all.
+        images: camera name -> (height, width) wanted; the recorded size for those not named.
+        padding: False refuses episodes shorter than the window, and takes only windows that lie inside an episode.
+
+    Raises:
+        DatasetError: a missing column or camera, no episodes, or an episode too short for `padding=False`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        window: Window,
+        needs: tuple[str, ...],
+        episodes: np.ndarray | None = None,
+        images: Mapping[str, tuple[int, int]] | None = None,
+        padding: bool = True,
+    ):
+        self.dataset, self.window, self.needs = dataset, window, tuple(needs)
+        chosen = np.arange(len(dataset.lengths)) if episodes is None else np.asarray(episodes, np.int64)
+        if not len(chosen):
+            raise DatasetError(
+                f"no episodes of {dataset.root} were chosen; lower the validation fraction or add episodes"
+            )
+        before, after = (0, 0) if padding else _refuse_short(dataset, window, chosen)
+        counts = dataset.lengths[chosen] - before - after
+        firsts = dataset.starts[chosen] + before
+        self._rows = np.concatenate([np.arange(s, s + n) for s, n in zip(firsts, counts, strict=True)])
+        self._first = np.repeat(dataset.starts, dataset.lengths)  # per dataset row: where its episode begins
+        self._last = np.repeat(dataset.starts + dataset.lengths - 1, dataset.lengths)
+        self._episode = np.repeat(dataset.episode_ids, dataset.lengths)
+        self._offsets = _Offsets(np.array(window.observe), np.array(window.actions), len(window.recall))
+        self._vectors = {key: _column(dataset, key) for key in self.needs if not key.startswith(IMAGES)}
+        self._action = _column(dataset, ACTION)
+        self._pictures = _open_pictures(dataset, self.needs, chosen, images or {})
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self._rows)
+
+    def gather(self, indices: Tensor | np.ndarray) -> dict[str, Tensor]:
+        """The windows at positions `indices` (B,) int64 in 0..len-1, as tensors that own their memory.
+
+        Returns:
+            each of `needs` (B, O, D) float32 or (B, O, h, w, 3) uint8; `observation.valid` (B, O) bool; `action`
+            (B, T, D) float32, T the tokens of `window.actions`; `action.valid` (B, T) bool; `index` (B,) int64 row of
+            the dataset; `episode` (B,) int64 id. Before the episode the first frame is repeated and actions are zero,
+            after its end the last action is repeated; both are not valid.
+        """
+        import torch
+
+        rows = self._rows[np.asarray(indices)]
+        first, last = self._first[rows][:, None], self._last[rows][:, None]
+        seen = rows[:, None] + self._offsets.observe
+        out = {key: column.take(np.maximum(seen, first), 0) for key, column in self._vectors.items()}
+        for key, pictures in self._pictures.items():
+            out[key] = pictures.read(np.maximum(seen, first))
+        done = rows[:, None] + self._offsets.actions
+        inside = (done >= first) & (done <= last)
+        action = self._action.take(np.clip(done, first, last), 0)
+        recall = self._offsets.recall
+        action[:, :recall][~inside[:, :recall]] = 0
+        out |= {"observation.valid": seen >= first, ACTION: action, "action.valid": inside}
+        out |= {"index": rows, "episode": self._episode[rows]}
+        return {key: torch.from_numpy(value) for key, value in out.items()}
+
+
+def _column(dataset: Dataset, key: str) -> np.ndarray:
+    if key not in dataset.columns:
+        raise DatasetError(f"column '{key}' is not loaded from {dataset.root}; available: {', '.join(dataset.columns)}")
+    return dataset.columns[key]
+
+
+def _refuse_short(dataset: Dataset, window: Window, chosen: np.ndarray) -> tuple[int, int]:
+    """How many frames at the start and at the end of an episode cannot be "now" without padding."""
+    before, after = window.reach, window.horizon - 1
+    short = [m for m in chosen if dataset.lengths[m] < before + 1 + after]
+    if short:
+        told = ", ".join(f"{dataset.episode_ids[m]} ({dataset.lengths[m]} frames)" for m in short[:5])
+        raise DatasetError(
+            f"the window spans {before + 1 + after} frames, longer than {len(short)} of the episodes of"
+            f" {dataset.root}: {told}{', ...' if len(short) > 5 else ''}. Allow padding, shorten the horizon or leave"
+            " these episodes out"
+        )
+    return before, after
+
+
+def _open_pictures(dataset: Dataset, needs: tuple[str, ...], chosen: np.ndarray, images: Mapping) -> dict:
+    keys = [key for key in needs if key.startswith(IMAGES)]
+    if not keys:
+        return {}
+    from .frames import open_frames
+
+    names = {key: key.removeprefix(IMAGES) for key in keys}
+    return {key: open_frames(dataset, name, images.get(name), chosen) for key, name in names.items()}
