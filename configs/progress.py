@@ -1,0 +1,58 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then in a log file. Rate and time left in both."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+
+class Progress:
+    """A counter that shows itself.
+
+    with Progress("training", total=1000, unit="steps") as progress:
+        progress.update(10, "loss 0.12")
+    """
+
+    def __init__(self, what: str, total: int, unit: str, done: int = 0, every: float = 15.0):
+        self.what, self.total, self.unit, self.done, self.every = what, total, unit, done, every
+        self._first, self._begin = done, time.monotonic()
+        self._spoke = self._begin
+        self._bar = self._task = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich import progress
+            from rich.console import Console
+
+            columns = ("{task.description}", progress.BarColumn(), progress.MofNCompleteColumn(), "{task.fields[note]}")
+            self._bar = progress.Progress(*columns, progress.TimeRemainingColumn(), console=Console(stderr=True))
+            self._task = self._bar.add_task(self.what, total=self.total, completed=self.done, note="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self.done > self._first:
+            self._speak("")
+
+    def update(self, done: int, note: str = "") -> None:
+        """Say that `done` of the total are finished."""
+        self.done = done
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, note=f"{self.rate:.3g} {self.unit}/s  {note}")
+        elif time.monotonic() - self._spoke > self.every:
+            self._spoke = time.monotonic()
+            self._speak(note)
+
+    @property
+    def rate(self) -> float:
+        """Units a second since the start."""
+        return (self.done - self._first) / max(time.monotonic() - self._begin, 1e-9)
+
+    def _speak(self, note: str) -> None:
+        left = (self.total - self.done) / self.rate if self.rate else float("inf")
+        clock = f"{int(left // 60)}:{int(left % 60):02d} left" if left < 1e7 else "? left"
+        print(
+            f"{self.what} {self.done}/{self.total} {self.unit}, {self.rate:.3g}/s, {clock}  {note}", file=sys.stderr, flush=True
+        )

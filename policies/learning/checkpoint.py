@@ -1,0 +1,190 @@
+"""Checkpoints: a folder written beside and renamed, never half; no pickle.
+
+    <step:08d>/config.json        {format, kind: policy | critic | world | mixture, type, config}
+               embodiment.json    who acts
+               model.safetensors  the weights that act (averaged), with the scaling
+               training_state/    what a resumed run needs: raw weights, optimiser, generators, progress
+
+A run folder holds `checkpoints/` and the relative links `last` and `best`, replaced by rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import draccus
+import torch
+from torch import Tensor, nn
+
+from ...configs.plugins import discover
+from ...configs.spec import Embodiment
+from ..policy import CriticConfig, PolicyConfig, Scales
+
+FORMAT = 1
+KINDS = {"policy": PolicyConfig, "critic": CriticConfig}
+TRAINING = "training_state"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says which part and what to do."""
+
+
+def save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    *,
+    kind: str,
+    config: PolicyConfig | CriticConfig,
+    tensors: Mapping[str, Mapping[str, Tensor]] | None = None,
+    documents: Mapping[str, object] | None = None,
+) -> None:
+    """Write one checkpoint beside and rename it into place.
+
+    Args:
+        model: the weights that act; must have an `embodiment`.
+        tensors: file name -> tensors of the training state.
+        documents: file name -> JSON-able part of the training state.
+    Raises:
+        OSError: the disk is full or not writable; nothing half-written stays.
+    """
+    from safetensors.torch import save_file
+
+    half = folder.with_name(f".{folder.name}.{os.getpid()}.half")
+    shutil.rmtree(half, ignore_errors=True)
+    try:
+        (half / TRAINING).mkdir(parents=True)
+        description = {"format": FORMAT, "kind": kind, "type": config.get_choice_name(type(config))}
+        _write(half / "config.json", description | {"config": draccus.encode(config)})
+        (half / "embodiment.json").write_text(model.embodiment.to_json())
+        save_file(_plain(model.state_dict()), half / "model.safetensors")
+        for name, values in (tensors or {}).items():
+            save_file(_plain(values), half / TRAINING / name)
+        for name, document in (documents or {}).items():
+            _write(half / TRAINING / name, document)
+        _settle(half)
+        if folder.exists():
+            shutil.rmtree(folder)
+        half.rename(folder)
+    except OSError as error:
+        shutil.rmtree(half, ignore_errors=True)
+        raise OSError(
+            error.errno, f"checkpoint {folder} could not be written ({error.strerror}); earlier checkpoints are untouched"
+        ) from error
+    except BaseException:
+        shutil.rmtree(half, ignore_errors=True)
+        raise
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint folder of `path`: itself, or a run's `best`, else its `last`. Raises FileNotFoundError."""
+    path = Path(os.path.expandvars(path))
+    for candidate in (path, path / "best", path / "last"):
+        if (candidate / "config.json").is_file():
+            return candidate.resolve()
+    there = "it holds neither 'best' nor 'last'" if path.is_dir() else "no such folder"
+    raise FileNotFoundError(f"'{path}' is not a run or checkpoint: {there}. Give the folder that `understudy train` wrote")
+
+
+def load_model(path: str | Path, kind: str) -> tuple[nn.Module, dict]:
+    """Load what acts, in evaluation mode.
+
+    Returns:
+        (model, info) with info = {"path", "step", "type", "config"}.
+    Raises:
+        CheckpointError: another kind, a newer format, weights that do not fit.
+        LookupError: a type that no file registers.
+    """
+    folder = find_checkpoint(path)
+    document = _read(folder / "config.json")
+    if document.get("format", 0) > FORMAT:
+        raise CheckpointError(f"{folder} was written by a newer understudy (format {document['format']}); upgrade to read it")
+    if document["kind"] != kind:
+        raise CheckpointError(f"{folder} holds a {document['kind']}, not a {kind}")
+    config = load_config(document)
+    embodiment = Embodiment.from_json((folder / "embodiment.json").read_text())
+    model = config.build(embodiment, blank_scales(embodiment))
+    load_weights(model, folder / "model.safetensors")
+    step = int(folder.name) if folder.name.isdigit() else None
+    return model.eval(), {"path": str(folder), "step": step, "type": document["type"], "config": document["config"]}
+
+
+def load_policy(path: str | Path) -> tuple[nn.Module, dict]:
+    """The policy of a run or checkpoint folder, ready to act; see `load_model`."""
+    return load_model(path, "policy")
+
+
+def load_config(document: dict) -> PolicyConfig | CriticConfig:
+    """The settings in a checkpoint's `config.json`."""
+    discover("policies", "policies.networks")
+    base = KINDS[document["kind"]]
+    if document["type"] not in base.get_known_choices():
+        raise LookupError(
+            f"unknown {document['kind']} type '{document['type']}'; known: {', '.join(sorted(base.get_known_choices()))}"
+        )
+    return draccus.decode(base, document["config"])
+
+
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Read weights into `model`, refusing names or shapes that differ."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        model.load_state_dict(load_file(file))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} cannot be read ({error}); the file is damaged or missing") from error
+    except RuntimeError as error:
+        raise CheckpointError(f"{file} does not fit the network that its config describes: {error}") from error
+
+
+def blank_scales(embodiment: Embodiment) -> Scales:
+    """Scales of the right shapes, to be overwritten by saved ones."""
+    dims = len(embodiment.action)
+    vectors = {k: ((0.0,) * len(v), (1.0,) * len(v)) for k, v in embodiment.offers().items() if "images" not in k}
+    return Scales(action=((-1.0,) * dims, (1.0,) * dims), states=vectors)
+
+
+def point(run: Path, name: str, folder: Path) -> None:
+    """Make the link `run/name` point to a checkpoint, by rename."""
+    fresh = run / f".{name}.{os.getpid()}"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(os.path.relpath(folder, run))
+    fresh.rename(run / name)
+
+
+def rotate(run: Path, keep: int, every: int = 0) -> None:
+    """Delete checkpoints but the newest `keep`, those `last` and `best` point to, and multiples of `every` steps."""
+    kept = {(run / name).resolve() for name in ("last", "best") if (run / name).exists()}
+    folders = sorted(path for path in (run / "checkpoints").glob("*") if path.name.isdigit())
+    for folder in folders[: max(len(folders) - keep, 0)]:
+        if folder.resolve() not in kept and not (every and int(folder.name) % every == 0):
+            shutil.rmtree(folder)
+    for leftover in (run / "checkpoints").glob(".*.half"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _plain(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().contiguous().cpu() for name, value in values.items()}
+
+
+def _write(path: Path, document: object) -> None:
+    path.write_text(json.dumps(document, indent=1))
+
+
+def _read(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error})") from error
+
+
+def _settle(folder: Path) -> None:
+    """Flush every file to the disk, so that the rename never overtakes the contents."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

@@ -1,0 +1,273 @@
+"""The one training loop: any `Trainable`, windows in, checkpoints out.
+
+It knows nothing of policies or critics. Exactness: the order of batches is a function of (seed, epoch), noise comes from
+torch's global generator, whose state is saved; so a run that was killed and resumed ends with the same bits on a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...configs.progress import Progress
+from .checkpoint import TRAINING, load_weights, point, rotate, save_checkpoint
+from .optimizer import Optimize, generator_state, optimizer_state, restore_generators, restore_optimizer
+
+BEST = "validation/loss"  # the scalar whose minimum is `best`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How long to train and how often to do what, in steps."""
+
+    steps: int
+    log: int = 100
+    validate: int = 1000
+    save: int = 1000
+    keep: int = 2  # newest checkpoints kept, besides `last` and `best`
+    keep_every: int = 0  # multiples of this many steps are kept for good; 0: none
+
+
+class BatchOrder:
+    """Which windows make the batch of a step: shuffled epochs, a function of (seed, step) alone."""
+
+    def __init__(self, count: int, batch: int, seed: int):
+        if count < 1:
+            raise ValueError("there is no window to train on")
+        self.batch, self.count, self.seed = min(batch, count), count, seed
+        self.per_epoch = count // self.batch
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+
+    def indices(self, step: int) -> Tensor:
+        """(batch,) int64 positions of the windows of step `step`."""
+        epoch, place = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
+            self._epoch, self._order = epoch, torch.randperm(self.count, generator=generator)
+        return self._order[place * self.batch : (place + 1) * self.batch]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C came; everything up to the step in hand is saved."""
+
+
+class Objective(nn.Module):
+    """A trainable's loss as a forward pass, which is what distributed wrappers synchronise."""
+
+    def __init__(self, trainable: nn.Module):
+        super().__init__()
+        self.trainable = trainable
+
+    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        return self.trainable.loss(batch)
+
+
+class Loop:
+    """Trains `model` on batches until `pace.steps`.
+
+    Args:
+        model: an `nn.Module` that is a `Trainable`.
+        gather: (B,) window positions -> batch.
+        order: which windows come when.
+        run: folder for checkpoints, metrics.jsonl and tb/.
+        save: (folder, acting model, tensors, documents) -> None, writes one checkpoint.
+        validate: acting model -> named scalars.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        gather: Callable[[Tensor], dict[str, Tensor]],
+        order: BatchOrder,
+        *,
+        optimize: Optimize,
+        pace: Pace,
+        run: Path,
+        description: dict,
+        validate: Callable[[nn.Module], dict[str, float]],
+        device: str = "auto",
+        transform: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+        wandb: bool = False,
+    ):
+        from accelerate import Accelerator
+
+        self.accelerator = Accelerator(cpu=device == "cpu")
+        self.model, self.gather, self.order = model, gather, order
+        self.optimize, self.pace, self.run, self.description = optimize, pace, run, description
+        self.validate, self.transform = validate, transform or (lambda batch: batch)
+        model.to(self.accelerator.device)
+        self.optimizer = optimize.build(model)
+        self.average = optimize.average(model)
+        self.objective, self._stepper = self.accelerator.prepare(Objective(model), self.optimizer)
+        self.step, self.best, self.seconds = 0, float("inf"), 0.0
+        self.log = MetricLog(run, wandb)
+        self._stop = False
+
+    def fit(self) -> None:
+        """Train to the end.
+
+        Raises:
+            Interrupted: Ctrl-C; the state is saved.
+            FloatingPointError: the loss is not finite; names the batch.
+        """
+        before = signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            with Progress("training", self.pace.steps, "steps", done=self.step) as progress:
+                while self.step < self.pace.steps:
+                    self._advance(progress)
+        finally:
+            signal.signal(signal.SIGINT, before)
+            self.log.close()
+
+    def _advance(self, progress: Progress) -> None:
+        began = time.perf_counter()
+        scalars = self._train_step()
+        self.step += 1
+        self.seconds += time.perf_counter() - began
+        self.log.collect(scalars)
+        last = self.step == self.pace.steps
+        if self.step % self.pace.log == 0 or last:
+            self.log.write(self.step, self.log.collected() | {"rate": progress.rate, "seconds": self.seconds})
+        progress.update(self.step, f"loss {scalars['loss']:.4g}")
+        fresh_best = (self.step % self.pace.validate == 0 or last) and self._validate()
+        if self.step % self.pace.save == 0 or last or fresh_best or self._stop:
+            self._save(fresh_best)
+        if self._stop and not last:
+            raise Interrupted(f"stopped at step {self.step} and saved; go on with: understudy train --resume {self.run}")
+
+    def _train_step(self) -> dict[str, float]:
+        rate = self.optimize.rate(self.step, self.pace.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = self.gather(self.order.indices(self.step))
+        batch = {key: value.to(self.accelerator.device, non_blocking=True) for key, value in batch.items()}
+        loss, scalars = self.objective(self.transform(batch))
+        value = loss.item()
+        if value != value or value in (float("inf"), float("-inf")):
+            episodes = sorted(set(batch["episode"].tolist())) if "episode" in batch else []
+            raise FloatingPointError(
+                f"loss is {value} at step {self.step}; dataset rows {batch['index'].tolist()}, episodes {episodes}. "
+                "The last checkpoint is untouched; look at these rows with `understudy inspect`, or lower the learning rate"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.optimize.clip_norm)
+        self._stepper.step()
+        self.average.update_parameters(self.model)
+        return {"loss": value, "gradient_norm": float(norm), "lr": rate, **scalars}
+
+    def _validate(self) -> bool:
+        """Validate the averaged weights without disturbing the generators; is this the best so far?"""
+        state = generator_state()
+        acting = self.average.module.eval()
+        with torch.no_grad():
+            scalars = {f"validation/{name}": value for name, value in self.validate(acting).items()}
+        restore_generators(state)
+        self.log.write(self.step, scalars)
+        if scalars.get(BEST, float("inf")) >= self.best:
+            return False
+        self.best = scalars[BEST]
+        return True
+
+    def _save(self, best: bool) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        folder = self.run / "checkpoints" / f"{self.step:08d}"
+        tensors, groups = optimizer_state(self.optimizer)
+        progress = {"step": self.step, "best": self.best, "seconds": self.seconds}
+        progress["averaged"] = int(self.average.n_averaged)
+        save_checkpoint(
+            folder,
+            self.average.module,
+            tensors={
+                "weights.safetensors": self.model.state_dict(),
+                "optimizer.safetensors": tensors,
+                "rng.safetensors": generator_state(),
+            },
+            documents={"optimizer.json": groups, "progress.json": progress},
+            **self.description,
+        )
+        point(self.run, "last", folder)
+        if best:
+            point(self.run, "best", folder)
+        rotate(self.run, self.pace.keep, self.pace.keep_every)
+
+    def restore(self, folder: Path) -> None:
+        """Go on exactly where the checkpoint `folder` was written."""
+        from safetensors.torch import load_file
+
+        state = folder / TRAINING
+        load_weights(self.model, state / "weights.safetensors")
+        load_weights(self.average.module, folder / "model.safetensors")
+        groups = json.loads((state / "optimizer.json").read_text())
+        restore_optimizer(self.optimizer, load_file(state / "optimizer.safetensors"), groups)
+        progress = json.loads((state / "progress.json").read_text())
+        self.step, self.best, self.seconds = progress["step"], progress["best"], progress["seconds"]
+        self.average.n_averaged.fill_(progress["averaged"])
+        self.log.forget_after(self.step)
+        restore_generators(load_file(state / "rng.safetensors"))
+
+    def _interrupt(self, *_signal) -> None:
+        if self._stop:
+            raise KeyboardInterrupt  # asked twice: at once
+        self._stop = True
+
+
+class MetricLog:
+    """metrics.jsonl, one line a record; TensorBoard where installed; wandb where asked."""
+
+    def __init__(self, run: Path, wandb: bool = False):
+        self.path = run / "metrics.jsonl"
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._board = self._wandb = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            SummaryWriter = None
+        if SummaryWriter is not None:
+            self._board = SummaryWriter(str(run / "tb"))
+        if wandb:
+            import wandb as client
+
+            self._wandb = client.init(project="understudy", name=run.name, dir=str(run), resume="allow")
+
+    def collect(self, scalars: Mapping[str, float]) -> None:
+        self._count += 1
+        for name, value in scalars.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def collected(self) -> dict[str, float]:
+        """Means since the last call."""
+        means = {name: total / max(self._count, 1) for name, total in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **scalars}) + "\n")
+        for name, value in scalars.items():
+            if self._board is not None:
+                self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(dict(scalars), step=step)
+
+    def forget_after(self, step: int) -> None:
+        """Drop what a killed run wrote after its last checkpoint."""
+        if self.path.exists():
+            lines = [line for line in self.path.read_text().splitlines() if line.endswith("}")]
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            self.path.write_text("".join(line + "\n" for line in kept))
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()

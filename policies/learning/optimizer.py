@@ -1,0 +1,81 @@
+"""Optimiser, learning rate and weight averaging of the one training loop, and their state as plain tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimize:
+    """How weights are moved."""
+
+    lr: float = 3e-4  # greatest learning rate
+    warmup: int = 500  # steps of linear rise
+    final: float = 0.0  # learning rate at the end of the cosine, as a part of `lr`
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float = 1.0  # bound of the gradient's norm
+    ema: float = 0.9995  # decay of the averaged weights; rises to it from 0.1
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of the step numbered `step` (from 0) of `steps`: linear rise, then half a cosine."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        part = (step - self.warmup) / max(steps - self.warmup, 1)
+        return self.lr * (self.final + (1 - self.final) * (1 + math.cos(math.pi * min(part, 1.0))) / 2)
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            model.parameters(), lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True
+        )
+
+    def average(self, model: nn.Module) -> AveragedModel:
+        """A copy of `model` whose weights follow it exponentially, faster at first."""
+
+        def follow(averaged: list[Tensor], current: list[Tensor], count) -> None:
+            decay = min(self.ema, (1 + int(count)) / (10 + int(count)))
+            torch._foreach_lerp_(averaged, current, 1 - decay)
+
+        return AveragedModel(model, multi_avg_fn=follow)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict]:
+    """(tensors by "<parameter>.<name>", JSON-able groups) of an optimiser's state."""
+    state = optimizer.state_dict()
+    tensors = {f"{i}.{name}": value for i, values in state["state"].items() for name, value in values.items()}
+    return {name: torch.as_tensor(value) for name, value in tensors.items()}, {"param_groups": state["param_groups"]}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], document: dict) -> None:
+    """Undo `optimizer_state`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": _tuples(document["param_groups"])})
+
+
+def generator_state() -> dict[str, Tensor]:
+    """State of torch's global generators."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def restore_generators(states: dict[str, Tensor]) -> None:
+    """Undo `generator_state`; GPUs that are not here now are passed over."""
+    torch.set_rng_state(states["cpu"])
+    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        if f"cuda.{i}" in states:
+            torch.cuda.set_rng_state(states[f"cuda.{i}"], i)
+
+
+def _tuples(groups: Iterable[dict]) -> list[dict]:
+    return [{k: tuple(v) if k == "betas" else v for k, v in group.items()} for group in groups]

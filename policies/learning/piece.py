@@ -1,0 +1,87 @@
+"""A task's pinned facts about actions: the scale that becomes [-1, 1], and a mirror symmetry if it has one.
+
+Policies of one task share the scale, so that their noise is the same noise and they can be composed. Kept in
+`configs/pieces/<task>.yaml`, and written to `RUN/piece.yaml` by every training.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import draccus
+import torch
+from torch import Tensor
+
+from ...configs.spec import ACTION, Embodiment
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionScale:
+    """The action range, per dimension and in the embodiment's units, that becomes [-1, 1]."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reflection:
+    """How one vector looks in the mirror: `mirrored = sign * vector[take] + plus`, per dimension."""
+
+    take: tuple[int, ...]
+    sign: tuple[float, ...]
+    plus: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Facts pinned per task."""
+
+    scale: ActionScale
+    mirror: dict[str, Reflection] = field(default_factory=dict)  # key -> its reflection; empty: no symmetry
+
+    def check(self, embodiment: Embodiment) -> None:
+        """Raises ValueError if the scale does not fit the action."""
+        for name, bound in (("low", self.scale.low), ("high", self.scale.high)):
+            if len(bound) != len(embodiment.action):
+                raise ValueError(
+                    f"the piece's scale.{name} has {len(bound)} numbers, the action has {len(embodiment.action)} "
+                    f"({', '.join(embodiment.action)})"
+                )
+
+
+def load_piece(path: str | Path) -> Piece:
+    """Read a piece from YAML, from a run folder, or from `from:RUN`."""
+    path = Path(os.path.expandvars(str(path).removeprefix("from:")))
+    path = path / "piece.yaml" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"no piece at {path}; give a file of configs/pieces/ or from:RUN of an earlier training")
+    with path.open() as file:
+        return draccus.load(Piece, file)
+
+
+class Mirror:
+    """Reflects a random half of every batch: data augmentation by an exact symmetry of the task.
+
+    Raises:
+        ValueError: a key of the batch has no reflection, so the mirrored window would be inconsistent.
+    """
+
+    def __init__(self, reflections: Mapping[str, Reflection], needs: tuple[str, ...]):
+        missing = [key for key in (*needs, ACTION) if key not in reflections]
+        if missing:
+            raise ValueError(f"the piece's mirror says nothing about '{missing[0]}'; it knows {', '.join(reflections)}")
+        self.maps = {key: reflections[key] for key in (*needs, ACTION)}
+
+    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        flip = torch.rand(len(batch[ACTION]), device=batch[ACTION].device) < 0.5
+        changed = {key: _reflect(batch[key], flip, reflection) for key, reflection in self.maps.items()}
+        return {**batch, **changed}
+
+
+def _reflect(values: Tensor, flip: Tensor, reflection: Reflection) -> Tensor:
+    sign, plus = values.new_tensor(reflection.sign), values.new_tensor(reflection.plus)
+    mirrored = values[..., list(reflection.take)] * sign + plus
+    return torch.where(flip.view(-1, *[1] * (values.ndim - 1)), mirrored, values)

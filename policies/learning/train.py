@@ -1,0 +1,184 @@
+"""`understudy train`: put data, model and loop together. The composition root of learning."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import draccus
+import numpy as np
+import torch
+
+from ..policy import PolicyConfig, Scales
+from .checkpoint import find_checkpoint, load_weights
+from .dataset import Dataset, open_dataset
+from .loop import BatchOrder, Loop, Pace
+from .optimizer import Optimize
+from .piece import ActionScale, Mirror, Piece, load_piece
+from .statistics import split_episodes, statistics
+from .validate import Validation
+from .windows import Windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a policy on demonstrations."""
+
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "policies.networks")
+
+    data: str = ""  # LeRobot dataset: folder or hub id
+    policy: PolicyConfig | None = None  # what is trained
+    out: Path | None = None  # run folder; default runs/<name of the dataset>
+    steps: int = 20_000  # optimiser steps
+    batch: int = 256  # windows a step
+    optimize: Optimize = Optimize()
+    piece: Piece | None = None  # pinned action scale (and mirror) of the task
+    scale: str | None = None  # the same from a file or an earlier run: from:RUN
+    mirror: bool = False  # augment by the piece's mirror symmetry
+    embodiment: Path | None = None  # who acts, where the dataset does not say
+    validation: float = 0.05  # part of the episodes held out
+    seed: int = 0  # of weights, batches and noise
+    device: str = "auto"  # auto | cpu
+    threads: int | None = None  # of torch on the CPU; default all cores
+    log_every: int = 100
+    validate_every: int = 1000
+    save_every: int = 1000
+    keep: int = 2  # newest checkpoints kept
+    keep_every: int = 0  # multiples of this step are kept for good
+    init: Path | None = None  # fine-tune from this run or checkpoint
+    resume: Path | None = None  # go on with this run, exactly; takes its config.yaml
+    wandb: bool = False  # log to Weights & Biases too
+
+    def run(self) -> None:
+        if self.resume:
+            resume_run(self.resume)
+        else:
+            start_run(self)
+
+
+def start_run(config: Train) -> None:
+    """Train from the beginning. Refuses a run folder that exists.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: before anything heavy is done.
+    """
+    if config.policy is None or not config.data:
+        raise ValueError("give a config with `policy` and `data`, for example configs/train/pusht.yaml")
+    run = config.out or Path("runs") / Path(config.data.rstrip("/")).name
+    if run.exists():
+        raise FileExistsError(f"{run} exists; choose another --out, or go on with: understudy train --resume {run}")
+    dataset = open_dataset(config.data, embodiment=config.embodiment, columns=config.policy.needs)
+    loop = assemble(config, dataset, run)
+    if config.init:
+        load_weights(loop.model, find_checkpoint(config.init) / "model.safetensors")
+    _fit(loop)
+
+
+def resume_run(run: Path) -> None:
+    """Go on with a run from its last checkpoint, bit for bit as if it had not stopped."""
+    if not (run / "config.yaml").is_file():
+        raise FileNotFoundError(f"{run} is not a run: it has no config.yaml")
+    with (run / "config.yaml").open() as file:
+        config = draccus.load(Train, file)
+    dataset = open_dataset(config.data, embodiment=config.embodiment, columns=config.policy.needs)
+    loop = assemble(config, dataset, run)
+    if (run / "last").exists():
+        loop.restore((run / "last").resolve())
+        print(f"resuming {run} at step {loop.step} of {config.steps}")
+    else:
+        print(f"{run} has no checkpoint yet; training from the beginning")
+        loop.log.forget_after(0)
+    _fit(loop)
+
+
+def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
+    """Build the loop of a run: data, model, validation. Writes the run's config.yaml and piece.yaml."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    policy_config, embodiment = config.policy, dataset.embodiment
+    training, held_out = split_episodes(dataset, config.validation, config.seed)
+    piece = pinned_piece(config, dataset, training)
+    piece.check(embodiment)
+    stats = statistics(dataset, policy_config.needs, training)
+    scales = Scales(
+        action=(piece.scale.low, piece.scale.high),
+        states={key: (tuple(stats[key].mean.tolist()), tuple(stats[key].std.tolist())) for key in policy_config.needs},
+    )
+    torch.manual_seed(config.seed)
+    model = policy_config.build(embodiment, scales)
+    windows = Windows(dataset, policy_config.window, policy_config.needs, training)
+    mirror = Mirror(piece.mirror, policy_config.needs) if config.mirror else None
+    _announce(config, dataset, model, training, held_out)
+    _prepare(run, config, piece, model)
+    return Loop(
+        model,
+        windows.gather,
+        BatchOrder(len(windows), config.batch, config.seed),
+        optimize=config.optimize,
+        pace=Pace(
+            steps=config.steps, log=config.log_every, validate=config.validate_every, save=config.save_every,
+            keep=config.keep, keep_every=config.keep_every,
+        ),
+        run=run,
+        description={"kind": "policy", "config": policy_config},
+        validate=_validation(dataset, policy_config, held_out),
+        device=config.device,
+        transform=mirror,
+        wandb=config.wandb,
+    )  # fmt: skip
+
+
+def pinned_piece(config: Train, dataset: Dataset, training: np.ndarray) -> Piece:
+    """The piece given, or one from the dataset's smallest and greatest actions."""
+    if config.scale:
+        return load_piece(config.scale)
+    if config.piece:
+        return config.piece
+    stats = statistics(dataset, ("action",), training)["action"]
+    width = np.maximum(stats.max - stats.min, 1e-6)
+    low, high = stats.min, stats.min + width
+    return Piece(scale=ActionScale(low=tuple(low.tolist()), high=tuple(high.tolist())))
+
+
+def _validation(dataset: Dataset, policy: PolicyConfig, held_out: np.ndarray):
+    if not len(held_out):
+        return lambda model: {}
+    windows = Windows(dataset, policy.window, policy.needs, held_out)
+    return Validation(windows.gather, len(windows))
+
+
+def _announce(config, dataset, model, training, held_out) -> None:
+    count = sum(parameter.numel() for parameter in model.parameters())
+    frames = int(dataset.lengths[training].sum())
+    print(
+        f"training {config.policy.get_choice_name(type(config.policy))} ({count / 1e6:.2f} M parameters) on "
+        f"{len(training)} episodes, {frames} windows; {len(held_out)} episodes held out"
+    )
+    if dataset.embodiment.unknown_units:
+        print(f"warning: nobody states the unit of {', '.join(dataset.embodiment.unknown_units)}; deploy will refuse it")
+
+
+def _prepare(run: Path, config: Train, piece: Piece, model: torch.nn.Module) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "checkpoints").mkdir(exist_ok=True)
+    weights = sum(parameter.numel() * 4 for parameter in model.parameters())
+    wanted = 4 * weights * (config.keep + 2 + (config.steps // config.keep_every if config.keep_every else 0))
+    free = shutil.disk_usage(run).free
+    if free < wanted:
+        raise OSError(
+            f"no space left for checkpoints in {run}: {wanted / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free. "
+            "Free some, lower `keep`, or choose another --out"
+        )
+    if not (run / "config.yaml").exists():
+        (run / "piece.yaml").write_text(draccus.dump(piece))
+        (run / "config.yaml").write_text(draccus.dump(config))
+
+
+def _fit(loop: Loop) -> None:
+    started, cpu = loop.seconds, sum(os.times()[:2])
+    loop.fit()
+    wall, cpu = loop.seconds - started, sum(os.times()[:2]) - cpu
+    print(f"trained to step {loop.step} in {wall:.0f} s of training time ({cpu:.0f} CPU s); checkpoint {loop.run / 'last'}")
