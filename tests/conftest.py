@@ -1,4 +1,4 @@
-"""What all tests share: the machine is prepared before torch or MuJoCo are imported, caches go to a temporary folder."""
+"""What all tests share: the machine is prepared before torch or MuJoCo are imported; caches are temporary."""
 
 import os
 import shutil

@@ -1,0 +1,100 @@
+"""What is registered: `understudy list` shows all kinds, `understudy list KIND` one of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..configs.plugins import discover, lookup
+
+
+@dataclass(frozen=True, kw_only=True)
+class List:
+    """List the registered policies, critics, worlds, tasks, experts, robots, world models, and the verbs."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("kind",)
+
+    kind: str = "all"  # policies | critics | worlds | tasks | experts | robots | models | verbs | all
+
+    def run(self) -> None:
+        kinds = list(KINDS) if self.kind == "all" else [self.kind]
+        for kind in kinds:
+            known = lookup("kind", kind, KINDS)()
+            if len(kinds) > 1:
+                print(f"{kind}:")
+            print("\n".join(_line(name, known[name]) for name in sorted(known)) or "  (none registered)")
+
+
+def policies() -> Mapping[str, object]:
+    discover("policies")
+    from ..policies.policy import PolicyConfig
+
+    return PolicyConfig.get_known_choices()
+
+
+def critics() -> Mapping[str, object]:
+    discover("policies")
+    from ..policies.policy import CriticConfig
+
+    return CriticConfig.get_known_choices()
+
+
+def worlds() -> Mapping[str, object]:
+    """Registered name -> its defaults, and the types that a world's YAML may name."""
+    discover("sim", "world_models", "hardware")
+    from ..configs.world import WORLDS, World
+
+    types = {f"type: {name}": world for name, world in World.get_known_choices().items()}
+    return WORLDS | types
+
+
+def tasks() -> Mapping[str, object]:
+    discover("sim")
+    from ..sim.task import TASKS
+
+    return TASKS
+
+
+def experts() -> Mapping[str, object]:
+    discover("sim")
+    from ..sim.experts import EXPERTS
+
+    return EXPERTS
+
+
+def robots() -> Mapping[str, object]:
+    discover("hardware")
+    from ..hardware.robot import RobotConfig
+
+    return RobotConfig.get_known_choices()
+
+
+def models() -> Mapping[str, object]:
+    discover("world_models")
+    from ..world_models.world import WorldModelConfig
+
+    return WorldModelConfig.get_known_choices()
+
+
+def verbs() -> Mapping[str, object]:
+    from ..__main__ import VERBS
+
+    return {verb: help_line for verb, (_, help_line) in VERBS.items()}
+
+
+KINDS: dict[str, Callable[[], Mapping[str, object]]] = {
+    function.__name__: function for function in (policies, critics, worlds, tasks, experts, robots, models, verbs)
+}
+
+
+def _line(name: str, what: object) -> str:
+    return f"  {name:<20} {what if isinstance(what, str) else _first_line(what)}".rstrip()
+
+
+def _first_line(what: object) -> str:
+    """The first line of the docstring that the class itself wrote (a dataclass without one gets its signature)."""
+    owner = what if isinstance(what, type) or inspect.isfunction(what) else type(what)
+    text = inspect.cleandoc(owner.__doc__ or "").partition("\n")[0]
+    return "" if text.startswith(f"{owner.__name__}(") else text

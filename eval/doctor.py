@@ -1,0 +1,223 @@
+"""Try what this machine can do: draw pictures, decode videos, import the peers; versions alone prove nothing.
+
+Every trial that could crash or hang runs in a process of its own. Exit status 0 when the core works (Python, packages,
+one way to draw, one video codec), 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+CORE = ("torch", "numpy", "scipy", "diffusers", "accelerate", "safetensors", "gymnasium", "mujoco", "av", "pyarrow")
+CORE += ("draccus", "jinja2", "matplotlib", "opencv-python-headless")
+EXTRAS = {  # package -> what installs it
+    "robosuite": "sim",
+    "gym-pusht": "sim",
+    "lerobot": "lerobot",
+    "tensorboard": "log",
+    "wandb": "log",
+    "pyserial": "hardware",
+}
+BACKENDS = {  # GL back end -> what installs it
+    "egl": "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri",
+    "osmesa": "apt-get install libosmesa6",
+}
+CODECS = {"h264": ("libx264", "h264"), "AV1": ("libsvtav1", "libdav1d")}  # name -> (encoder, decoder)
+
+_DRAW = """
+import time, mujoco
+xml = '<mujoco><worldbody><light pos="0 0 3"/><geom type="sphere" size="1" rgba="1 0 0 1"/></worldbody></mujoco>'
+model = mujoco.MjModel.from_xml_string(xml)
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+renderer = mujoco.Renderer(model, 96, 96)
+renderer.render()
+start = time.perf_counter()
+for _ in range(20):
+    renderer.update_scene(data)
+    picture = renderer.render()
+assert picture.std() > 0, "the picture is blank"
+print(f"{20 / (time.perf_counter() - start):.0f} pictures/s at 96x96")
+"""
+_VIDEO = """
+import io, sys, av, numpy
+encoder, decoder = sys.argv[1:]
+wave = numpy.add.outer(numpy.arange(64), numpy.arange(64))
+frames = [numpy.repeat(((wave + 8 * i) % 128 + 64).astype("uint8")[..., None], 3, -1) for i in range(8)]
+file = io.BytesIO()
+with av.open(file, "w", format="mp4") as out:
+    stream = out.add_stream(encoder, 10)
+    stream.width = stream.height = 64
+    stream.pix_fmt = "yuv420p"
+    for frame in frames:
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+    out.mux(stream.encode(None))
+file.seek(0)
+with av.open(file) as source:
+    context = av.CodecContext.create(decoder, "r")
+    context.extradata = source.streams.video[0].codec_context.extradata
+    back = [f.to_ndarray(format="rgb24") for p in source.demux(video=0) for f in context.decode(p if p.size else None)]
+error = numpy.abs(numpy.float32(frames) - numpy.float32(back)).mean()
+assert len(back) == 8 and error < 30, f"{len(back)} of 8 frames came back, off by {error:.0f} of 255"
+print(f"8 frames through {encoder} and {decoder}, mean error {error:.1f} of 255")
+"""
+_LEROBOT = """
+from understudy.configs.compat import prepare_lerobot
+prepare_lerobot()
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
+print("datasets and policies import")
+"""
+_TORCHCODEC = """
+from torchcodec.decoders import VideoDecoder
+print("imports, with the FFmpeg libraries of the system")
+"""
+_GPU = """
+import torch
+for i in range(torch.cuda.device_count()):
+    free, total = torch.cuda.mem_get_info(i)
+    print(f"{torch.cuda.get_device_name(i)}, {total / 2**30:.0f} GiB, CUDA {torch.version.cuda}", end="; ")
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one trial showed, and what to do about it."""
+
+    what: str
+    works: bool
+    detail: str
+    advice: str = ""  # how to get what is missing
+    needed: bool = False  # the core does not work without it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Try what this machine can do, and say what to install for what is missing."""
+
+    json: bool = False  # print one JSON object in place of the table
+
+    def run(self) -> None:
+        findings = list(examine())
+        broken = sick(findings)
+        if self.json:
+            import dataclasses
+            import json
+
+            print(json.dumps({"works": not broken, "findings": [dataclasses.asdict(f) for f in findings]}, indent=1))
+        else:
+            print("\n".join(map(_line, findings)))
+            print("\nThe core works." if not broken else f"\nThe core does not work: {', '.join(broken)}.")
+        if broken:
+            raise SystemExit(1)
+
+
+def examine() -> Iterator[Finding]:
+    """Run all trials; those in processes of their own go two at a time."""
+    yield python()
+    yield from packages()
+    trials: list[Callable[[], Finding]] = [
+        *(lambda name=name: rendering(name) for name in BACKENDS),
+        *(lambda name=name: video(name) for name in CODECS),
+        gpu,
+        torchcodec,
+        lerobot,
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        yield from pool.map(lambda trial: trial(), trials)
+    yield machine()
+
+
+def sick(findings: list[Finding]) -> list[str]:
+    """What the core lacks. Any one way to draw and any one codec is enough."""
+    broken = [f.what for f in findings if f.needed and not f.works]
+    for kind in ("rendering", "video"):
+        if not any(f.works for f in findings if f.what.startswith(kind)):
+            broken.append(kind)
+    return broken
+
+
+def python() -> Finding:
+    version, works = platform.python_version(), (3, 11) <= sys.version_info < (3, 13)
+    return Finding("python", works, f"{version} at {sys.prefix}", "install Python 3.11, then: make setup", True)
+
+
+def packages() -> Iterator[Finding]:
+    """The core's packages on one line unless some are absent; then each extra's."""
+    from ..configs.machine import versions
+
+    core = versions(*CORE)
+    absent = [name for name, version in core.items() if version == "absent"]
+    shown = ", ".join(f"{name} {version}" for name, version in core.items())
+    yield Finding("packages", not absent, shown, f"make setup, or: pip install {' '.join(absent)}", True)
+    for name, version in versions(*EXTRAS).items():
+        yield Finding(name, version != "absent", version, f"make setup, or: pip install 'understudy[{EXTRAS[name]}]'")
+
+
+def rendering(backend: str) -> Finding:
+    works, detail = attempt(_DRAW, MUJOCO_GL=backend)
+    return Finding(f"rendering {backend}", works, detail, BACKENDS[backend])
+
+
+def video(codec: str) -> Finding:
+    works, detail = attempt(_VIDEO, *CODECS[codec])
+    return Finding(f"video {codec}", works, detail, "pip install 'av>=15,<16' (its wheels carry the codecs)")
+
+
+def lerobot() -> Finding:
+    works, detail = attempt(_LEROBOT)
+    return Finding(
+        "lerobot import", works, detail, "make setup; wanted for the peer in 'bench' and the format check only"
+    )
+
+
+def torchcodec() -> Finding:
+    works, detail = attempt(_TORCHCODEC)
+    advice = "make setup and apt-get install ffmpeg; only stock lerobot reads videos through it"
+    return Finding("torchcodec", works, detail, advice)
+
+
+def gpu() -> Finding:
+    works, detail = attempt(_GPU)
+    found = works and bool(detail)
+    advice = "nothing to do where there is no GPU; else a CUDA build of torch"
+    return Finding("gpu", found, detail.rstrip("; ") if detail else "none that torch can use", advice)
+
+
+def machine() -> Finding:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    disk = shutil.disk_usage(".")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    detail = f"{cores} cores, {memory:.0f} GiB memory, {disk.free / 2**30:.0f} GiB free on this disk"
+    return Finding("machine", disk.free > 2**30, detail, "free some disk: runs and caches want a GiB or more")
+
+
+def attempt(code: str, *words: str, **environment: str) -> tuple[bool, str]:
+    """Run Python code in a process of its own: (did it succeed, what it printed or the last line of its complaint)."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    except subprocess.TimeoutExpired:
+        return False, "gave no answer in 120 s"
+    if done.returncode == 0:
+        return True, done.stdout.strip()
+    complaint = done.stderr.strip().splitlines() or [f"died with status {done.returncode}"]
+    return False, complaint[-1][:200]
+
+
+def _line(finding: Finding) -> str:
+    mark = "ok" if finding.works else "!!" if finding.needed else "--"
+    advice = "" if finding.works or not finding.advice else f"\n{'':24}to have it: {finding.advice}"
+    return f"{mark:<4}{finding.what:<20}{finding.detail}{advice}"

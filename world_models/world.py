@@ -1,0 +1,44 @@
+"""What can be dreamed in: a model that continues observations under actions.
+
+A world model reads observed frames and the actions to come, and imagines the frames after them. It knows nothing of
+rewards or of the policy that acts in it. Actions and vectors are in the embodiment's units, pictures uint8 RGB.
+
+Letters: B batch, O observed frames, H imagined frames, D action dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import draccus
+
+from ..configs.spec import Embodiment, Window
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..policies.policy import LaneNoise, Past, Scales
+
+
+@runtime_checkable
+class WorldModel(Protocol):
+    """Imagines what the observations will be."""
+
+    embodiment: Embodiment
+    window: Window  # which frames and past actions it reads, and how many frames it imagines at a time
+    needs: tuple[str, ...]  # observation keys that it reads and imagines
+
+    def imagine(self, past: Past, actions: Tensor, rng: LaneNoise) -> Mapping[str, Tensor]:
+        """The observations after each of `actions` (B, H, D): key -> (B, H, ...). Deterministic in `rng`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldModelConfig(draccus.ChoiceRegistry):
+    """Settings of a world model; `type` in YAML picks the registered subclass."""
+
+    def build(self, embodiment: Embodiment, scales: Scales) -> nn.Module:
+        """A `WorldModel` that is a `Trainable`. Weights are drawn from torch's global generator."""
+        raise NotImplementedError
