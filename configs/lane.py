@@ -17,6 +17,9 @@ import numpy as np
 
 from .world import World
 
+HOLD = 5  # control steps that a disturbance lasts
+_MASK = 0xFFFFFFFFFFFFFFFF  # generators are keyed by unsigned numbers
+
 
 class Lane(gymnasium.Env):
     """A `gymnasium.Env` that owns seeding, delay, horizon and `info`; the hooks below are all that a world adds."""
@@ -29,7 +32,8 @@ class Lane(gymnasium.Env):
         self.observation_space, self.action_space = self.embodiment.spaces()
         self.horizon, self.delay = world.steps(), world.delay
         self.metadata = self.metadata | {"render_fps": self.embodiment.rate}
-        self.ticks = 0
+        self.start, self.ticks = 0, 0
+        self._shake = 0.0
         self._waiting: deque[np.ndarray] = deque()
 
     def begin(self, seed: int, options: dict) -> None:
@@ -53,10 +57,16 @@ class Lane(gymnasium.Env):
         return np.zeros(self.action_space.shape, np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
-        """Start `seed`; without one, a start drawn from this lane's own generator."""
+        """Start `seed`; without one, a start drawn from this lane's own generator.
+
+        Option `shake`: standard deviation, in half ranges of the limits, of a disturbance added to what is executed. It
+        is keyed by the start and held for `HOLD` steps, so that demonstrations also show how to recover.
+        """
         super().reset(seed=seed)
-        start = int(self.np_random.integers(2**31)) if seed is None else seed
-        self.begin(start, dict(options or {}))
+        options = dict(options or {})
+        self._shake = float(options.pop("shake", 0.0))
+        self.start = int(self.np_random.integers(2**31)) if seed is None else int(seed)
+        self.begin(self.start, options)
         self.ticks = 0
         self._waiting = deque(self.rest() for _ in range(self.delay))
         success, progress = self.judge()
@@ -64,13 +74,21 @@ class Lane(gymnasium.Env):
 
     def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict]:
         """`step` without looking: (reward, terminated, truncated, info)."""
-        self._waiting.append(np.clip(np.asarray(action, np.float32), self.action_space.low, self.action_space.high))
-        sent = self._waiting.popleft()
+        self._waiting.append(np.asarray(action, np.float32))
+        low, high = self.action_space.low, self.action_space.high
+        sent = np.clip(self._waiting.popleft() + self._disturbance(), low, high)
         reward = self.act(sent)
         self.ticks += 1
         success, progress = self.judge()
         info = {"success": success, "progress": progress, "action.sent": sent}
         return float(reward), success, self.ticks >= self.horizon and not success, info
+
+    def _disturbance(self) -> np.ndarray | float:
+        if not self._shake:
+            return 0.0
+        low, high = self.action_space.low, self.action_space.high
+        draw = np.random.default_rng([self.start & _MASK, self.ticks // HOLD]).standard_normal(low.shape, np.float32)
+        return np.float32(self._shake) * draw * (high - low) / 2
 
     def step(self, action: np.ndarray):
         """One control step; actions are clipped to the limits of the embodiment."""
