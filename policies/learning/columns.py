@@ -26,7 +26,7 @@ def load_columns(layout: Layout, names: tuple[str, ...], skip_missing: bool = Fa
     out: dict[str, np.ndarray] = {}
     for file, entries in groupby(sorted(layout.entries, key=lambda e: e.file), key=lambda e: e.file):
         table = read_table(layout.root / file, [*names, "index"])
-        places = _rows(table, file, list(entries))
+        places = rows_of(table, file, list(entries))
         for name in names:
             if name not in table.column_names:
                 if skip_missing:
@@ -57,7 +57,7 @@ def check_finite(layout: Layout, columns: dict[str, np.ndarray], names: dict[str
         )
 
 
-def _rows(table, file: str, entries: list[Entry]) -> list[tuple[Entry, int]]:
+def rows_of(table, file: str, entries: list[Entry]) -> list[tuple[Entry, int]]:
     """First row of each of the file's episodes: in a row if they fill it, else found by the column `index`."""
     entries = sorted(entries, key=lambda entry: entry.first or 0)
     if sum(entry.length for entry in entries) == table.num_rows:

@@ -29,7 +29,7 @@ class Clip:
     start: float  # seconds of its first frame in the file
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
     """One row of the episodes table."""
 

@@ -55,7 +55,7 @@ class BatchOrder:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C came; everything up to the step in hand is saved."""
+    """Ctrl-C or a polite kill came; everything up to the step in hand is saved."""
 
 
 class Objective(nn.Module):
@@ -93,12 +93,13 @@ class Loop:
         description: dict,
         validate: Callable[[nn.Module], dict[str, float]],
         device: str = "auto",
+        precision: str = "no",
         transform: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
         wandb: bool = False,
     ):
         from accelerate import Accelerator
 
-        self.accelerator = Accelerator(cpu=device == "cpu")
+        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
         self.model, self.gather, self.order = model, gather, order
         self.optimize, self.pace, self.run, self.description = optimize, pace, run, description
         self.validate, self.transform = validate, transform or (lambda batch: batch)
@@ -114,16 +115,18 @@ class Loop:
         """Train to the end.
 
         Raises:
-            Interrupted: Ctrl-C; the state is saved.
+            Interrupted: Ctrl-C or SIGTERM; the state is saved.
             FloatingPointError: the loss is not finite; names the batch.
         """
-        before = signal.signal(signal.SIGINT, self._interrupt)
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._interrupt) for number in signals}
         try:
             with Progress("training", self.pace.steps, "steps", done=self.step) as progress:
                 while self.step < self.pace.steps:
                     self._advance(progress)
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
             self.log.close()
 
     def _advance(self, progress: Progress) -> None:

@@ -14,11 +14,11 @@ import torch
 
 from ..policy import PolicyConfig, Scales
 from .checkpoint import find_checkpoint, load_weights
-from .dataset import Dataset, open_dataset
+from .dataset import Dataset, open_dataset, split_episodes
 from .loop import BatchOrder, Loop, Pace
 from .optimizer import Optimize
 from .piece import ActionScale, Mirror, Piece, load_piece
-from .statistics import split_episodes, statistics
+from .statistics import statistics
 from .validate import Validation
 from .windows import Windows
 
@@ -42,6 +42,7 @@ class Train:
     validation: float = 0.05  # part of the episodes held out
     seed: int = 0  # of weights, batches and noise
     device: str = "auto"  # auto | cpu
+    precision: str = "no"  # no (float32) | bf16: the forward pass; weights and acting stay float32
     threads: int | None = None  # of torch on the CPU; default all cores
     log_every: int = 100
     validate_every: int = 1000
@@ -126,6 +127,7 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
         description={"kind": "policy", "config": policy_config},
         validate=_validation(dataset, policy_config, held_out),
         device=config.device,
+        precision=config.precision,
         transform=mirror,
         wandb=config.wandb,
     )  # fmt: skip

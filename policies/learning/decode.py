@@ -1,0 +1,117 @@
+"""Videos and picture columns to RGB frames, with PyAV and OpenCV.
+
+Frames of an episode are found in a video by their time, counted from the clip's start. Knows nothing of the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from .columns import rows_of
+from .layout import DatasetError, Entry, Layout, read_table
+
+Crop = tuple[int, int, int, int]  # top, left, height, width in pixels of the recorded picture
+
+
+def fit(picture: np.ndarray, size: tuple[int, int], crop: Crop | None = None) -> np.ndarray:
+    """Crop and resize uint8 (h, w, 3) to `size` (height, width); without a crop the middle of the right proportions."""
+    import cv2
+
+    height, width = picture.shape[:2]
+    if crop is None and height * size[1] != width * size[0]:
+        tall, wide = min(height, round(width * size[0] / size[1])), min(width, round(height * size[1] / size[0]))
+        crop = ((height - tall) // 2, (width - wide) // 2, tall, wide)
+    if crop is not None:
+        top, left, tall, wide = crop
+        if min(top, left) < 0 or min(tall, wide) < 1 or top + tall > height or left + wide > width:
+            raise DatasetError(
+                f"the crop {crop} (top, left, height, width) leaves the recorded picture of {height}x{width}"
+            )
+        picture = picture[top : top + tall, left : left + wide]
+    if picture.shape[:2] == tuple(size):
+        return np.ascontiguousarray(picture)
+    return cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+
+
+def decode_episodes(
+    layout: Layout, key: str, entries: list[Entry], size: tuple[int, int], crop: Crop | None = None
+) -> Iterator[tuple[Entry, Iterator[np.ndarray]]]:
+    """Each entry with the iterator of its `length` fitted pictures; consume one before asking for the next.
+
+    Raises:
+        DatasetError: a file that is missing, damaged or too short.
+    """
+    read = _from_video if layout.features[key]["dtype"] == "video" else _from_column
+    for entry, pictures in read(layout, key, entries):
+        yield entry, (fit(picture, size, crop) for picture in pictures)
+
+
+def _from_video(layout: Layout, key: str, entries: list[Entry]) -> Iterator[tuple[Entry, Iterator[np.ndarray]]]:
+    for entry in entries:
+        clip = entry.clips[key]
+        yield entry, read_clip(layout.root / clip.path, clip.start, entry.length, layout.rate, f"episode {entry.id}")
+
+
+def read_clip(path: Path, start: float, length: int, rate: float, what: str = "the clip") -> Iterator[np.ndarray]:
+    """`length` frames of a video from `start` seconds on, uint8 (h, w, 3) RGB, found by their time.
+
+    Raises:
+        DatasetError: the file cannot be decoded, or a frame is not there.
+    """
+    import av
+
+    expected = 0
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            if start > 0:
+                container.seek(int(max(0.0, start - 0.5 / rate) / stream.time_base), stream=stream)
+            for frame in container.decode(stream):
+                index = round((float(frame.pts * stream.time_base) - start) * rate)
+                if index > expected or expected >= length:
+                    break
+                if index == expected:
+                    yield frame.to_ndarray(format="rgb24")
+                    expected += 1
+    except (av.FFmpegError, IndexError) as error:
+        raise DatasetError(
+            f"the video {path} cannot be decoded ({error}); copy it again or leave {what} out"
+        ) from error
+    if expected < length:
+        raise DatasetError(
+            f"the video {path} lacks frame {expected} of the {length} of {what}; copy it again or leave the episode out"
+        )
+
+
+def _from_column(layout: Layout, key: str, entries: list[Entry]) -> Iterator[tuple[Entry, Iterator[np.ndarray]]]:
+    wanted = set(entries)
+    for file, group in groupby(sorted(layout.entries, key=lambda e: e.file), key=lambda e: e.file):
+        members = list(group)
+        if wanted.isdisjoint(members):
+            continue
+        table = read_table(layout.root / file, [key, "index"])
+        if key not in table.column_names:
+            raise DatasetError(f"the picture column '{key}' is not in {layout.root / file}; copy the file again")
+        for entry, first in rows_of(table, file, members):
+            if entry in wanted:
+                yield entry, _unpack(layout.root, table[key].slice(first, entry.length), f"{key} of episode {entry.id}")
+
+
+def _unpack(root: Path, column: Iterable, what: str) -> Iterator[np.ndarray]:
+    """Pictures of an Arrow column of {bytes, path}."""
+    import cv2
+
+    for frame, cell in enumerate(column):
+        value = cell.as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if data is None and isinstance(value, dict) and (root / (value.get("path") or "")).is_file():
+            data = (root / value["path"]).read_bytes()
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        if picture is None:
+            raise DatasetError(f"frame {frame} of {what} is no readable picture; copy the data file again")
+        yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
