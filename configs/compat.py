@@ -44,6 +44,5 @@ def prepare_lerobot(offline: bool = True) -> None:
         raise ImportError("lerobot is not installed; 'make setup' installs it, or: pip install 'understudy[lerobot]'")
     if offline:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     prepare_torchvision()
