@@ -1,8 +1,8 @@
 """Pictures of a dataset, decoded once: cropped, resized and kept as memory-mapped uint8, one file an episode.
 
-The cache lies in `$UNDERSTUDY_CACHE/frames` (default `~/.cache/understudy`), is keyed by content (source file, borders of
-the episode, crop, size) and bounded by `$UNDERSTUDY_CACHE_GB` (default 50): the files used longest ago go first. Files
-are written beside and renamed, so several processes may share it. How pictures are decoded stands in `decode`.
+The cache lies in `$UNDERSTUDY_CACHE/frames` (default `~/.cache/understudy`), is keyed by content (source file, borders
+of the episode, crop, size) and bounded by `$UNDERSTUDY_CACHE_GB` (default 50): the files used longest ago go first.
+Files are written beside and renamed, so several processes may share it. How to decode stands in `decode`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,19 @@ EDGE = 2**16  # bytes at both ends of a source file that tell its content
 class Frames:
     """Pictures of some episodes, read by dataset row."""
 
-    def __init__(self, files: dict[int, Path], starts: np.ndarray):
-        self._files, self._starts = files, starts
+    def __init__(self, files: dict[int, Path], starts: np.ndarray, size: tuple[int, int]):
+        self._files, self._starts, self._size = files, starts, size
         self._open: dict[int, np.ndarray] = {}
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Dataset rows of any shape -> uint8 (*shape, h, w, 3), a copy."""
         flat = rows.reshape(-1)
         episodes = np.searchsorted(self._starts, flat, "right") - 1
-        pictures = [self._episode(m)[t] for m, t in zip(episodes.tolist(), (flat - self._starts[episodes]).tolist())]
-        return np.stack(pictures).reshape(*rows.shape, *pictures[0].shape)
+        steps = flat - self._starts[episodes]
+        out = np.empty((len(flat), *self._size, 3), np.uint8)
+        for i, (position, step) in enumerate(zip(episodes.tolist(), steps.tolist(), strict=True)):
+            out[i] = self._episode(position)[step]
+        return out.reshape(*rows.shape, *self._size, 3)
 
     def _episode(self, position: int) -> np.ndarray:
         if position not in self._open:
@@ -79,7 +82,7 @@ def open_frames(
         needs = {m: int(dataset.lengths[m]) * frame for m in positions}
         _make_room(folder, set(files.values()), sum(needs.values()), sum(needs[m] for m in todo))
         _decode(dataset, key, todo, size, crop)
-    return Frames(files, dataset.starts)
+    return Frames(files, dataset.starts, size)
 
 
 def episodes_with_pictures(dataset: Dataset, camera: str) -> np.ndarray:
@@ -140,8 +143,8 @@ def _make_room(folder: Path, keep: set[Path], wanted: int, new: int) -> None:
     bound = int(float(os.environ.get("UNDERSTUDY_CACHE_GB") or 50) * 1e9)
     if wanted > bound:
         raise DatasetError(
-            f"the decoded pictures need {wanted} bytes ({wanted / 1e9:.1f} GB), more than the cache may hold ({bound} bytes);"
-            " raise UNDERSTUDY_CACHE_GB, ask for smaller pictures or use fewer episodes"
+            f"the decoded pictures need {wanted} bytes ({wanted / 1e9:.1f} GB), more than the cache may hold ({bound}"
+            " bytes); raise UNDERSTUDY_CACHE_GB, ask for smaller pictures or use fewer episodes"
         )
     held = {path: path.stat() for path in folder.glob("*.npy")}
     total = sum(stat.st_size for stat in held.values())
