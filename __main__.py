@@ -124,8 +124,19 @@ def _report(verb: str, error: BaseException) -> None:
     if cause is not None and str(cause) not in message:
         message += f" ({cause})"
     print(f"understudy {verb}: {message or type(error).__name__}", file=sys.stderr)
-    if not hasattr(error, "key_path"):  # a wrong setting needs no traceback
+    if not _meant(error):
         print("(--traceback shows where this came from)", file=sys.stderr)
+
+
+def _meant(error: BaseException) -> bool:
+    """Did our own code raise this on purpose, or is it a surprise from below?"""
+    if type(error) in (KeyError, IndexError):
+        return False
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    module = step.tb_frame.f_globals.get("__name__", "") if step is not None else ""
+    return module.partition(".")[0] in (__package__, "draccus")
 
 
 def _flag(words: list[str], name: str) -> bool:

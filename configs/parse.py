@@ -26,8 +26,6 @@ from draccus.wrappers.docstring import get_attribute_docstring
 class UsageError(ValueError):
     """The words of the command make no sense; the message says what would."""
 
-    key_path = ()
-
 
 def parse(config_class: type, path: str | None, words: list[str]):
     """An instance of `config_class` from the YAML file `path` (or none) with `words` on top.
@@ -79,8 +77,8 @@ def describe(config_class: type, command: str) -> str:
     lines = [f"usage: {command} [CONFIG.yaml] {bare}{' ' if bare else ''}[--key value ...]", ""]
     lines += [(config_class.__doc__ or "").strip(), ""]
     for entry in entries(config_class):
-        flag = f"  --{entry.name}"
-        lines.append(f"{flag:<28} {entry.comment}".rstrip() + f"  ({entry.kind}{entry.default})")
+        comment = f"{entry.comment}  " if entry.comment else ""
+        lines.append(f"  --{entry.name:<32} {comment}({entry.kind}{entry.default})")
     return "\n".join(lines)
 
 

@@ -46,8 +46,9 @@ def worlds() -> Mapping[str, object]:
     discover("sim", "world_models", "hardware")
     from ..configs.world import WORLDS, World
 
+    named = {name: f"type {world.get_choice_name(type(world))}, task {world.task}" for name, world in WORLDS.items()}
     types = {f"type: {name}": world for name, world in World.get_known_choices().items()}
-    return WORLDS | types
+    return named | types
 
 
 def tasks() -> Mapping[str, object]:
