@@ -6,6 +6,7 @@ training, never for moving an arm.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,11 @@ def _read_piece(path: str | Path) -> dict:
     values = yaml.safe_load(path.read_text())
     if not isinstance(values, dict):
         raise DatasetError(f"the embodiment piece {path} must hold names and values, such as `action_units: [px, px]`")
-    return values.get("embodiment", values)
+    values = values.get("embodiment", values)
+    strange = sorted(set(values) - {field.name for field in dataclasses.fields(Embodiment)})
+    if strange:
+        raise DatasetError(f"the embodiment piece {path} has the unknown field '{strange[0]}'; see configs/spec.py")
+    return values
 
 
 def _flat(names):

@@ -116,10 +116,10 @@ def _require_pictures(dataset: Dataset, camera: str, positions: list[int]) -> No
         missing = [m for m in missing if m not in there]
     if missing:
         example = entries[missing[0]].clips.get(key)
-        have = f"choose among the episodes with video: {_ranges(entries[m].id for m in sorted(there))}" if there else ""
+        have = f"choose among the episodes with video: {ranges(entries[m].id for m in sorted(there))}" if there else ""
         raise DatasetError(
             f"{dataset.root} has no video of camera '{camera}' for {len(missing)} of {len(positions)} episodes:"
-            f" {_ranges(entries[m].id for m in missing)} (for example {example.path if example else 'none listed'});"
+            f" {ranges(entries[m].id for m in missing)} (for example {example.path if example else 'none listed'});"
             f" copy the videos, {have or 'or train without this camera'}"
         )
 
@@ -181,7 +181,7 @@ def _decode(dataset: Dataset, key: str, todo: dict[int, Path], size: tuple[int, 
                 partial.unlink(missing_ok=True)
 
 
-def _ranges(ids: Iterable[int]) -> str:
+def ranges(ids: Iterable[int]) -> str:
     """0, 1, 2, 5 -> "0-2, 5"."""
     parts: list[list[int]] = []
     for i in ids:
