@@ -83,7 +83,7 @@ def bootstrap_interval(values, rng: np.random.Generator, confidence: float = 0.9
 
 
 def success_by_step(first_success, horizon: int) -> np.ndarray:
-    """(horizon + 1,) share of episodes that have succeeded after 0, 1, .. horizon steps; `first_success` -1 is never."""
+    """(horizon + 1,) share of episodes that succeeded within 0, 1, .. horizon steps; `first_success` -1 is never."""
     first = np.asarray(first_success)
     counts = np.bincount(first[(first >= 0) & (first <= horizon)], minlength=horizon + 1)
     return np.cumsum(counts) / max(1, len(first))

@@ -80,7 +80,7 @@ class RecordWriter:
         if resume:
             self._resume()
         elif self.root.exists():
-            raise RecordError(f"'{self.root}' exists already; give another --out, or --resume {self.root} to go on with it")
+            raise RecordError(f"'{self.root}' exists; give another --out, or --resume {self.root} to go on with it")
         self.root.mkdir(parents=True, exist_ok=resume)
         self._save_manifest()
         self._file = open(self.root / ROWS, "w")
@@ -139,10 +139,9 @@ class RecordWriter:
     def _resume(self) -> None:
         record = read_record(self.root)
         for part in ("policy", "world", "starts", "agent"):
-            if record.manifest.get(part) != json.loads(json.dumps(self.manifest.get(part), default=str)):
-                raise RecordError(
-                    f"'{self.root}' holds another run: {part} was {record.manifest.get(part)}, now {self.manifest.get(part)}"
-                )
+            then, now = record.manifest.get(part), json.loads(json.dumps(self.manifest.get(part), default=str))
+            if then != now:
+                raise RecordError(f"'{self.root}' holds another run: its {part} was {then}, now it is {now}")
         self.rows = {row["start"]: row for row in record.table.to_pylist()}
 
 
@@ -175,7 +174,7 @@ def read_record(root: str | Path) -> Record:
         raise FileNotFoundError(f"'{root}' is not an episode record: it has no {MANIFEST}")
     manifest = json.loads((root / MANIFEST).read_text())
     if manifest.get("format", 0) > FORMAT:
-        raise RecordError(f"'{root}' was written by a newer understudy (format {manifest['format']}); upgrade to read it")
+        raise RecordError(f"'{root}' was written by a newer understudy (format {manifest['format']}); upgrade")
     if (root / ROWS).is_file():  # a run that did not close; its rows hold the table's too
         return Record(root, manifest, table_of(_read_rows(root / ROWS)))
     if not (root / TABLE).is_file():
@@ -208,7 +207,8 @@ def provenance() -> dict:
 def _check_row(row: Mapping) -> None:
     wrong = sorted(set(COLUMNS) ^ set(row))
     if wrong:
-        raise RecordError(f"column '{wrong[0]}' is {'missing' if wrong[0] in COLUMNS else 'unknown'} in an episode's row")
+        what = "missing" if wrong[0] in COLUMNS else "unknown"
+        raise RecordError(f"column '{wrong[0]}' is {what} in an episode's row")
 
 
 def _read_rows(path: Path) -> list[dict]:
@@ -224,7 +224,7 @@ def _read_rows(path: Path) -> list[dict]:
 
 
 def _commit() -> dict:
-    """Commit of the checkout that this code lies in, and whether files differ from it; nothing for an installed package."""
+    """Commit of the checkout that this code lies in, and whether files differ from it; nothing once installed."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return {}

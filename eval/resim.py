@@ -1,9 +1,9 @@
 """Replay recorded demonstrations in a simulator, step by step, to recover what the recording left out.
 
-PushT: the published human demonstrations hold the pusher's position and no block. Their recorder started episode k from
-`numpy.random.RandomState(k)`; k is found again from the first recorded pusher position, so that any subset or renumbered
-copy works. Nothing is written unless the replay reproduces every recorded position and reward. It knows only tasks whose
-start rule is known. Source of the recordings: Chi et al. 2023 (Diffusion Policy).
+PushT: the published human demonstrations hold the pusher's position and no block. Their recorder started episode k
+from `numpy.random.RandomState(k)`; k is found again from the first recorded pusher position, so that any subset or
+renumbered copy works. Nothing is written unless the replay reproduces every recorded position and reward. It knows only
+tasks whose start rule is known. Source of the recordings: Chi et al. 2023 (Diffusion Policy).
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ class PushTReplay:
             raise ReplayError(f"{name} is not reproduced: {max(differences, key=lambda error: error.args[1]).args[0]}")
         x, y = state[0]
         raise ReplayError(
-            f"{name} is not reproduced: it differs at step 0, where the pusher is at ({x:.3f}, {y:.3f}) px; no start seed "
-            f"0..{SEEDS - 1} of the recorder gives that. Is this the beginning of a recorded episode?"
+            f"{name} is not reproduced: it differs at step 0, where the pusher is at ({x:.3f}, {y:.3f}) px; no start "
+            f"seed 0..{SEEDS - 1} of the recorder gives that. Is this the beginning of a recorded episode?"
         )
 
 

@@ -1,15 +1,16 @@
 """The one acting loop: an actor and B lanes, blocks of B start ids in fixed slots, one result an episode.
 
-The actor may be a policy's `Agent`, a scripted expert or a tape of recorded actions; the lanes any world. A block is the
-reproducible unit: the actor always sees all B slots, and what happens in one slot depends on its own start alone. So the
-same starts give the same episodes for any number of workers, also where a lane failed and its start was done again.
+The actor may be a policy's `Agent`, a scripted expert or a tape of recorded actions; the lanes any world. A block is
+the reproducible unit: the actor always sees all B slots, and what happens in one slot depends on its own start alone.
+So the same starts give the same episodes for any number of workers, also where a lane failed and its start was done
+again.
 Knows nothing of files, statistics or pictures beyond handing them on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -78,7 +79,8 @@ def rollout(
     seed: int = 0,
     keep: bool = False,
     film: Collection[int] = (),
-    on_step: Callable[[int], None] = lambda steps: None,
+    skip: Collection[int] = (),
+    options: Mapping | None = None,
 ) -> Iterator[Result]:
     """Act from every start and yield each episode when it has ended (see `in_order`). B is the number of lanes.
 
@@ -88,7 +90,8 @@ def rollout(
         seed: of the actor's noise, a column of the rows.
         keep: look at every frame and give whole episodes.
         film: start ids whose pictures are wanted.
-        on_step: told the number of control steps that a chunk executed, over all lanes.
+        skip: starts that are done already; their slots stay empty.
+        options: reset options of the lanes.
 
     Raises:
         ValueError: a start given twice.
@@ -96,9 +99,11 @@ def rollout(
     starts = [int(start) for start in starts]
     if len(set(starts)) != len(starts):
         raise ValueError("a start id is given twice; the outcome of a start is one row")
-    loop = _Loop(actor, lanes, {"start_set": start_set, "seed": seed}, keep, frozenset(film), on_step)
+    columns = {"start_set": start_set, "seed": seed}
+    loop = _Loop(actor, lanes, columns, keep=keep, film=frozenset(film), options=dict(options or {}))
     for begin in range(0, len(starts), lanes.num_envs):
-        yield from loop.block(starts[begin : begin + lanes.num_envs])
+        block = starts[begin : begin + lanes.num_envs]
+        yield from loop.block([NO_START if start in skip else start for start in block])
 
 
 def in_order(results: Iterable[Result], starts: Sequence[int]) -> Iterator[Result]:
@@ -146,9 +151,9 @@ class TapeActor:
 class _Loop:
     """State of one `rollout` call; `_tapes` holds the episodes that run now, by slot."""
 
-    def __init__(self, actor: Actor, lanes: Lanes, columns: dict, keep: bool, film: frozenset[int], on_step):
-        self.actor, self.lanes, self.columns, self.keep, self.film = actor, lanes, columns, keep, film
-        self.on_step = on_step
+    def __init__(self, actor: Actor, lanes: Lanes, columns: dict, *, keep: bool, film: frozenset[int], options: dict):
+        self.actor, self.lanes, self.columns = actor, lanes, columns
+        self.keep, self.film, self.options = keep, film, options
         self.frames = tuple(range(1 - actor.execute, 1)) if keep else ()
         self.look = tuple(sorted({*actor.look, *self.frames}))
         self._tapes: dict[int, _Tape] = {}
@@ -157,8 +162,8 @@ class _Loop:
         """All starts of one block, those of failed lanes a second time."""
         ids = np.full(self.lanes.num_envs, NO_START, np.int64)
         ids[: len(starts)] = starts
-        slots = list(range(len(starts)))
-        for attempt in range(ATTEMPTS):
+        slots = np.flatnonzero(ids != NO_START).tolist()
+        for attempt in range(ATTEMPTS if slots else 0):
             again = []
             for slot, tape in self._attempt(ids, slots, attempt):
                 if tape.error and attempt + 1 < ATTEMPTS:
@@ -181,7 +186,6 @@ class _Loop:
             begun = time.perf_counter()
             columns = [chunk.look.index(offset) for offset in self.actor.look]
             self.actor.observe({key: seen[:, columns] for key, seen in chunk.obs.items()}, chunk.sent, chunk.valid)
-            self.on_step(int(chunk.valid.sum()))
             thought += time.perf_counter() - begun
             yield from self._write(chunk, asked, thought / len(self._tapes))
 
@@ -189,7 +193,7 @@ class _Loop:
         mask = np.zeros(len(ids), bool)
         mask[slots] = True
         seeds = [start if start != NO_START else None for start in ids.tolist()]
-        obs, info = self.lanes.reset(seed=seeds, options={"reset_mask": mask})
+        obs, info = self.lanes.reset(seed=seeds, options=self.options | {"reset_mask": mask})
         self.actor.reset(ids, mask if attempt else np.ones(len(ids), bool), obs)
         pictures = self.lanes.render([slot for slot in slots if int(ids[slot]) in self.film]) if self.film else {}
         for slot in slots:
@@ -231,7 +235,7 @@ class _Loop:
         return Result(row, asked, episode, tuple(tape.film))
 
     def _episode(self, start: int, tape: _Tape, asked, reward, progress, success) -> Episode:
-        obs = {key: np.concatenate([first[None], *(part[key] for part in tape.parts)]) for key, first in tape.first.items()}
+        obs = {key: np.concatenate([one[None], *(part[key] for part in tape.parts)]) for key, one in tape.first.items()}
         return Episode(
             start=start,
             task=self.lanes.world.task,
@@ -248,7 +252,7 @@ class _Loop:
 
 
 def _outcome(tape: _Tape, reward: np.ndarray, progress: np.ndarray, success: np.ndarray) -> dict:
-    """The columns that say how it went. `first_success`: control steps executed until success was first seen, else -1."""
+    """The columns that say how it went. `first_success`: control steps until success was first seen, else -1."""
     first = 0 if tape.begun_well else int(success.argmax()) + 1 if success.any() else -1
     return {
         "success": first >= 0 and not tape.error,

@@ -1,0 +1,48 @@
+"""Films of chosen episodes: picked after the outcomes are known, played again, written as small mp4 files.
+
+An episode is shown by playing its recorded actions from its start once more, which a simulator repeats exactly; where
+the outcome comes out otherwise there is no film. Knows no policy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..configs.lanes import Lanes
+from .encode import write_mp4
+from .records import VIDEOS
+from .rollout import TapeActor, rollout
+
+SAME = ("success", "first_success", "length", "progress")  # columns that a faithful repetition gives again
+
+
+def choose(rows: Iterable[Mapping], count: int) -> list[int]:
+    """Start ids of up to `count` episodes to show: the first failures, then the first successes, about half each."""
+    rows = [row for row in rows if not row["error"]]
+    lost = [row["start"] for row in rows if not row["success"]]
+    won = [row["start"] for row in rows if row["success"]]
+    failures = min(len(lost), max(math.ceil(count / 2), count - len(won)))
+    return lost[:failures] + won[: max(0, count - failures)]
+
+
+def film_again(
+    lanes: Lanes, rows: Mapping[int, Mapping], tapes: Mapping[int, np.ndarray], root: Path
+) -> dict[int, str]:
+    """Play the episodes `tapes` (start -> (T, D) actions) again and write `root/videos/START.mp4`.
+
+    Returns:
+        start -> path inside `root`, only of the episodes that came out as in `rows` and could be drawn.
+    """
+    (root / VIDEOS).mkdir(exist_ok=True)
+    written = {}
+    for result in rollout(TapeActor(tapes, lanes.num_envs), lanes, list(tapes), film=tapes.keys()):
+        same = all(result.row[name] == rows[result.start][name] for name in SAME)
+        if same and result.film:
+            path = f"{VIDEOS}/{result.start:06d}.mp4"
+            write_mp4(root / path, result.film, lanes.embodiment.rate, quality=26, group=30)
+            written[result.start] = path
+    return written

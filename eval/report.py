@@ -1,0 +1,162 @@
+"""`report.html` of a record: one file with everything inside (style, script, curves, films), readable anywhere.
+
+Reads a record folder, and the run that trained the policy where it is at hand; computes nothing that the summary and the
+metrics do not. The look lives in `templates/report.html`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .charts import Line, chart
+from .metrics import success_by_step, wilson
+from .records import REPORT, Record
+from .summary import Summary, summarize
+
+CURVES = 60  # single progress curves drawn at most
+SMOOTH = 25  # logged values that the training curve averages
+
+
+def write_report(record: Record, run: Path | None = None) -> Path:
+    """Write `record.root/report.html` and return its path.
+
+    Args:
+        run: training run whose metrics.jsonl gives the training curves.
+
+    Raises:
+        ValueError: the record holds no episode.
+    """
+    path = record.root / REPORT
+    beside = record.root / f".{REPORT}.{os.getpid()}"
+    beside.write_text(render(record, run))
+    beside.replace(path)
+    return path
+
+
+def render(record: Record, run: Path | None = None) -> str:
+    """The HTML text of a record's report."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    folder = Path(__file__).parent / "templates"
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    summary, rows = summarize(record), record.table.to_pylist()
+    charts = {"success": success_chart(record), "progress": progress_chart(record), "training": training_chart(run)}
+    return environment.get_template(REPORT).render(
+        summary=summary,
+        rows=rows,
+        films=films(record, rows),
+        charts={name: Markup(svg) for name, svg in charts.items() if svg},
+        split=time_split(summary),
+        facts=list(facts(record.manifest)),
+        record=record.root.name,
+    )
+
+
+def success_chart(record: Record) -> str:
+    """Share of episodes that succeeded, by control steps, with pointwise 95 % Wilson intervals."""
+    n, horizon = len(record.table), max(record.column("length"))
+    share = success_by_step(record.column("first_success"), horizon)
+    bands = [wilson(round(value * n), n) for value in share]
+    low, high = [band.low for band in bands], [band.high for band in bands]
+    line = Line(range(horizon + 1), share.tolist(), "success", f"succeeded, 95 % interval, n = {n}", low, high)
+    return chart([line], x_label="control steps", y_label="share of episodes", y_range=(0, 1))
+
+
+def progress_chart(record: Record) -> str:
+    """Progress of single episodes and the mean of all; an ended episode keeps its last value."""
+    curves = [curve for curve in record.column("progress") if curve]
+    if not curves:
+        return ""
+    horizon = max(map(len, curves))
+    held = np.stack([np.pad(curve, (0, horizon - len(curve)), mode="edge") for curve in curves])
+    pairs = [
+        (curve, won) for curve, won in zip(record.column("progress"), record.column("success"), strict=True) if curve
+    ]
+    lines = [
+        Line(range(1, len(curve) + 1), curve, "thin success" if won else "thin failure")
+        for curve, won in pairs[:CURVES]
+    ]
+    lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), "mean", "mean of all episodes"))
+    return chart(lines, x_label="control steps", y_label="progress", y_range=(0, 1))
+
+
+def training_chart(run: Path | None) -> str:
+    """Training and validation loss by step, "" where there is nothing to draw."""
+    lines = []
+    for name, style, label in (("loss", "a", "training loss"), ("validation/loss", "b", "validation loss")):
+        points = [(entry["step"], entry[name]) for entry in _metrics(run) if entry.get(name, 0) > 0]
+        if len(points) > 1:
+            steps, values = np.array(points).T
+            if name == "loss":
+                values = _smooth(values)
+            lines.append(Line(steps.tolist(), values.tolist(), style, label))
+    return chart(lines, x_label="optimiser steps", y_label="loss", log=True) if lines else ""
+
+
+def films(record: Record, rows: list[Mapping]) -> list[dict]:
+    """The filmed episodes, failures first: row and data URI of each."""
+    filmed = sorted((row for row in rows if row["video"]), key=lambda row: (row["success"], row["start"]))
+    return [{"row": row, "data": _data_uri(record.root / row["video"])} for row in filmed]
+
+
+def time_split(summary: Summary) -> list[tuple[str, float, float]]:
+    """(what, seconds, share in per cent) of where the episodes' time went."""
+    parts = {"physics": summary.physics, "rendering": summary.render, "policy": summary.policy}
+    total = max(sum(parts.values()), 1e-9)
+    return [(name, seconds, 100 * seconds / total) for name, seconds in parts.items()]
+
+
+def facts(manifest: Mapping) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """(section, [(name, value)]) of everything in a manifest."""
+    loose = []
+    for section, value in manifest.items():
+        if isinstance(value, Mapping):
+            yield section, list(_flat(value))
+        else:
+            loose.append((section, _text(value)))
+    yield "record", loose
+
+
+def _flat(values: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _text(value)
+
+
+def _text(value) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _data_uri(path: Path) -> str:
+    return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _metrics(run: Path | None) -> list[dict]:
+    path = run / "metrics.jsonl" if run else None
+    if path is None or not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Running mean, shorter at the ends."""
+    width = min(SMOOTH, max(1, len(values) // 8))
+    sums = np.convolve(values, np.ones(width), "same")
+    return sums / np.convolve(np.ones(len(values)), np.ones(width), "same")

@@ -1,0 +1,102 @@
+"""What a record says in a few numbers, as text for the terminal and for the report.
+
+Reads a record and nothing else. An episode that ended in an error counts as a failure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .metrics import Interval, exact, mean_interval, wilson
+from .records import Record
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of one record. Intervals are two-sided, 95 %."""
+
+    title: str
+    world: str
+    starts: str
+    n: int
+    asked: int  # episodes that the run was to have
+    successes: int
+    errors: int
+    success: Interval  # Wilson
+    success_exact: Interval  # Clopper-Pearson
+    progress: Interval  # mean of the best progress
+    final: float  # mean of the final progress
+    length: float  # mean, control steps
+    first_success: float | None  # median, control steps; None: no success
+    physics: float  # s, summed over the episodes
+    render: float  # s
+    policy: float  # s
+    rate: float | None  # episodes per second of wall time
+
+    def text(self) -> str:
+        """A small table."""
+        spent = max(self.physics + self.render + self.policy, 1e-9)
+        steps = "" if self.first_success is None else f", success after {self.first_success:.0f} (median)"
+        parts = (("physics", self.physics), ("render", self.render), ("policy", self.policy))
+        split = ", ".join(f"{name} {100 * seconds / spent:.0f} %" for name, seconds in parts)
+        rows = [
+            ("success", f"{self.success}   {self.successes} of {self.n}, Wilson 95 %"),
+            ("best progress", f"{self.progress}   mean, t 95 %"),
+            ("length", f"{self.length:.0f} steps{steps}"),
+            ("time", split + ("" if self.rate is None else f"; {self.rate:.2f} episodes/s")),
+        ]
+        rows += [("errors", f"{self.errors} episodes, counted as failures")] if self.errors else []
+        rows += [("unfinished", f"{self.n} of {self.asked} episodes")] if self.n < self.asked else []
+        head = f"{self.title} in {self.world}, starts {self.starts}"
+        return "\n".join([head, *(f"{name:<16}{value}" for name, value in rows)])
+
+
+def summarize(record: Record) -> Summary:
+    """The numbers of a record with at least one episode. Raises ValueError for an empty one."""
+    n = len(record.table)
+    if not n:
+        raise ValueError(f"the record '{record.root}' holds no episode")
+    column = {name: np.asarray(record.column(name)) for name in _NUMBERS}
+    successes, first = int(column["success"].sum()), column["first_success"]
+    starts, wall = record.column("start"), record.manifest.get("wall")
+    return Summary(
+        title=title(record.manifest),
+        world=record.manifest.get("starts", {}).get("set") or record.column("task")[0],
+        starts=f"{starts[0]}..{starts[-1]}",
+        n=n,
+        asked=record.manifest.get("starts", {}).get("count", n),
+        successes=successes,
+        errors=sum(bool(error) for error in record.column("error")),
+        success=wilson(successes, n),
+        success_exact=exact(successes, n),
+        progress=mean_interval(column["best_progress"]),
+        final=float(column["final_progress"].mean()),
+        length=float(column["length"].mean()),
+        first_success=float(np.median(first[first >= 0])) if (first >= 0).any() else None,
+        physics=float(column["wall_physics"].sum()),
+        render=float(column["wall_render"].sum()),
+        policy=float(column["wall_policy"].sum()),
+        rate=record.manifest.get("acted", n) / wall if wall else None,
+    )
+
+
+def title(manifest: dict) -> str:
+    """Who acted: a policy's path, type and step, or an expert."""
+    policy = manifest.get("policy", {})
+    step = "" if policy.get("step") is None else f", step {policy['step']}"
+    kind = f" ({policy['type']}{step})" if policy.get("type") else ""
+    return f"{policy.get('path', 'unnamed')}{kind}"
+
+
+_NUMBERS = (
+    "success",
+    "first_success",
+    "best_progress",
+    "final_progress",
+    "length",
+    "wall_physics",
+    "wall_render",
+    "wall_policy",
+)
