@@ -62,7 +62,7 @@ class Lanes(gymnasium.vector.VectorEnv):
         self.single_observation_space, self.single_action_space = self.embodiment.spaces()
         self.observation_space = batch_space(self.single_observation_space, lanes)
         self.action_space = batch_space(self.single_action_space, lanes)
-        if workers and hasattr(world, "warm"):
+        if workers > 1 and hasattr(world, "warm"):
             world.warm()
         groups = np.array_split(np.arange(lanes), min(workers, lanes) or 1)
         self._hosts = [(Worker if workers else Local)(world, timeout) for _ in groups]
