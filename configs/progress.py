@@ -54,5 +54,7 @@ class Progress:
         left = (self.total - self.done) / self.rate if self.rate else float("inf")
         clock = f"{int(left // 60)}:{int(left % 60):02d} left" if left < 1e7 else "? left"
         print(
-            f"{self.what} {self.done}/{self.total} {self.unit}, {self.rate:.3g}/s, {clock}  {note}", file=sys.stderr, flush=True
+            f"{self.what} {self.done}/{self.total} {self.unit}, {self.rate:.3g}/s, {clock}  {note}",
+            file=sys.stderr,
+            flush=True,
         )

@@ -119,8 +119,9 @@ class Embodiment:
             return  # pictures are resized to what the policy asks for
         wanted = self.offers().get(need, ())
         if wanted != offered[need]:
-            first = next((pair for pair in zip(wanted, offered[need]) if pair[0] != pair[1]), None)
-            because = f"'{first[0]}' against '{first[1]}'" if first else f"{len(wanted)} against {len(offered[need])} names"
+            theirs = offered[need]
+            first = next((pair for pair in zip(wanted, theirs, strict=False) if pair[0] != pair[1]), None)
+            because = f"'{first[0]}' against '{first[1]}'" if first else f"{len(wanted)} against {len(theirs)} names"
             raise EmbodimentError(f"'{need}' differs between '{self.name}' and '{world.name}': {because}")
         units = {STATE: "state_units", SCENE: "scene_units"}[need]
         _check_units(self.name, wanted, getattr(self, units), world.name, getattr(world, units))

@@ -1,7 +1,7 @@
 """A world that one can act in, as a setting: what to open, with which cameras, for how long.
 
-Simulator, dream, twin and arm differ only in the `World` that is opened. A new kind of world is one file that registers a
-subclass; `World.lane()` builds one copy of it (a `gymnasium.Env`), inside the process that will step it.
+Simulator, dream, twin and arm differ only in the `World` that is opened. A new kind of world is one file that registers
+a subclass; `World.lane()` builds one copy of it (a `gymnasium.Env`), inside the process that will step it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class World(draccus.ChoiceRegistry):
 
     A lane is a `gymnasium.Env` whose observations carry the keys of `Embodiment.offers()` and whose `info`, at every
     reset and step, holds `success` (bool), `progress` (0..1, 1 exactly on success) and, at every step, `action.sent`
-    (D,) float32: what was really executed, in the dataset's action space. First success terminates; the horizon truncates.
+    (D,) float32: what was really executed, in the dataset's action space. First success terminates; the horizon
+    truncates.
     """
 
     task: str = ""  # which task of this kind of world

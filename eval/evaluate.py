@@ -144,7 +144,7 @@ def _act(config: Eval, agent: Agent, lanes: Lanes, writer: RecordWriter) -> None
         if len(films) < len(chosen):
             lost = len(chosen) - len(films)
             print(
-                f"{lost} of {len(chosen)} chosen episodes could not be filmed; `understudy doctor` tries the renderer"
+                f"{lost} of {len(chosen)} chosen episodes could not be filmed; try `understudy doctor`"
             )
 
 

@@ -1,7 +1,7 @@
 """`report.html` of a record: one file with everything inside (style, script, curves, films), readable anywhere.
 
-Reads a record folder, and the run that trained the policy where it is at hand; computes nothing that the summary and the
-metrics do not. The look lives in `templates/report.html`.
+Reads a record folder, and the run that trained the policy where it is at hand; computes nothing that the summary and
+the metrics do not. The look lives in `templates/report.html`.
 """
 
 from __future__ import annotations
@@ -77,18 +77,13 @@ def success_chart(record: Record) -> str:
 
 def progress_chart(record: Record) -> str:
     """Progress of single episodes and the mean of all; an ended episode keeps its last value."""
-    curves = [curve for curve in record.column("progress") if curve]
-    if not curves:
+    pairs = zip(record.column("progress"), record.column("success"), strict=True)
+    pairs = [(curve, "thin success" if won else "thin failure") for curve, won in pairs if curve]
+    if not pairs:
         return ""
-    horizon = max(map(len, curves))
-    held = np.stack([np.pad(curve, (0, horizon - len(curve)), mode="edge") for curve in curves])
-    pairs = [
-        (curve, won) for curve, won in zip(record.column("progress"), record.column("success"), strict=True) if curve
-    ]
-    lines = [
-        Line(range(1, len(curve) + 1), curve, "thin success" if won else "thin failure")
-        for curve, won in pairs[:CURVES]
-    ]
+    horizon = max(len(curve) for curve, _ in pairs)
+    held = np.stack([np.pad(curve, (0, horizon - len(curve)), mode="edge") for curve, _ in pairs])
+    lines = [Line(range(1, len(curve) + 1), curve, style) for curve, style in pairs[:CURVES]]
     lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), "mean", "mean of all episodes"))
     return chart(lines, x_label="control steps", y_label="progress", y_range=(0, 1))
 

@@ -1,8 +1,8 @@
 """The only stateful actor: it remembers, asks the planner for N plans, lets a critic choose, and hands out E actions.
 
-The agent knows no world and no network. All lanes replan together, every E control steps; a lane that begins anew does so
-between chunks. The planner is always called for all lanes, so that a lane's plans never depend on how many others still
-run; its noise is keyed by (seed, start id, replan number).
+The agent knows no world and no network. All lanes replan together, every E control steps; a lane that begins anew does
+so between chunks. The planner is always called for all lanes, so that a lane's plans never depend on how many others
+still run; its noise is keyed by (seed, start id, replan number).
 """
 
 from __future__ import annotations
@@ -29,12 +29,21 @@ class Agent:
     """
 
     def __init__(
-        self, planner: Planner, *, lanes: int, execute: int, candidates: int = 1, critic: Critic | None = None, seed: int = 0
+        self,
+        planner: Planner,
+        *,
+        lanes: int,
+        execute: int,
+        candidates: int = 1,
+        critic: Critic | None = None,
+        seed: int = 0,
     ):
         if not 1 <= execute <= planner.window.horizon:
-            raise ValueError(f"execute must be within 1..{planner.window.horizon} (the policy's horizon), got {execute}")
+            raise ValueError(
+                f"execute must be within 1..{planner.window.horizon} (the policy's horizon), got {execute}"
+            )
         if candidates < 1 or (candidates > 1 and critic is None):
-            raise ValueError(f"{candidates} candidates a plan: one is drawn, or several and a critic chooses among them")
+            raise ValueError(f"{candidates} candidates a plan: draw one, or several when a critic chooses among them")
         if critic is not None and critic.reads not in (0, execute):
             raise ValueError(f"the critic scores {critic.reads} future actions, but {execute} are executed")
         self.planner, self.critic = planner, critic

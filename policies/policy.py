@@ -1,7 +1,7 @@
 """The types that policies and critics meet at: `Past` in, `Plans` out, `Field` between, `Critic` beside.
 
-Letters: B batch (lanes), N candidate plans, O observed frames, K recalled actions, H horizon, T = K + H action tokens, D
-action dimension. Past token K-1 is the action before now, token K is the action for now.
+Letters: B batch (lanes), N candidate plans, O observed frames, K recalled actions, H horizon, T = K + H action tokens,
+D action dimension. Past token K-1 is the action before now, token K is the action for now.
 
 Observations and actions are in the embodiment's units here; scaling happens inside the models. Nothing in this file
 knows how a policy was trained, or which world it acts in.

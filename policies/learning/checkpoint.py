@@ -17,10 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import draccus
-import torch
 from torch import Tensor, nn
 
-from ...configs.plugins import discover
+from ...configs.plugins import discover, lookup
 from ...configs.spec import Embodiment
 from ..policy import CriticConfig, PolicyConfig, Scales
 
@@ -51,6 +50,7 @@ def save_checkpoint(
     Raises:
         OSError: the disk is full or not writable; nothing half-written stays.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     half = folder.with_name(f".{folder.name}.{os.getpid()}.half")
@@ -69,14 +69,12 @@ def save_checkpoint(
         if folder.exists():
             shutil.rmtree(folder)
         half.rename(folder)
-    except OSError as error:
-        shutil.rmtree(half, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
         raise OSError(
-            error.errno, f"checkpoint {folder} could not be written ({error.strerror}); earlier checkpoints are untouched"
+            f"checkpoint {folder} could not be written ({error}); earlier checkpoints are untouched"
         ) from error
-    except BaseException:
+    finally:
         shutil.rmtree(half, ignore_errors=True)
-        raise
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -86,7 +84,9 @@ def find_checkpoint(path: str | Path) -> Path:
         if (candidate / "config.json").is_file():
             return candidate.resolve()
     there = "it holds neither 'best' nor 'last'" if path.is_dir() else "no such folder"
-    raise FileNotFoundError(f"'{path}' is not a run or checkpoint: {there}. Give the folder that `understudy train` wrote")
+    raise FileNotFoundError(
+        f"'{path}' is not a run or checkpoint: {there}. Give the folder that `understudy train` wrote"
+    )
 
 
 def load_model(path: str | Path, kind: str) -> tuple[nn.Module, dict]:
@@ -101,7 +101,9 @@ def load_model(path: str | Path, kind: str) -> tuple[nn.Module, dict]:
     folder = find_checkpoint(path)
     document = _read(folder / "config.json")
     if document.get("format", 0) > FORMAT:
-        raise CheckpointError(f"{folder} was written by a newer understudy (format {document['format']}); upgrade to read it")
+        raise CheckpointError(
+            f"{folder} was written by a newer understudy (format {document['format']}); upgrade to read it"
+        )
     if document["kind"] != kind:
         raise CheckpointError(f"{folder} holds a {document['kind']}, not a {kind}")
     config = load_config(document)
@@ -121,10 +123,7 @@ def load_config(document: dict) -> PolicyConfig | CriticConfig:
     """The settings in a checkpoint's `config.json`."""
     discover("policies", "policies.networks")
     base = KINDS[document["kind"]]
-    if document["type"] not in base.get_known_choices():
-        raise LookupError(
-            f"unknown {document['kind']} type '{document['type']}'; known: {', '.join(sorted(base.get_known_choices()))}"
-        )
+    lookup(f"{document['kind']} type", document["type"], base.get_known_choices())
     return draccus.decode(base, document["config"])
 
 

@@ -1,7 +1,7 @@
 """The one training loop: any `Trainable`, windows in, checkpoints out.
 
-It knows nothing of policies or critics. Exactness: the order of batches is a function of (seed, epoch), noise comes from
-torch's global generator, whose state is saved; so a run that was killed and resumed ends with the same bits on a CPU.
+It knows nothing of policies or critics. Exactness: the order of batches is a function of (seed, epoch), noise comes
+from torch's global generator, whose state is saved; so a run that was killed and resumed ends with the same bits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...configs.progress import Progress
 from .checkpoint import TRAINING, load_weights, point, rotate, save_checkpoint
 from .optimizer import Optimize, generator_state, optimizer_state, restore_generators, restore_optimizer
 
-BEST = "validation/loss"  # the scalar whose minimum is `best`
+BEST = ("validation/action_error", "validation/loss")  # the first of these that is measured; its minimum is `best`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,9 @@ class Loop:
         if self.step % self.pace.save == 0 or last or fresh_best or self._stop:
             self._save(fresh_best)
         if self._stop and not last:
-            raise Interrupted(f"stopped at step {self.step} and saved; go on with: understudy train --resume {self.run}")
+            raise Interrupted(
+                f"stopped at step {self.step} and saved; go on with: understudy train --resume {self.run}"
+            )
 
     def _train_step(self) -> dict[str, float]:
         rate = self.optimize.rate(self.step, self.pace.steps)
@@ -157,7 +159,7 @@ class Loop:
             episodes = sorted(set(batch["episode"].tolist())) if "episode" in batch else []
             raise FloatingPointError(
                 f"loss is {value} at step {self.step}; dataset rows {batch['index'].tolist()}, episodes {episodes}. "
-                "The last checkpoint is untouched; look at these rows with `understudy inspect`, or lower the learning rate"
+                "The last checkpoint is untouched; look at these rows, or lower the learning rate"
             )
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
@@ -174,9 +176,10 @@ class Loop:
             scalars = {f"validation/{name}": value for name, value in self.validate(acting).items()}
         restore_generators(state)
         self.log.write(self.step, scalars)
-        if scalars.get(BEST, float("inf")) >= self.best:
+        score = next((scalars[name] for name in BEST if name in scalars), float("inf"))
+        if score >= self.best:
             return False
-        self.best = scalars[BEST]
+        self.best = score
         return True
 
     def _save(self, best: bool) -> None:

@@ -57,7 +57,9 @@ def load_piece(path: str | Path) -> Piece:
     path = Path(os.path.expandvars(str(path).removeprefix("from:")))
     path = path / "piece.yaml" if path.is_dir() else path
     if not path.is_file():
-        raise FileNotFoundError(f"no piece at {path}; give a file of configs/pieces/ or from:RUN of an earlier training")
+        raise FileNotFoundError(
+            f"no piece at {path}; give a file of configs/pieces/ or from:RUN of an earlier training"
+        )
     with path.open() as file:
         return draccus.load(Piece, file)
 

@@ -160,7 +160,9 @@ def _announce(config, dataset, model, training, held_out) -> None:
         f"{len(training)} episodes, {frames} windows; {len(held_out)} episodes held out"
     )
     if dataset.embodiment.unknown_units:
-        print(f"warning: nobody states the unit of {', '.join(dataset.embodiment.unknown_units)}; deploy will refuse it")
+        print(
+            f"warning: nobody states the unit of {', '.join(dataset.embodiment.unknown_units)}; deploy will refuse it"
+        )
 
 
 def _prepare(run: Path, config: Train, piece: Piece, model: torch.nn.Module) -> None:
@@ -183,4 +185,6 @@ def _fit(loop: Loop) -> None:
     started, cpu = loop.seconds, sum(os.times()[:2])
     loop.fit()
     wall, cpu = loop.seconds - started, sum(os.times()[:2]) - cpu
-    print(f"trained to step {loop.step} in {wall:.0f} s of training time ({cpu:.0f} CPU s); checkpoint {loop.run / 'last'}")
+    print(
+        f"trained to step {loop.step} in {wall:.0f} s of training time ({cpu:.0f} CPU s); checkpoint {loop.run / 'last'}"
+    )

@@ -1,4 +1,4 @@
-"""How a policy in training is judged on held-out episodes: its own loss, and the error of the actions it would execute."""
+"""How a policy in training is judged on held-out episodes: its loss, and the error of the actions it would execute."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ class Validation:
         batch: windows a forward pass.
     """
 
-    def __init__(self, gather: Callable[[Tensor], dict[str, Tensor]], count: int, *, most: int = 1024, batch: int = 256):
+    def __init__(
+        self, gather: Callable[[Tensor], dict[str, Tensor]], count: int, *, most: int = 1024, batch: int = 256
+    ):
         self.gather = gather
         self.chosen = torch.from_numpy(np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64)))
         self.batch = batch

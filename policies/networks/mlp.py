@@ -38,9 +38,7 @@ class MLPDenoiser(nn.Module):
         super().__init__()
         width, hidden, inner = config.width, config.width * config.expand, config.condition_width
         self.time = TimeEmbedding(inner, 2 * inner)
-        self.observation = nn.Sequential(
-            nn.Linear(condition, 2 * inner), nn.Mish(), nn.Linear(2 * inner, inner)
-        )
+        self.observation = nn.Sequential(nn.Linear(condition, 2 * inner), nn.Mish(), nn.Linear(2 * inner, inner))
         self.modulate = nn.Linear(inner, 3 * width * config.depth)
         self.enter = nn.Linear(tokens * dims, width)
         self.rise = nn.ModuleList(nn.Linear(width, hidden) for _ in range(config.depth))

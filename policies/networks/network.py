@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class Denoiser(Protocol):
     """A network that maps a noisy chunk of actions to its head's output.
 
-    `encode` runs once a plan; its result is repeated for the candidates, so that observations are read once for N plans.
+    `encode` runs once a plan; its result is repeated for the candidates: observations are read once for N plans.
     """
 
     def encode(self, condition: Tensor) -> Tensor:

@@ -30,7 +30,9 @@ class UNetConfig(NetworkConfig):
     def build(self, tokens: int, dims: int, condition: int) -> UNetDenoiser:
         factor = 2 ** (len(self.channels) - 1)
         if tokens % factor:
-            raise ValueError(f"a U-Net of {len(self.channels)} levels needs a multiple of {factor} tokens, got {tokens}")
+            raise ValueError(
+                f"a U-Net of {len(self.channels)} levels needs a multiple of {factor} tokens, got {tokens}"
+            )
         return UNetDenoiser(self, dims, condition)
 
 
@@ -81,9 +83,7 @@ class UNetDenoiser(nn.Module):
         channels = config.channels
         pairs = list(zip((dims, *channels[:-1]), channels, strict=True))
         self.time = TimeEmbedding(config.time_width, 4 * config.time_width)
-        self.down = nn.ModuleList(
-            nn.ModuleList([_Block(a, b, config), _Block(b, b, config)]) for a, b in pairs
-        )
+        self.down = nn.ModuleList(nn.ModuleList([_Block(a, b, config), _Block(b, b, config)]) for a, b in pairs)
         self.shrink = nn.ModuleList(nn.Conv1d(b, b, 3, 2, 1) for b in channels[:-1])
         self.middle = nn.ModuleList(_Block(channels[-1], channels[-1], config) for _ in range(2))
         self.up = nn.ModuleList(

@@ -1,0 +1,123 @@
+"""The agent: what it remembers at which offset, when it replans, how it chooses."""
+
+import numpy as np
+import pytest
+import torch
+
+from understudy.configs.spec import Embodiment, Window
+from understudy.policies.agent import Agent
+from understudy.policies.policy import Plans
+
+EMBODIMENT = Embodiment(
+    action=("x",), action_units=("m",), limits=((-100.0, 100.0),), rate=10.0, state=("t",), state_units=("1",)
+)
+KEY = "observation.state"
+
+
+class Recorder:
+    """A planner that keeps each past it is shown; plan n of a lane is `start tick + n` at every step."""
+
+    embodiment, needs = EMBODIMENT, (KEY,)
+
+    def __init__(self, window):
+        self.window, self.pasts = window, []
+
+    def plan(self, past, n, rng):
+        self.pasts.append(past.at(self.window))
+        future = past.now.float()[:, None, None, None] + torch.arange(n).float()[None, :, None, None]
+        return Plans(torch.zeros(len(past.now), n, 0, 1), future.expand(-1, -1, self.window.horizon, -1), past.now)
+
+
+class Last:
+    """A critic that prefers the last candidate."""
+
+    window, needs = Window(observe=(0,), horizon=1), (KEY,)
+
+    def __init__(self, reads):
+        self.reads = reads
+
+    def score(self, past, plans):
+        return torch.arange(plans.future.shape[1]).float().expand(plans.future.shape[:2])
+
+
+def play(agent, chunks, lanes=2, execute=3):
+    """A world whose observation is the tick + 100 * lane, and whose executed action is minus the tick."""
+    lane = np.arange(lanes)
+    agent.reset(lane, np.ones(lanes, bool), {KEY: (100.0 * lane)[:, None].astype(np.float32)})
+    for chunk in range(chunks):
+        agent.act()
+        ticks = chunk * execute + 1 + np.arange(execute)
+        look = np.array(agent.look) + execute - 1
+        obs = (100.0 * lane[:, None] + ticks[look][None])[..., None].astype(np.float32)
+        sent = np.broadcast_to(-(ticks - 1.0)[None, :, None], (lanes, execute, 1)).astype(np.float32)
+        agent.observe({KEY: obs}, sent, np.ones((lanes, execute), bool))
+    agent.act()
+
+
+@pytest.mark.parametrize("observe", [(0,), (-1, 0), (-4, -2, 0), tuple(range(-9, 1)), (-8, -1, 0)])
+@pytest.mark.parametrize("execute", [1, 3, 5])
+def test_history_holds_what_happened_at_each_offset(observe, execute):
+    window = Window(observe=observe, recall=(-5, -2, -1), horizon=6)
+    planner = Recorder(window)
+    play(Agent(planner, lanes=2, execute=execute), chunks=6, execute=execute)
+    for replan, past in enumerate(planner.pasts):
+        now = replan * execute
+        assert past.now.tolist() == [now, now]
+        for lane in (0, 1):
+            seen = [100.0 * lane + max(now + offset, 0) for offset in observe]
+            assert past.obs[KEY][lane, :, 0].tolist() == seen
+            assert past.obs_valid[lane].tolist() == [now + offset >= 0 for offset in observe]
+            done = [-float(now + offset) if now + offset >= 0 else 0.0 for offset in window.recall]
+            assert past.actions[lane, :, 0].tolist() == done
+            assert past.action_valid[lane].tolist() == [now + offset >= 0 for offset in window.recall]
+
+
+def test_only_frames_that_are_read_are_asked_for():
+    assert Agent(Recorder(Window(observe=(-1, 0), horizon=8)), lanes=1, execute=8).look == (-1, 0)
+    assert Agent(Recorder(Window(observe=(-16, -8, 0), horizon=8)), lanes=1, execute=8).look == (0,)
+    assert Agent(Recorder(Window(observe=(-3, 0), horizon=8)), lanes=1, execute=2).look == (-1, 0)
+
+
+def test_a_lane_begins_anew_alone():
+    planner = Recorder(Window(observe=(-1, 0), recall=(-1,), horizon=4))
+    agent = Agent(planner, lanes=2, execute=2)
+    play(agent, chunks=2, execute=2)
+    agent.reset(np.array([7, 9]), np.array([False, True]), {KEY: np.array([[5.0], [6.0]], np.float32)})
+    agent.act()
+    past = planner.pasts[-1]
+    assert past.now.tolist() == [4, 0]
+    assert past.obs[KEY][1, :, 0].tolist() == [6.0, 6.0] and past.obs_valid[1].tolist() == [False, True]
+    assert past.obs[KEY][0, :, 0].tolist() == [3.0, 4.0]
+    assert past.actions[1].item() == 0 and not past.action_valid[1].item()
+
+
+def test_the_critic_chooses_and_the_limits_hold():
+    planner = Recorder(Window(observe=(0,), horizon=4))
+    agent = Agent(planner, lanes=1, execute=2, candidates=5, critic=Last(reads=2))
+    agent.reset(np.zeros(1, int), np.ones(1, bool), {KEY: np.zeros((1, 1), np.float32)})
+    assert agent.act().tolist() == [[[4.0], [4.0]]]
+    agent = Agent(planner, lanes=1, execute=2, candidates=500, critic=Last(reads=0))
+    agent.reset(np.zeros(1, int), np.ones(1, bool), {KEY: np.zeros((1, 1), np.float32)})
+    assert agent.act().max() == 100.0
+
+
+def test_settings_that_make_no_sense_are_refused():
+    planner = Recorder(Window(observe=(0,), horizon=4))
+    with pytest.raises(ValueError, match="within 1..4"):
+        Agent(planner, lanes=1, execute=5)
+    with pytest.raises(ValueError, match="critic chooses"):
+        Agent(planner, lanes=1, execute=2, candidates=3)
+    with pytest.raises(ValueError, match="scores 3 future actions, but 2 are executed"):
+        Agent(planner, lanes=1, execute=2, candidates=3, critic=Last(reads=3))
+
+
+def test_a_plan_that_is_not_finite_stops_before_the_arm():
+    class Broken(Recorder):
+        def plan(self, past, n, rng):
+            plans = super().plan(past, n, rng)
+            return Plans(plans.past, plans.future * float("nan"), plans.start)
+
+    agent = Agent(Broken(Window(observe=(0,), horizon=4)), lanes=2, execute=2)
+    agent.reset(np.array([41, 42]), np.ones(2, bool), {KEY: np.zeros((2, 1), np.float32)})
+    with pytest.raises(FloatingPointError, match="start 41"):
+        agent.act()
