@@ -79,7 +79,7 @@ def spawn(config: Train, folder: Path, *prelude: str) -> subprocess.Popen:
     file = folder / f"{config.out.name}.yaml"
     file.write_text(draccus.dump(config))
     script = "\n".join(
-        [*prelude, "import sys", "from understudy.__main__ import main", f"main(['train', {str(file)!r}])"]
+        [*prelude, "import sys", "from understudy.__main__ import main", f"sys.exit(main(['train', {str(file)!r}]))"]
     )
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

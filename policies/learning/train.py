@@ -185,6 +185,4 @@ def _fit(loop: Loop) -> None:
     started, cpu = loop.seconds, sum(os.times()[:2])
     loop.fit()
     wall, cpu = loop.seconds - started, sum(os.times()[:2]) - cpu
-    print(
-        f"trained to step {loop.step} in {wall:.0f} s of training time ({cpu:.0f} CPU s); checkpoint {loop.run / 'last'}"
-    )
+    print(f"trained to step {loop.step} in {wall:.0f} s ({cpu:.0f} CPU s); checkpoint {loop.run / 'last'}")
