@@ -1,9 +1,9 @@
 """Noise levels, head conversions, and the one sampler of every generative model here.
 
 All is written in the coordinate `y = x0 + s * noise`, where s > 0 is the noise-to-signal ratio. Diffusion (epsilon, x0
-and v heads) and flow matching are thin conversions into the clean estimate `D(y, s) = E[x0 | y, s]`; solvers see no more.
-The angle `t = 2/pi * atan(s)` in (0, 1) is the time of the variance-preserving cosine path: alpha = cos(pi t / 2),
-sigma = sin(pi t / 2), x_t = alpha x0 + sigma noise = y alpha.
+and v heads) and flow matching are thin conversions into the clean estimate `D(y, s) = E[x0 | y, s]`, which is all that
+solvers see. The angle `t = 2/pi * atan(s)` in (0, 1) is the time of the variance-preserving cosine path:
+alpha = cos(pi t / 2), sigma = sin(pi t / 2), x_t = alpha x0 + sigma noise = y alpha.
 
 Sources: Song et al. 2021 (DDIM), Karras et al. 2022 (the s coordinate, Heun), Lu et al. 2022 (DPM-Solver++ 2M),
 Salimans & Ho 2022 (v head). This file knows nothing of networks, observations or actions.
