@@ -1,0 +1,104 @@
+"""The benches really compare equals, and say what they measured."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from understudy.eval import bench_loader, bench_policy
+from understudy.eval.bench_data import write_dataset
+from understudy.eval.bench_policy import Contender, Size, equal_network, our_policy, race
+
+TINY = Size(channels=(16, 32, 64), batch=4)
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("bench") / "data", episodes=5, frames=400)
+
+
+def test_the_made_up_dataset_has_the_asked_size(made_up):
+    from understudy.policies.learning.dataset import open_dataset
+
+    dataset = open_dataset(made_up)
+    assert len(dataset) == 400 and len(dataset.lengths) == 5
+    assert {key: value.shape[1] for key, value in dataset.columns.items()}["observation.environment_state"] == 16
+
+
+def test_our_loader_counts_windows_of_a_process_of_its_own(made_up):
+    side = bench_loader._in_process("ours", made_up, 0.05)
+    assert side["windows"] == 400 and side["peak_mib"] >= side["imports_mib"] > 10
+    assert [row["batch"] for row in side["rates"]] == list(bench_loader.BATCHES)
+    assert all(row["per_second"] > 1000 for row in side["rates"])
+
+
+def test_a_loader_that_fails_says_why(tmp_path):
+    with pytest.raises(RuntimeError, match="loader 'ours' failed: .*nothing_here"):
+        bench_loader._in_process("ours", tmp_path / "nothing_here", 0.05)
+
+
+def test_loader_table_gives_both_ratios():
+    row = {"batch": 64, "per_second": 2000.0, "per_cpu_second": 2000.0}
+    side = {"keys": ["observation.state"], "windows": 9, "rates": [row], "imports_mib": 1.0, "peak_mib": 2.0}
+    text = bench_loader.table({"ours": side, "lerobot": side, "ratio": 1.0, "best_ratio": 1.0})
+    assert "9 windows of observation.state" in text and "ratio 1 at batch 64" in text
+
+
+def test_measure_counts_what_the_steps_gave():
+    rates = bench_loader.measure(lambda: 10, 0.02)
+    assert rates["per_second"] > 1000 and rates["per_cpu_second"] > 1000
+
+
+def test_race_alternates_and_takes_the_median():
+    order = []
+    first = Contender("a", 1, lambda: order.append("a"))
+    second = Contender("b", 2, lambda: order.append("b"))
+    result = race(first, second, pairs=3, seconds=0.0)
+    assert "".join(order[-6:]) == "abbaab"
+    assert len(result["ratios"]) == 3 and result["ratio"] == sorted(result["ratios"])[1]
+    assert [side["name"] for side in result["sides"]] == ["a", "b"]
+
+
+def test_equal_networks_have_equally_many_weights():
+    pytest.importorskip("lerobot", reason="the peer is lerobot")
+    ours, theirs = our_policy(TINY, equal_network(TINY)), bench_policy.lerobot_policy(TINY)
+    assert bench_policy._count(ours) == bench_policy._count(theirs)
+
+
+def test_both_sides_train_and_plan(tmp_path):
+    pytest.importorskip("lerobot", reason="the peer is lerobot")
+    before = torch.get_rng_state()
+    sides = [
+        bench_policy.our_training(TINY, equal_network(TINY), tmp_path / "run"),
+        bench_policy.lerobot_training(TINY),
+    ]
+    assert sides[0].work()["loss"] > 0
+    sides[1].work()
+    plans = bench_policy.our_latency(TINY, None).work()
+    chunk = bench_policy.lerobot_latency(TINY).work()
+    assert plans.future.shape == (1, 1, 16, 2) and chunk.shape[::2] == (1, 2)
+    assert np.isfinite(plans.future.numpy()).all() and torch.isfinite(chunk).all()
+    torch.set_rng_state(before)
+
+
+def test_unknown_bench_names_the_known(command):
+    status, _, err = command("bench", "lodaer")
+    assert status == 2 and "Did you mean 'loader'?" in err and "latency" in err
+
+
+def test_the_machine_is_described_without_its_name():
+    from understudy.eval.bench import describe_machine
+
+    machine = describe_machine()
+    assert machine["cores"] >= 1 and machine["torch"].startswith("2.")
+    assert "node" not in json.dumps(machine)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["train", "latency"])
+def test_ours_is_at_least_as_fast(what):
+    compare = {"train": bench_policy.compare_training, "latency": bench_policy.compare_latency}[what]
+    result = compare(dataclasses.replace(Size()), pairs=9, seconds=0.5)
+    assert result["equal network"]["ratio"] <= 1.05

@@ -1,0 +1,232 @@
+"""The command line: quick help, errors that name the closest known word, exit statuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import ClassVar
+
+import draccus
+import pytest
+
+from understudy import __main__ as cli
+from understudy.configs.parse import UsageError, describe, parse
+
+
+class Colour(Enum):
+    red = "red"
+    blue = "blue"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Net(draccus.ChoiceRegistry):
+    width: int = 3  # of every layer
+
+
+@Net.register_subclass("tall")
+@dataclass(frozen=True, kw_only=True)
+class Tall(Net):
+    depth: int = 2  # layers
+
+
+@Net.register_subclass("flat")
+@dataclass(frozen=True, kw_only=True)
+class Flat(Net):
+    dims: tuple[int, ...] = (1, 2)  # channels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    steps: int = 10  # how many
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """Does something."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("data",)
+
+    data: str = ""  # a folder
+    out: Path | None = None  # where to
+    group: Group = Group()
+    net: Net = Tall(depth=5)
+    spare: Net | None = None
+    colour: Colour = Colour.red
+    rate: float = 1e-4  # steps/s
+    fast: bool = False
+    cameras: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def test_help_answers_in_half_a_second():
+    for words in ([], ["--help"]):
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            done = subprocess.run([sys.executable, "-m", "understudy", *words], capture_output=True, text=True)
+            times.append(time.perf_counter() - start)
+        assert done.returncode == 0 and all(verb in done.stdout for verb in cli.VERBS)
+        assert min(times) < 0.5, times
+
+
+def test_the_command_line_imports_nothing_heavy(root):
+    code = "import sys, understudy.__main__ as cli; cli.main(['--help']); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for name in ("torch", "numpy", "mujoco", "draccus"):
+        assert f"'{name}'" not in done.stdout
+
+
+def test_version_and_help_of_the_help(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("understudy 0.")
+    assert cli.main(["help"]) == 0
+
+
+def test_unknown_verb_names_the_closest(capsys):
+    assert cli.main(["evla"]) == 2
+    error = capsys.readouterr().err
+    assert "unknown verb 'evla'" in error and "Did you mean 'eval'?" in error and "doctor" in error
+
+
+def test_every_verb_exists_and_describes_itself():
+    from importlib import import_module
+
+    for verb, (place, _) in cli.VERBS.items():
+        module, name = place.split(":")
+        verb_class = getattr(import_module(f"understudy.{module}"), name)
+        assert callable(verb_class.run)
+        assert describe(verb_class, f"understudy {verb}").startswith(f"usage: understudy {verb}")
+        assert set(getattr(verb_class, "POSITIONALS", ())) <= set(verb_class.__dataclass_fields__)
+
+
+def test_a_misspelt_flag_ends_with_status_2(capsys):
+    assert cli.main(["list", "--knd", "tasks"]) == 2
+    assert capsys.readouterr().err == "understudy list: unknown setting 'knd'. Did you mean 'kind'? Known: kind\n"
+
+
+def test_unknown_kind_lists_the_known(capsys):
+    assert cli.main(["list", "polices"]) == 2
+    error = capsys.readouterr().err
+    assert "Did you mean 'policies'?" in error and "Known: critics, experts" in error and "--traceback" not in error
+
+
+def test_unknown_task_lists_the_known(capsys, tmp_path):
+    assert cli.main(["demos", "lfit", "--out", str(tmp_path / "d")]) == 2
+    error = capsys.readouterr().err
+    assert "'lfit'" in error and "lift" in error and not (tmp_path / "d").exists()
+
+
+def test_traceback_on_demand():
+    with pytest.raises(LookupError):
+        cli.main(["list", "polices", "--traceback"])
+
+
+def test_ctrl_c_ends_with_status_130(monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run", stop)
+    assert cli.main(["list"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_surprise_from_below_mentions_the_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_run", lambda *_: {}["gone"])
+    assert cli.main(["list"]) == 2
+    assert "--traceback" in capsys.readouterr().err
+
+
+def test_file_words_and_flags(tmp_path):
+    (tmp_path / "pieces").mkdir()
+    (tmp_path / "pieces" / "net.yaml").write_text("type: flat\ndims: [7]\n")
+    (tmp_path / "c.yaml").write_text("net: !include pieces/net.yaml\ngroup: {steps: 4}\nrate: 3e-4\nout: $HOME/x\n")
+    words = ["007", "--fast", "--group.steps", "5", "--cameras.front", "[96, 64]", "--colour=blue"]
+    got = parse(Verb, str(tmp_path / "c.yaml"), words)
+    assert got == Verb(
+        data="007",
+        out=Path("$HOME/x"),  # who opens a path expands it
+        net=Flat(dims=(7,)),
+        group=Group(steps=5),
+        rate=3e-4,
+        fast=True,
+        cameras={"front": (96, 64)},
+        colour=Colour.blue,
+    )
+
+
+def test_choices_by_name_file_and_default(tmp_path):
+    (tmp_path / "net.yaml").write_text("type: flat\nwidth: 9\n")
+    assert parse(Verb, None, ["--net", "flat"]).net == Flat()
+    assert parse(Verb, None, ["--net", "flat", "--net.width", "4"]).net == Flat(width=4)
+    assert parse(Verb, None, ["--net.width", "4"]).net == Tall(width=4, depth=5)
+    assert parse(Verb, None, ["--spare", str(tmp_path / "net.yaml")]).spare == Flat(width=9)
+    assert parse(Verb, None, ["--spare", "null"]).spare is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--group.stpes", "3"], "unknown setting 'group.stpes'. Did you mean 'group.steps'?"),
+        (["--grop.steps", "3"], "unknown setting 'grop'. Did you mean 'group'?"),
+        (["--net.type", "flta"], "unknown type 'flta' for net. Did you mean 'flat'? Known: flat, tall"),
+        (["--net.dims", "[3]"], "unknown setting 'net.dims'"),
+        (["--spare.width", "3"], "spare.type is missing. Known: flat, tall"),
+        (["--colour", "green"], "colour cannot be 'green'. Known: red, blue"),
+        (["a", "b"], "nothing here takes the word 'b'"),
+        (["--rate", "a: b: c"], "--rate cannot read 'a: b: c'"),
+    ],
+)
+def test_wrong_settings_are_named(words, message):
+    with pytest.raises(UsageError) as caught:
+        parse(Verb, None, words)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("words", [["--rate", "abc"], ["--fast", "maybe"], ["--group.steps", "1.5"]])
+def test_wrong_values_are_named(words):
+    with pytest.raises(draccus.ParsingError, match=words[0].removeprefix("--")):
+        parse(Verb, None, words)
+
+
+def test_what_a_config_complains_about_is_the_cause():
+    with pytest.raises(draccus.ParsingError) as caught:
+        parse(Verb, None, ["--group.steps", "0"])
+    assert "steps must be at least 1" in str(caught.value.__cause__)
+
+
+def test_broken_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone.yaml"):
+        parse(Verb, str(tmp_path / "gone.yaml"), [])
+    for text, message in (("- 1\n", "must hold keys and values"), ("a: [\n", "is not valid YAML")):
+        (tmp_path / "c.yaml").write_text(text)
+        with pytest.raises(UsageError, match=message):
+            parse(Verb, str(tmp_path / "c.yaml"), [])
+
+
+def test_help_shows_comment_type_default_and_choice():
+    text = describe(Verb, "understudy verb")
+    assert "usage: understudy verb [CONFIG.yaml] DATA" in text
+    lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("  --")}
+    assert "a folder" in lines["--data"] and "(str" in lines["--data"]
+    assert "flat | tall" in lines["--net.type"] and "[flat]" in lines["--net.dims"]
+    assert "default 0.0001" in lines["--rate"]
+
+
+def test_every_committed_config_parses(root):
+    from understudy.configs.plugins import discover
+    from understudy.eval.evaluate import Eval
+    from understudy.policies.learning.train import Train
+
+    discover("policies", "policies.networks", "sim")
+    for folder, verb in (("train", Train), ("eval", Eval)):
+        paths = sorted((root / "configs" / folder).glob("*.yaml"))
+        assert {"lift.yaml", "pusht.yaml"} <= {path.name for path in paths}
+        for path in paths:
+            parse(verb, str(path), [])

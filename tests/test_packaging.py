@@ -1,0 +1,145 @@
+"""What ships, what is imported when, and what must not be in the repository."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("configs", "policies", "sim", "world_models", "hardware", "eval", "tests")
+SOURCES = sorted([*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+FLOORS = {  # folder -> the folders of ours that it may import
+    "configs": {"configs"},
+    "policies": {"configs", "policies"},
+    "sim": {"configs", "sim"},
+    "world_models": {"configs", "policies", "sim", "world_models"},
+    "hardware": {"configs", "policies", "sim", "hardware"},
+    "eval": {"configs", "policies", "sim", "world_models", "hardware", "eval", "__main__"},
+}
+LIGHT = {"configs": ("torch", "mujoco", "robosuite", "lerobot", "matplotlib", "av", "diffusers"), "sim": ("torch",)}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(tree: ast.AST, path: Path, everywhere: bool) -> list[str]:
+    """Absolute names of what a file imports; only at module level unless `everywhere`. Ours begin with `understudy`."""
+    package = ["understudy", *path.relative_to(ROOT).parts[:-1]]
+    found = []
+    for node in ast.walk(tree) if everywhere else _at_import(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *(node.module or "").split(".")]).strip(".")
+            found += [stem] if node.module else [f"{stem}.{alias.name}" for alias in node.names]
+    return found
+
+
+def _at_import(tree: ast.AST):
+    """Statements that run when the module is imported (not those under TYPE_CHECKING)."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from _at_import(node)
+
+
+def test_every_package_ships():
+    listed = set(PROJECT["tool"]["setuptools"]["packages"])
+    made = {
+        ".".join(["understudy", *path.parent.relative_to(ROOT).parts])
+        for folder in FOLDERS[:-1]
+        for path in (ROOT / folder).rglob("__init__.py")
+    }
+    assert listed == made | {"understudy"}
+
+
+def test_every_folder_with_modules_is_a_package():
+    folders = {path.parent for path in SOURCES if path.relative_to(ROOT).parts[0] != "tests"}
+    assert [name_of(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+def test_resources_ship():
+    data = PROJECT["tool"]["setuptools"]["package-data"]
+    for package, patterns in data.items():
+        folder = ROOT.joinpath(*package.split(".")[1:])
+        assert any(path.is_file() for pattern in patterns for path in folder.glob(pattern)) or package.endswith("sim")
+
+
+def test_version_is_said_once():
+    from understudy import __version__
+
+    assert PROJECT["project"]["version"] == __version__
+
+
+def test_the_root_module_imports_nothing():
+    assert imports(ast.parse((ROOT / "__init__.py").read_text()), ROOT / "__init__.py", True) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_file_is_short_and_says_what_it_is(path):
+    text = path.read_text()
+    assert text.count("\n") <= 350, "a file has at most 350 lines"
+    assert not text.strip() or ast.get_docstring(ast.parse(text)), "a module says what it does"
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if "tests" not in p.relative_to(ROOT).parts], ids=name_of)
+def test_functions_are_short_and_exceptions_named(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno - node.lineno < 60, f"{node.name} is longer than 60 lines"
+        assert not (isinstance(node, ast.ExceptHandler) and node.type is None), "no bare except"
+        assert not (isinstance(node, ast.Import) and any(a.name in ("pickle", "dill") for a in node.names)), "no pickle"
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.relative_to(ROOT).parts[0] in FLOORS], ids=name_of)
+def test_imports_go_down_only(path):
+    folder = path.relative_to(ROOT).parts[0]
+    tree = ast.parse(path.read_text())
+    for name in imports(tree, path, True):
+        top, *rest = name.split(".")
+        assert top not in FLOORS, f"'{name}': imports between our folders are relative"
+        if top == "understudy" and rest and rest[0] != "__version__":
+            assert rest[0] in FLOORS[folder], f"{folder} may not import {name}"
+    for name in imports(tree, path, False):
+        assert name.split(".")[0] not in LIGHT.get(folder, ()), f"{name} is imported at module level of {folder}"
+
+
+def test_importing_the_light_folders_does_not_import_torch():
+    import subprocess
+    import sys
+
+    code = "import sys; from understudy.configs.plugins import discover; discover('configs', 'sim')"
+    code += "; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "False"
+
+
+def test_the_lock_names_versions_only():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    for line in lines:
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[\w.+!-]+( ; .+)?|\s*#.*|", line), line
+        assert not re.search(r"://|file:|@|/\w+/", line), line
+    assert any(line.startswith("torch==") for line in lines) and not any("understudy" in line for line in lines)
+
+
+def test_no_text_names_a_place_of_one_machine():
+    texts = [*SOURCES, *ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.sh"), ROOT / "Makefile"]
+    texts += [path for folder in FOLDERS[:-1] for path in (ROOT / folder).rglob("*.yaml")]
+    private = re.compile("|".join(("/ho" + "me/", "/ro" + "ot/", "/wo" + "rk/", "/Us" + "ers/")))
+    assert [name_of(path) for path in texts if private.search(path.read_text())] == []
+
+
+def test_ci_and_make_have_their_targets():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("setup", "demo", "test", "experiments", "clean"):
+        assert re.search(rf"^{target}:", makefile, re.M)
+    run = ROOT / ".ci" / "run"
+    assert run.stat().st_mode & 0o111 and run.read_text().rstrip().endswith("make test")
