@@ -72,7 +72,9 @@ def test_a_clean_dataset_has_no_warnings(toy):
     first = next(d for d in found.dimensions if d.column == ACTION)
     values = open_dataset(toy).columns[ACTION][:, 0]
     assert (first.name, first.unit, first.bad) == ("x", "m", 0)
-    assert (first.low, first.high) == (values.min(), values.max()) and first.mean == pytest.approx(values.mean(), rel=1e-4)
+    assert (first.low, first.high) == (values.min(), values.max()) and first.mean == pytest.approx(
+        values.mean(), rel=1e-4
+    )
 
 
 def test_oddities_are_found_with_their_place(toy):
