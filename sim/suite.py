@@ -1,10 +1,10 @@
 """robosuite's tasks as worlds: a Panda, its default operational-space controller, 20 Hz.
 
-World type `robosuite`. Now: `lift`. Another task of the suite is one entry of `SUITE`. State: gripper site position (m),
-its rotation as the first two columns of its matrix (the hand's x axis, then its y axis, in world coordinates), finger
-joints (m). Action: position delta (1 = 5 cm) and axis-angle delta (1 = 0.5 rad) in the frame of the robot's base, gripper
-(-1 opens, +1 closes). Source: robosuite 1.5 (Zhu et al. 2020, arXiv:2009.12293). Its rendering is guarded, see
-`rendering.py`.
+World type `robosuite`. Now: `lift`. Another task of the suite is one entry of `SUITE`. State: gripper site position
+(m), its rotation as the first two columns of its matrix (the hand's x axis, then its y axis, in world coordinates),
+finger joints (m). Action: position delta (1 = 5 cm) and axis-angle delta (1 = 0.5 rad) in the frame of the robot's
+base, and gripper (-1 opens, +1 closes). Source: robosuite 1.5 (Zhu et al. 2020, arXiv:2009.12293). Its rendering is
+guarded, see `rendering.py`.
 """
 
 from __future__ import annotations
