@@ -284,6 +284,19 @@ def test_bad_input_is_named(v3, spoil, message):
         open_dataset(v3)
 
 
+def test_bad_v2_table_is_named(tmp_path):
+    root = write_v2(tmp_path / "a")
+    (root / "meta/episodes.jsonl").write_text('{"episode_index": 0}')
+    with pytest.raises(DatasetError, match="episodes.jsonl lacks 'length'; copy meta/ again"):
+        open_dataset(root)
+    (root / "meta/episodes.jsonl").write_text('{"episode_index"')
+    with pytest.raises(DatasetError, match="episodes.jsonl is damaged"):
+        open_dataset(root)
+    (root / "meta/episodes.jsonl").unlink()
+    with pytest.raises(DatasetError, match="episodes.jsonl is missing; a v2.1 dataset needs it"):
+        open_dataset(root)
+
+
 def test_asked_columns_and_cameras_must_exist(v3):
     assert set(open_dataset(v3, columns=(STATE,)).columns) == {STATE, ACTION}
     with pytest.raises(DatasetError, match=f"column '{SCENE}' is not in .*; available: observation.state, action"):

@@ -42,6 +42,8 @@ class Inspect:
             raise FileExistsError(f"{self.out} exists; choose another --out")
         folder = _checkpoint(expand_path(self.source))
         if folder is not None:
+            if self.out is not None:
+                raise DatasetError(f"{self.source} is a run, which is printed and not drawn; leave out --out")
             show_checkpoint(folder)
         else:
             inspect_dataset(self.source, self.out, self.embodiment)
@@ -126,7 +128,7 @@ def _checkpoint_facts(folder: Path, config: dict, body: Embodiment, tensors: Map
     }
     if window:
         facts["window"] = ", ".join(f"{name} {value}" for name, value in window.items())
-    other = {key: value for key, value in settings.items() if key not in ("window", "needs")}
+    other = {key: value for key, value in settings.items() if key not in ("window", "needs", "type")}
     facts |= {key: json.dumps(value) for key, value in other.items()}
     return facts | {"body": f"{body.name} at {body.rate:g} Hz, actions {body.mode.value} in frame '{body.frame}'"}
 

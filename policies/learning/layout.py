@@ -135,7 +135,7 @@ def read_table(path: Path, columns: list[str] | None = None):
 def _entries_v3(root: Path, info: dict) -> list[Entry]:
     paths = sorted((root / "meta" / "episodes").glob("*/*.parquet"))
     rows = [row for path in paths for row in _rows_without_statistics(path)]
-    videos = [key for key, feature in info["features"].items() if feature.get("dtype") == "video"]
+    videos = _videos(info)
     try:
         return [_entry_v3(row, info, videos) for row in sorted(rows, key=lambda row: row["episode_index"])]
     except KeyError as error:
@@ -171,6 +171,11 @@ def _entry_v3(row: dict, info: dict, videos: list[str]) -> Entry:
     return Entry(row["episode_index"], length, tuple(row.get("tasks") or ()), data, first, clips)
 
 
+def _videos(info: dict) -> list[str]:
+    keys = [key for key, feature in info["features"].items() if feature.get("dtype") == "video"]
+    return keys if info.get("video_path") else []
+
+
 def _entries_v2(root: Path, info: dict) -> list[Entry]:
     path = root / "meta" / "episodes.jsonl"
     if not path.is_file():
@@ -179,13 +184,15 @@ def _entries_v2(root: Path, info: dict) -> list[Entry]:
         rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
     except ValueError as error:
         raise DatasetError(f"{path} is damaged ({error}); copy it again") from error
-    return [_entry_v2(row, info) for row in sorted(rows, key=lambda row: row["episode_index"])]
+    try:
+        return [_entry_v2(row, info) for row in sorted(rows, key=lambda row: row["episode_index"])]
+    except KeyError as error:
+        raise DatasetError(f"a row of {path} lacks {error}; copy meta/ again") from error
 
 
 def _entry_v2(row: dict, info: dict) -> Entry:
     index = row["episode_index"]
     place = {"episode_index": index, "episode_chunk": index // info.get("chunks_size", 1000)}
-    videos = [key for key, feature in info["features"].items() if feature.get("dtype") == "video"]
-    clips = {key: Clip(info["video_path"].format(video_key=key, **place), 0.0) for key in videos}
+    clips = {key: Clip(info["video_path"].format(video_key=key, **place), 0.0) for key in _videos(info)}
     tasks = tuple(row.get("tasks") or ())
     return Entry(index, row["length"], tasks, info["data_path"].format(**place), None, clips)
