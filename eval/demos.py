@@ -126,5 +126,7 @@ def _account(out: Path, writer: DatasetWriter, rows: list[dict], spent: float) -
     ]
     lines += [f"errors          {errors} episodes, left out"] if errors else []
     if not writer.episodes:
-        raise ValueError("\n".join([*lines, "no episode succeeded, so no dataset was written (--keep_failures writes all)"]))
+        raise ValueError(
+            "\n".join([*lines, "no episode succeeded, so no dataset was written (--keep_failures writes all)"])
+        )
     return "\n".join([f"{out}: {writer.episodes} episodes, {writer.frames} steps", *lines])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ..configs.lanes import Lanes
+from ..configs.plugins import lookup
 from ..configs.progress import Progress
 from ..configs.world import World
 from .film import choose, film_again
@@ -111,6 +112,8 @@ def open_agent(config: Eval) -> tuple[Agent, dict]:
 
 def agent_settings(config: Eval, agent: Agent) -> dict:
     """How the policy was asked to act."""
+    import torch
+
     sampler = getattr(agent.planner, "sampler", None)
     return {
         "execute": agent.execute,
@@ -120,7 +123,7 @@ def agent_settings(config: Eval, agent: Agent) -> dict:
         "sampler": _plain(sampler) if sampler is not None else None,
         "block": config.block,
         "threads": config.threads,
-        "device": config.device,
+        "device": torch.cuda.get_device_name() if config.device.startswith("cuda") else config.device,
     }
 
 
@@ -143,9 +146,7 @@ def _act(config: Eval, agent: Agent, lanes: Lanes, writer: RecordWriter) -> None
             writer.set_video(start, path)
         if len(films) < len(chosen):
             lost = len(chosen) - len(films)
-            print(
-                f"{lost} of {len(chosen)} chosen episodes could not be filmed; try `understudy doctor`"
-            )
+            print(f"{lost} of {len(chosen)} chosen episodes could not be filmed; try `understudy doctor`")
 
 
 def _resampled(policy, config: Eval):
@@ -154,7 +155,8 @@ def _resampled(policy, config: Eval):
 
     if not hasattr(policy, "sampler"):
         raise ValueError(f"--steps and --solver change a sampler, but the policy in '{config.policy}' has none")
-    return with_sampler(policy, steps=config.steps, solver=Solver(config.solver) if config.solver else None)
+    solver = lookup("solver", config.solver, {one.value: one for one in Solver}) if config.solver else None
+    return with_sampler(policy, steps=config.steps, solver=solver)
 
 
 def _folder(config: Eval) -> Path:

@@ -11,8 +11,9 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ..configs.machine import versions
@@ -83,9 +84,8 @@ class RecordWriter:
             raise RecordError(f"'{self.root}' exists; give another --out, or --resume {self.root} to go on with it")
         self.root.mkdir(parents=True, exist_ok=resume)
         self._save_manifest()
-        self._file = open(self.root / ROWS, "w")
-        for row in self.rows.values():
-            self._append(row)
+        self._replace(ROWS, lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in self.rows.values())))
+        self._file = open(self.root / ROWS, "a")
 
     @property
     def done(self) -> frozenset[int]:
@@ -111,9 +111,7 @@ class RecordWriter:
         import pyarrow.parquet as pq
 
         table = table_of(self.rows.values())
-        beside = self.root / f".{TABLE}.{os.getpid()}"
-        pq.write_table(table, beside)
-        beside.replace(self.root / TABLE)
+        self._replace(TABLE, lambda path: pq.write_table(table, path))
         self.note(complete=complete, episodes=len(self.rows))
         self._save_manifest()
         self._file.close()
@@ -132,9 +130,17 @@ class RecordWriter:
         self._file.flush()
 
     def _save_manifest(self) -> None:
-        beside = self.root / f".{MANIFEST}.{os.getpid()}"
-        beside.write_text(json.dumps(self.manifest, indent=1, default=str))
-        beside.replace(self.root / MANIFEST)
+        text = json.dumps(self.manifest, indent=1, default=str)
+        self._replace(MANIFEST, lambda path: path.write_text(text))
+
+    def _replace(self, name: str, write: Callable[[Path], object]) -> None:
+        """Write beside, then rename; a failure leaves the old file."""
+        beside = self.root / f".{name}.{os.getpid()}"
+        try:
+            write(beside)
+            beside.replace(self.root / name)
+        finally:
+            beside.unlink(missing_ok=True)
 
     def _resume(self) -> None:
         record = read_record(self.root)
@@ -193,6 +199,7 @@ def provenance() -> dict:
 
     packages = {name: version for name, version in versions(*PACKAGES).items() if version != "absent"}
     return {
+        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
         "code": {"understudy": __version__} | _commit(),
         "versions": {"python": platform.python_version()} | packages,
         "machine": {

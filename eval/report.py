@@ -20,6 +20,7 @@ from .records import REPORT, Record
 from .summary import Summary, summarize
 
 CURVES = 60  # single progress curves drawn at most
+SAID = ("world.config",)  # parts of a manifest that repeat others
 SMOOTH = 25  # logged values that the training curve averages
 
 
@@ -58,7 +59,7 @@ def render(record: Record, run: Path | None = None) -> str:
         summary=summary,
         rows=rows,
         films=films(record, rows),
-        charts={name: Markup(svg) for name, svg in charts.items() if svg},
+        charts={name: Markup(svg) for name, svg in charts.items()},
         split=time_split(summary),
         facts=list(facts(record.manifest)),
         record=record.root.name,
@@ -115,11 +116,14 @@ def time_split(summary: Summary) -> list[tuple[str, float, float]]:
 
 
 def facts(manifest: Mapping) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """(section, [(name, value)]) of everything in a manifest."""
+    """(section, [(name, value)]) of what a manifest holds."""
     loose = []
     for section, value in manifest.items():
         if isinstance(value, Mapping):
-            yield section, list(_flat(value))
+            yield (
+                section,
+                list(_flat({name: inner for name, inner in value.items() if f"{section}.{name}" not in SAID})),
+            )
         else:
             loose.append((section, _text(value)))
     yield "record", loose

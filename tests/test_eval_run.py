@@ -1,0 +1,142 @@
+"""`understudy eval` from a checkpoint to a report, and what it refuses."""
+
+import json
+
+import pytest
+
+from understudy.configs.parse import parse
+from understudy.configs.spec import SCENE, STATE, Window
+from understudy.eval.evaluate import Eval, evaluate
+from understudy.eval.records import RecordError, RecordWriter, read_record, tables_equal
+from understudy.eval.worlds import open_world, read_world, start_set
+from understudy.policies.diffusion import DiffusionConfig
+from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
+from understudy.policies.networks.mlp import MLPConfig
+
+WORLD = {"type": "point", "horizon": 30}
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A run with one checkpoint of an untrained policy for the point task, and some training metrics."""
+    import torch
+
+    torch.manual_seed(0)
+    embodiment = read_world("point").embodiment()
+    network = MLPConfig(width=16, depth=1, condition_width=8)
+    config = DiffusionConfig(
+        window=Window(observe=(-1, 0), horizon=8), needs=(STATE, SCENE), network=network, execute=4
+    )
+    run = tmp_path_factory.mktemp("runs") / "untrained"
+    folder = run / "checkpoints" / "00000040"
+    folder.parent.mkdir(parents=True)
+    save_checkpoint(folder, config.build(embodiment, blank_scales(embodiment)), kind="policy", config=config)
+    (run / "last").symlink_to("checkpoints/00000040")
+    (run / "config.yaml").write_text("seed: 11\ndata: demos\nsteps: 40\nbatch: 8\n")
+    entries = [{"step": step, "loss": 1 / (step + 1)} for step in range(40)] + [{"step": 40, "validation/loss": 0.1}]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    return run
+
+
+def settings(run_folder, folder, **changes):
+    values = {"policy": str(run_folder), "world": WORLD, "episodes": 10, "seed": 1000, "out": str(folder), "videos": 2}
+    return Eval(**values | changes)
+
+
+def test_a_record_with_a_report(run_folder, tmp_path, capsys):
+    settings(run_folder, tmp_path / "record").run()
+    text = capsys.readouterr().out
+    record = read_record(tmp_path / "record")
+    assert record.manifest["complete"] and record.manifest["policy"]["step"] == 40
+    assert record.manifest["policy"]["train"]["seed"] == 11
+    assert record.manifest["agent"]["execute"] == 4 and record.manifest["agent"]["block"] == 8
+    assert record.manifest["world"]["horizon"] == 30
+    assert record.column("start") == list(range(1000, 1010))
+    assert sum(bool(video) for video in record.column("video")) == 2
+    assert f"{sum(record.column('success'))} of 10, Wilson 95 %" in text and "report.html" in text
+    html = (tmp_path / "record" / "report.html").read_text()
+    assert html.count("data:video/mp4;base64,") == 2 and "Training of this policy" in html
+
+
+def test_the_same_starts_give_the_same_table_and_a_resumed_run_too(run_folder, tmp_path, monkeypatch):
+    whole = evaluate(settings(run_folder, tmp_path / "whole", videos=0, workers=1))
+    add = RecordWriter.add
+
+    def interrupted(self, row):
+        if len(self.rows) == 4:
+            raise KeyboardInterrupt
+        add(self, row)
+
+    monkeypatch.setattr(RecordWriter, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(settings(run_folder, tmp_path / "part"))
+    monkeypatch.undo()
+    part = read_record(tmp_path / "part")
+    assert len(part.table) == 4 and not part.manifest["complete"]
+    assert "stopped early: 4 of 10" in (tmp_path / "part" / "report.html").read_text()
+    resumed = Eval(policy=str(run_folder), world=WORLD, episodes=10, resume=str(tmp_path / "part"), videos=0)
+    assert tables_equal(evaluate(resumed).table, whole.table)
+
+
+def test_policy_seed_and_sampler_are_obeyed(run_folder, tmp_path):
+    first, *others = (
+        evaluate(settings(run_folder, tmp_path / name, videos=0, **changes))
+        for name, changes in {"a": {}, "b": {"policy_seed": 1}, "c": {"steps": 3, "solver": "heun"}}.items()
+    )
+    assert others[0].column("seed") == [1] * 10
+    assert others[1].manifest["agent"]["sampler"]["steps"] == 3
+    assert all(first.column("progress") != other.column("progress") for other in others)
+
+
+def test_a_policy_for_another_embodiment_is_refused_before_anything_is_written(run_folder, tmp_path):
+    with pytest.raises(ValueError, match="embodiments differ in .*'point'.*'pusht'"):
+        evaluate(settings(run_folder, tmp_path / "record", world="pusht"))
+    assert not (tmp_path / "record").exists()
+
+
+def test_a_used_folder_is_refused(run_folder, tmp_path):
+    with pytest.raises(RecordError, match="exists; give another --out"):
+        evaluate(settings(run_folder, tmp_path))
+
+
+def test_resuming_something_else_is_refused(run_folder, tmp_path):
+    evaluate(settings(run_folder, tmp_path / "record", videos=0))
+    other = settings(run_folder, None, out=None, resume=str(tmp_path / "record"), execute=2)
+    with pytest.raises(RecordError, match="its agent was"):
+        evaluate(other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"out": None}, "--out DIR"),
+        ({"episodes": 0}, "no such starts"),
+        ({"policy": "no/such/run"}, "is not a run or checkpoint"),
+        ({"world": "poimt"}, "Did you mean 'point'"),
+        ({"world": {"type": "point", "horizn": 3}}, "Did you mean 'world.horizon'"),
+        ({"execute": 9}, "horizon"),
+        ({"solver": "hein"}, "Did you mean 'heun'"),
+        ({"candidates": 4}, "critic"),
+    ],
+)
+def test_wrong_settings_are_named(run_folder, tmp_path, changes, message):
+    with pytest.raises((ValueError, LookupError, FileNotFoundError), match=message):
+        evaluate(settings(run_folder, tmp_path / "record", **changes))
+    assert not (tmp_path / "record").exists()
+
+
+@pytest.mark.parametrize(("name", "world"), [("pusht", "gym_pusht/pusht"), ("lift", "robosuite/lift#0")])
+def test_our_settings_open_their_worlds(root, name, world):
+    config = parse(Eval, str(root / "configs" / "eval" / f"{name}.yaml"), ["--policy", "P", "--out", "o"])
+    assert start_set(read_world(config.world)) == world
+    assert config.policy == "P" and 1000 <= config.seed < 10_000
+
+
+def test_worlds_open_by_name_keys_and_file(tmp_path, monkeypatch):
+    (tmp_path / "world.yaml").write_text("type: gym_pusht\nhorizon: 12\n")
+    monkeypatch.setenv("SOMEWHERE", str(tmp_path))
+    worlds = [read_world(source) for source in ("$SOMEWHERE/world.yaml", {"type": "pusht", "horizon": 12})]
+    assert worlds[0] == worlds[1] == read_world("pusht", horizon=12)
+    lanes = open_world("pusht", 3, cameras={"image": (32, 48)})
+    assert lanes.single_observation_space["observation.images.image"].shape == (32, 48, 3)
+    lanes.close()

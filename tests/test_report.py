@@ -1,0 +1,125 @@
+"""The report: one self-contained file that holds the numbers, curves and films of its record."""
+
+import base64
+import io
+import json
+import re
+import xml.dom.minidom
+
+import numpy as np
+import pytest
+
+from understudy.eval.charts import Line, chart
+from understudy.eval.encode import write_mp4
+from understudy.eval.film import choose
+from understudy.eval.records import Record, RecordWriter, table_of
+from understudy.eval.report import render, write_report
+from understudy.eval.summary import summarize
+
+STEPS = 20
+
+
+def row(start, won, **changes):
+    progress = np.linspace(0.1, 1.0 if won else 0.6, STEPS, dtype=np.float32).tolist()
+    values = {
+        "start_set": "point", "start": start, "seed": 0, "task": "point", "success": won,
+        "first_success": STEPS if won else -1, "best_progress": progress[-1], "final_progress": progress[-1],
+        "return": 1.5, "length": STEPS, "progress": progress, "terminated": won, "truncated": not won,
+        "wall_physics": 0.3, "wall_render": 0.1, "wall_policy": 0.6, "attempt": 0, "worker": 1, "video": "",
+        "error": "", "labels": "{}",
+    }  # fmt: skip
+    return values | changes
+
+
+@pytest.fixture
+def record(tmp_path):
+    """17 of 20 succeed; one of the failures is filmed."""
+    manifest = {
+        "policy": {"path": "runs/<b>&co", "type": "diffusion", "step": 40, "config": {"network": {"width": 16}}},
+        "starts": {"set": "mujoco/point", "count": 20},
+        "world": {"task": "point", "config": {"secret": "repeated"}},
+    }
+    with RecordWriter(tmp_path / "record", manifest) as writer:
+        for start in range(20):
+            writer.add(row(start, won=start >= 3))
+        (tmp_path / "record" / "videos").mkdir()
+        frames = np.random.default_rng(0).integers(0, 255, (STEPS, 64, 64, 3), np.uint8)
+        write_mp4(tmp_path / "record" / "videos" / "000001.mp4", frames, 10.0)
+        writer.set_video(1, "videos/000001.mp4")
+        writer.note(wall=4.0, acted=20)
+        return writer.close(complete=True)
+
+
+def test_the_numbers_are_in_text_and_report(record):
+    text, html = summarize(record).text(), render(record)
+    for number in ("0.850 [0.640, 0.948]", "17 of 20", "5.00 episodes/s", "physics 30 %, render 10 %, policy 60 %"):
+        assert number in text
+    for number in ("85.0 %", "0.640 – 0.948", "17 of 20", "0.940", "mujoco/point", "config.network.width"):
+        assert number in html
+    assert html.count("<tr>") == 21
+
+
+def test_the_report_needs_no_other_file(record):
+    html = render(record)
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)", html) and "http" not in html.replace("http-equiv", "")
+    assert "runs/&lt;b&gt;&amp;co" in html and "<b>&co" not in html
+    assert "repeated" not in html
+
+
+def test_the_film_inside_plays(record):
+    import av
+
+    data = re.search(r'<video src="data:video/mp4;base64,([^"]+)"', render(record)).group(1)
+    with av.open(io.BytesIO(base64.b64decode(data))) as container:
+        frames = list(container.decode(video=0))
+        stream = container.streams.video[0]
+        assert len(frames) == STEPS and stream.codec_context.name == "h264" and stream.average_rate == 10
+        assert stream.codec_context.pix_fmt == "yuv420p"
+
+
+def test_charts_are_well_formed_and_training_is_drawn(record, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(
+            json.dumps({"step": step, "loss": 1 / (1 + step), "validation/loss": 0.5}) + "\n" for step in range(100)
+        )
+        + '{"step": 100, "lo'
+    )
+    html = render(record, run=tmp_path)
+    charts = re.findall(r"<svg.*?</svg>", html, re.S)
+    assert len(charts) == 3 and "validation loss" in html
+    for svg in charts:
+        assert xml.dom.minidom.parseString(svg).getElementsByTagName("polyline")
+        assert not re.search(r"nan|inf", svg)
+    assert len(re.findall(r'class="thin (success|failure)"', html)) == 20
+
+
+def test_errors_and_early_ends_are_said(record):
+    rows = record.table.to_pylist()[:10]
+    rows[0] |= {"error": "RuntimeError: the <simulator> broke", "progress": [], "length": 0}
+    html = render(Record(record.root, record.manifest, table_of(rows)))
+    assert "1 of 10 episodes ended in an error" in html and "stopped early: 10 of 20" in html
+    assert "the &lt;simulator&gt; broke" in html
+
+
+def test_a_record_without_success_progress_or_policy_has_a_report(tmp_path):
+    rows = [row(4, False, length=0, progress=[], best_progress=0.0, final_progress=0.0, error="broken")]
+    record = Record(tmp_path, {}, table_of(rows))
+    assert "0.0 %" in write_report(record).read_text()
+
+
+def test_an_empty_record_has_none(tmp_path):
+    with pytest.raises(ValueError, match="holds no episode"):
+        write_report(Record(tmp_path, {}, table_of([])))
+
+
+def test_films_are_chosen_failures_first():
+    rows = [{"start": start, "success": start % 3 != 0, "error": "x" if start == 0 else ""} for start in range(12)]
+    assert choose(rows, 4) == [3, 6, 1, 2]
+    assert choose(rows, 0) == []
+    assert choose(rows[1:3], 6) == [1, 2]
+    assert choose([row for row in rows if not row["success"]], 6) == [3, 6, 9]
+
+
+def test_a_logarithmic_chart_names_its_decades():
+    svg = chart([Line([0, 1, 2], [0.02, 0.5, 3.0], "a")], x_label="x", y_label="y", log=True)
+    assert all(f">{decade}<" in svg for decade in ("0.01", "0.1", "1", "10"))

@@ -1,0 +1,156 @@
+"""The acting loop: the same starts give the same episodes, whoever steps the lanes and whatever fails."""
+
+import os
+import signal
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from understudy.configs.lanes import Lanes
+from understudy.configs.spec import SCENE, STATE, Window
+from understudy.eval.demos import ExpertActor
+from understudy.eval.records import table_of, tables_equal
+from understudy.eval.rollout import TapeActor, in_order, rollout
+from understudy.policies.agent import Agent
+from understudy.policies.diffusion import DiffusionConfig
+from understudy.policies.learning.checkpoint import blank_scales
+from understudy.policies.networks.mlp import MLPConfig
+from understudy.sim.task import MuJoCoWorld
+from understudy.sim.testing import Fault, FaultyWorld
+
+POINT = MuJoCoWorld(task="point", horizon=40)
+STARTS = range(300, 311)  # one whole block and a part of one
+
+
+def small_agent(lanes=8, execute=3):
+    """An untrained diffusion policy: its actions are noise, keyed by start and replanning, and depend on what it saw."""
+    import torch
+
+    torch.manual_seed(0)
+    network = MLPConfig(width=16, depth=1, condition_width=8)
+    config = DiffusionConfig(
+        window=Window(observe=(-1, 0), horizon=4), needs=(STATE, SCENE), network=network, execute=3
+    )
+    embodiment = POINT.embodiment()
+    return Agent(config.build(embodiment, blank_scales(embodiment)).eval(), lanes=lanes, execute=execute, seed=7)
+
+
+def run(world=POINT, starts=STARTS, workers=0, actor=lambda lanes: small_agent(), **options):
+    with closing(Lanes(world, 8, workers)) as lanes:
+        return list(rollout(actor(lanes), lanes, starts, **options))
+
+
+def table(results):
+    return table_of([result.row for result in results])
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return run()
+
+
+def test_rows_tell_what_happened(plain):
+    rows = {result.start: result.row for result in plain}
+    assert sorted(rows) == list(STARTS)
+    for result in plain:
+        row = result.row
+        assert row["length"] == len(row["progress"]) == len(result.actions) <= 40
+        assert row["best_progress"] == max(row["progress"]) and row["final_progress"] == row["progress"][-1]
+        assert row["success"] == row["terminated"] != row["truncated"]
+        assert row["first_success"] == (row["length"] if row["success"] else -1)
+        assert row["wall_physics"] > 0 and row["wall_policy"] > 0 and row["error"] == "" and row["attempt"] == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_same_table_for_any_number_of_workers(plain, workers):
+    assert tables_equal(table(plain), table(run(workers=workers)))
+
+
+def test_same_table_after_a_worker_killed_itself(plain, tmp_path):
+    fault = Fault(start=303, step=20, kind="kill", once=str(tmp_path / "struck"))
+    world = FaultyWorld(task="point", horizon=40, faults=(fault,))
+    results = run(world, workers=2)
+    assert (tmp_path / "struck").exists()
+    assert {result.row["attempt"] for result in results} == {0, 1}
+    assert tables_equal(table(plain), table(results))
+
+
+@pytest.mark.parametrize("call", [5, 14])  # in the middle of the whole block; where the second one begins
+def test_same_table_after_a_worker_was_killed_from_outside(plain, call):
+    class Killer(Agent):
+        calls = 0
+
+        def act(self):
+            self.calls += 1
+            if self.calls == call:
+                os.kill(self.lanes.worker_pids()[-1], signal.SIGKILL)
+            return super().act()
+
+    def killer(lanes):
+        agent = small_agent()
+        agent.__class__, agent.lanes = Killer, lanes
+        return agent
+
+    results = run(workers=2, actor=killer)
+    assert tables_equal(table(plain), table(results))
+    if call == 5:
+        assert [result.row["attempt"] for result in results if result.start < 308].count(1) == 4
+
+
+def test_a_start_that_fails_twice_is_recorded_and_disturbs_nobody(plain):
+    world = FaultyWorld(task="point", horizon=40, faults=(Fault(start=302, step=5), Fault(309, 0, "reset")))
+    results = {result.start: result for result in run(world, keep=True)}
+    for start in (302, 309):
+        row = results[start].row
+        assert row["attempt"] == 1 and not row["success"] and row["first_success"] == -1
+        assert f"start {start} fails" in row["error"] and results[start].episode is None
+    assert results[302].row["length"] == 5 and results[309].row["length"] == 0
+    others = [result for start, result in results.items() if start not in (302, 309)]
+    assert tables_equal(table(others), table([result for result in plain if result.start not in (302, 309)]))
+
+
+def test_starts_that_are_done_are_skipped(plain):
+    left = run(skip={300, 304, *range(308, 311)})
+    assert tables_equal(
+        table(left), table([result for result in plain if result.start in (301, 302, 303, 305, 306, 307)])
+    )
+
+
+def test_kept_episodes_hold_every_frame():
+    episode = {result.start: result.episode for result in run(keep=True, starts=[300])}[300]
+    lane = POINT.lane()
+    obs, _ = lane.reset(seed=300)
+    for step, action in enumerate(episode.action):
+        assert all(np.array_equal(obs[key], episode.obs[key][step]) for key in obs)
+        obs, reward, _, _, info = lane.step(action)
+        assert reward == pytest.approx(episode.reward[step])
+        assert np.array_equal(info["action.sent"], episode.sent[step])
+    assert all(np.array_equal(obs[key], episode.final[key]) for key in obs)
+    assert set(episode.obs) == {STATE, SCENE}
+
+
+def test_an_expert_succeeds_and_its_tape_repeats_it():
+    acted = run(actor=ExpertActor)
+    assert all(result.row["success"] for result in acted)
+    tapes = {result.start: result.actions for result in acted}
+    again = run(actor=lambda lanes: TapeActor(tapes, lanes.num_envs))
+    assert tables_equal(table(acted), table(again))
+
+
+def test_films_begin_before_the_first_step():
+    results = {result.start: result for result in run(actor=ExpertActor, starts=[300, 301, 302], film={301})}
+    assert len(results[301].film) == results[301].row["length"] + 1
+    assert results[301].film[0].dtype == np.uint8 and results[301].film[0].shape == (256, 256, 3)
+    assert np.any(results[301].film[0] != results[301].film[-1])
+    assert results[300].film == results[302].film == ()
+
+
+def test_results_can_be_had_in_order(plain):
+    shuffled = sorted(plain, key=lambda result: result.row["progress"])
+    assert [result.start for result in in_order(shuffled, list(STARTS))] == list(STARTS)
+
+
+def test_a_start_given_twice_is_refused():
+    with pytest.raises(ValueError, match="given twice"):
+        run(starts=[300, 301, 300])
