@@ -30,7 +30,7 @@ usage: understudy VERB [CONFIG.yaml] [WORD ...] [--key value ...]
   --plugins PACKAGE,...        also look for policies, worlds, ... in these packages (or set UNDERSTUDY_PLUGINS)
   --traceback                  show where an error came from (or set UNDERSTUDY_TRACEBACK=1)
 """
-USER_ERRORS = (ValueError, LookupError, OSError, ImportError)  # ours say what to do; see `_report`
+EXPECTED = (ValueError, LookupError, OSError, ImportError, FloatingPointError)  # ours say what to do
 FAILED, INTERRUPTED = 2, 130
 
 
@@ -52,18 +52,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _guarded(verb: str, words: list[str], traceback: bool) -> int:
-    from draccus import ParsingError
-
     try:
         _run(verb, words)
-    except KeyboardInterrupt:
-        print(f"\nunderstudy {verb}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\nunderstudy {verb}: {str(stop) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ParsingError, *USER_ERRORS) as error:
-        if traceback:
+    except Exception as error:
+        setting = type(error).__module__.startswith("draccus")  # not imported here: it may be absent
+        if traceback or not (setting or isinstance(error, EXPECTED)):
             raise
         _report(verb, error)
         return FAILED

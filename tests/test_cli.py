@@ -128,13 +128,22 @@ def test_traceback_on_demand():
         cli.main(["list", "polices", "--traceback"])
 
 
-def test_ctrl_c_ends_with_status_130(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("error", "said"), [(KeyboardInterrupt(), "interrupted"), (KeyboardInterrupt("saved"), "saved")]
+)
+def test_ctrl_c_ends_with_status_130(monkeypatch, capsys, error, said):
     def stop(*_):
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr(cli, "_run", stop)
     assert cli.main(["list"]) == 130
-    assert "interrupted" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"\nunderstudy list: {said}\n"
+
+
+def test_a_bug_is_not_dressed_up(monkeypatch):
+    monkeypatch.setattr(cli, "_run", lambda *_: None + 1)
+    with pytest.raises(TypeError):
+        cli.main(["list"])
 
 
 def test_a_surprise_from_below_mentions_the_traceback(monkeypatch, capsys):
