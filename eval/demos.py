@@ -1,8 +1,8 @@
 """`understudy demos`: a task's scripted expert acts from many starts; what succeeds becomes a LeRobot dataset.
 
-The same loop as an evaluation, with an expert in place of a policy. The expert sees the simulator's privileged state, in
-the lane's own process. Disturbing what is executed (`shake`) while keeping the expert's label clean shows a learner how
-to recover.
+The same loop as an evaluation, with an expert in place of a policy. The expert sees the simulator's privileged state,
+in the lane's own process. Disturbing what is executed (`shake`) while keeping the expert's label clean shows a learner
+how to recover.
 """
 
 from __future__ import annotations
@@ -126,7 +126,5 @@ def _account(out: Path, writer: DatasetWriter, rows: list[dict], spent: float) -
     ]
     lines += [f"errors          {errors} episodes, left out"] if errors else []
     if not writer.episodes:
-        raise ValueError(
-            "\n".join([*lines, "no episode succeeded, so no dataset was written (--keep_failures writes all)"])
-        )
+        raise ValueError("\n".join([*lines, "no episode succeeded: nothing is written (--keep_failures writes all)"]))
     return "\n".join([f"{out}: {writer.episodes} episodes, {writer.frames} steps", *lines])

@@ -120,10 +120,8 @@ def facts(manifest: Mapping) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     loose = []
     for section, value in manifest.items():
         if isinstance(value, Mapping):
-            yield (
-                section,
-                list(_flat({name: inner for name, inner in value.items() if f"{section}.{name}" not in SAID})),
-            )
+            fresh = {name: inner for name, inner in value.items() if f"{section}.{name}" not in SAID}
+            yield section, list(_flat(fresh))
         else:
             loose.append((section, _text(value)))
     yield "record", loose

@@ -24,14 +24,12 @@ STARTS = range(300, 311)  # one whole block and a part of one
 
 
 def small_agent(lanes=8, execute=3):
-    """An untrained diffusion policy: its actions are noise, keyed by start and replanning, and depend on what it saw."""
+    """An untrained diffusion policy: noise keyed by start and replanning, bent by what it saw."""
     import torch
 
     torch.manual_seed(0)
     network = MLPConfig(width=16, depth=1, condition_width=8)
-    config = DiffusionConfig(
-        window=Window(observe=(-1, 0), horizon=4), needs=(STATE, SCENE), network=network, execute=3
-    )
+    config = DiffusionConfig(window=Window(horizon=4), needs=(STATE, SCENE), network=network, execute=3)
     embodiment = POINT.embodiment()
     return Agent(config.build(embodiment, blank_scales(embodiment)).eval(), lanes=lanes, execute=execute, seed=7)
 
