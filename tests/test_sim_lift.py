@@ -19,7 +19,7 @@ def lane():
 
 def test_starts_do_not_depend_on_process_worker_or_history():
     tables = []
-    for workers in (0, 2):
+    for workers in (0, 1):
         lanes = Lanes(LIFT, 2, workers)
         if workers:
             lanes.reset(seed=[77, 78])
@@ -46,6 +46,12 @@ def test_observations_say_what_their_names_say(lane):
             scene[f"cube.{axis}"] - state[f"gripper.{axis}"], abs=1e-6
         )
     assert 0.8 < scene["cube.z"] < 0.84 and state["finger.left"] > 0 > state["finger.right"]
+
+
+def test_states_alone_never_open_gl(lane):
+    lane.reset(seed=0)
+    lane.step(lane.rest())
+    assert lane.suite.sim._render_context_offscreen is None
 
 
 def test_six_are_the_first_two_columns():
