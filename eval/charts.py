@@ -13,7 +13,7 @@ from html import escape
 import numpy as np
 
 WIDTH, HEIGHT = 640, 300  # user units of the viewBox
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 40
+LEFT, RIGHT, TOP, BOTTOM = 64, 14, 14, 44
 POINTS = 400  # a line keeps at most this many points
 
 

@@ -39,7 +39,7 @@ class Eval:
     episodes: int = 50
     seed: int = 1000  # first start id; 1000-9999 are for reporting, 0-999 for choosing among policies
     out: str | None = None  # folder of the record; must not exist
-    resume: str | None = None  # go on with this record; all else as it was
+    resume: str | None = None  # go on with this record instead of --out; all else as it was
     workers: int = 0  # processes for the world; 0: in this one
     block: int = 8  # B, starts that act at the same time; results depend on it in the last digits
     execute: int | None = None  # E, actions executed of each plan; default the policy's own
@@ -53,7 +53,7 @@ class Eval:
     device: str = "cpu"  # cpu | cuda: where the policy thinks
 
     def __post_init__(self):
-        if (self.out is None) == (self.resume is None):
+        if self.out is None and self.resume is None:
             raise ValueError("give --out DIR for a new record, or --resume DIR to go on with one")
         if self.episodes < 1 or self.block < 1 or self.seed < 0:
             raise ValueError(f"no such starts: {self.episodes} episodes from {self.seed} in blocks of {self.block}")

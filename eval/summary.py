@@ -43,7 +43,7 @@ class Summary:
         split = ", ".join(f"{name} {100 * seconds / spent:.0f} %" for name, seconds in parts)
         rows = [
             ("success", f"{self.success}   {self.successes} of {self.n}, Wilson 95 %"),
-            ("best progress", f"{self.progress}   mean, t 95 %"),
+            ("best progress", f"{self.progress}   mean, 95 %"),
             ("length", f"{self.length:.0f} steps{steps}"),
             ("time", split + ("" if self.rate is None else f"; {self.rate:.2f} episodes/s")),
         ]

@@ -74,8 +74,9 @@ def test_the_same_starts_give_the_same_table_and_a_resumed_run_too(run_folder, t
     part = read_record(tmp_path / "part")
     assert len(part.table) == 4 and not part.manifest["complete"]
     assert "stopped early: 4 of 10" in (tmp_path / "part" / "report.html").read_text()
-    resumed = Eval(policy=str(run_folder), world=WORLD, episodes=10, resume=str(tmp_path / "part"), videos=0)
+    resumed = settings(run_folder, tmp_path / "unused", resume=str(tmp_path / "part"), videos=0)
     assert tables_equal(evaluate(resumed).table, whole.table)
+    assert not (tmp_path / "unused").exists()
 
 
 def test_policy_seed_and_sampler_are_obeyed(run_folder, tmp_path):
