@@ -208,7 +208,7 @@ def build(task: SuiteTask, model_seed: int, look: str = "stock"):
     suite = open_robosuite()
     from robosuite.environments.base import REGISTERED_ENVS
 
-    takes_seed = "seed" in inspect.signature(REGISTERED_ENVS[task.environment]).parameters  # 1.5.1 does not
+    takes_seed = _takes_seed(REGISTERED_ENVS[task.environment])
     with contextlib.nullcontext() if takes_seed else _global_draws(model_seed):
         env = suite.make(
             task.environment,
@@ -273,8 +273,13 @@ def _draws(env, seed: int) -> Iterator[None]:
     samplers = [placement, *getattr(placement, "samplers", {}).values()] if placement else []
     for sampler in samplers:
         sampler.rng = rng
-    with contextlib.nullcontext() if hasattr(env, "seed") else _global_draws(seed):
+    with contextlib.nullcontext() if _takes_seed(type(env)) else _global_draws(seed):
         yield
+
+
+def _takes_seed(environment: type) -> bool:
+    """Whether this robosuite draws from generators of its own (1.5.2 does, 1.5.1 does not)."""
+    return "seed" in inspect.signature(environment).parameters
 
 
 @contextlib.contextmanager
