@@ -121,7 +121,7 @@ def our_training(size: Size, network: NetworkConfig | None, scratch: Path) -> Co
         validate=lambda model: {},
         device="cpu",
     )
-    return Contender("understudy", _count(policy), loop._train_step)
+    return Contender("understudy", _count(policy), loop.train_step)
 
 
 def our_latency(size: Size, network: NetworkConfig | None) -> Contender:

@@ -131,7 +131,7 @@ class Loop:
 
     def _advance(self, progress: Progress) -> None:
         began = time.perf_counter()
-        scalars = self._train_step()
+        scalars = self.train_step()
         self.step += 1
         self.seconds += time.perf_counter() - began
         self.log.collect(scalars)
@@ -147,7 +147,7 @@ class Loop:
                 f"stopped at step {self.step} and saved; go on with: understudy train --resume {self.run}"
             )
 
-    def _train_step(self) -> dict[str, float]:
+    def train_step(self) -> dict[str, float]:
         rate = self.optimize.rate(self.step, self.pace.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
