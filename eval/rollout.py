@@ -163,16 +163,16 @@ class _Loop:
         ids = np.full(self.lanes.num_envs, NO_START, np.int64)
         ids[: len(starts)] = starts
         slots = np.flatnonzero(ids != NO_START).tolist()
-        for attempt in range(ATTEMPTS if slots else 0):
+        for attempt in range(ATTEMPTS):
             again = []
-            for slot, tape in self._attempt(ids, slots, attempt):
-                if tape.error and attempt + 1 < ATTEMPTS:
-                    again.append(slot)
-                else:
-                    yield self._result(int(ids[slot]), slot, attempt, tape)
+            # Alone at the second try: a start that takes its process down takes no other with it.
+            for group in [slots] if attempt == 0 and slots else [[slot] for slot in slots]:
+                for slot, tape in self._attempt(ids, group, attempt):
+                    if tape.error and attempt + 1 < ATTEMPTS:
+                        again.append(slot)
+                    else:
+                        yield self._result(int(ids[slot]), slot, attempt, tape)
             slots = sorted(again)
-            if not slots:
-                return
 
     def _attempt(self, ids: np.ndarray, slots: list[int], attempt: int) -> Iterator[tuple[int, _Tape]]:
         """Run the starts in `slots` to their ends; the other slots stay as they are."""

@@ -74,6 +74,14 @@ def test_same_table_after_a_worker_killed_itself(plain, tmp_path):
     assert tables_equal(table(plain), table(results))
 
 
+def test_a_start_that_always_kills_its_worker_takes_no_other_with_it(plain):
+    world = FaultyWorld(task="point", horizon=40, faults=(Fault(start=303, step=20, kind="kill"),))
+    rows = {result.start: result.row for result in run(world, workers=2)}
+    assert rows[303]["error"] and not rows[303]["success"]
+    untouched = [start for start in STARTS if start != 303]
+    assert tables_equal(table_of([rows[s] for s in untouched]), table([r for r in plain if r.start != 303]))
+
+
 @pytest.mark.parametrize("call", [5, 14])  # in the middle of the whole block; where the second one begins
 def test_same_table_after_a_worker_was_killed_from_outside(plain, call):
     class Killer(Agent):
