@@ -18,7 +18,7 @@ from ..configs.plugins import lookup
 from ..configs.progress import Progress
 from ..configs.world import World
 from .film import choose, film_again
-from .records import REPORT, RecordWriter, provenance
+from .ledger import REPORT, RecordWriter, provenance
 from .report import write_report
 from .rollout import rollout
 from .summary import summarize

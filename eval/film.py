@@ -14,7 +14,7 @@ import numpy as np
 
 from ..configs.lanes import Lanes
 from .encode import write_mp4
-from .records import VIDEOS
+from .ledger import VIDEOS
 from .rollout import TapeActor, rollout
 
 SAME = ("success", "first_success", "length", "progress")  # columns that a faithful repetition gives again

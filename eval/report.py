@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from .charts import Line, chart
+from .ledger import REPORT, Record
 from .metrics import success_by_step, wilson
-from .records import REPORT, Record
 from .summary import Summary, summarize
 
 CURVES = 60  # single progress curves drawn at most

@@ -41,7 +41,7 @@ class Actor(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """One episode as it ended. `row` has the columns of `episodes.parquet`; see `records.SCHEMA`."""
+    """One episode as it ended. `row` has the columns of `episodes.parquet`; see `ledger.COLUMNS`."""
 
     row: dict
     actions: np.ndarray  # (T, D) float32, what the actor asked for

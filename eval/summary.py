@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .ledger import Record
 from .metrics import Interval, exact, mean_interval, wilson
-from .records import Record
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from understudy.configs.parse import parse
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.eval.evaluate import Eval, evaluate
-from understudy.eval.records import RecordError, RecordWriter, read_record, tables_equal
+from understudy.eval.ledger import RecordError, RecordWriter, read_record, tables_equal
 from understudy.eval.worlds import open_world, read_world, start_set
 from understudy.policies.diffusion import DiffusionConfig
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint

@@ -12,7 +12,7 @@ import pytest
 from understudy.eval.charts import Line, chart
 from understudy.eval.encode import write_mp4
 from understudy.eval.film import choose
-from understudy.eval.records import Record, RecordWriter, table_of
+from understudy.eval.ledger import Record, RecordWriter, table_of
 from understudy.eval.report import render, write_report
 from understudy.eval.summary import summarize
 

@@ -10,7 +10,7 @@ import pytest
 from understudy.configs.lanes import Lanes
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.eval.demos import ExpertActor
-from understudy.eval.records import table_of, tables_equal
+from understudy.eval.ledger import table_of, tables_equal
 from understudy.eval.rollout import TapeActor, in_order, rollout
 from understudy.policies.agent import Agent
 from understudy.policies.diffusion import DiffusionConfig

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from understudy.eval.records import COLUMNS, RecordError, RecordWriter, provenance, read_record, table_of, tables_equal
+from understudy.eval.ledger import COLUMNS, RecordError, RecordWriter, provenance, read_record, table_of, tables_equal
 
 
 def row(start, **changes):
