@@ -21,7 +21,7 @@ from understudy.policies.diffusion import DiffusionConfig
 from understudy.policies.learning import checkpoint as checkpoints
 from understudy.policies.learning.checkpoint import CheckpointError, find_checkpoint, load_policy, rotate
 from understudy.policies.learning.dataset import DatasetError
-from understudy.policies.learning.loop import BatchOrder, Interrupted, Loop
+from understudy.policies.learning.loop import BatchOrder, Best, Interrupted, Loop
 from understudy.policies.learning.optimizer import Optimize
 from understudy.policies.learning.piece import ActionScale, Mirror, Piece, Reflection, load_piece
 from understudy.policies.learning.train import Train
@@ -109,6 +109,14 @@ def test_a_run_learns_and_keeps_its_records(demos, tmp_path, capsys):
     policy, info = load_policy(run / "last")
     assert info["step"] == 300 and policy.embodiment == EMBODIMENT
     assert not any(p.name.endswith((".pkl", ".pt", ".bin")) for p in run.rglob("*"))
+
+
+def test_best_is_the_least_held_out_error_or_not_marked(demos, tmp_path):
+    settings(demos, tmp_path / "marked", keep=9).run()
+    errors = {r["step"]: r["validation/action_error"] for r in records(tmp_path / "marked") if "validation/loss" in r}
+    assert load_policy(tmp_path / "marked")[1]["step"] == min(errors, key=errors.get)
+    settings(demos, tmp_path / "unmarked", best=Best.none).run()
+    assert not (tmp_path / "unmarked" / "best").exists() and load_policy(tmp_path / "unmarked")[1]["step"] == 60
 
 
 def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_not(demos, tmp_path):

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import torch
@@ -20,7 +21,13 @@ from ...configs.progress import Progress
 from .checkpoint import TRAINING, load_weights, point, rotate, save_checkpoint
 from .optimizer import Optimize, generator_state, optimizer_state, restore_generators, restore_optimizer
 
-BEST = ("validation/action_error", "validation/loss")  # the first of these that is measured; its minimum is `best`
+
+class Best(Enum):
+    """Which held-out scalar marks `best` by its minimum. None foretells success reliably; rollouts do."""
+
+    action_error = "action_error"  # or the loss, of a model that does not plan
+    loss = "loss"
+    none = "none"  # `best` is never marked, and `last` acts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +101,7 @@ class Loop:
         validate: Callable[[nn.Module], dict[str, float]],
         device: str = "auto",
         precision: str = "no",
+        best: Best = Best.action_error,
         transform: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
         wandb: bool = False,
     ):
@@ -102,7 +110,7 @@ class Loop:
         self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
         self.model, self.gather, self.order = model, gather, order
         self.optimize, self.pace, self.run, self.description = optimize, pace, run, description
-        self.validate, self.transform = validate, transform or (lambda batch: batch)
+        self.validate, self.transform, self.mark = validate, transform or (lambda batch: batch), best
         model.to(self.accelerator.device)
         self.optimizer = optimize.build(model)
         self.average = optimize.average(model)
@@ -176,11 +184,11 @@ class Loop:
             scalars = {f"validation/{name}": value for name, value in self.validate(acting).items()}
         restore_generators(state)
         self.log.write(self.step, scalars)
-        score = next((scalars[name] for name in BEST if name in scalars), float("inf"))
-        if score >= self.best:
-            return False
-        self.best = score
-        return True
+        ranked = {Best.action_error: ("action_error", "loss"), Best.loss: ("loss",), Best.none: ()}[self.mark]
+        score = next((scalars[f"validation/{n}"] for n in ranked if f"validation/{n}" in scalars), float("inf"))
+        better = score < self.best
+        self.best = min(score, self.best)
+        return better
 
     def _save(self, best: bool) -> None:
         if not self.accelerator.is_main_process:

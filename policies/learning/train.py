@@ -15,7 +15,7 @@ import torch
 from ..policy import PolicyConfig, Scales
 from .checkpoint import find_checkpoint, load_weights
 from .dataset import Dataset, open_dataset, split_episodes
-from .loop import BatchOrder, Loop, Pace
+from .loop import BatchOrder, Best, Loop, Pace
 from .optimizer import Optimize
 from .piece import ActionScale, Mirror, Piece, load_piece
 from .statistics import statistics
@@ -44,6 +44,7 @@ class Train:
     device: str = "auto"  # auto | cpu
     precision: str = "no"  # no (float32) | bf16: the forward pass; weights and acting stay float32
     threads: int | None = None  # of torch on the CPU; default all cores
+    best: Best = Best.action_error  # held-out scalar that marks `best`: action_error | loss | none
     log_every: int = 100
     validate_every: int = 1000
     save_every: int = 1000
@@ -128,6 +129,7 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
         validate=_validation(dataset, policy_config, held_out),
         device=config.device,
         precision=config.precision,
+        best=config.best,
         transform=mirror,
         wandb=config.wandb,
     )  # fmt: skip
