@@ -55,6 +55,7 @@ def parse(config_class: type, path: str | None, words: list[str]):
 
 def load(path: str | Path) -> dict:
     """The mapping in a YAML file. Raises UsageError if it holds anything else, FileNotFoundError if it is not there."""
+    path = find_config(path)
     with open(path) as file:
         try:
             raw = load_config(file, file=path)
@@ -63,6 +64,20 @@ def load(path: str | Path) -> dict:
     if not isinstance(raw, dict):
         raise UsageError(f"{path} must hold keys and values, got {type(raw).__name__}")
     return raw
+
+
+def find_config(path: str | Path) -> Path:
+    """The file at `path`; `configs/...` that is not in this folder is the one that came with the package.
+
+    Raises:
+        FileNotFoundError: naming the configs that came with the package.
+    """
+    shipped = Path(__file__).parent
+    for candidate in (Path(path), shipped.parent / path if Path(path).parts[:1] == ("configs",) else Path(path)):
+        if candidate.is_file():
+            return candidate
+    known = sorted(f"configs/{file.relative_to(shipped)}" for file in shipped.glob("*/*.yaml"))
+    raise FileNotFoundError(f"no config '{path}'. Shipped: {', '.join(known)}")
 
 
 def decode(config_class: type, raw: dict):

@@ -14,7 +14,7 @@ import draccus
 import pytest
 
 from understudy import __main__ as cli
-from understudy.configs.parse import UsageError, describe, parse
+from understudy.configs.parse import UsageError, describe, find_config, load, parse
 
 
 class Colour(Enum):
@@ -217,6 +217,18 @@ def test_broken_files_are_named(tmp_path):
         (tmp_path / "c.yaml").write_text(text)
         with pytest.raises(UsageError, match=message):
             parse(Verb, str(tmp_path / "c.yaml"), [])
+
+
+def test_shipped_configs_are_found_from_any_folder(tmp_path, monkeypatch, root):
+    monkeypatch.chdir(tmp_path)
+    assert find_config("configs/train/lift.yaml").samefile(root / "configs" / "train" / "lift.yaml")
+    (tmp_path / "configs" / "train").mkdir(parents=True)
+    (tmp_path / "configs" / "train" / "lift.yaml").write_text("steps: 1")
+    assert load("configs/train/lift.yaml") == {"steps": 1}, "a file in this folder comes first"
+    with pytest.raises(
+        FileNotFoundError, match="no config 'configs/train/lyft.yaml'. Shipped: .*configs/train/lift.yaml"
+    ):
+        find_config("configs/train/lyft.yaml")
 
 
 def test_help_shows_comment_type_default_and_choice():
