@@ -86,15 +86,18 @@ class Windows:
         rows = self._rows[np.asarray(indices)]
         first, last = self._first[rows][:, None], self._last[rows][:, None]
         seen = rows[:, None] + self._offsets.observe
-        out = {key: column.take(np.maximum(seen, first), 0) for key, column in self._vectors.items()}
-        for key, pictures in self._pictures.items():
-            out[key] = pictures.read(np.maximum(seen, first))
+        shown = np.maximum(seen, first)
+        out = {key: column.take(shown, 0) for key, column in self._vectors.items()}
+        out |= {key: pictures.read(shown) for key, pictures in self._pictures.items()}
         done = rows[:, None] + self._offsets.actions
-        inside = (done >= first) & (done <= last)
-        action = self._action.take(np.clip(done, first, last), 0)
-        recall = self._offsets.recall
-        action[:, :recall][~inside[:, :recall]] = 0
-        out |= {"observation.valid": seen >= first, ACTION: action, "action.valid": inside}
+        held = np.minimum(done, last)
+        if recall := self._offsets.recall:
+            held = np.maximum(held, first)
+        inside = held == done
+        action = self._action.take(held, 0)
+        if recall:
+            action[:, :recall][~inside[:, :recall]] = 0
+        out |= {"observation.valid": shown == seen, ACTION: action, "action.valid": inside}
         out |= {"index": rows, "episode": self._episode[rows]}
         return {key: torch.from_numpy(value) for key, value in out.items()}
 
