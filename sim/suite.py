@@ -1,22 +1,19 @@
-"""robosuite's tasks as worlds: a Panda, its default operational-space controller, 20 Hz.
+"""robosuite's tasks as worlds: an arm, its default operational-space controller, 20 Hz.
 
-World type `robosuite`. Now: `lift`. Another task of the suite is one entry of `SUITE`. State: gripper site position
-(m), its rotation as the first two columns of its matrix (the hand's x axis, then its y axis, in world coordinates),
-finger joints (m). Action: position delta (1 = 5 cm) and axis-angle delta (1 = 0.5 rad) in the frame of the robot's
-base, and gripper (-1 opens, +1 closes). Source: robosuite 1.5 (Zhu et al. 2020, arXiv:2009.12293). Its rendering is
-guarded, see `rendering.py`.
+World type `robosuite`: `lift`, `can`, `square`, `stack`, `door`, and any robosuite environment by its own name, with
+any arm on a fixed base. State: gripper site position (m), its rotation as the first two columns of its matrix (the
+hand's x axis, then its y axis, in world coordinates), finger joints. Action with `control: delta`: position delta (1 =
+5 cm) and axis-angle delta (1 = 0.5 rad) in the frame of the robot's base, and gripper (-1 opens, +1 closes); with
+`control: absolute`: position (m) and 6-D rotation of the gripper site in world coordinates, and gripper. Tasks of two
+hands repeat this for each hand. Source: robosuite 1.5 (Zhu et al. 2020, arXiv:2009.12293). Its rendering is guarded,
+see `rendering.py`; environments are built in `suite_build.py`, described in `suite_body.py` and `suite_tasks.py`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import inspect
-import logging
-import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,44 +25,19 @@ from ..configs.plugins import lookup
 from ..configs.spec import IMAGES, SCENE, STATE, Embodiment, Mode
 from ..configs.world import World, register_world
 from .experts import expert_action
+from .suite_body import Hand, describe, find_task
+from .suite_build import RATE, ROBOTS, build, controller_config, draws
+from .suite_tasks import SUITE, six, turn
 
-RATE = 20.0  # Hz
 PICTURE = 256  # px, side of a film picture
 LOOKS = ("stock", "light")
+CONTROLS = ("delta", "absolute")
 REFLECTION = 2  # mujoco.mjtRndFlag.mjRND_REFLECTION
-
-
-def pose(name: str) -> dict[str, str]:
-    """Names and units of a position and a 6-D rotation."""
-    metres = {f"{name}.{axis}": "m" for axis in "xyz"}
-    return metres | {f"{name}.{column}{axis}": "1" for column in ("x_", "y_") for axis in "xyz"}
-
-
-@dataclass(frozen=True)
-class SuiteTask:
-    """What sets one robosuite task apart."""
-
-    environment: str  # robosuite's name of it
-    scene: dict[str, str]  # name -> unit of observation.environment_state
-    look: Callable[[object, np.ndarray], list]  # (robosuite environment, gripper position) -> the scene's numbers
-    horizon: int = 400
-    arguments: dict = field(default_factory=dict)  # more arguments of the environment
-    cameras: tuple[str, ...] = ("agentview", "robot0_eye_in_hand", "frontview", "birdview", "sideview")
-
-
-def _lift_scene(env, gripper: np.ndarray) -> list:
-    position, rotation = body_pose(env, env.cube_body_id)
-    return [position, rotation, position - gripper]
-
-
-SUITE = {
-    "lift": SuiteTask(
-        environment="Lift",
-        scene=pose("cube") | {f"gripper_to_cube.{axis}": "m" for axis in "xyz"},
-        look=_lift_scene,
-        horizon=200,
-    ),
-}
+DELTA = {name: (-1.0, 1.0) for name in ("dx", "dy", "dz", "rx", "ry", "rz")}
+ABSOLUTE = {"x": (-0.6, 0.6), "y": (-0.7, 0.7), "z": (0.7, 1.6)}  # m, what the arms reach over table and bins
+ABSOLUTE |= {name: (-1.0, 1.0) for name in ("x_x", "x_y", "x_z", "y_x", "y_y", "y_z")}
+GRIPPER = {"gripper": (-1.0, 1.0)}
+HAND = Hand()
 
 
 @World.register_subclass("robosuite")
@@ -75,29 +47,42 @@ class Robosuite(World):
 
     model_seed: int = 0  # what robosuite draws when it builds the scene, such as the cube's size
     look: str = "stock"  # light: no reflections, no anti-aliasing; four times the pictures a second on a CPU
+    robot: str = "Panda"  # the arm; two of them, or one with two arms, in robosuite's two-armed tasks
+    control: str = "delta"  # absolute: actions are poses of the gripper with 6-D rotation
 
     def __post_init__(self):
-        task = lookup("robosuite task", self.task, SUITE)
-        lookup("look", self.look, dict.fromkeys(LOOKS))
+        for what, name, known in (("look", self.look, LOOKS), ("robot", self.robot, ROBOTS)):
+            lookup(what, name, dict.fromkeys(known))
+        lookup("control", self.control, dict.fromkeys(CONTROLS))
+        task = find_task(self.task, self.robot)
+        known = describe(task.environment, self.robot).cameras if self.cameras else ()
         for name in self.cameras:
-            lookup(f"camera of {self.task}", name, dict.fromkeys(task.cameras))
+            lookup(f"camera of {self.task}", name, dict.fromkeys(known))
+
+    @property
+    def start_set(self) -> str:
+        """What its start ids belong to."""
+        return f"robosuite/{self.task}#{self.model_seed}" + (f"@{self.robot}" if self.robot != "Panda" else "")
 
     def embodiment(self) -> Embodiment:
-        state = pose("gripper") | {"finger.left": "m", "finger.right": "m"}
-        scene = SUITE[self.task].scene
+        task = find_task(self.task, self.robot)
+        hands = describe(task.environment, self.robot).hands
+        state = {name: unit for hand in hands for name, unit in hand.state().items()}
+        absolute = self.control == "absolute"
+        limits = {name: limit for hand in hands for name, limit in _actions(hand, absolute).items()}
         return Embodiment(
-            name="panda",
-            action=("dx", "dy", "dz", "rx", "ry", "rz", "gripper"),
-            action_units=("1",) * 7,
-            limits=((-1.0, 1.0),) * 7,
+            name=self.robot.lower(),
+            action=tuple(limits),
+            action_units=tuple("m" if absolute and name[-2:] in _ends("xyz") else "1" for name in limits),
+            limits=tuple(limits.values()),
             rate=RATE,
-            mode=Mode.delta,
-            frame="base",
-            rotation="axis-angle",
+            mode=Mode.absolute if absolute else Mode.delta,
+            frame="world" if absolute else "base",
+            rotation="6d" if absolute else "axis-angle",
             state=tuple(state),
             state_units=tuple(state.values()),
-            scene=tuple(scene),
-            scene_units=tuple(scene.values()),
+            scene=tuple(task.scene),
+            scene_units=tuple(task.scene.values()),
             cameras={name: tuple(size) for name, size in self.cameras.items()},
         )
 
@@ -121,16 +106,16 @@ class Robosuite(World):
         done.touch()
 
     def steps(self) -> int:
-        return self.horizon or SUITE[self.task].horizon
+        return self.horizon or find_task(self.task, self.robot).horizon
 
     def fingerprint(self) -> dict:
         settings = {
             "type": "robosuite",
-            "environment": SUITE[self.task].environment,
+            "environment": find_task(self.task, self.robot).environment,
             "horizon": self.steps(),
             "versions": versions("robosuite", "mujoco", "numba"),
         }
-        return dataclasses.asdict(self) | settings | _physics()
+        return dataclasses.asdict(self) | settings | _physics(self.robot, self.control)
 
 
 class SuiteLane(Lane):
@@ -138,26 +123,31 @@ class SuiteLane(Lane):
 
     def __init__(self, world: Robosuite):
         super().__init__(world)
-        self._name, self._task = world.task, SUITE[world.task]
-        self.suite = build(self._task, world.model_seed, world.look)
+        self._name, self._task = world.task, find_task(world.task, world.robot)
+        self._absolute = world.control == "absolute"
+        self.hands = describe(self._task.environment, world.robot).hands
+        self.suite = build(
+            self._task.environment, world.model_seed, world.look, world.robot, world.control, **self._task.arguments
+        )
+        self._columns = _columns(self.suite, self.hands)
         self._reward = 0.0
 
     def begin(self, seed: int, options: dict) -> None:
-        with _draws(self.suite, seed):
+        with draws(self.suite, seed):
             self.suite.reset()
-        self._reward = float(self.suite.reward())
+        self._reward = float(self.suite.reward(None))
 
     def act(self, action: np.ndarray) -> float:
-        _, reward, _, _ = self.suite.step(action)
+        _, reward, _, _ = self.suite.step(self._command(action))
         self._reward = float(reward)
         return self._reward
 
     def sense(self) -> dict[str, np.ndarray]:
-        gripper, rotation = self.gripper_pose()
-        obs = {
-            STATE: np.concatenate([gripper, rotation, self.fingers()]).astype(np.float32),
-            SCENE: np.concatenate(self._task.look(self.suite, gripper)).astype(np.float32),
-        }
+        hands = [np.concatenate([*self.gripper_pose(hand), self.fingers(hand)]) for hand in self.hands]
+        obs = {STATE: np.concatenate(hands).astype(np.float32)}
+        if self.embodiment.scene:
+            scene = np.concatenate([np.ravel(part) for part in self._task.look(self.suite, hands[0][:3])])
+            obs[SCENE] = scene.astype(np.float32)
         for name, size in self.embodiment.cameras.items():
             obs[IMAGES + name] = self._draw(name, *size)
         return obs
@@ -166,6 +156,29 @@ class SuiteLane(Lane):
         success = bool(self.suite._check_success())
         return success, 1.0 if success else float(np.clip(self._reward, 0.0, 0.99))
 
+    def rest(self) -> np.ndarray:
+        """No motion: zeros, or with absolute control the pose of now; the gripper stays as it is."""
+        if not self._absolute:
+            return super().rest()
+        parts = [(*self.gripper_pose(hand), [0.0] * hand.grips) for hand in self.hands]
+        return np.concatenate([number for hand in parts for number in hand]).astype(np.float32)
+
+    def as_action(self, delta: np.ndarray) -> np.ndarray:
+        """A delta action, (7,) for each hand that grips, in this world's control: itself, or the pose that it means.
+
+        Experts think in deltas and end with this. Valid for arms whose base is not turned, such as the Panda's.
+        """
+        if not self._absolute:
+            return delta
+        parts, rest = [], np.asarray(delta, np.float64)
+        for hand in self.hands:
+            own, rest = rest[: 6 + hand.grips], rest[6 + hand.grips :]
+            position, columns = self.gripper_pose(hand)
+            moved = np.clip(own[:6], -1, 1) * ([0.05] * 3 + [0.5] * 3)
+            turned = _rotation(moved[3:]) @ turn(columns)
+            parts += [position + moved[:3], six(turned), own[6:]]
+        return np.concatenate(parts)
+
     def render(self) -> np.ndarray:
         return self._draw("agentview", PICTURE, PICTURE, mirror=False)
 
@@ -173,23 +186,35 @@ class SuiteLane(Lane):
         """What the task's scripted demonstrator does now, see `experts.py`."""
         return expert_action(self._name, self, noise)
 
-    def gripper_pose(self) -> tuple[np.ndarray, np.ndarray]:
+    def gripper_pose(self, hand: Hand = HAND) -> tuple[np.ndarray, np.ndarray]:
         """Position (3,) in m and 6-D rotation of the site between the fingers, in world coordinates."""
-        data, site = self.suite.sim.data, self.suite.robots[0].eef_site_id["right"]
+        data, site = self.suite.sim.data, self.suite.robots[hand.robot].eef_site_id[hand.arm]
         return np.array(data.site_xpos[site]), six(data.site_xmat[site])
 
-    def fingers(self) -> np.ndarray:
-        """(2,) finger joints in m: open at 0.04 and -0.04."""
-        robot = self.suite.robots[0]
-        return np.array(self.suite.sim.data.qpos[robot._ref_gripper_joint_pos_indexes["right"]])
+    def fingers(self, hand: Hand = HAND) -> np.ndarray:
+        """Finger joints; of a Panda (2,) in m: open at 0.04 and -0.04."""
+        indexes = self.suite.robots[hand.robot]._ref_gripper_joint_pos_indexes[hand.arm]
+        return np.array(self.suite.sim.data.qpos[indexes]) if hand.fingers else np.zeros(0)
 
-    def finger_speeds(self) -> np.ndarray:
-        """(2,) m/s of the finger joints."""
-        robot = self.suite.robots[0]
-        return np.array(self.suite.sim.data.qvel[robot._ref_gripper_joint_vel_indexes["right"]])
+    def finger_speeds(self, hand: Hand = HAND) -> np.ndarray:
+        """Speeds of the finger joints; of a Panda (2,) m/s."""
+        indexes = self.suite.robots[hand.robot]._ref_gripper_joint_vel_indexes[hand.arm]
+        return np.array(self.suite.sim.data.qvel[indexes]) if hand.fingers else np.zeros(0)
 
     def close(self) -> None:
         self.suite.close()
+
+    def _command(self, action: np.ndarray) -> np.ndarray:
+        """An action of ours in the order and form of robosuite's."""
+        if self._absolute:
+            parts, rest = [], np.asarray(action, np.float64)
+            for hand in self.hands:
+                own, rest = rest[: 9 + hand.grips], rest[9 + hand.grips :]
+                parts += [own[:3], _vector(turn(own[3:9])), own[9:]]
+            action = np.concatenate(parts)
+        command = np.zeros(self.suite.action_dim)
+        command[self._columns] = action
+        return command
 
     def _draw(self, camera: str, height: int, width: int, mirror: bool = True) -> np.ndarray:
         """Upright picture; the GL context is made at the first one. Without `mirror` (reflections) twice as fast."""
@@ -203,104 +228,46 @@ class SuiteLane(Lane):
         return sim.render(camera_name=camera, width=width, height=height)[::-1].copy()
 
 
-def build(task: SuiteTask, model_seed: int, look: str = "stock"):
-    """A robosuite environment without observables or renderer, reset hard once and softly from then on."""
-    suite = open_robosuite()
-    from robosuite.environments.base import REGISTERED_ENVS
-
-    takes_seed = _takes_seed(REGISTERED_ENVS[task.environment])
-    with contextlib.nullcontext() if takes_seed else _global_draws(model_seed):
-        env = suite.make(
-            task.environment,
-            robots="Panda",
-            control_freq=int(RATE),
-            reward_shaping=True,
-            reward_scale=1.0,
-            ignore_done=True,  # the lane owns the horizon
-            has_renderer=False,
-            has_offscreen_renderer=False,
-            use_camera_obs=False,
-            **({"seed": model_seed} if takes_seed else {}),
-            **task.arguments,
-        )
-        if look == "light":
-            env.set_xml_processor(lighten)
-        env.reset()
-    env.hard_reset = False
-    env._observables.clear()  # they would be refreshed at every physics step; the lane reads the simulator itself
-    return env
+def _actions(hand: Hand, absolute: bool) -> dict[str, tuple[float, float]]:
+    names = (ABSOLUTE if absolute else DELTA) | (GRIPPER if hand.grips else {})
+    return {hand.prefix + name: limit for name, limit in names.items()}
 
 
-def open_robosuite():
-    """The package, imported without its advertisements and with the rendering guard in place."""
-    logging.getLogger("robosuite_logs").addFilter(_only_errors)
-    import robosuite
-
-    from .rendering import guard_robosuite
-
-    guard_robosuite()
-    return robosuite
+def _ends(axes: str) -> tuple[str, ...]:
+    return (*axes, *(f".{axis}" for axis in axes))
 
 
-def lighten(xml: str) -> str:
-    """The scene without reflections, multi-sampling and large shadow maps: the same picture but for edges and sheen."""
-    xml = re.sub(r'reflectance="[^"]*"', 'reflectance="0"', xml)
-    quality = '<visual><quality offsamples="0" shadowsize="512"/></visual>'
-    return xml.replace("<worldbody>", quality + "<worldbody>", 1)
+def _columns(env, hands: tuple[Hand, ...]) -> list[int]:
+    """Where in robosuite's action each number of ours belongs."""
+    starts = np.cumsum([0, *(robot.action_dim for robot in env.robots)])
+    columns = []
+    for hand in hands:
+        parts = env.robots[hand.robot].composite_controller._action_split_indexes
+        for part in (hand.arm, f"{hand.arm}_gripper") if hand.grips else (hand.arm,):
+            columns += [int(starts[hand.robot]) + column for column in range(*parts[part])]
+    return columns
 
 
-def six(matrix: np.ndarray) -> np.ndarray:
-    """(6,) first column, then second column of a rotation matrix of 9 numbers (row by row)."""
-    return np.asarray(matrix).reshape(3, 3)[:, :2].T.ravel()
+def _vector(matrix: np.ndarray) -> np.ndarray:
+    """(3,) axis times angle in rad of a rotation matrix."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_matrix(matrix).as_rotvec()
 
 
-def body_pose(env, body: int) -> tuple[np.ndarray, np.ndarray]:
-    """Position (3,) in m and 6-D rotation of a body of a robosuite environment, in world coordinates."""
-    data = env.sim.data
-    return np.array(data.body_xpos[body]), six(data.body_xmat[body])
+def _rotation(vector: np.ndarray) -> np.ndarray:
+    """(3, 3) rotation matrix of an axis times an angle in rad."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_rotvec(vector).as_matrix()
 
 
-def _only_errors(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
-
-
-@contextlib.contextmanager
-def _draws(env, seed: int) -> Iterator[None]:
-    """Let everything that robosuite draws in a reset come from one generator of `seed`."""
-    rng = np.random.default_rng(seed)
-    env.rng = rng
-    placement = getattr(env, "placement_initializer", None)
-    samplers = [placement, *getattr(placement, "samplers", {}).values()] if placement else []
-    for sampler in samplers:
-        sampler.rng = rng
-    with contextlib.nullcontext() if _takes_seed(type(env)) else _global_draws(seed):
-        yield
-
-
-def _takes_seed(environment: type) -> bool:
-    """Whether this robosuite draws from generators of its own (1.5.2 does, 1.5.1 does not)."""
-    return "seed" in inspect.signature(environment).parameters
-
-
-@contextlib.contextmanager
-def _global_draws(seed: int) -> Iterator[None]:
-    """robosuite 1.5.1 draws from numpy's global generator: seed it, and put it back as it was."""
-    before = np.random.get_state()
-    np.random.seed(np.random.SeedSequence(seed & 0xFFFFFFFFFFFFFFFF).generate_state(4))
-    try:
-        yield
-    finally:
-        np.random.set_state(before)
-
-
-def _physics() -> dict:
+def _physics(robot: str, control: str) -> dict:
     """robosuite's own settings that change a result."""
-    open_robosuite()
+    config = controller_config(robot, control)
     import robosuite.macros as macros
-    from robosuite.controllers import load_composite_controller_config
 
-    controller = load_composite_controller_config(robot="Panda")
-    return {"controller": controller, "timestep": macros.SIMULATION_TIMESTEP, "rate": RATE}
+    return {"controller": config, "timestep": macros.SIMULATION_TIMESTEP, "rate": RATE}
 
 
 for _name in SUITE:

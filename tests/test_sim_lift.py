@@ -5,7 +5,9 @@ import pytest
 
 from understudy.configs.lanes import Lanes
 from understudy.configs.spec import SCENE, STATE
-from understudy.sim.suite import Robosuite, _global_draws, lighten, six
+from understudy.sim.suite import Robosuite
+from understudy.sim.suite_build import global_draws, lighten
+from understudy.sim.suite_tasks import six
 
 LIFT = Robosuite(task="lift")
 
@@ -118,10 +120,10 @@ def test_global_draws_are_put_back():
     np.random.seed(5)
     expected = np.random.rand(3)
     np.random.seed(5)
-    with _global_draws(1):
+    with global_draws(1):
         inside = np.random.rand(3)
     assert (np.random.rand(3) == expected).all()
-    with _global_draws(1):
+    with global_draws(1):
         assert (np.random.rand(3) == inside).all()
 
 
