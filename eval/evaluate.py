@@ -36,6 +36,8 @@ class Eval:
 
     policy: str  # run or checkpoint folder
     world: dict | str = "pusht"  # registered name, YAML file, or its keys
+    perturb: str = ""  # light, camera, distractors, friction, mass, latency, separated by commas; or seen | felt | all
+    perturb_level: float = 1.0  # scales the ranges of the perturbations
     episodes: int = 50
     seed: int = 1000  # first start id; 1000-9999 are for reporting, 0-999 for choosing among policies
     out: str | None = None  # folder of the record; must not exist
@@ -70,7 +72,7 @@ def evaluate(config: Eval):
 
     torch.set_num_threads(config.threads)
     agent, about = open_agent(config)
-    world = read_world(config.world)
+    world = open_stage(config)
     agent.planner.embodiment.check(world.embodiment(), agent.needs)
     manifest = {
         "policy": about,
@@ -87,6 +89,14 @@ def evaluate(config: Eval):
             if writer.done:
                 write_report(record, run=_run_folder(config.policy))
     return record
+
+
+def open_stage(config: Eval) -> World:
+    """The world to act in, under the perturbations asked for."""
+    from ..sim.perturb import perturbed
+
+    world = read_world(config.world)
+    return perturbed(world, config.perturb, config.perturb_level) if config.perturb else world
 
 
 def open_agent(config: Eval) -> tuple[Agent, dict]:

@@ -18,6 +18,7 @@ from ..configs.machine import versions
 from ..configs.plugins import discover, lookup
 from ..configs.spec import IMAGES, Embodiment
 from ..configs.world import World, register_world
+from .decor import Decor, add_decor
 from .experts import expert_action
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class TaskEnv(Lane):
         self.data = mujoco.MjData(self.model)
         self._substeps = _substeps(self.embodiment.rate, self.model.opt.timestep)
         self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
+        self.decor: tuple[Decor, ...] = ()
 
     def begin(self, seed: int, options: dict) -> None:
         import mujoco
@@ -165,6 +167,7 @@ class TaskEnv(Lane):
         if size not in self._renderers:
             self._renderers[size] = mujoco.Renderer(self.model, height, width)
         self._renderers[size].update_scene(self.data, camera)
+        add_decor(self._renderers[size].scene, self.decor)
         return self._renderers[size].render()
 
 

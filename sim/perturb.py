@@ -1,0 +1,305 @@
+"""Disturbed versions of a world: light, camera pose, distractors, friction, mass and action latency, start by start.
+
+World type `perturbed` wraps any world that runs on a MuJoCo model; of other simulators it takes only what they have.
+What changes is drawn from (start id, name of the perturbation), so that start s is disturbed in the same way for every
+policy and in every process. It is applied after the clean start was made and undone before the next one: start ids keep
+their meaning, and a perturbed run joins with a clean one start by start. Ranges are of this file's own choosing, about
+what changes between two days in one laboratory; `level` scales them. Distractors are seen and not touched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..configs.lane import Lane
+from ..configs.plugins import lookup
+from ..configs.spec import Embodiment
+from ..configs.world import World
+
+if TYPE_CHECKING:
+    import mujoco
+
+VERSION = 1  # of the ranges below; part of the fingerprint
+BRIGHTNESS = 1.8  # light: intensities are divided or multiplied by up to this
+TINT = 0.15  # light: relative change of each colour channel
+LAMP = 0.5  # m, light: how far a lamp moves along each axis
+SHIFT, SHIFT_IN_HAND = 0.03, 0.01  # m, camera: along each axis; of a camera that rides on a moving body
+TURN = math.radians(3)  # camera: turn about each axis
+FRICTION, MASS = 1.5, 1.5  # divided or multiplied by up to this
+LATENCY = (0.05, 0.15)  # s
+SEEN = ("light", "camera", "distractors")
+FELT = ("friction", "mass", "latency")
+SUITES = {"seen": SEEN, "felt": FELT, "all": SEEN + FELT}
+RESTORED = ("body_", "geom_", "dof_", "cam_", "light_", "pair_", "tendon_", "actuator_")  # arrays put back
+_MASK = 0xFFFFFFFFFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One lane and its simulator, as a perturbation finds them at the beginning of an episode."""
+
+    lane: Lane
+    model: mujoco.MjModel | None  # None where the simulator is not MuJoCo
+    data: mujoco.MjData | None
+
+
+Perturbation = Callable[[Stage, np.random.Generator, float], dict]
+PERTURBATIONS: dict[str, Perturbation] = {}
+
+
+def register_perturbation(name: str):
+    """Decorator of `change(stage, rng, level) -> JSON-able account of what was drawn`. A name given twice is an error.
+
+    A change of a model's arrays that begin with one of `RESTORED`, of the head light and of the lane's delay and decor
+    is undone by itself.
+    """
+
+    def register(change: Perturbation) -> Perturbation:
+        if name in PERTURBATIONS or name in SUITES:
+            raise ValueError(f"perturbation '{name}' is registered already")
+        PERTURBATIONS[name] = change
+        return change
+
+    return register
+
+
+def names_of(wanted: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    """`"light,friction"`, a suite's name or several of both as names, each once. LookupError lists the known ones."""
+    words = wanted.split(",") if isinstance(wanted, str) else wanted
+    known = {name: (name,) for name in PERTURBATIONS} | SUITES
+    names = [name for word in words for name in lookup("perturbation", word.strip(), known)]
+    return tuple(dict.fromkeys(names))
+
+
+@World.register_subclass("perturbed")
+@dataclass(frozen=True, kw_only=True)
+class Perturbed(World):
+    """Another world under perturbations. Cameras, horizon and delay given here replace the other world's."""
+
+    of: World  # the clean world
+    perturb: tuple[str, ...] = ("all",)  # light | camera | distractors | friction | mass | latency | seen | felt | all
+    level: float = 1.0  # scales the ranges
+
+    def __post_init__(self):
+        if self.level <= 0:
+            raise ValueError(f"level must be positive, got {self.level}")
+        if self.task not in ("", self.of.task):
+            raise ValueError(f"task is '{self.task}' here and '{self.of.task}' in the world that is perturbed")
+        object.__setattr__(self, "task", self.of.task)
+        possible = applicable(self.of)
+        for name in self.names:
+            if name not in possible:
+                kind = self.of.get_choice_name(type(self.of))
+                raise ValueError(
+                    f"a world of type {kind} cannot be perturbed by '{name}': it has no MuJoCo model. "
+                    f"Possible: {', '.join(possible) or 'nothing'}"
+                )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of single perturbations."""
+        return names_of(self.perturb)
+
+    @property
+    def clean(self) -> World:
+        """The other world with the cameras, horizon and delay given here."""
+        given = {"cameras": self.cameras, "horizon": self.horizon, "delay": self.delay}
+        return dataclasses.replace(self.of, **{key: value for key, value in given.items() if value})
+
+    def embodiment(self) -> Embodiment:
+        return self.clean.embodiment()
+
+    def lane(self) -> Lane:
+        lane = self.clean.lane()
+        _Disturbance(lane, self.names, self.level)
+        return lane
+
+    def warm(self) -> None:
+        """What the other world wants done before several workers start."""
+        if hasattr(self.clean, "warm"):
+            self.clean.warm()
+
+    def steps(self) -> int:
+        return self.clean.steps()
+
+    def fingerprint(self) -> dict:
+        about = {"names": list(self.names), "level": self.level, "version": VERSION}
+        return self.clean.fingerprint() | {"perturb": about}
+
+
+def applicable(world: World) -> tuple[str, ...]:
+    """Perturbations that a world can be put under; a kind of world of one's own may say so in `perturbable`."""
+    from .flat import GymPushT
+    from .suite import Robosuite
+    from .task import MuJoCoWorld
+
+    said = getattr(world, "perturbable", None)
+    if said is not None:
+        return tuple(said)
+    if isinstance(world, (MuJoCoWorld, Robosuite)):
+        return tuple(PERTURBATIONS)
+    return ("latency",) if isinstance(world, GymPushT) else ()
+
+
+def perturbed(world: World, wanted: str | tuple[str, ...], level: float = 1.0) -> World:
+    """`world` under the perturbations `wanted` (see `names_of`); `all` means all that it can be put under.
+
+    Raises:
+        LookupError: an unknown name, listing the known ones.
+        ValueError: a perturbation that this world cannot be put under.
+    """
+    possible = applicable(world)
+    names = names_of(wanted)
+    if wanted == "all" or tuple(wanted) == ("all",):
+        names = tuple(name for name in names if name in possible) or names
+    return Perturbed(of=world, perturb=names, level=level)
+
+
+def simulator(lane: Lane) -> tuple[mujoco.MjModel | None, mujoco.MjData | None]:
+    """MuJoCo's model and data behind a lane, (None, None) where there are none."""
+    if hasattr(lane, "suite"):  # robosuite wraps both
+        return lane.suite.sim.model._model, lane.suite.sim.data._data
+    return getattr(lane, "model", None), getattr(lane, "data", None)
+
+
+class _Disturbance:
+    """Puts itself before and after `lane.begin`: undo what the last start changed, begin, change."""
+
+    def __init__(self, lane: Lane, names: tuple[str, ...], level: float):
+        self.lane, self.names, self.level = lane, names, level
+        self._begin, self._delay = lane.begin, lane.delay
+        self._model, self._kept = None, {}
+        lane.begin, lane.perturbation = self.begin, {}
+
+    def begin(self, seed: int, options: dict) -> None:
+        model, _ = simulator(self.lane)
+        self.lane.delay, self.lane.decor = self._delay, ()
+        self._restore(model)
+        self._begin(seed, options)
+        model, data = simulator(self.lane)
+        if model is not self._model:  # the first start, or a scene that was built anew
+            self._model, self._kept = model, {name: array.copy() for name, array in _arrays(model)}
+        stage = Stage(self.lane, model, data)
+        self.lane.perturbation = {
+            name: PERTURBATIONS[name](stage, _generator(seed, name), self.level) for name in self.names
+        }
+
+    def _restore(self, model: mujoco.MjModel | None) -> None:
+        for name, array in _arrays(model) if model is self._model else ():
+            array[...] = self._kept[name]
+
+
+def _arrays(model: mujoco.MjModel | None) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and memory of all that a perturbation may change."""
+    if model is None:
+        return
+    for name in dir(model):
+        if name.startswith(RESTORED) and isinstance(array := getattr(model, name), np.ndarray):
+            yield name, array
+    for name in ("ambient", "diffuse", "specular"):
+        yield f"headlight.{name}", getattr(model.vis.headlight, name)
+
+
+def _generator(seed: int, name: str) -> np.random.Generator:
+    return np.random.default_rng([seed & _MASK, zlib.crc32(name.encode())])
+
+
+def _factor(rng: np.random.Generator, most: float, level: float) -> float:
+    """Between 1 / most and most, as likely above as below 1."""
+    return float(np.exp(rng.uniform(-1, 1) * level * math.log(most)))
+
+
+@register_perturbation("light")
+def light(stage: Stage, rng: np.random.Generator, level: float) -> dict:
+    """Brightness and colour of all lamps and of the head light; lamps move."""
+    import mujoco
+
+    model = stage.model
+    brightness, tint = _factor(rng, BRIGHTNESS, level), 1 + level * rng.uniform(-TINT, TINT, 3)
+    head = model.vis.headlight
+    for colours in (model.light_ambient, model.light_diffuse, model.light_specular):
+        colours[...] = np.clip(colours * brightness * tint, 0, 1)
+    for colour in (head.ambient, head.diffuse, head.specular):
+        colour[...] = np.clip(colour * brightness * tint, 0, 1)
+    moved = level * rng.uniform(-LAMP, LAMP, model.light_pos.shape)
+    model.light_pos += moved
+    mujoco.mj_camlight(model, stage.data)
+    return {"brightness": brightness, "tint": tint.tolist(), "moved": moved.tolist()}
+
+
+@register_perturbation("camera")
+def camera(stage: Stage, rng: np.random.Generator, level: float) -> dict:
+    """Every camera is moved and turned a little in its mount."""
+    import mujoco
+
+    model = stage.model
+    shift = level * rng.uniform(-1, 1, (model.ncam, 3))
+    turn = level * rng.uniform(-TURN, TURN, (model.ncam, 3))
+    for number in range(model.ncam):
+        fixed = model.body_weldid[model.cam_bodyid[number]] == 0
+        shift[number] *= SHIFT if fixed else SHIFT_IN_HAND
+        model.cam_pos[number] += shift[number]
+        angle = float(np.linalg.norm(turn[number]))
+        change, pose = np.zeros(4), model.cam_quat[number].copy()
+        mujoco.mju_axisAngle2Quat(change, turn[number] / max(angle, 1e-12), angle)
+        mujoco.mju_mulQuat(model.cam_quat[number], pose, change)
+    mujoco.mj_camlight(model, stage.data)
+    return {"shift": shift.tolist(), "turn": turn.tolist()}
+
+
+@register_perturbation("distractors")
+def distractors(stage: Stage, rng: np.random.Generator, level: float) -> dict:
+    """Two to four coloured bodies stand about the things that can be moved. Nothing can touch them."""
+    from .decor import scatter
+
+    stage.lane.decor = scatter(stage.model, stage.data, rng, int(rng.integers(2, 5)))
+    if hasattr(stage.lane, "suite"):
+        from .decor import dress_robosuite
+
+        dress_robosuite(stage.lane)
+    return {"count": len(stage.lane.decor), "at": [list(thing.position) for thing in stage.lane.decor]}
+
+
+@register_perturbation("friction")
+def friction(stage: Stage, rng: np.random.Generator, level: float) -> dict:
+    """All contacts, and the dry friction of joints that no motor drives, by one factor."""
+    from .decor import movable_joints
+
+    model, factor = stage.model, _factor(rng, FRICTION, level)
+    model.geom_friction *= factor
+    model.pair_friction *= factor
+    model.dof_frictionloss[movable_joints(model)] *= factor
+    return {"factor": factor}
+
+
+@register_perturbation("mass")
+def mass(stage: Stage, rng: np.random.Generator, level: float) -> dict:
+    """Mass and inertia of everything that can be moved and has no motor, by one factor."""
+    import mujoco
+
+    from .decor import movable_bodies
+
+    model, factor = stage.model, _factor(rng, MASS, level)
+    bodies = movable_bodies(model)
+    model.body_mass[bodies] *= factor
+    model.body_inertia[bodies] *= factor
+    kept = {name: getattr(model.stat, name) for name in ("meaninertia", "meanmass", "meansize", "extent")}
+    mujoco.mj_setConst(model, mujoco.MjData(model))  # what the solver derives from masses
+    for name, value in kept.items():  # scales of the clean scene
+        setattr(model.stat, name, value)
+    return {"factor": factor}
+
+
+@register_perturbation("latency")
+def latency(stage: Stage, rng: np.random.Generator, level: float) -> dict:
+    """Actions arrive one or more control steps later."""
+    steps = max(1, round(level * rng.uniform(*LATENCY) * stage.lane.embodiment.rate))
+    stage.lane.delay += steps
+    return {"steps": steps}
