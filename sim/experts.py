@@ -6,22 +6,24 @@ disturbance. It runs where the lane lives (`Lanes.call("expert_action")`). It kn
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from ..configs.lane import Lane
-from ..configs.plugins import lookup
+from ..configs.plugins import discover, lookup
 
 
 class Expert(Protocol):
-    """One demonstrator."""
+    """One demonstrator. A class may name `styles` and `flaws`: fields that differ, by name; see `Manner`."""
 
     def act(self, env: Lane) -> np.ndarray:
         """The action (D,) for now, in the units of the embodiment; may exceed the limits, the lane clips."""
         ...
 
 
+_MASK = 0xFFFFFFFFFFFFFFFF  # generators are keyed by unsigned numbers
 EXPERTS: dict[str, type[Expert]] = {}
 
 
@@ -37,50 +39,63 @@ def register_expert(name: str):
     return register
 
 
-def expert_action(name: str, env: Lane, noise: float = 0.0) -> np.ndarray:
-    """(D,) float32 action of the expert `name`, inside the limits.
+@dataclass(frozen=True)
+class Manner:
+    """How an expert acts, for data of mixed quality. What is drawn is keyed by the start.
 
     Args:
-        noise: standard deviation of noise added to it, in half ranges of the limits; keyed by start and step. The reset
-            option `shake` of a lane disturbs what is executed and leaves the action, the label, clean.
+        noise: standard deviation of noise added to its actions, in half ranges of the limits; keyed by start and step.
+            The reset option `shake` of a lane disturbs what is executed and leaves the action, the label, clean.
+        style: names of its `styles`, separated by commas, of which each start draws one; "mixed": all and the plain.
+        fail: probability of a start at which it fails on purpose, in one of the ways of its `flaws`.
     """
+
+    noise: float = 0.0
+    style: str = ""
+    fail: float = 0.0
+
+    def of(self, name: str, start: int) -> dict[str, str]:
+        """The style and the flaw that `start` draws, each "" if none. Raises LookupError for an unknown style."""
+        expert = _find(name)
+        styles = {"plain": {}} | getattr(expert, "styles", {})
+        wanted = [one.strip() for one in self.style.split(",")] if self.style else ["plain"]
+        wanted = sorted(styles) if wanted == ["mixed"] else wanted
+        for one in wanted:
+            lookup(f"style of expert {name}", one, styles)
+        flaws = sorted(getattr(expert, "flaws", {}))
+        if self.fail and not flaws:
+            raise LookupError(f"the expert of {name} cannot fail on purpose")
+        rng = _draws(start, 2)
+        style, failing = wanted[rng.integers(len(wanted))], rng.uniform() < self.fail
+        return {"style": style, "flaw": flaws[rng.integers(len(flaws))] if failing else ""}
+
+    def expert(self, name: str, start: int) -> Expert:
+        """The expert `name` as it acts from `start`."""
+        expert, drawn = _find(name), self.of(name, start)
+        fields = dict(getattr(expert, "styles", {}).get(drawn["style"], {}))
+        return expert(**fields | getattr(expert, "flaws", {}).get(drawn["flaw"], {}))
+
+
+def expert_action(name: str, env: Lane, manner: Manner | float = 0.0) -> np.ndarray:
+    """(D,) float32 action of the expert `name`, inside the limits. A number as `manner` is its `noise`.
+
+    Raises:
+        LookupError: nobody demonstrates `name`, or not in this style.
+    """
+    manner = manner if isinstance(manner, Manner) else Manner(noise=manner)
     low, high = env.action_space.low, env.action_space.high
-    action = np.asarray(lookup("expert", name, EXPERTS)().act(env), np.float32)
-    if noise:
-        rng = np.random.default_rng([env.start & 0xFFFFFFFFFFFFFFFF, env.ticks, 1])
-        action = action + np.float32(noise) * rng.standard_normal(low.shape, np.float32) * (high - low) / 2
+    action = np.asarray(manner.expert(name, env.start).act(env), np.float32)
+    if manner.noise:
+        rng = np.random.default_rng([env.start & _MASK, env.ticks, 1])
+        action = action + np.float32(manner.noise) * rng.standard_normal(low.shape, np.float32) * (high - low) / 2
     return np.clip(action, low, high)
 
 
-@register_expert("lift")
-class LiftExpert:
-    """Over the cube with open fingers, down a funnel, close, up: feedback on the cube's position, the hand upright."""
+def _find(name: str) -> type[Expert]:
+    if name not in EXPERTS:  # a worker has imported its own world only
+        discover("sim")
+    return lookup("expert", name, EXPERTS)
 
-    down = np.array([[0.0, 1, 0], [1, 0, 0]])  # the hand's x and y axes when it points straight down
-    turn = 1.0  # rad, about, that an action of 1 corrects
 
-    gain = 0.5  # part of the remaining way to ask for in one step
-    reach = 0.05  # m that an action of 1 asks for
-    hover = 0.06  # m above the cube while not over it
-    aside = 0.02  # m beside the cube that count as over it
-    near = 0.015  # m above or below its middle at which the fingers close
-    held = 0.066  # m between the fingers: less than open, no less than the cube's diagonal
-    still = 0.02  # m/s between the fingers: they have met the cube
-    up = 0.83  # m, height of a cube that has left the table
-
-    def act(self, env) -> np.ndarray:
-        gripper, hand = env.gripper_pose()
-        cube = np.array(env.suite.sim.data.body_xpos[env.suite.cube_body_id])
-        way = cube - gripper
-        aside = np.linalg.norm(way[:2])
-        at_cube = aside < self.aside and abs(way[2]) < self.near
-        (left, right), (left_speed, right_speed) = env.fingers(), env.finger_speeds()
-        gripped = left - right < self.held and abs(left_speed - right_speed) < self.still
-        if at_cube and (gripped or cube[2] > self.up):
-            way[2] = 0.2  # up, with it
-        else:
-            way[2] += self.hover * np.clip(aside / self.aside - 1, 0, 1)
-        move = np.clip(self.gain * way / self.reach, -1, 1)
-        axes = zip(hand.reshape(2, 3), self.down, strict=True)
-        turn = np.clip(sum(np.cross(axis, wanted) for axis, wanted in axes) / self.turn, -1, 1)
-        return np.array([*move, *turn, 1.0 if at_cube else -1.0])
+def _draws(start: int, stream: int) -> np.random.Generator:
+    return np.random.default_rng([start & _MASK, stream])
