@@ -60,11 +60,14 @@ def register_world(name: str, world: World) -> None:
 
 
 def find_world(name: str) -> World:
-    """The world of a registered name, or of a YAML file. Raises LookupError listing the known names."""
+    """The world of a registered name, of `TYPE/TASK`, or of a YAML file. Raises LookupError listing the known names."""
     from .plugins import discover, lookup
 
     discover("sim", "world_models", "hardware")
     if name.endswith((".yaml", ".yml")):
         with open(name) as file:
             return draccus.load(World, file)
+    kind, _, task = name.partition("/")
+    if task and kind in World.get_known_choices():
+        return World.get_choice_class(kind)(task=task)
     return lookup("world", name, WORLDS)

@@ -27,6 +27,8 @@ from ..configs.world import World, register_world
 from .experts import expert_action
 from .suite_body import Hand, describe, find_task
 from .suite_build import RATE, ROBOTS, build, controller_config, draws
+from .suite_fast import Stepper, fits
+from .suite_state import read_state, write_state
 from .suite_tasks import SUITE, six, turn
 
 PICTURE = 256  # px, side of a film picture
@@ -130,16 +132,19 @@ class SuiteLane(Lane):
             self._task.environment, world.model_seed, world.look, world.robot, world.control, **self._task.arguments
         )
         self._columns = _columns(self.suite, self.hands)
+        self._fast = fits(self.suite)
+        self._stepper = Stepper(self.suite) if self._fast else None
         self._reward = 0.0
 
     def begin(self, seed: int, options: dict) -> None:
         with draws(self.suite, seed):
             self.suite.reset()
+        self._stepper = Stepper(self.suite) if self._fast else None
         self._reward = float(self.suite.reward(None))
 
     def act(self, action: np.ndarray) -> float:
-        _, reward, _, _ = self.suite.step(self._command(action))
-        self._reward = float(reward)
+        step = self._stepper.step if self._stepper else self._slowly
+        self._reward = step(self._command(action))
         return self._reward
 
     def sense(self) -> dict[str, np.ndarray]:
@@ -155,6 +160,18 @@ class SuiteLane(Lane):
     def judge(self) -> tuple[bool, float]:
         success = bool(self.suite._check_success())
         return success, 1.0 if success else float(np.clip(self._reward, 0.0, 0.99))
+
+    def get_state(self) -> np.ndarray:
+        """(S,) float64: all that the future depends on, see `suite_state.py`."""
+        return read_state(self.suite)
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Go on from a state of `get_state`, of this lane or of another of the same world: to the last bit as there.
+
+        What is observed until the next step is the state itself; robosuite's own observations lag it by 2 ms.
+        """
+        write_state(self.suite, state)
+        self._reward = float(self.suite.reward(None))
 
     def rest(self) -> np.ndarray:
         """No motion: zeros, or with absolute control the pose of now; the gripper stays as it is."""
@@ -203,6 +220,10 @@ class SuiteLane(Lane):
 
     def close(self) -> None:
         self.suite.close()
+
+    def _slowly(self, command: np.ndarray) -> float:
+        """A control step of robosuite's own."""
+        return float(self.suite.step(command)[1])
 
     def _command(self, action: np.ndarray) -> np.ndarray:
         """An action of ours in the order and form of robosuite's."""
