@@ -82,6 +82,7 @@ class Grasper:
     pace: float = 1.0  # largest action
     reach: float = 0.05  # m that an action of 1 asks for
     turn: float = 1.0  # rad, about, that an action of 1 corrects
+    spin: float = 1.0  # largest rotation action
     hover: float = 0.06  # m above the target while not over it
     slope: float = 1.0  # widths of the funnel over which it rises from 0 to `hover`
     slant: float = 0.0  # m to the left of the target while above it: comes from the side
@@ -147,5 +148,5 @@ class Grasper:
         """Part of `way`, turned towards straight down at `yaw`; no faster than `pace`."""
         step = np.clip(self.gain * way / self.reach, -self.pace, self.pace)
         axes = zip(hand.axes, frame(yaw), strict=True)
-        turn = np.clip(sum(np.cross(axis, wanted) for axis, wanted in axes) / self.turn, -1, 1)
+        turn = np.clip(sum(np.cross(axis, wanted) for axis, wanted in axes) / self.turn, -self.spin, self.spin)
         return np.array([*step, *turn, grip])

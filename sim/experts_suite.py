@@ -44,6 +44,7 @@ class Placer(Grasper):
     """Carries to a goal: up first, over it, down a second funnel, let go."""
 
     travel: float = 1.0  # m, height of what is carried on its way
+    spin: float = 0.5
     over: float = 0.02  # m beside the goal that count as over it
     straight: float = 0.1  # rad off the goal's direction that count as aligned
     lag: float = 0.05  # m below the way's height at which it still moves on
