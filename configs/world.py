@@ -44,6 +44,10 @@ class World(draccus.ChoiceRegistry):
         """Control steps until an episode is cut."""
         raise NotImplementedError
 
+    def views(self) -> tuple[str, ...]:
+        """Names that `cameras` may ask for."""
+        return tuple(self.cameras)
+
     def fingerprint(self) -> dict:
         """Everything that would change a result: versions, physics, controller, rendering. JSON-able."""
         raise NotImplementedError

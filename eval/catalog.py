@@ -17,14 +17,39 @@ class List:
     POSITIONALS: ClassVar[tuple[str, ...]] = ("kind",)
 
     kind: str = "all"  # policies | critics | worlds | tasks | experts | robots | models | verbs | all
+    only: str = ""  # of tasks and experts: names, separated by commas
+    sheet: str = ""  # list tasks: a PNG to write with a picture of each
+    measure: int = 0  # list experts: measure them over this many starts first, and remember it
+    records: str = ""  # folder of what was measured; default the one that came with the package
+    workers: int = 0  # processes that measure; 0: this one
 
     def run(self) -> None:
+        for name, kind in (("sheet", "tasks"), ("measure", "experts")):
+            if getattr(self, name) and self.kind != kind:
+                raise ValueError(f"--{name} belongs to `understudy list {kind}`")
+        if self.kind in ("tasks", "experts"):
+            return self._stages()
         kinds = list(KINDS) if self.kind == "all" else [self.kind]
         for kind in kinds:
             known = lookup("kind", kind, KINDS)()
             if len(kinds) > 1:
                 print(f"{kind}:")
             print("\n".join(_line(name, known[name]) for name in sorted(known)) or "  (none registered)")
+
+    def _stages(self) -> None:
+        """Tasks or experts, with what is known of them."""
+        from . import stages
+
+        known = stages.simulated() if self.kind == "tasks" else stages.demonstrated()
+        names = [name.strip() for name in self.only.split(",")] if self.only else sorted(known)
+        chosen = {name: lookup(self.kind[:-1], name, known) for name in names}
+        folder = stages.folder_of(self.records)
+        for name in chosen if self.measure else ():
+            stages.remember(name, self.measure, self.workers, folder)
+        show = stages.describe_task if self.kind == "tasks" else stages.describe_expert
+        print("\n".join(show(name, world, folder) for name, world in chosen.items()) or "  (none registered)")
+        if self.sheet:
+            print(stages.draw(chosen, self.sheet, folder))
 
 
 def policies() -> Mapping[str, object]:
@@ -52,10 +77,9 @@ def worlds() -> Mapping[str, object]:
 
 
 def tasks() -> Mapping[str, object]:
-    discover("sim")
-    from ..sim.task import TASKS
+    from .stages import simulated, summary
 
-    return TASKS
+    return {name: summary(world) for name, world in simulated().items()}
 
 
 def experts() -> Mapping[str, object]:

@@ -17,6 +17,7 @@ from ..configs.lane import Lane
 from ..configs.machine import versions
 from ..configs.spec import IMAGES, SCENE, STATE, Embodiment
 from ..configs.world import World, register_world
+from .experts import expert_action
 
 SIZE = 512.0  # px, side of the arena
 SUCCESS = 0.95  # part of the outline that must be covered
@@ -59,6 +60,9 @@ class GymPushT(World):
 
     def steps(self) -> int:
         return self.horizon or HORIZON
+
+    def views(self) -> tuple[str, ...]:
+        return ("image",)
 
     def fingerprint(self) -> dict:
         packages = versions("gym-pusht", "pymunk", "shapely", "opencv-python-headless")
@@ -110,6 +114,10 @@ class PushTLane(Lane):
     def block_pose(self) -> np.ndarray:
         """(3,) float64: x, y in px and angle in rad of the block, as gym-pusht keeps them."""
         return np.array([*self._game.block.position, self._game.block.angle])
+
+    def expert_action(self, noise: float = 0.0) -> np.ndarray:
+        """What the scripted demonstrator does now, see `experts.py`."""
+        return expert_action("pusht", self, noise)
 
     def close(self) -> None:
         self._game.close()

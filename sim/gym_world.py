@@ -71,6 +71,9 @@ class GymWorld(World):
             raise GymWorldError(f"'{self.id}' has no time limit of its own: give a horizon")
         return steps
 
+    def views(self) -> tuple[str, ...]:
+        return tuple(key.removeprefix(IMAGES) for key in self.keys if key.startswith(IMAGES)) or (RENDER,)
+
     @property
     def start_set(self) -> str:
         """Other arguments may draw other starts from the same seed."""

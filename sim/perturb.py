@@ -129,6 +129,9 @@ class Perturbed(World):
     def steps(self) -> int:
         return self.clean.steps()
 
+    def views(self) -> tuple[str, ...]:
+        return self.of.views()
+
     def fingerprint(self) -> dict:
         about = {"names": list(self.names), "level": self.level, "version": VERSION}
         return self.clean.fingerprint() | {"perturb": about}

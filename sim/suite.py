@@ -110,6 +110,9 @@ class Robosuite(World):
     def steps(self) -> int:
         return self.horizon or find_task(self.task, self.robot).horizon
 
+    def views(self) -> tuple[str, ...]:
+        return tuple(describe(find_task(self.task, self.robot).environment, self.robot).cameras)
+
     def fingerprint(self) -> dict:
         settings = {
             "type": "robosuite",

@@ -99,6 +99,9 @@ class MuJoCoWorld(World):
     def steps(self) -> int:
         return self.horizon or self.find().horizon
 
+    def views(self) -> tuple[str, ...]:
+        return tuple(self.find().cameras)
+
     def fingerprint(self) -> dict:
         import hashlib
 
