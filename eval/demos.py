@@ -19,8 +19,8 @@ from typing import ClassVar
 import numpy as np
 
 from ..configs.lanes import Lanes
-from ..configs.plugins import lookup
 from ..configs.progress import Progress
+from ..sim.experts import Manner
 from .metrics import wilson
 from .record import DatasetWriter
 from .rollout import Result, in_order, rollout
@@ -42,6 +42,8 @@ class Demos:
     workers: int = 0  # processes for the world; 0: in this one
     block: int = 8  # starts that act at the same time
     noise: float = 0.0  # of the expert's actions, in half ranges of the limits; recorded
+    style: str = ""  # how the expert acts: names of its styles, each start draws one; mixed: all of them
+    fail: float = 0.0  # probability of a start at which the expert fails on purpose; see keep_failures
     shake: float = 0.0  # of what is executed, in half ranges of the limits; the recorded action stays clean
     keep_failures: bool = False  # write episodes without success too
     cameras: dict[str, tuple[int, int]] | None = None  # pictures to record, name -> [height, width]
@@ -54,16 +56,21 @@ class Demos:
         if self.episodes < 1 or self.seed < 0 or self.block < 1:
             raise ValueError(f"no such starts: {self.episodes} episodes from {self.seed} in blocks of {self.block}")
         world = read_world(self.world or self.task, cameras=self.cameras)
-        _check_expert(world.task)
+        _check_expert(world.task, self.manner)
         with closing(Lanes(world, self.block, self.workers)) as lanes:
             begun = time.perf_counter()
             writer, results = self._record(lanes, out)
         spent = time.perf_counter() - begun
         print(_account(out, writer, results, spent))
 
+    @property
+    def manner(self) -> Manner:
+        """How the expert acts."""
+        return Manner(self.noise, self.style, self.fail)
+
     def _record(self, lanes: Lanes, out: Path) -> tuple[DatasetWriter, list[dict]]:
         """Run all starts; episodes are on disk, in the order of their starts, as soon as they may be."""
-        expert = ExpertActor(lanes, self.noise)
+        expert = ExpertActor(lanes, self.manner)
         starts = range(self.seed, self.seed + self.episodes)
         writer, rows = DatasetWriter(out, lanes.embodiment, pictures=self.pictures), []
         columns = {"start_set": start_set(lanes.world), "options": {"shake": self.shake} if self.shake else None}
@@ -87,14 +94,14 @@ class ExpertActor:
     """The experts of the lanes as an actor that looks at every step.
 
     Args:
-        noise: of the actions, in half ranges of the limits; keyed by start and step.
+        manner: how they act; a number is the noise of their actions, in half ranges of the limits.
     """
 
     execute = 1
     look = ()
 
-    def __init__(self, lanes: Lanes, noise: float = 0.0):
-        self.lanes, self.noise = lanes, noise
+    def __init__(self, lanes: Lanes, manner: Manner | float = 0.0):
+        self.lanes, self.manner = lanes, manner
 
     def reset(self, starts: np.ndarray, mask: np.ndarray, obs: Mapping[str, np.ndarray]) -> None:
         """Nothing to remember: an expert sees the state."""
@@ -102,7 +109,7 @@ class ExpertActor:
     def act(self) -> np.ndarray:
         slots = np.flatnonzero(self.lanes.running).tolist()
         actions = np.zeros((self.lanes.num_envs, 1, *self.lanes.single_action_space.shape), np.float32)
-        for slot, action in enumerate(self.lanes.call("expert_action", self.noise, slots=slots)):
+        for slot, action in enumerate(self.lanes.call("expert_action", self.manner, slots=slots)):
             if action is not None:
                 actions[slot, 0] = action
         return actions
@@ -111,11 +118,11 @@ class ExpertActor:
         """Nothing to remember."""
 
 
-def _check_expert(task: str) -> None:
-    """Refuse a task that nobody demonstrates. Raises LookupError listing those with an expert."""
-    from ..sim.experts import EXPERTS
-
-    lookup("expert", task, EXPERTS)
+def _check_expert(task: str, manner: Manner) -> None:
+    """Refuse a task that nobody demonstrates, or not in this manner. Raises LookupError listing what is known."""
+    if not 0 <= manner.fail <= 1:
+        raise ValueError(f"fail is a probability, got {manner.fail}")
+    manner.of(task, 0)
 
 
 def _account(out: Path, writer: DatasetWriter, rows: list[dict], spent: float) -> str:

@@ -9,6 +9,7 @@ Knows nothing of files, statistics or pictures beyond handing them on.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,7 @@ class _Tape:
     terminated: bool = False
     truncated: bool = False
     error: str = ""
+    labels: dict = field(default_factory=dict)  # what the lane says of the episode when it has ended
 
     def all(self, name: str, empty: tuple[int, ...], dtype=np.float32) -> np.ndarray:
         return np.concatenate([np.zeros((0, *empty), dtype), *(part[name] for part in self.parts)])
@@ -156,6 +158,7 @@ class _Loop:
         self.keep, self.film, self.options = keep, film, options
         self.frames = tuple(range(1 - actor.execute, 1)) if keep else ()
         self.look = tuple(sorted({*actor.look, *self.frames}))
+        self.labelled = True  # until a lane says that it has no labels
         self._tapes: dict[int, _Tape] = {}
 
     def block(self, starts: list[int]) -> Iterator[Result]:
@@ -221,7 +224,18 @@ class _Loop:
             tape.terminated, tape.truncated = bool(chunk.terminated[slot].any()), bool(chunk.truncated[slot].any())
             if tape.error or tape.terminated or tape.truncated:
                 del self._tapes[slot]
+                tape.labels = {} if tape.error else self._labels(slot)
                 yield slot, tape
+
+    def _labels(self, slot: int) -> dict:
+        """`labels()` of a lane whose episode has ended, if its world offers that: what success alone does not say."""
+        if not self.labelled:
+            return {}
+        try:
+            return self.lanes.call("labels", slots=[slot])[slot] or {}
+        except AttributeError:
+            self.labelled = False
+            return {}
 
     def _result(self, start: int, slot: int, attempt: int, tape: _Tape) -> Result:
         dims = self.lanes.single_action_space.shape
@@ -230,7 +244,8 @@ class _Loop:
         task = self.lanes.world.task
         row = self.columns | _outcome(tape, reward, progress, success)
         row |= {"start": start, "task": task, "attempt": attempt, "worker": self.lanes.worker_of(slot)}
-        row |= {f"wall_{name}": spent for name, spent in tape.walls.items()} | {"video": "", "labels": "{}"}
+        row |= {f"wall_{name}": spent for name, spent in tape.walls.items()}
+        row |= {"video": "", "labels": json.dumps(tape.labels)}
         episode = self._episode(start, tape, asked, reward, progress, success) if self.keep and not tape.error else None
         return Result(row, asked, episode, tuple(tape.film))
 
