@@ -34,10 +34,10 @@ class PickPlaceExpert:
     aside = 0.006  # m beside the wanted place that count as over it
     gap = 0.004  # m between fixed finger and cube before the moving finger closes
     wide, shut = 0.62, 0.0  # rad, gripper
-    caught = 0.012  # m between hand and cube that count as held
+    caught = 0.016  # m between hand and cube that count as held
     grip = 0.34  # rad, less than this the fingers are on the cube
     still = 0.3  # rad/s, of the moving finger: it has met the cube
-    drop = 0.024  # m, height of the hand over the disc at which a cube that sits badly is let go
+    drop = 0.017  # m, height of the hand over the disc at which a cube that sits badly is let go
     carry = 0.045  # m, height of the cube on the way
 
     def act(self, env) -> np.ndarray:
@@ -52,6 +52,9 @@ class PickPlaceExpert:
         if task.placed(data):
             aim, gripper = self._leave(hand, angles), self.wide
             across = _flat(turn[:, 2])
+        elif jaw > self.still and np.linalg.norm((cube - zone)[:2]) < INSIDE:
+            aim, gripper = hand, self.wide  # over the disc, opening: go on
+            across = _radial(hand)
         elif held:
             aim, gripper = self._carry(hand, cube, zone)
             across = _radial(hand)
@@ -79,7 +82,7 @@ class PickPlaceExpert:
     def _fetch(self, hand: np.ndarray, cube: np.ndarray, across: np.ndarray) -> tuple[np.ndarray, float]:
         aim = cube - self.gap * across
         aside, above = float(np.linalg.norm(aim[:2] - hand[:2])), float(hand[2] - cube[2])
-        near = aside < 2.5 * self.aside and above < 0.006
+        near = aside < 1.5 * self.aside and above < 0.006
         aim[2] += self.hover * np.clip(aside / self.aside - 1, 0, 1)
         return aim, self.shut if near else self.wide
 
@@ -128,17 +131,17 @@ class PushTExpert:
         gains = np.where((reach > 0.10) & (reach < 0.28) & (starts[:, 0] > 0.06), self._gains(error), 0)
         contacts = _contacts()
         best = int(gains.argmax())
-        live = np.flatnonzero(self._behind(here)) if tip[2] < self.high / 2 else ()
+        live = np.flatnonzero(self._behind(here)) if tip[2] < self.low + 0.006 else ()
         if len(live):
             chosen = max(live, key=lambda i: gains[i])
             if gains[chosen] > self.loyal * gains.max():
                 return self._push(contacts[chosen], error, tip, middle, turn, here)
         start = starts[best]
-        if np.linalg.norm(start - tip[:2]) < self.aside:
-            return toward(tip, np.array([*start, self.low]), self.travel, self.brake)
-        if tip[2] < self.high - 0.004:
+        aside = float(np.linalg.norm(start - tip[:2]))
+        if aside > 3 * self.aside and tip[2] < self.high - 0.004:
             return toward(tip, np.array([*tip[:2], self.high + 0.004]), self.travel, self.brake)
-        return toward(tip, np.array([*start, self.high]), self.travel, self.brake)
+        height = self.low + (self.high - self.low) * np.clip(aside / self.aside - 1, 0, 1)
+        return toward(tip, np.array([*start, height]), self.travel, self.brake)
 
     def _gains(self, error: np.ndarray) -> np.ndarray:
         """(n,) m, how much nearer the best length of each push brings the T."""

@@ -54,7 +54,7 @@ class Tabletop:
         spec.modelname = "tabletop"
         spec.option.timestep = TIMESTEP
         spec.visual.quality.shadowsize = 1024
-        spec.visual.headlight.ambient, spec.visual.headlight.diffuse = [0.35] * 3, [0.35] * 3
+        spec.visual.headlight.ambient, spec.visual.headlight.diffuse = [0.35] * 3, [0.25] * 3
         world = spec.worldbody
         world.add_light(pos=[0.3, 0.3, 1.2], dir=[-0.1, -0.25, -1], diffuse=[0.6] * 3, castshadow=True)
         world.add_geom(
@@ -65,7 +65,7 @@ class Tabletop:
             friction=[0.6, 0.005, 0.0001],
             **OBJECT,
         )
-        world.add_camera(name="front", pos=[0.53, 0, 0.42], xyaxes=[0, 1, 0, -0.736, 0, 0.677], fovy=46)
+        world.add_camera(name="front", pos=[0.5, 0, 0.38], xyaxes=[0, 1, 0, -0.651, 0, 0.759], fovy=48)
         return spec
 
     def wiring(self, model) -> Wiring:
@@ -167,7 +167,7 @@ class PushT(Tabletop):
     """
 
     embodiment = SO101.embodiment(RATE, {"t.x": "m", "t.y": "m", "t.cos": "1", "t.sin": "1"})
-    horizon = 900
+    horizon = 600
     home = (0.0, -0.75, 0.7, 1.55, 0.0, 0.0)
 
     def scene(self):

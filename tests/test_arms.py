@@ -117,6 +117,14 @@ def test_servos_hold_against_gravity(pose):
     assert np.abs(path - pose).max() < 0.003  # rad
 
 
+@pytest.mark.parametrize("turn", [0.02, 0.06, 0.2])
+def test_a_step_is_followed_without_swing(turn):
+    target = np.array(SO101.home) + [turn, turn, 0, 0, 0, 0]
+    path, _ = simulate(target, 0.5)
+    swing = (path[:, :2] - target[:2]).max() / turn
+    assert swing < 0.06 and np.abs(path[60:, :2] - target[:2]).max() < 0.003
+
+
 def test_joints_stay_inside_their_limits_and_below_the_free_speed():
     for target in (SO101.low, SO101.high):
         path, speed = simulate(target, 1.5)
