@@ -29,7 +29,7 @@ from .worlds import read_world, start_set
 
 @dataclass(frozen=True, kw_only=True)
 class Demos:
-    """Let a scripted expert demonstrate a task; write a LeRobot dataset."""
+    """Let a scripted expert, or a person, demonstrate a task; write a LeRobot dataset."""
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("task",)
     DISCOVER: ClassVar[tuple[str, ...]] = ("sim",)
@@ -38,6 +38,7 @@ class Demos:
     episodes: int = 50  # starts that are tried; those that fail are left out
     seed: int = 100_000  # first start id; 100000 and up are for data
     out: str  # dataset folder to write; must not exist
+    by: str = "expert"  # expert | keyboard | gamepad: who acts
     world: dict | str | None = None  # default: the world named like the task
     workers: int = 0  # processes for the world; 0: in this one
     block: int = 8  # starts that act at the same time
@@ -55,6 +56,11 @@ class Demos:
             raise FileExistsError(f"'{out}' exists already; give another --out")
         if self.episodes < 1 or self.seed < 0 or self.block < 1:
             raise ValueError(f"no such starts: {self.episodes} episodes from {self.seed} in blocks of {self.block}")
+        if self.by != "expert":
+            from .teleoperate import teleoperate
+
+            teleoperate(self)
+            return
         world = read_world(self.world or self.task, cameras=self.cameras)
         _check_expert(world.task, self.manner)
         with closing(Lanes(world, self.block, self.workers)) as lanes:

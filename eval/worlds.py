@@ -46,7 +46,8 @@ def open_world(source: WorldSource, lanes: int = 8, workers: int = 0, **changes)
 
 def start_set(world: World) -> str:
     """What start ids of this world belong to: rows of two records may be joined where it and the start are equal."""
-    world = getattr(world, "of", world)  # a perturbed world begins as the clean one does
+    while hasattr(world, "of"):  # a perturbed world begins as the clean one does
+        world = world.of
     own = getattr(world, "start_set", "")
     model = getattr(world, "model_seed", None)
     suffix = "" if model is None else f"#{model}"
