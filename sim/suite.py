@@ -28,11 +28,11 @@ from .experts import expert_action
 from .suite_body import Hand, describe, find_task
 from .suite_build import RATE, ROBOTS, build, controller_config, draws
 from .suite_fast import Stepper, fits
+from .suite_look import LOOKS, apply_look
 from .suite_state import read_state, write_state
 from .suite_tasks import SUITE, six, turn
 
 PICTURE = 256  # px, side of a film picture
-LOOKS = ("stock", "light")
 CONTROLS = ("delta", "absolute")
 REFLECTION = 2  # mujoco.mjtRndFlag.mjRND_REFLECTION
 DELTA = {name: (-1.0, 1.0) for name in ("dx", "dy", "dz", "rx", "ry", "rz")}
@@ -48,7 +48,7 @@ class Robosuite(World):
     """A task of robosuite. Cameras are robosuite's; pictures are upright."""
 
     model_seed: int = 0  # what robosuite draws when it builds the scene, such as the cube's size
-    look: str = "stock"  # light: no reflections, no anti-aliasing; four times the pictures a second on a CPU
+    look: str = "stock"  # light: fewer triangles, no anti-aliasing; exact: also with robosuite's faint reflections
     robot: str = "Panda"  # the arm; two of them, or one with two arms, in robosuite's two-armed tasks
     control: str = "delta"  # absolute: actions are poses of the gripper with 6-D rotation
 
@@ -129,11 +129,9 @@ class SuiteLane(Lane):
     def __init__(self, world: Robosuite):
         super().__init__(world)
         self._name, self._task = world.task, find_task(world.task, world.robot)
-        self._absolute = world.control == "absolute"
+        self._absolute, self._look = world.control == "absolute", world.look
         self.hands = describe(self._task.environment, world.robot).hands
-        self.suite = build(
-            self._task.environment, world.model_seed, world.look, world.robot, world.control, **self._task.arguments
-        )
+        self.suite = build(self._task.environment, world.model_seed, world.robot, world.control, **self._task.arguments)
         self._columns = _columns(self.suite, self.hands)
         self._fast = fits(self.suite)
         self._stepper = Stepper(self.suite) if self._fast else None
@@ -241,14 +239,15 @@ class SuiteLane(Lane):
         return command
 
     def _draw(self, camera: str, height: int, width: int, mirror: bool = True) -> np.ndarray:
-        """Upright picture; the GL context is made at the first one. Without `mirror` (reflections) twice as fast."""
+        """Upright picture; the GL context is made at the first one. Reflections only in the `exact` look."""
         sim = self.suite.sim
         if sim._render_context_offscreen is None:
             from robosuite.utils.binding_utils import MjRenderContextOffscreen
 
+            apply_look(sim.model._model, self._look)
             context = MjRenderContextOffscreen(sim, device_id=-1)
             context.vopt.geomgroup[:2] = 0, 1  # visual meshes, not the collision shapes
-        sim._render_context_offscreen.scn.flags[REFLECTION] = mirror
+        sim._render_context_offscreen.scn.flags[REFLECTION] = mirror and self._look == "exact"
         return sim.render(camera_name=camera, width=width, height=height)[::-1].copy()
 
 

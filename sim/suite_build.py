@@ -9,7 +9,6 @@ import contextlib
 import functools
 import inspect
 import logging
-import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,7 +22,6 @@ ROBOTS = ("Panda", "Sawyer", "IIWA", "Jaco", "Kinova3", "UR5e", "XArm7", "Baxter
 def build(
     environment: str,
     model_seed: int = 0,
-    look: str = "stock",
     robot: str = "Panda",
     control: str = "delta",
     **arguments,
@@ -51,8 +49,6 @@ def build(
             **({"seed": model_seed} if takes_seed else {}),
             **arguments,
         )
-        if look == "light":
-            env.set_xml_processor(lighten)
         env.reset()
     _soften(env)
     return env
@@ -87,13 +83,6 @@ def controller_config(robot: str, control: str) -> dict:
         for part in config["body_parts"].values():
             part.update(input_type="absolute", input_ref_frame="world")
     return config
-
-
-def lighten(xml: str) -> str:
-    """The scene without reflections, multi-sampling and large shadow maps: the same picture but for edges and sheen."""
-    xml = re.sub(r'reflectance="[^"]*"', 'reflectance="0"', xml)
-    quality = '<visual><quality offsamples="0" shadowsize="512"/></visual>'
-    return xml.replace("<worldbody>", quality + "<worldbody>", 1)
 
 
 class Draws(np.random.Generator):

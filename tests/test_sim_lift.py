@@ -6,7 +6,7 @@ import pytest
 from understudy.configs.lanes import Lanes
 from understudy.configs.spec import SCENE, STATE
 from understudy.sim.suite import Robosuite
-from understudy.sim.suite_build import global_draws, lighten
+from understudy.sim.suite_build import global_draws
 from understudy.sim.suite_tasks import six
 
 LIFT = Robosuite(task="lift")
@@ -125,11 +125,3 @@ def test_global_draws_are_put_back():
     assert (np.random.rand(3) == expected).all()
     with global_draws(1):
         assert (np.random.rand(3) == inside).all()
-
-
-def test_the_light_look_changes_only_the_drawing():
-    xml = '<mujoco><asset><material reflectance="0.5"/></asset><worldbody/><worldbody/></mujoco>'.replace(
-        "<worldbody/>", "<worldbody></worldbody>"
-    )
-    light = lighten(xml)
-    assert 'reflectance="0"' in light and light.count("offsamples") == 1
