@@ -61,7 +61,7 @@ class PickPlaceExpert:
         else:
             aim, gripper = self._fetch(hand, cube, across)
         wish = Wish(position=toward(hand, aim, self.step), out=DOWN, across=across)
-        command = kinematics.inverse(wish, angles)
+        command = kinematics.inverse(wish, angles, iterations=8)
         command[-1] = gripper
         return command
 
@@ -116,7 +116,7 @@ class PushTExpert:
         aim = self._aim(tip, place, angle)
         rest = np.array(task.home)
         wish = Wish(position=aim, out=DOWN, out_weight=0.02, rest=rest, rest_weight=0.002)
-        command = kinematics.inverse(wish, angles)
+        command = kinematics.inverse(wish, angles, iterations=8)
         command[-1] = rest[-1]
         return command
 
