@@ -1,6 +1,6 @@
 """Scripted demonstrators of the SO-101's tasks: places for the hand in space, joints by inverse kinematics.
 
-Both are functions of the lane's present state alone, so they recover from whatever is done to them. Pushing is greedy:
+They are functions of the lane's present state alone, so they recover from whatever is done to them. Pushing is greedy:
 of all contact points on the T the one is chosen whose straight push, by the quasi-static limit-surface model (Lynch and
 Mason 1996), brings the T nearest to its goal; the stick is lifted to change sides. They know nothing of pictures.
 """
@@ -23,6 +23,18 @@ def toward(start: np.ndarray, aim: np.ndarray, step: float, part: float = 1.0) -
     """The point at most `step` m and at most `part` of the way from `start` to `aim`; less than 1 brakes early."""
     way = aim - start
     return start + way * min(part, step / max(float(np.linalg.norm(way)), 1e-9))
+
+
+@register_expert("so101-reach")
+class ReachExpert:
+    """Straight to the ball, the hand down."""
+
+    step = 0.010  # m of the hand in one control step
+
+    def act(self, env) -> np.ndarray:
+        angles, kinematics = env.task.joints(env.model, env.data), _kinematics((0.0, 0.0, 0.0))
+        aim = toward(kinematics.forward(angles)[0], env.data.mocap_pos[0], self.step)
+        return kinematics.inverse(Wish(position=aim, out=DOWN, out_weight=0.03), angles, iterations=8)
 
 
 @register_expert("so101-pick-place")

@@ -1,9 +1,9 @@
-"""Tasks of an SO-101 on a table: pick a cube and place it on a disc, and push a T onto its goal with a stick.
+"""Tasks of an SO-101 on a table: reach a point, place a cube on a disc, push a T onto its goal with a stick.
 
-Registers `so101-pick-place` and `so101-pusht`. Both: 30 Hz, action = absolute joint targets in rad in the order of
-`arms.SO101.joints`, state = joint positions in rad, world frame = frame of the arm's base (x forward, z up), cameras
-`front` and `wrist`. Friction on the table is real (a free body on a plane). The T has gym-pusht's proportions (bar
-120 x 30, stem 30 x 90 px) at `SCALE` m per px; constants are kept here, since the planar task works at 1 px = 1 mm.
+Registers `so101-reach`, `so101-pick-place` and `so101-pusht`. All: 30 Hz, action = absolute joint targets in rad in the
+order of `arms.SO101.joints`, state = joint positions in rad, world frame = frame of the arm's base (x forward, z up),
+cameras `front` and `wrist`. Friction on the table is real (a free body on a plane). The T has gym-pusht's proportions
+(bar 120 x 30, stem 30 x 90 px) at `SCALE` m per px; constants are kept here, since the planar task works at 1 px = 1 mm.
 Knows nothing of demonstrators (`experts_so101.py`).
 """
 
@@ -34,12 +34,13 @@ COVERED = 0.95  # part of the goal that must be covered, as in gym-pusht
 CUBE_POSE = {f"cube.{axis}": "m" for axis in "xyz"} | {
     f"cube.{column}{axis}": "1" for column in ("x_", "y_") for axis in "xyz"
 }
+NEAR = 0.01  # m, a point that is reached
 OBJECT = {"contype": 2, "conaffinity": 3}
 GHOST = {"contype": 0, "conaffinity": 0}
 
 
 class Tabletop:
-    """What both tasks share: the arm on a table, two cameras, joint targets."""
+    """What the tasks share: the arm on a table, two cameras, joint targets."""
 
     arm = SO101
     cameras = ("front", "wrist")
@@ -53,10 +54,10 @@ class Tabletop:
         spec = self.arm.spec()
         spec.modelname = "tabletop"
         spec.option.timestep = TIMESTEP
-        spec.visual.quality.shadowsize = 1024
+        spec.visual.quality.offsamples = 0  # and no shadow: seven times the pictures a second on a CPU
         spec.visual.headlight.ambient, spec.visual.headlight.diffuse = [0.35] * 3, [0.25] * 3
         world = spec.worldbody
-        world.add_light(pos=[0.3, 0.3, 1.2], dir=[-0.1, -0.25, -1], diffuse=[0.6] * 3, castshadow=True)
+        world.add_light(pos=[0.3, 0.3, 1.2], dir=[-0.1, -0.25, -1], diffuse=[0.6] * 3, castshadow=False)
         world.add_geom(
             name="table",
             type=mujoco.mjtGeom.mjGEOM_PLANE,
@@ -90,6 +91,42 @@ class Tabletop:
 
     def rest(self, model, data) -> np.ndarray:
         return data.ctrl[self.wiring(model).ctrl].copy()
+
+
+@register_task("so101-reach")
+class Reach(Tabletop):
+    """Bring the point between the fingers to a ball in the air. Scene: the ball's x, y, z (m)."""
+
+    embodiment = SO101.embodiment(RATE, {"ball.x": "m", "ball.y": "m", "ball.z": "m"})
+    horizon = 150
+
+    def scene(self):
+        import mujoco
+
+        spec = self.table()
+        ball = spec.worldbody.add_body(name="ball", mocap=True)
+        ball.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[NEAR, 0, 0], rgba=[0.85, 0.35, 0.25, 1], **GHOST)
+        return spec
+
+    def reset(self, model, data, rng) -> None:
+        self.put_home(model, data, rng)
+        place, height = _around(rng), rng.uniform(0.03, 0.08)
+        while np.linalg.norm(place - [0.168, 0.0]) < 0.05:  # where the hand begins
+            place = _around(rng)
+        data.mocap_pos[0] = *place, height
+
+    def observe(self, model, data) -> dict[str, np.ndarray]:
+        return {STATE: self.joints(model, data), SCENE: data.mocap_pos[0]}
+
+    def success(self, model, data) -> bool:
+        return bool(self._away(data) < NEAR)
+
+    def progress(self, model, data) -> float:
+        """1 at the ball, 0 from 0.25 m on."""
+        return max(0.0, 1 - self._away(data) / 0.25)
+
+    def _away(self, data) -> float:
+        return float(np.linalg.norm(data.site(self.arm.hand).xpos - data.mocap_pos[0]))
 
 
 @register_task("so101-pick-place")

@@ -66,7 +66,7 @@ def test_starts_are_fair(pick):
     lane.close()
 
 
-@pytest.mark.parametrize("name", ["so101-pick-place", "so101-pusht"])
+@pytest.mark.parametrize("name", ["so101-reach", "so101-pick-place", "so101-pusht"])
 def test_both_cameras_show_something_and_not_the_same(name):
     world = dataclasses.replace(find_world(name), cameras={"front": (64, 64), "wrist": (64, 64)})
     lane = world.lane()
@@ -96,7 +96,7 @@ def test_the_pick_place_expert(pick, start):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "least"), [("so101-pick-place", 95), ("so101-pusht", 90)])
+@pytest.mark.parametrize(("name", "least"), [("so101-reach", 98), ("so101-pick-place", 95), ("so101-pusht", 90)])
 @pytest.mark.timeout(900)
 def test_experts_over_a_hundred_starts(name, least):
     world = find_world(name)
