@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SHAPES = {"box": 6, "sphere": 2, "cylinder": 5, "ellipsoid": 4}  # mujoco.mjtGeom
 COLOURS = ((0.86, 0.2, 0.18), (0.17, 0.5, 0.85), (0.95, 0.75, 0.1), (0.3, 0.65, 0.3), (0.55, 0.3, 0.7), (0.1, 0.1, 0.1))
+REACH = 1.5  # m from a driven body; what is further off was put out of the way
 NEAR, FAR = 0.10, 0.30  # m from the movable things at which a distractor stands
 SMALL, LARGE = 0.012, 0.03  # m, half sizes
 
@@ -46,7 +47,7 @@ def add_decor(scene: mujoco.MjvScene, decor: tuple[Decor, ...]) -> None:
 
 def scatter(model: mujoco.MjModel, data: mujoco.MjData, rng: np.random.Generator, count: int) -> tuple[Decor, ...]:
     """`count` bodies standing about the movable ones, at the height on which these stand."""
-    bodies = [body for body in movable_bodies(model) if model.body_geomnum[body]]
+    bodies = _within_reach(model, data)
     middles, floor = data.xipos[bodies], min(_lowest(model, data, body) for body in bodies)
     placed = []
     while len(placed) < count:
@@ -60,6 +61,14 @@ def scatter(model: mujoco.MjModel, data: mujoco.MjData, rng: np.random.Generator
         position = tuple(float(x) for x in (*place, floor + height))
         placed.append(Decor(SHAPES[shape], half, position, float(yaw), colour))
     return tuple(placed)
+
+
+def _within_reach(model: mujoco.MjModel, data: mujoco.MjData) -> list[int]:
+    """Movable bodies with a shape that something driven could get at; all of them where that leaves none."""
+    bodies = [int(body) for body in movable_bodies(model) if model.body_geomnum[body]]
+    driven = data.xpos[np.unique(model.jnt_bodyid[_driven_joints(model)])]
+    near = [body for body in bodies if len(driven) and np.linalg.norm(driven - data.xipos[body], axis=1).min() < REACH]
+    return near or bodies
 
 
 def movable_bodies(model: mujoco.MjModel) -> np.ndarray:

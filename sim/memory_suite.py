@@ -75,6 +75,9 @@ class SuiteMemory(World):
     def steps(self) -> int:
         return self.horizon or HORIZON
 
+    def views(self) -> tuple[str, ...]:
+        return self.scene().views()
+
     def fingerprint(self) -> dict:
         rules = {"dwell": DWELL, "origins": ORIGINS.tolist(), "middle": MIDDLE.tolist(), "scatter": SCATTER}
         own = {"type": "robosuite_memory", "rules": rules | {"caught": CAUGHT, "placed": PLACED, "turn": TURN}}

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     import mujoco
 
 VERSION = 1  # of the ranges below; part of the fingerprint
-BRIGHTNESS = 1.8  # light: intensities are divided or multiplied by up to this
+BRIGHTNESS = (0.55, 1.2)  # light: all intensities; much above 1 white things are washed out
 TINT = 0.15  # light: relative change of each colour channel
 LAMP = 0.5  # m, light: how far a lamp moves along each axis
-SHIFT, SHIFT_IN_HAND = 0.03, 0.01  # m, camera: along each axis; of a camera that rides on a moving body
-TURN = math.radians(3)  # camera: turn about each axis
-FRICTION, MASS = 1.5, 1.5  # divided or multiplied by up to this
+SHIFT, SHIFT_IN_HAND = 0.02, 0.01  # m, camera: along each axis; of a camera that rides on a moving body
+TURN = math.radians(2)  # camera: turn about each axis
+FRICTION = MASS = (1 / 1.5, 1.5)  # factors
 LATENCY = (0.05, 0.15)  # s
 SEEN = ("light", "camera", "distractors")
 FELT = ("friction", "mass", "latency")
@@ -140,13 +140,14 @@ class Perturbed(World):
 def applicable(world: World) -> tuple[str, ...]:
     """Perturbations that a world can be put under; a kind of world of one's own may say so in `perturbable`."""
     from .flat import GymPushT
+    from .memory_suite import SuiteMemory
     from .suite import Robosuite
     from .task import MuJoCoWorld
 
     said = getattr(world, "perturbable", None)
     if said is not None:
         return tuple(said)
-    if isinstance(world, (MuJoCoWorld, Robosuite)):
+    if isinstance(world, (MuJoCoWorld, Robosuite, SuiteMemory)):
         return tuple(PERTURBATIONS)
     return ("latency",) if isinstance(world, GymPushT) else ()
 
@@ -214,9 +215,9 @@ def _generator(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed & _MASK, zlib.crc32(name.encode())])
 
 
-def _factor(rng: np.random.Generator, most: float, level: float) -> float:
-    """Between 1 / most and most, as likely above as below 1."""
-    return float(np.exp(rng.uniform(-1, 1) * level * math.log(most)))
+def _factor(rng: np.random.Generator, ends: tuple[float, float], level: float) -> float:
+    """Between the two ends at level 1, their powers at others; uniform in its logarithm."""
+    return float(np.exp(level * rng.uniform(*np.log(ends))))
 
 
 @register_perturbation("light")
