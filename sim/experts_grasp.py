@@ -76,7 +76,7 @@ class Grasper:
         "high": {"hover": 0.12, "slope": 2.0},
         "side": {"slant": 0.05},
     }
-    flaws: ClassVar[dict[str, dict]] = {"miss": {"beside": 0.045}, "drop": {"spill": 0.02}}
+    flaws: ClassVar[dict[str, dict]] = {"miss": {"beside": 0.08}, "drop": {"spill": 0.01, "pace": 0.5}}
 
     gain: float = 0.5  # part of the remaining way to ask for in one step
     pace: float = 1.0  # largest action
@@ -111,6 +111,10 @@ class Grasper:
         """Whether the target is so high that the hand must be holding it."""
         return False
 
+    def astray(self, env) -> float:
+        """Direction in rad in which a deliberate miss goes, keyed by the start."""
+        return float(np.random.default_rng([env.start & 0xFFFFFFFFFFFFFFFF, 4]).uniform(-np.pi, np.pi))
+
     def act(self, env) -> np.ndarray:
         """The action now, in the lane's control."""
         return env.as_action(self.delta(env))
@@ -122,7 +126,7 @@ class Grasper:
             return self.move(hand, np.array([0.0, 0.0, 0.2 if hand.width > self.held else 0.0]), hand.yaw, OPEN)
         target = self.target(env, hand)
         if self.beside:
-            angle = np.random.default_rng([env.start & 0xFFFFFFFFFFFFFFFF, 4]).uniform(-np.pi, np.pi)
+            angle = self.astray(env)
             aim = target.position + self.beside * np.array([np.cos(angle), np.sin(angle), 0.0])
             target = Target(aim, target.yaw)
         way = target.position - hand.position

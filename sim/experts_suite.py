@@ -118,6 +118,9 @@ class SquareExpert(Placer):
         handle = np.array(suite.sim.data.site_xpos[site]) + np.array([0, 0, self.grip])
         return Target(handle, within_reach(self._nut(env)[1], np.pi))
 
+    def astray(self, env) -> float:
+        return self._nut(env)[1] + super().astray(env) / 6  # off the end of the handle, not onto the ring
+
     def done(self, env, hand: Hand) -> bool:
         nut, peg = self._nut(env)[0], self._peg(env)
         return bool(np.abs(nut - peg)[:2].max() < 0.015 and nut[2] < self.threaded)
@@ -140,6 +143,7 @@ class StackExpert(Placer):
 
     travel: float = 0.93
     over: float = 0.01
+    crowded: float = 0.1  # m between the cubes at which a finger may land on the other one
 
     def _cubes(self, env) -> tuple[np.ndarray, np.ndarray]:
         xpos = env.suite.sim.data.body_xpos
@@ -150,7 +154,12 @@ class StackExpert(Placer):
 
     def target(self, env, hand: Hand) -> Target:
         position, yaw = _place(env, env.suite.cubeA_body_id)
-        return Target(position, within_reach(yaw, QUARTER))
+        way = (self._cubes(env)[1] - position)[:2]
+        if np.linalg.norm(way) > self.crowded:
+            return Target(position, within_reach(yaw, QUARTER))
+        # the fingers open along (-sin, cos) of the direction: not over the other cube
+        beside = min((yaw, yaw + QUARTER), key=lambda one: abs(way @ np.array([-np.sin(one), np.cos(one)])))
+        return Target(position, within_reach(beside, np.pi))
 
     def done(self, env, hand: Hand) -> bool:
         red, green = self._cubes(env)
