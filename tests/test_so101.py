@@ -118,5 +118,14 @@ def test_recovery_from_a_shaken_arm(pick):
     assert won >= 4, won
 
 
+def test_the_t_is_the_planar_task_s():
+    from understudy.sim.pusht import CORNERS
+
+    corners = [np.array([x, y]) for x, y in CORNERS * SCALE]
+    for (centre, half), four in zip(tabletop.T_BOXES, (corners[:4], corners[4:]), strict=True):
+        # gym-pusht's y points down
+        assert np.allclose(np.ptp(four, axis=0), 2 * half) and np.allclose(np.mean(four, axis=0) * [1, -1], centre)
+
+
 def test_constants_fit_the_hand():
     assert 2 * tabletop.STICK < 0.0195 and CUBE < 0.04
