@@ -1,4 +1,4 @@
-"""Measure ours beside stock lerobot in the same run; only ratios are worth comparing between machines."""
+"""Measure ours beside stock lerobot or robosuite in the same run; only ratios are worth comparing between machines."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-WHAT = ("loader", "train", "latency")
+WHAT = ("loader", "train", "latency", "rollout")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure ours beside stock lerobot, in one run: loader, train (a step) or latency (a chunk of actions)."""
+    """Measure ours beside stock lerobot (loader, train: a step, latency: a chunk of actions) or robosuite (rollout)."""
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
 
-    what: str = ""  # loader | train | latency
+    what: str = ""  # loader | train | latency | rollout
     data: str = ""  # loader: a LeRobot v3.0 dataset; default one of 180 episodes made up for the purpose
     seconds: float = 0.0  # of each measurement; default 5 for the loader, 0.5 a turn else
-    pairs: int = 9  # train, latency: interleaved pairs, of which the median ratio is taken
+    pairs: int = 9  # train, latency, rollout: interleaved pairs, of which the median ratio is taken
     batch: int = 64  # train: windows a step
     lanes: int = 1  # latency: observations planned for at a time
     horizon: int = 16  # train, latency: actions of a chunk
     channels: tuple[int, ...] = (64, 128, 256)  # train, latency: of the U-Net's levels
     solver_steps: int = 10  # latency: DDIM steps
+    task: str = "lift"  # rollout: a robosuite task
+    size: int = 84  # rollout: px, height and width of the pictures
+    execute: int = 8  # rollout: control steps of a chunk
     threads: int | None = None  # train, latency: of torch; default all cores
     out: Path | None = None  # also write the JSON to this file
 
     def run(self) -> None:
         from ..configs.plugins import lookup
 
-        text, result = lookup("bench", self.what, {"loader": _loader, "train": _train, "latency": _latency})(self)
+        text, result = lookup("bench", self.what, KINDS)(self)
         document = json.dumps({"bench": self.what, "machine": describe_machine(), "result": result})
         print(f"{text}\n{document}")
         if self.out:
@@ -78,6 +81,23 @@ def _latency(bench: Bench) -> tuple[str, dict]:
     size = _prepare(bench)
     result = bench_policy.compare_latency(size, bench.pairs, bench.seconds or 0.5)
     return _table(f"chunk of {size.horizon} actions, DDIM {size.solver_steps}, {size.lanes} at a time", result), result
+
+
+def _rollout(bench: Bench) -> tuple[str, dict]:
+    from ..configs.machine import versions
+    from ..sim.suite import Robosuite
+    from .bench_rollout import compare_rollouts, table
+
+    if bench.pairs < 1 or bench.size < 1 or bench.execute < 1:
+        raise ValueError(f"pairs, size and execute must be at least 1: {bench.pairs}, {bench.size}, {bench.execute}")
+    world = Robosuite(task=bench.task)
+    result = compare_rollouts(world, bench.size, bench.execute, bench.pairs, bench.seconds or 1.0)
+    settings = {"task": bench.task, "size": bench.size, "execute": bench.execute}
+    title = f"{bench.task}, {bench.size} px, chunks of {bench.execute} steps"
+    return f"{title}\n{table(result)}", settings | versions("robosuite", "mujoco") | {"cases": result}
+
+
+KINDS = {"loader": _loader, "train": _train, "latency": _latency, "rollout": _rollout}
 
 
 def _prepare(bench: Bench):

@@ -1,0 +1,43 @@
+"""The benchmark of rollouts: both sides act, what it says adds up, and the command refuses what makes no sense."""
+
+import pytest
+
+from understudy.eval import bench_rollout
+from understudy.eval.bench import Bench
+from understudy.sim.suite import Robosuite
+
+
+@pytest.fixture(scope="module")
+def results():
+    kept, bench_rollout.CASES = bench_rollout.CASES, bench_rollout.CASES[:1]
+    yield bench_rollout.compare_rollouts(Robosuite(task="lift"), 32, 4, pairs=3, seconds=0.2)
+    bench_rollout.CASES = kept
+
+
+def test_states_are_faster_than_stock(results):
+    told = results["state"]
+    assert len(told["speedups"]) == 3 and told["speedup"] > 1.2
+    for side in ("understudy", "robosuite"):
+        assert 0 < told[side]["episodes_per_s"] < told[side]["steps_per_s"]
+    assert results["physics alone"]["ms_per_step"] < told["ms_per_step"]["physics"]
+    assert told["ms_per_step"]["render"] < 0.1 * told["ms_per_step"]["physics"]
+
+
+def test_the_table_names_each_case(results):
+    text = bench_rollout.table(results)
+    assert "state" in text and "stock" in text and "mj_step" in text
+
+
+def test_cases_read_pictures_as_they_say():
+    with_pictures = Robosuite(task="lift", cameras={"agentview": (8, 8)})
+    for every, looked in ((True, (-3, -2, -1, 0)), (False, (0,))):
+        ours = bench_rollout.Ours(with_pictures, 4, every)
+        assert ours.look == looked
+        ours.close()
+
+
+def test_settings_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        Bench(what="rollout", execute=0).run()
+    with pytest.raises(LookupError, match="lift"):
+        Bench(what="rollout", task="lft").run()
