@@ -28,7 +28,7 @@ from .experts import expert_action
 from .suite_body import Hand, describe, find_task
 from .suite_build import RATE, ROBOTS, build, controller_config, draws
 from .suite_fast import Stepper, fits
-from .suite_look import LOOKS, apply_look
+from .suite_look import CELLS, LOOKS, MIRROR, apply_look
 from .suite_state import read_state, write_state
 from .suite_tasks import SUITE, six, turn
 
@@ -119,6 +119,7 @@ class Robosuite(World):
             "environment": find_task(self.task, self.robot).environment,
             "horizon": self.steps(),
             "versions": versions("robosuite", "mujoco", "numba"),
+            "drawing": {"cell": CELLS.get(self.look), "mirror": MIRROR},
         }
         return dataclasses.asdict(self) | settings | _physics(self.robot, self.control)
 

@@ -6,7 +6,7 @@ import pytest
 from understudy.configs.spec import SCENE, STATE, Mode
 from understudy.configs.world import find_world
 from understudy.sim.suite import Robosuite
-from understudy.sim.suite_build import Draws
+from understudy.sim.suite_build import Draws, draws, open_robosuite
 from understudy.sim.suite_tasks import SUITE, six, turn
 
 
@@ -34,6 +34,32 @@ def test_trajectories_are_robosuite_s_own_to_the_last_bit(task, control):
                 first, second = (getattr(lane.suite.sim.data._data, name) for lane in (ours, theirs))
                 assert (first == second).all(), (task, name)
     ours.close(), theirs.close()
+
+
+@pytest.mark.parametrize(("task", "environment"), [("lift", "Lift"), ("can", "PickPlaceCan")])
+def test_fifty_steps_equal_those_of_robosuite_as_it_comes(task, environment):
+    stock = open_robosuite().make(
+        environment,
+        robots="Panda",
+        control_freq=20,
+        reward_shaping=True,
+        ignore_done=True,
+        has_offscreen_renderer=False,
+        use_camera_obs=False,
+        seed=0,
+    )
+    stock.reset()
+    stock.hard_reset = False
+    lane = Robosuite(task=task).lane()
+    lane.reset(seed=5)
+    with draws(stock, 5):
+        stock.reset()
+    for action in some_actions(lane, 50):
+        reward, *_ = lane.advance(action)
+        assert reward == stock.step(action.astype(np.float64))[1]
+        assert (lane.suite.sim.data.qpos == stock.sim.data.qpos).all()
+        assert (lane.suite.sim.data.qvel == stock.sim.data.qvel).all()
+    lane.close(), stock.close()
 
 
 @pytest.mark.parametrize(("task", "before"), [("lift", 25), ("can", 25), ("door", 25), ("can", 0)])
