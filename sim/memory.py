@@ -12,7 +12,10 @@ of up to 4 steps (reach <= 12) does not bridge it; 16 frames at a stride of 4 (r
 without memory has context by chance: 1/2 in push-and-return; at most 1/4 in count-scoops (it goes home after each scoop
 with some probability p, and does so after exactly two with p (1 - p)). These are parts of all starts; among completed
 episodes a policy may do better by completing only those that it answers right. An answer ends the episode.
-After PTP's LH-ALOHA and two-scoops tasks (arXiv:2505.09561). The demonstrators are in `experts_memory.py`.
+Measured: from 1000 starts a nearest-neighbour policy without memory, cloned from 60 demonstrations, completes 0.98 of
+count-scoops with context in 0.26 of all; a probe from the middles of these rollouts to the past has AUC 0.50 (1752
+states). From 200 starts of push-and-return it completes 0.99, context 0.50. After PTP's LH-ALOHA and two-scoops tasks.
+The demonstrators are in `experts_memory.py`.
 """
 
 from __future__ import annotations
@@ -186,10 +189,11 @@ class CountScoops(MemoryTask):
     """Bring two spoonfuls from the bowl (left) to the pot (middle), then lay the spoon down at home (right).
 
     A scoop is a dip into the bowl and then into the pot, where the clamp holds the emptied spoon. State: spoon x, z
-    (m). Scene: loaded (0 or 1). Nothing shows how often it was done. Laying the spoon down after a first scoop answers.
+    (m). Scene: loaded, held (0 or 1). Nothing shows how often it was done. Laying the spoon down after a first scoop
+    answers.
     """
 
-    embodiment = _body("spoon", ("x", "z"), ((-0.3, 0.3), (0.0, 0.3)), {"loaded": "1"})
+    embodiment = _body("spoon", ("x", "z"), ((-0.3, 0.3), (0.0, 0.3)), {"loaded": "1", "held": "1"})
     cameras = ("side",)
     horizon = 250
     wanted = 2  # scoops
@@ -203,7 +207,7 @@ class CountScoops(MemoryTask):
         return mujoco.MjSpec.from_string(XML.format(world=SCOOP, more=""))
 
     def reset(self, model, data, rng) -> None:
-        self.start(data, rng, (self.home, self.high))
+        self.start(data, rng, (self.bowl, self.high))
 
     def over(self, data, place: float) -> bool:
         """Whether the spoon is above or in a place."""
@@ -223,7 +227,7 @@ class CountScoops(MemoryTask):
         data.mocap_pos[0] = (data.qpos[0], -0.06, data.qpos[1]) if memory[LOADED] else (0, 1, 0)
 
     def observe(self, model, data) -> dict[str, np.ndarray]:
-        return {STATE: self.measured(data, data.qpos[:2]), SCENE: data.userdata[[LOADED]]}
+        return {STATE: self.measured(data, data.qpos[:2]), SCENE: np.minimum(data.userdata[[LOADED, HELD]], 1)}
 
     def success(self, model, data) -> bool:
         return bool(data.userdata[ANSWER] == self.wanted)

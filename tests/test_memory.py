@@ -65,6 +65,31 @@ def mistaken(lane, obs):
     return lane.expert_action(Manner(fail=1.0))
 
 
+class Neighbour:
+    """A policy without memory, cloned from the expert: what was done in one of the nearest five frames, at random."""
+
+    scale = 0.02  # m that count as far
+
+    def __init__(self, lane, episodes: int):
+        frames, ways = [], []
+
+        def record(lane, obs):
+            action = lane.expert_action()
+            frames.append(self.place(obs)), ways.append(action - obs["observation.state"])
+            return action
+
+        for start in range(200_000, 200_000 + episodes):
+            episode(lane, start, record, {"shake": 0.03})
+        self.frames, self.ways, self.rng = np.array(frames), np.array(ways), np.random.default_rng(0)
+
+    def place(self, obs) -> np.ndarray:
+        return flat(obs) / self.scale
+
+    def __call__(self, lane, obs) -> np.ndarray:
+        nearest = np.argpartition(np.linalg.norm(self.frames - self.place(obs), axis=1), 5)[:5]
+        return obs["observation.state"] + self.ways[self.rng.choice(nearest)]
+
+
 @pytest.fixture(params=TASKS)
 def lane(request):
     built = find_world(request.param).lane()
@@ -127,6 +152,23 @@ def test_probe_at_full_size(lane, actor):
     print(lane.world_name, actor, told, auc_of_a_probe(rows, past))
     assert all(0.45 < value < 0.55 for value in told.values()), told
     assert auc_of_a_probe(rows, past) > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_policy_without_memory_is_at_chance(lane):
+    """It completes, its context is by chance, and the middles of its own rollouts tell nothing either."""
+    policy, labels, rows, past = Neighbour(lane, 60), [], [], []
+    for start in range(1000, 1200):
+        part, cues = middles(lane, [start], policy)
+        rows, past = [*rows, *part], [*past, *cues]
+        labels.append(lane.labels())
+    completion, context = (np.array([one[name] for one in labels]) for name in ("completion", "context"))
+    told = auc_of_a_probe(np.array(rows), np.array(past))
+    print(lane.world_name, "completion", completion.mean(), "context", context.mean(), "AUC", told, "of", len(past))
+    assert completion.mean() > 0.6
+    assert context.mean() < (0.62 if lane.world_name == "push-and-return" else 0.35)
+    assert 0.38 < told < 0.62  # three standard errors at a hundred states a class
 
 
 @pytest.mark.slow
