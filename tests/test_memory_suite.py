@@ -143,6 +143,20 @@ def test_a_probe_finds_what_there_is_to_find():
     assert auc(noise, classes) > 0.7
 
 
+def test_a_probe_of_the_clamp_is_at_chance(lane):
+    """The clamp's state does not depend on the way there, so that it can be asked for without going."""
+    features, origins = [], []
+    for start in range(200000, 200300):
+        lane.reset(seed=start)
+        lane._clamp()
+        obs = lane.sense()
+        features.append(np.concatenate([obs[STATE], obs[SCENE]]))
+        origins.append(lane.origin)
+    features, origins = np.array(features, np.float64), np.array(origins)
+    assert (middles(lane, [200000, 200001])[0] == features[:2]).all()
+    assert 0.4 < auc(features, origins) < 0.6
+
+
 def test_labels_reach_the_rows_of_a_rollout():
     lanes = Lanes(WORLD, 2)
     rows = [result.row for result in rollout(ExpertActor(lanes), lanes, [100000, 100001])]
