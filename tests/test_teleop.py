@@ -93,7 +93,7 @@ def test_episodes_are_kept_discarded_and_ended_by_hand(tmp_path, capsys):
     written, device, waited, out = demos(tmp_path, commands)
     assert written == 2 and device.closed and device.shown == 19 and "2 kept" in device.last[1]
     assert device.last[0].shape == (256, 256, 3)
-    assert waited[:2] == [1 / 30] * 2 and all(0 <= pause <= 1 / 20 for pause in waited[2:])
+    assert waited[:2] == [1 / 30] * 2 and all(pause >= 0 for pause in waited[2:])
     data = open_dataset(out, columns=("next.success",))
     assert data.lengths.tolist() == [6, 5] and data.embodiment.name == "point"
     assert np.flatnonzero(data.columns["next.success"]).tolist() == [5, 10]
