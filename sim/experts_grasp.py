@@ -71,7 +71,7 @@ class Grasper:
     """Over the target with open fingers, down a funnel, close, then `carry`. Fields are the hand-writing."""
 
     styles: ClassVar[dict[str, dict]] = {
-        "quick": {"gain": 0.75, "hover": 0.04},
+        "quick": {"gain": 0.75},
         "slow": {"pace": 0.5},
         "high": {"hover": 0.12, "slope": 2.0},
         "side": {"slant": 0.05},
@@ -140,13 +140,14 @@ class Grasper:
 
     def approach(self, hand: Hand, target: Target, way: np.ndarray, grip: float) -> np.ndarray:
         """Towards the target, the higher the farther beside it or the more turned away from it."""
+        if self.slant:
+            way = way + np.array([0.0, self.slant * np.clip(-way[2] / self.hover, 0, 1), 0.0])
         off = np.linalg.norm(way[:2]) / self.aside
         yaw = 0.0 if target.yaw is None else target.yaw
         if target.yaw is not None:
             off = max(off, abs(yaw - hand.yaw) / self.skew)
         above = self.hover * np.clip((off - 1) / self.slope, 0, 1)
-        lean = self.slant * np.clip(-way[2] / self.hover, 0, 1) if self.slant else 0.0
-        return self.move(hand, way + np.array([0.0, lean, above]), yaw, grip)
+        return self.move(hand, way + np.array([0.0, 0.0, above]), yaw, grip)
 
     def move(self, hand: Hand, way: np.ndarray, yaw: float, grip: float) -> np.ndarray:
         """Part of `way`, turned towards straight down at `yaw`; no faster than `pace`."""

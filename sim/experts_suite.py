@@ -6,6 +6,7 @@ Each is a function of the lane's present state. What they share is in `experts_g
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -65,6 +66,8 @@ class Placer(Grasper):
 @dataclass(frozen=True)
 class CanExpert(Placer):
     """The can from the near bin over the walls into its own bin; from low above it lets go."""
+
+    styles: ClassVar[dict[str, dict]] = {name: one for name, one in Grasper.styles.items() if name != "side"}  # topples
 
     travel: float = 1.02
     over: float = 0.05

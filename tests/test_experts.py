@@ -108,9 +108,10 @@ def test_experts_succeed_nearly_always(lanes, name):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", SUCCESS)
-@pytest.mark.parametrize("style", sorted(LiftExpert.styles))
+@pytest.mark.parametrize(("name", "style"), [(name, style) for name in SUCCESS for style in sorted(LiftExpert.styles)])
 def test_every_style_succeeds_mostly(lanes, name, style):
+    if style not in EXPERTS[name].styles:
+        pytest.skip(f"{name} is not done in style {style}")
     ends = [play(lanes(name), start, Manner(style=style)) is not None for start in range(100000, 100010)]
     assert np.mean(ends) >= 0.8
 
