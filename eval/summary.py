@@ -63,7 +63,7 @@ def summarize(record: Record) -> Summary:
     starts, wall = record.column("start"), record.manifest.get("wall")
     return Summary(
         title=title(record.manifest),
-        world=record.manifest.get("starts", {}).get("set") or record.column("task")[0],
+        world=_world(record),
         starts=f"{starts[0]}..{starts[-1]}",
         n=n,
         asked=record.manifest.get("starts", {}).get("count", n),
@@ -80,6 +80,13 @@ def summarize(record: Record) -> Summary:
         policy=float(column["wall_policy"].sum()),
         rate=record.manifest.get("acted", n) / wall if wall else None,
     )
+
+
+def _world(record: Record) -> str:
+    """The start set, and the kind of world too where it borrows another one's starts."""
+    starts = record.manifest.get("starts", {}).get("set") or record.column("task")[0]
+    kind = record.manifest.get("world", {}).get("type", "")
+    return starts if starts.startswith(kind) else f"{kind} (starts of {starts})"
 
 
 def title(manifest: dict) -> str:
