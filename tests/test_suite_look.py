@@ -46,7 +46,7 @@ def watch(lane) -> dict:
     return lane.sense()
 
 
-# The aim is a mean difference of 2 of 255. Can's agentview misses it (2.5: its floor mirrors the bins); `exact` does not.
+# The aim is a mean difference of 2 of 255. Can's agentview misses it (2.5: the floor mirrors); `exact` does not.
 @pytest.mark.parametrize(("task", "tolerance"), [("lift", 2.0), ("can", 3.0)])
 def test_the_default_look_is_robosuite_s(lanes, task, tolerance):
     exact, ours = watch(lanes[task, "exact"]), watch(lanes[task, "stock"])
