@@ -63,3 +63,30 @@ def command():
         return done.returncode, done.stdout, done.stderr
 
     return run
+
+
+@pytest.fixture(scope="session")
+def lerobot(tmp_path_factory):
+    """Stock `LeRobotDataset`, its cache in a temporary folder; skipped where lerobot is not installed."""
+    from understudy.configs.compat import prepare_lerobot
+
+    pytest.importorskip("lerobot", reason="lerobot is not installed")
+    prepare_lerobot()
+    import datasets.config
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("hf")))
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    yield LeRobotDataset
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def torchcodec():
+    """What stock lerobot decodes videos with; skipped where it, or the system's FFmpeg under it, is missing."""
+    try:
+        import torchcodec.decoders
+    except (ImportError, RuntimeError, OSError) as error:
+        pytest.skip(f"torchcodec cannot be loaded: {str(error).splitlines()[0]}")
+    return torchcodec

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from understudy.configs.compat import prepare_lerobot
 from understudy.configs.spec import ACTION, IMAGES, STATE, Embodiment
 from understudy.eval.episode import Episode
 from understudy.eval.record import DatasetWriter
@@ -24,29 +23,6 @@ BODY = Embodiment(
     state_units=("m", "m"),
     cameras={"top": (64, 64)},
 )
-
-
-@pytest.fixture(scope="module")
-def lerobot(tmp_path_factory):
-    """`LeRobotDataset`, its cache in a temporary folder."""
-    pytest.importorskip("lerobot", reason="lerobot is not installed")
-    prepare_lerobot()
-    import datasets.config
-
-    patch = pytest.MonkeyPatch()
-    patch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("hf")))
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
-    yield LeRobotDataset
-    patch.undo()
-
-
-def need_torchcodec():
-    """Stock lerobot decodes videos with it, and it needs the system's FFmpeg."""
-    try:
-        import torchcodec.decoders  # noqa: F401
-    except (ImportError, RuntimeError, OSError) as error:
-        pytest.skip(f"torchcodec cannot be loaded: {str(error).splitlines()[0]}")
 
 
 def episode(start, steps, task):
@@ -74,9 +50,9 @@ def episodes():
 
 
 @pytest.mark.parametrize("pictures", ["image", "video"])
-def test_stock_lerobot_opens_ours_frame_exact(lerobot, tmp_path, pictures):
+def test_stock_lerobot_opens_ours_frame_exact(lerobot, request, tmp_path, pictures):
     if pictures == "video":
-        need_torchcodec()
+        request.getfixturevalue("torchcodec")
     writer = DatasetWriter(tmp_path / "toy", BODY, pictures=pictures)
     for e in episodes():
         writer.add(e)
