@@ -17,6 +17,7 @@ VERBS = {  # verb -> (module of ours: class, one line of help)
     "eval": ("eval.evaluate:Eval", "act in a world from many starts; writes a record and a report"),
     "bench": ("eval.bench:Bench", "measure loader, training and latency beside stock lerobot"),
     "list": ("eval.catalog:List", "list policies, critics, worlds, tasks, experts, robots, verbs"),
+    "results": ("eval.results:Results", "write RESULTS.md from the committed records, or --check it"),
     "doctor": ("eval.doctor:Doctor", "try what this machine can do, and say what to install"),
 }
 USAGE = """\

@@ -1,0 +1,200 @@
+"""`understudy results`: RESULTS.md from the committed records, so that no number in it was typed by hand.
+
+Three kinds of record lie under `eval/records/`: folders with a manifest and a table of episodes (`ledger.py`), what was
+measured of the scripted experts (`experts/*.json`, `measured.py`), and studies (any other `*.json`, `study.py`). A file
+`about.md` beside them is copied above their table: what was trained, and how. The text depends on these files alone, so
+that running twice gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from .ledger import MANIFEST, Record, read_record
+from .measured import read_measured
+from .metrics import wilson
+from .study import read_study, show, table
+from .summary import summarize
+
+RECORDS = Path(__file__).parent / "records"
+EXPERTS, ABOUT = "experts", "about.md"
+SHIFT = 1000  # starts below it are for choosing among policies
+HEAD = """\
+# Results
+
+Made from `eval/records/` by `understudy results`; do not edit. Success: share of the episodes, with Wilson's 95 %
+interval. Progress: mean over the episodes of the best progress (0 to 1), with a 95 % t interval. Both say how sure one
+may be of *this checkpoint* on fresh starts; another training seed differs by more. Starts 0-999 serve to choose among
+policies, 1000 and up to report. A commit with `+` had uncommitted changes.
+"""
+RUNS = ("run", "policy", "world", "starts", "n", "success", "best progress", "date", "commit")
+MEASURED = ("task", "expert", "starts", "n", "success", "best progress", "length, steps", "date", "commit")
+
+
+class StaleError(ValueError):
+    """RESULTS.md does not say what the records say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Write RESULTS.md from the committed records, or check that it is current."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ()
+
+    records: Path = RECORDS  # folder of records
+    out: Path = RECORDS.parent.parent / "RESULTS.md"  # file to write
+    check: bool = False  # write nothing; fail where the file is not what the records say
+
+    def run(self) -> None:
+        text = render(self.records)
+        if not self.check:
+            write_text(self.out, text)
+            print(f"wrote {self.out}")
+        elif not self.out.is_file() or self.out.read_text() != text:
+            raise StaleError(f"{self.out} is not what {self.records} says; run `understudy results` and commit it")
+        else:
+            print(f"{self.out} is current")
+
+
+def render(root: Path = RECORDS) -> str:
+    """The text of RESULTS.md.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        StudyError, RecordError: a file that is none of the three kinds, by name.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder of records at {root}")
+    parts = [HEAD, *evaluations(root), *experts(root), *studies(root)]
+    return "\n".join(parts)
+
+
+def evaluations(root: Path) -> Iterator[str]:
+    """A section for each experiment: its episode records and the commands that repeat them."""
+    experiments = defaultdict(list)
+    for manifest in sorted(root.rglob(MANIFEST)):
+        experiments[manifest.parent.parent].append(manifest.parent)
+    for folder, runs in experiments.items():
+        records = [read_record(run) for run in runs]
+        yield f"## {folder.relative_to(root).as_posix()}\n"
+        yield from _about(folder)
+        yield table(RUNS, [run_row(record, root) for record in records]) + "\n"
+        commands = dict.fromkeys(repeat_command(record.manifest) for record in records)
+        yield "```\n" + "\n".join(commands) + "\n```\n"
+
+
+def run_row(record: Record, root: Path) -> tuple:
+    """The cells of `RUNS`."""
+    summary, manifest = summarize(record), record.manifest
+    train = manifest.get("policy", {}).get("train") or {}
+    seed = "" if train.get("seed") is None else f", train seed {train['seed']}"
+    unfinished = f" of {summary.asked}, stopped early" if summary.n < summary.asked else ""
+    first = manifest.get("starts", {}).get("first", SHIFT)
+    return (
+        f"[{record.root.name}](eval/records/{record.root.relative_to(root).as_posix()})",
+        summary.title + seed,
+        summary.world,
+        summary.starts.replace("..", "-") + (" (validation)" if first < SHIFT else ""),
+        f"{summary.n}{unfinished}",
+        f"{summary.successes}: {show(tuple(summary.success))}",
+        show(tuple(summary.progress)),
+        *origin(manifest),
+    )
+
+
+def repeat_command(manifest: Mapping) -> str:
+    """The command that makes such a record again, given the same weights at the same path."""
+    policy, agent, starts = (manifest.get(part, {}) for part in ("policy", "agent", "starts"))
+    world, layers = dict(manifest.get("world", {}).get("config", {})), {}
+    if world.get("type") == "perturbed":
+        layers = {"perturb": ",".join(world["perturb"]), "perturb-level": world["level"]}
+        world = dict(world["of"])
+    flags = {"policy": policy.get("path"), "world": _inline(world)} | layers
+    flags |= {"episodes": starts.get("count"), "seed": starts.get("first")} | _unusual(agent, policy.get("config", {}))
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in flags.items() if value not in (None, "")]
+    return " ".join(["understudy eval", *words, "--out out/again"])
+
+
+def experts(root: Path) -> Iterator[str]:
+    """What the scripted experts reached."""
+    folder, rows = root / EXPERTS, []
+    for path in sorted(folder.glob("*.json")):
+        one = read_measured(path.stem, folder)
+        if one is None:
+            raise ValueError(f"{path} was not written by this version of `understudy list experts --measure`")
+        starts = f"{one.first}-{one.first + one.episodes - 1}"
+        success = f"{one.successes}: {show(tuple(wilson(one.successes, one.episodes)))}"
+        cells = (one.task, one.expert, starts, one.episodes, success, one.best_progress, one.length)
+        rows.append((*cells, *origin(one.provenance)))
+    if rows:
+        yield f"## {EXPERTS}\n"
+        yield from _about(folder)
+        yield table(MEASURED, rows) + "\n"
+        yield "```\nunderstudy list experts --only NAME --measure 100\n```\n"
+
+
+def studies(root: Path) -> Iterator[str]:
+    """All other JSON files: one table each, by folder."""
+    folders = defaultdict(list)
+    for path in sorted(root.rglob("*.json")):
+        if path.name != MANIFEST and path.parent != root / EXPERTS:
+            folders[path.parent].append(path)
+    for folder, paths in folders.items():
+        yield f"## {folder.relative_to(root).as_posix()}\n"
+        yield from _about(folder)
+        for path in paths:
+            study = read_study(path)
+            date, commit = origin(study.provenance)
+            yield f"### {study.title}\n"
+            yield study.markdown() + "\n"
+            said = " ".join(" ".join(note.split()).rstrip(".") + "." for note in study.notes)
+            yield f"{said} [{path.name}](eval/records/{path.relative_to(root).as_posix()}), {date}, {commit}\n".lstrip()
+            yield f"```\n{study.command.strip()}\n```\n"
+
+
+def origin(provenance: Mapping) -> tuple[str, str]:
+    """(date, short commit) of what was measured; `+` after a commit with uncommitted changes."""
+    code = provenance.get("code", {})
+    commit = code.get("commit", "")[:8] + ("+" if code.get("changed") else "")
+    return provenance.get("begun", "")[:10] or "-", commit or code.get("understudy", "-")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Beside and renamed."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def _unusual(agent: Mapping, policy: Mapping) -> dict:
+    """Flags of how the policy acted, where that is neither the default nor its own way."""
+    sampler, own = agent.get("sampler") or {}, policy.get("sampler") or {}
+    said = {
+        "execute": (agent.get("execute"), policy.get("execute")),
+        "candidates": (agent.get("candidates"), 1),
+        "critic": (agent.get("critic"), None),
+        "policy-seed": (agent.get("seed"), 0),
+        "block": (agent.get("block"), 8),
+        "steps": (sampler.get("steps"), own.get("steps")),
+        "solver": (sampler.get("solver"), own.get("solver")),
+    }
+    return {name: value for name, (value, usual) in said.items() if value != usual}
+
+
+def _about(folder: Path) -> Iterator[str]:
+    if (folder / ABOUT).is_file():
+        yield (folder / ABOUT).read_text().strip() + "\n"
+
+
+def _inline(values: Mapping) -> str:
+    """YAML on one line, without what is empty."""
+    import yaml
+
+    kept = {name: value for name, value in values.items() if value not in (None, {}, [], "")}
+    return yaml.safe_dump(kept, default_flow_style=True, width=10_000, sort_keys=False).strip()
