@@ -1,14 +1,13 @@
 """`report.html` of a record: one file with everything inside (style, script, curves, films), readable anywhere.
 
 Reads a record folder, and the run that trained the policy where it is at hand; computes nothing that the summary and
-the metrics do not. The look lives in `templates/report.html`.
+the metrics do not. The look lives in `templates/`.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 from .charts import Line, chart
 from .ledger import REPORT, Record
 from .metrics import success_by_step, wilson
+from .pages import page, write_page
 from .summary import Summary, summarize
 
 CURVES = 60  # single progress curves drawn at most
@@ -33,29 +33,17 @@ def write_report(record: Record, run: Path | None = None) -> Path:
     Raises:
         ValueError: the record holds no episode.
     """
-    path = record.root / REPORT
-    beside = record.root / f".{REPORT}.{os.getpid()}"
-    beside.write_text(render(record, run))
-    beside.replace(path)
-    return path
+    return write_page(record.root / REPORT, render(record, run))
 
 
 def render(record: Record, run: Path | None = None) -> str:
     """The HTML text of a record's report."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    folder = Path(__file__).parent / "templates"
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     summary, rows = summarize(record), record.table.to_pylist()
     charts = {"success": success_chart(record), "progress": progress_chart(record), "training": training_chart(run)}
-    return environment.get_template(REPORT).render(
+    return page(
+        REPORT,
         summary=summary,
         rows=rows,
         films=films(record, rows),

@@ -1,0 +1,34 @@
+"""Self-contained HTML pages from the templates: one file with style and script inside, readable without a network.
+
+Knows nothing of what a page says. Templates include `style.css` and `sort.js`; values are escaped unless they are
+`Markup`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def page(template: str, **values) -> str:
+    """The HTML text of a template. An undefined value is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def write_page(path: Path, text: str) -> Path:
+    """Write beside and rename; returns the path."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text)
+    beside.replace(path)
+    return path
