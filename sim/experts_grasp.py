@@ -86,6 +86,7 @@ class Grasper:
     hover: float = 0.06  # m above the target while not over it
     slope: float = 1.0  # widths of the funnel over which it rises from 0 to `hover`
     slant: float = 0.0  # m to the left of the target while above it: comes from the side
+    straight: float = 0.04  # m above the target from which on it goes straight down
     aside: float = 0.02  # m beside the target that count as over it
     skew: float = 0.2  # rad off the target's direction that count as aligned
     near: float = 0.015  # m above or below the target at which the fingers close
@@ -141,7 +142,8 @@ class Grasper:
     def approach(self, hand: Hand, target: Target, way: np.ndarray, grip: float) -> np.ndarray:
         """Towards the target, the higher the farther beside it or the more turned away from it."""
         if self.slant:
-            way = way + np.array([0.0, self.slant * np.clip(-way[2] / self.hover, 0, 1), 0.0])
+            left = self.slant * np.clip((-way[2] - self.straight) / self.hover, 0, 1)
+            way = way + np.array([0.0, left, 0.0])
         off = np.linalg.norm(way[:2]) / self.aside
         yaw = 0.0 if target.yaw is None else target.yaw
         if target.yaw is not None:
