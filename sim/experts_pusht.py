@@ -39,6 +39,7 @@ class _Doing:
 
 @register_expert("pusht")
 @register_expert("pusht-mujoco")
+@register_expert("pusht-arm")
 @dataclass(frozen=True)
 class PushTExpert:
     """Knows the block's pose; see the module."""

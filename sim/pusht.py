@@ -21,6 +21,7 @@ from ..configs.machine import versions
 from ..configs.spec import SCENE, STATE
 from ..configs.world import World, register_world
 from .flat import EMBODIMENT, HORIZON, SIZE, SUCCESS
+from .open_loop import read_state, write_state
 from .task import TASKS, MuJoCoWorld, TaskEnv
 
 MIDDLE = SIZE / 2  # px
@@ -129,13 +130,21 @@ class PushT:
         """
         data.qpos[:2] = to_metres(np.asarray(state[2:4]) + CENTRE)
         data.qpos[2] = -state[4]
-        data.qpos[3:5] = data.ctrl[:] = to_metres(np.asarray(state[:2]))
+        self.put_pusher(data, to_metres(np.asarray(state[:2], float)))
+
+    def put_pusher(self, data, place: np.ndarray) -> None:
+        """Write the pusher at rest at (2,) m."""
+        data.qpos[3:5] = data.ctrl[:] = place
 
     def observe(self, model, data) -> dict[str, np.ndarray]:
         return {STATE: to_px(data.qpos[3:5]), SCENE: block_corners(self.block_pose(data)).ravel()}
 
     def control(self, model, data, action) -> None:
         data.ctrl[:] = to_metres(np.asarray(action, float))
+
+    def controls(self, data, actions: np.ndarray) -> np.ndarray:
+        """(T, 2) actions, px -> (T, n, nu): what they write into `data.ctrl`, n times in a control step."""
+        return to_metres(np.asarray(actions, float))[:, None]
 
     def rest(self, model, data) -> np.ndarray:
         return to_px(data.qpos[3:5])
@@ -148,13 +157,23 @@ class PushT:
 
     def coverage(self, data) -> float:
         """Part of the goal that the block covers, 0..1."""
-        block = polygons(block_corners(self.block_pose(data)))
-        return self._goal.intersection(block).area / self._goal.area
+        return float(self.coverages(data.qpos[None])[0])
+
+    def coverages(self, qpos: np.ndarray) -> np.ndarray:
+        """(N,) the same for joint positions (N, nq)."""
+        import shapely
+
+        corners = np.array([block_corners(block_pose(row)) for row in qpos]).reshape(-1, 8, 2)
+        blocks = shapely.multipolygons(shapely.polygons(corners.reshape(-1, 2, 4, 2)))
+        return shapely.area(shapely.intersection(self._goal, blocks)) / self._goal.area
+
+    def pushers(self, qpos: np.ndarray) -> np.ndarray:
+        """(N, 2) px, where joint positions (N, nq) have the pusher."""
+        return to_px(qpos[:, 3:5])
 
     def block_pose(self, data) -> np.ndarray:
         """(3,) float64: x, y in px and angle in rad of the block, as gym-pusht keeps them."""
-        angle = -data.qpos[2]
-        return np.array([*(to_px(data.qpos[:2]) - CENTRE @ turned(angle)), angle])
+        return block_pose(data.qpos)
 
 
 def to_metres(px: np.ndarray) -> np.ndarray:
@@ -170,6 +189,12 @@ def to_px(metres: np.ndarray) -> np.ndarray:
 def turned(angle: float) -> np.ndarray:
     """(2, 2): `points @ turned(angle)` turns rows by `angle` rad, in px coordinates."""
     return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+
+
+def block_pose(qpos: np.ndarray) -> np.ndarray:
+    """(3,) gym-pusht's x, y in px and angle in rad of a block at joint positions (3 or more,)."""
+    angle = -qpos[2]
+    return np.array([*(to_px(qpos[:2]) - CENTRE @ turned(angle)), angle])
 
 
 def block_corners(pose: np.ndarray) -> np.ndarray:
@@ -237,6 +262,14 @@ class PushTMuJoCoLane(TaskEnv):
     def judge(self) -> tuple[bool, float]:
         coverage = self.task.coverage(self.data)
         return coverage > SUCCESS, min(1.0, coverage / SUCCESS)
+
+    def get_state(self) -> np.ndarray:
+        """(S,) float64: all that the future depends on."""
+        return read_state(self.model, self.data)
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Go on from a state of `get_state`, of this lane or of another of the same world: to the last bit as there."""
+        write_state(self.model, self.data, state)
 
     def block_pose(self) -> np.ndarray:
         """(3,) float64: x, y in px and angle in rad of the block, as gym-pusht keeps them."""

@@ -23,12 +23,16 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from .pusht import PushTMuJoCo
+from ..configs.world import find_world
+from .flat import SUCCESS
+from .open_loop import physics, qpos, roll_each
+from .pusht import PushTMuJoCo, PushTMuJoCoLane
+from .pusht_arm import PushTArmWorld
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Replay:
     recorded: np.ndarray  # (K,) the same, recorded
     progress: np.ndarray  # (T,) min(1, coverage / 0.95) after each action of all episodes, here
     recorded_progress: np.ndarray  # (T,) the same, recorded
+    pusher: np.ndarray  # (T, 2) px, where the pusher is after each action
 
     def text(self) -> str:
         """One line of numbers."""
@@ -51,19 +56,33 @@ class Replay:
         )
 
 
-def replay(world: PushTMuJoCo, file: Path, episodes: int | None = None) -> Replay:
+def replay(world: PushTMuJoCo | PushTArmWorld, file: Path, episodes: int | None = None) -> Replay:
     """Play the recorded actions of the first `episodes` (all if None) from their true starts, past any success."""
     with np.load(file) as data:
-        ends, starts, actions = data["episode_ends"][:episodes], data["init_state"], data["action"]
+        ends, starts, actions = data["episode_ends"][:episodes], data["init_state"][:episodes], data["action"]
         recorded, rewards = data["final_coverage"][:episodes], data["reward"][: int(ends[-1])]
-    lane, begin, final, progress = world.lane(), 0, [], []
-    for start, end in zip(starts, ends.tolist(), strict=False):
-        lane.reset(seed=0, options={"state": start})
-        progress += [lane.act(action) for action in actions[begin:end]]
-        final.append(lane.task.coverage(lane.data))
-        begin = end
+    lane = world.lane()
+    rolled = play(lane, starts, np.split(actions[: ends[-1]], ends[:-1]))
+    places = np.concatenate(rolled)
+    coverages, pusher = lane.task.coverages(places), lane.task.pushers(places)
     lane.close()
-    return Replay(np.array(final), recorded, np.array(progress), np.clip(rewards, 0, 1).astype(float))
+    progress = np.minimum(1.0, coverages / SUCCESS)
+    return Replay(coverages[ends - 1], recorded, progress, np.clip(rewards, 0, 1).astype(float), pusher)
+
+
+def play(lane: PushTMuJoCoLane, starts: np.ndarray, actions: list[np.ndarray]) -> list[np.ndarray]:
+    """Joint positions (T_k, nq) after each of the actions (T_k, 2), px, from each start (5,), open loop."""
+    model, data, states, warm, controls = lane.model, lane.data, [], [], []
+    for start, chosen in zip(starts, actions, strict=True):
+        lane.reset(seed=0, options={"state": start})
+        states.append(physics(model, data))
+        warm.append(data.qacc_warmstart.copy())
+        controls.append(lane.task.controls(data, chosen))
+    each = controls[0].shape[1]  # controls in a control step
+    every = round(1 / (lane.embodiment.rate * model.opt.timestep * each))
+    flat = [told.reshape(-1, model.nu) for told in controls]
+    rolled = roll_each(model, np.array(states), flat, every, np.array(warm))
+    return [qpos(model, told[each - 1 :: each]) for told in rolled]
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -71,15 +90,22 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Print one line for one choice of the physics."""
+    """Print a line for one choice of the physics; for the arm also how far its pusher is from the free one."""
     parser = argparse.ArgumentParser(description="Replay the human PushT episodes in MuJoCo.")
     parser.add_argument("--episodes", type=int)
+    parser.add_argument("--world", default="pusht-mujoco", choices=("pusht-mujoco", "pusht-arm"))
     for name in ("damping", "friction", "softness"):
         parser.add_argument(f"--{name}", type=float, default=getattr(PushTMuJoCo(), name))
     chosen = vars(parser.parse_args())
-    episodes = chosen.pop("episodes")
+    episodes, name = chosen.pop("episodes"), chosen.pop("world")
     file = Path(os.environ["UNDERSTUDY_DATA"]) / "pusht_human" / "full_state.npz"
-    print(chosen, replay(PushTMuJoCo(**chosen), file, episodes).text())
+    told = replay(replace(find_world(name), **chosen), file, episodes)
+    print(name, chosen, told.text())
+    if name == "pusht-arm":
+        free = replay(replace(find_world("pusht-mujoco"), **chosen), file, episodes)
+        away = np.linalg.norm(told.pusher - free.pusher, axis=1)
+        print(f"pusher off the free one by {away.mean():.2f} px on average, ", end="")
+        print(f"99 % within {np.quantile(away, 0.99):.2f}, at most {away.max():.2f}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,146 @@
+"""Open-loop work in plain MuJoCo: many episodes whose controls are known, stepped in C++ by several threads at once.
+
+    python -m understudy.sim.open_loop pusht-mujoco --lanes 64 --steps 100 --threads 2
+
+times it beside stepping. `mujoco.rollout` gives the same trajectories to the last bit as `mj_step` with the same
+controls, because a lane here adds nothing between the physics steps: what Python computes of an action is written into
+`data.ctrl` before them. It fits replays, parameter searches and planning by sampling; not a policy, which must see
+first. A state is MuJoCo's `mjSTATE_FULLPHYSICS`: time, qpos, qvel, act. What is not in it (mocap poses, applied forces,
+equality switches) is as in the model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import mujoco
+
+TOGETHER = 32  # episodes of different lengths that are rolled at once
+ROOM = 128 * 2**20  # bytes of states that are held at once
+
+
+def roll(
+    model: mujoco.MjModel,
+    states: np.ndarray,
+    controls: np.ndarray,
+    every: int = 1,
+    warmstarts: np.ndarray | None = None,
+    threads: int | None = None,
+) -> np.ndarray:
+    """Step B copies of `model` through T controls each.
+
+    Args:
+        states: (B, S) full physics states, see `physics`.
+        controls: (B, T, nu), or (1, T, nu) for all; each is held for `every` physics steps.
+        warmstarts: (B, nv) `qacc_warmstart` of the copies: with it the first step is exact too; without, zeros.
+        threads: how many; default one per core. They change the time alone.
+
+    Returns:
+        (B, T, S) the states after each control. A copy that diverges stays in its last good state.
+
+    Raises:
+        ValueError: shapes that do not fit the model or each other.
+    """
+    import mujoco
+    from mujoco.rollout import Rollout
+
+    states, controls = np.atleast_2d(np.asarray(states, float)), np.asarray(controls, float)
+    _check(model, states, controls, every, warmstarts)
+    batch, steps = len(states), controls.shape[1]
+    warmstarts = np.zeros((batch, model.nv)) if warmstarts is None else np.asarray(warmstarts, float)
+    threads = max(1, min(threads or len(os.sched_getaffinity(0)), batch))
+    group = max(threads, ROOM // max(1, 8 * steps * every * states.shape[1]))
+    results = np.empty((batch, steps, states.shape[1]))
+    with Rollout(nthread=threads if threads > 1 else 0) as pool:
+        workers = [mujoco.MjData(model) for _ in range(threads)]
+        for begin in range(0, batch if steps else 0, group):
+            part = slice(begin, begin + group)
+            told = np.repeat(controls if len(controls) == 1 else controls[part], every, axis=1)
+            rolled = pool.rollout(model, workers, states[part], told, initial_warmstart=warmstarts[part])[0]
+            results[part] = rolled[:, every - 1 :: every]
+    return results
+
+
+def roll_each(
+    model: mujoco.MjModel,
+    states: np.ndarray,
+    controls: Sequence[np.ndarray],
+    every: int = 1,
+    warmstarts: np.ndarray | None = None,
+    threads: int | None = None,
+) -> list[np.ndarray]:
+    """`roll` for episodes of different lengths: controls (T_b, nu) of each copy, answered by states (T_b, S).
+
+    Episodes of nearly equal length go together; the shorter ones hold their last control, which is cut off again.
+    """
+    lengths = np.array([len(told) for told in controls])
+    results: list[np.ndarray] = [np.empty((0, states.shape[1]))] * len(lengths)
+    order = np.flatnonzero(lengths)[np.argsort(lengths[lengths > 0], kind="stable")]
+    for begin in range(0, len(order), TOGETHER):
+        group = order[begin : begin + TOGETHER]
+        longest = lengths[group].max()
+        padded = np.stack([controls[i][np.minimum(np.arange(longest), lengths[i] - 1)] for i in group])
+        warm = None if warmstarts is None else warmstarts[group]
+        for i, rolled in zip(group, roll(model, states[group], padded, every, warm, threads), strict=True):
+            results[i] = rolled[: lengths[i]].copy()
+    return results
+
+
+def _check(model, states, controls, every, warmstarts) -> None:
+    import mujoco
+
+    size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+    if states.shape[1:] != (size,):
+        raise ValueError(f"a state of this model has {size} numbers, got the shape {states.shape}")
+    if controls.ndim != 3 or controls.shape[2] != model.nu or len(controls) not in (1, len(states)):
+        raise ValueError(f"controls must be ({len(states)}, T, {model.nu}), got the shape {controls.shape}")
+    if warmstarts is not None and np.shape(warmstarts) != (len(states), model.nv):
+        raise ValueError(f"warm starts must be ({len(states)}, {model.nv}), got the shape {np.shape(warmstarts)}")
+    if every < 1:
+        raise ValueError(f"a control is held for at least one physics step, not {every}")
+
+
+def physics(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
+    """(S,) the full physics state of `data`, where `roll` begins."""
+    return _read(model, data, "mjSTATE_FULLPHYSICS")
+
+
+def qpos(model: mujoco.MjModel, states: np.ndarray) -> np.ndarray:
+    """(..., nq) joint positions of full physics states (..., S)."""
+    return states[..., 1 : 1 + model.nq]
+
+
+def read_state(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
+    """(S',) the integration state: physics, and also controls, warm start, mocap poses, forces and user data."""
+    return _read(model, data, "mjSTATE_INTEGRATION")
+
+
+def write_state(model: mujoco.MjModel, data: mujoco.MjData, state: np.ndarray) -> None:
+    """Put `data` into a state of `read_state`, of a copy with the same model; all derived quantities follow.
+
+    Raises:
+        ValueError: a state of another size.
+    """
+    import mujoco
+
+    spec = mujoco.mjtState.mjSTATE_INTEGRATION
+    size, state = mujoco.mj_stateSize(model, spec), np.asarray(state, float)
+    if state.shape != (size,):
+        raise ValueError(f"a state of this world has {size} numbers, got the shape {state.shape}")
+    mujoco.mj_setState(model, data, state, spec)
+    mujoco.mj_forward(model, data)
+    mujoco.mj_setState(model, data, state, spec)  # forward has moved what the solver starts from
+
+
+def _read(model, data, spec: str) -> np.ndarray:
+    import mujoco
+
+    spec = getattr(mujoco.mjtState, spec)
+    state = np.empty(mujoco.mj_stateSize(model, spec))
+    mujoco.mj_getState(model, data, state, spec)
+    return state
