@@ -155,9 +155,9 @@ def point(run: Path, name: str, folder: Path) -> None:
     fresh.rename(run / name)
 
 
-def rotate(run: Path, keep: int, every: int = 0) -> None:
-    """Delete checkpoints but the newest `keep`, those `last` and `best` point to, and multiples of `every` steps."""
-    kept = {(run / name).resolve() for name in ("last", "best") if (run / name).exists()}
+def rotate(run: Path, keep: int, every: int = 0, held: frozenset[Path] = frozenset()) -> None:
+    """Delete checkpoints but the newest `keep`, `last`, `best`, multiples of `every` steps, and those `held`."""
+    kept = held | {(run / name).resolve() for name in ("last", "best") if (run / name).exists()}
     folders = sorted(path for path in (run / "checkpoints").glob("*") if path.name.isdigit())
     for folder in folders[: max(len(folders) - keep, 0)]:
         if folder.resolve() not in kept and not (every and int(folder.name) % every == 0):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ...configs.progress import Progress
+from .aside import Aside
 from .checkpoint import TRAINING, load_weights, point, rotate, save_checkpoint
 from .optimizer import Optimize, generator_state, optimizer_state, restore_generators, restore_optimizer
 
@@ -86,6 +87,7 @@ class Loop:
         run: folder for checkpoints, metrics.jsonl and tb/.
         save: (folder, acting model, tensors, documents) -> None, writes one checkpoint.
         validate: acting model -> named scalars.
+        aside: judges checkpoints in a process of its own.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Loop:
         best: Best = Best.action_error,
         transform: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
         wandb: bool = False,
+        aside: Aside | None = None,
     ):
         from accelerate import Accelerator
 
@@ -117,6 +120,7 @@ class Loop:
         self.objective, self._stepper = self.accelerator.prepare(Objective(model), self.optimizer)
         self.step, self.best, self.seconds = 0, float("inf"), 0.0
         self.log = MetricLog(run, wandb)
+        self.aside = aside if aside and self.accelerator.is_main_process else Aside()
         self._stop = False
 
     def fit(self) -> None:
@@ -132,7 +136,11 @@ class Loop:
             with Progress("training", self.pace.steps, "steps", done=self.step) as progress:
                 while self.step < self.pace.steps:
                     self._advance(progress)
+            self.aside.wait(lambda: self._stop)
+            if self._stop and self.aside.busy:
+                raise Interrupted(f"trained, but not judged to the end; for that: understudy train --resume {self.run}")
         finally:
+            self.aside.stop()
             for number, handler in before.items():
                 signal.signal(number, handler)
             self.log.close()
@@ -148,8 +156,10 @@ class Loop:
             self.log.write(self.step, self.log.collected() | {"rate": progress.rate, "seconds": self.seconds})
         progress.update(self.step, f"loss {scalars['loss']:.4g}")
         fresh_best = (self.step % self.pace.validate == 0 or last) and self._validate()
-        if self.step % self.pace.save == 0 or last or fresh_best or self._stop:
-            self._save(fresh_best)
+        judged = self.aside.due(self.step)
+        if self.step % self.pace.save == 0 or last or fresh_best or judged or self._stop:
+            self._save(fresh_best, judged)
+        self.aside.poll()
         if self._stop and not last:
             raise Interrupted(
                 f"stopped at step {self.step} and saved; go on with: understudy train --resume {self.run}"
@@ -190,7 +200,7 @@ class Loop:
         self.best = min(score, self.best)
         return better
 
-    def _save(self, best: bool) -> None:
+    def _save(self, best: bool, judged: bool = False) -> None:
         if not self.accelerator.is_main_process:
             return
         folder = self.run / "checkpoints" / f"{self.step:08d}"
@@ -211,7 +221,9 @@ class Loop:
         point(self.run, "last", folder)
         if best:
             point(self.run, "best", folder)
-        rotate(self.run, self.pace.keep, self.pace.keep_every)
+        if judged:
+            self.aside.submit(folder)
+        rotate(self.run, self.pace.keep, self.pace.keep_every, self.aside.held)
 
     def restore(self, folder: Path) -> None:
         """Go on exactly where the checkpoint `folder` was written."""
@@ -227,6 +239,7 @@ class Loop:
         self.average.n_averaged.fill_(progress["averaged"])
         self.log.forget_after(self.step)
         restore_generators(load_file(state / "rng.safetensors"))
+        self.aside.resume(self.step)
 
     def _interrupt(self, *_signal) -> None:
         if self._stop:

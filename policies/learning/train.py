@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..policy import PolicyConfig, Scales
+from .aside import SideEvaluation
 from .checkpoint import find_checkpoint, load_weights
 from .dataset import Dataset, open_dataset, split_episodes
 from .loop import BatchOrder, Best, Loop, Pace
@@ -50,6 +51,10 @@ class Train:
     save_every: int = 1000
     keep: int = 2  # newest checkpoints kept
     keep_every: int = 0  # multiples of this step are kept for good
+    eval: Path | None = None  # config of `understudy eval`: judges checkpoints in a side process; success marks `best`
+    every: int = 1000  # steps between judged checkpoints
+    eval_episodes: int | None = None  # starts of a judgement; default as many as the config says
+    eval_seed: int = 0  # first start of a judgement; 0-999 are for choosing
     init: Path | None = None  # fine-tune from this run or checkpoint
     resume: Path | None = None  # go on with this run, exactly; takes its config.yaml
     wandb: bool = False  # log to Weights & Biases too
@@ -113,6 +118,7 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
     model = policy_config.build(embodiment, scales)
     windows = Windows(dataset, policy_config.window, policy_config.needs, training)
     mirror = Mirror(piece.mirror, policy_config.needs) if config.mirror else None
+    aside = _aside(config, run)
     _announce(config, dataset, model, training, held_out)
     _prepare(run, config, piece, model)
     return Loop(
@@ -129,10 +135,25 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
         validate=_validation(dataset, policy_config, held_out),
         device=config.device,
         precision=config.precision,
-        best=config.best,
+        best=Best.none if aside else config.best,
         transform=mirror,
         wandb=config.wandb,
+        aside=aside,
     )  # fmt: skip
+
+
+def _aside(config: Train, run: Path) -> SideEvaluation | None:
+    """Who judges checkpoints while training goes on, if anybody."""
+    if config.eval is None:
+        return None
+    return SideEvaluation(
+        run,
+        config.eval,
+        every=config.every,
+        steps=config.steps,
+        episodes=config.eval_episodes,
+        seed=config.eval_seed,
+    )
 
 
 def pinned_piece(config: Train, dataset: Dataset, training: np.ndarray) -> Piece:
