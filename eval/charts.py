@@ -29,19 +29,41 @@ class Line:
     high: Sequence[float] | None = None
 
 
+@dataclass(frozen=True)
+class Mark:
+    """One point with its name and, where given, bars from `low` to `high` in x and in y."""
+
+    x: float
+    y: float
+    style: str
+    label: str = ""
+    x_bar: tuple[float, float] | None = None
+    y_bar: tuple[float, float] | None = None
+
+
 def chart(
-    lines: Sequence[Line], *, x_label: str, y_label: str, y_range: tuple[float, float] | None = None, log: bool = False
+    lines: Sequence[Line],
+    *,
+    x_label: str,
+    y_label: str,
+    y_range: tuple[float, float] | None = None,
+    log: bool = False,
+    marks: Sequence[Mark] = (),
+    title: str = "",
 ) -> str:
-    """The curves in one frame with axes, grid and a legend of those that have a label.
+    """The curves and marks in one frame with axes, grid and a legend of the curves that have a label.
 
     Args:
         log: logarithmic y; values must be positive.
+        marks: drawn above the curves, which alone set the range of x (and of y, without `y_range`).
+        title: what a screen reader says of the chart; default the label of y.
     """
     frame = _Frame.around(lines, y_range, log)
-    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)}">']
+    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title or y_label)}">']
     parts += frame.axes(x_label, y_label)
     parts += [frame.band(line) for line in lines if line.low is not None]
     parts += [frame.curve(line) for line in lines]
+    parts += [part for mark in marks for part in frame.mark(mark)]
     parts.append("</svg>")
     labelled = [line for line in lines if line.label]
     keys = (f'<span class="{line.style}"><i></i>{escape(line.label)}</span>' for line in labelled)
@@ -95,6 +117,19 @@ class _Frame:
     def band(self, line: Line) -> str:
         back = self._points(line.x, line.low).split(" ")[::-1]
         return f'<polygon class="{line.style}" points="{self._points(line.x, line.high)} {" ".join(back)}"/>'
+
+    def mark(self, mark: Mark) -> list[str]:
+        x, y = f"{self.px(mark.x):.1f}", f"{self.py(mark.y):.1f}"
+        parts = []
+        if mark.x_bar:
+            low, high = (f"{self.px(end):.1f}" for end in mark.x_bar)
+            parts.append(f'<line class="bar {mark.style}" x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>')
+        if mark.y_bar:
+            low, high = (f"{self.py(end):.1f}" for end in mark.y_bar)
+            parts.append(f'<line class="bar {mark.style}" x1="{x}" x2="{x}" y1="{low}" y2="{high}"/>')
+        parts.append(f'<circle class="{mark.style}" cx="{x}" cy="{y}" r="5"/>')
+        name = f'<text class="name" x="{x}" y="{y}" dx="8" dy="-7">{escape(mark.label)}</text>'
+        return [*parts, name] if mark.label else parts
 
     def _points(self, xs: Sequence[float], ys: Sequence[float]) -> str:
         kept = np.unique(np.linspace(0, len(xs) - 1, min(len(xs), POINTS)).round().astype(int)) if len(xs) else []

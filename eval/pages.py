@@ -1,7 +1,8 @@
 """Self-contained HTML pages from the templates: one file with style and script inside, readable without a network.
 
-Knows nothing of what a page says. Templates include `style.css` and `sort.js`; values are escaped unless they are
-`Markup`.
+Knows nothing of what a page says. A template extends `base.html`, which holds the look, the script and a content
+security policy that forbids the browser to load anything else, and takes what several pages show from `parts.html`.
+Values are escaped unless they are `Markup`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,6 @@ def page(template: str, **values) -> str:
 def write_page(path: Path, text: str) -> Path:
     """Write beside and rename; returns the path."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
+    beside.write_text(text, encoding="utf-8")
     beside.replace(path)
     return path

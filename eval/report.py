@@ -1,22 +1,24 @@
 """`report.html` of a record: one file with everything inside (style, script, curves, films), readable anywhere.
 
-Reads a record folder, and the run that trained the policy where it is at hand; computes nothing that the summary and
-the metrics do not. The look lives in `templates/`.
+Reads a record folder, and the run that trained the policy where it is at hand; computes nothing that the summary, the
+metrics and the moments do not. The look lives in `templates/`.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from .charts import Line, chart
+from .charts import Line, Mark, chart
+from .gallery import films
 from .ledger import REPORT, Record
 from .metrics import success_by_step, wilson
+from .moments import RULE, Moment, moment, told
 from .pages import page, write_page
+from .results import origin, repeat_command
 from .summary import Summary, summarize
 
 CURVES = 60  # single progress curves drawn at most
@@ -41,17 +43,47 @@ def render(record: Record, run: Path | None = None) -> str:
     from markupsafe import Markup
 
     summary, rows = summarize(record), record.table.to_pylist()
-    charts = {"success": success_chart(record), "progress": progress_chart(record), "training": training_chart(run)}
+    moments = [moment(row) for row in rows]
+    shown = films(record.root, rows)
+    date, commit = origin(record.manifest)
+    charts = {
+        "success": success_chart(record),
+        "progress": progress_chart(record, moments),
+        "training": training_chart(run),
+    }
     return page(
         REPORT,
         summary=summary,
-        rows=rows,
-        films=films(record, rows),
-        charts={name: Markup(svg) for name, svg in charts.items()},
+        verdict=verdict(summary),
+        rows=list(zip(rows, moments, strict=True)),
+        failures=[film for film in shown if not film.row["success"]],
+        successes=[film for film in shown if film.row["success"]],
+        told=told(moments),
+        rule=RULE,
+        charts={name: Markup(text) for name, text in charts.items()},
         split=time_split(summary),
         facts=list(facts(record.manifest)),
+        command=command(record.manifest),
+        date=date,
+        commit=commit,
         record=record.root.name,
     )
+
+
+def verdict(summary: Summary) -> str:
+    """The headline in words: what was seen, and what that says about fresh starts."""
+    low, high = (f"{100 * end:.0f} %" for end in (summary.success.low, summary.success.high))
+    seen = "All" if summary.successes == summary.n > 1 else "None" if not summary.successes else f"{summary.successes}"
+    return (
+        f"{seen} of {summary.n} episodes succeeded. With 95 % confidence this policy succeeds from "
+        f"between {low} and {high} of fresh starts; another training seed may differ by more."
+    )
+
+
+def command(manifest: Mapping) -> str:
+    """The command that makes the record again, "" where the manifest does not say enough."""
+    needed = (manifest.get("policy", {}).get("path"), manifest.get("starts"), manifest.get("world"))
+    return repeat_command(manifest) if all(needed) else ""
 
 
 def success_chart(record: Record) -> str:
@@ -61,11 +93,12 @@ def success_chart(record: Record) -> str:
     bands = [wilson(round(value * n), n) for value in share]
     low, high = [band.low for band in bands], [band.high for band in bands]
     line = Line(range(horizon + 1), share.tolist(), "success", f"succeeded, 95 % interval, n = {n}", low, high)
-    return chart([line], x_label="control steps", y_label="share of episodes", y_range=(0, 1))
+    title = "share of episodes that have succeeded, over control steps"
+    return chart([line], x_label="control steps", y_label="share of episodes", y_range=(0, 1), title=title)
 
 
-def progress_chart(record: Record) -> str:
-    """Progress of single episodes and the mean of all; an ended episode keeps its last value."""
+def progress_chart(record: Record, moments: list[Moment]) -> str:
+    """Progress of single episodes, where they failed, and the mean of all; an ended episode keeps its last value."""
     pairs = zip(record.column("progress"), record.column("success"), strict=True)
     pairs = [(curve, "thin success" if won else "thin failure") for curve, won in pairs if curve]
     if not pairs:
@@ -74,7 +107,10 @@ def progress_chart(record: Record) -> str:
     held = np.stack([np.pad(curve, (0, horizon - len(curve)), mode="edge") for curve, _ in pairs])
     lines = [Line(range(1, len(curve) + 1), curve, style) for curve, style in pairs[:CURVES]]
     lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), "mean", "mean of all episodes"))
-    return chart(lines, x_label="control steps", y_label="progress", y_range=(0, 1))
+    lost = [one for one in moments if one.kind in ("lost", "stuck") and one.step][:CURVES]
+    marks = [Mark(one.step, one.progress, "small failure") for one in lost]
+    title = "progress of each episode over control steps, and their mean"
+    return chart(lines, x_label="control steps", y_label="progress", y_range=(0, 1), marks=marks, title=title)
 
 
 def training_chart(run: Path | None) -> str:
@@ -88,12 +124,6 @@ def training_chart(run: Path | None) -> str:
                 values = _smooth(values)
             lines.append(Line(steps.tolist(), values.tolist(), style, label))
     return chart(lines, x_label="optimiser steps", y_label="loss", log=True) if lines else ""
-
-
-def films(record: Record, rows: list[Mapping]) -> list[dict]:
-    """The filmed episodes, failures first: row and data URI of each."""
-    filmed = sorted((row for row in rows if row["video"]), key=lambda row: (row["success"], row["start"]))
-    return [{"row": row, "data": _data_uri(record.root / row["video"])} for row in filmed]
 
 
 def time_split(summary: Summary) -> list[tuple[str, float, float]]:
@@ -127,10 +157,6 @@ def _text(value) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def _data_uri(path: Path) -> str:
-    return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
 def _metrics(run: Path | None) -> list[dict]:

@@ -1,0 +1,65 @@
+"""Where an episode went wrong: the step that a film of a failure is stopped at.
+
+Reads the progress after each control step, so it is as good as the task's progress: a stage that progress does not see
+(a grip that is loose, a detour) is not found. Knows nothing of pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+NEAR = 0.05  # of progress: within so much of the best counts as being there
+RULE = (
+    f"If progress fell by more than {NEAR:g} below its best for good, that is the last step near the best ({NEAR:g}), "
+    "before the drop: lost. Else it is the first step near the best, after which nothing improved: stuck."
+)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A step of an episode that is worth looking at."""
+
+    kind: str  # lost | stuck | success | error
+    step: int  # control steps done, 0..length
+    progress: float = 0.0  # after that step
+
+    @property
+    def words(self) -> str:
+        """What happened, to be followed by "at step N"."""
+        return {"lost": "lost ground", "stuck": "got stuck", "success": "succeeded", "error": "ended in an error"}[
+            self.kind
+        ]
+
+
+def failing_moment(progress: Sequence[float]) -> Moment:
+    """The step at which a failed episode went wrong, see `RULE`; step 0 of an episode without steps."""
+    curve = np.asarray(progress, np.float64)
+    if not len(curve):
+        return Moment("stuck", 0)
+    near = np.flatnonzero(curve >= curve.max() - NEAR)
+    kind, at = ("lost", near[-1]) if near[-1] < len(curve) - 1 else ("stuck", near[0])
+    return Moment(kind, int(at) + 1, float(curve[at]))
+
+
+def moment(row: Mapping) -> Moment:
+    """The moment of an episode: its first success, its error, or where it went wrong."""
+    if row["error"]:
+        return Moment("error", row["length"], row["final_progress"])
+    if row["success"]:
+        return Moment("success", row["first_success"], 1.0)
+    return failing_moment(row["progress"])
+
+
+def told(moments: Sequence[Moment]) -> str:
+    """The failures among the moments, counted in words; "" where there is none."""
+    failures = [one for one in moments if one.kind != "success"]
+    if not failures:
+        return ""
+    counts = {kind: sum(one.kind == kind for one in failures) for kind in ("lost", "stuck", "error")}
+    said = {"lost": "lost ground", "stuck": "got stuck", "error": "ended in an error"}
+    parts = [f"{counts[kind]} {words}" for kind, words in said.items() if counts[kind]]
+    noun = "failure" if len(failures) == 1 else "failures"
+    return f"{len(failures)} {noun}: {', '.join(parts)}."
