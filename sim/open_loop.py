@@ -11,14 +11,20 @@ equality switches) is as in the model.
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     import mujoco
+
+    from .task import TaskEnv
 
 TOGETHER = 32  # episodes of different lengths that are rolled at once
 ROOM = 128 * 2**20  # bytes of states that are held at once
@@ -144,3 +150,96 @@ def _read(model, data, spec: str) -> np.ndarray:
     state = np.empty(mujoco.mj_stateSize(model, spec))
     mujoco.mj_getState(model, data, state, spec)
     return state
+
+
+def bench(name: str, lanes: int, steps: int, threads: int | None, repeats: int = 3) -> dict:
+    """Time random actions in the registered world `name`: all lanes stepped one by one, and rolled; JSON-able.
+
+    Drawing the actions, resets and what Python computes of an action are outside of both times.
+
+    Raises:
+        LookupError: no such world, or not one in plain MuJoCo.
+    """
+    from ..configs.world import find_world
+    from .task import TaskEnv
+
+    with closing(find_world(name).lane()) as lane:
+        if not isinstance(lane, TaskEnv):
+            raise LookupError(f"{name} is not a task in plain MuJoCo")
+        begun, controls = _draw_controls(lane, lanes, steps)
+        every = round(steps / (lane.embodiment.rate * lane.model.opt.timestep)) // controls.shape[1]
+        ratios, times, equal = [], [], True
+        for _ in range(repeats):
+            stepped, slow = _step(lane, begun, controls, every)
+            start = time.perf_counter()
+            rolled = roll(lane.model, begun[0], controls, every, begun[1], threads)
+            fast = time.perf_counter() - start
+            ratios.append(slow / fast)
+            times.append((slow, fast))
+            equal = equal and bool((rolled[:, -1] == stepped).all())
+    told = {"world": name, "lanes": lanes, "steps": steps, "threads": threads or len(os.sched_getaffinity(0))}
+    slow, fast = (round(lanes * steps / value) for value in np.median(times, axis=0))
+    rates = {"stepped_per_s": slow, "rolled_per_s": fast, "ratio": round(float(np.median(ratios)), 2)}
+    return told | rates | {"ratios": [round(ratio, 2) for ratio in ratios], "equal": equal}
+
+
+def _draw_controls(lane: TaskEnv, lanes: int, steps: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """(states, warm starts) of `lanes` starts, and controls (lanes, T, nu) of actions drawn about where each rests."""
+    rng, low, high = np.random.default_rng(0), lane.action_space.low, lane.action_space.high
+    states, warm, controls = [], [], []
+    for start in range(lanes):
+        lane.reset(seed=start)
+        states.append(physics(lane.model, lane.data))
+        warm.append(lane.data.qacc_warmstart.copy())
+        drift = rng.normal(0, 0.05, (steps, len(low))).cumsum(0) * (high - low) / 2
+        actions = np.clip(lane.rest() + drift, low, high)
+        controls.append(controls_of(lane, actions))
+    return (np.array(states), np.array(warm)), np.array(controls)
+
+
+def controls_of(lane: TaskEnv, actions: np.ndarray) -> np.ndarray:
+    """(T * n, nu) what actions (T, D) write into `data.ctrl`, n times in each control step; changes the lane's data.
+
+    A task whose controls are more than a function of one action says them itself, as `controls(data, actions)`.
+    """
+    if hasattr(lane.task, "controls"):
+        return lane.task.controls(lane.data, actions).reshape(-1, lane.model.nu)
+    rows = []
+    for action in actions:
+        lane.task.control(lane.model, lane.data, action)
+        rows.append(lane.data.ctrl.copy())
+    return np.array(rows)
+
+
+def _step(lane: TaskEnv, begun, controls: np.ndarray, every: int) -> tuple[np.ndarray, float]:
+    """Final states (B, S) of stepping one copy after the other in Python, and the seconds that took."""
+    import mujoco
+
+    model, data, final, spent = lane.model, lane.data, [], 0.0
+    for state, warm, told in zip(*begun, controls, strict=True):
+        mujoco.mj_resetData(model, data)
+        mujoco.mj_setState(model, data, state, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        data.qacc_warmstart[:] = warm
+        start = time.perf_counter()
+        for row in told:
+            data.ctrl[:] = row
+            mujoco.mj_step(model, data, every)
+        spent += time.perf_counter() - start
+        final.append(physics(model, data))
+    return np.array(final), spent
+
+
+def main() -> None:
+    """Print one line of JSON."""
+    parser = argparse.ArgumentParser(description="Time open-loop rollouts beside stepping.")
+    parser.add_argument("world", help="registered name of a task in plain MuJoCo")
+    parser.add_argument("--lanes", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=100, help="control steps")
+    parser.add_argument("--threads", type=int, help="default: one per core")
+    parser.add_argument("--repeats", type=int, default=3, help="of each measurement, in turn")
+    chosen = parser.parse_args()
+    print(json.dumps(bench(chosen.world, chosen.lanes, chosen.steps, chosen.threads, chosen.repeats)))
+
+
+if __name__ == "__main__":
+    main()

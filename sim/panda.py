@@ -1,9 +1,10 @@
 """A Panda that holds a stick: its model, and the inverse kinematics that keeps the stick upright.
 
 Kinematics, masses, limits and torques are those of robosuite's `panda/robot.xml`, read when needed (robosuite itself is
-not imported); its meshes are replaced by capsules along the links. Servos of our own: joint position with damping, within
-that file's torque limits, which also carry the arm's weight; stiff, as a real Panda's position control is, but `KP` and
-`ARMATURE` (the rotors, which the file leaves out) are our choice and not identified. The inverse is damped least squares (Wampler 1986) with a pull to a posture in its null space. Knows no task.
+not imported); its meshes are replaced by capsules along the links. Servos of our own: joint position with damping,
+within that file's torque limits, which also carry the arm's weight; stiff, as a real Panda's position control is, but
+`KP` and `ARMATURE` (the rotors, which the file leaves out) are our choice and not identified. The inverse is damped
+least squares (Wampler 1986) with a pull to a posture in its null space. Knows no task.
 """
 
 from __future__ import annotations

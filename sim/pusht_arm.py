@@ -6,10 +6,11 @@ so that a policy of PushT runs in it unchanged. It is the simulated body of a di
 A control step (0.1 s): the target drives gym-pusht's pusher law at `TIMESTEP`, open loop; every `TICK` inverse
 kinematics turns where that pusher would be into joint angles; between them the joints' servos are told a straight line
 and its velocity. Nothing else moves the stick: where the arm lags or is pushed back, the pusher is elsewhere, and the
-observed state is the tip as measured. A target pulls as if at most `LEAP` away, or the torques would not suffice. A Panda, because the table's far corners are 0.68 m away: an SO-101 reaches 0.4.
-The block is lighter than in `pusht-mujoco` (there 1 kg against a pusher that nothing stops) with the same damping per
-mass, which is the same law of motion. What is not simulated: contact of the arm's links, and the arm in the camera
-"image", which shows what gym-pusht draws; "front" shows the arm.
+observed state is the tip as measured. A target pulls as if at most `LEAP` away, or the torques would not suffice. A
+Panda, because the table's far corners are 0.68 m away: an SO-101 reaches 0.4. The block is lighter than in `pusht-
+mujoco` (there 1 kg against a pusher that nothing stops) with the same damping per mass, which is the same law of
+motion. What is not simulated: contact of the arm's links, and the arm in the camera "image", which shows what gym-pusht
+draws; "front" shows the arm.
 """
 
 from __future__ import annotations

@@ -15,6 +15,11 @@ final coverage from the recorded one, and how the coverage of all steps correlat
         200      0.05     0.004   0.053   0.0138      66 %          0.968
         200      0.2      0.004   0.123   0.0453      25 %          0.916
 
+The arm of `pusht_arm.py` (`--world pusht-arm`), same physics: 0.014, 0.0012, 97 %, 0.994; its pusher is off the free
+one's by 0.24 px on average, 99 % within 0.65, at most 7.4 (where a target was further away than it may pull).
+
+The episodes are rolled open loop (`open_loop.py`): to the last bit what acting gives.
+
 Final coverages of the chosen one: rank correlation 0.92. Pearson's is only 0.18: people stopped at nearly equal
 coverages (standard deviation 0.021), beside which the few episodes that go another way weigh most.
 """
@@ -30,7 +35,7 @@ import numpy as np
 
 from ..configs.world import find_world
 from .flat import SUCCESS
-from .open_loop import physics, qpos, roll_each
+from .open_loop import controls_of, physics, qpos, roll_each
 from .pusht import PushTMuJoCo, PushTMuJoCoLane
 from .pusht_arm import PushTArmWorld
 
@@ -77,11 +82,10 @@ def play(lane: PushTMuJoCoLane, starts: np.ndarray, actions: list[np.ndarray]) -
         lane.reset(seed=0, options={"state": start})
         states.append(physics(model, data))
         warm.append(data.qacc_warmstart.copy())
-        controls.append(lane.task.controls(data, chosen))
-    each = controls[0].shape[1]  # controls in a control step
+        controls.append(controls_of(lane, chosen))
+    each = len(controls[0]) // len(actions[0])  # controls in a control step
     every = round(1 / (lane.embodiment.rate * model.opt.timestep * each))
-    flat = [told.reshape(-1, model.nu) for told in controls]
-    rolled = roll_each(model, np.array(states), flat, every, np.array(warm))
+    rolled = roll_each(model, np.array(states), controls, every, np.array(warm))
     return [qpos(model, told[each - 1 :: each]) for told in rolled]
 
 
