@@ -1,9 +1,9 @@
 """A config file and the words of a command line become one frozen dataclass.
 
 The file is YAML (`!include piece.yaml` is relative to the file that says it); `--a.b value` overrides one key of it; a
-bare word fills the next field of the class's `POSITIONALS`. draccus decodes the values; keys and registered names are
-checked here first, so that an error names the closest known one. No `$VAR` is expanded: who opens a path does that, and
-a saved config keeps the variable.
+bare word fills the next field of the class's `POSITIONALS`; a field of several words takes all up to the next flag.
+draccus decodes the values; keys and registered names are checked here first, so that an error names the closest known
+one. No `$VAR` is expanded: who opens a path does that, and a saved config keeps the variable.
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ def parse(config_class: type, path: str | None, words: list[str]):
         if word.startswith("--"):
             key, value = _split(word, queue)
             key = key.replace("-", "_")
+            if _takes_words(config_class, key) and "=" not in word and not value.startswith("["):
+                value, queue = _words_before_flags(value, queue)
         else:
             if not free:
                 raise UsageError(f"nothing here takes the word '{word}'; flags are written --key value")
             key, value = free.pop(0), word
-            if config_class.__dataclass_fields__[key].type in ("list[str]", "tuple[str, ...]"):
+            if _takes_words(config_class, key):
                 value, queue = _words_before_flags(value, queue)
         _put(raw, key.split("."), _read(config_class, key, value))
     return decode(config_class, raw)
@@ -137,6 +139,12 @@ def _split(word: str, queue: list[str]) -> tuple[str, str]:
     if not equals:
         value = queue.pop(0) if queue and not queue[0].startswith("--") else "true"
     return key, value
+
+
+def _takes_words(config_class: type, key: str) -> bool:
+    """Does the field hold a list of words, so that it takes all that stand before the next flag?"""
+    field = config_class.__dataclass_fields__.get(key)
+    return field is not None and field.type in ("list[str]", "tuple[str, ...]")
 
 
 def _words_before_flags(first: str, queue: list[str]) -> tuple[list[str], list[str]]:

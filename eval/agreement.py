@@ -18,7 +18,7 @@ import numpy as np
 from .metrics import Interval
 
 FEW = 5  # policies (or training runs) up to which there is no interval, only a permutation bound
-EXHAUSTIVE = 8  # policies up to which all permutations are tried
+EXHAUSTIVE = 7  # policies up to which all permutations are tried
 MEASURES = ("r", "rho", "tau", "mmrv")
 
 
@@ -82,7 +82,7 @@ STATISTICS: dict[str, Callable] = {"r": pearson, "rho": spearman, "tau": kendall
 def permutation_bound(*, truth, proxy, rng: np.random.Generator, draws: int = 20_000) -> Bound:
     """How surprising Spearman's rho would be if every order of the proxy's rates were equally likely.
 
-    Exact up to 8 policies, beyond by `draws` random orders. One-sided: agreement, not its opposite.
+    Exact up to 7 policies, beyond by `draws` random orders. One-sided: agreement, not its opposite.
     """
     x, y = _pair(truth, proxy)
     k = len(x)
@@ -138,27 +138,25 @@ def agreement_intervals(
 
 
 def noise_ceiling(
-    *, truth, episodes_truth, episodes_proxy, rng: np.random.Generator, confidence: float = 0.95, draws: int = 4000
+    *, truth, error_truth, error_proxy, rng: np.random.Generator, confidence: float = 0.95, draws: int = 4000
 ) -> Interval:
     """The r that a perfect proxy would show: its true rates equal the truth's, and both are measured with noise.
 
-    True rates are the measured ones drawn to their mean by as much as sampling noise has spread them. Median and the
-    range of r over simulated experiments with independent episodes; NaN where noise explains all differences.
+    True rates are the measured ones drawn to their mean by as much as noise has spread them; then both worlds measure
+    them anew with normal noise. Median and range of r; NaN where noise explains all differences of the truth. Noise
+    that policies share, because they act from the same starts, is taken to be independent: the ceiling lies low there.
 
     Args:
-        truth: (k,) success rates measured in the truth; episodes_truth, episodes_proxy: (k,) episodes behind them.
+        truth: (k,) rates measured in the truth; error_truth, error_proxy: (k,) standard errors of the two worlds.
     """
-    rates, here, there = (np.asarray(one) for one in (truth, episodes_truth, episodes_proxy))
-    noise = np.mean(rates * (1 - rates) / np.maximum(here - 1, 1))
-    spread = rates.var(ddof=1) if len(rates) > 1 else 0.0
+    rates, here, there = (np.asarray(one, np.float64) for one in (truth, error_truth, error_proxy))
+    noise, spread = np.mean(here**2), rates.var(ddof=1) if len(rates) > 1 else 0.0
     if spread <= noise:
         return Interval(math.nan, math.nan, math.nan)
     likely = rates.mean() + np.sqrt(1 - noise / spread) * (rates - rates.mean())
-    likely = np.clip(likely, 0, 1)
-    x, y = (rng.binomial(n, likely, (draws, len(likely))) / n for n in (here, there))
-    values = pearson(truth=x, proxy=y)
+    x, y = (likely + error * rng.standard_normal((draws, len(likely))) for error in (here, there))
     tail = (1 - confidence) / 2
-    low, middle, high = np.nanquantile(values, (tail, 0.5, 1 - tail))
+    low, middle, high = np.quantile(pearson(truth=x, proxy=y), (tail, 0.5, 1 - tail))
     return Interval(float(low), float(middle), float(high))
 
 
@@ -204,4 +202,4 @@ def _pair(truth, proxy) -> tuple[np.ndarray, np.ndarray]:
 
 def _ratio(top, bottom) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(bottom > 1e-14, top / bottom, np.nan)
+        return np.where(bottom > 1e-14, np.clip(top / bottom, -1, 1), np.nan)
