@@ -74,12 +74,7 @@ def evaluate(config: Eval):
     agent, about = open_agent(config)
     world = open_stage(config)
     agent.planner.embodiment.check(world.embodiment(), agent.needs)
-    manifest = {
-        "policy": about,
-        "agent": agent_settings(config, agent),
-        "world": world.fingerprint() | {"config": _plain(world)},
-        "starts": {"set": start_set(world), "first": config.seed, "count": config.episodes},
-    }
+    manifest = describe(config, agent, about, world)
     writer = RecordWriter(_folder(config), manifest | provenance(), resume=config.resume is not None)
     with writer, closing(Lanes(world, config.block, config.workers)) as lanes:
         try:
@@ -89,6 +84,16 @@ def evaluate(config: Eval):
             if writer.done:
                 write_report(record, run=_run_folder(config.policy))
     return record
+
+
+def describe(config: Eval, agent: Agent, about: dict, world: World) -> dict:
+    """What the manifest says of a run: who acts, how, where and from which starts."""
+    return {
+        "policy": about,
+        "agent": agent_settings(config, agent),
+        "world": world.fingerprint() | {"config": _plain(world)},
+        "starts": {"set": start_set(world), "first": config.seed, "count": config.episodes},
+    }
 
 
 def open_stage(config: Eval) -> World:
@@ -116,7 +121,7 @@ def open_agent(config: Eval) -> tuple[Agent, dict]:
         critic=critic,
         seed=config.policy_seed,
     )
-    about = {"path": config.policy, "fingerprint": _fingerprint(Path(info["path"]))}
+    about = {"path": config.policy, "fingerprint": fingerprint(Path(info["path"]))}
     return agent, about | {key: info[key] for key in ("type", "step", "config")} | _training(config.policy)
 
 
@@ -190,7 +195,7 @@ def _training(policy: str) -> dict:
     return {"train": {key: settings.get(key) for key in ("seed", "data", "steps", "batch")}}
 
 
-def _fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path) -> str:
     """Hash of the weights and settings that act."""
     digest = hashlib.sha256()
     for name in ("config.json", "embodiment.json", "model.safetensors"):
