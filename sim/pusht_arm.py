@@ -7,8 +7,8 @@ A control step (0.1 s): the target drives gym-pusht's pusher law at `TIMESTEP`, 
 kinematics turns where that pusher would be into joint angles; between them the joints' servos are told a straight line
 and its velocity. Nothing else moves the stick: where the arm lags or is pushed back, the pusher is elsewhere, and the
 observed state is the tip as measured. A target pulls as if at most `LEAP` away, or the torques would not suffice. A
-Panda, because the table's far corners are 0.68 m away: an SO-101 reaches 0.4. The block is lighter than in `pusht-
-mujoco` (there 1 kg against a pusher that nothing stops) with the same damping per mass, which is the same law of
+Panda, because the table's far corners are 0.68 m away: an SO-101 reaches 0.4. The block is lighter than the other
+world's (there 1 kg against a pusher that nothing stops) with the same damping per mass, which is the same law of
 motion. What is not simulated: contact of the arm's links, and the arm in the camera "image", which shows what gym-pusht
 draws; "front" shows the arm.
 """
@@ -24,7 +24,7 @@ import numpy as np
 from ..configs.machine import versions
 from ..configs.spec import SCENE, STATE
 from ..configs.world import World, register_world
-from .panda import AHEAD, StickKinematics, panda
+from .panda import AHEAD, REST, StickKinematics, panda
 from .pusht import TIMESTEP, PushT, PushTMuJoCoLane, block_corners, gains, to_metres, to_px
 from .task import TASKS, MuJoCoWorld
 
@@ -35,7 +35,7 @@ BALL = 0.015  # m, the pusher
 MASS = 0.05  # kg, the block
 LEAP = 0.13  # m; so the wish has at most 14 m/s^2 and 0.65 m/s. The human episodes pass it in 7 of 22,207 steps
 TICK, TICKS = 0.01, 10  # s, between two solutions of the inverse kinematics; how many of them in a control step
-BLOCK, ARM = slice(0, 3), slice(3, 10)  # in qpos
+ARM = slice(3, 10)  # in qpos
 PLACE, SPEED, ANGLES = slice(0, 2), slice(2, 4), slice(4, 11)  # in userdata: m, m/s, rad of what is wished now
 
 
@@ -166,7 +166,9 @@ class PushTArmWorld(MuJoCoWorld):
 
     def fingerprint(self) -> dict:
         told = super().fingerprint()
-        return told | {"type": "pusht_arm", "versions": told["versions"] | versions("shapely", "robosuite")}
+        control = {"leap": LEAP, "tick": TICK, "ahead": AHEAD, "height": HEIGHT, "rest": REST.tolist()}
+        packages = told["versions"] | versions("shapely", "robosuite")
+        return told | {"type": "pusht_arm", "control": control, "versions": packages}
 
 
 class PushTArmLane(PushTMuJoCoLane):
