@@ -45,6 +45,8 @@ class Agree:
         if self.out is not None and Path(os.path.expandvars(self.out)).exists():
             raise ValueError(f"'{self.out}' exists; give another --out")
         truth, proxy = open_records(self.truth), open_records(self.proxy)
+        if both := {record.root.resolve() for record in truth} & {record.root.resolve() for record in proxy}:
+            raise ValueError(f"'{min(both)}' is on both sides; a world cannot vouch for itself")
         found = agree(matched(truth, proxy), self.by, np.random.default_rng(self.seed), self.draws)
         worlds = {"truth": world_name(truth[0]), "proxy": world_name(proxy[0])}
         print(text(found, worlds))
@@ -85,14 +87,12 @@ def facts(found: Agreement) -> list[tuple[str, str]]:
     if judged is None:
         rows.append(("judge", "the worlds share no start, so single outcomes cannot be compared"))
     else:
-        kappa = "undefined" if math.isnan(judged.kappa) else f"{judged.kappa:.2f}"
+        kappa = "" if math.isnan(judged.kappa) else f", kappa {judged.kappa:.2f}"
+        apart = f"{judged.false_positive} successes in the proxy alone, {judged.false_negative} in the truth alone"
         rows.append(
             ("judge", f"{said(judged.accuracy)} of {judged.episodes} outcomes are the same from the same start")
         )
-        rows.append(
-            ("", f"chance {judged.chance:.3f}, kappa {kappa}; {judged.false_positive} successes in the proxy alone")
-        )
-        rows.append(("", f"{judged.false_negative} in the truth alone"))
+        rows.append(("judge, chance", f"{judged.chance:.3f}{kappa}; {apart}"))
     spread = max(point.truth.estimate for point in found.points) - min(point.truth.estimate for point in found.points)
     return [*rows, ("spread of truth", f"{spread:.3f} between best and worst; MMRV cannot exceed it")]
 
@@ -119,13 +119,16 @@ def render(found: Agreement, worlds: dict[str, str], about: dict) -> str:
     """The HTML text of the page."""
     from markupsafe import Markup
 
+    from .report import facts as sections
+
+    shown = about | {"records": {side: ", ".join(roots) for side, roots in about["records"].items()}}
     return page(
         PAGE,
         found=found,
         worlds=worlds,
-        about=about,
+        provenance=list(sections(shown)),
         scatter=Markup(scatter(found)),
-        facts=facts(found),
+        rest=facts(found),
         names=SAID,
         said=said,
         letters=dict(found.verdict.ranking),

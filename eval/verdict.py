@@ -109,7 +109,7 @@ def agree(pairs: Sequence[tuple[Tested, Tested]], by: str, rng: np.random.Genera
 
 def decide(found: Agreement, pairs: Sequence[tuple[Tested, Tested]]) -> Verdict:
     """The verdict on what was found, in words."""
-    k, gap, warnings = len(found.points), found.measures["mmrv"], tuple(_warnings(found.points))
+    k, gap, warnings = len(found.points), found.measures["mmrv"], (*_warnings(found.points),)
     if doubts := list(_doubts(found)):
         said = f"Agreement is not established for these {k} policies, so no ranking is given."
         return Verdict(False, (said, *doubts, *_advice(found)), warnings, ())
@@ -118,7 +118,7 @@ def decide(found: Agreement, pairs: Sequence[tuple[Tested, Tested]]) -> Verdict:
         f"What it orders wrongly lies at most {gap.estimate:.3f} of true {found.by} apart, averaged over the policies "
         f"(MMRV; 95 %: up to {gap.high:.3f}).",
     )
-    return Verdict(True, words, warnings, tuple(_ranking(pairs, found)))
+    return Verdict(True, words, (*warnings, *_advice(found)), tuple(_ranking(pairs, found)))
 
 
 def judge(pairs: Sequence[tuple[Tested, Tested]]) -> Judged | None:
@@ -176,9 +176,10 @@ def _warnings(points: Sequence[Point]) -> Iterator[str]:
         only = "one training run" if runs == 1 else f"{runs} training runs"
         yield f"The {k} policies are checkpoints of {only}: they rise and fall together, none is independent."
     if runs <= FEW:
+        count = "1 training run" if runs == 1 else f"{runs} training runs"
         yield (
-            f"With {runs} independent policies the intervals resample starts only and hold for these policies; how the "
-            f"proxy ranks others is open. {FEW + 1} or more training runs would tell."
+            f"Policies of {count} are too few to draw policies anew: the intervals resample starts only and hold for "
+            f"these policies. How the proxy ranks others is open; {FEW + 1} or more training runs would tell."
         )
     if errors := sum(point.errors for point in points):
         yield f"{errors} episodes ended in an error and count as failures."

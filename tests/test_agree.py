@@ -81,7 +81,7 @@ def test_three_policies_can_show_nothing(tmp_path):
 def test_four_policies_can_with_a_warning(tmp_path):
     found = judged(tmp_path, (0.05, 0.35, 0.65, 0.95), (0.05, 0.35, 0.65, 0.95))
     assert found.verdict.established and found.bound.p == pytest.approx(1 / 24)
-    assert "With 4 independent policies" in found.verdict.warnings[0]
+    assert "Policies of 4 training runs are too few" in found.verdict.warnings[0]
 
 
 def test_policies_that_do_not_differ_cannot_be_ranked(tmp_path):
@@ -165,10 +165,13 @@ def test_the_command_writes_text_numbers_and_page(tmp_path, capsys):
     assert numbers["verdict"]["established"] is True and len(numbers["points"]) == 7
     assert numbers["measures"]["r"]["low"] < numbers["measures"]["r"]["estimate"]
     html = (tmp_path / "out" / PAGE).read_text()
-    assert not re.search(r"(?:src|href)=\"(?!data:|#)", html) and "http" not in html
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)", html) and "http:" not in html and "https:" not in html
     assert html.count("<circle") == 7 and html.count('class="bar a"') == 14
     assert not re.search(r"\bnan\b", html)
     assert main(words) == 2 and "exists" in capsys.readouterr().err
+    same = [str(truth[0].root), str(truth[1].root)]
+    assert main(["agree", "--truth", *same, "--proxy", *same]) == 2
+    assert "is on both sides" in capsys.readouterr().err
 
 
 def test_undefined_numbers_are_null_and_said(tmp_path, capsys):
