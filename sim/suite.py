@@ -28,7 +28,7 @@ from .experts import expert_action
 from .suite_body import Hand, describe, find_task
 from .suite_build import RATE, ROBOTS, build, controller_config, draws
 from .suite_fast import Stepper, fits
-from .suite_look import CELLS, LOOKS, MIRROR, apply_look
+from .suite_look import CELLS, LOOKS, apply_look
 from .suite_state import read_state, write_state
 from .suite_tasks import SUITE, six, turn
 
@@ -48,7 +48,7 @@ class Robosuite(World):
     """A task of robosuite. Cameras are robosuite's; pictures are upright."""
 
     model_seed: int = 0  # what robosuite draws when it builds the scene, such as the cube's size
-    look: str = "stock"  # light: fewer triangles, no anti-aliasing; exact: also with robosuite's faint reflections
+    look: str = "stock"  # light: fewer triangles, no anti-aliasing; exact: as robosuite draws it
     robot: str = "Panda"  # the arm; two of them, or one with two arms, in robosuite's two-armed tasks
     control: str = "delta"  # absolute: actions are poses of the gripper with 6-D rotation
 
@@ -119,7 +119,7 @@ class Robosuite(World):
             "environment": find_task(self.task, self.robot).environment,
             "horizon": self.steps(),
             "versions": versions("robosuite", "mujoco", "numba"),
-            "drawing": {"cell": CELLS.get(self.look), "mirror": MIRROR},
+            "drawing": dataclasses.asdict(CELLS[self.look]) if self.look in CELLS else {},
         }
         return dataclasses.asdict(self) | settings | _physics(self.robot, self.control)
 
@@ -240,15 +240,17 @@ class SuiteLane(Lane):
         return command
 
     def _draw(self, camera: str, height: int, width: int, mirror: bool = True) -> np.ndarray:
-        """Upright picture; the GL context is made at the first one. Reflections only in the `exact` look."""
+        """Upright picture; the GL context is made at the first one. Reflections where the look has them."""
         sim = self.suite.sim
         if sim._render_context_offscreen is None:
             from robosuite.utils.binding_utils import MjRenderContextOffscreen
 
-            apply_look(sim.model._model, self._look)
+            self._mirrors = apply_look(sim.model._model, self._look)
             context = MjRenderContextOffscreen(sim, device_id=-1)
             context.vopt.geomgroup[:2] = 0, 1  # visual meshes, not the collision shapes
-        sim._render_context_offscreen.scn.flags[REFLECTION] = mirror and self._look == "exact"
+        sim._render_context_offscreen.scn.flags[REFLECTION] = (
+            mirror and sim.model.camera_name2id(camera) in self._mirrors
+        )
         return sim.render(camera_name=camera, width=width, height=height)[::-1].copy()
 
 

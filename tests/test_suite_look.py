@@ -27,16 +27,19 @@ def similarity(one: np.ndarray, other: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def lanes():
-    made = {
-        (task, look): Robosuite(task=task, look=look, cameras={"agentview": SIZE, "robot0_eye_in_hand": SIZE}).lane()
-        for task in ("lift", "can")
-        for look in ("exact", "stock", "light")
-    }
-    for lane in made.values():
-        lane.reset(seed=0)  # the first picture applies the look
-    yield made
-    for lane in made.values():
-        lane.close()
+    kept = {}
+
+    def lane(task, look):
+        if (task, look) not in kept:
+            cameras = {"agentview": SIZE, "robot0_eye_in_hand": SIZE}
+            kept[task, look] = Robosuite(task=task, look=look, cameras=cameras).lane()
+            kept[task, look].reset(seed=0)
+            kept[task, look].sense()  # the first picture applies the look
+        return kept[task, look]
+
+    yield lane
+    for one in kept.values():
+        one.close()
 
 
 def watch(lane) -> dict:
@@ -46,28 +49,40 @@ def watch(lane) -> dict:
     return lane.sense()
 
 
-# The aim is a mean difference of 2 of 255. Can's agentview misses it (2.5: the floor mirrors); `exact` does not.
-@pytest.mark.parametrize(("task", "tolerance"), [("lift", 2.0), ("can", 3.0)])
-def test_the_default_look_is_robosuite_s(lanes, task, tolerance):
-    exact, ours = watch(lanes[task, "exact"]), watch(lanes[task, "stock"])
+SLOW = (pytest.param(task, marks=pytest.mark.slow) for task in ("square", "stack"))
+
+
+@pytest.mark.parametrize("task", ["lift", "can", *SLOW])
+def test_the_default_look_is_robosuite_s(lanes, task):
+    exact, ours = watch(lanes(task, "exact")), watch(lanes(task, "stock"))
     for name in ("agentview", "robot0_eye_in_hand"):
         one, other = exact[IMAGES + name], ours[IMAGES + name]
         assert similarity(one, other) >= 0.97
-        assert np.abs(one.astype(float) - other).mean() <= tolerance
+        assert np.abs(one.astype(float) - other).mean() <= 2.0
+
+
+def test_a_floor_mirrors_where_much_of_it_is_seen(lanes):
+    seen = {}
+    for task in ("lift", "can"):
+        lane = lanes(task, "stock")
+        seen[task] = {lane.suite.sim.model.camera_id2name(int(camera)) for camera in lane._mirrors}
+        assert not lanes(task, "light")._mirrors
+    assert {"robot0_eye_in_hand", "agentview"} <= seen["can"]
+    assert "robot0_eye_in_hand" in seen["lift"] and "agentview" not in seen["lift"]
 
 
 def test_no_look_changes_the_physics(lanes):
     for task in ("lift", "can"):
-        seen = [watch(lanes[task, look]) for look in ("exact", "stock", "light")]
+        seen = [watch(lanes(task, look)) for look in ("exact", "stock", "light")]
         assert all((one[STATE] == seen[0][STATE]).all() for one in seen)
         light, exact = seen[2][IMAGES + "agentview"], seen[0][IMAGES + "agentview"]
         assert similarity(light, exact) > 0.8
 
 
 def test_triangles_are_few_and_name_corners_of_their_own_mesh(lanes):
-    model, before = (lanes["lift", look].suite.sim.model._model for look in ("light", "exact"))
+    model, before = (lanes("lift", look).suite.sim.model._model for look in ("light", "exact"))
     meshes = drawn_meshes(model)
-    assert sum(model.mesh_facenum[meshes]) < 0.2 * sum(before.mesh_facenum[meshes])
+    assert sum(model.mesh_facenum[meshes]) < 0.1 * sum(before.mesh_facenum[meshes])
     for mesh in meshes:
         start, count = model.mesh_faceadr[mesh], model.mesh_facenum[mesh]
         faces = model.mesh_face[start : start + count]
