@@ -13,9 +13,10 @@ import numpy as np
 
 NEAR = 0.05  # of progress: within so much of the best counts as being there
 RULE = (
-    f"If progress fell by more than {NEAR:g} below its best for good, that is the last step near the best ({NEAR:g}), "
-    "before the drop: lost. Else it is the first step near the best, after which nothing improved: stuck."
+    f"where progress fell for good, the last step within {NEAR:g} of its best (lost ground); "
+    "otherwise the first such step, after which nothing improved (got stuck)"
 )
+SAID = {"lost": "lost ground", "stuck": "got stuck", "error": "ended in an error", "success": "succeeded"}
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,7 @@ class Moment:
     @property
     def words(self) -> str:
         """What happened, to be followed by "at step N"."""
-        return {"lost": "lost ground", "stuck": "got stuck", "success": "succeeded", "error": "ended in an error"}[
-            self.kind
-        ]
+        return SAID[self.kind]
 
 
 def failing_moment(progress: Sequence[float]) -> Moment:
@@ -58,8 +57,7 @@ def told(moments: Sequence[Moment]) -> str:
     failures = [one for one in moments if one.kind != "success"]
     if not failures:
         return ""
-    counts = {kind: sum(one.kind == kind for one in failures) for kind in ("lost", "stuck", "error")}
-    said = {"lost": "lost ground", "stuck": "got stuck", "error": "ended in an error"}
-    parts = [f"{counts[kind]} {words}" for kind, words in said.items() if counts[kind]]
+    counts = {kind: sum(one.kind == kind for one in failures) for kind in SAID}
+    parts = [f"{count} {SAID[kind]}" for kind, count in counts.items() if count]
     noun = "failure" if len(failures) == 1 else "failures"
     return f"{len(failures)} {noun}: {', '.join(parts)}."

@@ -7,6 +7,7 @@ metrics and the moments do not. The look lives in `templates/`.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -81,9 +82,12 @@ def verdict(summary: Summary) -> str:
 
 
 def command(manifest: Mapping) -> str:
-    """The command that makes the record again, "" where the manifest does not say enough."""
+    """The command that makes the record again, a flag on each line; "" where the manifest does not say enough."""
     needed = (manifest.get("policy", {}).get("path"), manifest.get("starts"), manifest.get("world"))
-    return repeat_command(manifest) if all(needed) else ""
+    if not all(needed):
+        return ""
+    words = shlex.split(repeat_command(manifest))
+    return "".join((" \\\n  " if word.startswith("--") else " ") + shlex.quote(word) for word in words).strip()
 
 
 def success_chart(record: Record) -> str:
@@ -105,7 +109,9 @@ def progress_chart(record: Record, moments: list[Moment]) -> str:
         return ""
     horizon = max(len(curve) for curve, _ in pairs)
     held = np.stack([np.pad(curve, (0, horizon - len(curve)), mode="edge") for curve, _ in pairs])
-    lines = [Line(range(1, len(curve) + 1), curve, style) for curve, style in pairs[:CURVES]]
+    lines, labels = [], {"thin success": "ended in success", "thin failure": "ended in failure"}
+    for curve, style in pairs[:CURVES]:
+        lines.append(Line(range(1, len(curve) + 1), curve, style, labels.pop(style, "")))
     lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), "mean", "mean of all episodes"))
     lost = [one for one in moments if one.kind in ("lost", "stuck") and one.step][:CURVES]
     marks = [Mark(one.step, one.progress, "small failure") for one in lost]

@@ -90,3 +90,18 @@ def torchcodec():
     except (ImportError, RuntimeError, OSError) as error:
         pytest.skip(f"torchcodec cannot be loaded: {str(error).splitlines()[0]}")
     return torchcodec
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless Chromium for pages that we write; skipped where playwright or a browser is missing."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as play:
+        found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"))
+        path = next(filter(None, found), play.chromium.executable_path)
+        if not Path(path).is_file():
+            pytest.skip("no Chromium found: apt-get install chromium, or playwright install chromium")
+        root = hasattr(os, "geteuid") and os.geteuid() == 0
+        browser = play.chromium.launch(executable_path=path, args=["--no-sandbox"] if root else [])
+        yield browser
+        browser.close()

@@ -4,16 +4,19 @@ import base64
 import io
 import json
 import re
+import shlex
 import xml.dom.minidom
 
 import numpy as np
 import pytest
+import yaml
 
 from understudy.eval.charts import Line, chart
 from understudy.eval.encode import write_mp4
 from understudy.eval.film import choose
 from understudy.eval.ledger import Record, RecordWriter, table_of
-from understudy.eval.report import render, write_report
+from understudy.eval.moments import Moment, failing_moment, moment, told
+from understudy.eval.report import command, render, write_report
 from understudy.eval.summary import summarize
 
 STEPS = 20
@@ -91,7 +94,7 @@ def test_charts_are_well_formed_and_training_is_drawn(record, tmp_path):
     for svg in charts:
         assert xml.dom.minidom.parseString(svg).getElementsByTagName("polyline")
         assert not re.search(r"nan|inf", svg)
-    assert len(re.findall(r'class="thin (success|failure)"', html)) == 20
+    assert len(re.findall(r'<polyline class="thin (success|failure)"', html)) == 20
 
 
 def test_errors_and_early_ends_are_said(record):
@@ -111,6 +114,39 @@ def test_a_record_without_success_progress_or_policy_has_a_report(tmp_path):
 def test_an_empty_record_has_none(tmp_path):
     with pytest.raises(ValueError, match="holds no episode"):
         write_report(Record(tmp_path, {}, table_of([])))
+
+
+@pytest.mark.parametrize(
+    "progress, kind, step",
+    [
+        ([0.2, 0.5, 0.8, 0.8, 0.3, 0.1], "lost", 4),  # the last step before the drop
+        ([0.2, 0.8, 0.3, 0.77, 0.2], "lost", 4),  # nearly regained, and lost again
+        ([0.2, 0.5, 0.78, 0.8, 0.79, 0.8], "stuck", 3),  # nothing improved after it
+        ([0.2, 0.8, 0.3, 0.79], "stuck", 2),  # what was lost was regained
+        ([0.0, 0.0, 0.0], "stuck", 1),
+        ([0.1, 0.5, 0.9], "stuck", 3),  # out of time
+        ([], "stuck", 0),
+    ],
+)
+def test_the_moment_of_failure(progress, kind, step):
+    found = failing_moment(np.float32(progress))
+    assert (found.kind, found.step) == (kind, step)
+    assert found.progress == pytest.approx(progress[step - 1] if step else 0)
+
+
+def test_moments_of_episodes_and_their_count():
+    moments = [moment(row(0, True)), moment(row(1, False)), moment(row(2, False, error="broken", length=7))]
+    assert moments[0] == Moment("success", STEPS, 1.0) and moments[2].kind == "error" and moments[2].step == 7
+    assert told(moments) == "2 failures: 1 got stuck, 1 ended in an error." and told(moments[:1]) == ""
+
+
+def test_the_command_that_repeats_it_is_one_line_to_a_shell():
+    world = {"type": "gym", "task": "a --odd 'name'", "horizon": 9}
+    manifest = {"policy": {"path": "runs/a b"}, "starts": {"first": 5, "count": 7}, "world": {"config": world}}
+    words = shlex.split(command(manifest).replace("\\\n", ""))
+    assert words[:4] == ["understudy", "eval", "--policy", "runs/a b"]
+    assert yaml.safe_load(words[words.index("--world") + 1]) == world
+    assert command(manifest).count("\n") == 5 and command({}) == ""
 
 
 def test_films_are_chosen_failures_first():
