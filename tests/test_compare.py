@@ -1,0 +1,310 @@
+"""`understudy compare`: finished records, live duels that stop, go on and can be scored blindly by a person."""
+
+import json
+from contextlib import closing
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from understudy.__main__ import main
+from understudy.eval import compare as module
+from understudy.eval.blind import BlindStage, Score, ask, blind_order, scored
+from understudy.eval.compare import Compare, compare
+from understudy.eval.comparison import compare_records, read_comparison
+from understudy.eval.duel import Rules, fight, meter, say
+from understudy.eval.evaluate import Eval
+from understudy.eval.ledger import COLUMNS, RecordWriter, read_record
+from understudy.eval.sequential import State, sequential_test
+from understudy.eval.worlds import open_world
+
+WORLD = {"type": "point", "horizon": 30}
+
+
+def row(start, success, progress=None, **changes):
+    values = {"start_set": "toy", "start": start, "seed": 0, "task": "toy", "success": bool(success), "length": 3}
+    values |= {"first_success": 3 if success else -1, "best_progress": float(success if progress is None else progress)}
+    values |= {"final_progress": values["best_progress"], "return": 0.0, "progress": [0.0], "terminated": True}
+    values |= {"truncated": False, "attempt": 0, "worker": 0, "video": "", "error": "", "labels": "{}"}
+    values |= dict.fromkeys(("wall_physics", "wall_render", "wall_policy"), 0.0)
+    assert set(values) == set(COLUMNS)
+    return values | changes
+
+
+def record(folder, rate, n=60, seed=0, first=1000, **manifest):
+    """A record of made-up episodes; lower `rate` fails at a superset of starts."""
+    luck = np.random.default_rng(seed).random(n)
+    told = {"policy": {"path": folder.name}, "starts": {"set": "toy", "first": first, "count": n}}
+    with RecordWriter(folder, told | manifest) as writer:
+        for i in range(n):
+            writer.add(row(first + i, luck[i] < rate, min(1.0, rate / luck[i])))
+        writer.close(complete=True)
+    return folder
+
+
+class Lane:
+    """Drives to the target when it knows how, at each start with some probability."""
+
+    def __init__(self, skill, seed=0, lanes=8):
+        self.skill, self.seed, self.execute, self.look = skill, seed, 4, (0,)
+        self.able, self.obs = np.zeros(lanes), None
+        self.planner = SimpleNamespace(embodiment=SimpleNamespace(check=lambda *_: None))
+        self.needs = ()
+
+    def reset(self, starts, mask, obs):
+        luck = np.array([np.random.default_rng((self.seed, max(0, start))).random() for start in starts])
+        self.able = np.where(mask, luck < self.skill, self.able)
+        self.obs = obs
+
+    def act(self):
+        away = self.obs["observation.environment_state"] - self.obs["observation.state"]
+        return np.repeat(np.clip(5 * away * self.able[:, None], -1, 1)[:, None], self.execute, 1)
+
+    def observe(self, obs, sent, valid):
+        self.obs = {key: value[:, -1] for key, value in obs.items()}
+
+
+@pytest.fixture
+def lanes_act(monkeypatch):
+    """`--what 0.9 0.2` names skills in place of policies; returns what was opened."""
+    opened = []
+
+    def open_agent(config: Eval):
+        opened.append(config)
+        actor = Lane(float(config.policy.rpartition("skill")[2]), config.policy_seed, config.block)
+        return actor, {"path": config.policy, "fingerprint": config.policy}
+
+    monkeypatch.setattr(module, "open_agent", open_agent)
+    monkeypatch.setattr("understudy.eval.evaluate.agent_settings", lambda config, agent: {"seed": config.policy_seed})
+    return opened
+
+
+def duel(tmp_path, first, second, **changes):
+    values = {"what": (f"skill{first}", f"skill{second}"), "world": WORLD, "out": str(tmp_path / "duel"), "max": 64}
+    return Compare(**values | {"until_decided": True} | changes)
+
+
+# -- records
+
+
+def test_two_records(tmp_path, capsys):
+    folders = record(tmp_path / "strong", 0.9), record(tmp_path / "weak", 0.5)
+    Compare(what=tuple(map(str, folders)), out=str(tmp_path / "out")).run()
+    text = capsys.readouterr().out
+    assert "A succeeds more often than B" in text and "exact McNemar p" in text and "another training seed" in text
+    told = read_comparison(tmp_path / "out")
+    (difference,) = told["differences"]
+    assert difference["n"] == 60 and difference["only_second"] == 0 and difference["p"] < 0.001
+    assert difference["success"][0] < difference["success"][1] < 0
+    assert len(told["episodes"]) == 60 and told["episodes"][0]["start"] == 1000
+    assert told["contestants"][0]["success"][1] == pytest.approx(told["contestants"][0]["successes"] / 60)
+
+
+def test_equal_records_are_not_called_equal(tmp_path):
+    records = [read_record(record(tmp_path / name, 0.5, n=20, seed=seed)) for seed, name in enumerate("xy")]
+    text = compare_records(records).text()
+    assert "not shown to differ" in text and "no evidence of being equal" in text
+    assert "20 pairs show a difference of" in text
+
+
+def test_three_records_have_letters_and_corrected_p(tmp_path):
+    rates = {"good": 0.95, "fair": 0.93, "poor": 0.3}
+    records = [read_record(record(tmp_path / name, rate, n=80)) for name, rate in rates.items()]
+    found = compare_records(records)
+    assert [one.letters for one in found.contestants] == ["a", "a", "b"]
+    assert all(one.p_holm >= one.p for one in found.differences) and "Holm over 3" in found.text()
+
+
+def test_caveats_name_other_worlds_and_missing_starts(tmp_path):
+    one = record(tmp_path / "one", 0.5, world={"config": {"type": "a"}})
+    two = record(tmp_path / "two", 0.5, first=1010, world={"config": {"type": "b"}})
+    caveats = " ".join(compare_records([read_record(one), read_record(two)]).caveats)
+    assert "different worlds" in caveats and "20 starts were left out" in caveats
+
+
+def test_records_of_a_stopped_duel_get_no_fixed_n_p_value(tmp_path):
+    told = {"duel": {"until_decided": True}}
+    found = compare_records([read_record(record(tmp_path / name, 0.5, **told)) for name in "ab"])
+    assert found.differences[0].p is None and "no p-value" in found.text() and "lean towards" in found.text()
+
+
+def test_records_without_common_starts_or_mixed_with_policies_are_refused(tmp_path):
+    one, two = record(tmp_path / "one", 0.5), record(tmp_path / "two", 0.5, first=5000)
+    with pytest.raises(ValueError, match="share no start"):
+        compare(Compare(what=(str(one), str(two))))
+    with pytest.raises(ValueError, match="Compare records with records"):
+        compare(Compare(what=(str(one), "skill1")))
+
+
+# -- the live duel
+
+
+def test_a_clear_duel_stops_early_with_two_records(lanes_act, tmp_path, capsys):
+    duel(tmp_path, 0.05, 0.95).run()
+    text = capsys.readouterr().out
+    assert "B is better than A" in text and "8/64 pairs" in text
+    told = read_comparison(tmp_path / "duel")["duel"]
+    assert told["decision"] == "B" and told["pairs"] < 24 and told["history"][-1][1] == 1.0
+    assert told["fixed_pairs"] > 0 and sum(told["counts"]) == told["pairs"]
+    for side in "ab":
+        kept = read_record(tmp_path / "duel" / side)
+        assert kept.manifest["complete"] and len(kept.table) % 8 == 0 and (kept.root / "report.html").is_file()
+        assert kept.manifest["starts"]["count"] == len(kept.table)
+
+
+def test_equal_policies_with_other_noise_are_not_decided(lanes_act, tmp_path):
+    found = compare(duel(tmp_path, 0.5, 0.5, other_seed=1, max=48, give_up=0.3))
+    assert found.duel["decision"] in ("hopeless", "undecided")
+    assert "no evidence of being equal" in found.text()
+
+
+def test_a_stopped_duel_goes_on_to_the_same_end(lanes_act, tmp_path, monkeypatch, capsys):
+    whole = compare(duel(tmp_path, 0.3, 0.7, out=str(tmp_path / "whole")))
+    add = RecordWriter.add
+
+    def interrupted(self, row):
+        if len(self.rows) == 11 and self.root.name == "b":
+            raise KeyboardInterrupt
+        add(self, row)
+
+    monkeypatch.setattr(RecordWriter, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compare(duel(tmp_path, 0.3, 0.7))
+    monkeypatch.setattr(RecordWriter, "add", add)
+    assert "Go on with --resume" in capsys.readouterr().err
+    assert [len(read_record(tmp_path / "duel" / side).table) for side in "ab"] == [16, 11]
+    assert read_comparison(tmp_path / "duel")["duel"]["decision"] is None
+    with pytest.raises(ValueError, match="begun with other rules"):
+        compare(duel(tmp_path, 0.3, 0.7, out=None, resume=str(tmp_path / "duel"), on="progress"))
+    resumed = compare(duel(tmp_path, 0.3, 0.7, out=None, resume=str(tmp_path / "duel")))
+    assert resumed.duel == whole.duel | {"history": resumed.duel["history"]}
+    assert resumed.duel["history"] == whole.duel["history"] and resumed.episodes == whole.episodes
+    with pytest.raises(ValueError, match="has ended"):
+        compare(duel(tmp_path, 0.3, 0.7, out=None, resume=str(tmp_path / "duel")))
+
+
+def test_a_fixed_number_is_run_whole_and_then_judged(lanes_act, tmp_path):
+    found = compare(duel(tmp_path, 0.05, 0.95, until_decided=False, max=32))
+    assert found.duel["pairs"] == 32 and "All 32 planned pairs" in found.text()
+    assert found.differences[0].p_holm < 0.05 and "B succeeds more often" in found.text()
+
+
+def test_the_table_gives_each_policy_its_own_starts(lanes_act, tmp_path):
+    found = compare(duel(tmp_path, 0.05, 0.95, test="table", max=40))
+    assert found.duel["decision"] == "B" and found.differences == ()
+    starts = [read_record(tmp_path / "duel" / side).column("start")[0] for side in "ab"]
+    assert starts == [1000, 1040] and lanes_act[1].seed == 1040
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"what": ("skill1", "skill1")}, "give --other-seed"),
+        ({"what": ("skill1", "skill2", "skill3")}, "between two policies"),
+        ({"out": None}, "give --out DIR"),
+        ({"test": "table", "on": "progress"}, "table is for success"),
+        ({"on": "succes"}, "Did you mean 'success'"),
+        ({"test": "bet"}, "Known: betting, table"),
+        ({"give_up": 1.5}, "share of futures"),
+        ({"max": 0}, "no such comparison"),
+    ],
+)
+def test_what_is_no_duel_is_refused(lanes_act, tmp_path, changes, message):
+    with pytest.raises((ValueError, LookupError), match=message):
+        compare(duel(tmp_path, 0.1, 0.9, **changes))
+    assert not (tmp_path / "duel").exists()
+
+
+def test_the_verb_names_what_is_missing(capsys):
+    assert main(["compare", "only-one"]) == 2
+    assert "at least two" in capsys.readouterr().err
+
+
+# -- scored by a person
+
+
+def test_order_is_blind_balanced_and_repeatable():
+    orders = [blind_order(3, start) for start in range(400)]
+    assert orders == [blind_order(3, start) for start in range(400)]
+    assert 150 < sum(order == (0, 1) for order in orders) < 250
+
+
+def test_a_person_scores_without_knowing_who_acts(tmp_path):
+    shown, acted = [], []
+
+    def act(who):
+        return lambda start: acted.append(who) or row(start, success=False)
+
+    def score(trial, seen):
+        shown.append((trial, sorted(seen)))
+        return Score(acted[-1] == 1, note="held")
+
+    manifest = {"starts": {"set": "toy", "first": 0, "count": 30}}
+    with RecordWriter(tmp_path / "a", manifest) as a, RecordWriter(tmp_path / "b", manifest) as b:
+        stage = BlindStage((act(0), act(1)), (a, b), score, seed=1, operator="Q")
+        *_, end = fight(stage, range(30), sequential_test("betting", 30), Rules(), block=4)
+    assert end.decision == "B" and [trial for trial, _ in shown] == list(range(1, len(shown) + 1))
+    assert 0 in acted[::2] and 1 in acted[::2]  # neither always begins
+    labels = json.loads(read_record(tmp_path / "b").column("labels")[0])
+    assert labels["operator"] == "Q" and labels["note"] == "held" and labels["measured"]["success"] is False
+
+
+def test_a_trial_may_be_done_again(tmp_path):
+    answers = iter([None, Score(True), Score(False)])
+    with RecordWriter(tmp_path / "a", {}) as a, RecordWriter(tmp_path / "b", {}) as b:
+        acts = tuple(lambda start: row(start, False) for _ in range(2))
+        list(BlindStage(acts, (a, b), lambda trial, seen: next(answers)).play([7]))
+        times = [json.loads(writer.rows[7]["labels"])["times"] for writer in (a, b)]
+    assert sorted(times) == [1, 2]
+
+
+def test_asking_at_the_terminal():
+    said = []
+    for words, wanted in (
+        (["y slipped first"], Score(True, None, "slipped first")),
+        (["maybe", "", "n"], Score(False)),
+        (["101", "40"], Score(False, 0.4)),
+        (["100"], Score(True, 1.0)),
+        (["r"], None),
+    ):
+        answers = list(words)
+        assert ask(3, row(0, False), lambda prompt, left=answers: left.pop(0), said.append) == wanted
+    assert len(said) == 3
+    ask(4, row(0, False, error="camera lost"), lambda prompt: "n", said.append)
+    assert "camera lost" in said[-1]
+
+
+def test_scores_replace_what_the_world_measured():
+    kept = scored(row(5, True), Score(False, 0.3), place=1)
+    assert not kept["success"] and kept["first_success"] == -1 and kept["best_progress"] == 0.3
+    assert json.loads(kept["labels"])["measured"]["success"] is True
+
+
+def test_an_operator_scores_a_duel_in_a_world(lanes_act, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ask", lambda trial, seen: Score(bool(seen["success"])))
+    found = compare(duel(tmp_path, 0.0, 1.0, operator="Q", max=24))
+    assert found.duel["decision"] == "B" and lanes_act[0].block == 1
+    assert json.loads(read_record(tmp_path / "duel" / "a").column("labels")[0])["operator"] == "Q"
+
+
+# -- pieces
+
+
+def test_meter_and_words():
+    state = State(10, None, 0.5, 0.1)
+    assert (
+        state.evidence == -0.5 and meter(state).count("=") == 12 and meter(state).index("=") < meter(state).index("|")
+    )
+    test = sequential_test("betting", 30)
+    *_, end = fight(
+        SimpleNamespace(play=lambda starts: ((row(s, 1), row(s, 1)) for s in starts)), range(30), test, Rules()
+    )
+    assert "Given up after" in say(end, Rules(), test) or "Not decided" in say(end, Rules(), test)
+
+
+def test_the_skills_of_this_file_act(tmp_path):
+    from understudy.eval.rollout import rollout
+
+    with closing(open_world(WORLD, 8)) as lanes:
+        rates = [np.mean([r.row["success"] for r in rollout(Lane(s), lanes, range(16))]) for s in (0.0, 1.0)]
+    assert rates[0] < 0.3 and rates[1] > 0.9
