@@ -11,6 +11,7 @@ import numpy as np
 
 from .ledger import Record
 from .metrics import Interval, exact, mean_interval, wilson
+from .power import detectable
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class Summary:
     render: float  # s
     policy: float  # s
     rate: float | None  # episodes per second of wall time
+    detects: (
+        float | None
+    )  # difference of success that as many episodes of another policy would show, paired; None: none
 
     def text(self) -> str:
         """A small table."""
@@ -47,6 +51,7 @@ class Summary:
             ("length", f"{self.length:.0f} steps{steps}"),
             ("time", split + ("" if self.rate is None else f"; {self.rate:.2f} episodes/s")),
         ]
+        rows.insert(1, ("detects", detects(self.detects, self.n)))
         rows += [("errors", f"{self.errors} episodes, counted as failures")] if self.errors else []
         rows += [("unfinished", f"{self.n} of {self.asked} episodes")] if self.n < self.asked else []
         head = f"{self.title} in {self.world}, starts {self.starts}"
@@ -79,7 +84,15 @@ def summarize(record: Record) -> Summary:
         render=float(column["wall_render"].sum()),
         policy=float(column["wall_policy"].sum()),
         rate=record.manifest.get("acted", n) / wall if wall else None,
+        detects=detectable(n, successes / n, paired=True),
     )
+
+
+def detects(gap: float | None, n: int) -> str:
+    """The smallest difference that n episodes can show, in words."""
+    if gap is None:
+        return f"no difference to another policy: {n} episodes are too few"
+    return f"a difference of {gap:.2f} in success to another policy from the same {n} starts (McNemar, 80 % power)"
 
 
 def _world(record: Record) -> str:

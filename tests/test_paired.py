@@ -14,7 +14,8 @@ from understudy.eval.paired import (
     paired_difference,
     tango,
 )
-from understudy.eval.power import discordance
+from understudy.eval.power import detectable, discordance
+from understudy.eval.summary import summarize
 
 
 def record(tmp_path, name, wins, first=0, start_set="point"):
@@ -148,3 +149,12 @@ def test_paired_bootstrap_repeats_and_keeps_a_width():
 def test_impossible_tables_are_refused(counts):
     with pytest.raises(ValueError, match="do not fit"):
         tango(*counts)
+
+
+def test_a_summary_says_what_it_could_detect(tmp_path):
+    summary = summarize(record(tmp_path, "a", set(range(10))))
+    assert summary.detects == detectable(20, 0.5, paired=True)
+    assert f"a difference of {summary.detects:.2f} in success" in summary.text()
+    few = record(tmp_path, "b", {0})
+    few = Record(few.root, few.manifest, few.table.slice(0, 4))
+    assert "4 episodes are too few" in summarize(few).text()
