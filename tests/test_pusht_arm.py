@@ -137,6 +137,7 @@ def test_unknown_cameras_and_tasks_are_named():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_all_human_episodes_replay(data_root):
     file = data_root / "pusht_human" / "full_state.npz"
     free, arm = (replay(find_world(name), file) for name in WORLDS)
