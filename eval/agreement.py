@@ -17,7 +17,7 @@ import numpy as np
 
 from .metrics import Interval
 
-FEW = 5  # policies (or training runs) up to which there is no interval, only a permutation bound
+FEW = 5  # policies up to which there is no interval, only a permutation bound; training runs that cannot be resampled
 EXHAUSTIVE = 7  # policies up to which all permutations are tried
 MEASURES = ("r", "rho", "tau", "mmrv")
 
@@ -110,17 +110,20 @@ def agreement_intervals(
     """Estimate and interval of r, rho, tau and MMRV by resampling policies and, within them, starts.
 
     Starts are drawn for all policies and both worlds together, so what they share stays shared. Policies of one group
-    (checkpoints of one training run) are drawn together. With at most `FEW` groups only starts are drawn: the interval
-    then holds for these policies alone, and `permutation_bound` says what they can show. Percentiles; noise of the
-    resampled episodes enters twice, so the intervals of r lie somewhat low and those of MMRV somewhat high.
+    (checkpoints of one training run) are drawn together. Up to `FEW` policies get no interval, `permutation_bound` says
+    what they can show; more policies of at most `FEW` groups have only their starts resampled, and the interval holds
+    for these policies alone. Percentiles; noise of the resampled episodes enters twice, so the intervals of r lie
+    somewhat low and those of MMRV somewhat high.
 
     Args:
         groups: (k,) label of each policy; default every policy for itself.
 
     Returns:
-        Measure -> interval; NaN ends where more than half of the resamples leave it undefined.
+        Measure -> interval; NaN ends where there is none, or more than half of the resamples leave it undefined.
     """
     truth, proxy = cells.rates()
+    if truth.size <= FEW:
+        return {name: _bare(STATISTICS[name](truth=truth, proxy=proxy)) for name in MEASURES}
     tables = _resampled_rates(cells, rng, draws)  # (draws, k) twice
     chosen = _resampled_policies(truth.size, groups, rng, draws)
     found: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
@@ -185,10 +188,14 @@ def _resampled_policies(k: int, groups: Sequence | None, rng: np.random.Generato
     return [np.concatenate([families[i] for i in row]) for row in picks]
 
 
+def _bare(estimate) -> Interval:
+    return Interval(math.nan, float(estimate), math.nan)
+
+
 def _percentiles(values: np.ndarray, estimate: float, tail: float) -> Interval:
     defined = values[~np.isnan(values)]
     if len(defined) <= len(values) / 2:
-        return Interval(math.nan, estimate, math.nan)
+        return _bare(estimate)
     low, high = np.quantile(defined, (tail, 1 - tail))
     return Interval(float(low), estimate, float(high))
 

@@ -1,8 +1,9 @@
 """What may be concluded about a proxy world from records of the same policies in it and in the truth.
 
 Computes; prints nothing. Agreement is established if a permutation test finds the proxy's order better than chance
-(p <= .05) and the lower end of the interval of rho lies above 0; else no ranking is given. Letters
-come from exact McNemar tests (of progress: paired t tests) with Holm's correction. Sources as in `agreement.py`.
+(p <= .05), the policies differ in the truth and, with six of them or more, the lower end of the interval of rho lies
+above 0; else no ranking is given. Letters come from exact McNemar tests (of progress: paired t tests) with Holm's
+correction. Sources as in `agreement.py`.
 """
 
 from __future__ import annotations
@@ -113,10 +114,11 @@ def decide(found: Agreement, pairs: Sequence[tuple[Tested, Tested]]) -> Verdict:
     if doubts := list(_doubts(found)):
         said = f"Agreement is not established for these {k} policies, so no ranking is given."
         return Verdict(False, (said, *doubts, *_advice(found)), warnings, ())
+    at_most = "" if math.isnan(gap.high) else f"; 95 %: up to {gap.high:.3f}"
     words = (
         f"The proxy orders these {k} policies as the truth does, better than chance (p = {found.bound.p:.2g}).",
         f"What it orders wrongly lies at most {gap.estimate:.3f} of true {found.by} apart, averaged over the policies "
-        f"(MMRV; 95 %: up to {gap.high:.3f}).",
+        f"(MMRV{at_most}).",
     )
     return Verdict(True, words, (*warnings, *_advice(found)), tuple(_ranking(pairs, found)))
 
@@ -155,8 +157,9 @@ def _doubts(found: Agreement) -> Iterator[str]:
         yield "One world gives all policies the same rate."
     elif bound.p > ALPHA:
         yield f"An order at least as good comes about by chance with p = {bound.p:.2g} (needed: {ALPHA:g})."
-    if not math.isnan(rho.estimate) and not rho.low > 0:
-        yield f"The 95 % interval of rho, {rho}, does not exclude 0."
+    if k > FEW and not math.isnan(rho.estimate) and not rho.low > 0:
+        low = "has no lower end" if math.isnan(rho.low) else f"begins at {rho.low:.3f} and does not exclude 0"
+        yield f"The 95 % interval of rho {low}."
     if math.isnan(found.ceiling.estimate):
         yield "In the truth these policies differ no more than equal ones would by chance."
 
@@ -175,7 +178,12 @@ def _warnings(points: Sequence[Point]) -> Iterator[str]:
     if runs < k:
         only = "one training run" if runs == 1 else f"{runs} training runs"
         yield f"The {k} policies are checkpoints of {only}: they rise and fall together, none is independent."
-    if runs <= FEW:
+    if k <= FEW:
+        yield (
+            f"{k} policies are too few for intervals. What they can show is bounded by the number of their orders: "
+            f"p is never below {1 / math.factorial(k):.2g}."
+        )
+    elif runs <= FEW:
         count = "1 training run" if runs == 1 else f"{runs} training runs"
         yield (
             f"Policies of {count} are too few to draw policies anew: the intervals resample starts only and hold for "

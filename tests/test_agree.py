@@ -81,7 +81,8 @@ def test_three_policies_can_show_nothing(tmp_path):
 def test_four_policies_can_with_a_warning(tmp_path):
     found = judged(tmp_path, (0.05, 0.35, 0.65, 0.95), (0.05, 0.35, 0.65, 0.95))
     assert found.verdict.established and found.bound.p == pytest.approx(1 / 24)
-    assert "Policies of 4 training runs are too few" in found.verdict.warnings[0]
+    assert np.isnan(found.measures["r"].low) and found.measures["r"].estimate > 0.9
+    assert "4 policies are too few for intervals" in found.verdict.warnings[0]
 
 
 def test_policies_that_do_not_differ_cannot_be_ranked(tmp_path):

@@ -122,7 +122,7 @@ def test_intervals_cover_what_many_policies_would_show():
 def test_starts_are_resampled_together():
     """Two worlds with the same outcomes: whatever starts are drawn, the rates stay equal."""
     rng = np.random.default_rng(0)
-    table = (rng.random((50, 4)) < [0.1, 0.4, 0.6, 0.9]).astype(float)
+    table = (rng.random((50, 6)) < [0.05, 0.2, 0.4, 0.6, 0.8, 0.95]).astype(float)
     found = agreement_intervals(Cells(table, table), rng, draws=200)
     assert found["r"].low == pytest.approx(1) and found["mmrv"].high == 0
 
@@ -130,12 +130,14 @@ def test_starts_are_resampled_together():
 def test_missing_cells_keep_their_numbers():
     """Policies tested from different starts, and a world with starts of its own."""
     rng = np.random.default_rng(0)
-    truth = np.full((60, 3), np.nan)
+    truth = np.full((60, 6), np.nan)
     proxy = truth.copy()
-    truth[:40, 0], truth[20:40, 1], truth[:10, 2] = 1.0, rng.random(20) < 0.5, 0.0
-    proxy[40:, :] = rng.random((20, 3)) < [0.9, 0.5, 0.1]
-    found = agreement_intervals(Cells(truth, proxy), rng, draws=200)
-    assert found["r"].low <= found["r"].estimate <= found["r"].high
+    truth[:40, :2], truth[20:40, 2:4], truth[:10, 4:] = 1.0, rng.random((20, 2)) < 0.5, 0.0
+    proxy[40:, :] = rng.random((20, 6)) < [0.9, 0.8, 0.5, 0.4, 0.2, 0.1]
+    found = agreement_intervals(Cells(truth, proxy), rng, groups=[0] * 6, draws=200)
+    assert 0 < found["r"].low <= found["r"].estimate <= found["r"].high < 1
+    same = agreement_intervals(Cells(truth, truth), rng, groups=[0] * 6, draws=200)
+    assert same["r"].low == pytest.approx(1)
 
 
 def test_runs_are_resampled_as_wholes():
