@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from .comparison import FILE as COMPARISON
 from .ledger import MANIFEST, Record, read_record
 from .measured import read_measured
 from .metrics import wilson
@@ -115,7 +116,7 @@ def repeat_command(manifest: Mapping) -> str:
     if world.get("type") == "perturbed":
         layers = {"perturb": ",".join(world["perturb"]), "perturb-level": world["level"]}
         world = dict(world["of"])
-    flags = {"policy": policy.get("path"), "world": _inline(world)} | layers
+    flags = {"policy": policy.get("path"), "world": inline(world)} | layers
     flags |= {"episodes": starts.get("count"), "seed": starts.get("first")} | _unusual(agent, policy.get("config", {}))
     words = [f"--{name} {shlex.quote(str(value))}" for name, value in flags.items() if value not in (None, "")]
     return " ".join(["understudy eval", *words, "--out out/again"])
@@ -143,7 +144,7 @@ def studies(root: Path) -> Iterator[str]:
     """All other JSON files: one table each, by folder."""
     folders = defaultdict(list)
     for path in sorted(root.rglob("*.json")):
-        if path.name != MANIFEST and path.parent != root / EXPERTS:
+        if path.name not in (MANIFEST, COMPARISON) and path.parent != root / EXPERTS:
             folders[path.parent].append(path)
     for folder, paths in folders.items():
         yield f"## {folder.relative_to(root).as_posix()}\n"
@@ -192,7 +193,7 @@ def _about(folder: Path) -> Iterator[str]:
         yield (folder / ABOUT).read_text().strip() + "\n"
 
 
-def _inline(values: Mapping) -> str:
+def inline(values: Mapping) -> str:
     """YAML on one line, without what is empty."""
     import yaml
 

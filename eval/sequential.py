@@ -115,8 +115,12 @@ class Sequential:
             toward_a, toward_b = (toward_a, 1.0) if self.side[0] > 0 else (1.0, toward_b)
         return State(self.n, self.decision, toward_a, toward_b, note)
 
-    def outlook(self, rng: np.random.Generator, futures: int = FUTURES) -> float:
-        """Share of imagined futures, drawn from the pairs seen so far, that are decided within the budget."""
+    def outlook(self, rng: np.random.Generator, futures: int = FUTURES, enough: float = 1.0) -> float:
+        """Share of imagined futures, drawn from the pairs seen so far, that are decided within the budget.
+
+        Args:
+            enough: a share at which to stop imagining; then it is a lower bound.
+        """
         if self.side[0]:
             return 1.0
         if self.n >= self.most:
@@ -125,7 +129,7 @@ class Sequential:
         kinds = np.array([(0, 0), (0, 1), (1, 0), (1, 1), *self.seen], np.float64)
         weights = np.cumsum(rng.dirichlet([0.5] * 4 + [1.0] * len(self.seen), futures), 1)
         weights[:, -1] = 1.0
-        while ahead.n < ahead.most and (ahead.side == 0).any():
+        while ahead.n < ahead.most and (ahead.side != 0).mean() < enough:
             drawn = (weights < rng.random((futures, 1))).sum(1)
             ahead.update(kinds[drawn, 0], kinds[drawn, 1])
         return float((ahead.side != 0).mean())
@@ -137,7 +141,7 @@ class Sequential:
         remembered: `decision` is "hopeless" until the next pair is taken.
         """
         if self.decision is None and self.n >= FIRST_DOUBT:
-            self.gave_up = self.outlook(np.random.default_rng((20250310, self.n))) < bound
+            self.gave_up = self.outlook(np.random.default_rng((20250310, self.n)), enough=bound) < bound
         return self.decision == HOPELESS
 
     def _fork(self, runs: int, rng: np.random.Generator) -> Sequential:

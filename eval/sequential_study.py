@@ -43,6 +43,7 @@ class SequentialStudy:
     seed: int = 0
     parts: tuple[str, ...] = ("false-positives", "power", "table", "permutation", "giving-up")
     doubt_runs: int = 200  # runs of the study on giving up, which imagines futures at every look
+    cases: tuple[str, ...] = ()  # for power: RATE_A/RATE_B or RATE_A/RATE_B/CORRELATION, in place of the published ones
 
     def run(self) -> None:
         studies = {
@@ -168,8 +169,7 @@ def _row(test: str, outcomes: str, correlation: float, called: np.ndarray, pairs
 def power(config: SequentialStudy) -> Study:
     """Two different policies: how often and how soon is the better one named?"""
     rng = np.random.default_rng((config.seed, 3))
-    plans = [(p_a, p_b, 0.0, kind, alpha) for p_a, p_b in CASES for kind, alpha in (("table", 0.1), ("table", 0.05))]
-    plans += [(p_a, p_b, rho, "betting", 0.05) for p_a, p_b in CASES for rho in (0.0, 0.5)]
+    plans = _plans(config.cases)
     rows = []
     for p_a, p_b, rho, kind, alpha in plans:
         both = np.clip(p_a * p_b + rho * np.sqrt(p_a * (1 - p_a) * p_b * (1 - p_b)), 0, min(p_a, p_b))
@@ -197,6 +197,14 @@ def power(config: SequentialStudy) -> Study:
             "Mean pairs counts runs without a verdict with the whole budget",
         ),
     )
+
+
+def _plans(cases: tuple[str, ...]) -> list[tuple]:
+    """(rate A, rate B, correlation, test, alpha) of the rows on power."""
+    if cases:
+        return [(*([*map(float, case.split("/")), 0.0][:3]), "betting", 0.05) for case in cases]
+    plans = [(p_a, p_b, 0.0, "table", alpha) for p_a, p_b in CASES for alpha in (0.1, 0.05)]
+    return plans + [(p_a, p_b, rho, "betting", 0.05) for p_a, p_b in CASES for rho in (0.0, 0.5)]
 
 
 def _power_row(test: Sequential, p_a: float, p_b: float, correlation: float, pairs: int) -> tuple:

@@ -15,6 +15,7 @@ from understudy.eval.comparison import compare_records, read_comparison
 from understudy.eval.duel import Rules, fight, meter, say
 from understudy.eval.evaluate import Eval
 from understudy.eval.ledger import COLUMNS, RecordWriter, read_record
+from understudy.eval.results import render
 from understudy.eval.sequential import State, sequential_test
 from understudy.eval.worlds import open_world
 
@@ -150,6 +151,12 @@ def test_a_clear_duel_stops_early_with_two_records(lanes_act, tmp_path, capsys):
         kept = read_record(tmp_path / "duel" / side)
         assert kept.manifest["complete"] and len(kept.table) % 8 == 0 and (kept.root / "report.html").is_file()
         assert kept.manifest["starts"]["count"] == len(kept.table)
+
+
+def test_a_committed_duel_is_among_the_results(lanes_act, tmp_path):
+    compare(duel(tmp_path, 0.05, 0.95))
+    text = render(tmp_path)
+    assert "## duel" in text and "skill0.95" in text
 
 
 def test_equal_policies_with_other_noise_are_not_decided(lanes_act, tmp_path):
