@@ -1,0 +1,77 @@
+"""The table of a grid: a line for every setting and evaluation, rates of single seeds and what holds over seeds.
+
+Reads the records in the cells and nothing else. With several training seeds an interval is for the recipe (Student t
+over seeds, never narrower than that of all episodes together); with one seed it is for that checkpoint alone, and the
+line says so. Written as `table.md` and as `table.json`, a study that `understudy results` can print.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .grid import Cell, Run
+from .ledger import MANIFEST, read_record
+from .metrics import mean_interval
+from .seeds import over_seeds
+from .study import Study
+
+NAME = "table"
+
+
+def write_table(grid: Run, cells: Sequence[Cell], failed: Sequence[tuple[Cell, str]]) -> str:
+    """Write OUT/table.md and OUT/table.json; returns what is printed."""
+    study = tabulate(grid, cells, failed)
+    study.write(grid.out / f"{NAME}.json")
+    notes = "\n".join(f"- {note}" for note in study.notes)
+    text = f"# {study.title}\n\n{study.markdown()}\n\n{notes}\n\n```\n{study.command}\n```\n"
+    (grid.out / f"{NAME}.md").write_text(text)
+    return f"{text}\ntable           {grid.out / NAME}.md, .json"
+
+
+def tabulate(grid: Run, cells: Sequence[Cell], failed: Sequence[tuple[Cell, str]]) -> Study:
+    """The table as a study."""
+    rows = []
+    for setting in dict.fromkeys(cell.setting for cell in cells):
+        column = {cell.seed: cell for cell in cells if cell.setting == setting}
+        rows += [_row(setting, name, column, grid.seeds) for name in grid.eval]
+    seeds = [f"seed {seed}" for seed in grid.seeds]
+    notes = [
+        "Success: share of the episodes. Over two training seeds or more: 95 % Student t interval over seeds, never "
+        "narrower than Wilson's of all episodes; over one seed: Wilson's, for this checkpoint only.",
+        "Best progress: mean of the episodes' best progress, 95 % t interval over seeds, or over episodes of one seed.",
+        *(f"Failed: {cell}: {why}" for cell, why in failed),
+    ]
+    columns = ("setting", "evaluation", *seeds, "success", "holds", "best progress", "episodes")
+    return Study(title=grid.title, command=_command(grid), columns=columns, rows=rows, notes=notes)
+
+
+def _row(setting: str, name: str, column: dict[int, Cell], seeds: Sequence[int]) -> tuple:
+    counts, progress, shown = [], [], []
+    for seed in seeds:
+        folder = column[seed].folder / name
+        record = read_record(folder) if (folder / MANIFEST).is_file() else None
+        if record is None or not record.manifest.get("complete"):
+            shown.append(None)
+            continue
+        wins = record.column("success")
+        counts.append((sum(wins), len(wins)))
+        progress.append(record.column("best_progress"))
+        shown.append(f"{sum(wins) / len(wins):.3f} ({sum(wins)} of {len(wins)})")
+    if not counts:
+        return (setting, name, *shown, None, "nothing finished", None, 0)
+    said = over_seeds(*zip(*counts, strict=True))
+    several = [float(np.mean(values)) for values in progress] if len(progress) > 1 else progress[0]
+    holds = f"over {len(counts)} training seeds" if len(counts) > 1 else "for this checkpoint"
+    return (setting, name, *shown, said.interval, holds, mean_interval(several), sum(n for _, n in counts))
+
+
+def _command(grid: Run) -> str:
+    """The words that began this, where this is a command line."""
+    if sys.argv[1:2] == ["run"]:
+        return shlex.join(["understudy", *sys.argv[1:]])
+    return f"understudy run {Path(grid.title)}.yaml"

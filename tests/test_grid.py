@@ -1,0 +1,240 @@
+"""`understudy run`: cells are ordinary commands, a killed grid goes on, other settings are refused by name."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from understudy.__main__ import main
+from understudy.configs.parse import UsageError, parse
+from understudy.configs.plugins import discover
+from understudy.eval import grid_run
+from understudy.eval.grid import Run, cells
+from understudy.eval.grid_cells import GridError, State, state
+from understudy.eval.ledger import read_record
+from understudy.eval.study import read_study
+from understudy.policies.learning.loop import Loop
+
+TRAINING = """
+data: {folder}/demos
+policy:
+  type: diffusion
+  needs: [observation.state, observation.environment_state]
+  window: {{observe: [0], horizon: 4}}
+  execute: 2
+  network: {{type: mlp, width: 8, depth: 1, condition_width: 8}}
+batch: 16
+steps: 20
+save_every: 10
+log_every: 10
+validation: 0
+threads: 1
+device: cpu
+best: none
+"""
+GRID = """
+name: widths
+out: {folder}/grid
+train: {{config: {folder}/train.yaml, set: {{optimize.warmup: 5}}}}
+eval:
+  short: {{config: {{world: {{type: point, horizon: 8}}, episodes: 3}}, set: {{seed: 2000, videos: 0}}}}
+seeds: [0, 1]
+vary: {{narrow: {{}}, wide: {{policy.network.width: 12}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory) -> Path:
+    discover(*Run.DISCOVER)
+    folder = tmp_path_factory.mktemp("grid") / "demos"
+    assert main(["demos", "point", "--episodes", "4", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(demos, tmp_path) -> Path:
+    (tmp_path / "demos").symlink_to(demos)
+    (tmp_path / "train.yaml").write_text(TRAINING.format(folder=tmp_path))
+    (tmp_path / "grid.yaml").write_text(GRID.format(folder=tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def begun(monkeypatch) -> list[list[str]]:
+    """Commands run inside this process, one after another; what was begun is listed."""
+    commands = []
+
+    def start(words, log):
+        commands.append([str(word) for word in words[1:]])
+        code = main(commands[-1])
+        log.write_text(f"ended with {code}\n")
+        if code == 130:
+            raise KeyboardInterrupt
+        return type("Ended", (), {"pid": os.getpid(), "returncode": code, "poll": lambda self: code})()
+
+    monkeypatch.setattr(grid_run, "start", start)
+    monkeypatch.setattr(grid_run, "PAUSE", 0.0)
+    return commands
+
+
+def grid(folder: Path, *words) -> Run:
+    return parse(Run, str(folder / "grid.yaml"), [str(word) for word in words])
+
+
+def test_a_grid_trains_judges_counts_and_is_done(folder, begun, capsys):
+    grid(folder).run()
+    assert [words[0] for words in begun] == ["train", "eval"] * 4
+    assert all(state(cell, step) is State.done for cell in cells(grid(folder)) for step in cell.steps)
+    study = read_study(folder / "grid" / "table.json")
+    assert study.columns[:4] == ("setting", "evaluation", "seed 0", "seed 1") and len(study.rows) == 2
+    for row in study.rows:
+        records = [read_record(folder / "grid" / row[0] / f"seed{seed}" / "short") for seed in (0, 1)]
+        wins = [sum(record.column("success")) for record in records]
+        assert row[2:4] == tuple(f"{won / 3:.3f} ({won} of 3)" for won in wins)
+        assert row[4][1] == pytest.approx(sum(wins) / 6) and row[5] == "over 2 training seeds" and row[7] == 6
+        assert records[0].column("start") == [2000, 2001, 2002]
+    assert "| narrow | short |" in capsys.readouterr().out and "widths" in (folder / "grid" / "table.md").read_text()
+    cell = json.loads((folder / "grid" / "wide" / "seed1" / "cell.json").read_text())
+    assert cell["commands"][0].startswith("understudy train") and "--policy.network.width=12" in cell["commands"][0]
+    begun.clear()
+    grid(folder, "--seeds", "[0, 1, 2]", "--vary", "{narrow: {}}").run()
+    assert [words[0] for words in begun] == ["train", "eval"], "only the seed that was added"
+    begun.clear()
+    grid(folder, "--seeds", "[0]").run()
+    assert begun == [] and read_study(folder / "grid" / "table.json").rows[0][4] == "for this checkpoint"
+
+
+def test_a_stopped_grid_goes_on_where_it_was(folder, begun, monkeypatch):
+    """Stopped in the second training after its checkpoint at step 10, and again in the evaluation after it."""
+    advance = Loop._advance
+
+    def pressed(self, progress):
+        if self.step == 13 and len(begun) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        advance(self, progress)
+
+    monkeypatch.setattr(Loop, "_advance", pressed)
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
+        grid(folder, "--out", folder / "stopped").run()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    before = len(begun)
+    grid(folder, "--out", folder / "stopped").run()
+    assert begun[before] == ["train", f"--resume={folder}/stopped/narrow/seed1/run"]
+    grid(folder, "--vary", "{narrow: {}}").run()
+    whole, stopped = (folder / out / "narrow" / "seed1" / "run" / "last" for out in ("grid", "stopped"))
+    assert (whole / "model.safetensors").read_bytes() == (stopped / "model.safetensors").read_bytes()
+
+
+def test_what_broke_off_is_resumed_or_begun_anew(folder, begun):
+    one = grid(folder, "--seeds", "[0]", "--vary", "{narrow: {}}")
+    one.run()
+    (cell,) = cells(one)
+    record = folder / "grid" / "narrow" / "seed0" / "short"
+    manifest = json.loads((record / "manifest.json").read_text())
+    (record / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))
+    assert state(cell, cell.steps[1]) is State.broken
+    begun.clear()
+    one.run()
+    assert [(words[0], words[-1]) for words in begun] == [("eval", f"--resume={record}")]
+    (record / "manifest.json").unlink()  # killed before anything was written
+    begun.clear()
+    one.run()
+    assert [(words[0], words[-1]) for words in begun] == [("eval", f"--out={record}")]
+
+
+def test_other_settings_and_other_weights_are_refused_by_name(folder, begun):
+    one = ("--seeds", "[0]", "--vary", "{narrow: {}}")
+    grid(folder, *one).run()
+    begun.clear()
+    with pytest.raises(GridError, match="narrow, seed 0: train was run with steps = 20, the grid now says 30"):
+        grid(folder, *one, "--train.set", "{optimize.warmup: 5, steps: 30}").run()
+    with pytest.raises(GridError, match="short was run with episodes = 3, the grid now says 4"):
+        grid(folder, *one, "--eval.short.set", "{seed: 2000, videos: 0, episodes: 4}").run()
+    with (folder / "grid/narrow/seed0/run/last/config.json").open("a") as file:
+        file.write(" ")
+    with pytest.raises(GridError, match="judged other weights"):
+        grid(folder, *one).run()
+    assert begun == []
+
+
+def test_a_failing_cell_is_told_and_the_others_go_on(folder, begun, capsys):
+    broken = "{lost: {data: nowhere}, narrow: {}}"
+    with pytest.raises(GridError, match=r"1 of 2 cells failed: lost, seed 0 \(train ended with status 2"):
+        grid(folder, "--seeds", "[0]", "--vary", broken).run()
+    assert "the others go on" in capsys.readouterr().out
+    lost, narrow = read_study(folder / "grid" / "table.json").rows
+    assert lost[2:6] == (None, None, "nothing finished", None) and narrow[4] == "for this checkpoint"
+    assert "Failed: lost, seed 0" in (folder / "grid" / "table.md").read_text()
+
+
+def test_a_dry_run_lists_and_runs_nothing(folder, begun, capsys):
+    grid(folder, "--dry-run").run()
+    lines = capsys.readouterr().out.splitlines()
+    assert begun == [] and not (folder / "grid").exists() and lines[-1] == "4 of 4 cells are not done"
+    commands = [line.split(maxsplit=2)[2] for line in lines if "to run" in line]
+    assert len(commands) == 8 and commands[0].startswith(f"understudy train {folder}/train.yaml --optimize.warmup=5")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--train.set", "{polcy: 3}"), "train: unknown setting 'polcy'. Did you mean 'policy'"),
+        (("--vary", "{a: {steps: many}}"), "train: .*many"),
+        (("--vary", "{a: {seed: 3}}"), "train: 'seed' is set by the grid itself"),
+        (("--eval.short.set", "{episodes: 0}"), "short: no such starts"),
+        (("--eval", "{train: {config: {}}}"), "'train' cannot name an evaluation"),
+        (("--vary", "{a b: {}, a/b: {}}"), "'a b' and 'a/b' would share"),
+        (("--train.config", "gone.yaml"), "train: no config 'gone.yaml'"),
+    ],
+)
+def test_wrong_grids_are_named_before_anything_runs(folder, begun, words, message):
+    with pytest.raises(UsageError, match=message):
+        grid(folder, *words).run()
+    assert begun == [] and not (folder / "grid").exists()
+
+
+def test_settings_are_products_of_vary_and_cross(folder):
+    one = grid(folder, "--cross", "{policy.head: [v, epsilon], optimize.lr: [1.0e-3, 1.0e-4]}", "--seeds", "[5]")
+    found = cells(one)
+    assert len(found) == 8 and str(found[1]) == "narrow head=v lr=0.0001, seed 5"
+    config = found[-1].steps[0].config
+    assert (config.policy.head.value, config.optimize.lr, config.policy.network.width, config.seed) == (
+        "epsilon", 1e-4, 12, 5,
+    )  # fmt: skip
+    assert [cell.setting for cell in cells(grid(folder, "--vary", "{}", "--seeds", "[0]"))] == ["plain"]
+
+
+def test_two_grids_do_not_share_a_folder(folder, begun):
+    (folder / "grid").mkdir()
+    with grid_run._alone(folder / "grid"), pytest.raises(GridError, match="another `understudy run` works in"):
+        grid(folder).run()
+
+
+def test_shipped_grids_can_be_listed(root, tmp_path):
+    discover(*Run.DISCOVER)
+    paths = sorted((root / "configs" / "grid").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        assert cells(parse(Run, str(path), ["--out", str(tmp_path / "out")]))
+
+
+@pytest.mark.slow
+def test_a_killed_grid_leaves_nobody_behind_and_goes_on(folder):
+    """Real processes, two at a time: kill -9 in the middle of training, then the same command again."""
+    (folder / "train.yaml").write_text(TRAINING.format(folder=folder).replace("steps: 20", "steps: 3000"))
+    command = [sys.executable, "-m", "understudy", "run", str(folder / "grid.yaml"), "--jobs", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 100
+    while len(list((folder / "grid").glob("*/*/run/last"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "resuming" in "".join(log.read_text() for log in (folder / "grid").glob("*/*/train.log"))
+    assert len(read_study(folder / "grid" / "table.json").rows) == 2
