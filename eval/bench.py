@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
@@ -10,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-WHAT = ("loader", "train", "latency", "rollout")
+WHAT = ("loader", "train", "latency", "rollout", "report", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure ours beside stock lerobot (loader, train: a step, latency: a chunk of actions) or robosuite (rollout)."""
+    """Measure ours beside stock lerobot (loader, train, latency of a chunk) or robosuite (rollout); report; all."""
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
 
-    what: str = ""  # loader | train | latency | rollout
+    what: str = ""  # loader | train | latency | rollout | report | all
     data: str = ""  # loader: a LeRobot v3.0 dataset; default one of 180 episodes made up for the purpose
     seconds: float = 0.0  # of each measurement; default 5 for the loader, 0.5 a turn else
     pairs: int = 9  # train, latency, rollout: interleaved pairs, of which the median ratio is taken
@@ -28,7 +29,8 @@ class Bench:
     horizon: int = 16  # train, latency: actions of a chunk
     channels: tuple[int, ...] = (64, 128, 256)  # train, latency: of the U-Net's levels
     solver_steps: int = 10  # latency: DDIM steps
-    task: str = "lift"  # rollout: a robosuite task
+    task: str = "lift"  # rollout: a robosuite task, beside robosuite; or pusht, beside lerobot-eval
+    envs: int = 8  # rollout of pusht: environments on both sides
     size: int = 84  # rollout: px, height and width of the pictures
     execute: int = 8  # rollout: control steps of a chunk
     threads: int | None = None  # train, latency: of torch; default all cores
@@ -88,8 +90,11 @@ def _rollout(bench: Bench) -> tuple[str, dict]:
     from ..sim.suite import Robosuite
     from .bench_rollout import compare_rollouts, table
 
-    if bench.pairs < 1 or bench.size < 1 or bench.execute < 1:
-        raise ValueError(f"pairs, size and execute must be at least 1: {bench.pairs}, {bench.size}, {bench.execute}")
+    if min(bench.pairs, bench.size, bench.execute, bench.envs) < 1:
+        asked = f"{bench.pairs}, {bench.size}, {bench.execute}, {bench.envs}"
+        raise ValueError(f"pairs, size, execute and envs must be at least 1: {asked}")
+    if bench.task == "pusht":
+        return _pusht(bench)
     world = Robosuite(task=bench.task)
     result = compare_rollouts(world, bench.size, bench.execute, bench.pairs, bench.seconds or 1.0)
     settings = {"task": bench.task, "size": bench.size, "execute": bench.execute}
@@ -97,7 +102,51 @@ def _rollout(bench: Bench) -> tuple[str, dict]:
     return f"{title}\n{table(result)}", settings | versions("robosuite", "mujoco") | {"cases": result}
 
 
-KINDS = {"loader": _loader, "train": _train, "latency": _latency, "rollout": _rollout}
+def _pusht(bench: Bench) -> tuple[str, dict]:
+    from ..configs.machine import versions
+    from .bench_pusht import SIZE, compare_pusht, table
+
+    result = compare_pusht(bench.envs, bench.execute, bench.pairs, bench.seconds or 1.0)
+    settings = {"task": "pusht", "size": SIZE, "execute": bench.execute, "envs": bench.envs}
+    title = f"pusht, {bench.envs} environments, {SIZE} px, chunks of {bench.execute} steps"
+    return f"{title}\n{table(result)}", settings | versions("gym-pusht", "lerobot") | {"cases": result}
+
+
+def _report(bench: Bench) -> tuple[str, dict]:
+    from .bench_report import compare_reports, table
+
+    result = compare_reports()
+    return table(result), result
+
+
+def _all(bench: Bench) -> tuple[str, dict]:
+    """Every bench, one after the other; what is not installed becomes a row that says so."""
+    texts, results = [], {}
+    for name, one in {"loader": bench, "train": bench, "latency": bench, "report": bench}.items():
+        _one(name, name, one, texts, results)
+    for task in ("lift", "pusht"):
+        _one(f"rollout of {task}", "rollout", dataclasses.replace(bench, task=task), texts, results)
+    return "\n\n".join(texts), results
+
+
+def _one(title: str, what: str, bench: Bench, texts: list[str], results: dict) -> None:
+    try:
+        text, results[title] = KINDS[what](bench)
+    except (ImportError, RuntimeError) as error:
+        if not isinstance(error, ImportError) and "not installed" not in str(error):
+            raise
+        text, results[title] = f"not measured: {error}", {"absent": str(error)}
+    texts.append(f"== {title}\n{text}")
+
+
+KINDS = {
+    "loader": _loader,
+    "train": _train,
+    "latency": _latency,
+    "rollout": _rollout,
+    "report": _report,
+    "all": _all,
+}
 
 
 def _prepare(bench: Bench):

@@ -129,6 +129,7 @@ def compare_rollouts(world: Robosuite, size: int, execute: int, pairs: int, seco
                 changed = replace(world, look=look, cameras=dict.fromkeys(cameras, (size, size)))
                 with closing(Ours(changed, execute, every)) as ours:
                     results[name] = _case(ours, stock, pairs, seconds)
+    results["rest"] = where_the_rest_goes(results, execute)
     return results
 
 
@@ -144,15 +145,32 @@ def _case(ours: Ours, stock: Stock, pairs: int, seconds: float) -> dict:
 
 
 def _physics_alone(world: Robosuite) -> dict:
-    """Milliseconds of a control step's bare `mj_step` calls, without controller, reward or observation."""
+    """Milliseconds of a control step's bare `mj_step` calls, of the reward with its judging, and of one observation."""
     import mujoco
 
     with closing(replace(world, cameras={}).lane()) as lane:
         lane.reset(seed=0)
         model, data = lane.suite.sim.model._model, lane.suite.sim.data._data
         substeps = round(1 / RATE / model.opt.timestep)
-        spent = [_seconds(lambda: mujoco.mj_step(model, data, substeps)) for _ in range(9)]
-    return {"ms_per_step": 1000 * statistics.median(spent)}
+        parts = {
+            "ms_per_step": lambda: mujoco.mj_step(model, data, substeps),
+            "reward_ms": lambda: (lane.suite.reward(None), lane.judge()),
+            "observation_ms": lane.sense,
+        }
+        return {name: 1000 * statistics.median(_seconds(work) for _ in range(9)) for name, work in parts.items()}
+
+
+def where_the_rest_goes(results: dict, execute: int) -> str:
+    """A state step of ours in its parts, and what part of the possible speed-up that is."""
+    alone, state = results["physics alone"], results["state"]
+    step, whole = alone["ms_per_step"], 1000 / state["understudy"]["steps_per_s"]
+    seen = alone["observation_ms"] / execute
+    control = state["ms_per_step"]["physics"] - step - alone["reward_ms"] - seen
+    parts = {"mj_step": step, "controller": control, "reward": alone["reward_ms"], "observation": seen}
+    parts["loop"] = state["ms_per_step"]["loop"]
+    said = ", ".join(f"{name} {value:.2f}" for name, value in parts.items())
+    possible = 1000 / state["robosuite"]["steps_per_s"] / step
+    return f"a state step of ours takes {whole:.2f} ms: {said}; physics alone: {possible:.1f} times stock"
 
 
 def _chunks(execute: int) -> np.ndarray:
@@ -173,7 +191,7 @@ def table(results: dict) -> str:
         f"{'':<34}{'steps/s':>9}{'stock':>8}{'speed-up':>10}{'range':>13}{'episodes/s':>12}{'stock':>8}  ms a step"
     ]
     for name, told in results.items():
-        if "speedup" not in told:
+        if "speedup" not in told:  # not a race
             continue
         ours, stock, parts = told["understudy"], told["robosuite"], told["ms_per_step"]
         span = f"{min(told['speedups']):.1f}-{max(told['speedups']):.1f}"
@@ -182,8 +200,10 @@ def table(results: dict) -> str:
             f"{name:<34}{ours['steps_per_s']:>9.0f}{stock['steps_per_s']:>8.0f}{told['speedup']:>10.2f}{span:>13}"
             f"{ours['episodes_per_s']:>12.2f}{stock['episodes_per_s']:>8.2f}  {split}"
         )
-    pairs = len(told["speedups"])
+    pairs = len(results["state"]["speedups"])
     alone = results["physics alone"]["ms_per_step"]
     lines.append(f"speed-up: median of {pairs} interleaved pairs, beside stock robosuite with its own observations;")
     lines.append(f"its cameras are drawn at every step. Physics alone (mj_step) takes {alone:.2f} ms a step")
+    if "rest" in results:
+        lines.append(results["rest"])
     return "\n".join(lines)

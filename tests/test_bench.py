@@ -96,6 +96,28 @@ def test_the_machine_is_described_without_its_name():
     assert "node" not in json.dumps(machine)
 
 
+def test_the_report_of_a_made_up_record_is_measured():
+    from understudy.eval import bench_report
+
+    told = bench_report.measure(3)
+    assert told["seconds"] > 0 and told["peak_mib"] >= told["before_mib"] > 0 and told["report_mib"] > 0.01
+    assert "3 episodes" in bench_report.table({"3": told})
+
+
+def test_all_goes_on_where_a_peer_is_not_installed(monkeypatch):
+    from understudy.eval import bench
+
+    def absent(asked):
+        raise ImportError("lerobot is not installed")
+
+    monkeypatch.setattr(bench, "KINDS", dict.fromkeys(bench.KINDS, lambda asked: ("text", {"n": asked.task})))
+    monkeypatch.setitem(bench.KINDS, "train", absent)
+    text, result = bench._all(bench.Bench(what="all"))
+    assert set(result) == {"loader", "train", "latency", "report", "rollout of lift", "rollout of pusht"}
+    assert result["train"] == {"absent": "lerobot is not installed"} and "== train\nnot measured" in text
+    assert result["rollout of pusht"] == {"n": "pusht"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["train", "latency"])
 def test_ours_is_at_least_as_fast(what):

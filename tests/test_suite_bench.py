@@ -1,9 +1,11 @@
-"""The benchmark of rollouts: both sides act, what it says adds up, and the command refuses what makes no sense."""
+"""The benchmarks of rollouts: both sides act, what it says adds up, and the command refuses what makes no sense."""
 
 import pytest
 
-from understudy.eval import bench_rollout
+from understudy.configs.lanes import Lanes
+from understudy.eval import bench_pusht, bench_rollout
 from understudy.eval.bench import Bench
+from understudy.sim.flat import GymPushT
 from understudy.sim.suite import Robosuite
 
 
@@ -25,7 +27,7 @@ def test_states_are_faster_than_stock(results):
 
 def test_the_table_names_each_case(results):
     text = bench_rollout.table(results)
-    assert "state" in text and "stock" in text and "mj_step" in text
+    assert "state" in text and "stock" in text and "mj_step" in text and "controller" in text
 
 
 def test_cases_read_pictures_as_they_say():
@@ -34,6 +36,24 @@ def test_cases_read_pictures_as_they_say():
         ours = bench_rollout.Ours(with_pictures, 4, every)
         assert ours.look == looked
         ours.close()
+
+
+def test_pusht_runs_beside_lerobot_with_the_same_steps(monkeypatch):
+    pytest.importorskip("lerobot", reason="the peer is lerobot")
+    told = bench_pusht.compare_pusht(2, 4, pairs=1, seconds=0.01, steps=6)
+    assert list(told) == [case[0] for case in bench_pusht.CASES]
+    assert all(one["speedup"] > 0 and one["lerobot"]["steps_per_s"] > 0 for one in told.values())
+    assert "speed-up" in bench_pusht.table(told)
+    lanes = Lanes(GymPushT(horizon=6), 2)
+    assert bench_pusht._ours(lanes, bench_pusht.Noise(2, 4, False))() == 12
+    assert bench_pusht._lerobot(2, 4, False, 6)() == 12
+
+
+def test_without_lerobot_a_row_says_so(monkeypatch):
+    monkeypatch.setattr(bench_pusht, "CASES", bench_pusht.CASES[:1])
+    monkeypatch.setattr(bench_pusht.importlib.util, "find_spec", lambda name: None)
+    told = bench_pusht.compare_pusht(1, 4, pairs=1, seconds=0.01, steps=4)
+    assert told["state"]["absent"] and "not installed" in bench_pusht.table(told)
 
 
 def test_settings_that_make_no_sense_are_refused():
