@@ -65,3 +65,23 @@ def _delete(self) -> None:
 def _base(context):
     """The class that holds `bound`, whichever subclass `context` is of."""
     return next(cls for cls in type(context).__mro__ if "bound" in vars(cls))
+
+
+@functools.cache
+def renderer_class():
+    """`mujoco.Renderer`, but closing or collecting one harms no other.
+
+    MuJoCo's frees its drawing objects under whichever context is bound; with OSMesa those may be another renderer's.
+    """
+    import mujoco
+
+    class Renderer(mujoco.Renderer):
+        def close(self) -> None:
+            context, drawing = getattr(self, "_gl_context", None), getattr(self, "_mjr_context", None)
+            if context and drawing:
+                context.make_current()
+                drawing.free()
+                self._mjr_context = None
+            super().close()
+
+    return Renderer

@@ -20,6 +20,7 @@ from ..configs.spec import IMAGES, Embodiment
 from ..configs.world import World, register_world
 from .decor import Decor, add_decor
 from .experts import expert_action
+from .rendering import renderer_class
 
 if TYPE_CHECKING:
     import mujoco
@@ -164,11 +165,9 @@ class TaskEnv(Lane):
         self._renderers.clear()
 
     def _draw(self, camera: str, height: int, width: int) -> np.ndarray:
-        import mujoco
-
         size = (height, width)
         if size not in self._renderers:
-            self._renderers[size] = mujoco.Renderer(self.model, height, width)
+            self._renderers[size] = renderer_class()(self.model, height, width)
         self._renderers[size].update_scene(self.data, camera)
         add_decor(self._renderers[size].scene, self.decor)
         return self._renderers[size].render()
