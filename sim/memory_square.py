@@ -13,7 +13,8 @@ none at all where it is a function of the observation and the observation the sa
 
 Span: at the second opening the last 20 steps tell nothing, and those in which the nut came down, some 10 to 20 before,
 are alike both times. The lift before them shows, or the first middle: some 35 to 75 steps back. A window of 2 frames,
-or of 4 at a stride of 4 (reach 12), does not bridge this by construction; 20 frames at a stride of 4 (reach 76) reach back over all of it.
+or of 4 at a stride of 4 (reach 12), does not bridge this by construction; 20 frames at a stride of 4 (reach 76) reach
+back over all of it.
 Measured, on held-out episodes of the expert from start 200000 on, begun in the first middle: a probe from the current
 frame to the count has AUC 0.49, from 4 frames at a stride of 4 also 0.49 (800 states a class).
 After PTP's long-horizon Square (arXiv:2505.09561). The demonstrator is in `experts_memory_suite.py`.
