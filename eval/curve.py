@@ -8,7 +8,6 @@ one checkpoint on the starts used: Wilson for success, Student t for progress.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from .charts import Line, chart
 from .ledger import read_record
+from .pages import page, write_page
 from .summary import Summary, summarize
 
 LINES, PAGE = "evals.jsonl", "evals.html"
@@ -53,36 +53,25 @@ def read_judgements(run: Path) -> list[Judgement]:
 
 def write_curve(run: Path) -> Path:
     """Write RUN/evals.html, beside and renamed. Returns the file."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    folder = Path(__file__).parent / "templates"
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     judgements = read_judgements(run)
     judged = [one for one in judgements if one.summary]
     best = (run / "best").resolve().name if (run / "best").exists() else ""
-    text = environment.get_template(PAGE).render(
+    text = page(
+        PAGE,
         run=run.name,
         judgements=judgements,
         judged=judged,
         best=int(best) if best.isdigit() else -1,
         charts=[Markup(curve) for curve in curves(judged)],
     )
-    path, beside = run / PAGE, run / f".{PAGE}.{os.getpid()}"
-    beside.write_text(text)
-    beside.replace(path)
-    return path
+    return write_page(run / PAGE, text)
 
 
 def curves(judged: Sequence[Judgement]) -> list[str]:
-    """Success and mean best progress over optimiser steps, with their intervals."""
-    if not judged:
+    """Success and mean best progress over optimiser steps, with their intervals; none of a single judgement."""
+    if len(judged) < 2:
         return []
     steps = [one.step for one in judged]
     drawn = []

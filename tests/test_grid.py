@@ -224,17 +224,18 @@ def test_shipped_grids_can_be_listed(root, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_killed_grid_leaves_nobody_behind_and_goes_on(folder):
     """Real processes, two at a time: kill -9 in the middle of training, then the same command again."""
-    (folder / "train.yaml").write_text(TRAINING.format(folder=folder).replace("steps: 20", "steps: 3000"))
-    command = [sys.executable, "-m", "understudy", "run", str(folder / "grid.yaml"), "--jobs", "2"]
+    (folder / "train.yaml").write_text(TRAINING.format(folder=folder).replace("steps: 20", "steps: 1000"))
+    command = [sys.executable, "-m", "understudy", "run", str(folder / "grid.yaml"), "--jobs=2", "--vary={one: {}}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 100
     while len(list((folder / "grid").glob("*/*/run/last"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     process.kill()
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "resuming" in "".join(log.read_text() for log in (folder / "grid").glob("*/*/train.log"))
-    assert len(read_study(folder / "grid" / "table.json").rows) == 2
+    assert read_study(folder / "grid" / "table.json").rows[0][7] == 6

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,9 +128,14 @@ def test_a_run_judges_itself(folder, tmp_path, capsys):
     assert (run / "best").resolve().name == "00000040"
     text = capsys.readouterr().out
     assert "of 4 succeed (starts 0..3), mean best progress" in text and "warning" not in text
-    html = (run / "evals.html").read_text()
-    assert "<polyline" in html and 'class="best"' in html and "http" not in html
     assert [one.summary.n for one in read_judgements(run)] == [4]
+    html = (run / "evals.html").read_text()
+    assert '<span class="yes">best</span>' in html and "starts 0–3" in html and "<svg class=" not in html
+    shutil.copytree(run / "evals" / "00000040", run / "evals" / "00000020")
+    with (run / "evals.jsonl").open("a") as file:
+        file.write(json.dumps(rows(run)[0] | {"step": 20}) + "\n")
+    html = write_curve(run).read_text()
+    assert html.count('<polyline class="success"') == html.count('<polygon class="a"') == 1
 
 
 def test_training_is_the_same_with_and_without(folder, tmp_path, monkeypatch):
