@@ -24,6 +24,12 @@ def pytest_configure(config):
     torch.set_num_threads(1)  # results must not depend on the machine's cores
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:  # full-size ones may take long on a busy machine
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1800))
+
+
 def pytest_unconfigure(config):
     shutil.rmtree(_CACHE, ignore_errors=True)
 
