@@ -1,9 +1,9 @@
 """`understudy results`: RESULTS.md from the committed records, so that no number in it was typed by hand.
 
 Three kinds of record lie under `eval/records/`: folders with a manifest and a table of episodes (`ledger.py`), what was
-measured of the scripted experts (`experts/*.json`, `measured.py`), and studies (any other `*.json`, `study.py`). A file
-`about.md` beside them is copied above their table: what was trained, and how. The text depends on these files alone, so
-that running twice gives the same bytes.
+measured of the scripted experts (`experts/*.json`, `measured.py`), and studies (any other `*.json`, `study.py`). A
+`compare.json` beside such folders says what may be concluded from them (`comparison.py`); an `about.md` is copied above
+their table: what was trained, and how. The text depends on these files alone: running twice gives the same bytes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from .comparison import FILE as COMPARISON
+from .comparison import read_comparison
 from .ledger import MANIFEST, Record, read_record
 from .measured import read_measured
 from .metrics import wilson
@@ -88,6 +89,17 @@ def evaluations(root: Path) -> Iterator[str]:
         yield table(RUNS, [run_row(record, root) for record in records]) + "\n"
         commands = dict.fromkeys(repeat_command(record.manifest) for record in records)
         yield "```\n" + "\n".join(commands) + "\n```\n"
+        if (folder / COMPARISON).is_file():
+            yield conclusion(read_comparison(folder)) + "\n"
+
+
+def conclusion(comparison: Mapping) -> str:
+    """What a comparison of the runs above allows to say, with its caveats."""
+    names = {one["label"]: one["record"] for one in comparison["contestants"]}
+    said = [comparison["duel"]["says"]] if comparison["duel"] else []
+    said += [one["says"] for one in comparison["differences"]]
+    who = ", ".join(f"{label} is `{record}`" for label, record in names.items())
+    return "\n".join([f"Compared ({who}):\n", *(f"- {text}" for text in [*said, *comparison["caveats"]])])
 
 
 def run_row(record: Record, root: Path) -> tuple:

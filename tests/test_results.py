@@ -8,8 +8,9 @@ import pytest
 from understudy.configs.parse import parse
 from understudy.configs.plugins import discover
 from understudy.eval import results
+from understudy.eval.comparison import compare_records
 from understudy.eval.evaluate import Eval, open_stage
-from understudy.eval.ledger import RecordWriter
+from understudy.eval.ledger import RecordWriter, read_record
 from understudy.eval.results import RECORDS, Results, StaleError, render, repeat_command
 from understudy.eval.study import Study, StudyError
 from understudy.sim.perturb import perturbed
@@ -108,6 +109,19 @@ def test_the_command_perturbs_as_the_record_was(records):
     config = draccus.encode(disturbed) | {"type": "perturbed"}
     command = repeat_command(manifest(world={"config": json.loads(json.dumps(config))}))
     assert open_stage(parse(Eval, None, shlex.split(command)[2:])) == disturbed
+
+
+def test_a_comparison_is_told_below_its_runs(records):
+    with RecordWriter(records / "walk" / "other", manifest()) as writer:
+        for start in range(8):
+            writer.add(row(start) | {"success": True})
+        writer.close(complete=True)
+    pair = [read_record(records / "walk" / name) for name in ("small", "other")]
+    compare_records(pair).write(records / "walk")
+    text = render(records)
+    assert "Compared (A is `small`, B is `other`):" in text
+    assert "A and B are not shown to differ in success: B - A is +25 points" in text
+    assert text.index("records/walk/other") < text.index("Compared (A is") < text.index("## statistics")
 
 
 def test_a_file_of_another_kind_is_refused_by_name(records):
