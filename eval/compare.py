@@ -20,6 +20,7 @@ from ..configs.lanes import Lanes
 from ..configs.progress import Progress
 from .blind import BlindStage, ask
 from .comparison import FILE, Comparison, compare_records, read_comparison
+from .comparison_page import PAGE, write_comparison
 from .duel import Duel, Moment, RolloutStage, Rules, Side, Stage, fight, say
 from .evaluate import Eval, describe, open_agent, open_stage
 from .ledger import MANIFEST, Record, RecordWriter, provenance, read_record
@@ -41,7 +42,7 @@ class Compare:
 
     what: tuple[str, ...]  # two or more records; or two policies (runs or checkpoints), which then act
     alpha: float = 0.05  # probability of naming a better policy where there is none, two-sided
-    out: str | None = None  # folder of compare.json, and of both records of a duel; must not exist for a duel
+    out: str | None = None  # folder of the report and compare.json; of a duel also of both records, and then new
     resume: str | None = None  # duel: go on with this folder; all else as it was
     world: dict | str = "pusht"  # duel: registered name, YAML file, or its keys
     until_decided: bool = False  # duel: stop when decided or hopeless; else run --max pairs, a fixed number
@@ -56,6 +57,7 @@ class Compare:
     workers: int = 0  # duel: processes for the world; 0: in this one
     block: int = 8  # duel: starts that act at the same time
     execute: int | None = None  # duel: E, actions executed of each plan; default the policy's own
+    videos: int = 6  # duel: starts to film for both, first those at which one alone succeeded
     threads: int = 1  # duel: of torch on the CPU
     device: str = "cpu"  # duel: cpu | cuda
 
@@ -72,7 +74,7 @@ class Compare:
         print(comparison.text())
         folder = self.resume or self.out
         if folder:
-            print(f"\nwritten to      {Path(os.path.expandvars(folder)) / FILE}")
+            print(f"\nreport          {Path(os.path.expandvars(folder)) / PAGE}")
 
 
 def compare(config: Compare) -> Comparison:
@@ -93,9 +95,11 @@ def compare(config: Compare) -> Comparison:
         raise ValueError(
             f"{', '.join(records)}: episode records; {', '.join(others)}: not. Compare records with records"
         )
-    comparison = compare_records([read_record(path) for path in paths], config.alpha, config.seed)
+    records = [read_record(path) for path in paths]
+    comparison = compare_records(records, config.alpha, config.seed)
     if config.out:
         comparison.write(os.path.expandvars(config.out))
+        write_comparison(comparison, records, os.path.expandvars(config.out))
     return comparison
 
 
@@ -136,12 +140,15 @@ def _hold(config: Compare, stage: Stage, test: Sequential, rules: Rules, writers
         with Progress("duel", config.max, "pairs", every=3600) as progress:
             for stand in fight(stage, starts, test, rules, config.block, lambda moment: _show(moment, progress)):
                 duel = stand
+        if config.videos and isinstance(stage, RolloutStage):
+            stage.film(config.videos)
     finally:
         ended = duel is not None and (duel.pairs == config.max or (config.until_decided and duel.decision is not None))
         records = [_close(writer, ended) for writer in writers]
         if duel is not None and all(len(record.table) for record in records):
             comparison = compare_records(records, config.alpha, config.seed, _result(duel, plan, rules, test))
             comparison.write(folder)
+            write_comparison(comparison, records, folder)
             for record in records:
                 write_report(record)
             if not ended:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..configs.lanes import Lanes
+from .film import choose_pairs, film_again
 from .ledger import RecordWriter
 from .rollout import Actor, rollout
 from .sequential import HOPELESS, UNDECIDED, A, B, Sequential, State
@@ -90,17 +91,31 @@ class RolloutStage:
 
     def __init__(self, sides: tuple[Side, Side], lanes: Lanes):
         self.sides, self.lanes = sides, lanes
+        self.tapes: tuple[dict, dict] = ({}, {})  # of each side: start -> its actions, as far as run by this process
 
     def play(self, starts: Sequence[int]) -> Iterator[tuple[Mapping, Mapping]]:
-        for side in self.sides:
+        for side, tapes in zip(self.sides, self.tapes, strict=True):
             wanted = [start + side.shift for start in starts]
             if set(wanted) <= side.writer.done:
                 continue
             for result in rollout(side.actor, self.lanes, wanted, skip=side.writer.done, **side.columns):
                 side.writer.add(result.row)
+                tapes[result.start - side.shift] = result.actions
         for start in starts:
             first, second = (side.writer.rows[start + side.shift] for side in self.sides)
             yield first, second
+
+    def film(self, count: int) -> None:
+        """Film up to `count` starts of both, where one alone succeeded first, by playing their actions again."""
+        rows = [
+            {start: side.writer.rows[start + side.shift] for start in tapes}
+            for side, tapes in zip(self.sides, self.tapes, strict=True)
+        ]
+        chosen = choose_pairs(*rows, count)
+        for side, tapes in zip(self.sides, self.tapes, strict=True):
+            again = {start + side.shift: tapes[start] for start in chosen}
+            for start, path in film_again(self.lanes, side.writer.rows, again, side.writer.root).items():
+                side.writer.set_video(start, path)
 
 
 def fight(

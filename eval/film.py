@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,27 @@ def choose(rows: Iterable[Mapping], count: int) -> list[int]:
     won = [row["start"] for row in rows if row["success"]]
     failures = min(len(lost), max(math.ceil(count / 2), count - len(won)))
     return lost[:failures] + won[: max(0, count - failures)]
+
+
+def choose_pairs(first: Mapping[int, Mapping], second: Mapping[int, Mapping], count: int) -> list[int]:
+    """Up to `count` starts of two policies to show: those at which one alone succeeded, in turn, then the others.
+
+    Args:
+        first, second: start -> row; only starts of both are chosen.
+    """
+    kinds: dict[tuple[bool, bool], list[int]] = {
+        (True, False): [],
+        (False, True): [],
+        (False, False): [],
+        (True, True): [],
+    }
+    for start in sorted(set(first) & set(second)):
+        a, b = first[start], second[start]
+        if not (a["error"] or b["error"]):
+            kinds[bool(a["success"]), bool(b["success"])].append(start)
+    ours, theirs, *rest = kinds.values()
+    in_turn = [start for pair in zip_longest(ours, theirs) for start in pair if start is not None]
+    return [*in_turn, *chain.from_iterable(rest)][:count]
 
 
 def film_again(

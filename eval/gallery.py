@@ -30,7 +30,7 @@ class Film:
     @property
     def name(self) -> str:
         """Of the film on its page, an anchor."""
-        return f"film-{self.row['start']}"
+        return f"film-{self.label}-{self.row['start']}" if self.label else f"film-{self.row['start']}"
 
     @property
     def at(self) -> float:

@@ -82,7 +82,7 @@ def lanes_act(monkeypatch):
 
 def duel(tmp_path, first, second, **changes):
     values = {"what": (f"skill{first}", f"skill{second}"), "world": WORLD, "out": str(tmp_path / "duel"), "max": 64}
-    return Compare(**values | {"until_decided": True} | changes)
+    return Compare(**values | {"until_decided": True, "videos": 0} | changes)
 
 
 # -- records
@@ -141,7 +141,7 @@ def test_records_without_common_starts_or_mixed_with_policies_are_refused(tmp_pa
 
 
 def test_a_clear_duel_stops_early_with_two_records(lanes_act, tmp_path, capsys):
-    duel(tmp_path, 0.05, 0.95).run()
+    duel(tmp_path, 0.05, 0.95, videos=1).run()
     text = capsys.readouterr().out
     assert "B is better than A" in text and "8/64 pairs" in text
     told = read_comparison(tmp_path / "duel")["duel"]
@@ -151,6 +151,8 @@ def test_a_clear_duel_stops_early_with_two_records(lanes_act, tmp_path, capsys):
         kept = read_record(tmp_path / "duel" / side)
         assert kept.manifest["complete"] and len(kept.table) % 8 == 0 and (kept.root / "report.html").is_file()
         assert kept.manifest["starts"]["count"] == len(kept.table)
+        assert [row["start"] for row in kept.table.to_pylist() if row["video"]] == [1000]
+    assert (tmp_path / "duel" / "compare.html").read_text().count("<video ") == 2
 
 
 def test_a_committed_duel_is_among_the_results(lanes_act, tmp_path):

@@ -1,0 +1,48 @@
+// Start by start: the boxes choose what the figure under them shows; arrow keys go from one to the next.
+{
+  const {starts, styles} = JSON.parse(document.getElementById("starts").textContent);
+  const boxes = [...document.querySelectorAll(".start")], figure = document.querySelector(".chosen");
+  const together = figure.querySelector(".together");
+  const draw = curves => {
+    const last = Math.max(1, ...curves.flat().map(([step]) => step)), x = step => 40 + 590 * step / last, y = value => 170 - 160 * value;
+    const rule = value => `<line class="grid" x1="40" x2="630" y1="${y(value)}" y2="${y(value)}"/><text x="32" y="${y(value)}" dy=".32em" text-anchor="end">${value}</text>`;
+    const line = (curve, i) => `<polyline class="${styles[i]}" points="${curve.map(([step, value]) => `${x(step)},${y(value)}`).join(" ")}"/>`;
+    return `<svg class="chart" viewBox="0 0 640 200" role="img" aria-label="progress of each policy from this start">${
+      [0, 0.5, 1].map(rule).join("")}<text x="40" y="192">0</text><text x="630" y="192" text-anchor="end">${last} control steps</text>${curves.map(line).join("")}</svg>`;
+  };
+  const choose = i => {
+    for (const [j, box] of boxes.entries()) {
+      box.tabIndex = i === j ? 0 : -1;
+      box.setAttribute("aria-pressed", String(i === j));
+    }
+    const one = starts[i];
+    const best = one.progress.map(value => value === null ? "–" : value.toFixed(2)).join(" and ");
+    figure.querySelector("figcaption").textContent = `Start ${one.start}: ${one.words} · best progress ${best}${one.filmed ? "" : " · not filmed"}`;
+    figure.querySelector(".curves").innerHTML = draw(one.curves);
+    for (const films of figure.querySelectorAll(".films")) {
+      films.querySelectorAll("video").forEach(video => video.pause());
+      films.hidden = films.dataset.start !== one.id;
+    }
+    together.hidden = figure.querySelectorAll(".films:not([hidden]) video").length < 2;
+  };
+  for (const [i, box] of boxes.entries()) {
+    box.onclick = () => choose(i);
+    box.onkeydown = event => {
+      const to = i + ({ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[event.key] ?? 0);
+      if (to === i || !boxes[to]) return;
+      event.preventDefault();
+      choose(to);
+      boxes[to].focus();
+    };
+  }
+  together.onclick = () => {
+    for (const video of figure.querySelectorAll(".films:not([hidden]) video")) { video.currentTime = 0; video.play() }
+  };
+  for (const button of document.querySelectorAll(".counts button")) button.onclick = () => {
+    const on = button.getAttribute("aria-pressed") !== "true";
+    for (const other of button.parentNode.children) other.setAttribute("aria-pressed", String(on && other === button));
+    for (const box of boxes) box.classList.toggle("dim", on && box.dataset.key !== button.value);
+  };
+  const telling = one => 2 * one.filmed + (new Set(one.key).size > 1);
+  choose(starts.reduce((best, one, i) => telling(one) > telling(starts[best]) ? i : best, 0));
+}
