@@ -39,7 +39,8 @@ def read_judgements(run: Path) -> list[Judgement]:
     path = run / LINES
     if not path.is_file():
         raise FileNotFoundError(f"'{run}' has no {LINES}: train with --eval configs/eval/NAME.yaml")
-    rows = {row["step"]: row for row in map(json.loads, filter(None, path.read_text().splitlines()))}
+    lines = [line for line in path.read_text().splitlines() if line.endswith("}")]  # a kill may halve the last one
+    rows = {row["step"]: row for row in map(json.loads, lines)}
     judgements = []
     for step, row in sorted(rows.items()):
         record = run / "evals" / f"{step:08d}"
