@@ -22,12 +22,14 @@ Not for pairs whose outcomes depend on each other, for example through common st
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..configs.machine import cache_folder
+from ..configs.progress import Progress
 from .sequential import Sequential
 
 SHAPE = 0.9  # the budget grows as (t / N)^SHAPE; 1 gives more power to small differences, less speed to large ones
@@ -103,13 +105,21 @@ def decision_table(most: int, alpha: float) -> Table:
         with np.load(path, allow_pickle=False) as kept:
             return Table(most, alpha, kept["lead"], kept["part"])
     except (OSError, ValueError, KeyError):
-        table = synthesise(most, alpha)
+        with Progress("decision table", most, "steps") as progress:
+            table = synthesise(most, alpha, watch=progress.update)
         _keep(path, table)
         return table
 
 
-def synthesise(most: int, alpha: float, shape: float = SHAPE, points: int = POINTS, margin: float = MARGIN) -> Table:
-    """Make the table; see the module. Seconds for N = 200, some ten for 500."""
+def synthesise(
+    most: int,
+    alpha: float,
+    shape: float = SHAPE,
+    points: int = POINTS,
+    margin: float = MARGIN,
+    watch: Callable[[int], None] = lambda step: None,
+) -> Table:
+    """Make the table; see the module. Some seconds for N = 200, up to a minute for 500. `watch` is told each step."""
     p = np.sin(np.linspace(np.arcsin(np.sqrt(0.25 / most)), np.pi / 4, points)) ** 2
     ways, spent = np.zeros((most + 2, most + 2)), np.zeros(points)
     ways[0, 0] = 1.0  # scaled by 4^-t
@@ -117,6 +127,7 @@ def synthesise(most: int, alpha: float, shape: float = SHAPE, points: int = POIN
     part = np.zeros((most + 1, 2 * most + 1), np.float32)
     for t in range(1, most + 1):
         ways = _one_pair(ways)
+        watch(t)
         if t < max(4, int(np.log2(most)) + 1):
             continue
         budget = alpha * margin * (t / most) ** shape - spent

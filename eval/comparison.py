@@ -242,7 +242,7 @@ def _caveats(records: Sequence[Record], joined: Sequence[Pairs], peeked: bool):
     if any(not record.manifest.get("complete", True) for record in records) and not peeked:
         yield "A record is unfinished: if it was stopped because of what it showed, its p-values do not hold."
     if peeked:
-        yield "Rates and intervals of a duel that stopped when it was decided lean towards the winner."
+        yield "Rates and intervals of a duel that stops by what it shows lean towards the policy that leads."
 
 
 def _peeked(records: Sequence[Record], duel: Mapping | None) -> bool:
