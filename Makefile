@@ -1,17 +1,18 @@
-# make setup | demo | test | experiments | clean. Everything is made in .venv/; nothing outside this folder is touched.
+# make setup | demo | test | experiments | clean. Everything is made in .venv/; nothing outside this folder is touched
+# but missing system packages (setup.sh; Chromium for experiments), which are installed where that is permitted.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 STAMP := .venv/.ready
 UNDERSTUDY := .venv/bin/understudy
 DEMO := out/demo
 
-.PHONY: help setup demo test experiments clean
+.PHONY: help setup demo test experiments chromium clean
 
 help:
 	@echo "make setup        virtual environment with everything installed, in .venv/"
 	@echo "make demo         demonstrate, train and judge robosuite Lift, with a report; under 10 minutes on 2 cores"
 	@echo "make test         the tests"
-	@echo "make experiments  the tests marked slow"
+	@echo "make experiments  the tests marked slow, and the reports in Chromium, installed where permitted"
 	@echo "make clean        remove .venv/, out/ and caches; runs/ stays"
 
 setup: $(STAMP)
@@ -23,8 +24,16 @@ $(STAMP): pyproject.toml constraints.txt setup.sh
 test: $(STAMP)
 	.venv/bin/pytest -m "not slow" --durations=15
 
-experiments: $(STAMP)
+experiments: $(STAMP) chromium
+	.venv/bin/pytest tests/test_report_browser.py tests/test_comparison_page.py
 	.venv/bin/pytest -m slow --durations=15
+
+chromium:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+	echo "installing Chromium, which the tests of the reports open"; \
+	{ $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	echo "may not install Chromium, so the tests of the reports are skipped. Ask for: sudo apt-get install chromium" >&2
 
 demo: $(STAMP)
 	rm -rf $(DEMO)
