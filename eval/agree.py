@@ -22,6 +22,7 @@ from .identity import matched, open_records, world_name
 from .ledger import provenance
 from .metrics import Interval
 from .pages import page, write_page
+from .study import Study
 from .verdict import Agreement
 
 PAGE, NUMBERS = "agree.html", "agree.json"
@@ -36,6 +37,7 @@ class Agree:
     proxy: tuple[str, ...]  # records of the same policies in the world that would stand in for it
     by: str = "success"  # success | progress: what the verdict is about
     out: str | None = None  # folder for agree.html and agree.json; must not exist
+    study: str | None = None  # file for the numbers as a study, which `understudy results` prints
     seed: int = 0  # of the resampling
     draws: int = 2000  # resamples
 
@@ -50,6 +52,8 @@ class Agree:
         found = agree(matched(truth, proxy), self.by, np.random.default_rng(self.seed), self.draws)
         worlds = {"truth": world_name(truth[0]), "proxy": world_name(proxy[0])}
         print(text(found, worlds))
+        if self.study is not None:
+            as_study(found, worlds, self.command()).write(os.path.expandvars(self.study))
         if self.out is not None:
             folder = Path(os.path.expandvars(self.out))
             folder.mkdir(parents=True)
@@ -57,6 +61,13 @@ class Agree:
             about |= {"seed": self.seed, "draws": self.draws} | provenance()
             (folder / NUMBERS).write_text(as_json(found, about))
             print(f"\nreport          {write_page(folder / PAGE, render(found, worlds, about))}")
+
+    def command(self) -> str:
+        """What a reader runs for these numbers."""
+        words = ["understudy agree --truth", *self.truth, "--proxy", *self.proxy]
+        for key, usual in (("by", "success"), ("seed", 0), ("draws", 2000)):
+            words += [f"--{key} {getattr(self, key)}"] if getattr(self, key) != usual else []
+        return " ".join(words)
 
 
 def text(found: Agreement, worlds: dict[str, str]) -> str:
@@ -133,6 +144,20 @@ def render(found: Agreement, worlds: dict[str, str], about: dict) -> str:
         said=said,
         letters=dict(found.verdict.ranking),
         other="progress" if found.by == "success" else "success",
+    )
+
+
+def as_study(found: Agreement, worlds: dict[str, str], command: str) -> Study:
+    """The policies as a table, the rest as notes."""
+    rows = [(one.name, one.n_truth, one.truth, one.n_proxy, one.proxy) for one in found.points]
+    measures = ", ".join(f"{SAID[name]} {said(interval)}" for name, interval in found.measures.items())
+    notes = [*found.verdict.words, *found.verdict.warnings, f"{measures}."]
+    return Study(
+        title=f"Does {worlds['proxy']} rank policies as {worlds['truth']} does, by {found.by}",
+        command=command,
+        columns=("policy", "n, truth", "truth", "n, proxy", "proxy"),
+        rows=rows,
+        notes=(*notes, *(f"{name}: {value}." for name, value in facts(found))),
     )
 
 

@@ -10,6 +10,7 @@ from understudy.__main__ import main
 from understudy.eval.agree import NUMBERS, PAGE
 from understudy.eval.identity import MatchError, by_policy, identify, matched, open_records
 from understudy.eval.ledger import RecordWriter
+from understudy.eval.study import read_study
 from understudy.eval.verdict import agree
 
 GOOD = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
@@ -159,7 +160,9 @@ def test_the_command_writes_text_numbers_and_page(tmp_path, capsys):
     truth, proxy = worlds(tmp_path / "records", GOOD, GOOD)
     words = ["agree", "--truth", *(str(record.root) for record in truth)]
     words += ["--proxy", *(str(record.root) for record in proxy), "--draws", "300", "--out", str(tmp_path / "out")]
-    assert main(words) == 0
+    study = tmp_path / "study.json"
+    assert main([*words, "--study", str(study)]) == 0
+    assert len(read_study(study).rows) == 7 and "--draws 300" in read_study(study).command
     said = capsys.readouterr().out
     assert "The proxy orders these 7 policies as the truth does" in said and "Spearman rho" in said
     numbers = json.loads((tmp_path / "out" / NUMBERS).read_text())
