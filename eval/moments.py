@@ -14,7 +14,7 @@ import numpy as np
 NEAR = 0.05  # of progress: within so much of the best counts as being there
 RULE = (
     f"where progress fell for good, the last step within {NEAR:g} of its best (lost ground); "
-    "otherwise the first such step, after which nothing improved (got stuck)"
+    "otherwise the step from which it stayed that near and came no further (got stuck)"
 )
 SAID = {"lost": "lost ground", "stuck": "got stuck", "error": "ended in an error", "success": "succeeded"}
 
@@ -38,8 +38,11 @@ def failing_moment(progress: Sequence[float]) -> Moment:
     curve = np.asarray(progress, np.float64)
     if not len(curve):
         return Moment("stuck", 0)
-    near = np.flatnonzero(curve >= curve.max() - NEAR)
-    kind, at = ("lost", near[-1]) if near[-1] < len(curve) - 1 else ("stuck", near[0])
+    near = curve >= curve.max() - NEAR
+    if not near[-1]:
+        kind, at = "lost", np.flatnonzero(near)[-1]
+    else:
+        kind, at = "stuck", np.flatnonzero(~near)[-1] + 1 if not near.all() else 0
     return Moment(kind, int(at) + 1, float(curve[at]))
 
 

@@ -74,9 +74,10 @@ def render(record: Record, run: Path | None = None) -> str:
 def verdict(summary: Summary) -> str:
     """The headline in words: what was seen, and what that says about fresh starts."""
     low, high = (f"{100 * end:.0f} %" for end in (summary.success.low, summary.success.high))
-    seen = "All" if summary.successes == summary.n > 1 else "None" if not summary.successes else f"{summary.successes}"
+    won, n = summary.successes, summary.n
+    seen = f"All {n}" if won == n > 1 else f"{won or 'None'} of {n}"
     return (
-        f"{seen} of {summary.n} episodes succeeded. With 95 % confidence this policy succeeds from "
+        f"{seen} episodes succeeded. With 95 % confidence this policy succeeds from "
         f"between {low} and {high} of fresh starts; another training seed may differ by more."
     )
 

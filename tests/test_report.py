@@ -122,7 +122,7 @@ def test_an_empty_record_has_none(tmp_path):
         ([0.2, 0.5, 0.8, 0.8, 0.3, 0.1], "lost", 4),  # the last step before the drop
         ([0.2, 0.8, 0.3, 0.77, 0.2], "lost", 4),  # nearly regained, and lost again
         ([0.2, 0.5, 0.78, 0.8, 0.79, 0.8], "stuck", 3),  # nothing improved after it
-        ([0.2, 0.8, 0.3, 0.79], "stuck", 2),  # what was lost was regained
+        ([0.2, 0.8, 0.3, 0.79, 0.79], "stuck", 4),  # what was lost was regained
         ([0.0, 0.0, 0.0], "stuck", 1),
         ([0.1, 0.5, 0.9], "stuck", 3),  # out of time
         ([], "stuck", 0),
