@@ -120,7 +120,10 @@ def matched(truth: Iterable[Record], proxy: Iterable[Record]) -> list[tuple[Test
 def world_name(record: Record) -> str:
     """The kind of world and its task, as the manifest says."""
     world = record.manifest.get("world") or {}
-    return "/".join(str(world[key]) for key in ("type", "task") if world.get(key)) or "unnamed world"
+    kind, task = (str(world.get(key) or "") for key in ("type", "task"))
+    if kind.replace("_", "-") == task:
+        return task
+    return "/".join(filter(None, (kind, task))) or "unnamed world"
 
 
 def _lonely(tested: Tested, others: Mapping[tuple[str, str], Tested], side: str) -> str:
