@@ -55,7 +55,7 @@ class SequentialStudy:
         }
         for part in self.parts:
             study = studies[part](self)
-            study.write(self.out / f"sequential-{part}.json")
+            study.write(self.out / f"sequential-{part}{'-cases' if self.cases else ''}.json")
             print(f"{study.title}\n\n{study.markdown()}\n", flush=True)
 
     def command(self, part: str) -> str:
