@@ -62,8 +62,11 @@ class SequentialStudy:
         """What a reader runs for one part."""
         changed = {"runs": 2000, "pairs": 200, "seed": 0, "doubt_runs": 200}
         words = [
-            f"--{key.replace('_', '-')} {getattr(self, key)}" for key in changed if getattr(self, key) != changed[key]
+            f"--{key.replace('_', '-')} {getattr(self, key)}"
+            for key, was in changed.items()
+            if getattr(self, key) != was
         ]
+        words += [f"--cases '[{', '.join(self.cases)}]'"] if self.cases else []
         return " ".join([MODULE, f"--out DIR --parts '[{part}]'", *words])
 
 

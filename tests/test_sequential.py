@@ -230,6 +230,12 @@ def test_study_runs_and_can_be_read(tmp_path):
     assert len(study.rows) == 16 and "--runs 20 --pairs 20" in study.command
 
 
+def test_study_of_other_rates_says_which(tmp_path):
+    SequentialStudy(out=tmp_path, runs=20, pairs=50, parts=("power",), cases=("0.2/0.9/0.1",)).run()
+    study = read_study(tmp_path / "sequential-power-cases.json")
+    assert study.rows[0][0] == "0.2, 0.9" and "--cases '[0.2/0.9/0.1]'" in study.command
+
+
 @pytest.mark.slow
 def test_full_study_of_false_positives(tmp_path):
     SequentialStudy(out=tmp_path, parts=("false-positives",)).run()
