@@ -146,10 +146,12 @@ def facts(manifest: Mapping) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     for section, value in manifest.items():
         if isinstance(value, Mapping):
             fresh = {name: inner for name, inner in value.items() if f"{section}.{name}" not in SAID}
-            yield section, list(_flat(fresh))
+            if fresh:
+                yield section, list(_flat(fresh))
         else:
             loose.append((section, _text(value)))
-    yield "record", loose
+    if loose:
+        yield "record", loose
 
 
 def _flat(values: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:

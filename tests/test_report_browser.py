@@ -83,6 +83,7 @@ def films(visit):
     """The page with its films ready; skipped where this Chromium cannot play h264."""
     if not visit.page.evaluate("document.createElement('video').canPlayType('video/mp4; codecs=\"avc1.64001f\"')"):
         pytest.skip("this Chromium was built without h264")
+    visit.page.locator("#film-3").scroll_into_view_if_needed()
     wait(visit.page, "[...document.querySelectorAll('video')].every(one => one.readyState >= 2 && !one.seeking)")
     return visit.page
 
@@ -134,6 +135,19 @@ def test_films_stand_where_the_episode_failed(films):
     assert shown(films, "#film-5") == (pytest.approx(20, abs=2), "0 / 25")
     left = films.eval_on_selector_all(".mark", "marks => marks.map(mark => parseFloat(mark.style.left))")
     assert left == [55.0, 25.0, 100.0]
+
+
+def test_films_far_from_the_screen_are_closed_and_come_back_where_they_were(films):
+    films.focus("#film-3 .track")
+    films.keyboard.press("ArrowLeft")
+    settle(films, "#film-3")
+    films.set_viewport_size({"width": 1280, "height": 300})
+    films.evaluate("scrollTo(0, document.body.scrollHeight)")
+    wait(films, "!document.querySelector('#film-3 video').src")
+    films.locator("#film-3").scroll_into_view_if_needed()
+    wait(films, "document.querySelector('#film-3 video').readyState >= 2")
+    settle(films, "#film-3")
+    assert shown(films, "#film-3") == (pytest.approx(20 + GREY * 21, abs=2), "21 / 40")
 
 
 def test_a_film_plays_and_stops(films):

@@ -1,10 +1,14 @@
-// Films: stopped at their moment, with the curve of progress as the slider.
-function open(figure) {
+// Films: stopped at their moment, with the curve of progress as the slider. Browsers hold a few dozen players, so that a
+// film is opened when it comes near the screen, and closed where it was when it has gone.
+function prepare(figure) {
   const [video, track, head, output, play] = ["video", ".track", ".head", "output", ".play"].map(s => figure.querySelector(s));
   const steps = Number(figure.dataset.steps), moment = Number(figure.dataset.moment), frames = steps + 1;
   const bytes = Uint8Array.from(atob(video.src.split(",")[1]), letter => letter.charCodeAt(0));
+  const film = URL.createObjectURL(new Blob([bytes], {type: "video/mp4"}));
+  let at = moment;
   video.controls = false;
-  video.src = URL.createObjectURL(new Blob([bytes], {type: "video/mp4"}));
+  video.removeAttribute("src");
+  video.preload = "auto";
   const step = () => Math.min(steps, Math.max(0, Math.floor(video.currentTime / (video.duration || 1) * frames + 1e-6)));
   const seek = to => { video.currentTime = (Math.min(steps, Math.max(0, to)) + 0.5) / frames * video.duration };
   const show = () => {
@@ -21,7 +25,7 @@ function open(figure) {
     video.pause();
     seek(Math.round((event.clientX - box.left) / box.width * steps));
   };
-  video.addEventListener("loadedmetadata", () => seek(moment), {once: true});
+  video.addEventListener("loadedmetadata", () => seek(at));
   for (const name of ["play", "pause", "seeked", "ended"]) video.addEventListener(name, () => {
     figure.classList.toggle("playing", !video.paused && !video.ended);
     play.setAttribute("aria-pressed", String(!video.paused && !video.ended));
@@ -37,8 +41,21 @@ function open(figure) {
     if (by) { video.pause(); seek(step() + by) } else if (event.key === " ") toggle(); else return;
     event.preventDefault();
   };
+  return near => {
+    if (near && !video.src) {
+      video.src = film;
+    } else if (!near && video.src) {
+      if (video.readyState) at = step();
+      video.removeAttribute("src");
+      video.load();
+    }
+  };
 }
-document.querySelectorAll(".film").forEach(open);
+const prepared = new Map([...document.querySelectorAll(".film")].map(figure => [figure, prepare(figure)]));
+const watcher = new IntersectionObserver(seen => {
+  for (const one of seen) prepared.get(one.target)(one.isIntersecting);
+}, {rootMargin: "600px"});
+for (const figure of prepared.keys()) watcher.observe(figure);
 
 for (const button of document.querySelectorAll(".command button")) button.onclick = async () => {
   const code = button.parentNode.querySelector("pre");
