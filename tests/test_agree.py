@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from understudy.__main__ import main
-from understudy.eval.agree import NUMBERS, PAGE
+from understudy.eval.agree import NUMBERS, PAGE, render
 from understudy.eval.identity import MatchError, by_policy, identify, matched, open_records
 from understudy.eval.ledger import RecordWriter
 from understudy.eval.study import read_study
@@ -200,3 +200,27 @@ def test_one_policy_and_unknown_measures_are_refused(tmp_path):
         agree(pairs, "success", np.random.default_rng(0))
     with pytest.raises(ValueError, match="Known: success, progress"):
         agree(pairs, "return", np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_the_page_in_a_browser(tmp_path, chromium, width, height):
+    """Nothing on the console, nothing fetched, the table sorts, and a phone need not scroll sideways."""
+    found = judged(tmp_path, GOOD, GOOD)
+    about = {"records": {"truth": ["a"], "proxy": ["b"]}, "seed": 0, "draws": 500}
+    path = tmp_path / PAGE
+    path.write_text(render(found, {"truth": "sim/point", "proxy": "dream/point"}, about))
+    context = chromium.new_context(viewport={"width": width, "height": height})
+    page, said, asked = context.new_page(), [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    assert "The proxy orders these 7 policies" in page.inner_text(".verdict")
+    for order in (sorted, lambda values: sorted(values, reverse=True)):
+        page.locator("thead th", has_text="proxy").first.click()
+        shown = [float(text) for text in page.locator("tbody td:nth-child(7)").all_inner_texts()]
+        assert shown == order(shown) and len(shown) == 7
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.evaluate("document.querySelector('svg.chart').getBoundingClientRect().height") > 100
+    assert said == [] and [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    context.close()
