@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -138,7 +139,8 @@ def _hold(config: Compare, stage: Stage, test: Sequential, rules: Rules, writers
     starts, duel = range(config.seed, config.seed + config.max), None
     try:
         with Progress("duel", config.max, "pairs", every=3600) as progress:
-            for stand in fight(stage, starts, test, rules, config.block, lambda moment: _show(moment, progress)):
+            watch = partial(_show, progress=progress, blind=bool(config.operator))
+            for stand in fight(stage, starts, test, rules, config.block, watch):
                 duel = stand
         if config.videos and isinstance(stage, RolloutStage):
             stage.film(config.videos)
@@ -247,7 +249,7 @@ def _close(writer: RecordWriter, ended: bool) -> Record:
     return writer.close(complete=ended)
 
 
-def _show(moment: Moment, progress: Progress) -> None:
-    progress.update(moment.state.pairs, moment.text())
+def _show(moment: Moment, progress: Progress, blind: bool) -> None:
+    progress.update(moment.pairs, moment.text(blind))
     if not sys.stderr.isatty():
-        print(moment.text(), flush=True)
+        print(moment.text(blind), flush=True)

@@ -63,8 +63,10 @@ class Moment:
     budget: int
     wins: tuple[int, int]  # successes of A and B in the pairs counted
 
-    def text(self) -> str:
-        """One line: pairs, successes, a meter and the test's own words."""
+    def text(self, blind: bool = False) -> str:
+        """One line: pairs, successes, a meter and the test's own words; `blind` tells whoever scores no side."""
+        if blind:
+            return f"{self.pairs:>4}/{self.budget} pairs  {100 * abs(self.state.evidence):.0f} % of the evidence needed"
         a, b = self.wins
         return f"{self.pairs:>4}/{self.budget} pairs  A {a:>3}  B {b:>3}  {meter(self.state)}  {self.state.note}"
 

@@ -289,10 +289,12 @@ def test_scores_replace_what_the_world_measured():
     assert json.loads(kept["labels"])["measured"]["success"] is True
 
 
-def test_an_operator_scores_a_duel_in_a_world(lanes_act, tmp_path, monkeypatch):
+def test_an_operator_scores_a_duel_in_a_world(lanes_act, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "ask", lambda trial, seen: Score(bool(seen["success"])))
     found = compare(duel(tmp_path, 0.0, 1.0, operator="Q", max=24))
     assert found.duel["decision"] == "B" and lanes_act[0].block == 1
+    shown = capsys.readouterr().out
+    assert "100 % of the evidence needed" in shown and "A [" not in shown  # no side is told while trials are scored
     assert json.loads(read_record(tmp_path / "duel" / "a").column("labels")[0])["operator"] == "Q"
 
 
