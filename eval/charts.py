@@ -59,13 +59,15 @@ def chart(
         title: what a screen reader says of the chart; default the label of y.
     """
     frame = _Frame.around(lines, y_range, log)
-    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title or y_label)}">']
+    name, size = escape(title or y_label), f"0 0 {WIDTH} {HEIGHT}"
+    parts = [f'<svg class="chart" viewBox="{size}" role="img" aria-label="{name}" {frame.scale()}>']
     parts += frame.axes(x_label, y_label)
     parts += [frame.band(line) for line in lines if line.low is not None]
-    parts += [frame.curve(line) for line in lines]
+    labelled = [line for line in lines if line.label]
+    places = {id(line): i for i, line in enumerate(labelled)}
+    parts += [frame.curve(line, places.get(id(line))) for line in lines]
     parts += [part for mark in marks for part in frame.mark(mark)]
     parts.append("</svg>")
-    labelled = [line for line in lines if line.label]
     keys = (f'<span class="{line.style}"><i></i>{escape(line.label)}</span>' for line in labelled)
     return "".join(parts) + (f'<p class="legend">{"".join(keys)}</p>' if labelled else "")
 
@@ -111,8 +113,16 @@ class _Frame:
         name = f'x="12" y="{(TOP + bottom) / 2}" text-anchor="middle" transform="{turn}"'
         return [*parts, f'<text class="name" {name}>{escape(y_label)}</text>']
 
-    def curve(self, line: Line) -> str:
-        return f'<polyline class="{line.style}" points="{self._points(line.x, line.y)}"/>'
+    def scale(self) -> str:
+        """How the page's script finds values from places: data and user units of the ends of both axes."""
+        low, high = (math.log10(bound) for bound in self.y_range) if self.log else self.y_range
+        x = f"{self.x_range[0]:g} {self.x_range[1]:g} {LEFT} {WIDTH - RIGHT}"
+        return f'data-x="{x}" data-y="{low:g} {high:g} {HEIGHT - BOTTOM} {TOP}" data-log="{int(self.log)}"'
+
+    def curve(self, line: Line, key: int | None = None) -> str:
+        """`key`: place of the line in the legend."""
+        known = "" if key is None else f' data-key="{key}"'
+        return f'<polyline class="{line.style}"{known} points="{self._points(line.x, line.y)}"/>'
 
     def band(self, line: Line) -> str:
         back = self._points(line.x, line.low).split(" ")[::-1]

@@ -175,6 +175,18 @@ def test_the_curve_of_progress_is_a_slider(films):
     assert shown(films, "#film-3")[1] == "30 / 40"
 
 
+def test_a_chart_tells_the_values_under_the_pointer(visit):
+    box = visit.page.locator("svg.chart").first.bounding_box()
+    told = visit.page.locator(".legend output").first
+    assert told.inner_text() == ""
+    visit.page.mouse.move(box["x"] + box["width"] * (640 - 14) / 640 - 2, box["y"] + box["height"] / 2)
+    assert told.inner_text() == "0.83", "10 of 12 at the last step"
+    visit.page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    assert told.inner_text() == "0.00"
+    visit.page.mouse.move(0, 0)
+    assert told.inner_text() == ""
+
+
 @pytest.mark.parametrize("column", ["start", "success", "at step", "how", "return"])
 def test_columns_sort_both_ways(visit, column):
     names = [name.strip() for name in visit.page.locator("thead th").all_inner_texts()]
