@@ -125,8 +125,12 @@ def decide(found: Agreement, pairs: Sequence[tuple[Tested, Tested]]) -> Verdict:
 
 def judge(pairs: Sequence[tuple[Tested, Tested]]) -> Judged | None:
     """Agreement of success, start by start, where both worlds were begun from the same starts."""
-    shared = [(key, truth.episodes[key][0], proxy.episodes[key][0]) for truth, proxy in pairs for key in truth.episodes
-              if key in proxy.episodes]  # fmt: skip
+    shared = [
+        (key, truth.episodes[key][0], proxy.episodes[key][0])
+        for truth, proxy in pairs
+        for key in truth.episodes
+        if key in proxy.episodes
+    ]
     if not shared:
         return None
     truth, proxy = (np.array([row[i] for row in shared]) > 0.5 for i in (1, 2))
