@@ -16,8 +16,8 @@ import numpy as np
 
 from .grid import Cell, Run
 from .ledger import MANIFEST, read_record
-from .metrics import mean_interval
-from .seeds import over_seeds
+from .metrics import Interval, mean_interval
+from .seeds import over_seeds, t_interval
 from .study import Study
 
 NAME = "table"
@@ -43,7 +43,7 @@ def tabulate(grid: Run, cells: Sequence[Cell], failed: Sequence[tuple[Cell, str]
     notes = [
         "Success: share of the episodes. Over two training seeds or more: 95 % Student t interval over seeds, never "
         "narrower than Wilson's of all episodes; over one seed: Wilson's, for this checkpoint only.",
-        "Best progress: mean of the episodes' best progress, 95 % t interval over seeds, or over episodes of one seed.",
+        "Best progress: mean of the episodes' best progress, with a 95 % interval made in the same way (Student t).",
         *(f"Failed: {cell}: {why}" for cell, why in failed),
     ]
     columns = ("setting", "evaluation", *seeds, "success", "holds", "best progress", "episodes")
@@ -65,9 +65,17 @@ def _row(setting: str, name: str, column: dict[int, Cell], seeds: Sequence[int])
     if not counts:
         return (setting, name, *shown, None, "nothing finished", None, 0)
     said = over_seeds(*zip(*counts, strict=True))
-    several = [float(np.mean(values)) for values in progress] if len(progress) > 1 else progress[0]
     holds = f"over {len(counts)} training seeds" if len(counts) > 1 else "for this checkpoint"
-    return (setting, name, *shown, said.interval, holds, mean_interval(several), sum(n for _, n in counts))
+    return (setting, name, *shown, said.interval, holds, _mean_progress(progress), sum(n for _, n in counts))
+
+
+def _mean_progress(seeds: Sequence[Sequence[float]]) -> Interval:
+    """Mean over seeds of the mean of each, with an interval never narrower than that of all episodes together."""
+    pooled = mean_interval(np.concatenate(seeds))
+    if len(seeds) == 1:
+        return pooled
+    spread = t_interval([float(np.mean(values)) for values in seeds])
+    return Interval(max(0.0, min(spread.low, pooled.low)), spread.estimate, min(1.0, max(spread.high, pooled.high)))
 
 
 def _command(grid: Run) -> str:
