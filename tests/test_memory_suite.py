@@ -278,10 +278,10 @@ def test_the_middle_does_not_tell_the_past_to_a_probe(lane, actor):
     """800 states a class. Episodes with the nut begin in the first middle, which does not depend on the way there."""
     nut = lane.task_name == "square-long"
     act = expert if actor == "expert" else Neighbour(lane, 60, middle=nut)
-    found, starts = [np.zeros((0, 0))] * 3, iter(range(200000, 203000))
-    while min(np.bincount(found[1].astype(int), minlength=2)) < 800:
-        some = middles(lane, [next(starts) for _ in range(20)], act, SHORT, middle=nut)
-        found = [np.concatenate([old, new]) if len(old) else new for old, new in zip(found, some, strict=True)]
+    found, first = middles(lane, range(200000, 200020), act, SHORT, middle=nut), 200020
+    while min(np.bincount(found[1], minlength=2)) < 800:
+        some, first = middles(lane, range(first, first + 20), act, SHORT, middle=nut), first + 20
+        found = [np.concatenate(both) for both in zip(found, some, strict=True)]
     rows, past, episodes = found
     now = auc(rows[:, : rows.shape[1] // SHORT[0]], past, episodes)
     short = auc(rows, past, episodes)
