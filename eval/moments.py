@@ -12,18 +12,26 @@ from dataclasses import dataclass
 import numpy as np
 
 NEAR = 0.05  # of progress: within so much of the best counts as being there
+LATE = 0.95  # of the episode: what came near its best only after that was still on its way
 RULE = (
     f"where progress fell for good, the last step within {NEAR:g} of its best (lost ground); "
-    "otherwise the step from which it stayed that near and came no further (got stuck)"
+    "otherwise the step from which it stayed that near and came no further (got stuck, "
+    f"or ran out of time if that was in the last {100 * (1 - LATE):.0f} % of the episode)"
 )
-SAID = {"lost": "lost ground", "stuck": "got stuck", "error": "ended in an error", "success": "succeeded"}
+SAID = {
+    "lost": "lost ground",
+    "stuck": "got stuck",
+    "late": "ran out of time",
+    "error": "ended in an error",
+    "success": "succeeded",
+}
 
 
 @dataclass(frozen=True)
 class Moment:
     """A step of an episode that is worth looking at."""
 
-    kind: str  # lost | stuck | success | error
+    kind: str  # lost | stuck | late | success | error
     step: int  # control steps done, 0..length
     progress: float = 0.0  # after that step
 
@@ -42,7 +50,8 @@ def failing_moment(progress: Sequence[float]) -> Moment:
     if not near[-1]:
         kind, at = "lost", np.flatnonzero(near)[-1]
     else:
-        kind, at = "stuck", np.flatnonzero(~near)[-1] + 1 if not near.all() else 0
+        at = np.flatnonzero(~near)[-1] + 1 if not near.all() else 0
+        kind = "late" if at and at + 1 >= LATE * len(curve) else "stuck"
     return Moment(kind, int(at) + 1, float(curve[at]))
 
 

@@ -114,7 +114,7 @@ def progress_chart(record: Record, moments: list[Moment]) -> str:
     for curve, style in pairs[:CURVES]:
         lines.append(Line(range(1, len(curve) + 1), curve, style, labels.pop(style, "")))
     lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), "mean", "mean of all episodes"))
-    lost = [one for one in moments if one.kind in ("lost", "stuck") and one.step][:CURVES]
+    lost = [one for one in moments if one.kind in ("lost", "stuck", "late") and one.step][:CURVES]
     marks = [Mark(one.step, one.progress, "small failure") for one in lost]
     title = "progress of each episode over control steps, and their mean"
     return chart(lines, x_label="control steps", y_label="progress", y_range=(0, 1), marks=marks, title=title)

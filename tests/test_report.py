@@ -122,9 +122,9 @@ def test_an_empty_record_has_none(tmp_path):
         ([0.2, 0.5, 0.8, 0.8, 0.3, 0.1], "lost", 4),  # the last step before the drop
         ([0.2, 0.8, 0.3, 0.77, 0.2], "lost", 4),  # nearly regained, and lost again
         ([0.2, 0.5, 0.78, 0.8, 0.79, 0.8], "stuck", 3),  # nothing improved after it
-        ([0.2, 0.8, 0.3, 0.79, 0.79], "stuck", 4),  # what was lost was regained
+        ([0.2, 0.8, 0.3, 0.79, 0.79, 0.78], "stuck", 4),  # what was lost was regained
         ([0.0, 0.0, 0.0], "stuck", 1),
-        ([0.1, 0.5, 0.9], "stuck", 3),  # out of time
+        ([*(0.9 * np.linspace(0, 1, 100) ** 3)], "late", 99),
         ([], "stuck", 0),
     ],
 )
@@ -137,7 +137,7 @@ def test_the_moment_of_failure(progress, kind, step):
 def test_moments_of_episodes_and_their_count():
     moments = [moment(row(0, True)), moment(row(1, False)), moment(row(2, False, error="broken", length=7))]
     assert moments[0] == Moment("success", STEPS, 1.0) and moments[2].kind == "error" and moments[2].step == 7
-    assert told(moments) == "2 failures: 1 got stuck, 1 ended in an error." and told(moments[:1]) == ""
+    assert told(moments) == "2 failures: 1 ran out of time, 1 ended in an error." and told(moments[:1]) == ""
 
 
 def test_the_command_that_repeats_it_is_one_line_to_a_shell():

@@ -3,7 +3,7 @@ for (const svg of document.querySelectorAll("svg.chart[data-x]")) {
   const [x, y] = [svg.dataset.x, svg.dataset.y].map(text => text.split(" ").map(Number));
   const value = (at, [low, high, from, to]) => low + (at - from) / (to - from) * (high - low);
   const keys = svg.nextElementSibling?.children ?? [];
-  const lines = [...svg.querySelectorAll("polyline[data-key]")].filter(line => keys[line.dataset.key]).map(line => {
+  const lines = [...svg.querySelectorAll("polyline[data-key]:not(.thin)")].filter(line => keys[line.dataset.key]).map(line => {
     const output = document.createElement("output");
     keys[line.dataset.key].append(output);
     return [[...line.points], output];
