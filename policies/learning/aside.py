@@ -68,17 +68,29 @@ class SideEvaluation(Aside):
 
     Args:
         run: the run folder.
-        config: a config of `understudy eval`; its policy, out, seed and videos are replaced.
+        config: a config of `understudy eval`; its policy, out, seed, workers and videos are replaced.
         every: steps between judged checkpoints; the one of the last step, `steps`, is always judged.
         episodes: starts of each judgement; None: as many as the config says.
         seed: first start.
+        workers: processes for the world; 0 leaves the trainer most of a small machine.
 
     Raises:
         ValueError: starts that are for reporting. FileNotFoundError: no such config.
     """
 
-    def __init__(self, run: Path, config: Path, *, every: int, steps: int, episodes: int | None = None, seed: int = 0):
+    def __init__(
+        self,
+        run: Path,
+        config: Path,
+        *,
+        every: int,
+        steps: int,
+        episodes: int | None = None,
+        seed: int = 0,
+        workers: int = 0,
+    ):
         self.run, self.config, self.every, self.steps, self.seed = run, config, every, steps, seed
+        self.workers = workers
         self.episodes = episodes or load(config).get("episodes", 50)
         if every < 1:
             raise ValueError(f"every must be at least 1 step, got {every}")
@@ -156,7 +168,7 @@ class SideEvaluation(Aside):
     def command(self, folder: Path) -> list[str]:
         """The words after `python -m`."""
         flags = {"policy": folder, "out": self._record(folder)}
-        flags |= {"episodes": self.episodes, "seed": self.seed, "videos": 0}
+        flags |= {"episodes": self.episodes, "seed": self.seed, "workers": self.workers, "videos": 0}
         words = [f"--{name}={value}" for name, value in flags.items()]
         return ["understudy", "eval", str(self.config), *words]
 

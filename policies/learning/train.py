@@ -55,6 +55,7 @@ class Train:
     every: int = 1000  # steps between judged checkpoints
     eval_episodes: int | None = None  # starts of a judgement; default as many as the config says
     eval_seed: int = 0  # first start of a judgement; 0-999 are for choosing
+    eval_workers: int = 0  # processes for the world of a judgement; results do not depend on it
     init: Path | None = None  # fine-tune from this run or checkpoint
     resume: Path | None = None  # go on with this run, exactly; takes its config.yaml
     wandb: bool = False  # log to Weights & Biases too
@@ -153,6 +154,7 @@ def _aside(config: Train, run: Path) -> SideEvaluation | None:
         steps=config.steps,
         episodes=config.eval_episodes,
         seed=config.eval_seed,
+        workers=config.eval_workers,
     )
 
 
