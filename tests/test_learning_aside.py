@@ -263,6 +263,16 @@ def test_starts_for_reporting_and_lost_configs_are_refused_before_training(folde
     assert not (tmp_path / "run").exists()
 
 
+def test_a_world_that_would_refuse_the_policy_is_refused_before_training(folder, tmp_path):
+    (folder / "other.yaml").write_text("world: push-and-return\n")
+    with pytest.raises(ValueError, match="would refuse this policy: .*mode"):
+        train(folder, "--out", tmp_path / "run", "--eval", folder / "other.yaml")
+    (folder / "unknown.yaml").write_text("world: poimt\n")
+    with pytest.raises(ValueError, match="would refuse this policy: .*poimt"):
+        train(folder, "--out", tmp_path / "run", "--eval", folder / "unknown.yaml")
+    assert not (tmp_path / "run").exists()
+
+
 def test_children_end_when_asked_and_when_they_will_not_are_killed(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "stubborn.py").write_text(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from ...configs.children import last_line, start, stop
 from ...configs.parse import load
+from ...configs.spec import Embodiment
 from .checkpoint import point
 
 CHOOSING = 1000  # starts below this are for choosing among policies
@@ -104,6 +106,14 @@ class SideEvaluation(Aside):
         self._waiting: Path | None = None
         self._drawing: subprocess.Popen | None = None
         self._undrawn = False
+
+    def check(self, embodiment: Embodiment, needs: tuple[str, ...]) -> None:
+        """Ask, in another process, whether the world of the evaluation takes such a policy. Raises ValueError if not."""
+        asked = [sys.executable, "-m", "understudy.eval.preflight", str(self.config), *needs]
+        answer = subprocess.run(asked, input=embodiment.to_json(), capture_output=True, text=True)
+        if answer.returncode:
+            lines = answer.stderr.strip().splitlines() or [f"status {answer.returncode}"]
+            raise ValueError(f"--eval {self.config} would refuse this policy: {lines[-1]}")
 
     @property
     def held(self) -> frozenset[Path]:

@@ -120,6 +120,8 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
     windows = Windows(dataset, policy_config.window, policy_config.needs, training)
     mirror = Mirror(piece.mirror, policy_config.needs) if config.mirror else None
     aside = _aside(config, run)
+    if aside:
+        aside.check(embodiment, policy_config.needs)
     _announce(config, dataset, model, training, held_out)
     _prepare(run, config, piece, model)
     return Loop(
