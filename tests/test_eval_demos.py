@@ -65,5 +65,5 @@ def test_nothing_is_left_where_nobody_succeeds(tmp_path):
 def test_a_used_folder_and_a_task_without_expert_are_refused(tmp_path):
     with pytest.raises(FileExistsError, match="exists already"):
         demonstrate(tmp_path)
-    with pytest.raises(LookupError, match="unknown expert 'door'"):
-        demonstrate(tmp_path / "d", task="door")
+    with pytest.raises(LookupError, match="unknown expert 'Wipe'"):
+        demonstrate(tmp_path / "d", task="robosuite/Wipe")

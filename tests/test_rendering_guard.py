@@ -97,7 +97,7 @@ print("wrong", wrong + (len(seen) != 12))
 def trial(script: str, gl: str = "", **settings) -> int:
     if gl and not ctypes.util.find_library({"egl": "EGL", "osmesa": "OSMesa"}[gl]):
         pytest.skip(f"{gl} is not installed")
-    environment = os.environ | ({"MUJOCO_GL": gl} if gl else {})
+    environment = os.environ | ({"MUJOCO_GL": gl, "PYOPENGL_PLATFORM": gl} if gl else {})  # MuJoCo leaves the latter
     script = textwrap.dedent(script.format(**settings))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=110, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
