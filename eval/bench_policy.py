@@ -109,6 +109,7 @@ def our_policy(size: Size, network: NetworkConfig | None) -> GenerativePolicy:
 def our_training(size: Size, network: NetworkConfig | None, scratch: Path) -> Contender:
     policy, batch = our_policy(size, network), _batch(size)
     batch |= {"action.valid": ~batch.pop("action_is_pad")}
+    batch |= {"observation.valid": torch.ones(size.batch, 2, dtype=torch.bool)}
     scratch.mkdir()
     loop = Loop(
         policy,

@@ -1,4 +1,4 @@
-"""What every policy with a denoiser shares: scaling, encoding of observations, the field, sampling, the training loss.
+"""What every policy with a denoiser shares: the field, sampling, the training loss. Inputs and masks: `tokens.py`.
 
 A kind of policy (diffusion, flow) is a head, a range of noise and a way to draw noise levels while training; see
 `diffusion.py`. Nothing here is stateful: history lives in the `Agent`.
@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..configs.spec import IMAGES, Embodiment, EmbodimentError
 from .field import Head, Solver, angle_of, from_clean, noise_levels, ratio_of, sample, to_clean
-from .networks.mlp import MLPConfig
-from .networks.network import NetworkConfig
-from .policy import Field, LaneNoise, Past, Plans, PolicyConfig, Scale, Scales
+from .networks.network import Context, repeat
+from .policy import Field, LaneNoise, Past, Plans, Scales
+from .tokens import TokenConfig, TokenPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,59 +30,53 @@ class Sampler:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerativeConfig(PolicyConfig):
+class GenerativeConfig(TokenConfig):
     """Settings shared by policies with a denoiser."""
 
-    network: NetworkConfig = MLPConfig()
     sampler: Sampler = Sampler()
-    execute: int = 8  # E, actions executed of each plan
-    mask_padding: bool = True  # leave actions beyond the episode's ends out of the loss
     low: float = 0.01  # least noise-to-signal ratio that the field is trained for
     high: float = 64.0  # greatest
 
     def __post_init__(self):
+        super().__post_init__()
         if not 0 < self.low < self.high:
             raise ValueError(f"the noise range must be 0 < low < high, got {self.low} .. {self.high}")
-        if not 1 <= self.execute <= self.window.horizon:
-            raise ValueError(f"execute must be within 1..{self.window.horizon} (the horizon), got {self.execute}")
 
 
-class GenerativePolicy(nn.Module):
+class GenerativePolicy(TokenPolicy):
     """A `Policy` and `Trainable` around one denoiser network. Subclasses say how noise levels are drawn."""
 
-    def __init__(self, config: GenerativeConfig, head: Head, embodiment: Embodiment, scales: Scales):
-        super().__init__()
-        self.config, self.head, self.embodiment = config, head, embodiment
-        self.window, self.needs, self.execute = config.window, config.needs, config.execute
-        self.sampler = config.sampler
-        self.action_scale = Scale.between(*scales.action)
-        self.state_scales = nn.ModuleDict({_slot(key): Scale(*scales.states[key]) for key in self.needs})
-        width = sum(len(embodiment.offers()[key]) for key in self.needs) * len(self.window.observe)
-        self.network = config.network.build(len(self.window.actions), len(embodiment.action), width)
+    def __init__(
+        self, config: GenerativeConfig, head: Head, embodiment: Embodiment, scales: Scales, two_times: bool = False
+    ):
+        super().__init__(config, embodiment, scales, two_times)
+        self.head, self.sampler = head, config.sampler
 
-    def condition(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Observations (B, O, n) each, units -> (B, C) scaled and joined."""
-        parts = [self.state_scales[_slot(key)].scale(obs[key]).flatten(1) for key in self.needs]
-        return torch.cat(parts, -1)
-
-    def denoise(self, y: Tensor, s: Tensor, context: Tensor) -> Tensor:
+    def denoise(self, y: Tensor, s: Tensor, context: Context) -> Tensor:
         """Clean estimate of y (M, T, D) at noise-to-signal ratios s (M,) or (1,)."""
         wide = s[:, None, None]
-        out = self.network(y * torch.rsqrt(1 + wide * wide), angle_of(s), context)
-        return to_clean(self.head, out, y, wide)
+        return to_clean(self.head, self.evaluate(y * torch.rsqrt(1 + wide * wide), s, context), y, wide)
+
+    def evaluate(self, x: Tensor, s: Tensor, context: Context) -> Tensor:
+        """The network's output for x (M, T, D) of unit variance at noise-to-signal ratios s (M,) or (1,)."""
+        return self.network(x, angle_of(s), context)
 
     def field(self, past: Past, n: int) -> Field:
         """The denoiser for `n` candidates a lane; observations are encoded here, once."""
         past = past.at(self.window)
-        context = self.network.encode(self.condition(past.obs))
-        lanes, tokens, dims = len(past.now), len(self.window.actions), len(self.embodiment.action)
-        context = context.repeat_interleave(n, 0)
+        context, values, held = self.recollect(past)
+        context, loose = repeat(context, n), not bool(held.any())
+        values, held = (part.repeat_interleave(n, 0) for part in (values, held[..., None]))
 
         def denoise(y: Tensor, s: float) -> Tensor:
-            ratio = torch.full((1,), s, dtype=y.dtype, device=y.device)
-            return self.denoise(y.flatten(0, 1), ratio, context).view_as(y)
+            ratio, flat = torch.full((1,), s, dtype=y.dtype, device=y.device), y.flatten(0, 1)
+            if loose:
+                return self.denoise(flat, ratio, context).view_as(y)
+            flat = torch.where(held, values * (1 + s * s) ** 0.5, flat)
+            return torch.where(held, values, self.denoise(flat, ratio, context)).view_as(y)
 
-        return Field(denoise, (lanes, n, tokens, dims), self.window.actions, self.config.low, self.config.high)
+        shape = (len(past.now), n, len(self.window.actions), len(self.embodiment.action))
+        return Field(denoise, shape, self.window.actions, self.config.low, self.config.high)
 
     @torch.no_grad()
     def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:
@@ -102,18 +96,19 @@ class GenerativePolicy(nn.Module):
         return ratio_of(low + (high - low) * strata[torch.randperm(count, device=like.device)])
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """Mean squared error of the head's output over the action tokens, at random noise levels."""
+        """Mean squared error of the head's output over the action tokens that count, at random noise levels."""
         clean = self.action_scale.scale(batch["action"])
         s = self.draw_levels(len(clean), clean)
         wide = s[:, None, None]
         y = clean + wide * torch.randn_like(clean)
-        context = self.network.encode(self.condition(batch))
-        out = self.network(y * torch.rsqrt(1 + wide * wide), angle_of(s), context)
+        x = y * torch.rsqrt(1 + wide * wide)
+        if self.window.recall:
+            values, held = self.held(batch, clean)
+            x = torch.where(held[..., None], values, x)
+        out = self.evaluate(x, s, self.context(batch))
         error = (out - from_clean(self.head, clean, y, wide)).square().mean(-1)
-        if self.config.mask_padding:
-            valid = batch["action.valid"].to(error.dtype)
-            return (error * valid).sum() / valid.sum(), {}
-        return error.mean(), {}
+        weights = self.weights(batch, error)
+        return (error * weights).sum() / weights.sum(), {}
 
 
 def refuse_pictures(needs: tuple[str, ...], embodiment: Embodiment) -> None:
@@ -131,7 +126,3 @@ def with_sampler(policy: GenerativePolicy, **changes) -> GenerativePolicy:
     changes = {key: value for key, value in changes.items() if value is not None}
     policy.sampler = dataclasses.replace(policy.sampler, **changes)
     return policy
-
-
-def _slot(key: str) -> str:
-    return key.replace(".", "_")  # module names may not hold dots

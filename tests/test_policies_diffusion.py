@@ -10,6 +10,7 @@ from understudy.policies.diffusion import DiffusionConfig
 from understudy.policies.field import Head
 from understudy.policies.generative import Sampler, with_sampler
 from understudy.policies.networks.mlp import MLPConfig
+from understudy.policies.networks.network import Layout
 from understudy.policies.networks.unet import UNetConfig
 from understudy.policies.policy import LaneNoise, Past, Planner, Plans, Scales, Trainable
 
@@ -82,7 +83,7 @@ def test_plans_are_a_function_of_the_noise_key():
 def test_observations_are_encoded_once():
     policy, calls = build(), []
     encode = policy.network.encode
-    policy.network.encode = lambda condition: calls.append(len(condition)) or encode(condition)
+    policy.network.encode = lambda frames, *masks: calls.append(len(frames)) or encode(frames, *masks)
     policy.plan(past(3, policy.window), 10, noise(3))
     assert calls == [3]
 
@@ -93,6 +94,7 @@ def test_loss_is_the_hand_made_one(head, masked):
     policy = build(head=head, mask_padding=masked)
     batch = {
         "observation.state": torch.randn(4, 2, 2),
+        "observation.valid": torch.ones(4, 2, dtype=torch.bool),
         "action": torch.rand(4, 8, 2) * 4 - torch.tensor([0.0, 2.0]),
         "action.valid": torch.arange(8)[None] < torch.tensor([8, 8, 5, 3])[:, None],
     }
@@ -103,7 +105,7 @@ def test_loss_is_the_hand_made_one(head, masked):
     s = policy.draw_levels(4, clean)[:, None, None]
     eps = torch.randn_like(clean)
     alpha, sigma = 1 / (1 + s**2).sqrt(), s / (1 + s**2).sqrt()
-    context = policy.network.encode(policy.condition(batch))
+    context = policy.context(batch)
     out = policy.network(alpha * clean + sigma * eps, torch.atan(s[:, 0, 0]) * 2 / math.pi, context)
     target = {Head.epsilon: eps, Head.x0: clean, Head.v: alpha * eps - sigma * clean}[head]
     error = (out - target).square()
@@ -121,7 +123,7 @@ def test_noise_levels_are_stratified_within_the_range():
 
 
 def test_unet_has_the_published_number_of_weights():
-    network = UNetConfig(channels=(64, 128, 256), time_width=128).build(16, 2, 36)
+    network = UNetConfig(channels=(64, 128, 256), time_width=128).build(Layout(tuple(range(16)), 2, (-1, 0), (2, 16)))
     kernel, time, condition = 5, 128, 36
     blocks = [(2, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 256), (256, 256),
               (512, 128), (128, 128), (256, 64), (64, 64)]  # fmt: skip
@@ -145,6 +147,7 @@ def test_it_learns_two_modes():
     sides = torch.where(torch.arange(128)[:, None, None] % 2 == 0, 1.2, -1.2)
     batch = {
         "observation.state": torch.zeros(128, 1, 2),
+        "observation.valid": torch.ones(128, 1, dtype=torch.bool),
         "action": torch.cat([torch.full((128, 4, 1), 2.0), sides.expand(128, 4, 1)], -1),
         "action.valid": torch.ones(128, 4, dtype=torch.bool),
     }

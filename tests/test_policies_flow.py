@@ -68,7 +68,9 @@ def fitted(config, draw, steps=600, batch=512):
     for _ in range(steps):
         batch_now = {
             "observation.state": torch.zeros(batch, 1, 1),
+            "observation.valid": torch.ones(batch, 1, dtype=torch.bool),
             "action": draw(batch),
+            "observation.valid": torch.ones(batch, 1, dtype=torch.bool),
             "action.valid": torch.ones(batch, 1, dtype=torch.bool),
         }
         loss, _ = policy.loss(batch_now)
@@ -119,7 +121,9 @@ def test_loss_is_the_velocity_error():
         parameter.data += 0.1 * torch.randn_like(parameter)
     batch = {
         "observation.state": torch.randn(6, 1, 1),
+        "observation.valid": torch.ones(6, 1, dtype=torch.bool),
         "action": torch.rand(6, 1, 1),
+        "observation.valid": torch.ones(6, 1, dtype=torch.bool),
         "action.valid": torch.tensor([True] * 4 + [False] * 2)[:, None],
     }
     torch.manual_seed(3)
@@ -130,7 +134,7 @@ def test_loss_is_the_velocity_error():
     t = s / (1 + s)
     x = (1 - t) * batch["action"] + t * noise
     unit = x / ((1 - t) ** 2 + t**2).sqrt()
-    out = policy.network(unit, angle_of(s[:, 0, 0]), policy.network.encode(policy.condition(batch)))
+    out = policy.network(unit, angle_of(s[:, 0, 0]), policy.context(batch))
     assert loss.item() == pytest.approx((out - (noise - batch["action"])).square()[:4].mean().item(), rel=1e-5)
 
 

@@ -7,13 +7,14 @@ are one matrix product.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .embed import TimeEmbedding
-from .network import NetworkConfig
+from .embed import FAST, SMOOTH, TimeEmbedding, embed_times
+from .network import Layout, NetworkConfig
 
 
 @NetworkConfig.register_subclass("mlp")
@@ -27,36 +28,42 @@ class MLPConfig(NetworkConfig):
     condition_width: int = 256  # width of the modulating vector
     dropout: float = 0.0  # inside each block
 
-    def build(self, tokens: int, dims: int, condition: int) -> MLPDenoiser:
-        return MLPDenoiser(self, tokens, dims, condition)
+    def build(self, layout: Layout, two_times: bool = False) -> MLPDenoiser:
+        return MLPDenoiser(self, layout, two_times)
 
 
 class MLPDenoiser(nn.Module):
-    """(x, t, context) -> output of x's shape. See `network.Denoiser`."""
+    """(x, t, context, gap) -> output of x's shape. See `network.Denoiser`. Times of tokens and padding are not used."""
 
-    def __init__(self, config: MLPConfig, tokens: int, dims: int, condition: int):
+    masked: ClassVar[bool] = False
+
+    def __init__(self, config: MLPConfig, layout: Layout, two_times: bool = False):
         super().__init__()
         width, hidden, inner = config.width, config.width * config.expand, config.condition_width
-        self.time = TimeEmbedding(inner, 2 * inner)
-        self.observation = nn.Sequential(nn.Linear(condition, 2 * inner), nn.Mish(), nn.Linear(2 * inner, inner))
+        numbers = len(layout.actions) * layout.dims
+        self.layout = layout
+        self.time = TimeEmbedding(inner, 2 * inner, SMOOTH if two_times else FAST)
+        self.observation = nn.Sequential(nn.Linear(layout.flat, 2 * inner), nn.Mish(), nn.Linear(2 * inner, inner))
         self.modulate = nn.Linear(inner, 3 * width * config.depth)
-        self.enter = nn.Linear(tokens * dims, width)
+        self.enter = nn.Linear(numbers, width)
         self.rise = nn.ModuleList(nn.Linear(width, hidden) for _ in range(config.depth))
         self.fall = nn.ModuleList(nn.Linear(hidden, width) for _ in range(config.depth))
-        self.leave = nn.Linear(width, tokens * dims)
+        self.leave = nn.Linear(width, numbers)
         self.dropout = nn.Dropout(config.dropout)
+        self.gap = TimeEmbedding(inner, 2 * inner, SMOOTH) if two_times else None
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
-    def encode(self, condition: Tensor) -> Tensor:
-        """(B, C) observation features -> (B, inner) context, once a plan."""
-        return self.observation(condition)
+    def encode(self, frames: Tensor, seen: Tensor, present: Tensor) -> Tensor:
+        """(B, O, F) observation features -> (B, inner) context, once a plan."""
+        return self.observation(self.layout.flatten(frames))
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        """x (M, T, D), t (M,) or (1,) in (0, 1), context (M, inner) -> (M, T, D)."""
-        modulation = self.modulate(F.mish(self.time(t) + context)).chunk(3 * len(self.rise), -1)
+    def forward(self, x: Tensor, t: Tensor, context: Tensor, gap: Tensor | None = None) -> Tensor:
+        """x (M, T, D), t and gap (M,) or (1,), context (M, inner) -> (M, T, D)."""
+        time = embed_times(self.time, self.gap, t, gap)
+        modulation = self.modulate(F.mish(time + context)).chunk(3 * len(self.rise), -1)
         h = self.enter(x.flatten(1))
         for i, (rise, fall) in enumerate(zip(self.rise, self.fall, strict=True)):
             shift, scale, gate = modulation[3 * i : 3 * i + 3]

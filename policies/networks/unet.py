@@ -7,13 +7,14 @@ product, and its observation part is taken once a plan, since Linear(Mish([time,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .embed import TimeEmbedding
-from .network import NetworkConfig
+from .embed import FAST, SMOOTH, TimeEmbedding, embed_times
+from .network import Layout, NetworkConfig
 
 
 @NetworkConfig.register_subclass("unet")
@@ -27,13 +28,13 @@ class UNetConfig(NetworkConfig):
     time_width: int = 128  # of the time embedding
     film_scale: bool = True  # FiLM scales and shifts; False: only shifts
 
-    def build(self, tokens: int, dims: int, condition: int) -> UNetDenoiser:
-        factor = 2 ** (len(self.channels) - 1)
+    def build(self, layout: Layout, two_times: bool = False) -> UNetDenoiser:
+        factor, tokens = 2 ** (len(self.channels) - 1), len(layout.actions)
         if tokens % factor:
             raise ValueError(
                 f"a U-Net of {len(self.channels)} levels needs a multiple of {factor} tokens, got {tokens}"
             )
-        return UNetDenoiser(self, dims, condition)
+        return UNetDenoiser(self, layout, two_times)
 
 
 class _Film(nn.Module):
@@ -76,13 +77,16 @@ class _Block(nn.Module):
 
 
 class UNetDenoiser(nn.Module):
-    """(x, t, context) -> output of x's shape. See `network.Denoiser`."""
+    """(x, t, context, gap) -> output of x's shape. See `network.Denoiser`. Times of tokens and padding are not used."""
 
-    def __init__(self, config: UNetConfig, dims: int, condition: int):
+    masked: ClassVar[bool] = False
+
+    def __init__(self, config: UNetConfig, layout: Layout, two_times: bool = False):
         super().__init__()
-        channels = config.channels
+        channels, dims = config.channels, layout.dims
+        self.layout = layout
         pairs = list(zip((dims, *channels[:-1]), channels, strict=True))
-        self.time = TimeEmbedding(config.time_width, 4 * config.time_width)
+        self.time = TimeEmbedding(config.time_width, 4 * config.time_width, SMOOTH if two_times else FAST)
         self.down = nn.ModuleList(nn.ModuleList([_Block(a, b, config), _Block(b, b, config)]) for a, b in pairs)
         self.shrink = nn.ModuleList(nn.Conv1d(b, b, 3, 2, 1) for b in channels[:-1])
         self.middle = nn.ModuleList(_Block(channels[-1], channels[-1], config) for _ in range(2))
@@ -93,18 +97,19 @@ class UNetDenoiser(nn.Module):
         self.last = nn.Conv1d(channels[0], channels[0], config.kernel, padding=config.kernel // 2)
         self.last_norm = nn.GroupNorm(config.groups, channels[0])
         self.leave = nn.Conv1d(channels[0], dims, 1)
-        self.film = _Film(config.time_width, condition, [b.film_width for b in self._blocks()])
+        self.film = _Film(config.time_width, layout.flat, [b.film_width for b in self._blocks()])
+        self.gap = TimeEmbedding(config.time_width, 4 * config.time_width, SMOOTH) if two_times else None
 
     def _blocks(self) -> list[_Block]:
         return [*(b for pair in self.down for b in pair), *self.middle, *(b for pair in self.up for b in pair)]
 
-    def encode(self, condition: Tensor) -> Tensor:
-        """(B, C) observation features -> (B, all FiLM widths) context, once a plan."""
-        return self.film.encode(condition)
+    def encode(self, frames: Tensor, seen: Tensor, present: Tensor) -> Tensor:
+        """(B, O, F) observation features -> (B, all FiLM widths) context, once a plan."""
+        return self.film.encode(self.layout.flatten(frames))
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        """x (M, T, D), t (M,) or (1,) in (0, 1), context (M, ...) -> (M, T, D)."""
-        films = iter(self.film(self.time(t), context))
+    def forward(self, x: Tensor, t: Tensor, context: Tensor, gap: Tensor | None = None) -> Tensor:
+        """x (M, T, D), t and gap (M,) or (1,), context (M, ...) -> (M, T, D)."""
+        films = iter(self.film(embed_times(self.time, self.gap, t, gap), context))
         h, kept = x.transpose(1, 2), []
         for i, (first, second) in enumerate(self.down):
             h = second(first(h, next(films)), next(films))
