@@ -7,6 +7,7 @@ from understudy.configs.spec import Embodiment, Window
 from understudy.policies.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.networks.network import Layout, repeat
+from understudy.policies.networks.transformer import TransformerConfig
 from understudy.policies.networks.unet import UNetConfig
 from understudy.policies.policy import Scales
 
@@ -64,3 +65,88 @@ def test_a_gap_is_asked_for_exactly_where_the_network_has_two_times(network):
     with pytest.raises(ValueError, match="takes none"):
         one(x, t, one.encode(torch.randn(3, 2, 3), *masks), gap)
     assert len(repeat(context, 5)) == 15
+
+
+def transformer(layout, **settings):
+    torch.manual_seed(0)
+    network = TransformerConfig(width=16, depth=3, heads=2).build(layout, **settings)
+    for parameter in network.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    return network.eval()
+
+
+LONG = Layout((-6, -4, -2, 0, 1, 2), 1, (-6, -4, -3, -1, 0), (2, 1))
+
+
+def asked(network, frames, x, seen=None, present=None):
+    seen = torch.ones(len(frames), 5, dtype=torch.bool) if seen is None else seen
+    present = torch.ones(len(x), 6, dtype=torch.bool) if present is None else present
+    return network(x, torch.tensor([0.3]), network.encode(frames, seen, present))
+
+
+@pytest.mark.parametrize("changed", range(5))
+def test_a_later_observation_never_changes_an_earlier_token(changed):
+    network = transformer(LONG)
+    frames, x = torch.randn(2, 5, 3), torch.randn(2, 6, 1)
+    other = frames.clone()
+    other[:, changed] += 1
+    moved = (asked(network, frames, x) != asked(network, other, x)).any(0).squeeze(-1)
+    assert moved.tolist() == [time >= LONG.observe[changed] for time in LONG.actions]
+
+
+@pytest.mark.parametrize("changed", range(6))
+def test_a_later_action_never_changes_an_earlier_token(changed):
+    network = transformer(LONG)
+    frames, x = torch.randn(2, 5, 3), torch.randn(2, 6, 1)
+    other = x.clone()
+    other[:, changed] += 1
+    moved = (asked(network, frames, x) != asked(network, frames, other)).any(0).squeeze(-1)
+    assert moved.tolist() == [time >= LONG.actions[changed] for time in LONG.actions]
+
+
+def test_padding_is_not_looked_at_and_nothing_breaks_without_any_frame():
+    network = transformer(LONG)
+    frames, x = torch.randn(2, 5, 3), torch.randn(2, 6, 1)
+    seen = torch.tensor([[False] * 5, [False, False, True, True, True]])
+    present = torch.tensor([[False] * 3 + [True] * 3] * 2)
+    other_frames = torch.where(seen[..., None], frames, 1e6)
+    other_x = torch.where(present[..., None], x, 1e6)
+    first, second = asked(network, frames, x, seen, present), asked(network, other_frames, other_x, seen, present)
+    assert torch.isfinite(first).all() and torch.equal(first[:, 3:], second[:, 3:])
+    first.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+
+
+def test_lanes_do_not_depend_on_their_neighbours():
+    network = transformer(LONG)
+    frames, x = torch.randn(2, 5, 3), torch.randn(2, 6, 1)
+    assert torch.allclose(asked(network, frames, x)[:1], asked(network, frames[:1], x[:1]), atol=1e-6)
+
+
+def test_transformer_with_two_times_can_be_differentiated_forwards():
+    network = transformer(LONG, two_times=True)
+    masks = torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 6, dtype=torch.bool)
+    context = network.encode(torch.randn(2, 5, 3), *masks)
+    x, t, gap = torch.randn(2, 6, 1), torch.full((2,), 0.7), torch.full((2,), 0.2)
+    tangents = torch.randn(2, 6, 1), torch.ones(2), torch.ones(2)
+    _, slope = torch.func.jvp(lambda x, t, gap: network(x, t, context, gap), (x, t, gap), tangents)
+    network, context = network.double(), tuple(c.double() if c.is_floating_point() else c for c in context)
+    ahead, back = (
+        network(*(v.double() + sign * 1e-5 * d for v, d in zip((x, t), tangents, strict=False)), context,
+                gap.double() + sign * 1e-5 * tangents[2])
+        for sign in (1, -1)
+    )  # fmt: skip
+    assert torch.allclose(slope.double(), (ahead - back) / 2e-5, rtol=1e-3, atol=1e-3)
+
+
+def test_transformer_has_the_number_of_weights_of_its_parts():
+    config = TransformerConfig(width=256, depth=8, heads=4)
+    network = config.build(Layout(tuple(range(-15, 17)), 10, tuple(range(-15, 1)), (137,)))
+    w, linear = 256, lambda a, b: a * b + b
+    layer = 3 * 2 * w + 2 * (linear(w, w) + linear(w, 2 * w) + linear(w, w)) + linear(w, 4 * w) + linear(4 * w, w)
+    memory = 2 * (linear(w, 4 * w) + linear(4 * w, w)) + linear(137, w) + 16 * w + 2 * w
+    assert sum(p.numel() for p in network.parameters()) == (
+        8 * layer + memory + linear(10, w) + 32 * w + 2 * w + linear(w, 10)
+    )
+    with pytest.raises(ValueError, match="multiple of heads"):
+        TransformerConfig(width=10, heads=4)
