@@ -70,7 +70,6 @@ def fitted(config, draw, steps=600, batch=512):
             "observation.state": torch.zeros(batch, 1, 1),
             "observation.valid": torch.ones(batch, 1, dtype=torch.bool),
             "action": draw(batch),
-            "observation.valid": torch.ones(batch, 1, dtype=torch.bool),
             "action.valid": torch.ones(batch, 1, dtype=torch.bool),
         }
         loss, _ = policy.loss(batch_now)
@@ -123,7 +122,6 @@ def test_loss_is_the_velocity_error():
         "observation.state": torch.randn(6, 1, 1),
         "observation.valid": torch.ones(6, 1, dtype=torch.bool),
         "action": torch.rand(6, 1, 1),
-        "observation.valid": torch.ones(6, 1, dtype=torch.bool),
         "action.valid": torch.tensor([True] * 4 + [False] * 2)[:, None],
     }
     torch.manual_seed(3)
