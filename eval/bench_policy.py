@@ -20,11 +20,12 @@ import torch
 
 from ..configs.spec import ACTION, SCENE, STATE, Embodiment, Window
 from ..policies.diffusion import DiffusionConfig
-from ..policies.generative import GenerativePolicy, Sampler
+from ..policies.generative import GenerativeConfig, GenerativePolicy, Sampler
 from ..policies.learning.loop import BatchOrder, Loop, Pace
 from ..policies.learning.optimizer import Optimize
 from ..policies.networks.network import NetworkConfig
 from ..policies.networks.unet import UNetConfig
+from ..policies.one_step import OneStepConfig
 from ..policies.policy import LaneNoise, Past, Scales
 
 STATES, SCENES, ACTIONS = 2, 16, 2  # dimensions, those of PushT
@@ -82,25 +83,29 @@ def compare_training(size: Size, pairs: int, seconds: float = 1.0) -> dict:
 
 
 def compare_latency(size: Size, pairs: int, seconds: float = 1.0) -> dict:
-    """The time of a chunk of actions of ours against lerobot's, and ours with its own default network."""
-    peer = lerobot_latency(size)
-    equal = race(our_latency(size, equal_network(size)), peer, pairs, seconds)
-    default = race(our_latency(size, None), peer, pairs, seconds)
-    return {"equal network": equal, "our default network": default}
+    """The time of a chunk of actions of ours against lerobot's: equal network, in one jump too, and our default."""
+    peer, network = lerobot_latency(size), equal_network(size)
+    return {
+        "equal network": race(our_latency(size, network), peer, pairs, seconds),
+        "equal network, one step": race(our_latency(size, network, OneStepConfig, steps=1), peer, pairs, seconds),
+        "our default network": race(our_latency(size, None), peer, pairs, seconds),
+    }
 
 
 def equal_network(size: Size) -> NetworkConfig:
     return UNetConfig(channels=size.channels, kernel=5, groups=8, time_width=128, film_scale=True)
 
 
-def our_policy(size: Size, network: NetworkConfig | None) -> GenerativePolicy:
-    """A fresh diffusion policy; `network` None keeps the default one."""
+def our_policy(
+    size: Size, network: NetworkConfig | None, kind: type[GenerativeConfig] = DiffusionConfig, steps: int | None = None
+) -> GenerativePolicy:
+    """A fresh policy of a kind; `network` None keeps the default one, `steps` None those of `size`."""
     torch.manual_seed(0)
     chosen = {} if network is None else {"network": network}
-    config = DiffusionConfig(
+    config = kind(
         window=Window(observe=(-1, 0), horizon=size.horizon),
         needs=(STATE, SCENE),
-        sampler=Sampler(steps=size.solver_steps),
+        sampler=Sampler(steps=steps or size.solver_steps),
         **chosen,
     )
     return config.build(_embodiment(), _scales())
@@ -125,8 +130,11 @@ def our_training(size: Size, network: NetworkConfig | None, scratch: Path) -> Co
     return Contender("understudy", _count(policy), loop.train_step)
 
 
-def our_latency(size: Size, network: NetworkConfig | None) -> Contender:
-    policy, batch = our_policy(size, network).eval(), _batch(size, size.lanes)
+def our_latency(
+    size: Size, network: NetworkConfig | None, kind: type[GenerativeConfig] = DiffusionConfig, steps: int | None = None
+) -> Contender:
+    """A chunk of actions drawn with `steps` evaluations (default those of `size`) of a policy of this kind."""
+    policy, batch = our_policy(size, network, kind, steps).eval(), _batch(size, size.lanes)
     past = Past(
         obs={key: batch[key] for key in (STATE, SCENE)},
         obs_times=(-1, 0),

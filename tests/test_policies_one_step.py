@@ -7,6 +7,7 @@ from understudy.configs.spec import Embodiment, Window
 from understudy.policies.field import Head, Solver, angle_of, to_clean
 from understudy.policies.generative import Sampler, with_sampler
 from understudy.policies.networks.mlp import MLPConfig
+from understudy.policies.networks.transformer import TransformerConfig
 from understudy.policies.networks.unet import UNetConfig
 from understudy.policies.one_step import OneStepConfig
 from understudy.policies.policy import LaneNoise, Past, Planner, Scales, Trainable
@@ -19,6 +20,7 @@ WINDOW = Window(observe=(0,), recall=(-1,), horizon=3)
 NETWORKS = {
     "mlp": MLPConfig(width=32, depth=2, condition_width=16),
     "unet": UNetConfig(channels=(16, 32), groups=4, time_width=16),
+    "transformer": TransformerConfig(width=16, depth=1, heads=2),
 }
 
 
