@@ -1,0 +1,45 @@
+"""A bench's JSON becomes a study with ratios and their range."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from understudy.eval.bench_study import bench_study
+from understudy.eval.study import StudyError, read_study
+
+MACHINE = {"processor": "one", "cores": 2, "load": None}
+CASE = {"understudy": {"steps_per_s": 40.0}, "robosuite": {"steps_per_s": 10.0}, "speedup": 4.0, "speedups": [3, 4, 5]}
+ROLLOUT = {
+    "bench": "rollout",
+    "machine": MACHINE,
+    "result": {
+        "task": "lift",
+        "size": 84,
+        "execute": 8,
+        "rest": "a step takes 2 ms",
+        "cases": {"physics alone": {"ms_per_step": 0.5}, "state": CASE},
+    },
+}
+
+
+def test_a_rollout_s_cases_are_rows(tmp_path):
+    (tmp_path / "bench.json").write_text(json.dumps(ROLLOUT))
+    command = [sys.executable, "-m", "understudy.eval.bench_study", tmp_path / "bench.json", tmp_path / "study.json"]
+    subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    study = read_study(tmp_path / "study.json")
+    assert study.rows == (("state", 40.0, 10.0, (3.0, 4.0, 5.0)),) and study.columns[2] == "robosuite"
+    assert study.command == "understudy bench rollout --task lift"
+    assert study.notes[1:] == ("A step takes 2 ms.", "Machine: processor one, cores 2.")
+
+
+def test_a_race_s_sides_are_columns():
+    race = {"sides": [{"ms": 1.0}, {"ms": 10.0}], "ratio": 0.1, "ratios": [0.09, 0.1, 0.2]}
+    study = bench_study({"bench": "latency", "machine": MACHINE, "result": {"one step": race}})
+    assert study.rows == (("one step", 1.0, 10.0, (0.09, 0.1, 0.2)),)
+
+
+def test_a_bench_without_a_table_is_refused():
+    with pytest.raises(StudyError, match="no table for bench 'all'"):
+        bench_study({"bench": "all", "machine": MACHINE, "result": {}})
