@@ -13,6 +13,7 @@ cells; `grid_cells.py` says how far they are, `grid_run.py` runs them, `grid_tab
     seeds: [0, 1, 2]
     vary: {narrow: {policy.network.width: 64}, wide: {policy.network.width: 256}}   # named settings, and/or
     cross: {policy.head: [v, epsilon]}                                              # all combinations of values
+    looks: 1                                                                        # planned groups of seeds, see `grid_verdict.py`
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Run:
     seeds: tuple[int, ...] = (0,)  # training seeds, each for every setting
     vary: dict[str, dict] = field(default_factory=dict)  # setting -> {dotted key of training: value}
     cross: dict[str, list] = field(default_factory=dict)  # dotted key of training -> values, all combinations
+    looks: int = 1  # groups of equal size that the seeds come in; the settings are compared after each, see the table
     jobs: int = 1  # cells at a time
     dry_run: bool = False  # list the cells, how far they are and their commands; run nothing
 
@@ -64,6 +66,8 @@ class Run:
             raise ValueError("a grid needs `out` and `train: {config: ...}`; `understudy run GRID.yaml`")
         if self.jobs < 1 or not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"no such grid: {self.jobs} jobs, seeds {list(self.seeds)}")
+        if self.looks < 1 or len(self.seeds) % self.looks:
+            raise ValueError(f"{len(self.seeds)} seeds do not make {self.looks} groups of equal size")
 
     def run(self) -> None:
         from .grid_run import run_grid

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from .grid import Cell, Run
-from .ledger import MANIFEST, read_record
+from .grid_verdict import verdict
+from .ledger import MANIFEST, Record, read_record
 from .metrics import Interval, mean_interval
 from .seeds import over_seeds, t_interval
 from .study import Study
@@ -44,18 +45,35 @@ def tabulate(grid: Run, cells: Sequence[Cell], failed: Sequence[tuple[Cell, str]
         "Success: share of the episodes. Over two training seeds or more: 95 % Student t interval over seeds, never "
         "narrower than Wilson's of all episodes; over one seed: Wilson's, for this checkpoint only.",
         "Best progress: mean of the episodes' best progress, with a 95 % interval made in the same way (Student t).",
+        *filter(None, (_verdict(grid, cells, name) for name in grid.eval)),
         *(f"Failed: {cell}: {why}" for cell, why in failed),
     ]
     columns = ("setting", "evaluation", *seeds, "success", "holds", "best progress", "episodes")
     return Study(title=grid.title, command=_command(grid), columns=columns, rows=rows, notes=notes)
 
 
+def _verdict(grid: Run, cells: Sequence[Cell], name: str) -> str:
+    """Which settings differ in this evaluation, beyond the luck of training seeds."""
+    rates = {setting: [] for setting in dict.fromkeys(cell.setting for cell in cells)}
+    for cell in cells:
+        record = _finished(cell, name)
+        rates[cell.setting].append(None if record is None else float(np.mean(record.column("success"))))
+    said = verdict(rates, grid.looks)
+    return f"{name}: {said}" if said and len(grid.eval) > 1 else said
+
+
+def _finished(cell: Cell, name: str) -> Record | None:
+    """The cell's record of an evaluation that came to its end."""
+    folder = cell.folder / name
+    record = read_record(folder) if (folder / MANIFEST).is_file() else None
+    return record if record is not None and record.manifest.get("complete") else None
+
+
 def _row(setting: str, name: str, column: dict[int, Cell], seeds: Sequence[int]) -> tuple:
     counts, progress, shown = [], [], []
     for seed in seeds:
-        folder = column[seed].folder / name
-        record = read_record(folder) if (folder / MANIFEST).is_file() else None
-        if record is None or not record.manifest.get("complete"):
+        record = _finished(column[seed], name)
+        if record is None:
             shown.append(None)
             continue
         wins = record.column("success")
