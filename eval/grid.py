@@ -13,7 +13,7 @@ cells; `grid_cells.py` says how far they are, `grid_run.py` runs them, `grid_tab
     seeds: [0, 1, 2]
     vary: {narrow: {policy.network.width: 64}, wide: {policy.network.width: 256}}   # named settings, and/or
     cross: {policy.head: [v, epsilon]}                                              # all combinations of values
-    looks: 1                                                                        # planned groups of seeds, see `grid_verdict.py`
+    looks: 1                                            # planned groups that the seeds come in, see `grid_verdict.py`
 """
 
 from __future__ import annotations

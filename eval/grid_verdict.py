@@ -1,4 +1,4 @@
-"""Which settings of a grid differ beyond the luck of training seeds: the group-sequential permutation test, as a sentence.
+"""Which settings of a grid differ beyond the luck of training seeds: a group-sequential permutation test in a sentence.
 
 A setting's score for a seed is its success rate. Seeds are taken in the grid's order, in `looks` groups of equal size;
 groups are looked at as soon as every setting has finished them, so that a grid may be stopped when it is decided, or
