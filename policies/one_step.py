@@ -40,8 +40,7 @@ class OneStepConfig(GenerativeConfig):
         super().__post_init__()
         if not 0 <= self.same <= 1:
             raise ValueError(f"same is a part and must be within 0..1, got {self.same}")
-        if self.sampler.solver is not Solver.ddim:
-            raise ValueError(f"one_step jumps and walks no path; leave the solver out, got {self.sampler.solver.value}")
+        _check(self.sampler)
 
     def build(self, embodiment: Embodiment, scales: Scales) -> OneStepPolicy:
         refuse_pictures(self.needs, embodiment)
@@ -66,7 +65,8 @@ class OneStepPolicy(GenerativePolicy):
 
     @torch.no_grad()
     def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:
-        """Draw `n` plans a lane by `sampler.steps` jumps."""
+        """Draw `n` plans a lane by `sampler.steps` jumps. Raises ValueError for another solver than the default."""
+        _check(self.sampler)
         past = past.at(self.window)
         context, pinned, held = self.recollect(past)
         context = repeat(context, n)
@@ -114,3 +114,10 @@ class OneStepPolicy(GenerativePolicy):
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward derivative
             out, slope = torch.func.jvp(average, (z, t), (v, torch.ones_like(t)))
         return out, v - (t - r)[:, None, None] * slope.detach()
+
+
+def _check(sampler: Sampler) -> None:
+    if sampler.steps < 1:
+        raise ValueError(f"sampling needs at least 1 step, got {sampler.steps}")
+    if sampler.solver is not Solver.ddim:
+        raise ValueError(f"one_step jumps and walks no path; leave the solver out, got {sampler.solver.value}")

@@ -180,3 +180,7 @@ def test_settings_that_make_no_sense_are_refused():
         OneStepConfig(same=1.5)
     with pytest.raises(ValueError, match="walks no path"):
         OneStepConfig(sampler=Sampler(steps=1, solver=Solver.heun))
+    with pytest.raises(ValueError, match="walks no path"):
+        with_sampler(build(), solver=Solver.dpmpp).plan(past(), 1, noise())
+    with pytest.raises(ValueError, match="at least 1 step"):
+        with_sampler(build(), steps=0).plan(past(), 1, noise())

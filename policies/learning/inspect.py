@@ -29,6 +29,8 @@ class Inspect:
     source: str = ""  # dataset folder or hub id, run or checkpoint folder
     out: Path | None = None  # picture sheet, .png or .svg; default inspect-NAME.png in this folder
     embodiment: Path | None = None  # who acts, where the dataset does not say
+    quality: bool = False  # of a dataset: how good it is to imitate, instead of what is in it; `out` is then a .json
+    reference: str = ""  # with quality: the dataset that TQ and SACo are relative to
 
     def run(self) -> None:
         """Print, and write the sheet of a dataset.
@@ -40,8 +42,14 @@ class Inspect:
             raise DatasetError("say what to inspect: understudy inspect DATA|RUN")
         if self.out is not None and self.out.exists():
             raise FileExistsError(f"{self.out} exists; choose another --out")
+        if self.reference and not self.quality:
+            raise DatasetError("--reference is for --quality; give both or none")
         folder = _checkpoint(expand_path(self.source))
-        if folder is not None:
+        if self.quality:
+            if folder is not None:
+                raise DatasetError(f"{self.source} is a run; --quality is of a dataset")
+            inspect_quality(self.source, self.reference, self.out, self.embodiment)
+        elif folder is not None:
             if self.out is not None:
                 raise DatasetError(f"{self.source} is a run, which is printed and not drawn; leave out --out")
             show_checkpoint(folder)
@@ -67,6 +75,26 @@ def inspect_dataset(source: str, out: Path | None = None, embodiment: Path | Non
     path.parent.mkdir(parents=True, exist_ok=True)
     draw_sheet(dataset, path)
     console.print(f"drawn: {path}", soft_wrap=True)
+
+
+def inspect_quality(source: str, reference: str = "", out: Path | None = None, embodiment: Path | None = None) -> None:
+    """Print how good a dataset is to imitate, and write it to `out` as JSON if given."""
+    from .quality import quality
+
+    if out is not None and out.suffix != ".json":
+        raise DatasetError(f"--quality writes its numbers, not a picture; give a .json instead of {out}")
+    dataset = open_dataset(source, embodiment=embodiment, check=False)
+    against = open_dataset(reference, embodiment=embodiment, check=False) if reference else None
+    measures = quality(dataset, against)
+    facts = {"episodes": len(dataset.lengths), "frames": len(dataset), "fingerprint": dataset.fingerprint}
+    facts |= {"reference": against.fingerprint} if against else {}
+    console = _console()
+    console.print(_facts(f"quality of {dataset.root}", {key: str(value) for key, value in facts.items()}))
+    console.print(_quality_table(measures))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(facts | {"measures": {m.name: m.to_dict() for m in measures}}, indent=1) + "\n")
+        console.print(f"written: {out}", soft_wrap=True)
 
 
 def show_checkpoint(folder: Path) -> None:
@@ -187,6 +215,15 @@ def _dimension_table(dimensions):
         told = [f"{value:.5g}" for value in (d.low, d.mean, d.high, d.std)]
         table.add_row(_plain(d.column if d.column != previous else ""), _plain(d.name), _plain(d.unit), *told, note)
         previous = d.column
+    return table
+
+
+def _quality_table(measures):
+    from rich.table import Table
+
+    table = Table("measure", "value", "95 % interval", "unit", "meaning", box=None, header_style="bold")
+    for m in measures:
+        table.add_row(m.name, f"{m.value:.4g}", f"{m.low:.4g} .. {m.high:.4g}", m.unit, _plain(m.about))
     return table
 
 

@@ -21,6 +21,7 @@ from .optimizer import Optimize
 from .piece import ActionScale, Mirror, Piece, load_piece
 from .statistics import statistics
 from .validate import Validation
+from .weighting import WeightedOrder, Weighting
 from .windows import Windows
 
 
@@ -35,6 +36,7 @@ class Train:
     out: Path | None = None  # run folder; default runs/<name of the dataset>
     steps: int = 20_000  # optimiser steps
     batch: int = 256  # windows a step
+    weighting: Weighting | None = None  # draw windows of good episodes more often; none: all equally often
     optimize: Optimize = Optimize()
     piece: Piece | None = None  # pinned action scale (and mirror) of the task
     scale: str | None = None  # the same from a file or an earlier run: from:RUN
@@ -78,8 +80,7 @@ def start_run(config: Train) -> None:
     run = config.out or Path("runs") / Path(config.data.rstrip("/")).name
     if run.exists():
         raise FileExistsError(f"{run} exists; choose another --out, or go on with: understudy train --resume {run}")
-    dataset = open_dataset(config.data, embodiment=config.embodiment, columns=config.policy.needs)
-    loop = assemble(config, dataset, run)
+    loop = assemble(config, _open(config), run)
     if config.init:
         load_weights(loop.model, find_checkpoint(config.init) / "model.safetensors")
     _fit(loop)
@@ -91,8 +92,7 @@ def resume_run(run: Path) -> None:
         raise FileNotFoundError(f"{run} is not a run: it has no config.yaml")
     with (run / "config.yaml").open() as file:
         config = draccus.load(Train, file)
-    dataset = open_dataset(config.data, embodiment=config.embodiment, columns=config.policy.needs)
-    loop = assemble(config, dataset, run)
+    loop = assemble(config, _open(config), run)
     if (run / "last").exists():
         loop.restore((run / "last").resolve())
         print(f"resuming {run} at step {loop.step} of {config.steps}")
@@ -122,12 +122,13 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
     aside = _aside(config, run)
     if aside:
         aside.check(embodiment, policy_config.needs)
+    order = _order(config, dataset, training, len(windows))
     _announce(config, dataset, model, training, held_out)
     _prepare(run, config, piece, model)
     return Loop(
         model,
         windows.gather,
-        BatchOrder(len(windows), config.batch, config.seed),
+        order,
         optimize=config.optimize,
         pace=Pace(
             steps=config.steps, log=config.log_every, validate=config.validate_every, save=config.save_every,
@@ -143,6 +144,20 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
         wandb=config.wandb,
         aside=aside,
     )  # fmt: skip
+
+
+def _open(config: Train) -> Dataset:
+    more = config.weighting.columns if config.weighting else ()
+    return open_dataset(config.data, embodiment=config.embodiment, columns=(*config.policy.needs, *more))
+
+
+def _order(config: Train, dataset: Dataset, training: np.ndarray, count: int) -> BatchOrder | WeightedOrder:
+    """Which of the `count` windows come when."""
+    if config.weighting is None:
+        return BatchOrder(count, config.batch, config.seed)
+    keys = tuple(key for key in config.policy.needs if key in dataset.columns)
+    weights = np.repeat(config.weighting.weights(dataset, training, keys), dataset.lengths[training])
+    return WeightedOrder(weights, config.batch, config.seed)
 
 
 def _aside(config: Train, run: Path) -> SideEvaluation | None:
