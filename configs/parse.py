@@ -181,6 +181,7 @@ def _complete(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
     hints = typing.get_type_hints(config_class)
     known = {item.name: item for item in dataclasses.fields(config_class)}
     full = {}
+    raw = config_class.spell_out(raw) if hasattr(config_class, "spell_out") else raw  # short ways of writing
     for name, value in raw.items():
         if name not in known:
             raise _unknown("setting", (*path, str(name)), [".".join((*path, key)) for key in known])

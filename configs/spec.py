@@ -183,6 +183,25 @@ class Window:
         if self.recall and (list(self.recall) != sorted(set(self.recall)) or self.recall[-1] >= 0):
             raise ValueError(f"recall must be rising offsets, all below 0, got {self.recall}")
 
+    @classmethod
+    def spell_out(cls, raw: dict) -> dict:
+        """Keys of a config file with strided offsets written out, each `{count: C, stride: S}` (stride 1 if left out).
+
+        `observe` becomes C offsets that end now, `recall` C offsets that end one stride before now. Raises ValueError.
+        """
+        written = {}
+        for name, value in raw.items():
+            if name in ("observe", "recall") and isinstance(value, dict):
+                count, stride = value.get("count"), value.get("stride", 1)
+                if not set(value) <= {"count", "stride"} or type(count) is not int or type(stride) is not int:
+                    raise ValueError(f"window.{name} takes offsets or {{count: C, stride: S}}, got {value}")
+                if count < (name == "observe") or stride < 1:
+                    raise ValueError(f"window.{name} has no {count} offsets at a stride of {stride}")
+                last = 0 if name == "observe" else -stride
+                value = [last - stride * back for back in reversed(range(count))]
+            written[name] = value
+        return written
+
     @property
     def actions(self) -> tuple[int, ...]:
         """Offset of every action token: the recalled ones, then 0 .. H-1."""

@@ -46,7 +46,8 @@ class Eval:
     block: int = 8  # B, starts that act at the same time; results depend on it in the last digits
     execute: int | None = None  # E, actions executed of each plan; default the policy's own
     candidates: int = 1  # N plans drawn at each replanning; more need a critic
-    critic: str | None = None  # run or checkpoint folder of the critic that chooses
+    critic: str | None = None  # who chooses: folder of a trained critic, or recall; A:5>B sieves, A+0.5*B adds
+    ensemble: float | None = None  # temporal ensembling: decay of its weights; asks for execute below the horizon
     policy_seed: int = 0  # of the policy's noise
     steps: int | None = None  # of the sampler; default the policy's own
     solver: str | None = None  # of the sampler: ddim | dpmpp | heun
@@ -107,12 +108,13 @@ def open_stage(config: Eval) -> World:
 def open_agent(config: Eval) -> tuple[Agent, dict]:
     """The agent that the settings describe, and what the manifest says of its policy."""
     from ..policies.agent import Agent
-    from ..policies.learning.checkpoint import load_model, load_policy
+    from ..policies.learning.checkpoint import load_policy
+    from .critics import open_critic
 
     policy, info = load_policy(config.policy)
     if config.steps or config.solver:
         policy = _resampled(policy, config)
-    critic = load_model(config.critic, "critic")[0].to(config.device) if config.critic else None
+    critic = open_critic(config.critic, policy, config.device) if config.critic else None
     agent = Agent(
         policy.to(config.device),
         lanes=config.block,
@@ -120,6 +122,7 @@ def open_agent(config: Eval) -> tuple[Agent, dict]:
         candidates=config.candidates,
         critic=critic,
         seed=config.policy_seed,
+        ensemble=config.ensemble,
     )
     about = {"path": config.policy, "fingerprint": fingerprint(Path(info["path"]))}
     return agent, about | {key: info[key] for key in ("type", "step", "config")} | _training(config.policy)
@@ -130,7 +133,8 @@ def agent_settings(config: Eval, agent: Agent) -> dict:
     import torch
 
     sampler = getattr(agent.planner, "sampler", None)
-    return {
+    blended = {} if config.ensemble is None else {"ensemble": config.ensemble}
+    return blended | {
         "execute": agent.execute,
         "candidates": config.candidates,
         "critic": config.critic,

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..configs.spec import Window
+from .ensemble import Ensemble
 from .policy import Critic, LaneNoise, Past, Planner, Plans
 
 
@@ -26,6 +27,7 @@ class Agent:
         candidates: N plans drawn at each replanning; more than one asks for a critic.
         critic: scores the plans; the best is executed.
         seed: of the policy's noise.
+        ensemble: decay of temporal ensembling (`ensemble.py`) over the plans that cover a step; None: the newest alone.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Agent:
         candidates: int = 1,
         critic: Critic | None = None,
         seed: int = 0,
+        ensemble: float | None = None,
     ):
         if not 1 <= execute <= planner.window.horizon:
             raise ValueError(
@@ -51,6 +54,8 @@ class Agent:
         self.window = Window.union(planner.window, *([critic.window] if critic else []))
         self.needs = tuple(dict.fromkeys((*planner.needs, *(critic.needs if critic else ()))))
         self._low, self._high = np.asarray(planner.embodiment.limits, np.float32).T
+        shape = lanes, planner.window.horizon, len(self._low)
+        self._ensemble = None if ensemble is None else Ensemble(shape, execute, ensemble)
         self._device = next((p.device for p in getattr(planner, "parameters", list)()), torch.device("cpu"))
         self._frames: dict[str, np.ndarray] = {}  # key -> (B, reach + 1, ...), the last one is now
         self._actions = np.zeros((lanes, max(self.window.reach, 1), len(self._low)), np.float32)
@@ -80,6 +85,8 @@ class Agent:
         self._starts[mask] = np.asarray(starts)[mask]
         for array in (self._actions, self._now, self._replans):
             array[mask] = 0
+        if self._ensemble:
+            self._ensemble.reset(mask)
 
     def past(self) -> Past:
         """What the lanes have seen and done, at the offsets of the agent's window."""
@@ -112,10 +119,12 @@ class Agent:
         Raises:
             FloatingPointError: the policy planned a number that is not finite, in a lane named by its start id.
         """
-        actions = self.think().future[:, 0, : self.execute].cpu().numpy()
-        broken = ~np.isfinite(actions).all((1, 2))
+        future = self.think().future[:, 0]
+        future = (future if self._ensemble else future[:, : self.execute]).cpu().numpy()
+        broken = ~np.isfinite(future).all((1, 2))
         if broken.any():
             raise FloatingPointError(f"the policy planned NaN or infinity at start {self._starts[broken.argmax()]}")
+        actions = self._ensemble.blend(future) if self._ensemble else future
         return np.clip(actions, self._low, self._high)
 
     def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:

@@ -92,7 +92,7 @@ class TokenPolicy(nn.Module):
         held = ~present
         if self.config.given:
             held[:, :recalled] = True
-        return torch.where(present[..., None], clean, 0.0), held
+        return torch.where((held & present)[..., None], clean, 0.0), held
 
     def weights(self, batch: Mapping[str, Tensor], like: Tensor) -> Tensor:
         """(B, T) of `like`'s type: 1 for tokens that count in the loss, 0 for others."""

@@ -111,6 +111,36 @@ def test_settings_that_make_no_sense_are_refused():
         Agent(planner, lanes=1, execute=2, candidates=3, critic=Last(reads=3))
 
 
+@pytest.mark.parametrize("execute", [1, 2, 3])
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_temporal_ensembling_averages_the_plans_of_this_episode_that_cover_a_step(execute, decay):
+    planner, lanes = Recorder(Window(observe=(0,), horizon=5)), 2
+    agent = Agent(planner, lanes=lanes, execute=execute, ensemble=decay)
+    first = {KEY: np.zeros((lanes, 1), np.float32)}
+    agent.reset(np.arange(lanes), np.ones(lanes, bool), first)
+    begun = np.zeros(lanes, int)  # tick of the whole run at which the lane's episode began
+    for replan in range(7):
+        now = replan * execute
+        if replan == 4:
+            begun[1] = now
+            agent.reset(np.arange(lanes), np.array([False, True]), first)
+        actions = agent.act()
+        for lane in range(lanes):
+            tick = now - begun[lane]  # a plan says its own start tick at every step
+            for step in range(execute):
+                ages = [age for age in range(tick // execute + 1) if age * execute + step < 5]
+                weights = np.exp(decay * np.array(ages))
+                said = (weights * (tick - np.array(ages) * execute)).sum() / weights.sum()
+                assert actions[lane, step, 0] == pytest.approx(said, abs=1e-5)
+        looked = np.zeros((lanes, len(agent.look), 1), np.float32)
+        agent.observe({KEY: looked}, actions, np.ones((lanes, execute), bool))
+
+
+def test_temporal_ensembling_refuses_a_negative_decay():
+    with pytest.raises(ValueError, match="at least 0"):
+        Agent(Recorder(Window(observe=(0,), horizon=5)), lanes=1, execute=1, ensemble=-1.0)
+
+
 def test_a_plan_that_is_not_finite_stops_before_the_arm():
     class Broken(Recorder):
         def plan(self, past, n, rng):

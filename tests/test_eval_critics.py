@@ -1,0 +1,62 @@
+"""`understudy eval` with a critic that needs no training, and with temporal ensembling."""
+
+import pytest
+import torch
+
+from understudy.configs.spec import SCENE, STATE, Window
+from understudy.eval.evaluate import Eval, evaluate
+from understudy.eval.identity import identify
+from understudy.eval.worlds import read_world
+from understudy.policies.diffusion import DiffusionConfig
+from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
+from understudy.policies.networks.transformer import TransformerConfig
+
+
+@pytest.fixture(scope="module")
+def remembering(tmp_path_factory):
+    """A checkpoint of an untrained policy that predicts two past actions, for the point task."""
+    torch.manual_seed(0)
+    embodiment = read_world("point").embodiment()
+    config = DiffusionConfig(
+        window=Window(observe=(-4, 0), recall=(-4, -2), horizon=8),
+        needs=(STATE, SCENE),
+        network=TransformerConfig(width=16, depth=1, heads=2),
+        execute=4,
+    )
+    policy = config.build(embodiment, blank_scales(embodiment))
+    for parameter in policy.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    folder = tmp_path_factory.mktemp("runs") / "untrained"
+    save_checkpoint(folder, policy, kind="policy", config=config)
+    return folder
+
+
+def test_recall_and_ensembling_are_asked_for_by_name(remembering, tmp_path):
+    records = {
+        name: evaluate(
+            Eval(
+                policy=str(remembering), world={"type": "point", "horizon": 24}, episodes=8, seed=1000,
+                out=str(tmp_path / name), videos=0, **changes,
+            )
+        )
+        for name, changes in {
+            "plain": {},
+            "one": {"candidates": 1, "critic": "recall"},
+            "best": {"candidates": 10, "critic": "recall"},
+            "blended": {"execute": 2, "ensemble": 0.1},
+        }.items()
+    }  # fmt: skip
+    agents = {name: record.manifest["agent"] for name, record in records.items()}
+    assert agents["best"]["critic"] == "recall" and agents["best"]["candidates"] == 10
+    assert agents["blended"]["ensemble"] == 0.1 and "ensemble" not in agents["plain"]
+    progress = {name: record.column("progress") for name, record in records.items()}
+    assert progress["one"] == progress["plain"]
+    assert progress["best"] != progress["plain"] and progress["blended"] != progress["plain"]
+    assert len({identify(record.manifest).acts for record in records.values()}) == 4
+
+
+def test_a_critic_that_cannot_be_is_refused_before_anything_is_written(remembering, tmp_path):
+    settings = {"policy": str(remembering), "world": "point", "out": str(tmp_path / "record"), "candidates": 2}
+    with pytest.raises(LookupError, match="unknown critic 'runs/none'.*folder of a trained critic"):
+        evaluate(Eval(**settings, critic="runs/none"))
+    assert not (tmp_path / "record").exists()
