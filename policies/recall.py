@@ -47,6 +47,14 @@ class RecallConfig(CriticConfig):
         return RecallCritic(config.recall, half, config.whole)
 
 
+@CriticConfig.register_subclass("recall_partly")
+@dataclass(frozen=True, kw_only=True)
+class PartlyRecallConfig(RecallConfig):
+    """Like recall, by what was executed so far; for windows about as long as an episode."""
+
+    whole: bool = False
+
+
 class RecallCritic:
     """A `Critic` by the distance of `plans.past` to what was executed.
 
