@@ -197,14 +197,20 @@ def _validation(dataset: Dataset, policy: PolicyConfig, held_out: np.ndarray):
 def _announce(config, dataset, model, training, held_out) -> None:
     count = sum(parameter.numel() for parameter in model.parameters())
     frames = int(dataset.lengths[training].sum())
+    kind = config.policy.get_choice_name(type(config.policy))
     print(
-        f"training {config.policy.get_choice_name(type(config.policy))} ({count / 1e6:.2f} M parameters) on "
+        f"training {kind}{_arm(model)} ({count / 1e6:.2f} M parameters) on "
         f"{len(training)} episodes, {frames} windows; {len(held_out)} episodes held out"
     )
     if dataset.embodiment.unknown_units:
         print(
             f"warning: nobody states the unit of {', '.join(dataset.embodiment.unknown_units)}; deploy will refuse it"
         )
+
+
+def _arm(model: torch.nn.Module) -> str:
+    """How the model uses the past, in words, where it says so."""
+    return f", {model.arm}" if hasattr(model, "arm") else ""
 
 
 def _prepare(run: Path, config: Train, piece: Piece, model: torch.nn.Module) -> None:
