@@ -108,7 +108,7 @@ class SideEvaluation(Aside):
         self._undrawn = False
 
     def check(self, embodiment: Embodiment, needs: tuple[str, ...]) -> None:
-        """Ask, in a process of its own, whether the evaluation's world takes such a policy. Raises ValueError if not."""
+        """Ask in a process of its own whether the evaluation's world takes such a policy. Raises ValueError if not."""
         asked = [sys.executable, "-m", "understudy.eval.preflight", str(self.config), *needs]
         answer = subprocess.run(asked, input=embodiment.to_json(), capture_output=True, text=True)
         if answer.returncode:
