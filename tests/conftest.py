@@ -111,3 +111,22 @@ def chromium():
         browser = play.chromium.launch(executable_path=path, args=["--no-sandbox"] if root else [])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def contrast():
+    """(one, other) -> contrast of two CSS colours "rgb(r, g, b)", by WCAG 2."""
+    import re
+
+    import numpy as np
+
+    def luminance(colour: str) -> float:
+        channels = np.array([float(part) for part in re.findall(r"[\d.]+", colour)[:3]]) / 255
+        linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return linear @ (0.2126, 0.7152, 0.0722)
+
+    def of(one: str, other: str) -> float:
+        light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+        return (light + 0.05) / (dark + 0.05)
+
+    return of

@@ -153,7 +153,7 @@ def test_an_outcome_can_be_picked_out(opened):
     assert opened.locator(".start:not(.dim)").count() == N
 
 
-def test_badges_are_legible(opened):
+def test_badges_are_legible(opened, contrast):
     for scheme in ("light", "dark"):
         opened.emulate_media(color_scheme=scheme)
         pairs = opened.evaluate(
@@ -163,18 +163,6 @@ def test_badges_are_legible(opened):
             return [color, backgroundColor] })"""
         )
         assert len(set(map(tuple, pairs))) == 6 and min(contrast(*pair) for pair in pairs) >= 4.5
-
-
-def contrast(one, other):
-    """Of two CSS colours "rgb(r, g, b)", by WCAG 2."""
-
-    def luminance(colour):
-        channels = np.array([float(part) for part in re.findall(r"[\d.]+", colour)[:3]]) / 255
-        linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-        return linear @ (0.2126, 0.7152, 0.0722)
-
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
 
 
 def test_the_page_fits_a_phone(opened):

@@ -228,7 +228,7 @@ def test_a_phone_needs_no_sideways_scrolling(chromium, report, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_legible(chromium, report, scheme):
+def test_text_is_legible(chromium, contrast, report, scheme):
     """WCAG AA: text has at least 4.5 times the contrast of what lies behind it."""
     with Visit(chromium, report, scheme=scheme) as one:
         pairs = one.page.evaluate(
@@ -248,15 +248,3 @@ def test_everything_to_press_has_a_name(visit):
         one => !(one.getAttribute("aria-label") || one.textContent.trim())).map(one => one.outerHTML.slice(0, 80))"""
     )
     assert nameless == []
-
-
-def contrast(one, other):
-    """Of two CSS colours "rgb(r, g, b)", by WCAG 2."""
-
-    def luminance(colour):
-        channels = np.array([float(part) for part in re.findall(r"[\d.]+", colour)[:3]]) / 255
-        linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-        return linear @ (0.2126, 0.7152, 0.0722)
-
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
