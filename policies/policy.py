@@ -121,6 +121,19 @@ class Planner(Protocol):
 
 
 @runtime_checkable
+class Policy(Planner, Protocol):
+    """A planner that also offers the denoiser it plans with, so that it can be composed."""
+
+    action_scale: Scale  # units <-> the scaled space of the field
+    execute: int  # E, actions executed of each plan
+    sampler: object  # how plans are drawn from the field (`generative.Sampler`)
+
+    def field(self, past: Past, n: int) -> Field:
+        """The denoiser for `n` candidates a lane; observations are encoded here, once."""
+        ...
+
+
+@runtime_checkable
 class Critic(Protocol):
     """Scores plans; the agent keeps the best."""
 
