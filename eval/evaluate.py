@@ -201,9 +201,11 @@ def _training(policy: str) -> dict:
 
 def fingerprint(folder: Path) -> str:
     """Hash of the weights and settings that act."""
+    from ..policies.learning.checkpoint import acting_files
+
     digest = hashlib.sha256()
-    for name in ("config.json", "embodiment.json", "model.safetensors"):
-        digest.update((folder / name).read_bytes())
+    for file in acting_files(folder):
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..configs.spec import IMAGES, Embodiment, EmbodimentError
 from .field import Head, Solver, angle_of, from_clean, noise_levels, ratio_of, sample, to_clean
 from .networks.network import Context, repeat
-from .policy import Field, LaneNoise, Past, Plans, Scales
+from .policy import Field, LaneNoise, Past, Plans, Policy, Scales
 from .tokens import TokenConfig, TokenPolicy
 
 
@@ -81,13 +81,7 @@ class GenerativePolicy(TokenPolicy):
     @torch.no_grad()
     def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:
         """Draw `n` plans a lane with the sampler's settings."""
-        field = self.field(past, n)
-        noise = rng.normal(n, *field.shape[2:]).to(past.actions.device)
-        levels = noise_levels(self.sampler.steps, field.low, field.high)
-        chunk = sample(field, noise, levels, solver=self.sampler.solver, clip=self.sampler.clip)
-        chunk = self.action_scale.unscale(chunk)
-        recalled = len(self.window.recall)
-        return Plans(chunk[:, :, :recalled], chunk[:, :, recalled:], past.now)
+        return walk(self, past, n, rng)
 
     def draw_levels(self, count: int, like: Tensor) -> Tensor:
         """(count,) noise-to-signal ratios to train at. Stratified: one in each of `count` equal parts of the angle."""
@@ -109,6 +103,17 @@ class GenerativePolicy(TokenPolicy):
         error = (out - from_clean(self.head, clean, y, wide)).square().mean(-1)
         weights = self.weights(batch, error)
         return (error * weights).sum() / weights.sum(), {}
+
+
+def walk(policy: Policy, past: Past, n: int, rng: LaneNoise) -> Plans:
+    """Draw `n` plans a lane from a policy's field with its sampler's settings."""
+    field = policy.field(past, n)
+    noise = rng.normal(n, *field.shape[2:]).to(past.actions.device)
+    levels = noise_levels(policy.sampler.steps, field.low, field.high)
+    chunk = sample(field, noise, levels, solver=policy.sampler.solver, clip=policy.sampler.clip)
+    chunk = policy.action_scale.unscale(chunk)
+    recalled = len(policy.window.recall)
+    return Plans(chunk[:, :, :recalled], chunk[:, :, recalled:], past.now)
 
 
 def refuse_pictures(needs: tuple[str, ...], embodiment: Embodiment) -> None:

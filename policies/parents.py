@@ -118,7 +118,7 @@ def common_scale(scales: Sequence[Scale]) -> Scale:
         return float(scale.std.double().log().mean()), scale.std.tolist(), scale.mean.tolist()
 
     widest = max(scales, key=width)
-    return Scale(widest.mean.detach().cpu(), widest.std.detach().cpu())
+    return Scale(widest.mean.detach(), widest.std.detach())
 
 
 def reconciled(field: Field, fit: Fit, like: Tensor) -> Field:

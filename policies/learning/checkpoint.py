@@ -4,6 +4,7 @@
                embodiment.json    who acts
                model.safetensors  the weights that act (averaged), with the scaling
                training_state/    what a resumed run needs: raw weights, optimiser, generators, progress
+               parents/<number>/  instead of the last two, of a mixture: its parents' checkpoints
 
 A run folder holds `checkpoints/` and the relative links `last` and `best`, replaced by rename.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import draccus
@@ -21,11 +22,12 @@ from torch import Tensor, nn
 
 from ...configs.plugins import discover, lookup
 from ...configs.spec import Embodiment
-from ..policy import CriticConfig, PolicyConfig, Scales
+from ..parents import CompositionConfig
+from ..policy import CriticConfig, Planner, PolicyConfig, Scales
 
 FORMAT = 1
-KINDS = {"policy": PolicyConfig, "critic": CriticConfig}
-TRAINING = "training_state"
+KINDS = {"policy": PolicyConfig, "critic": CriticConfig, "mixture": CompositionConfig}
+TRAINING, PARENTS = "training_state", "parents"
 
 
 class CheckpointError(ValueError):
@@ -50,21 +52,88 @@ def save_checkpoint(
     Raises:
         OSError: the disk is full or not writable; nothing half-written stays.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    half = folder.with_name(f".{folder.name}.{os.getpid()}.half")
-    shutil.rmtree(half, ignore_errors=True)
-    try:
-        (half / TRAINING).mkdir(parents=True)
-        description = {"format": FORMAT, "kind": kind, "type": config.get_choice_name(type(config))}
-        _write(half / "config.json", description | {"config": draccus.encode(config)})
-        (half / "embodiment.json").write_text(model.embodiment.to_json())
+    def fill(half: Path) -> None:
+        (half / TRAINING).mkdir()
+        _describe(half, kind, config, model.embodiment)
         save_file(_plain(model.state_dict()), half / "model.safetensors")
         for name, values in (tensors or {}).items():
             save_file(_plain(values), half / TRAINING / name)
         for name, document in (documents or {}).items():
             _write(half / TRAINING / name, document)
+
+    _put(folder, fill)
+
+
+def save_mixture(folder: str | Path, mixture: Planner, parents: Sequence[str | Path]) -> None:
+    """Write a checkpoint of a composition: its settings, and copies of its parents without their training state.
+
+    Args:
+        mixture: what acts; it has a `config` and its `parents`.
+        parents: run or checkpoint folder of each parent, in the same order.
+    Raises:
+        CheckpointError: not one folder a parent, or one that holds something else than the parent.
+        OSError: the disk is full or not writable; nothing half-written stays.
+    """
+    folder, found = Path(folder), [find_checkpoint(path) for path in parents]
+    if len(found) != len(mixture.parents):
+        raise CheckpointError(f"a mixture of {len(mixture.parents)} parents needs as many folders, got {len(found)}")
+    for place, (path, parent) in enumerate(zip(found, mixture.parents, strict=True), 1):
+        if not _holds(path, parent):
+            raise CheckpointError(f"{path} does not hold parent {place} of the mixture; give the folders in its order")
+
+    def fill(half: Path) -> None:
+        _describe(half, "mixture", mixture.config, mixture.embodiment)
+        for place, path in enumerate(found):
+            shutil.copytree(path, half / PARENTS / str(place), ignore=shutil.ignore_patterns(TRAINING))
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _put(folder, fill)
+
+
+def _holds(folder: Path, parent: nn.Module) -> bool:
+    """Whether a checkpoint has the weights of a parent, to the bit."""
+    theirs, ours = load_policy(folder)[0].state_dict(), parent.state_dict()
+    return theirs.keys() == ours.keys() and all(bool((theirs[key] == ours[key].cpu()).all()) for key in theirs)
+
+
+def parents_of(folder: str | Path) -> list[Path]:
+    """The parents' folders in the checkpoint of a mixture, in order; none for other checkpoints."""
+    inside = (Path(folder) / PARENTS).glob("*")
+    return sorted((path for path in inside if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def acting_files(folder: str | Path) -> list[Path]:
+    """The files of a checkpoint that say how it acts, in a fixed order; of a mixture with those of its parents.
+
+    Of a folder that another program wrote, all its files.
+    """
+    folder = Path(folder)
+    kind = _read(folder / "config.json").get("kind")
+    if kind not in KINDS:
+        return sorted(path for path in folder.rglob("*") if path.is_file())
+    if kind != "mixture":
+        return [folder / name for name in ("config.json", "embodiment.json", "model.safetensors")]
+    own = [folder / "config.json", folder / "embodiment.json"]
+    return own + [file for parent in parents_of(folder) for file in acting_files(parent)]
+
+
+def _describe(half: Path, kind: str, config: draccus.ChoiceRegistry, embodiment: Embodiment) -> None:
+    description = {"format": FORMAT, "kind": kind, "type": config.get_choice_name(type(config))}
+    _write(half / "config.json", description | {"config": draccus.encode(config)})
+    (half / "embodiment.json").write_text(embodiment.to_json())
+
+
+def _put(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write a folder beside, then rename it into place."""
+    from safetensors import SafetensorError
+
+    half = folder.with_name(f".{folder.name}.{os.getpid()}.half")
+    shutil.rmtree(half, ignore_errors=True)
+    try:
+        half.mkdir(parents=True)
+        fill(half)
         _settle(half)
         if folder.exists():
             shutil.rmtree(folder)
@@ -99,27 +168,42 @@ def load_model(path: str | Path, kind: str) -> tuple[nn.Module, dict]:
         LookupError: a type that no file registers.
     """
     folder = find_checkpoint(path)
+    document = _document(folder)
+    found = document.get("kind", "checkpoint of another program")
+    if found != kind:
+        raise CheckpointError(f"{folder} holds a {found}, not a {kind}")
+    config = load_config(document)
+    embodiment = Embodiment.from_json((folder / "embodiment.json").read_text())
+    model = config.build(embodiment, blank_scales(embodiment))
+    load_weights(model, folder / "model.safetensors")
+    return model.eval(), _info(folder, document)
+
+
+def load_policy(path: str | Path) -> tuple[nn.Module, dict]:
+    """What acts, of a run or checkpoint folder: a policy, or a composition with its parents; see `load_model`."""
+    folder = find_checkpoint(path)
+    document = _document(folder)
+    if document.get("kind") != "mixture":
+        return load_model(folder, "policy")
+    parents = [load_policy(parent)[0] for parent in parents_of(folder)]
+    return load_config(document).build(parents).eval(), _info(folder, document)
+
+
+def _document(folder: Path) -> dict:
     document = _read(folder / "config.json")
     if document.get("format", 0) > FORMAT:
         raise CheckpointError(
             f"{folder} was written by a newer understudy (format {document['format']}); upgrade to read it"
         )
-    if document["kind"] != kind:
-        raise CheckpointError(f"{folder} holds a {document['kind']}, not a {kind}")
-    config = load_config(document)
-    embodiment = Embodiment.from_json((folder / "embodiment.json").read_text())
-    model = config.build(embodiment, blank_scales(embodiment))
-    load_weights(model, folder / "model.safetensors")
+    return document
+
+
+def _info(folder: Path, document: dict) -> dict:
     step = int(folder.name) if folder.name.isdigit() else None
-    return model.eval(), {"path": str(folder), "step": step, "type": document["type"], "config": document["config"]}
+    return {"path": str(folder), "step": step, "type": document["type"], "config": document["config"]}
 
 
-def load_policy(path: str | Path) -> tuple[nn.Module, dict]:
-    """The policy of a run or checkpoint folder, ready to act; see `load_model`."""
-    return load_model(path, "policy")
-
-
-def load_config(document: dict) -> PolicyConfig | CriticConfig:
+def load_config(document: dict) -> PolicyConfig | CriticConfig | CompositionConfig:
     """The settings in a checkpoint's `config.json`."""
     discover("policies", "policies.networks")
     base = KINDS[document["kind"]]
