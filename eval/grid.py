@@ -13,6 +13,7 @@ cells; `grid_cells.py` says how far they are, `grid_run.py` runs them, `grid_tab
     seeds: [0, 1, 2]
     vary: {narrow: {policy.network.width: 64}, wide: {policy.network.width: 256}}   # named settings, and/or
     cross: {policy.head: [v, epsilon]}                                              # all combinations of values
+    against: narrow                                     # setting that the others are compared with, pair by pair
     looks: 1                                            # planned groups that the seeds come in, see `grid_verdict.py`
 """
 
@@ -57,6 +58,7 @@ class Run:
     seeds: tuple[int, ...] = (0,)  # training seeds, each for every setting
     vary: dict[str, dict] = field(default_factory=dict)  # setting -> {dotted key of training: value}
     cross: dict[str, list] = field(default_factory=dict)  # dotted key of training -> values, all combinations
+    against: str = ""  # setting that all others are compared with, over pairs of the same seed and start
     looks: int = 1  # groups of equal size that the seeds come in; the settings are compared after each, see the table
     jobs: int = 1  # cells at a time
     dry_run: bool = False  # list the cells, how far they are and their commands; run nothing
@@ -115,6 +117,9 @@ def cells(grid: Run) -> list[Cell]:
         UsageError: a key that training or evaluation does not know, settings that cannot be told apart.
     """
     found = [_cell(grid, name, changes, seed) for name, changes in settings(grid) for seed in grid.seeds]
+    names = dict.fromkeys(cell.setting for cell in found)
+    if grid.against and grid.against not in names:
+        raise UsageError(f"against: no setting is named '{grid.against}'; there are {', '.join(names)}")
     folders = {}
     for cell in found:
         other = folders.setdefault(cell.folder, cell)

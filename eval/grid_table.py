@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .grid import Cell, Run
+from .grid_columns import difference, label_names, label_rate
 from .grid_verdict import verdict
 from .ledger import MANIFEST, Record, read_record
 from .metrics import Interval, mean_interval
@@ -22,6 +23,10 @@ from .seeds import over_seeds, t_interval
 from .study import Study
 
 NAME = "table"
+DIFFERENCE = (
+    "minus {}: difference of the success rates over pairs of the same training seed and start. These checkpoints: "
+    "Tango's 95 % interval of all pairs. The recipe: Student t over training seeds, never narrower."
+)
 
 
 def write_table(grid: Run, cells: Sequence[Cell], failed: Sequence[tuple[Cell, str]]) -> str:
@@ -36,19 +41,23 @@ def write_table(grid: Run, cells: Sequence[Cell], failed: Sequence[tuple[Cell, s
 
 def tabulate(grid: Run, cells: Sequence[Cell], failed: Sequence[tuple[Cell, str]]) -> Study:
     """The table as a study."""
+    done = {(cell.setting, name, cell.seed): _finished(cell, name) for cell in cells for name in grid.eval}
+    further = _Further(grid, done)
     rows = []
     for setting in dict.fromkeys(cell.setting for cell in cells):
-        column = {cell.seed: cell for cell in cells if cell.setting == setting}
-        rows += [_row(setting, name, column, grid.seeds) for name in grid.eval]
+        for name in grid.eval:
+            records = [done[setting, name, seed] for seed in grid.seeds]
+            rows.append((*_row(setting, name, records), *further.cells(setting, name)))
     seeds = [f"seed {seed}" for seed in grid.seeds]
     notes = [
         "Success: share of the episodes. Over two training seeds or more: 95 % Student t interval over seeds, never "
         "narrower than Wilson's of all episodes; over one seed: Wilson's, for this checkpoint only.",
         "Best progress: mean of the episodes' best progress, with a 95 % interval made in the same way (Student t).",
         *filter(None, (_verdict(grid, cells, name) for name in grid.eval)),
+        *further.notes,
         *(f"Failed: {cell}: {why}" for cell, why in failed),
     ]
-    columns = ("setting", "evaluation", *seeds, "success", "holds", "best progress", "episodes")
+    columns = ("setting", "evaluation", *seeds, "success", "holds", "best progress", "episodes", *further.columns)
     return Study(title=grid.title, command=_command(grid), columns=columns, rows=rows, notes=notes)
 
 
@@ -69,10 +78,9 @@ def _finished(cell: Cell, name: str) -> Record | None:
     return record if record is not None and record.manifest.get("complete") else None
 
 
-def _row(setting: str, name: str, column: dict[int, Cell], seeds: Sequence[int]) -> tuple:
+def _row(setting: str, name: str, records: Sequence[Record | None]) -> tuple:
     counts, progress, shown = [], [], []
-    for seed in seeds:
-        record = _finished(column[seed], name)
+    for record in records:
         if record is None:
             shown.append(None)
             continue
@@ -85,6 +93,30 @@ def _row(setting: str, name: str, column: dict[int, Cell], seeds: Sequence[int])
     said = over_seeds(*zip(*counts, strict=True))
     holds = f"over {len(counts)} training seeds" if len(counts) > 1 else "for this checkpoint"
     return (setting, name, *shown, said.interval, holds, _mean_progress(progress), sum(n for _, n in counts))
+
+
+class _Further:
+    """Columns that not every grid has: labels that the world gives, differences to the setting `against`."""
+
+    def __init__(self, grid: Run, done: dict[tuple[str, str, int], Record | None]):
+        self.grid, self.done = grid, done
+        self.labels = label_names([record for record in done.values() if record is not None])
+        asked = (f"minus {grid.against}, these checkpoints", f"minus {grid.against}, the recipe")
+        self.columns = (*self.labels, *(asked if grid.against else ()))
+        self.notes = (DIFFERENCE.format(grid.against),) if grid.against else ()
+
+    def cells(self, setting: str, name: str) -> tuple:
+        ours = self._records(setting, name)
+        found = [record for record in ours if record is not None]
+        labels = tuple(label_rate(found, label) for label in self.labels)
+        if not self.grid.against:
+            return labels
+        if setting == self.grid.against:
+            return (*labels, None, None)
+        return (*labels, *(difference(ours, self._records(self.grid.against, name)) or (None, None)))
+
+    def _records(self, setting: str, name: str) -> list[Record | None]:
+        return [self.done[setting, name, seed] for seed in self.grid.seeds]
 
 
 def _mean_progress(seeds: Sequence[Sequence[float]]) -> Interval:

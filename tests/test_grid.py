@@ -87,7 +87,7 @@ def grid(folder: Path, *words) -> Run:
 
 
 def test_a_grid_trains_judges_counts_and_is_done(folder, begun, capsys):
-    grid(folder).run()
+    grid(folder, "--against", "narrow").run()
     assert [words[0] for words in begun] == ["train", "eval"] * 4
     assert all(state(cell, step) is State.done for cell in cells(grid(folder)) for step in cell.steps)
     study = read_study(folder / "grid" / "table.json")
@@ -98,6 +98,8 @@ def test_a_grid_trains_judges_counts_and_is_done(folder, begun, capsys):
         assert row[2:4] == tuple(f"{won / 3:.3f} ({won} of 3)" for won in wins)
         assert row[4][1] == pytest.approx(sum(wins) / 6) and row[5] == "over 2 training seeds" and row[7] == 6
         assert records[0].column("start") == [2000, 2001, 2002]
+    assert study.columns[8] == "minus narrow, these checkpoints" and study.rows[0][8] is None
+    assert study.rows[1][8][1] == pytest.approx(study.rows[1][4][1] - study.rows[0][4][1])
     assert "| narrow | short |" in capsys.readouterr().out and "widths" in (folder / "grid" / "table.md").read_text()
     cell = json.loads((folder / "grid" / "wide" / "seed1" / "cell.json").read_text())
     assert cell["commands"][0].startswith("understudy train") and "--policy.network.width=12" in cell["commands"][0]
