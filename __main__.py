@@ -15,6 +15,7 @@ VERBS = {  # verb -> (module of ours: class, one line of help)
     "inspect": ("policies.learning.inspect:Inspect", "print and draw what is in a dataset or a run"),
     "train": ("policies.learning.train:Train", "train a policy or a critic on a dataset"),
     "eval": ("eval.evaluate:Eval", "act in a world from many starts; writes a record and a report"),
+    "calibrate": ("eval.alarm:Calibrate", "a run-time alarm with a stated false-alarm rate, from a watched record"),
     "agree": ("eval.agree:Agree", "do two worlds rank policies alike; may the cheaper one choose"),
     "run": ("eval.grid:Run", "many trainings and evaluations over settings and seeds, resumable, one table"),
     "compare": ("eval.compare:Compare", "which policy is better: finished records, or a live duel until decided"),

@@ -17,6 +17,7 @@ from ..configs.lanes import Lanes
 from ..configs.plugins import lookup
 from ..configs.progress import Progress
 from ..configs.world import World
+from .alarm import open_watch, watched
 from .film import choose, film_again
 from .ledger import REPORT, RecordWriter, provenance
 from .report import write_report
@@ -48,6 +49,8 @@ class Eval:
     candidates: int = 1  # N plans drawn at each replanning; more need a critic
     critic: str | None = None  # who chooses: folder of a trained critic, or recall; A:5>B sieves, A+0.5*B adds
     ensemble: float | None = None  # temporal ensembling: decay of its weights; asks for execute below the horizon
+    watch: int = 0  # N plans looked at in each replanning; records recall error, spread and drift; 0: not
+    alarm: str | None = None  # file of `understudy calibrate`: watch, and say when the alarm rings
     policy_seed: int = 0  # of the policy's noise
     steps: int | None = None  # of the sampler; default the policy's own
     solver: str | None = None  # of the sampler: ddim | dpmpp | heun
@@ -115,16 +118,20 @@ def open_agent(config: Eval) -> tuple[Agent, dict]:
     if config.steps or config.solver:
         policy = _resampled(policy, config)
     critic = open_critic(config.critic, policy, config.device) if config.critic else None
+    execute = config.execute or getattr(policy, "execute", 8)
     agent = Agent(
         policy.to(config.device),
         lanes=config.block,
-        execute=config.execute or getattr(policy, "execute", 8),
+        execute=execute,
         candidates=config.candidates,
         critic=critic,
         seed=config.policy_seed,
         ensemble=config.ensemble,
+        watch=open_watch(config, policy, execute),
     )
     about = {"path": config.policy, "fingerprint": fingerprint(Path(info["path"]))}
+    if agent.watch and agent.watch.alarm:
+        agent.watch.alarm.check(about["fingerprint"], agent_settings(config, agent))
     return agent, about | {key: info[key] for key in ("type", "step", "config")} | _training(config.policy)
 
 
@@ -133,8 +140,8 @@ def agent_settings(config: Eval, agent: Agent) -> dict:
     import torch
 
     sampler = getattr(agent.planner, "sampler", None)
-    blended = {} if config.ensemble is None else {"ensemble": config.ensemble}
-    return blended | {
+    unusual = watched(config, agent) | ({} if config.ensemble is None else {"ensemble": config.ensemble})
+    return unusual | {
         "execute": agent.execute,
         "candidates": config.candidates,
         "critic": config.critic,

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +43,13 @@ COLUMNS = {  # name -> pyarrow type, in the order of the table
     "error": "string",  # why the episode could not be finished, twice; "" if it was
     "labels": "string",  # JSON: completion, context, operator
 }
+WATCHED = {  # further columns of records whose policy was watched; a value for each replanning, null: cannot tell
+    "alarm": "int32",  # control steps done when the alarm rang first; -1: it did not
+    "score": "list",
+    "signal_recall": "list",
+    "signal_spread": "list",
+    "signal_drift": "list",
+}
 INCIDENTAL = ("wall_physics", "wall_render", "wall_policy", "worker", "attempt")  # may differ between equal runs
 PACKAGES = ("torch", "numpy", "scipy", "mujoco", "robosuite", "gym-pusht", "pymunk", "gymnasium", "lerobot")
 
@@ -53,7 +60,7 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """A record as it lies on disk. `table` is a pyarrow Table with `COLUMNS`, sorted by start."""
+    """A record on disk. `table` is a pyarrow Table with `COLUMNS`, sorted by start, and perhaps some of `WATCHED`."""
 
     root: Path
     manifest: dict
@@ -151,19 +158,21 @@ class RecordWriter:
         self.rows = {row["start"]: row for row in record.table.to_pylist()}
 
 
-def schema():
-    """The pyarrow schema of `episodes.parquet`."""
+def schema(names: Collection[str] = ()):
+    """The pyarrow schema of `episodes.parquet`: `COLUMNS`, and those of `WATCHED` that are among `names`."""
     import pyarrow as pa
 
+    columns = COLUMNS | {name: kind for name, kind in WATCHED.items() if name in names}
     named = {"list": pa.list_(pa.float32()), "string": pa.string(), "bool": pa.bool_()}
-    return pa.schema([(name, named.get(kind) or getattr(pa, kind)()) for name, kind in COLUMNS.items()])
+    return pa.schema([(name, named.get(kind) or getattr(pa, kind)()) for name, kind in columns.items()])
 
 
 def table_of(rows):
-    """Rows (dicts with `COLUMNS`) as a pyarrow table sorted by start."""
+    """Rows (dicts with `COLUMNS`, and perhaps `WATCHED`) as a pyarrow table sorted by start."""
     import pyarrow as pa
 
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: (row["start_set"], row["start"])), schema=schema())
+    rows = sorted(rows, key=lambda row: (row["start_set"], row["start"]))
+    return pa.Table.from_pylist(rows, schema=schema({name for row in rows for name in row}))
 
 
 def read_record(root: str | Path) -> Record:
@@ -185,7 +194,8 @@ def read_record(root: str | Path) -> Record:
         return Record(root, manifest, table_of(_read_rows(root / ROWS)))
     if not (root / TABLE).is_file():
         raise RecordError(f"'{root}' is damaged: it has neither {TABLE} nor {ROWS}")
-    return Record(root, manifest, pq.read_table(root / TABLE, schema=schema()))
+    names = pq.read_schema(root / TABLE).names
+    return Record(root, manifest, pq.read_table(root / TABLE, schema=schema(names)))
 
 
 def tables_equal(a, b) -> bool:
@@ -212,7 +222,7 @@ def provenance() -> dict:
 
 
 def _check_row(row: Mapping) -> None:
-    wrong = sorted(set(COLUMNS) ^ set(row))
+    wrong = sorted(set(COLUMNS) ^ (set(row) - set(WATCHED)))
     if wrong:
         what = "missing" if wrong[0] in COLUMNS else "unknown"
         raise RecordError(f"column '{wrong[0]}' is {what} in an episode's row")

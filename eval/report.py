@@ -20,10 +20,11 @@ from .metrics import success_by_step, wilson
 from .moments import RULE, Moment, moment, told
 from .pages import page, write_page
 from .results import origin, repeat_command
+from .rings import alarm_of, recorded, score_chart, tally
 from .summary import Summary, summarize
 
 CURVES = 60  # single progress curves drawn at most
-SAID = ("world.config",)  # parts of a manifest that repeat others
+SAID = ("world.config", "agent.alarm.world")  # parts of a manifest that repeat others
 SMOOTH = 25  # logged values that the training curve averages
 
 
@@ -47,10 +48,12 @@ def render(record: Record, run: Path | None = None) -> str:
     moments = [moment(row) for row in rows]
     shown = films(record.root, rows)
     date, commit = origin(record.manifest)
+    alarm = alarm_of(record)
     charts = {
         "success": success_chart(record),
         "progress": progress_chart(record, moments),
         "training": training_chart(run),
+        "alarm": score_chart(record) if alarm else "",
     }
     return page(
         REPORT,
@@ -61,6 +64,9 @@ def render(record: Record, run: Path | None = None) -> str:
         successes=[film for film in shown if film.row["success"]],
         told=told(moments),
         rule=RULE,
+        alarm=alarm,
+        rings=tally(recorded(record), alarm["clock"]) if alarm else None,
+        elsewhere=bool(alarm) and alarm["world"] != without_config(record.manifest["world"]),
         charts={name: Markup(text) for name, text in charts.items()},
         split=time_split(summary),
         facts=list(facts(record.manifest)),
@@ -131,6 +137,11 @@ def training_chart(run: Path | None) -> str:
                 values = _smooth(values)
             lines.append(Line(steps.tolist(), values.tolist(), style, label))
     return chart(lines, x_label="optimiser steps", y_label="loss", log=True) if lines else ""
+
+
+def without_config(world: Mapping) -> dict:
+    """A world's fingerprint, without the settings that opened it."""
+    return {name: value for name, value in world.items() if name != "config"}
 
 
 def time_split(summary: Summary) -> list[tuple[str, float, float]]:

@@ -25,7 +25,7 @@ ATTEMPTS = 2  # a start whose lane failed is done again once
 
 
 class Actor(Protocol):
-    """Acts in all B slots at once, E control steps at a time."""
+    """Acts in all B slots at once, E control steps at a time. May have a `watch` whose `told(slot)` gives columns."""
 
     execute: int  # E
     look: tuple[int, ...]  # offsets of the frames that it reads after each chunk, 0 = after the last of the E steps
@@ -67,6 +67,7 @@ class _Tape:
     truncated: bool = False
     error: str = ""
     labels: dict = field(default_factory=dict)  # what the lane says of the episode when it has ended
+    watched: dict = field(default_factory=dict)  # what a watch of the actor's tells, more columns of the row
 
     def all(self, name: str, empty: tuple[int, ...], dtype=np.float32) -> np.ndarray:
         return np.concatenate([np.zeros((0, *empty), dtype), *(part[name] for part in self.parts)])
@@ -158,6 +159,7 @@ class _Loop:
         self.keep, self.film, self.options = keep, film, options
         self.frames = tuple(range(1 - actor.execute, 1)) if keep else ()
         self.look = tuple(sorted({*actor.look, *self.frames}))
+        self.watch = getattr(actor, "watch", None)
         self.labelled = True  # until a lane says that it has no labels
         self._tapes: dict[int, _Tape] = {}
 
@@ -225,6 +227,7 @@ class _Loop:
             if tape.error or tape.terminated or tape.truncated:
                 del self._tapes[slot]
                 tape.labels = {} if tape.error else self._labels(slot)
+                tape.watched = self.watch.told(slot) if self.watch else {}
                 yield slot, tape
 
     def _labels(self, slot: int) -> dict:
@@ -245,7 +248,7 @@ class _Loop:
         row = self.columns | _outcome(tape, reward, progress, success)
         row |= {"start": start, "task": task, "attempt": attempt, "worker": self.lanes.worker_of(slot)}
         row |= {f"wall_{name}": spent for name, spent in tape.walls.items()}
-        row |= {"video": "", "labels": json.dumps(tape.labels)}
+        row |= {"video": "", "labels": json.dumps(tape.labels)} | tape.watched
         episode = self._episode(start, tape, asked, reward, progress, success) if self.keep and not tape.error else None
         return Result(row, asked, episode, tuple(tape.film))
 

@@ -15,6 +15,7 @@ import torch
 from ..configs.spec import Window
 from .ensemble import Ensemble
 from .policy import Critic, LaneNoise, Past, Planner, Plans
+from .watch import Watch
 
 
 class Agent:
@@ -28,6 +29,8 @@ class Agent:
         critic: scores the plans; the best is executed.
         seed: of the policy's noise.
         ensemble: decay of temporal ensembling (`ensemble.py`) over the plans that cover a step; None: the newest alone.
+        watch: looks at plans of each replanning (`watch.py`), drawn beside; the actions are those without it, bit for
+            bit.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Agent:
         critic: Critic | None = None,
         seed: int = 0,
         ensemble: float | None = None,
+        watch: Watch | None = None,
     ):
         if not 1 <= execute <= planner.window.horizon:
             raise ValueError(
@@ -49,7 +53,7 @@ class Agent:
             raise ValueError(f"{candidates} candidates a plan: draw one, or several when a critic chooses among them")
         if critic is not None and critic.reads not in (0, execute):
             raise ValueError(f"the critic scores {critic.reads} future actions, but {execute} are executed")
-        self.planner, self.critic = planner, critic
+        self.planner, self.critic, self.watch = planner, critic, watch
         self.execute, self.candidates, self.seed = execute, candidates, seed
         self.window = Window.union(planner.window, *([critic.window] if critic else []))
         self.needs = tuple(dict.fromkeys((*planner.needs, *(critic.needs if critic else ()))))
@@ -85,6 +89,8 @@ class Agent:
         self._starts[mask] = np.asarray(starts)[mask]
         for array in (self._actions, self._now, self._replans):
             array[mask] = 0
+        if self.watch:
+            self.watch.reset(mask)
         if self._ensemble:
             self._ensemble.reset(mask)
 
@@ -106,8 +112,10 @@ class Agent:
     def think(self) -> Plans:
         """One plan a lane, chosen among the candidates. Counts as a replanning."""
         past = self.past()
-        rng = LaneNoise(self.seed, self._starts, self._replans)
-        plans = self.planner.plan(past, self.candidates, rng)
+        plans = self._draw(past, self.candidates)
+        if self.watch:
+            same = self.watch.candidates == self.candidates
+            self.watch.ring(past, plans if same else self._draw(past, self.watch.candidates))
         self._replans += 1
         if self.candidates == 1:
             return plans
@@ -144,6 +152,9 @@ class Agent:
         both = np.concatenate([self._actions, sent], 1)
         self._actions = both[:, -self._actions.shape[1] :].astype(np.float32)
         self._now += valid.sum(1)
+
+    def _draw(self, past: Past, n: int) -> Plans:
+        return self.planner.plan(past, n, LaneNoise(self.seed, self._starts, self._replans))
 
     def _since(self, offsets: tuple[int, ...]) -> torch.Tensor:
         return torch.from_numpy(self._now[:, None] + np.asarray(offsets, np.int64)[None] >= 0).to(self._device)
