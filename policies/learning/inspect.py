@@ -102,7 +102,8 @@ def show_checkpoint(folder: Path) -> None:
     try:
         config = json.loads((folder / "config.json").read_text())
         body = Embodiment.load(folder / "embodiment.json")
-        tensors, scales = _weights(folder / "model.safetensors")
+        mixed = config.get("kind") == "mixture"
+        tensors, scales = ({}, {}) if mixed else _weights(folder / "model.safetensors")
     except (OSError, ValueError) as error:
         raise DatasetError(f"the checkpoint {folder} is damaged ({error}); use an earlier one of the run") from error
     console = _console()
@@ -110,6 +111,11 @@ def show_checkpoint(folder: Path) -> None:
     console.print(_embodiment_table(body))
     if scales:
         console.print(_facts("scales (mean, factor)", scales))
+    if mixed:
+        from .checkpoint import parents_of
+
+        for parent in parents_of(folder):
+            show_checkpoint(parent)
 
 
 def _checkpoint(path: Path) -> Path | None:
@@ -154,6 +160,8 @@ def _checkpoint_facts(folder: Path, config: dict, body: Embodiment, tensors: Map
         "parameters": f"{weights:,}",
         "needs": ", ".join(settings.get("needs", ())) or "nothing",
     }
+    if config.get("kind") == "mixture":
+        facts = {"kind": facts["kind"], "parents": "as follows"}
     if window:
         facts["window"] = ", ".join(f"{name} {value}" for name, value in window.items())
     other = {key: value for key, value in settings.items() if key not in ("window", "needs", "type")}
