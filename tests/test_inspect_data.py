@@ -10,9 +10,9 @@ import pytest
 
 from understudy.configs.spec import ACTION, IMAGES, STATE, Embodiment
 from understudy.eval.episode import Episode
+from understudy.eval.inspect import Inspect
 from understudy.eval.record import DatasetWriter
 from understudy.policies.learning.dataset import DatasetError, open_dataset
-from understudy.policies.learning.inspect import Inspect
 from understudy.policies.learning.survey import survey
 
 TOP = IMAGES + "top"

@@ -8,9 +8,9 @@ import pytest
 
 from understudy.configs.spec import ACTION, STATE, Embodiment
 from understudy.eval.episode import Episode
+from understudy.eval.inspect import Inspect
 from understudy.eval.record import DatasetWriter
 from understudy.policies.learning.dataset import open_dataset
-from understudy.policies.learning.inspect import Inspect
 from understudy.policies.learning.layout import DatasetError
 from understudy.policies.learning.quality import (
     cells,

@@ -1,4 +1,4 @@
-"""`understudy inspect`: what is in a dataset, or in a run or checkpoint.
+"""What `understudy inspect` shows of files: what is in a dataset, or in a run or checkpoint.
 
 A checkpoint is read without building its network: JSON files, the header of the weights, and the few numbers of the
 scales.
@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -20,41 +18,36 @@ from .dataset import Dataset, open_dataset
 from .layout import DatasetError, expand_path
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inspect:
-    """Print and draw what is in a dataset, or print what is in a run."""
+def show(
+    source: str,
+    out: Path | None = None,
+    embodiment: Path | None = None,
+    quality: bool = False,
+    reference: str = "",
+) -> None:
+    """Print what is in a dataset, a run or a checkpoint, and write the sheet of a dataset.
 
-    POSITIONALS: ClassVar[tuple[str, ...]] = ("source",)
+    Args:
+        source: dataset folder or hub id, run or checkpoint folder.
+        out: file of the sheet, or of the numbers where `quality`.
+        quality: of a dataset, how good it is to imitate, relative to `reference`.
 
-    source: str = ""  # dataset folder or hub id, run or checkpoint folder
-    out: Path | None = None  # picture sheet, .png or .svg; default inspect-NAME.png in this folder
-    embodiment: Path | None = None  # who acts, where the dataset does not say
-    quality: bool = False  # of a dataset: how good it is to imitate, instead of what is in it; `out` is then a .json
-    reference: str = ""  # with quality: the dataset that TQ and SACo are relative to
-
-    def run(self) -> None:
-        """Print, and write the sheet of a dataset.
-
-        Raises:
-            DatasetError: neither a dataset nor a run; FileExistsError: `out` exists.
-        """
-        if not self.source:
-            raise DatasetError("say what to inspect: understudy inspect DATA|RUN")
-        if self.out is not None and self.out.exists():
-            raise FileExistsError(f"{self.out} exists; choose another --out")
-        if self.reference and not self.quality:
-            raise DatasetError("--reference is for --quality; give both or none")
-        folder = _checkpoint(expand_path(self.source))
-        if self.quality:
-            if folder is not None:
-                raise DatasetError(f"{self.source} is a run; --quality is of a dataset")
-            inspect_quality(self.source, self.reference, self.out, self.embodiment)
-        elif folder is not None:
-            if self.out is not None:
-                raise DatasetError(f"{self.source} is a run, which is printed and not drawn; leave out --out")
-            show_checkpoint(folder)
-        else:
-            inspect_dataset(self.source, self.out, self.embodiment)
+    Raises:
+        DatasetError: neither a dataset nor a run, or flags of the other.
+    """
+    if reference and not quality:
+        raise DatasetError("--reference is for --quality; give both or none")
+    folder = _checkpoint(expand_path(source))
+    if quality:
+        if folder is not None:
+            raise DatasetError(f"{source} is a run; --quality is of a dataset")
+        inspect_quality(source, reference, out, embodiment)
+    elif folder is not None:
+        if out is not None:
+            raise DatasetError(f"{source} is a run, which is printed and not drawn; leave out --out")
+        show_checkpoint(folder)
+    else:
+        inspect_dataset(source, out, embodiment)
 
 
 def inspect_dataset(source: str, out: Path | None = None, embodiment: Path | None = None) -> None:

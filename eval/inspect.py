@@ -1,0 +1,62 @@
+"""`understudy inspect`: what is in a dataset, a run or a checkpoint, or how policies use the past.
+
+The composition root: looking at files is `policies.learning.inspect`, asking policies is `inspect_policy`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspect:
+    """Print and draw what is in a dataset, print what is in a run, or ask policies how they use the past."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("source",)
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "policies.networks", "sim")
+
+    source: str = ""  # dataset folder or hub id, run or checkpoint folder
+    out: Path | None = None  # picture sheet, .png or .svg; default inspect-NAME.png in this folder; of policies: .html
+    embodiment: Path | None = None  # who acts, where the dataset does not say
+    quality: bool = False  # of a dataset: how good it is to imitate, instead of what is in it; `out` is then a .json
+    reference: str = ""  # with quality: the dataset that TQ and SACo are relative to
+    policy: tuple[str, ...] = ()  # instead of a source: runs, settings of a grid (all seeds), or a grid
+    world: str = ""  # with policy: where to act, for the action predictability ratio; without it: observed frames only
+    data: str = ""  # with policy: demonstrations; default those that the run was trained on
+    episodes: int = 100  # with policy: rollouts of each, and as many demonstrations
+    seed: int = 0  # with policy: first start id; 0-999 are for looking, 1000-9999 for reporting
+    windows: int = 256  # with policy: held-out windows by which observed frames are judged
+    keys: bool = False  # with policy: judge each observation key of a frame alone, too
+    repeats: int = 3  # with policy: seeds of the probes, of ten folds each
+    workers: int = 0  # with policy: processes for the world; 0: in this one
+    threads: int = 1  # with policy: of torch on the CPU
+    record: Path | None = None  # with policy: write both tables as studies, FILE.json and FILE-frames.json
+
+    def run(self) -> None:
+        """Print, and draw what is to be drawn.
+
+        Raises:
+            ValueError, OSError: neither or both of source and policy; what they name is not there, or `out` exists.
+        """
+        from ..policies.learning.layout import DatasetError
+
+        if bool(self.policy) == bool(self.source):
+            raise DatasetError("say what to inspect: understudy inspect DATA|RUN, or inspect --policy RUN ...")
+        if self.out is not None and self.out.exists():
+            raise FileExistsError(f"{self.out} exists; choose another --out")
+        if not self.policy:
+            from ..policies.learning.inspect import show
+
+            show(self.source, self.out, self.embodiment, self.quality, self.reference)
+            return
+        from .inspect_page import report
+
+        if self.quality:
+            raise ValueError("--quality is of a dataset; leave --policy out")
+        if min(self.episodes, self.windows, self.repeats) < 1 or self.seed < 0:
+            raise ValueError("episodes, windows and repeats are at least 1, and starts at least 0")
+        if self.out is not None and self.out.suffix != ".html":
+            raise ValueError(f"how policies use the past is drawn as a page; give a .html instead of {self.out}")
+        report(self)
