@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .charts import Line, chart
+from .charts import Line, Mark, chart
 from .inspect_policy import Predictability, arms_of, command_of, find_changes, find_predictability, starts_of
 from .pages import page, write_page
 from .past_matters import FRAME, GIVEN, NOISE, Change, interval_of
@@ -135,11 +135,12 @@ def frames_chart(found: Changes) -> str:
     if single:
         (seeds,) = found.values()
         level = _told(_chosen(seeds, NOISE, "", 0))
-        ends = [min(x for line in lines for x in line.x), 0] if lines else [-1, 0]
+        ends = [min([-1, *(x for line in lines for x in line.x)]), 0]
         lines += [Line(ends, [level[1]] * 2, "soft", NOISE)] if level else []
     top = max((y for line in lines for y in (line.high or line.y)), default=1)
     words = {"x_label": "offset of the swapped frame, control steps (0 = now)", "y_label": "change of the plan"}
-    return chart(lines, y_range=(0, max(0.1, top)), **words)
+    points = [Mark(one.x[0], one.y[0], one.style, y_bar=(one.low[0], one.high[0])) for one in lines if len(one.x) == 1]
+    return chart(lines, y_range=(0, max(0.1, top)), marks=points, **words)
 
 
 def _line(seeds, what: str, key: str, offsets: Sequence[int], style: str, name: str) -> Line | None:

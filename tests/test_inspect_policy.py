@@ -64,6 +64,7 @@ def test_a_grid_becomes_two_tables_and_a_page(folder, tmp_path, capsys):
     assert ratios.command.startswith("understudy inspect --policy") and str(record) in said
     text = page.read_text()
     assert text.count("<polyline") == 2 and "demonstrations against others" in text
+    assert text.count("<circle") == 1  # a line of one frame is a point
 
 
 def test_one_run_without_a_world_says_which_frames_matter(folder, tmp_path, capsys):
