@@ -19,6 +19,7 @@ VERBS = {  # verb -> (module of ours: class, one line of help)
     "agree": ("eval.agree:Agree", "do two worlds rank policies alike; may the cheaper one choose"),
     "run": ("eval.grid:Run", "many trainings and evaluations over settings and seeds, resumable, one table"),
     "compare": ("eval.compare:Compare", "which policy is better: finished records, or a live duel until decided"),
+    "compose": ("eval.compose:Compose", "the best weights of a mixture of policies, by rollouts; nothing is trained"),
     "bench": ("eval.bench:Bench", "measure loader, training and latency beside stock lerobot"),
     "list": ("eval.catalog:List", "list policies, critics, worlds, tasks, experts, robots, verbs"),
     "results": ("eval.results:Results", "write RESULTS.md from the committed records, or --check it"),

@@ -1,0 +1,205 @@
+"""`understudy compose` from two tiny policies to a mixture, a report and records; refusals; going on after a kill."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from understudy.__main__ import main
+from understudy.configs.spec import SCENE, STATE, Window
+from understudy.eval.compose import FILE, Compose, compose
+from understudy.eval.compose_page import PAGE, render, short
+from understudy.eval.compose_report import Report
+from understudy.eval.compose_stage import fingerprint
+from understudy.eval.demos import Demos
+from understudy.eval.evaluate import Eval, evaluate
+from understudy.eval.ledger import RecordError, RecordWriter, read_record, tables_equal
+from understudy.eval.weight_search import Found, Tried, simplex
+from understudy.eval.worlds import read_world
+from understudy.policies.diffusion import DiffusionConfig
+from understudy.policies.flow import FlowConfig
+from understudy.policies.learning.checkpoint import blank_scales, load_policy, save_checkpoint
+from understudy.policies.networks.mlp import MLPConfig
+
+WORLD = {"type": "point", "horizon": 20}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Three runs of untrained policies for the point task: diffusion, flow with a shorter chunk, diffusion."""
+    root, embodiment = tmp_path_factory.mktemp("runs"), read_world("point").embodiment()
+    for i, kind in enumerate((DiffusionConfig, FlowConfig, DiffusionConfig)):
+        torch.manual_seed(i)
+        network = MLPConfig(width=16, depth=1, condition_width=8)
+        window = Window(observe=(-1, 0), horizon=8 - i % 2)
+        config = kind(window=window, needs=(STATE, SCENE), network=network, execute=4)
+        folder = root / "abc"[i] / "checkpoints" / "00000040"
+        folder.parent.mkdir(parents=True)
+        save_checkpoint(folder, config.build(embodiment, blank_scales(embodiment)), kind="policy", config=config)
+        (root / "abc"[i] / "last").symlink_to("checkpoints/00000040")
+        (root / "abc"[i] / "config.yaml").write_text(f"seed: {i}\ndata: others\nsteps: 40\nbatch: 8\n")
+    return [str(root / name) for name in "abc"]
+
+
+def settings(runs, folder, **changes):
+    values = {"parents": tuple(runs[:2]), "world": WORLD, "search": "grid", "points": 3, "episodes": 10, "report": 8}
+    return Compose(**values | {"on": "progress", "out": str(folder)} | changes)
+
+
+@pytest.fixture(scope="module")
+def done(runs, tmp_path_factory):
+    """A finished grid search with a control."""
+    folder = tmp_path_factory.mktemp("compose") / "out"
+    return settings(runs, folder, control=(runs[2],)), compose(settings(runs, folder, control=(runs[2],)))
+
+
+def test_a_search_leaves_a_mixture_records_and_a_report(done, runs):
+    config, report = done
+    assert [len(one.outcomes) for one in report.found.tried] == [10] * 3 and report.found.episodes == 30
+    names = ["0.000-1.000", "0.500-0.500", "1.000-0.000"]
+    assert sorted(path.name for path in (config.folder / "validation").iterdir()) == names
+    mixture, info = load_policy(config.folder / "mixture")
+    assert mixture.weights.weights == (report.found.chosen,) and info["type"] == "convex"
+    told = json.loads((config.folder / FILE).read_text())
+    assert told["complete"] and told["report"]["found"]["chosen"] == list(report.found.chosen)
+    assert len(told["report"]["entries"]) == 4 and told["report"]["optimism"][1] == pytest.approx(0)
+    record = read_record(config.folder / "validation" / names[1])
+    assert record.manifest["complete"] and record.column("start") == list(range(10))
+    assert record.manifest["policy"]["config"]["weights"] == [0.5, 0.5]
+
+
+def test_the_records_are_those_of_eval(done, tmp_path):
+    """The chosen mixture by `understudy eval`, on the validation starts, gives the episodes of the search."""
+    config, report = done
+    slug = "-".join(f"{part:.3f}" for part in report.found.chosen)
+    again = evaluate(
+        Eval(policy=str(config.folder / "mixture"), world=WORLD, episodes=10, seed=0, out=str(tmp_path / "r"), videos=0)
+    )
+    assert tables_equal(again.table, read_record(config.folder / "validation" / slug).table)
+
+
+def test_compare_reads_what_was_written(done, capsys):
+    config, _ = done
+    fresh = sorted(str(path) for path in (config.folder / "fresh").iterdir())
+    assert [path.rpartition("/")[2] for path in fresh[1:]] == ["control", "parent-1", "parent-2"]
+    assert main(["compare", *fresh]) == 0
+    assert "policies that share a letter" in capsys.readouterr().out or fresh
+    searched = sorted(str(path) for path in (config.folder / "validation").iterdir())
+    assert main(["compare", *searched]) == 0
+
+
+def test_the_text_and_the_page_say_it_all(done):
+    config, report = done
+    text, html = report.text(), (config.folder / PAGE).read_text()
+    assert "<- chosen" in text and "30 episodes; the full grid takes 30" in text and "mixture minus it" in text
+    assert "seeds of" in text and "points too much" in text
+    assert html.count("<svg") == 1 and "mean progress" not in html and "On fresh starts" in html
+    command = re.search(r"<pre>(.*?)</pre>", html, re.S).group(1).replace("\\\n", "")
+    assert command.startswith("understudy compose") and "--search grid" in command and "--points 3" in command
+    assert "--control" in command and "--alpha" not in command and "http" not in html.replace("http-equiv", "")
+
+
+def test_a_killed_search_goes_on_to_the_same_table(runs, done, tmp_path, monkeypatch, capsys):
+    add, added = RecordWriter.add, []
+
+    def interrupted(self, row):
+        if len(added) == 13:
+            raise KeyboardInterrupt
+        added.append(row["start"])
+        add(self, row)
+
+    monkeypatch.setattr(RecordWriter, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compose(settings(runs, tmp_path / "out"))
+    assert "Go on with --resume" in capsys.readouterr().err and len(added) == 13
+    assert not json.loads((tmp_path / "out" / FILE).read_text())["complete"]
+    added.clear()
+    monkeypatch.setattr(RecordWriter, "add", lambda self, row: added.append(row["start"]) or add(self, row))
+    found = compose(settings(runs, None, out=None, resume=str(tmp_path / "out"))).found
+    assert found == done[1].found and len(added) == 30 - 13 + 3 * 8
+    for folder in (done[0].folder / "validation").iterdir():
+        assert tables_equal(read_record(folder).table, read_record(tmp_path / "out" / "validation" / folder.name).table)
+    added.clear()
+    compose(settings(runs, None, out=None, resume=str(tmp_path / "out")))
+    assert added == [], "a finished search plays nothing again"
+
+
+def test_another_kind_of_search_shares_the_episodes(runs, tmp_path, monkeypatch):
+    first = compose(settings(runs, tmp_path / "out", search="successive-halving", episodes=16, report=0, points=5))
+    add, added = RecordWriter.add, []
+    monkeypatch.setattr(RecordWriter, "add", lambda self, row: added.append(row["start"]) or add(self, row))
+    whole = compose(settings(runs, None, out=None, resume=str(tmp_path / "out"), episodes=16, report=0, points=5))
+    assert len(added) == 80 - first.found.episodes > 0 and whole.found.episodes == 80
+    with pytest.raises(ValueError, match="was begun otherwise: policy_seed was 0, now 1"):
+        compose(settings(runs, None, out=None, resume=str(tmp_path / "out"), policy_seed=1))
+
+
+def test_three_parents_by_bayes_with_a_prediction(runs, tmp_path):
+    Demos(task="point", episodes=4, out=str(tmp_path / "demos")).run()
+    changes = {"search": "bayes", "parents": tuple(runs), "predict": str(tmp_path / "demos"), "windows": 20}
+    config = settings(runs, tmp_path / "out", report=0, budget=40, points=None, **changes)
+    report = compose(config)
+    assert 32 <= report.found.episodes <= 40 and len(report.predicted.prediction.weights) == 3
+    html = (config.folder / PAGE).read_text()
+    assert html.count("<svg") == 1 and "What the denoising error says" in html and html.count("<circle") >= 4
+    assert "nothing was reported on fresh starts" in report.text() and "Denoising error (epsilon" in report.text()
+
+
+def test_weights_by_prediction_alone_need_no_world(runs, tmp_path, capsys):
+    Demos(task="point", episodes=4, out=str(tmp_path / "demos")).run()
+    words = ["compose", *runs[:2], "--search", "predict", "--predict", str(tmp_path / "demos"), "--report", "0"]
+    assert main([*words, "--windows", "20", "--world", "no-such-world", "--out", str(tmp_path / "out")]) == 0
+    assert "least at" in capsys.readouterr().out and (tmp_path / "out" / "mixture" / "config.json").is_file()
+    assert not (tmp_path / "out" / "validation").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 995}, "chosen on starts 0-999, not on 995-1004"),
+        ({"seed": 1000}, "chosen on starts 0-999"),
+        ({"report_seed": 5}, "needs fresh ones, 1000 and up"),
+        ({"report_seed": 999}, "needs fresh ones"),
+        ({"search": "gird"}, "Did you mean 'grid'"),
+        ({"on": "sucess"}, "Did you mean 'success'"),
+        ({"parents": ("one",)}, "at least two policies"),
+        ({"out": None}, "--out DIR"),
+        ({"search": "predict"}, "--predict DATA"),
+        ({"episodes": 0}, "no such search"),
+    ],
+)
+def test_what_is_no_search_is_refused(runs, tmp_path, changes, message):
+    with pytest.raises((ValueError, LookupError), match=message):
+        compose(settings(runs, tmp_path / "out", **changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_in_use_and_records_of_others_are_refused(done, runs, tmp_path):
+    config, _ = done
+    with pytest.raises(ValueError, match="exists; give another --out"):
+        compose(settings(runs, config.folder))
+    with pytest.raises(FileNotFoundError, match="holds no search"):
+        compose(settings(runs, None, out=None, resume=str(tmp_path)))
+    with pytest.raises(RecordError, match="its starts was"):
+        compose(settings(runs, None, out=None, resume=str(config.folder), report=12))
+
+
+def test_fingerprints_ignore_the_order_of_parents():
+    assert (
+        fingerprint(("x", "y"), (0.3, 0.7))
+        == fingerprint(("y", "x"), (0.7, 0.3))
+        != fingerprint(("x", "y"), (0.7, 0.3))
+    )
+    assert fingerprint(("x", "y"), (1.0, 0.0)) == fingerprint(("x", "z"), (1.0, 0.0))
+
+
+def test_names_without_what_all_share():
+    assert short(["out/a/run", "out/b/run"]) == ["a/run", "b/run"] and short(["x", "x"]) == ["x", "x"]
+
+
+def test_the_page_of_a_search_by_rollouts_names_no_winner_where_there_is_none():
+    tried = tuple(Tried(w, (1.0, 0.0), "by rank, after 8 starts" if w[0] == 1 else "") for w in simplex(2, 3))
+    report = Report(("runs/a", "runs/b"), "grid", "success", Found((0.5, 0.5), tried, 6, "All."))
+    html = render(report, {"search": "grid"})
+    assert "nothing was reported" in html and "dropped by rank" in html and ">nan" not in html.lower()
