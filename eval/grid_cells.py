@@ -11,6 +11,7 @@ import os
 import shutil
 from enum import Enum
 
+from ..configs.parse import decode
 from ..policies.learning.checkpoint import find_checkpoint
 from .evaluate import fingerprint
 from .grid import Cell, Step
@@ -101,7 +102,7 @@ def _evaluated(cell: Cell, step: Step) -> State:
     known = json.loads(noted.read_text())["settings"].get(step.name) if noted.is_file() else None
     if known is None:
         raise GridError(f"{cell}: nobody knows the settings of {step.place}; remove it, or give the grid another `out`")
-    _same(cell, step, known)
+    _same(cell, step, _plain(decode(type(step.config), known)))  # a setting that came later had its default then
     values = json.loads(manifest.read_text())
     trained = cell.steps[0].place
     if (trained / "last").exists():

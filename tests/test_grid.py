@@ -164,6 +164,17 @@ def test_other_settings_and_other_weights_are_refused_by_name(folder, begun):
     assert begun == []
 
 
+def test_a_setting_that_came_later_had_its_default(folder, begun):
+    grid(folder, "--seeds", "[0]", "--vary", "{narrow: {}}").run()
+    note = folder / "grid" / "narrow" / "seed0" / "cell.json"
+    document = json.loads(note.read_text())
+    assert document["settings"]["short"].pop("watch") == 0
+    note.write_text(json.dumps(document))
+    begun.clear()
+    grid(folder, "--seeds", "[0]", "--vary", "{narrow: {}}").run()
+    assert begun == []
+
+
 def test_a_failing_cell_is_told_and_the_others_go_on(folder, begun, capsys):
     broken = "{lost: {data: nowhere}, narrow: {}}"
     with pytest.raises(GridError, match=r"1 of 2 cells failed: lost, seed 0 \(train ended with status 2"):
