@@ -103,6 +103,11 @@ class Watch:
                 held.append(self.alarm.after(held[-1] if held else 0.0, len(held), signals[lane]))
                 if self._rang[lane] < 0 and held[-1] > self.alarm.threshold:
                     self._rang[lane] = now[lane]
+        return self.rang
+
+    @property
+    def rang(self) -> np.ndarray:
+        """(B,) bool, whether the alarm has rung in the running episode. Whoever moves an arm reads it at each plan."""
         return self._rang >= 0
 
     @torch.no_grad()

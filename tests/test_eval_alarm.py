@@ -10,6 +10,7 @@ import pytest
 from understudy.configs.parse import parse
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.eval.alarm import Calibrate, calibrate, rings
+from understudy.eval.alarm_study import study
 from understudy.eval.evaluate import Eval, evaluate
 from understudy.eval.ledger import COLUMNS, RecordWriter, read_record, tables_equal
 from understudy.eval.report import render
@@ -41,8 +42,10 @@ def episode(start, won, loud=0.0, replans=5):
 
 
 def write(folder, rows, **agent):
+    first = min(row["start"] for row in rows)
     manifest = {
-        "policy": {"path": "runs/p", "fingerprint": "abc"}, "starts": {"set": "point", "first": 0, "count": len(rows)},
+        "policy": {"path": "runs/p", "fingerprint": "abc"},
+        "starts": {"set": "point", "first": first, "count": len(rows)},
         "agent": {"watch": 4, "execute": EXECUTE, "candidates": 1, "seed": 0} | agent,
         "world": {"type": "point", "horizon": 30, "config": WORLD},
     }  # fmt: skip
@@ -101,6 +104,18 @@ def test_an_alarm_and_a_clock_are_counted():
     assert "on 3 of 4 failures (0.750" in found.text() and "1 of 2 successes" in found.text()
     nothing = tally([])
     assert nothing.detection is None and nothing.false_alarms is None and nothing.text() == ""
+
+
+def test_the_study_sets_the_alarm_beside_a_clock(calm, tmp_path):
+    fresh = write(tmp_path / "fresh", [episode(s, s % 4 > 0, loud=30 * (s % 4 == 0)) for s in range(1000, 1080)])
+    found = study({"a": (str(calm.root), str(fresh.root))})
+    rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    assert [row["signals"] for row in rows] == ["a clock: 20 steps", "spread, drift", "spread", "drift"]
+    clock, both, spread, drift = rows
+    assert clock["detected"][1] == 0 and both["detected"][1] == spread["detected"][1] == 1 > drift["detected"][1]
+    assert both["failures"] == 20 == both["before the clock"] and both["steps before the end"] == 12
+    assert all(0.025 < row["over splits"] <= 0.05 for row in rows[1:])
+    assert f"{fresh.root}" in found.command and "--watch 4" in found.command and "--seed 1000" in found.command
 
 
 def test_records_with_and_without_the_columns_are_read(calm, tmp_path):

@@ -135,6 +135,7 @@ def test_the_alarm_stays_on_once_it_rang():
     assert watch.ring(past, wide).tolist() == [True, True]
     assert watch.ring(past, narrow).tolist() == [True, True] and watch.told(1)["alarm"] == 4
     watch.reset(np.array([False, True]))
+    assert watch.rang.tolist() == [True, False]
     assert watch.ring(past, narrow).tolist() == [True, False] and watch.told(1)["alarm"] == -1
 
 
