@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,11 +131,13 @@ def compose(config: Compose) -> Report:
     _enter(config)
     mixture, paths = open_mixture(config, config.parents)
     predicted = _predict(config, mixture) if config.predict else None
-    found = _found(config, mixture, predicted)
-    save_mixture(config.folder / MIXTURE, mixture.weighted(found.chosen), paths)
-    report = Report(config.parents, config.search, config.on, found, predicted=predicted)
-    if config.report:
-        report = on_fresh_starts(config, report)
+    try:
+        found = _found(config, mixture, predicted)
+        save_mixture(config.folder / MIXTURE, mixture.weighted(found.chosen), paths)
+        report = Report(config.parents, config.search, config.on, found, predicted=predicted)
+        report = on_fresh_starts(config, report) if config.report else report
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"interrupted; go on with --resume {config.folder}") from stop
     _write(config, report)
     return report
 
@@ -183,9 +184,6 @@ def _found(config: Compose, mixture: Mixture, predicted: Predicted | None) -> Fo
             with Progress("searching", _most(config, trials), "episodes", done=before) as progress:
                 stage.watch = lambda played: progress.update(before + played, _leading(trials))
                 return _search(config, trials)
-        except KeyboardInterrupt:
-            print(f"\nGo on with --resume {config.folder}", file=sys.stderr)
-            raise
         finally:
             stage.close()
 

@@ -180,11 +180,11 @@ def _table(entries: Sequence[Entry]) -> list[str]:
 
 
 def _against(one: Entry) -> str:
-    """`is better than runs/a by +7.0 [+2.1, +12.0] points`."""
+    """`is better than runs/a (+7.0 [+2.1, +12.0] points)`."""
     low, _, high = one.difference
     verdict = "is better than" if low > 0 else "is worse than" if high < 0 else "is not shown to differ from"
-    who = f"the control ({one.name})" if one.role == CONTROL else one.name
-    return f"{verdict} {who}, by {_points(one.difference)} points"
+    who = f"the control, {one.name}" if one.role == CONTROL else one.name
+    return f"{verdict} {who} ({_points(one.difference)} points)"
 
 
 def _rate(one: Entry) -> str:

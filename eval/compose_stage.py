@@ -39,7 +39,7 @@ class MixtureStage:
         manifest: what all records say: policy, agent, world, starts.
         columns: start_set and seed of the rows.
         on: success | progress.
-        watch: told the number of episodes recorded so far after each block.
+        watch: told the number of episodes played so far, without those remembered, after each block.
     """
 
     folder: Path
@@ -51,6 +51,7 @@ class MixtureStage:
     on: str = "success"
     watch: Callable[[int], None] = lambda episodes: None
     writers: dict[Weights, RecordWriter] = field(default_factory=dict)
+    played: int = 0
 
     def evaluate(self, weights: Weights, starts: Sequence[int]) -> list[float]:
         """Outcomes in [0, 1] from these starts, played or remembered."""
@@ -58,7 +59,8 @@ class MixtureStage:
         if not set(starts) <= writer.done:
             for result in rollout(self.actor(weights), self.lanes, starts, skip=writer.done, **self.columns):
                 writer.add(result.row)
-            self.watch(sum(len(one.done) for one in self.writers.values()))
+                self.played += 1
+            self.watch(self.played)
         return [min(1.0, max(0.0, float(writer.rows[start][OUTCOMES[self.on]]))) for start in starts]
 
     def close(self) -> None:

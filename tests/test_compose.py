@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -100,22 +101,26 @@ def test_the_text_and_the_page_say_it_all(done):
     assert "--control" in command and "--alpha" not in command and "http" not in html.replace("http-equiv", "")
 
 
-def test_a_killed_search_goes_on_to_the_same_table(runs, done, tmp_path, monkeypatch, capsys):
+def test_a_killed_search_goes_on_to_the_same_table(runs, done, tmp_path, monkeypatch):
     add, added = RecordWriter.add, []
 
     def interrupted(self, row):
         if len(added) == 13:
+            shutil.copytree(tmp_path / "out", tmp_path / "killed")  # what a process leaves that can do nothing more
             raise KeyboardInterrupt
         added.append(row["start"])
         add(self, row)
 
     monkeypatch.setattr(RecordWriter, "add", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="go on with --resume"):
         compose(settings(runs, tmp_path / "out"))
-    assert "Go on with --resume" in capsys.readouterr().err and len(added) == 13
+    assert len(added) == 13
     assert not json.loads((tmp_path / "out" / FILE).read_text())["complete"]
     added.clear()
     monkeypatch.setattr(RecordWriter, "add", lambda self, row: added.append(row["start"]) or add(self, row))
+    killed = compose(settings(runs, None, out=None, resume=str(tmp_path / "killed"), report=0))
+    assert killed.found == done[1].found and len(added) == 30 - 13
+    added.clear()
     found = compose(settings(runs, None, out=None, resume=str(tmp_path / "out"))).found
     assert found == done[1].found and len(added) == 30 - 13 + 3 * 8
     for folder in (done[0].folder / "validation").iterdir():
