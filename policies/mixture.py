@@ -28,6 +28,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from .adapt import Adapt, Asked
 from .field import Solver
 from .generative import Sampler, walk
 from .one_step import OneStepPolicy
@@ -125,9 +126,10 @@ class ConvexConfig(CompositionConfig):
     weights: WeightSchedule
     sampler: Sampler = Sampler()
     execute: int = 8  # E, actions executed of each plan
+    adapt: Adapt | None = None  # where network evaluations are spared; none: nowhere
 
     def build(self, parents: Sequence[Policy]) -> Mixture:
-        return Mixture(parents, self.weights, sampler=self.sampler, execute=self.execute)
+        return Mixture(parents, self.weights, sampler=self.sampler, execute=self.execute, adapt=self.adapt)
 
 
 class Mixture(nn.Module):
@@ -138,6 +140,7 @@ class Mixture(nn.Module):
         weights: one a parent, none negative, together 1; or a schedule.
         sampler: how plans are drawn; default that of the parents, the one with most steps where they differ.
         execute: E; default the least of the parents'.
+        adapt: where network evaluations are spared; None: nowhere. `evaluations` counts those made.
     Raises:
         ParentsError: parents that do not compose (`parents.check_parents`).
         ValueError: weights that are not convex or not one a parent.
@@ -150,6 +153,7 @@ class Mixture(nn.Module):
         *,
         sampler: Sampler | None = None,
         execute: int | None = None,
+        adapt: Adapt | None = None,
     ):
         super().__init__()
         check_parents(parents)
@@ -168,6 +172,7 @@ class Mixture(nn.Module):
         owners = [set(policy.window.actions) for policy in active]
         self._owned = [{i for i, own in enumerate(owners) if at in own} for at in self.window.actions]
         self._own_sampler, self._told_sampler, self._told_execute = _sampler(active), sampler, execute
+        self.adapt, self.evaluations = adapt, [0] * len(active)  # calls of each leaf's network, for all lanes at once
         self.execute = execute or min(policy.execute for policy in active)
         if not 1 <= self.execute <= self.window.horizon:
             raise ValueError(f"execute must be within 1..{self.window.horizon} (the horizon), got {self.execute}")
@@ -184,12 +189,18 @@ class Mixture(nn.Module):
     @property
     def config(self) -> ConvexConfig:
         """The settings that rebuild this mixture from its parents."""
-        return ConvexConfig(weights=self.weights, sampler=self.sampler, execute=self.execute)
+        return ConvexConfig(weights=self.weights, sampler=self.sampler, execute=self.execute, adapt=self.adapt)
 
     def weighted(self, weights: Sequence[float] | WeightSchedule) -> Mixture:
         """The same parents with other weights; networks are shared, not copied."""
-        told = {"sampler": self._told_sampler, "execute": self._told_execute}
+        told = {"sampler": self._told_sampler, "execute": self._told_execute, "adapt": self.adapt}
         return Mixture(self.parents, weights, **told).train(self.training)
+
+    def adapted(self, adapt: Adapt | None) -> Mixture:
+        """The same mixture sparing other evaluations; networks are shared, not copied."""
+        changed = self.weighted(self.weights)
+        changed.adapt = adapt
+        return changed
 
     def field(self, past: Past, n: int) -> Field:
         """The composed denoiser for `n` candidates a lane; each parent encodes its observations here, once."""
@@ -199,15 +210,16 @@ class Mixture(nn.Module):
         low, high = noise_range(fields)
         shape = (len(past.now), n, len(self.window.actions), len(self.embodiment.action))
         constant = self._token_weights(1.0, past.actions) if all(leaf.constant for leaf in self.leaves) else None
+        ask = [
+            field if place is None else lambda y, s, field=field, place=place: field(y[:, :, place], s)
+            for field, place in zip(fields, self._places, strict=True)
+        ]
+        asked = Asked(self.adapt, ask, self._within, self.evaluations)
 
         def denoise(y: Tensor, s: float) -> Tensor:
-            weights = self._token_weights(s, y) if constant is None else constant
-            terms = [
-                self._term(y, s, field, place, weight)
-                for field, place, weight in zip(fields, self._places, weights, strict=True)
-                if weight is not None
-            ]
-            return _added(terms)
+            tokens, heavy = self._token_weights(s, y) if constant is None else constant
+            found = zip(asked(y, s, heavy), self._places, tokens, strict=True)
+            return _added([_term(y, *each) for each in found if each[0] is not None])
 
         return Field(denoise, shape, self.window.actions, low, high)
 
@@ -219,25 +231,31 @@ class Mixture(nn.Module):
             return alone.plan(past.at(self.window), n, rng)
         return walk(self, past, n, rng)
 
-    def _term(self, y: Tensor, s: float, field: Field, place, weight: float | Tensor) -> Tensor:
-        """What a parent adds to the composed estimate: zero for tokens that it does not own."""
-        if place is None:
-            found = field(y, s)
-            return found if isinstance(weight, float) and weight == 1 else found * weight
-        term = torch.zeros_like(y)
-        term[:, :, place] = field(y[:, :, place], s) * weight
-        return term
+    def _within(self, i: int, j: int, estimate: Tensor) -> Tensor | None:
+        """The tokens of leaf i in an estimate of leaf j; None where j lacks some."""
+        own, held = (self.leaves[k].policy.window.actions for k in (i, j))
+        if own == held:
+            return estimate
+        return estimate[:, :, places(own, held)] if set(own) <= set(held) else None
 
-    def _token_weights(self, s: float, like: Tensor) -> list[float | Tensor | None]:
-        """For each parent its weight at level `s`: a number, (T', 1) for its T' tokens, or None where it is nothing."""
+    def _token_weights(self, s: float, like: Tensor) -> tuple[list[float | Tensor], list[float]]:
+        """At level `s` each leaf's weights, a number or (T', 1) for its T' tokens; and its greatest weight."""
         now, means = [leaf.weight(s) for leaf in self.leaves], [leaf.mean for leaf in self.leaves]
-        table = _renormalised(now, means, self._owned)
-        found = []
-        for row, place in zip(table, self._places, strict=True):
+        tokens, heavy = [], []
+        for row, place in zip(_renormalised(now, means, self._owned), self._places, strict=True):
             own = row if place is None else row[place] if isinstance(place, slice) else [row[i] for i in place]
-            alike = own[0] if len(set(own)) == 1 else like.new_tensor(own)[:, None]
-            found.append(None if isinstance(alike, float) and alike == 0 else alike)
-        return found
+            tokens.append(own[0] if len(set(own)) == 1 else like.new_tensor(own)[:, None])
+            heavy.append(max(own))
+        return tokens, heavy
+
+
+def _term(y: Tensor, estimate: Tensor, place: slice | list[int] | None, weight: float | Tensor) -> Tensor:
+    """What a parent adds to the composed estimate: zero for tokens that it does not own."""
+    if place is None:
+        return estimate if isinstance(weight, float) and weight == 1 else estimate * weight
+    term = torch.zeros_like(y)
+    term[:, :, place] = estimate * weight
+    return term
 
 
 def _renormalised(weights: Sequence[float], means: Sequence[float], owned: list[set[int]]) -> list[list[float]]:

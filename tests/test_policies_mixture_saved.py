@@ -12,6 +12,7 @@ from understudy.eval.evaluate import Eval, fingerprint
 from understudy.eval.identity import identify
 from understudy.eval.ledger import read_record
 from understudy.eval.worlds import read_world
+from understudy.policies.adapt import Adapt
 from understudy.policies.agent import Agent
 from understudy.policies.diffusion import DiffusionConfig
 from understudy.policies.flow import FlowConfig
@@ -73,7 +74,7 @@ SCHEDULE = WeightSchedule(weights=((0.2, 0.8), (0.7, 0.3)), angles=(0.1, 0.8))
 @pytest.mark.parametrize("weights", [(0.3, 0.7), (0.0, 1.0), SCHEDULE])
 def test_loaded_to_the_bit(folders, tmp_path, weights):
     mixture = compose(folders, ("one", "two"), weights)
-    mixture.sampler = type(mixture.sampler)(steps=3)
+    mixture.sampler, mixture.adapt = type(mixture.sampler)(steps=3), Adapt(spare=((0.1, 0.4), (0.8, 0.9)))
     save_mixture(tmp_path / "deep" / "mix", mixture, [folders["one"], folders["two"]])
     loaded, info = load_policy(tmp_path / "deep" / "mix")
     assert torch.equal(planned(loaded), planned(mixture)) and loaded.config == mixture.config
