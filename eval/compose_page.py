@@ -81,7 +81,10 @@ def _fresh_mark(one, report: Report) -> Mark:
 
 
 def error_curve(report: Report) -> str:
-    """Two parents: the predicted denoising error over the share of the first; "" without a prediction."""
+    """Two parents: the predicted denoising error over the share of the first; "" without a prediction.
+
+    Mixtures were measured on fewer windows; their errors are drawn in proportion to the first parent's on those.
+    """
     if len(report.parents) != 2 or not report.predicted:
         return ""
     one = report.predicted.prediction
@@ -90,7 +93,9 @@ def error_curve(report: Report) -> str:
     lines = [Line((100 * x).tolist(), [one.q((w, 1 - w)) for w in x], "mean", "predicted from the parents' residuals")]
     scale = one.q((1, 0)) / max(next(q for w, _, q in report.predicted.checked if w[0] == 1), 1e-300)
     marks = [Mark(100 * w[0], error * scale, "small c") for w, error, _ in report.predicted.checked]
-    marks.append(Mark(100 * best, one.q(one.weights), "a", "least, 95 %", x_bar=(100 * low, 100 * high)))
+    marks.append(Mark(100 * best, one.q(one.weights), "a", x_bar=(100 * low, 100 * high)))
+    least = (one.q(one.weights),) * 2
+    lines += [Line((0, 100), least, "thin c", "measured of mixtures"), Line((0, 100), least, "thin a", "least, 95 %")]
     name = "denoising error of mixtures over the weight of the first parent"
     x_label = f"weight of {short(report.parents)[0]}, %"
     return chart(lines, x_label=x_label, y_label=f"mean squared error, {one.error.value}", marks=marks, title=name)
@@ -103,10 +108,10 @@ def triangle(report: Report) -> str:
         return ""
     corners, names = np.array([_place(row) for row in np.eye(3)]), short(report.parents)
     edge = " ".join(f"{x:.1f},{y:.1f}" for x, y in (*corners, corners[0]))
-    box = f"0 0 {SIDE + 2 * MARGIN} {_place((0, 0, 1))[1] + 0.87 * SIDE + MARGIN:.0f}"
+    box = f"0 0 {SIDE + 2 * MARGIN} {2 * MARGIN + 0.87 * SIDE:.0f}"
     parts = [f'<svg class="chart" viewBox="{box}" role="img" aria-label="{report.on} over three weights">']
     parts.append(f'<polyline class="thin mean" points="{edge}"/>')
-    for (x, y), name, up in zip(corners, names, (1.9, 1.9, -1.1), strict=True):
+    for (x, y), name, up in zip(corners, names, (3.4, 3.4, -1.1), strict=True):
         at = f'x="{x:.1f}" y="{y:.1f}" dy="{up}em"'
         parts.append(f'<text class="name" {at} text-anchor="middle">{escape(name)}</text>')
     for one in tried:

@@ -284,6 +284,9 @@ def said(weights: Weights) -> str:
 def _promise(dropped: dict[Weights, str], alpha: float) -> str:
     tests = sum(why.startswith(BY_TEST) for why in dropped.values())
     ranks = len(dropped) - tests
-    told = f"{tests} weights were dropped by tests" if alpha else "no tests were made"
-    promise = f" (the best weight is among them with probability at most {alpha:g})" if alpha else ""
-    return f"{told[0].upper()}{told[1:]}{promise}, {ranks} by rank, without a promise."
+    if not alpha:
+        return f"No tests were made; {ranks} weights were dropped by rank, without a promise."
+    return (
+        f"Dropped by tests: {tests} (the best weight is dropped so with probability at most {alpha:g});"
+        f" by rank, without a promise: {ranks}."
+    )

@@ -1,9 +1,11 @@
 """`understudy compose` from two tiny policies to a mixture, a report and records; refusals; going on after a kill."""
 
+import dataclasses
 import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,12 +13,15 @@ from understudy.__main__ import main
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.eval.compose import FILE, Compose, compose
 from understudy.eval.compose_page import PAGE, render, short
-from understudy.eval.compose_report import Report
+from understudy.eval.compose_report import CONTROL, MIXTURE, PARENT, Entry, Report
 from understudy.eval.compose_stage import fingerprint
 from understudy.eval.demos import Demos
 from understudy.eval.evaluate import Eval, evaluate
 from understudy.eval.ledger import RecordError, RecordWriter, read_record, tables_equal
-from understudy.eval.weight_search import Found, Tried, simplex
+from understudy.eval.metrics import wilson
+from understudy.eval.paired import tango
+from understudy.eval.search_cost import draw
+from understudy.eval.weight_search import Found, Trials, Tried, simplex, successive_halving
 from understudy.eval.worlds import read_world
 from understudy.policies.diffusion import DiffusionConfig
 from understudy.policies.flow import FlowConfig
@@ -203,8 +208,43 @@ def test_names_without_what_all_share():
     assert short(["out/a/run", "out/b/run"]) == ["a/run", "b/run"] and short(["x", "x"]) == ["x", "x"]
 
 
+def searched(parents, points):
+    """A report of made-up outcomes on validation starts alone."""
+    table = draw(np.linspace(0.2, 0.8, points), 24, 0.5, np.random.default_rng(0))
+    grid = simplex(parents, {2: points, 3: 6}[parents])[:points]
+    found = successive_halving(Trials(grid, range(24), lambda w, starts: table[grid.index(w)][list(starts)]))
+    return Report(tuple(f"runs/{name}" for name in "abc"[:parents]), "successive-halving", "success", found)
+
+
 def test_the_page_of_a_search_by_rollouts_names_no_winner_where_there_is_none():
     tried = tuple(Tried(w, (1.0, 0.0), "by rank, after 8 starts" if w[0] == 1 else "") for w in simplex(2, 3))
     report = Report(("runs/a", "runs/b"), "grid", "success", Found((0.5, 0.5), tried, 6, "All."))
     html = render(report, {"search": "grid"})
     assert "nothing was reported" in html and "dropped by rank" in html and ">nan" not in html.lower()
+
+
+@pytest.mark.parametrize(("parents", "points", "discs"), [(2, 11, 0), (3, 21, 21)])
+def test_the_page_fits_a_phone_and_loads_nothing(chromium, tmp_path, parents, points, discs):
+    (tmp_path / PAGE).write_text(render(searched(parents, points), {"search": "successive-halving"}))
+    page, said = chromium.new_page(viewport={"width": 390, "height": 844}), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("request", lambda request: said.append(request.url) if not request.url.startswith("file:") else None)
+    page.goto(f"file://{tmp_path / PAGE}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("svg.chart circle").count() == discs and page.locator("#tried").count() == 1
+    assert [line for line in said if not line.startswith("data:")] == []
+    page.close()
+
+
+def test_the_headline_claims_no_more_than_the_interval():
+    def row(name, role, difference=None):
+        return Entry(name, role, name, 100, wilson(60, 100), wilson(60, 100), None, difference, 5, 1, 0.5)
+
+    report = searched(2, 3)
+    rows = row("mixture", MIXTURE), row("runs/a", PARENT, tango(20, 2, 100)), row("seeds", CONTROL, tango(5, 4, 100))
+    report = dataclasses.replace(report, entries=rows, found=dataclasses.replace(report.found, chosen=(0.5, 0.5)))
+    assert "is better than runs/a (+18.0 [" in report.headline() and "differ from the control" in report.headline()
+    worse = dataclasses.replace(report, entries=(rows[0], row("runs/a", PARENT, tango(2, 20, 100))))
+    assert "is worse than runs/a" in worse.headline()
+    alone = dataclasses.replace(report, found=dataclasses.replace(report.found, chosen=(0.0, 1.0)))
+    assert alone.headline() == "No mixture did better than one parent alone: the search chose runs/b."

@@ -102,13 +102,13 @@ def test_rungs_and_planned_episodes():
 @pytest.mark.parametrize(("curve", "least"), [(INTERIOR, 0.95), (EDGE, 0.95)])
 def test_planted_optima_are_found_for_less_than_half_of_the_grid(curve, least):
     good, saved = 0, 0
-    for run in range(100):
+    for run in range(60):
         found = play(
             lambda t, rng: successive_halving(t), POINTS, draw(curve, 50, 0.5, np.random.default_rng(run)), None
         )
         good += curve[found.chosen] >= curve.max() - 0.1
         saved += found.episodes < 550 / 2
-    assert good >= 100 * least and saved == 100
+    assert good >= 60 * least and saved == 60
 
 
 def test_a_flat_curve_costs_nothing_and_leans_to_no_corner():
@@ -155,7 +155,7 @@ def test_a_bad_weight_is_dropped_by_tests_and_said_to_be():
     found = successive_halving(trials(draw(curve, 50, 0.0, np.random.default_rng(0))), keep=1)
     why = [one.dropped for one in found.tried]
     assert all(one.startswith(BY_TEST) and "worse than" in one for one in why[:5]) and not any(why[5:])
-    assert "5 weights were dropped by tests" in found.says and "at most 0.05" in found.says
+    assert "Dropped by tests: 5 (" in found.says and "at most 0.05" in found.says
     ranked = successive_halving(trials(draw(curve, 50, 0.0, np.random.default_rng(0))), alpha=0)
     assert {one.dropped.partition(",")[0] for one in ranked.tried} == {"", BY_RANK}
     assert "no tests were made" in ranked.says.lower()
@@ -164,7 +164,7 @@ def test_a_bad_weight_is_dropped_by_tests_and_said_to_be():
 @pytest.mark.parametrize("correlation", [0.0, 0.6])
 def test_the_best_weight_is_seldom_dropped_by_a_test(correlation):
     """At alpha .2, 11 equally good weights: a weight named beforehand is dropped in at most 20 % of the runs."""
-    runs, lost, any_lost = 150, 0, 0
+    runs, lost, any_lost = 100, 0, 0
     for run in range(runs):
         table = draw(FLAT, 48, correlation, np.random.default_rng((7, run)))
         duels, alive = Duels(POINTS, 48, 0.2), list(POINTS)
@@ -207,7 +207,7 @@ def test_replays_of_a_recorded_grid_search(tmp_path):
                 told |= {"start_set": "toy", "start": start, "success": bool(won), "progress": [], "labels": "{}"}
                 writer.add(told | {"terminated": True, "truncated": False})
             writer.close(complete=True)
-    config = SearchCost(out=tmp_path / "cost.json", records=str(tmp_path / "grid"), runs=6, draws=4)
+    config = SearchCost(out=tmp_path / "cost.json", records=str(tmp_path / "grid"), runs=3, draws=2)
     config.run()
     study = read_study(tmp_path / "cost.json")
     rows = {row[0]: row for row in study.rows}
