@@ -38,10 +38,11 @@ class Surrogate:
         lost = n + 2 * PRIOR - won
         logit, noise = np.log(won / lost), 1 / won + 1 / lost
         away = np.abs(at[:, None] - at[None]).sum(-1) / 2
-        fits = [_posterior(away, seen, logit, noise, reach, height) for reach in REACH for height in HEIGHT]
-        _, mean, covariance = max(fits, key=lambda fit: fit[0])
-        values, vectors = np.linalg.eigh(covariance)
-        return cls(tuple(points), mean, vectors * np.sqrt(values.clip(0)))
+        kernel, inverse, level = _fitted(away, seen, logit, noise)
+        across = kernel[:, seen]
+        covariance = kernel - across @ inverse @ across.T
+        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+        return cls(tuple(points), level + across @ inverse @ (logit - level), vectors * np.sqrt(values.clip(0)))
 
     def rates(self) -> np.ndarray:
         """(k,) success rates at the posterior mean."""
@@ -62,16 +63,14 @@ class Surrogate:
         return self.points[next((one for one in others if one != first), first)]
 
 
-def _posterior(away, seen, logit, noise, reach: float, height: float):
-    """(log marginal likelihood, mean (k,), covariance (k, k)); the constant mean is the best fitting one."""
-    from scipy.linalg import cho_factor, cho_solve
-
-    kernel = height**2 * np.exp(-0.5 * (away / reach) ** 2)
-    inner = kernel[np.ix_(seen, seen)] + np.diag(noise + JITTER)
-    factor = cho_factor(inner, lower=True)
-    ones = np.ones(len(seen))
-    level = (ones @ cho_solve(factor, logit)) / (ones @ cho_solve(factor, ones))
-    rest = cho_solve(factor, logit - level)
-    likelihood = -0.5 * (logit - level) @ rest - np.log(np.diag(factor[0])).sum()
-    across = kernel[:, seen]
-    return likelihood, level + across @ rest, kernel - across @ cho_solve(factor, across.T)
+def _fitted(away: np.ndarray, seen: np.ndarray, logit: np.ndarray, noise: np.ndarray) -> tuple:
+    """(kernel (k, k), inverse covariance of what was seen, constant mean) of the likeliest candidate."""
+    reach, height = (part.reshape(-1, 1, 1) for part in np.meshgrid(REACH, HEIGHT))
+    kernels = height**2 * np.exp(-0.5 * (away / reach) ** 2)
+    inner = kernels[:, seen][:, :, seen] + np.diag(noise + JITTER)
+    inverses = np.linalg.inv(inner)
+    level = (inverses @ logit).sum(1) / inverses.sum((1, 2))
+    rest = logit - level[:, None]
+    fit = -0.5 * np.einsum("ci,cij,cj->c", rest, inverses, rest) - 0.5 * np.linalg.slogdet(inner)[1]
+    best = int(fit.argmax())
+    return kernels[best], inverses[best], float(level[best])
