@@ -35,7 +35,8 @@ class Eval:
 
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "policies.networks", "sim")
 
-    policy: str  # run or checkpoint folder
+    policy: str  # run or checkpoint folder; lerobot's too
+    embodiment: str | None = None  # file that says for whom a policy of lerobot's acts; default its dataset's card
     world: dict | str = "pusht"  # registered name, YAML file, or its keys
     perturb: str = ""  # light, camera, distractors, friction, mass, latency, separated by commas; or seen | felt | all
     perturb_level: float = 1.0  # scales the ranges of the perturbations
@@ -111,10 +112,12 @@ def open_stage(config: Eval) -> World:
 def open_agent(config: Eval) -> tuple[Agent, dict]:
     """The agent that the settings describe, and what the manifest says of its policy."""
     from ..policies.agent import Agent
+    from ..policies.foreign import settle
     from ..policies.learning.checkpoint import load_policy
     from .critics import open_critic
 
-    policy, info = load_policy(config.policy)
+    policy, info = load_policy(config.policy, config.embodiment)
+    foreign = settle(policy, lambda: open_stage(config).embodiment())
     if config.steps or config.solver:
         policy = _resampled(policy, config)
     critic = open_critic(config.critic, policy, config.device) if config.critic else None
@@ -132,7 +135,7 @@ def open_agent(config: Eval) -> tuple[Agent, dict]:
     about = {"path": config.policy, "fingerprint": fingerprint(Path(info["path"]))}
     if agent.watch and agent.watch.alarm:
         agent.watch.alarm.check(about["fingerprint"], agent_settings(config, agent))
-    return agent, about | {key: info[key] for key in ("type", "step", "config")} | _training(config.policy)
+    return agent, about | _told(info, ("type", "step", "config", "train")) | foreign | _training(config.policy)
 
 
 def agent_settings(config: Eval, agent: Agent) -> dict:
@@ -193,6 +196,10 @@ def _run_folder(policy: str) -> Path | None:
     """The training run that a policy path lies in, if there is one."""
     path = Path(os.path.expandvars(policy)).resolve()
     return next((folder for folder in (path, *path.parents[:2]) if (folder / "config.yaml").is_file()), None)
+
+
+def _told(info: dict, names: tuple[str, ...]) -> dict:
+    return {name: info[name] for name in names if name in info}
 
 
 def _training(policy: str) -> dict:

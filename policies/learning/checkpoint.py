@@ -86,7 +86,9 @@ def save_mixture(folder: str | Path, mixture: Planner, parents: Sequence[str | P
     def fill(half: Path) -> None:
         _describe(half, "mixture", mixture.config, mixture.embodiment)
         for place, path in enumerate(found):
-            shutil.copytree(path, half / PARENTS / str(place), ignore=shutil.ignore_patterns(TRAINING))
+            copy = shutil.copytree(path, half / PARENTS / str(place), ignore=shutil.ignore_patterns(TRAINING))
+            if not (copy / "embodiment.json").is_file():  # of another program: its dataset may not come along
+                (copy / "embodiment.json").write_text(mixture.parents[place].embodiment.to_json())
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     _put(folder, fill)
@@ -147,9 +149,13 @@ def _put(folder: Path, fill: Callable[[Path], None]) -> None:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint folder of `path`: itself, or a run's `best`, else its `last`. Raises FileNotFoundError."""
+    """The checkpoint folder of `path`: itself, or a run's `best`, else its `last`. Raises FileNotFoundError.
+
+    Of lerobot's, `pretrained_model` in a checkpoint or in the last one of a training.
+    """
     path = Path(os.path.expandvars(path))
-    for candidate in (path, path / "best", path / "last"):
+    theirs = ("pretrained_model", "last/pretrained_model", "checkpoints/last/pretrained_model")
+    for candidate in (path, path / "best", path / "last", *(path / name for name in theirs)):
         if (candidate / "config.json").is_file():
             return candidate.resolve()
     there = "it holds neither 'best' nor 'last'" if path.is_dir() else "no such folder"
@@ -179,10 +185,19 @@ def load_model(path: str | Path, kind: str) -> tuple[nn.Module, dict]:
     return model.eval(), _info(folder, document)
 
 
-def load_policy(path: str | Path) -> tuple[nn.Module, dict]:
-    """What acts, of a run or checkpoint folder: a policy, or a composition with its parents; see `load_model`."""
+def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple[nn.Module, dict]:
+    """What acts, of a run or checkpoint folder: a policy, or a composition with its parents; see `load_model`.
+
+    A checkpoint of lerobot's acts too (`foreign.py`); `embodiment` is the file that says for whom.
+    """
     folder = find_checkpoint(path)
     document = _document(folder)
+    if "kind" not in document and "type" in document:
+        from ..foreign import load_foreign
+
+        return load_foreign(folder, embodiment)
+    if embodiment is not None:
+        raise CheckpointError(f"{folder} says itself who acts; an embodiment is for policies made elsewhere")
     if document.get("kind") != "mixture":
         return load_model(folder, "policy")
     parents = [load_policy(parent)[0] for parent in parents_of(folder)]

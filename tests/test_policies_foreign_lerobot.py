@@ -1,0 +1,347 @@
+"""Real lerobot policies, saved by lerobot itself: the import is exact, black boxes are keyed, and `eval` takes them."""
+
+import dataclasses
+import json
+import shutil
+import types
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from understudy.configs.spec import SCENE, STATE, Embodiment
+from understudy.policies.field import sample
+from understudy.policies.foreign import load_foreign
+from understudy.policies.foreign_diffusion import Between
+from understudy.policies.foreign_scale import ForeignError, ForeignWarning
+from understudy.policies.learning.checkpoint import acting_files, find_checkpoint, load_policy, save_mixture
+from understudy.policies.mixture import Mixture
+from understudy.policies.policy import LaneNoise, Past, Planner, Policy
+
+PICTURE = "observation.image"
+STATS = {
+    STATE: {"min": [0.0, 10.0], "max": [500.0, 400.0], "mean": [250.0, 200.0], "std": [80.0, 90.0]},
+    SCENE: {"min": [0.0] * 16, "max": [512.0] * 16, "mean": [256.0] * 16, "std": [100.0] * 16},
+    "action": {"min": [12.0, 25.0], "max": [511.0, 505.0], "mean": [230.0, 290.0], "std": [100.0, 95.0]},
+    PICTURE: {"mean": [[[0.5]]] * 3, "std": [[[0.3]]] * 3, "min": [[[0.0]]] * 3, "max": [[[1.0]]] * 3},
+}
+MIN_MAX = {"VISUAL": "MEAN_STD", "STATE": "MIN_MAX", "ENV": "MIN_MAX", "ACTION": "MIN_MAX"}
+MEAN_STD = dict.fromkeys(MIN_MAX, "MEAN_STD")
+TINY = {
+    "horizon": 8,
+    "n_action_steps": 4,
+    "down_dims": (16, 32),
+    "diffusion_step_embed_dim": 16,
+    "noise_scheduler_type": "DDIM",
+    "num_inference_steps": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def peer(lerobot):
+    """What of lerobot the tests call."""
+    from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
+    from lerobot.policies.factory import get_policy_class, make_policy_config, make_pre_post_processors
+
+    kinds = {
+        STATE: ("STATE", (2,)),
+        SCENE: ("ENV", (16,)),
+        PICTURE: ("VISUAL", (3, 32, 32)),
+        "action": ("ACTION", (2,)),
+    }
+    features = {key: PolicyFeature(FeatureType(kind), shape) for key, (kind, shape) in kinds.items()}
+    stats = {key: {name: torch.tensor(value) for name, value in of.items()} for key, of in STATS.items()}
+
+    def make(kind, inputs=(STATE, SCENE), modes=MIN_MAX, **settings):
+        torch.manual_seed(0)
+        config = make_policy_config(
+            kind,
+            input_features={key: features[key] for key in inputs},
+            output_features={"action": features["action"]},
+            normalization_mapping={key: NormalizationMode(mode) for key, mode in modes.items()},
+            device="cpu",
+            push_to_hub=False,
+            **settings,
+        )
+        policy = get_policy_class(kind)(config).eval()
+        used = {key: stats[key] for key in (*inputs, "action")}
+        return policy, make_pre_post_processors(config, dataset_stats=used)
+
+    def save(folder, *args, **settings):
+        policy, processors = make(*args, **settings)
+        policy.save_pretrained(folder)
+        for processor in processors:
+            processor.save_pretrained(folder)
+        return folder
+
+    return types.SimpleNamespace(make=make, save=save)
+
+
+@pytest.fixture(scope="module")
+def folder(peer, tmp_path_factory):
+    """A tiny diffusion policy on PushT's states, random weights."""
+    return peer.save(tmp_path_factory.mktemp("foreign") / "pretrained_model", "diffusion", **TINY)
+
+
+@pytest.fixture(scope="module")
+def policy(folder):
+    return load_foreign(folder)[0]
+
+
+def copy_of(folder, tmp_path, **changes):
+    """The checkpoint with other settings in its config.json; a value of ... removes one."""
+    other = shutil.copytree(folder, tmp_path / "copy")
+    config = json.loads((other / "config.json").read_text()) | changes
+    (other / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not ...}))
+    return other
+
+
+def past(lanes=3, frames=2, pictures=False):
+    rng = torch.Generator().manual_seed(1)
+    obs = {
+        STATE: torch.rand(lanes, frames, 2, generator=rng) * 500,
+        SCENE: torch.rand(lanes, frames, 16, generator=rng) * 500,
+    }
+    if pictures:
+        obs["observation.images.image"] = torch.randint(0, 256, (lanes, frames, 32, 32, 3), generator=rng).to(
+            torch.uint8
+        )
+    return Past(
+        obs=obs,
+        obs_times=tuple(range(1 - frames, 1)),
+        obs_valid=torch.ones(lanes, frames, dtype=torch.bool),
+        actions=torch.zeros(lanes, frames - 1, 2),
+        action_times=tuple(range(1 - frames, 0)),
+        action_valid=torch.ones(lanes, frames - 1, dtype=torch.bool),
+        now=torch.zeros(lanes, dtype=torch.int64),
+    )
+
+
+def noise(lanes=3):
+    return LaneNoise(5, np.arange(lanes), np.zeros(lanes, np.int64))
+
+
+def stock_actions(peer, past, kind="diffusion", inputs=(STATE, SCENE), keys=None, **settings):
+    """What lerobot executes from this past: its processors and `select_action`, with our noise."""
+    policy, (before, after) = peer.make(kind, inputs, **settings)
+    policy.reset()
+    told = {"noise": noise(len(past.now)).normal(1, 8, 2)[:, 0]}
+    actions = []
+    for frame in range(len(past.obs_times)):
+        seen = {own: past.obs[(keys or {}).get(own, own)][:, frame] for own in inputs}
+        if PICTURE in seen:
+            seen[PICTURE] = seen[PICTURE].permute(0, 3, 1, 2).float() / 255
+        if frame == 0:
+            policy._queues["action"].extend([torch.zeros(len(past.now), 2)])  # look on while there is an action left
+        action = policy.select_action(before(seen), **told)
+        actions.append(after(action))
+    actions += [after(policy._queues["action"].popleft()) for _ in range(3)]
+    return torch.stack(actions[-4:], 1)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "modes"),
+    [((STATE, SCENE), MIN_MAX), ((STATE, SCENE), MEAN_STD), ((STATE, PICTURE), MIN_MAX)],
+    ids=["min-max", "mean-std", "pictures"],
+)
+def test_a_plan_is_what_lerobot_executes(peer, tmp_path, inputs, modes):
+    settings = TINY | {"inputs": inputs, "modes": modes}
+    policy, info = load_foreign(peer.save(tmp_path / "pretrained_model", "diffusion", **settings))
+    seen = past(pictures=PICTURE in inputs)
+    plans = policy.plan(seen, 1, noise())
+    wanted = stock_actions(peer, seen, keys={PICTURE: "observation.images.image"}, **settings)
+    assert plans.past.shape == (3, 1, 1, 2) and plans.future.shape == (3, 1, 7, 2) and policy.execute == 4
+    assert (plans.future[:, 0, :4] - wanted).abs().max() < 1e-3, "px of 500"
+    assert info["type"] == "lerobot/diffusion" and isinstance(policy, Policy)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "sample"])
+def test_the_field_is_lerobots_network_at_its_own_steps(peer, tmp_path, prediction):
+    policy, _ = load_foreign(peer.save(tmp_path / "m", "diffusion", prediction_type=prediction, **TINY))
+    model, seen = policy.policy.diffusion, past()
+    field, condition = policy.field(seen, 2), policy.condition(seen.obs).repeat_interleave(2, 0)
+    assert field.shape == (3, 2, 8, 2) and field.times == (-1, 0, 1, 2, 3, 4, 5, 6)
+    kept = model.noise_scheduler.alphas_cumprod
+    for step in (0, 1, 37, 98, 99):
+        x = torch.randn(6, 8, 2, generator=torch.Generator().manual_seed(step))
+        out = model.unet(x, torch.full((6,), step), global_cond=condition)
+        s, y = policy.ratios[step], x / kept[step].sqrt()
+        clean = field(y.view(3, 2, 8, 2), s).view_as(x)
+        told = clean if prediction == "sample" else (y - clean) / s
+        assert (told - out).abs().max() < 1e-5
+    assert (field.low, field.high) == (policy.ratios[0], policy.ratios[99])
+
+
+def test_our_first_order_walk_over_its_levels_is_its_ddim(peer, tmp_path):
+    policy, _ = load_foreign(peer.save(tmp_path / "m", "diffusion", clip_sample=False, **TINY))
+    start, levels = noise().normal(2, 8, 2), policy.own_levels()
+    theirs = policy._by_own_scheduler(past(), start)
+    widened = start * (1 + levels[0] ** 2) ** 0.5 / levels[0]  # lerobot begins at unit variance, not at s * noise
+    ours = sample(policy.field(past(), 2), widened, levels, clip=None)
+    assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
+    assert policy.sampler.clip is None and policy.sampler.steps == 4
+
+
+def test_told_otherwise_our_sampler_draws(folder):
+    policy, _ = load_foreign(folder)
+    own = policy.plan(past(), 1, noise()).future
+    assert policy.scheduler == "DDIM" and policy.sampler.clip == 1.0
+    policy.sampler = dataclasses.replace(policy.sampler, steps=3)
+    assert policy.scheduler is None and not torch.equal(policy.plan(past(), 1, noise()).future, own)
+
+
+def test_between_two_steps_the_nearer_or_a_fraction_is_asked(policy):
+    s = policy.ratios
+    assert policy.step_of(s[40]) == 40 and policy.step_of(s[40] * 0.3 + s[41] * 0.7) == 41
+    assert policy.step_of(0.0) == 0 and policy.step_of(1e9) == 99
+    policy.between = Between.fractional
+    assert 40 < policy.step_of((s[40] + s[41]) / 2) < 41 and policy.step_of(s[40]) == 40
+    policy.between = Between.nearest
+
+
+def test_a_stochastic_scheduler_draws_by_lane(folder, tmp_path):
+    policy, _ = load_foreign(copy_of(folder, tmp_path, noise_scheduler_type="DDPM"))
+    plans = policy.plan(past(), 3, noise())
+    assert policy.scheduler == "DDPM"
+    assert (policy.plan(past(), 1, noise()).future - plans.future[:, :1]).abs().max() < 1e-3
+    assert (policy.plan(past(lanes=1), 3, noise(1)).future.shape) == (1, 3, 7, 2)
+    ddim = load_foreign(folder)[0].plan(past(), 3, noise())
+    assert (ddim.future - plans.future).abs().max() > 1
+
+
+def test_old_weights_with_buffers_act_the_same(folder, tmp_path, policy):
+    old = copy_of(folder, tmp_path)
+    weights = load_file(old / "model.safetensors")
+    for key, kinds in ((STATE, STATS[STATE]), (SCENE, STATS[SCENE]), ("action", STATS["action"])):
+        where = ("normalize_targets", "unnormalize_outputs") if key == "action" else ("normalize_inputs",)
+        for prefix in where:
+            names = {f"{prefix}.buffer_{key.replace('.', '_')}.{name}": kinds[name] for name in ("min", "max")}
+            weights |= {name: torch.tensor(value) for name, value in names.items()}
+    save_file(weights, old / "model.safetensors")
+    for path in old.glob("policy_p*"):
+        path.unlink()
+    found = load_foreign(old)[0].plan(past(), 1, noise())
+    assert torch.equal(found.future, policy.plan(past(), 1, noise()).future)
+    box, _ = load_foreign(old, black_box=True)
+    assert torch.equal(
+        box.plan(past(), 1, noise()).future, load_foreign(folder, black_box=True)[0].plan(past(), 1, noise()).future
+    )
+
+
+def test_unknown_settings_are_passed_over_with_a_warning(folder, tmp_path, policy):
+    newer = copy_of(folder, tmp_path, pretrained_revision="main", flux_capacitor=3)
+    with pytest.warns(ForeignWarning, match="flux_capacitor, pretrained_revision"):
+        found, _ = load_foreign(newer)
+    assert torch.equal(found.plan(past(), 1, noise()).future, policy.plan(past(), 1, noise()).future)
+
+
+def test_what_does_not_fit_is_refused_by_name(folder, tmp_path):
+    broken = copy_of(folder, tmp_path)
+    weights = load_file(broken / "model.safetensors")
+
+    def load(**changes):
+        config = json.loads((folder / "config.json").read_text()) | changes
+        (broken / "config.json").write_text(json.dumps(config))
+        return load_foreign(broken)
+
+    with pytest.raises(LookupError, match="'telepathy'; the installed lerobot knows act, diffusion"):
+        load(type="telepathy")
+    with pytest.raises(ForeignError, match="'tdmpc', which plans by search"):
+        load(type="tdmpc")
+    with pytest.raises(ForeignError, match="does not fit the network"):
+        load(down_dims=[32, 64])
+    with pytest.raises(ForeignError, match="does not fit this lerobot|cannot build"):
+        load(horizon="long")
+    lost = next(name for name in weights if name.endswith("final_conv.1.weight"))
+    save_file({k: v for k, v in weights.items() if k != lost}, broken / "model.safetensors")
+    with pytest.raises(ForeignError, match=rf"lacks weight '{lost}' \(1 in all\)"):
+        load()
+    save_file(weights | {"extra.weight": torch.zeros(2)}, broken / "model.safetensors")
+    with pytest.raises(ForeignError, match=r"unknown weight 'extra\.weight'"):
+        load()
+    save_file(weights, broken / "model.safetensors")
+    pipeline = json.loads((broken / "policy_preprocessor.json").read_text())
+    pipeline["steps"].append({"registry_name": "tokenizer_processor", "config": {}})
+    (broken / "policy_preprocessor.json").write_text(json.dumps(pipeline))
+    with pytest.raises(ForeignError, match="step 'tokenizer_processor'"):
+        load()
+
+
+BOXES = {
+    "diffusion": ("diffusion", (STATE, SCENE), TINY),
+    "act": ("act", (STATE, SCENE), {"chunk_size": 6, "n_action_steps": 5, "dim_model": 16, "n_heads": 2,
+            "dim_feedforward": 16, "n_encoder_layers": 1, "n_vae_encoder_layers": 1, "latent_dim": 4}),
+    "vqbet": ("vqbet", (STATE, PICTURE), {"n_obs_steps": 2, "crop_shape": (28, 28), "gpt_n_layer": 1, "gpt_n_head": 2,
+              "gpt_hidden_dim": 16, "gpt_input_dim": 16, "gpt_output_dim": 16, "vqvae_n_embed": 4,
+              "vqvae_embedding_dim": 8, "vqvae_enc_hidden_dim": 8, "gpt_block_size": 32, "action_chunk_size": 3}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOXES)
+@pytest.mark.filterwarnings("ignore:.*Residual VQ")
+def test_a_black_box_asked_in_one_batch_answers_as_asked_one_by_one(peer, tmp_path, name):
+    kind, inputs, settings = BOXES[name]
+    planner, info = load_foreign(peer.save(tmp_path / "m", kind, inputs=inputs, **settings), black_box=True)
+    frames, seen = len(planner.window.observe), past(pictures=PICTURE in inputs)
+    seen = seen if frames == 2 else dataclasses.replace(seen)
+    assert isinstance(planner, Planner) and info["type"] == f"lerobot/{kind}"
+    together = planner.plan(seen, 4, noise()).future
+    assert planner.batched, "its draws are keyed by row"
+    planner.batched = False
+    apart = planner.plan(seen, 4, noise()).future
+    assert (together - apart).abs().max() < 1e-2, "px of 500"
+    first = planner.plan(seen, 1, noise()).future
+    assert (together[:, :1] - first).abs().max() < 1e-2
+    spread = (together - together[:, :1]).abs().max()
+    assert spread == 0 if name == "act" else spread > 1
+
+
+def test_act_plans_what_lerobot_says(peer, tmp_path):
+    kind, inputs, settings = BOXES["act"]
+    planner, _ = load_foreign(peer.save(tmp_path / "m", kind, inputs=inputs, **settings))
+    policy, (before, after) = peer.make(kind, inputs, **settings)
+    seen = past()
+    wanted = after(policy.predict_action_chunk(before({key: seen.obs[key][:, -1] for key in inputs})))
+    assert (planner.plan(seen, 1, noise()).future[:, 0] - wanted).abs().max() < 1e-3
+    assert planner.window.observe == (0,) and planner.window.horizon == 6 and planner.execute == 5
+
+
+def test_eval_judges_a_checkpoint_of_lerobots(folder, tmp_path):
+    from understudy.eval.evaluate import Eval, evaluate
+
+    run = tmp_path / "outputs" / "checkpoints" / "000010" / "pretrained_model"
+    shutil.copytree(folder, run)
+    (tmp_path / "outputs" / "checkpoints" / "last").symlink_to("000010")
+    told = {"seed": 3, "dataset": {"root": "gone"}, "steps": 10, "batch_size": 2}
+    (run / "train_config.json").write_text(json.dumps(told))
+    world, out = {"type": "pusht", "horizon": 12}, str(tmp_path / "record")
+    settings = Eval(policy=str(tmp_path / "outputs"), world=world, episodes=2, block=2, videos=0, out=out)
+    with pytest.warns(ForeignWarning, match="by position for those of 'pusht'"):
+        record = evaluate(settings)
+    about = record.manifest["policy"]
+    assert about["type"] == "lerobot/diffusion" and about["step"] == 10 and len(about["fingerprint"]) == 16
+    assert about["train"] == {"seed": 3, "data": "gone", "steps": 10, "batch": 2}
+    assert about["body"] == "by position from 'pusht'" and about["scheduler"] == "DDIM"
+    assert len(record.rows) == 2 and find_checkpoint(tmp_path / "outputs") == run
+    assert {path.name for path in acting_files(run)} >= {"config.json", "model.safetensors", "policy_preprocessor.json"}
+
+
+def test_it_composes_and_its_body_travels_with_the_mixture(folder, tmp_path):
+    body = Embodiment(
+        name="pusht", action=("x", "y"), action_units=("px", "px"), limits=((0.0, 512.0),) * 2, rate=10.0,
+        state=("x", "y"), state_units=("px", "px"), scene=tuple(map(str, range(16))), scene_units=("px",) * 16,
+    )  # fmt: skip
+    one = copy_of(folder, tmp_path)
+    (one / "embodiment.json").write_text(body.to_json())
+    policy = load_policy(one)[0]
+    mixture = Mixture([policy, load_foreign(folder, body)[0]], [0.5, 0.5]).eval()
+    alone = dataclasses.replace(policy.sampler)
+    save_mixture(tmp_path / "mix", mixture, [one, one])
+    again, info = load_policy(tmp_path / "mix")
+    assert again.embodiment == body and info["type"] == "convex"
+    policy.sampler = alone  # our sampler, as the mixture's
+    difference = again.plan(past(), 2, noise()).future - policy.plan(past(), 2, noise()).future
+    assert difference.abs().max() < 1e-2, "composed with itself it is itself"
+    with pytest.raises(ForeignError, match="says itself|does not|no embodiment"):
+        load_policy(one, tmp_path / "nowhere.json")
