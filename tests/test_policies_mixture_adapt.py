@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from understudy.configs.spec import Embodiment, Window
-from understudy.policies.adapt import Adapt, Disagreement, calibrate, disagreement
+from understudy.policies.adapt import Adapt, Disagreement, calibrate, disagreement, saving
 from understudy.policies.diffusion import DiffusionConfig
 from understudy.policies.field import Head, from_clean
 from understudy.policies.mixture import Mixture
@@ -135,6 +135,15 @@ def test_disagreement_is_that_of_the_fields():
         assert one.apart == pytest.approx(0.4 * 0.8 * one.level**2 / (0.04 + one.level**2), rel=1e-3)
     with pytest.raises(ValueError, match="held-out windows"):
         disagreement(mixture, [])
+
+
+def test_the_saving_is_measured_on_plans():
+    mixture = Mixture([gaussian(-0.3), gaussian(0.5)], (0.4, 0.6))
+    late, none, early = (
+        saving(mixture, Adapt(spare=spare), [batch(64), batch(64)]) for spare in (((0.0, 0.5),), (), ((0.5, 1.0),))
+    )
+    assert late.spared == early.spared == 0.25 and none.spared == 0 and late.windows == 128
+    assert none.change == 0 < early.change < late.change and 0.15 < late.noise < 0.3
 
 
 def test_calibration_spares_where_parents_agree():
