@@ -41,7 +41,7 @@ class Calibrate:
     out: str  # alarm file to write
     alpha: float = 0.05  # share of successful episodes that may ring
     signals: tuple[str, ...] = ("recall", "spread", "drift")  # which count, of those that the policy gives
-    slack: float = 0.5  # what the score forgets at each replanning, in standard deviations of a signal
+    slack: float = 0.0  # what the score forgets at each replanning, in standard deviations of a signal; 0: plain sum
 
     def run(self) -> None:
         record = read_record(self.record)

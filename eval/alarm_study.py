@@ -27,11 +27,13 @@ COLUMNS = (
 )  # fmt: skip
 NOTES = (
     "Alarm for at most 5 % of successful episodes; n successes of the calibration (starts 0-999) set its threshold, "
-    "half as many others the normal course of the signals",
+    "half as many others the normal course of the signals; 8 plans looked at",
     "False alarms: share of the fresh successes that rang; detected: share of the fresh failures; both with Wilson's "
     "95 % interval",
     f"Over splits: mean rate of false alarms when all successes beyond the normal course are divided anew at random, "
     f"{SPLITS:,} times: what conformal prediction promises, without the luck of one calibration",
+    "The slack of the sum (0, of 0 to 4) was chosen by detection on PushT's starts 0-399",
+    "A disturbed world is another one than the calibration's: no rate of false alarms is promised there",
     "Steps before the end: median over detected failures, in control steps",
     "The clock rings after as many steps as 95 % of the successes take: it finds what runs out of time, late; the last "
     "column counts failures that the alarm found before it, or that it misses",
