@@ -213,7 +213,7 @@ def _stage(config: Compose, settings: Eval, mixture: Mixture, lanes: Lanes) -> M
     return MixtureStage(
         folder=config.folder / SEARCHED,
         lanes=lanes,
-        actor=lambda weights: _agent(config, mixture.weighted(weights)),
+        actor=lambda weights: _agent(config, mixture.weighted(weights).to(config.device)),
         parts=parts,
         manifest=manifest,
         columns={"start_set": start_set(lanes.world), "seed": config.policy_seed},

@@ -38,7 +38,7 @@ def open_mixture(config: Compose, parents: Sequence[str]) -> tuple[Mixture, list
     changes = {key: value for key, value in {"steps": config.steps, "solver": solver}.items() if value is not None}
     sampler = dataclasses.replace(plain_one.sampler, **changes)
     mixture = Mixture(policies, equal, sampler=sampler, execute=config.execute or plain_one.execute)
-    return mixture.eval(), [Path(info["path"]) for _, info in loaded]
+    return mixture.to(config.device).eval(), [Path(info["path"]) for _, info in loaded]
 
 
 def evaluation(config: Compose, policy: str, episodes: int, seed: int, **changes) -> Eval:

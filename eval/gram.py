@@ -173,7 +173,8 @@ def noisy_batches(
 ) -> Iterator[tuple]:
     """What `residuals` takes, for policies on windows of `common_window`; `scale` is that of the common space.
 
-    Each policy sees the part of the noisy chunk that it owns; only future tokens that all own count.
+    Each policy sees the part of the noisy chunk that it owns; only future tokens that all own count. Policies and scale
+    lie on one device.
     """
     import torch
 
@@ -182,9 +183,11 @@ def noisy_batches(
 
     window, needs = common_window(policies)
     shared = set.intersection(*(set(policy.window.actions) for policy in policies))
-    future = torch.tensor([offset >= 0 and offset in shared for offset in window.actions])
+    device = scale.mean.device
+    future = torch.tensor([offset >= 0 and offset in shared for offset in window.actions], device=device)
     where = [places(policy.window.actions, window.actions) for policy in policies]
     for batch in gathered:
+        batch = {key: value.to(device) for key, value in batch.items()}
         fields = _fields(policies, scale, past_of(batch, window, needs))
 
         def denoise(y: Tensor, s: float, fields=fields) -> Tensor:
@@ -212,6 +215,7 @@ def shared_levels(policies: Sequence[Policy], scale: Scale, batch: Mapping[str, 
     from ..policies.parents import noise_range
 
     window, needs = common_window(policies)
+    batch = {key: value.to(scale.mean.device) for key, value in batch.items()}
     return noise_levels(steps, *noise_range(_fields(policies, scale, past_of(batch, window, needs))))[:-1]
 
 

@@ -96,7 +96,8 @@ def _check(mixture: Mixture, gathered: Windows, error: Error, seed: int) -> tupl
     """(checked, r_squared): mixtures asked themselves, beside what the parents' residuals on the windows predict."""
     parents = len(mixture.parents)
     points = simplex(parents, POINTS.get(parents, 2))
-    policies = [*mixture.parents, *(mixture.weighted(point) for point in points)]
+    device = mixture.action_scale.mean.device
+    policies = [*mixture.parents, *(mixture.weighted(point).to(device) for point in points)]
     gram = _measure(policies, mixture, gathered, CHECKED, seed).gram(error)
     measured, inner = np.diag(gram)[parents:], gram[:parents, :parents]
     quadratic = [float(np.array(w) @ inner @ np.array(w)) for w in points]
