@@ -105,4 +105,4 @@ def score_chart(record: Record) -> str:
     end = max(line.x[-1] for line in lines)
     lines.append(Line([0, max(end, 1)], [about["threshold"]] * 2, "mean", f"threshold, alpha = {about['alpha']:g}"))
     title = "score of the alarm over control steps; a mark where it rang"
-    return chart(lines, x_label="control steps", y_label="score (cut above)", y_range=(0, top), marks=marks, title=title)
+    return chart(lines, x_label="control steps", y_label="score, cut above", y_range=(0, top), marks=marks, title=title)
