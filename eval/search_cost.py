@@ -189,7 +189,7 @@ def read_table(folder: str) -> tuple[list[Weights], np.ndarray]:
     """Weights and success (k, n) of the records of a grid search, on the starts that all of them have.
 
     Raises:
-        ValueError: records of no search, or without a common start.
+        ValueError: records of no search, or of one that did not play all weights from all starts.
     """
     known: dict[Weights, dict[int, float]] = {}
     for record in open_records([folder]):
@@ -199,8 +199,12 @@ def read_table(folder: str) -> tuple[list[Weights], np.ndarray]:
         outcomes = zip(record.column("start"), record.column("success"), strict=True)
         known[tuple(weights)] = {start: float(won) for start, won in outcomes}
     shared = sorted(set.intersection(*(set(rows) for rows in known.values())))
-    if len(shared) < 2:
-        raise ValueError(f"the records of '{folder}' share {len(shared)} starts; run --search grid there first")
+    most = max(map(len, known.values()))
+    if len(shared) < max(2, most):
+        raise ValueError(
+            f"the records of '{folder}' share {len(shared)} of up to {most} starts; play all weights from all starts"
+            " first: understudy compose --search grid --resume"
+        )
     points = sorted(known)
     return points, np.array([[known[point][start] for start in shared] for point in points])
 

@@ -217,3 +217,7 @@ def test_replays_of_a_recorded_grid_search(tmp_path):
     assert "--records" in json.loads((tmp_path / "cost.json").read_text())["command"]
     with pytest.raises(ValueError, match="may see fewer"):
         SearchCost(out=tmp_path / "x.json", records=str(tmp_path / "grid"), starts=60).run()
+    with RecordWriter(tmp_path / "grid" / "half", {"policy": {"config": {"weights": [0.25, 0.75]}}}) as writer:
+        writer.add(told | {"start": 0, "terminated": True, "truncated": False})
+    with pytest.raises(ValueError, match="share 1 of up to 60 starts"):
+        SearchCost(out=tmp_path / "x.json", records=str(tmp_path / "grid")).run()
