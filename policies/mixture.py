@@ -124,8 +124,8 @@ class ConvexConfig(CompositionConfig):
     """Settings of a mixture."""
 
     weights: WeightSchedule
-    sampler: Sampler = Sampler()
-    execute: int = 8  # E, actions executed of each plan
+    sampler: Sampler | None = None  # none: the parents' own, of the one with most steps
+    execute: int | None = None  # E, actions executed of each plan; none: the least of the parents'
     adapt: Adapt | None = None  # where network evaluations are spared; none: nowhere
 
     def build(self, parents: Sequence[Policy]) -> Mixture:

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from understudy.configs.spec import SCENE, STATE, Window
+from understudy.eval.bench_mixture import study
 from understudy.eval.evaluate import Eval, fingerprint
 from understudy.eval.identity import identify
 from understudy.eval.ledger import read_record
+from understudy.eval.mix import main as mix
 from understudy.eval.worlds import read_world
 from understudy.policies.adapt import Adapt
 from understudy.policies.agent import Agent
@@ -29,6 +31,7 @@ from understudy.policies.learning.inspect import show_checkpoint
 from understudy.policies.mixture import Mixture, WeightSchedule
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.policy import LaneNoise
+from understudy.policies.superpose import Superposition
 
 WORLD = {"type": "point", "horizon": 16}
 KINDS = {
@@ -188,3 +191,26 @@ def test_inspected(folders, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "mixture, type convex" in told and "0.3" in told
     assert "type diffusion" in told and "type flow" in told
+
+
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [
+        ("--how.type convex --how.weights.weights [[0,1],[1,0]] --how.weights.angles [0.2,0.8]", Mixture),
+        ("--how.type convex --how.weights.weights [[0.4,0.6]] --how.adapt.spare [[0.5,1]]", Mixture),
+        ("--how.type and --how.sampler.steps 5", Superposition),
+        ("--how.type or", Superposition),
+    ],
+)
+def test_written_by_hand(folders, tmp_path, how, kind, capsys):
+    words = [str(folders["one"]), str(folders["three"]), "--out", str(tmp_path / "made"), *how.split()]
+    assert mix(words) == 0
+    policy, _ = load_policy(tmp_path / "made")
+    assert type(policy) is kind and torch.isfinite(planned(policy)).all() and policy.execute == 4
+    assert mix(words) == 2 and "exists" in capsys.readouterr().err
+    assert mix([*words[:2], "--out", str(tmp_path / "no"), "--how.type", "nor"]) == 2
+
+
+def test_the_bench_of_a_mixture_is_a_study(folders):
+    made = study([str(folders["one"]), str(folders["three"])], lanes=(2,), pairs=1, repeat=1)
+    assert [row[0] for row in made.rows] == ["mixture", "alternation", "sparing"] and made.rows[0][1] == 2
