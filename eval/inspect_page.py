@@ -14,7 +14,7 @@ import numpy as np
 from .charts import Line, Mark, chart
 from .inspect_policy import Predictability, arms_of, command_of, find_changes, find_predictability, starts_of
 from .pages import page, write_page
-from .past_matters import FRAME, GIVEN, NOISE, Change, interval_of
+from .past_matters import FRAME, GIVEN, NOISE, PINNED, Change, interval_of
 from .predictability import mean_error, pooled, ratio
 from .study import Study, show
 
@@ -96,9 +96,9 @@ def frames_study(config: Inspect, found: Changes) -> Study:
     """A row for each part of the past, a column for each arm."""
     rows = []
     for what, key, offset in _parts(found):
-        name = {FRAME: "frame", GIVEN: "given action", NOISE: NOISE}[what] + (f", {key} alone" if key else "")
+        name = what + (f", {key} alone" if key else "")
         told = [_told(_chosen(seeds, what, key, offset)) for seeds in found.values()]
-        rows.append((name, None if what is NOISE else offset, *told))
+        rows.append((name, offset if what in (FRAME, GIVEN) else None, *told))
     windows = min(len(change.moved) for seeds in found.values() for one in seeds for change in one[:1])
     return Study(
         title="How much each observed frame matters to the plan",
@@ -108,6 +108,8 @@ def frames_study(config: Inspect, found: Changes) -> Study:
         notes=(
             "Change of the executed actions when one frame is taken from another episode at the same step, under the "
             "same noise, relative to taking all of them: 0: not used, 1: as much as everything; root mean square",
+            "Recalled actions as executed: how much the plan changes when its own version of the past actions is "
+            "replaced by the executed ones while it is denoised",
             "Another noise: how much plans of one past differ among themselves, in the same unit",
             f"{windows} windows or more of episodes held out of each training; trainings together, 95 % bootstrap "
             "intervals over episodes, for these trainings",
@@ -125,7 +127,7 @@ def render(found: Changes, studies: Sequence[Study]) -> str:
 def frames_chart(found: Changes) -> str:
     """Change against offset, a line for each arm; of a single arm also for each key and the level of the noise."""
     lines, single = [], len(found) == 1
-    kinds = list(dict.fromkeys((what, key) for what, key, _ in _parts(found) if what is not NOISE))
+    kinds = list(dict.fromkeys((what, key) for what, key, _ in _parts(found) if what in (FRAME, GIVEN)))
     for label, seeds in found.items():
         for what, key in kinds if single else [(FRAME, "")]:
             name = label if not single else (key or ("whole frame" if what is FRAME else GIVEN))
@@ -155,7 +157,7 @@ def _line(seeds, what: str, key: str, offsets: Sequence[int], style: str, name: 
 def _parts(found: Changes) -> list[tuple[str, str, int]]:
     """(what, key, offset) of everything that was swapped for anybody, frames first, oldest first."""
     parts = {(one.what, one.key, one.offset) for seeds in found.values() for seed in seeds for one in seed}
-    order = (FRAME, GIVEN, NOISE)
+    order = (FRAME, GIVEN, PINNED, NOISE)
     return sorted(parts, key=lambda part: (order.index(part[0]), part[1], part[2]))
 
 

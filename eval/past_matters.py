@@ -7,15 +7,17 @@ execute, over the same where everything seen was swapped: 0, the frame is not us
 made. The parts need not add up to 1. Steps shorter than the offset have no such frame and are left out there.
 
 What this cannot tell: a frame whose content other frames repeat may be used and yet change little, and swapped frames
-side by side with true ones are windows that nobody has seen. Recalled actions enter the plan only of a policy that is
-given them (`given`); a policy that predicts them (PTP) has no such input.
+side by side with true ones are windows that nobody has seen. Recalled actions are an input only of a policy that is
+given them (`given`). One that denoises them beside the future ones (PTP, or the baseline without a target) has its own
+version of them in every plan: `PINNED` holds this part of the chunk at the executed actions while the rest is denoised,
+so that it shows how much the plan suffers from what the policy makes of its past.
 Knows nothing of files; a policy is a `Planner`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,17 +29,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..policies.learning.windows import Windows
-    from ..policies.policy import Past, Planner
+    from ..policies.policy import LaneNoise, Past, Planner
 
-FRAME, GIVEN, NOISE = "frame", "given action", "another noise"
+FRAME, GIVEN, PINNED, NOISE = "frame", "given action", "recalled actions as executed", "another noise"
 BATCH = 256  # windows a plan
+FEWEST = 5  # episodes that an interval is made of
 
 
 @dataclass(frozen=True)
 class Change:
     """What replacing one part of what was seen does to the plans of W windows."""
 
-    what: str  # FRAME, GIVEN, NOISE
+    what: str  # FRAME, GIVEN, PINNED, NOISE
     key: str  # the observation that was swapped; "": all of them, or none
     offset: int  # control steps, 0 = now
     moved: np.ndarray  # (W,) mean squared change of the executed actions, scaled; nan where there is no such frame
@@ -45,19 +48,20 @@ class Change:
     episode: np.ndarray  # (W,) id of the window's episode
 
     def interval(self, rng: np.random.Generator, draws: int = 2000) -> Interval | None:
-        """Change relative to swapping everything, with a 95 % bootstrap interval over episodes; None without data."""
+        """Change relative to swapping everything, with a 95 % bootstrap interval over episodes; see `interval_of`."""
         return interval_of([self], rng, draws)
 
 
 def interval_of(changes: Sequence[Change], rng: np.random.Generator, draws: int = 2000) -> Interval | None:
     """The same part of several policies (training seeds) together: all windows count alike, episodes are redrawn.
 
-    The interval is of these policies on fresh episodes; it knows nothing of further training seeds.
+    The interval is of these policies on fresh episodes; it knows nothing of further training seeds. None where fewer
+    than `FEWEST` episodes reach so far back.
     """
     sums = [_sums(change) for change in changes]
     episodes = sorted(set().union(*sums))
     table = np.array([[one.get(episode, (0.0, 0.0)) for episode in episodes] for one in sums]).sum(0)
-    if not len(table) or not table[:, 1].sum() > 0:
+    if len(table) < FEWEST or not table[:, 1].sum() > 0:
         return None
     weights = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), draws)
     moved, most = (weights @ table).T
@@ -68,7 +72,7 @@ def interval_of(changes: Sequence[Change], rng: np.random.Generator, draws: int 
 def changes(
     planner: Planner, windows: Windows, rows: np.ndarray, *, keys: bool = False, seed: int = 0
 ) -> Iterator[Change]:
-    """Swap every frame in turn, oldest first, then every given action, then the noise.
+    """Swap every frame in turn, oldest first, then every given action; hold the recalled ones; draw other noise.
 
     Args:
         windows: of all episodes of the dataset, so that its position is the dataset's row; the planner's own window.
@@ -93,13 +97,17 @@ def changes(
         there = _both(story.past.action_valid, story.other.action_valid, place)
         moved = story.moved(plain, story.plan(story.swapped((), given=place)))
         yield Change(GIVEN, "", offset, np.where(there, moved, np.nan), most, story.episode)
+    if _is_denoised(planner):
+        there = story.past.action_valid.any(1).numpy()
+        yield Change(PINNED, "", 0, np.where(there, story.moved(plain, story.pinned()), np.nan), most, story.episode)
     yield Change(NOISE, "", 0, story.moved(plain, story.plan(story.past, 1)), most, story.episode)
 
 
 def count_changes(planner: Planner, keys: bool = False) -> int:
     """How many `changes` there are."""
     names = 1 + (len(planner.needs) if keys and len(planner.needs) > 1 else 0)
-    return len(planner.window.observe) * names + (len(planner.window.recall) if _is_given(planner) else 0) + 1
+    tokens = len(planner.window.recall) if _is_given(planner) else 0
+    return len(planner.window.observe) * names + tokens + _is_denoised(planner) + 1
 
 
 def spread_rows(starts: np.ndarray, lengths: np.ndarray, most: int) -> np.ndarray:
@@ -146,6 +154,13 @@ class _Story:
 
     def plan(self, past: Past, draw: int = 0) -> Tensor:
         """(W, E, D) actions that would be executed, in the scaled action space."""
+        return self._planned(lambda some, noise: self.planner.plan(some, 1, noise).future, past, draw)
+
+    def pinned(self) -> Tensor:
+        """(W, E, D) the same with the recalled part of the chunk held at the executed actions."""
+        return self._planned(lambda some, noise: _pinned_future(self.planner, some, noise), self.past, 0)
+
+    def _planned(self, ask: Callable[[Past, LaneNoise], Tensor], past: Past, draw: int) -> Tensor:
         import torch
 
         from ..policies.policy import LaneNoise
@@ -154,7 +169,7 @@ class _Story:
         for some in np.split(np.arange(len(self.rows)), range(BATCH, len(self.rows), BATCH)):
             noise = LaneNoise(self.seed, self.rows[some], np.full(len(some), draw))
             with torch.no_grad():
-                future = self.planner.plan(_take(past, some), 1, noise).future[:, 0]
+                future = ask(_take(past, some), noise)[:, 0]
             parts.append(future[:, : getattr(self.planner, "execute", future.shape[1])])
         return torch.cat(parts) / torch.as_tensor(half_range(self.planner))
 
@@ -174,6 +189,32 @@ def half_range(planner: Planner) -> np.ndarray:
 
 def _is_given(planner: Planner) -> bool:
     return bool(getattr(getattr(planner, "config", None), "given", False))
+
+
+def _is_denoised(planner: Planner) -> bool:
+    """Are recalled actions a part of the chunk that `GenerativePolicy.plan` denoises?"""
+    from ..policies.generative import GenerativePolicy
+
+    plain = getattr(type(planner), "plan", None) is GenerativePolicy.plan
+    return plain and bool(planner.window.recall) and not _is_given(planner)
+
+
+def _pinned_future(policy, past: Past, rng: LaneNoise) -> Tensor:
+    """(B, 1, H, D) `GenerativePolicy.plan` with prefix conditioning on the executed actions, in units."""
+    import torch
+
+    from ..policies.field import noise_levels, sample
+
+    field = policy.field(past, 1)
+    values = torch.zeros(field.shape)
+    mask = torch.zeros(field.shape, dtype=torch.bool)
+    recalled = len(policy.window.recall)
+    values[:, 0, :recalled] = policy.action_scale.scale(past.actions)
+    mask[:, 0, :recalled] = past.action_valid[..., None]
+    levels = noise_levels(policy.sampler.steps, field.low, field.high)
+    settings = {"solver": policy.sampler.solver, "clip": policy.sampler.clip}
+    chunk = sample(field, rng.normal(*field.shape[1:]), levels, known=(values, mask), **settings)
+    return policy.action_scale.unscale(chunk)[:, :, recalled:]
 
 
 def _both(mine: Tensor, theirs: Tensor, place: int) -> np.ndarray:

@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
             run = folder / "grid" / name / f"seed{seed}" / "run"
             save_checkpoint(run / "checkpoints" / "00000010", policy, kind="policy", config=config)
             point(run, "last", run / "checkpoints" / "00000010")
-            settings = {"data": str(folder / "demos"), "validation": 0.25, "seed": seed}
+            settings = {"data": str(folder / "demos"), "validation": 0.5, "seed": seed}
             (run / "config.yaml").write_text(yaml.safe_dump(settings))
     return folder
 

@@ -1,5 +1,6 @@
 """Which frames matter: a planner whose dependence on each offset is known by construction is found out."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,11 +10,16 @@ import torch
 from understudy.configs.spec import ACTION, SCENE, STATE, Window
 from understudy.eval.contracts import sample_embodiment
 from understudy.eval.episode import Episode
-from understudy.eval.past_matters import FRAME, GIVEN, NOISE, changes, count_changes, interval_of, spread_rows
+from understudy.eval.past_matters import FRAME, GIVEN, NOISE, PINNED, changes, count_changes, interval_of, spread_rows
 from understudy.eval.record import DatasetWriter
+from understudy.policies.diffusion import DiffusionConfig
+from understudy.policies.field import Head
+from understudy.policies.generative import GenerativePolicy, Sampler
+from understudy.policies.learning.checkpoint import blank_scales
 from understudy.policies.learning.dataset import open_dataset
 from understudy.policies.learning.windows import Windows
-from understudy.policies.policy import Plans
+from understudy.policies.networks.mlp import MLPConfig
+from understudy.policies.policy import Field, Plans
 
 EPISODES, STEPS = 12, 40
 
@@ -84,6 +90,28 @@ def test_given_actions_are_swapped_only_where_they_are_given(dataset):
     found = asked(Known(np.ones(1, np.float32), token=1.0), dataset)
     assert found[GIVEN, "", -1].estimate == pytest.approx(np.sqrt(0.5), abs=0.03)
     assert (GIVEN, "", -1) not in asked(Known(np.ones(1, np.float32)), dataset)
+
+
+class Echo(GenerativePolicy):
+    """Denoises each future action to twice the recalled one as it stands in the chunk, and that to 0.1."""
+
+    def field(self, past, n):
+        def denoise(y, s):
+            return torch.cat([torch.full_like(y[:, :, :1], 0.1), 2 * y[:, :, :1].expand(-1, -1, 3, -1)], 2)
+
+        return Field(denoise, (len(past.now), n, 4, 2), self.window.actions, 0.01, 64.0)
+
+
+def test_what_a_policy_makes_of_its_past_is_told_from_the_past(dataset):
+    sampler = Sampler(steps=10, clip=None)
+    config = DiffusionConfig(window=Window(observe=(0,), recall=(-1,), horizon=3), needs=(STATE,), execute=2)
+    config = dataclasses.replace(config, sampler=sampler, network=MLPConfig(width=8, depth=1))
+    echo = Echo(config, Head.v, sample_embodiment(), blank_scales(sample_embodiment()))
+    rows = np.arange(1, STEPS)
+    found = {one.what: one for one in changes(echo, Windows(dataset, echo.window, echo.needs), rows)}
+    before = dataset.columns[ACTION][rows - 1]
+    assert found[PINNED].moved == pytest.approx((4 * (before - 0.1) ** 2).mean(1), rel=0.1, abs=0.1)
+    assert found[FRAME].moved.max() == 0 < found[PINNED].moved.mean()
 
 
 def test_frames_come_from_another_episode_at_the_same_step(dataset):
