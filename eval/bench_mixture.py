@@ -1,6 +1,7 @@
 """What a mixture of two policies costs: its latency beside the sum of its parents', and what sparing saves of it.
 
     python -m understudy.eval.bench_mixture A B --out eval/records/bench/mixture.json
+    python -m understudy.eval.bench_mixture A B --data DATA     what sparing does to plans, on windows of DATA
 
 One thread. A turn draws plans of the first parent, the mixture, the two networks asked in alternation without being
 composed, and the second parent, on observations drawn evenly within the first parent's demonstrated spread. Ratios are
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from ..policies.adapt import Adapt
+from ..policies.adapt import Adapt, saving
 from ..policies.agent import Agent
 from ..policies.field import noise_levels
 from ..policies.learning.checkpoint import load_policy
@@ -89,6 +90,27 @@ def study(parents: Sequence[str], lanes: Sequence[int], pairs: int, repeat: int)
     )
 
 
+def savings(parents: Sequence[str], data: str, windows: int) -> Study:
+    """What sparing each half of the path saves and does to plans for windows spread evenly over a dataset."""
+    from ..policies.learning.dataset import open_dataset
+    from ..policies.learning.windows import Windows
+
+    mixture = Mixture([load_policy(parent)[0] for parent in parents], (0.5, 0.5))
+    held = Windows(open_dataset(data), mixture.window, mixture.needs)
+    chosen = np.unique(np.linspace(0, len(held) - 1, windows).astype(np.int64))
+    rows = []
+    for low, high in ((0.5, 1.0), (0.3, 1.0), (0.0, 0.5)):
+        for reuse in (True, False):
+            found = saving(mixture, Adapt(spare=((low, high),), reuse=reuse), [held.gather(chosen)])
+            rows.append((f"{low:g} to {high:g}", reuse, found.spared, found.change, found.noise))
+    columns = ("spared angles", "reuse", "evaluations spared", "change of plans", "change by other noise")
+    notes = (f"Root mean square in the scaled action space, {len(chosen)} windows, the same noise; seed 0.",)
+    command = f"python -m understudy.eval.bench_mixture {' '.join(parents)} --data {data}"
+    return Study(
+        title="What sparing evaluations does to plans", command=command, columns=columns, rows=rows, notes=notes
+    )
+
+
 def _planning(policy: Policy, past: Past, lanes: int) -> Callable[[], object]:
     starts = np.arange(lanes)
     return lambda: policy.plan(past, 1, LaneNoise(0, starts, np.zeros_like(starts)))
@@ -112,10 +134,15 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--repeat", type=int, default=10)
+    parser.add_argument("--data")
+    parser.add_argument("--windows", type=int, default=256)
     parser.add_argument("--out")
     told = parser.parse_args()
     torch.set_num_threads(1)
-    result = study(told.parents, told.lanes, told.pairs, told.repeat)
+    if told.data:
+        result = savings(told.parents, told.data, told.windows)
+    else:
+        result = study(told.parents, told.lanes, told.pairs, told.repeat)
     print("\n".join("  ".join(map(str, row)) for row in (result.columns, *result.rows)), *result.notes, sep="\n")
     if told.out:
         print(result.write(told.out))
