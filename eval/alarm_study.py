@@ -8,6 +8,7 @@ The same counts come from `understudy eval --alarm`, whose rings are those compu
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 
@@ -22,14 +23,16 @@ ALPHA = 0.05
 SETS = (("recall", "spread", "drift"), ("recall",), ("spread",), ("drift",))
 SPLITS = 2000  # random divisions of all successes into those that set the threshold and those that are judged
 COLUMNS = (
-    "policy and world", "signals", "n", "false alarms", "successes", "over splits", "detected", "failures",
-    "steps before the end", "before the clock",
+    "policy and world", "signals", "n", "false alarms", "successes", "chance of so many", "over splits",
+    "detected", "failures", "steps before the end", "before the clock",
 )  # fmt: skip
 NOTES = (
     "Alarm for at most 5 % of successful episodes; n successes of the calibration (starts 0-999) set its threshold, "
     "half as many others the normal course of the signals; 8 plans looked at",
     "False alarms: share of the fresh successes that rang; detected: share of the fresh failures; both with Wilson's "
     "95 % interval",
+    "Chance of so many: of as many false alarms or more, were all successes exchangeable; the rate is promised over "
+    "calibrations, and a single one may be unlucky",
     f"Over splits: mean rate of false alarms when all successes beyond the normal course are divided anew at random, "
     f"{SPLITS:,} times: what conformal prediction promises, without the luck of one calibration",
     "The slack of the sum (0, of 0 to 4) was chosen by detection on PushT's starts 0-399",
@@ -49,16 +52,26 @@ def case(name: str, calm: Record, fresh: Record) -> Iterator[tuple]:
         alarm = calibrate(calm, ALPHA, signals, _slack())
         found = rings(fresh, alarm)
         if place == 0:
-            yield row(name, f"a clock: {alarm.clock} steps", alarm.n, tally(clocked(found, alarm.clock)), None)
+            yield row(name, f"a clock: {alarm.clock} steps", alarm.n, tally(clocked(found, alarm.clock)), elsewhere)
         share = None if elsewhere else over_splits(alarm, calm, fresh)
-        yield row(name, ", ".join(signals), alarm.n, tally(found, alarm.clock), share)
+        yield row(name, ", ".join(signals), alarm.n, tally(found, alarm.clock), elsewhere, share)
 
 
-def row(name: str, signals: str, n: int, found: Tally, share: float | None) -> tuple:
+def row(name: str, signals: str, n: int, found: Tally, elsewhere: bool, share: float | None = None) -> tuple:
     """The cells of `COLUMNS`."""
     false, detected = (None if one is None else tuple(one) for one in (found.false_alarms, found.detection))
+    chance = None if elsewhere or false is None else round(so_many(found.false, found.successes, n), 4)
+    share = None if share is None else round(share, 4)
     counts = found.failures, found.lead, found.earlier
-    return name, signals, n, false, found.successes, None if share is None else round(share, 4), detected, *counts
+    return name, signals, n, false, found.successes, chance, share, detected, *counts
+
+
+def so_many(false: int, fresh: int, n: int, alpha: float = ALPHA) -> float:
+    """Probability of at least `false` rings in `fresh` successes, over calibrations on n, if all are exchangeable."""
+    from scipy.stats import betabinom
+
+    rank = math.ceil((n + 1) * (1 - alpha) - 1e-9)
+    return float(betabinom.sf(false - 1, fresh, n + 1 - rank, rank))
 
 
 def clocked(found: list[Ring], clock: int) -> list[Ring]:

@@ -10,7 +10,7 @@ import pytest
 from understudy.configs.parse import parse
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.eval.alarm import Calibrate, calibrate, rings
-from understudy.eval.alarm_study import study
+from understudy.eval.alarm_study import so_many, study
 from understudy.eval.evaluate import Eval, evaluate
 from understudy.eval.ledger import COLUMNS, RecordWriter, read_record, tables_equal
 from understudy.eval.report import render
@@ -116,6 +116,15 @@ def test_the_study_sets_the_alarm_beside_a_clock(calm, tmp_path):
     assert both["failures"] == 20 == both["before the clock"] and both["steps before the end"] == 12
     assert all(0.025 < row["over splits"] <= 0.05 for row in rows[1:])
     assert f"{fresh.root}" in found.command and "--watch 4" in found.command and "--seed 1000" in found.command
+
+
+def test_the_chance_of_so_many_false_alarms_is_that_of_ranks():
+    rng, n, fresh, alpha = np.random.default_rng(0), 39, 30, 0.1
+    values = rng.random((20_000, n + fresh))
+    threshold = np.sort(values[:, :n], 1)[:, math.ceil((n + 1) * (1 - alpha)) - 1]
+    rang = (values[:, n:] > threshold[:, None]).sum(1)
+    for count in (1, 4, 9):
+        assert so_many(count, fresh, n, alpha) == pytest.approx((rang >= count).mean(), abs=0.012)
 
 
 def test_records_with_and_without_the_columns_are_read(calm, tmp_path):
