@@ -23,6 +23,7 @@ from understudy.policies.learning.checkpoint import blank_scales, save_checkpoin
 from understudy.policies.networks.mlp import MLPConfig
 
 WORLD = {"type": "point", "horizon": 30}
+ALL_FORGETFUL = "spread, drift, slack 0.5"
 STEPS, EXECUTE = 20, 4
 
 
@@ -110,8 +111,8 @@ def test_the_study_sets_the_alarm_beside_a_clock(calm, tmp_path):
     fresh = write(tmp_path / "fresh", [episode(s, s % 4 > 0, loud=30 * (s % 4 == 0)) for s in range(1000, 1080)])
     found = study({"a": (str(calm.root), str(fresh.root))})
     rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
-    assert [row["signals"] for row in rows] == ["a clock: 20 steps", "spread, drift", "spread", "drift"]
-    clock, both, spread, drift = rows
+    assert [row["signals"] for row in rows] == ["a clock: 20 steps", "spread, drift", "spread", "drift", ALL_FORGETFUL]
+    clock, both, spread, drift, _ = rows
     assert clock["detected"][1] == 0 and both["detected"][1] == spread["detected"][1] == 1 > drift["detected"][1]
     assert both["failures"] == 20 == both["before the clock"] and both["steps before the end"] == 12
     assert all(0.025 < row["over splits"] <= 0.05 for row in rows[1:])
