@@ -36,7 +36,8 @@ NOTES = (
     "calibrations, and a single one may be unlucky",
     f"Over splits: mean rate of false alarms when all successes beyond the normal course are divided anew at random, "
     f"{SPLITS:,} times: what conformal prediction promises, without the luck of one calibration",
-    "The slack of the sum (0, of 0 to 4) was chosen by detection on PushT's starts 0-399",
+    "The slack of the sum (0, of 0 to 4) was chosen by detection on PushT's starts 0-399, when the fresh starts of "
+    "push-and-return had been seen with 0.5; that is the last row of each",
     "A disturbed world is another one than the calibration's: no rate of false alarms is promised there",
     "Steps before the end: median over detected failures, in control steps",
     "The clock rings after as many steps as 95 % of the successes take: it finds what runs out of time, late; the last "
