@@ -3,9 +3,10 @@
     python -m understudy.eval.bench_mixture A B --out eval/records/bench/mixture.json
     python -m understudy.eval.bench_mixture A B --data DATA     what sparing does to plans, on windows of DATA
 
-One thread. A turn draws plans of the first parent, the mixture, the two networks asked in alternation without being
-composed, and the second parent, on observations drawn evenly within the first parent's demonstrated spread. Ratios are
-of a turn. Alternation shows what of the ratio is the machine's: two networks share a cache that one had for itself.
+CPU time of one thread is taken, so that other programs disturb less. A turn draws plans of the first parent, the
+mixture, the two networks asked in alternation without being composed, the mixture sparing evaluations, and the second
+parent, on observations drawn evenly within the first parent's demonstrated spread. Ratios are of a turn. Alternation
+shows what of the ratio is the machine's: two networks share a cache that one had for itself.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def observed(policies: Sequence[Policy], lanes: int) -> Past:
 
 
 def turns(parents: Sequence[Policy], lanes: int, pairs: int, repeat: int) -> dict[str, list[float]]:
-    """Milliseconds a plan of each side, a number a turn."""
+    """Milliseconds of CPU time a plan of each side, a number a turn."""
     mixture, past = Mixture(parents, (0.5, 0.5)), observed(parents, lanes)
     works = {
         "first": _planning(parents[0], past, lanes),
@@ -57,11 +58,11 @@ def turns(parents: Sequence[Policy], lanes: int, pairs: int, repeat: int) -> dic
     told = {name: [] for name in works}
     for turn in range(pairs + 1):  # the first one warms up
         for name, work in works.items():
-            begun = time.perf_counter()
+            begun = time.thread_time()
             for _ in range(repeat):
                 work()
             if turn:
-                told[name].append(1000 * (time.perf_counter() - begun) / repeat)
+                told[name].append(1000 * (time.thread_time() - begun) / repeat)
     return told
 
 
@@ -78,7 +79,7 @@ def study(parents: Sequence[str], lanes: Sequence[int], pairs: int, repeat: int)
             rows.append((name, count, statistics.median(told[name]), statistics.median(sums), spread))
     machine = ", ".join(f"{name} {value}" for name, value in describe_machine().items() if value is not None)
     notes = (
-        f"Ratio: median of {pairs} turns of {repeat} plans and their range; one thread.",
+        f"Ratio: median of {pairs} turns of {repeat} plans and their range; CPU time of one thread.",
         "Alternation: the networks asked in turn and not composed, so what the machine adds. Sparing: "
         f"a quarter of the evaluations, angles {EARLY.spare[0][0]:g} to {EARLY.spare[0][1]:g}.",
         f"Machine: {machine}.",
