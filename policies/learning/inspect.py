@@ -91,9 +91,11 @@ def inspect_quality(source: str, reference: str = "", out: Path | None = None, e
 
 
 def show_checkpoint(folder: Path) -> None:
-    """Print what is in a checkpoint folder. Raises DatasetError for a damaged one."""
+    """Print what is in a checkpoint folder, also one of lerobot's. Raises DatasetError for a damaged one."""
     try:
         config = json.loads((folder / "config.json").read_text())
+        if "kind" not in config and "type" in config:
+            return _show_foreign(folder)
         body = Embodiment.load(folder / "embodiment.json")
         mixed = config.get("kind") == "mixture"
         tensors, scales = ({}, {}) if mixed else _weights(folder / "model.safetensors")
@@ -111,10 +113,32 @@ def show_checkpoint(folder: Path) -> None:
             show_checkpoint(parent)
 
 
+def _show_foreign(folder: Path) -> None:
+    """Print what is in a checkpoint of lerobot's; lerobot itself is not needed."""
+    from ..foreign_body import body_of
+    from ..foreign_folder import Foreign
+
+    foreign = Foreign(folder)
+    body = body_of(foreign)
+    config, weights = foreign.config, foreign.weights.values()
+    features = {**config["input_features"], **config["output_features"]}
+    facts = {
+        "type": f"lerobot/{foreign.kind}",
+        "parameters": f"{sum(value.numel() for value in weights):,}",
+        "observes": ", ".join(f"{key} {tuple(features[key]['shape'])}" for key in config["input_features"]),
+        "chunk": str(config.get("horizon", config.get("chunk_size", "as it says"))),
+        "who acts": f"{body.embodiment.name}, by {body.source}" + (" (by position)" if body.guessed else ""),
+    }
+    console = _console()
+    console.print(_facts(f"checkpoint {folder}", facts))
+    console.print(_embodiment_table(body.embodiment))
+
+
 def _checkpoint(path: Path) -> Path | None:
     """The checkpoint that `path` means: itself, the run's best, its last, or its newest; None if it is no run."""
     numbered = sorted((path / "checkpoints").glob("[0-9]*"), reverse=True)
-    for folder in (path, path / "best", path / "last", *numbered):
+    lerobot = [folder / "pretrained_model" for folder in (path / "checkpoints" / "last", *numbered, path)]
+    for folder in (path, path / "best", path / "last", *numbered, *lerobot):
         if (folder / "config.json").is_file():
             return folder.resolve()
     if (path / "checkpoints").is_dir():
