@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from understudy.__main__ import main
 from understudy.configs.spec import Embodiment, EmbodimentError, Window
 from understudy.policies.agent import Agent
 from understudy.policies.foreign import callable_planner
@@ -255,6 +256,15 @@ def test_who_acts_is_said_by_a_file_or_a_card_and_else_guessed(tmp_path):
         body_of(Foreign(folder), part)
     with pytest.raises(ForeignError, match="no embodiment at"):
         body_of(Foreign(folder), tmp_path / "nowhere.yaml")
+
+
+def test_inspect_prints_what_is_in_a_checkpoint_of_lerobots(tmp_path, capsys):
+    (tmp_path / "checkpoints" / "000010").mkdir(parents=True)
+    checkpoint(tmp_path / "checkpoints" / "000010" / "pretrained_model", weight=torch.zeros(3, 4))
+    assert main(["inspect", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert " 13 " in said, "parameters"
+    assert "lerobot/diffusion" in said and "observation.state" in said and "by position" in said
 
 
 def test_the_card_of_the_training_data_counts(tmp_path):

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from understudy.__main__ import main
 from understudy.configs.spec import SCENE, STATE, Embodiment
 from understudy.policies.field import sample
 from understudy.policies.foreign import load_foreign
@@ -310,12 +309,6 @@ def test_act_plans_what_lerobot_says(peer, tmp_path):
     wanted = after(policy.predict_action_chunk(before({key: seen.obs[key][:, -1] for key in inputs})))
     assert (planner.plan(seen, 1, noise()).future[:, 0] - wanted).abs().max() < 1e-3
     assert planner.window.observe == (0,) and planner.window.horizon == 6 and planner.execute == 5
-
-
-def test_inspect_prints_what_is_in_a_checkpoint_of_lerobots(folder, capsys):
-    assert main(["inspect", str(folder)]) == 0
-    said = capsys.readouterr().out
-    assert "lerobot/diffusion" in said and "observation.state" in said and "by position" in said
 
 
 def test_eval_judges_a_checkpoint_of_lerobots(folder, tmp_path):
