@@ -260,7 +260,7 @@ def test_who_acts_is_said_by_a_file_or_a_card_and_else_guessed(tmp_path):
 
 def test_inspect_prints_what_is_in_a_checkpoint_of_lerobots(tmp_path, capsys):
     (tmp_path / "checkpoints" / "000010").mkdir(parents=True)
-    checkpoint(tmp_path / "checkpoints" / "000010" / "pretrained_model", weight=torch.zeros(3, 4))
+    checkpoint(tmp_path / "checkpoints" / "000010" / "pretrained_model", weight=torch.zeros(3, 4), **BUFFERS)
     assert main(["inspect", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert " 13 " in said, "parameters"

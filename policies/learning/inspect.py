@@ -94,8 +94,11 @@ def show_checkpoint(folder: Path) -> None:
     """Print what is in a checkpoint folder, also one of lerobot's. Raises DatasetError for a damaged one."""
     try:
         config = json.loads((folder / "config.json").read_text())
-        if "kind" not in config and "type" in config:
-            return _show_foreign(folder)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{folder}/config.json cannot be read ({error})") from error
+    if "kind" not in config and "type" in config:
+        return _show_foreign(folder)
+    try:
         body = Embodiment.load(folder / "embodiment.json")
         mixed = config.get("kind") == "mixture"
         tensors, scales = ({}, {}) if mixed else _weights(folder / "model.safetensors")
@@ -117,10 +120,12 @@ def _show_foreign(folder: Path) -> None:
     """Print what is in a checkpoint of lerobot's; lerobot itself is not needed."""
     from ..foreign_body import body_of
     from ..foreign_folder import Foreign
+    from ..foreign_scale import old_buffers
 
     foreign = Foreign(folder)
     body = body_of(foreign)
-    config, weights = foreign.config, foreign.weights.values()
+    config, statistics = foreign.config, old_buffers(foreign.weights)
+    weights = [value for name, value in foreign.weights.items() if name not in statistics]
     features = {**config["input_features"], **config["output_features"]}
     facts = {
         "type": f"lerobot/{foreign.kind}",
