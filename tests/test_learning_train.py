@@ -177,7 +177,7 @@ st.save_file = dying"""
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(demos, tmp_path, monkeypatch):
-    advance = Loop._advance
+    advance, handler = Loop._advance, signal.getsignal(signal.SIGINT)
 
     def pressed(self, progress):
         if self.step == 13:
@@ -188,7 +188,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(demos, tmp_path, monkeypatch):
     with pytest.raises(Interrupted, match="saved; go on with: understudy train --resume"):
         settings(demos, tmp_path / "run").run()
     assert (tmp_path / "run" / "last").resolve().name == "00000014"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_loss_that_is_not_finite_names_the_batch_and_spares_the_checkpoint(demos, tmp_path, monkeypatch):

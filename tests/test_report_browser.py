@@ -151,8 +151,9 @@ def test_films_far_from_the_screen_are_closed_and_come_back_where_they_were(film
 
 
 def test_a_film_plays_and_stops(films):
+    films.evaluate("document.querySelector('#film-3 video').playbackRate = 0.2")  # or a busy machine sees its end
     films.click("#film-3 .play")
-    wait(films, "document.querySelector('#film-3 video').currentTime > 2.6")
+    wait(films, "document.querySelector('#film-3 video').currentTime > 2.4")
     assert int(films.inner_text("#film-3 output").split(" / ")[0]) > 22
     films.click("#film-3 .play")
     assert films.evaluate("document.querySelector('#film-3 video').paused")
