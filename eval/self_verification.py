@@ -66,8 +66,10 @@ class SelfVerification:
 class Noting(Agent):
     """An agent that notes the past error of the plans that it executes, by start and replanning."""
 
-    errors: dict[tuple[int, int], float]
-    seen: Past | None = None  # what the first lane knew when most was known
+    def __init__(self, planner: Planner, **settings):
+        super().__init__(planner, **settings)
+        self.errors: dict[tuple[int, int], float] = {}
+        self.seen: Past | None = None  # what the first lane knew when most was known
 
     def think(self) -> Plans:
         past, turns = self.past(), self._replans.copy()
@@ -96,7 +98,6 @@ def measure(config: SelfVerification) -> Study:
             agent = Noting(
                 policy, lanes=config.block, execute=policy.execute, candidates=n, critic=open_critic(CRITIC, policy)
             )
-            agent.errors = {}
             found[n] = _act(config, agent, lanes, n)
             seen = agent.seen
     times = latency(policy, seen, config.candidates, config.rounds)
