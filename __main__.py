@@ -12,6 +12,7 @@ import sys
 VERBS = {  # verb -> (module of ours: class, one line of help)
     "demos": ("eval.demos:Demos", "scripted experts act; writes a LeRobot dataset"),
     "resim": ("eval.resim:Resim", "replay recorded actions in a simulator to recover states and pictures"),
+    "label": ("policies.learning.labels:Label", "say which episodes of a dataset succeeded, where nobody has"),
     "inspect": ("eval.inspect:Inspect", "what is in a dataset or a run; how policies use the past"),
     "train": ("policies.learning.train:Train", "train a policy or a critic on a dataset"),
     "eval": ("eval.evaluate:Eval", "act in a world from many starts; writes a record and a report"),

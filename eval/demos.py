@@ -29,7 +29,7 @@ from .worlds import read_world, start_set
 
 @dataclass(frozen=True, kw_only=True)
 class Demos:
-    """Let a scripted expert, or a person, demonstrate a task; write a LeRobot dataset."""
+    """Let a scripted expert, a person or policies act; write a LeRobot dataset."""
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("task",)
     DISCOVER: ClassVar[tuple[str, ...]] = ("sim",)
@@ -39,10 +39,14 @@ class Demos:
     seed: int = 100_000  # first start id; 100000 and up are for data
     out: str  # dataset folder to write; must not exist
     by: str = "expert"  # expert | keyboard | gamepad: who acts
+    policy: tuple[str, ...] = ()  # runs or checkpoints that act instead, each from an equal share of the starts
+    policy_seed: int = 0  # with policy: of the noise that it plans with
+    execute: int | None = None  # with policy: E, actions executed of each plan; default its own
+    resume: bool = False  # with policy: go on with the recording in `out`; all else as it was
     world: dict | str | None = None  # default: the world named like the task
     workers: int = 0  # processes for the world; 0: in this one
     block: int = 8  # starts that act at the same time
-    noise: float = 0.0  # of the expert's actions, in half ranges of the limits; recorded
+    noise: float = 0.0  # of the actions of an expert or policy, in half ranges of the limits; recorded
     style: str = ""  # how the expert acts: names of its styles, each start draws one; mixed: all of them
     fail: float = 0.0  # probability of a start at which the expert fails on purpose; see keep_failures
     shake: float = 0.0  # of what is executed, in half ranges of the limits; the recorded action stays clean
@@ -51,11 +55,16 @@ class Demos:
     pictures: str = "video"  # image | video: how pictures are stored
 
     def run(self) -> None:
-        out = Path(os.path.expandvars(self.out))
-        if out.exists():
+        out = self.folder
+        if out.exists() and not (self.resume and self.policy):
             raise FileExistsError(f"'{out}' exists already; give another --out")
         if self.episodes < 1 or self.seed < 0 or self.block < 1:
             raise ValueError(f"no such starts: {self.episodes} episodes from {self.seed} in blocks of {self.block}")
+        if self.policy:
+            from .gather import record_policies
+
+            record_policies(self)
+            return
         if self.by != "expert":
             from .teleoperate import teleoperate
 
@@ -68,6 +77,11 @@ class Demos:
             writer, results = self._record(lanes, out)
         spent = time.perf_counter() - begun
         print(_account(out, writer, results, spent))
+
+    @property
+    def folder(self) -> Path:
+        """Where the dataset is written."""
+        return Path(os.path.expandvars(self.out))
 
     @property
     def manner(self) -> Manner:

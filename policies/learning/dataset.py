@@ -18,6 +18,7 @@ import numpy as np
 from ...configs.spec import ACTION, IMAGES, SCENE, STATE, Embodiment
 from .columns import check_finite, load_columns
 from .embody import camera_features, dimension_names, embodiment_of
+from .labels import LABELS, given_by_labels, success_labels, with_labels
 from .layout import DatasetError, Layout, expand_path, read_layout
 
 __all__ = ["Dataset", "DatasetError", "open_dataset", "split_episodes"]
@@ -34,6 +35,7 @@ class Dataset:
     lengths: np.ndarray  # (M,) int64
     hub: str | None = None  # hub id it was fetched from
     cameras: dict[str, str] = field(default_factory=dict)  # camera name -> feature key
+    parts: tuple[Dataset, ...] = ()  # the datasets that this one joins
 
     @property
     def root(self) -> Path:
@@ -67,7 +69,9 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the content (data files, borders, features, sizes of videos); equal for a renamed copy."""
+        """Hash of the content (data files, borders, features, sizes of videos, labels); equal for a renamed copy."""
+        if self.parts:
+            return hashlib.sha256(" ".join(part.fingerprint for part in self.parts).encode()).hexdigest()[:16]
         digest = hashlib.sha256(json.dumps([self.rate, self.features], sort_keys=True).encode())
         for entry in self.layout.entries:
             sizes = [_size(self.root / clip.path) for clip in entry.clips.values()]
@@ -75,6 +79,8 @@ class Dataset:
         for path in sorted({entry.file for entry in self.layout.entries}):
             with open(self.root / path, "rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
+        if (self.root / LABELS).is_file():
+            digest.update((self.root / LABELS).read_bytes())
         return digest.hexdigest()[:16]
 
     def camera(self, name: str) -> str:
@@ -92,7 +98,9 @@ def open_dataset(
     columns: tuple[str, ...] | None = None,
     check: bool = True,
 ) -> Dataset:
-    """Open a LeRobotDataset folder (`$VAR` expanded) or a hub id such as "lerobot/pusht".
+    """Open a LeRobotDataset folder (`$VAR` expanded), a hub id such as "lerobot/pusht", or several as one: "A,B".
+
+    Labels given by `understudy label` count (`labels.py`).
 
     Args:
         embodiment: YAML piece for a dataset without `meta/embodiment.json`; what it leaves out is guessed.
@@ -102,11 +110,18 @@ def open_dataset(
     Raises:
         DatasetError: saying what is wrong where, and what to do.
     """
+    if several := _several(source):
+        from .joint import join
+
+        return join(tuple(open_dataset(one, embodiment=embodiment, columns=columns, check=check) for one in several))
     root, hub = _locate(source)
     layout = read_layout(root)
-    cameras = camera_features(layout)
+    cameras, labels = camera_features(layout), success_labels(layout)
     wanted = _wanted(layout, cameras, columns, check)
-    loaded = load_columns(layout, wanted, skip_missing=not check)
+    given = given_by_labels(layout, labels)
+    loaded = load_columns(layout, tuple(key for key in wanted if key not in given), skip_missing=not check)
+    if labels:
+        loaded = with_labels(layout, labels, loaded, (*wanted, *(given if columns is None else ())))
     if check:
         told = {key: dimension_names(layout.features[key]) for key in loaded if key in layout.features}
         check_finite(layout, {key: loaded[key] for key in loaded if key in (ACTION, STATE, SCENE)}, told)
@@ -151,6 +166,14 @@ def _no_camera(layout: Layout, name: str) -> DatasetError:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
+
+
+def _several(source: str | Path) -> list[str]:
+    """The parts of `A,B`; empty for one dataset, also for one whose name has a comma."""
+    from .joint import SEPARATOR
+
+    names = [name.strip() for name in str(source).split(SEPARATOR) if name.strip()]
+    return names if len(names) > 1 and not expand_path(source).exists() else []
 
 
 def _locate(source: str | Path) -> tuple[Path, str | None]:

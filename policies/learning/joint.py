@@ -1,0 +1,96 @@
+"""Several datasets read as one: `demos,rollouts` wherever one dataset is named. Nothing is copied.
+
+Episodes follow each other in the order of the names and are numbered anew. Who acts must agree: names, mode, frame and
+rate of the actions, and the limits where both state units (a dataset without a card only guesses them). Only features
+that all have, in one shape, are there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from ...configs.spec import Embodiment, EmbodimentError
+from .dataset import Dataset
+from .layout import DatasetError, Entry, Layout
+
+SEPARATOR = ","
+
+
+def join(parts: tuple[Dataset, ...]) -> Dataset:
+    """One dataset of all episodes of `parts`.
+
+    Raises:
+        DatasetError: parts that do not fit together, naming the first difference.
+    """
+    first = parts[0]
+    body = _body(parts)
+    shared = [key for key in first.columns if all(key in part.columns for part in parts)]
+    for key in shared:
+        for part in parts[1:]:
+            widths = [one.columns[key].shape[1] for one in (first, part)]
+            if widths[0] != widths[1]:
+                raise DatasetError(f"'{key}' has {widths[0]} numbers in {first.root} and {widths[1]} in {part.root}")
+    lengths = np.concatenate([part.lengths for part in parts])
+    layout = _layout(parts)
+    return Dataset(
+        layout=layout,
+        embodiment=body,
+        columns={key: np.concatenate([part.columns[key] for part in parts]) for key in shared},
+        starts=np.cumsum(lengths) - lengths,
+        lengths=lengths,
+        cameras={name: key for name, key in first.cameras.items() if key in layout.features},
+        parts=parts,
+    )
+
+
+def _body(parts: tuple[Dataset, ...]) -> Embodiment:
+    """The embodiment of the first part that states all units, else of the first."""
+    bodies = [part.embodiment for part in parts]
+    known = next((body for body in bodies if not body.unknown_units), bodies[0])
+    for part, body in zip(parts, bodies, strict=True):
+        guessed = body.unknown_units or known.unknown_units
+        try:
+            known.check(dataclasses.replace(body, limits=known.limits) if guessed and _as_wide(body, known) else body)
+        except EmbodimentError as error:
+            raise DatasetError(f"{part.root} and {parts[0].root} are not of one embodiment: {error}") from error
+    if not known.unknown_units:
+        return known
+    low, high = np.array([body.limits for body in bodies]).transpose(2, 0, 1)
+    limits = tuple(zip(low.min(0).tolist(), high.max(0).tolist(), strict=True))
+    return dataclasses.replace(known, limits=limits)
+
+
+def _as_wide(one: Embodiment, other: Embodiment) -> bool:
+    return len(one.limits) == len(other.limits)
+
+
+def _layout(parts: tuple[Dataset, ...]) -> Layout:
+    first, numbers = parts[0].layout, count()
+    features = {
+        key: feature
+        for key, feature in first.features.items()
+        if all(_alike(feature, part.features.get(key)) for part in parts[1:])
+    }
+    entries = tuple(_moved(entry, part.root, next(numbers)) for part in parts for entry in part.layout.entries)
+    root = Path(SEPARATOR.join(str(part.root) for part in parts))
+    return Layout(root, first.version, first.rate, features, entries)
+
+
+def _alike(one: dict, other: dict | None) -> bool:
+    parts = ("dtype", "shape")
+    return other is not None and all(_plain(one.get(part)) == _plain(other.get(part)) for part in parts)
+
+
+def _plain(value):
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _moved(entry: Entry, root: Path, number: int) -> Entry:
+    """The same episode with absolute paths and another id."""
+    here = root.resolve()
+    clips = {key: dataclasses.replace(clip, path=str(here / clip.path)) for key, clip in entry.clips.items()}
+    return dataclasses.replace(entry, id=number, file=str(here / entry.file), clips=clips)
