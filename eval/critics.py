@@ -1,7 +1,7 @@
 """The critic that `--critic` describes, for the policy that it judges.
 
     runs/value              a trained critic: run or checkpoint folder
-    recall                  a registered critic that needs no training
+    recall                  a registered critic that needs no training; `random` is the control
     recall:5>runs/value     the 5 best plans by the first, ranked by the second
     recall+0.5*runs/value   weighted sum of z-scores within a lane
 
@@ -11,6 +11,7 @@ A folder is recognised because it is there; `>` is read before `+`.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,17 @@ def open_critic(text: str, policy: Planner, device: str = "cpu") -> Critic:
     return _single(text, policy, device)
 
 
+def critic_checkpoints(text: str | None) -> list[Path]:
+    """The checkpoint folders of the trained critics in `text`, as found now."""
+    from ..policies.learning.checkpoint import find_checkpoint
+
+    names = [text] if text and _there(text) else re.split("[>+]", text or "")
+    names = [
+        name.strip() if _there(name.strip()) else re.sub(r"^[^*]*\*|:\s*\d+\s*$", "", name).strip() for name in names
+    ]
+    return [find_checkpoint(name) for name in names if name and _there(name)]
+
+
 def _term(text: str) -> tuple[float, str]:
     """`0.5*name` or `name`."""
     weight, times, name = text.partition("*")
@@ -60,7 +72,9 @@ def _single(name: str, policy: Planner, device: str) -> Critic:
 
     name = name.strip()
     if _there(name):
-        return load_model(name, "critic")[0].to(device)
+        critic = load_model(name, "critic")[0].to(device)
+        critic.embodiment.check(policy.embodiment)
+        return critic
     discover("policies")
     ready = {key: kind for key, kind in CriticConfig.get_known_choices().items() if hasattr(kind, "beside")}
     try:

@@ -18,6 +18,7 @@ from ..configs.plugins import lookup
 from ..configs.progress import Progress
 from ..configs.world import World
 from .alarm import open_watch, watched
+from .critics import critic_checkpoints
 from .film import choose, film_again
 from .ledger import REPORT, RecordWriter, provenance
 from .report import write_report
@@ -48,7 +49,8 @@ class Eval:
     block: int = 8  # B, starts that act at the same time; results depend on it in the last digits
     execute: int | None = None  # E, actions executed of each plan; default the policy's own
     candidates: int = 1  # N plans drawn at each replanning; more need a critic
-    critic: str | None = None  # who chooses: folder of a trained critic, or recall; A:5>B sieves, A+0.5*B adds
+    critic: str | None = None  # who chooses: folder of a trained critic, recall, or random; A:5>B sieves, A+0.5*B adds
+    temperature: float = 0.0  # above 0: draw the plan by a softmax over its score; in spreads of a lane's scores
     ensemble: float | None = None  # temporal ensembling: decay of its weights; asks for execute below the horizon
     watch: int = 0  # N plans looked at in each replanning; records recall error, spread and drift; 0: not
     alarm: str | None = None  # file of `understudy calibrate`: watch, and say when the alarm rings
@@ -131,6 +133,7 @@ def open_agent(config: Eval) -> tuple[Agent, dict]:
         seed=config.policy_seed,
         ensemble=config.ensemble,
         watch=open_watch(config, policy, execute),
+        temperature=config.temperature,
     )
     about = {"path": config.policy, "fingerprint": fingerprint(Path(info["path"]))}
     if agent.watch and agent.watch.alarm:
@@ -144,6 +147,9 @@ def agent_settings(config: Eval, agent: Agent) -> dict:
 
     sampler = getattr(agent.planner, "sampler", None)
     unusual = watched(config, agent) | ({} if config.ensemble is None else {"ensemble": config.ensemble})
+    unusual |= {"temperature": config.temperature} if config.temperature else {}
+    weights = [fingerprint(folder) for folder in critic_checkpoints(config.critic)]
+    unusual |= {"critic_fingerprint": weights} if weights else {}
     return unusual | {
         "execute": agent.execute,
         "candidates": config.candidates,

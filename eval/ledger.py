@@ -43,12 +43,15 @@ COLUMNS = {  # name -> pyarrow type, in the order of the table
     "error": "string",  # why the episode could not be finished, twice; "" if it was
     "labels": "string",  # JSON: completion, context, operator
 }
-WATCHED = {  # further columns of records whose policy was watched; a value for each replanning, null: cannot tell
+WATCHED = {  # further columns of records whose policy was watched or steered; a value for each replanning
     "alarm": "int32",  # control steps done when the alarm rang first; -1: it did not
     "score": "list",
-    "signal_recall": "list",
+    "signal_recall": "list",  # null: cannot tell
     "signal_spread": "list",
     "signal_drift": "list",
+    "value": "list",  # the critic's score of the chosen plan
+    "value_mean": "list",  # of all candidates, without those that a filter took out
+    "value_spread": "list",  # their standard deviation
 }
 INCIDENTAL = ("wall_physics", "wall_render", "wall_policy", "worker", "attempt")  # may differ between equal runs
 PACKAGES = ("torch", "numpy", "scipy", "mujoco", "robosuite", "gym-pusht", "pymunk", "gymnasium", "lerobot")

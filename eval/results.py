@@ -192,6 +192,7 @@ def _unusual(agent: Mapping, policy: Mapping) -> dict:
         "execute": (agent.get("execute"), policy.get("execute")),
         "candidates": (agent.get("candidates"), 1),
         "critic": (agent.get("critic"), None),
+        "temperature": (agent.get("temperature"), None),
         "watch": (None if "alarm" in agent else agent.get("watch"), None),
         "alarm": (agent.get("alarm", {}).get("path"), None),
         "policy-seed": (agent.get("seed"), 0),

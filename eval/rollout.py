@@ -25,7 +25,7 @@ ATTEMPTS = 2  # a start whose lane failed is done again once
 
 
 class Actor(Protocol):
-    """Acts in all B slots at once, E control steps at a time. May have a `watch` whose `told(slot)` gives columns."""
+    """Acts in all B slots at once, E control steps at a time. May have `told(slot)`: further columns of a row."""
 
     execute: int  # E
     look: tuple[int, ...]  # offsets of the frames that it reads after each chunk, 0 = after the last of the E steps
@@ -67,7 +67,7 @@ class _Tape:
     truncated: bool = False
     error: str = ""
     labels: dict = field(default_factory=dict)  # what the lane says of the episode when it has ended
-    watched: dict = field(default_factory=dict)  # what a watch of the actor's tells, more columns of the row
+    watched: dict = field(default_factory=dict)  # what the actor tells of it, more columns of the row
 
     def all(self, name: str, empty: tuple[int, ...], dtype=np.float32) -> np.ndarray:
         return np.concatenate([np.zeros((0, *empty), dtype), *(part[name] for part in self.parts)])
@@ -159,7 +159,7 @@ class _Loop:
         self.keep, self.film, self.options = keep, film, options
         self.frames = tuple(range(1 - actor.execute, 1)) if keep else ()
         self.look = tuple(sorted({*actor.look, *self.frames}))
-        self.watch = getattr(actor, "watch", None)
+        self.told = getattr(actor, "told", None)
         self.labelled = True  # until a lane says that it has no labels
         self._tapes: dict[int, _Tape] = {}
 
@@ -227,7 +227,7 @@ class _Loop:
             if tape.error or tape.terminated or tape.truncated:
                 del self._tapes[slot]
                 tape.labels = {} if tape.error else self._labels(slot)
-                tape.watched = self.watch.told(slot) if self.watch else {}
+                tape.watched = self.told(slot) if self.told else {}
                 yield slot, tape
 
     def _labels(self, slot: int) -> dict:

@@ -15,6 +15,7 @@ import torch
 from ..configs.spec import Window
 from .ensemble import Ensemble
 from .policy import Critic, LaneNoise, Past, Planner, Plans
+from .steering import ScoreTrace, choice_draws, choose
 from .watch import Watch
 
 
@@ -27,6 +28,7 @@ class Agent:
         execute: E, actions executed of each plan; at most the planner's horizon.
         candidates: N plans drawn at each replanning; more than one asks for a critic.
         critic: scores the plans; the best is executed.
+        temperature: above 0 the plan is drawn by a softmax over its score in place of the best (`steering.py`).
         seed: of the policy's noise.
         ensemble: decay of temporal ensembling (`ensemble.py`) over the plans that cover a step; None: the newest alone.
         watch: looks at plans of each replanning (`watch.py`), drawn beside; the actions are those without it, bit for
@@ -44,6 +46,7 @@ class Agent:
         seed: int = 0,
         ensemble: float | None = None,
         watch: Watch | None = None,
+        temperature: float = 0.0,
     ):
         if not 1 <= execute <= planner.window.horizon:
             raise ValueError(
@@ -53,13 +56,16 @@ class Agent:
             raise ValueError(f"{candidates} candidates a plan: draw one, or several when a critic chooses among them")
         if critic is not None and critic.reads not in (0, execute):
             raise ValueError(f"the critic scores {critic.reads} future actions, but {execute} are executed")
-        self.planner, self.critic, self.watch = planner, critic, watch
+        if not temperature >= 0:
+            raise ValueError(f"the temperature must be at least 0, got {temperature}")
+        self.planner, self.critic, self.watch, self.temperature = planner, critic, watch, temperature
         self.execute, self.candidates, self.seed = execute, candidates, seed
         self.window = Window.union(planner.window, *([critic.window] if critic else []))
         self.needs = tuple(dict.fromkeys((*planner.needs, *(critic.needs if critic else ()))))
         self._low, self._high = np.asarray(planner.embodiment.limits, np.float32).T
         shape = lanes, planner.window.horizon, len(self._low)
         self._ensemble = None if ensemble is None else Ensemble(shape, execute, ensemble)
+        self._trace = ScoreTrace(lanes) if candidates > 1 else None
         self._device = next((p.device for p in getattr(planner, "parameters", list)()), torch.device("cpu"))
         self._frames: dict[str, np.ndarray] = {}  # key -> (B, reach + 1, ...), the last one is now
         self._actions = np.zeros((lanes, max(self.window.reach, 1), len(self._low)), np.float32)
@@ -89,8 +95,8 @@ class Agent:
         self._starts[mask] = np.asarray(starts)[mask]
         for array in (self._actions, self._now, self._replans):
             array[mask] = 0
-        if self.watch:
-            self.watch.reset(mask)
+        for follower in filter(None, (self.watch, self._trace)):
+            follower.reset(mask)
         if self._ensemble:
             self._ensemble.reset(mask)
 
@@ -116,10 +122,23 @@ class Agent:
         if self.watch:
             same = self.watch.candidates == self.candidates
             self.watch.ring(past, plans if same else self._draw(past, self.watch.candidates))
+        chosen = plans if self.candidates == 1 else plans.pick(self._choose(past, plans))
         self._replans += 1
-        if self.candidates == 1:
-            return plans
-        return plans.pick(self.critic.score(past, plans).argmax(1))
+        return chosen
+
+    @torch.no_grad()
+    def _choose(self, past: Past, plans: Plans) -> torch.Tensor:
+        """(B,) which candidate, by the critic's scores."""
+        scores = self.critic.score(past, plans)
+        draws = choice_draws(self.seed, self._starts, self._replans, self.candidates)
+        choice = choose(scores, self.temperature, draws)
+        self._trace.note(scores, choice)
+        return choice
+
+    def told(self, slot: int) -> dict:
+        """Further columns of an episode's row: what a watch saw and what the critic said, at each replanning."""
+        followers = filter(None, (self.watch, self._trace))
+        return {name: values for follower in followers for name, values in follower.told(slot).items()}
 
     def act(self) -> np.ndarray:
         """(B, E, D) float32 actions for the next E control steps, within the embodiment's limits.

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from understudy.configs.spec import SCENE, STATE, Window
+from understudy.eval.critics import critic_checkpoints
 from understudy.eval.evaluate import Eval, evaluate
 from understudy.eval.identity import identify
 from understudy.eval.worlds import read_world
@@ -44,6 +45,8 @@ def test_recall_and_ensembling_are_asked_for_by_name(remembering, tmp_path):
             "one": {"candidates": 1, "critic": "recall"},
             "best": {"candidates": 10, "critic": "recall"},
             "blended": {"execute": 2, "ensemble": 0.1},
+            "drawn": {"candidates": 10, "critic": "recall", "temperature": 1.0},
+            "control": {"candidates": 10, "critic": "random"},
         }.items()
     }  # fmt: skip
     agents = {name: record.manifest["agent"] for name, record in records.items()}
@@ -52,7 +55,14 @@ def test_recall_and_ensembling_are_asked_for_by_name(remembering, tmp_path):
     progress = {name: record.column("progress") for name, record in records.items()}
     assert progress["one"] == progress["plain"]
     assert progress["best"] != progress["plain"] and progress["blended"] != progress["plain"]
-    assert len({identify(record.manifest).acts for record in records.values()}) == 4
+    assert len({identify(record.manifest).acts for record in records.values()}) == 6
+    assert agents["drawn"]["temperature"] == 1.0 and "temperature" not in agents["best"]
+    assert len({str(records[name].column("progress")) for name in ("plain", "best", "drawn", "control")}) == 4
+    lengths = [len(values) for values in records["best"].column("value")]
+    assert lengths == [-(-length // 4) for length in records["best"].column("length")]
+    for row in records["best"].table.to_pylist():
+        assert all(value >= mean - 1e-6 for value, mean in zip(row["value"], row["value_mean"], strict=True))
+    assert "value" not in records["plain"].table.column_names
 
 
 def test_a_critic_that_cannot_be_is_refused_before_anything_is_written(remembering, tmp_path):
@@ -60,3 +70,14 @@ def test_a_critic_that_cannot_be_is_refused_before_anything_is_written(rememberi
     with pytest.raises(LookupError, match="unknown critic 'runs/none'.*folder of a trained critic"):
         evaluate(Eval(**settings, critic="runs/none"))
     assert not (tmp_path / "record").exists()
+
+
+def test_the_trained_critics_of_a_combination_are_found(tmp_path):
+    folders = [tmp_path / name for name in ("value", "other")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+    a, b = folders
+    assert critic_checkpoints(None) == critic_checkpoints("recall") == critic_checkpoints("recall:5>random") == []
+    assert critic_checkpoints(str(a)) == critic_checkpoints(f"recall:5>{a}") == [a]
+    assert critic_checkpoints(f"{a}:5>{b}") == critic_checkpoints(f"{a} + 0.5*{b}") == [a, b]
