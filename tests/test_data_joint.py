@@ -11,9 +11,10 @@ from understudy.__main__ import main
 from understudy.configs.spec import ACTION, IMAGES, STATE, Embodiment, Window
 from understudy.eval.episode import Episode
 from understudy.eval.record import DatasetWriter
+from understudy.policies.learning.columns import load_columns
 from understudy.policies.learning.dataset import DatasetError, open_dataset
-from understudy.policies.learning.labels import LABELS, Label, read_answers
-from understudy.policies.learning.layout import read_layout
+from understudy.policies.learning.labels import Label, read_answers
+from understudy.policies.learning.layout import LABELS, read_layout
 from understudy.policies.learning.windows import Windows
 
 BODY = Embodiment(
@@ -59,7 +60,7 @@ def write(root, lengths, *, body=BODY, won=False, seed=0):
 def bare(root):
     """Take away what says how episodes went, as in a recording of a person's."""
     info = json.loads((root / "meta/info.json").read_text())
-    gone = [key for key in info["features"] if key.startswith("next.")]
+    gone = [key for key in info["features"] if key.startswith("next.") or key == "action.sent"]
     for key in gone:
         del info["features"][key]
     (root / "meta/info.json").write_text(json.dumps(info))
@@ -162,3 +163,13 @@ def test_lists_of_labels_and_of_episodes(tmp_path):
     assert read_answers("all", layout, "0-1,2") == dict.fromkeys(range(3), True)
     with pytest.raises(DatasetError, match="names no episodes"):
         read_answers("all", layout, "first")
+
+
+def test_what_one_part_recorded_and_another_was_told_is_one_column(tmp_path):
+    told = bare(write(tmp_path / "told", (4, 6)))
+    Label(data=str(told), success="all", episodes="1").run()
+    Label(data=str(told), success="none", episodes="0").run()
+    both = open_dataset(f"{write(tmp_path / 'own', (5,), won=True)},{told}", columns=(STATE,))
+    again = load_columns(both.layout, ("next.success", "action.sent", "next.progress"), skip_missing=True)
+    assert np.flatnonzero(again["next.success"]).tolist() == [4, 14]
+    assert set(again) == {"next.success"}

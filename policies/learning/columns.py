@@ -9,11 +9,13 @@ from itertools import groupby
 
 import numpy as np
 
-from .layout import DatasetError, Entry, Layout, read_table
+from .layout import DONE, REWARD, SUCCESS, DatasetError, Entry, Layout, read_table
 
 
 def load_columns(layout: Layout, names: tuple[str, ...], skip_missing: bool = False) -> dict[str, np.ndarray]:
     """Load numeric columns of all episodes, in the order of `layout.entries`.
+
+    Labels count: see `labels.py`. A column that a file lacks is missing everywhere.
 
     Returns:
         name -> (N, D) float32, C-contiguous; scalars have D = 1, matrices are flattened.
@@ -24,20 +26,42 @@ def load_columns(layout: Layout, names: tuple[str, ...], skip_missing: bool = Fa
     borders = np.cumsum([0, *(entry.length for entry in layout.entries)])
     starts = {entry.id: start for entry, start in zip(layout.entries, borders[:-1], strict=True)}
     out: dict[str, np.ndarray] = {}
+    absent: set[str] = set()
     for file, entries in groupby(sorted(layout.entries, key=lambda e: e.file), key=lambda e: e.file):
+        entries = list(entries)
         table = read_table(layout.root / file, [*names, "index"])
-        places = rows_of(table, file, list(entries))
+        places = rows_of(table, file, entries)
         for name in names:
             if name not in table.column_names:
-                if skip_missing:
+                if _told_by_labels(name, entries):
+                    out.setdefault(name, np.zeros((borders[-1], 1), np.float32))
                     continue
-                raise _missing(layout, name, file)
+                if not skip_missing:
+                    raise _missing(layout, name, file)
+                absent.add(name)
+                continue
             values = _numbers(table[name], name, file, layout.features)
             column = out.setdefault(name, np.zeros((borders[-1], values.shape[1]), np.float32))
             for entry, first in places:
                 start = starts[entry.id]
                 column[start : start + entry.length] = values[first : first + entry.length]
-    return out
+        for entry in entries:
+            _label(out, entry, starts[entry.id], table.column_names)
+    return {name: values for name, values in out.items() if name not in absent}
+
+
+def _told_by_labels(name: str, entries: list[Entry]) -> bool:
+    return name in (SUCCESS, DONE, REWARD) and all(entry.success is not None for entry in entries)
+
+
+def _label(columns: dict[str, np.ndarray], entry: Entry, start: int, recorded: list[str]) -> None:
+    """Put what a label says into an episode's rows; of what was recorded only the success gives way."""
+    if entry.success is None:
+        return
+    for name, value in ((SUCCESS, entry.success), (DONE, True), (REWARD, entry.success)):
+        if name in columns and (name == SUCCESS or name not in recorded):
+            columns[name][start : start + entry.length] = 0
+            columns[name][start + entry.length - 1] = value
 
 
 def check_finite(layout: Layout, columns: dict[str, np.ndarray], names: dict[str, tuple[str, ...]]) -> None:

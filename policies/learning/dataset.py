@@ -18,8 +18,7 @@ import numpy as np
 from ...configs.spec import ACTION, IMAGES, SCENE, STATE, Embodiment
 from .columns import check_finite, load_columns
 from .embody import camera_features, dimension_names, embodiment_of
-from .labels import LABELS, given_by_labels, success_labels, with_labels
-from .layout import DatasetError, Layout, expand_path, read_layout
+from .layout import LABELS, DatasetError, Layout, expand_path, read_layout
 
 __all__ = ["Dataset", "DatasetError", "open_dataset", "split_episodes"]
 
@@ -116,12 +115,9 @@ def open_dataset(
         return join(tuple(open_dataset(one, embodiment=embodiment, columns=columns, check=check) for one in several))
     root, hub = _locate(source)
     layout = read_layout(root)
-    cameras, labels = camera_features(layout), success_labels(layout)
+    cameras = camera_features(layout)
     wanted = _wanted(layout, cameras, columns, check)
-    given = given_by_labels(layout, labels)
-    loaded = load_columns(layout, tuple(key for key in wanted if key not in given), skip_missing=not check)
-    if labels:
-        loaded = with_labels(layout, labels, loaded, (*wanted, *(given if columns is None else ())))
+    loaded = load_columns(layout, wanted, skip_missing=not check)
     if check:
         told = {key: dimension_names(layout.features[key]) for key in loaded if key in layout.features}
         check_finite(layout, {key: loaded[key] for key in loaded if key in (ACTION, STATE, SCENE)}, told)

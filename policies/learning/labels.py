@@ -11,17 +11,12 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
+from .layout import LABELS, DatasetError, Layout, expand_path, read_labels, read_layout
 
-from .layout import DatasetError, Layout, expand_path, read_layout
-
-LABELS = "meta/labels.json"
-SUCCESS, DONE, REWARD = "next.success", "next.done", "next.reward"
 WORDS = {"1": True, "true": True, "yes": True, "success": True, "0": False, "false": False, "no": False}
 WORDS |= {"failure": False, "": False}
 
@@ -39,7 +34,7 @@ class Label:
     def run(self) -> None:
         layout = read_layout(expand_path(self.data))
         given = read_answers(self.success, layout, self.episodes)
-        told = success_labels(layout) | given
+        told = read_labels(layout.root) | given
         path = layout.root / LABELS
         partial = path.with_suffix(".part")
         partial.write_text(json.dumps({"success": {str(key): told[key] for key in sorted(told)}}, indent=1))
@@ -65,42 +60,6 @@ def read_answers(source: str, layout: Layout, episodes: str = "all") -> dict[int
     if strange:
         raise DatasetError(f"{layout.root} has no episode {strange[0]}; it has {len(known)}, up to {max(known)}")
     return answers
-
-
-def success_labels(layout: Layout) -> dict[int, bool]:
-    """Episode id -> success as labelled; empty without labels. Raises DatasetError for a damaged file."""
-    path = layout.root / LABELS
-    if not path.is_file():
-        return {}
-    try:
-        return {int(key): bool(value) for key, value in json.loads(path.read_text())["success"].items()}
-    except (ValueError, KeyError, AttributeError) as error:
-        raise DatasetError(f"{path} is damaged ({error!r}); remove it and label again") from error
-
-
-def given_by_labels(layout: Layout, labels: Mapping[int, bool]) -> tuple[str, ...]:
-    """The columns that labels stand in for where a dataset lacks them: none unless every episode is labelled."""
-    whole = labels and all(entry.id in labels for entry in layout.entries)
-    return tuple(key for key in (SUCCESS, DONE, REWARD) if whole and key not in layout.features)
-
-
-def with_labels(
-    layout: Layout, labels: Mapping[int, bool], columns: dict[str, np.ndarray], wanted: tuple[str, ...]
-) -> dict[str, np.ndarray]:
-    """`columns` name -> (N, D) float32 with the labels in, among those that are `wanted`."""
-    ends = np.cumsum([entry.length for entry in layout.entries])
-    success, done = (
-        columns.get(SUCCESS, np.zeros((ends[-1], 1), np.float32)).copy(),
-        np.zeros((ends[-1], 1), np.float32),
-    )
-    for entry, end in zip(layout.entries, ends.tolist(), strict=True):
-        done[end - 1] = 1
-        if entry.id in labels:
-            success[end - entry.length : end] = 0
-            success[end - 1] = labels[entry.id]
-    made = {DONE: done, REWARD: success}
-    made = {key: value for key, value in made.items() if key in given_by_labels(layout, labels)} | {SUCCESS: success}
-    return columns | {key: value for key, value in made.items() if key in wanted}
 
 
 def _read_file(path: Path) -> dict[int, bool]:

@@ -6,6 +6,7 @@ lerobot 0.4.4 (v3.0) and 0.3 (v2.x) write it; the library itself is not used.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -14,6 +15,8 @@ from pathlib import Path
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 PICTURES = ("image", "video")  # dtypes of camera features
+LABELS = "meta/labels.json"  # ours: which episodes succeeded, see `labels.py`
+SUCCESS, DONE, REWARD = "next.success", "next.done", "next.reward"  # columns that labels can stand in for
 BOOKKEEPING = ("index", "episode_index", "frame_index")  # columns that only say where a row belongs
 
 
@@ -39,6 +42,7 @@ class Entry:
     file: str  # data file, relative to the root
     first: int | None  # value of the column `index` at its first frame; None: the file is this episode
     clips: dict[str, Clip]  # video feature -> clip
+    success: bool | None = None  # as labelled afterwards; None: not
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,10 @@ class Layout:
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """Features that are numbers and not bookkeeping."""
+        """Features that are numbers and not bookkeeping, and what labels stand in for."""
         other = {*self.of_kind(*PICTURES, "string"), *BOOKKEEPING}
-        return tuple(key for key in self.features if key not in other)
+        labelled = (SUCCESS, DONE, REWARD) if all(entry.success is not None for entry in self.entries) else ()
+        return tuple(dict.fromkeys(key for key in (*self.features, *labelled) if key not in other))
 
 
 def expand_path(path: str | Path) -> Path:
@@ -92,7 +97,20 @@ def read_layout(root: Path) -> Layout:
     empty = next((entry for entry in entries if entry.length < 1), None)
     if empty:
         raise DatasetError(f"episode {empty.id} of {root} has length {empty.length}; remove it from the episodes table")
+    if labels := read_labels(root):
+        entries = [dataclasses.replace(entry, success=labels.get(entry.id)) for entry in entries]
     return Layout(root, version, float(info["fps"]), info["features"], tuple(entries))
+
+
+def read_labels(root: Path) -> dict[int, bool]:
+    """Episode id -> success as labelled; empty without labels. Raises DatasetError for a damaged file."""
+    path = root / LABELS
+    if not path.is_file():
+        return {}
+    try:
+        return {int(key): bool(value) for key, value in json.loads(path.read_text())["success"].items()}
+    except (ValueError, KeyError, AttributeError) as error:
+        raise DatasetError(f"{path} is damaged ({error!r}); remove it and label again") from error
 
 
 def _read_info(root: Path) -> dict:
