@@ -1,8 +1,8 @@
 """Several datasets read as one: `demos,rollouts` wherever one dataset is named. Nothing is copied.
 
 Episodes follow each other in the order of the names and are numbered anew. Who acts must agree: names, mode, frame and
-rate of the actions, and the limits where both state units (a dataset without a card only guesses them). Only features
-that all have, in one shape, are there.
+rate of the actions, and the limits where both state units (a dataset without a card only guesses them). Only columns
+and cameras that all have, in one shape, are there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from ...configs.spec import Embodiment, EmbodimentError
 from .dataset import Dataset
-from .layout import DatasetError, Entry, Layout
+from .layout import PICTURES, DatasetError, Entry, Layout
 
 SEPARATOR = ","
 
@@ -70,19 +70,23 @@ def _as_wide(one: Embodiment, other: Embodiment) -> bool:
 
 def _layout(parts: tuple[Dataset, ...]) -> Layout:
     first, numbers = parts[0].layout, count()
-    features = {
-        key: feature
-        for key, feature in first.features.items()
-        if all(_alike(feature, part.features.get(key)) for part in parts[1:])
-    }
+    found = {key: feature for part in reversed(parts) for key, feature in part.features.items()}
+    features = {key: feature for key, feature in found.items() if _in_all(key, feature, parts)}
     entries = tuple(_moved(entry, part.root, next(numbers)) for part in parts for entry in part.layout.entries)
     root = Path(SEPARATOR.join(str(part.root) for part in parts))
     return Layout(root, first.version, first.rate, features, entries)
 
 
-def _alike(one: dict, other: dict | None) -> bool:
-    parts = ("dtype", "shape")
-    return other is not None and all(_plain(one.get(part)) == _plain(other.get(part)) for part in parts)
+def _in_all(key: str, feature: dict, parts: tuple[Dataset, ...]) -> bool:
+    """Whether the parts agree on a feature; one of numbers may be missing in some, which loading finds."""
+    others = [part.features.get(key) for part in parts]
+    if feature["dtype"] not in PICTURES:
+        others = [other for other in others if other is not None]
+    return all(other is not None and _told(other) == _told(feature) for other in others)
+
+
+def _told(feature: dict) -> tuple:
+    return feature["dtype"], _plain(feature.get("shape"))
 
 
 def _plain(value):
