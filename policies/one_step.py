@@ -9,12 +9,18 @@ and `x0 = noise - u(noise, 0, 1)` a plan. Differentiating by t gives the target 
 one Jacobian-vector product without gradient. At r = t it is flow matching, so the policy's `field` is the posterior
 mean like any other and composes; the jump is not a field and appears only in `plan`. As a policy: OFQL (arXiv
 2508.13904). With `sampler.steps` above 1 a plan takes that many jumps over equal parts of the path.
+
+A jump over the whole path must hand its noise through to the last digit if the network puts out u, and every error
+becomes one of the action. So the network puts out the action that u leads to, z - t u, unless `predicts` says
+otherwise. MeanFlow's adaptive weights (`adaptive`, their section 4.3) make windows count alike whatever their error is;
+that trains faster but away from the mean, so modes narrow and the field is no longer the posterior mean to compose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 import torch
 from torch import Tensor
@@ -26,6 +32,16 @@ from .generative import GenerativeConfig, GenerativePolicy, Sampler, refuse_pict
 from .networks.network import Context, repeat
 from .policy import LaneNoise, Past, Plans, PolicyConfig, Scales
 
+SMALLEST_TIME = 0.05  # a clean output is turned into a velocity by dividing by t, or by this where t is smaller
+ERROR_FLOOR = 1e-3  # c of the adaptive weight 1 / (error + c) ** p
+
+
+class Predicts(Enum):
+    """What the network puts out for a pair of times."""
+
+    clean = "clean"  # the action z - t u
+    velocity = "velocity"  # the average velocity u itself, as published
+
 
 @PolicyConfig.register_subclass("one_step")
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +51,15 @@ class OneStepConfig(GenerativeConfig):
     sampler: Sampler = Sampler(steps=1)  # jumps a plan; `solver` is not used
     times: Times = Times(density=Density.uniform)  # both times of a training pair; the greater one is t
     same: float = 0.5  # part of the pairs with r = t, which learn the field
+    predicts: Predicts = Predicts.clean  # clean | velocity
+    adaptive: float = 0.0  # p of the weight 1 / (error + 0.001) ** p of each window; 0: the plain mean square
 
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.same <= 1:
             raise ValueError(f"same is a part and must be within 0..1, got {self.same}")
+        if not 0 <= self.adaptive <= 1:
+            raise ValueError(f"adaptive is a power within 0..1, got {self.adaptive}")
         _check(self.sampler)
 
     def build(self, embodiment: Embodiment, scales: Scales) -> OneStepPolicy:
@@ -52,7 +72,9 @@ class OneStepPolicy(GenerativePolicy):
 
     def evaluate(self, x: Tensor, s: Tensor, context: Context) -> Tensor:
         """The velocity at noise-to-signal ratios s: the network at r = t."""
-        return self.network(x, angle_of(s), context, gap=torch.zeros_like(s))
+        t = time_of(s)
+        out = self.network(x, angle_of(s), context, gap=torch.zeros_like(s))
+        return self._velocity(out, x * torch.sqrt((1 - t) ** 2 + t**2)[:, None, None], t)
 
     def velocity(self, z: Tensor, r: Tensor, t: Tensor, context: Context, pinned: Tensor, held: Tensor) -> Tensor:
         """Average velocity from t down to r of z (M, T, D), for times (M,) with 0 <= r <= t <= 1.
@@ -61,7 +83,13 @@ class OneStepPolicy(GenerativePolicy):
         """
         x = z * torch.rsqrt((1 - t) ** 2 + t**2)[:, None, None]
         angle = torch.atan2(t, 1 - t) * (2 / torch.pi)
-        return self.network(torch.where(held[..., None], pinned, x), angle, context, gap=t - r)
+        return self._velocity(self.network(torch.where(held[..., None], pinned, x), angle, context, gap=t - r), z, t)
+
+    def _velocity(self, out: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """What the network put out for z (M, T, D) at t (M,), as a velocity."""
+        if self.config.predicts is Predicts.velocity:
+            return out
+        return (z - out) / t.clamp_min(SMALLEST_TIME)[:, None, None]
 
     @torch.no_grad()
     def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:
@@ -90,7 +118,7 @@ class OneStepPolicy(GenerativePolicy):
         return torch.where(alike, inside, r), torch.where(alike, inside, t)
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """Mean squared error of the average velocity over the action tokens that count, at random pairs of times."""
+        """Squared error of the average velocity over the action tokens that count, at random pairs of times."""
         clean = self.action_scale.scale(batch["action"])
         r, t = self.draw_times(len(clean), clean.device)
         noise = torch.randn_like(clean)
@@ -98,7 +126,12 @@ class OneStepPolicy(GenerativePolicy):
         out, target = self.pair(clean, noise, r, t, self.context(batch), pinned, held)
         error = (out - target).square().mean(-1)
         weights = self.weights(batch, error)
-        return (error * weights).sum() / weights.sum(), {}
+        plain = (error * weights).sum() / weights.sum()
+        if not self.config.adaptive:
+            return plain, {}
+        window = (error.detach() * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp_min(1)
+        error = error / (window + ERROR_FLOOR) ** self.config.adaptive
+        return (error * weights).sum() / weights.sum(), {"squared_error": plain.item()}
 
     def pair(self, clean, noise, r, t, context: Context, pinned, held) -> tuple[Tensor, Tensor]:
         """The network's average velocity and what it should be, (B, T, D) each; the target carries no gradient."""

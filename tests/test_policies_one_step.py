@@ -9,7 +9,7 @@ from understudy.policies.generative import Sampler, with_sampler
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.networks.transformer import TransformerConfig
 from understudy.policies.networks.unet import UNetConfig
-from understudy.policies.one_step import OneStepConfig
+from understudy.policies.one_step import ERROR_FLOOR, OneStepConfig, Predicts
 from understudy.policies.policy import LaneNoise, Past, Planner, Scales, Trainable
 
 BODY = Embodiment(
@@ -60,10 +60,11 @@ def noise(lanes=1):
     return LaneNoise(0, torch.arange(lanes).numpy(), torch.zeros(lanes).long().numpy())
 
 
+@pytest.mark.parametrize("predicts", Predicts)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_target_is_the_finite_difference(network):
+def test_target_is_the_finite_difference(network, predicts):
     """u_target = v - (t - r) d/dt u(z(t), r, t) along the straight path of one action and one noise."""
-    policy = build(network).double()
+    policy = build(network, predicts=predicts).double()
     batch = {k: v.double() if v.is_floating_point() else v for k, v in batch_of(5).items()}
     clean, eps = batch["action"], torch.randn(5, 4, 2, dtype=torch.float64)
     r = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.2], dtype=torch.float64)
@@ -87,9 +88,10 @@ def test_target_is_the_finite_difference(network):
     assert out.requires_grad and not target.requires_grad
 
 
+@pytest.mark.parametrize("predicts", Predicts)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_at_equal_times_it_is_flow_matching(network):
-    policy = build(network, same=1.0)
+def test_at_equal_times_it_is_flow_matching(network, predicts):
+    policy = build(network, same=1.0, predicts=predicts, adaptive=0.0)
     batch = batch_of(6)
     torch.manual_seed(3)
     loss, _ = policy.loss(batch)
@@ -133,6 +135,45 @@ def test_gradients_reach_every_weight():
     assert all(parameter.grad is not None for parameter in policy.parameters())
 
 
+def test_adaptive_windows_count_alike_whatever_their_error():
+    """At power 1 each window's loss is its error / (error + c); windows that do not count at all leave no trace."""
+    batch = batch_of(8)
+    batch["action"][0] *= 100
+    policy = build(adaptive=1.0)
+    errors = _errors(policy, batch)
+    torch.manual_seed(5)
+    adaptive = policy.loss(batch)[0].item()
+    counts = batch["action.valid"].sum(1).float()
+    expected = (counts * errors / (errors + ERROR_FLOOR)).sum() / counts.sum()
+    assert errors.max() > 100 * errors.median(), "the windows do not differ"
+    assert adaptive == pytest.approx(expected.item(), rel=1e-4) and adaptive < 1
+
+
+def _errors(policy, batch):
+    """(B,) each window's mean squared error, with the random numbers that `loss` would draw."""
+    torch.manual_seed(5)
+    r, t = policy.draw_times(len(batch["action"]), torch.device("cpu"))
+    pinned, held = policy.held(batch, batch["action"])
+    noise = torch.randn_like(batch["action"])
+    out, target = policy.pair(batch["action"], noise, r, t, policy.context(batch), pinned, held)
+    error, valid = (out - target).square().mean(-1).detach(), batch["action.valid"]
+    return (error * valid).sum(1) / valid.sum(1)
+
+
+@pytest.mark.parametrize("predicts", Predicts)
+def test_the_field_is_the_network_at_equal_times(predicts):
+    policy = build(predicts=predicts)
+    batch = batch_of(3)
+    batch["action.valid"][:] = True
+    context, (pinned, held) = policy.context(batch), policy.held(batch, batch["action"])
+    t = torch.tensor([0.2, 0.5, 0.9])
+    z, s = torch.randn(3, 4, 2), t / (1 - t)
+    x = z / ((1 - t) ** 2 + t**2).sqrt()[:, None, None]
+    with torch.no_grad():
+        field, jump = policy.evaluate(x, s, context), policy.velocity(z, t, t, context, pinned, held)
+    assert not held.any() and torch.allclose(field, jump, atol=1e-5)
+
+
 def test_one_jump_finds_both_modes_and_the_field_is_the_posterior_mean():
     """One observation, two demonstrated answers of spread 0.1; the exact posterior mean is known."""
     torch.manual_seed(0)
@@ -140,9 +181,9 @@ def test_one_jump_finds_both_modes_and_the_field_is_the_posterior_mean():
     network = MLPConfig(width=48, depth=2, condition_width=32)
     policy = OneStepConfig(window=window, execute=1, network=network).build(BODY, SCALES)
     optimizer = torch.optim.AdamW(policy.parameters(), 4e-3, weight_decay=0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 450)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 800)
     batch = batch_of(256, window)
-    for _ in range(450):
+    for _ in range(800):
         side = torch.randint(0, 2, (256, 1, 1)) * 1.2 - 0.6
         batch["action"] = torch.cat([side + 0.1 * torch.randn(256, 1, 1), torch.zeros(256, 1, 1)], -1)
         loss, _ = policy.loss(batch | {"observation.state": torch.zeros(256, 1, 1)})
@@ -178,6 +219,8 @@ def test_pairs_of_times_are_ordered_and_as_often_alike_as_said():
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="within 0..1"):
         OneStepConfig(same=1.5)
+    with pytest.raises(ValueError, match="power within 0..1"):
+        OneStepConfig(adaptive=-1)
     with pytest.raises(ValueError, match="walks no path"):
         OneStepConfig(sampler=Sampler(steps=1, solver=Solver.heun))
     with pytest.raises(ValueError, match="walks no path"):
