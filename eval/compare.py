@@ -22,6 +22,7 @@ from ..configs.progress import Progress
 from .blind import BlindStage, ask
 from .comparison import FILE, Comparison, compare_records, read_comparison
 from .comparison_page import PAGE, write_comparison
+from .critics import check_world
 from .duel import Duel, Moment, RolloutStage, Rules, Side, Stage, fight, say
 from .evaluate import Eval, describe, open_agent, open_stage
 from .ledger import MANIFEST, Record, RecordWriter, provenance, read_record
@@ -115,7 +116,7 @@ def hold(config: Compare) -> Comparison:
     opened = [open_agent(one) for one in evals]
     world = open_stage(evals[0])
     for agent, _ in opened:
-        agent.planner.embodiment.check(world.embodiment(), agent.needs)
+        check_world(agent, world.embodiment())
     plan = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}
     plan |= {"until_decided": config.until_decided, "give_up": config.give_up, "independent": test.independent}
     plan |= {"operator": config.operator}

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from ..configs.plugins import discover, lookup
 
 if TYPE_CHECKING:
+    from ..configs.spec import Embodiment
+    from ..policies.agent import Agent
     from ..policies.policy import Critic, Planner
 
 
@@ -42,6 +44,23 @@ def open_critic(text: str, policy: Planner, device: str = "cpu") -> Critic:
         terms = [_term(term) for term in text.split("+")]
         return Weighted(tuple(_single(name, policy, device) for _, name in terms), tuple(w for w, _ in terms))
     return _single(text, policy, device)
+
+
+def check_world(agent: Agent, world: Embodiment) -> None:
+    """Refuse a world that differs from what the agent's policy, or a critic that chooses for it, was trained for.
+
+    Raises:
+        EmbodimentError: naming the first difference.
+    """
+    if not agent.critic:
+        agent.planner.embodiment.check(world, agent.needs)
+        return
+    waiting = [agent.planner, agent.critic]
+    for one in waiting:
+        parts = getattr(one, "parts", ())  # of combined critics
+        waiting.extend(parts)
+        if not parts:
+            getattr(one, "embodiment", agent.planner.embodiment).check(world, one.needs)
 
 
 def critic_checkpoints(text: str | None) -> list[Path]:

@@ -18,7 +18,7 @@ from ..configs.plugins import lookup
 from ..configs.progress import Progress
 from ..configs.world import World
 from .alarm import open_watch, watched
-from .critics import critic_checkpoints
+from .critics import check_world, critic_checkpoints
 from .film import choose, film_again
 from .ledger import REPORT, RecordWriter, provenance
 from .report import write_report
@@ -80,7 +80,7 @@ def evaluate(config: Eval):
     torch.set_num_threads(config.threads)
     agent, about = open_agent(config)
     world = open_stage(config)
-    agent.planner.embodiment.check(world.embodiment(), agent.needs)
+    check_world(agent, world.embodiment())
     manifest = describe(config, agent, about, world)
     writer = RecordWriter(_folder(config), manifest | provenance(), resume=config.resume is not None)
     with writer, closing(Lanes(world, config.block, config.workers)) as lanes:

@@ -54,7 +54,7 @@ class Agent:
             )
         if candidates < 1 or (candidates > 1 and critic is None):
             raise ValueError(f"{candidates} candidates a plan: draw one, or several when a critic chooses among them")
-        if critic is not None and critic.reads not in (0, execute):
+        if critic is not None and critic.reads not in (0, 1, execute):  # 1: plans are judged by how they begin (V-GPS)
             raise ValueError(f"the critic scores {critic.reads} future actions, but {execute} are executed")
         if not temperature >= 0:
             raise ValueError(f"the temperature must be at least 0, got {temperature}")

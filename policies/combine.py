@@ -17,17 +17,17 @@ class Combined:
     """What combinations share: they see and need what their parts do.
 
     Raises:
-        ValueError: parts that score different numbers of future actions.
+        ValueError: parts that score different numbers of future actions, the first alone not counted.
     """
 
     def __init__(self, *parts: Critic):
         self.parts = parts
         self.window = Window.union(*(part.window for part in parts))
         self.needs = tuple(dict.fromkeys(key for part in parts for key in part.needs))
-        read = sorted({part.reads for part in parts} - {0})
+        read = sorted({part.reads for part in parts} - {0, 1})
         if len(read) > 1:
             raise ValueError(f"the critics score different numbers of future actions: {read}")
-        self.reads = read[0] if read else 0
+        self.reads = read[0] if read else max(part.reads for part in parts)
 
 
 class FilterThenRank(Combined):

@@ -139,7 +139,7 @@ class Critic(Protocol):
 
     window: Window
     needs: tuple[str, ...]
-    reads: int  # how many future actions it scores (0: none); must equal the number the agent executes
+    reads: int  # future actions it scores: as many as are executed, or 1 (judged by how a plan begins), or 0 (none)
 
     def score(self, past: Past, plans: Plans) -> Tensor:
         """(B, N), higher is better."""
@@ -154,7 +154,11 @@ class Trainable(Protocol):
     needs: tuple[str, ...]
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """Scalar loss and named scalars of a batch of windows (see `learning.windows`)."""
+        """Scalar loss and named scalars of a batch of windows (see `learning.windows`).
+
+        Of a config with `rewards` and `ahead` the batch also holds outcomes and later observations
+        (`learning.rewards`). May have `groups()`, parameters by pace, and `stepped()`, called after each step.
+        """
         ...
 
 

@@ -22,6 +22,7 @@ from ..configs.spec import Embodiment
 from .networks.mlp import MLPConfig
 from .networks.network import Context, Layout, NetworkConfig
 from .policy import Past, PolicyConfig, Scale, Scales
+from .states import read_states, state_scales, state_widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +55,14 @@ class TokenPolicy(nn.Module):
         self.config, self.embodiment = config, embodiment
         self.window, self.needs, self.execute = config.window, config.needs, config.execute
         self.action_scale = Scale.between(*scales.action)
-        self.state_scales = nn.ModuleDict({_slot(key): Scale(*scales.states[key]) for key in self.needs})
-        widths = tuple(len(embodiment.offers()[key]) for key in self.needs)
+        self.state_scales = state_scales(self.needs, scales)
+        widths = state_widths(self.needs, embodiment)
         layout = Layout(self.window.actions, len(embodiment.action), self.window.observe, widths)
         self.network = config.network.build(layout, two_times)
 
     def frames(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Observations (B, O, n) each, units -> (B, O, F) scaled and joined."""
-        return torch.cat([self.state_scales[_slot(key)].scale(obs[key]) for key in self.needs], -1)
+        return read_states(self.state_scales, self.needs, obs)
 
     def context(self, batch: Mapping[str, Tensor]) -> Context:
         """The observations of a batch of windows, encoded."""
@@ -128,7 +129,3 @@ def arm_of(config: TokenConfig, masked: bool) -> str:
     else:
         told = f"past-token prediction, last {config.dose} of {recalled}"
     return told if masked else f"{told}, unmasked"
-
-
-def _slot(key: str) -> str:
-    return key.replace(".", "_")  # module names may not hold dots

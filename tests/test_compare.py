@@ -50,6 +50,7 @@ class Lane:
         self.skill, self.seed, self.execute, self.look = skill, seed, 4, (0,)
         self.able, self.obs = np.zeros(lanes), None
         self.planner = SimpleNamespace(embodiment=SimpleNamespace(check=lambda *_: None))
+        self.critic = None
         self.needs = ()
 
     def reset(self, starts, mask, obs):

@@ -168,7 +168,7 @@ class Loop:
     def train_step(self) -> dict[str, float]:
         rate = self.optimize.rate(self.step, self.pace.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("pace", 1.0)
         batch = self.gather(self.order.indices(self.step))
         batch = {key: value.to(self.accelerator.device, non_blocking=True) for key, value in batch.items()}
         loss, scalars = self.objective(self.transform(batch))
@@ -183,6 +183,8 @@ class Loop:
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.optimize.clip_norm)
         self._stepper.step()
+        if hasattr(self.model, "stepped"):  # target networks follow
+            self.model.stepped()
         self.average.update_parameters(self.model)
         return {"loss": value, "gradient_norm": float(norm), "lr": rate, **scalars}
 

@@ -31,9 +31,9 @@ class Optimize:
         return self.lr * (self.final + (1 - self.final) * (1 + math.cos(math.pi * min(part, 1.0))) / 2)
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            model.parameters(), lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True
-        )
+        """Parts of a model that move slower than others are its `groups()`, each {params, pace}."""
+        moved = model.groups() if hasattr(model, "groups") else model.parameters()
+        return torch.optim.AdamW(moved, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
 
     def average(self, model: nn.Module) -> AveragedModel:
         """A copy of `model` whose weights follow it exponentially, faster at first."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...configs.spec import ACTION, Embodiment
+from .windows import LATER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,8 @@ class Mirror:
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         flip = torch.rand(len(batch[ACTION]), device=batch[ACTION].device) < 0.5
-        changed = {key: _reflect(batch[key], flip, reflection) for key, reflection in self.maps.items()}
+        held = [(name, kind) for key, kind in self.maps.items() for name in (key, LATER + key) if name in batch]
+        changed = {name: _reflect(batch[name], flip, kind) for name, kind in held}
         return {**batch, **changed}
 
 

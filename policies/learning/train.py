@@ -12,27 +12,28 @@ import draccus
 import numpy as np
 import torch
 
-from ..policy import PolicyConfig, Scales
+from ..policy import CriticConfig, PolicyConfig, Scales
 from .aside import SideEvaluation
 from .checkpoint import find_checkpoint, load_weights
 from .dataset import Dataset, open_dataset, split_episodes
 from .loop import BatchOrder, Best, Loop, Pace
 from .optimizer import Optimize
 from .piece import ActionScale, Mirror, Piece, load_piece
+from .rewards import open_windows
 from .statistics import statistics
 from .validate import Validation
 from .weighting import WeightedOrder, Weighting
-from .windows import Windows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train a policy on demonstrations."""
+    """Train a policy on demonstrations, or a critic on what succeeded and what did not."""
 
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "policies.networks")
 
     data: str = ""  # LeRobot dataset: folder or hub id
     policy: PolicyConfig | None = None  # what is trained
+    critic: CriticConfig | None = None  # in place of a policy: what will rank plans
     out: Path | None = None  # run folder; default runs/<name of the dataset>
     steps: int = 20_000  # optimiser steps
     batch: int = 256  # windows a step
@@ -62,6 +63,24 @@ class Train:
     resume: Path | None = None  # go on with this run, exactly; takes its config.yaml
     wandb: bool = False  # log to Weights & Biases too
 
+    @property
+    def learner(self) -> PolicyConfig | CriticConfig:
+        """What is trained."""
+        return self.critic if self.policy is None else self.policy
+
+    def check(self) -> None:
+        """Raise ValueError unless there is data, and one thing to train that can be trained."""
+        if not self.data or (self.policy is None) == (self.critic is None):
+            raise ValueError(
+                "give a config with `policy` and `data`, for example configs/train/pusht.yaml, or `critic` and `data`, "
+                "for example configs/train/value_iql.yaml; and not both"
+            )
+        if self.critic is not None and not hasattr(self.critic, "rewards"):
+            kind = self.critic.get_choice_name(type(self.critic))
+            raise ValueError(f"'{kind}' needs no training: understudy eval --candidates 10 --critic {kind}")
+        if self.critic is not None and self.eval is not None:
+            raise ValueError("`eval` lets what is trained act, but a critic does not; leave it out")
+
     def run(self) -> None:
         if self.resume:
             resume_run(self.resume)
@@ -75,8 +94,7 @@ def start_run(config: Train) -> None:
     Raises:
         ValueError, FileNotFoundError, FileExistsError: before anything heavy is done.
     """
-    if config.policy is None or not config.data:
-        raise ValueError("give a config with `policy` and `data`, for example configs/train/pusht.yaml")
+    config.check()
     run = config.out or Path("runs") / Path(config.data.rstrip("/")).name
     if run.exists():
         raise FileExistsError(f"{run} exists; choose another --out, or go on with: understudy train --resume {run}")
@@ -106,22 +124,22 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
     """Build the loop of a run: data, model, validation. Writes the run's config.yaml and piece.yaml."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    policy_config, embodiment = config.policy, dataset.embodiment
+    learner, embodiment = config.learner, dataset.embodiment
     training, held_out = split_episodes(dataset, config.validation, config.seed)
     piece = pinned_piece(config, dataset, training)
     piece.check(embodiment)
-    stats = statistics(dataset, policy_config.needs, training)
+    stats = statistics(dataset, learner.needs, training)
     scales = Scales(
         action=(piece.scale.low, piece.scale.high),
-        states={key: (tuple(stats[key].mean.tolist()), tuple(stats[key].std.tolist())) for key in policy_config.needs},
+        states={key: (tuple(stats[key].mean.tolist()), tuple(stats[key].std.tolist())) for key in learner.needs},
     )
     torch.manual_seed(config.seed)
-    model = policy_config.build(embodiment, scales)
-    windows = Windows(dataset, policy_config.window, policy_config.needs, training)
-    mirror = Mirror(piece.mirror, policy_config.needs) if config.mirror else None
+    model = learner.build(embodiment, scales)
+    windows = open_windows(dataset, learner, training)
+    mirror = Mirror(piece.mirror, learner.needs) if config.mirror else None
     aside = _aside(config, run)
     if aside:
-        aside.check(embodiment, policy_config.needs)
+        aside.check(embodiment, learner.needs)
     order = _order(config, dataset, training, len(windows))
     _announce(config, dataset, model, training, held_out)
     _prepare(run, config, piece, model)
@@ -135,8 +153,8 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
             keep=config.keep, keep_every=config.keep_every,
         ),
         run=run,
-        description={"kind": "policy", "config": policy_config},
-        validate=_validation(dataset, policy_config, held_out),
+        description={"kind": "policy" if config.critic is None else "critic", "config": learner},
+        validate=_validation(dataset, learner, held_out),
         device=config.device,
         precision=config.precision,
         best=Best.none if aside else config.best,
@@ -148,14 +166,17 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
 
 def _open(config: Train) -> Dataset:
     more = config.weighting.columns if config.weighting else ()
-    return open_dataset(config.data, embodiment=config.embodiment, columns=(*config.policy.needs, *more))
+    columns, rewards = (*config.learner.needs, *more), getattr(config.learner, "rewards", None)
+    if rewards is not None:
+        return rewards.open(config.data, columns, config.embodiment)
+    return open_dataset(config.data, embodiment=config.embodiment, columns=columns)
 
 
 def _order(config: Train, dataset: Dataset, training: np.ndarray, count: int) -> BatchOrder | WeightedOrder:
     """Which of the `count` windows come when."""
     if config.weighting is None:
         return BatchOrder(count, config.batch, config.seed)
-    keys = tuple(key for key in config.policy.needs if key in dataset.columns)
+    keys = tuple(key for key in config.learner.needs if key in dataset.columns)
     weights = np.repeat(config.weighting.weights(dataset, training, keys), dataset.lengths[training])
     return WeightedOrder(weights, config.batch, config.seed)
 
@@ -187,21 +208,23 @@ def pinned_piece(config: Train, dataset: Dataset, training: np.ndarray) -> Piece
     return Piece(scale=ActionScale(low=tuple(low.tolist()), high=tuple(high.tolist())))
 
 
-def _validation(dataset: Dataset, policy: PolicyConfig, held_out: np.ndarray):
+def _validation(dataset: Dataset, learner: PolicyConfig | CriticConfig, held_out: np.ndarray):
     if not len(held_out):
         return lambda model: {}
-    windows = Windows(dataset, policy.window, policy.needs, held_out)
+    windows = open_windows(dataset, learner, held_out)
     return Validation(windows.gather, len(windows))
 
 
 def _announce(config, dataset, model, training, held_out) -> None:
     count = sum(parameter.numel() for parameter in model.parameters())
     frames = int(dataset.lengths[training].sum())
-    kind = config.policy.get_choice_name(type(config.policy))
+    kind = config.learner.get_choice_name(type(config.learner))
     print(
         f"training {kind}{_arm(model)} ({count / 1e6:.2f} M parameters) on "
         f"{len(training)} episodes, {frames} windows; {len(held_out)} episodes held out"
     )
+    if rewards := getattr(config.learner, "rewards", None):
+        print(rewards.account(dataset, training))
     if dataset.embodiment.unknown_units:
         print(
             f"warning: nobody states the unit of {', '.join(dataset.embodiment.unknown_units)}; deploy will refuse it"

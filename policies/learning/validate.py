@@ -1,7 +1,9 @@
-"""How a policy in training is judged on held-out episodes: its loss, and the error of the actions it would execute."""
+"""How a model in training is judged on held-out episodes: by its loss and what the loss tells; of a policy, also by the
+error of the actions it would execute."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -46,12 +48,13 @@ class Validation:
     def __call__(self, model: nn.Module) -> dict[str, float]:
         torch.manual_seed(0)
         device = next(model.parameters()).device
-        sums, weights = {"loss": 0.0, "action_error": 0.0}, {"loss": 0.0, "action_error": 0.0}
+        sums, weights = defaultdict(float), defaultdict(float)
         for indices in self.chosen.split(self.batch):
             batch = {key: value.to(device) for key, value in self.gather(indices).items()}
-            loss, _ = model.loss(batch)
-            sums["loss"] += float(loss) * len(indices)
-            weights["loss"] += len(indices)
+            loss, told = model.loss(batch)
+            for name, value in ({"loss": float(loss)} | told).items():
+                sums[name] += value * len(indices)
+                weights[name] += len(indices)
             if hasattr(model, "plan"):
                 error, valid = action_error(model, batch)
                 sums["action_error"] += float((error * valid).sum())

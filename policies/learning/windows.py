@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+LATER = "later."  # before the keys of observations that came `ahead` steps later
+VALID = "observation.valid"
+
 
 @dataclass(frozen=True)
 class _Offsets:
@@ -36,6 +39,9 @@ class Windows:
         episodes: positions of the episodes, default all.
         images: camera name -> (height, width) wanted; the recorded size for those not named.
         padding: False refuses episodes shorter than the window, and takes only windows that lie inside an episode.
+        ahead: gather the observations this many steps later too, or the episode's last if it ends before.
+        rows: name -> (N, ...) values of each row of the dataset that are gathered with it.
+        acted: column that is gathered as `action`.
 
     Raises:
         DatasetError: a missing column or camera, no episodes, or an episode too short for `padding=False`.
@@ -49,6 +55,9 @@ class Windows:
         episodes: np.ndarray | None = None,
         images: Mapping[str, tuple[int, int]] | None = None,
         padding: bool = True,
+        ahead: int | None = None,
+        rows: Mapping[str, np.ndarray] | None = None,
+        acted: str = ACTION,
     ):
         self.dataset, self.window, self.needs = dataset, window, tuple(needs)
         chosen = np.arange(len(dataset.lengths)) if episodes is None else np.asarray(episodes, np.int64)
@@ -65,8 +74,9 @@ class Windows:
         self._episode = np.repeat(dataset.episode_ids, dataset.lengths)
         self._offsets = _Offsets(np.array(window.observe), np.array(window.actions), len(window.recall))
         self._vectors = {key: _column(dataset, key) for key in self.needs if not key.startswith(IMAGES)}
-        self._action = _column(dataset, ACTION)
+        self._action = _column(dataset, acted)
         self._pictures = _open_pictures(dataset, self.needs, chosen, images or {})
+        self._ahead, self._told = ahead, dict(rows or {})
 
     def __len__(self) -> int:
         """Number of windows."""
@@ -79,16 +89,17 @@ class Windows:
             each of `needs` (B, O, D) float32 or (B, O, h, w, 3) uint8; `observation.valid` (B, O) bool; `action`
             (B, T, D) float32, T the tokens of `window.actions`; `action.valid` (B, T) bool; `index` (B,) int64 row of
             the dataset; `episode` (B,) int64 id. Before the episode the first frame is repeated and actions are zero,
-            after its end the last action is repeated; both are not valid.
+            after its end the last action is repeated; both are not valid. With `ahead`, `later.KEY` of each of `needs`
+            and `later.observation.valid`, alike; with `rows`, (B, ...) each.
         """
         import torch
 
         rows = self._rows[np.asarray(indices)]
         first, last = self._first[rows][:, None], self._last[rows][:, None]
-        seen = rows[:, None] + self._offsets.observe
-        shown = np.maximum(seen, first)
-        out = {key: column.take(shown, 0) for key, column in self._vectors.items()}
-        out |= {key: pictures.read(shown) for key, pictures in self._pictures.items()}
+        out = self._observe(rows, first)
+        if self._ahead is not None:
+            later = self._observe(np.minimum(rows + self._ahead, last[:, 0]), first)
+            out |= {LATER + key: value for key, value in later.items()}
         done = rows[:, None] + self._offsets.actions
         held = np.minimum(done, last)
         if recall := self._offsets.recall:
@@ -97,9 +108,17 @@ class Windows:
         action = self._action.take(held, 0)
         if recall:
             action[:, :recall][~inside[:, :recall]] = 0
-        out |= {"observation.valid": shown == seen, ACTION: action, "action.valid": inside}
-        out |= {"index": rows, "episode": self._episode[rows]}
+        out |= {ACTION: action, "action.valid": inside, "index": rows, "episode": self._episode[rows]}
+        out |= {name: values[rows] for name, values in self._told.items()}
         return {key: torch.from_numpy(value) for key, value in out.items()}
+
+    def _observe(self, now: np.ndarray, first: np.ndarray) -> dict[str, np.ndarray]:
+        """Observations of the rows `now` (B,) in episodes that begin at `first` (B, 1), and which of them are there."""
+        seen = now[:, None] + self._offsets.observe
+        shown = np.maximum(seen, first)
+        out = {key: column.take(shown, 0) for key, column in self._vectors.items()}
+        out |= {key: pictures.read(shown) for key, pictures in self._pictures.items()}
+        return out | {VALID: shown == seen}
 
 
 def _column(dataset: Dataset, key: str) -> np.ndarray:
