@@ -6,6 +6,8 @@ import re
 import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -15,12 +17,15 @@ from understudy.eval.compose import FILE, Compose, compose
 from understudy.eval.compose_page import PAGE, render, short
 from understudy.eval.compose_report import CONTROL, MIXTURE, PARENT, Entry, Report
 from understudy.eval.compose_stage import fingerprint
+from understudy.eval.compositions import CompositionError, read_composition
+from understudy.eval.compositions import main as gather
 from understudy.eval.demos import Demos
 from understudy.eval.evaluate import Eval, evaluate
 from understudy.eval.ledger import RecordError, RecordWriter, read_record, tables_equal
 from understudy.eval.metrics import wilson
 from understudy.eval.paired import tango
 from understudy.eval.search_cost import draw
+from understudy.eval.study import read_study
 from understudy.eval.weight_search import Found, Trials, Tried, simplex, successive_halving
 from understudy.eval.worlds import read_world
 from understudy.policies.diffusion import DiffusionConfig
@@ -248,3 +253,41 @@ def test_the_headline_claims_no_more_than_the_interval():
     assert "is worse than runs/a" in worse.headline()
     alone = dataclasses.replace(report, found=dataclasses.replace(report.found, chosen=(0.0, 1.0)))
     assert alone.headline() == "No mixture did better than one parent alone: the search chose runs/b."
+
+
+def test_compositions_of_several_seeds_become_one_study(done, tmp_path, capsys):
+    """Rates and differences of the table are those of the records; here with outcomes drawn for each."""
+    rng, folders = np.random.default_rng(0), [tmp_path / name for name in "ab"]
+    won = {}  # (folder, role) -> (n,) outcomes
+    for folder in folders:
+        shutil.copytree(done[0].folder, folder)
+        for role, record in read_composition(folder).records.items():
+            table = pq.read_table(record.root / "episodes.parquet")
+            won[folder.name, role] = rng.random(len(table)) < 0.5
+            column = table.schema.get_field_index("success")
+            pq.write_table(
+                table.set_column(column, "success", pa.array(won[folder.name, role])), record.root / "episodes.parquet"
+            )
+    assert gather([*map(str, folders), "--out", str(tmp_path / "pair.json"), "--title", "X"]) == 0
+    study = read_study(tmp_path / "pair.json")
+    rows = [dict(zip(study.columns, row, strict=True)) for row in study.rows]
+    assert [row["seed"] for row in rows] == ["a", "b", "all"] and study.title == "X"
+    for row, seeds in zip(rows, ("a", "b", "ab"), strict=True):
+        pooled = {role: np.concatenate([won[name, role] for name in seeds]) for _, role in won}
+        for role, outcomes in pooled.items():
+            assert row[role][1] == pytest.approx(outcomes.mean())
+        better = max((role for role in pooled if role.startswith(PARENT)), key=lambda role: pooled[role].mean())
+        for column, role in (("- better parent", better), ("- control", CONTROL)):
+            ours, theirs = pooled[MIXTURE], pooled[role]
+            expected = tango(sum(ours & ~theirs), sum(theirs & ~ours), len(ours))
+            assert row[column] == pytest.approx(tuple(expected))
+    assert "further trainings (2 seeds" in "".join(study.notes)
+    (folders[1] / FILE).unlink()
+    assert gather([*map(str, folders), "--out", str(tmp_path / "no.json")]) == 2
+    assert "holds no search" in capsys.readouterr().err and not (tmp_path / "no.json").exists()
+
+
+def test_a_search_without_a_report_is_no_composition(runs, tmp_path):
+    compose(settings(runs, tmp_path / "bare", report=0, points=2))
+    with pytest.raises(CompositionError, match="had no --report"):
+        read_composition(tmp_path / "bare")
