@@ -8,6 +8,7 @@ still run; its noise is keyed by (seed, start id, replan number).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +18,15 @@ from .ensemble import Ensemble
 from .policy import Critic, LaneNoise, Past, Planner, Plans
 from .steering import ScoreTrace, choice_draws, choose
 from .watch import Watch
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What an agent holds of one lane; the last frame is now, the last action came before it."""
+
+    frames: Mapping[str, np.ndarray]  # key -> (R, ...)
+    actions: np.ndarray  # (A, D) as executed
+    now: int  # control steps since the episode began
 
 
 class Agent:
@@ -171,6 +181,27 @@ class Agent:
         both = np.concatenate([self._actions, sent], 1)
         self._actions = both[:, -self._actions.shape[1] :].astype(np.float32)
         self._now += valid.sum(1)
+
+    def memory(self, slot: int) -> Memory:
+        """What a lane remembers between two chunks. Raises ValueError where plans are blended, which is not in it."""
+        if self._ensemble:
+            raise ValueError("an agent that blends plans cannot go on from another moment; leave out the ensembling")
+        frames = {key: held[slot].copy() for key, held in self._frames.items()}
+        return Memory(frames, self._actions[slot].copy(), int(self._now[slot]))
+
+    def remember(self, slot: int, memory: Memory, start: int) -> None:
+        """Begin anew in a lane with what an agent of this window remembered; noise is keyed by `start` from here."""
+        self.reset(
+            np.full(len(self._now), start),
+            np.arange(len(self._now)) == slot,
+            {
+                key: np.broadcast_to(frames[-1], (len(self._now), *frames.shape[1:]))
+                for key, frames in memory.frames.items()
+            },
+        )
+        for key, frames in memory.frames.items():
+            self._frames[key][slot] = frames
+        self._actions[slot], self._now[slot] = memory.actions, memory.now
 
     def _draw(self, past: Past, n: int) -> Plans:
         return self.planner.plan(past, n, LaneNoise(self.seed, self._starts, self._replans))
