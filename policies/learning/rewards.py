@@ -16,6 +16,7 @@ Actions are those that were really executed (`action.sent`), where the dataset t
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Protocol
 import numpy as np
 
 from ...configs.spec import ACTION, Window
-from .columns import check_finite
+from .columns import check_finite, load_columns
 from .dataset import Dataset, open_dataset
 from .layout import DatasetError
 from .weighting import SUCCESS
@@ -66,25 +67,22 @@ class Rewards:
         return (later / (1 - self.gamma), 0.0) if done == 0 else (0.0, done)
 
     def open(self, source: str | Path, columns: tuple[str, ...], embodiment: str | Path | None = None) -> Dataset:
-        """The dataset with `columns`, what says of success, and executed actions where it tells them from others.
+        """The dataset with `columns`, what says of success, and the actions that were executed.
 
         Raises:
             DatasetError: saying what to do, if nobody knows which episodes succeeded.
         """
-        plain = open_dataset(source, embodiment=embodiment, columns=columns)
-        more = ((SENT,) if SENT in plain.features else ()) + (() if self.success == EVERY else (self.success,))
+        told = () if self.success == EVERY else (self.success,)
         try:
-            dataset = open_dataset(source, embodiment=embodiment, columns=(*columns, *more))
+            dataset = open_dataset(source, embodiment=embodiment, columns=(*columns, *told))
         except DatasetError as error:
             if f"column '{self.success}' is not in" not in str(error):
                 raise
             raise DatasetError(
-                f"nobody says which episodes of {plain.root} succeeded: {error}. If all did, set rewards.success to "
-                "every; else label them with `understudy label`, or name the column that says so"
+                f"nobody says which episodes succeeded: {error}. If all did, set rewards.success to every; else label "
+                "them with `understudy label`, or name the column that says so"
             ) from error
-        if SENT in more:
-            check_finite(dataset.layout, {SENT: dataset.columns[SENT]}, {})
-        return dataset
+        return dataclasses.replace(dataset, columns=dataset.columns | {SENT: executed(dataset)})
 
     def successes(self, dataset: Dataset) -> np.ndarray:
         """(M,) int64 frame of each episode's first success, -1 where there is none.
@@ -148,6 +146,20 @@ class Rewards:
         return waited + np.where(done, success * self.gamma**count, 0.0)
 
 
+def executed(dataset: Dataset) -> np.ndarray:
+    """(N, D) actions that were really executed; those asked for, where a recording does not tell them apart.
+
+    Raises:
+        DatasetError: NaN or infinities.
+    """
+    parts = []
+    for part in dataset.parts or (dataset,):
+        loaded = load_columns(part.layout, (SENT,), skip_missing=True)
+        check_finite(part.layout, loaded, {})
+        parts.append(loaded.get(SENT, part.columns[ACTION]))
+    return np.concatenate(parts)
+
+
 class Learner(Protocol):
     """Settings of something that learns from windows; with `rewards`, from what came `ahead` steps later too."""
 
@@ -161,5 +173,4 @@ def open_windows(dataset: Dataset, learner: Learner, episodes: np.ndarray) -> Wi
     if rewards is None:
         return Windows(dataset, learner.window, learner.needs, episodes)
     told = {"ahead": learner.ahead, "rows": rewards.rows(dataset, learner.ahead)}
-    acted = SENT if SENT in dataset.columns else ACTION
-    return Windows(dataset, learner.window, learner.needs, episodes, **told, acted=acted)
+    return Windows(dataset, learner.window, learner.needs, episodes, **told, acted=SENT)
