@@ -1,4 +1,4 @@
-"""`understudy inspect`: what is in a dataset, a run or a checkpoint, or how policies use the past.
+"""`understudy inspect`: what is in a dataset, a run or a checkpoint, how policies use the past, what a critic says.
 
 The composition root: looking at files is `policies.learning.inspect`, asking policies is `inspect_policy`.
 """
@@ -18,10 +18,13 @@ class Inspect:
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "policies.networks", "sim")
 
     source: str = ""  # dataset folder or hub id, run or checkpoint folder
-    out: Path | None = None  # picture sheet, .png or .svg; default inspect-NAME.png in this folder; of policies: .html
+    out: Path | None = (
+        None  # picture sheet, .png or .svg; default inspect-NAME.png in this folder; of policies and critics: .html
+    )
     embodiment: Path | None = None  # who acts, where the dataset does not say
     quality: bool = False  # of a dataset: how good it is to imitate, instead of what is in it; `out` is then a .json
     reference: str = ""  # with quality: the dataset that TQ and SACo are relative to
+    critic: str = ""  # instead of a source: a trained critic, beside recorded episodes; policy: whose spread to beat
     policy: tuple[str, ...] = ()  # instead of a source: runs, settings of a grid (all seeds), or a grid
     world: str = ""  # with policy: where to act, for the action predictability ratio; without it: observed frames only
     data: str = ""  # with policy: demonstrations; default those that the run was trained on
@@ -42,21 +45,25 @@ class Inspect:
         """
         from ..policies.learning.layout import DatasetError
 
-        if bool(self.policy) == bool(self.source):
-            raise DatasetError("say what to inspect: understudy inspect DATA|RUN, or inspect --policy RUN ...")
+        if bool(self.policy or self.critic) == bool(self.source):
+            raise DatasetError(
+                "say what to inspect: understudy inspect DATA|RUN, inspect --policy RUN, or --critic RUN"
+            )
         if self.out is not None and self.out.exists():
             raise FileExistsError(f"{self.out} exists; choose another --out")
-        if not self.policy:
+        if not self.policy and not self.critic:
             from ..policies.learning.inspect import show
 
             show(self.source, self.out, self.embodiment, self.quality, self.reference)
             return
-        from .inspect_page import report
-
         if self.quality:
-            raise ValueError("--quality is of a dataset; leave --policy out")
+            raise ValueError("--quality is of a dataset; leave --policy and --critic out")
         if min(self.episodes, self.windows, self.repeats) < 1 or self.seed < 0:
             raise ValueError("episodes, windows and repeats are at least 1, and starts at least 0")
         if self.out is not None and self.out.suffix != ".html":
-            raise ValueError(f"how policies use the past is drawn as a page; give a .html instead of {self.out}")
+            raise ValueError(f"what policies and critics do is drawn as a page; give a .html instead of {self.out}")
+        if self.critic:
+            from .inspect_critic import report
+        else:
+            from .inspect_page import report
         report(self)
