@@ -15,6 +15,21 @@ from .power import detectable
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """A critic's scores of plans, in its own unit; means over replannings, then over episodes."""
+
+    value: Interval  # of the plan that was chosen; Student's t over episodes
+    mean: float  # of all candidates
+    spread: float  # standard deviation of a replanning's candidates
+    candidates: int
+
+    def text(self) -> str:
+        """For a row of the summary."""
+        away = f", {(self.value.estimate - self.mean) / self.spread:.2f} spreads above" if self.spread else ", equal to"
+        return f"score {self.value.estimate:.3g}{away} the mean {self.mean:.3g} of {self.candidates} candidates"
+
+
+@dataclass(frozen=True)
 class Summary:
     """The numbers of one record. Intervals are two-sided, 95 %."""
 
@@ -38,6 +53,7 @@ class Summary:
     detects: (
         float | None
     )  # difference of success that as many episodes of another policy would show, paired; None: none
+    chosen: Chosen | None = None  # what the critic said of the plans, if one chose
 
     def text(self) -> str:
         """A small table."""
@@ -52,6 +68,7 @@ class Summary:
             ("time", split + ("" if self.rate is None else f"; {self.rate:.2f} episodes/s")),
         ]
         rows.insert(1, ("detects", detects(self.detects, self.n)))
+        rows += [("chosen plan", self.chosen.text())] if self.chosen else []
         rows += [("errors", f"{self.errors} episodes, counted as failures")] if self.errors else []
         rows += [("unfinished", f"{self.n} of {self.asked} episodes")] if self.n < self.asked else []
         head = f"{self.title} in {self.world}, starts {self.starts}"
@@ -85,7 +102,25 @@ def summarize(record: Record) -> Summary:
         policy=float(column["wall_policy"].sum()),
         rate=record.manifest.get("acted", n) / wall if wall else None,
         detects=detectable(n, successes / n, paired=True),
+        chosen=chosen(record),
     )
+
+
+def chosen(record: Record) -> Chosen | None:
+    """What the critic said of the chosen plans and of all, of a record whose policy was steered; else None."""
+    from scipy.stats import t
+
+    names = ("value", "value_mean", "value_spread")
+    if not set(names) <= set(record.table.column_names):
+        return None
+    told = [column for column in zip(*(record.column(name) for name in names), strict=True) if all(column)]
+    if not told:
+        return None
+    means = np.array([[np.mean(part) for part in column] for column in told])  # (episodes, 3)
+    value, mean, spread = means.mean(0).tolist()
+    half = t.isf(0.025, len(means) - 1) * means[:, 0].std(ddof=1) / len(means) ** 0.5 if len(means) > 1 else 0.0
+    candidates = record.manifest.get("agent", {}).get("candidates", 0)
+    return Chosen(Interval(value - half, value, value + half), mean, spread, candidates)
 
 
 def detects(gap: float | None, n: int) -> str:

@@ -25,6 +25,7 @@ import numpy as np
 from ..configs.lanes import Lanes
 from ..configs.parse import parse
 from ..configs.plugins import discover
+from .critic_facts import best_of
 from .metrics import Interval, bootstrap_interval
 from .study import Study
 from .tried import RestoreError, Tried, read_tried, try_plans
@@ -53,6 +54,7 @@ class WithinState:
     workers: int = 0
     threads: int = 1
     out: Path | None = None  # JSON of the table
+    curve: Path | None = None  # JSON of another: what is chosen among 1, 2, .. plans
 
     def run(self) -> None:
         """Try plans or read them, ask the critics, print, write."""
@@ -72,6 +74,9 @@ class WithinState:
         print(f"{study.title}\n\n{study.markdown()}\n\n" + "\n".join(f"{note}." for note in study.notes))
         if self.out is not None:
             print(f"written: {study.write(self.out)}")
+        if self.curve is not None:
+            curve = curve_study(self, tried)
+            print(f"\n{curve.title}\n\n{curve.markdown()}\n\nwritten: {curve.write(self.curve)}")
 
 
 @dataclass(frozen=True)
@@ -175,6 +180,28 @@ def study_of(config: WithinState, tried: Tried) -> Study:
             "chosen above the mean plan; that of the best is too high by the luck of the continuations",
             f"Mean truth {worth.mean():.3f}; "
             + (f"a perfect critic would show about {top:.2f}" if top else "continuations too few to tell a ceiling"),
+        ),
+    )
+
+
+def curve_study(config: WithinState, tried: Tried) -> Study:
+    """A row for each number of candidates: what becomes of the plan that each critic chooses, and how it scores it."""
+    worth = values(tried, config.truth, config.gamma).mean(2)
+    plans = worth.shape[1]
+    counts = [count for count in (1, 2, 3, 5, 10, 20, 30, 50, 100) if count < plans] + [plans]
+    columns, parts = ["candidates"], [counts]
+    for name in config.critics:
+        scores = scores_of(name, tried).astype(np.float64)
+        columns += [f"{name}: truth", f"{name}: score"]
+        parts += [[best_of(scores, table, count) for count in counts] for table in (worth, scores)]
+    return Study(
+        title="The best of K plans of the same state, by critics: what becomes of it",
+        command=_command(config),
+        columns=columns,
+        rows=list(zip(*parts, strict=True)),
+        notes=(
+            f"{len(worth)} states; every K of the {plans} plans counts alike; after the chosen plan the policy acts alone",
+            "A critic that is misled by its own errors shows a score that rises where the truth falls",
         ),
     )
 

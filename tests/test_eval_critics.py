@@ -7,6 +7,7 @@ from understudy.configs.spec import SCENE, STATE, Window
 from understudy.eval.critics import critic_checkpoints
 from understudy.eval.evaluate import Eval, evaluate
 from understudy.eval.identity import identify
+from understudy.eval.summary import summarize
 from understudy.eval.worlds import read_world
 from understudy.policies.diffusion import DiffusionConfig
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
@@ -63,6 +64,12 @@ def test_recall_and_ensembling_are_asked_for_by_name(remembering, tmp_path):
     for row in records["best"].table.to_pylist():
         assert all(value >= mean - 1e-6 for value, mean in zip(row["value"], row["value_mean"], strict=True))
     assert "value" not in records["plain"].table.column_names
+    told = {name: summarize(record) for name, record in records.items()}
+    assert told["plain"].chosen is None and told["best"].chosen.candidates == 10
+    assert told["best"].chosen.value.estimate > told["best"].chosen.mean
+    assert "spreads above the mean" in told["best"].text() and "chosen plan" not in told["plain"].text()
+    assert told["control"].chosen.mean == pytest.approx(0.5, abs=0.1)  # of the greatest of 10 uniform numbers
+    assert told["control"].chosen.value.estimate == pytest.approx(10 / 11, abs=0.05)
 
 
 def test_a_critic_that_cannot_be_is_refused_before_anything_is_written(remembering, tmp_path):

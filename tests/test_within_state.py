@@ -157,7 +157,10 @@ def test_the_command_tries_keeps_and_asks_again(tmp_path, capsys):
     assert main(words) == 0
     assert "4 states of as many starts (0..3) x 3 plans" in capsys.readouterr().out
     again = ["--tried", str(tmp_path / "t.npz"), "--truth", "progress", "--out", str(tmp_path / "s.json")]
-    assert main([*again, "--critics", "random", "recall"]) == 0
+    assert main([*again, "--critics", "random", "recall", "--curve", str(tmp_path / "k.json")]) == 0
+    rows = read_study(tmp_path / "k.json").rows
+    assert [row[0] for row in rows] == [1, 2, 3] and rows[0][1] == pytest.approx(rows[0][3])
+    assert rows[0][2] < rows[1][2] < rows[2][2]  # scores rise with the number of candidates
     assert [row[0] for row in read_study(tmp_path / "s.json").rows] == ["random", "recall"]
     assert main([*words[:2], "--critics", "random", "--seed", "950"]) == 2
     assert "those for looking are 0..999" in capsys.readouterr().err
