@@ -200,7 +200,7 @@ def curve_study(config: WithinState, tried: Tried) -> Study:
         columns=columns,
         rows=list(zip(*parts, strict=True)),
         notes=(
-            f"{len(worth)} states; every K of the {plans} plans counts alike; after the chosen plan the policy acts alone",
+            f"{len(worth)} states; every K of the {plans} plans counts alike; then the policy acts alone",
             "A critic that is misled by its own errors shows a score that rises where the truth falls",
         ),
     )
