@@ -42,7 +42,6 @@ def sample_embodiment() -> Embodiment:
 
 def check_policy(config, embodiment: Embodiment | None = None) -> None:
     """A `PolicyConfig` builds a planner that is deterministic, keeps lanes apart, trains, and survives saving."""
-    import torch
 
     from ..policies.policy import LaneNoise, Planner, Trainable
 
@@ -60,9 +59,7 @@ def check_policy(config, embodiment: Embodiment | None = None) -> None:
     _check_plans(first, policy, embodiment)
     _same(plan(CANDIDATES).future, first.future, "the same noise gives other plans")
     _close(plan(1).future[:, 0], first.future[:, 0], "the first candidate depends on how many are drawn")
-    scalar, named = policy.loss(sample_batch(policy.window, policy.needs, embodiment))
-    _require(scalar.ndim == 0 and bool(torch.isfinite(scalar)), f"loss is no finite scalar: {scalar}")
-    _require(all(isinstance(value, float) for value in named.values()), "loss returns scalars that are not floats")
+    _check_loss(policy, sample_batch(policy.window, policy.needs, embodiment) | sample_outcomes(config, embodiment))
     twin = _build(config, embodiment)
     twin.load_state_dict(policy.state_dict())
     _same(plan(CANDIDATES, twin.eval()).future, first.future, "the saved weights do not hold all that acts")
@@ -70,10 +67,13 @@ def check_policy(config, embodiment: Embodiment | None = None) -> None:
 
 
 def check_critic(config, embodiment: Embodiment | None = None) -> None:
-    """A `CriticConfig` builds a critic whose scores are finite, deterministic and made for each plan alone."""
+    """A `CriticConfig` builds a critic whose scores are finite, deterministic and made for each plan alone.
+
+    One that is trained also has a finite loss, and survives saving.
+    """
     import torch
 
-    from ..policies.policy import Critic, Plans
+    from ..policies.policy import Critic, Plans, Trainable
 
     embodiment = embodiment or sample_embodiment()
     critic = _build(config, embodiment)
@@ -93,6 +93,11 @@ def check_critic(config, embodiment: Embodiment | None = None) -> None:
     _require(bool(torch.isfinite(scores).all()), "scores are not finite")
     _same(scores, again, "the same plans get other scores")
     _close(alone[:, 0], scores[:, 1], "the score of a plan depends on the other candidates")
+    if isinstance(critic, Trainable):
+        _check_loss(critic, sample_batch(critic.window, critic.needs, embodiment) | sample_outcomes(config, embodiment))
+        twin = _build(config, embodiment)
+        twin.load_state_dict(critic.state_dict())
+        _same(twin.score(past, plans), scores, "the saved weights do not hold all that judges")
     _check_dump(config)
 
 
@@ -178,6 +183,29 @@ def sample_batch(window, needs: tuple[str, ...], embodiment: Embodiment, count: 
         "index": torch.arange(count),
         "episode": torch.zeros(count, dtype=torch.int64),
     }
+
+
+def sample_outcomes(config, embodiment: Embodiment, count: int = 4) -> dict:
+    """What windows of settings with `rewards` hold besides: outcomes and later frames. Nothing for others."""
+    import torch
+
+    if not hasattr(config, "rewards"):
+        return {}
+    from ..policies.learning.windows import LATER
+
+    later = sample_past(config.window, config.needs, embodiment, count)
+    rng = torch.Generator().manual_seed(3)
+    out = {name: torch.rand(count, generator=rng) for name in ("reward", "discount", "return")}
+    out |= {LATER + key: value.flip(0) for key, value in later.obs.items()}
+    return out | {LATER + "observation.valid": later.obs_valid, "whole": torch.ones(count, dtype=torch.bool)}
+
+
+def _check_loss(model, batch: dict) -> None:
+    import torch
+
+    scalar, named = model.loss(batch)
+    _require(scalar.ndim == 0 and bool(torch.isfinite(scalar)), f"loss is no finite scalar: {scalar}")
+    _require(all(isinstance(value, float) for value in named.values()), "loss returns scalars that are not floats")
 
 
 def _build(config, embodiment: Embodiment):

@@ -11,7 +11,8 @@ Not known here: the task. A critic belongs to one task, like the policies here; 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
@@ -139,9 +140,7 @@ class ValueModel(nn.Module):
     @torch.no_grad()
     def stepped(self) -> None:
         """Let the target networks follow; the training loop calls it after each step of the optimiser."""
-        for target, source in self.followers:
-            for held, fresh in zip(target.parameters(), source.parameters(), strict=True):
-                held.lerp_(fresh, self.config.tau)
+        follow(self.followers, self.config.tau)
 
     @torch.no_grad()
     def score(self, past: Past, plans: Plans) -> Tensor:
@@ -172,14 +171,8 @@ class ValueModel(nn.Module):
         return values.mean(0) - self.config.doubt * values.std(0, correction=0)
 
     def chunk(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """The executed actions of a batch, scaled (B, T, D).
-
-        After an episode's end no action matters: what is padded there becomes actions of other windows, so that a
-        critic does not learn to know the end by its padding.
-        """
-        actions = self.action_scale.scale(batch["action"]).clamp(-1, 1)
-        other = actions[torch.randperm(len(actions), device=actions.device)]
-        return torch.where(batch["action.valid"][..., None], actions, other)
+        """The executed actions of a batch, scaled (B, T, D), filled up after an episode's end."""
+        return fill(self.action_scale.scale(batch["action"]).clamp(-1, 1), batch["action.valid"])
 
     def later(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The observations after the chunk."""
@@ -188,6 +181,34 @@ class ValueModel(nn.Module):
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
         """(B,) 1 for windows that count in the loss, 0 for others."""
         return torch.ones_like(batch["reward"]) if self.config.crossing else batch["whole"].to(batch["reward"].dtype)
+
+
+def fill(actions: Tensor, valid: Tensor) -> Tensor:
+    """Actions (B, T, D), those after an episode's end (valid (B, T) False) replaced by those of other windows.
+
+    No action matters there; a critic must not know the end by its padding.
+    """
+    return torch.where(valid[..., None], actions, actions[torch.randperm(len(actions), device=actions.device)])
+
+
+def follow(followers: Iterable[tuple[nn.Module, nn.Module]], part: float) -> None:
+    """Move target networks by `part` of the way to the networks that they follow."""
+    for target, source in followers:
+        for held, fresh in zip(target.parameters(), source.parameters(), strict=True):
+            held.lerp_(fresh, part)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """What is computed inside sends no gradient to the parameters of `model`, but through it."""
+    moved = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in moved:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in moved:
+            parameter.requires_grad_(True)
 
 
 def target_of(model: nn.Module) -> nn.Module:

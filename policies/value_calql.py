@@ -16,8 +16,7 @@ With `window.horizon` above 1 the action is a chunk, as in `value_iql.py`; D the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +26,7 @@ from ..configs.spec import Embodiment
 from .networks.heads import TanhGaussian
 from .policy import CriticConfig, Scales
 from .states import read_states, state_scales
-from .value import Judge, ValueConfig, ValueModel, average, target_of, told
+from .value import Judge, ValueConfig, ValueModel, average, frozen, target_of, told
 
 
 @CriticConfig.register_subclass("calql")
@@ -135,16 +134,3 @@ class CalQL(ValueModel):
         acting = average(self.log_temperature.detach().exp() * density[0] - values, counts)
         entropy = -float(self.numbers) if self.config.entropy is None else self.config.entropy
         return acting, -self.log_temperature * average((density[0] + entropy).detach(), counts)
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """What is computed inside sends no gradient to the parameters of `model`, but through it."""
-    moved = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in moved:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in moved:
-            parameter.requires_grad_(True)

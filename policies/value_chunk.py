@@ -7,7 +7,7 @@
 Value travels h steps at a time, but plans are ranked by P, which reads only the E = `prefix` actions that the agent
 executes before it plans anew. By default values stay within what the rewards can add up to and are learnt by
 cross-entropy, as published. Chunks that cross the end of an episode: after success nothing more is bootstrapped and the
-rest of the actions is noise (`ValueModel.chunk`); those that a time-out cut short are bootstrapped from the last
+rest of the actions is noise (`value.fill`); those that a time-out cut short are bootstrapped from the last
 observation, or left out with `crossing: false`, as published for data of long episodes.
 """
 

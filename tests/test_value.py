@@ -12,8 +12,8 @@ from understudy.policies.agent import Agent
 from understudy.policies.combine import Weighted
 from understudy.policies.learning.rewards import Rewards
 from understudy.policies.policy import Past, Plans, Scales
-from understudy.policies.value import Pessimism
-from understudy.policies.value_calql import CalQLConfig, frozen
+from understudy.policies.value import Pessimism, frozen
+from understudy.policies.value_calql import CalQLConfig
 from understudy.policies.value_chunk import ChunkConfig
 from understudy.policies.value_iql import IQLConfig
 

@@ -18,13 +18,20 @@ from understudy.eval.evaluate import Eval, evaluate
 from understudy.eval.record import DatasetWriter
 from understudy.eval.worlds import read_world
 from understudy.policies.diffusion import DiffusionConfig
-from understudy.policies.learning.checkpoint import CheckpointError, blank_scales, load_model, save_checkpoint
+from understudy.policies.learning.checkpoint import (
+    CheckpointError,
+    blank_scales,
+    load_model,
+    load_policy,
+    save_checkpoint,
+)
 from understudy.policies.learning.dataset import DatasetError
 from understudy.policies.learning.optimizer import Optimize
 from understudy.policies.learning.rewards import Rewards
 from understudy.policies.learning.train import Train
 from understudy.policies.learning.weighting import Outcome, Weighting
 from understudy.policies.networks.mlp import MLPConfig
+from understudy.policies.ofql import OFQLConfig
 from understudy.policies.policy import Scales
 from understudy.policies.recall import RecallConfig
 from understudy.policies.value_calql import CalQLConfig
@@ -227,6 +234,17 @@ def test_a_resumed_training_is_exact_and_episodes_may_be_weighted(data, tmp_path
     assert whole == again
     settings(data, tmp_path / "plain", **plan | {"weighting": None}).run()
     assert (tmp_path / "plain" / "last" / "model.safetensors").read_bytes() != whole
+
+
+def test_a_policy_that_learns_with_a_critic_is_trained_by_the_same_loop(data, tmp_path):
+    policy = OFQLConfig(
+        window=Window(observe=(0,), horizon=4), needs=(STATE, SCENE), execute=2, widths=(16,),
+        network=MLPConfig(width=16, depth=1, condition_width=8),
+    )  # fmt: skip
+    settings(data, tmp_path / "run", critic=None, policy=policy, steps=4, log_every=2).run()
+    saved, info = load_policy(tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert info["type"] == "ofql" and saved.config == policy and "validation/action_error" in lines and "td" in lines
 
 
 def test_what_cannot_be_trained_is_refused_before_a_run_is_made(data, tmp_path):
