@@ -26,7 +26,7 @@ class Inspect:
     reference: str = ""  # with quality: the dataset that TQ and SACo are relative to
     critic: str = ""  # instead of a source: a trained critic, beside recorded episodes; policy: whose spread to beat
     policy: tuple[str, ...] = ()  # instead of a source: runs, settings of a grid (all seeds), or a grid
-    world: str = ""  # with policy: where to act, for the action predictability ratio; without it: observed frames only
+    world: str = ""  # with policy: where to act, for the action predictability ratio; with critic too: maps of scores
     data: str = ""  # with policy: demonstrations; default those that the run was trained on
     episodes: int = 100  # with policy: rollouts of each, and as many demonstrations
     seed: int = 0  # with policy: first start id; 0-999 are for looking, 1000-9999 for reporting

@@ -2,24 +2,29 @@
 
 The critic scores what was really done at each frame of episodes that it was not trained on (those held out of its
 training, or other data). With a policy also what the policy would do there: its own spread around the recorded actions
-is the perturbation that the recorded ones should beat. Whether plans of one state are told apart in the world:
+is the perturbation that the recorded ones should beat; with a world where actions are places in the picture, maps of
+the scores (`heat_map.py`). Whether plans of one state are told apart in the world:
 `within_state.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..configs.lanes import Lanes
 from .charts import Line, chart
 from .critic_facts import auc, bootstrap, by_episode, calibration, with_time_to_go
+from .heat_map import HeatMap, heat_maps
 from .logged import SENT, SUCCESS, successes
 from .pages import page, write_page
 from .study import Study, show
+from .tried import Remembered
 
 if TYPE_CHECKING:
     from ..policies.learning.dataset import Dataset
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
 PAGE = "critic.html"
 BATCH = 256  # windows asked at a time
+MAPS = 4  # pictures with scores over them
 PERTURBED = 10  # plans of a policy at each state
 
 
@@ -55,6 +61,7 @@ def report(config: Inspect) -> Path:
     if out.exists():
         raise FileExistsError(f"{out} exists; choose another --out")
     critic, dataset, episodes, about = open_critic_and_data(config)
+    maps = draw_maps(config, critic) if config.world and config.policy else []
     seen = look(critic, dataset, episodes, about)
     studies = [facts_study(config, seen)]
     if config.policy:
@@ -66,7 +73,7 @@ def report(config: Inspect) -> Path:
     if config.record is not None:
         print(f"written: {studies[0].write(config.record)}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_page(out, render(config.critic, seen, studies))
+    write_page(out, render(config.critic, seen, studies, maps))
     print(f"drawn: {out}")
     return out
 
@@ -247,11 +254,25 @@ def _parts(rows: np.ndarray) -> list[np.ndarray]:
     return np.split(rows, range(BATCH, len(rows), BATCH))
 
 
-def render(name: str, seen: Seen, studies: list[Study]) -> str:
+def draw_maps(config: Inspect, critic: Critic) -> list[HeatMap]:
+    """Scores of places over pictures of the world, in which the first policy acts. Raises ValueError for others."""
+    from ..policies.agent import Agent
+    from ..policies.learning.checkpoint import load_policy
+    from .worlds import read_world
+
+    policy = load_policy(config.policy[0])[0]
+    world = read_world(config.world)
+    policy.embodiment.check(world.embodiment(), policy.needs)
+    agent = Agent(policy, lanes=MAPS, execute=getattr(policy, "execute", 8), critic=Remembered((critic,)))
+    with closing(Lanes(world, MAPS, config.workers)) as lanes:
+        return heat_maps(agent, critic, lanes, range(config.seed, config.seed + MAPS))
+
+
+def render(name: str, seen: Seen, studies: list[Study], maps: Sequence[HeatMap] = ()) -> str:
     """The page."""
     from markupsafe import Markup
 
-    return page(PAGE, name=name, chart=Markup(along_chart(seen)), studies=studies, show=show)
+    return page(PAGE, name=name, chart=Markup(along_chart(seen)), studies=studies, show=show, maps=maps)
 
 
 def along_chart(seen: Seen) -> str:

@@ -58,21 +58,7 @@ class Tried:
 
     def past(self) -> Past:
         """What was known in the S states, at all offsets that are held."""
-        import torch
-
-        from ..policies.policy import Past
-
-        reach = next((value.shape[1] for value in self.frames.values()), 1)
-        seen, done = np.arange(1 - reach, 1), np.arange(-self.actions.shape[1], 0)
-        return Past(
-            obs={key: torch.from_numpy(value) for key, value in self.frames.items()},
-            obs_times=tuple(seen.tolist()),
-            obs_valid=torch.from_numpy(self.now[:, None] + seen >= 0),
-            actions=torch.from_numpy(self.actions),
-            action_times=tuple(done.tolist()),
-            action_valid=torch.from_numpy(self.now[:, None] + done >= 0),
-            now=torch.from_numpy(self.now),
-        )
+        return past_at(self.frames, self.actions, self.now)
 
     def plans(self) -> Plans:
         """The P plans of each state."""
@@ -94,6 +80,25 @@ class Tried:
 
 
 ARRAYS = ("actions", "now", "start", "recalled", "future", "won", "best")
+
+
+def past_at(frames: Mapping[str, np.ndarray], actions: np.ndarray, now: np.ndarray) -> Past:
+    """The `Past` of S moments, at all offsets that are held: frames (S, R, ...), actions (S, A, D), now (S,)."""
+    import torch
+
+    from ..policies.policy import Past
+
+    reach = next((value.shape[1] for value in frames.values()), 1)
+    seen, done = np.arange(1 - reach, 1), np.arange(-actions.shape[1], 0)
+    return Past(
+        obs={key: torch.from_numpy(value) for key, value in frames.items()},
+        obs_times=tuple(seen.tolist()),
+        obs_valid=torch.from_numpy(now[:, None] + seen >= 0),
+        actions=torch.from_numpy(actions),
+        action_times=tuple(done.tolist()),
+        action_valid=torch.from_numpy(now[:, None] + done >= 0),
+        now=torch.from_numpy(now),
+    )
 
 
 def read_tried(path: str | Path) -> Tried:
@@ -157,15 +162,31 @@ class Noting:
     def act(self) -> np.ndarray:
         for slot in np.flatnonzero(self.lanes.running).tolist():
             if self._draws[slot].random() < 1 / (len(self._asked[slot]) + 1):
-                start, asked = int(self._starts[slot]), np.concatenate([self._last[slot, :0], *self._asked[slot]])
-                self.kept[start] = Moment(start, self.agent.memory(slot), asked, state_of(self.lanes, slot))
+                self.keep(slot, int(self._starts[slot]))
         self._last = self.agent.act()
         return self._last
+
+    def keep(self, slot: int, start: int) -> None:
+        """Take this moment in place of the one kept before."""
+        asked = np.concatenate([self._last[slot, :0], *self._asked[slot]])
+        self.kept[start] = Moment(start, self.agent.memory(slot), asked, state_of(self.lanes, slot))
 
     def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
         for slot, held in enumerate(self._asked):
             held.append(self._last[slot, valid[slot]])
         self.agent.observe(obs, sent, valid)
+
+
+class Remembered:
+    """All that some critics will read, so that the agent remembers it. Chooses nothing."""
+
+    reads = 0
+
+    def __init__(self, critics: Sequence):
+        from ..configs.spec import Window
+
+        self.window = Window.union(*(critic.window for critic in critics))
+        self.needs = tuple(dict.fromkeys(key for critic in critics for key in critic.needs))
 
 
 class Continuations:

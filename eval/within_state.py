@@ -28,7 +28,7 @@ from ..configs.plugins import discover
 from .critic_facts import best_of
 from .metrics import Interval, bootstrap_interval
 from .study import Study
-from .tried import RestoreError, Tried, read_tried, try_plans
+from .tried import Remembered, RestoreError, Tried, read_tried, try_plans
 
 COLUMNS = ("critic", "rank correlation", "all states", "better of two", "gain of its best", "gain of the best")
 
@@ -234,24 +234,12 @@ def _try(config: WithinState) -> Tried:
     world = open_stage(told)
     first.planner.embodiment.check(world.embodiment(), first.planner.needs)
     judges = [open_critic(name, first.planner) for name in config.critics]
-    agent = Agent(first.planner, lanes=config.block, execute=first.execute, critic=Watched(judges), seed=config.seed)
+    agent = Agent(first.planner, lanes=config.block, execute=first.execute, critic=Remembered(judges), seed=config.seed)
     starts = range(config.seed, config.seed + config.states)
     about = {"policy": config.policy, "world": str(world.task), "execute": agent.execute}
     about |= {"starts": f"{starts.start}..{starts.stop - 1}", "times": config.times}
     with closing(Lanes(world, config.block, config.workers)) as lanes:
         return try_plans(agent, lanes, starts, plans=config.plans, times=config.times, seed=config.seed, about=about)
-
-
-class Watched:
-    """All that some critics will read, so that the agent remembers it. Chooses nothing."""
-
-    reads = 0
-
-    def __init__(self, critics: Sequence):
-        from ..configs.spec import Window
-
-        self.window = Window.union(*(critic.window for critic in critics))
-        self.needs = tuple(dict.fromkeys(key for critic in critics for key in critic.needs))
 
 
 def _signed(values: np.ndarray, rng: np.random.Generator) -> Interval:
