@@ -51,6 +51,7 @@ class Eval:
     candidates: int = 1  # N plans drawn at each replanning; more need a critic
     critic: str | None = None  # who chooses: folder of a trained critic, recall, or random; A:5>B sieves, A+0.5*B adds
     temperature: float = 0.0  # above 0: draw the plan by a softmax over its score; in spreads of a lane's scores
+    plans: str = "policy"  # whose plans: the policy's | uniform: any action, held; the control of what the policy adds
     ensemble: float | None = None  # temporal ensembling: decay of its weights; asks for execute below the horizon
     watch: int = 0  # N plans looked at in each replanning; records recall error, spread and drift; 0: not
     alarm: str | None = None  # file of `understudy calibrate`: watch, and say when the alarm rings
@@ -116,12 +117,15 @@ def open_agent(config: Eval) -> tuple[Agent, dict]:
     from ..policies.agent import Agent
     from ..policies.foreign import settle
     from ..policies.learning.checkpoint import load_policy
+    from ..policies.steering import UniformPlanner
     from .critics import open_critic
 
+    lookup("source of plans", config.plans, {"policy": None, "uniform": None})
     policy, info = load_policy(config.policy, config.embodiment)
     foreign = settle(policy, lambda: open_stage(config).embodiment())
     if config.steps or config.solver:
         policy = _resampled(policy, config)
+    policy = UniformPlanner(policy) if config.plans == "uniform" else policy
     critic = open_critic(config.critic, policy, config.device) if config.critic else None
     execute = config.execute or getattr(policy, "execute", 8)
     agent = Agent(
@@ -148,6 +152,7 @@ def agent_settings(config: Eval, agent: Agent) -> dict:
     sampler = getattr(agent.planner, "sampler", None)
     unusual = watched(config, agent) | ({} if config.ensemble is None else {"ensemble": config.ensemble})
     unusual |= {"temperature": config.temperature} if config.temperature else {}
+    unusual |= {"plans": config.plans} if config.plans != "policy" else {}
     weights = [fingerprint(folder) for folder in critic_checkpoints(config.critic)]
     unusual |= {"critic_fingerprint": weights} if weights else {}
     return unusual | {

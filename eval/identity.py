@@ -1,8 +1,8 @@
 """What makes two records records of the same policy, so that one may ask how it did in either world.
 
 The hash of the weights and settings in its checkpoint (`policy.fingerprint`; a record without one: `policy.path`) and
-how it was asked to act: actions executed of each plan, candidates, critic, temperature, sampler, ensemble. Not the
-seed of its noise, the block, threads or device.
+how it was asked to act: actions executed of each plan, candidates, critic, temperature, whose plans, sampler,
+ensemble. Not the seed of its noise, the block, threads or device.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from .ledger import MANIFEST, Record, RecordError, read_record
 from .paired import episodes_by_start
 
-ACTS = ("execute", "candidates", "critic", "temperature", "sampler", "ensemble")
+ACTS = ("execute", "candidates", "critic", "temperature", "plans", "sampler", "ensemble")
 
 
 class MatchError(ValueError):

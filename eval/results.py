@@ -193,6 +193,7 @@ def _unusual(agent: Mapping, policy: Mapping) -> dict:
         "candidates": (agent.get("candidates"), 1),
         "critic": (agent.get("critic"), None),
         "temperature": (agent.get("temperature"), None),
+        "plans": (agent.get("plans"), None),
         "watch": (None if "alarm" in agent else agent.get("watch"), None),
         "alarm": (agent.get("alarm", {}).get("path"), None),
         "policy-seed": (agent.get("seed"), 0),

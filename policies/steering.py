@@ -5,7 +5,8 @@
 The temperature T is relative to the spread of the lane's scores, so that one number means the same for rewards of 0/1
 and of -1/0 (published steering by value, arXiv 2410.13816, divides the raw score). T = 0: the best. T large: any, which
 is acting without a critic. Plans that a filter took out (minus infinity) are never chosen. The draw is keyed by (seed,
-start, replanning), apart from the plans' own noise: fresh at each step, the same in every run. `random` is the control.
+start, replanning), apart from the plans' own noise: fresh at each step, the same in every run. Two controls: the critic
+`random`, and the plans of `UniformPlanner`, which owe nothing to a policy.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..configs.spec import Embodiment, Window
-from .policy import CriticConfig, Past, Planner, Plans, Scales
+from .policy import CriticConfig, LaneNoise, Past, Planner, Plans, Scales
 
 _MASK = 0xFFFFFFFFFFFFFFFF  # generators are keyed by unsigned numbers
 _STREAM = 7  # of the choice; plans draw from the stream without a further key
@@ -117,3 +118,26 @@ class RandomCritic:
             mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
         top = (mixed ^ (mixed >> np.uint64(31))) >> np.uint64(40)
         return torch.from_numpy(top.astype(np.float32) / 2**24).to(plans.future.device)
+
+
+class UniformPlanner:
+    """A `Planner` that owes nothing to a policy: each plan holds one action, drawn evenly within the limits.
+
+    Args:
+        like: the planner whose place it takes: embodiment, window, E.
+    """
+
+    def __init__(self, like: Planner):
+        self.embodiment, self.window, self.needs = like.embodiment, like.window, tuple(like.needs)
+        self.execute = getattr(like, "execute", self.window.horizon)
+        self._low, self._high = torch.tensor(like.embodiment.limits, dtype=torch.float32).T
+
+    def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:
+        """Draw `n` plans a lane; their version of the past is what was executed."""
+        held = self._low + rng.uniform(n, 1, len(self._low)) * (self._high - self._low)
+        future = held.to(past.actions.device).expand(-1, -1, self.window.horizon, -1)
+        return Plans(past.at(self.window).actions[:, None].expand(-1, n, -1, -1), future, past.now)
+
+    def to(self, device: str) -> UniformPlanner:
+        """It has no weights."""
+        return self

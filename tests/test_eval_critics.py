@@ -48,6 +48,7 @@ def test_recall_and_ensembling_are_asked_for_by_name(remembering, tmp_path):
             "blended": {"execute": 2, "ensemble": 0.1},
             "drawn": {"candidates": 10, "critic": "recall", "temperature": 1.0},
             "control": {"candidates": 10, "critic": "random"},
+            "any": {"candidates": 10, "critic": "random", "plans": "uniform"},
         }.items()
     }  # fmt: skip
     agents = {name: record.manifest["agent"] for name, record in records.items()}
@@ -56,9 +57,10 @@ def test_recall_and_ensembling_are_asked_for_by_name(remembering, tmp_path):
     progress = {name: record.column("progress") for name, record in records.items()}
     assert progress["one"] == progress["plain"]
     assert progress["best"] != progress["plain"] and progress["blended"] != progress["plain"]
-    assert len({identify(record.manifest).acts for record in records.values()}) == 6
+    assert len({identify(record.manifest).acts for record in records.values()}) == 7
     assert agents["drawn"]["temperature"] == 1.0 and "temperature" not in agents["best"]
-    assert len({str(records[name].column("progress")) for name in ("plain", "best", "drawn", "control")}) == 4
+    assert len({str(records[name].column("progress")) for name in ("plain", "best", "drawn", "control", "any")}) == 5
+    assert agents["any"]["plans"] == "uniform" and agents["any"]["sampler"] is None
     lengths = [len(values) for values in records["best"].column("value")]
     assert lengths == [-(-length // 4) for length in records["best"].column("length")]
     for row in records["best"].table.to_pylist():

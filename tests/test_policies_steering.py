@@ -11,7 +11,7 @@ from understudy.policies.agent import Agent
 from understudy.policies.combine import FilterThenRank
 from understudy.policies.foreign import callable_planner
 from understudy.policies.policy import Plans
-from understudy.policies.steering import RandomCritic, choice_draws, choose, within_kept
+from understudy.policies.steering import RandomCritic, UniformPlanner, choice_draws, choose, within_kept
 
 KEY = "observation.state"
 BODY = Embodiment(
@@ -175,3 +175,13 @@ def test_random_scores_are_uniform_and_belong_to_the_plan():
     order = torch.randperm(400)
     shuffled = Plans(plans.past[:, order], plans.future[:, order], plans.start)
     assert torch.equal(RandomCritic().score(None, shuffled), scores[:, order])
+
+
+def test_plans_that_owe_nothing_to_a_policy_cover_the_limits():
+    planner = UniformPlanner(Gaussian())
+    taken, _ = act(lanes=400, planner=planner)
+    assert taken.min() < -8.5 and taken.max() > 8.5 and abs(taken.mean()) < 0.6
+    assert taken.std() == pytest.approx(18 / 12**0.5, rel=0.05)
+    best, agent = act(lanes=50, planner=planner, candidates=100, critic=Value())
+    assert best.min() > 7.5 and max(agent.told(0)["value"]) <= 9
+    assert np.array_equal(act(lanes=4, planner=planner)[0], act(lanes=4, planner=planner, candidates=1)[0])
