@@ -1,6 +1,6 @@
 """The critic that `--critic` describes, for the policy that it judges.
 
-    runs/value              a trained critic: run or checkpoint folder
+    runs/value              a trained critic: run or checkpoint folder; of several tasks: runs/value@TASK
     recall                  a registered critic that needs no training; `random` is the control
     recall:5>runs/value     the 5 best plans by the first, ranked by the second
     recall+0.5*runs/value   weighted sum of z-scores within a lane
@@ -71,7 +71,8 @@ def critic_checkpoints(text: str | None) -> list[Path]:
     names = [
         name.strip() if _there(name.strip()) else re.sub(r"^[^*]*\*|:\s*\d+\s*$", "", name).strip() for name in names
     ]
-    return [find_checkpoint(name) for name in names if name and _there(name)]
+    folders = [_with_task(name)[0] for name in names]
+    return [find_checkpoint(folder) for folder in folders if folder and _there(folder)]
 
 
 def _term(text: str) -> tuple[float, str]:
@@ -90,9 +91,12 @@ def _single(name: str, policy: Planner, device: str) -> Critic:
     from ..policies.policy import CriticConfig
 
     name = name.strip()
-    if _there(name):
-        critic = load_model(name, "critic")[0].to(device)
+    folder, task = _with_task(name)
+    if _there(folder):
+        critic = load_model(folder, "critic")[0].to(device)
         critic.embodiment.check(policy.embodiment)
+        if task is not None or hasattr(critic, "judge_task"):
+            critic.judge_task(task)
         return critic
     discover("policies")
     ready = {key: kind for key, kind in CriticConfig.get_known_choices().items() if hasattr(kind, "beside")}
@@ -101,6 +105,12 @@ def _single(name: str, policy: Planner, device: str) -> Critic:
     except LookupError as error:
         raise LookupError(f"{error}; or the folder of a trained critic") from None
     return config.beside(policy)
+
+
+def _with_task(name: str) -> tuple[str, str | None]:
+    """`RUN@TASK` -> run and task; None where no task is named."""
+    folder, _, task = name.partition("@")
+    return (folder, task) if task and not _there(name) else (name, None)
 
 
 def _there(name: str) -> bool:

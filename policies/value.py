@@ -5,7 +5,8 @@ scale the policy has, so plans come in units. Which loss it learns by is another
 `value_chunk.py`. V-GPS (arXiv 2410.13816) keeps the policy as it is and ranks its samples by the least of the target
 networks' values.
 
-Not known here: the task. A critic belongs to one task, like the policies here; the world says nothing of a task's text.
+A critic of several `tasks` reads observations through FiLM (Perez et al. 2018) by the task's number: features are
+scaled and shifted. The world says nothing of tasks, so who opens such a critic says which one it judges (`judge_task`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from ..configs.spec import Embodiment, Window
 from .generative import refuse_pictures
-from .learning.rewards import Rewards
+from .learning.rewards import TASK, Rewards
 from .learning.windows import LATER
 from .networks.heads import Heads
 from .policy import CriticConfig, Past, Plans, Scale, Scales
@@ -50,6 +51,7 @@ class ValueConfig(CriticConfig):
     pessimism: Pessimism = Pessimism.least  # least | lower: of the ensemble, when plans are ranked
     doubt: float = 1.0  # standard deviations below the mean, of lower
     bounded: bool = False  # values stay within what the rewards can add up to, learnt by cross-entropy
+    tasks: tuple[str, ...] = ()  # texts of a dataset's tasks that one critic is to tell apart; none: one task, unnamed
     crossing: bool = True  # learn from chunks that a time-out cut short, from their last observation; false: leave out
 
     def __post_init__(self):
@@ -67,23 +69,34 @@ class ValueConfig(CriticConfig):
         return self.window.horizon
 
 
-class Judge(nn.Module):
-    """Observations, read with scales of its own, and actions -> `count` values each.
+class Reader(nn.Module):
+    """Reads observations, with scales and a task embedding of its own. A picture encoder belongs into `encode`."""
 
-    A picture encoder belongs into `encode`, so that each judge has its own.
-    """
-
-    def __init__(self, config: ValueConfig, embodiment: Embodiment, scales: Scales, *, actions: int, count: int):
+    def __init__(self, config: ValueConfig, embodiment: Embodiment, scales: Scales):
         super().__init__()
         self.needs = config.needs
         self.state_scales = state_scales(config.needs, scales)
         self.features = len(config.window.observe) * sum(state_widths(config.needs, embodiment))
-        self.heads = Heads(self.features + actions * len(embodiment.action), config.widths, count, config.layer_norm)
-        self.bounds = config.rewards.bounds if config.bounded else None
+        self.film = nn.Embedding(len(config.tasks), 2 * self.features) if config.tasks else None
+        if self.film is not None:
+            nn.init.zeros_(self.film.weight)
 
     def encode(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Observations (B, O, ...) each -> (B, F)."""
-        return read_states(self.state_scales, self.needs, obs).flatten(1)
+        """Observations (B, O, ...) each, and `task` (B,) int64 where several are told apart -> (B, F)."""
+        features = read_states(self.state_scales, self.needs, obs).flatten(1)
+        if self.film is None:
+            return features
+        scale, shift = self.film(obs[TASK]).chunk(2, -1)
+        return torch.addcmul(shift, features, 1 + scale)
+
+
+class Judge(Reader):
+    """Observations and actions -> `count` values each."""
+
+    def __init__(self, config: ValueConfig, embodiment: Embodiment, scales: Scales, *, actions: int, count: int):
+        super().__init__(config, embodiment, scales)
+        self.heads = Heads(self.features + actions * len(embodiment.action), config.widths, count, config.layer_norm)
+        self.bounds = config.rewards.bounds if config.bounded else None
 
     def raw(self, features: Tensor, actions: Tensor | None = None) -> Tensor:
         """Features (..., F) and scaled actions (..., A), broadcast -> (count, ...), to be made values by `value`."""
@@ -126,6 +139,21 @@ class ValueModel(nn.Module):
         self.action_scale = Scale.between(*scales.action)
         limits = torch.tensor(embodiment.limits, dtype=torch.float32)
         self.register_buffer("limits", limits, persistent=False)
+        self.task = 0  # number of the task that plans are scored for, among `config.tasks`
+
+    def judge_task(self, name: str | None) -> None:
+        """Score plans for the task of this text; None: the only one.
+
+        Raises:
+            ValueError: not said among several, or not one of them.
+        """
+        known = self.config.tasks
+        if name is None and len(known) <= 1:
+            return
+        if name not in known:
+            told = f"it was trained for {', '.join(known)}; write RUN@TASK" if known else "it knows one task, unnamed"
+            raise ValueError(f"the critic cannot judge the task {name!r}: {told}")
+        self.task = known.index(name)
 
     @property
     def ranks(self) -> Judge:
@@ -150,7 +178,8 @@ class ValueModel(nn.Module):
             ValueError: plans of fewer actions than are read, or actions of another size.
         """
         past, judge = past.at(self.window), self.ranks
-        features = judge.encode(past.obs)[:, None]
+        task = torch.full((len(past.now),), self.task, device=past.now.device)
+        features = judge.encode({**past.obs, TASK: task})[:, None]
         return self.agree(judge.value(judge.raw(features, self.actions(plans.future))))
 
     def actions(self, future: Tensor) -> Tensor:
@@ -175,8 +204,8 @@ class ValueModel(nn.Module):
         return fill(self.action_scale.scale(batch["action"]).clamp(-1, 1), batch["action.valid"])
 
     def later(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The observations after the chunk."""
-        return {key: batch[LATER + key] for key in self.needs}
+        """The observations after the chunk, and the task."""
+        return {key: batch[LATER + key] for key in self.needs} | ({TASK: batch[TASK]} if self.config.tasks else {})
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
         """(B,) 1 for windows that count in the loss, 0 for others."""

@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from ..configs.spec import Embodiment
 from .networks.heads import TanhGaussian
 from .policy import CriticConfig, Scales
-from .states import read_states, state_scales
-from .value import Judge, ValueConfig, ValueModel, average, frozen, target_of, told
+from .value import Judge, Reader, ValueConfig, ValueModel, average, frozen, target_of, told
 
 
 @CriticConfig.register_subclass("calql")
@@ -49,17 +48,16 @@ class CalQLConfig(ValueConfig):
         return CalQL(self, embodiment, scales)
 
 
-class Actor(nn.Module):
-    """A tanh-Gaussian of what is observed, read with scales of its own."""
+class Actor(Reader):
+    """A tanh-Gaussian of what is observed."""
 
-    def __init__(self, config: ValueConfig, scales: Scales, features: int, actions: int):
-        super().__init__()
-        self.needs, self.state_scales = config.needs, state_scales(config.needs, scales)
-        self.gauss = TanhGaussian(features, config.widths, actions, config.layer_norm)
+    def __init__(self, config: ValueConfig, embodiment: Embodiment, scales: Scales, actions: int):
+        super().__init__(config, embodiment, scales)
+        self.gauss = TanhGaussian(self.features, config.widths, actions, config.layer_norm)
 
     def sample(self, obs: Mapping[str, Tensor], n: int) -> tuple[Tensor, Tensor]:
         """`n` scaled actions for each observation (n, B, A) and their log densities (n, B)."""
-        return self.gauss.sample(read_states(self.state_scales, self.needs, obs).flatten(1), n)
+        return self.gauss.sample(self.encode(obs), n)
 
 
 class CalQL(ValueModel):
@@ -69,7 +67,7 @@ class CalQL(ValueModel):
         super().__init__(config, embodiment, scales, config.window.horizon)
         self.numbers = self.reads * len(embodiment.action)
         self.q = Judge(config, embodiment, scales, actions=self.reads, count=config.ensemble)
-        self.actor = Actor(config, scales, self.q.features, self.numbers)
+        self.actor = Actor(config, embodiment, scales, self.numbers)
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.target = target_of(self.q)
 

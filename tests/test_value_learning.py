@@ -12,7 +12,7 @@ import torch
 
 from understudy.configs.parse import parse
 from understudy.configs.spec import SCENE, STATE, Embodiment, EmbodimentError, Window
-from understudy.eval.critics import open_critic
+from understudy.eval.critics import critic_checkpoints, open_critic
 from understudy.eval.episode import Episode
 from understudy.eval.evaluate import Eval, evaluate
 from understudy.eval.record import DatasetWriter
@@ -32,7 +32,7 @@ from understudy.policies.learning.train import Train
 from understudy.policies.learning.weighting import Outcome, Weighting
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.ofql import OFQLConfig
-from understudy.policies.policy import Scales
+from understudy.policies.policy import Past, Plans, Scales
 from understudy.policies.recall import RecallConfig
 from understudy.policies.value_calql import CalQLConfig
 from understudy.policies.value_chunk import ChunkConfig
@@ -108,6 +108,41 @@ def test_the_prefix_critic_ranks_beginnings_by_what_can_follow():
         obs = {STATE: torch.zeros(2, 1, LINKS)}
         found[distil] = model.prefix(obs, torch.tensor([[-1.0], [1.0]])).mean(0).tolist()
     assert found[0.5] == pytest.approx([0.4, 0.25], abs=0.06) and found[0.9] == pytest.approx([0.4, 0.75], abs=0.06)
+
+
+def test_a_critic_of_two_tasks_tells_them_apart():
+    """What is good in one task is bad in the other: the wrong task lowers the value of what was done."""
+    rng = torch.Generator().manual_seed(0)
+    action = torch.where(torch.rand(64, 1, 1, generator=rng) < 0.5, -1.0, 1.0)
+    task = torch.randint(2, (64,), generator=rng)
+    flat, yes = torch.zeros(64, 1, LINKS), torch.ones(64, 1, dtype=torch.bool)
+    batch = {STATE: flat + 0.1, "later." + STATE: flat, "action": action, "action.valid": yes, "task": task}
+    batch |= {
+        "reward": ((action.flatten() > 0) == (task == 1)).float(),
+        "discount": torch.zeros(64),
+        "whole": yes[:, 0],
+    }
+    states = {STATE: ((0.0,) * LINKS, (1.0,) * LINKS)}
+    torch.manual_seed(0)
+    critic = IQLConfig(tasks=("left", "right"), widths=(32,), tau=0.1).build(
+        CHAIN, Scales(action=((-1.0,), (1.0,)), states=states)
+    )
+    optimizer = torch.optim.Adam(critic.parameters(), 1e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        critic.loss(batch)[0].backward()
+        optimizer.step()
+        critic.stepped()
+    none, one = torch.zeros(1, 0, 1), torch.ones(1, 1, dtype=torch.bool)
+    past = Past({STATE: batch[STATE][:1]}, (0,), one, none, (), one[:, :0], torch.zeros(1, dtype=torch.int64))
+    both = torch.tensor([[[[-1.0]], [[1.0]]]])
+    for name, best in (("left", 0), ("right", 1)):
+        critic.judge_task(name)
+        scores = critic.score(past, Plans(both[:, :, :0], both, past.now))[0]
+        assert scores[best] > 0.8 and scores[1 - best] < 0.2
+    for wrong in (None, "up"):
+        with pytest.raises(ValueError, match="trained for left, right; write RUN@TASK"):
+            critic.judge_task(wrong)
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +235,18 @@ def test_a_trained_critic_steers_a_policy_that_never_learnt(runs, tmp_path):
     assert gain.mean() > 2 * gain.std() / 4  # two standard errors of 16 pairs
     first = act("first", candidates=2, critic=str(runs / "first"))  # judges one action of the four that are executed
     assert first.manifest["agent"]["execute"] == 4 and len(first.column("progress")) == 16
+
+
+def test_the_task_that_a_critic_judges_is_said_where_it_is_opened(data, tmp_path):
+    both = IQLConfig(**SMALL, tasks=("other", "point"))
+    settings(data, tmp_path / "run", critic=both, steps=2).run()
+    policy = SimpleNamespace(embodiment=read_world("point").embodiment())
+    assert open_critic(f"{tmp_path}/run@point", policy).task == 1
+    assert [path.name for path in critic_checkpoints(f"recall:3>{tmp_path}/run@point")] == ["00000002"]
+    with pytest.raises(ValueError, match="trained for other, point; write RUN@TASK"):
+        open_critic(f"{tmp_path}/run", policy)
+    with pytest.raises(DatasetError, match="has the task 'point', which is not among other"):
+        settings(data, tmp_path / "x", critic=IQLConfig(**SMALL, tasks=("other",))).run()
 
 
 def test_a_critic_for_another_body_is_refused(runs, tmp_path):

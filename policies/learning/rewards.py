@@ -31,7 +31,7 @@ from .layout import DatasetError
 from .weighting import SUCCESS
 from .windows import Windows
 
-EVERY, SENT = "every", "action.sent"
+EVERY, SENT, TASK = "every", "action.sent", "task"
 
 
 class Kind(Enum):
@@ -172,5 +172,16 @@ def open_windows(dataset: Dataset, learner: Learner, episodes: np.ndarray) -> Wi
     rewards = getattr(learner, "rewards", None)
     if rewards is None:
         return Windows(dataset, learner.window, learner.needs, episodes)
-    told = {"ahead": learner.ahead, "rows": rewards.rows(dataset, learner.ahead)}
-    return Windows(dataset, learner.window, learner.needs, episodes, **told, acted=SENT)
+    rows = rewards.rows(dataset, learner.ahead)
+    if tasks := getattr(learner, "tasks", ()):
+        rows[TASK] = task_numbers(dataset, tasks)
+    told = {"ahead": learner.ahead, "rows": rows, "acted": SENT}
+    return Windows(dataset, learner.window, learner.needs, episodes, **told)
+
+
+def task_numbers(dataset: Dataset, tasks: tuple[str, ...]) -> np.ndarray:
+    """(N,) int64 place of each frame's task among `tasks`. Raises DatasetError for a task that is not there."""
+    strange = [text for text in dataset.tasks if text not in tasks]
+    if strange:
+        raise DatasetError(f"{dataset.root} has the task '{strange[0]}', which is not among {', '.join(tasks)}")
+    return np.repeat(np.array([tasks.index(text) for text in dataset.tasks], np.int64), dataset.lengths)
