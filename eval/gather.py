@@ -139,14 +139,17 @@ def open_writer(out: Path, world: World, card: dict, config: Demos) -> tuple[Dat
     for part in card:
         if then.get(part) != card[part]:
             raise RecordingError(f"'{out}' holds another recording: its {part} was {then.get(part)}, not {card[part]}")
-    return DatasetWriter.resume(out), _written(out)
+    return DatasetWriter.resume(out), written_starts(out)
 
 
-def _written(out: Path) -> frozenset[int]:
+def written_starts(out: Path) -> frozenset[int]:
+    """Start ids of the episodes of a dataset that says them; empty for others."""
     import pyarrow.parquet
 
     path = out / EPISODES
-    return frozenset(pyarrow.parquet.read_table(path, columns=[START])[START].to_pylist() if path.exists() else ())
+    if not path.exists() or START not in pyarrow.parquet.read_schema(path).names:
+        return frozenset()
+    return frozenset(pyarrow.parquet.read_table(path, columns=[START])[START].to_pylist())
 
 
 def _act(config: Demos, world: World, done: frozenset[int]) -> Iterator:
