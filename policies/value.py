@@ -29,6 +29,8 @@ from .networks.heads import Heads
 from .policy import CriticConfig, Past, Plans, Scale, Scales
 from .states import read_states, state_scales, state_widths
 
+UNLIKELY = -3.0  # logit that bounded values begin with
+
 
 class Pessimism(Enum):
     """How the answers of an ensemble become one."""
@@ -91,11 +93,13 @@ class Reader(nn.Module):
 
 
 class Judge(Reader):
-    """Observations and actions -> `count` values each."""
+    """Observations and actions -> `count` values each. They begin as those of failure: what is unknown is not good."""
 
     def __init__(self, config: ValueConfig, embodiment: Embodiment, scales: Scales, *, actions: int, count: int):
         super().__init__(config, embodiment, scales)
-        self.heads = Heads(self.features + actions * len(embodiment.action), config.widths, count, config.layer_norm)
+        inputs = self.features + actions * len(embodiment.action)
+        failed = UNLIKELY if config.bounded else config.rewards.bounds[0]
+        self.heads = Heads(inputs, config.widths, count, config.layer_norm, start=failed)
         self.bounds = config.rewards.bounds if config.bounded else None
 
     def raw(self, features: Tensor, actions: Tensor | None = None) -> Tensor:

@@ -24,11 +24,13 @@ def perceptron(inputs: int, widths: tuple[int, ...], outputs: int, layer_norm: b
 
 
 class Heads(nn.Module):
-    """`count` perceptrons of their own weights: (..., inputs) -> (count, ...)."""
+    """`count` perceptrons of their own weights: (..., inputs) -> (count, ...). Their outputs begin around `start`."""
 
-    def __init__(self, inputs: int, widths: tuple[int, ...], count: int, layer_norm: bool):
+    def __init__(self, inputs: int, widths: tuple[int, ...], count: int, layer_norm: bool, start: float = 0.0):
         super().__init__()
         self.heads = nn.ModuleList(perceptron(inputs, widths, 1, layer_norm) for _ in range(count))
+        for head in self.heads:
+            nn.init.constant_(head[-1].bias, start)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([head(x).squeeze(-1) for head in self.heads])
