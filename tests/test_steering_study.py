@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from understudy.configs.spec import SCENE, STATE, Window
+from understudy.eval.bench_steering import SteeringBench, measure
 from understudy.eval.demos import Demos
 from understudy.eval.steering_study import Arm, SteeringStudy, arms, main
 from understudy.eval.study import read_study
@@ -14,7 +15,7 @@ from understudy.policies.learning.checkpoint import blank_scales, save_checkpoin
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.value_iql import IQLConfig
 
-WORLD = "{type: point, horizon: 12}"
+WORLD, WORLD_KEYS = "{type: point, horizon: 12}", {"type": "point", "horizon": 12}
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,15 @@ def test_every_arm_is_a_row_and_finished_records_are_kept(folders, tmp_path, cap
 def test_a_critic_that_knows_a_policy_that_it_judges_is_refused(folders, tmp_path, capsys):
     assert main(words(folders, tmp_path / "s.json", "--critics", folders / "knows")) == 2
     assert f"which {folders / 'p0'} recorded; take other rollouts" in capsys.readouterr().err
+
+
+def test_what_steering_costs(folders):
+    config = SteeringBench(
+        policies=(str(folders / "p0"),), critic=str(folders / "blind"), world=WORLD_KEYS, candidates=(1, 8), rounds=2
+    )
+    rows = measure(config).rows
+    assert [row[2] for row in rows] == [1, 8] and rows[0][4] == 1 and rows[1][3] > 0
+    assert rows[0][1].startswith("MLPDenoiser")
 
 
 def test_the_arms():
