@@ -41,13 +41,13 @@ class Logged:
 class Fit:
     """How Q is fitted."""
 
-    widths: tuple[int, ...] = (256, 256)  # of the hidden layers; none: linear
-    steps: int = 4000  # of Adam
-    batch: int = 512  # transitions a step; all of them where there are fewer
+    widths: tuple[int, ...] = (128, 128)  # of the hidden layers; none: linear
+    steps: int = 3000  # of Adam
+    batch: int = 256  # transitions a step; all of them where there are fewer
     rate: float = 1e-3  # learning rate, falling to 0 along a half cosine
-    tau: float = 0.01  # part of the way that the target network follows at each step
+    tau: float = 0.02  # part of the way that the target network follows at each step; steps * tau backups in all
     bounded: bool = True  # values lie in 0..1, as of rewards 0/1 that end the episode; learnt by cross-entropy
-    replicates: int = 10  # resampled fits; at least 2
+    replicates: int = 6  # resampled fits; at least 2
     seed: int = 0
 
     def __post_init__(self):

@@ -205,7 +205,15 @@ def _notes(config: LoggedPolicies, about: str) -> tuple[str, ...]:
 def _command(config: LoggedPolicies) -> str:
     truth = f" --truth {' '.join(config.truth)}" if config.truth else ""
     told = f"--data {config.data}{truth} --gamma {config.gamma:g} --draws {config.draws} --most {config.most}"
-    return f"python -m understudy.eval.logged {' '.join(config.policies)} {told}"
+    plain = {name: (getattr(config.fit, name), getattr(Fit(), name)) for name in vars(config.fit)}
+    fit = [
+        f"--fit.{name} '{list(now) if name == 'widths' else now}'"
+        for name, (now, usual) in plain.items()
+        if now != usual
+    ]
+    return " ".join(
+        ["python -m understudy.eval.logged", *config.policies, told, f"--shortlist {config.shortlist}", *fit]
+    )
 
 
 def main(words: Sequence[str]) -> int:
