@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ..configs.parse import parse
+from ..configs.module import run_module
 from .compose import FILE
 from .compose_fresh import FRESH
 from .compose_report import CONTROL, MIXTURE, PARENT
@@ -160,15 +159,5 @@ def _points(value: Interval) -> str:
     return f"{100 * value.estimate:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
 
 
-def main(words: Sequence[str]) -> int:
-    """Run on the words of a command line; 2 for what the user got wrong."""
-    try:
-        parse(Compositions, None, list(words)).run()
-    except (ValueError, LookupError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(run_module(Compositions))

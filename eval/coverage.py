@@ -7,13 +7,13 @@ records. Nominal is 95 % coverage and 5 % false positives, two-sided, for a numb
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..configs.module import run_module
 from .identity import Identity, Tested
 from .metrics import Interval, bootstrap_interval, exact, mean_interval, wilson
 from .paired import mcnemar, newcombe, paired_bootstrap, tango
@@ -272,6 +272,4 @@ def _share(hits: np.ndarray) -> Interval:
 
 
 if __name__ == "__main__":
-    from ..configs.parse import parse
-
-    parse(Coverage, None, sys.argv[1:]).run()
+    raise SystemExit(run_module(Coverage))

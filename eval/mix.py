@@ -12,14 +12,11 @@ The last is the control of what the sampler of AND and OR does alone. `understud
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ..configs.parse import parse
-from ..configs.plugins import discover
+from ..configs.module import run_module
 from ..policies.parents import CompositionConfig
 
 
@@ -28,6 +25,7 @@ class Mix:
     """A composition, written without a search."""
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("parents",)
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "policies.networks")
 
     parents: tuple[str, ...]  # runs or checkpoints
     how: CompositionConfig  # type convex | and | or, and its settings
@@ -44,16 +42,5 @@ class Mix:
         print(f"written: {self.out}, {self.how.get_choice_name(type(self.how))} of {', '.join(self.parents)}")
 
 
-def main(words: Sequence[str]) -> int:
-    """Run on the words of a command line; 2 for what the user got wrong."""
-    discover("policies", "policies.networks")
-    try:
-        parse(Mix, None, list(words)).run()
-    except (ValueError, LookupError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(run_module(Mix))

@@ -11,13 +11,13 @@ the starts. Knows nothing of policies.
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..configs.module import run_module
 from ..configs.plugins import lookup
 from .identity import open_records
 from .metrics import Interval, wilson
@@ -235,6 +235,4 @@ def _around(estimate: float, drawn: np.ndarray) -> Interval:
 
 
 if __name__ == "__main__":
-    from ..configs.parse import parse
-
-    parse(SearchCost, None, sys.argv[1:]).run()
+    raise SystemExit(run_module(SearchCost))

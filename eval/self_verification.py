@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from ..configs.lanes import Lanes
-from ..configs.parse import parse
+from ..configs.module import run_module
 from ..configs.plugins import discover
 from ..configs.progress import Progress
 from ..policies.agent import Agent
@@ -157,4 +157,4 @@ def _mean_error(agent: Noting, start: int, length: int) -> float | None:
 
 
 if __name__ == "__main__":
-    parse(SelfVerification, None, sys.argv[1:]).run()
+    raise SystemExit(run_module(SelfVerification))

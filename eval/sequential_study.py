@@ -7,7 +7,6 @@ published figures beside ours were measured by others with the authors' package 
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..configs.module import run_module
 from .barnard import POINTS, BarnardTest, decision_table, operating, synthesise, table_risk
 from .betting import BettingTest
 from .metrics import Interval, wilson
@@ -339,6 +339,4 @@ def _share(called: np.ndarray) -> Interval:
 
 
 if __name__ == "__main__":
-    from ..configs.parse import parse
-
-    parse(SequentialStudy, None, sys.argv[1:]).run()
+    raise SystemExit(run_module(SequentialStudy))

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from understudy.__main__ import main
+from understudy.configs.module import run_module
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.eval.compose import FILE, Compose, compose
 from understudy.eval.compose_page import PAGE, render, short
 from understudy.eval.compose_report import CONTROL, MIXTURE, PARENT, Entry, Report
 from understudy.eval.compose_stage import fingerprint
-from understudy.eval.compositions import CompositionError, read_composition
-from understudy.eval.compositions import main as gather
+from understudy.eval.compositions import CompositionError, Compositions, read_composition
 from understudy.eval.demos import Demos
 from understudy.eval.evaluate import Eval, evaluate
 from understudy.eval.ledger import RecordError, RecordWriter, read_record, tables_equal
@@ -268,7 +268,7 @@ def test_compositions_of_several_seeds_become_one_study(done, tmp_path, capsys):
             pq.write_table(
                 table.set_column(column, "success", pa.array(won[folder.name, role])), record.root / "episodes.parquet"
             )
-    assert gather([*map(str, folders), "--out", str(tmp_path / "pair.json"), "--title", "X"]) == 0
+    assert run_module(Compositions, [*map(str, folders), "--out", str(tmp_path / "pair.json"), "--title", "X"]) == 0
     study = read_study(tmp_path / "pair.json")
     rows = [dict(zip(study.columns, row, strict=True)) for row in study.rows]
     assert [row["seed"] for row in rows] == ["a", "b", "all"] and study.title == "X"
@@ -283,7 +283,7 @@ def test_compositions_of_several_seeds_become_one_study(done, tmp_path, capsys):
             assert row[column] == pytest.approx(tuple(expected))
     assert "further trainings (2 seeds" in "".join(study.notes)
     (folders[1] / FILE).unlink()
-    assert gather([*map(str, folders), "--out", str(tmp_path / "no.json")]) == 2
+    assert run_module(Compositions, [*map(str, folders), "--out", str(tmp_path / "no.json")]) == 2
     assert "holds no search" in capsys.readouterr().err and not (tmp_path / "no.json").exists()
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from understudy.configs.module import run_module
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.eval.bench_mixture import study
 from understudy.eval.evaluate import Eval, fingerprint
 from understudy.eval.identity import identify
 from understudy.eval.ledger import read_record
-from understudy.eval.mix import main as mix
+from understudy.eval.mix import Mix
 from understudy.eval.worlds import read_world
 from understudy.policies.adapt import Adapt
 from understudy.policies.agent import Agent
@@ -204,11 +205,11 @@ def test_inspected(folders, tmp_path, capsys):
 )
 def test_written_by_hand(folders, tmp_path, how, kind, capsys):
     words = [str(folders["one"]), str(folders["three"]), "--out", str(tmp_path / "made"), *how.split()]
-    assert mix(words) == 0
+    assert run_module(Mix, words) == 0
     policy, _ = load_policy(tmp_path / "made")
     assert type(policy) is kind and torch.isfinite(planned(policy)).all() and policy.execute == 4
-    assert mix(words) == 2 and "exists" in capsys.readouterr().err
-    assert mix([*words[:2], "--out", str(tmp_path / "no"), "--how.type", "nor"]) == 2
+    assert run_module(Mix, words) == 2 and "exists" in capsys.readouterr().err
+    assert run_module(Mix, [*words[:2], "--out", str(tmp_path / "no"), "--how.type", "nor"]) == 2
 
 
 def test_the_bench_of_a_mixture_is_a_study(folders):
