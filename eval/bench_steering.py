@@ -10,24 +10,25 @@ critic. Knows no network.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from ..configs.lanes import Lanes
-from ..configs.parse import parse
-from ..configs.plugins import discover
+from ..configs.module import run_module
 from .study import Study
 
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringBench:
     """Time replannings with several numbers of candidates."""
+
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "policies.networks", "sim")
 
     policies: tuple[str, ...]  # runs or checkpoints
     critic: str  # as --critic of `understudy eval`
@@ -97,16 +98,10 @@ def replannings(config: SteeringBench, path: str) -> tuple[dict[int, float], str
     return {count: statistics.median(values) for count, values in spent.items()}, about
 
 
-def main(words: Sequence[str]) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run on the words of a command line; 2 for what the user got wrong."""
-    discover("policies", "policies.networks", "sim")
-    try:
-        parse(SteeringBench, None, list(words)).run()
-    except (ValueError, LookupError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_module(SteeringBench, words)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

@@ -13,7 +13,6 @@ any. Nothing here acts.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..configs.parse import parse
-from ..configs.plugins import discover
+from ..configs.module import run_module
 from .fqe import Fit, Logged, evaluate_logged
 from .ledger import Record, read_record
 from .metrics import Interval, mean_interval
@@ -41,6 +39,7 @@ BATCH = 256  # windows asked at a time
 class LoggedPolicies:
     """Judge policies by recorded episodes."""
 
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "policies.networks")
     POSITIONALS: ClassVar[tuple[str, ...]] = ("policies",)
 
     policies: tuple[str, ...]  # runs or checkpoints
@@ -216,16 +215,10 @@ def _command(config: LoggedPolicies) -> str:
     )
 
 
-def main(words: Sequence[str]) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run on the words of a command line; 2 for what the user got wrong."""
-    discover("policies", "policies.networks")
-    try:
-        parse(LoggedPolicies, None, list(words)).run()
-    except (ValueError, LookupError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_module(LoggedPolicies, words)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

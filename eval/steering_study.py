@@ -17,11 +17,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from ..configs.parse import parse
-from ..configs.plugins import discover
+from ..configs.module import run_module
 from .critics import critic_checkpoints
 from .evaluate import Eval, evaluate, fingerprint
 from .gather import RECORDING, written_starts
@@ -55,6 +55,8 @@ class Arm:
 @dataclass(frozen=True, kw_only=True)
 class SteeringStudy:
     """Steer policies by critics in many ways, from the same starts."""
+
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "policies.networks", "sim")
 
     policies: tuple[str, ...]  # runs or checkpoints, training seeds of one recipe
     critics: tuple[str, ...]  # as --critic of `understudy eval`
@@ -181,16 +183,10 @@ def _command(config: SteeringStudy) -> str:
     return f"python -m understudy.eval.steering_study {' '.join(parts)}"
 
 
-def main(words: Sequence[str]) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run on the words of a command line; 2 for what the user got wrong."""
-    discover("policies", "policies.networks", "sim")
-    try:
-        parse(SteeringStudy, None, list(words)).run()
-    except (ValueError, LookupError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_module(SteeringStudy, words)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 KEY = 1_000  # noise of continuation c from state i is keyed by KEY * i + c
 
 
-class RestoreError(RuntimeError):
+class RestoreError(ValueError):
     """A world that did not come back to the state that it was in."""
 
 

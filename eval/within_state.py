@@ -14,21 +14,20 @@ Starts 0-999 are for looking, so that reporting starts stay unseen.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from ..configs.lanes import Lanes
-from ..configs.parse import parse
-from ..configs.plugins import discover
+from ..configs.module import run_module
 from .critic_facts import best_of
 from .metrics import Interval, bootstrap_interval
 from .study import Study
-from .tried import Remembered, RestoreError, Tried, read_tried, try_plans
+from .tried import Remembered, Tried, read_tried, try_plans
 
 COLUMNS = ("critic", "rank correlation", "all states", "better of two", "gain of its best", "gain of the best")
 
@@ -36,6 +35,8 @@ COLUMNS = ("critic", "rank correlation", "all states", "better of two", "gain of
 @dataclass(frozen=True, kw_only=True)
 class WithinState:
     """Rank plans of the same state by critics and by what becomes of them."""
+
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "policies.networks")
 
     critics: tuple[str, ...]  # as --critic of `understudy eval`: runs, recall, random, combinations
     policy: str | None = None  # run or checkpoint whose plans are tried
@@ -263,16 +264,10 @@ def _command(config: WithinState) -> str:
     return f"python -m understudy.eval.within_state {told}"
 
 
-def main(words: Sequence[str]) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run on the words of a command line; 2 for what the user got wrong."""
-    discover("policies", "policies.networks")
-    try:
-        parse(WithinState, None, list(words)).run()
-    except (ValueError, LookupError, OSError, RestoreError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_module(WithinState, words)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())
