@@ -194,7 +194,9 @@ class Mixture(nn.Module):
     def weighted(self, weights: Sequence[float] | WeightSchedule) -> Mixture:
         """The same parents with other weights; networks are shared, not copied."""
         told = {"sampler": self._told_sampler, "execute": self._told_execute, "adapt": self.adapt}
-        return Mixture(self.parents, weights, **told).train(self.training)
+        with warnings.catch_warnings():  # the parents are the same: what they differ in was said
+            warnings.simplefilter("ignore", AnisotropyWarning)
+            return Mixture(self.parents, weights, **told).train(self.training)
 
     def adapted(self, adapt: Adapt | None) -> Mixture:
         """The same mixture sparing other evaluations; networks are shared, not copied."""

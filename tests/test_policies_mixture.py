@@ -202,6 +202,9 @@ def test_a_little_anisotropy_warns_and_its_cost_is_measured():
     one, other = gaussian(0.0, 0.3), gaussian(0.0, 0.3, scale=((-1.0, -1.15), (1.0, 1.15)))
     with pytest.warns(AnisotropyWarning, match=r"7\.2%"):
         mixture = Mixture([one, other], (0.5, 0.5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mixture.weighted((0.2, 0.8))  # says it no second time
     batch = {
         STATE: torch.zeros(4096, 1, 2),
         "observation.valid": torch.ones(4096, 1, dtype=torch.bool),
