@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +48,8 @@ class Predicts(Enum):
 @dataclass(frozen=True, kw_only=True)
 class OneStepConfig(GenerativeConfig):
     """Average-velocity policy on state vectors: one network evaluation a plan."""
+
+    BEFORE: ClassVar[dict] = {"predicts": "velocity"}  # what checkpoints did that do not say it yet
 
     sampler: Sampler = Sampler(steps=1)  # jumps a plan; `solver` is not used
     times: Times = Times(density=Density.uniform)  # both times of a training pair; the greater one is t

@@ -1,11 +1,13 @@
 """Average velocity: its target against finite differences, flow matching at r = t, one evaluation a plan, modes."""
 
+import draccus
 import pytest
 import torch
 
 from understudy.configs.spec import Embodiment, Window
 from understudy.policies.field import Head, Solver, angle_of, to_clean
 from understudy.policies.generative import Sampler, with_sampler
+from understudy.policies.learning.checkpoint import load_config
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.networks.transformer import TransformerConfig
 from understudy.policies.networks.unet import UNetConfig
@@ -214,6 +216,13 @@ def test_pairs_of_times_are_ordered_and_as_often_alike_as_said():
     s = t[r == t] / (1 - t[r == t])
     assert s.min() >= policy.config.low * 0.999 and s.max() <= policy.config.high * 1.001
     assert torch.isfinite(angle_of(s)).all()
+
+
+def test_a_checkpoint_of_before_there_was_a_choice_predicts_velocities():
+    document = {"kind": "policy", "type": "one_step", "config": draccus.encode(OneStepConfig())}
+    assert load_config(document).predicts is Predicts.clean
+    del document["config"]["predicts"]
+    assert load_config(document).predicts is Predicts.velocity
 
 
 def test_settings_that_make_no_sense_are_refused():

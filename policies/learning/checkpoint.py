@@ -223,7 +223,8 @@ def load_config(document: dict) -> PolicyConfig | CriticConfig | CompositionConf
     discover("policies", "policies.networks")
     base = KINDS[document["kind"]]
     lookup(f"{document['kind']} type", document["type"], base.get_known_choices())
-    return draccus.decode(base, document["config"])
+    before = getattr(base.get_choice_class(document["type"]), "BEFORE", {})
+    return draccus.decode(base, {**before, **document["config"]})
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
