@@ -214,7 +214,7 @@ def scores_of(critic: str, tried: Tried) -> np.ndarray:
     from ..policies.learning.checkpoint import load_policy
     from .critics import open_critic
 
-    policy = load_policy(tried.about["policy"])[0] if "recall" in critic else None
+    policy = None if critic == "random" else load_policy(tried.about["policy"])[0]
     judge = open_critic(critic, policy)
     if judge.reads not in (0, 1, tried.about["execute"]):
         raise ValueError(f"{critic} scores {judge.reads} actions, but plans were tried by {tried.about['execute']}")

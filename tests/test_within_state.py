@@ -18,6 +18,7 @@ from understudy.policies.diffusion import DiffusionConfig
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.policy import Plans
+from understudy.policies.value_chunk import ChunkConfig
 
 EXECUTE = 4
 
@@ -156,11 +157,13 @@ def test_the_command_tries_keeps_and_asks_again(tmp_path, capsys):
     words = ["--policy", str(policy), "--world", str(tmp_path / "w.yaml"), "--keep", str(tmp_path / "t.npz"), *few]
     assert main(words) == 0
     assert "4 states of as many starts (0..3) x 3 plans" in capsys.readouterr().out
+    judge, critic = ChunkConfig(prefix=4, window=Window(observe=(0,), horizon=8)), tmp_path / "critic"
+    save_checkpoint(critic, judge.build(embodiment, blank_scales(embodiment)), kind="critic", config=judge)
     again = ["--tried", str(tmp_path / "t.npz"), "--truth", "progress", "--out", str(tmp_path / "s.json")]
-    assert main([*again, "--critics", "random", "recall", "--curve", str(tmp_path / "k.json")]) == 0
+    assert main([*again, "--critics", "random", "recall", str(critic), "--curve", str(tmp_path / "k.json")]) == 0
     rows = read_study(tmp_path / "k.json").rows
     assert [row[0] for row in rows] == [1, 2, 3] and rows[0][1] == pytest.approx(rows[0][3])
     assert rows[0][2] < rows[1][2] < rows[2][2]  # scores rise with the number of candidates
-    assert [row[0] for row in read_study(tmp_path / "s.json").rows] == ["random", "recall"]
+    assert [row[0] for row in read_study(tmp_path / "s.json").rows] == ["random", "recall", str(critic)]
     assert main([*words[:2], "--critics", "random", "--seed", "950"]) == 2
     assert "those for looking are 0..999" in capsys.readouterr().err
