@@ -13,6 +13,8 @@ is judged. Starts that its data share with the evaluation are counted in the not
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from .gather import RECORDING, written_starts
 from .grid_columns import difference
 from .ledger import MANIFEST, Record, read_record
 from .paired import join
+from .results import inline
 from .seeds import over_seeds
 from .study import Study
 from .summary import chosen
@@ -143,7 +146,7 @@ def study_of(config: SteeringStudy, found: dict[Arm, list[Record]], notes: Seque
         )  # fmt: skip
     trained = f"{len(config.policies)} training seeds" if len(config.policies) > 1 else "one training"
     return Study(
-        title=f"Steering {Path(config.policies[0]).name} by critics, in {alone[0].column('task')[0]}",
+        title=f"Steering {_common(config.policies)} by critics, in {alone[0].column('task')[0]}",
         command=_command(config),
         columns=COLUMNS,
         rows=rows,
@@ -175,10 +178,18 @@ def _record(config: SteeringStudy, arm: Arm, policy: str, place: int) -> Record:
     return read_record(folder)
 
 
+def _common(policies: Sequence[str]) -> str:
+    """What the paths of one recipe's training seeds begin with."""
+    return os.path.commonpath([os.path.relpath(path) for path in policies]) or Path(policies[0]).name
+
+
 def _command(config: SteeringStudy) -> str:
-    parts = [f"--policies {' '.join(config.policies)}", f"--critics {' '.join(config.critics)}"]
-    parts += [f"--world '{config.world}' --candidates '{list(config.candidates)}'"]
+    named = {"policies": config.policies, "critics": config.critics}
+    parts = [f"--{name} {' '.join(map(shlex.quote, paths))}" for name, paths in named.items()]
+    world = config.world if isinstance(config.world, str) else inline(config.world)
+    parts += [f"--world {shlex.quote(world)} --candidates '{list(config.candidates)}'"]
     parts += [f"--temperatures '{list(config.temperatures)}'"] if config.temperatures else []
+    parts += [] if config.controls else ["--controls false"]
     parts += [f"--episodes {config.episodes} --seed {config.seed} --records {config.records} --out {config.out}"]
     return f"python -m understudy.eval.steering_study {' '.join(parts)}"
 

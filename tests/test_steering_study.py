@@ -1,6 +1,8 @@
 """The study of steering: all arms from the same starts, controls among them, finished records kept, no critic that
 knows whom it judges."""
 
+import shlex
+
 import pytest
 import torch
 
@@ -62,7 +64,8 @@ def test_every_arm_is_a_row_and_finished_records_are_kept(folders, tmp_path, cap
     assert rows[0][7] is None and rows[3][8] > rows[2][8] > rows[4][8] > 0  # spreads above the mean grow with K
     made = {path: path.stat().st_mtime_ns for path in (folders / "records").rglob("episodes.parquet")}
     assert len(made) == 12 and "data that are not at hand; 0 of its episodes" in capsys.readouterr().out
-    assert main(asked) == 0 and read_study(tmp_path / "s.json").rows == rows
+    again = shlex.split(read_study(tmp_path / "s.json").command)[3:]
+    assert main(again) == 0 and read_study(tmp_path / "s.json").rows == rows
 
 
 def test_a_critic_that_knows_a_policy_that_it_judges_is_refused(folders, tmp_path, capsys):
