@@ -155,11 +155,11 @@ def written_starts(out: Path) -> frozenset[int]:
 def _act(config: Demos, world: World, done: frozenset[int]) -> Iterator:
     """One result an episode, policy after policy; blocks do not depend on what is done already."""
     options = {"shake": config.shake} if config.shake else None
+    actors = [_actor(config, path, world) for path in config.policy]  # the last one is refused before the first acts
     with closing(Lanes(world, config.block, config.workers)) as lanes:
-        for path, starts in zip(config.policy, shares(config), strict=True):
+        for actor, starts in zip(actors, shares(config), strict=True):
             if done.issuperset(starts):
                 continue
-            actor = _actor(config, path, world)
             yield from rollout(
                 actor, lanes, starts, keep=True, skip=done, options=options,
                 start_set=start_set(world), seed=config.policy_seed,

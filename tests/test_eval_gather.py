@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from understudy.configs.spec import SCENE, STATE, Window
+from understudy.configs.spec import SCENE, STATE, EmbodimentError, Window
 from understudy.eval.demos import Demos
 from understudy.eval.gather import RECORDING, NoisyActor, RecordingError, shares
 from understudy.eval.record import DatasetWriter
@@ -54,6 +54,17 @@ def test_failures_are_kept_and_are_no_successes(policies, tmp_path):
     card = json.loads((tmp_path / "d" / RECORDING).read_text())
     assert [one["starts"] for one in card["who"]] == [[100_000, 100_004], [100_004, 100_007]]
     assert card["who"][0]["fingerprint"] != card["who"][1]["fingerprint"]
+
+
+def test_a_policy_of_another_body_is_refused_before_the_first_one_acts(policies, tmp_path, monkeypatch):
+    body = read_world("pusht").embodiment()
+    network = MLPConfig(width=16, depth=1, condition_width=8)
+    config = DiffusionConfig(window=Window(observe=(0,), horizon=8), needs=(STATE,), network=network, execute=4)
+    save_checkpoint(tmp_path / "other", config.build(body, blank_scales(body)), kind="policy", config=config)
+    monkeypatch.setattr("understudy.eval.gather.Lanes", None)  # no world is begun
+    with pytest.raises(EmbodimentError):
+        record((*policies, str(tmp_path / "other")), tmp_path / "d")
+    assert not (tmp_path / "d").exists()
 
 
 def test_an_interrupted_recording_goes_on_to_the_same_dataset(policies, tmp_path, monkeypatch):
