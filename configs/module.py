@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from draccus.utils import ParsingError
 
+from .machine import prepare
 from .parse import describe, parse
 from .plugins import discover
 
@@ -20,11 +21,12 @@ FAILED = 2
 def run_module(config_class: type, words: Sequence[str] | None = None) -> int:
     """Parse the words (default: of the command line) and run. Returns the exit status.
 
-    As with a verb a first word that ends in .yaml is the config, `--help` describes the settings, and the registries in
-    `DISCOVER` are filled first.
+    As with a verb the process is prepared (`machine.prepare`), a first word that ends in .yaml is the config, `--help`
+    describes the settings, and the registries in `DISCOVER` are filled first.
     What the user got wrong (ValueError, LookupError, OSError, what draccus refuses) is one message on stderr and 2.
     """
     words = list(sys.argv[1:] if words is None else words)
+    prepare()
     discover(*getattr(config_class, "DISCOVER", ()))
     if "--help" in words or "-h" in words:
         module = sys.modules[config_class.__module__]

@@ -1,6 +1,7 @@
 """Mixtures on disk: saved with their parents, loaded to the bit, composed again, evaluated, ranked by a critic."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -215,3 +216,9 @@ def test_written_by_hand(folders, tmp_path, how, kind, capsys):
 def test_the_bench_of_a_mixture_is_a_study(folders):
     made = study([str(folders["one"]), str(folders["three"])], lanes=(2,), pairs=1, repeat=1)
     assert [row[0] for row in made.rows] == ["mixture", "alternation", "sparing"] and made.rows[0][1] == 2
+
+
+def test_a_study_prepares_its_process_as_a_verb_does(monkeypatch, capsys):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert run_module(Mix, ["--help"]) == 0 and "--parents" in capsys.readouterr().out
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
