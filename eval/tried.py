@@ -268,11 +268,11 @@ def restore(lanes: Lanes, slot: int, moment: Moment) -> dict[str, np.ndarray]:
 def check_seen(obs: Mapping[str, np.ndarray], moment: Moment) -> None:
     """Raise RestoreError where a state vector is not what the policy saw.
 
-    What robosuite shows lags its state by 2 ms of motion, which a state that was put back does not: some mm.
+    What robosuite shows lags its state by 2 ms of motion (below 0.01 m or rad), which a state that was put back does not.
     """
-    near = 1e-4 if moment.state is None else 1e-2
+    lag = 1e-4 if moment.state is None else 1e-2
     for key, frames in moment.memory.frames.items():
-        if frames.ndim == 2 and not np.allclose(obs[key], frames[-1], rtol=near, atol=near):
+        if frames.ndim == 2 and not np.allclose(obs[key], frames[-1], rtol=1e-4, atol=lag):
             off = float(np.abs(obs[key] - frames[-1]).max())
             raise RestoreError(f"start {moment.start} at step {moment.memory.now} came back with '{key}' {off:g} off")
 
