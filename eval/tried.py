@@ -268,7 +268,7 @@ def restore(lanes: Lanes, slot: int, moment: Moment) -> dict[str, np.ndarray]:
 def check_seen(obs: Mapping[str, np.ndarray], moment: Moment) -> None:
     """Raise RestoreError where a state vector is not what the policy saw.
 
-    What robosuite shows lags its state by 2 ms of motion (below 0.01 m or rad), which a state that was put back does not.
+    What robosuite shows lags its state by 2 ms of motion, below 0.01 m or rad; a state that was put back does not lag.
     """
     lag = 1e-4 if moment.state is None else 1e-2
     for key, frames in moment.memory.frames.items():
