@@ -85,7 +85,8 @@ def study(parents: Sequence[str], lanes: Sequence[int], pairs: int, repeat: int)
         f"Machine: {machine}.",
     )
     columns = ("case", "lanes", "ms a plan", "parents together, ms", "ratio")
-    command = f"python -m understudy.eval.bench_mixture {' '.join(parents)}"
+    options = f"--lanes {' '.join(map(str, lanes))} --pairs {pairs} --repeat {repeat}"
+    command = f"python -m understudy.eval.bench_mixture {' '.join(parents)} {options}"
     return Study(
         title="A mixture of two beside the sum of its parents", command=command, columns=columns, rows=rows, notes=notes
     )
