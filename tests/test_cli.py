@@ -226,9 +226,7 @@ def test_shipped_configs_are_found_from_any_folder(tmp_path, monkeypatch, root):
     (tmp_path / "configs" / "train").mkdir(parents=True)
     (tmp_path / "configs" / "train" / "lift.yaml").write_text("steps: 1")
     assert load("configs/train/lift.yaml") == {"steps": 1}, "a file in this folder comes first"
-    with pytest.raises(
-        FileNotFoundError, match="no config .*lyft.yaml.* Shipped: .*train/lift.yaml"
-    ):
+    with pytest.raises(FileNotFoundError, match="no config .*lyft.yaml.* Shipped: .*train/lift.yaml"):
         find_config("configs/train/lyft.yaml")
 
 

@@ -5,6 +5,7 @@ import torch
 
 from understudy.configs.spec import Embodiment, Window
 from understudy.policies.diffusion import DiffusionConfig
+from understudy.policies.networks.activate import LARGE, SMALL, mish
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.networks.network import Layout, repeat
 from understudy.policies.networks.transformer import TransformerConfig
@@ -150,3 +151,20 @@ def test_transformer_has_the_number_of_weights_of_its_parts():
     )
     with pytest.raises(ValueError, match="multiple of heads"):
         TransformerConfig(width=10, heads=4)
+
+
+@pytest.mark.parametrize("count", [3, SMALL, 20_000, LARGE + 1])
+def test_mish_is_that_of_torch_with_and_without_a_gradient(count):
+    x = torch.randn(count, generator=torch.Generator().manual_seed(0)) * 10
+    x[:3] = torch.tensor([-1e4, 1e4, 0.0])
+    expected = torch.nn.functional.mish(x)
+    with torch.no_grad():
+        torch.testing.assert_close(mish(x), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(mish(x.requires_grad_()), expected, rtol=0, atol=0)
+
+
+def test_mish_of_what_is_not_finite_is_that_of_torch():
+    x = torch.full((SMALL,), torch.inf)
+    x[0], x[1] = -torch.inf, torch.nan
+    with torch.no_grad():
+        torch.testing.assert_close(mish(x), torch.nn.functional.mish(x), equal_nan=True)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .activate import mish
 from .embed import FAST, SMOOTH, TimeEmbedding, embed_times
 from .network import Layout, NetworkConfig
 
@@ -63,10 +64,10 @@ class MLPDenoiser(nn.Module):
     def forward(self, x: Tensor, t: Tensor, context: Tensor, gap: Tensor | None = None) -> Tensor:
         """x (M, T, D), t and gap (M,) or (1,), context (M, inner) -> (M, T, D)."""
         time = embed_times(self.time, self.gap, t, gap)
-        modulation = self.modulate(F.mish(time + context)).chunk(3 * len(self.rise), -1)
+        modulation = self.modulate(mish(time + context)).chunk(3 * len(self.rise), -1)
         h = self.enter(x.flatten(1))
         for i, (rise, fall) in enumerate(zip(self.rise, self.fall, strict=True)):
             shift, scale, gate = modulation[3 * i : 3 * i + 3]
             inner = torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), 1 + scale)
-            h = torch.addcmul(h, 1 + gate, fall(self.dropout(F.mish(rise(inner)))))
+            h = torch.addcmul(h, 1 + gate, fall(self.dropout(mish(rise(inner)))))
         return self.leave(F.layer_norm(h, h.shape[-1:])).view_as(x)

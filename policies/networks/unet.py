@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .activate import mish
 from .embed import FAST, SMOOTH, TimeEmbedding, embed_times
 from .network import Layout, NetworkConfig
 
@@ -47,10 +47,10 @@ class _Film(nn.Module):
         self.observation = nn.Linear(condition, sum(widths), bias=False)
 
     def encode(self, condition: Tensor) -> Tensor:
-        return self.observation(F.mish(condition))
+        return self.observation(mish(condition))
 
     def forward(self, time: Tensor, context: Tensor) -> tuple[Tensor, ...]:
-        return (self.time(F.mish(time)) + context).unsqueeze(-1).split(self.widths, 1)
+        return (self.time(mish(time)) + context).unsqueeze(-1).split(self.widths, 1)
 
 
 class _Block(nn.Module):
@@ -67,13 +67,13 @@ class _Block(nn.Module):
         self.film_width = outputs * (2 if config.film_scale else 1)
 
     def forward(self, x: Tensor, film: Tensor) -> Tensor:
-        h = F.mish(self.norm_first(self.first(x)))
+        h = mish(self.norm_first(self.first(x)))
         if film.shape[1] == h.shape[1]:
             h = h + film
         else:
             scale, shift = film.chunk(2, 1)
             h = torch.addcmul(shift, scale, h)
-        return F.mish(self.norm_second(self.second(h))) + self.skip(x)
+        return mish(self.norm_second(self.second(h))) + self.skip(x)
 
 
 class UNetDenoiser(nn.Module):
@@ -120,4 +120,4 @@ class UNetDenoiser(nn.Module):
             h = block(h, next(films))
         for (first, second), grow in zip(self.up, self.grow, strict=True):
             h = grow(second(first(torch.cat([h, kept.pop()], 1), next(films)), next(films)))
-        return self.leave(F.mish(self.last_norm(self.last(h)))).transpose(1, 2)
+        return self.leave(mish(self.last_norm(self.last(h)))).transpose(1, 2)
