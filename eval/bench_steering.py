@@ -23,6 +23,8 @@ from ..configs.lanes import Lanes
 from ..configs.module import run_module
 from .study import Study
 
+ENCODING = 0  # beside numbers of candidates: no plan is drawn
+
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringBench:
@@ -51,24 +53,25 @@ def measure(config: SteeringBench) -> Study:
     """A row for each policy and K."""
     rows = []
     for path in config.policies:
-        times, about = replannings(config, path)
+        times, encoding, about = replannings(config, path)
         base = times[config.candidates[0]]
-        rows += [(path, about, count, spent, spent / base) for count, spent in times.items()]
+        rows += [(path, about, count, spent, spent / base, encoding) for count, spent in times.items()]
     said = f"--policies {' '.join(config.policies)} --critic {config.critic} --world '{config.world}'"
+    said += "" if config.steps is None else f" --steps {config.steps}"
     return Study(
         title="Time of a replanning with K candidates and a critic",
         command=f"python -m understudy.eval.bench_steering {said} --candidates '{list(config.candidates)}'",
-        columns=("policy", "network", "K", "ms", "ratio"),
+        columns=("policy", "network", "K", "ms", "ratio", "encoding, ms"),
         rows=rows,
         notes=(
             f"Median CPU time of {config.rounds} interleaved rounds; one lane, one thread; one encoding for all plans",
-            "K = 1: the policy alone, no critic asked",
+            "K = 1: the policy alone, no critic asked; encoding: of that, what the observation takes, once for any K",
         ),
     )
 
 
-def replannings(config: SteeringBench, path: str) -> tuple[dict[int, float], str]:
-    """K -> median milliseconds of a replanning, and what the policy is."""
+def replannings(config: SteeringBench, path: str) -> tuple[dict[int, float], float | None, str]:
+    """K -> median milliseconds of a replanning; those of encoding, if a field tells; and what the policy is."""
     import torch
 
     from .evaluate import Eval, open_agent, open_stage
@@ -85,17 +88,22 @@ def replannings(config: SteeringBench, path: str) -> tuple[dict[int, float], str
             with closing(Lanes(open_stage(told), 1, 0)) as lanes:
                 obs, _ = lanes.reset(seed=[0])
         agents[count].reset(np.zeros(1, np.int64), np.ones(1, bool), obs)
-    spent: dict[int, list[float]] = {count: [] for count in agents}
+    first = next(iter(agents.values()))
+    planner, past = first.planner, first.past()
+    works = {count: agent.think for count, agent in agents.items()}
+    if hasattr(planner, "field"):
+        works[ENCODING] = torch.no_grad()(lambda: planner.field(past.at(planner.window), 1))
+    spent: dict[int, list[float]] = {name: [] for name in works}
     for turn in range(-2, config.rounds):
-        for count, agent in agents.items():
+        for name, work in works.items():
             begun = time.process_time()
-            agent.think()
+            work()
             if turn >= 0:
-                spent[count].append(1e3 * (time.process_time() - begun))
-    planner = next(iter(agents.values())).planner
+                spent[name].append(1e3 * (time.process_time() - begun))
+    medians = {name: statistics.median(values) for name, values in spent.items()}
     size = sum(parameter.numel() for parameter in getattr(planner, "parameters", list)())
     about = f"{type(getattr(planner, 'network', planner)).__name__}, {size / 1e6:.2f} M parameters"
-    return {count: statistics.median(values) for count, values in spent.items()}, about
+    return medians, medians.pop(ENCODING, None), about
 
 
 def main(words: Sequence[str] | None = None) -> int:
