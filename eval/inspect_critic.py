@@ -140,8 +140,9 @@ def facts_study(config: Inspect, seen: Seen) -> Study:
     go = with_time_to_go(seen.scores, seen.first)
     rows = []
     if len(go):
-        told = bootstrap(lambda some: float(go[some].mean()), len(go), rng)
-        rows.append(("rank correlation with time to go, in each success", told, len(go)))
+        for name, middle in {"mean": np.mean, "median": np.median}.items():
+            told = bootstrap(lambda some, m=middle: float(m(go[some])), len(go), rng)
+            rows.append((f"rank correlation with time to go, {name} of the successes", told, len(go)))
     for name, part in {"mean": np.mean, "first": lambda values: values[0], "last": lambda values: values[-1]}.items():
         values = np.array([part(one) for one in seen.scores])
         if 0 < seen.won.sum() < len(seen.won):
