@@ -110,7 +110,7 @@ def test_a_critic_that_knows_passes(recorded):
     assert with_time_to_go(seen.scores, seen.first).mean() < -0.8
     config = type("Asked", (), {"critic": "nearness", "data": ""})
     facts = {row[0]: row[1] for row in facts_study(config, seen).rows}
-    assert facts["success above failure, by the episode's last score (AUC)"][1] > 0.9 and len(facts) == 5
+    assert facts["success above failure, by the episode's last score (AUC)"][1] > 0.9 and len(facts) == 6
     shares = above(Nearness(), Spread(dataset.embodiment), dataset, episodes, 60, np.random.default_rng(0))
     assert {name: len(share) for name, share in shares.items()} == dict.fromkeys(shares, len(list(shares.values())[0]))
     assert all(share.mean() > 0.8 for share in shares.values()) and len(shares) == 2
