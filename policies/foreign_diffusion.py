@@ -32,6 +32,7 @@ from .foreign_folder import Foreign
 from .foreign_noise import seeds_in
 from .foreign_scale import Normaliser, action_scale, refuse_strange_steps
 from .generative import Sampler, walk
+from .networks.activate import replace_mish
 from .policy import Field, LaneNoise, Past, Plans
 
 
@@ -72,6 +73,7 @@ class ForeignDiffusion(nn.Module):
         self.normalisers = nn.ModuleDict(
             {own.replace(".", "_"): Normaliser(foreign.rules[own]) for own in body.keys.values()}
         )
+        replace_mish(model.unet)
         kept = model.noise_scheduler.alphas_cumprod.double()
         self.ratios = ((1 - kept) / kept).sqrt().tolist()  # noise-to-signal ratio of each step, rising
         self._angles = np.arctan(self.ratios)

@@ -5,7 +5,7 @@ import torch
 
 from understudy.configs.spec import Embodiment, Window
 from understudy.policies.diffusion import DiffusionConfig
-from understudy.policies.networks.activate import LARGE, SMALL, mish
+from understudy.policies.networks.activate import LARGE, SMALL, Mish, mish, replace_mish
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.networks.network import Layout, repeat
 from understudy.policies.networks.transformer import TransformerConfig
@@ -168,3 +168,15 @@ def test_mish_of_what_is_not_finite_is_that_of_torch():
     x[0], x[1] = -torch.inf, torch.nan
     with torch.no_grad():
         torch.testing.assert_close(mish(x), torch.nn.functional.mish(x), equal_nan=True)
+
+
+def test_mish_is_replaced_everywhere_in_a_network_and_nothing_else_is():
+    network = torch.nn.Sequential(torch.nn.Linear(4, 800), torch.nn.Mish(), torch.nn.Sequential(torch.nn.Mish()))
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    names = list(network.state_dict())
+    with torch.no_grad():
+        expected = network(x)
+        replace_mish(network)
+        torch.testing.assert_close(network(x), expected)
+    assert sum(isinstance(one, Mish) for one in network.modules()) == 2 and list(network.state_dict()) == names
+    assert isinstance(network[0], torch.nn.Linear)

@@ -79,7 +79,7 @@ def test_what_steering_costs(folders):
     )
     rows = measure(config).rows
     assert [row[2] for row in rows] == [1, 8] and rows[0][4] == 1 and rows[1][3] > 0
-    assert rows[0][1].startswith("MLPDenoiser") and 0 < rows[0][5] == rows[1][5] < rows[0][3]  # encoding is a part of it
+    assert rows[0][1].startswith("MLPDenoiser") and 0 < rows[0][5] == rows[1][5] < rows[0][3]  # encoding is part
 
 
 def test_the_arms():
