@@ -103,7 +103,8 @@ def replannings(config: SteeringBench, path: str) -> tuple[dict[int, float], flo
     medians = {name: statistics.median(values) for name, values in spent.items()}
     size = sum(parameter.numel() for parameter in getattr(planner, "parameters", list)())
     about = f"{type(getattr(planner, 'network', planner)).__name__}, {size / 1e6:.2f} M parameters"
-    return medians, medians.pop(ENCODING, None), about
+    encoding = medians.pop(ENCODING, None)
+    return medians, encoding, about
 
 
 def main(words: Sequence[str] | None = None) -> int:
