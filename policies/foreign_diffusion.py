@@ -31,8 +31,8 @@ from .foreign_body import Body
 from .foreign_folder import Foreign
 from .foreign_noise import seeds_in
 from .foreign_scale import Normaliser, action_scale, refuse_strange_steps
+from .foreign_unet import quicken
 from .generative import Sampler, walk
-from .networks.activate import replace_mish
 from .policy import Field, LaneNoise, Past, Plans
 
 
@@ -73,7 +73,7 @@ class ForeignDiffusion(nn.Module):
         self.normalisers = nn.ModuleDict(
             {own.replace(".", "_"): Normaliser(foreign.rules[own]) for own in body.keys.values()}
         )
-        replace_mish(model.unet)
+        quicken(model.unet)
         kept = model.noise_scheduler.alphas_cumprod.double()
         self.ratios = ((1 - kept) / kept).sqrt().tolist()  # noise-to-signal ratio of each step, rising
         self._angles = np.arctan(self.ratios)
@@ -115,7 +115,7 @@ class ForeignDiffusion(nn.Module):
             return self.policy.diffusion._prepare_global_conditioning(batch)
 
     def denoise(self, y: Tensor, s: float, condition: Tensor) -> Tensor:
-        """Clean estimate of y (M, T, D) at the level s for conditioning (M, C)."""
+        """Clean estimate of y (B n, T, D) at the level s for conditioning (B, C)."""
         step = self.step_of(s)
         steps = y.new_full((len(y),), step) if step % 1 else torch.full((len(y),), int(step), device=y.device)
         out = self.policy.diffusion.unet(y * (1 + s * s) ** -0.5, steps, global_cond=condition)
@@ -123,7 +123,7 @@ class ForeignDiffusion(nn.Module):
 
     def field(self, past: Past, n: int) -> Field:
         """The denoiser for `n` candidates a lane; observations are encoded here, once."""
-        condition = self.condition(past.at(self.window).obs).repeat_interleave(n, 0)
+        condition = self.condition(past.at(self.window).obs)
 
         def denoise(y: Tensor, s: float) -> Tensor:
             return self.denoise(y.flatten(0, 1), s, condition).view_as(y)
@@ -149,8 +149,8 @@ class ForeignDiffusion(nn.Module):
 
     def _by_own_scheduler(self, past: Past, noise: Tensor) -> Tensor:
         """lerobot's own sampling loop from `noise` (B, n, T, D); a stochastic scheduler draws by row."""
-        model, n = self.policy.diffusion, noise.shape[1]
-        condition = self.condition(past.obs).repeat_interleave(n, 0)
+        model = self.policy.diffusion
+        condition = self.condition(past.obs)
         flat, rows = noise.flatten(0, 1), None
         if self.scheduler != "DDIM":
             rows = [torch.Generator().manual_seed(seed) for seed in seeds_in(flat)]

@@ -173,6 +173,16 @@ def test_the_field_is_lerobots_network_at_its_own_steps(peer, tmp_path, predicti
     assert (field.low, field.high) == (policy.ratios[0], policy.ratios[99])
 
 
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_a_row_of_conditioning_serves_all_candidates_of_its_lane(policy, lanes):
+    unet, generator = policy.policy.diffusion.unet, torch.Generator().manual_seed(0)
+    condition, x = policy.condition(past(lanes).obs), torch.randn(lanes * 4, 8, 2, generator=generator)
+    steps = torch.arange(lanes).repeat_interleave(4)
+    with torch.no_grad():
+        expected = unet(x, steps, global_cond=condition.repeat_interleave(4, 0))
+        torch.testing.assert_close(unet(x, steps, global_cond=condition), expected)
+
+
 def test_our_first_order_walk_over_its_levels_is_its_ddim(peer, tmp_path):
     policy, _ = load_foreign(peer.save(tmp_path / "m", "diffusion", clip_sample=False, **TINY))
     start, levels = noise().normal(2, 8, 2), policy.own_levels()
