@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +66,7 @@ def report(config: Inspect) -> Path:
     studies = [facts_study(config, seen)]
     if config.policy:
         studies.append(spread_study(config, critic, dataset, episodes))
+        studies[0] = with_actions(studies[0], studies[1])
     if seen.returns is not None:
         studies.append(calibration_study(config, seen))
     for study in studies:
@@ -153,10 +154,10 @@ def facts_study(config: Inspect, seen: Seen) -> Study:
     return Study(
         title=f"What {config.critic} says of recorded episodes",
         command=f"understudy inspect --critic {config.critic}" + (f" --data {config.data}" if config.data else ""),
-        columns=("fact", "value", "episodes"),
+        columns=("fact", "value", "n"),
         rows=rows,
         notes=(
-            f"Episodes: {seen.about}; scores of the recorded actions at every frame",
+            f"Episodes: {seen.about}; scores of the recorded actions at every frame; n counts episodes",
             "95 % intervals: bootstrap over episodes",
             "A value of the state alone passes these; plans of one state: python -m understudy.eval.within_state",
         ),
@@ -183,11 +184,12 @@ def spread_study(config: Inspect, critic: Critic, dataset: Dataset, episodes: np
     for path in config.policy:
         policy = load_policy(path)[0]
         for name, share in above(critic, policy, dataset, episodes, config.windows, rng).items():
-            rows.append((path, name, bootstrap(lambda some, s=share: float(s[some].mean()), len(share), rng)))
+            told = bootstrap(lambda some, s=share: float(s[some].mean()), len(share), rng)
+            rows.append((path, name, told, len(share)))
     return Study(
         title="Recorded actions against others in the same state",
         command=f"understudy inspect --critic {config.critic} --policy {' '.join(config.policy)}",
-        columns=("policy", "the recorded action scores above", "share of states"),
+        columns=("policy", "the recorded action scores above", "share of states", "states"),
         rows=rows,
         notes=(
             f"States: frames of the successes among these episodes, up to {config.windows}, evenly spread; "
@@ -195,6 +197,14 @@ def spread_study(config: Inspect, critic: Critic, dataset: Dataset, episodes: np
             "95 % intervals: bootstrap over states",
         ),
     )
+
+
+def with_actions(facts: Study, spread: Study) -> Study:
+    """The facts, and those of the recorded actions against others, so that a record holds both."""
+    rows = [(f"recorded action above {name}, {policy}", *told) for policy, name, *told in spread.rows]
+    asked = spread.command.removeprefix(facts.command.partition(" --data")[0])
+    notes = (*facts.notes, "Where a policy is named, n counts states: " + spread.notes[0].removeprefix("States: "))
+    return replace(facts, rows=[*facts.rows, *rows], command=facts.command + asked, notes=notes)
 
 
 def above(

@@ -131,7 +131,11 @@ def test_the_page_of_a_trained_critic(recorded, tmp_path, capsys):
     won = int((successes(open_dataset(recorded)) >= 0).sum())
     assert f"30 of {recorded}, all episodes, {won} successes" in text and "mean return" in text
     assert page.count("<table>") == 3 and "polyline" in page and "itself moved by" in page
-    assert read_study(tmp_path / "c.json").rows[0][2] == won
+    kept = read_study(tmp_path / "c.json")
+    assert kept.rows[0][2] == won and kept.command.endswith(f"--data {recorded} --policy {tmp_path / 'policy'}")
+    assert [row[0].split(",")[0] for row in kept.rows[-2:]] == [
+        "recorded action above itself moved by the policy's spread", "recorded action above any action"
+    ]  # fmt: skip
     assert main(words) == 2 and "exists; choose another" in capsys.readouterr().err
     assert main(["inspect", "--critic", str(tmp_path / "value"), "--out", str(tmp_path / "d.html")]) == 2
     assert "give --data with successes and failures" in capsys.readouterr().err
