@@ -66,7 +66,7 @@ def report(config: Inspect) -> Path:
     studies = [facts_study(config, seen)]
     if config.policy:
         studies.append(spread_study(config, critic, dataset, episodes))
-        studies[0] = with_actions(studies[0], studies[1])
+        studies[0] = with_actions(studies[0], studies[1], config.policy)
     if seen.returns is not None:
         studies.append(calibration_study(config, seen))
     for study in studies:
@@ -199,12 +199,12 @@ def spread_study(config: Inspect, critic: Critic, dataset: Dataset, episodes: np
     )
 
 
-def with_actions(facts: Study, spread: Study) -> Study:
+def with_actions(facts: Study, spread: Study, policies: Sequence[str]) -> Study:
     """The facts, and those of the recorded actions against others, so that a record holds both."""
     rows = [(f"recorded action above {name}, {policy}", *told) for policy, name, *told in spread.rows]
-    asked = spread.command.removeprefix(facts.command.partition(" --data")[0])
     notes = (*facts.notes, "Where a policy is named, n counts states: " + spread.notes[0].removeprefix("States: "))
-    return replace(facts, rows=[*facts.rows, *rows], command=facts.command + asked, notes=notes)
+    command = f"{facts.command} --policy {' '.join(policies)}"
+    return replace(facts, rows=[*facts.rows, *rows], command=command, notes=notes)
 
 
 def above(
