@@ -10,19 +10,28 @@ import os
 import sys
 
 VERBS = {  # verb -> (module of ours: class, one line of help)
-    "demos": ("eval.demos:Demos", "scripted experts act; writes a LeRobot dataset"),
-    "resim": ("eval.resim:Resim", "replay recorded actions in a simulator to recover states and pictures"),
-    "label": ("policies.learning.labels:Label", "say which episodes of a dataset succeeded, where nobody has"),
-    "inspect": ("eval.inspect:Inspect", "what is in a dataset or a run; how policies use the past"),
+    "demos": ("eval.demos.demos:Demos", "scripted experts act; writes a LeRobot dataset"),
+    "resim": ("eval.demos.resim:Resim", "replay recorded actions in a simulator to recover states and pictures"),
+    "label": ("policies.data.labels:Label", "say which episodes of a dataset succeeded, where nobody has"),
+    "inspect": ("eval.inspect.inspect:Inspect", "what is in a dataset or a run; how policies use the past"),
     "train": ("policies.learning.train:Train", "train a policy or a critic on a dataset"),
-    "eval": ("eval.evaluate:Eval", "act in a world from many starts; writes a record and a report"),
-    "calibrate": ("eval.alarm:Calibrate", "a run-time alarm with a stated false-alarm rate, from a watched record"),
-    "agree": ("eval.agree:Agree", "do two worlds rank policies alike; may the cheaper one choose"),
-    "run": ("eval.grid:Run", "many trainings and evaluations over settings and seeds, resumable, one table"),
-    "compare": ("eval.compare:Compare", "which policy is better: finished records, or a live duel until decided"),
-    "compose": ("eval.compose:Compose", "the best weights of a mixture of policies, by rollouts; nothing is trained"),
-    "bench": ("eval.bench:Bench", "measure loader, training and latency beside stock lerobot"),
-    "list": ("eval.catalog:List", "list policies, critics, worlds, tasks, experts, robots, verbs"),
+    "eval": ("eval.evaluate.evaluate:Eval", "act in a world from many starts; writes a record and a report"),
+    "calibrate": (
+        "eval.evaluate.calibrate:Calibrate",
+        "a run-time alarm with a stated false-alarm rate, from a watched record",
+    ),
+    "agree": ("eval.agree.agree:Agree", "do two worlds rank policies alike; may the cheaper one choose"),
+    "run": ("eval.grid.run:Run", "many trainings and evaluations over settings and seeds, resumable, one table"),
+    "compare": (
+        "eval.compare.compare:Compare",
+        "which policy is better: finished records, or a live duel until decided",
+    ),
+    "compose": (
+        "eval.compose.compose:Compose",
+        "the best weights of a mixture of policies, by rollouts; nothing is trained",
+    ),
+    "bench": ("eval.bench.bench:Bench", "measure loader, training and latency beside stock lerobot"),
+    "list": ("eval.catalog.catalog:List", "list policies, critics, worlds, tasks, experts, robots, verbs"),
     "results": ("eval.results:Results", "write RESULTS.md from the committed records, or --check it"),
     "doctor": ("eval.doctor:Doctor", "try what this machine can do, and say what to install"),
 }

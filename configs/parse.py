@@ -16,11 +16,15 @@ import typing
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import draccus
 import yaml
 from draccus.cfgparsing import load_config, parse_string
 from draccus.wrappers.docstring import get_attribute_docstring
+
+if TYPE_CHECKING:
+    pass
 
 
 class UsageError(ValueError):
@@ -267,3 +271,11 @@ def _default(item: dataclasses.Field) -> str:
     if item.default_factory is not dataclasses.MISSING:
         return f", default {item.default_factory()!r}"
     return ", required"
+
+
+def keys_of(config: object) -> dict:
+    """A config as plain keys, with its `type` where it is a registered choice."""
+    import draccus
+
+    plain = draccus.encode(config)
+    return plain | {"type": config.get_choice_name(type(config))} if hasattr(config, "get_choice_name") else plain

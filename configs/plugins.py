@@ -32,9 +32,9 @@ def discover(*folders: str) -> None:
 @cache
 def _import_all(name: str) -> None:
     package = importlib.import_module(name)
-    for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
-        if not module.name.startswith("_"):
-            importlib.import_module(f"{name}.{module.name}")
+    for module in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{name}."):
+        if not module.name.rpartition(".")[2].startswith("_"):
+            importlib.import_module(module.name)
 
 
 def lookup(kind: str, name: str, known: dict):

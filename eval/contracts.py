@@ -191,7 +191,7 @@ def sample_outcomes(config, embodiment: Embodiment, count: int = 4) -> dict:
 
     if not hasattr(config, "rewards"):
         return {}
-    from ..policies.learning.windows import LATER
+    from ..policies.data.windows import LATER
 
     later = sample_past(config.window, config.needs, embodiment, count)
     rng = torch.Generator().manual_seed(3)

@@ -9,24 +9,24 @@ their table: what was trained, and how. The text depends on these files alone: r
 from __future__ import annotations
 
 import os
-import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from .comparison import FILE as COMPARISON
-from .comparison import read_comparison
-from .ledger import MANIFEST, Record, read_record
-from .measured import read_measured
-from .metrics import wilson
-from .study import read_study, show, table
-from .summary import summarize
+from ..configs.world import SHIFT
+from .catalog.measured import read_measured
+from .compare.comparison import FILE as COMPARISON
+from .compare.comparison import read_comparison
+from .ledger.origin import origin, repeat_command
+from .ledger.record import MANIFEST, Record, read_record
+from .ledger.study import read_study, show, table
+from .ledger.summary import summarize
+from .statistics.intervals import wilson
 
 RECORDS = Path(__file__).parent / "records"
 EXPERTS, ABOUT = "experts", "about.md"
-SHIFT = 1000  # starts below it are for choosing among policies
 HEAD = """\
 # Results
 
@@ -121,19 +121,6 @@ def run_row(record: Record, root: Path) -> tuple:
     )
 
 
-def repeat_command(manifest: Mapping) -> str:
-    """The command that makes such a record again, given the same weights at the same path."""
-    policy, agent, starts = (manifest.get(part, {}) for part in ("policy", "agent", "starts"))
-    world, layers = dict(manifest.get("world", {}).get("config", {})), {}
-    if world.get("type") == "perturbed":
-        layers = {"perturb": ",".join(world["perturb"]), "perturb-level": world["level"]}
-        world = dict(world["of"])
-    flags = {"policy": policy.get("path"), "world": inline(world)} | layers
-    flags |= {"episodes": starts.get("count"), "seed": starts.get("first")} | _unusual(agent, policy.get("config", {}))
-    words = [f"--{name} {shlex.quote(str(value))}" for name, value in flags.items() if value not in (None, "")]
-    return " ".join(["understudy eval", *words, "--out out/again"])
-
-
 def experts(root: Path) -> Iterator[str]:
     """What the scripted experts reached."""
     folder, rows = root / EXPERTS, []
@@ -171,13 +158,6 @@ def studies(root: Path) -> Iterator[str]:
             yield f"```\n{study.command.strip()}\n```\n"
 
 
-def origin(provenance: Mapping) -> tuple[str, str]:
-    """(date, short commit) of what was measured; `+` after a commit with uncommitted changes."""
-    code = provenance.get("code", {})
-    commit = code.get("commit", "")[:8] + ("+" if code.get("changed") else "")
-    return provenance.get("begun", "")[:10] or "-", commit or code.get("understudy", "-")
-
-
 def write_text(path: Path, text: str) -> None:
     """Beside and renamed."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -185,33 +165,6 @@ def write_text(path: Path, text: str) -> None:
     beside.replace(path)
 
 
-def _unusual(agent: Mapping, policy: Mapping) -> dict:
-    """Flags of how the policy acted, where that is neither the default nor its own way."""
-    sampler, own = agent.get("sampler") or {}, policy.get("sampler") or {}
-    said = {
-        "execute": (agent.get("execute"), policy.get("execute")),
-        "candidates": (agent.get("candidates"), 1),
-        "critic": (agent.get("critic"), None),
-        "temperature": (agent.get("temperature"), None),
-        "plans": (agent.get("plans"), None),
-        "watch": (None if "alarm" in agent else agent.get("watch"), None),
-        "alarm": (agent.get("alarm", {}).get("path"), None),
-        "policy-seed": (agent.get("seed"), 0),
-        "block": (agent.get("block"), 8),
-        "steps": (sampler.get("steps"), own.get("steps")),
-        "solver": (sampler.get("solver"), own.get("solver")),
-    }
-    return {name: value for name, (value, usual) in said.items() if value != usual}
-
-
 def _about(folder: Path) -> Iterator[str]:
     if (folder / ABOUT).is_file():
         yield (folder / ABOUT).read_text().strip() + "\n"
-
-
-def inline(values: Mapping) -> str:
-    """YAML on one line, without what is empty."""
-    import yaml
-
-    kept = {name: value for name, value in values.items() if value not in (None, {}, [], "")}
-    return yaml.safe_dump(kept, default_flow_style=True, width=10_000, sort_keys=False).strip()

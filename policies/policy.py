@@ -10,7 +10,7 @@ knows how a policy was trained, or which world it acts in.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -226,3 +226,26 @@ def _positions(held: tuple[int, ...], wanted: tuple[int, ...], what: str) -> lis
     if missing:
         raise KeyError(f"{what} at offset {missing[0]} is not held; held offsets are {held}")
     return [held.index(offset) for offset in wanted]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompositionConfig(draccus.ChoiceRegistry):
+    """Settings of a planner made of policies; `type` in config.json picks the registered subclass."""
+
+    def build(self, parents: Sequence[Policy]) -> Planner:
+        """The planner of these parents, in the order in which they were saved."""
+        raise NotImplementedError
+
+
+def past_of(batch: Mapping[str, Tensor], window: Window, needs: tuple[str, ...]) -> Past:
+    """The `Past` that an agent would hold at each window of a batch."""
+    recalled = len(window.recall)
+    return Past(
+        obs={key: batch[key] for key in needs},
+        obs_times=window.observe,
+        obs_valid=batch["observation.valid"],
+        actions=batch["action"][:, :recalled],
+        action_times=window.recall,
+        action_valid=batch["action.valid"][:, :recalled],
+        now=torch.zeros(len(batch["action"]), dtype=torch.int64, device=batch["action"].device),
+    )

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..configs.lane import Lane
+from ..configs.lanes.lane import Lane
 from ..configs.plugins import discover, lookup
 
 

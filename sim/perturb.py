@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..configs.lane import Lane
+from ..configs.lanes.lane import Lane
 from ..configs.plugins import lookup
 from ..configs.spec import Embodiment
 from ..configs.world import World
@@ -139,9 +139,9 @@ class Perturbed(World):
 
 def applicable(world: World) -> tuple[str, ...]:
     """Perturbations that a world can be put under; a kind of world of one's own may say so in `perturbable`."""
-    from .flat import GymPushT
-    from .memory_suite import SuiteMemory
-    from .suite import Robosuite
+    from .memory.suite import SuiteMemory
+    from .pusht.flat import GymPushT
+    from .robosuite.suite import Robosuite
     from .task import MuJoCoWorld
 
     said = getattr(world, "perturbable", None)

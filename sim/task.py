@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ..configs.lane import Lane
+from ..configs.lanes.lane import Lane
 from ..configs.machine import versions
 from ..configs.plugins import discover, lookup
 from ..configs.spec import IMAGES, Embodiment

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from understudy.__main__ import main
-from understudy.eval.agree import NUMBERS, PAGE, render
-from understudy.eval.identity import MatchError, by_policy, identify, matched, open_records
-from understudy.eval.ledger import RecordWriter
-from understudy.eval.study import read_study
-from understudy.eval.verdict import agree
+from understudy.eval.agree.agree import NUMBERS, PAGE, render
+from understudy.eval.agree.verdict import agree
+from understudy.eval.ledger.identity import MatchError, by_policy, identify, matched, open_records
+from understudy.eval.ledger.record import RecordWriter
+from understudy.eval.ledger.study import read_study
 
 GOOD = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 

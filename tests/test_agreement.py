@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from understudy.eval.agreement import (
+from understudy.eval.statistics.agreement import (
     Cells,
     agreement_intervals,
     kendall,

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.eval import bench_loader, bench_policy
-from understudy.eval.bench_data import write_dataset
-from understudy.eval.bench_policy import Contender, Size, equal_network, our_policy, race
+from understudy.eval.bench import loader as bench_loader
+from understudy.eval.bench import policy as bench_policy
+from understudy.eval.bench.data import write_dataset
+from understudy.eval.bench.policy import Contender, Size, equal_network, our_policy, race
 
 TINY = Size(channels=(16, 32, 64), batch=4)
 
@@ -20,7 +21,7 @@ def made_up(tmp_path_factory):
 
 
 def test_the_made_up_dataset_has_the_asked_size(made_up):
-    from understudy.policies.learning.dataset import open_dataset
+    from understudy.policies.data.open import open_dataset
 
     dataset = open_dataset(made_up)
     assert len(dataset) == 400 and len(dataset.lengths) == 5
@@ -89,7 +90,7 @@ def test_unknown_bench_names_the_known(command):
 
 
 def test_the_machine_is_described_without_its_name():
-    from understudy.eval.bench import describe_machine
+    from understudy.eval.bench.bench import describe_machine
 
     machine = describe_machine()
     assert machine["cores"] >= 1 and machine["torch"].startswith("2.")
@@ -97,7 +98,7 @@ def test_the_machine_is_described_without_its_name():
 
 
 def test_the_report_of_a_made_up_record_is_measured():
-    from understudy.eval import bench_report
+    from understudy.eval.bench import report as bench_report
 
     told = bench_report.measure(3)
     assert told["seconds"] > 0 and told["peak_mib"] >= told["before_mib"] > 0 and told["report_mib"] > 0.01
@@ -105,7 +106,7 @@ def test_the_report_of_a_made_up_record_is_measured():
 
 
 def test_all_goes_on_where_a_peer_is_not_installed(monkeypatch):
-    from understudy.eval import bench
+    from understudy.eval.bench import bench
 
     def absent(asked):
         raise ImportError("lerobot is not installed")

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from understudy.eval.bench_study import bench_study
-from understudy.eval.study import StudyError, read_study
+from understudy.eval.bench.study import bench_study
+from understudy.eval.ledger.study import StudyError, read_study
 
 MACHINE = {"processor": "one", "cores": 2, "load": None}
 CASE = {"understudy": {"steps_per_s": 40.0}, "robosuite": {"steps_per_s": 10.0}, "speedup": 4.0, "speedups": [3, 4, 5]}
@@ -26,7 +26,7 @@ ROLLOUT = {
 
 def test_a_rollout_s_cases_are_rows(tmp_path):
     (tmp_path / "bench.json").write_text(json.dumps(ROLLOUT))
-    command = [sys.executable, "-m", "understudy.eval.bench_study", tmp_path / "bench.json", tmp_path / "study.json"]
+    command = [sys.executable, "-m", "understudy.eval.bench.study", tmp_path / "bench.json", tmp_path / "study.json"]
     subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
     study = read_study(tmp_path / "study.json")
     assert study.rows == (("state", 40.0, 10.0, (3.0, 4.0, 5.0)),) and study.columns[2] == "robosuite"

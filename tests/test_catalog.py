@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from understudy.configs.world import WORLDS
-from understudy.eval import stages
-from understudy.eval.catalog import List
-from understudy.eval.contact_sheet import COLUMNS, SIDE, write_sheet
-from understudy.eval.measured import measure, read_measured, stale, write_measured
+from understudy.eval.catalog import stages
+from understudy.eval.catalog.catalog import List
+from understudy.eval.catalog.measured import measure, read_measured, stale, write_measured
+from understudy.eval.catalog.sheet import COLUMNS, SIDE, write_sheet
 from understudy.sim.testing import Fault, FaultyWorld
 
 

@@ -241,10 +241,10 @@ def test_help_shows_comment_type_default_and_choice():
 
 def test_every_committed_config_parses(root):
     from understudy.configs.plugins import discover
-    from understudy.eval.evaluate import Eval
+    from understudy.eval.evaluate.evaluate import Eval
     from understudy.policies.learning.train import Train
 
-    discover("policies", "policies.networks", "sim")
+    discover("policies", "sim")
     for folder, verb in (("train", Train), ("eval", Eval)):
         paths = sorted((root / "configs" / folder).glob("*.yaml"))
         assert {"lift.yaml", "pusht.yaml"} <= {path.name for path in paths}

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from understudy.__main__ import main
-from understudy.eval import compare as module
-from understudy.eval.blind import BlindStage, Score, ask, blind_order, scored
-from understudy.eval.compare import Compare, compare
-from understudy.eval.comparison import compare_records, read_comparison
-from understudy.eval.duel import Rules, fight, meter, say
-from understudy.eval.evaluate import Eval
-from understudy.eval.ledger import COLUMNS, RecordWriter, read_record
+from understudy.configs.lanes.lanes import open_world
+from understudy.eval.compare import compare as module
+from understudy.eval.compare.blind import BlindStage, Score, ask, blind_order, scored
+from understudy.eval.compare.compare import Compare, compare
+from understudy.eval.compare.comparison import compare_records, read_comparison
+from understudy.eval.compare.duel import Rules, fight, meter, say
+from understudy.eval.evaluate.evaluate import Eval
+from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record
 from understudy.eval.results import render
-from understudy.eval.sequential import State, sequential_test
-from understudy.eval.worlds import open_world
+from understudy.eval.statistics.by_name import sequential_test
+from understudy.eval.statistics.sequential import State
 
 WORLD = {"type": "point", "horizon": 30}
 
@@ -71,13 +72,15 @@ def lanes_act(monkeypatch):
     """`--what 0.9 0.2` names skills in place of policies; returns what was opened."""
     opened = []
 
-    def open_agent(config: Eval):
+    def open_agent(config: Eval, _embodiment):
         opened.append(config)
         actor = Lane(float(config.policy.rpartition("skill")[2]), config.policy_seed, config.block)
         return actor, {"path": config.policy, "fingerprint": config.policy}
 
     monkeypatch.setattr(module, "open_agent", open_agent)
-    monkeypatch.setattr("understudy.eval.evaluate.agent_settings", lambda config, agent: {"seed": config.policy_seed})
+    monkeypatch.setattr(
+        "understudy.eval.evaluate.evaluate.agent_settings", lambda config, agent: {"seed": config.policy_seed}
+    )
     return opened
 
 
@@ -315,7 +318,7 @@ def test_meter_and_words():
 
 
 def test_the_skills_of_this_file_act(tmp_path):
-    from understudy.eval.rollout import rollout
+    from understudy.eval.rollout.rollout import rollout
 
     with closing(open_world(WORLD, 8)) as lanes:
         rates = [np.mean([r.row["success"] for r in rollout(Lane(s), lanes, range(16))]) for s in (0.0, 1.0)]

@@ -6,11 +6,11 @@ import shlex
 import numpy as np
 import pytest
 
-from understudy.eval.comparison import compare_records
-from understudy.eval.comparison_page import headline, outcome_counts, render, write_comparison
-from understudy.eval.encode import write_mp4
-from understudy.eval.film import choose_pairs
-from understudy.eval.ledger import COLUMNS, RecordWriter
+from understudy.eval.compare.comparison import compare_records
+from understudy.eval.compare.page import headline, outcome_counts, render, write_comparison
+from understudy.eval.ledger.record import COLUMNS, RecordWriter
+from understudy.eval.rollout.film import choose_pairs
+from understudy.policies.data.encode import write_mp4
 
 STEPS, N, FILMED = 20, 30, (1003, 1025)  # only B succeeds at the first, both at the second
 

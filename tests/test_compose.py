@@ -14,23 +14,24 @@ import torch
 from understudy.__main__ import main
 from understudy.configs.module import run_module
 from understudy.configs.spec import SCENE, STATE, Window
-from understudy.eval.compose import FILE, Compose, compose
-from understudy.eval.compose_page import PAGE, render, short
-from understudy.eval.compose_report import CONTROL, MIXTURE, PARENT, Entry, Report
-from understudy.eval.compose_stage import fingerprint
-from understudy.eval.compositions import CompositionError, Compositions, read_composition
-from understudy.eval.demos import Demos
-from understudy.eval.evaluate import Eval, evaluate
-from understudy.eval.ledger import RecordError, RecordWriter, read_record, tables_equal
-from understudy.eval.metrics import wilson
-from understudy.eval.paired import tango
-from understudy.eval.search_cost import draw
-from understudy.eval.study import read_study
-from understudy.eval.weight_search import Found, Trials, Tried, simplex, successive_halving
-from understudy.eval.worlds import read_world
-from understudy.policies.diffusion import DiffusionConfig
-from understudy.policies.flow import FlowConfig
-from understudy.policies.learning.checkpoint import blank_scales, load_policy, save_checkpoint
+from understudy.configs.world import read_world
+from understudy.eval.compose.compose import FILE, Compose, compose
+from understudy.eval.compose.page import PAGE, render, short
+from understudy.eval.compose.report import CONTROL, MIXTURE, PARENT, Entry, Report
+from understudy.eval.compose.search import Found, Trials, Tried, simplex, successive_halving
+from understudy.eval.compose.stage import fingerprint
+from understudy.eval.demos.demos import Demos
+from understudy.eval.evaluate.evaluate import Eval, evaluate
+from understudy.eval.ledger.record import RecordError, RecordWriter, read_record, tables_equal
+from understudy.eval.ledger.study import read_study
+from understudy.eval.statistics.intervals import wilson
+from understudy.eval.statistics.paired import tango
+from understudy.eval.studies.compositions import CompositionError, Compositions, read_composition
+from understudy.eval.studies.search_cost import draw
+from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
+from understudy.policies.load import load_policy
+from understudy.policies.models.diffusion import DiffusionConfig
+from understudy.policies.models.flow import FlowConfig
 from understudy.policies.networks.mlp import MLPConfig
 
 WORLD = {"type": "point", "horizon": 20}

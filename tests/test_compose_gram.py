@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from understudy.configs.spec import SCENE, STATE, Window
-from understudy.eval.demos import Demos
-from understudy.eval.gram import Error, Residuals, least, predict, r_squared, residuals
-from understudy.eval.predicted import predict_weights, unseen
-from understudy.policies.diffusion import DiffusionConfig
-from understudy.policies.flow import FlowConfig
-from understudy.policies.learning.dataset import open_dataset, split_episodes
-from understudy.policies.mixture import Mixture
+from understudy.eval.compose.gram import Error, Residuals, least, predict, r_squared, residuals
+from understudy.eval.compose.predicted import predict_weights, unseen
+from understudy.eval.demos.demos import Demos
+from understudy.policies.compositions.mixture import Mixture
+from understudy.policies.data.dataset import split_episodes
+from understudy.policies.data.open import open_dataset
+from understudy.policies.models.diffusion import DiffusionConfig
+from understudy.policies.models.flow import FlowConfig
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.policy import Scales
 
@@ -168,14 +169,14 @@ def test_mixtures_do_what_the_quadratic_says(demos, tmp_path, scale):
 
 def test_the_parents_error_is_what_asking_them_gives(demos, tmp_path):
     """One parent alone: its field on the same noise, tokens and levels."""
-    from understudy.eval.gram import noisy_batches
+    from understudy.eval.compose.gram import noisy_batches
 
     dataset = open_dataset(demos)
     first, second = policies(dataset)
     mixture = Mixture([first, second], (0.5, 0.5))
-    from understudy.eval.predicted import spread
-    from understudy.policies.learning.validate import past_of
-    from understudy.policies.learning.windows import Windows
+    from understudy.eval.compose.predicted import spread
+    from understudy.policies.data.windows import Windows
+    from understudy.policies.policy import past_of
 
     windows = Windows(dataset, Window(observe=(-1, 0), horizon=8), (STATE, SCENE))
     batches = list(spread(windows, 20))

@@ -5,9 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from understudy.eval.search_cost import SearchCost, draw, play
-from understudy.eval.study import read_study
-from understudy.eval.weight_search import (
+from understudy.eval.compose.search import (
     BY_RANK,
     BY_TEST,
     Duels,
@@ -20,6 +18,8 @@ from understudy.eval.weight_search import (
     successive_halving,
     top_two,
 )
+from understudy.eval.ledger.study import read_study
+from understudy.eval.studies.search_cost import SearchCost, draw, play
 
 POINTS = simplex(2, 11)
 INTERIOR = np.array([20, 30, 42, 54, 66, 72, 70, 62, 52, 42, 32]) / 100  # best at weight .5
@@ -196,7 +196,7 @@ def test_the_study_of_planted_curves(tmp_path):
 
 
 def test_replays_of_a_recorded_grid_search(tmp_path):
-    from understudy.eval.ledger import COLUMNS, RecordWriter
+    from understudy.eval.ledger.record import COLUMNS, RecordWriter
 
     table = draw(INTERIOR, 60, 0.5, np.random.default_rng(5))
     for weights, row in zip(POINTS, table, strict=True):

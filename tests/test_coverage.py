@@ -2,9 +2,9 @@
 
 import pytest
 
-from understudy.eval.coverage import Coverage, rate_coverage, seeds
-from understudy.eval.metrics import exact, wilson
-from understudy.eval.study import read_study
+from understudy.eval.ledger.study import read_study
+from understudy.eval.statistics.intervals import exact, wilson
+from understudy.eval.studies.coverage import Coverage, rate_coverage, seeds
 
 SIZES = (20, 21, 24, 30, 36, 39, 50, 75, 100, 200)
 

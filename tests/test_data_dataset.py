@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from understudy.configs.spec import ACTION, SCENE, STATE
-from understudy.policies.learning.dataset import DatasetError, open_dataset, split_episodes
-from understudy.policies.learning.statistics import statistics
+from understudy.policies.data.dataset import DatasetError, split_episodes
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.statistics import statistics
 
 LENGTHS = (5, 9, 3, 7)
 FILES = (0, 0, 1, 1)  # two files of two episodes each

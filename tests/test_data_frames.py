@@ -10,14 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from understudy.configs.episode import Episode
 from understudy.configs.spec import ACTION, IMAGES, STATE, Embodiment, Window
-from understudy.eval.encode import write_mp4
-from understudy.eval.episode import Episode
-from understudy.eval.record import DatasetWriter
-from understudy.policies.learning import frames
-from understudy.policies.learning.dataset import DatasetError, open_dataset
-from understudy.policies.learning.decode import fit
-from understudy.policies.learning.windows import Windows
+from understudy.policies.data import frames
+from understudy.policies.data.dataset import DatasetError
+from understudy.policies.data.decode import fit
+from understudy.policies.data.encode import write_mp4
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.windows import Windows
+from understudy.policies.data.writer import DatasetWriter
 
 TOP = IMAGES + "top"
 LENGTHS = (6, 11)

@@ -8,14 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from understudy.__main__ import main
+from understudy.configs.episode import Episode
 from understudy.configs.spec import ACTION, IMAGES, STATE, Embodiment, Window
-from understudy.eval.episode import Episode
-from understudy.eval.record import DatasetWriter
-from understudy.policies.learning.columns import load_columns
-from understudy.policies.learning.dataset import DatasetError, open_dataset
-from understudy.policies.learning.labels import Label, read_answers
-from understudy.policies.learning.layout import LABELS, read_layout
-from understudy.policies.learning.windows import Windows
+from understudy.policies.data.columns import load_columns
+from understudy.policies.data.dataset import DatasetError
+from understudy.policies.data.labels import Label, read_answers
+from understudy.policies.data.layout import LABELS, read_layout
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.windows import Windows
+from understudy.policies.data.writer import DatasetWriter
 
 BODY = Embodiment(
     name="toy",

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from understudy.configs.spec import ACTION, STATE, Embodiment
-from understudy.policies.learning.dataset import open_dataset
+from understudy.policies.data.open import open_dataset
 
 
 def test_real_pusht(data_root):

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from understudy.configs.episode import Episode
 from understudy.configs.spec import ACTION, STATE, Embodiment, Window
-from understudy.eval.episode import Episode
-from understudy.eval.record import DatasetWriter
-from understudy.policies.learning.dataset import DatasetError, open_dataset
-from understudy.policies.learning.windows import Windows
+from understudy.policies.data.dataset import DatasetError
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.windows import Windows
+from understudy.policies.data.writer import DatasetWriter
 
 LENGTHS = (4, 30, 1, 12)
 BODY = Embodiment(

@@ -9,17 +9,17 @@ import pytest
 
 from understudy.configs.parse import parse
 from understudy.configs.spec import SCENE, STATE, Window
-from understudy.eval.alarm import Calibrate, calibrate, rings
-from understudy.eval.alarm_study import so_many, study
-from understudy.eval.evaluate import Eval, evaluate
-from understudy.eval.ledger import COLUMNS, RecordWriter, read_record, tables_equal
-from understudy.eval.report import render
-from understudy.eval.results import repeat_command
-from understudy.eval.rings import Ring, recorded, tally
-from understudy.eval.worlds import read_world
-from understudy.policies.alarm import AlarmError, load_alarm
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.configs.world import read_world
+from understudy.eval.evaluate.calibrate import Calibrate, calibrate, rings
+from understudy.eval.evaluate.evaluate import Eval, evaluate
+from understudy.eval.evaluate.report import render
+from understudy.eval.evaluate.rings import Ring, recorded, tally
+from understudy.eval.ledger.origin import repeat_command
+from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record, tables_equal
+from understudy.eval.studies.alarm import so_many, study
+from understudy.policies.agent.alarm import AlarmError, load_alarm
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 
 WORLD = {"type": "point", "horizon": 30}

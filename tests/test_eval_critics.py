@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from understudy.configs.spec import SCENE, STATE, Window
-from understudy.eval.critics import critic_checkpoints
-from understudy.eval.evaluate import Eval, evaluate
-from understudy.eval.identity import identify
-from understudy.eval.summary import summarize
-from understudy.eval.worlds import read_world
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.configs.world import read_world
+from understudy.eval.evaluate.evaluate import Eval, evaluate
+from understudy.eval.ledger.identity import identify
+from understudy.eval.ledger.summary import summarize
+from understudy.policies.critics.open import critic_checkpoints
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.transformer import TransformerConfig
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from understudy.configs.spec import SCENE, STATE
-from understudy.eval.demos import Demos
-from understudy.policies.learning.dataset import open_dataset
+from understudy.eval.demos.demos import Demos
+from understudy.policies.data.open import open_dataset
 from understudy.sim.testing import REACH
 
 FAST = {"type": "point", "horizon": 14}  # too short for the farthest targets

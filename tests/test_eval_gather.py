@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from understudy.configs.spec import SCENE, STATE, EmbodimentError, Window
-from understudy.eval.demos import Demos
-from understudy.eval.gather import RECORDING, NoisyActor, RecordingError, shares
-from understudy.eval.record import DatasetWriter
-from understudy.eval.worlds import read_world
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.configs.world import read_world
+from understudy.eval.demos.demos import Demos
+from understudy.eval.demos.policies import RECORDING, RecordingError, shares
+from understudy.eval.rollout.actors import NoisyActor
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.writer import DatasetWriter
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
-from understudy.policies.learning.dataset import open_dataset
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 
 WORLD = {"type": "point", "horizon": 12}
@@ -61,7 +62,7 @@ def test_a_policy_of_another_body_is_refused_before_the_first_one_acts(policies,
     network = MLPConfig(width=16, depth=1, condition_width=8)
     config = DiffusionConfig(window=Window(observe=(0,), horizon=8), needs=(STATE,), network=network, execute=4)
     save_checkpoint(tmp_path / "other", config.build(body, blank_scales(body)), kind="policy", config=config)
-    monkeypatch.setattr("understudy.eval.gather.Lanes", None)  # no world is begun
+    monkeypatch.setattr("understudy.eval.demos.policies.Lanes", None)  # no world is begun
     with pytest.raises(EmbodimentError):
         record((*policies, str(tmp_path / "other")), tmp_path / "d")
     assert not (tmp_path / "d").exists()

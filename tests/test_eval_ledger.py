@@ -6,7 +6,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from understudy.eval.ledger import COLUMNS, RecordError, RecordWriter, provenance, read_record, table_of, tables_equal
+from understudy.eval.ledger.record import (
+    COLUMNS,
+    RecordError,
+    RecordWriter,
+    provenance,
+    read_record,
+    table_of,
+    tables_equal,
+)
 
 
 def row(start, **changes):

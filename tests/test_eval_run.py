@@ -4,13 +4,14 @@ import json
 
 import pytest
 
+from understudy.configs.lanes.lanes import open_world
 from understudy.configs.parse import parse
 from understudy.configs.spec import SCENE, STATE, Window
-from understudy.eval.evaluate import Eval, evaluate
-from understudy.eval.ledger import RecordError, RecordWriter, read_record, tables_equal
-from understudy.eval.worlds import open_world, read_world, start_set
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.configs.world import read_world, start_set
+from understudy.eval.evaluate.evaluate import Eval, evaluate
+from understudy.eval.ledger.record import RecordError, RecordWriter, read_record, tables_equal
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 
 WORLD = {"type": "point", "horizon": 30}

@@ -5,8 +5,8 @@ import pytest
 
 from understudy.configs.world import find_world
 from understudy.sim.experts import EXPERTS, Manner
-from understudy.sim.experts_grasp import Hand, frame, wrap
-from understudy.sim.experts_suite import LiftExpert
+from understudy.sim.robosuite.experts import LiftExpert
+from understudy.sim.robosuite.grasp import Hand, frame, wrap
 
 SUCCESS = {"lift": 0.99, "can": 0.95, "square": 0.90, "stack": 0.95}
 

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from understudy.eval.fqe import Estimate, Fit, Logged, evaluate_logged
-from understudy.eval.shortlist import regret, sharpe_ratio, top
+from understudy.eval.offline.fqe import Estimate, Fit, Logged, evaluate_logged
+from understudy.eval.offline.shortlist import regret, sharpe_ratio, top
 
 STATES, ACTIONS, GAMMA = 4, 2, 0.9
 RNG = np.random.default_rng(3)

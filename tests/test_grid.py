@@ -13,11 +13,12 @@ import pytest
 from understudy.__main__ import main
 from understudy.configs.parse import UsageError, parse
 from understudy.configs.plugins import discover
-from understudy.eval import grid_run
-from understudy.eval.grid import Run, cells
-from understudy.eval.grid_cells import GridError, State, state
-from understudy.eval.ledger import read_record
-from understudy.eval.study import read_study
+from understudy.eval.grid import run as grid_run
+from understudy.eval.grid.cells import GridError, State, state
+from understudy.eval.grid.grid import cells
+from understudy.eval.grid.run import Run
+from understudy.eval.ledger.record import read_record
+from understudy.eval.ledger.study import read_study
 from understudy.policies.learning.loop import Loop
 
 TRAINING = """

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import pytest
 
 from understudy.configs.parse import UsageError
-from understudy.eval.grid import Part, Run, cells
-from understudy.eval.grid_columns import difference, label_names, label_rate
-from understudy.eval.paired import tango
+from understudy.eval.grid.grid import Part, cells
+from understudy.eval.grid.run import Run
+from understudy.eval.grid.table import label_names, label_rate
+from understudy.eval.ledger.pairs import difference
+from understudy.eval.statistics.paired import tango
 
 
 @dataclass

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from understudy.eval.grid import Part, Run
-from understudy.eval.grid_verdict import verdict
+from understudy.eval.grid.grid import Part
+from understudy.eval.grid.run import Run
+from understudy.eval.grid.table import verdict
 
 LOW, HIGH = (0.2, 0.3, 0.25, 0.35, 0.28), (0.8, 0.9, 0.85, 0.7, 0.75)
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
 
-from understudy.configs.lanes import Lanes
+from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.parse import parse
+from understudy.configs.world import read_world, start_set
 from understudy.eval.contracts import check_world
-from understudy.eval.evaluate import Eval
-from understudy.eval.worlds import read_world, start_set
-from understudy.sim.gym_keys import GymWorldError
-from understudy.sim.gym_world import GymWorld
+from understudy.eval.evaluate.evaluate import Eval
+from understudy.sim.gym.keys import GymWorldError
+from understudy.sim.gym.world import GymWorld
 from understudy.sim.perturb import applicable, perturbed
 
 CAR = GymWorld(id="MountainCarContinuous-v0", names={"observation.state": ("position", "velocity")})

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.configs.lanes import Lanes
+from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.spec import SCENE, STATE, Window
-from understudy.eval.heat_map import CELLS, dots, grid, heat_maps, paint
-from understudy.eval.worlds import read_world
-from understudy.policies.agent import Agent
+from understudy.configs.world import read_world
+from understudy.eval.inspect.heat_map import CELLS, dots, grid, heat_maps, paint
+from understudy.policies.agent.agent import Agent
 from understudy.policies.policy import Plans
 
 

@@ -6,18 +6,18 @@ import torch
 
 from understudy.__main__ import main
 from understudy.configs.spec import SCENE, STATE, Window
-from understudy.eval.critic_facts import auc, best_of, bootstrap, by_episode, calibration, with_time_to_go
-from understudy.eval.demos import Demos
-from understudy.eval.inspect_critic import above, facts_study, look
-from understudy.eval.logged import successes
-from understudy.eval.study import read_study
-from understudy.eval.worlds import read_world
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.configs.world import read_world
+from understudy.eval.demos.demos import Demos
+from understudy.eval.inspect.critic import above, facts_study, look
+from understudy.eval.inspect.critic_facts import auc, best_of, bootstrap, by_episode, calibration, with_time_to_go
+from understudy.eval.ledger.study import read_study
+from understudy.policies.critics.iql import IQLConfig
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.weighting import successes
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
-from understudy.policies.learning.dataset import open_dataset
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.policy import Plans
-from understudy.policies.value_iql import IQLConfig
 
 
 def test_auc_is_the_chance_of_the_right_order():

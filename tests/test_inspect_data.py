@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from understudy.configs.episode import Episode
 from understudy.configs.spec import ACTION, IMAGES, STATE, Embodiment
-from understudy.eval.episode import Episode
-from understudy.eval.inspect import Inspect
-from understudy.eval.record import DatasetWriter
-from understudy.policies.learning.dataset import DatasetError, open_dataset
-from understudy.policies.learning.survey import survey
+from understudy.eval.inspect.inspect import Inspect
+from understudy.eval.inspect.survey import survey
+from understudy.policies.data.dataset import DatasetError
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.writer import DatasetWriter
 
 TOP = IMAGES + "top"
 BODY = Embodiment(

@@ -8,11 +8,11 @@ import yaml
 
 from understudy.__main__ import main
 from understudy.configs.spec import SCENE, STATE, Window
-from understudy.eval.arms import find_arms
-from understudy.eval.study import read_study
-from understudy.eval.worlds import read_world
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.configs.world import read_world
+from understudy.eval.inspect.arms import find_arms
+from understudy.eval.ledger.study import read_study
 from understudy.policies.learning.checkpoint import blank_scales, point, save_checkpoint
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 
 

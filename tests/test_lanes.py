@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from understudy.configs.lanes import Lanes
+from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.spec import SCENE, STATE
 from understudy.sim.task import MuJoCoWorld
 from understudy.sim.testing import Fault, FaultyWorld
@@ -252,7 +252,7 @@ def test_workers_are_light_and_outlive_neither_ctrl_c_nor_their_parent(tmp_path)
     script.write_text(
         textwrap.dedent("""
         import time
-        from understudy.configs.lanes import Lanes
+        from understudy.configs.lanes.lanes import Lanes
         from understudy.sim.task import MuJoCoWorld
         lanes = Lanes(MuJoCoWorld(task="point"), 2, 2)
         lanes.reset(seed=0)
@@ -291,7 +291,7 @@ def test_no_torch_in_sim_or_configs():
     script = """
     import sys
     from understudy.configs.world import find_world
-    import understudy.configs.lanes
+    import understudy.configs.lanes.lanes
     find_world("lift").embodiment()
     heavy = {"torch", "mujoco", "robosuite", "pymunk"} & set(sys.modules)
     assert not heavy, heavy

@@ -16,8 +16,8 @@ import pytest
 from understudy.configs.children import last_line, start, stop
 from understudy.configs.parse import parse
 from understudy.configs.plugins import discover
-from understudy.eval.curve import read_judgements, write_curve
-from understudy.eval.demos import Demos
+from understudy.eval.demos.demos import Demos
+from understudy.eval.evaluate.curve import read_judgements, write_curve
 from understudy.policies.learning import aside
 from understudy.policies.learning.aside import SideEvaluation
 from understudy.policies.learning.checkpoint import rotate

@@ -8,7 +8,7 @@ import torch
 
 from understudy.configs.spec import ACTION, SCENE, STATE
 from understudy.configs.world import find_world
-from understudy.policies.learning.piece import _reflect, load_piece
+from understudy.policies.data.piece import _reflect, load_piece
 
 CENTRE = np.array([0.0, 45.0])  # px, the T's centre of mass in its own frame
 PIECE = Path(__file__).parents[1] / "configs" / "pieces" / "pusht.yaml"

@@ -6,20 +6,13 @@ import json
 import numpy as np
 import pytest
 
+from understudy.configs.episode import Episode
 from understudy.configs.spec import ACTION, STATE, Embodiment
-from understudy.eval.episode import Episode
-from understudy.eval.inspect import Inspect
-from understudy.eval.record import DatasetWriter
-from understudy.policies.learning.dataset import open_dataset
-from understudy.policies.learning.layout import DatasetError
-from understudy.policies.learning.quality import (
-    cells,
-    mean_interval,
-    nearest,
-    quality,
-    spectral_arc_length,
-    standard,
-)
+from understudy.eval.inspect.inspect import Inspect
+from understudy.eval.inspect.quality import cells, mean_interval, nearest, quality, spectral_arc_length, standard
+from understudy.policies.data.layout import DatasetError
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.writer import DatasetWriter
 
 BODY = Embodiment(
     name="walker", action=("x", "y"), action_units=("m", "m"), limits=((-9.0, 9.0),) * 2, rate=10.0,

@@ -14,17 +14,18 @@ import numpy as np
 import pytest
 import torch
 
+from understudy.configs.episode import Episode
 from understudy.configs.spec import Embodiment, EmbodimentError, Window
-from understudy.eval.episode import Episode
-from understudy.eval.record import DatasetWriter
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.policies.data.dataset import DatasetError
+from understudy.policies.data.piece import ActionScale, Mirror, Piece, Reflection, load_piece
+from understudy.policies.data.writer import DatasetWriter
 from understudy.policies.learning import checkpoint as checkpoints
-from understudy.policies.learning.checkpoint import CheckpointError, find_checkpoint, load_policy, rotate
-from understudy.policies.learning.dataset import DatasetError
+from understudy.policies.learning.checkpoint import CheckpointError, find_checkpoint, rotate
 from understudy.policies.learning.loop import BatchOrder, Best, Interrupted, Loop
 from understudy.policies.learning.optimizer import Optimize
-from understudy.policies.learning.piece import ActionScale, Mirror, Piece, Reflection, load_piece
 from understudy.policies.learning.train import Train
+from understudy.policies.load import load_policy
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 
 EMBODIMENT = Embodiment(
@@ -129,7 +130,7 @@ def test_resume_after_kill_is_exact(demos, tmp_path):
     """200 steps equal 100 steps, kill -9 and resume: weights bit for bit, metrics without a gap or a repeat."""
     plan = {"steps": 200, "save_every": 100, "validate_every": 50, "keep": 9}
     settings(demos, tmp_path / "whole", **plan).run()
-    slow = "import time, understudy.policies.learning.windows as w; g = w.Windows.gather"
+    slow = "import time, understudy.policies.data.windows as w; g = w.Windows.gather"
     slow += "\nw.Windows.gather = lambda self, i: (time.sleep(0.02), g(self, i))[1]"
     process = spawn(settings(demos, tmp_path / "killed", **plan), tmp_path, slow)
     wait_for(tmp_path / "killed" / "checkpoints" / "00000100", process)

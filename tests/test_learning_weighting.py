@@ -7,16 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from understudy.configs.episode import Episode
 from understudy.configs.spec import Embodiment, Window
-from understudy.eval.episode import Episode
-from understudy.eval.record import DatasetWriter
-from understudy.policies.diffusion import DiffusionConfig
-from understudy.policies.learning.dataset import open_dataset
-from understudy.policies.learning.layout import DatasetError
-from understudy.policies.learning.loop import Interrupted, Loop
-from understudy.policies.learning.optimizer import Optimize
-from understudy.policies.learning.train import Train
-from understudy.policies.learning.weighting import (
+from understudy.policies.data.layout import DatasetError
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.weighting import (
     By,
     Outcome,
     WeightedOrder,
@@ -25,6 +20,11 @@ from understudy.policies.learning.weighting import (
     expected_returns,
     trajectory_weights,
 )
+from understudy.policies.data.writer import DatasetWriter
+from understudy.policies.learning.loop import Interrupted, Loop
+from understudy.policies.learning.optimizer import Optimize
+from understudy.policies.learning.train import Train
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 
 BODY = Embodiment(

@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from understudy.configs.spec import ACTION, SCENE, STATE, Window
-from understudy.eval.demos import Demos
-from understudy.eval.logged import LoggedPolicies, chunks, main, successes, transitions
-from understudy.eval.study import read_study
-from understudy.eval.worlds import read_world
-from understudy.policies.diffusion import DiffusionConfig
-from understudy.policies.learning.checkpoint import blank_scales, load_policy, save_checkpoint
-from understudy.policies.learning.dataset import open_dataset
+from understudy.configs.world import read_world
+from understudy.eval.demos.demos import Demos
+from understudy.eval.ledger.study import read_study
+from understudy.eval.offline.logged import LoggedPolicies, chunks, main, transitions
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.weighting import successes
+from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
+from understudy.policies.load import load_policy
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from understudy.configs.world import find_world
 from understudy.sim.experts import Manner
-from understudy.sim.memory import DWELL
+from understudy.sim.memory.plane import DWELL
 
 TASKS = ("push-and-return", "count-scoops")
 SHORT, LONG = (4, 4), (16, 4)  # frames, stride

@@ -6,8 +6,8 @@ import pytest
 from understudy.configs.spec import SCENE, STATE
 from understudy.configs.world import find_world
 from understudy.sim.experts import Manner
-from understudy.sim.memory_square import FAR, NEAR
-from understudy.sim.memory_suite import DWELL
+from understudy.sim.memory.square_long import FAR, NEAR
+from understudy.sim.memory.suite import DWELL
 
 ASKED = np.array([0.3, -0.3, 0.3, 0, 0, 0.3, -0.3], np.float32)
 

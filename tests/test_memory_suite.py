@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from understudy.configs.lanes import Lanes
+from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.spec import SCENE, STATE
 from understudy.configs.world import find_world
 from understudy.eval.contracts import check_world
-from understudy.eval.demos import ExpertActor
-from understudy.eval.rollout import rollout
-from understudy.sim.memory_return import MIDDLE, ORIGINS
-from understudy.sim.memory_suite import DWELL, SuiteMemory
+from understudy.eval.rollout.actors import ExpertActor
+from understudy.eval.rollout.rollout import rollout
+from understudy.sim.memory.lift_and_return import MIDDLE, ORIGINS
+from understudy.sim.memory.suite import DWELL, SuiteMemory
 
 NAMES = ("lift-and-return", "square-long")
 THING = {"lift-and-return": ("cube", (0.0, 0.0, 0.83)), "square-long": ("nut", (0.23, 0.1, 0.9))}

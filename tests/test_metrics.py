@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from understudy.eval.metrics import bootstrap_interval, exact, mean_interval, success_by_step, wilson
+from understudy.eval.statistics.intervals import bootstrap_interval, exact, mean_interval, success_by_step, wilson
 
 
 @pytest.mark.parametrize(

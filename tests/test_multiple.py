@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from understudy.eval.multiple import differing, holm, letters
-from understudy.eval.paired import mcnemar
-from understudy.eval.power import detectable, discordance, needed, power_independent, power_paired
+from understudy.eval.statistics.multiple import differing, holm, letters
+from understudy.eval.statistics.paired import mcnemar
+from understudy.eval.statistics.power import detectable, discordance, needed, power_independent, power_paired
 
 
 def test_holm_known_values():

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from understudy.configs.world import find_world
+from understudy.eval.studies.pusht_replay import play
 from understudy.sim import open_loop
 from understudy.sim.open_loop import bench, controls_of, physics, qpos, roll, roll_each
-from understudy.sim.pusht_replay import play
 
 TASKS = ("point", "pusht-mujoco", "pusht-arm", "so101-pusht")
 

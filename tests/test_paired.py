@@ -4,18 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import binom, multinomial, norm
 
-from understudy.eval.ledger import Record, table_of
-from understudy.eval.paired import (
-    PairingError,
-    join,
-    mcnemar,
-    newcombe,
-    paired_bootstrap,
-    paired_difference,
-    tango,
-)
-from understudy.eval.power import detectable, discordance
-from understudy.eval.summary import summarize
+from understudy.eval.ledger.pairs import PairingError, join
+from understudy.eval.ledger.record import Record, table_of
+from understudy.eval.ledger.summary import summarize
+from understudy.eval.statistics.paired import mcnemar, newcombe, paired_bootstrap, paired_difference, tango
+from understudy.eval.statistics.power import detectable, discordance
 
 
 def record(tmp_path, name, wins, first=0, start_set="point"):

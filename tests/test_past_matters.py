@@ -7,17 +7,26 @@ import numpy as np
 import pytest
 import torch
 
+from understudy.configs.episode import Episode
 from understudy.configs.spec import ACTION, SCENE, STATE, Window
 from understudy.eval.contracts import sample_embodiment
-from understudy.eval.episode import Episode
-from understudy.eval.past_matters import FRAME, GIVEN, NOISE, PINNED, changes, count_changes, interval_of, spread_rows
-from understudy.eval.record import DatasetWriter
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.eval.inspect.past_matters import (
+    FRAME,
+    GIVEN,
+    NOISE,
+    PINNED,
+    changes,
+    count_changes,
+    interval_of,
+    spread_rows,
+)
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.windows import Windows
+from understudy.policies.data.writer import DatasetWriter
 from understudy.policies.field import Head
-from understudy.policies.generative import GenerativePolicy, Sampler
 from understudy.policies.learning.checkpoint import blank_scales
-from understudy.policies.learning.dataset import open_dataset
-from understudy.policies.learning.windows import Windows
+from understudy.policies.models.diffusion import DiffusionConfig
+from understudy.policies.models.generative import GenerativePolicy, Sampler
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.policy import Field, Plans
 

@@ -8,12 +8,11 @@ import mujoco
 import numpy as np
 import pytest
 
-from understudy.configs.lanes import Lanes
-from understudy.configs.world import World, find_world
-from understudy.eval.worlds import read_world, start_set
+from understudy.configs.lanes.lanes import Lanes
+from understudy.configs.world import World, find_world, read_world, start_set
 from understudy.sim.decor import movable_bodies
-from understudy.sim.flat import GymPushT
 from understudy.sim.perturb import PERTURBATIONS, Perturbed, names_of, perturbed, register_perturbation, simulator
+from understudy.sim.pusht.flat import GymPushT
 
 LIFT, POINT = find_world("lift"), find_world("point")
 CHANGES = {  # perturbation -> what its arrays begin with
@@ -207,7 +206,7 @@ def test_a_plug_in_s_perturbation(monkeypatch):
 
 def test_the_command_s_flag():
     from understudy.configs.parse import parse
-    from understudy.eval.evaluate import Eval, open_stage
+    from understudy.eval.evaluate.evaluate import Eval, open_stage
 
     words = ["--policy", "p", "--out", "o", "--world", "point"]
     world = open_stage(parse(Eval, None, [*words, "--perturb", "light,friction", "--perturb-level", "2"]))

@@ -123,12 +123,12 @@ prepare()
 import numpy as np
 
 def main():
-    from understudy.configs.lanes import Lanes
+    from understudy.configs.lanes.lanes import Lanes
     from understudy.configs.plugins import discover
     from understudy.configs.world import find_world
     from understudy.eval.contracts import check_critic, check_policy, check_robot, check_world
     from understudy.hardware.robot import RobotConfig
-    from understudy.policies.agent import Agent
+    from understudy.policies.agent.agent import Agent
     from understudy.policies.policy import CriticConfig, PolicyConfig, Scales
 
     discover("policies", "sim", "hardware")
@@ -194,7 +194,7 @@ def test_lookup_names_the_closest_and_all():
 
 
 def _names(kind):
-    from understudy.eval.catalog import KINDS
+    from understudy.eval.catalog.catalog import KINDS
 
     return sorted(KINDS[kind]())
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from understudy.configs.spec import Embodiment, Window
-from understudy.policies.agent import Agent
+from understudy.policies.agent.agent import Agent
 from understudy.policies.policy import Plans
 
 EMBODIMENT = Embodiment(

@@ -10,14 +10,14 @@ import torch
 from scipy.stats import binom
 
 from understudy.configs.spec import STATE, Embodiment, Window
-from understudy.policies.agent import Agent
-from understudy.policies.alarm import FLOOR, SIGNALS, Alarm, AlarmError, conformal, load_alarm, normal_course
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.policies.agent.agent import Agent
+from understudy.policies.agent.alarm import FLOOR, SIGNALS, Alarm, AlarmError, conformal, load_alarm, normal_course
+from understudy.policies.agent.watch import Watch, drift, recall_error, spread
+from understudy.policies.critics.recall import RecallConfig
 from understudy.policies.learning.checkpoint import blank_scales
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.policy import Plans
-from understudy.policies.recall import RecallConfig
-from understudy.policies.watch import Watch, drift, recall_error, spread
 
 BODY = Embodiment(
     action=("x", "y"), action_units=("m", "m"), limits=((-1.0, 1.0), (-5.0, 5.0)), rate=10.0, state=("s",),

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from understudy.configs.spec import Embodiment, EmbodimentError, Window
-from understudy.policies.diffusion import DiffusionConfig
 from understudy.policies.field import Head
-from understudy.policies.generative import Sampler, with_sampler
+from understudy.policies.models.diffusion import DiffusionConfig
+from understudy.policies.models.generative import Sampler, with_sampler
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.networks.network import Layout
 from understudy.policies.networks.unet import UNetConfig

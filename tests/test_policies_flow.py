@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from understudy.configs.spec import Embodiment, Window
-from understudy.policies.diffusion import DiffusionConfig
 from understudy.policies.field import angle_of, sample
-from understudy.policies.flow import Density, FlowConfig, Times, time_of
-from understudy.policies.generative import Sampler
+from understudy.policies.models.diffusion import DiffusionConfig
+from understudy.policies.models.flow import Density, FlowConfig, Times, time_of
+from understudy.policies.models.generative import Sampler
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.policy import LaneNoise, Past, Planner, Scales, Trainable
 

@@ -9,13 +9,13 @@ from safetensors.torch import save_file
 
 from understudy.__main__ import main
 from understudy.configs.spec import Embodiment, EmbodimentError, Window
-from understudy.policies.agent import Agent
-from understudy.policies.foreign import callable_planner
-from understudy.policies.foreign_body import body_of, by_position
-from understudy.policies.foreign_folder import Foreign
-from understudy.policies.foreign_noise import keyed, row_seeds
-from understudy.policies.foreign_scale import ForeignError, ForeignWarning, Normaliser, Rule, action_scale, read_rules
-from understudy.policies.foreign_train import flags_of, merge
+from understudy.policies.agent.agent import Agent
+from understudy.policies.foreign.body import body_of, by_position
+from understudy.policies.foreign.folder import Foreign
+from understudy.policies.foreign.noise import keyed, row_seeds
+from understudy.policies.foreign.planner import callable_planner
+from understudy.policies.foreign.scale import ForeignError, ForeignWarning, Normaliser, Rule, action_scale, read_rules
+from understudy.policies.foreign.train import flags_of, merge
 from understudy.policies.policy import LaneNoise, Past, Planner, Policy
 
 BODY = Embodiment(

@@ -6,8 +6,8 @@ import torch
 
 from understudy.configs.spec import Embodiment, Window
 from understudy.policies.field import Head, from_clean, sample
-from understudy.policies.foreign_flow import Clock, VelocityPolicy, velocity_field
-from understudy.policies.generative import Sampler
+from understudy.policies.foreign.velocity import Clock, VelocityPolicy, velocity_field
+from understudy.policies.models.generative import Sampler
 from understudy.policies.policy import LaneNoise, Past, Policy, Scale
 
 BODY = Embodiment(

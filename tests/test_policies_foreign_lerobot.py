@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from understudy.configs.spec import SCENE, STATE, Embodiment
+from understudy.eval.studies.foreign_import import check
+from understudy.policies.compositions.mixture import Mixture
 from understudy.policies.field import sample
-from understudy.policies.foreign import load_foreign
-from understudy.policies.foreign_check import check
-from understudy.policies.foreign_diffusion import Between
-from understudy.policies.foreign_scale import ForeignError, ForeignWarning
-from understudy.policies.learning.checkpoint import acting_files, find_checkpoint, load_policy, save_mixture
-from understudy.policies.mixture import Mixture
+from understudy.policies.foreign.diffusion import Between
+from understudy.policies.foreign.planner import load_foreign
+from understudy.policies.foreign.scale import ForeignError, ForeignWarning
+from understudy.policies.learning.checkpoint import acting_files, find_checkpoint
+from understudy.policies.load import load_policy, save_mixture
 from understudy.policies.policy import LaneNoise, Past, Planner, Policy
 
 PICTURE = "observation.image"
@@ -312,7 +313,7 @@ def test_act_plans_what_lerobot_says(peer, tmp_path):
 
 
 def test_eval_judges_a_checkpoint_of_lerobots(folder, tmp_path):
-    from understudy.eval.evaluate import Eval, evaluate
+    from understudy.eval.evaluate.evaluate import Eval, evaluate
 
     run = tmp_path / "outputs" / "checkpoints" / "000010" / "pretrained_model"
     shutil.copytree(folder, run)

@@ -8,20 +8,20 @@ import torch
 
 from understudy.configs.parse import UsageError, parse
 from understudy.configs.spec import Embodiment, Window
-from understudy.eval.critics import open_critic
-from understudy.eval.worlds import read_world
-from understudy.policies.agent import Agent
-from understudy.policies.combine import FilterThenRank, Weighted, within
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.configs.world import read_world
+from understudy.policies.agent.agent import Agent
+from understudy.policies.critics.combine import FilterThenRank, Weighted, within
+from understudy.policies.critics.open import open_critic
+from understudy.policies.critics.recall import RecallCritic
 from understudy.policies.field import from_clean
 from understudy.policies.learning.checkpoint import blank_scales
 from understudy.policies.learning.train import Train
+from understudy.policies.models.diffusion import DiffusionConfig
+from understudy.policies.models.regression import RegressionConfig
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.networks.transformer import TransformerConfig
 from understudy.policies.networks.unet import UNetConfig
 from understudy.policies.policy import LaneNoise, Past, Plans, Scales
-from understudy.policies.recall import RecallCritic
-from understudy.policies.regression import RegressionConfig
 
 STATE = "observation.state"
 BODY = Embodiment(

@@ -10,16 +10,22 @@ import pytest
 import torch
 
 from understudy.configs.spec import Embodiment, Window
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.policies.compositions.mixture import Mixture, WeightSchedule
+from understudy.policies.compositions.parents import (
+    AnisotropyWarning,
+    ParentsError,
+    anisotropy_cost,
+    common_scale,
+    fit_scale,
+)
 from understudy.policies.field import Head, Solver, from_clean, noise_levels, sample
-from understudy.policies.flow import FlowConfig
-from understudy.policies.generative import Sampler, with_sampler
-from understudy.policies.mixture import Mixture, WeightSchedule
+from understudy.policies.models.diffusion import DiffusionConfig
+from understudy.policies.models.flow import FlowConfig
+from understudy.policies.models.generative import Sampler, with_sampler
+from understudy.policies.models.one_step import OneStepConfig
+from understudy.policies.models.regression import RegressionConfig
 from understudy.policies.networks.mlp import MLPConfig
-from understudy.policies.one_step import OneStepConfig
-from understudy.policies.parents import AnisotropyWarning, ParentsError, anisotropy_cost, common_scale, fit_scale
 from understudy.policies.policy import LaneNoise, Past, Policy, Scales
-from understudy.policies.regression import RegressionConfig
 
 STATE, SCENE = "observation.state", "observation.environment_state"
 LIMITS = ((-9.0, 9.0), (-9.0, 9.0))

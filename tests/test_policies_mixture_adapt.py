@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from understudy.configs.spec import Embodiment, Window
-from understudy.policies.adapt import Adapt, Disagreement, calibrate, disagreement, saving
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.policies.compositions.adapt import Adapt
+from understudy.policies.compositions.mixture import Mixture
+from understudy.policies.compositions.sparing import Disagreement, calibrate, disagreement, saving
 from understudy.policies.field import Head, from_clean
-from understudy.policies.mixture import Mixture
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.policy import LaneNoise, Past, Scales
 

@@ -10,30 +10,30 @@ import torch
 
 from understudy.configs.module import run_module
 from understudy.configs.spec import SCENE, STATE, Window
-from understudy.eval.bench_mixture import study
-from understudy.eval.evaluate import Eval, fingerprint
-from understudy.eval.identity import identify
-from understudy.eval.ledger import read_record
-from understudy.eval.mix import Mix
-from understudy.eval.worlds import read_world
-from understudy.policies.adapt import Adapt
-from understudy.policies.agent import Agent
-from understudy.policies.diffusion import DiffusionConfig
-from understudy.policies.flow import FlowConfig
+from understudy.configs.world import read_world
+from understudy.eval.compose.mix import Mix
+from understudy.eval.evaluate.evaluate import Eval
+from understudy.eval.inspect.files import show_checkpoint
+from understudy.eval.ledger.identity import identify
+from understudy.eval.ledger.record import read_record
+from understudy.eval.studies.mixture_cost import study
+from understudy.policies.agent.agent import Agent
+from understudy.policies.compositions.adapt import Adapt
+from understudy.policies.compositions.mixture import Mixture, WeightSchedule
+from understudy.policies.compositions.superpose import Superposition
 from understudy.policies.learning.checkpoint import (
     CheckpointError,
     blank_scales,
+    fingerprint,
     load_model,
-    load_policy,
     parents_of,
     save_checkpoint,
-    save_mixture,
 )
-from understudy.policies.learning.inspect import show_checkpoint
-from understudy.policies.mixture import Mixture, WeightSchedule
+from understudy.policies.load import load_policy, save_mixture
+from understudy.policies.models.diffusion import DiffusionConfig
+from understudy.policies.models.flow import FlowConfig
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.policy import LaneNoise
-from understudy.policies.superpose import Superposition
 
 WORLD = {"type": "point", "horizon": 16}
 KINDS = {

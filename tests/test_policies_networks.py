@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from understudy.configs.spec import Embodiment, Window
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.activate import LARGE, SMALL, Mish, mish, replace_mish
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.networks.network import Layout, repeat

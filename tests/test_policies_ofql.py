@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from understudy.configs.spec import Embodiment, Window
-from understudy.policies.generative import Sampler
-from understudy.policies.learning.rewards import Rewards
+from understudy.policies.data.rewards import Rewards
+from understudy.policies.models.generative import Sampler
+from understudy.policies.models.ofql import OFQLConfig
+from understudy.policies.models.one_step import OneStepConfig
 from understudy.policies.networks.mlp import MLPConfig
-from understudy.policies.ofql import OFQLConfig
-from understudy.policies.one_step import OneStepConfig
 from understudy.policies.policy import LaneNoise, Past, Scales
 
 BODY = Embodiment(

@@ -6,12 +6,12 @@ import torch
 
 from understudy.configs.spec import Embodiment, Window
 from understudy.policies.field import Head, Solver, angle_of, to_clean
-from understudy.policies.generative import Sampler, with_sampler
 from understudy.policies.learning.checkpoint import load_config
+from understudy.policies.models.generative import Sampler, with_sampler
+from understudy.policies.models.one_step import ERROR_FLOOR, OneStepConfig, Predicts
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.networks.transformer import TransformerConfig
 from understudy.policies.networks.unet import UNetConfig
-from understudy.policies.one_step import ERROR_FLOOR, OneStepConfig, Predicts
 from understudy.policies.policy import LaneNoise, Past, Planner, Scales, Trainable
 
 BODY = Embodiment(

@@ -6,12 +6,13 @@ import torch
 from scipy.stats import ks_2samp
 
 from understudy.configs.spec import Embodiment, Window
-from understudy.eval.critics import open_critic
-from understudy.policies.agent import Agent
-from understudy.policies.combine import FilterThenRank
-from understudy.policies.foreign import callable_planner
+from understudy.policies.agent.agent import Agent
+from understudy.policies.agent.steering import choice_draws, choose, within_kept
+from understudy.policies.critics.combine import FilterThenRank
+from understudy.policies.critics.controls import RandomCritic, UniformPlanner
+from understudy.policies.critics.open import open_critic
+from understudy.policies.foreign.planner import callable_planner
 from understudy.policies.policy import Plans
-from understudy.policies.steering import RandomCritic, UniformPlanner, choice_draws, choose, within_kept
 
 KEY = "observation.state"
 BODY = Embodiment(

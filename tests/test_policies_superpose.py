@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from understudy.configs.spec import Embodiment, Window
-from understudy.eval.evaluate import fingerprint
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.policies.compositions.mixture import Mixture
+from understudy.policies.compositions.parents import ParentsError
+from understudy.policies.compositions.superpose import AndConfig, OrConfig, Superposition
 from understudy.policies.field import Solver, from_clean
-from understudy.policies.flow import FlowConfig
-from understudy.policies.generative import Sampler, with_sampler
-from understudy.policies.learning.checkpoint import load_policy, save_checkpoint, save_mixture
-from understudy.policies.mixture import Mixture
+from understudy.policies.learning.checkpoint import fingerprint, save_checkpoint
+from understudy.policies.load import load_policy, save_mixture
+from understudy.policies.models.diffusion import DiffusionConfig
+from understudy.policies.models.flow import FlowConfig
+from understudy.policies.models.generative import Sampler, with_sampler
 from understudy.policies.networks.mlp import MLPConfig
-from understudy.policies.parents import ParentsError
 from understudy.policies.policy import LaneNoise, Past, Planner, Policy, Scales
-from understudy.policies.superpose import AndConfig, OrConfig, Superposition
 
 BODY = Embodiment(
     action=("x",), action_units=("m",), limits=((-9.0, 9.0),), rate=10.0, state=("x",), state_units=("m",)

@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.eval import predictability
-from understudy.eval.predictability import Errors, Probe, _order, _train, _weights, held_out_errors, pooled, ratio
+from understudy.eval.inspect import predictability
+from understudy.eval.inspect.predictability import (
+    Errors,
+    Probe,
+    _order,
+    _train,
+    _weights,
+    held_out_errors,
+    pooled,
+    ratio,
+)
 
 PROBE = Probe(repeats=1)
 

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from understudy.configs.spec import IMAGES, SCENE, STATE
-from understudy.configs.world import find_world
-from understudy.eval.worlds import start_set
-from understudy.sim.panda import REST
-from understudy.sim.pusht import to_metres
-from understudy.sim.pusht_arm import ARM, HEIGHT, LEAP, drive
-from understudy.sim.pusht_replay import replay
+from understudy.configs.world import find_world, start_set
+from understudy.eval.studies.pusht_replay import replay
+from understudy.sim.pusht.arm import ARM, HEIGHT, LEAP, drive
+from understudy.sim.pusht.panda import REST
+from understudy.sim.pusht.pusht import to_metres
 
 WORLDS = ("pusht-mujoco", "pusht-arm")
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from understudy.configs.spec import IMAGES, SCENE, STATE
-from understudy.configs.world import find_world
-from understudy.eval.worlds import start_set
-from understudy.sim.pusht import GAME_STEP, block_corners, gains, polygons
-from understudy.sim.pusht_replay import replay
+from understudy.configs.world import find_world, start_set
+from understudy.eval.studies.pusht_replay import replay
+from understudy.sim.pusht.pusht import GAME_STEP, block_corners, gains, polygons
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import pytest
 
 from understudy.configs.world import find_world
 from understudy.sim.experts import Manner
-from understudy.sim.experts_pusht import centre_of_mass, waypoint
-from understudy.sim.push_plan import RADIUS, errors, gap, goal_pose, keypoints, plan, slide
-from understudy.sim.pusht import GOAL
+from understudy.sim.pusht.expert import centre_of_mass, waypoint
+from understudy.sim.pusht.plan import RADIUS, errors, gap, goal_pose, keypoints, plan, slide
+from understudy.sim.pusht.pusht import GOAL
 
 WORLDS = ("pusht", "pusht-mujoco")
 

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from understudy.configs.episode import Episode
 from understudy.configs.spec import ACTION, IMAGES, STATE, Embodiment
-from understudy.eval.episode import Episode
-from understudy.eval.record import DatasetWriter
-from understudy.policies.learning.dataset import open_dataset
-from understudy.policies.learning.frames import open_frames
+from understudy.policies.data.frames import open_frames
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.writer import DatasetWriter
 
 TOP = IMAGES + "top"
 LENGTHS = (9, 4, 12)

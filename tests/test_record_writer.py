@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from understudy.configs.episode import Episode
 from understudy.configs.spec import ACTION, IMAGES, SCENE, STATE, Embodiment
-from understudy.eval import record
-from understudy.eval.encode import Moments, write_mp4
-from understudy.eval.episode import Episode
-from understudy.eval.record import DatasetWriter
-from understudy.policies.learning.dataset import open_dataset
-from understudy.policies.learning.frames import open_frames
+from understudy.policies.data import writer as record
+from understudy.policies.data.encode import Moments, write_mp4
+from understudy.policies.data.frames import open_frames
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.writer import DatasetWriter
 
 TOP = IMAGES + "top"
 BODY = Embodiment(

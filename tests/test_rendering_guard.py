@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from understudy.configs.spec import IMAGES
-from understudy.sim.suite import Robosuite
+from understudy.sim.robosuite.suite import Robosuite
 
 SIZE = (64, 80)
 

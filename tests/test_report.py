@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import yaml
 
-from understudy.eval.charts import Line, chart
-from understudy.eval.encode import write_mp4
-from understudy.eval.film import choose
-from understudy.eval.ledger import Record, RecordWriter, table_of
-from understudy.eval.moments import Moment, failing_moment, moment, told
-from understudy.eval.report import command, render, write_report
-from understudy.eval.summary import summarize
+from understudy.eval.evaluate.report import render, write_report
+from understudy.eval.ledger.origin import command
+from understudy.eval.ledger.record import Record, RecordWriter, table_of
+from understudy.eval.ledger.summary import summarize
+from understudy.eval.pages.charts import Line, chart
+from understudy.eval.pages.moments import Moment, failing_moment, moment, told
+from understudy.eval.rollout.film import choose
+from understudy.policies.data.encode import write_mp4
 
 STEPS = 20
 

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from understudy.eval.encode import write_mp4
-from understudy.eval.ledger import RecordWriter
-from understudy.eval.report import write_report
+from understudy.eval.evaluate.report import write_report
+from understudy.eval.ledger.record import RecordWriter
+from understudy.policies.data.encode import write_mp4
 
 STEPS, RATE = 40, 10.0
 LOST = np.r_[np.linspace(0.1, 0.8, 22), np.linspace(0.7, 0.2, 18)]  # best after step 22; 0.767 at step 21

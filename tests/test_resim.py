@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from understudy.configs.episode import Episode
 from understudy.configs.spec import IMAGES, SCENE, STATE, Embodiment
 from understudy.configs.world import find_world
-from understudy.eval.episode import Episode
-from understudy.eval.record import DatasetWriter
-from understudy.eval.resim import BLOCK, GAIN, POSITION, ReplayError, Resim, recorder_start
-from understudy.policies.learning.dataset import open_dataset
+from understudy.eval.demos.resim import BLOCK, GAIN, POSITION, ReplayError, Resim, recorder_start
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.writer import DatasetWriter
 
 BARE = Embodiment(
     name="unknown", action=("x", "y"), action_units=("px",) * 2, limits=((0, 512),) * 2, rate=10.0, state=("x", "y"),

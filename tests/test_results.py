@@ -8,11 +8,12 @@ import pytest
 from understudy.configs.parse import parse
 from understudy.configs.plugins import discover
 from understudy.eval import results
-from understudy.eval.comparison import compare_records
-from understudy.eval.evaluate import Eval, open_stage
-from understudy.eval.ledger import RecordWriter, read_record
-from understudy.eval.results import RECORDS, Results, StaleError, render, repeat_command
-from understudy.eval.study import Study, StudyError
+from understudy.eval.compare.comparison import compare_records
+from understudy.eval.evaluate.evaluate import Eval, open_stage
+from understudy.eval.ledger.origin import repeat_command
+from understudy.eval.ledger.record import RecordWriter, read_record
+from understudy.eval.ledger.study import Study, StudyError
+from understudy.eval.results import RECORDS, Results, StaleError, render
 from understudy.sim.perturb import perturbed
 
 

@@ -7,14 +7,14 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from understudy.configs.lanes import Lanes
+from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.spec import SCENE, STATE, Window
-from understudy.eval.demos import ExpertActor
-from understudy.eval.ledger import table_of, tables_equal
-from understudy.eval.rollout import TapeActor, in_order, rollout
-from understudy.policies.agent import Agent
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.eval.ledger.record import table_of, tables_equal
+from understudy.eval.rollout.actors import ExpertActor
+from understudy.eval.rollout.rollout import TapeActor, in_order, rollout
+from understudy.policies.agent.agent import Agent
 from understudy.policies.learning.checkpoint import blank_scales
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.sim.task import MuJoCoWorld
 from understudy.sim.testing import Fault, FaultyWorld

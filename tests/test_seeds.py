@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from understudy.eval.metrics import wilson
-from understudy.eval.seeds import (
+from understudy.eval.statistics.intervals import wilson
+from understudy.eval.statistics.seeds import (
     iqm,
     iqm_interval,
     optimality_gap,

@@ -6,13 +6,14 @@ import torch
 
 from understudy.configs.plugins import discover
 from understudy.configs.spec import Window
-from understudy.eval.critics import open_critic
-from understudy.eval.evaluate import Eval, evaluate
-from understudy.eval.self_verification import CRITIC, SelfVerification, first_lane, latency, measure
-from understudy.eval.worlds import read_world
-from understudy.policies.agent import Agent
-from understudy.policies.diffusion import DiffusionConfig
-from understudy.policies.learning.checkpoint import blank_scales, load_policy, save_checkpoint
+from understudy.configs.world import read_world
+from understudy.eval.evaluate.evaluate import Eval, evaluate
+from understudy.eval.studies.self_verification import CRITIC, SelfVerification, first_lane, latency, measure
+from understudy.policies.agent.agent import Agent
+from understudy.policies.critics.open import open_critic
+from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
+from understudy.policies.load import load_policy
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 
 STATE = "observation.state"
@@ -21,7 +22,7 @@ STATE = "observation.state"
 @pytest.fixture(scope="module")
 def remembering(tmp_path_factory):
     """A policy that recalls three actions and was taught nothing; its past is as likely wrong as right."""
-    discover("policies", "policies.networks", "sim")
+    discover("policies", "sim")
     body = read_world("point").embodiment()
     network = MLPConfig(width=16, depth=1, condition_width=8)
     window = Window(observe=(0,), recall=(-3, -2, -1), horizon=4)

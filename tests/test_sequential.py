@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from understudy.eval import barnard
-from understudy.eval.barnard import BarnardTest, decision_table, operating, synthesise, table_risk
-from understudy.eval.betting import BettingTest
-from understudy.eval.permutation import PermutationTest
-from understudy.eval.sequential import sequential_test
-from understudy.eval.sequential_study import SequentialStudy, follow, peeking_z, score_pairs, success_pairs
-from understudy.eval.study import read_study
+from understudy.eval.ledger.study import read_study
+from understudy.eval.statistics import barnard
+from understudy.eval.statistics.barnard import BarnardTest, decision_table, operating, synthesise, table_risk
+from understudy.eval.statistics.betting import BettingTest
+from understudy.eval.statistics.by_name import sequential_test
+from understudy.eval.statistics.permutation import PermutationTest
+from understudy.eval.studies.sequential_tests import SequentialStudy, follow, peeking_z, score_pairs, success_pairs
 
 BAND = 0.06  # upper end of the binomial band of 5 % at 2,000 runs
 

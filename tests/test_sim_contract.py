@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from understudy.configs.lane import Lane
+from understudy.configs.lanes.lane import Lane
 from understudy.configs.plugins import discover
 from understudy.configs.world import WORLDS, find_world
 from understudy.sim.experts import EXPERTS

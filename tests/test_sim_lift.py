@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from understudy.configs.lanes import Lanes
+from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.spec import SCENE, STATE
-from understudy.sim.suite import Robosuite
-from understudy.sim.suite_build import global_draws
-from understudy.sim.suite_tasks import six
+from understudy.sim.robosuite.build import global_draws
+from understudy.sim.robosuite.suite import Robosuite
+from understudy.sim.robosuite.tasks import six
 
 LIFT = Robosuite(task="lift")
 

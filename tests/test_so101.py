@@ -7,8 +7,8 @@ import pytest
 
 from understudy.configs.spec import SCENE
 from understudy.configs.world import find_world
-from understudy.sim import tabletop
-from understudy.sim.tabletop import CUBE, GOAL, SCALE, T_AREA, coverage
+from understudy.sim.so101 import tabletop
+from understudy.sim.so101.tabletop import CUBE, GOAL, SCALE, T_AREA, coverage
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_recovery_from_a_shaken_arm(pick):
 
 
 def test_the_t_is_the_planar_task_s():
-    from understudy.sim.pusht import CORNERS
+    from understudy.sim.pusht.pusht import CORNERS
 
     corners = [np.array([x, y]) for x, y in CORNERS * SCALE]
     for (centre, half), four in zip(tabletop.T_BOXES, (corners[:4], corners[4:]), strict=True):

@@ -10,16 +10,15 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from understudy.configs.lanes import Lanes
+from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.plugins import discover
 from understudy.configs.spec import ACTION, IMAGES, SCENE, STATE
-from understudy.configs.world import find_world
-from understudy.eval.demos import ExpertActor
-from understudy.eval.ledger import table_of, tables_equal
-from understudy.eval.rollout import rollout
-from understudy.eval.worlds import read_world
-from understudy.policies.learning.dataset import open_dataset
-from understudy.policies.learning.frames import open_frames
+from understudy.configs.world import find_world, read_world
+from understudy.eval.ledger.record import table_of, tables_equal
+from understudy.eval.rollout.actors import ExpertActor
+from understudy.eval.rollout.rollout import rollout
+from understudy.policies.data.frames import open_frames
+from understudy.policies.data.open import open_dataset
 from understudy.sim.experts import Manner
 
 discover("sim")

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from understudy.configs.spec import SCENE, STATE, Window
-from understudy.eval.bench_steering import SteeringBench, measure
-from understudy.eval.demos import Demos
-from understudy.eval.steering_study import Arm, SteeringStudy, arms, main
-from understudy.eval.study import read_study
-from understudy.eval.worlds import read_world
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.configs.world import read_world
+from understudy.eval.demos.demos import Demos
+from understudy.eval.ledger.study import read_study
+from understudy.eval.studies.steering import Arm, SteeringStudy, arms, main
+from understudy.eval.studies.steering_cost import SteeringBench, measure
+from understudy.policies.critics.iql import IQLConfig
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
-from understudy.policies.value_iql import IQLConfig
 
 WORLD, WORLD_KEYS = "{type: point, horizon: 12}", {"type": "point", "horizon": 12}
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from understudy.eval.metrics import Interval
-from understudy.eval.study import Study, StudyError, read_study, table
+from understudy.eval.ledger.study import Study, StudyError, read_study, table
+from understudy.eval.statistics.intervals import Interval
 
 PLAIN = {"title": "Coverage", "command": "understudy list", "columns": ("what", "n", "rate"), "rows": [("a|b", 3, 0.5)]}
 

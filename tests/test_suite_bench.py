@@ -2,11 +2,12 @@
 
 import pytest
 
-from understudy.configs.lanes import Lanes
-from understudy.eval import bench_pusht, bench_rollout
-from understudy.eval.bench import Bench
-from understudy.sim.flat import GymPushT
-from understudy.sim.suite import Robosuite
+from understudy.configs.lanes.lanes import Lanes
+from understudy.eval.bench import pusht as bench_pusht
+from understudy.eval.bench import rollout as bench_rollout
+from understudy.eval.bench.bench import Bench
+from understudy.sim.pusht.flat import GymPushT
+from understudy.sim.robosuite.suite import Robosuite
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from understudy.configs.spec import IMAGES, STATE
-from understudy.sim.suite import Robosuite
-from understudy.sim.suite_look import drawn_meshes
+from understudy.sim.robosuite.look import drawn_meshes
+from understudy.sim.robosuite.suite import Robosuite
 
 SIZE = (84, 84)
 

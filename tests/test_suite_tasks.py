@@ -5,9 +5,9 @@ import pytest
 
 from understudy.configs.spec import SCENE, STATE, Mode
 from understudy.configs.world import find_world
-from understudy.sim.suite import Robosuite
-from understudy.sim.suite_build import Draws, draws, open_robosuite
-from understudy.sim.suite_tasks import SUITE, six, turn
+from understudy.sim.robosuite.build import Draws, draws, open_robosuite
+from understudy.sim.robosuite.suite import Robosuite
+from understudy.sim.robosuite.tasks import SUITE, six, turn
 
 
 def told(lane, obs):

@@ -8,11 +8,12 @@ import pytest
 
 from understudy.configs.spec import Embodiment, Mode
 from understudy.configs.world import find_world
-from understudy.eval.demos import Demos
-from understudy.eval.teleoperate import teleoperate
-from understudy.policies.learning.dataset import open_dataset
-from understudy.sim import teleop_devices
-from understudy.sim.teleop import (
+from understudy.eval.demos.demos import Demos
+from understudy.eval.demos.person import teleoperate
+from understudy.policies.data.open import open_dataset
+from understudy.sim.teleop import devices as teleop_devices
+from understudy.sim.teleop.devices import Gamepad, Keyboard
+from understudy.sim.teleop.teleop import (
     AXES,
     DISCARD,
     QUIT,
@@ -23,7 +24,6 @@ from understudy.sim.teleop import (
     conducted,
     register_teleoperator,
 )
-from understudy.sim.teleop_devices import Gamepad, Keyboard
 
 IDLE, RIGHT = Command(), Command((1.0, *(0.0,) * 6))
 DONE, AWAY = Command(verdict=SUCCESS), Command(verdict=DISCARD)

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from understudy.configs.spec import STATE, Embodiment, EmbodimentError, Window
-from understudy.policies.agent import Agent
-from understudy.policies.combine import Weighted
-from understudy.policies.learning.rewards import Rewards
+from understudy.policies.agent.agent import Agent
+from understudy.policies.critics.calql import CalQLConfig
+from understudy.policies.critics.chunk import ChunkConfig
+from understudy.policies.critics.combine import Weighted
+from understudy.policies.critics.iql import IQLConfig
+from understudy.policies.critics.value import Pessimism, frozen
+from understudy.policies.data.rewards import Rewards
 from understudy.policies.policy import Past, Plans, Scales
-from understudy.policies.value import Pessimism, frozen
-from understudy.policies.value_calql import CalQLConfig
-from understudy.policies.value_chunk import ChunkConfig
-from understudy.policies.value_iql import IQLConfig
 
 BODY = Embodiment(
     name="arm", action=("x", "y"), action_units=("px", "px"), limits=((0.0, 512.0), (0.0, 512.0)), rate=10.0,

@@ -5,13 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
+from understudy.configs.episode import Episode
 from understudy.configs.spec import STATE, Embodiment, Window
-from understudy.eval.episode import Episode
-from understudy.eval.record import DatasetWriter
-from understudy.policies.learning.dataset import DatasetError, open_dataset
-from understudy.policies.learning.piece import Mirror, Reflection
-from understudy.policies.learning.rewards import EVERY, SENT, Kind, Rewards, open_windows
-from understudy.policies.value_iql import IQLConfig
+from understudy.policies.critics.iql import IQLConfig
+from understudy.policies.data.dataset import DatasetError
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.piece import Mirror, Reflection
+from understudy.policies.data.rewards import EVERY, SENT, Kind, Rewards, open_windows
+from understudy.policies.data.writer import DatasetWriter
 
 BODY = Embodiment(
     name="walker", action=("x",), action_units=("m",), limits=((-1.0, 1.0),), rate=10.0,

@@ -10,33 +10,28 @@ import numpy as np
 import pytest
 import torch
 
+from understudy.configs.episode import Episode
 from understudy.configs.parse import parse
 from understudy.configs.spec import SCENE, STATE, Embodiment, EmbodimentError, Window
-from understudy.eval.critics import critic_checkpoints, open_critic
-from understudy.eval.episode import Episode
-from understudy.eval.evaluate import Eval, evaluate
-from understudy.eval.record import DatasetWriter
-from understudy.eval.worlds import read_world
-from understudy.policies.diffusion import DiffusionConfig
-from understudy.policies.learning.checkpoint import (
-    CheckpointError,
-    blank_scales,
-    load_model,
-    load_policy,
-    save_checkpoint,
-)
-from understudy.policies.learning.dataset import DatasetError
+from understudy.configs.world import read_world
+from understudy.eval.evaluate.evaluate import Eval, evaluate
+from understudy.policies.critics.calql import CalQLConfig
+from understudy.policies.critics.chunk import ChunkConfig
+from understudy.policies.critics.iql import IQLConfig
+from understudy.policies.critics.open import critic_checkpoints, open_critic
+from understudy.policies.critics.recall import RecallConfig
+from understudy.policies.data.dataset import DatasetError
+from understudy.policies.data.rewards import Rewards
+from understudy.policies.data.weighting import Outcome, Weighting
+from understudy.policies.data.writer import DatasetWriter
+from understudy.policies.learning.checkpoint import CheckpointError, blank_scales, load_model, save_checkpoint
 from understudy.policies.learning.optimizer import Optimize
-from understudy.policies.learning.rewards import Rewards
 from understudy.policies.learning.train import Train
-from understudy.policies.learning.weighting import Outcome, Weighting
+from understudy.policies.load import load_policy
+from understudy.policies.models.diffusion import DiffusionConfig
+from understudy.policies.models.ofql import OFQLConfig
 from understudy.policies.networks.mlp import MLPConfig
-from understudy.policies.ofql import OFQLConfig
 from understudy.policies.policy import Past, Plans, Scales
-from understudy.policies.recall import RecallConfig
-from understudy.policies.value_calql import CalQLConfig
-from understudy.policies.value_chunk import ChunkConfig
-from understudy.policies.value_iql import IQLConfig
 
 LINKS, GAMMA = 10, 0.95
 CHAIN = Embodiment(

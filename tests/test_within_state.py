@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.configs.lanes import Lanes
+from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.spec import SCENE, STATE, Window
-from understudy.eval.rollout import rollout
-from understudy.eval.study import read_study
-from understudy.eval.tried import Noting, RestoreError, check_seen, read_tried, restore, try_plans
-from understudy.eval.within_state import ceiling, correlations, main, rank, scores_of, values
-from understudy.eval.worlds import read_world
-from understudy.policies.agent import Agent
-from understudy.policies.diffusion import DiffusionConfig
+from understudy.configs.world import read_world
+from understudy.eval.ledger.study import read_study
+from understudy.eval.rollout.rollout import rollout
+from understudy.eval.rollout.tried import Noting, RestoreError, check_seen, read_tried, restore, try_plans
+from understudy.eval.studies.within_state import ceiling, correlations, main, rank, scores_of, values
+from understudy.policies.agent.agent import Agent
+from understudy.policies.critics.chunk import ChunkConfig
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
+from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.policy import Plans
-from understudy.policies.value_chunk import ChunkConfig
 
 EXECUTE = 4
 
@@ -124,7 +124,7 @@ def test_pusht_is_tried_too_and_repeats_itself():
 
 def test_a_world_that_does_not_repeat_itself_is_named(monkeypatch):
     world = read_world({"type": "point", "horizon": 24})
-    monkeypatch.setattr("understudy.eval.tried.restore", lambda lanes, slot, moment: {STATE: np.full(2, 9.0)})
+    monkeypatch.setattr("understudy.eval.rollout.tried.restore", lambda lanes, slot, moment: {STATE: np.full(2, 9.0)})
     with closing(Lanes(world, 2, 0)) as lanes, pytest.raises(RestoreError, match="came back with 'observation.state'"):
         try_plans(Agent(Wanderer(world, 0.5), lanes=2, execute=4), lanes, range(2), plans=2, times=1, about={})
 

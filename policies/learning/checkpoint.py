@@ -11,19 +11,24 @@ A run folder holds `checkpoints/` and the relative links `last` and `best`, repl
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import draccus
 from torch import Tensor, nn
 
 from ...configs.plugins import discover, lookup
 from ...configs.spec import Embodiment
-from ..parents import CompositionConfig
-from ..policy import CriticConfig, Planner, PolicyConfig, Scales
+from ..policy import CompositionConfig, CriticConfig, PolicyConfig, Scales
+
+if TYPE_CHECKING:
+    pass
+
 
 FORMAT = 1
 KINDS = {"policy": PolicyConfig, "critic": CriticConfig, "mixture": CompositionConfig}
@@ -64,40 +69,6 @@ def save_checkpoint(
             _write(half / TRAINING / name, document)
 
     _put(folder, fill)
-
-
-def save_mixture(folder: str | Path, mixture: Planner, parents: Sequence[str | Path]) -> None:
-    """Write a checkpoint of a composition: its settings, and copies of its parents without their training state.
-
-    Args:
-        mixture: what acts; it has a `config` and its `parents`.
-        parents: run or checkpoint folder of each parent, in the same order.
-    Raises:
-        CheckpointError: not one folder a parent, or one that holds something else than the parent.
-        OSError: the disk is full or not writable; nothing half-written stays.
-    """
-    folder, found = Path(folder), [find_checkpoint(path) for path in parents]
-    if len(found) != len(mixture.parents):
-        raise CheckpointError(f"a mixture of {len(mixture.parents)} parents needs as many folders, got {len(found)}")
-    for place, (path, parent) in enumerate(zip(found, mixture.parents, strict=True), 1):
-        if not _holds(path, parent):
-            raise CheckpointError(f"{path} does not hold parent {place} of the mixture; give the folders in its order")
-
-    def fill(half: Path) -> None:
-        _describe(half, "mixture", mixture.config, mixture.embodiment)
-        for place, path in enumerate(found):
-            copy = shutil.copytree(path, half / PARENTS / str(place), ignore=shutil.ignore_patterns(TRAINING))
-            if not (copy / "embodiment.json").is_file():  # of another program: its dataset may not come along
-                (copy / "embodiment.json").write_text(mixture.parents[place].embodiment.to_json())
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _put(folder, fill)
-
-
-def _holds(folder: Path, parent: nn.Module) -> bool:
-    """Whether a checkpoint has the weights of a parent, to the bit."""
-    theirs, ours = load_policy(folder)[0].state_dict(), parent.state_dict()
-    return theirs.keys() == ours.keys() and all(bool((theirs[key] == ours[key].cpu()).all()) for key in theirs)
 
 
 def parents_of(folder: str | Path) -> list[Path]:
@@ -185,25 +156,6 @@ def load_model(path: str | Path, kind: str) -> tuple[nn.Module, dict]:
     return model.eval(), _info(folder, document)
 
 
-def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple[nn.Module, dict]:
-    """What acts, of a run or checkpoint folder: a policy, or a composition with its parents; see `load_model`.
-
-    A checkpoint of lerobot's acts too (`foreign.py`); `embodiment` is the file that says for whom.
-    """
-    folder = find_checkpoint(path)
-    document = _document(folder)
-    if "kind" not in document and "type" in document:
-        from ..foreign import load_foreign
-
-        return load_foreign(folder, embodiment)
-    if embodiment is not None:
-        raise CheckpointError(f"{folder} says itself who acts; an embodiment is for policies made elsewhere")
-    if document.get("kind") != "mixture":
-        return load_model(folder, "policy")
-    parents = [load_policy(parent)[0] for parent in parents_of(folder)]
-    return load_config(document).build(parents).eval(), _info(folder, document)
-
-
 def _document(folder: Path) -> dict:
     document = _read(folder / "config.json")
     if document.get("format", 0) > FORMAT:
@@ -220,7 +172,7 @@ def _info(folder: Path, document: dict) -> dict:
 
 def load_config(document: dict) -> PolicyConfig | CriticConfig | CompositionConfig:
     """The settings in a checkpoint's `config.json`."""
-    discover("policies", "policies.networks")
+    discover("policies")
     base = KINDS[document["kind"]]
     lookup(f"{document['kind']} type", document["type"], base.get_known_choices())
     before = getattr(base.get_choice_class(document["type"]), "BEFORE", {})
@@ -287,3 +239,12 @@ def _settle(folder: Path) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+
+
+def fingerprint(folder: Path) -> str:
+    """Hash of the weights and settings that act."""
+
+    digest = hashlib.sha256()
+    for file in acting_files(folder):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

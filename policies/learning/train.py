@@ -12,24 +12,25 @@ import draccus
 import numpy as np
 import torch
 
+from ..data.dataset import Dataset, split_episodes
+from ..data.open import open_dataset
+from ..data.piece import ActionScale, Mirror, Piece, load_piece
+from ..data.rewards import open_windows
+from ..data.statistics import statistics
+from ..data.weighting import WeightedOrder, Weighting
 from ..policy import CriticConfig, PolicyConfig, Scales
 from .aside import SideEvaluation
 from .checkpoint import find_checkpoint, load_weights
-from .dataset import Dataset, open_dataset, split_episodes
 from .loop import BatchOrder, Best, Loop, Pace
 from .optimizer import Optimize
-from .piece import ActionScale, Mirror, Piece, load_piece
-from .rewards import open_windows
-from .statistics import statistics
 from .validate import Validation
-from .weighting import WeightedOrder, Weighting
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
     """Train a policy on demonstrations, or a critic on what succeeded and what did not."""
 
-    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "policies.networks")
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies",)
 
     data: str = ""  # LeRobot dataset: folder or hub id
     policy: PolicyConfig | None = None  # what is trained

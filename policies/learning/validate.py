@@ -10,22 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...configs.spec import Window
-from ..policy import LaneNoise, Past
-
-
-def past_of(batch: Mapping[str, Tensor], window: Window, needs: tuple[str, ...]) -> Past:
-    """The `Past` that an agent would hold at each window of a batch."""
-    recalled = len(window.recall)
-    return Past(
-        obs={key: batch[key] for key in needs},
-        obs_times=window.observe,
-        obs_valid=batch["observation.valid"],
-        actions=batch["action"][:, :recalled],
-        action_times=window.recall,
-        action_valid=batch["action.valid"][:, :recalled],
-        now=torch.zeros(len(batch["action"]), dtype=torch.int64, device=batch["action"].device),
-    )
+from ..policy import LaneNoise, past_of
 
 
 class Validation:

@@ -1,0 +1,212 @@
+"""One lane: a copy of a world with time, delay and horizon, and a group of lanes run by one process.
+
+`Lane` is the base of the worlds: a subclass says how to begin, act, sense and judge. `LaneGroup` runs chunks of
+control steps on its lanes and turns an exception of one lane into a recorded failure of that lane alone. This file
+knows nothing of processes (`lane_worker.py`) or of batches (`lanes.py`).
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import deque
+from dataclasses import dataclass, field
+
+import gymnasium
+import numpy as np
+
+from ..world import World
+
+HOLD = 5  # control steps that a disturbance lasts
+_MASK = 0xFFFFFFFFFFFFFFFF  # generators are keyed by unsigned numbers
+
+
+class Lane(gymnasium.Env):
+    """A `gymnasium.Env` that owns seeding, delay, horizon and `info`; the hooks below are all that a world adds."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+    render_mode = "rgb_array"
+
+    def __init__(self, world: World):
+        self.embodiment = world.embodiment()
+        self.observation_space, self.action_space = self.embodiment.spaces()
+        self.horizon, self.delay = world.steps(), world.delay
+        self.metadata = self.metadata | {"render_fps": self.embodiment.rate}
+        self.start, self.ticks = 0, 0
+        self._shake = 0.0
+        self._waiting: deque[np.ndarray] = deque()
+
+    def begin(self, seed: int, options: dict) -> None:
+        """Put the world at start `seed`."""
+        raise NotImplementedError
+
+    def act(self, action: np.ndarray) -> float:
+        """Execute one control step with `action` (D,) float32 inside the limits; returns the reward."""
+        raise NotImplementedError
+
+    def sense(self) -> dict[str, np.ndarray]:
+        """The observation now, in new memory."""
+        raise NotImplementedError
+
+    def judge(self) -> tuple[bool, float]:
+        """(success, progress in 0..1) now; progress is 1 on success."""
+        raise NotImplementedError
+
+    def rest(self) -> np.ndarray:
+        """The action that stays where it is: executed while a delayed first action has not arrived yet."""
+        return np.zeros(self.action_space.shape, np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        """Start `seed`; without one, a start drawn from this lane's own generator.
+
+        Option `shake`: standard deviation, in half ranges of the limits, of a disturbance added to what is executed. It
+        is keyed by the start and held for `HOLD` steps, so that demonstrations also show how to recover.
+        """
+        super().reset(seed=seed)
+        options = dict(options or {})
+        self._shake = float(options.pop("shake", 0.0))
+        self.start = int(self.np_random.integers(2**31)) if seed is None else int(seed)
+        self.begin(self.start, options)
+        self.ticks = 0
+        self._waiting = deque(self.rest() for _ in range(self.delay))
+        success, progress = self.judge()
+        return self.sense(), {"success": success, "progress": progress}
+
+    def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict]:
+        """`step` without looking: (reward, terminated, truncated, info)."""
+        self._waiting.append(np.asarray(action, np.float32))
+        low, high = self.action_space.low, self.action_space.high
+        sent = np.clip(self._waiting.popleft() + self._disturbance(), low, high)
+        reward = self.act(sent)
+        self.ticks += 1
+        success, progress = self.judge()
+        info = {"success": success, "progress": progress, "action.sent": sent}
+        return float(reward), success, self.ticks >= self.horizon and not success, info
+
+    def _disturbance(self) -> np.ndarray | float:
+        if not self._shake:
+            return 0.0
+        low, high = self.action_space.low, self.action_space.high
+        draw = np.random.default_rng([self.start & _MASK, self.ticks // HOLD]).standard_normal(low.shape, np.float32)
+        return np.float32(self._shake) * draw * (high - low) / 2
+
+    def step(self, action: np.ndarray):
+        """One control step; actions are clipped to the limits of the embodiment."""
+        reward, terminated, truncated, info = self.advance(action)
+        return self.sense(), reward, terminated, truncated, info
+
+
+@dataclass
+class LaneRun:
+    """What one lane did in one chunk: n <= E steps, or fewer and an `error`."""
+
+    reward: list[float] = field(default_factory=list)
+    terminated: bool = False
+    truncated: bool = False
+    success: list[bool] = field(default_factory=list)
+    progress: list[float] = field(default_factory=list)
+    sent: list[np.ndarray] = field(default_factory=list)
+    seen: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # steps done -> observation then
+    film: list[np.ndarray] = field(default_factory=list)
+    wall_physics: float = 0.0  # s
+    wall_render: float = 0.0  # s
+    error: str = ""
+
+
+class LaneGroup:
+    """Lanes that one process steps, by slot. A lane is built at its first reset, and again after it failed."""
+
+    def __init__(self, world: World):
+        self.world = world
+        self._envs: dict[int, gymnasium.Env] = {}
+
+    def reset(self, orders: dict[int, tuple[int | None, dict]]) -> dict[int, tuple | str]:
+        """slot -> (seed, options), answered by slot -> (observation, info), or the text of what went wrong."""
+        answers = {}
+        for slot, (seed, options) in orders.items():
+            try:
+                if slot not in self._envs:
+                    self._envs[slot] = self.world.lane()
+                answers[slot] = self._envs[slot].reset(seed=seed, options=options)
+            except Exception as error:  # whatever a simulator raises ends this lane only
+                answers[slot] = self._drop(slot, error)
+        return answers
+
+    def run(self, actions: dict[int, np.ndarray], look: tuple[int, ...], film: tuple[int, ...]) -> dict[int, LaneRun]:
+        """slot -> (E, D) actions, answered by what each lane did; it stops where its episode ends."""
+        answers = {}
+        for slot, chunk in actions.items():
+            run = answers[slot] = LaneRun()
+            try:
+                _run_chunk(self._envs[slot], chunk, {len(chunk) + offset for offset in look}, slot in film, run)
+            except Exception as error:  # whatever a simulator raises ends this lane only
+                run.error = self._drop(slot, error)
+        return answers
+
+    def call(self, name: str, args: tuple, slots: tuple[int, ...]) -> dict[int, tuple[bool, object]]:
+        """slot -> (True, result of the method, or value of the attribute), or (False, what went wrong)."""
+        answers = {}
+        for slot in slots:
+            if slot not in self._envs:
+                continue
+            target = getattr(self._envs[slot], name)
+            try:
+                answers[slot] = True, target(*args) if callable(target) else target
+            except Exception as error:  # whatever a simulator raises ends this lane only
+                answers[slot] = False, self._drop(slot, error)
+        return answers
+
+    def close(self) -> None:
+        """Close all lanes."""
+        for env in self._envs.values():
+            env.close()
+        self._envs.clear()
+
+    def _drop(self, slot: int, error: Exception) -> str:
+        env = self._envs.pop(slot, None)
+        text = describe(error)
+        if env is not None:
+            try:
+                env.close()
+            except Exception as second:  # a broken simulator may not close either
+                text += f" (and closing it: {type(second).__name__}: {second})"
+        return text
+
+
+def describe(error: BaseException) -> str:
+    """`Type: message (file:line)` of an exception."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def _run_chunk(env: gymnasium.Env, actions: np.ndarray, look: set[int], film: bool, run: LaneRun) -> None:
+    """Step `env` through `actions` into `run`, looking after the step counts in `look` and at the episode's end."""
+    for done, action in enumerate(actions, start=1):
+        begun = time.perf_counter()
+        obs, (reward, terminated, truncated, info) = _advance(env, action)
+        acted = time.perf_counter()
+        ended = terminated or truncated
+        if done in look or ended:
+            run.seen[done] = env.sense() if obs is None else obs
+        sensed = time.perf_counter()
+        if film:
+            run.film.append(env.render())
+        drawn = info.get("wall_render", 0.0) + time.perf_counter() - (acted if env.embodiment.cameras else sensed)
+        run.wall_render += drawn
+        run.wall_physics += time.perf_counter() - begun - drawn
+        run.reward.append(float(reward))
+        run.success.append(bool(info["success"]))
+        run.progress.append(float(info["progress"]))
+        run.sent.append(np.asarray(info["action.sent"], np.float32))
+        run.terminated, run.truncated = bool(terminated), bool(truncated)
+        if ended:
+            return
+
+
+def _advance(env: gymnasium.Env, action: np.ndarray):
+    """(observation or None where the lane can look later, (reward, terminated, truncated, info))."""
+    if hasattr(env, "advance"):
+        return None, env.advance(action)
+    obs, *rest = env.step(action)
+    return obs, rest

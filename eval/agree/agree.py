@@ -1,0 +1,182 @@
+"""`understudy agree`: do two worlds rank policies alike, and may one choose policies in the cheaper one?
+
+Reads episode records of the same policies in a truth (the real arm, a simulator) and in a proxy (a dream, a twin,
+another simulator); joins them on what identifies a policy and on start ids. The composition of `identity.py`,
+`verdict.py` and the page.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..ledger.identity import matched, open_records, world_name
+from ..ledger.record import provenance
+from ..ledger.study import Study
+from ..pages.charts import Line, Mark, chart
+from ..pages.page import page, write_page
+from ..statistics.agreement import MEASURES, Bound
+from ..statistics.intervals import Interval
+from .verdict import Agreement
+
+PAGE, NUMBERS = "agree.html", "agree.json"
+SAID = {"r": "Pearson r", "rho": "Spearman rho", "tau": "Kendall tau", "mmrv": "MMRV"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agree:
+    """Judge whether a proxy world ranks policies as the truth does."""
+
+    truth: tuple[str, ...]  # records (or folders of records) of the policies in the world that counts
+    proxy: tuple[str, ...]  # records of the same policies in the world that would stand in for it
+    by: str = "success"  # success | progress: what the verdict is about
+    out: str | None = None  # folder for agree.html and agree.json; must not exist
+    study: str | None = None  # file for the numbers as a study, which `understudy results` prints
+    seed: int = 0  # of the resampling
+    draws: int = 2000  # resamples
+
+    def run(self) -> None:
+        from .verdict import agree
+
+        if self.out is not None and Path(os.path.expandvars(self.out)).exists():
+            raise ValueError(f"'{self.out}' exists; give another --out")
+        truth, proxy = open_records(self.truth), open_records(self.proxy)
+        if both := {record.root.resolve() for record in truth} & {record.root.resolve() for record in proxy}:
+            raise ValueError(f"'{min(both)}' is on both sides; a world cannot vouch for itself")
+        found = agree(matched(truth, proxy), self.by, np.random.default_rng(self.seed), self.draws)
+        worlds = {"truth": world_name(truth[0]), "proxy": world_name(proxy[0])}
+        print(text(found, worlds))
+        if self.study is not None:
+            as_study(found, worlds, self.command()).write(os.path.expandvars(self.study))
+        if self.out is not None:
+            folder = Path(os.path.expandvars(self.out))
+            folder.mkdir(parents=True)
+            about = {"records": {"truth": _roots(truth), "proxy": _roots(proxy)}, "worlds": worlds}
+            about |= {"seed": self.seed, "draws": self.draws} | provenance()
+            (folder / NUMBERS).write_text(as_json(found, about))
+            print(f"\nreport          {write_page(folder / PAGE, render(found, worlds, about))}")
+
+    def command(self) -> str:
+        """What a reader runs for these numbers."""
+        words = ["understudy agree --truth", *self.truth, "--proxy", *self.proxy]
+        for key, usual in (("by", "success"), ("seed", 0), ("draws", 2000)):
+            words += [f"--{key} {getattr(self, key)}"] if getattr(self, key) != usual else []
+        return " ".join(words)
+
+
+def text(found: Agreement, worlds: dict[str, str]) -> str:
+    """What the terminal shows."""
+    lines = [f"{worlds['proxy']} (proxy) beside {worlds['truth']} (truth), by {found.by}", ""]
+    lines.append(f"{'policy':<46}{'truth':>22}{'n':>6}{'proxy':>22}{'n':>6}")
+    for point in found.points:
+        name = point.name if len(point.name) <= 45 else "..." + point.name[-42:]
+        lines.append(f"{name:<46}{point.truth!s:>22}{point.n_truth:>6}{point.proxy!s:>22}{point.n_proxy:>6}")
+    other = "progress" if found.by == "success" else "success"
+    lines += ["", f"{'':<16}{found.by:<28}{other}"]
+    lines += [f"{SAID[name]:<16}{said(found.measures[name]):<28}{said(found.other[name])}" for name in MEASURES]
+    lines += [f"{name:<16}{value}" for name, value in facts(found)]
+    lines += ["", *found.verdict.words, *(f"Note: {warning}" for warning in found.verdict.warnings)]
+    lines += [f"  {mark:<6}{name}" for name, mark in found.verdict.ranking]
+    lines += ["Policies that share a letter are not told apart in the proxy."] if found.verdict.ranking else []
+    return "\n".join(lines)
+
+
+def facts(found: Agreement) -> list[tuple[str, str]]:
+    """(what, value) of everything beside the correlations."""
+    bound, judged = found.bound, found.judged
+    rows = [("permutation", f"p = {bound.p:.2g} of an order as good by chance; least possible {bound.least:.2g}")]
+    if math.isnan(found.ceiling.estimate):
+        rows.append(("noise ceiling", "none: noise explains all differences in the truth"))
+    else:
+        rows.append(("noise ceiling", f"r {said(found.ceiling)} is what a perfect proxy would show"))
+    if judged is None:
+        rows.append(("judge", "the worlds share no start, so single outcomes cannot be compared"))
+    else:
+        kappa = "" if math.isnan(judged.kappa) else f", kappa {judged.kappa:.2f}"
+        apart = f"{judged.false_positive} successes in the proxy alone, {judged.false_negative} in the truth alone"
+        rows.append(
+            ("judge", f"{said(judged.accuracy)} of {judged.episodes} outcomes are the same from the same start")
+        )
+        rows.append(("judge, chance", f"{judged.chance:.3f}{kappa}; {apart}"))
+    spread = max(point.truth.estimate for point in found.points) - min(point.truth.estimate for point in found.points)
+    return [*rows, ("spread of truth", f"{spread:.3f} between best and worst; MMRV cannot exceed it")]
+
+
+def said(interval: Interval) -> str:
+    """An interval, or why there is none."""
+    if math.isnan(interval.estimate):
+        return "undefined"
+    return f"{interval.estimate:.3f} (no interval)" if math.isnan(interval.low) else str(interval)
+
+
+def scatter(found: Agreement) -> str:
+    """Policies as points, truth across and proxy up, with 95 % bars; the dashed line is where they are equal."""
+    marks = [
+        Mark(one.truth.estimate, one.proxy.estimate, "a", str(i), one.truth[::2], one.proxy[::2])
+        for i, one in enumerate(found.points, 1)
+    ]
+    equal = Line([0, 1], [0, 1], "soft", "equal in both")
+    axes = {"x_label": f"{found.by} in the truth", "y_label": f"{found.by} in the proxy", "y_range": (0, 1)}
+    return chart([equal], **axes, marks=marks)
+
+
+def render(found: Agreement, worlds: dict[str, str], about: dict) -> str:
+    """The HTML text of the page."""
+    from markupsafe import Markup
+
+    from ..ledger.origin import facts as sections
+
+    shown = about | {"records": {side: ", ".join(roots) for side, roots in about["records"].items()}}
+    return page(
+        PAGE,
+        found=found,
+        worlds=worlds,
+        provenance=list(sections(shown)),
+        scatter=Markup(scatter(found)),
+        rest=facts(found),
+        names=SAID,
+        said=said,
+        letters=dict(found.verdict.ranking),
+        other="progress" if found.by == "success" else "success",
+    )
+
+
+def as_study(found: Agreement, worlds: dict[str, str], command: str) -> Study:
+    """The policies as a table, the rest as notes."""
+    rows = [(one.name, one.n_truth, one.truth, one.n_proxy, one.proxy) for one in found.points]
+    measures = ", ".join(f"{SAID[name]} {said(interval)}" for name, interval in found.measures.items())
+    notes = [*found.verdict.words, *found.verdict.warnings, f"{measures}."]
+    return Study(
+        title=f"Does {worlds['proxy']} rank policies as {worlds['truth']} does, by {found.by}",
+        command=command,
+        columns=("policy", "n, truth", "truth", "n, proxy", "proxy"),
+        rows=rows,
+        notes=(*notes, *(f"{name}: {value}." for name, value in facts(found))),
+    )
+
+
+def as_json(found: Agreement, about: dict) -> str:
+    """Everything as JSON; what is undefined is null."""
+    return json.dumps({"format": 1, "kind": "agreement"} | about | _plain(found), indent=1, allow_nan=False) + "\n"
+
+
+def _plain(value):
+    if isinstance(value, Interval | Bound):
+        return {name: _plain(part) for name, part in value._asdict().items()}
+    if dataclasses.is_dataclass(value):
+        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _roots(records) -> list[str]:
+    return [str(record.root) for record in records]

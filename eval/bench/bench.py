@@ -1,0 +1,188 @@
+"""Measure ours beside stock lerobot or robosuite in the same run; only ratios are worth comparing between machines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+WHAT = ("loader", "train", "latency", "rollout", "report", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measure ours beside stock lerobot (loader, train, latency of a chunk) or robosuite (rollout); report; all."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
+
+    what: str = ""  # loader | train | latency | rollout | report | all
+    data: str = ""  # loader: a LeRobot v3.0 dataset; default one of 180 episodes made up for the purpose
+    seconds: float = 0.0  # of each measurement; default 5 for the loader, 0.5 a turn else
+    pairs: int = 9  # train, latency, rollout: interleaved pairs, of which the median ratio is taken
+    batch: int = 64  # train: windows a step
+    lanes: int = 1  # latency: observations planned for at a time
+    horizon: int = 16  # train, latency: actions of a chunk
+    channels: tuple[int, ...] = (64, 128, 256)  # train, latency: of the U-Net's levels
+    solver_steps: int = 10  # latency: DDIM steps
+    task: str = "lift"  # rollout: a robosuite task, beside robosuite; or pusht, beside lerobot-eval
+    envs: int = 8  # rollout of pusht: environments on both sides
+    size: int = 84  # rollout: px, height and width of the pictures
+    execute: int = 8  # rollout: control steps of a chunk
+    threads: int | None = None  # train, latency: of torch; default all cores
+    out: Path | None = None  # also write the JSON to this file
+
+    def run(self) -> None:
+        from ...configs.plugins import lookup
+
+        text, result = lookup("bench", self.what, KINDS)(self)
+        document = json.dumps({"bench": self.what, "machine": describe_machine(), "result": result})
+        print(f"{text}\n{document}")
+        if self.out:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            self.out.write_text(document + "\n")
+
+
+def describe_machine() -> dict:
+    """What ran the numbers: processor, cores, load, versions. Names no host."""
+    from ...configs.machine import versions
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    packages = versions("torch", "numpy", "lerobot", "diffusers")
+    return {"processor": _processor(), "cores": cores, "load": load, "python": platform.python_version()} | packages
+
+
+def _loader(bench: Bench) -> tuple[str, dict]:
+    from .data import write_dataset
+    from .loader import compare, table
+
+    if bench.data:
+        result = compare(os.path.expandvars(bench.data), bench.seconds or 5.0)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            result = compare(write_dataset(Path(folder) / "made_up"), bench.seconds or 5.0)
+    return table(result), result
+
+
+def _train(bench: Bench) -> tuple[str, dict]:
+    from . import policy as bench_policy
+
+    size = _prepare(bench)
+    result = bench_policy.compare_training(size, bench.pairs, bench.seconds or 0.5)
+    return _table(f"training step, batch {size.batch}", result), result
+
+
+def _latency(bench: Bench) -> tuple[str, dict]:
+    from . import policy as bench_policy
+
+    size = _prepare(bench)
+    result = bench_policy.compare_latency(size, bench.pairs, bench.seconds or 0.5)
+    return _table(f"chunk of {size.horizon} actions, DDIM {size.solver_steps}, {size.lanes} at a time", result), result
+
+
+def _rollout(bench: Bench) -> tuple[str, dict]:
+    from ...configs.machine import versions
+    from ...sim.robosuite.suite import Robosuite
+    from .rollout import compare_rollouts, table
+
+    if min(bench.pairs, bench.size, bench.execute, bench.envs) < 1:
+        asked = f"{bench.pairs}, {bench.size}, {bench.execute}, {bench.envs}"
+        raise ValueError(f"pairs, size, execute and envs must be at least 1: {asked}")
+    if bench.task == "pusht":
+        return _pusht(bench)
+    world = Robosuite(task=bench.task)
+    result = compare_rollouts(world, bench.size, bench.execute, bench.pairs, bench.seconds or 1.0)
+    settings = {"task": bench.task, "size": bench.size, "execute": bench.execute}
+    title = f"{bench.task}, {bench.size} px, chunks of {bench.execute} steps"
+    return f"{title}\n{table(result)}", settings | versions("robosuite", "mujoco") | {"cases": result}
+
+
+def _pusht(bench: Bench) -> tuple[str, dict]:
+    from ...configs.machine import versions
+    from .pusht import SIZE, compare_pusht, table
+
+    result = compare_pusht(bench.envs, bench.execute, bench.pairs, bench.seconds or 1.0)
+    settings = {"task": "pusht", "size": SIZE, "execute": bench.execute, "envs": bench.envs}
+    title = f"pusht, {bench.envs} environments, {SIZE} px, chunks of {bench.execute} steps"
+    return f"{title}\n{table(result)}", settings | versions("gym-pusht", "lerobot") | {"cases": result}
+
+
+def _report(bench: Bench) -> tuple[str, dict]:
+    from .report import compare_reports, table
+
+    result = compare_reports()
+    return table(result), result
+
+
+def _all(bench: Bench) -> tuple[str, dict]:
+    """Every bench, one after the other; what is not installed becomes a row that says so."""
+    texts, results = [], {}
+    for name, one in {"loader": bench, "train": bench, "latency": bench, "report": bench}.items():
+        _one(name, name, one, texts, results)
+    for task in ("lift", "pusht"):
+        _one(f"rollout of {task}", "rollout", dataclasses.replace(bench, task=task), texts, results)
+    return "\n\n".join(texts), results
+
+
+def _one(title: str, what: str, bench: Bench, texts: list[str], results: dict) -> None:
+    try:
+        text, results[title] = KINDS[what](bench)
+    except (ImportError, RuntimeError) as error:
+        if not isinstance(error, ImportError) and "not installed" not in str(error):
+            raise
+        text, results[title] = f"not measured: {error}", {"absent": str(error)}
+    texts.append(f"== {title}\n{text}")
+
+
+KINDS = {
+    "loader": _loader,
+    "train": _train,
+    "latency": _latency,
+    "rollout": _rollout,
+    "report": _report,
+    "all": _all,
+}
+
+
+def _prepare(bench: Bench):
+    import torch
+
+    from .policy import Size
+
+    if bench.pairs < 1:
+        raise ValueError(f"pairs must be at least 1, got {bench.pairs}")
+    if bench.threads:
+        torch.set_num_threads(bench.threads)
+    return Size(
+        channels=bench.channels,
+        batch=bench.batch,
+        horizon=bench.horizon,
+        solver_steps=bench.solver_steps,
+        lanes=bench.lanes,
+    )
+
+
+def _table(title: str, result: dict) -> str:
+    lines = [f"{title:<52}{'ours ms':>10}{'lerobot ms':>12}{'ratio':>8}{'range':>14}"]
+    for name, race in result.items():
+        ours, peer = race["sides"]
+        label = f"{name} ({ours['parameters'] / 1e6:.2f} M against {peer['parameters'] / 1e6:.2f} M)"
+        span = f"{min(race['ratios']):.2f}-{max(race['ratios']):.2f}"
+        lines.append(f"{label:<52}{ours['ms']:>10.2f}{peer['ms']:>12.2f}{race['ratio']:>8.2f}{span:>14}")
+    pairs = len(race["ratios"])
+    lines.append(f"ratio = ours / lerobot, median of {pairs} interleaved pairs; below 1 ours is faster")
+    return "\n".join(lines)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

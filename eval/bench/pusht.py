@@ -1,0 +1,157 @@
+"""PushT beside `lerobot-eval`: batches of episodes, states or 96 px pictures, in interleaved pairs of one process.
+
+Equal on both sides: gym-pusht's physics, the number of environments, stepped one after the other in this process, start
+seeds, the length of an episode, and a policy that costs next to nothing: it replays a chunk of E random numbers that it
+asks for anew when they are used up. lerobot's side is its own `rollout` of `lerobot.scripts.lerobot_eval` with its own
+environments, observation and (empty) processing steps; gym-pusht there draws at every step in pixel mode. Ours is the
+loop of `understudy eval`. Once a chunk, pictures are drawn only after the steps that the policy looks at, at every step
+as many as lerobot draws. Both run all their steps: nobody succeeds with random actions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import statistics
+from dataclasses import replace
+
+import numpy as np
+
+from ...configs.lanes.lanes import Lanes
+from ...sim.pusht.flat import GymPushT
+from ..rollout.rollout import rollout
+from .policy import Contender, race
+
+SIZE = 96  # px, of gym-pusht's pictures
+CASES = (  # name, pictures, at every step
+    ("state", False, False),
+    ("pixels, every step", True, True),
+    ("pixels, once a chunk", True, False),
+)
+STEPS = 40  # of an episode
+
+
+class Noise:
+    """The actor: random targets in px, the same for all its lanes."""
+
+    def __init__(self, lanes: int, execute: int, every: bool):
+        self.lanes, self.execute = lanes, execute
+        self.look = tuple(range(1 - execute, 1)) if every else (0,)
+        self.reset(None, None, {})
+
+    def reset(self, starts, mask, obs) -> None:
+        self._rng = np.random.default_rng(0)
+
+    def act(self) -> np.ndarray:
+        return self._rng.uniform(0, 512, (self.lanes, self.execute, 2)).astype(np.float32)
+
+    def observe(self, obs, sent, valid) -> None:
+        """Reads, and forgets."""
+
+
+def compare_pusht(envs: int, execute: int, pairs: int, seconds: float, steps: int = STEPS) -> dict:
+    """Each case beside lerobot.
+
+    Args:
+        envs: environments on both sides.
+        execute: E, control steps of a chunk.
+        seconds: about how long one turn of one side takes.
+        steps: control steps of an episode.
+
+    Returns:
+        case name -> steps/s of both, `speedup` (median ratio of the pairs) with all `speedups`; without lerobot only
+        ours, and `absent`.
+    """
+    results = {}
+    for name, pictures, every in CASES:
+        world = replace(GymPushT(), horizon=steps, cameras={"image": (SIZE, SIZE)} if pictures else {})
+        lanes = Lanes(world, envs)
+        ours = _ours(lanes, Noise(envs, execute, every))
+        peer = _lerobot(envs, execute, pictures, steps) if importlib.util.find_spec("lerobot") else None
+        results[name] = _case(ours, peer, pairs, seconds, envs * steps)
+        lanes.close()
+    return results
+
+
+def _case(ours, peer, pairs: int, seconds: float, steps: int) -> dict:
+    raced = race(Contender("understudy", 0, ours), Contender("lerobot", 0, peer or ours), pairs, seconds)
+    mine, theirs = (1000 * steps / side["ms"] for side in raced["sides"])
+    told = {"understudy": {"steps_per_s": mine}}
+    if peer is None:
+        return told | {"absent": "lerobot is not installed"}
+    speedups = [1 / ratio for ratio in raced["ratios"]]
+    return told | {
+        "lerobot": {"steps_per_s": theirs},
+        "speedup": statistics.median(speedups),
+        "speedups": speedups,
+    }
+
+
+def _ours(lanes: Lanes, actor: Noise):
+    starts = range(1000, 1000 + lanes.num_envs)
+
+    def work() -> int:
+        return sum(result.row["length"] for result in rollout(actor, lanes, starts))
+
+    return work
+
+
+def _lerobot(envs: int, execute: int, pictures: bool, steps: int):
+    """lerobot's own evaluation of as many episodes as environments."""
+    from ...configs.compat import prepare_lerobot
+
+    prepare_lerobot()
+    from lerobot.envs.configs import PushtEnv
+    from lerobot.envs.factory import make_env
+    from lerobot.processor import PolicyProcessorPipeline
+    from lerobot.processor.converters import policy_action_to_transition, transition_to_policy_action
+    from lerobot.scripts.lerobot_eval import rollout as stock
+
+    kind = "pixels_agent_pos" if pictures else "environment_state_agent_pos"
+    config = PushtEnv(obs_type=kind, episode_length=steps, observation_height=SIZE, observation_width=SIZE)
+    env = make_env(config, n_envs=envs)["pusht"][0]
+    empty = [PolicyProcessorPipeline(steps=[]) for _ in range(3)]
+    asis = {"to_transition": policy_action_to_transition, "to_output": transition_to_policy_action}
+    empty.append(PolicyProcessorPipeline(steps=[], **asis))
+    policy, seeds = _noise_policy(envs, execute), list(range(1000, 1000 + envs))
+
+    def work() -> int:
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+            told = stock(env, policy, *empty, seeds=seeds)
+        return told["done"].numel()
+
+    return work
+
+
+def _noise_policy(envs: int, execute: int):
+    """`Noise` as lerobot's loop wants it."""
+    import torch
+
+    class NoisePolicy(torch.nn.Module):
+        def reset(self) -> None:
+            self.actor, self.queue = Noise(envs, execute, every=False), []
+
+        def select_action(self, batch: dict) -> torch.Tensor:
+            if not self.queue:
+                self.queue = list(torch.from_numpy(self.actor.act()).unbind(1))
+            return self.queue.pop(0)
+
+    return NoisePolicy()
+
+
+def table(results: dict) -> str:
+    """The results as text."""
+    lines = [f"{'':<26}{'steps/s':>9}{'lerobot':>9}{'speed-up':>10}{'range':>13}"]
+    for name, told in results.items():
+        rate = told["understudy"]["steps_per_s"]
+        if "absent" in told:
+            lines.append(f"{name:<26}{rate:>9,.0f}  {told['absent']}")
+            continue
+        span = f"{min(told['speedups']):.2f}-{max(told['speedups']):.2f}"
+        peer = told["lerobot"]["steps_per_s"]
+        lines.append(f"{name:<26}{rate:>9,.0f}{peer:>9,.0f}{told['speedup']:>10.2f}{span:>13}")
+    if "speedups" in told:
+        lines.append(f"speed-up: median of {len(told['speedups'])} interleaved pairs, beside lerobot's own evaluation")
+        lines.append("loop with as many environments; in pixel mode it draws at every step")
+    return "\n".join(lines)

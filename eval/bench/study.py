@@ -1,0 +1,71 @@
+"""What `understudy bench WHAT --out FILE` wrote, as a study for RESULTS.md.
+
+    python -m understudy.eval.bench.study FILE eval/records/bench/NAME.json
+
+Speeds are of one machine, which the notes describe; only ratios are worth comparing. Measures nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..ledger.study import Study, StudyError
+
+
+def bench_study(document: Mapping) -> Study:
+    """The study of one bench (not of `all`).
+
+    Raises:
+        StudyError: a bench that has no table here.
+    """
+    what, result = document["bench"], document["result"]
+    if what not in TABLES:
+        raise StudyError(f"no table for bench '{what}'; run one of {', '.join(TABLES)} with --out FILE")
+    title, command, columns, rows, notes = TABLES[what](result)
+    machine = ", ".join(f"{name} {value}" for name, value in document["machine"].items() if value is not None)
+    return Study(title=title, command=command, columns=columns, rows=rows, notes=(*notes, f"Machine: {machine}."))
+
+
+def _rollout(result: Mapping):
+    peer = "lerobot" if result["task"] == "pusht" else "robosuite"
+    cases = {name: case for name, case in result["cases"].items() if "speedup" in case}
+    rows = [
+        (name, case["understudy"]["steps_per_s"], case[peer]["steps_per_s"], _spread(case["speedup"], case["speedups"]))
+        for name, case in cases.items()
+    ]
+    pairs = len(next(iter(cases.values()))["speedups"])
+    notes = [f"Control steps a second; speed-up: median of {pairs} interleaved pairs and their range."]
+    notes += [f"{result['rest'][0].upper()}{result['rest'][1:]}."] if "rest" in result else []
+    title = f"Rollouts of {result['task']} beside {peer}, {result['size']} px, chunks of {result['execute']}"
+    return title, f"understudy bench rollout --task {result['task']}", ("case", "ours", peer, "speed-up"), rows, notes
+
+
+def _race(title: str, what: str):
+    def table(result: Mapping):
+        rows = [
+            (name, race["sides"][0]["ms"], race["sides"][1]["ms"], _spread(race["ratio"], race["ratios"]))
+            for name, race in result.items()
+        ]
+        columns = ("case", "ours, ms", "lerobot, ms", "ours / lerobot")
+        notes = ("Ratio: median of interleaved pairs and their range; below 1 ours is faster.",)
+        return title, f"understudy bench {what}", columns, rows, notes
+
+    return table
+
+
+def _spread(middle: float, values: list[float]) -> tuple[float, float, float]:
+    return min(values), middle, max(values)
+
+
+TABLES = {
+    "rollout": _rollout,
+    "train": _race("A training step beside lerobot's diffusion policy", "train"),
+    "latency": _race("A chunk of actions beside lerobot's diffusion policy", "latency"),
+}
+
+
+if __name__ == "__main__":
+    print(bench_study(json.loads(Path(sys.argv[1]).read_text())).write(sys.argv[2]))

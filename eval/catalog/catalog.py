@@ -1,0 +1,125 @@
+"""What is registered: `understudy list` shows all kinds, `understudy list KIND` one of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ...configs.plugins import discover, lookup
+
+
+@dataclass(frozen=True, kw_only=True)
+class List:
+    """List the registered policies, critics, worlds, tasks, experts, robots, world models, and the verbs."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("kind",)
+
+    kind: str = "all"  # policies | critics | worlds | tasks | experts | robots | models | verbs | all
+    only: str = ""  # of tasks and experts: names, separated by commas
+    sheet: str = ""  # list tasks: a PNG to write with a picture of each
+    measure: int = 0  # list experts: measure them over this many starts first, and remember it
+    records: str = ""  # folder of what was measured; default the one that came with the package
+    workers: int = 0  # processes that measure; 0: this one
+
+    def run(self) -> None:
+        for name, kind in (("sheet", "tasks"), ("measure", "experts")):
+            if getattr(self, name) and self.kind != kind:
+                raise ValueError(f"--{name} belongs to `understudy list {kind}`")
+        if self.kind in ("tasks", "experts"):
+            return self._stages()
+        kinds = list(KINDS) if self.kind == "all" else [self.kind]
+        for kind in kinds:
+            known = lookup("kind", kind, KINDS)()
+            if len(kinds) > 1:
+                print(f"{kind}:")
+            print("\n".join(_line(name, known[name]) for name in sorted(known)) or "  (none registered)")
+
+    def _stages(self) -> None:
+        """Tasks or experts, with what is known of them."""
+        from . import stages
+
+        known = stages.simulated() if self.kind == "tasks" else stages.demonstrated()
+        names = [name.strip() for name in self.only.split(",")] if self.only else sorted(known)
+        chosen = {name: lookup(self.kind[:-1], name, known) for name in names}
+        folder = stages.folder_of(self.records)
+        for name in chosen if self.measure else ():
+            stages.remember(name, self.measure, self.workers, folder)
+        show = stages.describe_task if self.kind == "tasks" else stages.describe_expert
+        print("\n".join(show(name, world, folder) for name, world in chosen.items()) or "  (none registered)")
+        if self.sheet:
+            print(stages.draw(chosen, self.sheet, folder))
+
+
+def policies() -> Mapping[str, object]:
+    discover("policies")
+    from ...policies.policy import PolicyConfig
+
+    return PolicyConfig.get_known_choices()
+
+
+def critics() -> Mapping[str, object]:
+    discover("policies")
+    from ...policies.policy import CriticConfig
+
+    return CriticConfig.get_known_choices()
+
+
+def worlds() -> Mapping[str, object]:
+    """Registered name -> its defaults, and the types that a world's YAML may name."""
+    discover("sim", "world_models", "hardware")
+    from ...configs.world import WORLDS, World
+
+    named = {name: f"type {world.get_choice_name(type(world))}, task {world.task}" for name, world in WORLDS.items()}
+    types = {f"type: {name}": world for name, world in World.get_known_choices().items()}
+    return named | types
+
+
+def tasks() -> Mapping[str, object]:
+    from .stages import simulated, summary
+
+    return {name: summary(world) for name, world in simulated().items()}
+
+
+def experts() -> Mapping[str, object]:
+    discover("sim")
+    from ...sim.experts import EXPERTS
+
+    return EXPERTS
+
+
+def robots() -> Mapping[str, object]:
+    discover("hardware")
+    from ...hardware.robot import RobotConfig
+
+    return RobotConfig.get_known_choices()
+
+
+def models() -> Mapping[str, object]:
+    discover("world_models")
+    from ...world_models.world import WorldModelConfig
+
+    return WorldModelConfig.get_known_choices()
+
+
+def verbs() -> Mapping[str, object]:
+    from ...__main__ import VERBS
+
+    return {verb: help_line for verb, (_, help_line) in VERBS.items()}
+
+
+KINDS: dict[str, Callable[[], Mapping[str, object]]] = {
+    function.__name__: function for function in (policies, critics, worlds, tasks, experts, robots, models, verbs)
+}
+
+
+def _line(name: str, what: object) -> str:
+    return f"  {name:<20} {what if isinstance(what, str) else _first_line(what)}".rstrip()
+
+
+def _first_line(what: object) -> str:
+    """The first line of the docstring that the class itself wrote (a dataclass without one gets its signature)."""
+    owner = what if isinstance(what, type) or inspect.isfunction(what) else type(what)
+    text = inspect.cleandoc(owner.__doc__ or "").partition("\n")[0]
+    return "" if text.startswith(f"{owner.__name__}(") else text

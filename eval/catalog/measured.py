@@ -1,0 +1,115 @@
+"""How good the scripted experts are: measured over fixed starts, one small JSON file a task, read by `understudy list`.
+
+`understudy list experts --measure 100` acts from the reporting starts and writes `NAME.json` into the folder of
+records. A file says what was measured and with which world and versions; whether these still hold, `stale` tells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...configs.lanes.lanes import Lanes
+from ...configs.progress import Progress
+from ...configs.world import WORLDS, World, start_set
+from ..ledger.record import provenance
+from ..rollout.rollout import rollout
+from ..statistics.intervals import wilson
+
+FORMAT = 1
+RECORDS = Path(__file__).parents[1] / "records" / "experts"
+FIRST = 1000  # first of the reporting starts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What an expert reached. The fields are the keys of its file."""
+
+    format: int = FORMAT
+    task: str
+    expert: str  # name of the class
+    start_set: str
+    first: int  # first start id
+    episodes: int
+    successes: int
+    lost: tuple[int, ...]  # starts without success
+    best_progress: float  # mean over the episodes of the best progress, 0..1
+    errors: int  # episodes that could not be finished; they count as lost
+    length: float  # mean control steps of an episode
+    rate: float  # episodes a second, all in all
+    world: str  # hash of the world's fingerprint
+    provenance: dict  # code, versions, machine
+
+    def __str__(self) -> str:
+        low, _, high = wilson(self.successes, self.episodes)
+        return f"{self.successes}/{self.episodes} [{low:.2f}, {high:.2f}], best progress {self.best_progress:.2f}"
+
+
+def measure(name: str, episodes: int, workers: int = 0, block: int = 8) -> Measured:
+    """Let the expert of the registered world `name` act from the starts 1000, 1001, ..."""
+    from ...sim.experts import EXPERTS
+    from ..rollout.actors import ExpertActor
+
+    world = WORLDS[name]
+    starts = range(FIRST, FIRST + episodes)
+    begun, rows = time.perf_counter(), []
+    with (
+        closing(Lanes(world, min(block, episodes), workers)) as lanes,
+        Progress(name, episodes, "episodes") as progress,
+    ):
+        for result in rollout(ExpertActor(lanes), lanes, starts, start_set=start_set(world)):
+            rows.append(result.row)
+            progress.update(len(rows), f"success {sum(row['success'] for row in rows)}/{len(rows)}")
+    lost = tuple(sorted(row["start"] for row in rows if not row["success"]))
+    return Measured(
+        task=name,
+        expert=EXPERTS[world.task].__name__,
+        start_set=start_set(world),
+        first=FIRST,
+        episodes=episodes,
+        successes=episodes - len(lost),
+        lost=lost,
+        best_progress=round(sum(row["best_progress"] for row in rows) / episodes, 4),
+        errors=sum(bool(row["error"]) for row in rows),
+        length=round(sum(row["length"] for row in rows) / episodes, 1),
+        rate=round(episodes / (time.perf_counter() - begun), 3),
+        world=_hash(world),
+        provenance=provenance(),
+    )
+
+
+def write_measured(measured: Measured, folder: Path) -> Path:
+    """Write beside and rename; returns the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{measured.task}.json"
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(json.dumps(dataclasses.asdict(measured), indent=1) + "\n")
+    beside.replace(path)
+    return path
+
+
+def read_measured(name: str, folder: Path = RECORDS) -> Measured | None:
+    """What was measured of the expert of `name`; None where nothing was, or by another version of this file."""
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        return None
+    values = json.loads(path.read_text())
+    if values.get("format") != FORMAT:
+        return None
+    return Measured(**values | {"lost": tuple(values["lost"])})
+
+
+def stale(measured: Measured) -> bool:
+    """Whether the world is another one by now (its settings, physics or versions)."""
+    return measured.world != _hash(WORLDS[measured.task])
+
+
+def _hash(world: World) -> str:
+    text = json.dumps(world.fingerprint(), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

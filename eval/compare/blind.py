@@ -1,0 +1,104 @@
+"""Duels that a person scores, in blinded order: for real arms, and for worlds whose own judgement is not trusted.
+
+For every start both policies act once, in an order drawn from (seed, start); whoever scores is told the number of the
+trial and nothing of who acted. Success is what the person says, and progress if they give one; what the world measured
+stays in the labels. A trial may be done again before it is scored (a cable, a person in the way). The rows know who
+acted, so whoever scores must not open the records before the end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ledger.record import RecordWriter
+
+Act = Callable[[int], dict]  # start -> row of the episode that one policy acted from there
+HELP = "y success, n failure, or a progress from 0 to 100; r does the trial again, ? shows this"
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a person says of a trial."""
+
+    success: bool
+    progress: float | None = None  # 0..1; None: 1 or 0 by success
+    note: str = ""
+
+
+class BlindStage:
+    """A `duel.Stage` that asks a person after each trial.
+
+    Args:
+        acts: of A and B.
+        writers: records of A and B.
+        score: trial number, what the row says -> `Score`, or None to do the trial again.
+        seed: of the order.
+        operator: who scores, kept in the labels.
+    """
+
+    def __init__(
+        self,
+        acts: tuple[Act, Act],
+        writers: tuple[RecordWriter, RecordWriter],
+        score: Callable[[int, Mapping], Score | None],
+        seed: int = 0,
+        operator: str = "",
+    ):
+        self.acts, self.writers, self.score, self.seed, self.operator = acts, writers, score, seed, operator
+
+    def play(self, starts: Sequence[int]) -> Iterator[tuple[Mapping, Mapping]]:
+        for start in starts:
+            for place, who in enumerate(blind_order(self.seed, start)):
+                if start not in self.writers[who].done:
+                    self.writers[who].add(self._trial(start, place, who))
+            yield self.writers[0].rows[start], self.writers[1].rows[start]
+
+    def _trial(self, start: int, place: int, who: int) -> dict:
+        number, score, times = sum(len(writer.done) for writer in self.writers) + 1, None, 0
+        while score is None:
+            row, times = self.acts[who](start), times + 1
+            score = self.score(number, row)
+        return scored(row, score, place=place, operator=self.operator, times=times)
+
+
+def blind_order(seed: int, start: int) -> tuple[int, int]:
+    """(0, 1) or (1, 0): who acts first from a start, a fair coin keyed by both numbers."""
+    first = int(np.random.default_rng((seed, start)).integers(2))
+    return first, 1 - first
+
+
+def scored(row: Mapping, score: Score, **about) -> dict:
+    """The row of an episode with a person's score in place of the world's; the world's goes to the labels."""
+    progress = float(score.success) if score.progress is None else score.progress
+    labels = json.loads(row["labels"] or "{}") | about | {"note": score.note}
+    labels |= {"measured": {key: row[key] for key in ("success", "first_success", "best_progress")}}
+    length = row["length"]
+    return dict(row) | {
+        "success": score.success,
+        "first_success": length if score.success else -1,
+        "best_progress": progress,
+        "final_progress": progress,
+        "labels": json.dumps(labels),
+    }
+
+
+def ask(
+    trial: int, row: Mapping, read: Callable[[str], str] = input, say: Callable[[str], None] = print
+) -> Score | None:
+    """Ask at the terminal how a trial went; None: do it again. Anything that is no answer is asked again."""
+    if row["error"]:
+        say(f"trial {trial} broke off: {row['error']}")
+    while True:
+        word, _, note = read(f"trial {trial}: success? [y/n/0-100/r/?] ").strip().partition(" ")
+        answer = word.lower()
+        if answer in ("r", "redo"):
+            return None
+        if answer in ("y", "yes", "n", "no"):
+            return Score(answer.startswith("y"), None, note.strip())
+        if answer.isdigit() and int(answer) <= 100:
+            return Score(int(answer) == 100, int(answer) / 100, note.strip())
+        say(HELP)

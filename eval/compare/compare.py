@@ -1,0 +1,257 @@
+"""`understudy compare A B ...`: which policy is better, from finished records or by a live duel.
+
+The composition root of comparisons. Folders with a manifest are records and are read; runs and checkpoints are policies
+and act, two of them, from the same starts in one world.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from ...configs.lanes.lanes import Lanes
+from ...configs.progress import Progress
+from ...configs.world import start_set
+from ...policies.agent.open import check_world, open_agent
+from ..evaluate.evaluate import Eval, describe, open_stage
+from ..evaluate.report import write_report
+from ..ledger.record import MANIFEST, Record, RecordWriter, provenance, read_record
+from ..rollout.rollout import rollout
+from ..statistics.by_name import sequential_test
+from ..statistics.power import needed
+from ..statistics.sequential import A, B, Sequential
+from .blind import BlindStage, ask
+from .comparison import FILE, Comparison, compare_records, read_comparison
+from .duel import Duel, Moment, RolloutStage, Rules, Side, Stage, fight, say
+from .page import PAGE, write_comparison
+
+SIDES = ("a", "b")  # folders of a duel's records
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Say which policy is better: compare finished records, or let two policies duel until that is decided."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim")
+
+    what: tuple[str, ...]  # two or more records; or two policies (runs or checkpoints), which then act
+    alpha: float = 0.05  # probability of naming a better policy where there is none, two-sided
+    out: str | None = None  # folder of the report and compare.json; of a duel also of both records, and then new
+    resume: str | None = None  # duel: go on with this folder; all else as it was
+    world: dict | str = "pusht"  # duel: registered name, YAML file, or its keys
+    until_decided: bool = False  # duel: stop when decided or hopeless; else run --max pairs, a fixed number
+    max: int = 500  # duel: most pairs
+    on: str = "success"  # duel: success | progress: what decides
+    test: str = "betting"  # duel: betting (same starts for both) | table (success only; starts of their own for B)
+    give_up: float = 0.05  # duel: stop when the chance of a verdict falls below this; 0: never
+    seed: int = 1000  # duel: first start id
+    policy_seed: int = 0  # duel: noise of the policies
+    other_seed: int | None = None  # duel: noise of B, if it is to be another one
+    operator: str = ""  # duel: name of the person who scores every trial at the terminal, in blinded order
+    workers: int = 0  # duel: processes for the world; 0: in this one
+    block: int = 8  # duel: starts that act at the same time
+    execute: int | None = None  # duel: E, actions executed of each plan; default the policy's own
+    videos: int = 6  # duel: starts to film for both, first those at which one alone succeeded
+    threads: int = 1  # duel: of torch on the CPU
+    device: str = "cpu"  # duel: cpu | cuda
+
+    def __post_init__(self):
+        if len(self.what) < 2:
+            raise ValueError("compare needs at least two records or policies: understudy compare A B")
+        if not 0 < self.alpha < 1 or self.max < 1 or self.block < 1:
+            raise ValueError(
+                f"no such comparison: alpha {self.alpha}, at most {self.max} pairs, blocks of {self.block}"
+            )
+
+    def run(self) -> None:
+        comparison = compare(self)
+        print(comparison.text())
+        folder = self.resume or self.out
+        if folder:
+            print(f"\nreport          {Path(os.path.expandvars(folder)) / PAGE}")
+
+
+def compare(config: Compare) -> Comparison:
+    """Compare records, or hold the duel.
+
+    Raises:
+        ValueError: records and policies mixed, a third policy in a duel, one policy against itself with equal noise.
+    """
+    paths = [Path(os.path.expandvars(word)) for word in config.what]
+    recorded = [(path / MANIFEST).is_file() for path in paths]
+    if not any(recorded):
+        return hold(config)
+    if not all(recorded):
+        records, others = (
+            [str(p) for p, is_record in zip(paths, recorded, strict=True) if is_record == want]
+            for want in (True, False)
+        )
+        raise ValueError(
+            f"{', '.join(records)}: episode records; {', '.join(others)}: not. Compare records with records"
+        )
+    records = [read_record(path) for path in paths]
+    comparison = compare_records(records, config.alpha, config.seed)
+    if config.out:
+        comparison.write(os.path.expandvars(config.out))
+        write_comparison(comparison, records, os.path.expandvars(config.out))
+    return comparison
+
+
+def hold(config: Compare) -> Comparison:
+    """The live duel. Ctrl-C ends it with valid records and a compare.json, and is raised again."""
+    import torch
+
+    rules, folder = _checked(config), Path(os.path.expandvars(config.resume or config.out or ""))
+    test = sequential_test(config.test, config.max, config.alpha, seed=config.seed)
+    torch.set_num_threads(config.threads)
+    evals = [_evaluation(config, side, test) for side in range(2)]
+    world = open_stage(evals[0])
+    opened = [open_agent(one, world.embodiment) for one in evals]
+    for agent, _ in opened:
+        check_world(agent, world.embodiment())
+    plan = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}
+    plan |= {"until_decided": config.until_decided, "give_up": config.give_up, "independent": test.independent}
+    plan |= {"operator": config.operator}
+    with ExitStack() as stack:
+        writers = []
+        for name, one, (agent, about) in zip(SIDES, evals, opened, strict=True):
+            manifest = describe(one, agent, about, world) | {"duel": plan} | provenance()
+            resume = bool(config.resume) and _resumable(folder / name, plan)
+            writers.append(stack.enter_context(RecordWriter(folder / name, manifest, resume=resume)))
+        lanes = stack.enter_context(closing(Lanes(world, evals[0].block, config.workers)))
+        sides = tuple(
+            Side(agent, writer, {"start_set": start_set(world), "seed": one.policy_seed}, one.seed - config.seed)
+            for (agent, _), writer, one in zip(opened, writers, evals, strict=True)
+        )
+        stage = _blinded(config, sides, lanes) if config.operator else RolloutStage(sides, lanes)
+        return _hold(config, stage, test, rules, writers, plan, folder)
+
+
+def _hold(config: Compare, stage: Stage, test: Sequential, rules: Rules, writers, plan: dict, folder: Path):
+    """Fight, and close the records whatever happens."""
+    starts, duel = range(config.seed, config.seed + config.max), None
+    try:
+        with Progress("duel", config.max, "pairs", every=3600) as progress:
+            watch = partial(_show, progress=progress, blind=bool(config.operator))
+            for stand in fight(stage, starts, test, rules, config.block, watch):
+                duel = stand
+        if config.videos and isinstance(stage, RolloutStage):
+            stage.film(config.videos)
+    finally:
+        ended = duel is not None and (duel.pairs == config.max or (config.until_decided and duel.decision is not None))
+        records = [_close(writer, ended) for writer in writers]
+        if duel is not None and all(len(record.table) for record in records):
+            comparison = compare_records(records, config.alpha, config.seed, _result(duel, plan, rules, test))
+            comparison.write(folder)
+            write_comparison(comparison, records, folder)
+            for record in records:
+                write_report(record)
+            if not ended:
+                print(f"\n{comparison.duel['says']}\nGo on with --resume {folder}", file=sys.stderr)
+    return comparison
+
+
+def _result(duel: Duel, plan: Mapping, rules: Rules, test: Sequential) -> dict:
+    """What `compare.json` keeps of a duel."""
+    result = dict(plan) | {"decision": duel.decision, "pairs": duel.pairs, "evidence": round(duel.state.evidence, 4)}
+    result |= {"note": duel.state.note, "counts": duel.counts, "history": duel.history, "says": say(duel, rules, test)}
+    fixed = _fixed(duel, test) if rules.until_decided and rules.on == "success" and duel.decision in (A, B) else None
+    if fixed:
+        result["says"] += (
+            f" A number of pairs fixed beforehand would have to be {fixed} to find a difference like the one"
+        )
+        result["says"] += " seen with power .9."
+    return result | {"fixed_pairs": fixed}
+
+
+def _fixed(duel: Duel, test: Sequential) -> int | None:
+    """Pairs that a test with n fixed beforehand needs for rates and correlation as seen, with power .9."""
+    first, second = (won / duel.pairs for won in duel.wins)
+    spread = np.sqrt(first * (1 - first) * second * (1 - second))
+    if first == second:
+        return None
+    correlation = (duel.counts[3] / duel.pairs - first * second) / spread if spread else 0.0
+    return needed(first, second, paired=not test.independent, correlation=correlation, power=0.9, alpha=test.alpha)
+
+
+def _checked(config: Compare) -> Rules:
+    """Refuse what cannot be a duel before anything is opened."""
+    if len(config.what) != 2:
+        raise ValueError("a duel is between two policies; evaluate more of them first and compare their records")
+    if config.out is None and config.resume is None:
+        raise ValueError("a duel records its episodes: give --out DIR, or --resume DIR to go on with one")
+    if not config.resume and Path(os.path.expandvars(config.out)).exists():
+        raise ValueError(f"'{config.out}' exists; give another --out, or --resume {config.out} to go on with it")
+    if config.resume and (Path(os.path.expandvars(config.resume)) / FILE).is_file():
+        ended = read_comparison(os.path.expandvars(config.resume))["duel"]
+        if ended.get("decision"):
+            raise ValueError(f"the duel in '{config.resume}' has ended: {ended['says']}")
+    same = len({str(Path(os.path.expandvars(word)).resolve()) for word in config.what}) == 1
+    if same and config.other_seed in (None, config.policy_seed) and config.test == "betting":
+        raise ValueError("both are the same policy with the same noise, so every pair is equal; give --other-seed")
+    if config.test == "table" and config.on != "success":
+        raise ValueError("the table is for success; give --test betting to decide on progress")
+    if config.operator and config.test == "table":
+        raise ValueError("a person scores both policies from the same starts: use --test betting")
+    return Rules(config.on, config.until_decided, config.give_up)
+
+
+def _resumable(folder: Path, plan: dict) -> bool:
+    """Whether a side was begun; its rules must be the same, or the test's promise would be void."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    then = read_record(folder).manifest.get("duel")
+    if then != plan:
+        raise ValueError(f"'{folder.parent}' was begun with other rules: {then}, now {plan}")
+    return True
+
+
+def _evaluation(config: Compare, side: int, test: Sequential) -> Eval:
+    """The settings of one policy's episodes, as `understudy eval` would have them."""
+    other = side == 1 and config.other_seed is not None
+    return Eval(
+        policy=config.what[side],
+        world=config.world,
+        episodes=config.max,
+        seed=config.seed + (config.max if side == 1 and test.independent else 0),
+        out=str(Path(config.resume or config.out) / SIDES[side]),
+        workers=config.workers,
+        block=1 if config.operator else config.block,
+        execute=config.execute,
+        policy_seed=config.other_seed if other else config.policy_seed,
+        videos=0,
+        threads=config.threads,
+        device=config.device,
+    )
+
+
+def _blinded(config: Compare, sides: tuple[Side, Side], lanes: Lanes) -> BlindStage:
+    """Both policies one start at a time, and a person who does not know which."""
+
+    def act(side: Side):
+        return lambda start: next(iter(rollout(side.actor, lanes, [start], **side.columns))).row
+
+    acts, writers = (act(sides[0]), act(sides[1])), (sides[0].writer, sides[1].writer)
+    return BlindStage(acts, writers, ask, config.seed, config.operator)
+
+
+def _close(writer: RecordWriter, ended: bool) -> Record:
+    """A duel that ended asked for as many episodes as it ran."""
+    if ended:
+        writer.note(starts=writer.manifest["starts"] | {"count": len(writer.done)})
+    return writer.close(complete=ended)
+
+
+def _show(moment: Moment, progress: Progress, blind: bool) -> None:
+    progress.update(moment.pairs, moment.text(blind))
+    if not sys.stderr.isatty():
+        print(moment.text(blind), flush=True)

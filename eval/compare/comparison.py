@@ -1,0 +1,299 @@
+"""What several policies' episodes allow to conclude about which is better: numbers, and the words for them.
+
+Reads finished records and joins them on their starts. `Comparison` is plain data, printed by `text` and kept as
+`compare.json`; a report renders it. Intervals and p-values of records are for a number of episodes fixed beforehand; a
+duel that stopped early says so and is judged by its sequential test alone. Knows nothing of how episodes came about.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from ..ledger.pairs import episodes_by_start, join
+from ..ledger.record import Record
+from ..ledger.summary import summarize
+from ..statistics.betting import BettingTest
+from ..statistics.intervals import Interval, mean_interval, wilson
+from ..statistics.multiple import differing, holm, letters
+from ..statistics.paired import PairedDifference, Pairs, paired_difference
+from ..statistics.power import detectable
+
+FORMAT, KIND, FILE = 1, "comparison", "compare.json"
+POWER = 0.8  # for the smallest difference that would have been seen
+CLOSE = 0.1  # a difference whose interval lies within this is called small
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One policy. Intervals are two-sided, 95 %, over its own n episodes."""
+
+    label: str  # A, B, ...
+    title: str
+    world: str
+    record: str  # name of the record's folder
+    n: int
+    successes: int
+    errors: int
+    success: Interval  # Wilson
+    progress: Interval  # mean of the best progress
+    letters: str = ""  # policies that share one were not shown to differ
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two contestants on the starts that both have: second minus first."""
+
+    first: str  # label
+    second: str
+    n: int  # pairs
+    only_first: int
+    only_second: int
+    success: Interval
+    progress: Interval
+    p: float | None  # exact McNemar; None where the episodes were not fixed beforehand
+    p_holm: float | None  # corrected for the number of comparisons
+    p_progress: float  # by betting on progress, pair by pair in the order of the starts; valid at any time
+    detectable: float | None  # difference of success rates that n pairs show with power .8
+    says: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that is concluded, and from what."""
+
+    alpha: float
+    contestants: tuple[Contestant, ...]
+    differences: tuple[Difference, ...]
+    caveats: tuple[str, ...]
+    episodes: tuple[dict, ...]  # one a start: start_set, start, success and progress (lists, None where not run)
+    duel: dict = field(default_factory=dict)  # of a live duel: test, decision, pairs, budget, history, says
+
+    def plain(self) -> dict:
+        """JSON-able; intervals are [low, estimate, high]."""
+        return {"format": FORMAT, "kind": KIND} | dataclasses.asdict(self)
+
+    def write(self, folder: str | Path) -> Path:
+        """Write `compare.json` into a folder, beside and renamed."""
+        path = Path(folder) / FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{FILE}.{os.getpid()}")
+        beside.write_text(json.dumps(self.plain(), indent=1) + "\n")
+        beside.replace(path)
+        return path
+
+    def text(self) -> str:
+        """For a terminal."""
+        lines = [_table_text(self.contestants), ""]
+        if self.duel:
+            lines += [self.duel["says"], ""]
+        lines += [one.says for one in self.differences]
+        lines += ["", *(f"- {caveat}" for caveat in self.caveats)] if self.caveats else []
+        return "\n".join(lines)
+
+
+def read_comparison(folder: str | Path) -> dict:
+    """What `Comparison.write` wrote, as plain data.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: something else, or from a newer version.
+    """
+    values = json.loads((Path(folder) / FILE).read_text())
+    if values.get("kind") != KIND or values.get("format", 0) > FORMAT:
+        raise ValueError(f"'{Path(folder) / FILE}' is no comparison that this version reads; upgrade or remove it")
+    return values
+
+
+def compare_records(
+    records: Sequence[Record], alpha: float = 0.05, seed: int = 0, duel: Mapping | None = None
+) -> Comparison:
+    """Compare two or more records on the starts that each two of them share.
+
+    Args:
+        seed: of the bootstrap.
+        duel: where the records come from a live duel that looked at them: its result; then no fixed-n p-value is given.
+
+    Raises:
+        ValueError: fewer than two records, or an empty one.
+        PairingError: two records without a common start.
+    """
+    if len(records) < 2:
+        raise ValueError("a comparison needs at least two records or policies")
+    rng, names = np.random.default_rng(seed), [_label(i) for i in range(len(records))]
+    peeked = _peeked(records, duel)
+    order = list(combinations(range(len(records)), 2))
+    if (duel or {}).get("independent"):
+        order = []  # each policy had starts of its own
+    joined = [join(records[one], records[other]) for one, other in order]
+    measured = [paired_difference(pairs, rng) for pairs in joined]
+    adjusted = holm([one.p for one in measured])
+    contestants = [_contestant(name, record) for name, record in zip(names, records, strict=True)]
+    if len(records) > 2 and not peeked:
+        shown = letters(
+            [one.success.estimate for one in contestants],
+            differing(len(records), order, [one.p for one in measured], alpha),
+        )
+        contestants = [dataclasses.replace(one, letters=text) for one, text in zip(contestants, shown, strict=True)]
+    differences = tuple(
+        _difference(names[i], names[j], pairs, one, None if peeked else float(p), alpha, len(order))
+        for (i, j), pairs, one, p in zip(order, joined, measured, adjusted, strict=True)
+    )
+    return Comparison(
+        alpha=alpha,
+        contestants=tuple(contestants),
+        differences=differences,
+        caveats=tuple(_caveats(records, joined, peeked)),
+        episodes=tuple(_episodes(records)),
+        duel=dict(duel or {}),
+    )
+
+
+def _contestant(label: str, record: Record) -> Contestant:
+    one = summarize(record)
+    return Contestant(
+        label=label,
+        title=one.title,
+        world=one.world,
+        record=record.root.name,
+        n=one.n,
+        successes=one.successes,
+        errors=one.errors,
+        success=wilson(one.successes, one.n),
+        progress=mean_interval(record.column("best_progress")),
+    )
+
+
+def _difference(
+    first: str, second: str, pairs: Pairs, one: PairedDifference, p_holm: float | None, alpha: float, asked: int
+) -> Difference:
+    progress = _bet_on_progress(pairs, alpha)
+    seen = detectable(
+        one.n, float(pairs.success.mean()), paired=True, correlation=_correlation(pairs.success), alpha=alpha
+    )
+    return Difference(
+        first=first,
+        second=second,
+        n=one.n,
+        only_first=one.only_first,
+        only_second=one.only_second,
+        success=one.success,
+        progress=one.progress,
+        p=None if p_holm is None else one.p,
+        p_holm=p_holm,
+        p_progress=progress,
+        detectable=seen,
+        says=_say(first, second, one, p_holm, progress, seen, alpha, asked),
+    )
+
+
+def _say(first, second, one: PairedDifference, p_holm, p_progress: float, seen, alpha: float, asked: int) -> str:
+    """A comparison in words."""
+    better, worse = (second, first) if one.success.estimate >= 0 else (first, second)
+    points = _points(one.success if better == second else _mirrored(one.success))
+    counts = f"{one.n} common starts, only {first} succeeds at {one.only_first}, only {second} at {one.only_second}"
+    if p_holm is None:
+        return f"{better} - {worse}: {points} ({counts}). The episodes were looked at while they came in: no p-value."
+    test = f"exact McNemar p = {p_holm:.2g}" + (f", Holm over {asked} comparisons" if asked > 1 else "")
+    if p_holm <= alpha:
+        text = f"{better} succeeds more often than {worse}: {points} ({counts}; {test})."
+    else:
+        text = f"{first} and {second} are not shown to differ in success: "
+        text += f"{better} - {worse} is {points} ({counts}; {test})."
+        text += f" {_blind_spot(one.n, seen)} That is no evidence of being equal"
+        text += f", but a difference beyond {100 * CLOSE:.0f} points is unlikely." if _small(one.success) else "."
+    if p_progress * asked <= alpha:
+        ahead = second if one.progress.estimate > 0 else first
+        text += f" {ahead} makes more progress (betting test, p = {min(1, p_progress * asked):.2g})."
+    return text
+
+
+def _blind_spot(n: int, seen: float | None) -> str:
+    if seen is None:
+        return f"{n} pairs would hardly show any difference."
+    return f"{n} pairs show a difference of {100 * seen:.0f} points in {100 * POWER:.0f} % of cases, smaller ones less."
+
+
+def _bet_on_progress(pairs: Pairs, alpha: float) -> float:
+    test = BettingTest(len(pairs.progress), alpha)
+    for first, second in np.clip(pairs.progress, 0, 1):
+        if test.decision is None:
+            test.update(first, second)
+    return test.p_value()
+
+
+def _caveats(records: Sequence[Record], joined: Sequence[Pairs], peeked: bool):
+    yield "Said of these checkpoints and starts like these; another training seed may differ by more than that."
+    worlds = {json.dumps(record.manifest.get("world", {}).get("config", {}), sort_keys=True) for record in records}
+    if len(worlds) > 1:
+        yield "The records are from different worlds: a difference may be the world's, not the policy's."
+    if len(joined) > 1:
+        yield "Intervals are 95 % each; only the p-values are corrected for the number of comparisons."
+    left_out = max((pairs.left_out for pairs in joined), default=0)
+    if left_out:
+        yield f"Up to {left_out} starts were left out of a pair because only one of the two has them."
+    if any(not record.manifest.get("complete", True) for record in records) and not peeked:
+        yield "A record is unfinished: if it was stopped because of what it showed, its p-values do not hold."
+    if peeked:
+        yield "Rates and intervals of a duel that stops by what it shows lean towards the policy that leads."
+
+
+def _peeked(records: Sequence[Record], duel: Mapping | None) -> bool:
+    """Whether the number of episodes depended on what they showed."""
+    said = [duel or {}, *(record.manifest.get("duel", {}) for record in records)]
+    return any(one.get("until_decided") for one in said)
+
+
+def _episodes(records: Sequence[Record]):
+    found = [episodes_by_start(record) for record in records]
+    for kind, start in sorted(set().union(*found)):
+        outcomes = [one.get((kind, start)) for one in found]
+        yield {
+            "start_set": kind,
+            "start": start,
+            "success": [None if one is None else bool(one[0]) for one in outcomes],
+            "progress": [None if one is None else round(one[1], 4) for one in outcomes],
+        }
+
+
+def _correlation(success: np.ndarray) -> float:
+    """Of the outcomes within a pair; 0 where one of the two is always the same."""
+    spread = success.std(0)
+    return float(np.corrcoef(success.T)[0, 1]) if spread.min() > 0 else 0.0
+
+
+def _table_text(contestants: Sequence[Contestant]) -> str:
+    width = max(len(one.title) for one in contestants)
+    lettered = any(one.letters for one in contestants)
+    note = "same letter: not shown to differ" if lettered else ""
+    head = f"   {'policy':<{width}}  {'success, Wilson 95 %':<30}{'best progress':<24}{note}"
+    rows = [
+        f"{one.label}  {one.title:<{width}}  {one.success!s:<22}{f'of {one.n}':<8}{one.progress!s:<24}{one.letters}"
+        for one in contestants
+    ]
+    return "\n".join([head.rstrip(), *(row.rstrip() for row in rows)])
+
+
+def _points(one: Interval) -> str:
+    low, middle, high = (100 * value for value in one)
+    return f"{middle:+.0f} points [{low:+.0f}, {high:+.0f}]"
+
+
+def _mirrored(one: Interval) -> Interval:
+    return Interval(-one.high, -one.estimate, -one.low)
+
+
+def _small(one: Interval) -> bool:
+    return -CLOSE <= one.low and one.high <= CLOSE
+
+
+def _label(i: int) -> str:
+    return string.ascii_uppercase[i] if i < 26 else f"P{i + 1}"

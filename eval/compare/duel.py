@@ -1,0 +1,188 @@
+"""A live duel: two policies act from the same starts, pair by pair, until a sequential test has decided or gives up.
+
+What plays the pairs is a `Stage`: rollouts in any world, block by block, or one trial at a time in blinded order with a
+person who says how it went (`blind`). Every episode goes into the record of its policy as it ends, so that a duel that
+was stopped goes on where it was. Knows no world, no policy and no statistics beyond the test's verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...configs.lanes.lanes import Lanes
+from ..ledger.record import RecordWriter
+from ..rollout.film import choose_pairs, film_again
+from ..rollout.rollout import Actor, rollout
+from ..statistics.sequential import HOPELESS, UNDECIDED, A, B, Sequential, State
+
+OUTCOMES = {"success": "success", "progress": "best_progress"}  # what may decide -> column of an episode's row
+METER = 24  # characters to either side
+
+
+class Stage(Protocol):
+    """Gives the episodes of both policies."""
+
+    def play(self, starts: Sequence[int]) -> Iterator[tuple[Mapping, Mapping]]:
+        """Rows (`ledger.COLUMNS`) of A and B for each start, in order; episodes already recorded are not run again."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One policy of a duel in the rollout loop."""
+
+    actor: Actor
+    writer: RecordWriter
+    columns: Mapping  # start_set and seed of its rows
+    shift: int = 0  # added to every start, for tests that need independent pairs
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a duel ends."""
+
+    on: str = "success"  # success | progress: what is compared
+    until_decided: bool = True  # else the whole budget is run, and the test only watched
+    give_up: float = 0.05  # see `Sequential.hopeless`; 0: never
+
+    def __post_init__(self):
+        from ...configs.plugins import lookup
+
+        lookup("outcome", self.on, OUTCOMES)
+        if not 0 <= self.give_up < 1:
+            raise ValueError(f"--give-up is a share of futures, 0 <= share < 1, got {self.give_up}")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a duel looks like after a block of pairs."""
+
+    state: State
+    pairs: int  # counted; more than the test's own where it was only watched
+    budget: int
+    wins: tuple[int, int]  # successes of A and B in the pairs counted
+
+    def text(self, blind: bool = False) -> str:
+        """One line: pairs, successes, a meter and the test's own words; `blind` tells whoever scores no side."""
+        if blind:
+            return f"{self.pairs:>4}/{self.budget} pairs  {100 * abs(self.state.evidence):.0f} % of the evidence needed"
+        a, b = self.wins
+        return f"{self.pairs:>4}/{self.budget} pairs  A {a:>3}  B {b:>3}  {meter(self.state)}  {self.state.note}"
+
+
+@dataclass(frozen=True)
+class Duel:
+    """How it went. `history` is (pairs, evidence -1..1) after every block."""
+
+    decision: str | None  # "A", "B", "undecided", "hopeless"; None: stopped from outside
+    state: State
+    pairs: int
+    counts: tuple[int, int, int, int]  # pairs in which neither, only B, only A, both succeeded
+    history: tuple[tuple[int, float], ...]
+
+    @property
+    def wins(self) -> tuple[int, int]:
+        """Successes of A and of B in the pairs counted."""
+        _, only_b, only_a, both = self.counts
+        return only_a + both, only_b + both
+
+
+class RolloutStage:
+    """Both policies in the same lanes of one world, a block of starts each in turn; B is `lanes.num_envs`."""
+
+    def __init__(self, sides: tuple[Side, Side], lanes: Lanes):
+        self.sides, self.lanes = sides, lanes
+        self.tapes: tuple[dict, dict] = ({}, {})  # of each side: start -> its actions, as far as run by this process
+
+    def play(self, starts: Sequence[int]) -> Iterator[tuple[Mapping, Mapping]]:
+        for side, tapes in zip(self.sides, self.tapes, strict=True):
+            wanted = [start + side.shift for start in starts]
+            if set(wanted) <= side.writer.done:
+                continue
+            for result in rollout(side.actor, self.lanes, wanted, skip=side.writer.done, **side.columns):
+                side.writer.add(result.row)
+                tapes[result.start - side.shift] = result.actions
+        for start in starts:
+            first, second = (side.writer.rows[start + side.shift] for side in self.sides)
+            yield first, second
+
+    def film(self, count: int) -> None:
+        """Film up to `count` starts of both, where one alone succeeded first, by playing their actions again."""
+        rows = [
+            {start: side.writer.rows[start + side.shift] for start in tapes}
+            for side, tapes in zip(self.sides, self.tapes, strict=True)
+        ]
+        chosen = choose_pairs(*rows, count)
+        for side, tapes in zip(self.sides, self.tapes, strict=True):
+            again = {start + side.shift: tapes[start] for start in chosen}
+            for start, path in film_again(self.lanes, side.writer.rows, again, side.writer.root).items():
+                side.writer.set_video(start, path)
+
+
+def fight(
+    stage: Stage,
+    starts: Sequence[int],
+    test: Sequential,
+    rules: Rules,
+    block: int = 8,
+    watch: Callable[[Moment], None] = lambda moment: None,
+) -> Iterator[Duel]:
+    """Play block after block and yield where the duel stands after each; the last one says how it ended.
+
+    Only pairs up to the verdict count; the rest of their block is in the records all the same.
+
+    Args:
+        starts: as many as the test's budget.
+        block: starts between two looks; a multiple of the lanes of the stage, or its rollouts are padded.
+    """
+    counts, history = [0] * 4, []
+    column = OUTCOMES[rules.on]
+    for begin in range(0, len(starts), block):
+        for pair in stage.play(starts[begin : begin + block]):
+            if rules.until_decided and test.decision is not None:
+                continue
+            outcomes = [min(1.0, max(0.0, float(row[column]))) for row in pair]
+            test.update(*outcomes)
+            counts[2 * bool(pair[0]["success"]) + bool(pair[1]["success"])] += 1
+        if rules.until_decided and rules.give_up:
+            test.hopeless(rules.give_up)
+        state, pairs = test.state(), sum(counts)
+        history.append((pairs, round(state.evidence, 4)))
+        duel = Duel(state.decision, state, pairs, tuple(counts), tuple(history))
+        watch(Moment(state, pairs, len(starts), duel.wins))
+        yield duel
+        if rules.until_decided and state.decision is not None:
+            return
+
+
+def say(duel: Duel, rules: Rules, test: Sequential) -> str:
+    """The verdict in words: what may be concluded, and what not."""
+    n, name = duel.pairs, {"betting": "betting test", "table": "decision table"}[test.name]
+    how = f"{rules.on}, {name}, alpha {test.alpha:g} two-sided"
+    if not rules.until_decided and n == test.most:
+        return f"All {n} planned pairs were run, whatever they showed; the comparison below is for that fixed number."
+    if rules.until_decided and duel.decision in (A, B):
+        better, worse = (A, B) if duel.decision == A else (B, A)
+        return (
+            f"Decided after {n} of at most {test.most} pairs: {better} is better than {worse} ({how}). "
+            "This holds although the pairs were looked at as they came in."
+        )
+    nothing = "No difference was shown; that is no evidence of being equal."
+    if duel.decision == HOPELESS:
+        share = f"{100 * rules.give_up:g} %"
+        return (
+            f"Given up after {n} of at most {test.most} pairs ({how}): if they go on like this, the chance of a "
+            f"verdict within the budget is below {share}. {nothing}"
+        )
+    if duel.decision == UNDECIDED:
+        return f"Not decided within {test.most} pairs ({how}). {nothing}"
+    return f"Stopped after {n} of at most {test.most} pairs without a verdict ({how}). {nothing}"
+
+
+def meter(state: State) -> str:
+    """`A [      ======|                 ] B`: how far the evidence reaches to either side; full is a verdict."""
+    filled = round(abs(state.evidence) * METER)
+    left = ("=" * filled if state.evidence < 0 else "").rjust(METER)
+    right = ("=" * filled if state.evidence > 0 else "").ljust(METER)
+    return f"A [{left}|{right}] B"

@@ -1,0 +1,221 @@
+"""`compare.html`: a comparison as one page, made from its `Comparison` and the records it speaks of.
+
+Verdict, intervals side by side, success over steps, the evidence of a duel, every start with the outcomes of all
+policies (chosen with a click: progress and films side by side), and where everything came from. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..ledger.origin import command, facts, inline, origin
+from ..ledger.record import Record
+from ..pages.charts import Line, chart
+from ..pages.gallery import Film, films
+from ..pages.page import page, write_page
+from ..statistics.intervals import success_by_step, wilson
+from .comparison import Comparison
+
+PAGE = "compare.html"
+STYLES = "abcdef"  # CSS classes of the policies, in turn
+POINTS = 60  # of each start's curve of progress
+
+
+def write_comparison(comparison: Comparison, records: Sequence[Record], folder: str | Path) -> Path:
+    """Write `folder/compare.html` and return its path. `records`: one for each contestant, in their order."""
+    return write_page(Path(folder) / PAGE, render(comparison, records))
+
+
+def render(comparison: Comparison, records: Sequence[Record]) -> str:
+    """The HTML text of a comparison.
+
+    Raises:
+        ValueError: not one record for each contestant.
+    """
+    from markupsafe import Markup
+
+    sides = list(zip(comparison.contestants, records, strict=True))
+    styles = {one.label: STYLES[i % len(STYLES)] for i, one in enumerate(comparison.contestants)}
+    shown = pairs_of_films(comparison, records)
+    return page(
+        PAGE,
+        comparison=comparison,
+        title=title(comparison),
+        headline=headline(comparison),
+        styles=styles,
+        dates=sorted({origin(record.manifest)[0] for record in records} - {"-"}),
+        success=Markup(success_chart(comparison, records)),
+        progress=Markup(progress_chart(comparison, records)),
+        evidence=Markup(evidence_chart(comparison.duel)),
+        counts=outcome_counts(comparison),
+        starts=starts(comparison, records, set(shown)),
+        films=shown,
+        sources=[(one, list(facts(record.manifest))) for one, record in sides],
+        command=repeat(comparison, records),
+    )
+
+
+def title(comparison: Comparison) -> str:
+    """Who is compared."""
+    names = [one.title.split(" (")[0] for one in comparison.contestants]
+    return f"{names[0]} or {names[1]}?" if len(names) == 2 else f"{len(names)} policies compared"
+
+
+def headline(comparison: Comparison) -> str:
+    """The verdict in words: of the duel, of the one pair, or who leads."""
+    if comparison.duel:
+        return comparison.duel["says"]
+    if len(comparison.differences) == 1:
+        return comparison.differences[0].says
+    leaders = [one.label for one in comparison.contestants if "a" in one.letters]
+    if not leaders:
+        return "The episodes were looked at while they came in, so that no order is claimed."
+    if len(leaders) == 1:
+        return f"{leaders[0]} succeeds more often than each of the others."
+    best = max(comparison.contestants, key=lambda one: one.success.estimate).label
+    others = " and ".join(label for label in leaders if label != best)
+    return f"{best} has the highest rate, but is not shown to succeed more often than {others}."
+
+
+def success_chart(comparison: Comparison, records: Sequence[Record]) -> str:
+    """Share of episodes that succeeded, by control steps, a curve for each policy with its 95 % band."""
+    horizon, lines = max(max(record.column("length")) for record in records), []
+    for i, (one, record) in enumerate(zip(comparison.contestants, records, strict=True)):
+        share = success_by_step(record.column("first_success"), horizon)
+        bands = [wilson(round(value * one.n), one.n) for value in share]
+        low, high = [band.low for band in bands], [band.high for band in bands]
+        lines.append(Line(range(horizon + 1), share.tolist(), STYLES[i % len(STYLES)], one.label, low, high))
+    name = "share of episodes that have succeeded, over control steps, for each policy"
+    return chart(lines, x_label="control steps", y_label="share of episodes", y_range=(0, 1), title=name)
+
+
+def progress_chart(comparison: Comparison, records: Sequence[Record]) -> str:
+    """Mean progress by control steps, a curve for each policy; an ended episode keeps its last value."""
+    horizon, lines = max(max(record.column("length")) for record in records), []
+    for i, (one, record) in enumerate(zip(comparison.contestants, records, strict=True)):
+        curves = [curve for curve in record.column("progress") if curve]
+        if curves:
+            held = np.stack([np.pad(curve, (0, horizon - len(curve)), mode="edge") for curve in curves])
+            lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), STYLES[i % len(STYLES)], one.label))
+    name = "mean progress over control steps, for each policy"
+    return chart(lines, x_label="control steps", y_label="progress", y_range=(0, 1), title=name) if lines else ""
+
+
+def evidence_chart(duel: Mapping) -> str:
+    """How a duel's evidence grew with the pairs, between the lines at which it is decided; "" without a duel."""
+    if not duel.get("history"):
+        return ""
+    pairs, evidence = zip((0, 0.0), *duel["history"], strict=True)
+    ends = (0, max(pairs))
+    lines = [
+        Line(pairs, evidence, "mean", "evidence"),
+        Line(ends, (1, 1), "boundary b", "verdict for B"),
+        Line(ends, (-1, -1), "boundary a", "verdict for A"),
+        Line(ends, (0, 0), "thin mean"),
+    ]
+    name = "evidence over pairs, from a verdict for A below to a verdict for B above"
+    return chart(lines, x_label="pairs", y_label="A ← evidence → B", y_range=(-1.1, 1.1), title=name)
+
+
+def outcome_counts(comparison: Comparison) -> list[tuple[str, str, int]]:
+    """(key, words, starts) of the ways in which the starts that all have went, most telling first."""
+    labels = [one.label for one in comparison.contestants]
+    found = Counter(key(episode) for episode in comparison.episodes if None not in episode["success"])
+    return [(name, words(name, labels), found[name]) for name in sorted(found, key=lambda one: (_alike(one), one))]
+
+
+def key(episode: Mapping) -> str:
+    """Outcomes of a start as a word: 1, 0 or - (not run) for each policy."""
+    return "".join("-" if won is None else str(int(won)) for won in episode["success"])
+
+
+def words(name: str, labels: Sequence[str]) -> str:
+    """A key in words: both, neither, only A, .."""
+    winners = [label for label, won in zip(labels, name, strict=True) if won == "1"]
+    if not winners:
+        return "neither" if len(labels) == 2 else "none"
+    if len(winners) == len(labels):
+        return "both" if len(labels) == 2 else "all"
+    return "only " + ", ".join(winners)
+
+
+def starts(comparison: Comparison, records: Sequence[Record], filmed: set) -> list[dict]:
+    """What the page shows of each start, as JSON: outcomes, best progress and the curves of progress."""
+    tables = [_by_start(record) for record in records]
+    labels = [one.label for one in comparison.contestants]
+    return [
+        {
+            "id": f"{episode['start_set']}/{episode['start']}",
+            "start": episode["start"],
+            "key": key(episode),
+            "words": words(key(episode), labels) if "-" not in key(episode) else "not run by all",
+            "progress": episode["progress"],
+            "curves": [_thin(table.get(_place(episode), {}).get("progress", ())) for table in tables],
+            "filmed": _place(episode) in filmed,
+        }
+        for episode in comparison.episodes
+    ]
+
+
+def pairs_of_films(comparison: Comparison, records: Sequence[Record]) -> dict[tuple[str, int], list[Film]]:
+    """(start_set, start) -> the films that the records have of it, by contestant."""
+    found: dict[tuple[str, int], list[Film]] = {}
+    for one, record in zip(comparison.contestants, records, strict=True):
+        for film in films(record.root, record.table.to_pylist(), one.label):
+            found.setdefault(_place(film.row), []).append(film)
+    return dict(sorted(found.items()))
+
+
+def repeat(comparison: Comparison, records: Sequence[Record]) -> str:
+    """The commands that do it again, "" where the manifests do not say enough."""
+    duel, manifests = comparison.duel, [record.manifest for record in records]
+    if duel:
+        return _duel_command(comparison, manifests)
+    lines = [command(manifest) for manifest in manifests]
+    if not all(lines):
+        return ""
+    outs = [f"out/{one.label.lower()}" for one in comparison.contestants]
+    evals = [line.replace("--out out/again", f"--out {out}") for line, out in zip(lines, outs, strict=True)]
+    return "\n".join([*evals, f"understudy compare {' '.join(outs)} --alpha {comparison.alpha:g} --out out/again"])
+
+
+def _duel_command(comparison: Comparison, manifests: Sequence[Mapping]) -> str:
+    duel, first = comparison.duel, manifests[0]
+    paths = [manifest.get("policy", {}).get("path") for manifest in manifests]
+    world, starts = first.get("world", {}).get("config"), first.get("starts", {})
+    if not (all(paths) and world and starts):
+        return ""
+    seeds = [manifest.get("agent", {}).get("seed", 0) for manifest in manifests]
+    flags = {"world": inline(world), "alpha": f"{comparison.alpha:g}", "max": duel["budget"], "on": duel["on"]}
+    flags |= {"test": duel["test"], "give-up": f"{duel['give_up']:g}", "seed": starts["first"]}
+    flags |= {"policy-seed": seeds[0]} if seeds[0] else {}
+    flags |= {"other-seed": seeds[1]} if seeds[1] != seeds[0] else {}
+    said = [f"--{name} {shlex.quote(str(value))}" for name, value in flags.items()]
+    said += ["--until-decided"] if duel["until_decided"] else []
+    head = f"understudy compare {shlex.join(paths)}"
+    return " \\\n  ".join([head, *said, "--out out/again"])
+
+
+def _by_start(record: Record) -> dict[tuple[str, int], Mapping]:
+    return {_place(row): row for row in record.table.to_pylist()}
+
+
+def _place(row: Mapping) -> tuple[str, int]:
+    return row["start_set"], row["start"]
+
+
+def _thin(progress: Sequence[float]) -> list[list[float]]:
+    """[steps, progress] at up to `POINTS` steps."""
+    steps = len(progress)
+    kept = np.unique(np.linspace(0, steps - 1, min(steps, POINTS)).round().astype(int)) if steps else []
+    return [[int(i) + 1, round(float(progress[i]), 3)] for i in kept]
+
+
+def _alike(name: str) -> bool:
+    """Whether all policies did the same."""
+    return len(set(name)) == 1

@@ -1,0 +1,187 @@
+"""`understudy compose A B ...`: the weights of a mixture of policies, found by rollouts on validation starts.
+
+The composition root of the search: opens parents and world, searches (`weight_search.py`) over episodes that it
+records (`compose_stage.py`), writes the mixture as a checkpoint and reports it on fresh starts (`compose_fresh.py`),
+beside its parents, a control of equal cost, and the weights that denoising errors predict (`predicted.py`). Nothing is
+trained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...configs.lanes.lanes import Lanes
+from ...configs.progress import Progress
+from ...configs.world import read_world, start_set
+from ...policies.learning.checkpoint import fingerprint
+from ..evaluate.evaluate import Eval, describe
+from ..ledger.record import MANIFEST, provenance, read_record
+from .fresh import SEARCHED, checkpoint, evaluation, on_fresh_starts, open_mixture
+from .page import PAGE, write_composition
+from .predicted import Predicted, predict_weights
+from .report import MIXTURE, Report, plain, predicted_text
+from .search import Found, Trials, grid, planned, successive_halving, top_two
+from .settings import BAYES, GRID, HALVING, PREDICT, Settings
+from .stage import MixtureStage, slug
+
+if TYPE_CHECKING:
+    from ...policies.agent.agent import Agent
+    from ...policies.compositions.mixture import Mixture
+
+FILE = "search.json"
+FIXED = ("parents", "world", "seed", "policy_seed", "execute", "steps", "solver", "block")  # --resume keeps them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compose(Settings):
+    """Find the weights of a mixture of policies by rollouts, report it on fresh starts, write it as a checkpoint."""
+
+    def run(self) -> None:
+        report = compose(self)
+        print(report.text())
+        print(f"\nmixture         {self.folder / MIXTURE}\nreport          {self.folder / PAGE}")
+
+
+def compose(config: Settings) -> Report:
+    """Search, write the mixture, report it. Ctrl-C leaves a folder that --resume goes on with.
+
+    Raises:
+        ParentsError: policies that do not compose.
+        ValueError: a folder in use, or other settings than it was begun with.
+    """
+    import torch
+
+    from ...policies.load import save_mixture
+
+    torch.set_num_threads(config.threads)
+    _enter(config)
+    mixture, paths = open_mixture(config, config.parents)
+    predicted = _predict(config, mixture) if config.predict else None
+    try:
+        found = _found(config, mixture, predicted)
+        save_mixture(config.folder / MIXTURE, mixture.weighted(found.chosen), paths)
+        report = Report(config.parents, config.search, config.on, found, predicted=predicted)
+        report = on_fresh_starts(config, report) if config.report else report
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"interrupted; go on with --resume {config.folder}") from stop
+    _write(config, report)
+    return report
+
+
+def _enter(config: Settings) -> None:
+    """Make the folder, or check that it was begun with the same settings."""
+    settings = {name: _listed(getattr(config, name)) for name in FIXED}
+    if config.resume:
+        path = config.folder / FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"'{config.folder}' holds no search: it has no {FILE}")
+        then = json.loads(path.read_text())["settings"]
+        other = [f"{name} was {then.get(name)}, now {now}" for name, now in settings.items() if then.get(name) != now]
+        if other:
+            raise ValueError(f"'{config.folder}' was begun otherwise: {'; '.join(other)}")
+        return
+    if config.folder.exists():
+        raise ValueError(f"'{config.folder}' exists; give another --out, or --resume {config.folder} to go on with it")
+    config.folder.mkdir(parents=True)
+    _write(config, None)
+
+
+def _predict(config: Settings, mixture: Mixture) -> Predicted:
+    found = predict_weights(
+        mixture, config.parents, config.predict, error=config.error, windows=config.windows, seed=config.policy_seed
+    )
+    print("\n".join(predicted_text(found)), flush=True)
+    return found
+
+
+def _found(config: Settings, mixture: Mixture, predicted: Predicted | None) -> Found:
+    """The search itself."""
+    if config.search == PREDICT:
+        weights = tuple(round(part, 9) for part in predicted.prediction.weights)
+        return Found(weights, (), len(config.grid) * config.episodes, "The weights are those of least denoising error.")
+    world = read_world(config.world)
+    settings = evaluation(config, str(config.folder / MIXTURE), config.episodes, config.seed)
+    mixture.embodiment.check(world.embodiment(), mixture.needs)
+    before = _recorded(config.folder / SEARCHED)
+    with closing(Lanes(world, config.block, config.workers)) as lanes:
+        stage = _stage(config, settings, mixture, lanes)
+        trials = Trials(config.grid, range(config.seed, config.seed + config.episodes), stage.evaluate, config.block)
+        try:
+            with Progress("searching", _most(config, trials), "episodes", done=before) as progress:
+                stage.watch = lambda played: progress.update(before + played, _leading(trials))
+                return _search(config, trials)
+        finally:
+            stage.close()
+
+
+def _search(config: Settings, trials: Trials) -> Found:
+    if config.search == GRID:
+        return grid(trials)
+    if config.search == BAYES:
+        return top_two(trials, config.budget or trials.full // 2, np.random.default_rng(config.seed))
+    return successive_halving(trials, config.alpha, config.keep)
+
+
+def _most(config: Settings, trials: Trials) -> int:
+    """Episodes that the search takes at most."""
+    if config.search == BAYES:
+        return config.budget or trials.full // 2
+    keep = config.keep if config.search == HALVING else 1
+    return planned(len(trials.points), len(trials.starts), config.block, keep)
+
+
+def _stage(config: Settings, settings: Eval, mixture: Mixture, lanes: Lanes) -> MixtureStage:
+    parts = [fingerprint(checkpoint(path)) for path in config.parents]
+    about = {"path": "+".join(config.parents), "type": MIXTURE, "step": None}
+    about["config"] = {"parents": list(config.parents)}
+    manifest = describe(settings, _agent(config, mixture), about, lanes.world)
+    del manifest["starts"]["count"]
+    return MixtureStage(
+        folder=config.folder / SEARCHED,
+        lanes=lanes,
+        actor=lambda weights: _agent(config, mixture.weighted(weights).to(config.device)),
+        parts=parts,
+        manifest=manifest,
+        columns={"start_set": start_set(lanes.world), "seed": config.policy_seed},
+        on=config.on,
+    )
+
+
+def _agent(config: Settings, mixture: Mixture) -> Agent:
+    from ...policies.agent.agent import Agent
+
+    return Agent(mixture, lanes=config.block, execute=mixture.execute, seed=config.policy_seed)
+
+
+def _write(config: Settings, report: Report | None) -> None:
+    """search.json, beside and renamed, and the page."""
+    values = {"format": 1, "kind": "weight-search", "complete": report is not None}
+    values["settings"] = {item.name: _listed(getattr(config, item.name)) for item in dataclasses.fields(config)}
+    values |= {"report": plain(report)} if report else {}
+    beside = config.folder / f".{FILE}.{os.getpid()}"
+    beside.write_text(json.dumps(values | provenance(), indent=1, default=str, allow_nan=False) + "\n")
+    beside.replace(config.folder / FILE)
+    if report:
+        write_composition(report, values["settings"], config.folder)
+
+
+def _listed(value):
+    """As JSON gives it back."""
+    return json.loads(json.dumps(value, default=lambda one: getattr(one, "value", str(one))))
+
+
+def _recorded(folder: Path) -> int:
+    return sum(len(read_record(one.parent).table) for one in folder.glob(f"*/{MANIFEST}"))
+
+
+def _leading(trials: Trials) -> str:
+    played = [weights for weights, got in trials.outcomes.items() if got]
+    return f"leading {slug(trials.best(played)[0])}" if played else ""

@@ -1,0 +1,112 @@
+"""The second half of `understudy compose`: the chosen mixture, its parents and a control on starts kept for the report.
+
+Each of them is an ordinary `understudy eval` record. See `compose_report.py` for what is made of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...configs.plugins import lookup
+from ...policies.learning.checkpoint import fingerprint
+from ..evaluate.evaluate import Eval, evaluate
+from ..ledger.record import MANIFEST, Record, read_record
+from .report import CONTROL, MIXTURE, PARENT, Report, compared, entry, optimism
+from .search import Found, Weights
+from .stage import slug
+
+if TYPE_CHECKING:
+    from ...policies.compositions.mixture import Mixture
+    from .settings import Settings
+
+SEARCHED, FRESH = "validation", "fresh"  # folders of records
+
+
+def open_mixture(config: Settings, parents: Sequence[str]) -> tuple[Mixture, list[Path]]:
+    """The parents at equal weights, one sampler and E for all weights; and their checkpoint folders."""
+    from ...policies.compositions.mixture import Mixture
+    from ...policies.field import Solver
+    from ...policies.load import load_policy
+
+    loaded = [load_policy(path) for path in parents]
+    policies = [policy.to(config.device) for policy, _ in loaded]
+    equal = [1 / len(policies)] * len(policies)
+    plain_one = Mixture(policies, equal)
+    solver = lookup("solver", config.solver, {one.value: one for one in Solver}) if config.solver else None
+    changes = {key: value for key, value in {"steps": config.steps, "solver": solver}.items() if value is not None}
+    sampler = dataclasses.replace(plain_one.sampler, **changes)
+    mixture = Mixture(policies, equal, sampler=sampler, execute=config.execute or plain_one.execute)
+    return mixture.to(config.device).eval(), [Path(info["path"]) for _, info in loaded]
+
+
+def evaluation(config: Settings, policy: str, episodes: int, seed: int, **changes) -> Eval:
+    """The settings of one policy's episodes, as `understudy eval` would have them."""
+    shared = ("world", "workers", "block", "execute", "policy_seed", "steps", "solver", "threads", "device", "videos")
+    values = {name: getattr(config, name) for name in shared}
+    return Eval(policy=policy, episodes=episodes, seed=seed, **values | {"out": ""} | changes)
+
+
+def on_fresh_starts(config: Settings, report: Report) -> Report:
+    """The chosen mixture, the parents and the control from starts that no weight was chosen on."""
+    from ...policies.load import save_mixture
+
+    found, folder = report.found, config.folder
+    who = [(f"mixture {slug(found.chosen)}", MIXTURE, str(folder / MIXTURE), slug(found.chosen), found.chosen)]
+    for i, path in enumerate(config.parents):
+        corner = tuple(float(i == j) for j in range(len(config.parents)))
+        who.append((path, PARENT, path, f"parent-{i + 1}", corner))
+    if config.control:
+        seeds = (config.parents[0], *config.control)
+        mixture, paths = open_mixture(config, seeds)
+        save_mixture(folder / CONTROL, mixture, paths)
+        who.append((f"{len(seeds)} seeds of {config.parents[0]}", CONTROL, str(folder / CONTROL), CONTROL, None))
+    records = [_fresh(config, path, name) for _, _, path, name, _ in who]
+    seen = [_seen(config, found, corner) for *_, corner in who]
+    rows = [entry(name, role, record, one) for (name, role, *_), record, one in zip(who, records, seen, strict=True)]
+    entries = compared(rows, records, config.seed)
+    hoped = optimism(seen[0], records[0]) if seen[0] is not None else None
+    report = dataclasses.replace(report, entries=entries, optimism=hoped)
+    return dataclasses.replace(report, notes=tuple(_notes(config, report)))
+
+
+def _fresh(config: Settings, policy: str, name: str) -> Record:
+    """The record of `understudy eval` on the fresh starts; gone on with if it was begun."""
+    folder = config.folder / FRESH / name
+    begun = (folder / MANIFEST).is_file()
+    if begun and (record := read_record(folder)).manifest.get("complete") and len(record.table) == config.report:
+        known = record.manifest["policy"].get("fingerprint")
+        if known == fingerprint(checkpoint(policy)) and record.manifest["starts"]["first"] == config.report_seed:
+            return record
+    place = {"out": None, "resume": str(folder)} if begun else {"out": str(folder)}
+    return evaluate(evaluation(config, policy, config.report, config.report_seed, **place))
+
+
+def _seen(config: Settings, found: Found, weights: Weights | None) -> Record | None:
+    """What the search recorded of these weights."""
+    if weights is None or found.of(weights) is None or not found.of(weights).outcomes:
+        return None
+    return read_record(config.folder / SEARCHED / slug(weights))
+
+
+def _notes(config: Settings, report: Report) -> Iterator[str]:
+    """What a reader must bear in mind."""
+    if config.control:
+        if len(config.control) + 1 != len(config.parents):
+            asked = len(config.control) + 1
+            yield f"The control asks {asked} networks, the mixture {len(config.parents)}: the costs differ."
+        if report.better.name != config.parents[0]:
+            yield f"The control mixes seeds of {config.parents[0]}, but {report.better.name} was the better parent."
+    else:
+        yield "No control: a mixture of two seeds of the better parent costs as much and may gain as much (--control)."
+    yield "Parents act with their own samplers and executed actions, unless given; the search has one for all weights."
+    yield "Intervals speak of these checkpoints; other training seeds differ by more."
+
+
+def checkpoint(path: str) -> Path:
+    """The checkpoint folder of a path."""
+    from ...policies.learning.checkpoint import find_checkpoint
+
+    return find_checkpoint(path)

@@ -1,0 +1,46 @@
+r"""Write a composition of policies as a checkpoint without a search: weights by hand, sparing, AND, OR.
+
+    python -m understudy.eval.compose.mix A B --out C --how.type convex --how.weights.weights '[[0.6, 0.4]]'
+    python -m understudy.eval.compose.mix A B --out D --how.type convex --how.weights.weights '[[0, 1], [1, 0]]' \
+        --how.weights.angles '[0.2, 0.8]' --how.adapt.spare '[[0.5, 1]]'
+    python -m understudy.eval.compose.mix A B --out E --how.type and
+    python -m understudy.eval.compose.mix A A --out F --how.type or
+
+The last is the control of what the sampler of AND and OR does alone. `understudy compose` searches for weights;
+`understudy eval --policy C` judges what came out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ...configs.module import run_module
+from ...policies.policy import CompositionConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """A composition, written without a search."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("parents",)
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies",)
+
+    parents: tuple[str, ...]  # runs or checkpoints
+    how: CompositionConfig  # type convex | and | or, and its settings
+    out: Path  # checkpoint folder; must not exist
+
+    def run(self) -> None:
+        """Load the parents, refuse what does not compose, write. Raises FileExistsError, ValueError, LookupError."""
+        from ...policies.load import load_policy, save_mixture
+
+        if self.out.exists():
+            raise FileExistsError(f"{self.out} exists; choose another --out")
+        planner = self.how.build([load_policy(parent)[0] for parent in self.parents])
+        save_mixture(self.out, planner, self.parents)
+        print(f"written: {self.out}, {self.how.get_choice_name(type(self.how))} of {', '.join(self.parents)}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_module(Mix))

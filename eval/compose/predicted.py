@@ -1,0 +1,148 @@
+"""The weights that held-out demonstrations speak for: opens the data, asks the parents, checks the curve (`gram.py`).
+
+Held out means: no parent was trained on the episode. Which ones those are follows from the settings in the parents' run
+folders (data, part held out, seed); of data that no parent was trained on, all episodes serve.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...policies.learning.run import training
+from .gram import (
+    Error,
+    Prediction,
+    Residuals,
+    common_window,
+    noisy_batches,
+    predict,
+    r_squared,
+    residuals,
+    shared_levels,
+)
+from .search import Weights, simplex
+
+if TYPE_CHECKING:
+    from ...policies.compositions.mixture import Mixture
+    from ...policies.data.dataset import Dataset
+    from ...policies.data.windows import Windows
+    from ...policies.policy import Policy
+
+
+BATCH = 128  # windows asked at a time
+CHECKED = 128  # windows on which mixtures themselves are measured
+POINTS = {2: 6, 3: 3}  # points an edge at which they are, by number of parents; else the corners
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What denoising errors say about the weights, and whether mixtures do what the quadratic says."""
+
+    prediction: Prediction
+    others: tuple[Prediction, ...]  # by the other coordinates of the error
+    checked: tuple[tuple[Weights, float, float], ...]  # weights, measured and predicted error on the same windows
+    r_squared: float  # of the quadratic on them
+
+
+def predict_weights(
+    mixture: Mixture,
+    paths: Sequence[str],
+    data: str,
+    *,
+    error: Error = Error.epsilon,
+    windows: int = 1024,
+    seed: int = 0,
+) -> Predicted:
+    """Ask the parents of `mixture`, and some mixtures of them, about the same noisy demonstrations.
+
+    Args:
+        paths: run or checkpoint folders of the parents, in their order.
+        data: LeRobot dataset, folder or hub id.
+        windows: most windows used, spread evenly over the held-out episodes.
+        seed: of noise and resampling.
+
+    Raises:
+        ValueError: no episode, or one alone, that no parent was trained on.
+    """
+    from ...policies.data.open import open_dataset
+    from ...policies.data.windows import Windows
+
+    window, needs = common_window(mixture.parents)
+    dataset = open_dataset(data, columns=needs)
+    mixture.embodiment.check(dataset.embodiment, needs)
+    chosen, about = unseen(dataset, data, paths)
+    gathered = Windows(dataset, window, needs, chosen)
+    found = _measure(mixture.parents, mixture, gathered, windows, seed)
+    said = [predict(found, one, np.random.default_rng(seed), about=about) for one in Error]
+    first = next(one for one in said if one.error is error)
+    others = tuple(one for one in said if one is not first)
+    return Predicted(first, others, *_check(mixture, gathered, error, seed))
+
+
+def _measure(policies: Sequence[Policy], mixture: Mixture, gathered: Windows, most: int, seed: int) -> Residuals:
+    import torch
+
+    scale = mixture.action_scale
+    with torch.no_grad():
+        levels = shared_levels(policies, scale, gathered.gather(np.arange(1)), mixture.sampler.steps)
+        return residuals(noisy_batches(policies, scale, spread(gathered, most)), levels, seed)
+
+
+def _check(mixture: Mixture, gathered: Windows, error: Error, seed: int) -> tuple:
+    """(checked, r_squared): mixtures asked themselves, beside what the parents' residuals on the windows predict."""
+    parents = len(mixture.parents)
+    points = simplex(parents, POINTS.get(parents, 2))
+    device = mixture.action_scale.mean.device
+    policies = [*mixture.parents, *(mixture.weighted(point).to(device) for point in points)]
+    gram = _measure(policies, mixture, gathered, CHECKED, seed).gram(error)
+    measured, inner = np.diag(gram)[parents:], gram[:parents, :parents]
+    quadratic = [float(np.array(w) @ inner @ np.array(w)) for w in points]
+    checked = tuple(zip(points, measured.tolist(), quadratic, strict=True))
+    return checked, r_squared(points, measured, inner)
+
+
+def spread(windows: Windows, most: int) -> Iterator[dict]:
+    """Batches of up to `most` windows, spread evenly."""
+    chosen = np.unique(np.linspace(0, len(windows) - 1, min(most, len(windows))).astype(np.int64))
+    for begin in range(0, len(chosen), BATCH):
+        yield windows.gather(chosen[begin : begin + BATCH])
+
+
+def unseen(dataset: Dataset, data: str, paths: Sequence[str]) -> tuple[np.ndarray, str]:
+    """Positions of the episodes that no parent was trained on, and that in words.
+
+    Raises:
+        ValueError: fewer than two.
+    """
+    from ...policies.data.dataset import split_episodes
+
+    total, left, used = len(dataset.lengths), set(range(len(dataset.lengths))), 0
+    for path in paths:
+        settings = training(path)
+        if settings and _same(settings.get("data"), data):
+            used += 1
+            left &= set(split_episodes(dataset, settings.get("validation", 0.05), settings.get("seed", 0))[1].tolist())
+    unknown = sum(training(path) is None for path in paths)
+    about = f"{len(left)} of {total} episodes of {data}"
+    about += ", held out by all parents" if used else ", which no parent names as its training data"
+    about += f" ({unknown} of the parents do not say what they were trained on)" if unknown else ""
+    if len(left) < 2:
+        raise ValueError(
+            f"only {about}, and two are needed. Parents of other seeds hold out other episodes: record fresh ones with"
+            " `understudy demos` and give these, or train with a larger --validation"
+        )
+    return np.array(sorted(left)), about
+
+
+def _same(trained: str | None, data: str) -> bool:
+    """Whether a run's data is this dataset; one that is no longer where it was, by its name."""
+    if not trained:
+        return False
+    one, other = (Path(os.path.expandvars(str(text))) for text in (trained, data))
+    return one.resolve() == other.resolve() or (not one.exists() and one.name == other.name)

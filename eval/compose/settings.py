@@ -1,0 +1,84 @@
+"""The settings of `understudy compose`: which policies, how weights are found, what is reported."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ...configs.plugins import lookup
+from ...configs.world import SHIFT
+from ..compare.duel import OUTCOMES
+from .gram import Error
+from .search import Weights, simplex
+
+GRID, HALVING, BAYES, PREDICT = "grid", "successive-halving", "bayes", "predict"
+EDGE = {1: 2, 2: 11, 3: 6, 4: 4}  # points an edge of the grid, by number of parents
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Find the weights of a mixture of policies by rollouts, report it on fresh starts, write it as a checkpoint."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("parents",)
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim")
+
+    parents: tuple[str, ...]  # two or more runs or checkpoints, also of mixtures
+    world: dict | str = "pusht"  # registered name, YAML file, or its keys
+    search: str = HALVING  # grid | successive-halving | bayes | predict: how weights are found
+    points: int | None = None  # weights an edge of the grid; default 11 for two parents, 6 for three
+    episodes: int = 50  # validation starts, the same for all weights
+    seed: int = 0  # first validation start, 0-999
+    on: str = "success"  # success | progress: what is searched for
+    keep: float = 0.5  # successive-halving: part of the weights that goes on after a rung; 1: only tests drop any
+    alpha: float = 0.05  # successive-halving: chance that tests drop the best weights; 0: no tests
+    budget: int | None = None  # bayes: episodes; default half of the grid's
+    report: int = 200  # fresh starts for the mixture, its parents and the control; 0: none
+    report_seed: int = 1000  # first fresh start, 1000 and up
+    control: tuple[str, ...] = ()  # other training seeds of A, mixed with A at equal weights: costs as much
+    predict: str | None = None  # dataset of demonstrations: weights of least denoising error, beside the search
+    error: Error = Error.epsilon  # epsilon | x0 | v: in which coordinate denoising is wrong
+    windows: int = 1024  # predict: most windows of the demonstrations
+    out: str | None = None  # folder of records, mixture, search.json and report; must not exist
+    resume: str | None = None  # go on with this folder; parents, world, noise and starts as they were
+    workers: int = 0  # processes for the world; 0: in this one
+    block: int = 8  # starts that act at the same time
+    execute: int | None = None  # E, actions executed of each plan; default the least of the parents'
+    steps: int | None = None  # of all samplers; default the parents' own
+    solver: str | None = None  # of all samplers: ddim | dpmpp | heun
+    policy_seed: int = 0  # of the policies' noise, the same for all weights
+    videos: int = 0  # fresh episodes to film of each
+    threads: int = 1  # of torch on the CPU
+    device: str = "cpu"  # cpu | cuda
+
+    def __post_init__(self):
+        if len(self.parents) < 2:
+            raise ValueError("compose needs at least two policies: understudy compose RUN RUN --out DIR")
+        lookup("search", self.search, dict.fromkeys((GRID, HALVING, BAYES, PREDICT)))
+        lookup("outcome", self.on, OUTCOMES)
+        if self.out is None and self.resume is None:
+            raise ValueError("give --out DIR for a new search, or --resume DIR to go on with one")
+        if self.search == PREDICT and not self.predict:
+            raise ValueError("--search predict needs demonstrations: --predict DATA")
+        if self.episodes < 1 or self.report < 0 or self.block < 1:
+            raise ValueError(
+                f"no such search: {self.episodes} starts, {self.report} fresh ones, blocks of {self.block}"
+            )
+        if not 0 <= self.seed <= self.seed + self.episodes <= SHIFT:
+            asked = f"{self.seed}-{self.seed + self.episodes - 1}"
+            raise ValueError(f"weights are chosen on starts 0-{SHIFT - 1}, not on {asked}; those are for reports")
+        if self.report and self.report_seed < SHIFT:
+            raise ValueError(
+                f"--report-seed {self.report_seed} is among the starts on which weights are chosen (0-{SHIFT - 1}); a"
+                f" report needs fresh ones, {SHIFT} and up"
+            )
+
+    @property
+    def folder(self) -> Path:
+        return Path(os.path.expandvars(self.resume or self.out))
+
+    @property
+    def grid(self) -> list[Weights]:
+        """The weights that may be chosen."""
+        return simplex(len(self.parents), self.points or EDGE.get(len(self.parents), 3))

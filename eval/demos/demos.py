@@ -1,0 +1,93 @@
+"""`understudy demos`: a task's scripted expert acts from many starts; what succeeds becomes a LeRobot dataset.
+
+The same loop as an evaluation, with an expert in place of a policy. The expert sees the simulator's privileged state,
+in the lane's own process. Disturbing what is executed (`shake`) while keeping the expert's label clean shows a learner
+how to recover.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...configs.lanes.lanes import Lanes
+from ...configs.progress import Progress
+from ...configs.world import read_world, start_set
+from ...policies.data.writer import DatasetWriter
+from ...sim.experts import Manner
+from ..rollout.actors import ExpertActor
+from ..rollout.rollout import Result, in_order, rollout
+from ..statistics.intervals import wilson
+from .settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demos(Settings):
+    """Let a scripted expert, a person or policies act; write a LeRobot dataset."""
+
+    def run(self) -> None:
+        out = self.folder
+        if out.exists() and not (self.resume and self.policy):
+            raise FileExistsError(f"'{out}' exists already; give another --out")
+        if self.episodes < 1 or self.seed < 0 or self.block < 1:
+            raise ValueError(f"no such starts: {self.episodes} episodes from {self.seed} in blocks of {self.block}")
+        if self.policy:
+            from .policies import record_policies
+
+            record_policies(self)
+            return
+        if self.by != "expert":
+            from .person import teleoperate
+
+            teleoperate(self)
+            return
+        world = read_world(self.world or self.task, cameras=self.cameras)
+        _check_expert(world.task, self.manner)
+        with closing(Lanes(world, self.block, self.workers)) as lanes:
+            begun = time.perf_counter()
+            writer, results = self._record(lanes, out)
+        spent = time.perf_counter() - begun
+        print(_account(out, writer, results, spent))
+
+    def _record(self, lanes: Lanes, out: Path) -> tuple[DatasetWriter, list[dict]]:
+        """Run all starts; episodes are on disk, in the order of their starts, as soon as they may be."""
+        expert = ExpertActor(lanes, self.manner)
+        starts = range(self.seed, self.seed + self.episodes)
+        writer, rows = DatasetWriter(out, lanes.embodiment, pictures=self.pictures), []
+        columns = {"start_set": start_set(lanes.world), "options": {"shake": self.shake} if self.shake else None}
+        try:
+            with Progress("demonstrating", len(starts), "episodes") as progress:
+                for result in in_order(rollout(expert, lanes, starts, keep=True, **columns), starts):
+                    self._add(writer, result)
+                    rows.append(result.row)
+                    progress.update(len(rows), f"success {sum(row['success'] for row in rows)}/{len(rows)}")
+        finally:
+            if not writer.episodes:
+                shutil.rmtree(out)
+        return writer, rows
+
+    def _add(self, writer: DatasetWriter, result: Result) -> None:
+        if result.episode is not None and (result.row["success"] or self.keep_failures):
+            writer.add(result.episode)
+
+
+def _check_expert(task: str, manner: Manner) -> None:
+    """Refuse a task that nobody demonstrates, or not in this manner. Raises LookupError listing what is known."""
+    if not 0 <= manner.fail <= 1:
+        raise ValueError(f"fail is a probability, got {manner.fail}")
+    manner.of(task, 0)
+
+
+def _account(out: Path, writer: DatasetWriter, rows: list[dict], spent: float) -> str:
+    won, errors = sum(row["success"] for row in rows), sum(bool(row["error"]) for row in rows)
+    lines = [
+        f"expert success  {wilson(won, len(rows))}   {won} of {len(rows)}, Wilson 95 %",
+        f"time            {spent:.1f} s, {len(rows) / spent:.2f} episodes/s",
+    ]
+    lines += [f"errors          {errors} episodes, left out"] if errors else []
+    if not writer.episodes:
+        raise ValueError("\n".join([*lines, "no episode succeeded: nothing is written (--keep_failures writes all)"]))
+    return "\n".join([f"{out}: {writer.episodes} episodes, {writer.frames} steps", *lines])

@@ -1,0 +1,162 @@
+"""`understudy demos TASK --policy RUN RUN`: policies act in place of the expert; success and failure are both data.
+
+Critics need data of mixed quality. Each policy acts from its own share of the starts, in the order given; noise on its
+actions widens what is seen and is part of the recorded action. Success labels are the world's. An episode without
+success at its last step (`next.done`) was cut by the horizon, or by the world: a time-out, never a success. Starts for
+choosing and for reporting (below 100000) are refused, so that they stay unseen. Knows nothing of critics.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...configs.lanes.lanes import Lanes
+from ...configs.plugins import discover
+from ...configs.progress import Progress
+from ...configs.world import read_world, start_set
+from ...policies.agent.open import Acting, open_agent
+from ...policies.data.writer import EPISODES, START, DatasetWriter
+from ..rollout.actors import NoisyActor
+from ..rollout.rollout import Actor, rollout
+
+if TYPE_CHECKING:
+    from ...configs.world import World
+    from .settings import Settings
+
+
+DATA_STARTS = 100_000  # first start id that may enter data
+RECORDING = "meta/recording.json"  # our card: who acted from which starts, and how
+
+
+class RecordingError(ValueError):
+    """Episodes that must not be recorded, or not into this folder."""
+
+
+def record_policies(config: Settings) -> list[dict]:
+    """Let the policies of `config` act and write all their episodes; returns the rows of those that ended now.
+
+    A killed recording goes on with `resume`, and ends in the same dataset as one that was not.
+
+    Raises:
+        RecordingError: starts that are not for data, a folder that is in use or holds another recording.
+        ValueError, LookupError, OSError: policies that cannot act here.
+    """
+    _check(config)
+    discover("policies")
+    world = read_world(config.world or config.task, cameras=config.cameras)
+    card = recording_card(config, world)
+    out = config.folder
+    writer, done = open_writer(out, world, card, config)
+    rows = []
+    try:
+        with Progress("recording", config.episodes, "episodes", done=len(done)) as progress:
+            for result in _act(config, world, done):
+                if result.episode is not None and (result.row["success"] or config.keep_failures):
+                    writer.add(result.episode)
+                rows.append(result.row)
+                won = sum(row["success"] for row in rows)
+                progress.update(len(done) + len(rows), f"success {won}/{len(rows)}")
+    finally:
+        if not writer.episodes:
+            writer.discard()
+    if not writer.episodes:
+        raise RecordingError("no episode was kept: nothing is written")
+    won = sum(row["success"] for row in rows)
+    print(f"{out}: {writer.episodes} episodes, {writer.frames} steps; success {won} of the {len(rows)} that ended now")
+    return rows
+
+
+def shares(config: Settings) -> list[range]:
+    """The starts of each policy: equal parts in a row, the first ones longer by one where it does not divide."""
+    parts = np.array_split(np.arange(config.seed, config.seed + config.episodes), len(config.policy))
+    return [range(int(part[0]), int(part[-1]) + 1) for part in parts]
+
+
+def recording_card(config: Settings, world: World) -> dict:
+    """What a dataset of rollouts says of itself: JSON-able, equal for equal recordings."""
+    from ...policies.learning.checkpoint import fingerprint
+    from ...policies.load import load_policy
+
+    who = []
+    for path, starts in zip(config.policy, shares(config), strict=True):
+        told = Path(load_policy(path)[1]["path"])
+        who.append({"path": path, "fingerprint": fingerprint(told), "starts": [starts.start, starts.stop]})
+    how = {name: getattr(config, name) for name in ("noise", "shake", "execute", "policy_seed", "block")}
+    how |= {"keep_failures": config.keep_failures, "pictures": config.pictures}
+    return json.loads(json.dumps({"by": "policy", "who": who, "how": how, "world": world.fingerprint()}, default=str))
+
+
+def open_writer(out: Path, world: World, card: dict, config: Settings) -> tuple[DatasetWriter, frozenset[int]]:
+    """A writer, new or going on, and the starts that need not be acted from any more.
+
+    Raises:
+        RecordingError: nothing there to go on with, or another recording, naming what differs.
+    """
+    if not config.resume:
+        writer = DatasetWriter(out, world.embodiment(), pictures=config.pictures)
+        (out / RECORDING).write_text(json.dumps(card, indent=1))
+        return writer, frozenset()
+    if not (out / RECORDING).is_file():
+        raise RecordingError(f"'{out}' holds no recording to go on with; leave --resume out to begin one")
+    then = json.loads((out / RECORDING).read_text())
+    for part in card:
+        if then.get(part) != card[part]:
+            raise RecordingError(f"'{out}' holds another recording: its {part} was {then.get(part)}, not {card[part]}")
+    return DatasetWriter.resume(out), written_starts(out)
+
+
+def written_starts(out: Path) -> frozenset[int]:
+    """Start ids of the episodes of a dataset that says them; empty for others."""
+    import pyarrow.parquet
+
+    path = out / EPISODES
+    if not path.exists() or START not in pyarrow.parquet.read_schema(path).names:
+        return frozenset()
+    return frozenset(pyarrow.parquet.read_table(path, columns=[START])[START].to_pylist())
+
+
+def _act(config: Settings, world: World, done: frozenset[int]) -> Iterator:
+    """One result an episode, policy after policy; blocks do not depend on what is done already."""
+    options = {"shake": config.shake} if config.shake else None
+    actors = [_actor(config, path, world) for path in config.policy]  # the last one is refused before the first acts
+    with closing(Lanes(world, config.block, config.workers)) as lanes:
+        for actor, starts in zip(actors, shares(config), strict=True):
+            if done.issuperset(starts):
+                continue
+            yield from rollout(
+                actor, lanes, starts, keep=True, skip=done, options=options,
+                start_set=start_set(world), seed=config.policy_seed,
+            )  # fmt: skip
+
+
+def _actor(config: Settings, path: str, world: World) -> Actor:
+    told = Acting(
+        policy=path,
+        block=config.block,
+        execute=config.execute,
+        policy_seed=config.policy_seed,
+    )
+    agent, _ = open_agent(told, world.embodiment)
+    agent.planner.embodiment.check(world.embodiment(), agent.needs)
+    if not config.noise:
+        return agent
+    return NoisyActor(agent, world.embodiment().limits, config.noise, config.block, config.policy_seed)
+
+
+def _check(config: Settings) -> None:
+    if config.seed < DATA_STARTS:
+        raise RecordingError(
+            f"start {config.seed} is for choosing or reporting; data begin at {DATA_STARTS}, for example --seed 100000"
+        )
+    if config.episodes < len(config.policy):
+        raise RecordingError(f"{config.episodes} starts cannot be shared by {len(config.policy)} policies")
+    if config.noise < 0:
+        raise RecordingError(f"noise is a standard deviation, got {config.noise}")
+    if config.style or config.fail:
+        raise RecordingError("--style and --fail are of scripted experts; leave them out with --policy")

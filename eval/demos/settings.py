@@ -1,0 +1,48 @@
+"""The settings of `understudy demos`: who acts, from which starts, and what is written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ...sim.experts import Manner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Let a scripted expert, a person or policies act; write a LeRobot dataset."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("task",)
+    DISCOVER: ClassVar[tuple[str, ...]] = ("sim",)
+
+    task: str  # a world with an expert; `understudy list experts` names them
+    episodes: int = 50  # starts that are tried; those that fail are left out
+    seed: int = 100_000  # first start id; 100000 and up are for data
+    out: str  # dataset folder to write; must not exist
+    by: str = "expert"  # expert | keyboard | gamepad: who acts
+    policy: tuple[str, ...] = ()  # runs or checkpoints that act instead, each from an equal share of the starts
+    policy_seed: int = 0  # with policy: of the noise that it plans with
+    execute: int | None = None  # with policy: E, actions executed of each plan; default its own
+    resume: bool = False  # with policy: go on with the recording in `out`; all else as it was
+    world: dict | str | None = None  # default: the world named like the task
+    workers: int = 0  # processes for the world; 0: in this one
+    block: int = 8  # starts that act at the same time
+    noise: float = 0.0  # of the actions of an expert or policy, in half ranges of the limits; recorded
+    style: str = ""  # how the expert acts: names of its styles, each start draws one; mixed: all of them
+    fail: float = 0.0  # probability of a start at which the expert fails on purpose; see keep_failures
+    shake: float = 0.0  # of what is executed, in half ranges of the limits; the recorded action stays clean
+    keep_failures: bool = False  # write episodes without success too
+    cameras: dict[str, tuple[int, int]] | None = None  # pictures to record, name -> [height, width]
+    pictures: str = "video"  # image | video: how pictures are stored
+
+    @property
+    def folder(self) -> Path:
+        """Where the dataset is written."""
+        return Path(os.path.expandvars(self.out))
+
+    @property
+    def manner(self) -> Manner:
+        """How the expert acts."""
+        return Manner(self.noise, self.style, self.fail)

@@ -1,0 +1,125 @@
+"""`understudy calibrate`: an alarm from a watched record of a policy, and what a watched evaluation says of it.
+
+    understudy eval --policy RUN --world W --seed 0 --episodes 300 --watch 8 --out CALM
+    understudy calibrate CALM --alpha 0.05 --out alarm.json
+    understudy eval --policy RUN --world W --alarm alarm.json --out REC
+
+Of the successful episodes every third gives the normal course of the signals, the others set the threshold. What the
+numbers mean, and what they promise: `policies/alarm.py`. Acting and drawing are done elsewhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from ..ledger.record import Record, RecordError, read_record
+from .rings import Ring, tally
+
+if TYPE_CHECKING:
+    from ...policies.agent.alarm import Alarm
+
+
+SHIFT = 1000  # starts from here on are for reporting
+EVERY = 3  # every third success gives the normal course
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrate:
+    """Make a run-time alarm with a stated false-alarm rate from a watched record."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("record",)
+
+    record: str  # folder that `understudy eval --watch N` wrote, from starts 0-999
+    out: str  # alarm file to write
+    alpha: float = 0.05  # share of successful episodes that may ring
+    signals: tuple[str, ...] = ("recall", "spread", "drift")  # which count, of those that the policy gives
+    slack: float = 0.0  # what the score forgets at each replanning, in standard deviations of a signal; 0: plain sum
+
+    def run(self) -> None:
+        record = read_record(self.record)
+        alarm = calibrate(record, self.alpha, self.signals, self.slack)
+        path = alarm.save(self.out)
+        print(f"{path}: rings in at most {100 * alarm.alpha:g} % of successful episodes (n = {alarm.n})")
+        print(f"signals         {', '.join(alarm.signals)}; score above {alarm.threshold:.4g}")
+        print(f"a clock         of the same rate rings after {alarm.clock} steps")
+        print(f"on this record  {tally(rings(record, alarm)).text()}")
+
+
+def calibrate(record: Record, alpha: float, signals: tuple[str, ...], slack: float) -> Alarm:
+    """The alarm of a record.
+
+    Raises:
+        RecordError: not watched, or not from starts for choosing.
+        AlarmError: too few successes for alpha; no signal that tells.
+    """
+    from ...configs.plugins import lookup
+    from ...policies.agent.alarm import SIGNALS, Alarm, AlarmError, conformal, normal_course
+
+    rows, starts = _calm(record)
+    names = [lookup("signal", name, dict.fromkeys(SIGNALS)) or name for name in signals]
+    courses = [signals_of(row) for row in rows]
+    fit, held = courses[::EVERY], [one for i, one in enumerate(courses) if i % EVERY]
+    conformal(range(len(held)), alpha)  # refuses before there is anything to fit
+    normal = {name: found for name in names if (found := normal_course(fit, name))}
+    if not normal:
+        raise AlarmError(f"none of the signals {', '.join(names)} tells or varies in '{record.root}'")
+    agent = dict(record.manifest["agent"])
+    alarm = Alarm(
+        policy=record.manifest["policy"]["fingerprint"],
+        agent=agent,
+        candidates=agent["watch"],
+        world={key: value for key, value in record.manifest["world"].items() if key != "config"},
+        signals=tuple(normal),
+        centre={name: centre for name, (centre, _) in normal.items()},
+        scale={name: scale for name, (_, scale) in normal.items()},
+        slack=slack,
+        threshold=0.0,
+        clock=int(conformal([row["length"] for i, row in enumerate(rows) if i % EVERY], alpha)),
+        alpha=alpha,
+        n=len(held),
+        fit=len(fit),
+        starts=starts,
+    )
+    return dataclasses.replace(alarm, threshold=conformal([greatest(alarm, one) for one in held], alpha))
+
+
+def signals_of(row: Mapping) -> np.ndarray:
+    """(K, S) signals of an episode at its K replannings, in the order of `alarm.SIGNALS`; NaN where one cannot tell."""
+    from ...policies.agent.alarm import SIGNALS
+
+    columns = [row.get(f"signal_{name}") or [] for name in SIGNALS]
+    return np.array([[np.nan if value is None else value for value in column] for column in columns], np.float64).T
+
+
+def greatest(alarm: Alarm, signals: np.ndarray) -> float:
+    """The greatest score of an episode, 0 of one without replannings."""
+    return float(alarm.scores(signals).max(initial=0.0))
+
+
+def rings(record: Record, alarm: Alarm) -> list[Ring]:
+    """What an alarm would have done in the episodes of a watched record; those that broke off are left out."""
+    execute, found = record.manifest["agent"]["execute"], []
+    for row in record.table.to_pylist():
+        over = np.flatnonzero(alarm.scores(signals_of(row)) > alarm.threshold)
+        if not row["error"]:
+            found.append(Ring(row["success"], row["length"], int(over[0]) * execute if len(over) else -1))
+    return found
+
+
+def _calm(record: Record) -> tuple[list[dict], str]:
+    """Successful episodes of a watched record, by start, and which starts they came from."""
+    if not record.manifest.get("agent", {}).get("watch") or "signal_spread" not in record.table.column_names:
+        raise RecordError(f"'{record.root}' holds no signals; evaluate with --watch 8")
+    starts = record.column("start")
+    if max(starts, default=0) >= SHIFT:
+        raise RecordError(
+            f"'{record.root}' has starts up to {max(starts)}; calibrate on starts 0-{SHIFT - 1}, "
+            "so that those for reporting stay fresh"
+        )
+    rows = sorted((row for row in record.table.to_pylist() if row["success"]), key=lambda row: row["start"])
+    return rows, f"{min(starts, default=0)}..{max(starts, default=0)}"

@@ -1,0 +1,91 @@
+"""`python -m understudy.eval.evaluate.curve RUN`: success over training steps, from the judgements of `train --eval`.
+
+Reads RUN/evals.jsonl and the records under RUN/evals/; writes RUN/evals.html, one file with everything inside. Started
+by the trainer after each judgement, as a process of its own; a reader can run it as well. Intervals are 95 %, each for
+one checkpoint on the starts used: Wilson for success, Student t for progress.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..ledger.record import read_record
+from ..ledger.summary import Summary, summarize
+from ..pages.charts import Line, chart
+from ..pages.page import page, write_page
+
+LINES, PAGE = "evals.jsonl", "evals.html"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What became of one checkpoint that was due: a summary, or why there is none."""
+
+    step: int
+    summary: Summary | None
+    remark: str  # why it was skipped or failed
+
+
+def read_judgements(run: Path) -> list[Judgement]:
+    """All judgements of a run by step; a step judged twice counts with its last line.
+
+    Raises:
+        FileNotFoundError: the run has none.
+    """
+    path = run / LINES
+    if not path.is_file():
+        raise FileNotFoundError(f"'{run}' has no {LINES}: train with --eval configs/eval/NAME.yaml")
+    lines = [line for line in path.read_text().splitlines() if line.endswith("}")]  # a kill may halve the last one
+    rows = {row["step"]: row for row in map(json.loads, lines)}
+    judgements = []
+    for step, row in sorted(rows.items()):
+        record = run / "evals" / f"{step:08d}"
+        if "success" in row and record.is_dir():
+            judgements.append(Judgement(step, summarize(read_record(record)), ""))
+        else:
+            remark = f"skipped: {row['skipped']}" if "skipped" in row else f"failed: {row.get('failed', 'no record')}"
+            judgements.append(Judgement(step, None, remark))
+    return judgements
+
+
+def write_curve(run: Path) -> Path:
+    """Write RUN/evals.html, beside and renamed. Returns the file."""
+    from markupsafe import Markup
+
+    judgements = read_judgements(run)
+    judged = [one for one in judgements if one.summary]
+    best = (run / "best").resolve().name if (run / "best").exists() else ""
+    text = page(
+        PAGE,
+        run=run.name,
+        judgements=judgements,
+        judged=judged,
+        best=int(best) if best.isdigit() else -1,
+        charts=[Markup(curve) for curve in curves(judged)],
+    )
+    return write_page(run / PAGE, text)
+
+
+def curves(judged: Sequence[Judgement]) -> list[str]:
+    """Success and mean best progress over optimiser steps, with their intervals; none of a single judgement."""
+    if len(judged) < 2:
+        return []
+    steps = [one.step for one in judged]
+    drawn = []
+    for name, style, pick in (
+        ("success rate", "success", lambda summary: summary.success),
+        ("mean best progress", "a", lambda summary: summary.progress),
+    ):
+        bands = [pick(one.summary) for one in judged]
+        low, middle, high = zip(*bands, strict=True)
+        line = Line(steps, middle, style, f"{name}, 95 % interval, n = {judged[-1].summary.n}", low, high)
+        drawn.append(chart([line], x_label="optimiser steps", y_label=name, y_range=(0, 1)))
+    return drawn
+
+
+if __name__ == "__main__":
+    print(write_curve(Path(sys.argv[1])))

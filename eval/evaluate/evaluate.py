@@ -1,0 +1,120 @@
+"""`understudy eval`: let a policy act in a world from many starts, record every episode, report what it was worth.
+
+The composition root of evaluation. Everything that can be refused is refused before a policy thinks or a world opens.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ...configs.lanes.lanes import Lanes
+from ...configs.parse import keys_of
+from ...configs.progress import Progress
+from ...configs.world import World, read_world, start_set
+from ...policies.agent.open import Acting, agent_settings, check_world, open_agent
+from ...policies.learning.run import _run_folder
+from ..ledger.record import REPORT, RecordWriter, provenance
+from ..ledger.summary import summarize
+from ..rollout.film import choose, film_again
+from ..rollout.rollout import rollout
+from .report import write_report
+
+if TYPE_CHECKING:
+    from ...policies.agent.agent import Agent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(Acting):
+    """Act in a world from many starts; write an episode record and a report."""
+
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim")
+
+    world: dict | str = "pusht"  # registered name, YAML file, or its keys
+    perturb: str = ""  # light, camera, distractors, friction, mass, latency, separated by commas; or seen | felt | all
+    perturb_level: float = 1.0  # scales the ranges of the perturbations
+    episodes: int = 50
+    seed: int = 1000  # first start id; 1000-9999 are for reporting, 0-999 for choosing among policies
+    out: str | None = None  # folder of the record; must not exist
+    resume: str | None = None  # go on with this record instead of --out; all else as it was
+    workers: int = 0  # processes for the world; 0: in this one
+    videos: int = 6  # episodes to film: first failures and first successes
+
+    def __post_init__(self):
+        if self.out is None and self.resume is None:
+            raise ValueError("give --out DIR for a new record, or --resume DIR to go on with one")
+        if self.episodes < 1 or self.block < 1 or self.seed < 0:
+            raise ValueError(f"no such starts: {self.episodes} episodes from {self.seed} in blocks of {self.block}")
+
+    def run(self) -> None:
+        record = evaluate(self)
+        print(summarize(record).text())
+        print(f"report          {record.root / REPORT}")
+
+
+def evaluate(config: Eval):
+    """Evaluate and return the `Record`. Ctrl-C ends the record early and is raised again."""
+    import torch
+
+    torch.set_num_threads(config.threads)
+    world = open_stage(config)
+    agent, about = open_agent(config, world.embodiment)
+    check_world(agent, world.embodiment())
+    manifest = describe(config, agent, about, world)
+    writer = RecordWriter(_folder(config), manifest | provenance(), resume=config.resume is not None)
+    with writer, closing(Lanes(world, config.block, config.workers)) as lanes:
+        try:
+            _act(config, agent, lanes, writer)
+        finally:
+            record = writer.close(complete=len(writer.done) == config.episodes)
+            if writer.done:
+                write_report(record, run=_run_folder(config.policy))
+    return record
+
+
+def describe(config: Eval, agent: Agent, about: dict, world: World) -> dict:
+    """What the manifest says of a run: who acts, how, where and from which starts."""
+    return {
+        "policy": about,
+        "agent": agent_settings(config, agent),
+        "world": world.fingerprint() | {"config": keys_of(world)},
+        "starts": {"set": start_set(world), "first": config.seed, "count": config.episodes},
+    }
+
+
+def open_stage(config: Eval) -> World:
+    """The world to act in, under the perturbations asked for."""
+    from ...sim.perturb import perturbed
+
+    world = read_world(config.world)
+    return perturbed(world, config.perturb, config.perturb_level) if config.perturb else world
+
+
+def _act(config: Eval, agent: Agent, lanes: Lanes, writer: RecordWriter) -> None:
+    """Run all starts that are not recorded yet into the record, then film some."""
+    starts = range(config.seed, config.seed + config.episodes)
+    columns = {"start_set": start_set(lanes.world), "seed": config.policy_seed}
+    tapes, begun, before = {}, time.perf_counter(), len(writer.done)
+    with Progress("evaluating", len(starts), "episodes", done=before) as progress:
+        for result in rollout(agent, lanes, starts, skip=writer.done, **columns):
+            writer.add(result.row)
+            tapes[result.start] = result.actions
+            won = sum(row["success"] for row in writer.rows.values())
+            progress.update(len(writer.done), f"success {won}/{len(writer.done)}")
+            writer.note(wall=time.perf_counter() - begun, acted=len(writer.done) - before)
+    chosen = choose((writer.rows[start] for start in sorted(tapes)), config.videos)
+    if chosen:
+        films = film_again(lanes, writer.rows, {start: tapes[start] for start in chosen}, writer.root)
+        for start, path in films.items():
+            writer.set_video(start, path)
+        if len(films) < len(chosen):
+            lost = len(chosen) - len(films)
+            print(f"{lost} of {len(chosen)} chosen episodes could not be filmed; try `understudy doctor`")
+
+
+def _folder(config: Eval) -> Path:
+    return Path(os.path.expandvars(config.resume or config.out))

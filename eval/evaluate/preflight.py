@@ -1,0 +1,35 @@
+"""Would the world of an evaluation take a policy that is yet to be trained? What `train --eval` asks before it begins.
+
+    python -m understudy.eval.evaluate.preflight CONFIG OBSERVATION_KEY... < embodiment.json
+
+Ends with status 2 and one line of words where the config cannot be read, the world is unknown, its actions differ from
+the embodiment's, or it does not offer an observation. Opens no world and reads no policy.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ...configs.parse import parse
+from ...configs.plugins import discover
+from ...configs.spec import Embodiment
+from .evaluate import Eval, open_stage
+
+
+def preflight(config: str, embodiment: Embodiment, needs: tuple[str, ...]) -> None:
+    """Refuse what `understudy eval CONFIG` would refuse of a policy for this embodiment that reads `needs`.
+
+    Raises:
+        ValueError, LookupError, OSError: what is wrong, in words; see `Embodiment.check`, `read_world`.
+    """
+    discover(*Eval.DISCOVER)
+    settings = parse(Eval, config, ["--policy=none", "--out=none"])
+    embodiment.check(open_stage(settings).embodiment(), needs)
+
+
+if __name__ == "__main__":
+    try:
+        preflight(sys.argv[1], Embodiment.from_json(sys.stdin.read()), tuple(sys.argv[2:]))
+    except (ValueError, LookupError, OSError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

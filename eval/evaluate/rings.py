@@ -1,0 +1,108 @@
+"""When an alarm rang, counted: on failures that is detection, on successes a false alarm. For the report and studies.
+
+Beside it stands a clock, which needs no signal: it rings after a number of steps that successes seldom take. A failure
+that only runs out of time is found by the clock too, late; what the alarm is worth is how much earlier it rings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ledger.record import Record
+from ..pages.charts import Line, Mark, chart
+from ..statistics.intervals import Interval, wilson
+
+CURVES = 60  # single curves drawn at most
+
+
+@dataclass(frozen=True)
+class Ring:
+    """One episode. Steps are control steps since its beginning."""
+
+    success: bool
+    length: int
+    rang: int  # steps done when the alarm rang first, -1: it did not
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts over the episodes of a record. Intervals: Wilson, 95 %."""
+
+    failures: int
+    detected: int  # failures that rang
+    successes: int
+    false: int  # successes that rang
+    lead: float | None  # steps from the ring to the end of a detected failure, median; None: none was detected
+    by_clock: int | None = None  # failures that lasted longer than the clock; None: no clock
+    earlier: int | None = None  # failures that rang before the clock would, or that it would miss
+
+    @property
+    def detection(self) -> Interval | None:
+        return wilson(self.detected, self.failures) if self.failures else None
+
+    @property
+    def false_alarms(self) -> Interval | None:
+        return wilson(self.false, self.successes) if self.successes else None
+
+    def text(self) -> str:
+        """One sentence a count."""
+        said = []
+        if self.failures:
+            said.append(f"it rang on {self.detected} of {self.failures} failures ({self.detection})")
+        if self.successes:
+            said.append(f"on {self.false} of {self.successes} successes ({self.false_alarms})")
+        if self.lead is not None:
+            said.append(f"{self.lead:.0f} steps before the end of a failure (median)")
+        if self.by_clock is not None and self.failures:
+            said.append(f"a clock rings on {self.by_clock} failures; the alarm was earlier on {self.earlier}")
+        return "; ".join(said)
+
+
+def tally(rings: Sequence[Ring], clock: int | None = None) -> Tally:
+    """Count. A clock rings after `clock` control steps on an episode that lasts longer."""
+    lost, won = [one for one in rings if not one.success], [one for one in rings if one.success]
+    caught = [one for one in lost if one.rang >= 0]
+    leads = [one.length - one.rang for one in caught]
+    timed = {} if clock is None else {
+        "by_clock": sum(one.length > clock for one in lost),
+        "earlier": sum(one.rang < clock or one.length <= clock for one in caught),
+    }  # fmt: skip
+    false = sum(one.rang >= 0 for one in won)
+    return Tally(len(lost), len(caught), len(won), false, float(np.median(leads)) if leads else None, **timed)
+
+
+def recorded(record: Record) -> list[Ring]:
+    """The rings of a record that was made with an alarm; episodes that broke off are left out."""
+    rows = (row for row in record.table.to_pylist() if not row["error"] and row["alarm"] is not None)
+    return [Ring(row["success"], row["length"], row["alarm"]) for row in rows]
+
+
+def alarm_of(record: Record) -> Mapping | None:
+    """What the manifest says of the alarm; None where there was none."""
+    return record.manifest.get("agent", {}).get("alarm") if "alarm" in record.table.column_names else None
+
+
+def score_chart(record: Record) -> str:
+    """Score over control steps in single episodes, its threshold, and where it was first exceeded."""
+    about, execute = alarm_of(record), record.manifest["agent"]["execute"]
+    rows = [row for row in record.table.to_pylist() if row["score"]][:CURVES]
+    if not rows:
+        return ""
+    lines, marks = [], []
+    labels = {"thin success": "ended in success", "thin failure": "ended in failure"}
+    top = 3 * max(about["threshold"], 1e-6)  # a score far above says no more than one above
+    for row in rows:
+        style = "thin success" if row["success"] else "thin failure"
+        score = np.minimum(row["score"], top)
+        steps = execute * np.arange(len(score))
+        lines.append(Line(steps.tolist(), score.tolist(), style, labels.pop(style, "")))
+        if row["alarm"] >= 0:
+            at = row["alarm"] // execute
+            marks.append(Mark(row["alarm"], float(score[at]), f"small {style.split()[1]}"))
+    end = max(line.x[-1] for line in lines)
+    lines.append(Line([0, max(end, 1)], [about["threshold"]] * 2, "mean", f"threshold, alpha = {about['alpha']:g}"))
+    title = "score of the alarm over control steps; a mark where it rang"
+    return chart(lines, x_label="control steps", y_label="score, cut above", y_range=(0, top), marks=marks, title=title)

@@ -1,0 +1,136 @@
+"""How far the cells of a grid are, read from their folders: nothing is remembered elsewhere.
+
+A training is finished when its last checkpoint is that of its last step, an evaluation when its record is complete and
+was made with the weights that lie there now. Both must have been run with the settings that the grid has today.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from enum import Enum
+
+from ...configs.parse import decode
+from ...policies.learning.checkpoint import find_checkpoint, fingerprint
+from ..ledger.record import MANIFEST
+from .grid import Cell, Step
+
+CELL = "cell.json"
+INCIDENTAL = ("out", "resume", "wandb")  # settings that do not change a result
+
+
+class GridError(ValueError):
+    """A grid that cannot be run as it stands; the message names the cell and says what to do."""
+
+
+class State(Enum):
+    """How far a step is."""
+
+    fresh = "to run"
+    broken = "to resume"
+    done = "done"
+
+
+def state(cell: Cell, step: Step) -> State:
+    """How far a step is.
+
+    Raises:
+        GridError: it was run with other settings, or judged other weights.
+    """
+    if not step.place.exists():
+        return State.fresh
+    return _trained(cell, step) if step.name == "train" else _evaluated(cell, step)
+
+
+def words(cell: Cell, step: Step) -> tuple[str, ...]:
+    """The words of the command that begins or resumes a step; removes what a kill left before anything was saved."""
+    now = state(cell, step)
+    if now is State.fresh:
+        shutil.rmtree(step.place, ignore_errors=True)
+        return step.words
+    if step.name == "train":
+        return ("train", f"--resume={step.place}")
+    return (*step.words, f"--resume={step.place}")
+
+
+def write_cell(cell: Cell) -> None:
+    """Note the commands and settings of a cell beside its results."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    values = {
+        "setting": cell.setting,
+        "seed": cell.seed,
+        "commands": [step.command for step in cell.steps],
+        "settings": {step.name: _plain(step.config) for step in cell.steps},
+    }
+    beside = cell.folder / f".{CELL}.{os.getpid()}"
+    beside.write_text(json.dumps(values, indent=1) + "\n")
+    beside.replace(cell.folder / CELL)
+
+
+def reached(step: Step) -> int:
+    """The optimiser step that a training has reached, as far as its log says."""
+    path = step.place / "metrics.jsonl"
+    if not path.is_file():
+        return 0
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 2048))
+        lines = file.read().decode(errors="replace").splitlines()
+    whole = next((line for line in reversed(lines) if line.startswith("{") and line.endswith("}")), "{}")
+    return int(json.loads(whole).get("step", 0))
+
+
+def _trained(cell: Cell, step: Step) -> State:
+    import draccus
+
+    file = step.place / "config.yaml"
+    if not file.is_file():
+        return State.fresh
+    with file.open() as text:
+        _same(cell, step, _plain(draccus.load(type(step.config), text)))
+    last = step.place / "last"
+    at = int(last.resolve().name) if last.exists() else 0
+    return State.done if at >= step.config.steps else State.broken
+
+
+def _evaluated(cell: Cell, step: Step) -> State:
+    manifest = step.place / MANIFEST
+    if not manifest.is_file():
+        return State.fresh
+    noted = cell.folder / CELL
+    known = json.loads(noted.read_text())["settings"].get(step.name) if noted.is_file() else None
+    if known is None:
+        raise GridError(f"{cell}: nobody knows the settings of {step.place}; remove it, or give the grid another `out`")
+    _same(cell, step, _plain(decode(type(step.config), known)))  # a setting that came later had its default then
+    values = json.loads(manifest.read_text())
+    trained = cell.steps[0].place
+    if (trained / "last").exists():
+        now, then = fingerprint(find_checkpoint(trained)), values["policy"]["fingerprint"]
+        if now != then:
+            raise GridError(f"{cell}: {step.place} judged other weights ({then}) than lie there now ({now}); remove it")
+    return State.done if values.get("complete") else State.broken
+
+
+def _same(cell: Cell, step: Step, then: dict) -> None:
+    """Refuse settings that differ, naming the first."""
+    old, new = (dict(_flat(one)) for one in (then, _plain(step.config)))
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key) and key.partition(".")[0] not in INCIDENTAL:
+            raise GridError(
+                f"{cell}: {step.name} was run with {key} = {old.get(key)}, the grid now says {new.get(key)}. "
+                f"Give the grid another `out`, or remove {step.place}"
+            )
+
+
+def _plain(config: object) -> dict:
+    import draccus
+
+    return json.loads(json.dumps(draccus.encode(config), default=str))
+
+
+def _flat(values: dict, prefix: str = ""):
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

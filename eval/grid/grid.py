@@ -1,0 +1,171 @@
+"""`understudy run GRID.yaml`: many trainings and evaluations over settings and seeds, resumable, one table out.
+
+A cell is one setting with one seed: an ordinary `understudy train`, then an ordinary `understudy eval` for each entry
+of `eval`, in processes of their own, so that anybody can repeat a cell by hand (`cell.json` holds its commands). The
+same command again goes on: finished cells are skipped, broken ones resumed, settings and seeds that were added are run.
+A cell whose settings are no longer those it was run with is refused by name. This file reads a grid and lists its
+cells; `grid_cells.py` says how far they are, `grid_run.py` runs them, `grid_table.py` counts.
+
+    name: lift-width
+    out: out/lift-width
+    train: {config: configs/train/lift.yaml, set: {data: out/lift_demos, steps: 3000}}
+    eval: {lift: {config: configs/eval/lift.yaml, set: {episodes: 100, videos: 0}}}
+    seeds: [0, 1, 2]
+    vary: {narrow: {policy.network.width: 64}, wide: {policy.network.width: 256}}   # named settings, and/or
+    cross: {policy.head: [v, epsilon]}                                              # all combinations of values
+    against: narrow                                     # setting that the others are compared with, pair by pair
+    looks: 1                                            # planned groups that the seeds come in, see `grid_verdict.py`
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from draccus.utils import DraccusException
+
+from ...configs.parse import UsageError, decode, parse
+
+ONLY = "plain"  # name of the setting of a grid that varies nothing but seeds
+OWN = ("seed", "out", "resume")  # flags that the grid sets itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What all cells have in common in their training, or in one evaluation."""
+
+    config: dict | str = field(default_factory=dict)  # YAML file, or its keys
+    set: dict = field(default_factory=dict)  # dotted key -> value, on top
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Train and evaluate over settings and seeds; run it again to go on."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ()
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim")
+
+    name: str = ""  # title of the table; default the name of `out`
+    out: Path | None = None  # folder of all cells and of the table
+    train: Part = Part()  # what is trained
+    eval: dict[str, dict] = field(default_factory=dict)  # name -> config and set of an evaluation
+    seeds: tuple[int, ...] = (0,)  # training seeds, each for every setting
+    vary: dict[str, dict] = field(default_factory=dict)  # setting -> {dotted key of training: value}
+    cross: dict[str, list] = field(default_factory=dict)  # dotted key of training -> values, all combinations
+    against: str = ""  # setting that all others are compared with, over pairs of the same seed and start
+    looks: int = 1  # groups of equal size that the seeds come in; the settings are compared after each, see the table
+    jobs: int = 1  # cells at a time
+    dry_run: bool = False  # list the cells, how far they are and their commands; run nothing
+
+    def __post_init__(self):
+        if self.out is None or not self.train.config:
+            raise ValueError("a grid needs `out` and `train: {config: ...}`; `understudy run GRID.yaml`")
+        if self.jobs < 1 or not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"no such grid: {self.jobs} jobs, seeds {list(self.seeds)}")
+        if self.looks < 1 or len(self.seeds) % self.looks:
+            raise ValueError(f"{len(self.seeds)} seeds do not make {self.looks} groups of equal size")
+
+    @property
+    def title(self) -> str:
+        return self.name or self.out.name
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a cell."""
+
+    name: str  # train, or the name of an evaluation
+    words: tuple[str, ...]  # of the command line, after `understudy`
+    place: Path  # the run or record folder that it writes
+    log: Path
+    config: object  # the settings that the words mean: Train or Eval
+
+    @property
+    def command(self) -> str:
+        """What a reader types."""
+        return shlex.join(["understudy", *self.words])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting with one seed; its steps come one after another, training first."""
+
+    setting: str
+    seed: int
+    folder: Path
+    steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        return f"{self.setting}, seed {self.seed}"
+
+
+def cells(grid: Grid) -> list[Cell]:
+    """All cells, settings in the order of the grid, seeds within.
+
+    Raises:
+        UsageError: a key that training or evaluation does not know, settings that cannot be told apart.
+    """
+    found = [_cell(grid, name, changes, seed) for name, changes in settings(grid) for seed in grid.seeds]
+    names = dict.fromkeys(cell.setting for cell in found)
+    if grid.against and grid.against not in names:
+        raise UsageError(f"against: no setting is named '{grid.against}'; there are {', '.join(names)}")
+    folders = {}
+    for cell in found:
+        other = folders.setdefault(cell.folder, cell)
+        if other is not cell:
+            raise UsageError(f"settings '{other.setting}' and '{cell.setting}' would share {cell.folder}; rename one")
+    return found
+
+
+def settings(grid: Grid) -> Iterator[tuple[str, dict]]:
+    """(name, changes of training): each of `vary` with each combination of `cross`."""
+    ends = [key.rpartition(".")[2] for key in grid.cross]
+    labels = [end if ends.count(end) == 1 else key for key, end in zip(grid.cross, ends, strict=True)]
+    for name, changes in (grid.vary or {"": {}}).items():
+        for values in itertools.product(*grid.cross.values()):
+            crossed = dict(zip(grid.cross, values, strict=True))
+            said = [f"{label}={_text(value)}" for label, value in zip(labels, values, strict=True)]
+            yield " ".join(filter(None, [str(name), *said])) or ONLY, dict(changes) | crossed
+
+
+def _cell(grid: Grid, setting: str, changes: Mapping, seed: int) -> Cell:
+    from ...policies.learning.train import Train
+    from ..evaluate.evaluate import Eval
+
+    folder = grid.out / re.sub(r"[^\w.=-]+", "-", setting) / f"seed{seed}"
+    run = folder / "run"
+    own = {"seed": seed, "out": run}
+    steps = [_step("train", Train, grid.train, dict(grid.train.set) | dict(changes), own, "train", folder)]
+    for name, raw in grid.eval.items():
+        if not re.fullmatch(r"[\w.=-]+", name) or name in ("train", "run"):
+            raise UsageError(f"'{name}' cannot name an evaluation: it becomes a folder beside `run`")
+        part = decode(Part, raw)
+        own = {"policy": run, "out": folder / name}
+        steps.append(_step(name, Eval, part, dict(part.set), own, "eval", folder))
+    return Cell(setting, seed, folder, tuple(steps))
+
+
+def _step(name: str, verb_class, part: Part, changes: dict, own: dict, verb: str, folder: Path) -> Step:
+    for key in changes:
+        if key in OWN and (key in own or key == "resume"):
+            raise UsageError(f"{name}: '{key}' is set by the grid itself")
+    path = part.config if isinstance(part.config, str) else None
+    keys = {} if path else dict(part.config)
+    flags = [f"--{key}={_text(value)}" for key, value in (keys | changes | own).items()]
+    try:
+        config = parse(verb_class, path, list(flags))
+    except (ValueError, LookupError, OSError, DraccusException) as error:
+        raise UsageError(f"{name}: {error.__cause__ or error}") from error
+    words = (verb, *([path] if path else []), *flags)
+    return Step(name, words, own["out"], folder / f"{name}.log", config)
+
+
+def _text(value) -> str:
+    """A value as a word of the command line; what is no text is written as JSON, which is YAML too."""
+    return str(value) if isinstance(value, (str, Path)) else json.dumps(value)

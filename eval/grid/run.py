@@ -1,0 +1,197 @@
+"""Run the cells of a grid in processes, a few at a time: go on where they are, survive those that fail, stop cleanly.
+
+Only one `understudy run` works in a folder (a lock that the system frees when the process dies). Ctrl-C and a polite
+kill interrupt the commands, which save; a hard kill does the same on Linux (`configs/children.py`).
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...configs.children import last_line, start, stop
+from ...configs.progress import Progress
+from .cells import GridError, State, reached, state, words, write_cell
+from .grid import Cell, Grid, Step, cells
+from .table import write_table
+
+LOCK, PID = ".lock", ".pid"
+PATIENCE = 60.0  # s that interrupted commands have to save
+PAUSE = 0.2  # s between looks at the processes
+SAME = 1.0  # s within which two interrupts are one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Grid):
+    """Train and evaluate over settings and seeds; run it again to go on."""
+
+    def run(self) -> None:
+        run_grid(self)
+
+
+def run_grid(grid: Grid) -> None:
+    """Run what is not done, then write and print the table.
+
+    Raises:
+        GridError: before anything runs, a cell that was run with other settings; in the end, cells that failed.
+    """
+    todo = cells(grid)
+    states = {id(step): state(cell, step) for cell in todo for step in cell.steps}  # refuses before anything runs
+    if grid.dry_run:
+        _show(todo, states)
+        return
+    grid.out.mkdir(parents=True, exist_ok=True)
+    with _alone(grid.out), _polite():
+        failed = Crew(todo, grid.jobs).work()
+    print(write_table(grid, todo, failed))
+    if failed:
+        raise GridError(
+            f"{len(failed)} of {len(todo)} cells failed: " + "; ".join(f"{cell} ({why})" for cell, why in failed)
+        )
+
+
+@dataclass
+class Task:
+    """A cell at work."""
+
+    cell: Cell
+    step: Step
+    process: subprocess.Popen
+
+
+@dataclass
+class Crew:
+    """Works on cells, `jobs` at a time."""
+
+    cells: Sequence[Cell]
+    jobs: int
+    tasks: list[Task] = field(default_factory=list)
+    failed: list[tuple[Cell, str]] = field(default_factory=list)
+    finished: int = 0
+
+    def work(self) -> list[tuple[Cell, str]]:
+        """Returns the cells that failed, and why."""
+        queue = deque(self.cells)
+        total = sum(cell.steps[0].config.steps for cell in self.cells)
+        try:
+            with Progress("grid", total, "steps", done=self._steps()) as progress:
+                while queue or self.tasks:
+                    while queue and len(self.tasks) < self.jobs:
+                        self._advance(queue.popleft())
+                    time.sleep(PAUSE)
+                    self._collect()
+                    progress.update(self._steps(), self._note())
+        except KeyboardInterrupt as pressed:
+            raise KeyboardInterrupt("stopped; the same command goes on") from pressed
+        finally:
+            stop([task.process for task in self.tasks], PATIENCE)
+        return self.failed
+
+    def _advance(self, cell: Cell, after: Step | None = None) -> None:
+        """Start the next step of a cell that is not done, or count the cell as finished."""
+        try:
+            step = next((step for step in cell.steps if state(cell, step) is not State.done), None)
+            if step is None:
+                self.finished += 1
+                return
+            if step is after:
+                raise GridError(f"{step.name} ended, but is not done; see {step.log}")
+            _await_orphan(cell)
+            write_cell(cell)
+            process = start(["understudy", *words(cell, step)], step.log)
+        except (ValueError, OSError) as error:
+            self._fail(cell, str(error))
+            return
+        (cell.folder / PID).write_text(str(process.pid))
+        self.tasks.append(Task(cell, step, process))
+
+    def _collect(self) -> None:
+        """Go on with the cells whose command has ended."""
+        for task in [task for task in self.tasks if task.process.poll() is not None]:
+            self.tasks.remove(task)
+            code = task.process.returncode
+            if code != 0:
+                self._fail(task.cell, f"{task.step.name} ended with status {code}: {last_line(task.step.log)}")
+            else:
+                self._advance(task.cell, after=task.step)
+
+    def _fail(self, cell: Cell, why: str) -> None:
+        self.failed.append((cell, why))
+        print(f"{cell} failed: {why}. Logs are in {cell.folder}; the others go on", flush=True)
+
+    def _steps(self) -> int:
+        """Optimiser steps done in all cells; a cell that failed has no more to do."""
+        lost = {id(cell) for cell, _ in self.failed}
+        steps = ((cell, cell.steps[0]) for cell in self.cells)
+        return sum(step.config.steps if id(cell) in lost else reached(step) for cell, step in steps)
+
+    def _note(self) -> str:
+        ended = self.finished + len(self.failed)
+        now = "; ".join(f"{task.cell}: {task.step.name}" for task in self.tasks)
+        return f"{ended} of {len(self.cells)} cells; now {now}" if now else f"{ended} of {len(self.cells)} cells"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Only one grid in a folder at a time."""
+    import fcntl
+
+    with open(folder / LOCK, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise GridError(f"another `understudy run` works in {folder}; wait for it, or stop it") from error
+        yield
+
+
+@contextmanager
+def _polite() -> Iterator[None]:
+    """A polite kill is a Ctrl-C; what `timeout` and shells send twice at once counts once."""
+    pressed = [float("-inf")]
+
+    def interrupt(*_):
+        now = time.monotonic()
+        if now - pressed[0] >= SAME:
+            pressed[0] = now
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _await_orphan(cell: Cell) -> None:
+    """Wait until a command that an earlier grid left in this cell has saved and gone."""
+    noted = cell.folder / PID
+    pid = noted.read_text().strip() if noted.is_file() else ""
+    deadline = time.monotonic() + PATIENCE
+    while pid.isdigit() and _works_in(int(pid), cell.folder):
+        if time.monotonic() > deadline:
+            raise GridError(f"process {pid} of an earlier grid still works in {cell.folder}; stop it")
+        time.sleep(PAUSE)
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    """Whether this process is a command of ours that names the folder; where there is no /proc nobody knows."""
+    try:
+        return str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _show(todo: Sequence[Cell], states: dict[int, State]) -> None:
+    for cell in todo:
+        print(f"{cell}:")
+        for step in cell.steps:
+            print(f"  {states[id(step)].value:<10} {step.command}")
+    left = sum(any(states[id(step)] is not State.done for step in cell.steps) for cell in todo)
+    print(f"{left} of {len(todo)} cells are not done")

@@ -1,0 +1,46 @@
+"""`understudy inspect`: what is in a dataset, a run or a checkpoint, how policies use the past, what a critic says.
+
+The composition root: looking at files is `policies.learning.inspect`, asking policies is `inspect_policy`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspect(Settings):
+    """Print and draw what is in a dataset, print what is in a run, or ask policies how they use the past."""
+
+    def run(self) -> None:
+        """Print, and draw what is to be drawn.
+
+        Raises:
+            ValueError, OSError: neither or both of source and policy; what they name is not there, or `out` exists.
+        """
+        from ...policies.data.layout import DatasetError
+
+        if bool(self.policy or self.critic) == bool(self.source):
+            raise DatasetError(
+                "say what to inspect: understudy inspect DATA|RUN, inspect --policy RUN, or --critic RUN"
+            )
+        if self.out is not None and self.out.exists():
+            raise FileExistsError(f"{self.out} exists; choose another --out")
+        if not self.policy and not self.critic:
+            from .files import show
+
+            show(self.source, self.out, self.embodiment, self.quality, self.reference)
+            return
+        if self.quality:
+            raise ValueError("--quality is of a dataset; leave --policy and --critic out")
+        if min(self.episodes, self.windows, self.repeats) < 1 or self.seed < 0:
+            raise ValueError("episodes, windows and repeats are at least 1, and starts at least 0")
+        if self.out is not None and self.out.suffix != ".html":
+            raise ValueError(f"what policies and critics do is drawn as a page; give a .html instead of {self.out}")
+        if self.critic:
+            from .critic import report
+        else:
+            from .page import report
+        report(self)

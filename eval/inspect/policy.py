@@ -1,0 +1,179 @@
+"""How policies use the past: the action predictability ratio of their rollouts, and which observed frames matter.
+
+The composition root of `understudy inspect --policy RUN`: opens runs, data and world, prints both tables, draws a page
+and writes both as studies. What is measured stands in `predictability.py` and `past_matters.py`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...configs.lanes.lanes import Lanes
+from ...configs.progress import Progress
+from ...configs.world import read_world, start_set
+from ...policies.learning.run import training_of
+from ..rollout.rollout import rollout
+from .arms import Arm, find_arms
+from .past_matters import Change, changes, count_changes, half_range, spread_rows
+from .predictability import Errors, Probe, held_out_errors
+
+if TYPE_CHECKING:
+    from ...configs.world import World
+    from ...policies.data.dataset import Dataset
+    from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """What one trained policy did."""
+
+    actions: list[np.ndarray]  # (T, D) each, scaled
+    successes: int
+    execute: int  # E
+
+
+@dataclass(frozen=True)
+class Predictability:
+    """Errors of all probes, made with the same number of updates."""
+
+    expert: Errors
+    halves: tuple[Errors, Errors]  # of the demonstrations: the control
+    arms: Mapping[str, tuple[Errors, ...]]  # label -> one a training seed
+    acted: Mapping[str, tuple[Rollouts, ...]]
+
+
+def find_changes(config: Settings, arms: Sequence[Arm]) -> dict[str, list[list[Change]]]:
+    """Label -> for each training seed what swapping parts of the past changes; see `past_matters`."""
+    from ...policies.data.windows import Windows
+    from ...policies.load import load_policy
+
+    found: dict[str, list[list[Change]]] = {}
+    policies = [(arm.label, run, load_policy(run)[0]) for arm in arms for run in arm.runs]
+    total = sum(count_changes(policy, config.keys) for _, _, policy in policies)
+    with Progress("swapping frames", total, "plans") as progress:
+        for label, run, policy in policies:
+            dataset, judged = open_data(config, run, tuple(policy.needs))
+            windows = Windows(dataset, policy.window, tuple(policy.needs))
+            rows = spread_rows(dataset.starts[judged], dataset.lengths[judged], config.windows)
+            of_run = []
+            for change in changes(policy, windows, rows, keys=config.keys):
+                of_run.append(change)
+                progress.update(progress.done + 1, label)
+            found.setdefault(label, []).append(of_run)
+    return found
+
+
+def find_predictability(config: Settings, arms: Sequence[Arm]) -> Predictability:
+    """Let every policy act, then train and judge the probes.
+
+    Raises:
+        ValueError: fewer demonstrations than episodes, policies with different action scales or of different data.
+    """
+    world = read_world(config.world)
+    demonstrations, scale = _demonstrations(config, arms)
+    order = np.random.default_rng(0).permutation(len(demonstrations))
+    half = min(config.episodes, len(order) // 2)
+    chosen = [order[: config.episodes], order[:half], order[len(order) - half :]]
+    expert, *halves = ([demonstrations[i] / scale for i in some] for some in chosen)
+    acted = _act(config, arms, world, scale)
+    sets = [expert, *halves, *(one.actions for runs in acted.values() for one in runs)]
+    probe = Probe(repeats=config.repeats)
+    batches = probe.batches(*sets)
+    errors = []
+    with Progress("training probes", len(sets), "sets") as progress:
+        for trajectories in sets:
+            errors.append(held_out_errors(trajectories, probe, batches))
+            progress.update(len(errors))
+    rest = iter(errors[3:])
+    by_arm = {label: tuple(next(rest) for _ in runs) for label, runs in acted.items()}
+    return Predictability(errors[0], (errors[1], errors[2]), by_arm, acted)
+
+
+def open_data(config: Settings, run: Path, needs: tuple[str, ...]) -> tuple[Dataset, np.ndarray]:
+    """The demonstrations of a run, or --data, and the positions of the episodes that were held out of its training.
+
+    All episodes where --data names others, or where none was held out.
+    """
+    from ...policies.data.dataset import split_episodes
+    from ...policies.data.open import open_dataset
+
+    training = training_of(run)
+    source = config.data or (training.data if training else "")
+    if not source:
+        raise ValueError(f"nobody noted what {run} was trained on; give --data DATASET")
+    dataset = open_dataset(source, embodiment=config.embodiment, columns=needs)
+    everything = np.arange(len(dataset.lengths))
+    if training is None or config.data:
+        return dataset, everything
+    _, held = split_episodes(dataset, training.validation, training.seed)
+    return dataset, held if len(held) else everything
+
+
+def command_of(config: Settings) -> str:
+    """The words that ask for the same again, without what is as usual."""
+    words = ["understudy", "inspect", "--policy", *config.policy]
+    for name in ("world", "data", "episodes", "seed", "windows", "keys", "repeats", "record"):
+        value, usual = getattr(config, name), type(config).__dataclass_fields__[name].default
+        words += [f"--{name}", str(value)] if value != usual else []
+    return shlex.join(words)
+
+
+def starts_of(config: Settings) -> str:
+    """Which starts were acted from, in words."""
+    last = config.seed + config.episodes - 1
+    return f"{start_set(read_world(config.world))}, starts {config.seed}-{last}"
+
+
+def arms_of(config: Settings) -> tuple[Arm, ...]:
+    """See `arms.find_arms`."""
+    return find_arms(config.policy)
+
+
+def _demonstrations(config: Settings, arms: Sequence[Arm]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Actions of all demonstrations, and the one scale (D,) of all policies."""
+    from ...policies.load import load_policy
+
+    sources, scales, dataset = set(), [], None
+    for run in (run for arm in arms for run in arm.runs):
+        dataset, _ = open_data(config, run, ())
+        sources.add(dataset.fingerprint)
+        scales.append(half_range(load_policy(run)[0]))
+    if len(sources) > 1:
+        raise ValueError("the policies were trained on different data; give the demonstrations by --data")
+    if not all(np.allclose(scales[0], scale) for scale in scales):
+        raise ValueError("the policies scale actions differently, so that their errors cannot be compared")
+    if len(dataset.lengths) < config.episodes:
+        raise ValueError(
+            f"as many demonstrations as rollouts are compared, but {dataset.root} has {len(dataset.lengths)}; "
+            f"give --episodes {len(dataset.lengths)}"
+        )
+    return np.split(dataset.columns["action"], dataset.starts[1:]), scales[0]
+
+
+def _act(config: Settings, arms: Sequence[Arm], world: World, scale: np.ndarray) -> dict[str, tuple[Rollouts, ...]]:
+    from ...policies.agent.agent import Agent
+    from ...policies.load import load_policy
+
+    acted: dict[str, tuple[Rollouts, ...]] = {}
+    total = config.episodes * sum(len(arm.runs) for arm in arms)
+    with Progress("acting", total, "episodes") as progress, closing(Lanes(world, 8, config.workers)) as lanes:
+        for label, run in [(arm.label, run) for arm in arms for run in arm.runs]:
+            policy = load_policy(run)[0]
+            agent = Agent(policy, lanes=8, execute=getattr(policy, "execute", 8))
+            policy.embodiment.check(world.embodiment(), agent.needs)
+            results = []
+            for result in rollout(agent, lanes, range(config.seed, config.seed + config.episodes)):
+                results.append(result)
+                progress.update(progress.done + 1, label)
+            whole = sorted((one for one in results if not one.row["error"]), key=lambda one: one.start)
+            won = sum(one.row["success"] for one in whole)
+            found = Rollouts([one.actions / scale for one in whole], won, agent.execute)
+            acted[label] = (*acted.get(label, ()), found)
+    return acted

@@ -1,0 +1,35 @@
+"""The settings of `understudy inspect`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Print and draw what is in a dataset, print what is in a run, or ask policies how they use the past."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("source",)
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim")
+
+    source: str = ""  # dataset folder or hub id, run or checkpoint folder
+    out: Path | None = (
+        None  # picture sheet, .png or .svg; default inspect-NAME.png in this folder; of policies and critics: .html
+    )
+    embodiment: Path | None = None  # who acts, where the dataset does not say
+    quality: bool = False  # of a dataset: how good it is to imitate, instead of what is in it; `out` is then a .json
+    reference: str = ""  # with quality: the dataset that TQ and SACo are relative to
+    critic: str = ""  # instead of a source: a trained critic, beside recorded episodes; policy: whose spread to beat
+    policy: tuple[str, ...] = ()  # instead of a source: runs, settings of a grid (all seeds), or a grid
+    world: str = ""  # with policy: where to act, for the action predictability ratio; with critic too: maps of scores
+    data: str = ""  # with policy: demonstrations; default those that the run was trained on
+    episodes: int = 100  # with policy: rollouts of each, and as many demonstrations
+    seed: int = 0  # with policy: first start id; 0-999 are for looking, 1000-9999 for reporting
+    windows: int = 256  # with policy: held-out windows by which observed frames are judged
+    keys: bool = False  # with policy: judge each observation key of a frame alone, too
+    repeats: int = 3  # with policy: seeds of the probes, of ten folds each
+    workers: int = 0  # with policy: processes for the world; 0: in this one
+    threads: int = 1  # with policy: of torch on the CPU
+    record: Path | None = None  # with policy: write both tables as studies, FILE.json and FILE-frames.json

@@ -1,0 +1,152 @@
+"""What is in a dataset and what is odd about it, as plain data; `inspect` prints it and `sheet` draws it.
+
+Looks at numbers and at which video files exist; decodes no picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...configs.spec import ACTION, SCENE, STATE
+from ...policies.data.dataset import Dataset
+from ...policies.data.embody import dimension_names
+from ...policies.data.frames import episodes_with_pictures, ranges
+from ...policies.data.layout import BOOKKEEPING
+
+GAP = 0.1  # part of a step by which a timestamp may be off
+TIME = "timestamp"
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One number of one column."""
+
+    column: str
+    name: str
+    unit: str  # "" where units make no sense
+    low: float  # of the finite values; NaN if there are none
+    high: float
+    mean: float
+    std: float
+    bad: int  # NaN and infinite values
+
+    @property
+    def constant(self) -> bool:
+        """An action or an observation that never changes."""
+        return self.column.startswith(("action", "observation.")) and self.low == self.high
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All dimensions of all loaded columns, and sentences about what is odd."""
+
+    dimensions: tuple[Dimension, ...]
+    warnings: tuple[str, ...]
+
+
+def survey(dataset: Dataset) -> Survey:
+    """Look through a dataset that was opened with `check=False`."""
+    dimensions = tuple(
+        _dimension(key, name, unit, values)
+        for key, column in dataset.columns.items()
+        if key not in (TIME, "task_index", *BOOKKEEPING)
+        for name, unit, values in zip(*_labels(dataset, key), column.T, strict=True)
+    )
+    found = [*_missing(dataset), *_bad(dataset, dimensions), *_constant(dimensions), *_units(dataset)]
+    found += [*_gaps(dataset), *_limits(dataset), *_videos(dataset)]
+    return Survey(dimensions, tuple(found))
+
+
+def _labels(dataset: Dataset, key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    body = dataset.embodiment
+    known = {
+        ACTION: (body.action, body.action_units),
+        "action.sent": (body.action, body.action_units),
+        STATE: (body.state, body.state_units),
+        SCENE: (body.scene, body.scene_units),
+    }
+    names = dimension_names(dataset.features[key])
+    names = ("",) if names == ("0",) else names
+    found = known.get(key, ((), ()))
+    return found if len(found[0]) == len(names) else (names, ("",) * len(names))
+
+
+def _dimension(key: str, name: str, unit: str, values: np.ndarray) -> Dimension:
+    good = values[np.isfinite(values)].astype(np.float64)
+    bad = len(values) - len(good)
+    good = good if len(good) else np.array([np.nan])
+    return Dimension(key, name, unit, *(float(f()) for f in (good.min, good.max, good.mean, good.std)), bad)
+
+
+def _missing(dataset: Dataset):
+    for key in dict.fromkeys((*dataset.layout.vectors, ACTION)):
+        if key not in dataset.columns:
+            yield f"column '{key}' is missing from the data files"
+
+
+def _bad(dataset: Dataset, dimensions: tuple[Dimension, ...]):
+    for key in dict.fromkeys(d.column for d in dimensions if d.bad):
+        rows = np.flatnonzero(~np.isfinite(dataset.columns[key]).all(1))
+        names = ", ".join(d.name for d in dimensions if d.column == key and d.bad)
+        yield f"'{key}' has NaN or infinite values in {len(rows)} frames ({_where(dataset, rows)}), dimensions {names}"
+
+
+def _constant(dimensions: tuple[Dimension, ...]):
+    for key in (ACTION, STATE, SCENE):
+        names = [d.name for d in dimensions if d.column == key and d.constant]
+        if names:
+            yield f"'{key}' never changes in {', '.join(names)}"
+
+
+def _units(dataset: Dataset):
+    unknown = dataset.embodiment.unknown_units
+    if unknown:
+        told = ", ".join(unknown[:6]) + (", ..." if len(unknown) > 6 else "")
+        yield (
+            f'nobody states the unit of {told} (shown as "?"): good for training in a simulator, refused by a real arm;'
+            " give a piece with --embodiment, or add meta/embodiment.json"
+        )
+
+
+def _gaps(dataset: Dataset):
+    if TIME not in dataset.columns:
+        return
+    steps = np.diff(dataset.columns[TIME][:, 0].astype(np.float64)) * dataset.rate
+    inside = np.ones(len(steps), bool)
+    inside[dataset.starts[1:] - 1] = False  # from one episode to the next
+    rows = np.flatnonzero(inside & ~(np.abs(steps - 1) < GAP)) + 1
+    if len(rows):
+        worst = rows[np.nanargmax(np.abs(steps[rows - 1] - 1))]
+        yield (
+            f"timestamps do not advance by 1/{dataset.rate:g} s at {len(rows)} frames ({_where(dataset, rows)});"
+            f" the largest step is {steps[worst - 1] / dataset.rate:.3g} s"
+        )
+
+
+def _limits(dataset: Dataset):
+    if ACTION not in dataset.columns:
+        return
+    low, high = np.asarray(dataset.embodiment.limits, np.float32).reshape(-1, 2).T
+    action = dataset.columns[ACTION]
+    slack = 1e-4 * (high - low)
+    rows = np.flatnonzero(((action < low - slack) | (action > high + slack)).any(1))
+    if len(rows):
+        yield f"actions leave the embodiment's limits in {len(rows)} frames ({_where(dataset, rows)})"
+
+
+def _videos(dataset: Dataset):
+    for camera, key in dataset.cameras.items():
+        there = set(episodes_with_pictures(dataset, camera).tolist())
+        missing = [i for m, i in enumerate(dataset.episode_ids.tolist()) if m not in there]
+        if missing:
+            yield f"camera '{camera}' has no video on disk for {len(missing)} episodes: {ranges(missing)}"
+        rate = (dataset.features[key].get("info") or {}).get("video.fps", dataset.rate)
+        if rate != dataset.rate:
+            yield f"camera '{camera}' runs at {rate:g} Hz, the dataset at {dataset.rate:g} Hz"
+
+
+def _where(dataset: Dataset, rows: np.ndarray) -> str:
+    m = int(np.searchsorted(dataset.starts, rows[0], "right")) - 1
+    return f"first in episode {dataset.episode_ids[m]}, frame {rows[0] - dataset.starts[m]}"

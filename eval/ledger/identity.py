@@ -1,0 +1,153 @@
+"""What makes two records records of the same policy, so that one may ask how it did in either world.
+
+The hash of the weights and settings in its checkpoint (`policy.fingerprint`; a record without one: `policy.path`) and
+how it was asked to act: actions executed of each plan, candidates, critic, temperature, whose plans, sampler,
+ensemble. Not the seed of its noise, the block, threads or device.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .pairs import episodes_by_start
+from .record import MANIFEST, Record, RecordError, read_record
+
+ACTS = ("execute", "candidates", "critic", "temperature", "plans", "sampler", "ensemble")
+
+
+class MatchError(ValueError):
+    """Records that do not belong together; the message names them."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who acted. Two records tell of the same policy if `weights` and `acts` are equal."""
+
+    weights: str  # fingerprint, or path
+    acts: str  # JSON of `ACTS`
+    name: str  # for people
+    run: str  # training run that it came from; checkpoints of one run are no independent policies
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A policy in one world: its episodes by start, from one record or several."""
+
+    identity: Identity
+    episodes: Mapping[tuple[str, int], tuple[float, float]]  # (start_set, start) -> (success, best progress)
+    records: tuple[str, ...]
+    errors: int  # episodes that ended in an error; they count as failures
+
+
+def identify(manifest: Mapping) -> Identity:
+    """Who acted in a record.
+
+    Raises:
+        MatchError: the manifest names neither a fingerprint nor a path of a policy.
+    """
+    policy, agent = manifest.get("policy") or {}, manifest.get("agent") or {}
+    path = str(policy.get("path") or "")
+    weights = str(policy.get("fingerprint") or path)
+    if not weights:
+        raise MatchError("a record's manifest says neither policy.fingerprint nor policy.path: nobody knows who acted")
+    several = f", best of {agent['candidates']}" if (agent.get("candidates") or 1) > 1 else ""
+    acts = json.dumps({key: agent.get(key) for key in ACTS}, sort_keys=True)
+    return Identity(weights, acts, (path or weights) + several, _run(path) or weights)
+
+
+def open_records(paths: Iterable[str | Path]) -> list[Record]:
+    """The records at `paths`; a folder that is none stands for the records in it.
+
+    Raises:
+        FileNotFoundError: a path where there is neither.
+    """
+    records = []
+    for path in (Path(os.path.expandvars(path)) for path in paths):
+        inside = [path] if (path / MANIFEST).is_file() else sorted(entry.parent for entry in path.glob(f"*/{MANIFEST}"))
+        if not inside:
+            raise FileNotFoundError(f"'{path}' is neither an episode record nor a folder of records")
+        records += [read_record(folder) for folder in inside]
+    return records
+
+
+def by_policy(records: Iterable[Record], side: str) -> dict[tuple[str, str], Tested]:
+    """The policies that `records` of one world tell of; several records of a policy are put together.
+
+    Raises:
+        MatchError: records of different worlds, or two that hold the same start of one policy.
+        RecordError: a record without an episode.
+    """
+    found: dict[tuple[str, str], Tested] = {}
+    records = list(records)
+    for record in records:
+        _same_world(records[0], record, side)
+        identity, episodes = identify(record.manifest), episodes_by_start(record)
+        if not episodes:
+            raise RecordError(f"the record '{record.root}' holds no episode")
+        errors = sum(bool(error) for error in record.column("error"))
+        key = identity.weights, identity.acts
+        if key in found:
+            before = found[key]
+            if twice := sorted(set(before.episodes) & set(episodes)):
+                start = "/".join(map(str, twice[0]))
+                names = f"'{record.root}' and '{before.records[-1]}'"
+                raise MatchError(f"{names} ({side}) both hold start {start} of {identity.name}; give one of them")
+            records_of = (*before.records, str(record.root))
+            found[key] = Tested(before.identity, {**before.episodes, **episodes}, records_of, before.errors + errors)
+        else:
+            found[key] = Tested(identity, episodes, (str(record.root),), errors)
+    return found
+
+
+def matched(truth: Iterable[Record], proxy: Iterable[Record]) -> list[tuple[Tested, Tested]]:
+    """The policies of both worlds side by side.
+
+    Raises:
+        MatchError: a policy that only one side has, by name and with the reason where one is seen.
+    """
+    ours, theirs = by_policy(truth, "truth"), by_policy(proxy, "proxy")
+    lonely = [_lonely(tested, theirs, "proxy") for key, tested in ours.items() if key not in theirs]
+    lonely += [_lonely(tested, ours, "truth") for key, tested in theirs.items() if key not in ours]
+    if lonely:
+        raise MatchError("policies without a partner: " + "; ".join(lonely))
+    return [(tested, theirs[key]) for key, tested in ours.items()]
+
+
+def world_name(record: Record) -> str:
+    """The kind of world and its task, as the manifest says."""
+    world = record.manifest.get("world") or {}
+    kind, task = (str(world.get(key) or "") for key in ("type", "task"))
+    if kind.replace("_", "-") == task:
+        return task
+    return "/".join(filter(None, (kind, task))) or "unnamed world"
+
+
+def _lonely(tested: Tested, others: Mapping[tuple[str, str], Tested], side: str) -> str:
+    """`name (record): not in the other world`, and why if the same weights are there."""
+    said = f"{tested.identity.name} ('{tested.records[0]}') is not among the {side} records"
+    for weights, acts in others:
+        if weights == tested.identity.weights:
+            here, there = json.loads(tested.identity.acts), json.loads(acts)
+            parts = [f"{key} {here[key]} against {there[key]}" for key in ACTS if here[key] != there[key]]
+            return f"{said}: the same weights acted there with {', '.join(parts)}"
+    return said
+
+
+def _same_world(first: Record, record: Record, side: str) -> None:
+    """The settings of a world must be those of the first record; versions and start ranges may differ."""
+    one, other = (dict(each.manifest.get("world") or {}) for each in (first, record))
+    for key in sorted((set(one) | set(other)) - {"versions"}):
+        if one.get(key) != other.get(key):
+            names = f"'{first.root}' and '{record.root}'"
+            values = f"{one.get(key)} and {other.get(key)}"
+            raise MatchError(f"the {side} records {names} are of different worlds: {key} is {values}")
+
+
+def _run(path: str) -> str:
+    """The training run that a policy's path lies in."""
+    run = path.partition("/checkpoints/")[0].rstrip("/")
+    return run.removesuffix("/best").removesuffix("/last")

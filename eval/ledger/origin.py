@@ -1,0 +1,99 @@
+"""Where a record came from and the command that repeats it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+
+
+def command(manifest: Mapping) -> str:
+    """The command that makes the record again, a flag on each line; "" where the manifest does not say enough."""
+    needed = (manifest.get("policy", {}).get("path"), manifest.get("starts"), manifest.get("world"))
+    if not all(needed):
+        return ""
+    words = shlex.split(repeat_command(manifest))
+    return "".join((" \\\n  " if word.startswith("--") else " ") + shlex.quote(word) for word in words).strip()
+
+
+def facts(manifest: Mapping) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """(section, [(name, value)]) of what a manifest holds."""
+    loose = []
+    for section, value in manifest.items():
+        if isinstance(value, Mapping):
+            fresh = {name: inner for name, inner in value.items() if f"{section}.{name}" not in SAID}
+            if fresh:
+                yield section, list(_flat(fresh))
+        else:
+            loose.append((section, _text(value)))
+    if loose:
+        yield "record", loose
+
+
+def _flat(values: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _text(value)
+
+
+def _text(value) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+SAID = ("world.config", "agent.alarm.world")  # parts of a manifest that repeat others
+
+
+def without_config(world: Mapping) -> dict:
+    """A world's fingerprint, without the settings that opened it."""
+    return {name: value for name, value in world.items() if name != "config"}
+
+
+def origin(provenance: Mapping) -> tuple[str, str]:
+    """(date, short commit) of what was measured; `+` after a commit with uncommitted changes."""
+    code = provenance.get("code", {})
+    commit = code.get("commit", "")[:8] + ("+" if code.get("changed") else "")
+    return provenance.get("begun", "")[:10] or "-", commit or code.get("understudy", "-")
+
+
+def repeat_command(manifest: Mapping) -> str:
+    """The command that makes such a record again, given the same weights at the same path."""
+    policy, agent, starts = (manifest.get(part, {}) for part in ("policy", "agent", "starts"))
+    world, layers = dict(manifest.get("world", {}).get("config", {})), {}
+    if world.get("type") == "perturbed":
+        layers = {"perturb": ",".join(world["perturb"]), "perturb-level": world["level"]}
+        world = dict(world["of"])
+    flags = {"policy": policy.get("path"), "world": inline(world)} | layers
+    flags |= {"episodes": starts.get("count"), "seed": starts.get("first")} | _unusual(agent, policy.get("config", {}))
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in flags.items() if value not in (None, "")]
+    return " ".join(["understudy eval", *words, "--out out/again"])
+
+
+def _unusual(agent: Mapping, policy: Mapping) -> dict:
+    """Flags of how the policy acted, where that is neither the default nor its own way."""
+    sampler, own = agent.get("sampler") or {}, policy.get("sampler") or {}
+    said = {
+        "execute": (agent.get("execute"), policy.get("execute")),
+        "candidates": (agent.get("candidates"), 1),
+        "critic": (agent.get("critic"), None),
+        "temperature": (agent.get("temperature"), None),
+        "plans": (agent.get("plans"), None),
+        "watch": (None if "alarm" in agent else agent.get("watch"), None),
+        "alarm": (agent.get("alarm", {}).get("path"), None),
+        "policy-seed": (agent.get("seed"), 0),
+        "block": (agent.get("block"), 8),
+        "steps": (sampler.get("steps"), own.get("steps")),
+        "solver": (sampler.get("solver"), own.get("solver")),
+    }
+    return {name: value for name, (value, usual) in said.items() if value != usual}
+
+
+def inline(values: Mapping) -> str:
+    """YAML on one line, without what is empty."""
+    import yaml
+
+    kept = {name: value for name, value in values.items() if value not in (None, {}, [], "")}
+    return yaml.safe_dump(kept, default_flow_style=True, width=10_000, sort_keys=False).strip()

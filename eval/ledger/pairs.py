@@ -1,0 +1,67 @@
+"""Episodes of records side by side, by start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..statistics.intervals import Interval
+from ..statistics.paired import Pairs, tango
+from ..statistics.seeds import t_interval
+from .record import Record
+
+if TYPE_CHECKING:
+    from .record import Record
+
+
+class PairingError(ValueError):
+    """Episodes that cannot be put side by side; the message says why."""
+
+
+def join(first: Record, second: Record) -> Pairs:
+    """The episodes that two records have from the same starts.
+
+    Raises:
+        PairingError: they share no start.
+    """
+    ours, theirs = episodes_by_start(first), episodes_by_start(second)
+    shared = sorted(set(ours) & set(theirs))
+    if not shared:
+        said = (f"'{one.root}' has {_said(rows)}" for one, rows in ((first, ours), (second, theirs)))
+        raise PairingError(f"the records share no start: {'; '.join(said)}")
+    outcomes = np.array([(ours[key], theirs[key]) for key in shared])  # (n, 2, 2)
+    left_out = len(set(ours) ^ set(theirs))
+    return Pairs(tuple(shared), outcomes[:, :, 0] > 0.5, outcomes[:, :, 1], left_out)
+
+
+def episodes_by_start(record: Record) -> dict[tuple[str, int], tuple[float, float]]:
+    """(start_set, start) -> (success as 0 or 1, best progress) of every episode."""
+    columns = (record.column(name) for name in ("start_set", "start", "success", "best_progress"))
+    return {(kind, start): (float(won), float(best)) for kind, start, won, best in zip(*columns, strict=True)}
+
+
+def _said(rows: dict[tuple[str, int], tuple]) -> str:
+    sets = sorted({kind for kind, _ in rows})
+    starts = [start for _, start in rows]
+    return f"{', '.join(sets)} {min(starts)}..{max(starts)}" if rows else "no episode"
+
+
+def difference(ours: Sequence[Record | None], theirs: Sequence[Record | None]) -> tuple[Interval, Interval] | None:
+    """Success of `ours` minus `theirs` over paired episodes, seed by seed; None where no seed has both.
+
+    Returns:
+        (for these checkpoints: Tango's interval of all pairs; for the recipes: Student t over training seeds, never
+        narrower, or the first once more where one seed alone has both).
+    """
+    pairs = [join(b, a) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
+    if not pairs:
+        return None
+    won, lost = (sum(getattr(one, side) for one in pairs) for side in ("only_second", "only_first"))
+    pooled = tango(won, lost, sum(len(one.starts) for one in pairs))
+    if len(pairs) == 1:
+        return pooled, pooled
+    spread = t_interval([float(np.mean(one.success[:, 1])) - float(np.mean(one.success[:, 0])) for one in pairs])
+    recipes = Interval(max(-1.0, min(spread.low, pooled.low)), spread.estimate, min(1.0, max(spread.high, pooled.high)))
+    return pooled, recipes

@@ -1,0 +1,151 @@
+"""A study's result as a small JSON file: what was measured, the command that a reader can run, one table, notes.
+
+For everything that is no episode record: simulations of tests, coverage of intervals, benches. Committed under
+`eval/records/<group>/<name>.json`; `understudy results` prints all of them. Knows nothing of what the numbers mean.
+
+    Study(title="Coverage", command="understudy ...", columns=("interval", "n", "coverage"),
+          rows=(("Wilson", 20, Interval(.94, .95, .96)),), notes=("2,000 runs, seed 0",)).write("coverage.json")
+
+A cell is text, a number, true, false, null, or an interval: three numbers low, estimate, high (`metrics.Interval`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .record import provenance
+
+FORMAT, KIND = 1, "study"
+
+
+class StudyError(ValueError):
+    """A study that cannot be written or read; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One table and what a reader must know about it. The fields are the keys of its file, beside format and kind.
+
+    Raises:
+        StudyError: no title, command or column; a row of another length; a cell of another kind or not finite.
+    """
+
+    title: str
+    command: str  # what a reader runs to get these numbers again
+    columns: Sequence[str]
+    rows: Sequence[Sequence]
+    notes: Sequence[str] = ()  # sentences: n, seeds, intervals, what it does not say
+    provenance: dict = field(default_factory=dict)  # code, versions, machine; `write` fills it where it is empty
+
+    def __post_init__(self):
+        for name in ("title", "command", "columns"):
+            if not getattr(self, name):
+                raise StudyError(f"a study needs a {name}")
+        if isinstance(self.columns, str) or isinstance(self.notes, str):
+            raise StudyError("columns and notes are lists of texts")
+        rows = tuple(tuple(_cell(cell) for cell in row) for row in self.rows)
+        for row in rows:
+            if len(row) != len(self.columns):
+                raise StudyError(f"'{self.title}' has {len(self.columns)} columns, but a row of {len(row)}: {row}")
+        values = {"columns": tuple(self.columns), "rows": rows, "notes": tuple(self.notes)}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def write(self, path: str | Path) -> Path:
+        """Write beside and rename, one row a line; the folder is made. Returns the file."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = dataclasses.asdict(self) | {"provenance": self.provenance or provenance()}
+        lines = [f" {json.dumps(name)}: {_lines(name, value)}" for name, value in values.items()]
+        text = ",\n".join([f' "format": {FORMAT}', f' "kind": "{KIND}"', *lines])
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside.write_text(f"{{\n{text}\n}}\n")
+        beside.replace(path)
+        return path
+
+    def markdown(self) -> str:
+        """The table alone, in GitHub's Markdown."""
+        return table(self.columns, self.rows)
+
+
+def read_study(path: str | Path) -> Study:
+    """Read a study's file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        StudyError: something else, or written by a newer version.
+    """
+    try:
+        values = json.loads(Path(path).read_text())
+    except json.JSONDecodeError as error:
+        raise StudyError(f"{path} is not JSON ({error})") from error
+    if not isinstance(values, dict) or values.pop("kind", None) != KIND:
+        raise StudyError(f'{path} is no study: it has no "kind": "{KIND}"')
+    if values.pop("format", 0) > FORMAT:
+        raise StudyError(f"{path} was written by a newer understudy; upgrade to read it")
+    known = {item.name for item in dataclasses.fields(Study)}
+    if unknown := sorted(set(values) - known):
+        raise StudyError(f"{path}: unknown key '{unknown[0]}'. Known: {', '.join(sorted(known))}")
+    if missing := sorted({"title", "command", "columns", "rows"} - set(values)):
+        raise StudyError(f"{path}: '{missing[0]}' is missing")
+    return Study(**values)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence]) -> str:
+    """A Markdown table; numbers stand right."""
+    numeric = [any(_is_number(row[i]) for row in rows) for i in range(len(columns))]
+    lines = [columns, ["--:" if number else ":--" for number in numeric]]
+    lines += [[show(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def show(cell) -> str:
+    """A cell as text: four significant digits, intervals as `estimate [low, high]`."""
+    if cell is None:
+        return "-"
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, int):
+        return f"{cell:,}" if abs(cell) >= 10_000 else str(cell)
+    if isinstance(cell, float):
+        return f"{cell:,.0f}" if abs(cell) >= 10_000 else f"{cell:.4g}"
+    if isinstance(cell, tuple):
+        low, estimate, high = cell
+        return (
+            f"{estimate:.3f} [{low:.3f}, {high:.3f}]"
+            if abs(estimate) < 10
+            else f"{show(estimate)} [{show(low)}, {show(high)}]"
+        )
+    return " ".join(str(cell).split())
+
+
+def _cell(cell):
+    """A plain cell; NumPy's scalars become Python's."""
+    if hasattr(cell, "item") and getattr(cell, "ndim", 0) == 0:
+        cell = cell.item()
+    if isinstance(cell, (tuple, list)):
+        if len(cell) != 3 or not all(_is_number(_cell(part)) for part in cell):
+            raise StudyError(f"a cell of several parts is an interval (low, estimate, high), got {cell!r}")
+        return tuple(float(part) for part in cell)
+    if not (cell is None or isinstance(cell, (str, int, float))):
+        raise StudyError(f"a cell is text, a number, a truth value, null or an interval, got {cell!r}")
+    if isinstance(cell, float) and not math.isfinite(cell):
+        raise StudyError(f"a cell is not finite: {cell!r}; write null or text instead")
+    return cell
+
+
+def _is_number(cell) -> bool:
+    return isinstance(cell, (int, float)) and not isinstance(cell, bool)
+
+
+def _lines(name: str, value) -> str:
+    """JSON with one row, or one note, a line."""
+    if name in ("rows", "notes") and value:
+        return "[\n" + ",\n".join(f"  {json.dumps(part, allow_nan=False)}" for part in value) + "\n ]"
+    return json.dumps(value)

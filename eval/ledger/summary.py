@@ -1,0 +1,157 @@
+"""What a record says in a few numbers, as text for the terminal and for the report.
+
+Reads a record and nothing else. An episode that ended in an error counts as a failure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..statistics.intervals import Interval, exact, mean_interval, wilson
+from ..statistics.power import detectable
+from .record import Record
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A critic's scores of plans, in its own unit; means over replannings, then over episodes."""
+
+    value: Interval  # of the plan that was chosen; Student's t over episodes
+    mean: float  # of all candidates
+    spread: float  # standard deviation of a replanning's candidates
+    candidates: int
+
+    def text(self) -> str:
+        """For a row of the summary."""
+        away = f", {(self.value.estimate - self.mean) / self.spread:.2f} spreads above" if self.spread else ", equal to"
+        return f"score {self.value.estimate:.3g}{away} the mean {self.mean:.3g} of {self.candidates} candidates"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of one record. Intervals are two-sided, 95 %."""
+
+    title: str
+    world: str
+    starts: str
+    n: int
+    asked: int  # episodes that the run was to have
+    successes: int
+    errors: int
+    success: Interval  # Wilson
+    success_exact: Interval  # Clopper-Pearson
+    progress: Interval  # mean of the best progress
+    final: float  # mean of the final progress
+    length: float  # mean, control steps
+    first_success: float | None  # median, control steps; None: no success
+    physics: float  # s, summed over the episodes
+    render: float  # s
+    policy: float  # s
+    rate: float | None  # episodes per second of wall time
+    detects: (
+        float | None
+    )  # difference of success that as many episodes of another policy would show, paired; None: none
+    chosen: Chosen | None = None  # what the critic said of the plans, if one chose
+
+    def text(self) -> str:
+        """A small table."""
+        spent = max(self.physics + self.render + self.policy, 1e-9)
+        steps = "" if self.first_success is None else f", success after {self.first_success:.0f} (median)"
+        parts = (("physics", self.physics), ("render", self.render), ("policy", self.policy))
+        split = ", ".join(f"{name} {100 * seconds / spent:.0f} %" for name, seconds in parts)
+        rows = [
+            ("success", f"{self.success}   {self.successes} of {self.n}, Wilson 95 %"),
+            ("best progress", f"{self.progress}   mean, 95 %"),
+            ("length", f"{self.length:.0f} steps{steps}"),
+            ("time", split + ("" if self.rate is None else f"; {self.rate:.2f} episodes/s")),
+        ]
+        rows.insert(1, ("detects", detects(self.detects, self.n)))
+        rows += [("chosen plan", self.chosen.text())] if self.chosen else []
+        rows += [("errors", f"{self.errors} episodes, counted as failures")] if self.errors else []
+        rows += [("unfinished", f"{self.n} of {self.asked} episodes")] if self.n < self.asked else []
+        head = f"{self.title} in {self.world}, starts {self.starts}"
+        return "\n".join([head, *(f"{name:<16}{value}" for name, value in rows)])
+
+
+def summarize(record: Record) -> Summary:
+    """The numbers of a record with at least one episode. Raises ValueError for an empty one."""
+    n = len(record.table)
+    if not n:
+        raise ValueError(f"the record '{record.root}' holds no episode")
+    column = {name: np.asarray(record.column(name)) for name in _NUMBERS}
+    successes, first = int(column["success"].sum()), column["first_success"]
+    starts, wall = record.column("start"), record.manifest.get("wall")
+    return Summary(
+        title=title(record.manifest),
+        world=_world(record),
+        starts=f"{starts[0]}..{starts[-1]}",
+        n=n,
+        asked=record.manifest.get("starts", {}).get("count", n),
+        successes=successes,
+        errors=sum(bool(error) for error in record.column("error")),
+        success=wilson(successes, n),
+        success_exact=exact(successes, n),
+        progress=mean_interval(column["best_progress"]),
+        final=float(column["final_progress"].mean()),
+        length=float(column["length"].mean()),
+        first_success=float(np.median(first[first >= 0])) if (first >= 0).any() else None,
+        physics=float(column["wall_physics"].sum()),
+        render=float(column["wall_render"].sum()),
+        policy=float(column["wall_policy"].sum()),
+        rate=record.manifest.get("acted", n) / wall if wall else None,
+        detects=detectable(n, successes / n, paired=True),
+        chosen=chosen(record),
+    )
+
+
+def chosen(record: Record) -> Chosen | None:
+    """What the critic said of the chosen plans and of all, of a record whose policy was steered; else None."""
+    from scipy.stats import t
+
+    names = ("value", "value_mean", "value_spread")
+    if not set(names) <= set(record.table.column_names):
+        return None
+    told = [column for column in zip(*(record.column(name) for name in names), strict=True) if all(column)]
+    if not told:
+        return None
+    means = np.array([[np.mean(part) for part in column] for column in told])  # (episodes, 3)
+    value, mean, spread = means.mean(0).tolist()
+    half = t.isf(0.025, len(means) - 1) * means[:, 0].std(ddof=1) / len(means) ** 0.5 if len(means) > 1 else 0.0
+    candidates = record.manifest.get("agent", {}).get("candidates", 0)
+    return Chosen(Interval(value - half, value, value + half), mean, spread, candidates)
+
+
+def detects(gap: float | None, n: int) -> str:
+    """The smallest difference that n episodes can show, in words."""
+    if gap is None:
+        return f"no difference to another policy: {n} episodes are too few"
+    return f"a difference of {gap:.2f} in success to another policy from the same {n} starts (McNemar, 80 % power)"
+
+
+def _world(record: Record) -> str:
+    """The start set, and the kind of world too where it borrows another one's starts."""
+    starts = record.manifest.get("starts", {}).get("set") or record.column("task")[0]
+    kind = record.manifest.get("world", {}).get("type", "")
+    return starts if starts.startswith(kind) else f"{kind} (starts of {starts})"
+
+
+def title(manifest: dict) -> str:
+    """Who acted: a policy's path, type and step, or an expert."""
+    policy = manifest.get("policy", {})
+    step = "" if policy.get("step") is None else f", step {policy['step']}"
+    kind = f" ({policy['type']}{step})" if policy.get("type") else ""
+    return f"{policy.get('path', 'unnamed')}{kind}"
+
+
+_NUMBERS = (
+    "success",
+    "first_success",
+    "best_progress",
+    "final_progress",
+    "length",
+    "wall_physics",
+    "wall_render",
+    "wall_policy",
+)

@@ -1,0 +1,78 @@
+"""Who may act besides an agent: an expert, an actor with noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...configs.lanes.lanes import Lanes
+from ...sim.experts import Manner
+from .rollout import NO_START, Actor
+
+if TYPE_CHECKING:
+    pass
+
+
+class ExpertActor:
+    """The experts of the lanes as an actor that looks at every step.
+
+    Args:
+        manner: how they act; a number is the noise of their actions, in half ranges of the limits.
+    """
+
+    execute = 1
+    look = ()
+
+    def __init__(self, lanes: Lanes, manner: Manner | float = 0.0):
+        self.lanes, self.manner = lanes, manner
+
+    def reset(self, starts: np.ndarray, mask: np.ndarray, obs: Mapping[str, np.ndarray]) -> None:
+        """Nothing to remember: an expert sees the state."""
+
+    def act(self) -> np.ndarray:
+        slots = np.flatnonzero(self.lanes.running).tolist()
+        actions = np.zeros((self.lanes.num_envs, 1, *self.lanes.single_action_space.shape), np.float32)
+        for slot, action in enumerate(self.lanes.call("expert_action", self.manner, slots=slots)):
+            if action is not None:
+                actions[slot, 0] = action
+        return actions
+
+    def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
+        """Nothing to remember."""
+
+
+class NoisyActor:
+    """Acts like `actor` with Gaussian noise on each action, keyed by (seed, start, step).
+
+    Args:
+        limits: ((low, high), ...) of each action; what is asked stays inside.
+        noise: standard deviation in half ranges of the limits.
+        lanes: B.
+    """
+
+    def __init__(self, actor: Actor, limits, noise: float, lanes: int, seed: int = 0):
+        self.actor, self.noise, self.seed = actor, noise, seed
+        self.execute, self.look = actor.execute, actor.look
+        self._low, self._high = np.asarray(limits, np.float32).T
+        self._starts, self._now = np.full(lanes, NO_START, np.int64), np.zeros(lanes, np.int64)
+
+    def reset(self, starts: np.ndarray, mask: np.ndarray, obs: Mapping[str, np.ndarray]) -> None:
+        self._starts[mask], self._now[mask] = np.asarray(starts)[mask], 0
+        self.actor.reset(starts, mask, obs)
+
+    def act(self) -> np.ndarray:
+        actions = self.actor.act()
+        keys = zip(self._starts.tolist(), self._now.tolist(), strict=True)
+        draws = [np.random.default_rng([self.seed, start & _MASK, now, 3]) for start, now in keys]
+        noise = np.stack([draw.standard_normal(actions.shape[1:], np.float32) for draw in draws])
+        half = (self._high - self._low) / 2
+        return np.clip(actions + np.float32(self.noise) * noise * half, self._low, self._high)
+
+    def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
+        self._now += valid.sum(1)
+        self.actor.observe(obs, sent, valid)
+
+
+_MASK = 0xFFFFFFFFFFFFFFFF  # generators are keyed by unsigned numbers

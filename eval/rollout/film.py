@@ -1,0 +1,70 @@
+"""Films of chosen episodes: picked after the outcomes are known, played again, written as small mp4 files.
+
+An episode is shown by playing its recorded actions from its start once more, which a simulator repeats exactly; where
+the outcome comes out otherwise there is no film. Knows no policy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from ...configs.lanes.lanes import Lanes
+from ...policies.data.encode import write_mp4
+from ..ledger.record import VIDEOS
+from .rollout import TapeActor, rollout
+
+SAME = ("success", "first_success", "length", "progress")  # columns that a faithful repetition gives again
+
+
+def choose(rows: Iterable[Mapping], count: int) -> list[int]:
+    """Start ids of up to `count` episodes to show: the first failures, then the first successes, about half each."""
+    rows = [row for row in rows if not row["error"]]
+    lost = [row["start"] for row in rows if not row["success"]]
+    won = [row["start"] for row in rows if row["success"]]
+    failures = min(len(lost), max(math.ceil(count / 2), count - len(won)))
+    return lost[:failures] + won[: max(0, count - failures)]
+
+
+def choose_pairs(first: Mapping[int, Mapping], second: Mapping[int, Mapping], count: int) -> list[int]:
+    """Up to `count` starts of two policies to show: those at which one alone succeeded, in turn, then the others.
+
+    Args:
+        first, second: start -> row; only starts of both are chosen.
+    """
+    kinds: dict[tuple[bool, bool], list[int]] = {
+        (True, False): [],
+        (False, True): [],
+        (False, False): [],
+        (True, True): [],
+    }
+    for start in sorted(set(first) & set(second)):
+        a, b = first[start], second[start]
+        if not (a["error"] or b["error"]):
+            kinds[bool(a["success"]), bool(b["success"])].append(start)
+    ours, theirs, *rest = kinds.values()
+    in_turn = [start for pair in zip_longest(ours, theirs) for start in pair if start is not None]
+    return [*in_turn, *chain.from_iterable(rest)][:count]
+
+
+def film_again(
+    lanes: Lanes, rows: Mapping[int, Mapping], tapes: Mapping[int, np.ndarray], root: Path
+) -> dict[int, str]:
+    """Play the episodes `tapes` (start -> (T, D) actions) again and write `root/videos/START.mp4`.
+
+    Returns:
+        start -> path inside `root`, only of the episodes that came out as in `rows` and could be drawn.
+    """
+    (root / VIDEOS).mkdir(exist_ok=True)
+    written = {}
+    for result in rollout(TapeActor(tapes, lanes.num_envs), lanes, list(tapes), film=tapes.keys()):
+        same = all(result.row[name] == rows[result.start][name] for name in SAME)
+        if same and result.film:
+            path = f"{VIDEOS}/{result.start:06d}.mp4"
+            write_mp4(root / path, result.film, lanes.embodiment.rate, quality=26, group=30)
+            written[result.start] = path
+    return written

@@ -1,0 +1,286 @@
+"""The one acting loop: an actor and B lanes, blocks of B start ids in fixed slots, one result an episode.
+
+The actor may be a policy's `Agent`, a scripted expert or a tape of recorded actions; the lanes any world. A block is
+the reproducible unit: the actor always sees all B slots, and what happens in one slot depends on its own start alone.
+So the same starts give the same episodes for any number of workers, also where a lane failed and its start was done
+again.
+Knows nothing of files, statistics or pictures beyond handing them on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from ...configs.episode import Episode
+from ...configs.lanes.lanes import Chunk, Lanes
+
+NO_START = -1  # start id that the actor is told for a padded slot
+ATTEMPTS = 2  # a start whose lane failed is done again once
+
+
+class Actor(Protocol):
+    """Acts in all B slots at once, E control steps at a time. May have `told(slot)`: further columns of a row."""
+
+    execute: int  # E
+    look: tuple[int, ...]  # offsets of the frames that it reads after each chunk, 0 = after the last of the E steps
+
+    def reset(self, starts: np.ndarray, mask: np.ndarray, obs: Mapping[str, np.ndarray]) -> None:
+        """New episodes in the slots of `mask` (B,) bool: `starts` (B,) int64, `obs` key -> (B, ...) of all slots."""
+
+    def act(self) -> np.ndarray:
+        """(B, E, D) float32 actions in the embodiment's units."""
+
+    def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
+        """What the chunk gave: key -> (B, L, ...) at the offsets `look`, (B, E, D) executed actions, (B, E) bool."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One episode as it ended. `row` has the columns of `episodes.parquet`; see `ledger.COLUMNS`."""
+
+    row: dict
+    actions: np.ndarray  # (T, D) float32, what the actor asked for
+    episode: Episode | None = None  # everything, if it was kept
+    film: tuple[np.ndarray, ...] = ()  # (h, w, 3) uint8: before the first step and after each, if it was filmed
+
+    @property
+    def start(self) -> int:
+        return self.row["start"]
+
+
+@dataclass
+class _Tape:
+    """What one running episode gave so far."""
+
+    first: dict[str, np.ndarray]  # observation of the reset
+    begun_well: bool  # success before any step
+    parts: list[dict[str, np.ndarray]] = field(default_factory=list)  # one a chunk, only executed steps
+    film: list[np.ndarray] = field(default_factory=list)
+    walls: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("physics", "render", "policy"), 0.0))
+    terminated: bool = False
+    truncated: bool = False
+    error: str = ""
+    labels: dict = field(default_factory=dict)  # what the lane says of the episode when it has ended
+    watched: dict = field(default_factory=dict)  # what the actor tells of it, more columns of the row
+
+    def all(self, name: str, empty: tuple[int, ...], dtype=np.float32) -> np.ndarray:
+        return np.concatenate([np.zeros((0, *empty), dtype), *(part[name] for part in self.parts)])
+
+
+def rollout(
+    actor: Actor,
+    lanes: Lanes,
+    starts: Sequence[int],
+    *,
+    start_set: str = "",
+    seed: int = 0,
+    keep: bool = False,
+    film: Collection[int] = (),
+    skip: Collection[int] = (),
+    options: Mapping | None = None,
+) -> Iterator[Result]:
+    """Act from every start and yield each episode when it has ended (see `in_order`). B is the number of lanes.
+
+    Args:
+        starts: start ids, different from each other.
+        start_set: what the start ids belong to, a column of the rows.
+        seed: of the actor's noise, a column of the rows.
+        keep: look at every frame and give whole episodes.
+        film: start ids whose pictures are wanted.
+        skip: starts that are done already; their slots stay empty.
+        options: reset options of the lanes.
+
+    Raises:
+        ValueError: a start given twice.
+    """
+    starts = [int(start) for start in starts]
+    if len(set(starts)) != len(starts):
+        raise ValueError("a start id is given twice; the outcome of a start is one row")
+    columns = {"start_set": start_set, "seed": seed}
+    loop = _Loop(actor, lanes, columns, keep=keep, film=frozenset(film), options=dict(options or {}))
+    for begin in range(0, len(starts), lanes.num_envs):
+        block = starts[begin : begin + lanes.num_envs]
+        yield from loop.block([NO_START if start in skip else start for start in block])
+
+
+def in_order(results: Iterable[Result], starts: Sequence[int]) -> Iterator[Result]:
+    """The same results in the order of `starts`, each as soon as all earlier ones are there."""
+    waiting: dict[int, Result] = {}
+    order = iter(starts)
+    wanted = next(order, None)
+    for result in results:
+        waiting[result.start] = result
+        while wanted in waiting:
+            yield waiting.pop(wanted)
+            wanted = next(order, None)
+
+
+class TapeActor:
+    """Plays recorded actions again, start by start: shows an episode a second time, for example to film it.
+
+    Args:
+        tapes: start id -> (T, D) float32 actions. After its end a tape repeats its last action.
+        lanes: B.
+    """
+
+    look = ()
+
+    def __init__(self, tapes: Mapping[int, np.ndarray], lanes: int, execute: int = 8):
+        self.tapes, self.execute = tapes, execute
+        self._dims = next((tape.shape[1] for tape in tapes.values()), 1)
+        self._starts, self._now = np.full(lanes, NO_START), np.zeros(lanes, np.int64)
+
+    def reset(self, starts: np.ndarray, mask: np.ndarray, obs: Mapping[str, np.ndarray]) -> None:
+        self._starts[mask], self._now[mask] = starts[mask], 0
+
+    def act(self) -> np.ndarray:
+        actions = np.zeros((len(self._starts), self.execute, self._dims), np.float32)
+        for slot, (start, now) in enumerate(zip(self._starts.tolist(), self._now.tolist(), strict=True)):
+            tape = self.tapes.get(start, ())
+            if len(tape):
+                actions[slot] = tape[np.minimum(now + np.arange(self.execute), len(tape) - 1)]
+        return actions
+
+    def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
+        self._now += valid.sum(1)
+
+
+class _Loop:
+    """State of one `rollout` call; `_tapes` holds the episodes that run now, by slot."""
+
+    def __init__(self, actor: Actor, lanes: Lanes, columns: dict, *, keep: bool, film: frozenset[int], options: dict):
+        self.actor, self.lanes, self.columns = actor, lanes, columns
+        self.keep, self.film, self.options = keep, film, options
+        self.frames = tuple(range(1 - actor.execute, 1)) if keep else ()
+        self.look = tuple(sorted({*actor.look, *self.frames}))
+        self.told = getattr(actor, "told", None)
+        self.labelled = True  # until a lane says that it has no labels
+        self._tapes: dict[int, _Tape] = {}
+
+    def block(self, starts: list[int]) -> Iterator[Result]:
+        """All starts of one block, those of failed lanes a second time."""
+        ids = np.full(self.lanes.num_envs, NO_START, np.int64)
+        ids[: len(starts)] = starts
+        slots = np.flatnonzero(ids != NO_START).tolist()
+        for attempt in range(ATTEMPTS):
+            again = []
+            # Alone at the second try: a start that takes its process down takes no other with it.
+            for group in [slots] if attempt == 0 and slots else [[slot] for slot in slots]:
+                for slot, tape in self._attempt(ids, group, attempt):
+                    if tape.error and attempt + 1 < ATTEMPTS:
+                        again.append(slot)
+                    else:
+                        yield self._result(int(ids[slot]), slot, attempt, tape)
+            slots = sorted(again)
+
+    def _attempt(self, ids: np.ndarray, slots: list[int], attempt: int) -> Iterator[tuple[int, _Tape]]:
+        """Run the starts in `slots` to their ends; the other slots stay as they are."""
+        yield from self._begin(ids, slots, attempt)
+        filmed = [slot for slot in self._tapes if int(ids[slot]) in self.film]
+        while self._tapes:
+            begun = time.perf_counter()
+            asked = np.asarray(self.actor.act(), np.float32)
+            thought = time.perf_counter() - begun
+            chunk = self.lanes.step_chunk(asked, look=self.look, film=[slot for slot in filmed if slot in self._tapes])
+            begun = time.perf_counter()
+            columns = [chunk.look.index(offset) for offset in self.actor.look]
+            self.actor.observe({key: seen[:, columns] for key, seen in chunk.obs.items()}, chunk.sent, chunk.valid)
+            thought += time.perf_counter() - begun
+            yield from self._write(chunk, asked, thought / len(self._tapes))
+
+    def _begin(self, ids: np.ndarray, slots: list[int], attempt: int) -> Iterator[tuple[int, _Tape]]:
+        mask = np.zeros(len(ids), bool)
+        mask[slots] = True
+        seeds = [start if start != NO_START else None for start in ids.tolist()]
+        obs, info = self.lanes.reset(seed=seeds, options=self.options | {"reset_mask": mask})
+        self.actor.reset(ids, mask if attempt else np.ones(len(ids), bool), obs)
+        pictures = self.lanes.render([slot for slot in slots if int(ids[slot]) in self.film]) if self.film else {}
+        for slot in slots:
+            first = {key: value[slot].copy() for key, value in obs.items()} if self.keep else {}
+            tape = _Tape(first, bool(info["success"][slot]), error=info["failed"].get(slot, ""))
+            tape.film.extend([pictures[slot]] if slot in pictures else [])
+            if tape.error:
+                yield slot, tape
+            else:
+                self._tapes[slot] = tape
+
+    def _write(self, chunk: Chunk, asked: np.ndarray, thought: float) -> Iterator[tuple[int, _Tape]]:
+        """Put a chunk onto the running tapes and give those that have ended."""
+        for slot, tape in list(self._tapes.items()):
+            done = int(chunk.valid[slot].sum())
+            names = ("reward", "progress", "success", "sent")
+            part = {name: getattr(chunk, name)[slot, :done] for name in names} | {"action": asked[slot, :done]}
+            for key, seen in chunk.obs.items() if self.keep else ():
+                part[key] = seen[slot, [chunk.look.index(offset) for offset in self.frames[:done]]]
+            tape.parts.append(part)
+            tape.film.extend(chunk.film.get(slot, ()))
+            walls = {"physics": chunk.wall_physics[slot], "render": chunk.wall_render[slot], "policy": thought}
+            tape.walls = {name: spent + float(walls[name]) for name, spent in tape.walls.items()}
+            tape.error = chunk.failed.get(slot, "")
+            tape.terminated, tape.truncated = bool(chunk.terminated[slot].any()), bool(chunk.truncated[slot].any())
+            if tape.error or tape.terminated or tape.truncated:
+                del self._tapes[slot]
+                tape.labels = {} if tape.error else self._labels(slot)
+                tape.watched = self.told(slot) if self.told else {}
+                yield slot, tape
+
+    def _labels(self, slot: int) -> dict:
+        """`labels()` of a lane whose episode has ended, if its world offers that: what success alone does not say."""
+        if not self.labelled:
+            return {}
+        try:
+            return self.lanes.call("labels", slots=[slot])[slot] or {}
+        except AttributeError:
+            self.labelled = False
+            return {}
+
+    def _result(self, start: int, slot: int, attempt: int, tape: _Tape) -> Result:
+        dims = self.lanes.single_action_space.shape
+        asked, reward, progress = tape.all("action", dims), tape.all("reward", ()), tape.all("progress", ())
+        success = tape.all("success", (), bool)
+        task = self.lanes.world.task
+        row = self.columns | _outcome(tape, reward, progress, success)
+        row |= {"start": start, "task": task, "attempt": attempt, "worker": self.lanes.worker_of(slot)}
+        row |= {f"wall_{name}": spent for name, spent in tape.walls.items()}
+        row |= {"video": "", "labels": json.dumps(tape.labels)} | tape.watched
+        episode = self._episode(start, tape, asked, reward, progress, success) if self.keep and not tape.error else None
+        return Result(row, asked, episode, tuple(tape.film))
+
+    def _episode(self, start: int, tape: _Tape, asked, reward, progress, success) -> Episode:
+        obs = {key: np.concatenate([one[None], *(part[key] for part in tape.parts)]) for key, one in tape.first.items()}
+        return Episode(
+            start=start,
+            task=self.lanes.world.task,
+            obs={key: value[:-1] for key, value in obs.items()},
+            final={key: value[-1] for key, value in obs.items()},
+            action=asked,
+            sent=tape.all("sent", self.lanes.single_action_space.shape),
+            reward=reward,
+            progress=progress,
+            success=success,
+            terminated=tape.terminated,
+            truncated=tape.truncated,
+        )
+
+
+def _outcome(tape: _Tape, reward: np.ndarray, progress: np.ndarray, success: np.ndarray) -> dict:
+    """The columns that say how it went. `first_success`: control steps until success was first seen, else -1."""
+    first = 0 if tape.begun_well else int(success.argmax()) + 1 if success.any() else -1
+    return {
+        "success": first >= 0 and not tape.error,
+        "first_success": -1 if tape.error else first,
+        "best_progress": float(progress.max(initial=0)),
+        "final_progress": float(progress[-1]) if len(progress) else 0.0,
+        "return": float(reward.sum(dtype=np.float32)),
+        "length": len(reward),
+        "progress": progress.tolist(),
+        "terminated": tape.terminated,
+        "truncated": tape.truncated,
+        "error": tape.error,
+    }

@@ -1,0 +1,163 @@
+"""A pair of policies composed over training seeds: `understudy study compositions DIR DIR .. --out FILE`.
+
+Each folder is what `understudy compose --out DIR` left: the same kinds of parents, each time of another training seed.
+Writes a study with a row for each seed and one for all: the weights that rollouts chose and those of least denoising
+error, success on the fresh starts, and the mixture minus the better parent and minus the control, paired. The better
+parent of a row is the one that did better on that row's fresh starts, which can only hurt the mixture's standing.
+Intervals of the last row: success over training seeds (`seeds.py`); differences once for these checkpoints (Tango, all
+pairs) and once for further trainings (Student's t over the seeds, never narrower).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ...configs.module import run_module
+from ..compose.compose import FILE
+from ..compose.fresh import FRESH
+from ..compose.report import CONTROL, MIXTURE, PARENT
+from ..compose.search import said
+from ..ledger.pairs import difference
+from ..ledger.record import Record, read_record
+from ..ledger.study import Study
+from ..statistics.intervals import Interval
+from ..statistics.seeds import over_seeds
+
+MODULE = "python -m understudy.eval.studies.compositions"
+
+
+class CompositionError(ValueError):
+    """A folder that holds no finished composition, or one of another pair."""
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What one search left behind; records are those of the fresh starts."""
+
+    name: str  # of the folder
+    chosen: str
+    predicted: str | None  # weights of least denoising error, with the first one's interval
+    promised: float | None  # success that the search saw of the chosen weights
+    records: dict[str, Record]  # mixture, parent 1 .., control
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        return tuple(name for name in self.records if name.startswith(PARENT))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compositions:
+    """Gather the searches of several training seeds into one study."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("folders",)
+
+    folders: tuple[str, ...]  # of `understudy compose`, one a training seed
+    out: Path  # file of the study
+    title: str = "Two policies composed"
+    how: str = ""  # the command that made the folders, for the reader
+
+    def run(self) -> None:
+        """Read, join, write. Raises CompositionError, OSError."""
+        found = [read_composition(Path(folder)) for folder in self.folders]
+        if len({tuple(one.records) for one in found}) != 1:
+            raise CompositionError("the searches differ in their number of parents, or only some have a control")
+        study = gathered(found, self.title, self.command())
+        study.write(self.out)
+        print(f"{study.title}\n\n{study.markdown()}\n\n" + "\n".join(f"- {note}" for note in study.notes))
+
+    def command(self) -> str:
+        """What a reader runs."""
+        words = [*MODULE.split(), *self.folders, "--out", str(self.out)]
+        return " && ".join(part for part in (self.how, shlex.join(words)) if part)
+
+
+def read_composition(folder: Path) -> Composition:
+    """A finished search and its fresh records.
+
+    Raises:
+        CompositionError: nothing there, or a search that did not end or reported nothing.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise CompositionError(f"'{folder}' holds no search: it has no {FILE}")
+    values = json.loads(path.read_text())
+    if not values.get("complete") or not values["report"]["entries"]:
+        raise CompositionError(f"'{folder}' is not finished, or had no --report; go on with compose --resume {folder}")
+    report, records, number = values["report"], {}, 0
+    for one in report["entries"]:
+        number += one["role"] == PARENT
+        role = f"{PARENT} {number}" if one["role"] == PARENT else one["role"]
+        records[role] = read_record(folder / FRESH / one["record"])
+    promised = report["entries"][0]["promised"]
+    chosen = said(tuple(report["found"]["chosen"]))
+    return Composition(folder.name, chosen, _predicted(report), promised and promised[1], records)
+
+
+def gathered(found: Sequence[Composition], title: str, command: str) -> Study:
+    """The study of one pair."""
+    first = found[0]
+    control = CONTROL in first.records
+    columns = ["seed", "weights chosen", "weights of least error", "mixture", *first.parents]
+    columns += ["control"] * control + ["- better parent"] + ["- control"] * control + ["promised - fresh"]
+    rows = [_row([one], one.chosen, one.predicted) for one in found]
+    notes = [
+        f"{len(first.records[MIXTURE].table)} fresh starts a seed; weights were chosen on other starts.",
+        "Differences are of success, paired; the better parent is the one that did better on these very starts.",
+        "Weights of least error: of the first parent, from held-out demonstrations, 95 % over episodes.",
+    ]
+    if len(found) > 1:
+        rows.append(_row(found, None, None))
+        pooled = [("better parent", _better(found)), *([("control", CONTROL)] if control else [])]
+        for name, role in pooled:
+            recipes = _difference(found, role)[1]
+            notes.append(
+                f"Mixture minus {name}, for further trainings ({len(found)} seeds, t): {_points(recipes)} points."
+            )
+    return Study(title=title, command=command, columns=columns, rows=rows, notes=notes)
+
+
+def _row(found: Sequence[Composition], chosen: str | None, predicted: str | None) -> list:
+    first = found[0]
+    rates = {role: _success(found, role) for role in first.records}
+    row = [first.name if len(found) == 1 else "all", chosen, predicted, rates[MIXTURE]]
+    row += [rates[role] for role in first.parents]
+    row += [rates[CONTROL]] if CONTROL in rates else []
+    row.append(_difference(found, _better(found))[0])
+    row += [_difference(found, CONTROL)[0]] if CONTROL in rates else []
+    promised = [one.promised for one in found if one.promised is not None]
+    row.append(sum(promised) / len(promised) - rates[MIXTURE].estimate if len(promised) == len(found) else None)
+    return row
+
+
+def _success(found: Sequence[Composition], role: str) -> Interval:
+    won = [[bool(x) for x in one.records[role].column("success")] for one in found]
+    return over_seeds([sum(one) for one in won], [len(one) for one in won]).interval
+
+
+def _better(found: Sequence[Composition]) -> str:
+    return max(found[0].parents, key=lambda role: _success(found, role).estimate)
+
+
+def _difference(found: Sequence[Composition], role: str) -> tuple[Interval, Interval]:
+    return difference([one.records[MIXTURE] for one in found], [one.records[role] for one in found])
+
+
+def _predicted(report: dict) -> str | None:
+    if not report["predicted"]:
+        return None
+    one = report["predicted"]["prediction"]
+    low, _, high = one["intervals"][0]
+    return f"{said(tuple(one['weights']))} [{low:.2f}, {high:.2f}]"
+
+
+def _points(value: Interval) -> str:
+    return f"{100 * value.estimate:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_module(Compositions))

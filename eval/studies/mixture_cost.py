@@ -1,0 +1,155 @@
+"""What a mixture of two policies costs: its latency beside the sum of its parents', and what sparing saves of it.
+
+    python -m understudy.eval.studies.mixture_cost A B --out eval/records/bench/mixture.json
+    python -m understudy.eval.studies.mixture_cost A B --data DATA     what sparing does to plans, on windows of DATA
+
+CPU time of one thread is taken, so that other programs disturb less. A turn draws plans of the first parent, the
+mixture, the two networks asked in alternation without being composed, the mixture sparing evaluations, and the second
+parent, on observations drawn evenly within the first parent's demonstrated spread. Ratios are of a turn. Alternation
+shows what of the ratio is the machine's: two networks share a cache that one had for itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from ...policies.agent.agent import Agent
+from ...policies.compositions.adapt import Adapt
+from ...policies.compositions.mixture import Mixture
+from ...policies.compositions.sparing import saving
+from ...policies.field import noise_levels
+from ...policies.load import load_policy
+from ...policies.policy import LaneNoise, Past, Policy
+from ..bench.bench import describe_machine
+from ..ledger.study import Study
+
+EARLY = Adapt(spare=((0.5, 1.0),))  # a quarter of the evaluations of two parents at ten steps
+
+
+def observed(policies: Sequence[Policy], lanes: int) -> Past:
+    """A past for all of `policies`: made-up observations, the same in all frames."""
+    mixture = Mixture(policies, [1 / len(policies)] * len(policies))
+    agent = Agent(mixture, lanes=lanes, execute=mixture.execute)
+    rng = np.random.default_rng(0)
+    scales = {key: policy.state_scales[key.replace(".", "_")] for policy in policies for key in policy.needs}
+    told = {
+        key: scale.unscale(torch.from_numpy(rng.uniform(-1, 1, (lanes, len(scale.mean))).astype(np.float32))).numpy()
+        for key, scale in scales.items()
+    }
+    agent.reset(np.arange(lanes), np.ones(lanes, bool), told)
+    return agent.past()
+
+
+def turns(parents: Sequence[Policy], lanes: int, pairs: int, repeat: int) -> dict[str, list[float]]:
+    """Milliseconds of CPU time a plan of each side, a number a turn."""
+    mixture, past = Mixture(parents, (0.5, 0.5)), observed(parents, lanes)
+    works = {
+        "first": _planning(parents[0], past, lanes),
+        "mixture": _planning(mixture, past, lanes),
+        "alternation": _alternation(mixture, past),
+        "sparing": _planning(mixture.adapted(EARLY), past, lanes),
+        "second": _planning(parents[1], past, lanes),
+    }
+    told = {name: [] for name in works}
+    for turn in range(pairs + 1):  # the first one warms up
+        for name, work in works.items():
+            begun = time.thread_time()
+            for _ in range(repeat):
+                work()
+            if turn:
+                told[name].append(1000 * (time.thread_time() - begun) / repeat)
+    return told
+
+
+def study(parents: Sequence[str], lanes: Sequence[int], pairs: int, repeat: int) -> Study:
+    """The table of all numbers of lanes."""
+    policies = [load_policy(parent)[0] for parent in parents]
+    rows = []
+    for count in lanes:
+        told = turns(policies, count, pairs, repeat)
+        sums = [a + b for a, b in zip(told["first"], told["second"], strict=True)]
+        for name in ("mixture", "alternation", "sparing"):
+            ratios = [mine / both for mine, both in zip(told[name], sums, strict=True)]
+            spread = min(ratios), statistics.median(ratios), max(ratios)
+            rows.append((name, count, statistics.median(told[name]), statistics.median(sums), spread))
+    machine = ", ".join(f"{name} {value}" for name, value in describe_machine().items() if value is not None)
+    notes = (
+        f"Ratio: median of {pairs} turns of {repeat} plans and their range; CPU time of one thread.",
+        "Alternation: the networks asked in turn and not composed, so what the machine adds. Sparing: "
+        f"a quarter of the evaluations, angles {EARLY.spare[0][0]:g} to {EARLY.spare[0][1]:g}.",
+        f"Machine: {machine}.",
+    )
+    columns = ("case", "lanes", "ms a plan", "parents together, ms", "ratio")
+    options = f"--lanes {' '.join(map(str, lanes))} --pairs {pairs} --repeat {repeat}"
+    command = f"python -m understudy.eval.studies.mixture_cost {' '.join(parents)} {options}"
+    return Study(
+        title="A mixture of two beside the sum of its parents", command=command, columns=columns, rows=rows, notes=notes
+    )
+
+
+def savings(parents: Sequence[str], data: str, windows: int) -> Study:
+    """What sparing each half of the path saves and does to plans for windows spread evenly over a dataset."""
+    from ...policies.data.open import open_dataset
+    from ...policies.data.windows import Windows
+
+    mixture = Mixture([load_policy(parent)[0] for parent in parents], (0.5, 0.5))
+    held = Windows(open_dataset(data), mixture.window, mixture.needs)
+    chosen = np.unique(np.linspace(0, len(held) - 1, windows).astype(np.int64))
+    rows = []
+    for low, high in ((0.5, 1.0), (0.3, 1.0), (0.0, 0.5)):
+        for reuse in (True, False):
+            found = saving(mixture, Adapt(spare=((low, high),), reuse=reuse), [held.gather(chosen)])
+            rows.append((f"{low:g} to {high:g}", reuse, found.spared, found.change, found.noise))
+    columns = ("spared angles", "reuse", "evaluations spared", "change of plans", "change by other noise")
+    notes = (f"Root mean square in the scaled action space, {len(chosen)} windows, the same noise; seed 0.",)
+    command = f"python -m understudy.eval.studies.mixture_cost {' '.join(parents)} --data {data}"
+    return Study(
+        title="What sparing evaluations does to plans", command=command, columns=columns, rows=rows, notes=notes
+    )
+
+
+def _planning(policy: Policy, past: Past, lanes: int) -> Callable[[], object]:
+    starts = np.arange(lanes)
+    return lambda: policy.plan(past, 1, LaneNoise(0, starts, np.zeros_like(starts)))
+
+
+def _alternation(mixture: Mixture, past: Past) -> Callable[[], None]:
+    @torch.no_grad()
+    def work() -> None:
+        fields = [parent.field(past.at(parent.window), 1) for parent in mixture.parents]
+        chunks = [torch.zeros(field.shape) for field in fields]
+        for level in noise_levels(mixture.sampler.steps, fields[0].low, fields[0].high)[:-1]:
+            for field, chunk in zip(fields, chunks, strict=True):
+                field(chunk, level)
+
+    return work
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parents", nargs=2)
+    parser.add_argument("--lanes", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--repeat", type=int, default=10)
+    parser.add_argument("--data")
+    parser.add_argument("--windows", type=int, default=256)
+    parser.add_argument("--out")
+    told = parser.parse_args()
+    torch.set_num_threads(1)
+    if told.data:
+        result = savings(told.parents, told.data, told.windows)
+    else:
+        result = study(told.parents, told.lanes, told.pairs, told.repeat)
+    print("\n".join("  ".join(map(str, row)) for row in (result.columns, *result.rows)), *result.notes, sep="\n")
+    if told.out:
+        print(result.write(told.out))
+
+
+if __name__ == "__main__":
+    main()

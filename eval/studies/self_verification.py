@@ -1,0 +1,160 @@
+"""What self-verification buys and costs: success, error of the remembered past and time, for several numbers of plans.
+
+    python -m understudy.eval.studies.self_verification --policy RUN --world NAME --episodes 200 --out study.json
+
+For each N the policy acts from the same starts; the recall critic keeps the plan whose past was executed. The past
+error is the root mean square distance of the kept plan's past to it, in the scaled action space, where some of it was
+executed. Time is one replanning of one lane on one thread, N plans from one encoding of the observation, all N in
+turn, again and again. Knows no network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import statistics
+import sys
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...configs.lanes.lanes import Lanes
+from ...configs.module import run_module
+from ...configs.plugins import discover
+from ...configs.progress import Progress
+from ...configs.world import read_world
+from ...policies.agent.agent import Agent
+from ...policies.critics.open import open_critic
+from ...policies.load import load_policy
+from ...policies.policy import LaneNoise, Past, Planner, Plans
+from ..ledger.study import Study
+from ..rollout.rollout import rollout
+from ..statistics.intervals import Interval, bootstrap_interval, wilson
+
+CRITIC = "recall_partly"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfVerification:
+    """Act with N candidates and self-verification, for several N, from the same starts."""
+
+    policy: str  # run or checkpoint folder of a policy with recalled actions
+    world: dict | str  # registered name, YAML file, or its keys
+    out: Path  # study to write, .json
+    candidates: tuple[int, ...] = (1, 3, 5, 10, 50)  # N
+    episodes: int = 200
+    seed: int = 1000  # first start id
+    block: int = 8
+    workers: int = 0
+    rounds: int = 30  # timed replannings for each N
+
+    def run(self) -> None:
+        if self.out.exists():
+            raise FileExistsError(f"{self.out} exists; choose another --out")
+        study = measure(self)
+        study.write(self.out)
+        print(study.markdown())
+
+    @property
+    def command(self) -> str:
+        return shlex.join(["python", "-m", "understudy.eval.studies.self_verification", *sys.argv[1:]])
+
+
+class Noting(Agent):
+    """An agent that notes the past error of the plans that it executes, by start and replanning."""
+
+    def __init__(self, planner: Planner, **settings):
+        super().__init__(planner, **settings)
+        self.errors: dict[tuple[int, int], float] = {}
+        self.seen: Past | None = None  # what the first lane knew when most was known
+
+    def think(self) -> Plans:
+        past, turns = self.past(), self._replans.copy()
+        plans = super().think()
+        told = past.at(self.critic.window).action_valid.any(1).numpy()
+        off = self.critic.distance(past, plans)[:, 0].sqrt().numpy()
+        keys = zip(self._starts.tolist(), turns.tolist(), strict=True)
+        self.errors |= {key: float(error) for key, error, known in zip(keys, off, told, strict=True) if known}
+        if self.seen is None or past.now[0] > self.seen.now[0]:
+            self.seen = first_lane(past)
+        return plans
+
+
+def measure(config: SelfVerification) -> Study:
+    """The study of all numbers of candidates."""
+    import torch
+
+    torch.set_num_threads(1)
+    discover("policies", "sim")
+    policy, _ = load_policy(config.policy)
+    world = read_world(config.world)
+    policy.embodiment.check(world.embodiment(), policy.needs)
+    found, seen = {}, None
+    with closing(Lanes(world, config.block, config.workers)) as lanes:
+        for n in config.candidates:
+            agent = Noting(
+                policy, lanes=config.block, execute=policy.execute, candidates=n, critic=open_critic(CRITIC, policy)
+            )
+            found[n] = _act(config, agent, lanes, n)
+            seen = agent.seen
+    times = latency(policy, seen, config.candidates, config.rounds)
+    base = times[config.candidates[0]]
+    rows = [(n, *found[n], times[n], times[n] / base) for n in config.candidates]
+    return Study(
+        title=f"Self-verification on {getattr(world, 'task', config.world)}",
+        command=config.command,
+        columns=("N", "success", "past error", "ms a replanning", "of the first row"),
+        rows=rows,
+        notes=(
+            f"{config.episodes} starts from {config.seed}, the same for each N; success: Wilson 95 %. Past error: root "
+            "mean square in the scaled action space, mean over episodes, 95 % bootstrap over episodes.",
+            f"Time: median of {config.rounds} interleaved rounds, one lane, one thread, the observation encoded once.",
+        ),
+    )
+
+
+def latency(policy: Planner, past: Past, candidates: tuple[int, ...], rounds: int) -> dict[int, float]:
+    """N -> median milliseconds of planning N candidates for one lane, the numbers in turn."""
+    spent = {n: [] for n in candidates}
+    for turn in range(-2, rounds):
+        for n in candidates:
+            begun = time.perf_counter()
+            policy.plan(past, n, LaneNoise(0, np.zeros(1, np.int64), np.full(1, turn + 2)))
+            if turn >= 0:
+                spent[n].append(1e3 * (time.perf_counter() - begun))
+    return {n: statistics.median(values) for n, values in spent.items()}
+
+
+def first_lane(past: Past) -> Past:
+    """What is known in the first lane alone."""
+    tensors = {name: getattr(past, name)[:1] for name in ("obs_valid", "actions", "action_valid", "now")}
+    return dataclasses.replace(past, obs={key: value[:1] for key, value in past.obs.items()}, **tensors)
+
+
+def _act(config: SelfVerification, agent: Noting, lanes: Lanes, n: int) -> tuple[Interval, Interval]:
+    """(success, past error of an episode), with intervals."""
+    starts = range(config.seed, config.seed + config.episodes)
+    rows = {}
+    with Progress(f"N = {n}", len(starts), "episodes") as progress:
+        for result in rollout(agent, lanes, starts):
+            rows[result.start] = result.row
+            progress.update(len(rows), f"success {sum(row['success'] for row in rows.values())}/{len(rows)}")
+    errors = [_mean_error(agent, start, row["length"]) for start, row in sorted(rows.items())]
+    errors = np.array([error for error in errors if error is not None])
+    won = wilson(sum(row["success"] for row in rows.values()), len(rows))
+    error = bootstrap_interval(errors / 2, np.random.default_rng(0))  # in the scaled space at most 2
+    return won, Interval(*(2 * value for value in error))
+
+
+def _mean_error(agent: Noting, start: int, length: int) -> float | None:
+    """Mean over the replannings of an episode; those of a lane that had ended do not count."""
+    turns = range(-(-length // agent.execute))
+    noted = [agent.errors[start, turn] for turn in turns if (start, turn) in agent.errors]
+    return float(np.mean(noted)) if noted else None
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_module(SelfVerification))

@@ -1,0 +1,203 @@
+r"""What a critic's choice among plans does to a policy: success against the policy alone, by start, with controls.
+
+    python -m understudy.eval.studies.steering --policies RUN0 RUN1 RUN2 --critics CRITIC --world lift \
+        --records out/steer --out study.json
+
+The policies are training seeds of one recipe. Arms, all from the same starts: the policy alone; the best of K for each
+K; K plans drawn by a softmax, for each temperature; and the controls, a random pick (which must equal the policy alone)
+and the critic over plans that owe nothing to the policy. Each arm of each policy is an ordinary evaluation record;
+finished ones are kept and unfinished ones gone on with. Refused: a critic that was trained on rollouts of a policy that
+is judged. Starts that its data share with the evaluation are counted in the notes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from ...configs.module import run_module
+from ...policies.critics.open import critic_checkpoints
+from ...policies.learning.checkpoint import fingerprint
+from ..demos.policies import RECORDING, written_starts
+from ..evaluate.evaluate import Eval, evaluate
+from ..ledger.origin import inline
+from ..ledger.pairs import difference, join
+from ..ledger.record import MANIFEST, Record, read_record
+from ..ledger.study import Study
+from ..ledger.summary import chosen
+from ..statistics.seeds import over_seeds
+
+COLUMNS = ("plans", "critic", "K", "temperature", "success", "above the policy alone", "of each", "score", "spreads")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to choose."""
+
+    name: str  # what is asked of the plans: the policy alone, best, softmax, random pick, any action
+    critic: str | None = None
+    candidates: int = 1
+    temperature: float = 0.0
+    plans: str = "policy"
+
+    @property
+    def folder(self) -> str:
+        """Name of its records' folder."""
+        who = "" if self.critic is None else "-" + "".join(c if c.isalnum() else "_" for c in self.critic)
+        return f"{self.name.replace(' ', '_')}{who}-K{self.candidates}-T{self.temperature:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteeringStudy:
+    """Steer policies by critics in many ways, from the same starts."""
+
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim")
+
+    policies: tuple[str, ...]  # runs or checkpoints, training seeds of one recipe
+    critics: tuple[str, ...]  # as --critic of `understudy eval`
+    world: dict | str
+    records: Path  # folder for the records of all arms
+    out: Path  # JSON of the table
+    candidates: tuple[int, ...] = (10,)  # K of the best
+    temperatures: tuple[float, ...] = ()  # of a softmax among the first K
+    controls: bool = True  # a random pick, and the critic over any actions, both of the first K
+    episodes: int = 200
+    seed: int = 1000  # first start id
+    policy_seed: int = 0
+    execute: int | None = None
+    steps: int | None = None
+    block: int = 8
+    workers: int = 0
+
+    def run(self) -> None:
+        """Act, print the table, write it. Raises ValueError for a critic that knows a policy that it judges."""
+        notes = fresh(self)
+        found = {
+            arm: [_record(self, arm, path, place) for place, path in enumerate(self.policies)] for arm in arms(self)
+        }
+        study = study_of(self, found, notes)
+        print(f"{study.title}\n\n{study.markdown()}\n\n" + "\n".join(f"{note}." for note in study.notes))
+        print(f"written: {study.write(self.out)}")
+
+
+def arms(config: SteeringStudy) -> list[Arm]:
+    """All ways to choose, the policy alone first."""
+    first, found = config.candidates[0], [Arm("the policy alone")]
+    if config.controls:
+        found.append(Arm("random pick", "random", first))
+    for critic in config.critics:
+        found += [Arm("best", critic, count) for count in config.candidates]
+        found += [Arm("softmax", critic, first, temperature) for temperature in config.temperatures]
+        if config.controls:
+            found.append(Arm("any action", critic, first, plans="uniform"))
+    return found
+
+
+def fresh(config: SteeringStudy) -> list[str]:
+    """What the critics' data share with the evaluation, in sentences.
+
+    Raises:
+        ValueError: a critic that was trained on rollouts of one of the policies.
+    """
+    from ...policies.learning.checkpoint import find_checkpoint
+    from ...policies.learning.run import training
+
+    judged = {fingerprint(find_checkpoint(path)): path for path in config.policies}
+    starts, notes = set(range(config.seed, config.seed + config.episodes)), []
+    for critic in config.critics:
+        for folder in critic_checkpoints(critic):
+            sources = str((training(str(folder)) or {}).get("data") or "").split(",")
+            roots = [Path(source.strip()) for source in sources if source.strip() and Path(source.strip()).is_dir()]
+            for root in roots:
+                card = json.loads((root / RECORDING).read_text()) if (root / RECORDING).is_file() else {}
+                known = [judged[one["fingerprint"]] for one in card.get("who", ()) if one["fingerprint"] in judged]
+                if known:
+                    raise ValueError(f"{critic} was trained on {root}, which {known[0]} recorded; take other rollouts")
+            shared = sum(len(starts & written_starts(root)) for root in roots)
+            told = ", ".join(map(str, roots)) or "data that are not at hand"
+            notes.append(f"{critic} was trained on {told}; {shared} of its episodes began at a start judged here")
+    return notes
+
+
+def study_of(config: SteeringStudy, found: dict[Arm, list[Record]], notes: Sequence[str]) -> Study:
+    """A row for each arm."""
+    alone = next(iter(found.values()))
+    rows = []
+    for arm, records in found.items():
+        counts = [(sum(record.column("success")), len(record.table)) for record in records]
+        against = difference(records, alone)[1] if records is not alone else None
+        pairs = [join(base, record).success for base, record in zip(alone, records, strict=True)]
+        each = ", ".join(f"{both[:, 1].mean() - both[:, 0].mean():+.3f}" for both in pairs)
+        scores = [one for one in map(chosen, records) if one is not None]
+        value = float(np.mean([one.value.estimate for one in scores])) if scores else None
+        away = [(one.value.estimate - one.mean) / one.spread for one in scores if one.spread]
+        how = (arm.name, arm.critic, arm.candidates, arm.temperature if arm.critic else None)
+        rows.append(
+            (*how, over_seeds(*zip(*counts, strict=True)).interval, against, each if against else None, value,
+             float(np.mean(away)) if away else None)
+        )  # fmt: skip
+    trained = f"{len(config.policies)} training seeds" if len(config.policies) > 1 else "one training"
+    return Study(
+        title=f"Steering {_common(config.policies)} by critics, in {alone[0].column('task')[0]}",
+        command=_command(config),
+        columns=COLUMNS,
+        rows=rows,
+        notes=(
+            f"{config.episodes} starts from {config.seed}, the same for all; {trained}; success: Wilson of one "
+            "training, Student's t over several, 95 %",
+            "Above the policy alone: paired by start; Tango's interval of one training, of several Student's t, never "
+            "narrower than Tango's of all pairs; of each: the differences by training",
+            "Score: of the chosen plan, in the critic's unit; spreads: above the mean candidate, standard deviations "
+            "of a replanning's candidates. Temperature in the same unit",
+            "Random pick must equal the policy alone; any action: K plans that each hold an action drawn evenly",
+            *notes,
+        ),
+    )
+
+
+def _record(config: SteeringStudy, arm: Arm, policy: str, place: int) -> Record:
+    """The finished record of an arm of a policy: kept, gone on with, or made."""
+    folder = config.records / arm.folder / str(place)
+    told = Eval(
+        policy=policy, world=config.world, episodes=config.episodes, seed=config.seed, policy_seed=config.policy_seed,
+        candidates=arm.candidates, critic=arm.critic, temperature=arm.temperature, plans=arm.plans,
+        execute=config.execute, steps=config.steps, block=config.block, workers=config.workers, videos=0,
+        **{"resume" if (folder / MANIFEST).is_file() else "out": str(folder)},
+    )  # fmt: skip
+    print(f"{arm.folder}, {policy}", file=sys.stderr)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    evaluate(told)
+    return read_record(folder)
+
+
+def _common(policies: Sequence[str]) -> str:
+    """What the paths of one recipe's training seeds begin with."""
+    return os.path.commonpath([os.path.relpath(path) for path in policies]) or Path(policies[0]).name
+
+
+def _command(config: SteeringStudy) -> str:
+    named = {"policies": config.policies, "critics": config.critics}
+    parts = [f"--{name} {' '.join(map(shlex.quote, paths))}" for name, paths in named.items()]
+    world = config.world if isinstance(config.world, str) else inline(config.world)
+    parts += [f"--world {shlex.quote(world)} --candidates '{list(config.candidates)}'"]
+    parts += [f"--temperatures '{list(config.temperatures)}'"] if config.temperatures else []
+    parts += [] if config.controls else ["--controls false"]
+    parts += [f"--episodes {config.episodes} --seed {config.seed} --records {config.records} --out {config.out}"]
+    return f"python -m understudy.eval.studies.steering {' '.join(parts)}"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run on the words of a command line; 2 for what the user got wrong."""
+    return run_module(SteeringStudy, words)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

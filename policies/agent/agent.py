@@ -1,0 +1,210 @@
+"""The only stateful actor: it remembers, asks the planner for N plans, lets a critic choose, and hands out E actions.
+
+The agent knows no world and no network. All lanes replan together, every E control steps; a lane that begins anew does
+so between chunks. The planner is always called for all lanes, so that a lane's plans never depend on how many others
+still run; its noise is keyed by (seed, start id, replan number).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...configs.spec import Window
+from ..policy import Critic, LaneNoise, Past, Planner, Plans
+from .ensemble import Ensemble
+from .steering import ScoreTrace, choice_draws, choose
+from .watch import Watch
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What an agent holds of one lane; the last frame is now, the last action came before it."""
+
+    frames: Mapping[str, np.ndarray]  # key -> (R, ...)
+    actions: np.ndarray  # (A, D) as executed
+    now: int  # control steps since the episode began
+
+
+class Agent:
+    """Acts in B lanes with one planner.
+
+    Args:
+        planner: the policy.
+        lanes: B.
+        execute: E, actions executed of each plan; at most the planner's horizon.
+        candidates: N plans drawn at each replanning; more than one asks for a critic.
+        critic: scores the plans; the best is executed.
+        temperature: above 0 the plan is drawn by a softmax over its score in place of the best (`steering.py`).
+        seed: of the policy's noise.
+        ensemble: decay of temporal ensembling (`ensemble.py`) over the plans that cover a step; None: the newest alone.
+        watch: looks at plans of each replanning (`watch.py`), drawn beside; the actions are those without it, bit for
+            bit.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        *,
+        lanes: int,
+        execute: int,
+        candidates: int = 1,
+        critic: Critic | None = None,
+        seed: int = 0,
+        ensemble: float | None = None,
+        watch: Watch | None = None,
+        temperature: float = 0.0,
+    ):
+        if not 1 <= execute <= planner.window.horizon:
+            raise ValueError(
+                f"execute must be within 1..{planner.window.horizon} (the policy's horizon), got {execute}"
+            )
+        if candidates < 1 or (candidates > 1 and critic is None):
+            raise ValueError(f"{candidates} candidates a plan: draw one, or several when a critic chooses among them")
+        if critic is not None and critic.reads not in (0, 1, execute):  # 1: plans are judged by how they begin (V-GPS)
+            raise ValueError(f"the critic scores {critic.reads} future actions, but {execute} are executed")
+        if not temperature >= 0:
+            raise ValueError(f"the temperature must be at least 0, got {temperature}")
+        self.planner, self.critic, self.watch, self.temperature = planner, critic, watch, temperature
+        self.execute, self.candidates, self.seed = execute, candidates, seed
+        self.window = Window.union(planner.window, *([critic.window] if critic else []))
+        self.needs = tuple(dict.fromkeys((*planner.needs, *(critic.needs if critic else ()))))
+        self._low, self._high = np.asarray(planner.embodiment.limits, np.float32).T
+        shape = lanes, planner.window.horizon, len(self._low)
+        self._ensemble = None if ensemble is None else Ensemble(shape, execute, ensemble)
+        self._trace = ScoreTrace(lanes) if candidates > 1 else None
+        self._device = next((p.device for p in getattr(planner, "parameters", list)()), torch.device("cpu"))
+        self._frames: dict[str, np.ndarray] = {}  # key -> (B, reach + 1, ...), the last one is now
+        self._actions = np.zeros((lanes, max(self.window.reach, 1), len(self._low)), np.float32)
+        self._now = np.zeros(lanes, np.int64)
+        self._starts = np.zeros(lanes, np.int64)
+        self._replans = np.zeros(lanes, np.int64)
+
+    @property
+    def look(self) -> tuple[int, ...]:
+        """Offsets within a chunk (0 = after its last step) of the frames that some later plan will read."""
+        return tuple(sorted({-(-offset % self.execute) for offset in self.window.observe}))
+
+    def reset(self, starts: np.ndarray, mask: np.ndarray, obs: Mapping[str, np.ndarray]) -> None:
+        """Begin new episodes in the masked lanes.
+
+        Args:
+            starts: (B,) int64 start ids.
+            mask: (B,) bool.
+            obs: key -> (B, ...) first observations.
+        """
+        mask = np.asarray(mask, bool)
+        for key in self.needs:
+            first = np.asarray(obs[key])
+            if key not in self._frames:
+                self._frames[key] = np.zeros((len(first), self.window.reach + 1, *first.shape[1:]), first.dtype)
+            self._frames[key][mask] = first[mask][:, None]
+        self._starts[mask] = np.asarray(starts)[mask]
+        for array in (self._actions, self._now, self._replans):
+            array[mask] = 0
+        for follower in filter(None, (self.watch, self._trace)):
+            follower.reset(mask)
+        if self._ensemble:
+            self._ensemble.reset(mask)
+
+    def past(self) -> Past:
+        """What the lanes have seen and done, at the offsets of the agent's window."""
+        window, last = self.window, self.window.reach
+        frames = np.asarray(window.observe) + last
+        tokens = np.asarray(window.recall, np.int64) + self._actions.shape[1]
+        return Past(
+            obs={key: torch.from_numpy(held[:, frames]).to(self._device) for key, held in self._frames.items()},
+            obs_times=window.observe,
+            obs_valid=self._since(window.observe),
+            actions=torch.from_numpy(self._actions[:, tokens]).to(self._device),
+            action_times=window.recall,
+            action_valid=self._since(window.recall),
+            now=torch.from_numpy(self._now.copy()).to(self._device),
+        )
+
+    def think(self) -> Plans:
+        """One plan a lane, chosen among the candidates. Counts as a replanning."""
+        past = self.past()
+        plans = self._draw(past, self.candidates)
+        if self.watch:
+            same = self.watch.candidates == self.candidates
+            self.watch.ring(past, plans if same else self._draw(past, self.watch.candidates))
+        chosen = plans if self.candidates == 1 else plans.pick(self._choose(past, plans))
+        self._replans += 1
+        return chosen
+
+    @torch.no_grad()
+    def _choose(self, past: Past, plans: Plans) -> torch.Tensor:
+        """(B,) which candidate, by the critic's scores."""
+        scores = self.critic.score(past, plans)
+        draws = choice_draws(self.seed, self._starts, self._replans, self.candidates)
+        choice = choose(scores, self.temperature, draws)
+        self._trace.note(scores, choice)
+        return choice
+
+    def told(self, slot: int) -> dict:
+        """Further columns of an episode's row: what a watch saw and what the critic said, at each replanning."""
+        followers = filter(None, (self.watch, self._trace))
+        return {name: values for follower in followers for name, values in follower.told(slot).items()}
+
+    def act(self) -> np.ndarray:
+        """(B, E, D) float32 actions for the next E control steps, within the embodiment's limits.
+
+        Raises:
+            FloatingPointError: the policy planned a number that is not finite, in a lane named by its start id.
+        """
+        future = self.think().future[:, 0]
+        future = (future if self._ensemble else future[:, : self.execute]).cpu().numpy()
+        broken = ~np.isfinite(future).all((1, 2))
+        if broken.any():
+            raise FloatingPointError(f"the policy planned NaN or infinity at start {self._starts[broken.argmax()]}")
+        actions = self._ensemble.blend(future) if self._ensemble else future
+        return np.clip(actions, self._low, self._high)
+
+    def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
+        """Take in what a chunk gave.
+
+        Args:
+            obs: key -> (B, L, ...) observations at the offsets `look`.
+            sent: (B, E, D) actions that were really executed.
+            valid: (B, E) bool, steps that were really executed. Lanes that stopped within the chunk have ended.
+        """
+        for key in self.needs:
+            held = self._frames[key]
+            held[:, : -self.execute] = held[:, self.execute :].copy()
+            for position, offset in enumerate(self.look):
+                if held.shape[1] + offset > 0:
+                    held[:, offset - 1] = obs[key][:, position]
+        both = np.concatenate([self._actions, sent], 1)
+        self._actions = both[:, -self._actions.shape[1] :].astype(np.float32)
+        self._now += valid.sum(1)
+
+    def memory(self, slot: int) -> Memory:
+        """What a lane remembers between two chunks. Raises ValueError where plans are blended, which is not in it."""
+        if self._ensemble:
+            raise ValueError("an agent that blends plans cannot go on from another moment; leave out the ensembling")
+        frames = {key: held[slot].copy() for key, held in self._frames.items()}
+        return Memory(frames, self._actions[slot].copy(), int(self._now[slot]))
+
+    def remember(self, slot: int, memory: Memory, start: int) -> None:
+        """Begin anew in a lane with what an agent of this window remembered; noise is keyed by `start` from here."""
+        self.reset(
+            np.full(len(self._now), start),
+            np.arange(len(self._now)) == slot,
+            {
+                key: np.broadcast_to(frames[-1], (len(self._now), *frames.shape[1:]))
+                for key, frames in memory.frames.items()
+            },
+        )
+        for key, frames in memory.frames.items():
+            self._frames[key][slot] = frames
+        self._actions[slot], self._now[slot] = memory.actions, memory.now
+
+    def _draw(self, past: Past, n: int) -> Plans:
+        return self.planner.plan(past, n, LaneNoise(self.seed, self._starts, self._replans))
+
+    def _since(self, offsets: tuple[int, ...]) -> torch.Tensor:
+        return torch.from_numpy(self._now[:, None] + np.asarray(offsets, np.int64)[None] >= 0).to(self._device)

@@ -1,0 +1,158 @@
+"""How a policy is asked to act, and the agent that does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...configs.parse import keys_of
+from ...configs.plugins import lookup
+from ..critics.open import critic_checkpoints
+from ..learning.checkpoint import fingerprint
+from ..learning.run import _training
+
+if TYPE_CHECKING:
+    from ...configs.spec import Embodiment
+    from ..policy import Planner
+    from .agent import Agent
+    from .watch import Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acting:
+    """How a policy is asked to act; `understudy eval` adds where, from which starts, and what is kept."""
+
+    policy: str  # run or checkpoint folder; lerobot's too
+    embodiment: str | None = None  # file that says for whom a policy of lerobot's acts; default its dataset's card
+    block: int = 8  # B, starts that act at the same time; results depend on it in the last digits
+    execute: int | None = None  # E, actions executed of each plan; default the policy's own
+    candidates: int = 1  # N plans drawn at each replanning; more need a critic
+    critic: str | None = None  # who chooses: folder of a trained critic, recall, or random; A:5>B sieves, A+0.5*B adds
+    temperature: float = 0.0  # above 0: draw the plan by a softmax over its score; in spreads of a lane's scores
+    plans: str = "policy"  # whose plans: the policy's | uniform: any action, held; the control of what the policy adds
+    ensemble: float | None = None  # temporal ensembling: decay of its weights; asks for execute below the horizon
+    watch: int = 0  # N plans looked at in each replanning; records recall error, spread and drift; 0: not
+    alarm: str | None = None  # file of `understudy calibrate`: watch, and say when the alarm rings
+    policy_seed: int = 0  # of the policy's noise
+    steps: int | None = None  # of the sampler; default the policy's own
+    solver: str | None = None  # of the sampler: ddim | dpmpp | heun
+    threads: int = 1  # of torch on the CPU
+    device: str = "cpu"  # cpu | cuda: where the policy thinks
+
+
+def check_world(agent: Agent, world: Embodiment) -> None:
+    """Refuse a world that differs from what the agent's policy, or a critic that chooses for it, was trained for.
+
+    Raises:
+        EmbodimentError: naming the first difference.
+    """
+    if not agent.critic:
+        agent.planner.embodiment.check(world, agent.needs)
+        return
+    waiting = [agent.planner, agent.critic]
+    for one in waiting:
+        parts = getattr(one, "parts", ())  # of combined critics
+        waiting.extend(parts)
+        if not parts:
+            getattr(one, "embodiment", agent.planner.embodiment).check(world, one.needs)
+
+
+def open_agent(config: Acting, where: Callable[[], Embodiment]) -> tuple[Agent, dict]:
+    """The agent that the settings describe, and what the manifest says of its policy."""
+    from ..critics.controls import UniformPlanner
+    from ..critics.open import open_critic
+    from ..foreign.planner import settle
+    from ..load import load_policy
+    from .agent import Agent
+
+    lookup("source of plans", config.plans, {"policy": None, "uniform": None})
+    policy, info = load_policy(config.policy, config.embodiment)
+    foreign = settle(policy, where)
+    if config.steps or config.solver:
+        policy = _resampled(policy, config)
+    policy = UniformPlanner(policy) if config.plans == "uniform" else policy
+    critic = open_critic(config.critic, policy, config.device) if config.critic else None
+    execute = config.execute or getattr(policy, "execute", 8)
+    agent = Agent(
+        policy.to(config.device),
+        lanes=config.block,
+        execute=execute,
+        candidates=config.candidates,
+        critic=critic,
+        seed=config.policy_seed,
+        ensemble=config.ensemble,
+        watch=open_watch(config, policy, execute),
+        temperature=config.temperature,
+    )
+    about = {"path": config.policy, "fingerprint": fingerprint(Path(info["path"]))}
+    if agent.watch and agent.watch.alarm:
+        agent.watch.alarm.check(about["fingerprint"], agent_settings(config, agent))
+    return agent, about | _told(info, ("type", "step", "config", "train")) | foreign | _training(config.policy)
+
+
+def agent_settings(config: Acting, agent: Agent) -> dict:
+    """How the policy was asked to act."""
+    import torch
+
+    sampler = getattr(agent.planner, "sampler", None)
+    unusual = watched(config, agent) | ({} if config.ensemble is None else {"ensemble": config.ensemble})
+    unusual |= {"temperature": config.temperature} if config.temperature else {}
+    unusual |= {"plans": config.plans} if config.plans != "policy" else {}
+    weights = [fingerprint(folder) for folder in critic_checkpoints(config.critic)]
+    unusual |= {"critic_fingerprint": weights} if weights else {}
+    return unusual | {
+        "execute": agent.execute,
+        "candidates": config.candidates,
+        "critic": config.critic,
+        "seed": config.policy_seed,
+        "sampler": keys_of(sampler) if sampler is not None else None,
+        "block": config.block,
+        "threads": config.threads,
+        "device": torch.cuda.get_device_name() if config.device.startswith("cuda") else config.device,
+    }
+
+
+def _resampled(policy, config: Acting):
+    from ..field import Solver
+    from ..models.generative import with_sampler
+
+    if not hasattr(policy, "sampler"):
+        raise ValueError(f"--steps and --solver change a sampler, but the policy in '{config.policy}' has none")
+    solver = lookup("solver", config.solver, {one.value: one for one in Solver}) if config.solver else None
+    return with_sampler(policy, steps=config.steps, solver=solver)
+
+
+def _told(info: dict, names: tuple[str, ...]) -> dict:
+    return {name: info[name] for name in names if name in info}
+
+
+def open_watch(config: Acting, policy: Planner, execute: int) -> Watch | None:
+    """The watch that the settings of an evaluation ask for.
+
+    Raises:
+        AlarmError: --watch asks for another number of plans than the alarm was calibrated with.
+    """
+    if not config.watch and config.alarm is None:
+        return None
+    from .alarm import AlarmError, load_alarm
+    from .watch import Watch
+
+    alarm = load_alarm(config.alarm) if config.alarm is not None else None
+    if alarm and config.watch not in (0, alarm.candidates):
+        raise AlarmError(f"the alarm looks at {alarm.candidates} plans, --watch asks for {config.watch}; leave it out")
+    candidates = alarm.candidates if alarm else config.watch
+    return Watch(policy, lanes=config.block, execute=execute, candidates=candidates, alarm=alarm)
+
+
+def watched(config: Acting, agent: Agent) -> dict:
+    """What the manifest says of the watch; empty without one."""
+    watch = getattr(agent, "watch", None)
+    if watch is None:
+        return {}
+    about = {"watch": watch.candidates}
+    if watch.alarm is None:
+        return about
+    said = {"path": config.alarm, "alpha": watch.alarm.alpha, "n": watch.alarm.n, "threshold": watch.alarm.threshold}
+    return about | {"alarm": said | {"clock": watch.alarm.clock, "world": watch.alarm.world}}

@@ -1,0 +1,110 @@
+"""Demonstrations and rollouts as plain arrays: a LeRobotDataset (v3.0, v2.1, v2.0) opened with pyarrow alone.
+
+Low-dimensional columns are loaded once into contiguous float32 memory. Pictures stay on disk until `frames` decodes
+them. Episodes lie one after the other, whatever files they came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ...configs.spec import IMAGES, Embodiment
+from .embody import camera_features
+from .layout import LABELS, DatasetError, Layout
+
+__all__ = ["Dataset", "DatasetError", "split_episodes"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """M episodes of N frames in all; position m in 0..M-1 is not the episode's id."""
+
+    layout: Layout
+    embodiment: Embodiment
+    columns: dict[str, np.ndarray]  # name -> (N, D) float32
+    starts: np.ndarray  # (M,) int64, row of each episode's first frame
+    lengths: np.ndarray  # (M,) int64
+    hub: str | None = None  # hub id it was fetched from
+    cameras: dict[str, str] = field(default_factory=dict)  # camera name -> feature key
+    parts: tuple[Dataset, ...] = ()  # the datasets that this one joins
+
+    @property
+    def root(self) -> Path:
+        return self.layout.root
+
+    @property
+    def version(self) -> str:
+        return self.layout.version
+
+    @property
+    def rate(self) -> float:
+        """Frames per second."""
+        return self.layout.rate
+
+    @property
+    def features(self) -> dict[str, dict]:
+        return self.layout.features
+
+    @property
+    def episode_ids(self) -> np.ndarray:
+        """(M,) int64 ids as the dataset numbers them."""
+        return np.array([entry.id for entry in self.layout.entries], np.int64)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The text of each episode's task, "" where none is given."""
+        return tuple("; ".join(entry.tasks) for entry in self.layout.entries)
+
+    def __len__(self) -> int:
+        return int(self.lengths.sum())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the content (data files, borders, features, sizes of videos, labels); equal for a renamed copy."""
+        if self.parts:
+            return hashlib.sha256(" ".join(part.fingerprint for part in self.parts).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(json.dumps([self.rate, self.features], sort_keys=True).encode())
+        for entry in self.layout.entries:
+            sizes = [_size(self.root / clip.path) for clip in entry.clips.values()]
+            digest.update(json.dumps([entry.id, entry.length, entry.tasks, sizes]).encode())
+        for path in sorted({entry.file for entry in self.layout.entries}):
+            with open(self.root / path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        if (self.root / LABELS).is_file():
+            digest.update((self.root / LABELS).read_bytes())
+        return digest.hexdigest()[:16]
+
+    def camera(self, name: str) -> str:
+        """Feature key of a camera, given by name or key. Raises DatasetError listing the cameras."""
+        name = name.removeprefix(IMAGES)
+        if name not in self.cameras:
+            raise _no_camera(self.layout, name)
+        return self.cameras[name]
+
+
+def split_episodes(dataset: Dataset, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted positions of the training and of the validation episodes; `fraction` of the episodes validate.
+
+    At least one episode trains; a fraction above 0 gives at least one validation episode if there are two or more.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"the validation fraction must be at least 0 and below 1, got {fraction}")
+    count = len(dataset.lengths)
+    held = 0 if fraction == 0 else min(max(1, round(fraction * count)), count - 1)
+    order = np.random.default_rng(seed).permutation(count)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def _no_camera(layout: Layout, name: str) -> DatasetError:
+    known = ", ".join(camera_features(layout)) or "none"
+    return DatasetError(f"{layout.root} has no camera '{name}'; its cameras: {known}. Name one or leave pictures out")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

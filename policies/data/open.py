@@ -1,0 +1,96 @@
+"""One door to recordings: folder, hub id, several as one, other formats."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ...configs.spec import ACTION, IMAGES, SCENE, STATE
+from .columns import check_finite, load_columns
+from .dataset import Dataset, _no_camera
+from .embody import camera_features, dimension_names, embodiment_of
+from .layout import DatasetError, Layout, expand_path, read_layout
+
+
+def open_dataset(
+    source: str | Path,
+    *,
+    embodiment: str | Path | None = None,
+    columns: tuple[str, ...] | None = None,
+    check: bool = True,
+) -> Dataset:
+    """Open a LeRobotDataset folder (`$VAR` expanded), a hub id such as "lerobot/pusht", or several as one: "A,B".
+
+    Labels given by `understudy label` count (`labels.py`).
+
+    Args:
+        embodiment: YAML piece for a dataset without `meta/embodiment.json`; what it leaves out is guessed.
+        columns: what will be read; cameras by `observation.images.NAME`. None: every numeric column.
+        check: refuse missing columns, NaN and infinities in actions and observations. False is for looking only.
+
+    Raises:
+        DatasetError: saying what is wrong where, and what to do.
+    """
+    if several := _several(source):
+        from .joint import join
+
+        return join(tuple(open_dataset(one, embodiment=embodiment, columns=columns, check=check) for one in several))
+    root, hub = _locate(source)
+    layout = read_layout(root)
+    cameras = camera_features(layout)
+    wanted = _wanted(layout, cameras, columns, check)
+    loaded = load_columns(layout, wanted, skip_missing=not check)
+    if check:
+        told = {key: dimension_names(layout.features[key]) for key in loaded if key in layout.features}
+        check_finite(layout, {key: loaded[key] for key in loaded if key in (ACTION, STATE, SCENE)}, told)
+    lengths = np.array([entry.length for entry in layout.entries], np.int64)
+    return Dataset(
+        layout=layout,
+        embodiment=embodiment_of(layout, loaded, embodiment),
+        columns=loaded,
+        starts=np.cumsum(lengths) - lengths,
+        lengths=lengths,
+        hub=hub,
+        cameras=cameras,
+    )
+
+
+def _several(source: str | Path) -> list[str]:
+    """The parts of `A,B`; empty for one dataset, also for one whose name has a comma."""
+    from .joint import SEPARATOR
+
+    names = [name.strip() for name in str(source).split(SEPARATOR) if name.strip()]
+    return names if len(names) > 1 and not expand_path(source).exists() else []
+
+
+def _locate(source: str | Path) -> tuple[Path, str | None]:
+    path = expand_path(source)
+    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) or str(source).startswith("."):
+        return path, None
+    return fetch(str(source), ["meta/*", "meta/**", "data/**"]), str(source)
+
+
+def fetch(hub: str, patterns: list[str]) -> Path:
+    """Download part of a hub dataset (kept in the hub's cache). Raises DatasetError when it cannot."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(huggingface_hub.snapshot_download(hub, repo_type="dataset", allow_patterns=patterns))
+    except (OSError, HfHubHTTPError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DatasetError(
+            f"'{hub}' is no folder here and could not be fetched from the hub ({reason});"
+            " check the spelling and the network, or give the path of a local copy"
+        ) from error
+
+
+def _wanted(layout: Layout, cameras: dict[str, str], columns: tuple[str, ...] | None, check: bool) -> tuple[str, ...]:
+    if columns is None:
+        return tuple(dict.fromkeys((*layout.vectors, ACTION))) if check else layout.vectors
+    for name in columns:
+        if name.startswith(IMAGES) and name.removeprefix(IMAGES) not in cameras:
+            raise _no_camera(layout, name.removeprefix(IMAGES))
+    return tuple(dict.fromkeys((*(name for name in columns if not name.startswith(IMAGES)), ACTION)))

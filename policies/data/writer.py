@@ -1,0 +1,319 @@
+"""Episodes into a LeRobotDataset v3.0 folder, one whole episode at a time.
+
+Each episode has its own data (and video) files. They are written beside and renamed; then the episodes table, the
+statistics and last `info.json` are replaced by rename. So a writer that is killed loses at most the episode in hand
+and leaves a valid dataset of the earlier ones. (Power loss is another matter: nothing is synced to the disk.)
+Source: the format as lerobot 0.4.4 reads it; the library itself is not used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ...configs.episode import Episode
+from ...configs.spec import ACTION, IMAGES, SCENE, STATE, Embodiment
+from .encode import Moments, png, write_mp4
+
+CHUNK = 1000  # files a folder
+PARTIAL = ".part"  # ending of a file that is being written
+DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+TASKS = "meta/tasks.parquet"
+EPISODES = "meta/episodes/chunk-000/file-000.parquet"
+SENT, REWARD, DONE, SUCCESS, PROGRESS = "action.sent", "next.reward", "next.done", "next.success", "next.progress"
+INDEX = "__index_level_0__"  # what pandas calls an index without a name
+START = "start"  # our column in the episodes table
+
+
+class DatasetWriter:
+    """Writes one dataset folder; each `add` leaves it valid.
+
+    Args:
+        root: folder to make.
+        embodiment: whose state, scene, cameras and actions every episode holds; its rate is the dataset's.
+        pictures: "image" (lossless PNG in the data files) or "video" (h264 mp4, smaller, even sizes only).
+        extra: further columns of numbers, name -> names of the dimensions; taken from `Episode.extra`.
+
+    Raises:
+        FileExistsError: the folder exists.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        embodiment: Embodiment,
+        *,
+        pictures: str = "image",
+        extra: Mapping[str, tuple[str, ...]] | None = None,
+    ):
+        if pictures not in ("image", "video"):
+            raise ValueError(f"pictures must be 'image' or 'video', got '{pictures}'")
+        self.root, self.embodiment = Path(root), embodiment
+        if self.root.exists():
+            raise FileExistsError(
+                f"{self.root} exists already; choose another folder, or go on with DatasetWriter.resume"
+            )
+        self._features = _features(embodiment, pictures, dict(extra or {}))
+        self._start([], None, {}, {})
+        (self.root / "meta").mkdir(parents=True)
+        self._replace("meta/embodiment.json", lambda path: path.write_text(embodiment.to_json()))
+        self._write_info()
+
+    def _start(self, lengths: list[int], table, moments: dict[str, Moments], tasks: dict[str, int]) -> None:
+        self._lengths, self._table, self._moments, self._tasks = lengths, table, moments, tasks
+
+    @classmethod
+    def resume(cls, root: str | Path) -> DatasetWriter:
+        """Go on with a dataset that this class began. What a killed writer left half done is removed or overwritten."""
+        import pyarrow.parquet
+
+        self = cls.__new__(cls)
+        self.root = Path(root)
+        self.embodiment = Embodiment.load(self.root / "meta" / "embodiment.json")
+        self._features = json.loads((self.root / "meta" / "info.json").read_text())["features"]
+        for partial in self.root.rglob("*" + PARTIAL):
+            partial.unlink()
+        path = self.root / EPISODES
+        table = pyarrow.parquet.read_table(path) if path.exists() else None
+        rows = table.to_pylist() if table is not None else []
+        moments: dict[str, Moments] = {}
+        for row in rows:
+            _merge(moments, {key: Moments.from_dict(_stats_of(row, key)) for key in self._features})
+        self._start([row["length"] for row in rows], table, moments, _read_tasks(self.root / TASKS))
+        self._write_info()
+        return self
+
+    @property
+    def episodes(self) -> int:
+        """Episodes written so far."""
+        return len(self._lengths)
+
+    @property
+    def frames(self) -> int:
+        """Frames written so far."""
+        return sum(self._lengths)
+
+    def add(self, episode: Episode) -> int:
+        """Write one episode; returns its index in the dataset.
+
+        Raises:
+            ValueError: a column that is missing, has another shape, or is not finite; nothing is written then.
+            OSError: no space left, for example; the earlier episodes stay a valid dataset.
+        """
+        tasks = self._tasks if episode.task in self._tasks else {**self._tasks, episode.task: len(self._tasks)}
+        columns = self._columns(episode, tasks[episode.task])
+        chunk, file = divmod(self.episodes, CHUNK)
+        place = {"chunk_index": chunk, "file_index": file}
+        videos = self._of_kind("video")
+        for key in videos:
+            frames = columns[key]
+            self._replace(
+                VIDEO.format(video_key=key, **place), lambda p, f=frames: write_mp4(p, f, self.embodiment.rate)
+            )
+        self._replace(DATA.format(**place), lambda path: self._write_data(path, columns))
+        stats = {key: self._describe(key, values) for key, values in columns.items()}
+        table = self._grown_table(episode, place, videos, stats)
+        moments = dict(self._moments)
+        _merge(moments, stats)
+        self._replace(TASKS, lambda path: _write_tasks(path, tasks))
+        self._replace(EPISODES, lambda path: _write_parquet(table, path))
+        self._start([*self._lengths, len(episode)], table, moments, tasks)
+        self._replace("meta/stats.json", lambda path: _write_json(path, {k: m.to_dict() for k, m in moments.items()}))
+        self._write_info()
+        return self.episodes - 1
+
+    def _columns(self, episode: Episode, task: int) -> dict[str, np.ndarray]:
+        """Every feature as (T, ...) in its dtype, checked."""
+        steps = len(episode)
+        done = np.zeros(steps, bool)
+        done[-1] = True
+        given = {
+            **episode.obs,
+            **episode.extra,
+            ACTION: episode.action,
+            SENT: episode.sent,
+            REWARD: episode.reward,
+            DONE: done,
+            SUCCESS: episode.success,
+            PROGRESS: episode.progress,
+            "timestamp": np.arange(steps) / self.embodiment.rate,
+            "frame_index": np.arange(steps),
+            "episode_index": np.full(steps, self.episodes),
+            "index": self.frames + np.arange(steps),
+            "task_index": np.full(steps, task),
+        }
+        return {key: _column(key, given, feature, steps) for key, feature in self._features.items()}
+
+    def _of_kind(self, dtype: str) -> list[str]:
+        return [key for key, feature in self._features.items() if feature["dtype"] == dtype]
+
+    def _describe(self, key: str, values: np.ndarray) -> Moments:
+        if self._features[key]["dtype"] in ("image", "video"):
+            return Moments.of_pictures(values)
+        return Moments.of_rows(values)
+
+    def _write_data(self, path: Path, columns: dict[str, np.ndarray]) -> None:
+        import pyarrow as pa
+
+        arrays = {
+            key: _arrow(values, self._features[key])
+            for key, values in columns.items()
+            if self._features[key]["dtype"] != "video"
+        }
+        _write_parquet(pa.table(arrays), path)
+
+    def _grown_table(self, episode: Episode, place: dict, videos: list[str], stats: dict[str, Moments]):
+        import pyarrow as pa
+
+        steps = len(episode)
+        row = {"episode_index": self.episodes, "tasks": [episode.task], "length": steps, START: episode.start}
+        row |= {f"data/{name}": value for name, value in place.items()}
+        row |= {"dataset_from_index": self.frames, "dataset_to_index": self.frames + steps}
+        for key in videos:
+            row |= {f"videos/{key}/{name}": value for name, value in place.items()}
+            row |= {f"videos/{key}/from_timestamp": 0.0, f"videos/{key}/to_timestamp": steps / self.embodiment.rate}
+        row |= {f"stats/{key}/{name}": value for key, m in stats.items() for name, value in m.to_dict().items()}
+        row |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
+        new = pa.Table.from_pylist([row])
+        return new if self._table is None else pa.concat_tables([self._table, new.cast(self._table.schema)])
+
+    def _write_info(self) -> None:
+        rate = self.embodiment.rate
+        info = {
+            "codebase_version": "v3.0",
+            "robot_type": self.embodiment.name,
+            "total_episodes": self.episodes,
+            "total_frames": self.frames,
+            "total_tasks": len(self._tasks),
+            "chunks_size": CHUNK,
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 200,
+            "fps": int(rate) if float(rate).is_integer() else rate,
+            "splits": {"train": f"0:{self.episodes}"},
+            "data_path": DATA,
+            "video_path": VIDEO if self._of_kind("video") else None,
+            "features": self._features,
+        }
+        self._replace("meta/info.json", lambda path: _write_json(path, info))
+
+    def _replace(self, relative: str, write: Callable[[Path], object]) -> None:
+        """Write beside, then rename; a failure leaves the old file."""
+        path = self.root / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + PARTIAL)
+        try:
+            write(partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove the folder, for a writer whose work turned out useless."""
+        shutil.rmtree(self.root)
+
+
+def _features(embodiment: Embodiment, pictures: str, extra: dict[str, tuple[str, ...]]) -> dict[str, dict]:
+    def numbers(names, dtype="float32"):
+        return {"dtype": dtype, "shape": [len(names)], "names": list(names)}
+
+    def scalar(dtype):
+        return {"dtype": dtype, "shape": [1], "names": None}
+
+    features = {key: numbers(names) for key, names in ((STATE, embodiment.state), (SCENE, embodiment.scene)) if names}
+    for name, (height, width) in embodiment.cameras.items():
+        camera = {"dtype": pictures, "shape": [height, width, 3], "names": ["height", "width", "channels"]}
+        features[IMAGES + name] = camera | (
+            {"info": _video_info(embodiment, height, width)} if pictures == "video" else {}
+        )
+    features |= {ACTION: numbers(embodiment.action), SENT: numbers(embodiment.action)}
+    features |= {REWARD: scalar("float32"), DONE: scalar("bool"), SUCCESS: scalar("bool"), PROGRESS: scalar("float32")}
+    features |= {key: numbers(names) for key, names in extra.items()}
+    return features | {
+        "timestamp": scalar("float32"),
+        "frame_index": scalar("int64"),
+        "episode_index": scalar("int64"),
+        "index": scalar("int64"),
+        "task_index": scalar("int64"),
+    }
+
+
+def _video_info(embodiment: Embodiment, height: int, width: int) -> dict:
+    told = {"height": height, "width": width, "codec": "h264", "pix_fmt": "yuv420p", "is_depth_map": False}
+    return {f"video.{k}": v for k, v in told.items()} | {
+        "video.fps": embodiment.rate,
+        "video.channels": 3,
+        "has_audio": False,
+    }
+
+
+def _column(key: str, given: dict[str, np.ndarray], feature: dict, steps: int) -> np.ndarray:
+    if key not in given:
+        raise ValueError(f"the episode lacks '{key}', which this dataset has; it holds {', '.join(given)}")
+    picture = feature["dtype"] in ("image", "video")
+    values = np.asarray(given[key])
+    shape = (steps,) if feature["shape"] == [1] and values.ndim == 1 else (steps, *feature["shape"])
+    if values.shape != shape:
+        raise ValueError(f"'{key}' has shape {values.shape}, this dataset needs {shape}")
+    if picture and values.dtype != np.uint8:
+        raise ValueError(f"'{key}' is {values.dtype}, pictures must be uint8 RGB")
+    if not picture and not np.isfinite(values).all():
+        frame = int(np.argwhere(~np.isfinite(values))[0][0])
+        raise ValueError(f"'{key}' is not finite at step {frame} of the episode; it is not written")
+    return values if picture else values.astype(feature["dtype"], copy=False)
+
+
+def _arrow(values: np.ndarray, feature: dict):
+    import pyarrow as pa
+
+    if feature["dtype"] == "image":
+        rows = [{"bytes": png(frame), "path": None} for frame in values]
+        return pa.array(rows, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return flat if feature["shape"] == [1] else pa.FixedSizeListArray.from_arrays(flat, feature["shape"][0])
+
+
+def _merge(into: dict[str, Moments], new: dict[str, Moments]) -> None:
+    for key, moments in new.items():
+        into[key] = into[key].merge(moments) if key in into else moments
+
+
+def _stats_of(row: dict, key: str) -> dict:
+    return {name: row[f"stats/{key}/{name}"] for name in ("count", "mean", "std", "min", "max")}
+
+
+def _write_tasks(path: Path, tasks: dict[str, int]) -> None:
+    """A pandas frame indexed by the text, as lerobot expects it."""
+    import pyarrow as pa
+
+    table = pa.table({"task_index": pa.array(tasks.values(), pa.int64()), INDEX: list(tasks)})
+    kinds = {"task_index": ("int64", "int64"), INDEX: ("unicode", "object")}
+    columns = [
+        {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": numpy, "metadata": None}
+        for name, (kind, numpy) in kinds.items()
+    ]
+    columns[1]["name"] = None  # an index without a name
+    pandas = {"index_columns": [INDEX], "column_indexes": [], "columns": columns, "pandas_version": "2.0.0"}
+    _write_parquet(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)
+
+
+def _read_tasks(path: Path) -> dict[str, int]:
+    import pyarrow.parquet
+
+    rows = pyarrow.parquet.read_table(path).to_pylist() if path.exists() else []
+    return {row[INDEX]: row["task_index"] for row in rows}
+
+
+def _write_parquet(table, path: Path) -> None:
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(table, path, compression="snappy")
+
+
+def _write_json(path: Path, value) -> None:
+    path.write_text(json.dumps(value, indent=1))

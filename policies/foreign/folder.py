@@ -1,0 +1,178 @@
+"""A lerobot checkpoint folder: recognised, read and built by lerobot's own classes, tolerant of other versions.
+
+    pretrained_model/config.json         lerobot's settings with "type" (ours has "format" and "kind")
+                     model.safetensors   weights, in old checkpoints with statistics among them
+                     policy_preprocessor*.json, policy_postprocessor*.json and their safetensors (since 0.4)
+
+Settings that the installed lerobot does not know are passed over with a warning; weights must fit exactly. lerobot is
+imported here and nowhere else in `policies`, after `configs/compat.py` has made that safe. What a policy means by its
+numbers stands in `foreign_scale.py` and `foreign_body.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ...configs.spec import ACTION
+from .scale import ForeignError, ForeignWarning, Rule, old_buffers, read_rules
+
+WEIGHTS = "model.safetensors"
+REASONS = {  # types that act otherwise than by chunks
+    "tdmpc": "plans by search from its last plan and returns time first",
+    "sac": "returns single actions, no chunks",
+    "reward_classifier": "judges and does not act",
+    "sarm": "judges and does not act",
+}
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A lerobot checkpoint on the disk."""
+
+    folder: Path
+
+    @cached_property
+    def config(self) -> dict:
+        """Its config.json. Raises ForeignError if it is incomplete."""
+        config = read_json(self.folder / "config.json")
+        for name in ("input_features", "output_features"):
+            if not isinstance(config.get(name), dict):
+                raise ForeignError(
+                    f"{self.folder}/config.json has no '{name}': older than lerobot 0.2, or saved before training;"
+                    " bring it up to date with lerobot"
+                )
+        if ACTION not in config["output_features"]:
+            raise ForeignError(f"{self.folder}/config.json has no '{ACTION}' among its output_features")
+        return config
+
+    @property
+    def kind(self) -> str:
+        """lerobot's type, such as "diffusion"."""
+        return self.config["type"]
+
+    @cached_property
+    def weights(self) -> Mapping[str, Tensor]:
+        """All tensors of model.safetensors. Raises ForeignError if the file is missing or damaged."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            loaded = load_file(self.folder / WEIGHTS)
+        except (OSError, SafetensorError) as error:
+            raise ForeignError(
+                f"{self.folder / WEIGHTS} cannot be read ({error}); copy the whole `pretrained_model` folder"
+            ) from error
+        return {name.replace("._orig_mod", ""): value for name, value in loaded.items()}
+
+    @cached_property
+    def rules(self) -> dict[str, Rule]:
+        """Feature -> how it is scaled."""
+        return read_rules(self.folder, self.config, self.weights)
+
+    def dims(self, key: str) -> int:
+        """Size of a vector feature in the policy's own name; 0 if it has none."""
+        feature = {**self.config["input_features"], **self.config["output_features"]}.get(key)
+        return 0 if feature is None else int(feature["shape"][0])
+
+    def build(self) -> nn.Module:
+        """lerobot's policy with these weights, in evaluation mode on the CPU.
+
+        Raises:
+            ImportError: lerobot, or what it needs for this type, is not installed.
+            LookupError: a type that the installed lerobot does not have.
+            ForeignError: settings or weights that do not fit.
+        """
+        settings = self._settings()
+        try:
+            policy = _policy_class(self.kind)(settings)
+        except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+            raise ForeignError(f"lerobot cannot build the {self.kind} policy of {self.folder}: {error}") from error
+        _fill(policy, self.weights, self.folder)
+        return policy.eval().requires_grad_(False)
+
+    def _settings(self):
+        """lerobot's configuration object; unknown settings are passed over."""
+        import draccus
+
+        kind = _config_class(self.kind, self.folder)
+        known = {field.name for field in fields(kind)}
+        strange = sorted(set(self.config) - known - {"type"})
+        if strange:
+            warnings.warn(
+                f"{self.folder}/config.json: passed over what this lerobot does not know: {', '.join(strange)}",
+                ForeignWarning,
+                stacklevel=3,
+            )
+        values = {name: value for name, value in self.config.items() if name in known}
+        values |= {name: None for name in ("pretrained_backbone_weights", "pretrained_path") if name in values}
+        try:
+            return draccus.decode(kind, values | {"device": "cpu", "use_amp": False} | _plain_speed(values))
+        except (draccus.ParsingError, ValueError, TypeError) as error:
+            raise ForeignError(f"{self.folder}/config.json does not fit this lerobot: {error}") from error
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object. Raises ForeignError if the file is missing, damaged or another thing."""
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ForeignError(f"{path} cannot be read ({error})") from error
+    if not isinstance(values, dict):
+        raise ForeignError(f"{path} must hold names and values")
+    return values
+
+
+def _plain_speed(values: Mapping) -> dict:
+    return {"compile_model": False} if "compile_model" in values else {}
+
+
+def _config_class(kind: str, folder: Path):
+    from ...configs.compat import prepare_lerobot
+
+    prepare_lerobot()
+    import lerobot.policies  # noqa: F401  registers the types
+    from lerobot.configs.policies import PreTrainedConfig
+
+    if kind in REASONS:
+        raise ForeignError(f"{folder} holds a lerobot policy of type '{kind}', which {REASONS[kind]}; not supported")
+    known = PreTrainedConfig.get_known_choices()
+    if kind not in known:
+        names = ", ".join(sorted(set(known) - set(REASONS)))
+        raise LookupError(f"{folder} holds a policy of type '{kind}'; the installed lerobot knows {names}")
+    return known[kind]
+
+
+def _policy_class(kind: str):
+    from lerobot.policies.factory import get_policy_class
+
+    try:
+        return get_policy_class(kind)
+    except ImportError as error:
+        raise ImportError(
+            f"lerobot policies of type '{kind}' need more than is installed ({error}): pip install 'lerobot[{kind}]'"
+        ) from error
+
+
+def _fill(policy: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Load weights, refusing what is missing, left over or of another shape. Shared tensors are saved only once."""
+    kept = {name: value for name, value in weights.items() if name not in old_buffers(weights)}
+    try:
+        missing, unexpected = policy.load_state_dict(kept, strict=False)
+    except RuntimeError as error:
+        raise ForeignError(f"{folder / WEIGHTS} does not fit the network of config.json: {error}") from error
+    state = policy.state_dict()
+    held = {state[name].data_ptr() for name in kept if name in state}
+    missing = [name for name in missing if state[name].data_ptr() not in held]
+    for names, what in ((missing, "lacks"), (unexpected, "has the unknown")):
+        if names:
+            raise ForeignError(
+                f"{folder / WEIGHTS} does not fit the network of config.json: it {what} weight '{names[0]}'"
+                f" ({len(names)} in all)"
+            )

@@ -1,0 +1,276 @@
+"""Policies made elsewhere: any lerobot checkpoint, and any callable that returns chunks of actions, as a `Planner`.
+
+A lerobot diffusion policy has a field and composes with ours (`foreign_diffusion.py`). All other types are black boxes:
+their own processors, their own `predict_action_chunk`, one batched call for all lanes and candidates. Their noise is
+keyed by lane (`foreign_noise.py`); where a policy draws in a way that cannot be keyed in a batch, each candidate is a
+call of its own. Types without randomness (ACT) give K equal candidates.
+
+Not supported: types that act otherwise than by chunks (`foreign_folder.REASONS`), and what lerobot builds only with
+more packages than are installed (vision-language policies want `transformers`). The velocity of a flow policy becomes a
+field by `foreign_flow.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...configs.spec import IMAGES, Embodiment, Window
+from ..policy import LaneNoise, Past, Plans
+from .body import Body, body_of, by_position
+from .diffusion import ForeignDiffusion, as_pictures
+from .folder import Foreign, read_json
+from .noise import keyed, row_seeds
+from .scale import POSTPROCESSOR, PREPROCESSOR, ForeignError, steps_of
+
+NOW = Window(observe=(0,))
+Chunks = Callable[[Mapping[str, Tensor]], Tensor | np.ndarray]
+
+
+class ChunkPlanner(nn.Module):
+    """A `Planner` around something that maps observations to chunks of actions.
+
+    Args:
+        chunks: observations key -> (M, O, ...), units, images uint8 -> actions (M, H, D), units, from now on.
+        embodiment: who acts.
+        window: `observe` offsets are handed over; at least `horizon` actions must come back.
+        needs: observation keys that are handed over.
+        execute: E, actions executed of each plan.
+        batched: ask for all lanes and candidates at once; else one call each.
+    """
+
+    def __init__(
+        self,
+        chunks: Chunks,
+        *,
+        embodiment: Embodiment,
+        window: Window,
+        needs: Sequence[str],
+        execute: int,
+        batched: bool = True,
+    ):
+        super().__init__()
+        if window.recall:
+            raise ValueError("a black box predicts no past actions; leave window.recall empty")
+        if not 1 <= execute <= window.horizon:
+            raise ValueError(f"execute must be within 1..{window.horizon} (the horizon), got {execute}")
+        self.chunks, self.embodiment, self.window, self.needs = chunks, embodiment, window, tuple(needs)
+        self.execute, self.batched = execute, batched
+
+    def adopt(self, body: Body) -> None:
+        """Act for this body from now on."""
+        self.embodiment, self.needs, self.chunks.keys = body.embodiment, tuple(body.keys), dict(body.keys)
+
+    @torch.no_grad()
+    def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:
+        """Draw `n` plans a lane, each from noise of its own key."""
+        past, seeds = past.at(self.window), row_seeds(rng, n)
+        rows = {key: past.obs[key].repeat_interleave(n, 0) for key in self.needs}
+        chunk = self._draw(rows, seeds, past.actions.device).to(past.actions)
+        future = chunk[:, : self.window.horizon].unflatten(0, (-1, n))
+        return Plans(future[:, :, :0], future, past.now)
+
+    def _draw(self, rows: Mapping[str, Tensor], seeds: list[int], device: torch.device) -> Tensor:
+        if self.batched:
+            with keyed(seeds, device) as draws:
+                chunk = self._ask(rows)
+            if not draws.strayed:
+                return chunk
+            self.batched = False  # it draws in a way that cannot be told apart by row
+        parts = []
+        for row, seed in enumerate(seeds):
+            with keyed([seed], device):
+                parts.append(self._ask({key: value[row : row + 1] for key, value in rows.items()}))
+        return torch.cat(parts)
+
+    def _ask(self, rows: Mapping[str, Tensor]) -> Tensor:
+        chunk = torch.as_tensor(self.chunks(rows), dtype=torch.float32)
+        count, wanted = len(rows[self.needs[0]]), (self.window.horizon, len(self.embodiment.action))
+        if chunk.ndim != 3 or len(chunk) != count or chunk.shape[1] < wanted[0] or chunk.shape[2] != wanted[1]:
+            raise ForeignError(
+                f"the policy returned actions of shape {tuple(chunk.shape)} for {count} rows; it should be ({count}, at"
+                f" least {wanted[0]}, {wanted[1]}): rows, actions from now on, dimensions"
+            )
+        return chunk
+
+
+def callable_planner(
+    chunks: Chunks,
+    *,
+    embodiment: Embodiment,
+    needs: Sequence[str],
+    window: Window = NOW,
+    execute: int = 8,
+    batched: bool = True,
+) -> ChunkPlanner:
+    """Any callable that returns action chunks as a planner, to be judged, re-ranked and deployed like a policy.
+
+    Randomness: draw from torch's global generator (the common functions, first dimension by row) and it is keyed by
+    lane; draws from elsewhere, such as NumPy's, are the callable's own affair.
+
+    See `ChunkPlanner` for the arguments.
+    """
+    return ChunkPlanner(
+        chunks, embodiment=embodiment, window=window, needs=needs, execute=execute, batched=batched
+    ).eval()
+
+
+class LeRobotChunks(nn.Module):
+    """lerobot's own processors around its own `predict_action_chunk`; `task` is the instruction if it reads one."""
+
+    def __init__(self, foreign: Foreign, keys: Mapping[str, str], task: str = ""):
+        super().__init__()
+        self.foreign, self.keys, self.task = foreign, dict(keys), task
+        self.policy = foreign.build()
+        self.before, self.after = _processors(foreign, self.policy.config)
+
+    def forward(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """Observations (M, O, ...) in units -> actions (M, H, D) in units."""
+        self.policy.reset()
+        frames = next(iter(rows.values())).shape[1]
+        for frame in range(frames):
+            batch = self._remember({key: value[:, frame] for key, value in rows.items()})
+        return self.after(self.policy.predict_action_chunk(batch).cpu())
+
+    def _remember(self, obs: Mapping[str, Tensor]) -> dict:
+        """One frame (M, ...) through the processors and into the policy's queues, if it has any."""
+        batch = {own: self._units(key, own, obs[key]).cpu() for key, own in self.keys.items()}
+        batch = self.before(batch | {"task": [self.task] * len(next(iter(obs.values())))})
+        device = next(self.policy.parameters()).device
+        batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+        batch.pop("action", None)  # None, but some policies look for it in their queues
+        queues = getattr(self.policy, "_queues", {})
+        if "observation.images" in queues and self.policy.config.image_features:
+            pictures = [batch[key] for key in self.policy.config.image_features]
+            batch["observation.images"] = torch.stack(pictures, -4)
+        if queues:
+            from lerobot.policies.utils import populate_queues
+
+            populate_queues(queues, batch, exclude_keys=["action"])
+        return batch
+
+    def _units(self, key: str, own: str, value: Tensor) -> Tensor:
+        if not key.startswith(IMAGES):
+            return value
+        return as_pictures(value, self.foreign.config["input_features"][own]["shape"][1:])
+
+
+def load_foreign(
+    folder: str | Path,
+    embodiment: str | Path | Embodiment | None = None,
+    *,
+    black_box: bool = False,
+    task: str = "",
+) -> tuple[ForeignDiffusion | ChunkPlanner, dict]:
+    """The policy of a lerobot checkpoint folder, ready to act.
+
+    Args:
+        embodiment: see `foreign_body.body_of`.
+        black_box: leave a field unused that could be had.
+        task: instruction for policies that read one.
+    Returns:
+        (policy, info) with info = {"path", "step", "type", "config", "train"}.
+    Raises:
+        ForeignError, LookupError, ImportError: what cannot be used, by name.
+    """
+    foreign = Foreign(Path(folder))
+    body = body_of(foreign, embodiment)
+    if foreign.kind == "diffusion" and not black_box:
+        policy = ForeignDiffusion(foreign, body)
+    else:
+        policy = _black_box(foreign, body, task)
+    policy.foreign, policy.body = foreign, body
+    return policy.eval(), _about(foreign)
+
+
+def settle(policy, world: Callable[[], Embodiment]) -> dict:
+    """Let a policy whose body is a guess act for a world's, by position; what a manifest says of it, {} for ours.
+
+    Raises:
+        EmbodimentError: a world with another number of dimensions.
+    """
+    body = getattr(policy, "body", None)
+    if body is None:
+        return {}
+    if body.guessed:
+        policy.body = by_position(policy.foreign, body, world())
+        policy.adopt(policy.body)
+    return {"body": policy.body.source, "scheduler": getattr(policy, "scheduler", None)}
+
+
+def _black_box(foreign: Foreign, body: Body, task: str) -> ChunkPlanner:
+    chunks = LeRobotChunks(foreign, body.keys, task)
+    config = chunks.policy.config
+    observe = tuple(config.observation_delta_indices or (0,))
+    horizon = _measure(chunks, body, len(observe))
+    return ChunkPlanner(
+        chunks,
+        embodiment=body.embodiment,
+        window=Window(observe=observe, horizon=horizon),
+        needs=tuple(body.keys),
+        execute=min(getattr(config, "n_action_steps", horizon), horizon),
+    )
+
+
+@torch.no_grad()
+def _measure(chunks: LeRobotChunks, body: Body, frames: int) -> int:
+    """Length of the chunks, found by asking once about zeros. Raises ForeignError if that fails."""
+    rows = {}
+    for key in body.keys:
+        size, kind = (len(body.embodiment.offers()[key]),), torch.float32
+        if key.startswith(IMAGES):
+            size, kind = (*body.embodiment.cameras[key.removeprefix(IMAGES)], 3), torch.uint8
+        rows[key] = torch.zeros(2, frames, *size, dtype=kind)
+    foreign = chunks.foreign
+    try:
+        with keyed([0, 1], torch.device("cpu")):
+            chunk = chunks(rows)
+    except (RuntimeError, ValueError, KeyError, TypeError, AssertionError, NotImplementedError) as error:
+        raise ForeignError(f"the {foreign.kind} policy of {foreign.folder} does not plan: {error!r}") from error
+    if chunk.ndim != 3 or len(chunk) != 2:
+        raise ForeignError(
+            f"the {foreign.kind} policy of {foreign.folder} plans in shape {tuple(chunk.shape)}, not rows"
+        )
+    return chunk.shape[1]
+
+
+def _processors(foreign: Foreign, config):
+    """lerobot's pipelines: as saved, or made from the statistics among old weights."""
+    from lerobot.policies.factory import make_pre_post_processors
+
+    if not (foreign.folder / PREPROCESSOR).is_file():
+        stats = {key: dict(rule.stats) for key, rule in foreign.rules.items() if rule.stats}
+        return make_pre_post_processors(config, dataset_stats=stats)
+    here = {"device_processor": {"device": "cpu"}}
+    named = {
+        name: {s["registry_name"] for s in steps_of(foreign.folder, name)} for name in (PREPROCESSOR, POSTPROCESSOR)
+    }
+    return make_pre_post_processors(
+        config,
+        pretrained_path=str(foreign.folder),
+        preprocessor_overrides=here if "device_processor" in named[PREPROCESSOR] else {},
+        postprocessor_overrides=here if "device_processor" in named[POSTPROCESSOR] else {},
+    )
+
+
+def _about(foreign: Foreign) -> dict:
+    """What a manifest says of a foreign policy."""
+    step = foreign.folder.parent.name
+    path = foreign.folder / "train_config.json"
+    training = read_json(path) if path.is_file() else {}
+    about = {
+        "path": str(foreign.folder),
+        "step": int(step) if step.isdigit() else None,
+        "type": f"lerobot/{foreign.kind}",
+        "config": foreign.config,
+    }
+    if training:
+        data = (training.get("dataset") or {}).get("root")
+        about["train"] = {"seed": training.get("seed"), "data": data} | {
+            name: training.get(there) for name, there in (("steps", "steps"), ("batch", "batch_size"))
+        }
+    return about

@@ -1,0 +1,195 @@
+"""How a lerobot checkpoint scales what it reads and says: its processors' statistics, or buffers among old weights.
+
+Since 0.4 a checkpoint folder holds `policy_preprocessor.json` and `policy_postprocessor.json`, lists of named steps,
+and safetensors files of statistics for the (un)normaliser. Before, the statistics were buffers of the model, named
+`normalize_inputs.buffer_observation_state.mean` and so on. The formulas are those of lerobot's
+`processor/normalize_processor.py` (0.4.4), in the same order of operations. This file needs no lerobot.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...configs.spec import ACTION
+from ..learning.checkpoint import CheckpointError
+from ..policy import Scale
+
+PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
+OLD_BUFFERS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
+EPS = 1e-8  # lerobot's guard against a division by zero
+# mode -> names of the statistics it needs; the first two end at -1 and 1, mean and std at 0 and 1
+MODES = {
+    "IDENTITY": (),
+    "MIN_MAX": ("min", "max"),
+    "MEAN_STD": ("mean", "std"),
+    "QUANTILES": ("q01", "q99"),
+    "QUANTILE10": ("q10", "q90"),
+}
+
+
+class ForeignError(CheckpointError):
+    """A foreign checkpoint that cannot be used; the message says which part and what to do."""
+
+
+class ForeignWarning(UserWarning):
+    """Something of a foreign checkpoint was passed over or guessed."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one feature is scaled."""
+
+    mode: str  # of MODES
+    stats: Mapping[str, Tensor]  # of the feature, e.g. "min" -> (D,) or (C, 1, 1)
+    eps: float = EPS
+
+    def ends(self) -> tuple[Tensor, Tensor] | None:
+        """(offset, divisor) of the feature in units, None for no scaling."""
+        if not MODES[self.mode]:
+            return None
+        first, second = (self.stats[name] for name in MODES[self.mode])
+        if self.mode == "MEAN_STD":
+            return first, second + self.eps
+        width = second - first
+        return first, torch.where(width == 0, self.eps, width)
+
+
+class Normaliser(nn.Module):
+    """Units -> what the network reads, bit for bit as lerobot does it. Buffers broadcast against (..., D) or CHW."""
+
+    def __init__(self, rule: Rule):
+        super().__init__()
+        ends = rule.ends()
+        self.plain, self.centred = ends is None, rule.mode == "MEAN_STD"
+        offset, divisor = ends or (torch.zeros(1), torch.ones(1))
+        self.register_buffer("offset", offset.float().clone())
+        self.register_buffer("divisor", divisor.float().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.plain:
+            return x
+        if self.centred:
+            return (x - self.offset) / self.divisor
+        return 2 * (x - self.offset) / self.divisor - 1
+
+
+def action_scale(rule: Rule, dims: int) -> Scale:
+    """The action's scaling as the scale that policies here share: -1..1 over (min, max), or offset and factor."""
+    ends = rule.ends()
+    if ends is None:
+        return Scale(torch.zeros(dims), torch.ones(dims))
+    offset, divisor = (part.double() for part in ends)
+    if rule.mode == "MEAN_STD":
+        return Scale(offset, rule.stats["std"].double().clamp(min=rule.eps))
+    return Scale(offset + divisor / 2, divisor / 2)
+
+
+def read_rules(folder: Path, config: Mapping, weights: Mapping[str, Tensor]) -> dict[str, Rule]:
+    """Feature -> its rule; from the processors' files, else from the old buffers.
+
+    Args:
+        config: the checkpoint's config.json.
+        weights: all tensors of model.safetensors.
+    Raises:
+        ForeignError: no statistics, statistics that are missing or never filled, an unknown mode.
+    """
+    features = {**config["input_features"], **config["output_features"]}
+    if (folder / PREPROCESSOR).is_file():
+        modes, stats, eps = _of_processor(folder)
+    else:
+        modes, stats, eps = config.get("normalization_mapping") or {}, _of_buffers(features, weights), EPS
+        wanted = [key for key, feature in features.items() if modes.get(feature["type"], "IDENTITY") != "IDENTITY"]
+        if wanted and not stats:
+            raise ForeignError(
+                f"{folder} holds no statistics: neither {PREPROCESSOR} nor buffers among the weights; copy the whole"
+                " `pretrained_model` folder that lerobot-train wrote"
+            )
+    return {
+        key: _rule(folder, key, modes.get(f["type"], "IDENTITY"), stats.get(key, {}), eps)
+        for key, f in features.items()
+    }
+
+
+def old_buffers(weights: Mapping[str, Tensor]) -> set[str]:
+    """Names of weights that are statistics of the old format."""
+    return {name for name in weights if name.startswith(OLD_BUFFERS)}
+
+
+def steps_of(folder: Path, name: str) -> list[dict]:
+    """The steps of a processor file. Raises ForeignError unless each is one that lerobot has registered by name."""
+    try:
+        steps = json.loads((folder / name).read_text())["steps"]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ForeignError(f"{folder / name} cannot be read ({error!r})") from error
+    for step in steps:
+        if "registry_name" not in step:
+            code = step.get("class", "?")
+            raise ForeignError(f"{folder / name} asks to run the code {code}; only lerobot's own named steps are run")
+    return steps
+
+
+def renames_of(folder: Path) -> dict[str, str]:
+    """Observation key in the world -> key in the policy, of the steps that rename."""
+    if not (folder / PREPROCESSOR).is_file():
+        return {}
+    found = (step for step in steps_of(folder, PREPROCESSOR) if step["registry_name"].startswith("rename_observations"))
+    return {old: new for step in found for old, new in step["config"].get("rename_map", {}).items()}
+
+
+def refuse_strange_steps(folder: Path) -> None:
+    """Raise ForeignError for a step that changes numbers in a way this file does not know."""
+    known = {"rename_observations_processor", "to_batch_processor", "device_processor", "normalizer_processor"}
+    for name in (PREPROCESSOR, POSTPROCESSOR):
+        for step in steps_of(folder, name) if (folder / name).is_file() else ():
+            if step["registry_name"] not in known | {"unnormalizer_processor"}:
+                raise ForeignError(
+                    f"step '{step['registry_name']}' of {folder / name} is not understood, so the policy has no field"
+                    " here; as a black box it still acts"
+                )
+
+
+def _of_processor(folder: Path) -> tuple[dict, dict[str, dict[str, Tensor]], float]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    step = next((s for s in steps_of(folder, PREPROCESSOR) if s["registry_name"] == "normalizer_processor"), None)
+    if step is None:
+        return {}, {}, EPS
+    stats: dict[str, dict[str, Tensor]] = {}
+    try:
+        flat = load_file(folder / step["state_file"]) if step.get("state_file") else {}
+    except (SafetensorError, OSError) as error:
+        raise ForeignError(f"{folder / step['state_file']} cannot be read ({error})") from error
+    for name, value in flat.items():
+        key, _, kind = name.rpartition(".")
+        stats.setdefault(key, {})[kind] = value.float()
+    return step["config"].get("norm_map", {}), stats, step["config"].get("eps", EPS)
+
+
+def _of_buffers(features: Mapping, weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    stats: dict[str, dict[str, Tensor]] = {}
+    names = {key.replace(".", "_"): key for key in features}
+    for name in sorted(old_buffers(weights)):
+        buffer, _, kind = name.partition(".")[2].removeprefix("buffer_").rpartition(".")
+        if buffer in names:
+            stats.setdefault(names[buffer], {})[kind] = weights[name].float()
+    return stats
+
+
+def _rule(folder: Path, key: str, mode: str, stats: Mapping[str, Tensor], eps: float) -> Rule:
+    if mode not in MODES:
+        raise ForeignError(f"{folder} scales '{key}' by {mode}, which is not known here; known: {', '.join(MODES)}")
+    if not stats and key != ACTION:
+        return Rule("IDENTITY", {})  # lerobot passes over features without statistics
+    for name in MODES[mode]:
+        if name not in stats:
+            raise ForeignError(f"{folder} scales '{key}' by {mode} but holds no statistic '{name}' of it")
+        if not bool(torch.isfinite(stats[name]).all()):
+            raise ForeignError(f"{folder}: statistic '{name}' of '{key}' was never filled (not finite)")
+    return Rule(mode, stats, eps)

@@ -1,0 +1,77 @@
+"""What acts, of any folder: ours, a composition, lerobot's."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from .learning.checkpoint import (
+    PARENTS,
+    TRAINING,
+    CheckpointError,
+    _describe,
+    _document,
+    _info,
+    _put,
+    find_checkpoint,
+    load_config,
+    load_model,
+    parents_of,
+)
+from .policy import Planner
+
+
+def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple[nn.Module, dict]:
+    """What acts, of a run or checkpoint folder: a policy, or a composition with its parents; see `load_model`.
+
+    A checkpoint of lerobot's acts too (`foreign.py`); `embodiment` is the file that says for whom.
+    """
+    folder = find_checkpoint(path)
+    document = _document(folder)
+    if "kind" not in document and "type" in document:
+        from .foreign.planner import load_foreign
+
+        return load_foreign(folder, embodiment)
+    if embodiment is not None:
+        raise CheckpointError(f"{folder} says itself who acts; an embodiment is for policies made elsewhere")
+    if document.get("kind") != "mixture":
+        return load_model(folder, "policy")
+    parents = [load_policy(parent)[0] for parent in parents_of(folder)]
+    return load_config(document).build(parents).eval(), _info(folder, document)
+
+
+def save_mixture(folder: str | Path, mixture: Planner, parents: Sequence[str | Path]) -> None:
+    """Write a checkpoint of a composition: its settings, and copies of its parents without their training state.
+
+    Args:
+        mixture: what acts; it has a `config` and its `parents`.
+        parents: run or checkpoint folder of each parent, in the same order.
+    Raises:
+        CheckpointError: not one folder a parent, or one that holds something else than the parent.
+        OSError: the disk is full or not writable; nothing half-written stays.
+    """
+    folder, found = Path(folder), [find_checkpoint(path) for path in parents]
+    if len(found) != len(mixture.parents):
+        raise CheckpointError(f"a mixture of {len(mixture.parents)} parents needs as many folders, got {len(found)}")
+    for place, (path, parent) in enumerate(zip(found, mixture.parents, strict=True), 1):
+        if not _holds(path, parent):
+            raise CheckpointError(f"{path} does not hold parent {place} of the mixture; give the folders in its order")
+
+    def fill(half: Path) -> None:
+        _describe(half, "mixture", mixture.config, mixture.embodiment)
+        for place, path in enumerate(found):
+            copy = shutil.copytree(path, half / PARENTS / str(place), ignore=shutil.ignore_patterns(TRAINING))
+            if not (copy / "embodiment.json").is_file():  # of another program: its dataset may not come along
+                (copy / "embodiment.json").write_text(mixture.parents[place].embodiment.to_json())
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _put(folder, fill)
+
+
+def _holds(folder: Path, parent: nn.Module) -> bool:
+    """Whether a checkpoint has the weights of a parent, to the bit."""
+    theirs, ours = load_policy(folder)[0].state_dict(), parent.state_dict()
+    return theirs.keys() == ours.keys() and all(bool((theirs[key] == ours[key].cpu()).all()) for key in theirs)

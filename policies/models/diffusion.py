@@ -1,0 +1,32 @@
+"""A field learned by denoising: Diffusion Policy (Chi et al. 2023) on the cosine path in continuous time.
+
+Training draws noise levels evenly in the angle of the variance-preserving cosine path (Nichol & Dhariwal 2021) and fits
+one of the heads epsilon, x0 or v by mean squared error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...configs.spec import Embodiment
+from ..field import Head
+from ..networks.states import refuse_pictures
+from ..policy import PolicyConfig, Scales
+from .generative import GenerativeConfig, GenerativePolicy
+
+
+@PolicyConfig.register_subclass("diffusion")
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig(GenerativeConfig):
+    """Diffusion policy on state vectors."""
+
+    head: Head = Head.v  # epsilon | x0 | v: what the network predicts
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.head is Head.flow:
+            raise ValueError("head 'flow' belongs to flow matching; a diffusion policy takes epsilon, x0 or v")
+
+    def build(self, embodiment: Embodiment, scales: Scales) -> GenerativePolicy:
+        refuse_pictures(self.needs, embodiment)
+        return GenerativePolicy(self, self.head, embodiment, scales)

@@ -1,0 +1,123 @@
+"""What every policy with a denoiser shares: the field, sampling, the training loss. Inputs and masks: `tokens.py`.
+
+A kind of policy (diffusion, flow) is a head, a range of noise and a way to draw noise levels while training; see
+`diffusion.py`. Nothing here is stateful: history lives in the `Agent`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...configs.spec import Embodiment
+from ..field import Head, Solver, angle_of, from_clean, noise_levels, ratio_of, sample, to_clean
+from ..networks.network import Context, repeat
+from ..policy import Field, LaneNoise, Past, Plans, Policy, Scales
+from .tokens import TokenConfig, TokenPolicy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """How plans are drawn from a field when acting."""
+
+    steps: int = 10  # noise levels that the field is evaluated at
+    solver: Solver = Solver.ddim  # ddim | dpmpp | heun
+    clip: float | None = 1.0  # bound of the clean estimate, in the scaled action space
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerativeConfig(TokenConfig):
+    """Settings shared by policies with a denoiser."""
+
+    sampler: Sampler = Sampler()
+    low: float = 0.01  # least noise-to-signal ratio that the field is trained for
+    high: float = 64.0  # greatest
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.low < self.high:
+            raise ValueError(f"the noise range must be 0 < low < high, got {self.low} .. {self.high}")
+
+
+class GenerativePolicy(TokenPolicy):
+    """A `Policy` and `Trainable` around one denoiser network. Subclasses say how noise levels are drawn."""
+
+    def __init__(
+        self, config: GenerativeConfig, head: Head, embodiment: Embodiment, scales: Scales, two_times: bool = False
+    ):
+        super().__init__(config, embodiment, scales, two_times)
+        self.head, self.sampler = head, config.sampler
+
+    def denoise(self, y: Tensor, s: Tensor, context: Context) -> Tensor:
+        """Clean estimate of y (M, T, D) at noise-to-signal ratios s (M,) or (1,)."""
+        wide = s[:, None, None]
+        return to_clean(self.head, self.evaluate(y * torch.rsqrt(1 + wide * wide), s, context), y, wide)
+
+    def evaluate(self, x: Tensor, s: Tensor, context: Context) -> Tensor:
+        """The network's output for x (M, T, D) of unit variance at noise-to-signal ratios s (M,) or (1,)."""
+        return self.network(x, angle_of(s), context)
+
+    def field(self, past: Past, n: int) -> Field:
+        """The denoiser for `n` candidates a lane; observations are encoded here, once."""
+        past = past.at(self.window)
+        context, values, held = self.recollect(past)
+        context, loose = repeat(context, n), not bool(held.any())
+        values, held = (part.repeat_interleave(n, 0) for part in (values, held[..., None]))
+
+        def denoise(y: Tensor, s: float) -> Tensor:
+            ratio, flat = torch.full((1,), s, dtype=y.dtype, device=y.device), y.flatten(0, 1)
+            if loose:
+                return self.denoise(flat, ratio, context).view_as(y)
+            flat = torch.where(held, values * (1 + s * s) ** 0.5, flat)
+            return torch.where(held, values, self.denoise(flat, ratio, context)).view_as(y)
+
+        shape = (len(past.now), n, len(self.window.actions), len(self.embodiment.action))
+        return Field(denoise, shape, self.window.actions, self.config.low, self.config.high)
+
+    @torch.no_grad()
+    def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:
+        """Draw `n` plans a lane with the sampler's settings."""
+        return walk(self, past, n, rng)
+
+    def draw_levels(self, count: int, like: Tensor) -> Tensor:
+        """(count,) noise-to-signal ratios to train at. Stratified: one in each of `count` equal parts of the angle."""
+        low, high = (float(angle_of(torch.tensor(s))) for s in (self.config.low, self.config.high))
+        strata = (torch.arange(count, device=like.device) + torch.rand(count, device=like.device)) / count
+        return ratio_of(low + (high - low) * strata[torch.randperm(count, device=like.device)])
+
+    def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """Mean squared error of the head's output over the action tokens that count, at random noise levels."""
+        clean = self.action_scale.scale(batch["action"])
+        s = self.draw_levels(len(clean), clean)
+        wide = s[:, None, None]
+        y = clean + wide * torch.randn_like(clean)
+        x = y * torch.rsqrt(1 + wide * wide)
+        if self.window.recall:
+            values, held = self.held(batch, clean)
+            x = torch.where(held[..., None], values, x)
+        out = self.evaluate(x, s, self.context(batch))
+        error = (out - from_clean(self.head, clean, y, wide)).square().mean(-1)
+        weights = self.weights(batch, error)
+        return (error * weights).sum() / weights.sum(), {}
+
+
+def walk(policy: Policy, past: Past, n: int, rng: LaneNoise) -> Plans:
+    """Draw `n` plans a lane from a policy's field with its sampler's settings."""
+    field = policy.field(past, n)
+    noise = rng.normal(n, *field.shape[2:]).to(past.actions.device)
+    levels = noise_levels(policy.sampler.steps, field.low, field.high)
+    chunk = sample(field, noise, levels, solver=policy.sampler.solver, clip=policy.sampler.clip)
+    chunk = policy.action_scale.unscale(chunk)
+    recalled = len(policy.window.recall)
+    return Plans(chunk[:, :, :recalled], chunk[:, :, recalled:], past.now)
+
+
+def with_sampler(policy: GenerativePolicy, **changes) -> GenerativePolicy:
+    """The same policy drawing plans otherwise, for example `steps=4`. Fields set to None stay as they are."""
+    changes = {key: value for key, value in changes.items() if value is not None}
+    policy.sampler = dataclasses.replace(policy.sampler, **changes)
+    return policy

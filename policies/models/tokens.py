@@ -1,0 +1,131 @@
+"""What every policy around one network shares: scaling, the network's inputs, which action tokens exist and count.
+
+A chunk is T = K + H action tokens: the recalled ones (`window.recall`, before now) and H future ones. Before an episode
+began there are no actions: such tokens are padding. They are never a target, their input is zero at every noise level,
+in training and in acting, and networks with masks do not look at them. Future tokens after the end of a demonstration
+are ordinary tokens with the last action as value; `mask_padding` leaves them out of the loss.
+
+Past-token prediction (PTP, arXiv 2505.09561): recalled tokens are denoised together with the future ones, and the loss
+is the plain mean over all tokens that count. `dose` counts fewer recalled tokens, `given` hands the executed actions
+over instead. Which of the published arms a configuration is, `arm` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...configs.spec import Embodiment
+from ..networks.mlp import MLPConfig
+from ..networks.network import Context, Layout, NetworkConfig
+from ..networks.states import read_states, state_scales, state_widths
+from ..policy import Past, PolicyConfig, Scale, Scales
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenConfig(PolicyConfig):
+    """Settings shared by policies around one network."""
+
+    network: NetworkConfig = MLPConfig()
+    execute: int = 8  # E, actions executed of each plan
+    mask_padding: bool = True  # leave actions after the episode's end out of the loss
+    dose: int | None = None  # recalled actions in the loss, newest first: none = all, 0 = noisy inputs without a target
+    given: bool = False  # recalled actions are inputs, as executed, and not predicted
+
+    def __post_init__(self):
+        if not 1 <= self.execute <= self.window.horizon:
+            raise ValueError(f"execute must be within 1..{self.window.horizon} (the horizon), got {self.execute}")
+        recalled = len(self.window.recall)
+        if self.dose is not None and not 0 <= self.dose <= recalled:
+            raise ValueError(f"dose must be within 0..{recalled} (the recalled actions), got {self.dose}")
+        if self.given and self.dose:
+            raise ValueError("recalled actions that are given are not in the loss; leave dose out")
+        if self.given and not recalled:
+            raise ValueError("given needs recalled actions, but window.recall is empty")
+
+
+class TokenPolicy(nn.Module):
+    """Scaling and inputs of one network; subclasses say what it is trained for and how it plans."""
+
+    def __init__(self, config: TokenConfig, embodiment: Embodiment, scales: Scales, two_times: bool = False):
+        super().__init__()
+        self.config, self.embodiment = config, embodiment
+        self.window, self.needs, self.execute = config.window, config.needs, config.execute
+        self.action_scale = Scale.between(*scales.action)
+        self.state_scales = state_scales(self.needs, scales)
+        widths = state_widths(self.needs, embodiment)
+        layout = Layout(self.window.actions, len(embodiment.action), self.window.observe, widths)
+        self.network = config.network.build(layout, two_times)
+
+    def frames(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Observations (B, O, n) each, units -> (B, O, F) scaled and joined."""
+        return read_states(self.state_scales, self.needs, obs)
+
+    def context(self, batch: Mapping[str, Tensor]) -> Context:
+        """The observations of a batch of windows, encoded."""
+        present = self._present(batch["action.valid"][:, : len(self.window.recall)])
+        return self.network.encode(self.frames(batch), batch["observation.valid"], present)
+
+    def recollect(self, past: Past) -> tuple[Context, Tensor, Tensor]:
+        """Encode what has been seen, once.
+
+        Returns:
+            (context, values (B, T, D), held (B, T) bool): tokens that are held are no matter of denoising; they have
+            these values in the scaled space, zero for padding.
+        """
+        present = self._present(past.action_valid)
+        context = self.network.encode(self.frames(past.obs), past.obs_valid, present)
+        recalled = past.actions.shape[1]
+        values = past.actions.new_zeros(*present.shape, past.actions.shape[2])
+        held = ~present
+        if self.config.given:
+            held[:, :recalled] = True
+            values[:, :recalled] = self.action_scale.scale(past.actions) * present[:, :recalled, None]
+        return context, values, held
+
+    def held(self, batch: Mapping[str, Tensor], clean: Tensor) -> tuple[Tensor, Tensor]:
+        """(values, held) of a batch, as in `recollect`; `clean` (B, T, D) is the scaled chunk."""
+        recalled = len(self.window.recall)
+        present = self._present(batch["action.valid"][:, :recalled])
+        held = ~present
+        if self.config.given:
+            held[:, :recalled] = True
+        return torch.where((held & present)[..., None], clean, 0.0), held
+
+    def weights(self, batch: Mapping[str, Tensor], like: Tensor) -> Tensor:
+        """(B, T) of `like`'s type: 1 for tokens that count in the loss, 0 for others."""
+        recalled, valid = len(self.window.recall), batch["action.valid"]
+        counts = valid.clone() if self.config.mask_padding else torch.ones_like(valid)
+        counts[:, :recalled] = valid[:, :recalled]
+        dose = 0 if self.config.given else self.config.dose
+        if dose is not None:
+            counts[:, : recalled - dose] = False
+        return counts.to(like.dtype)
+
+    @property
+    def arm(self) -> str:
+        """Which of the published arms this is, in words."""
+        return arm_of(self.config, self.network.masked)
+
+    def _present(self, recalled: Tensor) -> Tensor:
+        """(B, K) valid recalled actions -> (B, T): all future ones are there."""
+        return torch.cat([recalled, recalled.new_ones(len(recalled), self.window.horizon)], 1)
+
+
+def arm_of(config: TokenConfig, masked: bool) -> str:
+    """Which of the published arms a configuration is, in words; `masked` of its network."""
+    window, recalled = config.window, len(config.window.recall)
+    if not recalled:
+        return "future only" if window.reach > 1 else "no history"
+    if config.given:
+        told = "past actions as inputs"
+    elif config.dose == 0:
+        told = "noisy past without a target"
+    elif config.dose is None or config.dose == recalled:
+        told = "past-token prediction"
+    else:
+        told = f"past-token prediction, last {config.dose} of {recalled}"
+    return told if masked else f"{told}, unmasked"

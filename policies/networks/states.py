@@ -1,0 +1,43 @@
+"""State vectors as networks read them: scaled by the dataset's statistics, key beside key, frame by frame.
+
+What policies and critics share. Pictures are not read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ...configs.spec import IMAGES, Embodiment, EmbodimentError
+from ..policy import Scale, Scales
+
+
+def state_scales(needs: tuple[str, ...], scales: Scales) -> nn.ModuleDict:
+    """The scale of each needed key."""
+    return nn.ModuleDict({_slot(key): Scale(*scales.states[key]) for key in needs})
+
+
+def read_states(scales: nn.ModuleDict, needs: tuple[str, ...], obs: Mapping[str, Tensor]) -> Tensor:
+    """Observations (B, O, n) each, units -> (B, O, F) scaled and joined."""
+    return torch.cat([scales[_slot(key)].scale(obs[key]) for key in needs], -1)
+
+
+def state_widths(needs: tuple[str, ...], embodiment: Embodiment) -> tuple[int, ...]:
+    """Numbers of a frame, of each needed key."""
+    return tuple(len(embodiment.offers()[key]) for key in needs)
+
+
+def _slot(key: str) -> str:
+    return key.replace(".", "_")  # module names may not hold dots
+
+
+def refuse_pictures(needs: tuple[str, ...], embodiment: Embodiment) -> None:
+    """Raise EmbodimentError unless each needed key is a state vector that the embodiment offers."""
+    offered = embodiment.offers()
+    for key in needs:
+        if key.startswith(IMAGES):
+            raise EmbodimentError(f"'{key}' is a picture; policies on states read vectors only")
+        if key not in offered:
+            raise EmbodimentError(f"'{key}' is needed but not offered; '{embodiment.name}' offers {', '.join(offered)}")
