@@ -170,8 +170,8 @@ def no_space(*_):
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[3])
-from test_record_writer import BODY, episode
-from understudy.eval import record
+from test_writer import BODY, episode
+from understudy.policies.data import writer as record
 calls, replace = 0, os.replace
 def deadly(source, target):
     global calls

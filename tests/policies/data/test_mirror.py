@@ -1,17 +1,16 @@
 """PushT's mirror is a symmetry of the simulator itself: mirrored starts and actions give mirrored episodes."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from understudy.configs.parse import find_config
 from understudy.configs.spec import ACTION, SCENE, STATE
 from understudy.configs.world import find_world
 from understudy.policies.data.piece import _reflect, load_piece
 
 CENTRE = np.array([0.0, 45.0])  # px, the T's centre of mass in its own frame
-PIECE = Path(__file__).parents[1] / "configs" / "pieces" / "pusht.yaml"
+PIECE = find_config("configs/pieces/pusht.yaml")
 
 
 def mirrored(key: str, values: np.ndarray) -> np.ndarray:
