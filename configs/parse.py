@@ -39,14 +39,14 @@ def parse(config_class: type, path: str | None, words: list[str]):
             closest known one).
         draccus.ParsingError: a value that its field refuses.
     """
-    raw = load(path) if path else {}
+    raw = _today(config_class, load(path), ()) if path else {}
     free = list(getattr(config_class, "POSITIONALS", ()))
     queue = list(words)
     while queue:
         word = queue.pop(0)
         if word.startswith("--"):
             key, value = _split(word, queue)
-            key = key.replace("-", "_")
+            key = ".".join(_todays_key(config_class, raw, key.replace("-", "_").split(".")))
             if _takes_words(config_class, key) and "=" not in word and not value.startswith("["):
                 value, queue = _words_before_flags(value, queue)
         else:
@@ -89,6 +89,19 @@ def find_config(path: str | Path) -> Path:
 def decode(config_class: type, raw: dict):
     """`raw` as `config_class`. Raises as `parse` does."""
     return draccus.decode(config_class, _complete(config_class, raw, ()))
+
+
+def decode_choice(base: type, raw: dict):
+    """`raw`, with its `type`, as the registered subclass of `base`; keys of earlier versions are read as today's."""
+    return draccus.decode(base, _chosen(base, raw, None, (base.__name__,)))
+
+
+def former_names(config_class: type) -> dict[str, str]:
+    """Keys that earlier versions wrote -> today's, as the class and its bases state in `RENAMED`."""
+    names: dict[str, str] = {}
+    for base in reversed(config_class.__mro__):
+        names |= base.__dict__.get("RENAMED", {})
+    return names
 
 
 def describe(config_class: type, command: str) -> str:
@@ -185,6 +198,7 @@ def _complete(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
     hints = typing.get_type_hints(config_class)
     known = {item.name: item for item in dataclasses.fields(config_class)}
     full = {}
+    raw = _renamed(config_class, raw, path)
     raw = config_class.spell_out(raw) if hasattr(config_class, "spell_out") else raw  # short ways of writing
     for name, value in raw.items():
         if name not in known:
@@ -204,14 +218,66 @@ def _complete(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
     return full
 
 
-def _chosen(hint, value, item: dataclasses.Field, path: tuple[str, ...]) -> dict:
+def _renamed(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
+    """`raw` under today's names. Raises UsageError where a key stands there under both names."""
+    former, current = former_names(config_class), {}
+    for name, value in raw.items():
+        today = former.get(name, name)
+        if today in current or (today != name and today in raw):
+            raise UsageError(f"'{'.'.join((*path, name))}' is the former name of '{today}'; give one of them")
+        current[today] = value
+    return current
+
+
+def _today(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
+    """`raw` under today's names, groups of keys too, so that a flag of today's name changes what an old file says."""
+    current = _renamed(config_class, raw, path)
+    for name, value in current.items():
+        inner = _class_at(config_class, name, value)
+        if inner and isinstance(value, dict):
+            current[name] = _today(inner, value, (*path, name))
+    return current
+
+
+def _todays_key(config_class: type, raw: dict, keys: list[str]) -> list[str]:
+    """The parts of a dotted key under today's names; `raw` says which type of a choice they belong to."""
+    current: list[str] = []
+    inner, tree = config_class, raw
+    for key in keys:
+        name = former_names(inner).get(key, key) if inner else key
+        tree = tree.get(name) if isinstance(tree, dict) else None
+        inner = _class_at(inner, name, tree) if inner else None
+        current.append(name)
+    return current
+
+
+def _class_at(config_class: type, name: str, value: object) -> type | None:
+    """The config class that reads `value` as the field `name`; None where that is no group of keys."""
+    item = {item.name: item for item in dataclasses.fields(config_class)}.get(name)
+    if item is None:
+        return None
+    hint = _plain(typing.get_type_hints(config_class)[name])
+    if _is_choice(hint):
+        kind = value.get("type") if isinstance(value, dict) else value
+        return hint.get_known_choices().get(kind) or _default_type(item)
+    return hint if dataclasses.is_dataclass(hint) else None
+
+
+def _default_type(item: dataclasses.Field) -> type | None:
+    default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+    return type(default) if dataclasses.is_dataclass(default) else None
+
+
+def _chosen(hint, value, item: dataclasses.Field | None, path: tuple[str, ...]) -> dict:
     """The keys of a registered choice; without a type they change the field's default."""
     value = {"type": value} if isinstance(value, str) else value
     known = hint.get_known_choices()
     if not isinstance(value, dict):
         raise UsageError(f"{'.'.join(path)} must hold keys, got {value!r}")
     if "type" not in value:
-        default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+        default = None
+        if item is not None:
+            default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
         if type(default) not in known.values():
             raise UsageError(f"{'.'.join(path)}.type is missing. Known: {', '.join(sorted(known)) or 'none'}")
         value = draccus.encode(default) | {"type": hint.get_choice_name(type(default))} | value

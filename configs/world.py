@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import draccus
 
+from .parse import decode, decode_choice, load
 from .plugins import discover
 from .spec import Embodiment
 
@@ -73,8 +74,7 @@ def find_world(name: str) -> World:
 
     discover("sim", "world_models", "hardware")
     if name.endswith((".yaml", ".yml")):
-        with open(name) as file:
-            return draccus.load(World, file)
+        return decode_choice(World, load(name))
     kind, _, task = name.partition("/")
     if task and kind in World.get_known_choices():
         return World.get_choice_class(kind)(task=task)
@@ -119,8 +119,6 @@ def start_set(world: World) -> str:
 
 def _from_keys(keys: dict) -> World:
     """`type` may be a kind of world, or a registered name whose defaults the other keys change."""
-    from .parse import decode
-
     discover("sim", "world_models", "hardware")
     named = WORLDS.get(keys.get("type"))
     if named is not None:

@@ -250,3 +250,36 @@ def test_every_committed_config_parses(root):
         assert {"lift.yaml", "pusht.yaml"} <= {path.name for path in paths}
         for path in paths:
             parse(verb, str(path), [])
+
+
+@dataclass(frozen=True)
+class Inner:
+    RENAMED: ClassVar[dict[str, str]] = {"expand": "mlp_ratio"}
+
+    mlp_ratio: int = 2
+
+
+@dataclass(frozen=True)
+class Renamed:
+    RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps"}
+
+    n_action_steps: int = 8
+    inner: Inner = Inner()
+
+
+def test_former_names_of_settings_are_read(tmp_path):
+    """In a file, in a group of keys and as a flag; both names at once are refused."""
+    file = tmp_path / "old.yaml"
+    file.write_text("execute: 4\ninner: {expand: 3}\n")
+    assert (
+        parse(Renamed, str(file), []) == Renamed(4, Inner(3)) == parse(Renamed, str(file), ["--inner.mlp_ratio", "3"])
+    )
+    assert (
+        parse(Renamed, None, ["--execute", "5"])
+        == Renamed(5)
+        == parse(Renamed, str(file), ["--execute", "5", "--inner.expand=2"])
+    )
+    assert parse(Renamed, str(file), ["--inner.mlp_ratio", "5", "--n-action-steps=6"]) == Renamed(6, Inner(5))
+    file.write_text("inner: {expand: 3, mlp_ratio: 3}")
+    with pytest.raises(UsageError, match="'inner.expand' is the former name of 'mlp_ratio'; give one of them"):
+        parse(Renamed, str(file), [])

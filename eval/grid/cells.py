@@ -11,7 +11,7 @@ import os
 import shutil
 from enum import Enum
 
-from ...configs.parse import decode
+from ...configs.parse import decode, load
 from ...policies.learning.checkpoint import find_checkpoint, fingerprint
 from ..ledger.record import MANIFEST
 from .grid import Cell, Step
@@ -81,13 +81,10 @@ def reached(step: Step) -> int:
 
 
 def _trained(cell: Cell, step: Step) -> State:
-    import draccus
-
     file = step.place / "config.yaml"
     if not file.is_file():
         return State.fresh
-    with file.open() as text:
-        _same(cell, step, _plain(draccus.load(type(step.config), text)))
+    _same(cell, step, _plain(decode(type(step.config), load(file))))
     last = step.place / "last"
     at = int(last.resolve().name) if last.exists() else 0
     return State.done if at >= step.config.steps else State.broken

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import draccus
 import torch
 from torch import Tensor
 
+from ...configs.parse import decode, load
 from ...configs.spec import ACTION, Embodiment
 from .windows import LATER
 
@@ -61,8 +61,7 @@ def load_piece(path: str | Path) -> Piece:
         raise FileNotFoundError(
             f"no piece at {path}; give a file of configs/pieces/ or from:RUN of an earlier training"
         )
-    with path.open() as file:
-        return draccus.load(Piece, file)
+    return decode(Piece, load(path))
 
 
 class Mirror:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import draccus
 from torch import Tensor, nn
 
+from ...configs.parse import decode_choice
 from ...configs.plugins import discover, lookup
 from ...configs.spec import Embodiment
 from ..policy import CompositionConfig, CriticConfig, PolicyConfig, Scales
@@ -176,7 +177,7 @@ def load_config(document: dict) -> PolicyConfig | CriticConfig | CompositionConf
     base = KINDS[document["kind"]]
     lookup(f"{document['kind']} type", document["type"], base.get_known_choices())
     before = getattr(base.get_choice_class(document["type"]), "BEFORE", {})
-    return draccus.decode(base, {**before, **document["config"]})
+    return decode_choice(base, {**before, **document["config"], "type": document["type"]})
 
 
 def load_weights(model: nn.Module, file: Path) -> None:

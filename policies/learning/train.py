@@ -12,6 +12,7 @@ import draccus
 import numpy as np
 import torch
 
+from ...configs.parse import decode, load
 from ..data.dataset import Dataset, split_episodes
 from ..data.open import open_dataset
 from ..data.piece import ActionScale, Mirror, Piece, load_piece
@@ -109,8 +110,7 @@ def resume_run(run: Path) -> None:
     """Go on with a run from its last checkpoint, bit for bit as if it had not stopped."""
     if not (run / "config.yaml").is_file():
         raise FileNotFoundError(f"{run} is not a run: it has no config.yaml")
-    with (run / "config.yaml").open() as file:
-        config = draccus.load(Train, file)
+    config = decode(Train, load(run / "config.yaml"))
     loop = assemble(config, _open(config), run)
     if (run / "last").exists():
         loop.restore((run / "last").resolve())
