@@ -17,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from .files import replace_text
+
 BACKENDS = ("egl", "osmesa")  # tried in this order where there is no display
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _TRIAL = """
@@ -105,10 +107,7 @@ def _read(path: Path) -> dict:
 def _write(path: Path, values: dict) -> None:
     """Beside and renamed; a cache that cannot be written is only slower."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.{os.getpid()}")
-        beside.write_text(json.dumps(values, indent=1))
-        beside.replace(path)
+        replace_text(path, json.dumps(values, indent=1))
     except OSError:
         return
 

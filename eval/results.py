@@ -8,13 +8,13 @@ their table: what was trained, and how. The text depends on these files alone: r
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ..configs.files import replace_text
 from ..configs.world import SHIFT
 from .catalog.measured import read_measured
 from .compare.comparison import FILE as COMPARISON
@@ -56,7 +56,7 @@ class Results:
     def run(self) -> None:
         text = render(self.records)
         if not self.check:
-            write_text(self.out, text)
+            replace_text(self.out, text)
             print(f"wrote {self.out}")
         elif not self.out.is_file() or self.out.read_text() != text:
             raise StaleError(f"{self.out} is not what {self.records} says; run `understudy results` and commit it")
@@ -156,13 +156,6 @@ def studies(root: Path) -> Iterator[str]:
             said = " ".join(" ".join(note.split()).rstrip(".") + "." for note in study.notes)
             yield f"{said} [{path.name}](eval/records/{path.relative_to(root).as_posix()}), {date}, {commit}\n".lstrip()
             yield f"```\n{study.command.strip()}\n```\n"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Beside and renamed."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
-    beside.replace(path)
 
 
 def _about(folder: Path) -> Iterator[str]:

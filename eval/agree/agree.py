@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.files import replace_text
 from ..ledger.identity import matched, open_records, world_name
 from ..ledger.record import provenance
 from ..ledger.study import Study
 from ..pages.charts import Line, Mark, chart
-from ..pages.page import page, write_page
+from ..pages.page import page
 from ..statistics.agreement import MEASURES, Bound
 from ..statistics.intervals import Interval
 from .verdict import Agreement
@@ -60,7 +61,7 @@ class Agree:
             about = {"records": {"truth": _roots(truth), "proxy": _roots(proxy)}, "worlds": worlds}
             about |= {"seed": self.seed, "draws": self.draws} | provenance()
             (folder / NUMBERS).write_text(as_json(found, about))
-            print(f"\nreport          {write_page(folder / PAGE, render(found, worlds, about))}")
+            print(f"\nreport          {replace_text(folder / PAGE, render(found, worlds, about))}")
 
     def command(self) -> str:
         """What a reader runs for these numbers."""

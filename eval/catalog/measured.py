@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...configs.files import replace_text
 from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
 from ...configs.world import WORLDS, World, start_set
@@ -86,12 +86,7 @@ def measure(name: str, episodes: int, workers: int = 0, block: int = 8) -> Measu
 
 def write_measured(measured: Measured, folder: Path) -> Path:
     """Write beside and rename; returns the file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{measured.task}.json"
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(dataclasses.asdict(measured), indent=1) + "\n")
-    beside.replace(path)
-    return path
+    return replace_text(folder / f"{measured.task}.json", json.dumps(dataclasses.asdict(measured), indent=1) + "\n")
 
 
 def read_measured(name: str, folder: Path = RECORDS) -> Measured | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.files import replace_text
 from ..ledger.pairs import episodes_by_start, join
 from ..ledger.record import Record
 from ..ledger.summary import summarize
@@ -83,12 +83,7 @@ class Comparison:
 
     def write(self, folder: str | Path) -> Path:
         """Write `compare.json` into a folder, beside and renamed."""
-        path = Path(folder) / FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{FILE}.{os.getpid()}")
-        beside.write_text(json.dumps(self.plain(), indent=1) + "\n")
-        beside.replace(path)
-        return path
+        return replace_text(Path(folder) / FILE, json.dumps(self.plain(), indent=1) + "\n")
 
     def text(self) -> str:
         """For a terminal."""

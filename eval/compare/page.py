@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.files import replace_text
 from ..ledger.origin import command, facts, inline, origin
 from ..ledger.record import Record
 from ..pages.charts import Line, chart
 from ..pages.gallery import Film, films
-from ..pages.page import page, write_page
+from ..pages.page import page
 from ..statistics.intervals import success_by_step, wilson
 from .comparison import Comparison
 
@@ -28,7 +29,7 @@ POINTS = 60  # of each start's curve of progress
 
 def write_comparison(comparison: Comparison, records: Sequence[Record], folder: str | Path) -> Path:
     """Write `folder/compare.html` and return its path. `records`: one for each contestant, in their order."""
-    return write_page(Path(folder) / PAGE, render(comparison, records))
+    return replace_text(Path(folder) / PAGE, render(comparison, records))
 
 
 def render(comparison: Comparison, records: Sequence[Record]) -> str:

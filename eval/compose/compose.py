@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.files import replace_text
 from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
 from ...configs.world import read_world, start_set
@@ -166,9 +166,8 @@ def _write(config: Settings, report: Report | None) -> None:
     values = {"format": 1, "kind": "weight-search", "complete": report is not None}
     values["settings"] = {item.name: _listed(getattr(config, item.name)) for item in dataclasses.fields(config)}
     values |= {"report": plain(report)} if report else {}
-    beside = config.folder / f".{FILE}.{os.getpid()}"
-    beside.write_text(json.dumps(values | provenance(), indent=1, default=str, allow_nan=False) + "\n")
-    beside.replace(config.folder / FILE)
+    text = json.dumps(values | provenance(), indent=1, default=str, allow_nan=False)
+    replace_text(config.folder / FILE, text + "\n")
     if report:
         write_composition(report, values["settings"], config.folder)
 

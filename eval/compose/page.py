@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.files import replace_text
 from ..ledger.origin import facts
 from ..ledger.record import provenance
 from ..pages.charts import Line, Mark, chart
-from ..pages.page import page, write_page
+from ..pages.page import page
 from .report import CONTROL, MIXTURE, PARENT, Report, interval_of
 from .search import Weights, said
 
@@ -28,7 +29,7 @@ SIDE, MARGIN = 520, 60  # of the triangle, user units
 
 def write_composition(report: Report, settings: Mapping, folder: Path) -> Path:
     """Write `folder/report.html` and return its path. `settings`: all flags of the search."""
-    return write_page(Path(folder) / PAGE, render(report, settings))
+    return replace_text(Path(folder) / PAGE, render(report, settings))
 
 
 def render(report: Report, settings: Mapping) -> str:

@@ -9,8 +9,8 @@ tasks whose start rule is known. Source of the recordings: Chi et al. 2023 (Diff
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...configs.episode import Episode
+from ...configs.files import replace_folder
 from ...configs.lanes.lane import Lane
 from ...configs.plugins import lookup
 from ...configs.progress import Progress
@@ -89,21 +90,24 @@ def write_replay(replay: Callable, dataset: Dataset, out: Path, images: bool) ->
 
     Raises:
         ReplayError: an episode that the simulator does not reproduce.
+        FileExistsError: the folder was made meanwhile.
     """
-    half = out.with_name(f".{out.name}.{os.getpid()}.half")
     lane, extra = replay.open(images)
     total = Agreement()
-    try:
+
+    def fill(half: Path) -> None:
+        nonlocal total
         writer = DatasetWriter(half, lane.embodiment, extra=extra)
         with Progress("replaying", len(dataset.lengths), "episodes") as progress:
             for episode, agreement in replay(lane, dataset):
                 writer.add(episode)
                 total += agreement
                 progress.update(total.episodes)
-        half.rename(out)
-    finally:
-        lane.close()
-        shutil.rmtree(half, ignore_errors=True)
+        if out.exists():  # made by somebody else meanwhile
+            raise FileExistsError(f"'{out}' exists already; give another --out")
+
+    with closing(lane):
+        replace_folder(out, fill)
     return total
 
 

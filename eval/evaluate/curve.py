@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...configs.files import replace_text
 from ..ledger.record import read_record
 from ..ledger.summary import Summary, summarize
 from ..pages.charts import Line, chart
-from ..pages.page import page, write_page
+from ..pages.page import page
 
 LINES, PAGE = "evals.jsonl", "evals.html"
 
@@ -67,7 +68,7 @@ def write_curve(run: Path) -> Path:
         best=int(best) if best.isdigit() else -1,
         charts=[Markup(curve) for curve in curves(judged)],
     )
-    return write_page(run / PAGE, text)
+    return replace_text(run / PAGE, text)
 
 
 def curves(judged: Sequence[Judgement]) -> list[str]:

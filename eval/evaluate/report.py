@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.files import replace_text
 from ..ledger.origin import command, facts, origin, without_config
 from ..ledger.record import REPORT, Record
 from ..ledger.summary import Summary, summarize
 from ..pages.charts import Line, Mark, chart
 from ..pages.gallery import films
 from ..pages.moments import RULE, Moment, moment, told
-from ..pages.page import page, write_page
+from ..pages.page import page
 from ..statistics.intervals import success_by_step, wilson
 from .rings import alarm_of, recorded, score_chart, tally
 
@@ -34,7 +35,7 @@ def write_report(record: Record, run: Path | None = None) -> Path:
     Raises:
         ValueError: the record holds no episode.
     """
-    return write_page(record.root / REPORT, render(record, run))
+    return replace_text(record.root / REPORT, render(record, run))
 
 
 def render(record: Record, run: Path | None = None) -> str:

@@ -7,10 +7,10 @@ was made with the weights that lie there now. Both must have been run with the s
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from enum import Enum
 
+from ...configs.files import replace_text
 from ...configs.parse import decode, load
 from ...policies.learning.checkpoint import find_checkpoint, fingerprint
 from ..ledger.record import MANIFEST
@@ -56,16 +56,13 @@ def words(cell: Cell, step: Step) -> tuple[str, ...]:
 
 def write_cell(cell: Cell) -> None:
     """Note the commands and settings of a cell beside its results."""
-    cell.folder.mkdir(parents=True, exist_ok=True)
     values = {
         "setting": cell.setting,
         "seed": cell.seed,
         "commands": [step.command for step in cell.steps],
         "settings": {step.name: _plain(step.config) for step in cell.steps},
     }
-    beside = cell.folder / f".{CELL}.{os.getpid()}"
-    beside.write_text(json.dumps(values, indent=1) + "\n")
-    beside.replace(cell.folder / CELL)
+    replace_text(cell.folder / CELL, json.dumps(values, indent=1) + "\n")
 
 
 def reached(step: Step) -> int:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.files import replace_text
 from ...configs.lanes.lanes import Lanes
 from ...policies.data.weighting import successes
 from ..ledger.study import Study, show
 from ..offline.logged import SENT, SUCCESS
 from ..pages.charts import Line, chart
-from ..pages.page import page, write_page
+from ..pages.page import page
 from ..rollout.tried import Remembered
 from .critic_facts import auc, bootstrap, by_episode, calibration, with_time_to_go
 from .heat_map import HeatMap, heat_maps
@@ -75,7 +76,7 @@ def report(config: Settings) -> Path:
     if config.record is not None:
         print(f"written: {studies[0].write(config.record)}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_page(out, render(config.critic, seen, studies, maps))
+    replace_text(out, render(config.critic, seen, studies, maps))
     print(f"drawn: {out}")
     return out
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.files import replace_text
 from ..ledger.study import Study, show
 from ..pages.charts import Line, Mark, chart
-from ..pages.page import page, write_page
+from ..pages.page import page
 from .past_matters import FRAME, GIVEN, NOISE, PINNED, Change, interval_of
 from .policy import Predictability, arms_of, command_of, find_changes, find_predictability, starts_of
 from .predictability import mean_error, pooled, ratio
@@ -51,7 +52,7 @@ def report(config: Settings) -> Path:
         for study, path in zip(studies, [config.record, frames][-len(studies) :], strict=True):
             print(f"written: {study.write(path)}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_page(out, render(found, studies))
+    replace_text(out, render(found, studies))
     print(f"drawn: {out}")
     return out
 

@@ -11,11 +11,12 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ...configs.files import replace_file, replace_text
 from ...configs.machine import versions
 
 FORMAT = 1
@@ -94,7 +95,7 @@ class RecordWriter:
             raise RecordError(f"'{self.root}' exists; give another --out, or --resume {self.root} to go on with it")
         self.root.mkdir(parents=True, exist_ok=resume)
         self._save_manifest()
-        self._replace(ROWS, lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in self.rows.values())))
+        replace_text(self.root / ROWS, "".join(json.dumps(row) + "\n" for row in self.rows.values()))
         self._file = open(self.root / ROWS, "a")
 
     @property
@@ -121,7 +122,7 @@ class RecordWriter:
         import pyarrow.parquet as pq
 
         table = table_of(self.rows.values())
-        self._replace(TABLE, lambda path: pq.write_table(table, path))
+        replace_file(self.root / TABLE, lambda path: pq.write_table(table, path))
         self.note(complete=complete, episodes=len(self.rows))
         self._save_manifest()
         self._file.close()
@@ -140,17 +141,7 @@ class RecordWriter:
         self._file.flush()
 
     def _save_manifest(self) -> None:
-        text = json.dumps(self.manifest, indent=1, default=str)
-        self._replace(MANIFEST, lambda path: path.write_text(text))
-
-    def _replace(self, name: str, write: Callable[[Path], object]) -> None:
-        """Write beside, then rename; a failure leaves the old file."""
-        beside = self.root / f".{name}.{os.getpid()}"
-        try:
-            write(beside)
-            beside.replace(self.root / name)
-        finally:
-            beside.unlink(missing_ok=True)
+        replace_text(self.root / MANIFEST, json.dumps(self.manifest, indent=1, default=str))
 
     def _resume(self) -> None:
         record = read_record(self.root)

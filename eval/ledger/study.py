@@ -14,11 +14,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...configs.files import replace_text
 from .record import provenance
 
 FORMAT, KIND = 1, "study"
@@ -59,15 +59,10 @@ class Study:
 
     def write(self, path: str | Path) -> Path:
         """Write beside and rename, one row a line; the folder is made. Returns the file."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         values = dataclasses.asdict(self) | {"provenance": self.provenance or provenance()}
         lines = [f" {json.dumps(name)}: {_lines(name, value)}" for name, value in values.items()]
         text = ",\n".join([f' "format": {FORMAT}', f' "kind": "{KIND}"', *lines])
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.write_text(f"{{\n{text}\n}}\n")
-        beside.replace(path)
-        return path
+        return replace_text(Path(path), f"{{\n{text}\n}}\n")
 
     def markdown(self) -> str:
         """The table alone, in GitHub's Markdown."""

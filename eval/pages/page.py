@@ -7,7 +7,6 @@ Values are escaped unless they are `Markup`.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -25,11 +24,3 @@ def page(template: str, **values) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(**values)
-
-
-def write_page(path: Path, text: str) -> Path:
-    """Write beside and rename; returns the path."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
-    return path

@@ -21,13 +21,13 @@ Not for pairs whose outcomes depend on each other, for example through common st
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ...configs.files import replace_file
 from ...configs.machine import cache_folder
 from ...configs.progress import Progress
 from .sequential import Sequential
@@ -258,10 +258,12 @@ def _shares(table: Table, t: int, size: int) -> np.ndarray:
 
 def _keep(path: Path, table: Table) -> None:
     """Beside and renamed; a cache that cannot be written is only slower."""
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as file:
+            np.savez_compressed(file, lead=table.lead, part=table.part)
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.stem}.{os.getpid()}.npz")
-        np.savez_compressed(beside, lead=table.lead, part=table.part)
-        beside.replace(path)
+        replace_file(path, write)
     except OSError:
         return

@@ -27,6 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.files import replace_text
+
 FORMAT, KIND = 1, "alarm"
 SIGNALS = ("recall", "spread", "drift")
 FLOOR = 1e-4  # added to a signal before its logarithm: (1 % of half the action range) squared
@@ -92,11 +94,8 @@ class Alarm:
         path = Path(os.path.expandvars(path))
         if path.exists():
             raise FileExistsError(f"'{path}' exists already; give another --out")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.write_text(json.dumps({"format": FORMAT, "kind": KIND} | dataclasses.asdict(self), indent=1) + "\n")
-        beside.replace(path)
-        return path
+        values = {"format": FORMAT, "kind": KIND} | dataclasses.asdict(self)
+        return replace_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def load_alarm(path: str | Path) -> Alarm:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.files import replace_file
 from ...configs.progress import Progress
 from .dataset import Dataset
 from .decode import Crop, decode_episodes
@@ -167,19 +168,17 @@ def _decode(dataset: Dataset, key: str, todo: dict[int, Path], size: tuple[int, 
     done, total = 0, sum(entry.length for entry in entries)
     with Progress(f"decoding {key}", total, "frames") as progress:
         for entry, pictures in decode_episodes(dataset.layout, key, list(entries), size, crop):
-            path = entries[entry]
-            partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-            try:
-                with open(partial, "wb") as file:
-                    shape = (entry.length, *size, 3)
+
+            def write(beside: Path, pictures=pictures, shape=(entry.length, *size, 3)) -> None:
+                nonlocal done
+                with open(beside, "wb") as file:
                     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
                     for picture in pictures:
                         file.write(picture.tobytes())
                         done += 1
                         progress.update(done)
-                os.replace(partial, path)
-            finally:
-                partial.unlink(missing_ok=True)
+
+            replace_file(entries[entry], write)
 
 
 def ranges(ids: Iterable[int]) -> str:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ...configs.files import replace_text
 from .layout import LABELS, DatasetError, Layout, expand_path, read_labels, read_layout
 
 WORDS = {"1": True, "true": True, "yes": True, "success": True, "0": False, "false": False, "no": False}
@@ -35,10 +35,8 @@ class Label:
         layout = read_layout(expand_path(self.data))
         given = read_answers(self.success, layout, self.episodes)
         told = read_labels(layout.root) | given
-        path = layout.root / LABELS
-        partial = path.with_suffix(".part")
-        partial.write_text(json.dumps({"success": {str(key): told[key] for key in sorted(told)}}, indent=1))
-        os.replace(partial, path)
+        labels = {"success": {str(key): told[key] for key in sorted(told)}}
+        path = replace_text(layout.root / LABELS, json.dumps(labels, indent=1))
         won = sum(told.values())
         print(f"{path}: {len(told)} of {len(layout.entries)} episodes labelled, {won} successes")
 

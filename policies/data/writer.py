@@ -9,7 +9,6 @@ Source: the format as lerobot 0.4.4 reads it; the library itself is not used.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.episode import Episode
+from ...configs.files import PART, replace_file, replace_text
 from ...configs.spec import ACTION, IMAGES, SCENE, STATE, Embodiment
 from .encode import Moments, png, write_mp4
 
 CHUNK = 1000  # files a folder
-PARTIAL = ".part"  # ending of a file that is being written
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 TASKS = "meta/tasks.parquet"
@@ -62,7 +61,7 @@ class DatasetWriter:
         self._features = _features(embodiment, pictures, dict(extra or {}))
         self._start([], None, {}, {})
         (self.root / "meta").mkdir(parents=True)
-        self._replace("meta/embodiment.json", lambda path: path.write_text(embodiment.to_json()))
+        replace_text(self.root / "meta/embodiment.json", embodiment.to_json())
         self._write_info()
 
     def _start(self, lengths: list[int], table, moments: dict[str, Moments], tasks: dict[str, int]) -> None:
@@ -77,7 +76,7 @@ class DatasetWriter:
         self.root = Path(root)
         self.embodiment = Embodiment.load(self.root / "meta" / "embodiment.json")
         self._features = json.loads((self.root / "meta" / "info.json").read_text())["features"]
-        for partial in self.root.rglob("*" + PARTIAL):
+        for partial in self.root.rglob(f"*{PART}"):
             partial.unlink()
         path = self.root / EPISODES
         table = pyarrow.parquet.read_table(path) if path.exists() else None
@@ -204,14 +203,7 @@ class DatasetWriter:
 
     def _replace(self, relative: str, write: Callable[[Path], object]) -> None:
         """Write beside, then rename; a failure leaves the old file."""
-        path = self.root / relative
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + PARTIAL)
-        try:
-            write(partial)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_file(self.root / relative, write)
 
     def discard(self) -> None:
         """Remove the folder, for a writer whose work turned out useless."""

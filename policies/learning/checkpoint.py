@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import draccus
 from torch import Tensor, nn
 
+from ...configs.files import HALF, replace_file, replace_folder
 from ...configs.parse import decode_choice
 from ...configs.plugins import discover, lookup
 from ...configs.spec import Embodiment
@@ -103,21 +104,16 @@ def _put(folder: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write a folder beside, then rename it into place."""
     from safetensors import SafetensorError
 
-    half = folder.with_name(f".{folder.name}.{os.getpid()}.half")
-    shutil.rmtree(half, ignore_errors=True)
-    try:
-        half.mkdir(parents=True)
+    def make(half: Path) -> None:
+        half.mkdir()
         fill(half)
-        _settle(half)
-        if folder.exists():
-            shutil.rmtree(folder)
-        half.rename(folder)
+
+    try:
+        replace_folder(folder, make, settle=True)
     except (OSError, SafetensorError) as error:
         raise OSError(
             f"checkpoint {folder} could not be written ({error}); earlier checkpoints are untouched"
         ) from error
-    finally:
-        shutil.rmtree(half, ignore_errors=True)
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -202,10 +198,7 @@ def blank_scales(embodiment: Embodiment) -> Scales:
 
 def point(run: Path, name: str, folder: Path) -> None:
     """Make the link `run/name` point to a checkpoint, by rename."""
-    fresh = run / f".{name}.{os.getpid()}"
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(os.path.relpath(folder, run))
-    fresh.rename(run / name)
+    replace_file(run / name, lambda fresh: fresh.symlink_to(os.path.relpath(folder, run)))
 
 
 def rotate(run: Path, keep: int, every: int = 0, held: frozenset[Path] = frozenset()) -> None:
@@ -215,7 +208,7 @@ def rotate(run: Path, keep: int, every: int = 0, held: frozenset[Path] = frozens
     for folder in folders[: max(len(folders) - keep, 0)]:
         if folder.resolve() not in kept and not (every and int(folder.name) % every == 0):
             shutil.rmtree(folder)
-    for leftover in (run / "checkpoints").glob(".*.half"):
+    for leftover in (run / "checkpoints").glob(f".*{HALF}"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -234,17 +227,8 @@ def _read(path: Path) -> dict:
         raise CheckpointError(f"{path} cannot be read ({error})") from error
 
 
-def _settle(folder: Path) -> None:
-    """Flush every file to the disk, so that the rename never overtakes the contents."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-
-
 def fingerprint(folder: Path) -> str:
     """Hash of the weights and settings that act."""
-
     digest = hashlib.sha256()
     for file in acting_files(folder):
         digest.update(file.read_bytes())

@@ -171,7 +171,7 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[3])
 from test_writer import BODY, episode
-from understudy.policies.data import writer as record
+from understudy.policies.data.writer import DatasetWriter
 calls, replace = 0, os.replace
 def deadly(source, target):
     global calls
@@ -179,8 +179,8 @@ def deadly(source, target):
     if calls == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target)
-record.os.replace = deadly
-writer = record.DatasetWriter(sys.argv[1], BODY, pictures="video")
+os.replace = deadly
+writer = DatasetWriter(sys.argv[1], BODY, pictures="video")
 for start in range(3):
     writer.add(episode(start))
 """

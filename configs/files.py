@@ -1,0 +1,81 @@
+"""Files and folders that are there whole or not at all: written beside under a hidden name, then renamed.
+
+Whoever looks, or goes on after a kill, finds the old content or the new, never a part. Two processes may write the same
+path: the later one wins. What a killed process left beside keeps the name `.NAME.PID.part` or `.NAME.PID.half` and is
+never read; folders that collect it are cleaned by those that own them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+PART, HALF = ".part", ".half"  # endings of a file, of a folder, that is being written
+
+
+def replace_text(path: Path, text: str) -> Path:
+    """Put `text` (UTF-8) in place of the file `path` in one step; its folder is made. Returns the path.
+
+    Raises:
+        OSError: no space or no permission; the old file stays and nothing lies beside it.
+    """
+    return replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write(beside)` make a file (or link) and put it in place of `path` in one step; its folder is made.
+
+    Raises:
+        OSError: no space or no permission.
+        Exception: what `write` raises. In both cases the old file stays and nothing lies beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = _beside(path, PART)
+    beside.unlink(missing_ok=True)
+    try:
+        write(beside)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def replace_folder(folder: Path, fill: Callable[[Path], object], *, settle: bool = False) -> Path:
+    """Let `fill(beside)` make and fill a folder and put it in place of `folder`, whose parent is made.
+
+    An old folder is removed just before the rename: nobody sees a part, but for that moment there is none.
+
+    Args:
+        settle: flush every file to the disk first, so that after a power loss, too, the rename never precedes the
+            content.
+
+    Raises:
+        OSError: no space or no permission.
+        Exception: what `fill` raises. In both cases an old folder stays and nothing lies beside it.
+    """
+    beside = _beside(folder, HALF)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        fill(beside)
+        if settle:
+            _settle(beside)
+        if folder.exists():
+            shutil.rmtree(folder)
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}{ending}")
+
+
+def _settle(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
