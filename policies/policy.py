@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..configs.rng import rng_of
 from ..configs.spec import Embodiment, Window
 
 
@@ -93,7 +94,7 @@ class LaneNoise:
 
     def __init__(self, seed: int, starts: np.ndarray, replans: np.ndarray):
         keys = zip(np.asarray(starts).tolist(), np.asarray(replans).tolist(), strict=True)
-        self._lanes = [np.random.default_rng([seed, start & 0xFFFFFFFFFFFFFFFF, replan]) for start, replan in keys]
+        self._lanes = [rng_of(seed, start, replan) for start, replan in keys]
 
     def __len__(self) -> int:
         return len(self._lanes)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..configs.lanes.lane import Lane
 from ..configs.plugins import discover, lookup
+from ..configs.rng import rng_of
 
 
 class Expert(Protocol):
@@ -23,7 +24,6 @@ class Expert(Protocol):
         ...
 
 
-_MASK = 0xFFFFFFFFFFFFFFFF  # generators are keyed by unsigned numbers
 EXPERTS: dict[str, type[Expert]] = {}
 
 
@@ -65,7 +65,7 @@ class Manner:
         flaws = sorted(getattr(expert, "flaws", {}))
         if self.fail and not flaws:
             raise LookupError(f"the expert of {name} cannot fail on purpose")
-        rng = _draws(start, 2)
+        rng = rng_of(start, 2)
         style, failing = wanted[rng.integers(len(wanted))], rng.uniform() < self.fail
         return {"style": style, "flaw": flaws[rng.integers(len(flaws))] if failing else ""}
 
@@ -86,7 +86,7 @@ def expert_action(name: str, env: Lane, manner: Manner | float = 0.0) -> np.ndar
     low, high = env.action_space.low, env.action_space.high
     action = np.asarray(manner.expert(name, env.start).act(env), np.float32)
     if manner.noise:
-        rng = np.random.default_rng([env.start & _MASK, env.ticks, 1])
+        rng = rng_of(env.start, env.ticks, 1)
         action = action + np.float32(manner.noise) * rng.standard_normal(low.shape, np.float32) * (high - low) / 2
     return np.clip(action, low, high)
 
@@ -95,7 +95,3 @@ def _find(name: str) -> type[Expert]:
     if name not in EXPERTS:  # a worker has imported its own world only
         discover("sim")
     return lookup("expert", name, EXPERTS)
-
-
-def _draws(start: int, stream: int) -> np.random.Generator:
-    return np.random.default_rng([start & _MASK, stream])

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..configs.lanes.lane import Lane
 from ..configs.plugins import lookup
+from ..configs.rng import rng_of
 from ..configs.spec import Embodiment
 from ..configs.world import World
 
@@ -38,7 +39,6 @@ SEEN = ("light", "camera", "distractors")
 FELT = ("friction", "mass", "latency")
 SUITES = {"seen": SEEN, "felt": FELT, "all": SEEN + FELT}
 RESTORED = ("body_", "geom_", "dof_", "cam_", "light_", "pair_", "tendon_", "actuator_")  # arrays put back
-_MASK = 0xFFFFFFFFFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def _arrays(model: mujoco.MjModel | None) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:
-    return np.random.default_rng([seed & _MASK, zlib.crc32(name.encode())])
+    return rng_of(seed, zlib.crc32(name.encode()))
 
 
 def _factor(rng: np.random.Generator, ends: tuple[float, float], level: float) -> float:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 import gymnasium
 import numpy as np
 
+from ..rng import rng_of
 from ..world import World
 
 HOLD = 5  # control steps that a disturbance lasts
-_MASK = 0xFFFFFFFFFFFFFFFF  # generators are keyed by unsigned numbers
 
 
 class Lane(gymnasium.Env):
@@ -87,7 +87,7 @@ class Lane(gymnasium.Env):
         if not self._shake:
             return 0.0
         low, high = self.action_space.low, self.action_space.high
-        draw = np.random.default_rng([self.start & _MASK, self.ticks // HOLD]).standard_normal(low.shape, np.float32)
+        draw = rng_of(self.start, self.ticks // HOLD).standard_normal(low.shape, np.float32)
         return np.float32(self._shake) * draw * (high - low) / 2
 
     def step(self, action: np.ndarray):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...configs.lanes.lanes import Lanes
+from ...configs.rng import rng_of
 from ...sim.experts import Manner
 from .rollout import NO_START, Actor
 
@@ -65,7 +66,7 @@ class NoisyActor:
     def act(self) -> np.ndarray:
         actions = self.actor.act()
         keys = zip(self._starts.tolist(), self._now.tolist(), strict=True)
-        draws = [np.random.default_rng([self.seed, start & _MASK, now, 3]) for start, now in keys]
+        draws = [rng_of(self.seed, start, now, 3) for start, now in keys]
         noise = np.stack([draw.standard_normal(actions.shape[1:], np.float32) for draw in draws])
         half = (self._high - self._low) / 2
         return np.clip(actions + np.float32(self.noise) * noise * half, self._low, self._high)
@@ -73,6 +74,3 @@ class NoisyActor:
     def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
         self._now += valid.sum(1)
         self.actor.observe(obs, sent, valid)
-
-
-_MASK = 0xFFFFFFFFFFFFFFFF  # generators are keyed by unsigned numbers

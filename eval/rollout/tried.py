@@ -19,6 +19,7 @@ import numpy as np
 
 from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
+from ...configs.rng import rng_of
 from .rollout import NO_START, rollout
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Noting:
     def reset(self, starts: np.ndarray, mask: np.ndarray, obs: Mapping[str, np.ndarray]) -> None:
         for slot in np.flatnonzero(mask).tolist():
             self._starts[slot], self._asked[slot] = starts[slot], []
-            self._draws[slot] = np.random.default_rng([self.seed, int(starts[slot]) & 0xFFFFFFFFFFFFFFFF, 11])
+            self._draws[slot] = rng_of(self.seed, starts[slot], 11)
         self.agent.reset(starts, mask, obs)
 
     def act(self) -> np.ndarray:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_MASK = 0xFFFFFFFFFFFFFFFF  # generators are keyed by unsigned numbers
+from ...configs.rng import rng_of
+
 _STREAM = 7  # of the choice; plans draw from the stream without a further key
 
 
@@ -57,7 +58,7 @@ def moments(scores: Tensor) -> tuple[Tensor, Tensor]:
 def choice_draws(seed: int, starts: np.ndarray, replans: np.ndarray, n: int) -> Tensor:
     """(B, n) float64 uniform, by lane keyed by (seed, start, replanning); those of the first do not depend on n."""
     keys = zip(np.asarray(starts).tolist(), np.asarray(replans).tolist(), strict=True)
-    rows = [np.random.default_rng([seed, start & _MASK, replan, _STREAM]).random(n) for start, replan in keys]
+    rows = [rng_of(seed, start, replan, _STREAM).random(n) for start, replan in keys]
     return torch.from_numpy(np.stack(rows))
 
 

@@ -22,6 +22,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...configs.plugins import discover, lookup
+from ...configs.rng import rng_of
 from ...configs.spec import Embodiment
 from ...configs.world import World
 from ..experts import Manner
@@ -29,7 +30,6 @@ from ..robosuite.suite import Robosuite, SuiteLane
 
 DWELL = 20  # control steps that the clamp holds
 TASKS: dict[str, type[ClampLane]] = {}
-_MASK = 0xFFFFFFFFFFFFFFFF
 
 
 @World.register_subclass("robosuite_memory")
@@ -131,7 +131,7 @@ class ClampLane(SuiteLane):
         super().begin(seed, options)
         self.held, self.visits, self.answer = 0, 0, None
         self.forget()
-        self.draw(np.random.default_rng([seed & _MASK, 5]))
+        self.draw(rng_of(seed, 5))
 
     def act(self, action: np.ndarray) -> float:
         if self.held:
@@ -168,7 +168,7 @@ class ClampLane(SuiteLane):
         super().set_state(self._common)
         before = self._grip()
         data, joints = self.suite.sim.data, self.suite.robots[0]._ref_joint_pos_indexes
-        rng = np.random.default_rng([self.start & _MASK, 6, self.visits])
+        rng = rng_of(self.start, 6, self.visits)
         pose = data.get_joint_qpos(self.joint()).copy()
         data.qpos[joints] += rng.normal(0, self.wobble, len(joints))
         self.suite.sim.forward()

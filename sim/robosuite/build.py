@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...configs.plugins import lookup
+from ...configs.rng import unsigned
 
 RATE = 20.0  # Hz
 ROBOTS = ("Panda", "Sawyer", "IIWA", "Jaco", "Kinova3", "UR5e", "XArm7", "Baxter")  # arms on a fixed base
@@ -110,7 +111,7 @@ def draws(env, seed: int) -> Iterator[None]:
 def global_draws(seed: int) -> Iterator[None]:
     """robosuite 1.5.1 draws from numpy's global generator: seed it, and put it back as it was."""
     before = np.random.get_state()
-    np.random.seed(np.random.SeedSequence(seed & 0xFFFFFFFFFFFFFFFF).generate_state(4))
+    np.random.seed(np.random.SeedSequence(unsigned(seed)).generate_state(4))
     try:
         yield
     finally:

@@ -13,6 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...configs.rng import rng_of
+
 CLOSE, OPEN = 1.0, -1.0
 MIDDLE = 0.5  # rad, yaw about in the middle of a Panda's last joint, over the table
 
@@ -114,7 +116,7 @@ class Grasper:
 
     def astray(self, env) -> float:
         """Direction in rad in which a deliberate miss goes, keyed by the start."""
-        return float(np.random.default_rng([env.start & 0xFFFFFFFFFFFFFFFF, 4]).uniform(-np.pi, np.pi))
+        return float(rng_of(env.start, 4).uniform(-np.pi, np.pi))
 
     def act(self, env) -> np.ndarray:
         """The action now, in the lane's control."""
