@@ -21,6 +21,10 @@ from .spec import Embodiment
 if TYPE_CHECKING:
     import gymnasium
 
+# What start ids are for, so that what is reported was neither learned from nor chosen by:
+REPORT_STARTS = 1_000  # the first for reporting; those below are for choosing: policies, weights, alarms
+DATA_STARTS = 100_000  # the first that may enter data
+
 
 @dataclass(frozen=True, kw_only=True)
 class World(draccus.ChoiceRegistry):
@@ -79,9 +83,6 @@ def find_world(name: str) -> World:
     if task and kind in World.get_known_choices():
         return World.get_choice_class(kind)(task=task)
     return lookup("world", name, WORLDS)
-
-
-SHIFT = 1000  # starts below it are for choosing among policies
 
 
 WorldSource = str | Mapping | World

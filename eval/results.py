@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..configs.files import replace_text
-from ..configs.world import SHIFT
+from ..configs.world import REPORT_STARTS
 from .catalog.measured import read_measured
 from .compare.comparison import FILE as COMPARISON
 from .compare.comparison import read_comparison
@@ -108,12 +108,12 @@ def run_row(record: Record, root: Path) -> tuple:
     train = manifest.get("policy", {}).get("train") or {}
     seed = "" if train.get("seed") is None else f", train seed {train['seed']}"
     unfinished = f" of {summary.asked}, stopped early" if summary.n < summary.asked else ""
-    first = manifest.get("starts", {}).get("first", SHIFT)
+    first = manifest.get("starts", {}).get("first", REPORT_STARTS)
     return (
         f"[{record.root.name}](eval/records/{record.root.relative_to(root).as_posix()})",
         summary.title + seed,
         summary.world,
-        summary.starts.replace("..", "-") + (" (validation)" if first < SHIFT else ""),
+        summary.starts.replace("..", "-") + (" (validation)" if first < REPORT_STARTS else ""),
         f"{summary.n}{unfinished}",
         f"{summary.successes}: {show(tuple(summary.success))}",
         show(tuple(summary.progress)),

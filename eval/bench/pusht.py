@@ -19,6 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...configs.lanes.lanes import Lanes
+from ...configs.world import REPORT_STARTS
 from ...sim.pusht.flat import GymPushT
 from ..rollout.rollout import rollout
 from .policy import Contender, race
@@ -89,7 +90,7 @@ def _case(ours, peer, pairs: int, seconds: float, steps: int) -> dict:
 
 
 def _ours(lanes: Lanes, actor: Noise):
-    starts = range(1000, 1000 + lanes.num_envs)
+    starts = range(REPORT_STARTS, REPORT_STARTS + lanes.num_envs)
 
     def work() -> int:
         return sum(result.row["length"] for result in rollout(actor, lanes, starts))
@@ -114,7 +115,7 @@ def _lerobot(envs: int, execute: int, pictures: bool, steps: int):
     empty = [PolicyProcessorPipeline(steps=[]) for _ in range(3)]
     asis = {"to_transition": policy_action_to_transition, "to_output": transition_to_policy_action}
     empty.append(PolicyProcessorPipeline(steps=[], **asis))
-    policy, seeds = _noise_policy(envs, execute), list(range(1000, 1000 + envs))
+    policy, seeds = _noise_policy(envs, execute), list(range(REPORT_STARTS, REPORT_STARTS + envs))
 
     def work() -> int:
         with contextlib.redirect_stderr(io.StringIO()):  # its progress bar

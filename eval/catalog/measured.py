@@ -17,14 +17,13 @@ from pathlib import Path
 from ...configs.files import replace_text
 from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
-from ...configs.world import WORLDS, World, start_set
+from ...configs.world import REPORT_STARTS, WORLDS, World, start_set
 from ..ledger.record import provenance
 from ..rollout.rollout import rollout
 from ..statistics.intervals import wilson
 
 FORMAT = 1
 RECORDS = Path(__file__).parents[1] / "records" / "experts"
-FIRST = 1000  # first of the reporting starts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,7 @@ def measure(name: str, episodes: int, workers: int = 0, block: int = 8) -> Measu
     from ..rollout.actors import ExpertActor
 
     world = WORLDS[name]
-    starts = range(FIRST, FIRST + episodes)
+    starts = range(REPORT_STARTS, REPORT_STARTS + episodes)
     begun, rows = time.perf_counter(), []
     with (
         closing(Lanes(world, min(block, episodes), workers)) as lanes,
@@ -71,7 +70,7 @@ def measure(name: str, episodes: int, workers: int = 0, block: int = 8) -> Measu
         task=name,
         expert=EXPERTS[world.task].__name__,
         start_set=start_set(world),
-        first=FIRST,
+        first=REPORT_STARTS,
         episodes=episodes,
         successes=episodes - len(lost),
         lost=lost,

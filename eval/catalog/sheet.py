@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.progress import Progress
-from ...configs.world import World
-from .measured import FIRST
+from ...configs.world import REPORT_STARTS, World
 
 SIDE, CAPTION, COLUMNS = 256, 44, 4  # px, px, pictures in a row
 INK, PAPER, FAINT = (30, 30, 30), 248, (120, 120, 120)
@@ -49,7 +48,7 @@ def first_picture(world: World) -> np.ndarray:
     """(h, w, 3) uint8 RGB of the first reporting start, from the camera that films use."""
     lane = world.lane()
     try:
-        lane.reset(seed=FIRST)
+        lane.reset(seed=REPORT_STARTS)
         return np.asarray(lane.render())
     finally:
         lane.close()

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
-from ...configs.world import start_set
+from ...configs.world import REPORT_STARTS, start_set
 from ...policies.agent.open import check_world, open_agent
 from ..evaluate.evaluate import Eval, describe, open_stage
 from ..evaluate.report import write_report
@@ -53,7 +53,7 @@ class Compare:
     on: str = "success"  # duel: success | progress: what decides
     test: str = "betting"  # duel: betting (same starts for both) | table (success only; starts of their own for B)
     give_up: float = 0.05  # duel: stop when the chance of a verdict falls below this; 0: never
-    seed: int = 1000  # duel: first start id
+    seed: int = REPORT_STARTS  # duel: first start id
     policy_seed: int = 0  # duel: noise of the policies
     other_seed: int | None = None  # duel: noise of B, if it is to be another one
     operator: str = ""  # duel: name of the person who scores every trial at the terminal, in blinded order

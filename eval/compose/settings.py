@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...configs.plugins import lookup
-from ...configs.world import SHIFT
+from ...configs.world import REPORT_STARTS
 from ..compare.duel import OUTCOMES
 from .gram import Error
 from .search import Weights, simplex
@@ -35,7 +35,7 @@ class Settings:
     alpha: float = 0.05  # successive-halving: chance that tests drop the best weights; 0: no tests
     budget: int | None = None  # bayes: episodes; default half of the grid's
     report: int = 200  # fresh starts for the mixture, its parents and the control; 0: none
-    report_seed: int = 1000  # first fresh start, 1000 and up
+    report_seed: int = REPORT_STARTS  # first fresh start, 1000 and up
     control: tuple[str, ...] = ()  # other training seeds of A, mixed with A at equal weights: costs as much
     predict: str | None = None  # dataset of demonstrations: weights of least denoising error, beside the search
     error: Error = Error.epsilon  # epsilon | x0 | v: in which coordinate denoising is wrong
@@ -65,13 +65,15 @@ class Settings:
             raise ValueError(
                 f"no such search: {self.episodes} starts, {self.report} fresh ones, blocks of {self.block}"
             )
-        if not 0 <= self.seed <= self.seed + self.episodes <= SHIFT:
+        if not 0 <= self.seed <= self.seed + self.episodes <= REPORT_STARTS:
             asked = f"{self.seed}-{self.seed + self.episodes - 1}"
-            raise ValueError(f"weights are chosen on starts 0-{SHIFT - 1}, not on {asked}; those are for reports")
-        if self.report and self.report_seed < SHIFT:
             raise ValueError(
-                f"--report-seed {self.report_seed} is among the starts on which weights are chosen (0-{SHIFT - 1}); a"
-                f" report needs fresh ones, {SHIFT} and up"
+                f"weights are chosen on starts 0-{REPORT_STARTS - 1}, not on {asked}; those are for reports"
+            )
+        if self.report and self.report_seed < REPORT_STARTS:
+            raise ValueError(
+                f"--report-seed {self.report_seed} is among the starts on which weights are chosen"
+                f" (0-{REPORT_STARTS - 1}); a report needs fresh ones, {REPORT_STARTS} and up"
             )
 
     @property

@@ -19,7 +19,7 @@ import numpy as np
 from ...configs.lanes.lanes import Lanes
 from ...configs.plugins import discover
 from ...configs.progress import Progress
-from ...configs.world import read_world, start_set
+from ...configs.world import DATA_STARTS, read_world, start_set
 from ...policies.agent.open import Acting, open_agent
 from ...policies.data.writer import EPISODES, START, DatasetWriter
 from ..rollout.actors import NoisyActor
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
-DATA_STARTS = 100_000  # first start id that may enter data
 RECORDING = "meta/recording.json"  # our card: who acted from which starts, and how
 
 

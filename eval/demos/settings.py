@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ...configs.world import DATA_STARTS
 from ...sim.experts import Manner
 
 
@@ -19,7 +20,7 @@ class Settings:
 
     task: str  # a world with an expert; `understudy list experts` names them
     episodes: int = 50  # starts that are tried; those that fail are left out
-    seed: int = 100_000  # first start id; 100000 and up are for data
+    seed: int = DATA_STARTS  # first start id; 100000 and up are for data
     out: str  # dataset folder to write; must not exist
     by: str = "expert"  # expert | keyboard | gamepad: who acts
     policy: tuple[str, ...] = ()  # runs or checkpoints that act instead, each from an equal share of the starts

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ...configs.world import REPORT_STARTS
 from ..ledger.record import Record, RecordError, read_record
 from .rings import Ring, tally
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from ...policies.agent.alarm import Alarm
 
 
-SHIFT = 1000  # starts from here on are for reporting
 EVERY = 3  # every third success gives the normal course
 
 
@@ -116,9 +116,9 @@ def _calm(record: Record) -> tuple[list[dict], str]:
     if not record.manifest.get("agent", {}).get("watch") or "signal_spread" not in record.table.column_names:
         raise RecordError(f"'{record.root}' holds no signals; evaluate with --watch 8")
     starts = record.column("start")
-    if max(starts, default=0) >= SHIFT:
+    if max(starts, default=0) >= REPORT_STARTS:
         raise RecordError(
-            f"'{record.root}' has starts up to {max(starts)}; calibrate on starts 0-{SHIFT - 1}, "
+            f"'{record.root}' has starts up to {max(starts)}; calibrate on starts 0-{REPORT_STARTS - 1}, "
             "so that those for reporting stay fresh"
         )
     rows = sorted((row for row in record.table.to_pylist() if row["success"]), key=lambda row: row["start"])

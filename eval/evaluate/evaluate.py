@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ...configs.lanes.lanes import Lanes
 from ...configs.parse import keys_of
 from ...configs.progress import Progress
-from ...configs.world import World, read_world, start_set
+from ...configs.world import REPORT_STARTS, World, read_world, start_set
 from ...policies.agent.open import Acting, agent_settings, check_world, open_agent
 from ...policies.learning.run import _run_folder
 from ..ledger.record import REPORT, RecordWriter, provenance
@@ -38,7 +38,7 @@ class Eval(Acting):
     perturb: str = ""  # light, camera, distractors, friction, mass, latency, separated by commas; or seen | felt | all
     perturb_level: float = 1.0  # scales the ranges of the perturbations
     episodes: int = 50
-    seed: int = 1000  # first start id; 1000-9999 are for reporting, 0-999 for choosing among policies
+    seed: int = REPORT_STARTS  # first start id; 1000-9999 are for reporting, 0-999 for choosing among policies
     out: str | None = None  # folder of the record; must not exist
     resume: str | None = None  # go on with this record instead of --out; all else as it was
     workers: int = 0  # processes for the world; 0: in this one

@@ -25,7 +25,7 @@ from ...configs.lanes.lanes import Lanes
 from ...configs.module import run_module
 from ...configs.plugins import discover
 from ...configs.progress import Progress
-from ...configs.world import read_world
+from ...configs.world import REPORT_STARTS, read_world
 from ...policies.agent.agent import Agent
 from ...policies.critics.open import open_critic
 from ...policies.load import load_policy
@@ -46,7 +46,7 @@ class SelfVerification:
     out: Path  # study to write, .json
     candidates: tuple[int, ...] = (1, 3, 5, 10, 50)  # N
     episodes: int = 200
-    seed: int = 1000  # first start id
+    seed: int = REPORT_STARTS  # first start id
     block: int = 8
     workers: int = 0
     rounds: int = 30  # timed replannings for each N

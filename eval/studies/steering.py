@@ -24,6 +24,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...configs.module import run_module
+from ...configs.world import REPORT_STARTS
 from ...policies.critics.open import critic_checkpoints
 from ...policies.learning.checkpoint import fingerprint
 from ..demos.policies import RECORDING, written_starts
@@ -70,7 +71,7 @@ class SteeringStudy:
     temperatures: tuple[float, ...] = ()  # of a softmax among the first K
     controls: bool = True  # a random pick, and the critic over any actions, both of the first K
     episodes: int = 200
-    seed: int = 1000  # first start id
+    seed: int = REPORT_STARTS  # first start id
     policy_seed: int = 0
     execute: int | None = None
     steps: int | None = None

@@ -24,6 +24,7 @@ import numpy as np
 
 from ...configs.lanes.lanes import Lanes
 from ...configs.module import run_module
+from ...configs.world import REPORT_STARTS
 from ..inspect.critic_facts import best_of
 from ..ledger.study import Study
 from ..rollout.tried import Remembered, Tried, read_tried, try_plans
@@ -66,8 +67,9 @@ class WithinState:
             raise ValueError("give --policy RUN to try its plans, or --tried FILE to read plans that were tried")
         if self.truth not in ("success", "progress"):
             raise ValueError(f"the truth is success or progress, not '{self.truth}'")
-        if self.seed + self.states > 1000 and self.policy is not None:
-            raise ValueError(f"starts {self.seed}..{self.seed + self.states - 1}: those for looking are 0..999")
+        if self.seed + self.states > REPORT_STARTS and self.policy is not None:
+            asked = f"{self.seed}..{self.seed + self.states - 1}"
+            raise ValueError(f"starts {asked}: those for looking are 0..{REPORT_STARTS - 1}")
         tried = read_tried(self.tried) if self.tried else _try(self)
         if self.keep is not None and not self.tried:
             print(f"kept: {tried.save(self.keep)}")

@@ -22,9 +22,9 @@ from pathlib import Path
 from ...configs.children import last_line, start, stop
 from ...configs.parse import load
 from ...configs.spec import Embodiment
+from ...configs.world import REPORT_STARTS
 from .checkpoint import point
 
-CHOOSING = 1000  # starts below this are for choosing among policies
 LINES, PAGE = "evals.jsonl", "evals.html"
 
 
@@ -96,10 +96,10 @@ class SideEvaluation(Aside):
         self.episodes = episodes or load(config).get("episodes", 50)
         if every < 1:
             raise ValueError(f"every must be at least 1 step, got {every}")
-        if seed + self.episodes > CHOOSING:
+        if seed + self.episodes > REPORT_STARTS:
             raise ValueError(
                 f"starts {seed}..{seed + self.episodes - 1} are not for choosing a checkpoint: "
-                f"give eval_seed and eval_episodes within 0..{CHOOSING - 1}"
+                f"give eval_seed and eval_episodes within 0..{REPORT_STARTS - 1}"
             )
         self.rows: list[dict] = []
         self._running: _Job | None = None
