@@ -1,6 +1,7 @@
 """One finished episode as plain arrays: what every world and robot hands out, before anything is written.
 
-Knows no file format and no world. `eval/record.py` writes episodes, the reports read them.
+Beside it the columns in which a dataset keeps its parts. Knows no file format and no world:
+`policies/data/writer.py` writes episodes, `policies/data/open.py` reads datasets.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+
+# What a dataset calls the parts of an episode, beside the observations and `action`; a row is what action t gave.
+SENT, REWARD, DONE, SUCCESS, PROGRESS = "action.sent", "next.reward", "next.done", "next.success", "next.progress"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...configs.episode import Episode
+from ...configs.episode import REWARD, Episode
 from ...configs.files import replace_folder
 from ...configs.lanes.lane import Lane
 from ...configs.plugins import lookup
@@ -27,7 +27,7 @@ from ...configs.spec import ACTION, STATE
 from ...configs.world import find_world
 from ...policies.data.dataset import Dataset
 from ...policies.data.open import open_dataset
-from ...policies.data.writer import REWARD, DatasetWriter
+from ...policies.data.writer import DatasetWriter
 
 SEEDS = 10_000  # the recorder's start seeds that are tried: 0 .. SEEDS - 1
 POSITION = 1e-3  # px, allowed difference of the pusher

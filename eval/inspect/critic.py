@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.episode import SENT, SUCCESS
 from ...configs.files import replace_text
 from ...configs.lanes.lanes import Lanes
 from ...policies.data.weighting import successes
 from ..ledger.study import Study, show
-from ..offline.logged import SENT, SUCCESS
 from ..pages.charts import Line, chart
 from ..pages.page import page
 from ..rollout.tried import Remembered

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.episode import REWARD, SUCCESS
 from ...configs.spec import Embodiment
 from ...policies.data.dataset import Dataset
 from ...policies.data.layout import DatasetError, expand_path
@@ -164,7 +165,7 @@ def _dataset_facts(dataset: Dataset) -> dict[str, str]:
         "body": f"{body.name}, actions {body.mode.value} in frame '{body.frame}', rotation {body.rotation}",
         "cameras": ", ".join(f"{name} {h}x{w}" for name, (h, w) in body.cameras.items()) or "none",
     }
-    for key, what in (("next.success", "success"), ("next.reward", "best reward")):
+    for key, what in ((SUCCESS, "success"), (REWARD, "best reward")):
         if key in dataset.columns:
             best = np.maximum.reduceat(dataset.columns[key][:, 0], dataset.starts)
             facts[what] = f"{best.mean():.3f} on average over episodes, {best.min():.3f} at least"

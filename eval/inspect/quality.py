@@ -20,11 +20,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...configs.episode import REWARD
 from ...configs.spec import ACTION, SCENE, STATE
 from ...policies.data.dataset import Dataset
 from ...policies.data.layout import DatasetError
 from ...policies.data.statistics import statistics
-from ...policies.data.weighting import REWARD, Outcome, episode_returns
+from ...policies.data.weighting import Outcome, episode_returns
 
 QUERIES = 1500  # frames whose neighbourhood is looked at, spread evenly over episodes and within them
 NEIGHBOURS = 5  # other episodes in a neighbourhood

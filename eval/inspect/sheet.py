@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.episode import REWARD
 from ...configs.spec import ACTION, STATE
 from ...policies.data.dataset import Dataset
 from ...policies.data.decode import decode_episodes
@@ -27,7 +28,7 @@ def draw_sheet(dataset: Dataset, path: Path) -> None:
     """Write the sheet as PNG, SVG or PDF, by the ending of `path`."""
     from matplotlib.figure import Figure
 
-    outcome = [_outcome] if "next.reward" in dataset.columns else []
+    outcome = [_outcome] if REWARD in dataset.columns else []
     plots = [_lengths, *outcome, *_trajectories(dataset), *_histograms(dataset)]
     strips = [(name, _strip(dataset, name)) for name in dataset.cameras]
     strips = [(name, strip) for name, strip in strips if strip is not None]
@@ -56,7 +57,7 @@ def _lengths(axes: Axes, dataset: Dataset) -> None:
 
 
 def _outcome(axes: Axes, dataset: Dataset) -> None:
-    best = np.maximum.reduceat(dataset.columns["next.reward"][:, 0], dataset.starts)
+    best = np.maximum.reduceat(dataset.columns[REWARD][:, 0], dataset.starts)
     axes.hist(best[np.isfinite(best)], bins=30, color=ACCENT)
     axes.set_title("best reward of the episodes")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...configs.episode import SENT
 from ...configs.spec import ACTION, SCENE, STATE
 from ...policies.data.dataset import Dataset
 from ...policies.data.embody import dimension_names
@@ -63,7 +64,7 @@ def _labels(dataset: Dataset, key: str) -> tuple[tuple[str, ...], tuple[str, ...
     body = dataset.embodiment
     known = {
         ACTION: (body.action, body.action_units),
-        "action.sent": (body.action, body.action_units),
+        SENT: (body.action, body.action_units),
         STATE: (body.state, body.state_units),
         SCENE: (body.scene, body.scene_units),
     }

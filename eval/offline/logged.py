@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ...configs.episode import SENT, SUCCESS
 from ...configs.module import run_module
 from ...policies.data.weighting import successes
 from ..ledger.record import Record, read_record
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from ...policies.policy import Planner
 
 
-SUCCESS, SENT = "next.success", "action.sent"
 BATCH = 256  # windows asked at a time
 
 

@@ -9,7 +9,8 @@ from itertools import groupby
 
 import numpy as np
 
-from .layout import DONE, REWARD, SUCCESS, DatasetError, Entry, Layout, read_table
+from ...configs.episode import DONE, REWARD, SUCCESS
+from .layout import LABELLED, DatasetError, Entry, Layout, read_table
 
 
 def load_columns(layout: Layout, names: tuple[str, ...], skip_missing: bool = False) -> dict[str, np.ndarray]:
@@ -51,7 +52,7 @@ def load_columns(layout: Layout, names: tuple[str, ...], skip_missing: bool = Fa
 
 
 def _told_by_labels(name: str, entries: list[Entry]) -> bool:
-    return name in (SUCCESS, DONE, REWARD) and all(entry.success is not None for entry in entries)
+    return name in LABELLED and all(entry.success is not None for entry in entries)
 
 
 def _label(columns: dict[str, np.ndarray], entry: Entry, start: int, recorded: list[str]) -> None:

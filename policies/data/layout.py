@@ -13,10 +13,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...configs.episode import DONE, REWARD, SUCCESS
+
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 PICTURES = ("image", "video")  # dtypes of camera features
 LABELS = "meta/labels.json"  # ours: which episodes succeeded, see `labels.py`
-SUCCESS, DONE, REWARD = "next.success", "next.done", "next.reward"  # columns that labels can stand in for
+LABELLED = (SUCCESS, DONE, REWARD)  # columns that labels can stand in for
 BOOKKEEPING = ("index", "episode_index", "frame_index")  # columns that only say where a row belongs
 
 
@@ -63,7 +65,7 @@ class Layout:
     def vectors(self) -> tuple[str, ...]:
         """Features that are numbers and not bookkeeping, and what labels stand in for."""
         other = {*self.of_kind(*PICTURES, "string"), *BOOKKEEPING}
-        labelled = (SUCCESS, DONE, REWARD) if all(entry.success is not None for entry in self.entries) else ()
+        labelled = LABELLED if all(entry.success is not None for entry in self.entries) else ()
         return tuple(dict.fromkeys(key for key in (*self.features, *labelled) if key not in other))
 
 

@@ -24,15 +24,15 @@ from typing import Protocol
 
 import numpy as np
 
+from ...configs.episode import SENT, SUCCESS
 from ...configs.spec import ACTION, Window
 from .columns import check_finite, load_columns
 from .dataset import Dataset
 from .layout import DatasetError
 from .open import open_dataset
-from .weighting import SUCCESS
 from .windows import Windows
 
-EVERY, SENT, TASK = "every", "action.sent", "task"
+EVERY, TASK = "every", "task"
 
 
 class Kind(Enum):

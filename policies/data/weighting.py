@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.episode import REWARD, SUCCESS
 from .dataset import Dataset
 from .layout import DatasetError
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from .dataset import Dataset
 
 
-REWARD, SUCCESS = "next.reward", "next.success"
 FLAT = 1e-9  # values that differ by less than this part of their size are equal
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...configs.episode import Episode
+from ...configs.episode import DONE, PROGRESS, REWARD, SENT, SUCCESS, Episode
 from ...configs.files import PART, replace_file, replace_text
 from ...configs.spec import ACTION, IMAGES, SCENE, STATE, Embodiment
 from .encode import Moments, png, write_mp4
@@ -25,7 +25,6 @@ DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 TASKS = "meta/tasks.parquet"
 EPISODES = "meta/episodes/chunk-000/file-000.parquet"
-SENT, REWARD, DONE, SUCCESS, PROGRESS = "action.sent", "next.reward", "next.done", "next.success", "next.progress"
 INDEX = "__index_level_0__"  # what pandas calls an index without a name
 START = "start"  # our column in the episodes table
 
