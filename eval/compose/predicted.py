@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...policies.learning.run import training
+from ...policies.learning.run import held_out, training
 from .gram import (
     Error,
     Prediction,
@@ -120,14 +120,12 @@ def unseen(dataset: Dataset, data: str, paths: Sequence[str]) -> tuple[np.ndarra
     Raises:
         ValueError: fewer than two.
     """
-    from ...policies.data.dataset import split_episodes
-
     total, left, used = len(dataset.lengths), set(range(len(dataset.lengths))), 0
     for path in paths:
         settings = training(path)
         if settings and _same(settings.get("data"), data):
             used += 1
-            left &= set(split_episodes(dataset, settings.get("validation", 0.05), settings.get("seed", 0))[1].tolist())
+            left &= set(held_out(dataset, settings).tolist())
     unknown = sum(training(path) is None for path in paths)
     about = f"{len(left)} of {total} episodes of {data}"
     about += ", held out by all parents" if used else ", which no parent names as its training data"

@@ -17,7 +17,7 @@ from ...configs.parse import keys_of
 from ...configs.progress import Progress
 from ...configs.world import REPORT_STARTS, World, read_world, start_set
 from ...policies.agent.open import Acting, agent_settings, check_world, open_agent
-from ...policies.learning.run import _run_folder
+from ...policies.learning.run import run_folder
 from ..ledger.record import REPORT, RecordWriter, provenance
 from ..ledger.summary import summarize
 from ..rollout.film import choose, film_again
@@ -72,7 +72,7 @@ def evaluate(config: Eval):
         finally:
             record = writer.close(complete=len(writer.done) == config.episodes)
             if writer.done:
-                write_report(record, run=_run_folder(config.policy))
+                write_report(record, run=run_folder(config.policy))
     return record
 
 

@@ -87,10 +87,9 @@ def open_critic_and_data(config: Settings) -> tuple[Critic, Dataset, np.ndarray,
     Raises:
         ValueError: no data named and none known; episodes without labels.
     """
-    from ...policies.data.dataset import split_episodes
     from ...policies.data.open import open_dataset
     from ...policies.learning.checkpoint import load_model
-    from ...policies.learning.run import training
+    from ...policies.learning.run import held_out, training
 
     critic = load_model(config.critic, "critic")[0]
     settings = training(config.critic) or {}
@@ -104,7 +103,7 @@ def open_critic_and_data(config: Settings) -> tuple[Critic, Dataset, np.ndarray,
         raise ValueError(f"nobody says which episodes of {dataset.root} succeeded; see `understudy label`")
     episodes, told = np.arange(len(dataset.lengths)), "all episodes"
     if str(source) == str(settings.get("data")):
-        held = split_episodes(dataset, settings.get("validation", 0.05), settings.get("seed", 0))[1]
+        held = held_out(dataset, settings)
         episodes, told = (held, "episodes held out of its training") if len(held) else (episodes, "its training data")
     won = int((successes(dataset)[episodes] >= 0).sum())
     return critic, dataset, episodes, f"{len(episodes)} of {source}, {told}, {won} successes"

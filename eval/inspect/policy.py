@@ -18,7 +18,7 @@ import numpy as np
 from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
 from ...configs.world import read_world, start_set
-from ...policies.learning.run import training_of
+from ...policies.learning.run import held_out, training
 from ..rollout.rollout import rollout
 from .arms import Arm, find_arms
 from .past_matters import Change, changes, count_changes, half_range, spread_rows
@@ -101,18 +101,17 @@ def open_data(config: Settings, run: Path, needs: tuple[str, ...]) -> tuple[Data
 
     All episodes where --data names others, or where none was held out.
     """
-    from ...policies.data.dataset import split_episodes
     from ...policies.data.open import open_dataset
 
-    training = training_of(run)
-    source = config.data or (training.data if training else "")
+    settings = training(run)
+    source = config.data or (settings or {}).get("data", "")
     if not source:
         raise ValueError(f"nobody noted what {run} was trained on; give --data DATASET")
     dataset = open_dataset(source, embodiment=config.embodiment, columns=needs)
     everything = np.arange(len(dataset.lengths))
-    if training is None or config.data:
+    if settings is None or config.data:
         return dataset, everything
-    _, held = split_episodes(dataset, training.validation, training.seed)
+    held = held_out(dataset, settings)
     return dataset, held if len(held) else everything
 
 

@@ -115,7 +115,7 @@ def fresh(config: SteeringStudy) -> list[str]:
     starts, notes = set(range(config.seed, config.seed + config.episodes)), []
     for critic in config.critics:
         for folder in critic_checkpoints(critic):
-            sources = str((training(str(folder)) or {}).get("data") or "").split(",")
+            sources = str((training(folder) or {}).get("data") or "").split(",")
             roots = [Path(source.strip()) for source in sources if source.strip() and Path(source.strip()).is_dir()]
             for root in roots:
                 card = json.loads((root / RECORDING).read_text()) if (root / RECORDING).is_file() else {}

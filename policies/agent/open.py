@@ -11,7 +11,7 @@ from ...configs.parse import keys_of
 from ...configs.plugins import lookup
 from ..critics.open import critic_checkpoints
 from ..learning.checkpoint import fingerprint
-from ..learning.run import _training
+from ..learning.run import training
 
 if TYPE_CHECKING:
     from ...configs.spec import Embodiment
@@ -89,7 +89,7 @@ def open_agent(config: Acting, where: Callable[[], Embodiment]) -> tuple[Agent, 
     about = {"path": config.policy, "fingerprint": fingerprint(Path(info["path"]))}
     if agent.watch and agent.watch.alarm:
         agent.watch.alarm.check(about["fingerprint"], agent_settings(config, agent))
-    return agent, about | _told(info, ("type", "step", "config", "train")) | foreign | _training(config.policy)
+    return agent, about | _told(info, ("type", "step", "config", "train")) | foreign | _trained(config.policy)
 
 
 def agent_settings(config: Acting, agent: Agent) -> dict:
@@ -126,6 +126,12 @@ def _resampled(policy, config: Acting):
 
 def _told(info: dict, names: tuple[str, ...]) -> dict:
     return {name: info[name] for name in names if name in info}
+
+
+def _trained(policy: str) -> dict:
+    """What the manifest says of the training run that the policy lies in; empty without one."""
+    settings = training(policy)
+    return {} if settings is None else {"train": {key: settings.get(key) for key in ("seed", "data", "steps", "batch")}}
 
 
 def open_watch(config: Acting, policy: Planner, execute: int) -> Watch | None:
