@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ...configs.lanes.lanes import Lanes
-from ..ledger.record import RecordWriter
+from ..ledger.record import OUTCOMES, RecordWriter
 from ..rollout.film import choose_pairs, film_again
 from ..rollout.rollout import Actor, rollout
 from ..statistics.sequential import HOPELESS, UNDECIDED, A, B, Sequential, State
 
-OUTCOMES = {"success": "success", "progress": "best_progress"}  # what may decide -> column of an episode's row
 METER = 24  # characters to either side
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from ...configs.plugins import lookup
 from ...configs.world import REPORT_STARTS
-from ..compare.duel import OUTCOMES
+from ..ledger.record import OUTCOMES
 from .gram import Error
 from .search import Weights, simplex
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...configs.lanes.lanes import Lanes
-from ..compare.duel import OUTCOMES
-from ..ledger.record import MANIFEST, RecordWriter, provenance, read_record
+from ..ledger.record import MANIFEST, OUTCOMES, RecordWriter, provenance, read_record
 from ..rollout.rollout import rollout
 from .search import Weights
 

@@ -54,6 +54,7 @@ WATCHED = {  # further columns of records whose policy was watched or steered; a
     "value_mean": "list",  # of all candidates, without those that a filter took out
     "value_spread": "list",  # their standard deviation
 }
+OUTCOMES = {"success": "success", "progress": "best_progress"}  # what policies are judged by -> its column
 INCIDENTAL = ("wall_physics", "wall_render", "wall_policy", "worker", "attempt")  # may differ between equal runs
 PACKAGES = ("torch", "numpy", "scipy", "mujoco", "robosuite", "gym-pusht", "pymunk", "gymnasium", "lerobot")
 
