@@ -16,15 +16,11 @@ import typing
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import draccus
 import yaml
 from draccus.cfgparsing import load_config, parse_string
 from draccus.wrappers.docstring import get_attribute_docstring
-
-if TYPE_CHECKING:
-    pass
 
 
 class UsageError(ValueError):
@@ -47,13 +43,13 @@ def parse(config_class: type, path: str | None, words: list[str]):
         if word.startswith("--"):
             key, value = _split(word, queue)
             key = ".".join(_todays_key(config_class, raw, key.replace("-", "_").split(".")))
-            if _takes_words(config_class, key) and "=" not in word and not value.startswith("["):
+            if takes_words(config_class, key) and "=" not in word and not value.startswith("["):
                 value, queue = _words_before_flags(value, queue)
         else:
             if not free:
                 raise UsageError(f"nothing here takes the word '{word}'; flags are written --key value")
             key, value = free.pop(0), word
-            if _takes_words(config_class, key):
+            if takes_words(config_class, key):
                 value, queue = _words_before_flags(value, queue)
         _put(raw, key.split("."), _read(config_class, key, value))
     return decode(config_class, raw)
@@ -158,7 +154,7 @@ def _split(word: str, queue: list[str]) -> tuple[str, str]:
     return key, value
 
 
-def _takes_words(config_class: type, key: str) -> bool:
+def takes_words(config_class: type, key: str) -> bool:
     """Does the field hold a list of words, so that it takes all that stand before the next flag?"""
     field = config_class.__dataclass_fields__.get(key)
     return field is not None and field.type in ("list[str]", "tuple[str, ...]")
@@ -173,7 +169,7 @@ def _read(config_class: type, key: str, value):
     """Text fields take the word as it stands (`--out 007`); everything else is read as YAML."""
     if not isinstance(value, str):
         return value
-    if _hint_at(config_class, key.split(".")) in (str, Path) and value not in ("null", ""):
+    if hint_at(config_class, key.split(".")) in (str, Path) and value not in ("null", ""):
         return value
     try:
         return parse_string(value)
@@ -303,7 +299,7 @@ def _member(hint: type[Enum], value, path: tuple[str, ...]) -> object:
     return names.get(value, value)
 
 
-def _hint_at(config_class: type, keys) -> object:
+def hint_at(config_class: type, keys) -> object:
     """The plain type of a dotted key, or None where it depends on the values."""
     hint: object = config_class
     for key in keys:
@@ -341,7 +337,5 @@ def _default(item: dataclasses.Field) -> str:
 
 def keys_of(config: object) -> dict:
     """A config as plain keys, with its `type` where it is a registered choice."""
-    import draccus
-
     plain = draccus.encode(config)
     return plain | {"type": config.get_choice_name(type(config))} if hasattr(config, "get_choice_name") else plain

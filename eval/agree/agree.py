@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.command import command_of
 from ...configs.files import replace_text
 from ..ledger.identity import matched, open_records, world_name
 from ..ledger.record import provenance
@@ -65,10 +66,7 @@ class Agree:
 
     def command(self) -> str:
         """What a reader runs for these numbers."""
-        words = ["understudy agree --truth", *self.truth, "--proxy", *self.proxy]
-        for key, usual in (("by", "success"), ("seed", 0), ("draws", 2000)):
-            words += [f"--{key} {getattr(self, key)}"] if getattr(self, key) != usual else []
-        return " ".join(words)
+        return command_of(self, "agree", without=("out", "study"))
 
 
 def text(found: Agreement, worlds: dict[str, str]) -> str:

@@ -6,24 +6,26 @@ Two parents get a curve, three a triangle, more a table alone. Made from a `Repo
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
+from ...configs.command import command_of
 from ...configs.files import replace_text
-from ..ledger.origin import facts
+from ...configs.parse import decode
+from ..ledger.origin import facts, on_lines
 from ..ledger.record import provenance
 from ..pages.charts import Line, Mark, chart
 from ..pages.page import page
 from .report import CONTROL, MIXTURE, PARENT, Report, interval_of
 from .search import Weights, said
+from .settings import Settings
 
 PAGE, TEMPLATE = "report.html", "compose.html"
 STYLES = {MIXTURE: "success", PARENT: "a", CONTROL: "b"}
-USUAL = ("workers", "threads", "device", "videos", "out", "resume", "parents")  # said elsewhere, or of the machine
+MACHINE = ("workers", "threads", "device", "videos")  # settings that do not change what is found
 SIDE, MARGIN = 520, 60  # of the triangle, user units
 
 
@@ -141,21 +143,6 @@ def short(parents: Sequence[str]) -> list[str]:
 
 
 def command(report: Report, settings: Mapping) -> str:
-    """What a reader runs for this search."""
-    from .settings import Settings
-
-    fields = Settings.__dataclass_fields__
-    words = [f"understudy compose {shlex.join(report.parents)}"]
-    for name, value in settings.items():
-        usual = getattr(fields[name].default, "value", fields[name].default)
-        if name in USUAL or value in (None, usual, list(usual) if isinstance(usual, tuple) else usual):
-            continue
-        told = shlex.join(value) if isinstance(value, list) else shlex.quote(_world(value))
-        words.append(f"--{name.replace('_', '-')} {told}")
-    return " \\\n  ".join([*words, "--out out/again"])
-
-
-def _world(value) -> str:
-    from ..ledger.origin import inline
-
-    return inline(value) if isinstance(value, Mapping) else str(value)
+    """What a reader runs for this search, a flag on each line."""
+    asked = {**settings, "parents": list(report.parents), "out": "out/again", "resume": None}
+    return on_lines(command_of(decode(Settings, asked), "compose", without=MACHINE))

@@ -9,6 +9,7 @@ the scores (`heat_map.py`). Whether plans of one state are told apart in the wor
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.command import command_of
 from ...configs.episode import SENT, SUCCESS
 from ...configs.files import replace_text
 from ...configs.lanes.lanes import Lanes
@@ -27,11 +29,11 @@ from ..pages.page import page
 from ..rollout.tried import Remembered
 from .critic_facts import auc, bootstrap, by_episode, calibration, with_time_to_go
 from .heat_map import HeatMap, heat_maps
+from .settings import Settings
 
 if TYPE_CHECKING:
     from ...policies.data.dataset import Dataset
     from ...policies.policy import Critic, Past, Planner
-    from .settings import Settings
 
 PAGE = "critic.html"
 BATCH = 256  # windows asked at a time
@@ -155,7 +157,7 @@ def facts_study(config: Settings, seen: Seen) -> Study:
     rows.append(("standard deviation of the scores within an episode", float(spread.mean()), len(spread)))
     return Study(
         title=f"What {config.critic} says of recorded episodes",
-        command=f"understudy inspect --critic {config.critic}" + (f" --data {config.data}" if config.data else ""),
+        command=command_of(Settings(critic=config.critic, data=config.data), "inspect"),
         columns=("fact", "value", "n"),
         rows=rows,
         notes=(
@@ -171,7 +173,7 @@ def calibration_study(config: Settings, seen: Seen) -> Study:
     scores, returns = np.concatenate(seen.scores), np.concatenate(seen.returns)
     return Study(
         title="Scores beside the returns that followed",
-        command=f"understudy inspect --critic {config.critic}",
+        command=command_of(Settings(critic=config.critic, data=config.data), "inspect"),
         columns=("part of the frames, by score", "frames", "mean score", "mean return"),
         rows=[(place + 1, *part) for place, part in enumerate(calibration(scores, returns))],
         notes=("Returns by the critic's own rewards, of what was recorded; a critic of a better policy scores higher",),
@@ -182,6 +184,7 @@ def spread_study(config: Settings, critic: Critic, dataset: Dataset, episodes: n
     """Recorded actions against the same moved by what a policy's plans differ by, and against any actions."""
     from ...policies.load import load_policy
 
+    asked = Settings(critic=config.critic, data=config.data, policy=config.policy, windows=config.windows)
     rows, rng = [], np.random.default_rng(0)
     for path in config.policy:
         policy = load_policy(path)[0]
@@ -190,7 +193,7 @@ def spread_study(config: Settings, critic: Critic, dataset: Dataset, episodes: n
             rows.append((path, name, told, len(share)))
     return Study(
         title="Recorded actions against others in the same state",
-        command=f"understudy inspect --critic {config.critic} --policy {' '.join(config.policy)}",
+        command=command_of(asked, "inspect"),
         columns=("policy", "the recorded action scores above", "share of states", "states"),
         rows=rows,
         notes=(
@@ -205,7 +208,7 @@ def with_actions(facts: Study, spread: Study, policies: Sequence[str]) -> Study:
     """The facts, and those of the recorded actions against others, so that a record holds both."""
     rows = [(f"recorded action above {name}, {policy}", *told) for policy, name, *told in spread.rows]
     notes = (*facts.notes, "Where a policy is named, n counts states: " + spread.notes[0].removeprefix("States: "))
-    command = f"{facts.command} --policy {' '.join(policies)}"
+    command = f"{facts.command} --policy {shlex.join(policies)}"
     return replace(facts, rows=[*facts.rows, *rows], command=command, notes=notes)
 
 

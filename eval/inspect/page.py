@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.command import command_of
 from ...configs.files import replace_text
 from ..ledger.study import Study, show
 from ..pages.charts import Line, Mark, chart
 from ..pages.page import page
 from .past_matters import FRAME, GIVEN, NOISE, PINNED, Change, interval_of
-from .policy import Predictability, arms_of, command_of, find_changes, find_predictability, starts_of
+from .policy import Predictability, arms_of, find_changes, find_predictability, starts_of
 from .predictability import mean_error, pooled, ratio
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 PAGE = "past.html"
+INCIDENTAL = ("out", "workers", "threads")  # settings that change no number
 STYLES = ("a", "b", "c", "d", "e", "f", "success", "failure", "mean")
 Changes = Mapping[str, Sequence[Sequence[Change]]]  # label -> training seed -> parts
 WHO = ("who", "trainings", "rollouts of each", "success", "squared error, 1/1000", "ratio", "of each", "inside plans")
@@ -75,7 +77,7 @@ def predictability_study(config: Settings, found: Predictability) -> Study:
     what = starts_of(config)
     return Study(
         title=f"Action predictability ratio, {what.partition(',')[0]}",
-        command=command_of(config),
+        command=command_of(config, "inspect", without=INCIDENTAL),
         columns=WHO,
         rows=rows,
         notes=(
@@ -103,7 +105,7 @@ def frames_study(config: Settings, found: Changes) -> Study:
     windows = min(len(change.moved) for seeds in found.values() for one in seeds for change in one[:1])
     return Study(
         title="How much each observed frame matters to the plan",
-        command=command_of(config),
+        command=command_of(config, "inspect", without=INCIDENTAL),
         columns=("swapped", "offset, steps", *found),
         rows=rows,
         notes=(

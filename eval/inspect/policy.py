@@ -6,7 +6,6 @@ and writes both as studies. What is measured stands in `predictability.py` and `
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -113,15 +112,6 @@ def open_data(config: Settings, run: Path, needs: tuple[str, ...]) -> tuple[Data
         return dataset, everything
     held = held_out(dataset, settings)
     return dataset, held if len(held) else everything
-
-
-def command_of(config: Settings) -> str:
-    """The words that ask for the same again, without what is as usual."""
-    words = ["understudy", "inspect", "--policy", *config.policy]
-    for name in ("world", "data", "episodes", "seed", "windows", "keys", "repeats", "record"):
-        value, usual = getattr(config, name), type(config).__dataclass_fields__[name].default
-        words += [f"--{name}", str(value)] if value != usual else []
-    return shlex.join(words)
 
 
 def starts_of(config: Settings) -> str:

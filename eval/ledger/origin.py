@@ -12,7 +12,12 @@ def command(manifest: Mapping) -> str:
     needed = (manifest.get("policy", {}).get("path"), manifest.get("starts"), manifest.get("world"))
     if not all(needed):
         return ""
-    words = shlex.split(repeat_command(manifest))
+    return on_lines(repeat_command(manifest))
+
+
+def on_lines(line: str) -> str:
+    """A command with each flag on a line of its own, still one command to a shell."""
+    words = shlex.split(line)
     return "".join((" \\\n  " if word.startswith("--") else " ") + shlex.quote(word) for word in words).strip()
 
 
