@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import draccus
 
 from .parse import decode, decode_choice, load
-from .plugins import discover
+from .plugins import discover, lookup
 from .spec import Embodiment
 
 if TYPE_CHECKING:
@@ -74,8 +74,6 @@ def register_world(name: str, world: World) -> None:
 
 def find_world(name: str) -> World:
     """The world of a registered name, of `TYPE/TASK`, or of a YAML file. Raises LookupError listing the known names."""
-    from .plugins import discover, lookup
-
     discover("sim", "world_models", "hardware")
     if name.endswith((".yaml", ".yml")):
         return decode_choice(World, load(name))

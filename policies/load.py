@@ -1,4 +1,8 @@
-"""What acts, of any folder: ours, a composition, lerobot's."""
+"""What acts, of any folder: a policy of ours, a composition with its parents, a policy of lerobot's.
+
+The one place that knows all three; `learning/checkpoint.py` knows checkpoints of single models alone. Here compositions
+are saved, too, since their parents may come from anywhere.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ from .policy import Planner
 def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple[nn.Module, dict]:
     """What acts, of a run or checkpoint folder: a policy, or a composition with its parents; see `load_model`.
 
-    A checkpoint of lerobot's acts too (`foreign.py`); `embodiment` is the file that says for whom.
+    A checkpoint of lerobot's acts too (`foreign/planner.py`); `embodiment` is the file that says for whom.
     """
     folder = find_checkpoint(path)
     document = _document(folder)

@@ -25,7 +25,7 @@ from ..pages.charts import Line, Mark, chart
 from ..pages.page import page
 from ..statistics.agreement import MEASURES, Bound
 from ..statistics.intervals import Interval
-from .verdict import Agreement
+from .verdict import Agreement, agree
 
 PAGE, NUMBERS = "agree.html", "agree.json"
 SAID = {"r": "Pearson r", "rho": "Spearman rho", "tau": "Kendall tau", "mmrv": "MMRV"}
@@ -44,8 +44,6 @@ class Agree:
     draws: int = 2000  # resamples
 
     def run(self) -> None:
-        from .verdict import agree
-
         if self.out is not None and Path(os.path.expandvars(self.out)).exists():
             raise ValueError(f"'{self.out}' exists; give another --out")
         truth, proxy = open_records(self.truth), open_records(self.proxy)

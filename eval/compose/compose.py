@@ -21,10 +21,10 @@ from ...configs.files import replace_text
 from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
 from ...configs.world import read_world, start_set
-from ...policies.learning.checkpoint import fingerprint
+from ...policies.learning.checkpoint import find_checkpoint, fingerprint
 from ..evaluate.evaluate import Eval, describe
 from ..ledger.record import MANIFEST, provenance, read_record
-from .fresh import SEARCHED, checkpoint, evaluation, on_fresh_starts, open_mixture
+from .fresh import SEARCHED, evaluation, on_fresh_starts, open_mixture
 from .page import PAGE, write_composition
 from .predicted import Predicted, predict_weights
 from .report import MIXTURE, Report, plain, predicted_text
@@ -139,7 +139,7 @@ def _most(config: Settings, trials: Trials) -> int:
 
 
 def _stage(config: Settings, settings: Eval, mixture: Mixture, lanes: Lanes) -> MixtureStage:
-    parts = [fingerprint(checkpoint(path)) for path in config.parents]
+    parts = [fingerprint(find_checkpoint(path)) for path in config.parents]
     about = {"path": "+".join(config.parents), "type": MIXTURE, "step": None}
     about["config"] = {"parents": list(config.parents)}
     manifest = describe(settings, _agent(config, mixture), about, lanes.world)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...configs.plugins import lookup
-from ...policies.learning.checkpoint import fingerprint
+from ...policies.learning.checkpoint import find_checkpoint, fingerprint
 from ..evaluate.evaluate import Eval, evaluate
 from ..ledger.record import MANIFEST, Record, read_record
 from .report import CONTROL, MIXTURE, PARENT, Report, compared, entry, optimism
@@ -78,7 +78,7 @@ def _fresh(config: Settings, policy: str, name: str) -> Record:
     begun = (folder / MANIFEST).is_file()
     if begun and (record := read_record(folder)).manifest.get("complete") and len(record.table) == config.report:
         known = record.manifest["policy"].get("fingerprint")
-        if known == fingerprint(checkpoint(policy)) and record.manifest["starts"]["first"] == config.report_seed:
+        if known == fingerprint(find_checkpoint(policy)) and record.manifest["starts"]["first"] == config.report_seed:
             return record
     place = {"out": None, "resume": str(folder)} if begun else {"out": str(folder)}
     return evaluate(evaluation(config, policy, config.report, config.report_seed, **place))
@@ -103,10 +103,3 @@ def _notes(config: Settings, report: Report) -> Iterator[str]:
         yield "No control: a mixture of two seeds of the better parent costs as much and may gain as much (--control)."
     yield "Parents act with their own samplers and executed actions, unless given; the search has one for all weights."
     yield "Intervals speak of these checkpoints; other training seeds differ by more."
-
-
-def checkpoint(path: str) -> Path:
-    """The checkpoint folder of a path."""
-    from ...policies.learning.checkpoint import find_checkpoint
-
-    return find_checkpoint(path)

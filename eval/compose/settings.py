@@ -1,4 +1,7 @@
-"""The settings of `understudy compose`: which policies, how weights are found, what is reported."""
+"""The settings of `understudy compose`: which policies, how weights are found, what is reported.
+
+Refuses here, before anything is loaded, what makes no search: too few policies, starts that are for reporting.
+"""
 
 from __future__ import annotations
 

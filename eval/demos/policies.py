@@ -19,14 +19,13 @@ import numpy as np
 from ...configs.lanes.lanes import Lanes
 from ...configs.plugins import discover
 from ...configs.progress import Progress
-from ...configs.world import DATA_STARTS, read_world, start_set
+from ...configs.world import DATA_STARTS, World, read_world, start_set
 from ...policies.agent.open import Acting, open_agent
 from ...policies.data.writer import EPISODES, START, DatasetWriter
 from ..rollout.actors import NoisyActor
 from ..rollout.rollout import Actor, rollout
 
 if TYPE_CHECKING:
-    from ...configs.world import World
     from .settings import Settings
 
 

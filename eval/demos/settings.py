@@ -1,4 +1,7 @@
-"""The settings of `understudy demos`: who acts, from which starts, and what is written."""
+"""The settings of `understudy demos`: who acts, from which starts, and what is written.
+
+Experts (`demos.py`), policies (`policies.py`) and a person (`person.py`) read the same ones.
+"""
 
 from __future__ import annotations
 

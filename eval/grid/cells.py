@@ -60,7 +60,7 @@ def write_cell(cell: Cell) -> None:
         "setting": cell.setting,
         "seed": cell.seed,
         "commands": [step.command for step in cell.steps],
-        "settings": {step.name: _plain(step.config) for step in cell.steps},
+        "settings": {step.name: _jsonable(step.config) for step in cell.steps},
     }
     replace_text(cell.folder / CELL, json.dumps(values, indent=1) + "\n")
 
@@ -81,7 +81,7 @@ def _trained(cell: Cell, step: Step) -> State:
     file = step.place / "config.yaml"
     if not file.is_file():
         return State.fresh
-    _same(cell, step, _plain(decode(type(step.config), load(file))))
+    _same(cell, step, _jsonable(decode(type(step.config), load(file))))
     last = step.place / "last"
     at = int(last.resolve().name) if last.exists() else 0
     return State.done if at >= step.config.steps else State.broken
@@ -95,7 +95,7 @@ def _evaluated(cell: Cell, step: Step) -> State:
     known = json.loads(noted.read_text())["settings"].get(step.name) if noted.is_file() else None
     if known is None:
         raise GridError(f"{cell}: nobody knows the settings of {step.place}; remove it, or give the grid another `out`")
-    _same(cell, step, _plain(decode(type(step.config), known)))  # a setting that came later had its default then
+    _same(cell, step, _jsonable(decode(type(step.config), known)))  # a setting that came later had its default then
     values = json.loads(manifest.read_text())
     trained = cell.steps[0].place
     if (trained / "last").exists():
@@ -107,7 +107,7 @@ def _evaluated(cell: Cell, step: Step) -> State:
 
 def _same(cell: Cell, step: Step, then: dict) -> None:
     """Refuse settings that differ, naming the first."""
-    old, new = (dict(_flat(one)) for one in (then, _plain(step.config)))
+    old, new = (dict(_flat(one)) for one in (then, _jsonable(step.config)))
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and key.partition(".")[0] not in INCIDENTAL:
             raise GridError(
@@ -116,7 +116,8 @@ def _same(cell: Cell, step: Step, then: dict) -> None:
             )
 
 
-def _plain(config: object) -> dict:
+def _jsonable(config: object) -> dict:
+    """Settings as JSON gives them back."""
     import draccus
 
     return json.loads(json.dumps(draccus.encode(config), default=str))

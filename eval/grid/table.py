@@ -25,6 +25,8 @@ from ..statistics.seeds import over_seeds, t_interval
 from .grid import Cell, Grid
 
 NAME = "table"
+ALPHA = 0.05  # probability of a false order, in all
+FEWEST = 4  # seeds of two settings in the first group, or no order of theirs is rare enough
 DIFFERENCE = (
     "minus {}: difference of the success rates over pairs of the same training seed and start. These checkpoints: "
     "Tango's 95 % interval of all pairs. The recipe: Student t over training seeds, never narrower."
@@ -135,10 +137,6 @@ def _command(grid: Grid) -> str:
     if sys.argv[1:2] == ["run"]:
         return shlex.join(["understudy", *sys.argv[1:]])
     return f"understudy run {Path(grid.title)}.yaml"
-
-
-ALPHA = 0.05
-FEWEST = 4  # seeds of two settings in the first group, or no order of theirs is rare enough
 
 
 def verdict(rates: Mapping[str, Sequence[float | None]], looks: int = 1) -> str:

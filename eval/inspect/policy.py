@@ -16,7 +16,7 @@ import numpy as np
 
 from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
-from ...configs.world import read_world, start_set
+from ...configs.world import World, read_world, start_set
 from ...policies.learning.run import held_out, training
 from ..rollout.rollout import rollout
 from .arms import Arm, find_arms
@@ -24,7 +24,6 @@ from .past_matters import Change, changes, count_changes, half_range, spread_row
 from .predictability import Errors, Probe, held_out_errors
 
 if TYPE_CHECKING:
-    from ...configs.world import World
     from ...policies.data.dataset import Dataset
     from .settings import Settings
 

@@ -1,4 +1,8 @@
-"""The settings of `understudy inspect`."""
+"""The settings of `understudy inspect`, which the files of this room read.
+
+One of them says what is asked: a dataset or run (`source`), policies (`policy`), or a critic (`critic`). The verb
+itself stands in `inspect.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,16 @@
-"""Where a record came from and the command that repeats it."""
+"""Where a record came from: its facts for a page, its date and commit, and the command that makes it again.
+
+All of it is read from the manifest alone, so that it holds for records of any age; settings that a manifest does not
+hold cannot be repeated. Commands of settings at hand are made by `configs/command.py`.
+"""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Iterator, Mapping
+
+SAID = ("world.config", "agent.alarm.world")  # parts of a manifest that repeat others
 
 
 def command(manifest: Mapping) -> str:
@@ -47,9 +53,6 @@ def _text(value) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-SAID = ("world.config", "agent.alarm.world")  # parts of a manifest that repeat others
 
 
 def without_config(world: Mapping) -> dict:

@@ -1,9 +1,11 @@
-"""Episodes of records side by side, by start."""
+"""Episodes of records side by side: two records joined on (`start_set`, `start`), and what differs over several.
+
+Turns records into the plain arrays that `statistics/paired.py` and `statistics/seeds.py` judge; these know no record.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,9 +13,6 @@ from ..statistics.intervals import Interval
 from ..statistics.paired import Pairs, tango
 from ..statistics.seeds import t_interval
 from .record import Record
-
-if TYPE_CHECKING:
-    from .record import Record
 
 
 class PairingError(ValueError):
@@ -29,7 +28,7 @@ def join(first: Record, second: Record) -> Pairs:
     ours, theirs = episodes_by_start(first), episodes_by_start(second)
     shared = sorted(set(ours) & set(theirs))
     if not shared:
-        said = (f"'{one.root}' has {_said(rows)}" for one, rows in ((first, ours), (second, theirs)))
+        said = (f"'{one.root}' has {_range_text(rows)}" for one, rows in ((first, ours), (second, theirs)))
         raise PairingError(f"the records share no start: {'; '.join(said)}")
     outcomes = np.array([(ours[key], theirs[key]) for key in shared])  # (n, 2, 2)
     left_out = len(set(ours) ^ set(theirs))
@@ -42,7 +41,7 @@ def episodes_by_start(record: Record) -> dict[tuple[str, int], tuple[float, floa
     return {(kind, start): (float(won), float(best)) for kind, start, won, best in zip(*columns, strict=True)}
 
 
-def _said(rows: dict[tuple[str, int], tuple]) -> str:
+def _range_text(rows: dict[tuple[str, int], tuple]) -> str:
     sets = sorted({kind for kind, _ in rows})
     starts = [start for _, start in rows]
     return f"{', '.join(sets)} {min(starts)}..{max(starts)}" if rows else "no episode"

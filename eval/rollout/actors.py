@@ -1,9 +1,12 @@
-"""Who may act besides an agent: an expert, an actor with noise."""
+"""Who may act besides an agent: the experts of the lanes themselves, and any actor with noise on its actions.
+
+Both are an `Actor` of `rollout.py` and act in the one loop. What is drawn is keyed by start and step, so that episodes
+do not depend on which lane they run in.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,9 +14,6 @@ from ...configs.lanes.lanes import Lanes
 from ...configs.rng import rng_of
 from ...sim.experts import Manner
 from .rollout import NO_START, Actor
-
-if TYPE_CHECKING:
-    pass
 
 
 class ExpertActor:

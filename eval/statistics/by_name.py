@@ -1,4 +1,7 @@
-"""The sequential tests by name."""
+"""The sequential tests of two policies, by the name that a user gives.
+
+Apart from the tests themselves, which need not know each other: a further test is entered here.
+"""
 
 from __future__ import annotations
 

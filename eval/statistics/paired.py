@@ -8,14 +8,10 @@ difference, equations 9-12), Newcombe 1998 (method 10, two independent rates), H
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .intervals import Interval, exact, expanded_tail, wilson
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,9 @@
-"""How a policy is asked to act, and the agent that does."""
+"""How a policy is asked to act (`Acting`), and the agent that does: the door to everything in this room.
+
+`open_agent` loads the policy of whatever origin, its critic and its watch, and says what a manifest needs to repeat it.
+Whoever lets policies act opens them here: evaluations, demonstrations, and what drives an arm. Knows no world: what a
+world offers is handed in as an `Embodiment`, and `check_world` refuses one that does not fit.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ...configs.parse import keys_of
 from ...configs.plugins import lookup
-from ..critics.open import critic_checkpoints
+from ..critics.open import critic_checkpoints, open_critic
 from ..learning.checkpoint import fingerprint
 from ..learning.run import training
 
@@ -62,7 +67,6 @@ def check_world(agent: Agent, world: Embodiment) -> None:
 def open_agent(config: Acting, where: Callable[[], Embodiment]) -> tuple[Agent, dict]:
     """The agent that the settings describe, and what the manifest says of its policy."""
     from ..critics.controls import UniformPlanner
-    from ..critics.open import open_critic
     from ..foreign.planner import settle
     from ..load import load_policy
     from .agent import Agent

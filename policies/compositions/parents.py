@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ...configs.spec import SCENE, STATE, Embodiment, EmbodimentError, Window
-from ..policy import Field, Policy, Scale
+from ..policy import Field, Policy, Scale, past_of
 
 ANISOTROPY = 0.1  # greatest departure of a dimension's factor from the common one
 EXACT = 1e-6  # departures below it are rounding
@@ -191,8 +191,6 @@ def anisotropy_cost(
         levels: noise-to-signal ratios in the common space.
         seed: of the noise; both errors see the same draws.
     """
-    from ..policy import past_of
-
     fit, generator = fit_scale(policy.action_scale, common), torch.Generator().manual_seed(seed)
     sums, weight, windows = torch.zeros(len(levels), 2, dtype=torch.float64), 0.0, 0
     for batch in batches:

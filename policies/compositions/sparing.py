@@ -1,4 +1,8 @@
-"""Policies/compositions/sparing.py."""
+"""What sparing network evaluations of a mixture would change (`adapt.py`), measured on held-out windows.
+
+`disagreement` compares denoised estimates level by level, and `calibrate` turns that into an `Adapt`; `saving` compares
+whole plans, which is what counts. Both draw their noise from a seed and leave the mixture as it is.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..field import noise_levels
-from ..policy import LaneNoise
+from ..policy import LaneNoise, past_of
 from .adapt import Adapt
 
 if TYPE_CHECKING:
@@ -35,8 +39,6 @@ def disagreement(mixture: Mixture, batches: Iterable[Mapping[str, Tensor]], seed
         batches: of `learning.windows.Windows.gather`, with the window and needs of the mixture.
         seed: of the noise.
     """
-    from ..policy import past_of
-
     whole, lone = mixture.adapted(None), mixture.adapted(Adapt(spare=((0.0, 1.0),), reuse=False))
     generator, sums, count, levels = torch.Generator().manual_seed(seed), None, 0, []
     for batch in batches:
@@ -75,8 +77,6 @@ class Saving:
 @torch.no_grad()
 def saving(mixture: Mixture, adapt: Adapt, batches: Iterable[Mapping[str, Tensor]], seed: int = 0) -> Saving:
     """Compare plans with and without sparing, from the same noise; `batches` as for `disagreement`."""
-    from ..policy import past_of
-
     whole, sparing, other = mixture.adapted(None), mixture.adapted(adapt), mixture.adapted(None)
     squares, windows, count = np.zeros(2), 0, 0
     for batch in batches:

@@ -1,4 +1,9 @@
-"""Controls of steering: a random pick, any action."""
+"""Controls of steering: what choosing among plans gives where the critic, or the policy, contributes nothing.
+
+`RandomCritic` picks blindly among the policy's plans, so that what is left is the effect of having several.
+`UniformPlanner` gives a critic any actions at all in place of the policy's plans, so that what is left is the critic's
+own. Neither is trained; both draw by lane, so that episodes repeat.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""One door to recordings: folder, hub id, several as one, other formats."""
+"""The one door to recordings: a folder, a hub id, or several of them as one, opened as a `Dataset`.
+
+Finds the folder, reads where things are (`layout.py`), loads the columns that are wanted (`columns.py`), and refuses
+what is missing or not finite before anything is trained on it. Pictures stay in their files (`frames.py`). Readers of
+further formats stand behind this door; nobody else opens recordings.
+"""
 
 from __future__ import annotations
 

@@ -25,9 +25,6 @@ from .layout import DatasetError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .dataset import Dataset
-
-
 FLAT = 1e-9  # values that differ by less than this part of their size are equal
 
 

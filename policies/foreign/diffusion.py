@@ -29,7 +29,7 @@ from ...configs.spec import ACTION, IMAGES, Window
 from ..field import Head, to_clean
 from ..models.generative import Sampler, walk
 from ..networks.activate import replace_mish
-from ..policy import Field, LaneNoise, Past, Plans
+from ..policy import Field, LaneNoise, Past, Plans, past_of
 from .body import Body
 from .folder import Foreign
 from .noise import seeds_in
@@ -190,8 +190,6 @@ def between_cost(
         steps: k for levels half-way between the steps k and k + 1.
         seed: of the noise; all errors at a step see the same draws.
     """
-    from ..policy import past_of
-
     generator, kept = torch.Generator().manual_seed(seed), policy.between
     sums, count = np.zeros((len(steps), 4)), 0.0
     for batch in batches:

@@ -17,7 +17,6 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import draccus
 from torch import Tensor, nn
@@ -27,10 +26,6 @@ from ...configs.parse import decode_choice
 from ...configs.plugins import discover, lookup
 from ...configs.spec import Embodiment
 from ..policy import CompositionConfig, CriticConfig, PolicyConfig, Scales
-
-if TYPE_CHECKING:
-    pass
-
 
 FORMAT = 1
 KINDS = {"policy": PolicyConfig, "critic": CriticConfig, "mixture": CompositionConfig}
