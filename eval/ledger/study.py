@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...configs.files import replace_text
+from ...configs.files import read_document, replace_text
 from .record import provenance
 
 FORMAT, KIND = 1, "study"
@@ -76,14 +76,7 @@ def read_study(path: str | Path) -> Study:
         FileNotFoundError: no such file.
         StudyError: something else, or written by a newer version.
     """
-    try:
-        values = json.loads(Path(path).read_text())
-    except json.JSONDecodeError as error:
-        raise StudyError(f"{path} is not JSON ({error})") from error
-    if not isinstance(values, dict) or values.pop("kind", None) != KIND:
-        raise StudyError(f'{path} is no study: it has no "kind": "{KIND}"')
-    if values.pop("format", 0) > FORMAT:
-        raise StudyError(f"{path} was written by a newer understudy; upgrade to read it")
+    values = read_document(path, KIND, FORMAT, StudyError)
     known = {item.name for item in dataclasses.fields(Study)}
     if unknown := sorted(set(values) - known):
         raise StudyError(f"{path}: unknown key '{unknown[0]}'. Known: {', '.join(sorted(known))}")

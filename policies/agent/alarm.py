@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...configs.files import replace_text
+from ...configs.files import read_document, replace_text
 
 FORMAT, KIND = 1, "alarm"
 SIGNALS = ("recall", "spread", "drift")
@@ -108,14 +108,7 @@ def load_alarm(path: str | Path) -> Alarm:
     path = Path(os.path.expandvars(path))
     if not path.is_file():
         raise FileNotFoundError(f"no alarm at '{path}'; make one with `understudy calibrate RECORD --out FILE`")
-    try:
-        values = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise AlarmError(f"'{path}' is not JSON ({error})") from error
-    if not isinstance(values, dict) or values.pop("kind", None) != KIND:
-        raise AlarmError(f"'{path}' is no alarm")
-    if values.pop("format", 0) > FORMAT:
-        raise AlarmError(f"'{path}' was written by a newer understudy; upgrade to read it")
+    values = read_document(path, KIND, FORMAT, AlarmError)
     known = {item.name for item in dataclasses.fields(Alarm)}
     if wrong := sorted(known ^ set(values)):
         raise AlarmError(f"'{path}' is damaged: '{wrong[0]}' is {'missing' if wrong[0] in known else 'unknown'}")
