@@ -2,8 +2,9 @@
 
 Whoever looks, or goes on after a kill, finds the old content or the new, never a part. Two processes may write the same
 path: the later one wins. What a killed process left beside keeps the name `.NAME.PID.part` or `.NAME.PID.half` and is
-never read; folders that collect it are cleaned by those that own them. JSON files of ours say what they are (`kind`) and
-how they are written (`format`): `read_document`.
+never read; folders that collect it are cleaned by those that own them.
+
+`read_document` reads JSON files of ours, which say what they are (`kind`) and how they are written (`format`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """`understudy results`: RESULTS.md from the committed records, so that no number in it was typed by hand.
 
-Three kinds of record lie under `eval/records/`: folders with a manifest and a table of episodes (`ledger.py`), what was
-measured of the scripted experts (`experts/*.json`, `measured.py`), and studies (any other `*.json`, `study.py`). A
-`compare.json` beside such folders says what may be concluded from them (`comparison.py`); an `about.md` is copied above
-their table: what was trained, and how. The text depends on these files alone: running twice gives the same bytes.
+Three kinds of record lie under `eval/records/`: folders with a manifest and a table of episodes (`ledger/record.py`),
+what was measured of the scripted experts (`experts/*.json`, `catalog/measured.py`), and studies (any other `*.json`,
+`ledger/study.py`). A `compare.json` beside such folders says what may be concluded from them (`compare/comparison.py`);
+an `about.md` is copied above their table: what was trained, and how. The text depends on these files alone: running
+twice gives the same bytes.
 """
 
 from __future__ import annotations

@@ -155,10 +155,10 @@ class Trainable(Protocol):
     needs: tuple[str, ...]
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """Scalar loss and named scalars of a batch of windows (see `learning.windows`).
+        """Scalar loss and named scalars of a batch of windows (see `data.windows`).
 
         Of a config with `rewards` and `ahead` the batch also holds outcomes and later observations
-        (`learning.rewards`). May have `groups()`, parameters by pace, and `stepped()`, called after each step.
+        (`data.rewards`). May have `groups()`, parameters by pace, and `stepped()`, called after each step.
         """
         ...
 

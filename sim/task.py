@@ -1,7 +1,7 @@
 """Tasks of our own in plain MuJoCo: what a task must say, their registry, and the lane that runs them.
 
 World type `mujoco`; a registered task is a world of the same name. `TaskEnv` owns time, seeding and drawing, so that a
-task is a scene and a few functions of (model, data). Robosuite's tasks are in `suite.py`.
+task is a scene and a few functions of (model, data). Robosuite's tasks are in `robosuite/suite.py`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 `Lane` is the base of the worlds: a subclass says how to begin, act, sense and judge. `LaneGroup` runs chunks of
 control steps on its lanes and turns an exception of one lane into a recorded failure of that lane alone. This file
-knows nothing of processes (`lane_worker.py`) or of batches (`lanes.py`).
+knows nothing of processes (`worker.py`) or of batches (`lanes.py`).
 """
 
 from __future__ import annotations

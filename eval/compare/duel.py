@@ -24,7 +24,7 @@ class Stage(Protocol):
     """Gives the episodes of both policies."""
 
     def play(self, starts: Sequence[int]) -> Iterator[tuple[Mapping, Mapping]]:
-        """Rows (`ledger.COLUMNS`) of A and B for each start, in order; episodes already recorded are not run again."""
+        """Rows (`record.COLUMNS`) of A and B for each start, in order; episodes already recorded are not run again."""
 
 
 @dataclass(frozen=True)

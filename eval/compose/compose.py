@@ -1,7 +1,7 @@
 """`understudy compose A B ...`: the weights of a mixture of policies, found by rollouts on validation starts.
 
-The composition root of the search: opens parents and world, searches (`weight_search.py`) over episodes that it
-records (`compose_stage.py`), writes the mixture as a checkpoint and reports it on fresh starts (`compose_fresh.py`),
+The composition root of the search: opens parents and world, searches (`search.py`) over episodes that it
+records (`stage.py`), writes the mixture as a checkpoint and reports it on fresh starts (`fresh.py`),
 beside its parents, a control of equal cost, and the weights that denoising errors predict (`predicted.py`). Nothing is
 trained.
 """

@@ -1,6 +1,6 @@
 """The second half of `understudy compose`: the chosen mixture, its parents and a control on starts kept for the report.
 
-Each of them is an ordinary `understudy eval` record. See `compose_report.py` for what is made of them.
+Each of them is an ordinary `understudy eval` record. See `report.py` for what is made of them.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     understudy eval --policy RUN --world W --alarm alarm.json --out REC
 
 Of the successful episodes every third gives the normal course of the signals, the others set the threshold. What the
-numbers mean, and what they promise: `policies/alarm.py`. Acting and drawing are done elsewhere.
+numbers mean, and what they promise: `policies/agent/alarm.py`. Acting and drawing are done elsewhere.
 """
 
 from __future__ import annotations

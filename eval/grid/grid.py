@@ -4,7 +4,7 @@ A cell is one setting with one seed: an ordinary `understudy train`, then an ord
 of `eval`, in processes of their own, so that anybody can repeat a cell by hand (`cell.json` holds its commands). The
 same command again goes on: finished cells are skipped, broken ones resumed, settings and seeds that were added are run.
 A cell whose settings are no longer those it was run with is refused by name. This file reads a grid and lists its
-cells; `grid_cells.py` says how far they are, `grid_run.py` runs them, `grid_table.py` counts.
+cells; `cells.py` says how far they are, `run.py` runs them, `table.py` counts.
 
     name: lift-width
     out: out/lift-width
@@ -14,7 +14,7 @@ cells; `grid_cells.py` says how far they are, `grid_run.py` runs them, `grid_tab
     vary: {narrow: {policy.network.width: 64}, wide: {policy.network.width: 256}}   # named settings, and/or
     cross: {policy.head: [v, epsilon]}                                              # all combinations of values
     against: narrow                                     # setting that the others are compared with, pair by pair
-    looks: 1                                            # planned groups that the seeds come in, see `grid_verdict.py`
+    looks: 1                                            # planned groups that the seeds come in, see `table.py`
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a critic's scores are worth beside what happened: plain functions of arrays. Sources: `inspect_critic.py`.
+"""What a critic's scores are worth beside what happened: plain functions of arrays. Sources: `critic.py`.
 
 Scores are compared by rank wherever their unit is the critic's own. None of these tells whether a critic knows a good
 plan from a bad one in the same state: a value of the state alone passes all of them. See `within_state.py` for that.
@@ -86,7 +86,7 @@ def bootstrap(statistic: Callable[[np.ndarray], float], count: int, rng: np.rand
     """95 % percentile interval of a statistic of the positions of resampled items (episodes, states).
 
     `statistic` gets (count,) int64 positions; draws for which it raises ValueError are left out. The tails are widened
-    for small samples (`metrics.expanded_tail`).
+    for small samples (`intervals.expanded_tail`).
     """
     whole, found = statistic(np.arange(count)), []
     for _ in range(DRAWS if count > 1 else 0):

@@ -1,6 +1,6 @@
 """`understudy inspect`: what is in a dataset, a run or a checkpoint, how policies use the past, what a critic says.
 
-The composition root: looking at files is `policies.learning.inspect`, asking policies is `inspect_policy`.
+The composition root: looking at files is `files.py`, asking policies is `policy.py`.
 """
 
 from __future__ import annotations

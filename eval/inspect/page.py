@@ -1,6 +1,6 @@
 """What `understudy inspect --policy` says: two tables on the terminal, as studies, and a page with one chart.
 
-Measures nothing; see `inspect_policy`.
+Measures nothing; see `policy.py`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ For everything that is no episode record: simulations of tests, coverage of inte
     Study(title="Coverage", command="understudy ...", columns=("interval", "n", "coverage"),
           rows=(("Wilson", 20, Interval(.94, .95, .96)),), notes=("2,000 runs, seed 0",)).write("coverage.json")
 
-A cell is text, a number, true, false, null, or an interval: three numbers low, estimate, high (`metrics.Interval`).
+A cell is text, a number, true, false, null, or an interval: three numbers low, estimate, high (`intervals.Interval`).
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Actor(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """One episode as it ended. `row` has the columns of `episodes.parquet`; see `ledger.COLUMNS`."""
+    """One episode as it ended. `row` has the columns of `episodes.parquet`; see `record.COLUMNS`."""
 
     row: dict
     actions: np.ndarray  # (T, D) float32, what the actor asked for

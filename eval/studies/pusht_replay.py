@@ -15,8 +15,8 @@ final coverage from the recorded one, and how the coverage of all steps correlat
         200      0.05     0.004   0.053   0.0138      66 %          0.968
         200      0.2      0.004   0.123   0.0453      25 %          0.916
 
-The arm of `pusht_arm.py` (`--world pusht-arm`), same physics: 0.014, 0.0012, 97 %, 0.994; its pusher is off the free
-one's by 0.24 px on average, 99 % within 0.65, at most 7.4 (where a target was further away than it may pull).
+The arm of `sim/pusht/arm.py` (`--world pusht-arm`), same physics: 0.014, 0.0012, 97 %, 0.994; its pusher is off the
+free one's by 0.24 px on average, 99 % within 0.65, at most 7.4 (where a target was further away than it may pull).
 
 The episodes are rolled open loop (`open_loop.py`): to the last bit what acting gives.
 

@@ -210,7 +210,7 @@ def curve_study(config: WithinState, tried: Tried) -> Study:
 
 
 def scores_of(critic: str, tried: Tried) -> np.ndarray:
-    """(S, P) scores of the critic that `critic` describes, see `critics.py`."""
+    """(S, P) scores of the critic that `critic` describes, see `policies/critics/open.py`."""
     import torch
 
     from ...policies.critics.open import open_critic

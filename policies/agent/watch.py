@@ -3,7 +3,8 @@
 Three signals at each replanning, of N plans drawn from one encoding of the observation, in the scaled action space so
 that no dimension outweighs another by its unit:
 
-- recall: mean over the plans of the distance between their reconstructed past and what was executed (`recall.py`);
+- recall: mean over the plans of the distance between their reconstructed past and what was executed, as
+  `critics/recall.py` scores it;
 - spread: mean squared distance between two different plans, over the E actions to be executed;
 - drift: energy distance between these plans and those of the replanning before, on the steps that both cover. After
   STAC (Agia et al. 2024, "Unpacking failure modes of generative policies"), which uses MMD there.

@@ -187,7 +187,7 @@ def anisotropy_cost(
 
     Args:
         common: action scale of the composition.
-        batches: of `learning.windows.Windows.gather`.
+        batches: of `data.windows.Windows.gather`.
         levels: noise-to-signal ratios in the common space.
         seed: of the noise; both errors see the same draws.
     """

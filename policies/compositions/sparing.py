@@ -36,7 +36,7 @@ def disagreement(mixture: Mixture, batches: Iterable[Mapping[str, Tensor]], seed
     """What would change at each of the sampler's levels if only the heaviest parent were asked, on held-out windows.
 
     Args:
-        batches: of `learning.windows.Windows.gather`, with the window and needs of the mixture.
+        batches: of `data.windows.Windows.gather`, with the window and needs of the mixture.
         seed: of the noise.
     """
     whole, lone = mixture.adapted(None), mixture.adapted(Adapt(spare=((0.0, 1.0),), reuse=False))

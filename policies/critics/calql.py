@@ -10,7 +10,7 @@ the actor, and only those, q = max(Q_j(s, .), Monte-Carlo return of the data): v
 achieved. The actor, with an encoder of its own, is that of soft actor-critic: a tanh-Gaussian that maximises min_j Q_j,
 with an automatic temperature; no entropy enters the backup. It serves training only.
 
-With `window.horizon` above 1 the action is a chunk, as in `value_iql.py`; D then counts all its numbers.
+With `window.horizon` above 1 the action is a chunk, as in `iql.py`; D then counts all its numbers.
 """
 
 from __future__ import annotations

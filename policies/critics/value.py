@@ -1,8 +1,8 @@
 """What all learned critics share: reading observations and plans, ensembles, target networks, pessimism.
 
 A critic values the first `reads` actions of a plan after what was observed: in the critic's own action scale, whatever
-scale the policy has, so plans come in units. Which loss it learns by is another file: `value_iql.py`, `value_calql.py`,
-`value_chunk.py`. V-GPS (arXiv 2410.13816) keeps the policy as it is and ranks its samples by the least of the target
+scale the policy has, so plans come in units. Which loss it learns by is another file: `iql.py`, `calql.py`,
+`chunk.py`. V-GPS (arXiv 2410.13816) keeps the policy as it is and ranks its samples by the least of the target
 networks' values.
 
 A critic of several `tasks` reads observations through FiLM (Perez et al. 2018) by the task's number: features are

@@ -186,7 +186,7 @@ def between_cost(
     """What asking between two steps costs, on held-out windows of the policy's own window and needs.
 
     Args:
-        batches: of `learning.windows.Windows.gather`.
+        batches: of `data.windows.Windows.gather`.
         steps: k for levels half-way between the steps k and k + 1.
         seed: of the noise; all errors at a step see the same draws.
     """

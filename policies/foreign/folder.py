@@ -6,7 +6,7 @@
 
 Settings that the installed lerobot does not know are passed over with a warning; weights must fit exactly. lerobot is
 imported here and nowhere else in `policies`, after `configs/compat.py` has made that safe. What a policy means by its
-numbers stands in `foreign_scale.py` and `foreign_body.py`.
+numbers stands in `scale.py` and `body.py`.
 """
 
 from __future__ import annotations

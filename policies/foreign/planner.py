@@ -1,13 +1,13 @@
 """Policies made elsewhere: any lerobot checkpoint, and any callable that returns chunks of actions, as a `Planner`.
 
-A lerobot diffusion policy has a field and composes with ours (`foreign_diffusion.py`). All other types are black boxes:
+A lerobot diffusion policy has a field and composes with ours (`diffusion.py`). All other types are black boxes:
 their own processors, their own `predict_action_chunk`, one batched call for all lanes and candidates. Their noise is
-keyed by lane (`foreign_noise.py`); where a policy draws in a way that cannot be keyed in a batch, each candidate is a
+keyed by lane (`noise.py`); where a policy draws in a way that cannot be keyed in a batch, each candidate is a
 call of its own. Types without randomness (ACT) give K equal candidates.
 
-Not supported: types that act otherwise than by chunks (`foreign_folder.REASONS`), and what lerobot builds only with
+Not supported: types that act otherwise than by chunks (`folder.REASONS`), and what lerobot builds only with
 more packages than are installed (vision-language policies want `transformers`). The velocity of a flow policy becomes a
-field by `foreign_flow.py`.
+field by `velocity.py`.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def load_foreign(
     """The policy of a lerobot checkpoint folder, ready to act.
 
     Args:
-        embodiment: see `foreign_body.body_of`.
+        embodiment: see `body.body_of`.
         black_box: leave a field unused that could be had.
         task: instruction for policies that read one.
     Returns:

@@ -8,7 +8,7 @@ policy through a single evaluation. The twin critic values the E actions that ar
     Q_j(s, a_0..a_(E-1)) towards the rewards of E steps + gamma^E mask min_j Qtarget_j(s', a'),    a' one jump at s'
 
 with the policy as it is now (diffusion Q-learning, arXiv 2208.06193, takes an averaged one there). Rewards, masks and
-executed actions are those of critics (`learning/rewards.py`). The critic serves training only: the policy acts alone,
+executed actions are those of critics (`data/rewards.py`). The critic serves training only: the policy acts alone,
 and beside it stands ranking the plans of a policy that never saw a reward.
 """
 

@@ -1,11 +1,11 @@
-"""Lift-and-return: put the cube down where it came from, after a common middle (see `memory_suite.py`).
+"""Lift-and-return: put the cube down where it came from, after a common middle (see `suite.py`).
 
 The scene is robosuite's Lift. The cube lies at one of two origins, 20 cm apart. It must be lifted to a middle between
 and above them, where the clamp holds it, and then be put down at the origin that it came from.
 
 `labels()`: *completion*, the cube was put down at either origin after the middle; *context*, and it was the right one.
 A policy without memory has context by chance, 1/2 of its completions. Putting down ends the episode.
-After PTP's LH-ALOHA (arXiv:2505.09561). The demonstrator is in `experts_memory_suite.py`.
+After PTP's LH-ALOHA (arXiv:2505.09561). The demonstrator is in `experts.py`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ episodes a policy may do better by completing only those that it answers right. 
 Measured: from 1000 starts a nearest-neighbour policy without memory, cloned from 60 demonstrations, completes 0.98 of
 count-scoops with context in 0.26 of all; a probe from the middles of these rollouts to the past has AUC 0.50 (1752
 states). From 1650 starts of push-and-return: 0.99, 0.48, and 0.51 (1633 states).
-After PTP's LH-ALOHA and two-scoops tasks. The demonstrators are in `experts_memory.py`.
+After PTP's LH-ALOHA and two-scoops tasks. The demonstrators are in `experts.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Square-long: place the nut twice, then leave it. How often it was placed is not to be seen (see `memory_suite.py`).
+"""Square-long: place the nut twice, then leave it. How often it was placed is not to be seen (see `suite.py`).
 
 The scene is robosuite's Square. The nut must be put over the peg, lifted off it, put over it again, and let go. Every
 placing ends in the common middle: as soon as the nut is well down around the peg, the clamp holds hand and nut there.
@@ -17,7 +17,7 @@ or of 4 at a stride of 4 (reach 12), does not bridge this by construction; 20 fr
 back over all of it.
 Measured, on held-out episodes of the expert from start 200000 on, begun in the first middle: a probe from the current
 frame to the count has AUC 0.49, from 4 frames at a stride of 4 also 0.49 (800 states a class).
-After PTP's long-horizon Square (arXiv:2505.09561). The demonstrator is in `experts_memory_suite.py`.
+After PTP's long-horizon Square (arXiv:2505.09561). The demonstrator is in `experts.py`.
 """
 
 from __future__ import annotations

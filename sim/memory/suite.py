@@ -1,7 +1,7 @@
 """Tasks of robosuite that need memory: what they share, a world and a lane with a clamp at a *common middle*.
 
-World type `robosuite_memory`, registered names `lift-and-return` (`memory_return.py`) and `square-long`
-(`memory_square.py`): the arm, observations and actions of the scene that they are played in. What must be done depends
+World type `robosuite_memory`, registered names `lift-and-return` (`lift_and_return.py`) and `square-long`
+(`square_long.py`): the arm, observations and actions of the scene that they are played in. What must be done depends
 on what is no longer to be seen. At the middle a clamp takes hand and object: the whole simulator state becomes one and
 the same, up to a small turn of the arm's joints that is drawn without regard to the past, and stays for `DWELL` control
 steps, whatever is asked (`action.sent` is the action that rests). So the observation there, pictures included, tells

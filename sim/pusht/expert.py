@@ -1,6 +1,6 @@
 """A demonstrator of PushT, in gym-pusht and in MuJoCo: plan a straight push, go round the block to it, push, repeat.
 
-The plan is searched on the quasi-static model of `push_plan.py` and kept until it is done; whenever the episode did not
+The plan is searched on the quasi-static model of `plan.py` and kept until it is done; whenever the episode did not
 go on from where this demonstrator left it, it plans afresh from the state alone.
 """
 

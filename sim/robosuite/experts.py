@@ -1,6 +1,6 @@
 """Demonstrators of robosuite's tasks: Lift, Can, Square, Stack. They see positions and directions of the objects.
 
-Each is a function of the lane's present state. What they share is in `experts_grasp.py`.
+Each is a function of the lane's present state. What they share is in `grasp.py`.
 """
 
 from __future__ import annotations

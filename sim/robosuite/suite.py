@@ -6,7 +6,7 @@ hand's x axis, then its y axis, in world coordinates), finger joints. Action wit
 5 cm) and axis-angle delta (1 = 0.5 rad) in the frame of the robot's base, and gripper (-1 opens, +1 closes); with
 `control: absolute`: position (m) and 6-D rotation of the gripper site in world coordinates, and gripper. Tasks of two
 hands repeat this for each hand. Source: robosuite 1.5 (Zhu et al. 2020, arXiv:2009.12293). Its rendering is guarded,
-see `rendering.py`; environments are built in `suite_build.py`, described in `suite_body.py` and `suite_tasks.py`.
+see `rendering.py`; environments are built in `build.py`, described in `body.py` and `tasks.py`.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class SuiteLane(Lane):
         return success, 1.0 if success else float(np.clip(self._reward, 0.0, 0.99))
 
     def get_state(self) -> np.ndarray:
-        """(S,) float64: all that the future depends on, see `suite_state.py`."""
+        """(S,) float64: all that the future depends on, see `state.py`."""
         return read_state(self.suite)
 
     def set_state(self, state: np.ndarray) -> None:

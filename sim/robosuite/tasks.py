@@ -2,7 +2,7 @@
 
 A task with a scene of ours is one entry of `SUITE`. Scenes: positions in m, rotations as the first two columns of
 their matrix, angles in rad, all in world coordinates, read from the simulator itself. Source of the tasks: robosuite
-1.5 (Zhu et al. 2020, arXiv:2009.12293). Other environments of robosuite are described in `suite_body.py`.
+1.5 (Zhu et al. 2020, arXiv:2009.12293). Other environments of robosuite are described in `body.py`.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Registers `so101-reach`, `so101-pick-place` and `so101-pusht`. All: 30 Hz, action = absolute joint targets in rad in the
 order of `arms.SO101.joints`, state = joint positions in rad, world frame = frame of the arm's base (x forward, z up),
 cameras `front` and `wrist`. Friction on the table is real (a free body on a plane). The T has gym-pusht's proportions
-(bar 120 x 30, stem 30 x 90 px) at `SCALE` m per px; `pusht.py` has the planar task at 1 px = 1 mm.
-Knows nothing of demonstrators (`experts_so101.py`).
+(bar 120 x 30, stem 30 x 90 px) at `SCALE` m per px; `pusht/pusht.py` has the planar task at 1 px = 1 mm.
+Knows nothing of demonstrators (`experts.py`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A `Teleoperator` is read once a control step; it gives up to six axes and a gripper in -1..1 and, now and then, a
 verdict. `Steering` turns axes into actions of any embodiment: by name where the actions are called x, dy, rz, gripper
-and so on, else in their order. The devices with pygame are in `teleop_devices.py`. Knows nothing of datasets.
+and so on, else in their order. The devices with pygame are in `devices.py`. Knows nothing of datasets.
 """
 
 from __future__ import annotations
