@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import draccus
 import yaml
 
-from .parse import hint_at, takes_words
+from .parse import default_of, hint_at, takes_words
 
 
 def command_of(settings: object, verb: str, without: Collection[str] = ()) -> str:
@@ -27,12 +27,7 @@ def words_of(settings: object, without: Collection[str] = ()) -> list[str]:
     What is as usual is left out, and so are the fields named in `without`.
     """
     config_class = type(settings)
-    asked = {item.name: getattr(settings, item.name) for item in dataclasses.fields(settings)}
-    changed = {
-        item.name: asked[item.name]
-        for item in dataclasses.fields(settings)
-        if item.name not in without and asked[item.name] != _usual(item)
-    }
+    changed = {name: value for name, value in _changed(settings) if name not in without}
 
     words: list[str] = []
     for name in getattr(config_class, "POSITIONALS", ()):
@@ -49,9 +44,12 @@ def words_of(settings: object, without: Collection[str] = ()) -> list[str]:
     return words
 
 
-def _usual(item: dataclasses.Field):
-    """A field's default; `MISSING`, which equals nothing, where it has none."""
-    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+def _changed(config: object) -> Iterator[tuple[str, object]]:
+    """(name, value) of the fields that differ from their default, or have none."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if value != default_of(item):
+            yield item.name, value
 
 
 def _bare(config_class: type, name: str, value) -> list[str]:
@@ -66,11 +64,9 @@ def _flag(config_class: type, keys: tuple[str, ...], value) -> list[str]:
     """`--key value`, also of a list of words; a group of keys gives a flag for each that is not as its class has it."""
     key = f"--{'.'.join(keys).replace('_', '-')}"
     if dataclasses.is_dataclass(value):
-        inner = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
-        usual = {item.name: _usual(item) for item in dataclasses.fields(value)}
         words = [f"{key}.type", value.get_choice_name(type(value))] if hasattr(value, "get_choice_name") else []
-        for name in inner:
-            words += _flag(config_class, (*keys, name), inner[name]) if inner[name] != usual[name] else []
+        for name, part in _changed(value):
+            words += _flag(config_class, (*keys, name), part)
         return words or [f"{key}={{}}"]
 
     if value is True:

@@ -259,8 +259,13 @@ def _class_at(config_class: type, name: str, value: object) -> type | None:
     return hint if dataclasses.is_dataclass(hint) else None
 
 
+def default_of(item: dataclasses.Field):
+    """A field's default; `dataclasses.MISSING` where it has none."""
+    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+
+
 def _default_type(item: dataclasses.Field) -> type | None:
-    default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+    default = default_of(item)
     return type(default) if dataclasses.is_dataclass(default) else None
 
 
@@ -271,9 +276,7 @@ def _chosen(hint, value, item: dataclasses.Field | None, path: tuple[str, ...]) 
     if not isinstance(value, dict):
         raise UsageError(f"{'.'.join(path)} must hold keys, got {value!r}")
     if "type" not in value:
-        default = None
-        if item is not None:
-            default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+        default = None if item is None else default_of(item)
         if type(default) not in known.values():
             raise UsageError(f"{'.'.join(path)}.type is missing. Known: {', '.join(sorted(known)) or 'none'}")
         value = draccus.encode(default) | {"type": hint.get_choice_name(type(default))} | value
