@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.files import replace_text
-from ..ledger.origin import command, facts, inline, origin
+from ..ledger.origin import command, facts, flag_words, inline, on_lines, origin
 from ..ledger.record import Record
 from ..pages.charts import Line, chart
 from ..pages.gallery import Film, films
@@ -177,11 +177,10 @@ def repeat(comparison: Comparison, records: Sequence[Record]) -> str:
     duel, manifests = comparison.duel, [record.manifest for record in records]
     if duel:
         return _duel_command(comparison, manifests)
-    lines = [command(manifest) for manifest in manifests]
-    if not all(lines):
-        return ""
     outs = [f"out/{one.label.lower()}" for one in comparison.contestants]
-    evals = [line.replace("--out out/again", f"--out {out}") for line, out in zip(lines, outs, strict=True)]
+    evals = [command(manifest, out) for manifest, out in zip(manifests, outs, strict=True)]
+    if not all(evals):
+        return ""
     return "\n".join([*evals, f"understudy compare {' '.join(outs)} --alpha {comparison.alpha:g} --out out/again"])
 
 
@@ -196,10 +195,8 @@ def _duel_command(comparison: Comparison, manifests: Sequence[Mapping]) -> str:
     flags |= {"test": duel["test"], "give-up": f"{duel['give_up']:g}", "seed": starts["first"]}
     flags |= {"policy-seed": seeds[0]} if seeds[0] else {}
     flags |= {"other-seed": seeds[1]} if seeds[1] != seeds[0] else {}
-    said = [f"--{name} {shlex.quote(str(value))}" for name, value in flags.items()]
-    said += ["--until-decided"] if duel["until_decided"] else []
-    head = f"understudy compare {shlex.join(paths)}"
-    return " \\\n  ".join([head, *said, "--out out/again"])
+    until = " --until-decided" if duel["until_decided"] else ""
+    return on_lines(f"understudy compare {shlex.join(paths)} {flag_words(flags)}{until} --out out/again")
 
 
 def _by_start(record: Record) -> dict[tuple[str, int], Mapping]:

@@ -13,6 +13,7 @@ from enum import Enum
 from ...configs.files import replace_text
 from ...configs.parse import decode, load
 from ...policies.learning.checkpoint import find_checkpoint, fingerprint
+from ...policies.learning.run import SETTINGS
 from ..ledger.record import MANIFEST
 from .grid import Cell, Step
 
@@ -78,7 +79,7 @@ def reached(step: Step) -> int:
 
 
 def _trained(cell: Cell, step: Step) -> State:
-    file = step.place / "config.yaml"
+    file = step.place / SETTINGS
     if not file.is_file():
         return State.fresh
     _same(cell, step, _jsonable(decode(type(step.config), load(file))))

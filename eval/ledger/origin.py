@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping
 SAID = ("world.config", "agent.alarm.world")  # parts of a manifest that repeat others
 
 
-def command(manifest: Mapping) -> str:
+def command(manifest: Mapping, out: str = "out/again") -> str:
     """The command that makes the record again, a flag on each line; "" where the manifest does not say enough."""
     needed = (manifest.get("policy", {}).get("path"), manifest.get("starts"), manifest.get("world"))
     if not all(needed):
         return ""
-    return on_lines(repeat_command(manifest))
+    return on_lines(repeat_command(manifest, out))
 
 
 def on_lines(line: str) -> str:
@@ -67,7 +67,7 @@ def origin(provenance: Mapping) -> tuple[str, str]:
     return provenance.get("begun", "")[:10] or "-", commit or code.get("understudy", "-")
 
 
-def repeat_command(manifest: Mapping) -> str:
+def repeat_command(manifest: Mapping, out: str = "out/again") -> str:
     """The command that makes such a record again, given the same weights at the same path."""
     policy, agent, starts = (manifest.get(part, {}) for part in ("policy", "agent", "starts"))
     world, layers = dict(manifest.get("world", {}).get("config", {})), {}
@@ -76,8 +76,12 @@ def repeat_command(manifest: Mapping) -> str:
         world = dict(world["of"])
     flags = {"policy": policy.get("path"), "world": inline(world)} | layers
     flags |= {"episodes": starts.get("count"), "seed": starts.get("first")} | _unusual(agent, policy.get("config", {}))
-    words = [f"--{name} {shlex.quote(str(value))}" for name, value in flags.items() if value not in (None, "")]
-    return " ".join(["understudy eval", *words, "--out out/again"])
+    return f"understudy eval {flag_words(flags)} --out {shlex.quote(out)}"
+
+
+def flag_words(flags: Mapping) -> str:
+    """Flags by name as words of a command; those without a value are left out."""
+    return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in flags.items() if value not in (None, ""))
 
 
 def _unusual(agent: Mapping, policy: Mapping) -> dict:

@@ -24,6 +24,7 @@ from .aside import SideEvaluation
 from .checkpoint import find_checkpoint, load_weights
 from .loop import BatchOrder, Best, Loop, Pace
 from .optimizer import Optimize
+from .run import SETTINGS
 from .validate import Validation
 
 
@@ -108,9 +109,9 @@ def start_run(config: Train) -> None:
 
 def resume_run(run: Path) -> None:
     """Go on with a run from its last checkpoint, bit for bit as if it had not stopped."""
-    if not (run / "config.yaml").is_file():
+    if not (run / SETTINGS).is_file():
         raise FileNotFoundError(f"{run} is not a run: it has no config.yaml")
-    config = decode(Train, load(run / "config.yaml"))
+    config = decode(Train, load(run / SETTINGS))
     loop = assemble(config, _open(config), run)
     if (run / "last").exists():
         loop.restore((run / "last").resolve())
@@ -248,9 +249,9 @@ def _prepare(run: Path, config: Train, piece: Piece, model: torch.nn.Module) -> 
             f"no space left for checkpoints in {run}: {wanted / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free. "
             "Free some, lower `keep`, or choose another --out"
         )
-    if not (run / "config.yaml").exists():
+    if not (run / SETTINGS).exists():
         (run / "piece.yaml").write_text(draccus.dump(piece))
-        (run / "config.yaml").write_text(draccus.dump(config))
+        (run / SETTINGS).write_text(draccus.dump(config))
 
 
 def _fit(loop: Loop) -> None:
