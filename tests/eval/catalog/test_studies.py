@@ -1,12 +1,15 @@
 """Studies are found by folder: what they say of themselves, their settings, and what is refused."""
 
+import json
+import re
+import shlex
 import subprocess
 import sys
 
 import pytest
 
 from understudy.__main__ import main
-from understudy.configs.parse import describe
+from understudy.configs.parse import describe, parse
 from understudy.eval.catalog import studies as module
 from understudy.eval.catalog.studies import first_sentence, settings_of, studies
 
@@ -87,3 +90,17 @@ def test_lists_import_no_study():
 def test_the_first_sentence(tmp_path, text, sentence):
     (tmp_path / "x.py").write_text(text)
     assert first_sentence(tmp_path / "x.py") == sentence
+
+
+def test_the_recorded_commands_of_studies_are_read(root):
+    """Parsed, not run: names and flags of what RESULTS.md tells a reader to run exist."""
+    read = set()
+    for file in sorted((root / "eval" / "records").rglob("*.json")):
+        command = json.loads(file.read_text()).get("command", "")
+        for part in re.split(r"\n| && ", command):
+            assert "python -m" not in part, file
+            if part.startswith("understudy study "):
+                _, _, name, *words = shlex.split(part)
+                parse(settings_of(name), None, words)
+                read.add(name)
+    assert len(read) >= 10

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 
 import numpy as np
@@ -212,9 +213,12 @@ def test_written_by_hand(folders, tmp_path, how, kind, capsys):
     assert main([*words[:3], "--out", str(tmp_path / "no"), "--how.type", "nor"]) == 2
 
 
-def test_the_bench_of_a_mixture_is_a_study(folders):
+def test_the_bench_of_a_mixture_is_a_study(folders, tmp_path, capsys):
     made = study([str(folders["one"]), str(folders["three"])], lanes=(2,), pairs=1, repeat=1)
     assert [row[0] for row in made.rows] == ["mixture", "alternation", "sparing"] and made.rows[0][1] == 2
+    words = shlex.split(made.command)[1:]
+    assert main([*words, "--out", str(tmp_path / "s.json")]) == 0 and "sparing" in capsys.readouterr().out
+    assert main(words[:3]) == 2 and "give two policies, got 1" in capsys.readouterr().err
 
 
 def test_a_process_is_prepared_before_the_words_are_read(monkeypatch, capsys):
