@@ -2,6 +2,9 @@
 
 The only place that knows all verbs. A verb is a frozen dataclass with `run()`, imported when it is chosen. Its fields
 are the flags; `POSITIONALS` names those that bare words fill, `DISCOVER` the folders whose registered names it may use.
+A verb whose first word says whose flags follow (`study NAME`) has `choose(words)`, and one that hands its words on has
+`from_words(words)`. Registries are filled before the words are read only where a flag is a registered choice, so that
+help and refusals are quick.
 """
 
 from __future__ import annotations
@@ -9,32 +12,48 @@ from __future__ import annotations
 import os
 import sys
 
-VERBS = {  # verb -> (module of ours: class, one line of help)
-    "demos": ("eval.demos.demos:Demos", "scripted experts act; writes a LeRobot dataset"),
-    "resim": ("eval.demos.resim:Resim", "replay recorded actions in a simulator to recover states and pictures"),
-    "label": ("policies.data.labels:Label", "say which episodes of a dataset succeeded, where nobody has"),
-    "inspect": ("eval.inspect.inspect:Inspect", "what is in a dataset or a run; how policies use the past"),
-    "train": ("policies.learning.train:Train", "train a policy or a critic on a dataset"),
-    "eval": ("eval.evaluate.evaluate:Eval", "act in a world from many starts; writes a record and a report"),
-    "calibrate": (
-        "eval.evaluate.calibrate:Calibrate",
-        "a run-time alarm with a stated false-alarm rate, from a watched record",
-    ),
-    "agree": ("eval.agree.agree:Agree", "do two worlds rank policies alike; may the cheaper one choose"),
-    "run": ("eval.grid.run:Run", "many trainings and evaluations over settings and seeds, resumable, one table"),
-    "compare": (
-        "eval.compare.compare:Compare",
-        "which policy is better: finished records, or a live duel until decided",
-    ),
-    "compose": (
-        "eval.compose.compose:Compose",
-        "the best weights of a mixture of policies, by rollouts; nothing is trained",
-    ),
-    "bench": ("eval.bench.bench:Bench", "measure loader, training and latency beside stock lerobot"),
-    "list": ("eval.catalog.catalog:List", "list policies, critics, worlds, tasks, experts, robots, verbs"),
-    "results": ("eval.results:Results", "write RESULTS.md from the committed records, or --check it"),
-    "doctor": ("eval.doctor:Doctor", "try what this machine can do, and say what to install"),
+GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of help)
+    "data": {
+        "demos": ("eval.demos.demos:Demos", "scripted experts act; writes a LeRobot dataset"),
+        "resim": ("eval.demos.resim:Resim", "replay recorded actions in a simulator to recover states and pictures"),
+        "label": ("policies.data.labels:Label", "say which episodes of a dataset succeeded, where nobody has"),
+        "inspect": ("eval.inspect.inspect:Inspect", "what is in a dataset or a run; how policies use the past"),
+    },
+    "learn": {
+        "train": ("policies.learning.train:Train", "train a policy or a critic on a dataset"),
+        "lerobot-train": ("policies.foreign.train:LerobotTrain", "train a policy of lerobot's, by lerobot itself"),
+        "run": ("eval.grid.run:Run", "many trainings and evaluations over settings and seeds, resumable, one table"),
+    },
+    "judge": {
+        "eval": ("eval.evaluate.evaluate:Eval", "act in a world from many starts; writes a record and a report"),
+        "curve": ("eval.evaluate.curve:Curve", "success over training steps of a run that was judged meanwhile"),
+        "compare": (
+            "eval.compare.compare:Compare",
+            "which policy is better: finished records, or a live duel until decided",
+        ),
+        "agree": ("eval.agree.agree:Agree", "do two worlds rank policies alike; may the cheaper one choose"),
+        "estimate": ("eval.offline.logged:LoggedPolicies", "what policies are worth by recorded episodes; nobody acts"),
+        "calibrate": (
+            "eval.evaluate.calibrate:Calibrate",
+            "a run-time alarm with a stated false-alarm rate, from a watched record",
+        ),
+    },
+    "improve": {
+        "compose": (
+            "eval.compose.compose:Compose",
+            "the best weights of a mixture of policies, by rollouts; nothing is trained",
+        ),
+        "mix": ("eval.compose.mix:Mix", "a mixture, AND or OR of policies by hand, without a search"),
+    },
+    "house": {
+        "list": ("eval.catalog.catalog:List", "list policies, critics, worlds, tasks, experts, robots, studies, verbs"),
+        "study": ("eval.catalog.studies:StudyVerb", "run a reproducible experiment of eval/studies"),
+        "bench": ("eval.bench.bench:Bench", "measure loader, training and latency beside stock lerobot"),
+        "results": ("eval.results:Results", "write RESULTS.md from the committed records, or --check it"),
+        "doctor": ("eval.doctor:Doctor", "try what this machine can do, and say what to install"),
+    },
 }
+VERBS = {verb: entry for group in GROUPS.values() for verb, entry in group.items()}
 USAGE = """\
 understudy {version}: learn robot policies from demonstrations, judge them before the arm moves
 
@@ -89,26 +108,50 @@ def _run(verb: str, words: list[str]) -> None:
     from importlib import import_module
 
     from .configs.machine import prepare
-    from .configs.parse import describe, parse
+    from .configs.parse import describe, find_config, has_choices, parse
     from .configs.plugins import PLUGINS, discover
 
     plugins = _option(words, "--plugins")
     if plugins:
         os.environ[PLUGINS] = ",".join(filter(None, (os.environ.get(PLUGINS), plugins)))
-    prepare()  # before torch or mujoco are imported
+    helps = "--help" in words or "-h" in words
+    if not helps:
+        if words and _is_config(words[0]):
+            find_config(words[0])  # refused before anything heavy is imported
+        prepare()  # before torch or mujoco are imported
+
     module, name = VERBS[verb][0].split(":")
-    config_class = getattr(import_module(f"{__package__}.{module}"), name)
-    discover(*getattr(config_class, "DISCOVER", ()))
-    if "--help" in words or "-h" in words:
-        _say(describe(config_class, f"understudy {verb}"))
+    config_class, command = getattr(import_module(f"{__package__}.{module}"), name), f"understudy {verb}"
+    if hasattr(config_class, "choose"):
+        config_class, chosen = config_class.choose(words)
+        command = f"{command} {chosen}".rstrip()
+    folders = getattr(config_class, "DISCOVER", ())
+    if has_choices(config_class):
+        discover(*folders)
+    if helps:
+        _say(describe(config_class, command))
         return
-    path = words.pop(0) if words and words[0].endswith((".yaml", ".yml")) else None
-    parse(config_class, path, words).run()
+
+    if hasattr(config_class, "from_words"):
+        config = config_class.from_words(words)
+    else:
+        path = words.pop(0) if words and _is_config(words[0]) else None
+        config = parse(config_class, path, words)
+    discover(*folders)
+    config.run()
+
+
+def _is_config(word: str) -> bool:
+    return word.endswith((".yaml", ".yml"))
 
 
 def _usage() -> str:
-    lines = (f"  {verb:<9} {help_line}" for verb, (_, help_line) in VERBS.items())
-    return USAGE.format(version=_version(), verbs="\n".join(lines))
+    width = max(map(len, VERBS))
+    groups = []
+    for title, verbs in GROUPS.items():
+        lines = (f"  {verb:<{width}} {help_line}" for verb, (_, help_line) in verbs.items())
+        groups.append("\n".join((f"{title}:", *lines)))
+    return USAGE.format(version=_version(), verbs="\n\n".join(groups))
 
 
 def _version() -> str:

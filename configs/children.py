@@ -41,6 +41,16 @@ def start(words: Sequence[object], log: Path) -> subprocess.Popen:
         )
 
 
+def calling(place: str, *words: object) -> list[str]:
+    """The command that calls one function of ours in a process of its own: `calling("package.module:function", ...)`.
+
+    Every word arrives as text.
+    """
+    module, function = place.split(":")
+    code = f"import sys; from {module} import {function}; {function}(*sys.argv[1:])"
+    return [sys.executable, "-c", code, *map(str, words)]
+
+
 def stop(processes: Iterable[subprocess.Popen], patience: float = 60.0) -> None:
     """Interrupt all, wait until they have saved, kill those that are not gone after `patience` seconds."""
     alive = [process for process in processes if process.poll() is None]

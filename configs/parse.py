@@ -112,6 +112,13 @@ def describe(config_class: type, command: str) -> str:
     return "\n".join(lines)
 
 
+def has_choices(config_class: type) -> bool:
+    """Is a setting a registered choice, so that its registry is needed to show help and to read words?"""
+    hints = typing.get_type_hints(config_class)
+    inner = [_plain(hints[item.name]) for item in dataclasses.fields(config_class)]
+    return any(_is_choice(hint) or (dataclasses.is_dataclass(hint) and has_choices(hint)) for hint in inner)
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """One key that may be set: its dotted name, type, default and the comment on its line."""

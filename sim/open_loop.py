@@ -1,20 +1,16 @@
 """Open-loop work in plain MuJoCo: many episodes whose controls are known, stepped in C++ by several threads at once.
 
-    python -m understudy.sim.open_loop pusht-mujoco --lanes 64 --steps 100 --threads 2
-
-times it beside stepping. It takes the same processor time (Python is not what an episode of known controls costs: one
-call of `mj_step` makes all physics steps of a control); all that is won comes from further cores. `mujoco.rollout`
-gives the same trajectories to the last bit as `mj_step` with the same controls, because a lane here adds nothing
-between the physics steps: what Python computes of an action is written into `data.ctrl` before them. It fits replays,
-parameter searches and planning by sampling; not a policy, which must see first. A state is MuJoCo's
-`mjSTATE_FULLPHYSICS`: time, qpos, qvel, act. What is not in it (mocap poses, applied forces, equality switches) is as
-in the model.
+`understudy study open_loop_cost` times it beside stepping. It takes the same processor time (Python is not what an
+episode of known controls costs: one call of `mj_step` makes all physics steps of a control); all that is won comes from
+further cores. `mujoco.rollout` gives the same trajectories to the last bit as `mj_step` with the same controls, because
+a lane here adds nothing between the physics steps: what Python computes of an action is written into `data.ctrl` before
+them. It fits replays, parameter searches and planning by sampling; not a policy, which must see first. A state is
+MuJoCo's `mjSTATE_FULLPHYSICS`: time, qpos, qvel, act. What is not in it (mocap poses, applied forces, equality
+switches) is as in the model.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -239,19 +235,3 @@ def _step(lane: TaskEnv, begun, controls: np.ndarray, every: int) -> tuple[np.nd
         spent += _clocks() - start
         final.append(physics(model, data))
     return np.array(final), spent
-
-
-def main() -> None:
-    """Print one line of JSON."""
-    parser = argparse.ArgumentParser(description="Time open-loop rollouts beside stepping.")
-    parser.add_argument("world", help="registered name of a task in plain MuJoCo")
-    parser.add_argument("--lanes", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=100, help="control steps")
-    parser.add_argument("--threads", type=int, help="default: one per core")
-    parser.add_argument("--repeats", type=int, default=3, help="of each measurement, in turn")
-    chosen = parser.parse_args()
-    print(json.dumps(bench(chosen.world, chosen.lanes, chosen.steps, chosen.threads, chosen.repeats)))
-
-
-if __name__ == "__main__":
-    main()

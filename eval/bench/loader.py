@@ -1,8 +1,7 @@
 """Windows a second and peak memory of one loader, measured in a process of its own.
 
-Run as `python -m understudy.eval.bench.loader ours|lerobot DATA SECONDS`; prints one JSON line. Both loaders read the
-same files, in random order, on one core and one thread: O = 2 observed frames, H = 16 actions, with padding masks. Ours
-also scales what it gathers; lerobot scales later, in a step that is not counted here.
+Both loaders read the same files, in random order, on one core and one thread: O = 2 observed frames, H = 16 actions,
+with padding masks. Ours also scales what it gathers; lerobot scales later, in a step that is not counted here.
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ import itertools
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ...configs.children import calling
 from ...configs.spec import ACTION, SCENE, STATE, Window
 
 BATCHES = (64, 256, 1024, 4096)  # windows at a time; lerobot takes the first
@@ -134,7 +133,7 @@ def lerobot(data: str, seconds: float) -> dict:
 
 
 def _in_process(which: str, data: str | Path, seconds: float) -> dict:
-    command = [sys.executable, "-m", __name__, which, str(data), str(seconds)]
+    command = calling(f"{__name__}:main", which, data, seconds)
     done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -142,14 +141,11 @@ def _in_process(which: str, data: str | Path, seconds: float) -> dict:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def _main(which: str, data: str, seconds: str) -> None:
+def main(which: str, data: str, seconds: str) -> None:
+    """Print the rates of one side as a line of JSON: in a process of its own, pinned to one core."""
     from ...configs.machine import prepare
 
     prepare()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     print(json.dumps({"ours": ours, "lerobot": lerobot}[which](data, float(seconds))))
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

@@ -1,7 +1,7 @@
 """Time and peak memory to write the report of a long record, in a process of its own for each length.
 
-Run as `python -m understudy.eval.bench.report EPISODES`; prints one JSON line. The record is made up: progress curves
-of 200 steps and no films, whose bytes would only be copied. No peer writes such a report.
+The record is made up: progress curves of 200 steps and no films, whose bytes would only be copied. No peer writes such
+a report.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+from ...configs.children import calling
 from .loader import peak_mib
 
 LENGTHS = (200, 2000)  # episodes
@@ -93,7 +93,7 @@ def _row(start: int, rng: np.random.Generator) -> dict:
 
 
 def _in_process(episodes: int) -> dict:
-    command = [sys.executable, "-m", __name__, str(episodes)]
+    command = calling(f"{__name__}:main", episodes)
     done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -101,5 +101,6 @@ def _in_process(episodes: int) -> dict:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]))))
+def main(episodes: str) -> None:
+    """Print `measure` as a line of JSON."""
+    print(json.dumps(measure(int(episodes))))

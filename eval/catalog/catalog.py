@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...configs.plugins import discover, lookup
+from .studies import studies
 
 
 @dataclass(frozen=True, kw_only=True)
 class List:
-    """List the registered policies, critics, worlds, tasks, experts, robots, world models, and the verbs."""
+    """List the registered policies, critics, worlds, tasks, experts, robots, world models, studies and verbs."""
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("kind",)
 
-    kind: str = "all"  # policies | critics | worlds | tasks | experts | robots | models | verbs | all
+    kind: str = "all"  # policies | critics | worlds | tasks | experts | robots | models | studies | verbs | all
     only: str = ""  # of tasks and experts: names, separated by commas
     sheet: str = ""  # list tasks: a PNG to write with a picture of each
     measure: int = 0  # list experts: measure them over this many starts first, and remember it
@@ -109,9 +110,8 @@ def verbs() -> Mapping[str, object]:
     return {verb: help_line for verb, (_, help_line) in VERBS.items()}
 
 
-KINDS: dict[str, Callable[[], Mapping[str, object]]] = {
-    function.__name__: function for function in (policies, critics, worlds, tasks, experts, robots, models, verbs)
-}
+_FUNCTIONS = (policies, critics, worlds, tasks, experts, robots, models, studies, verbs)
+KINDS: dict[str, Callable[[], Mapping[str, object]]] = {function.__name__: function for function in _FUNCTIONS}
 
 
 def _line(name: str, what: object) -> str:

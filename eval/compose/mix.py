@@ -1,10 +1,10 @@
 r"""Write a composition of policies as a checkpoint without a search: weights by hand, sparing, AND, OR.
 
-    python -m understudy.eval.compose.mix A B --out C --how.type convex --how.weights.weights '[[0.6, 0.4]]'
-    python -m understudy.eval.compose.mix A B --out D --how.type convex --how.weights.weights '[[0, 1], [1, 0]]' \
+    understudy mix A B --out C --how.type convex --how.weights.weights '[[0.6, 0.4]]'
+    understudy mix A B --out D --how.type convex --how.weights.weights '[[0, 1], [1, 0]]' \
         --how.weights.angles '[0.2, 0.8]' --how.adapt.spare '[[0.5, 1]]'
-    python -m understudy.eval.compose.mix A B --out E --how.type and
-    python -m understudy.eval.compose.mix A A --out F --how.type or
+    understudy mix A B --out E --how.type and
+    understudy mix A A --out F --how.type or
 
 The last is the control of what the sampler of AND and OR does alone. `understudy compose` searches for weights;
 `understudy eval --policy C` judges what came out.
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ...configs.module import run_module
 from ...policies.policy import CompositionConfig
 
 
@@ -40,7 +39,3 @@ class Mix:
         planner = self.how.build([load_policy(parent)[0] for parent in self.parents])
         save_mixture(self.out, planner, self.parents)
         print(f"written: {self.out}, {self.how.get_choice_name(type(self.how))} of {', '.join(self.parents)}")
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_module(Mix))

@@ -1,4 +1,4 @@
-"""`python -m understudy.eval.evaluate.curve RUN`: success over training steps, from the judgements of `train --eval`.
+"""`understudy curve RUN`: success over training steps, from the judgements of `train --eval`.
 
 Reads RUN/evals.jsonl and the records under RUN/evals/; writes RUN/evals.html, one file with everything inside. Started
 by the trainer after each judgement, as a process of its own; a reader can run it as well. Intervals are 95 %, each for
@@ -8,10 +8,10 @@ one checkpoint on the starts used: Wilson for success, Student t for progress.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from ...configs.files import replace_text
 from ..ledger.record import read_record
@@ -20,6 +20,18 @@ from ..pages.charts import Line, chart
 from ..pages.page import page
 
 LINES, PAGE = "evals.jsonl", "evals.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Draw success and progress over training steps, of a run that was judged as it trained (`train --eval`)."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("training",)
+
+    training: Path  # run folder
+
+    def run(self) -> None:
+        print(write_curve(self.training))
 
 
 @dataclass(frozen=True)
@@ -86,7 +98,3 @@ def curves(judged: Sequence[Judgement]) -> list[str]:
         line = Line(steps, middle, style, f"{name}, 95 % interval, n = {judged[-1].summary.n}", low, high)
         drawn.append(chart([line], x_label="optimiser steps", y_label=name, y_range=(0, 1)))
     return drawn
-
-
-if __name__ == "__main__":
-    print(write_curve(Path(sys.argv[1])))

@@ -1,9 +1,8 @@
-"""Would the world of an evaluation take a policy that is yet to be trained? What `train --eval` asks before it begins.
+"""Whether the world of an evaluation takes a policy that is yet to be trained: what `train --eval` asks first.
 
-    python -m understudy.eval.evaluate.preflight CONFIG OBSERVATION_KEY... < embodiment.json
-
-Ends with status 2 and one line of words where the config cannot be read, the world is unknown, its actions differ from
-the embodiment's, or it does not offer an observation. Opens no world and reads no policy.
+`learning/aside.py` asks in a process of its own, by `main`. That one ends with status 2 and one line of words where the
+config cannot be read, the world is unknown, its actions differ from the embodiment's, or it does not offer an
+observation. Opens no world and reads no policy.
 """
 
 from __future__ import annotations
@@ -27,9 +26,10 @@ def preflight(config: str, embodiment: Embodiment, needs: tuple[str, ...]) -> No
     embodiment.check(open_stage(settings).embodiment(), needs)
 
 
-if __name__ == "__main__":
+def main(config: str, *needs: str) -> None:
+    """`preflight` with the embodiment of stdin; what is wrong on stderr, and status 2."""
     try:
-        preflight(sys.argv[1], Embodiment.from_json(sys.stdin.read()), tuple(sys.argv[2:]))
+        preflight(config, Embodiment.from_json(sys.stdin.read()), needs)
     except (ValueError, LookupError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

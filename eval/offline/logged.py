@@ -1,7 +1,7 @@
 r"""What policies are worth, judged by recorded episodes alone, and whether such a judgement makes a good shortlist.
 
-    python -m understudy.eval.offline.logged RUN RUN RUN --data DATA --out fqe.json
-    python -m understudy.eval.offline.logged RUN RUN RUN --data DATA --truth REC REC REC
+    understudy estimate RUN RUN RUN --data DATA --out fqe.json
+    understudy estimate RUN RUN RUN --data DATA --truth REC REC REC
 
 Fitted Q-evaluation (`fqe.py`) of each policy, at the pace at which it acts: an action is the E actions that it executes
 of a plan, what it would do next is drawn from it with the history that the recording holds. Reward 1 ends an episode
@@ -13,7 +13,6 @@ any. Nothing here acts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -21,7 +20,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ...configs.episode import SENT, SUCCESS
-from ...configs.module import run_module
 from ...policies.data.weighting import successes
 from ..ledger.record import Record, read_record
 from ..ledger.study import Study
@@ -203,15 +201,4 @@ def _command(config: LoggedPolicies) -> str:
         for name, (now, usual) in plain.items()
         if now != usual
     ]
-    return " ".join(
-        ["python -m understudy.eval.offline.logged", *config.policies, told, f"--shortlist {config.shortlist}", *fit]
-    )
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Run on the words of a command line; 2 for what the user got wrong."""
-    return run_module(LoggedPolicies, words)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return " ".join(["understudy estimate", *config.policies, told, f"--shortlist {config.shortlist}", *fit])

@@ -1,6 +1,6 @@
 """What a calibrated alarm is worth on fresh starts, signal by signal and beside a clock, as a study for RESULTS.md.
 
-    python -m understudy.eval.studies.alarm OUT.json "NAME=CALM,FRESH" ["NAME=CALM,FRESH" ...]
+    understudy study alarm "NAME=CALM,FRESH" ["NAME=CALM,FRESH" ...] --out OUT.json
 
 CALM and FRESH are records of `understudy eval --watch N`: CALM (starts 0-999) gives the alarm, FRESH is judged by it.
 The same counts come from `understudy eval --alarm`, whose rings are those computed here from the recorded signals.
@@ -9,8 +9,10 @@ The same counts come from `understudy eval --alarm`, whose rings are those compu
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -43,6 +45,25 @@ NOTES = (
     "The clock rings after as many steps as 95 % of the successes take: it finds what runs out of time, late; the last "
     "column counts failures that the alarm found before it, or that it misses",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlarmStudy:
+    """Judge calibrated alarms on fresh starts."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("cases",)
+
+    cases: tuple[str, ...]  # NAME=CALM,FRESH: a name and two watched records
+    out: Path  # file of the study
+
+    def __post_init__(self):
+        for one in self.cases:
+            if one.partition("=")[2].count(",") != 1:
+                raise ValueError(f"a case is NAME=CALM,FRESH with two records, not '{one}'")
+
+    def run(self) -> None:
+        named = (one.partition("=") for one in self.cases)
+        print(study({name: tuple(paths.split(",")) for name, _, paths in named}).write(self.out))
 
 
 def case(name: str, calm: Record, fresh: Record) -> Iterator[tuple]:
@@ -107,7 +128,7 @@ def study(cases: dict[str, tuple[str, str]]) -> Study:
         rows += case(name, calm, fresh)
         commands += [watch_command(one) for one in (calm, fresh)]
     words = " ".join(f'"{name}={",".join(paths)}"' for name, paths in cases.items())
-    command = "\n".join([*dict.fromkeys(commands), f"python -m understudy.eval.studies.alarm FILE.json {words}"])
+    command = "\n".join([*dict.fromkeys(commands), f"understudy study alarm {words} --out FILE.json"])
     return Study(title="A run-time alarm", command=command, columns=COLUMNS, rows=rows, notes=NOTES)
 
 
@@ -124,9 +145,3 @@ def _world(record: Record) -> dict:
 
 def _slack() -> float:
     return Calibrate.__dataclass_fields__["slack"].default
-
-
-if __name__ == "__main__":
-    out, *words = sys.argv[1:]
-    named = (word.partition("=") for word in words)
-    print(study({name: tuple(paths.split(",")) for name, _, paths in named}).write(out))

@@ -1,4 +1,6 @@
-"""A pair of policies composed over training seeds: `understudy study compositions DIR DIR .. --out FILE`.
+"""A pair of policies composed over training seeds, gathered into one table.
+
+    understudy study compositions DIR DIR .. --out FILE
 
 Each folder is what `understudy compose --out DIR` left: the same kinds of parents, each time of another training seed.
 Writes a study with a row for each seed and one for all: the weights that rollouts chose and those of least denoising
@@ -17,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ...configs.module import run_module
 from ..compose.compose import FILE
 from ..compose.fresh import FRESH
 from ..compose.report import CONTROL, MIXTURE, PARENT
@@ -28,7 +29,7 @@ from ..ledger.study import Study
 from ..statistics.intervals import Interval
 from ..statistics.seeds import over_seeds
 
-MODULE = "python -m understudy.eval.studies.compositions"
+MODULE = "understudy study compositions"
 
 
 class CompositionError(ValueError):
@@ -157,7 +158,3 @@ def _predicted(report: dict) -> str | None:
 
 def _points(value: Interval) -> str:
     return f"{100 * value.estimate:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_module(Compositions))

@@ -1,4 +1,6 @@
-"""What the intervals and tests deliver where the truth is known: `understudy study coverage --out DIR`.
+"""What the intervals and tests deliver where the truth is known.
+
+    understudy study coverage --out DIR
 
 Writes one small JSON study each on rates, means, pairs, training seeds and agreement of worlds. Rates, Tango's interval
 and McNemar's size are computed exactly, over all outcomes that can happen; the rest is simulated. Knows nothing of
@@ -13,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ...configs.module import run_module
 from ..agree.verdict import ALPHA, agree
 from ..ledger.identity import Identity, Tested
 from ..ledger.study import Study
@@ -22,7 +23,7 @@ from ..statistics.paired import mcnemar, newcombe, paired_bootstrap, tango
 from ..statistics.power import discordance
 from ..statistics.seeds import over_seeds, t_interval
 
-MODULE = "python -m understudy.eval.studies.coverage"
+MODULE = "understudy study coverage"
 PARTS = ("rates", "means", "pairs", "seeds", "agreement")
 SCORES: dict[str, Callable] = {  # progress of episodes in 0..1 with its mean
     "beta(2, 2)": lambda rng, size: rng.beta(2, 2, size),
@@ -269,7 +270,3 @@ def _covers(interval: Interval, value: float) -> bool:
 
 def _share(hits: np.ndarray) -> Interval:
     return wilson(int(np.sum(hits)), len(hits))
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_module(Coverage))

@@ -1,6 +1,6 @@
 """How exact the import of a lerobot diffusion policy is, on real windows of a dataset.
 
-    python -m understudy.eval.studies.foreign_import out/foreign/pusht_diffusion out/pusht_states --windows 256
+    understudy study foreign_import out/foreign/pusht_diffusion out/pusht_states --windows 256
 
 Prints, as JSON: the greatest difference between our plan and what lerobot's own `select_action` executes, loaded by
 lerobot itself; the difference between lerobot's DDIM and our first-order walk over the same levels, without a bound and
@@ -10,11 +10,12 @@ network between two of its steps costs in denoising error (`foreign.diffusion.be
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +26,35 @@ from ...policies.foreign.diffusion import ForeignDiffusion, between_cost
 from ...policies.policy import LaneNoise, Past
 
 BETWEEN = (0, 2, 5, 10, 25, 50, 75, 90)  # steps k of the levels half-way between k and k + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignImport:
+    """Compare an imported lerobot diffusion policy with lerobot's own, on the last tenth of a dataset's episodes."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("policy", "data")
+
+    policy: str  # lerobot checkpoint or training folder
+    data: str  # dataset
+    windows: int = 256  # spread evenly
+
+    def run(self) -> None:
+        from ...policies.data.dataset import split_episodes
+        from ...policies.data.open import open_dataset
+        from ...policies.data.windows import Windows
+        from ...policies.foreign.planner import load_foreign
+        from ...policies.learning.checkpoint import find_checkpoint
+        from ...policies.policy import past_of
+
+        torch.set_num_threads(1)
+        policy, _ = load_foreign(find_checkpoint(self.policy))
+        dataset = open_dataset(self.data)
+        windows = Windows(dataset, policy.window, policy.needs, split_episodes(dataset, 0.1, 0)[1])
+        chosen = np.unique(np.linspace(0, len(windows) - 1, self.windows).astype(np.int64))
+        batch = windows.gather(chosen)
+        found = check(policy, past_of(batch, policy.window, policy.needs), len(chosen))
+        costs = [dataclasses.asdict(one) for one in between_cost(policy, [batch], BETWEEN)]
+        print(json.dumps(found | {"windows": len(chosen), "between": costs}, indent=1))
 
 
 def stock_actions(folder: Path, keys: Mapping[str, str], past: Past, noise: Tensor) -> Tensor:
@@ -75,32 +105,3 @@ def _walk(policy: ForeignDiffusion, past: Past, start: Tensor, clip: float | Non
 def _far(one: Tensor, other: Tensor) -> dict:
     apart = (one - other).abs()
     return {"max": float(apart.max()), "rms": float(apart.square().mean().sqrt())}
-
-
-def main() -> None:
-    from ...policies.data.dataset import split_episodes
-    from ...policies.data.open import open_dataset
-    from ...policies.data.windows import Windows
-    from ...policies.foreign.planner import load_foreign
-    from ...policies.learning.checkpoint import find_checkpoint
-    from ...policies.policy import past_of
-
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("policy", help="lerobot checkpoint or training folder")
-    parser.add_argument("data", help="dataset whose last tenth of episodes is looked at")
-    parser.add_argument("--windows", type=int, default=256)
-    told = parser.parse_args()
-    torch.set_num_threads(1)
-    policy, _ = load_foreign(find_checkpoint(told.policy))
-    dataset = open_dataset(told.data)
-    windows = Windows(dataset, policy.window, policy.needs, split_episodes(dataset, 0.1, 0)[1])
-    chosen = np.unique(np.linspace(0, len(windows) - 1, told.windows).astype(np.int64))
-    batch = windows.gather(chosen)
-    past = past_of(batch, policy.window, policy.needs)
-    found = check(policy, past, len(chosen))
-    costs = between_cost(policy, [batch], BETWEEN)
-    print(json.dumps(found | {"windows": len(chosen), "between": [dataclasses.asdict(one) for one in costs]}, indent=1))
-
-
-if __name__ == "__main__":
-    main()

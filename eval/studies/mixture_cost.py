@@ -1,7 +1,7 @@
 """What a mixture of two policies costs: its latency beside the sum of its parents', and what sparing saves of it.
 
-    python -m understudy.eval.studies.mixture_cost A B --out eval/records/bench/mixture.json
-    python -m understudy.eval.studies.mixture_cost A B --data DATA     what sparing does to plans, on windows of DATA
+    understudy study mixture_cost A B --out eval/records/bench/mixture.json
+    understudy study mixture_cost A B --data DATA     what sparing does to plans, on windows of DATA
 
 CPU time of one thread is taken, so that other programs disturb less. A turn draws plans of the first parent, the
 mixture, the two networks asked in alternation without being composed, the mixture sparing evaluations, and the second
@@ -11,10 +11,12 @@ shows what of the ratio is the machine's: two networks share a cache that one ha
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,6 +32,35 @@ from ..bench.bench import describe_machine
 from ..ledger.study import Study
 
 EARLY = Adapt(spare=((0.5, 1.0),))  # a quarter of the evaluations of two parents at ten steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureCost:
+    """Time a mixture of two policies beside its parents, or see what sparing evaluations does to its plans."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("parents",)
+
+    parents: tuple[str, ...]  # two runs or checkpoints
+    lanes: tuple[int, ...] = (1, 8)  # observations planned for at a time
+    pairs: int = 15  # turns
+    repeat: int = 10  # plans of a turn
+    data: str | None = None  # dataset: what sparing does to plans on its windows, in place of times
+    windows: int = 256  # of the dataset
+    out: Path | None = None  # JSON of the table
+
+    def __post_init__(self):
+        if len(self.parents) != 2:
+            raise ValueError(f"give two policies, got {len(self.parents)}")
+
+    def run(self) -> None:
+        torch.set_num_threads(1)
+        if self.data:
+            result = savings(self.parents, self.data, self.windows)
+        else:
+            result = study(self.parents, self.lanes, self.pairs, self.repeat)
+        print("\n".join("  ".join(map(str, row)) for row in (result.columns, *result.rows)), *result.notes, sep="\n")
+        if self.out:
+            print(result.write(self.out))
 
 
 def observed(policies: Sequence[Policy], lanes: int) -> Past:
@@ -86,8 +117,8 @@ def study(parents: Sequence[str], lanes: Sequence[int], pairs: int, repeat: int)
         f"Machine: {machine}.",
     )
     columns = ("case", "lanes", "ms a plan", "parents together, ms", "ratio")
-    options = f"--lanes {' '.join(map(str, lanes))} --pairs {pairs} --repeat {repeat}"
-    command = f"python -m understudy.eval.studies.mixture_cost {' '.join(parents)} {options}"
+    options = f"--lanes '{list(lanes)}' --pairs {pairs} --repeat {repeat}"
+    command = f"understudy study mixture_cost {' '.join(parents)} {options}"
     return Study(
         title="A mixture of two beside the sum of its parents", command=command, columns=columns, rows=rows, notes=notes
     )
@@ -108,7 +139,7 @@ def savings(parents: Sequence[str], data: str, windows: int) -> Study:
             rows.append((f"{low:g} to {high:g}", reuse, found.spared, found.change, found.noise))
     columns = ("spared angles", "reuse", "evaluations spared", "change of plans", "change by other noise")
     notes = (f"Root mean square in the scaled action space, {len(chosen)} windows, the same noise; seed 0.",)
-    command = f"python -m understudy.eval.studies.mixture_cost {' '.join(parents)} --data {data}"
+    command = f"understudy study mixture_cost {' '.join(parents)} --data {data}"
     return Study(
         title="What sparing evaluations does to plans", command=command, columns=columns, rows=rows, notes=notes
     )
@@ -129,27 +160,3 @@ def _alternation(mixture: Mixture, past: Past) -> Callable[[], None]:
                 field(chunk, level)
 
     return work
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parents", nargs=2)
-    parser.add_argument("--lanes", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--repeat", type=int, default=10)
-    parser.add_argument("--data")
-    parser.add_argument("--windows", type=int, default=256)
-    parser.add_argument("--out")
-    told = parser.parse_args()
-    torch.set_num_threads(1)
-    if told.data:
-        result = savings(told.parents, told.data, told.windows)
-    else:
-        result = study(told.parents, told.lanes, told.pairs, told.repeat)
-    print("\n".join("  ".join(map(str, row)) for row in (result.columns, *result.rows)), *result.notes, sep="\n")
-    if told.out:
-        print(result.write(told.out))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """How near PushT in MuJoCo comes to gym-pusht: the human episodes played again, open loop, from their true starts.
 
-    UNDERSTUDY_DATA=... python -m understudy.eval.studies.pusht_replay --damping 200 --episodes 180
+    UNDERSTUDY_DATA=... understudy study pusht_replay --damping 200 --episodes 180
 
 Reads `pusht_human/full_state.npz`: starts, actions, the reward after each action. It is how the numbers of
 `PushTMuJoCo` were chosen. Measured over the 180 episodes (22,207 steps) with mujoco 3.9.0: absolute difference of the
@@ -26,18 +26,43 @@ coverages (standard deviation 0.021), beside which the few episodes that go anot
 
 from __future__ import annotations
 
-import argparse
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from ...configs.plugins import lookup
 from ...configs.world import find_world
 from ...sim.open_loop import controls_of, physics, qpos, roll_each
 from ...sim.pusht.arm import PushTArmWorld
 from ...sim.pusht.flat import SUCCESS
 from ...sim.pusht.pusht import PushTMuJoCo, PushTMuJoCoLane
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushTReplay:
+    """Replay the human PushT episodes in MuJoCo: a line for one choice of the physics."""
+
+    episodes: int | None = None  # the first ones; default all
+    world: str = "pusht-mujoco"  # pusht-mujoco | pusht-arm, which also says how far its pusher is from the free one
+    damping: float = PushTMuJoCo().damping
+    friction: float = PushTMuJoCo().friction
+    softness: float = PushTMuJoCo().softness
+
+    def run(self) -> None:
+        lookup("world", self.world, dict.fromkeys(("pusht-mujoco", "pusht-arm")))
+        physics_of = {name: getattr(self, name) for name in ("damping", "friction", "softness")}
+        if "UNDERSTUDY_DATA" not in os.environ:
+            raise ValueError("UNDERSTUDY_DATA must name the folder that holds pusht_human/full_state.npz")
+        file = Path(os.environ["UNDERSTUDY_DATA"]) / "pusht_human" / "full_state.npz"
+        told = replay(replace(find_world(self.world), **physics_of), file, self.episodes)
+        print(self.world, physics_of, told.text())
+        if self.world == "pusht-arm":
+            free = replay(replace(find_world("pusht-mujoco"), **physics_of), file, self.episodes)
+            away = np.linalg.norm(told.pusher - free.pusher, axis=1)
+            print(f"pusher off the free one by {away.mean():.2f} px on average, ", end="")
+            print(f"99 % within {np.quantile(away, 0.99):.2f}, at most {away.max():.2f}")
 
 
 @dataclass(frozen=True)
@@ -91,26 +116,3 @@ def play(lane: PushTMuJoCoLane, starts: np.ndarray, actions: list[np.ndarray]) -
 
 def _ranks(values: np.ndarray) -> np.ndarray:
     return values.argsort().argsort()
-
-
-def main() -> None:
-    """Print a line for one choice of the physics; for the arm also how far its pusher is from the free one."""
-    parser = argparse.ArgumentParser(description="Replay the human PushT episodes in MuJoCo.")
-    parser.add_argument("--episodes", type=int)
-    parser.add_argument("--world", default="pusht-mujoco", choices=("pusht-mujoco", "pusht-arm"))
-    for name in ("damping", "friction", "softness"):
-        parser.add_argument(f"--{name}", type=float, default=getattr(PushTMuJoCo(), name))
-    chosen = vars(parser.parse_args())
-    episodes, name = chosen.pop("episodes"), chosen.pop("world")
-    file = Path(os.environ["UNDERSTUDY_DATA"]) / "pusht_human" / "full_state.npz"
-    told = replay(replace(find_world(name), **chosen), file, episodes)
-    print(name, chosen, told.text())
-    if name == "pusht-arm":
-        free = replay(replace(find_world("pusht-mujoco"), **chosen), file, episodes)
-        away = np.linalg.norm(told.pusher - free.pusher, axis=1)
-        print(f"pusher off the free one by {away.mean():.2f} px on average, ", end="")
-        print(f"99 % within {np.quantile(away, 0.99):.2f}, at most {away.max():.2f}")
-
-
-if __name__ == "__main__":
-    main()

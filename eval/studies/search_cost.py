@@ -1,4 +1,6 @@
-"""What a search for weights costs and what it finds: `python -m understudy.eval.studies.search_cost --out FILE`.
+"""What a search for weights costs and what it finds.
+
+    understudy study search_cost --out FILE
 
 Plays every kind of search many times and writes a study of the episodes that it used beside the full grid, and of the
 success of the weights that it chose. Two sources of episodes: planted success curves (the published sweeps of GPC,
@@ -17,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ...configs.module import run_module
 from ...configs.plugins import lookup
 from ..compose.search import BY_TEST, Found, Trials, Weights, grid, simplex, successive_halving, top_two
 from ..ledger.identity import open_records
@@ -25,7 +26,7 @@ from ..ledger.study import Study
 from ..statistics.intervals import Interval, wilson
 from ..statistics.seeds import t_interval
 
-MODULE = "python -m understudy.eval.studies.search_cost"
+MODULE = "understudy study search_cost"
 Search = Callable[[Trials, np.random.Generator], Found]
 SEARCHES: dict[str, Search] = {
     "grid": lambda trials, rng: grid(trials),
@@ -232,7 +233,3 @@ def _resampled(points, table: np.ndarray, starts: int, rng: np.random.Generator,
 def _around(estimate: float, drawn: np.ndarray) -> Interval:
     low, high = np.quantile(drawn, (0.025, 0.975))
     return Interval(float(min(low, estimate)), float(estimate), float(max(high, estimate)))
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_module(SearchCost))

@@ -1,6 +1,6 @@
 """What self-verification buys and costs: success, error of the remembered past and time, for several numbers of plans.
 
-    python -m understudy.eval.studies.self_verification --policy RUN --world NAME --episodes 200 --out study.json
+    understudy study self_verification --policy RUN --world NAME --episodes 200 --out study.json
 
 For each N the policy acts from the same starts; the recall critic keeps the plan whose past was executed. The past
 error is the root mean square distance of the kept plan's past to it, in the scaled action space, where some of it was
@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import statistics
-import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.lanes.lanes import Lanes
-from ...configs.module import run_module
 from ...configs.plugins import discover
 from ...configs.progress import Progress
 from ...configs.world import REPORT_STARTS, read_world
@@ -60,7 +58,13 @@ class SelfVerification:
 
     @property
     def command(self) -> str:
-        return shlex.join(["python", "-m", "understudy.eval.studies.self_verification", *sys.argv[1:]])
+        """What a reader runs: the settings that differ from the defaults."""
+        words = []
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if value != item.default:
+                words += [f"--{item.name}", str(list(value) if isinstance(value, tuple) else value)]
+        return shlex.join(["understudy", "study", "self_verification", *words])
 
 
 class Noting(Agent):
@@ -154,7 +158,3 @@ def _mean_error(agent: Noting, start: int, length: int) -> float | None:
     turns = range(-(-length // agent.execute))
     noted = [agent.errors[start, turn] for turn in turns if (start, turn) in agent.errors]
     return float(np.mean(noted)) if noted else None
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_module(SelfVerification))

@@ -1,4 +1,6 @@
-"""How the sequential tests behave where the truth is known: `understudy study sequential_tests --out DIR`.
+"""How the sequential tests behave where the truth is known.
+
+    understudy study sequential_tests --out DIR
 
 Simulates pairs of outcomes, lets every test run on them, and writes one small JSON study each on false positives, power
 and stopping time, the decision table, permutation tests and giving up. Knows nothing of policies or worlds; the
@@ -14,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ...configs.module import run_module
 from ..ledger.study import Study
 from ..statistics.barnard import POINTS, BarnardTest, decision_table, operating, synthesise, table_risk
 from ..statistics.betting import BettingTest
@@ -23,7 +24,7 @@ from ..statistics.permutation import PermutationTest
 from ..statistics.power import needed
 from ..statistics.sequential import Sequential
 
-MODULE = "python -m understudy.eval.studies.sequential_tests"
+MODULE = "understudy study sequential_tests"
 CORRELATIONS = (-0.5, 0.0, 0.5, 0.9)
 RATES = (0.1, 0.3, 0.5, 0.7, 0.9)
 NARROW = (0.35, 0.5, 0.65)  # rates at which two outcomes can correlate by -0.5
@@ -336,7 +337,3 @@ def _until_hopeless(test: Sequential, a: np.ndarray, b: np.ndarray) -> Sequentia
 
 def _share(called: np.ndarray) -> Interval:
     return wilson(int(called.sum()), len(called))
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_module(SequentialStudy))

@@ -1,6 +1,6 @@
 r"""What a critic's choice among plans does to a policy: success against the policy alone, by start, with controls.
 
-    python -m understudy.eval.studies.steering --policies RUN0 RUN1 RUN2 --critics CRITIC --world lift \
+    understudy study steering --policies RUN0 RUN1 RUN2 --critics CRITIC --world lift \
         --records out/steer --out study.json
 
 The policies are training seeds of one recipe. Arms, all from the same starts: the policy alone; the best of K for each
@@ -23,7 +23,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...configs.module import run_module
 from ...configs.world import REPORT_STARTS
 from ...policies.critics.open import critic_checkpoints
 from ...policies.learning.checkpoint import fingerprint
@@ -192,13 +191,4 @@ def _command(config: SteeringStudy) -> str:
     parts += [f"--temperatures '{list(config.temperatures)}'"] if config.temperatures else []
     parts += [] if config.controls else ["--controls false"]
     parts += [f"--episodes {config.episodes} --seed {config.seed} --records {config.records} --out {config.out}"]
-    return f"python -m understudy.eval.studies.steering {' '.join(parts)}"
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Run on the words of a command line; 2 for what the user got wrong."""
-    return run_module(SteeringStudy, words)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return f"understudy study steering {' '.join(parts)}"

@@ -1,6 +1,6 @@
 r"""What steering costs: the time of a replanning with K candidates and a critic, as a ratio to the policy alone.
 
-    python -m understudy.eval.studies.steering_cost --policies RUN RUN --critic CRITIC --world pusht --out study.json
+    understudy study steering_cost --policies RUN RUN --critic CRITIC --world pusht --out study.json
 
 One lane, one thread, the observation encoded once for all K; the policy draws, the critic scores, one plan is kept. All
 K in turn, again and again; medians of CPU time, so that a busy machine does not count. K = 1 is the policy without the
@@ -9,9 +9,9 @@ critic. Knows no network.
 
 from __future__ import annotations
 
+import shlex
 import statistics
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...configs.lanes.lanes import Lanes
-from ...configs.module import run_module
+from ..ledger.origin import inline
 from ..ledger.study import Study
 
 ENCODING = 0  # beside numbers of candidates: no plan is drawn
@@ -56,11 +56,12 @@ def measure(config: SteeringBench) -> Study:
         times, encoding, about = replannings(config, path)
         base = times[config.candidates[0]]
         rows += [(path, about, count, spent, spent / base, encoding) for count, spent in times.items()]
-    said = f"--policies {' '.join(config.policies)} --critic {config.critic} --world '{config.world}'"
+    world = config.world if isinstance(config.world, str) else inline(config.world)
+    said = f"--policies {' '.join(config.policies)} --critic {config.critic} --world {shlex.quote(world)}"
     said += "" if config.steps is None else f" --steps {config.steps}"
     return Study(
         title="Time of a replanning with K candidates and a critic",
-        command=f"python -m understudy.eval.studies.steering_cost {said} --candidates '{list(config.candidates)}'",
+        command=f"understudy study steering_cost {said} --candidates '{list(config.candidates)}'",
         columns=("policy", "network", "K", "ms", "ratio", "encoding, ms"),
         rows=rows,
         notes=(
@@ -106,12 +107,3 @@ def replannings(config: SteeringBench, path: str) -> tuple[dict[int, float], flo
     about = f"{type(getattr(planner, 'network', planner)).__name__}, {size / 1e6:.2f} M parameters"
     encoding = medians.pop(ENCODING, None)
     return medians, encoding, about
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Run on the words of a command line; 2 for what the user got wrong."""
-    return run_module(SteeringBench, words)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,7 +1,7 @@
-r"""Does a critic know which of a policy's plans is better in the same state? Tried out in the world, not read off data.
+r"""Whether a critic knows which of a policy's plans is better in the same state: tried out in the world.
 
-    python -m understudy.eval.studies.within_state --policy RUN --critics CRITIC random --world pusht --keep tried.npz
-    python -m understudy.eval.studies.within_state --tried tried.npz --critics OTHER --out study.json
+    understudy study within_state --policy RUN --critics CRITIC random --world pusht --keep tried.npz
+    understudy study within_state --tried tried.npz --critics OTHER --out study.json
 
 In each of S states that the policy comes to, P of its plans are drawn and each is continued C times (`tried.py`). The
 truth of a plan is the mean of gamma^(steps until success), 0 for none, over its continuations (or of the greatest
@@ -14,7 +14,6 @@ Starts 0-999 are for looking, so that reporting starts stay unseen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,6 @@ from typing import ClassVar
 import numpy as np
 
 from ...configs.lanes.lanes import Lanes
-from ...configs.module import run_module
 from ...configs.world import REPORT_STARTS
 from ..inspect.critic_facts import best_of
 from ..ledger.study import Study
@@ -264,13 +262,4 @@ def _command(config: WithinState) -> str:
     if not config.tried:
         where += f" --states {config.states} --plans {config.plans} --times {config.times} --seed {config.seed}"
     told = f"{where} --critics {' '.join(config.critics)} --truth {config.truth} --gamma {config.gamma:g}"
-    return f"python -m understudy.eval.studies.within_state {told}"
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Run on the words of a command line; 2 for what the user got wrong."""
-    return run_module(WithinState, words)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return f"understudy study within_state {told}"

@@ -1,6 +1,6 @@
 """Stock lerobot-train on a local dataset, so that a foreign policy can be made and then judged here.
 
-    python -m understudy.policies.foreign.train configs/foreign/pusht_diffusion.yaml --steps=500 --output_dir=out/x
+    understudy lerobot-train configs/foreign/pusht_diffusion.yaml --steps=500 --output_dir=out/x
 
 The first word is a YAML file of lerobot-train's own flags, later words are flags as they are. What runs is lerobot's
 own `main`, unchanged: only the imports get the help that a CPU build of torch needs, and the hub is never asked.
@@ -12,7 +12,37 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
+
+from ...configs.parse import UsageError, find_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class LerobotTrain:
+    """Train a policy of lerobot's by its own lerobot-train: a YAML file of its flags, then flags as they are."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("flags",)
+
+    flags: tuple[str, ...]  # of lerobot-train, as they are: --name=value; the file's where they say nothing else
+
+    @classmethod
+    def from_words(cls, words: list[str]) -> LerobotTrain:
+        """The words as they are: the file, then flags. Raises UsageError without a file."""
+        if not words or not words[0].endswith((".yaml", ".yml")):
+            raise UsageError("give a YAML file of lerobot-train's flags first, as configs/foreign/pusht_diffusion.yaml")
+        return cls(flags=tuple(merge(flags_of(find_config(words[0])), words[1:])))
+
+    def run(self) -> None:
+        """Train. Raises ImportError (how to install lerobot) or what lerobot raises."""
+        from ...configs.compat import prepare_lerobot
+
+        prepare_lerobot()
+        from lerobot.scripts.lerobot_train import main as train
+
+        sys.argv = ["lerobot-train", *self.flags]
+        train()
 
 
 def flags_of(file: str | Path) -> list[str]:
@@ -35,23 +65,5 @@ def merge(flags: list[str], later: list[str]) -> list[str]:
     return list(named.values())
 
 
-def main(words: list[str]) -> None:
-    """Train. Raises ImportError (how to install lerobot) or what lerobot raises."""
-    from ...configs.compat import prepare_lerobot
-
-    if not words or not words[0].endswith(".yaml"):
-        raise SystemExit(__doc__)
-    flags = merge(flags_of(words[0]), words[1:])
-    prepare_lerobot()
-    from lerobot.scripts.lerobot_train import main as train
-
-    sys.argv = ["lerobot-train", *flags]
-    train()
-
-
 def _spell(value) -> str:
     return os.path.expandvars(value) if isinstance(value, str) else json.dumps(value)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

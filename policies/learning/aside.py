@@ -13,19 +13,19 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...configs.children import last_line, start, stop
+from ...configs.children import calling, last_line, start, stop
 from ...configs.parse import load
 from ...configs.spec import Embodiment
 from ...configs.world import REPORT_STARTS
 from .checkpoint import point
 
 LINES, PAGE = "evals.jsonl", "evals.html"
+PREFLIGHT = "understudy.eval.evaluate.preflight:main"  # by name: learning imports nothing of eval
 
 
 class Aside:
@@ -109,7 +109,7 @@ class SideEvaluation(Aside):
 
     def check(self, embodiment: Embodiment, needs: tuple[str, ...]) -> None:
         """Ask in a process of its own whether the evaluation's world takes such a policy. Raises ValueError if not."""
-        asked = [sys.executable, "-m", "understudy.eval.evaluate.preflight", str(self.config), *needs]
+        asked = calling(PREFLIGHT, self.config, *needs)
         answer = subprocess.run(asked, input=embodiment.to_json(), capture_output=True, text=True)
         if answer.returncode:
             lines = answer.stderr.strip().splitlines() or [f"status {answer.returncode}"]
@@ -144,7 +144,7 @@ class SideEvaluation(Aside):
             self._running = _Job(folder, start(self.command(folder), self._log(folder)), time.monotonic())
         if self._undrawn and not self._is_drawing():
             self._undrawn = False
-            self._drawing = start(["understudy.eval.evaluate.curve", self.run], self.run / "evals" / "curve.log")
+            self._drawing = start(["understudy", "curve", self.run], self.run / "evals" / "curve.log")
 
     def wait(self, stopped: Callable[[], bool]) -> None:
         if self.busy:

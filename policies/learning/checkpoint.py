@@ -17,18 +17,22 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import draccus
-from torch import Tensor, nn
 
 from ...configs.files import HALF, replace_file, replace_folder
 from ...configs.parse import decode_choice
 from ...configs.plugins import discover, lookup
 from ...configs.spec import Embodiment
-from ..policy import CompositionConfig, CriticConfig, PolicyConfig, Scales
+
+if TYPE_CHECKING:  # torch takes seconds, and who only asks where a checkpoint is needs none of it
+    from torch import Tensor, nn
+
+    from ..policy import CompositionConfig, CriticConfig, PolicyConfig, Scales
 
 FORMAT = 1
-KINDS = {"policy": PolicyConfig, "critic": CriticConfig, "mixture": CompositionConfig}
+KINDS = ("policy", "critic", "mixture")
 TRAINING, PARENTS = "training_state", "parents"
 
 
@@ -165,10 +169,17 @@ def _info(folder: Path, document: dict) -> dict:
 def load_config(document: dict) -> PolicyConfig | CriticConfig | CompositionConfig:
     """The settings in a checkpoint's `config.json`."""
     discover("policies")
-    base = KINDS[document["kind"]]
+    base = _registry(document["kind"])
     lookup(f"{document['kind']} type", document["type"], base.get_known_choices())
     before = getattr(base.get_choice_class(document["type"]), "BEFORE", {})
     return decode_choice(base, {**before, **document["config"], "type": document["type"]})
+
+
+def _registry(kind: str) -> type[draccus.ChoiceRegistry]:
+    """Where the settings of this kind of checkpoint are registered."""
+    from ..policy import CompositionConfig, CriticConfig, PolicyConfig
+
+    return dict(zip(KINDS, (PolicyConfig, CriticConfig, CompositionConfig), strict=True))[kind]
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
@@ -186,6 +197,8 @@ def load_weights(model: nn.Module, file: Path) -> None:
 
 def blank_scales(embodiment: Embodiment) -> Scales:
     """Scales of the right shapes, to be overwritten by saved ones."""
+    from ..policy import Scales
+
     dims = len(embodiment.action)
     vectors = {k: ((0.0,) * len(v), (1.0,) * len(v)) for k, v in embodiment.offers().items() if "images" not in k}
     return Scales(action=((-1.0,) * dims, (1.0,) * dims), states=vectors)

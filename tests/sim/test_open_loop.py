@@ -1,12 +1,11 @@
 """Open-loop rollouts are stepping, to the last bit, for any number of threads and any grouping."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from understudy.__main__ import main
 from understudy.configs.world import find_world
 from understudy.eval.studies.pusht_replay import play
 from understudy.sim import open_loop
@@ -109,7 +108,6 @@ def test_the_bench_says_both_rates():
         bench("pusht", 1, 1, 1)
 
 
-def test_the_command_prints_json():
-    command = [sys.executable, "-m", "understudy.sim.open_loop", "point", "--lanes", "2", "--steps", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
-    assert json.loads(done.stdout)["world"] == "point"
+def test_the_command_prints_json(capsys):
+    assert main(["study", "open_loop_cost", "point", "--lanes", "2", "--steps", "2"]) == 0
+    assert json.loads(capsys.readouterr().out)["world"] == "point"

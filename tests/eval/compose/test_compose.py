@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from understudy.__main__ import main
-from understudy.configs.module import run_module
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
 from understudy.eval.compose.compose import FILE, Compose, compose
@@ -26,7 +25,7 @@ from understudy.eval.ledger.record import RecordError, RecordWriter, read_record
 from understudy.eval.ledger.study import read_study
 from understudy.eval.statistics.intervals import wilson
 from understudy.eval.statistics.paired import tango
-from understudy.eval.studies.compositions import CompositionError, Compositions, read_composition
+from understudy.eval.studies.compositions import CompositionError, read_composition
 from understudy.eval.studies.search_cost import draw
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.load import load_policy
@@ -269,7 +268,8 @@ def test_compositions_of_several_seeds_become_one_study(done, tmp_path, capsys):
             pq.write_table(
                 table.set_column(column, "success", pa.array(won[folder.name, role])), record.root / "episodes.parquet"
             )
-    assert run_module(Compositions, [*map(str, folders), "--out", str(tmp_path / "pair.json"), "--title", "X"]) == 0
+    words = ["study", "compositions", *map(str, folders), "--title", "X", "--out"]
+    assert main([*words, str(tmp_path / "pair.json")]) == 0
     study = read_study(tmp_path / "pair.json")
     rows = [dict(zip(study.columns, row, strict=True)) for row in study.rows]
     assert [row["seed"] for row in rows] == ["a", "b", "all"] and study.title == "X"
@@ -284,7 +284,7 @@ def test_compositions_of_several_seeds_become_one_study(done, tmp_path, capsys):
             assert row[column] == pytest.approx(tuple(expected))
     assert "further trainings (2 seeds" in "".join(study.notes)
     (folders[1] / FILE).unlink()
-    assert run_module(Compositions, [*map(str, folders), "--out", str(tmp_path / "no.json")]) == 2
+    assert main([*words, str(tmp_path / "no.json")]) == 2
     assert "holds no search" in capsys.readouterr().err and not (tmp_path / "no.json").exists()
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from understudy.__main__ import main
 from understudy.configs.spec import ACTION, SCENE, STATE, Window
 from understudy.configs.world import read_world
 from understudy.eval.demos.demos import Demos
 from understudy.eval.ledger.study import read_study
-from understudy.eval.offline.logged import LoggedPolicies, chunks, main, transitions
+from understudy.eval.offline.logged import LoggedPolicies, chunks, transitions
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.weighting import successes
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
@@ -71,9 +72,9 @@ def test_the_policy_is_asked_at_first_states_and_at_the_ends_of_chunks(recorded)
 def test_a_table_is_printed_and_written(recorded, capsys):
     words = [str(recorded / "0"), str(recorded / "1"), "--data", str(recorded / "data"), "--out"]
     fast = ["--fit.steps", "20", "--fit.replicates", "2", "--fit.widths", "[8]", "--draws", "1"]
-    assert main([*words, str(recorded / "fqe.json"), *fast]) == 0
+    assert main(["estimate", *words, str(recorded / "fqe.json"), *fast]) == 0
     study = read_study(recorded / "fqe.json")
     assert [row[0] for row in study.rows] == ["recorded episodes", *words[:2]]
     assert "the policies never acted" in capsys.readouterr().out
-    assert main([*words[:4], "--truth", "nowhere"]) == 2
+    assert main(["estimate", *words[:4], "--truth", "nowhere"]) == 2
     assert "1 records for 2 policies" in capsys.readouterr().err

@@ -66,3 +66,9 @@ def test_a_used_file_is_refused(tmp_path):
     (tmp_path / "s.json").write_text("{}")
     with pytest.raises(FileExistsError, match="choose another --out"):
         SelfVerification(policy="runs/none", world="point", out=tmp_path / "s.json").run()
+
+
+def test_the_command_says_what_differs_from_the_defaults(tmp_path):
+    study = SelfVerification(policy="runs/a b", world="point", out=tmp_path / "s.json", candidates=(1, 3), episodes=9)
+    said = f"understudy study self_verification --policy 'runs/a b' --world point --out {tmp_path / 's.json'} "
+    assert study.command == said + "--candidates '[1, 3]' --episodes 9"

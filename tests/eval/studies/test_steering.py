@@ -6,11 +6,12 @@ import shlex
 import pytest
 import torch
 
+from understudy.__main__ import main
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
 from understudy.eval.demos.demos import Demos
 from understudy.eval.ledger.study import read_study
-from understudy.eval.studies.steering import Arm, SteeringStudy, arms, main
+from understudy.eval.studies.steering import Arm, SteeringStudy, arms
 from understudy.eval.studies.steering_cost import SteeringBench, measure
 from understudy.policies.critics.iql import IQLConfig
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
@@ -42,7 +43,7 @@ def folders(tmp_path_factory):
 
 def words(root, out, *more):
     said = ["--policies", root / "p0", root / "p1", "--world", WORLD, "--records", root / "records", "--out", out]
-    return [str(word) for word in (*said, "--episodes", "6", *more)]
+    return [str(word) for word in ("study", "steering", *said, "--episodes", "6", *more)]
 
 
 def test_every_arm_is_a_row_and_finished_records_are_kept(folders, tmp_path, capsys):
@@ -64,7 +65,7 @@ def test_every_arm_is_a_row_and_finished_records_are_kept(folders, tmp_path, cap
     assert rows[0][7] is None and rows[3][8] > rows[2][8] > rows[4][8] > 0  # spreads above the mean grow with K
     made = {path: path.stat().st_mtime_ns for path in (folders / "records").rglob("episodes.parquet")}
     assert len(made) == 12 and "data that are not at hand; 0 of its episodes" in capsys.readouterr().out
-    again = shlex.split(read_study(tmp_path / "s.json").command)[3:]
+    again = shlex.split(read_study(tmp_path / "s.json").command)[1:]
     assert main(again) == 0 and read_study(tmp_path / "s.json").rows == rows
 
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from understudy.__main__ import main
 from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
 from understudy.eval.ledger.study import read_study
 from understudy.eval.rollout.rollout import rollout
 from understudy.eval.rollout.tried import Noting, RestoreError, check_seen, read_tried, restore, try_plans
-from understudy.eval.studies.within_state import ceiling, correlations, main, rank, scores_of, values
+from understudy.eval.studies.within_state import ceiling, correlations, rank, scores_of, values
 from understudy.policies.agent.agent import Agent
 from understudy.policies.critics.chunk import ChunkConfig
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
@@ -154,16 +155,18 @@ def test_the_command_tries_keeps_and_asks_again(tmp_path, capsys):
     save_checkpoint(policy, config.build(embodiment, blank_scales(embodiment)), kind="policy", config=config)
     (tmp_path / "w.yaml").write_text("type: mujoco\ntask: point\nhorizon: 12\n")
     few = "--states 4 --plans 3 --times 2 --truth progress --critics random".split()
-    words = ["--policy", str(policy), "--world", str(tmp_path / "w.yaml"), "--keep", str(tmp_path / "t.npz"), *few]
+    where = ["--world", str(tmp_path / "w.yaml"), "--keep", str(tmp_path / "t.npz")]
+    words = ["study", "within_state", "--policy", str(policy), *where, *few]
     assert main(words) == 0
     assert "4 states of as many starts (0..3) x 3 plans" in capsys.readouterr().out
     judge, critic = ChunkConfig(prefix=4, window=Window(observe=(0,), horizon=8)), tmp_path / "critic"
     save_checkpoint(critic, judge.build(embodiment, blank_scales(embodiment)), kind="critic", config=judge)
-    again = ["--tried", str(tmp_path / "t.npz"), "--truth", "progress", "--out", str(tmp_path / "s.json")]
+    again = ["study", "within_state", "--tried", str(tmp_path / "t.npz"), "--truth", "progress"]
+    again += ["--out", str(tmp_path / "s.json")]
     assert main([*again, "--critics", "random", "recall", str(critic), "--curve", str(tmp_path / "k.json")]) == 0
     rows = read_study(tmp_path / "k.json").rows
     assert [row[0] for row in rows] == [1, 2, 3] and rows[0][1] == pytest.approx(rows[0][3])
     assert rows[0][2] < rows[1][2] < rows[2][2]  # scores rise with the number of candidates
     assert [row[0] for row in read_study(tmp_path / "s.json").rows] == ["random", "recall", str(critic)]
-    assert main([*words[:2], "--critics", "random", "--seed", "950"]) == 2
+    assert main([*words[:4], "--critics", "random", "--seed", "950"]) == 2
     assert "those for looking are 0..999" in capsys.readouterr().err

@@ -2,16 +2,16 @@
 
 import json
 import os
+import shlex
 import shutil
 
 import numpy as np
 import pytest
 import torch
 
-from understudy.configs.module import run_module
+from understudy.__main__ import main
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
-from understudy.eval.compose.mix import Mix
 from understudy.eval.evaluate.evaluate import Eval
 from understudy.eval.inspect.files import show_checkpoint
 from understudy.eval.ledger.identity import identify
@@ -205,20 +205,24 @@ def test_inspected(folders, tmp_path, capsys):
     ],
 )
 def test_written_by_hand(folders, tmp_path, how, kind, capsys):
-    words = [str(folders["one"]), str(folders["three"]), "--out", str(tmp_path / "made"), *how.split()]
-    assert run_module(Mix, words) == 0
+    words = ["mix", str(folders["one"]), str(folders["three"]), "--out", str(tmp_path / "made"), *how.split()]
+    assert main(words) == 0
     policy, _ = load_policy(tmp_path / "made")
     assert type(policy) is kind and torch.isfinite(planned(policy)).all() and policy.execute == 4
-    assert run_module(Mix, words) == 2 and "exists" in capsys.readouterr().err
-    assert run_module(Mix, [*words[:2], "--out", str(tmp_path / "no"), "--how.type", "nor"]) == 2
+    assert main(words) == 2 and "exists" in capsys.readouterr().err
+    assert main([*words[:3], "--out", str(tmp_path / "no"), "--how.type", "nor"]) == 2
 
 
-def test_the_bench_of_a_mixture_is_a_study(folders):
+def test_the_bench_of_a_mixture_is_a_study(folders, tmp_path, capsys):
     made = study([str(folders["one"]), str(folders["three"])], lanes=(2,), pairs=1, repeat=1)
     assert [row[0] for row in made.rows] == ["mixture", "alternation", "sparing"] and made.rows[0][1] == 2
+    words = shlex.split(made.command)[1:]
+    assert main([*words, "--out", str(tmp_path / "s.json")]) == 0 and "sparing" in capsys.readouterr().out
+    assert main(words[:3]) == 2 and "give two policies, got 1" in capsys.readouterr().err
 
 
-def test_a_study_prepares_its_process_as_a_verb_does(monkeypatch, capsys):
+def test_a_process_is_prepared_before_the_words_are_read(monkeypatch, capsys):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert run_module(Mix, ["--help"]) == 0 and "--parents" in capsys.readouterr().out
+    assert main(["mix", "--help"]) == 0 and "--parents" in capsys.readouterr().out
+    assert main(["mix", "--how.type", "nor"]) == 2
     assert os.environ["OMP_WAIT_POLICY"] == "passive"

@@ -15,7 +15,7 @@ from understudy.policies.foreign.folder import Foreign
 from understudy.policies.foreign.noise import keyed, row_seeds
 from understudy.policies.foreign.planner import callable_planner
 from understudy.policies.foreign.scale import ForeignError, ForeignWarning, Normaliser, Rule, action_scale, read_rules
-from understudy.policies.foreign.train import flags_of, merge
+from understudy.policies.foreign.train import LerobotTrain, flags_of, merge
 from understudy.policies.policy import LaneNoise, Past, Planner, Policy
 
 BODY = Embodiment(
@@ -310,6 +310,15 @@ def test_flags_for_lerobot_train_come_from_a_file_and_later_ones_win(tmp_path, m
     file.write_text("- a\n")
     with pytest.raises(ValueError, match="must hold flags"):
         flags_of(file)
+
+
+def test_the_words_of_lerobot_train_are_handed_on_as_they_are(tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text("steps: 10\nbatch_size: 8\n")
+    asked = LerobotTrain.from_words([str(tmp_path / "recipe.yaml"), "--steps=3", "--policy.down_dims=[64]"])
+    assert asked.flags == ("--steps=3", "--batch_size=8", "--policy.down_dims=[64]")
+    assert LerobotTrain.from_words(["configs/foreign/pusht_diffusion.yaml"]).flags, "shipped configs are found"
+    assert main(["lerobot-train", "--steps=3"]) == 2
+    assert "give a YAML file of lerobot-train's flags first" in capsys.readouterr().err
 
 
 def test_rules_are_read_without_a_mapping(tmp_path):

@@ -1,13 +1,12 @@
 """A bench's JSON becomes a study with ratios and their range."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from understudy.eval.bench.study import bench_study
+from understudy.__main__ import main
 from understudy.eval.ledger.study import StudyError, read_study
+from understudy.eval.studies.bench import bench_study
 
 MACHINE = {"processor": "one", "cores": 2, "load": None}
 CASE = {"understudy": {"steps_per_s": 40.0}, "robosuite": {"steps_per_s": 10.0}, "speedup": 4.0, "speedups": [3, 4, 5]}
@@ -26,8 +25,7 @@ ROLLOUT = {
 
 def test_a_rollout_s_cases_are_rows(tmp_path):
     (tmp_path / "bench.json").write_text(json.dumps(ROLLOUT))
-    command = [sys.executable, "-m", "understudy.eval.bench.study", tmp_path / "bench.json", tmp_path / "study.json"]
-    subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    assert main(["study", "bench", str(tmp_path / "bench.json"), "--out", str(tmp_path / "study.json")]) == 0
     study = read_study(tmp_path / "study.json")
     assert study.rows == (("state", 40.0, 10.0, (3.0, 4.0, 5.0)),) and study.columns[2] == "robosuite"
     assert study.command == "understudy bench rollout --task lift"

@@ -1,6 +1,6 @@
 """What `understudy bench WHAT --out FILE` wrote, as a study for RESULTS.md.
 
-    python -m understudy.eval.bench.study FILE eval/records/bench/NAME.json
+    understudy study bench FILE --out eval/records/bench/NAME.json
 
 Speeds are of one machine, which the notes describe; only ratios are worth comparing. Measures nothing.
 """
@@ -8,11 +8,25 @@ Speeds are of one machine, which the notes describe; only ratios are worth compa
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from ..ledger.study import Study, StudyError
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchStudy:
+    """Turn the numbers of a bench into a study."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("file",)
+
+    file: Path  # what `understudy bench WHAT --out FILE` wrote
+    out: Path  # file of the study
+
+    def run(self) -> None:
+        print(bench_study(json.loads(self.file.read_text())).write(self.out))
 
 
 def bench_study(document: Mapping) -> Study:
@@ -65,7 +79,3 @@ TABLES = {
     "train": _race("A training step beside lerobot's diffusion policy", "train"),
     "latency": _race("A chunk of actions beside lerobot's diffusion policy", "latency"),
 }
-
-
-if __name__ == "__main__":
-    print(bench_study(json.loads(Path(sys.argv[1]).read_text())).write(sys.argv[2]))

@@ -1,0 +1,30 @@
+"""What open-loop rollouts of known controls cost beside stepping, in one task of plain MuJoCo.
+
+    understudy study open_loop_cost pusht-mujoco --lanes 64 --steps 100 --threads 2
+
+Prints a line of JSON; see `sim/open_loop.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ...sim.open_loop import bench
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenLoopCost:
+    """Time open-loop rollouts beside stepping."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("world",)
+
+    world: str  # registered name of a task in plain MuJoCo
+    lanes: int = 64
+    steps: int = 100  # control steps
+    threads: int | None = None  # default: one per core
+    repeats: int = 3  # of each measurement, in turn
+
+    def run(self) -> None:
+        print(json.dumps(bench(self.world, self.lanes, self.steps, self.threads, self.repeats)))
