@@ -1,9 +1,11 @@
-# make setup | demo | test | experiments | clean. Everything is made in .venv/; nothing outside this folder is touched
-# but missing system packages (setup.sh; Chromium for experiments), which are installed where that is permitted.
+# make setup | demo | test | experiments | clean. Everything is made in .venv/ (VENV=... names another); nothing
+# outside this folder is touched but missing system packages (setup.sh; Chromium for experiments), which are installed
+# where that is permitted.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-STAMP := .venv/.ready
-UNDERSTUDY := .venv/bin/understudy
+VENV := .venv
+STAMP := $(VENV)/.ready
+UNDERSTUDY := $(VENV)/bin/understudy
 DEMO := out/demo
 
 .PHONY: help setup demo test experiments chromium clean
@@ -13,20 +15,20 @@ help:
 	@echo "make demo         demonstrate, train and judge robosuite Lift, with a report; under 10 minutes on 2 cores"
 	@echo "make test         the tests"
 	@echo "make experiments  the tests marked slow, and the reports in Chromium, installed where permitted"
-	@echo "make clean        remove .venv/, out/ and caches; runs/ stays"
+	@echo "make clean        remove .venv/, .venv-3.*/, out/ and caches; runs/ stays"
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt setup.sh
-	bash setup.sh .venv
+	bash setup.sh $(VENV)
 	@touch $@
 
 test: $(STAMP)
-	.venv/bin/pytest -m "not slow" --durations=15
+	$(VENV)/bin/pytest -m "not slow" --durations=15
 
 experiments: $(STAMP) chromium
-	.venv/bin/pytest tests/test_report_browser.py tests/test_comparison_page.py
-	.venv/bin/pytest -m slow --durations=15
+	$(VENV)/bin/pytest tests/eval/evaluate/test_report_browser.py tests/eval/compare/test_page.py
+	$(VENV)/bin/pytest -m slow --durations=15
 
 chromium:
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
@@ -47,5 +49,5 @@ demo: $(STAMP)
 	@echo "        $(UNDERSTUDY) list                                        all policies, worlds, experts"
 
 clean:
-	rm -rf .venv out build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-3.* out build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,20 +1,56 @@
 #!/usr/bin/env bash
 # Make the virtual environment with everything installed: bash setup.sh [FOLDER]   (default .venv)
-# Works from any folder. CPU build of torch where there is no GPU. PYTHON=... chooses the interpreter.
+# List the interpreters that would do, newest first:      bash setup.sh --pythons
+# Works from any folder. Takes the newest supported Python; PYTHON=... chooses another. CPU build of torch where there is no GPU.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+supported=(3.13 3.12 3.11)
+
+works() { # INTERPRETER VERSION: it runs (pyenv's shims of versions that are not active do not), and can make environments
+  "$1" -c 'import ensurepip, sys; sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$2" >/dev/null 2>&1
+}
+
+find_python() { # VERSION: the first interpreter that works: on PATH, uv's own, pyenv's newest
+  local version=$1 candidate
+  {
+    type -aP "python$version" python3
+    command -v uv >/dev/null && uv python find --managed-python --no-python-downloads "$version"
+    printf '%s\n' "${PYENV_ROOT:-${HOME:-}/.pyenv}/versions/$version".*/bin/"python$version" | sort -rV
+  } 2>/dev/null | while read -r candidate; do
+    if works "$candidate" "$version"; then echo "$candidate"; break; fi
+  done
+}
+
+pythons() { # "VERSION INTERPRETER" of each supported version that is found
+  local version found
+  for version in "${supported[@]}"; do
+    found=$(find_python "$version" || true)
+    if [ -n "$found" ]; then echo "$version $found"; fi
+  done
+}
+
+if [ "${1:-}" = --pythons ]; then pythons; exit; fi
 venv=${1:-.venv}
 
 python=${PYTHON:-}
-for candidate in python3.11 python3.12 python3; do
-  [ -n "$python" ] && break
-  if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null
-  then python=$candidate; fi
-done
-[ -n "$python" ] || { echo "setup: no Python 3.11 or 3.12 found. Install one (Debian: apt-get install python3.11 python3.11-venv) or set PYTHON=/path/to/python3.11" >&2; exit 1; }
+if [ -z "$python" ]; then read -r _ python < <(pythons) || true; fi
+if [ -z "$python" ]; then
+  echo "setup: none of Python ${supported[*]} found that runs and can make environments." >&2
+  echo "Install one (Debian: apt-get install python3.11 python3.11-venv), or set PYTHON=/path/to/python" >&2
+  exit 1
+fi
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+case " ${supported[*]} " in
+  *" $version "*) echo "setup: taking Python $version ($python)" ;;
+  *) echo "setup: $python is Python $version; supported are ${supported[*]}" >&2; exit 1 ;;
+esac
 
-if ! "$python" -m venv "$venv"; then
-  version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+fresh=
+if [ -f "$venv/pyvenv.cfg" ]; then
+  before=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo "that does not run")
+  if [ "$before" != "$version" ]; then echo "setup: $venv held Python $before; making it anew"; fresh=--clear; fi
+fi
+if ! "$python" -m venv $fresh "$venv"; then
   echo "setup: '$python -m venv' failed. On Debian or Ubuntu: apt-get install python$version-venv" >&2
   exit 1
 fi
@@ -42,12 +78,21 @@ fi
 "$venv/bin/python" -m pip install -q --disable-pip-version-check "uv>=0.7"
 install=("$venv/bin/uv" pip install --quiet --python "$venv/bin/python" -c constraints.txt -e ".[all]")
 links=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-$("$venv/bin/python" -m pip config get global.find-links 2>/dev/null || true)}}
-if [ -n "$links" ]; then # wheels that the owner of this machine configured for pip serve uv too
-  UV_FIND_LINKS="${links// /,}" "${install[@]}"
-elif command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
+[ -z "$links" ] || export UV_FIND_LINKS="${links// /,}" # wheels that the owner of this machine configured for pip serve uv too
+large="3 to 5 GB of downloads, 7 to 9 GB on the disk"
+
+if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
   "${install[@]}"
 elif ! "${install[@]}" --torch-backend=cpu; then
-  echo "setup: the CPU build of torch was not reachable; taking the CUDA build instead (about 4 GB of downloads)" >&2
+  echo "setup: the CPU build of torch was not reachable; taking what the package index has, the CUDA build ($large)" >&2
   "${install[@]}"
+fi
+
+# A folder of wheels may hold torch of one build and the index torchvision of another: then torchvision cannot be imported.
+one_build() { "$venv/bin/python" -c 'import torch, torchvision; torchvision.ops.nms(torch.rand(2, 4), torch.rand(2), 0.5)'; }
+if ! one_build 2>/dev/null; then
+  echo "setup: torch and torchvision come from different builds; taking both anew from the package index ($large)" >&2
+  env -u UV_FIND_LINKS "${install[@]}" --reinstall-package torch --reinstall-package torchvision --reinstall-package torchcodec
+  one_build || { echo "setup: torchvision still does not work beside this torch" >&2; exit 1; }
 fi
 echo "setup: done. Next: $venv/bin/understudy doctor"

@@ -1,8 +1,9 @@
-"""Imports that need a hand: torchvision beside a CPU build of torch, and lerobot without the network.
+"""Imports that need a hand: torchvision beside a torch of another build, and lerobot without the network.
 
-The only torchvision wheels are built for CUDA. Beside a CPU torch their compiled part cannot load, and the Python half
-then fails with "operator torchvision::nms does not exist". Declaring the two schemas that it looks for is enough for
-its models and transforms; calling `ops.nms` itself still raises. Nothing in this package imports torchvision, but
+Beside a torch built for the CPU the compiled part of a torchvision built for CUDA cannot load, and its Python half then
+fails with "operator torchvision::nms does not exist". Declaring the two schemas that it looks for is enough for its
+models and transforms; calling `ops.nms` itself still raises. `setup.sh` takes both from one build, where nothing is to
+be done; an environment that was put together by hand may need it. Nothing in this package imports torchvision, but
 lerobot, timm, transformers and some diffusers modules (`EMAModel`, the video models) do: call `prepare_torchvision`
 first.
 """
@@ -13,6 +14,7 @@ import importlib.util
 import os
 import sys
 from functools import cache
+from pathlib import Path
 
 _SCHEMAS = ("nms", "qnms")
 _kept = []  # a torch `Library` takes its operators along when it is collected
@@ -20,17 +22,33 @@ _kept = []  # a torch `Library` takes its operators along when it is collected
 
 @cache
 def prepare_torchvision() -> bool:
-    """Declare torchvision's missing operators; True if that was needed. Call before the first import of torchvision."""
+    """Declare torchvision's operators where its own do not load; True if that was needed.
+
+    Call before the first import of torchvision. Where its compiled part loads, nothing is declared.
+    """
     import torch
 
-    absent = importlib.util.find_spec("torchvision") is None
-    if absent or "torchvision" in sys.modules or torch.version.cuda is not None:
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or "torchvision" in sys.modules or _operators_load(Path(spec.origin).parent):
         return False
     library = torch.library.Library("torchvision", "FRAGMENT")
     for name in _SCHEMAS:
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _kept.append(library)
     return True
+
+
+def _operators_load(folder: Path) -> bool:
+    """Whether torchvision's compiled part loads beside this torch, as its own import will ask once more."""
+    import torch
+
+    for compiled in [*folder.glob("_C*.so"), *folder.glob("_C*.pyd")]:
+        try:
+            torch.ops.load_library(str(compiled))
+        except OSError:
+            continue
+        return True
+    return False
 
 
 @cache

@@ -29,6 +29,7 @@ BACKENDS = {  # GL back end -> what installs it
     "egl": "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri",
     "osmesa": "apt-get install libosmesa6",
 }
+PYTHONS = ("3.11", "3.12", "3.13")  # those that are supported
 CODECS = {"h264": ("libx264", "h264"), "AV1": ("libsvtav1", "libdav1d")}  # name -> (encoder, decoder)
 
 _DRAW = """
@@ -68,9 +69,12 @@ error = numpy.abs(numpy.float32(frames) - numpy.float32(back)).mean()
 assert len(back) == 8 and error < 30, f"{len(back)} of 8 frames came back, off by {error:.0f} of 255"
 print(f"8 frames through {encoder} and {decoder}, mean error {error:.1f} of 255")
 """
+_TORCHVISION = """
+import torch, torchvision
+torchvision.ops.nms(torch.rand(2, 4), torch.rand(2), 0.5)
+print(f"{torchvision.__version__} works beside torch {torch.__version__}")
+"""
 _LEROBOT = """
-from understudy.configs.compat import prepare_lerobot
-prepare_lerobot()
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
 print("datasets and policies import")
@@ -103,7 +107,7 @@ class Doctor:
     """Try what this machine can do, and say what to install for what is missing."""
 
     json: bool = False  # print one JSON object in place of the table
-    quick: bool = False  # leave out the imports of lerobot and torchcodec, which take half of the time
+    quick: bool = False  # leave out the imports of torchvision, torchcodec and lerobot, which take half of the time
 
     def run(self) -> None:
         findings = list(examine(self.quick))
@@ -128,7 +132,7 @@ def examine(quick: bool = False) -> Iterator[Finding]:
         *(lambda name=name: rendering(name) for name in BACKENDS),
         *(lambda name=name: video(name) for name in CODECS),
         gpu,
-        *(() if quick else (torchcodec, lerobot)),
+        *(() if quick else (torchvision, torchcodec, lerobot)),
     ]
     with ThreadPoolExecutor(2) as pool:
         yield from pool.map(lambda trial: trial(), trials)
@@ -145,8 +149,9 @@ def sick(findings: list[Finding]) -> list[str]:
 
 
 def python() -> Finding:
-    version, works = platform.python_version(), (3, 11) <= sys.version_info < (3, 13)
-    return Finding("python", works, f"{version} at {sys.prefix}", "install Python 3.11, then: make setup", True)
+    works = ".".join(platform.python_version_tuple()[:2]) in PYTHONS
+    advice = f"install one of Python {', '.join(PYTHONS)}, then: make setup"
+    return Finding("python", works, f"{platform.python_version()} at {sys.prefix}", advice, True)
 
 
 def packages() -> Iterator[Finding]:
@@ -158,6 +163,9 @@ def packages() -> Iterator[Finding]:
     shown = ", ".join(f"{name} {version}" for name, version in core.items())
     yield Finding("packages", not absent, shown, f"make setup, or: pip install {' '.join(absent)}", True)
     for name, version in versions(*EXTRAS).items():
+        if name == "lerobot":
+            yield lerobot_version(version)
+            continue
         yield Finding(name, version != "absent", version, f"make setup, or: pip install 'understudy[{EXTRAS[name]}]'")
 
 
@@ -171,8 +179,36 @@ def video(codec: str) -> Finding:
     return Finding(f"video {codec}", works, detail, "pip install 'av>=15,<16' (its wheels carry the codecs)")
 
 
+def lerobot_version(version: str) -> Finding:
+    """Whether the installed lerobot is the one that this Python is tested with."""
+    wanted = wanted_lerobot()
+    detail = version if version == wanted else f"{version}; the one for this Python is {wanted}"
+    return Finding("lerobot", version == wanted, detail, "make setup, or: pip install 'understudy[lerobot]'")
+
+
+def wanted_lerobot() -> str:
+    """The version of lerobot that our own metadata ask for on the running Python."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    from packaging.requirements import Requirement
+
+    try:
+        asked = [Requirement(text) for text in requires("understudy") or () if text.startswith("lerobot")]
+    except PackageNotFoundError:
+        return "unknown: understudy itself is not installed"
+    mine = [r for r in asked if r.marker is None or r.marker.evaluate({"extra": "lerobot"})]
+    return str(mine[0].specifier).removeprefix("==") if mine else "none"
+
+
+def torchvision() -> Finding:
+    """Whether torch and torchvision come from one build: without help of ours, as stock lerobot imports them."""
+    works, detail = attempt(_TORCHVISION)
+    advice = "bash setup.sh, which takes torch and torchvision from one build; stock lerobot needs both"
+    return Finding("torchvision", works, detail, advice)
+
+
 def lerobot() -> Finding:
-    works, detail = attempt(_LEROBOT)
+    works, detail = attempt(_LEROBOT, HF_HUB_OFFLINE="1")
     return Finding(
         "lerobot import", works, detail, "make setup; wanted for the peer in 'bench' and the format check only"
     )

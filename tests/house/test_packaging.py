@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("configs", "policies", "sim", "world_models", "hardware", "eval", "tests")
 SOURCES = sorted([*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PYTHONS = ("3.11", "3.12", "3.13")
 FLOORS = {  # folder -> the folders of ours that it may import
     "configs": {"configs"},
     "policies": {"configs", "policies"},
@@ -127,6 +128,34 @@ def test_the_lock_names_versions_only():
     assert any(line.startswith("torch==") for line in lines) and not any("understudy" in line for line in lines)
 
 
+@pytest.mark.parametrize("version", PYTHONS)
+def test_the_lock_holds_one_build_and_one_lerobot_for_each_python(version):
+    from packaging.requirements import Requirement
+
+    mark = {"python_version": version, "python_full_version": f"{version}.0", "sys_platform": "linux"}
+    mark |= {"platform_machine": "x86_64"}
+    lock = [Requirement(line.replace(" ;", ";")) for line in (ROOT / "constraints.txt").read_text().splitlines()]
+    held = [r for r in lock if r.marker is None or r.marker.evaluate(mark)]
+    pins = {r.name: str(r.specifier).removeprefix("==") for r in held}
+    assert len(pins) == len(held), "a package is pinned once for one Python"
+
+    wanted = [Requirement(text) for text in PROJECT["project"]["optional-dependencies"]["lerobot"]]
+    (lerobot,) = [r for r in wanted if r.marker.evaluate(mark)]
+    assert pins["lerobot"] in lerobot.specifier and pins["draccus"].startswith("0.1")
+
+    torch, torchvision, torchcodec = (int(pins[f"torch{part}"].split(".")[1]) for part in ("", "vision", "codec"))
+    assert torchvision == torch + 15 and torchcodec >= torch, "torch 2.N, torchvision 0.N+15 and torchcodec go together"
+
+
+def test_the_supported_pythons_are_named_alike_everywhere():
+    from understudy.eval import doctor
+
+    newest_first = " ".join(reversed(PYTHONS))
+    assert f"supported=({newest_first})" in (ROOT / "setup.sh").read_text()
+    assert doctor.PYTHONS == PYTHONS
+    assert PROJECT["project"]["requires-python"] == ">=3.11,<3.14"
+
+
 def test_no_text_names_a_place_of_one_machine():
     texts = [*SOURCES, *ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.sh"), ROOT / "Makefile"]
     texts += [path for folder in FOLDERS[:-1] for path in (ROOT / folder).rglob("*.yaml")]
@@ -139,4 +168,4 @@ def test_ci_and_make_have_their_targets():
     for target in ("setup", "demo", "test", "experiments", "clean"):
         assert re.search(rf"^{target}:", makefile, re.M)
     run = ROOT / ".ci" / "run"
-    assert run.stat().st_mode & 0o111 and run.read_text().rstrip().endswith("make test")
+    assert run.stat().st_mode & 0o111 and "check make test\n" in run.read_text()
