@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..configs.protocols import keeps, missing
 from ..configs.spec import ACTION, SCENE, STATE, Embodiment
 from ..configs.world import World
 
@@ -47,8 +48,8 @@ def check_policy(config, embodiment: Embodiment | None = None) -> None:
 
     embodiment = embodiment or sample_embodiment()
     policy = _build(config, embodiment)
-    _require(isinstance(policy, Planner), f"{type(policy).__name__} is no Planner: embodiment, window, needs, plan")
-    _require(isinstance(policy, Trainable), f"{type(policy).__name__} is not trainable: window, needs, loss")
+    _require_kept(policy, Planner, "is no Planner: embodiment, window, needs, plan")
+    _require_kept(policy, Trainable, "is not trainable: window, needs, loss")
     policy.eval()
     past, starts = sample_past(policy.window, policy.needs, embodiment), np.arange(LANES)
 
@@ -77,7 +78,7 @@ def check_critic(config, embodiment: Embodiment | None = None) -> None:
 
     embodiment = embodiment or sample_embodiment()
     critic = _build(config, embodiment)
-    _require(isinstance(critic, Critic), f"{type(critic).__name__} is no Critic: window, needs, reads, score")
+    _require_kept(critic, Critic, "is no Critic: window, needs, reads, score")
     rng = torch.Generator().manual_seed(0)
     shape, dims = (LANES, CANDIDATES), len(embodiment.action)
     plans = Plans(
@@ -93,7 +94,7 @@ def check_critic(config, embodiment: Embodiment | None = None) -> None:
     _require(bool(torch.isfinite(scores).all()), "scores are not finite")
     _same(scores, again, "the same plans get other scores")
     _close(alone[:, 0], scores[:, 1], "the score of a plan depends on the other candidates")
-    if isinstance(critic, Trainable):
+    if keeps(critic, Trainable):
         _check_loss(critic, sample_batch(critic.window, critic.needs, embodiment) | sample_outcomes(config, embodiment))
         twin = _build(config, embodiment)
         twin.load_state_dict(critic.state_dict())
@@ -133,7 +134,7 @@ def check_robot(config) -> None:
     from ..hardware.robot import Robot
 
     robot = config.build()
-    _require(isinstance(robot, Robot), f"{type(robot).__name__} is no Robot: embodiment and four verbs")
+    _require_kept(robot, Robot, "is no Robot: embodiment and four verbs")
     space, actions = robot.embodiment.spaces()
     robot.connect()
     try:
@@ -282,6 +283,12 @@ def _close(a, b, broken: str) -> None:
     import torch
 
     _require(torch.allclose(a, b, rtol=1e-4, atol=1e-5), broken)
+
+
+def _require_kept(thing, protocol: type, broken: str) -> None:
+    """All that the protocol names must be there, also in a class that says so."""
+    lacks = missing(thing, protocol)
+    _require(not lacks, f"{type(thing).__name__} {broken}; it lacks {', '.join(lacks)}")
 
 
 def _require(kept: bool, broken: str) -> None:

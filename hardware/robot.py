@@ -8,6 +8,7 @@ Source: the verbs are those of `lerobot.robots.Robot` (0.4.4), so that its drive
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -24,10 +25,12 @@ class Robot(Protocol):
 
     embodiment: Embodiment
 
+    @abstractmethod
     def connect(self) -> None:
         """Open the bus and the cameras. Must not move the arm. Raises ConnectionError, naming the device."""
         ...
 
+    @abstractmethod
     def get_observation(self) -> Mapping[str, np.ndarray]:
         """The newest reading, with exactly the keys of `embodiment.offers()`.
 
@@ -35,6 +38,7 @@ class Robot(Protocol):
         """
         ...
 
+    @abstractmethod
     def send_action(self, action: np.ndarray) -> np.ndarray:
         """Command `action` (D,) float32, units of the embodiment; return what was really sent, (D,) float32.
 
@@ -42,6 +46,7 @@ class Robot(Protocol):
         """
         ...
 
+    @abstractmethod
     def disconnect(self) -> None:
         """Release the torque and close. Safe to call twice, and after a failed `connect`."""
         ...

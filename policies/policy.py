@@ -5,14 +5,18 @@ D action dimension. Past token K-1 is the action before now, token K is the acti
 
 Observations and actions are in the embodiment's units here; scaling happens inside the models. Nothing in this file
 knows how a policy was trained, or which world it acts in.
+
+What is a policy or a critic here names the protocols that it keeps among its bases. Others need not: whether something
+keeps one is asked by `configs.protocols.keeps`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import draccus
 import numpy as np
@@ -116,19 +120,41 @@ class Planner(Protocol):
     window: Window
     needs: tuple[str, ...]  # observation keys that it reads
 
+    @abstractmethod
     def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:
         """Draw `n` plans a lane. Deterministic in `rng`."""
         ...
 
 
 @runtime_checkable
-class Policy(Planner, Protocol):
-    """A planner that also offers the denoiser it plans with, so that it can be composed."""
+class Sampled(Protocol):
+    """A planner with settings of how plans are drawn; they may be replaced."""
 
-    action_scale: Scale  # units <-> the scaled space of the field
+    sampler: Any  # `generative.Sampler`
+
+
+@runtime_checkable
+class Executes(Protocol):
+    """A planner that says how much of each plan is executed."""
+
     execute: int  # E, actions executed of each plan
-    sampler: object  # how plans are drawn from the field (`generative.Sampler`)
 
+
+@runtime_checkable
+class Scaled(Protocol):
+    """A planner that plans in a scaled space of its own."""
+
+    action_scale: Scale  # units <-> the scaled space
+
+
+@runtime_checkable
+class Policy(Sampled, Executes, Scaled, Planner, Protocol):
+    """A planner that also offers the denoiser it plans with, so that it can be composed.
+
+    The sampler draws from the field, in the scaled space.
+    """
+
+    @abstractmethod
     def field(self, past: Past, n: int) -> Field:
         """The denoiser for `n` candidates a lane; observations are encoded here, once."""
         ...
@@ -142,6 +168,7 @@ class Critic(Protocol):
     needs: tuple[str, ...]
     reads: int  # future actions it scores: as many as are executed, or 1 (judged by how a plan begins), or 0 (none)
 
+    @abstractmethod
     def score(self, past: Past, plans: Plans) -> Tensor:
         """(B, N), higher is better."""
         ...
@@ -154,6 +181,7 @@ class Trainable(Protocol):
     window: Window
     needs: tuple[str, ...]
 
+    @abstractmethod
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """Scalar loss and named scalars of a batch of windows (see `data.windows`).
 

@@ -8,6 +8,7 @@ Letters: B batch, O observed frames, H imagined frames, D action dimension.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -30,6 +31,7 @@ class WorldModel(Protocol):
     window: Window  # which frames and past actions it reads, and how many frames it imagines at a time
     needs: tuple[str, ...]  # observation keys that it reads and imagines
 
+    @abstractmethod
     def imagine(self, past: Past, actions: Tensor, rng: LaneNoise) -> Mapping[str, Tensor]:
         """The observations after each of `actions` (B, H, D): key -> (B, H, ...). Deterministic in `rng`."""
         ...

@@ -131,7 +131,7 @@ class ConvexConfig(CompositionConfig):
         return Mixture(parents, self.weights, sampler=self.sampler, execute=self.execute, adapt=self.adapt)
 
 
-class Mixture(nn.Module):
+class Mixture(nn.Module, Policy):
     """A `Policy` by the convex combination of its parents' fields.
 
     Args:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...configs.protocols import keeps, missing
 from ...configs.spec import SCENE, STATE, Embodiment, EmbodimentError, Window
 from ..policy import Field, Policy, Scale, past_of
 
@@ -70,9 +71,8 @@ def check_parents(policies: Sequence[Policy]) -> None:
     if not policies:
         raise ParentsError("a composition needs at least one parent")
     for place, policy in enumerate(policies, 1):
-        if not isinstance(policy, Policy):
-            parts = ("field", "sampler", "execute", "action_scale", "window", "needs", "embodiment", "plan")
-            lacks = [name for name in parts if not hasattr(policy, name)]
+        if not keeps(policy, Policy):
+            lacks = missing(policy, Policy)
             kind = f"parent {place} ({type(policy).__name__})"
             raise ParentsError(f"{kind} has no {lacks[0]}, so it is a planner and no policy: it acts but does not nest")
     for (i, one), (j, other) in itertools.combinations(enumerate(policies, 1), 2):

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from ..field import Solver, noise_levels
 from ..models.generative import Sampler
-from ..policy import CompositionConfig, LaneNoise, Past, Plans, Policy
+from ..policy import CompositionConfig, Executes, LaneNoise, Past, Planner, Plans, Policy, Sampled, Scaled
 from .mixture import Mixture
 from .parents import (
     ParentsError,
@@ -121,7 +121,7 @@ class Trace:
     residual: float  # greatest difference between the parents' changes of log-density within a step; of AND
 
 
-class Superposition(nn.Module):
+class Superposition(nn.Module, Sampled, Executes, Scaled, Planner):
     """A `Planner` by AND or OR of policies.
 
     Raises:

@@ -13,7 +13,7 @@ from ...configs.spec import Window
 from ..policy import Critic, Past, Plans
 
 
-class Combined:
+class Combined(Critic):
     """What combinations share: they see and need what their parts do.
 
     Raises:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...configs.spec import Embodiment, Window
-from ..policy import CriticConfig, LaneNoise, Past, Planner, Plans, Scales
+from ..policy import Critic, CriticConfig, Executes, LaneNoise, Past, Planner, Plans, Scales
 
 
 @CriticConfig.register_subclass("random")
@@ -30,7 +30,7 @@ class RandomConfig(CriticConfig):
         return RandomCritic()
 
 
-class RandomCritic:
+class RandomCritic(Critic):
     """A `Critic` whose score is a hash of the plan's bits: uniform, and blind to what the plan is worth."""
 
     window = Window(observe=(0,), horizon=1)
@@ -48,7 +48,7 @@ class RandomCritic:
         return torch.from_numpy(top.astype(np.float32) / 2**24).to(plans.future.device)
 
 
-class UniformPlanner:
+class UniformPlanner(Executes, Planner):
     """A `Planner` that owes nothing to a policy: each plan holds one action, drawn evenly within the limits.
 
     Args:

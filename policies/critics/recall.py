@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ...configs.spec import Embodiment, Window
-from ..policy import CriticConfig, Past, Planner, Plans, Scales
+from ..policy import Critic, CriticConfig, Past, Planner, Plans, Scales
 
 
 @CriticConfig.register_subclass("recall")
@@ -55,7 +55,7 @@ class PartlyRecallConfig(RecallConfig):
     whole: bool = False
 
 
-class RecallCritic:
+class RecallCritic(Critic):
     """A `Critic` by the distance of `plans.past` to what was executed.
 
     Args:

@@ -26,7 +26,7 @@ from ..data.rewards import TASK, Rewards
 from ..data.windows import LATER
 from ..networks.heads import Heads
 from ..networks.states import read_states, refuse_pictures, state_scales, state_widths
-from ..policy import CriticConfig, Past, Plans, Scale, Scales
+from ..policy import Critic, CriticConfig, Past, Plans, Scale, Scales, Trainable
 
 UNLIKELY = -3.0  # logit that bounded values begin with
 
@@ -127,7 +127,7 @@ class Judge(Reader):
         return self.value(self.raw(self.encode(obs), actions))
 
 
-class ValueModel(nn.Module):
+class ValueModel(nn.Module, Critic, Trainable):
     """A `Critic` and `Trainable`; subclasses say by which loss, and which judge ranks plans.
 
     Args:

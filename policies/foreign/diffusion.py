@@ -29,7 +29,7 @@ from ...configs.spec import ACTION, IMAGES, Window
 from ..field import Head, to_clean
 from ..models.generative import Sampler, walk
 from ..networks.activate import replace_mish
-from ..policy import Field, LaneNoise, Past, Plans, past_of
+from ..policy import Field, LaneNoise, Past, Plans, Policy, past_of
 from .body import Body
 from .folder import Foreign
 from .noise import seeds_in
@@ -43,7 +43,7 @@ class Between(Enum):
     fractional = "fractional"  # a step with a fraction, linear in the angle
 
 
-class ForeignDiffusion(nn.Module):
+class ForeignDiffusion(nn.Module, Policy):
     """A `Policy` around lerobot's `DiffusionPolicy`.
 
     Args:

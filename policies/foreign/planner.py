@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ...configs.spec import IMAGES, Embodiment, Window
-from ..policy import LaneNoise, Past, Plans
+from ..policy import Executes, LaneNoise, Past, Planner, Plans
 from .body import Body, body_of, by_position
 from .diffusion import ForeignDiffusion, as_pictures
 from .folder import Foreign, read_json
@@ -31,7 +31,7 @@ NOW = Window(observe=(0,))
 Chunks = Callable[[Mapping[str, Tensor]], Tensor | np.ndarray]
 
 
-class ChunkPlanner(nn.Module):
+class ChunkPlanner(nn.Module, Executes, Planner):
     """A `Planner` around something that maps observations to chunks of actions.
 
     Args:

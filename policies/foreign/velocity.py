@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ...configs.spec import Embodiment, Window
 from ..models.generative import Sampler, walk
-from ..policy import Field, LaneNoise, Past, Plans, Scale
+from ..policy import Field, LaneNoise, Past, Plans, Policy, Scale
 
 Velocity = Callable[[Tensor, Tensor, object], Tensor]
 
@@ -63,7 +63,7 @@ def velocity_field(
     return Field(denoise, shape, times, low, high)
 
 
-class VelocityPolicy(nn.Module):
+class VelocityPolicy(nn.Module, Policy):
     """A `Policy` around a velocity.
 
     Args:

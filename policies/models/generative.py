@@ -43,7 +43,7 @@ class GenerativeConfig(TokenConfig):
             raise ValueError(f"the noise range must be 0 < low < high, got {self.low} .. {self.high}")
 
 
-class GenerativePolicy(TokenPolicy):
+class GenerativePolicy(TokenPolicy, Policy):
     """A `Policy` and `Trainable` around one denoiser network. Subclasses say how noise levels are drawn."""
 
     def __init__(
