@@ -338,11 +338,10 @@ def _kind(hint) -> str:
 
 
 def _default(item: dataclasses.Field) -> str:
-    if item.default is not dataclasses.MISSING:
-        return f", default {getattr(item.default, 'value', item.default)!r}".replace("''", "none")
-    if item.default_factory is not dataclasses.MISSING:
-        return f", default {item.default_factory()!r}"
-    return ", required"
+    default = default_of(item)
+    if default is dataclasses.MISSING:
+        return ", required"
+    return f", default {getattr(default, 'value', default)!r}".replace("''", "none")
 
 
 def keys_of(config: object) -> dict:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ...configs.command import command_of
 from ...configs.episode import SENT, SUCCESS
 from ...policies.data.weighting import successes
 from ..ledger.record import Record, read_record
@@ -82,7 +83,7 @@ def study_of(config: LoggedPolicies) -> Study:
     rows.insert(0, ("recorded episodes", behaviour, behaviour if truths else None, None, None))
     return Study(
         title="What policies are worth by recorded episodes",
-        command=_command(config),
+        command=command_of(config, "estimate", without=("threads", "out")),
         columns=("policy", "estimate", "by its own episodes", "transitions", "loss"),
         rows=rows,
         notes=(*_notes(config, about), *_ranking(config, estimates, [one.estimate for one in truths], behaviour)),
@@ -190,15 +191,3 @@ def _notes(config: LoggedPolicies, about: str) -> tuple[str, ...]:
         "cover what no episode shows",
         f"Fit: {fit.steps} steps of Adam, batch {fit.batch}, rate {fit.rate:g}, target {fit.tau:g}, seed {fit.seed}",
     )
-
-
-def _command(config: LoggedPolicies) -> str:
-    truth = f" --truth {' '.join(config.truth)}" if config.truth else ""
-    told = f"--data {config.data}{truth} --gamma {config.gamma:g} --draws {config.draws} --most {config.most}"
-    plain = {name: (getattr(config.fit, name), getattr(Fit(), name)) for name in vars(config.fit)}
-    fit = [
-        f"--fit.{name} '{list(now) if name == 'widths' else now}'"
-        for name, (now, usual) in plain.items()
-        if now != usual
-    ]
-    return " ".join(["understudy estimate", *config.policies, told, f"--shortlist {config.shortlist}", *fit])

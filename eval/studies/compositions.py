@@ -13,12 +13,12 @@ pairs) and once for further trainings (Student's t over the seeds, never narrowe
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ...configs.command import command_of
 from ..compose.compose import FILE
 from ..compose.fresh import FRESH
 from ..compose.report import CONTROL, MIXTURE, PARENT
@@ -28,8 +28,6 @@ from ..ledger.record import Record, read_record
 from ..ledger.study import Study
 from ..statistics.intervals import Interval
 from ..statistics.seeds import over_seeds
-
-MODULE = "understudy study compositions"
 
 
 class CompositionError(ValueError):
@@ -73,8 +71,8 @@ class Compositions:
 
     def command(self) -> str:
         """What a reader runs."""
-        words = [*MODULE.split(), *self.folders, "--out", str(self.out)]
-        return " && ".join(part for part in (self.how, shlex.join(words)) if part)
+        again = command_of(self, "study compositions", without=("title", "how"))
+        return " && ".join(part for part in (self.how, again) if part)
 
 
 def read_composition(folder: Path) -> Composition:

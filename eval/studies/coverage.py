@@ -9,12 +9,14 @@ records. Nominal is 95 % coverage and 5 % false positives, two-sided, for a numb
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ...configs.command import words_of
 from ..agree.verdict import ALPHA, agree
 from ..ledger.identity import Identity, Tested
 from ..ledger.study import Study
@@ -54,9 +56,8 @@ class Coverage:
 
     def command(self, part: str) -> str:
         """What a reader runs for one part."""
-        usual = {"runs": 2000, "seed": 0, "worlds": 300}
-        words = [f"--{key} {getattr(self, key)}" for key in usual if getattr(self, key) != usual[key]]
-        return " ".join([MODULE, f"--out DIR --parts {part}", *words])
+        words = words_of(self, without=("out", "parts"))
+        return f"{MODULE} --out DIR --parts {shlex.join([part, *words])}"
 
 
 def rates(config: Coverage) -> Study:

@@ -21,6 +21,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from ...configs.command import command_of
 from ...policies.agent.agent import Agent
 from ...policies.compositions.adapt import Adapt
 from ...policies.compositions.mixture import Mixture
@@ -117,8 +118,8 @@ def study(parents: Sequence[str], lanes: Sequence[int], pairs: int, repeat: int)
         f"Machine: {machine}.",
     )
     columns = ("case", "lanes", "ms a plan", "parents together, ms", "ratio")
-    options = f"--lanes '{list(lanes)}' --pairs {pairs} --repeat {repeat}"
-    command = f"understudy study mixture_cost {' '.join(parents)} {options}"
+    asked = MixtureCost(parents=tuple(parents), lanes=tuple(lanes), pairs=pairs, repeat=repeat)
+    command = command_of(asked, "study mixture_cost")
     return Study(
         title="A mixture of two beside the sum of its parents", command=command, columns=columns, rows=rows, notes=notes
     )
@@ -139,7 +140,7 @@ def savings(parents: Sequence[str], data: str, windows: int) -> Study:
             rows.append((f"{low:g} to {high:g}", reuse, found.spared, found.change, found.noise))
     columns = ("spared angles", "reuse", "evaluations spared", "change of plans", "change by other noise")
     notes = (f"Root mean square in the scaled action space, {len(chosen)} windows, the same noise; seed 0.",)
-    command = f"understudy study mixture_cost {' '.join(parents)} --data {data}"
+    command = command_of(MixtureCost(parents=tuple(parents), data=data, windows=windows), "study mixture_cost")
     return Study(
         title="What sparing evaluations does to plans", command=command, columns=columns, rows=rows, notes=notes
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.command import words_of
 from ...configs.plugins import lookup
 from ..compose.search import BY_TEST, Found, Trials, Weights, grid, simplex, successive_halving, top_two
 from ..ledger.identity import open_records
@@ -78,10 +79,7 @@ class SearchCost:
 
     def command(self) -> str:
         """What a reader runs."""
-        usual = {"records": None, "starts": None, "runs": 200, "draws": 200, "correlation": 0.5, "seed": 0}
-        words = [f"--{key} {getattr(self, key)}" for key in usual if getattr(self, key) != usual[key]]
-        words += [f"--curves {shlex.join(self.curves)}"] if self.curves else []
-        return " ".join([MODULE, "--out FILE", *words])
+        return f"{MODULE} --out {shlex.join(['FILE', *words_of(self, without=('out',))])}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ turn, again and again. Knows no network.
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import statistics
 import time
 from contextlib import closing
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.command import command_of
 from ...configs.lanes.lanes import Lanes
 from ...configs.plugins import discover
 from ...configs.progress import Progress
@@ -59,12 +59,7 @@ class SelfVerification:
     @property
     def command(self) -> str:
         """What a reader runs: the settings that differ from the defaults."""
-        words = []
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            if value != item.default:
-                words += [f"--{item.name}", str(list(value) if isinstance(value, tuple) else value)]
-        return shlex.join(["understudy", "study", "self_verification", *words])
+        return command_of(self, "study self_verification")
 
 
 class Noting(Agent):

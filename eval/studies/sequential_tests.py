@@ -9,6 +9,7 @@ published figures beside ours were measured by others with the authors' package 
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.command import words_of
 from ..ledger.study import Study
 from ..statistics.barnard import POINTS, BarnardTest, decision_table, operating, synthesise, table_risk
 from ..statistics.betting import BettingTest
@@ -61,14 +63,9 @@ class SequentialStudy:
 
     def command(self, part: str) -> str:
         """What a reader runs for one part."""
-        changed = {"runs": 2000, "pairs": 200, "seed": 0, "doubt_runs": 200}
-        words = [
-            f"--{key.replace('_', '-')} {getattr(self, key)}"
-            for key, was in changed.items()
-            if getattr(self, key) != was
-        ]
-        words += [f"--cases '[{', '.join(self.cases)}]'"] if self.cases else []
-        return " ".join([MODULE, f"--out DIR --parts '[{part}]'", *words])
+        words = words_of(self, without=("out", "parts", "cases"))
+        words += ["--cases", f"[{', '.join(self.cases)}]"] if self.cases else []
+        return f"{MODULE} --out DIR --parts {shlex.join([part, *words])}"
 
 
 # -- outcomes

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +22,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...configs.command import command_of
 from ...configs.world import REPORT_STARTS
 from ...policies.critics.open import critic_checkpoints
 from ...policies.learning.checkpoint import fingerprint
 from ..demos.policies import RECORDING, written_starts
 from ..evaluate.evaluate import Eval, evaluate
-from ..ledger.origin import inline
 from ..ledger.pairs import difference, join
 from ..ledger.record import MANIFEST, Record, read_record
 from ..ledger.study import Study
@@ -184,11 +183,4 @@ def _common(policies: Sequence[str]) -> str:
 
 
 def _command(config: SteeringStudy) -> str:
-    named = {"policies": config.policies, "critics": config.critics}
-    parts = [f"--{name} {' '.join(map(shlex.quote, paths))}" for name, paths in named.items()]
-    world = config.world if isinstance(config.world, str) else inline(config.world)
-    parts += [f"--world {shlex.quote(world)} --candidates '{list(config.candidates)}'"]
-    parts += [f"--temperatures '{list(config.temperatures)}'"] if config.temperatures else []
-    parts += [] if config.controls else ["--controls false"]
-    parts += [f"--episodes {config.episodes} --seed {config.seed} --records {config.records} --out {config.out}"]
-    return f"understudy study steering {' '.join(parts)}"
+    return command_of(config, "study steering", without=("workers",))

@@ -9,7 +9,6 @@ critic. Knows no network.
 
 from __future__ import annotations
 
-import shlex
 import statistics
 import time
 from contextlib import closing
@@ -19,8 +18,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...configs.command import command_of
 from ...configs.lanes.lanes import Lanes
-from ..ledger.origin import inline
 from ..ledger.study import Study
 
 ENCODING = 0  # beside numbers of candidates: no plan is drawn
@@ -56,12 +55,9 @@ def measure(config: SteeringBench) -> Study:
         times, encoding, about = replannings(config, path)
         base = times[config.candidates[0]]
         rows += [(path, about, count, spent, spent / base, encoding) for count, spent in times.items()]
-    world = config.world if isinstance(config.world, str) else inline(config.world)
-    said = f"--policies {' '.join(config.policies)} --critic {config.critic} --world {shlex.quote(world)}"
-    said += "" if config.steps is None else f" --steps {config.steps}"
     return Study(
         title="Time of a replanning with K candidates and a critic",
-        command=f"understudy study steering_cost {said} --candidates '{list(config.candidates)}'",
+        command=command_of(config, "study steering_cost", without=("out",)),
         columns=("policy", "network", "K", "ms", "ratio", "encoding, ms"),
         rows=rows,
         notes=(

@@ -21,6 +21,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...configs.command import command_of
 from ...configs.lanes.lanes import Lanes
 from ...configs.world import REPORT_STARTS
 from ..inspect.critic_facts import best_of
@@ -258,8 +259,4 @@ def _in_order(scores: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _command(config: WithinState) -> str:
-    where = f"--tried {config.tried}" if config.tried else f"--policy {config.policy} --world {config.world}"
-    if not config.tried:
-        where += f" --states {config.states} --plans {config.plans} --times {config.times} --seed {config.seed}"
-    told = f"{where} --critics {' '.join(config.critics)} --truth {config.truth} --gamma {config.gamma:g}"
-    return f"understudy study within_state {told}"
+    return command_of(config, "study within_state", without=("keep", "workers", "threads", "out", "curve"))
