@@ -61,8 +61,9 @@ def load(path: str | Path) -> dict:
     with open(path) as file:
         try:
             raw = load_config(file, file=path)
-        except yaml.YAMLError as error:
-            raise UsageError(f"{path} is not valid YAML: {error}") from error
+        except (yaml.YAMLError, draccus.ParsingError) as error:
+            cause = error if isinstance(error, yaml.YAMLError) else error.__cause__ or error  # 0.11 wraps it
+            raise UsageError(f"{path} is not valid YAML: {cause}") from error
     if not isinstance(raw, dict):
         raise UsageError(f"{path} must hold keys and values, got {type(raw).__name__}")
     return raw

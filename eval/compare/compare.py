@@ -115,7 +115,7 @@ def hold(config: Compare) -> Comparison:
     torch.set_num_threads(config.threads)
     evals = [_evaluation(config, side, test) for side in range(2)]
     world = open_stage(evals[0])
-    opened = [open_agent(one, world.embodiment) for one in evals]
+    opened = [open_agent(one, world.embodiment, world.task) for one in evals]
     for agent, _ in opened:
         check_world(agent, world.embodiment())
     plan = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}

@@ -140,7 +140,7 @@ def _actor(config: Settings, path: str, world: World) -> Actor:
         execute=config.execute,
         policy_seed=config.policy_seed,
     )
-    agent, _ = open_agent(told, world.embodiment)
+    agent, _ = open_agent(told, world.embodiment, world.task)
     agent.planner.embodiment.check(world.embodiment(), agent.needs)
     if not config.noise:
         return agent

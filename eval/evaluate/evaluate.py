@@ -62,7 +62,7 @@ def evaluate(config: Eval):
 
     torch.set_num_threads(config.threads)
     world = open_stage(config)
-    agent, about = open_agent(config, world.embodiment)
+    agent, about = open_agent(config, world.embodiment, world.task)
     check_world(agent, world.embodiment())
     manifest = describe(config, agent, about, world)
     writer = RecordWriter(_folder(config), manifest | provenance(), resume=config.resume is not None)

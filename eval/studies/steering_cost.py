@@ -81,7 +81,8 @@ def replannings(config: SteeringBench, path: str) -> tuple[dict[int, float], flo
             policy=path, world=config.world, out="unused", block=1, candidates=count, critic=config.critic,
             execute=config.execute, steps=config.steps,
         )  # fmt: skip
-        agents[count], _ = open_agent(told, open_stage(told).embodiment)
+        world = open_stage(told)
+        agents[count], _ = open_agent(told, world.embodiment, world.task)
         if obs is None:
             with closing(Lanes(open_stage(told), 1, 0)) as lanes:
                 obs, _ = lanes.reset(seed=[0])

@@ -234,7 +234,7 @@ def _try(config: WithinState) -> Tried:
         steps=config.steps, policy_seed=config.seed,
     )  # fmt: skip
     world = open_stage(told)
-    first, _ = open_agent(told, world.embodiment)
+    first, _ = open_agent(told, world.embodiment, world.task)
     first.planner.embodiment.check(world.embodiment(), first.planner.needs)
     judges = [open_critic(name, first.planner) for name in config.critics]
     agent = Agent(first.planner, lanes=config.block, execute=first.execute, critic=Remembered(judges), seed=config.seed)

@@ -84,6 +84,11 @@ class Agent:
         self._replans = np.zeros(lanes, np.int64)
 
     @property
+    def ensemble(self) -> float | None:
+        """Decay of the temporal ensembling; None: the newest plan alone."""
+        return None if self._ensemble is None else self._ensemble.decay
+
+    @property
     def look(self) -> tuple[int, ...]:
         """Offsets within a chunk (0 = after its last step) of the frames that some later plan will read."""
         return tuple(sorted({-(-offset % self.execute) for offset in self.window.observe}))

@@ -7,6 +7,7 @@ world offers is handed in as an `Embodiment`, and `check_world` refuses one that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +32,14 @@ class Acting:
 
     policy: str  # run or checkpoint folder; lerobot's too
     embodiment: str | None = None  # file that says for whom a policy of lerobot's acts; default its dataset's card
+    task_text: str | None = None  # instruction for a policy of lerobot's that reads one; default the world's task
     block: int = 8  # B, starts that act at the same time; results depend on it in the last digits
     execute: int | None = None  # E, actions executed of each plan; default the policy's own
     candidates: int = 1  # N plans drawn at each replanning; more need a critic
     critic: str | None = None  # who chooses: folder of a trained critic, recall, or random; A:5>B sieves, A+0.5*B adds
     temperature: float = 0.0  # above 0: draw the plan by a softmax over its score; in spreads of a lane's scores
     plans: str = "policy"  # whose plans: the policy's | uniform: any action, held; the control of what the policy adds
-    ensemble: float | None = None  # temporal ensembling: decay of its weights; asks for execute below the horizon
+    ensemble: float | None = None  # temporal ensembling: decay of its weights, -inf: none; default the policy's own
     watch: int = 0  # N plans looked at in each replanning; records recall error, spread and drift; 0: not
     alarm: str | None = None  # file of `understudy calibrate`: watch, and say when the alarm rings
     policy_seed: int = 0  # of the policy's noise
@@ -64,8 +66,13 @@ def check_world(agent: Agent, world: Embodiment) -> None:
             getattr(one, "embodiment", agent.planner.embodiment).check(world, one.needs)
 
 
-def open_agent(config: Acting, where: Callable[[], Embodiment]) -> tuple[Agent, dict]:
-    """The agent that the settings describe, and what the manifest says of its policy."""
+def open_agent(config: Acting, where: Callable[[], Embodiment], task: str = "") -> tuple[Agent, dict]:
+    """The agent that the settings describe, and what the manifest says of its policy.
+
+    Args:
+        where: gives the embodiment of the world to act in.
+        task: the text of that world's task, for a policy that reads one.
+    """
     from ..critics.controls import UniformPlanner
     from ..foreign.planner import settle
     from ..load import load_policy
@@ -74,6 +81,7 @@ def open_agent(config: Acting, where: Callable[[], Embodiment]) -> tuple[Agent, 
     lookup("source of plans", config.plans, {"policy": None, "uniform": None})
     policy, info = load_policy(config.policy, config.embodiment)
     foreign = settle(policy, where)
+    _instruct(config, policy, task)
     if config.steps or config.solver:
         policy = _resampled(policy, config)
     policy = UniformPlanner(policy) if config.plans == "uniform" else policy
@@ -86,7 +94,7 @@ def open_agent(config: Acting, where: Callable[[], Embodiment]) -> tuple[Agent, 
         candidates=config.candidates,
         critic=critic,
         seed=config.policy_seed,
-        ensemble=config.ensemble,
+        ensemble=_ensemble(config, policy),
         watch=open_watch(config, policy, execute),
         temperature=config.temperature,
     )
@@ -101,7 +109,7 @@ def agent_settings(config: Acting, agent: Agent) -> dict:
     import torch
 
     sampler = getattr(agent.planner, "sampler", None)
-    unusual = watched(config, agent) | ({} if config.ensemble is None else {"ensemble": config.ensemble})
+    unusual = watched(config, agent) | _stated(agent, "ensemble") | _stated(agent.planner, "task_text")
     unusual |= {"temperature": config.temperature} if config.temperature else {}
     unusual |= {"plans": config.plans} if config.plans != "policy" else {}
     weights = [fingerprint(folder) for folder in critic_checkpoints(config.critic)]
@@ -116,6 +124,35 @@ def agent_settings(config: Acting, agent: Agent) -> dict:
         "threads": config.threads,
         "device": torch.cuda.get_device_name() if config.device.startswith("cuda") else config.device,
     }
+
+
+def _stated(owner: object, name: str) -> dict:
+    """An attribute by its name; empty where it is None or not there."""
+    value = getattr(owner, name, None)
+    return {} if value is None else {name: value}
+
+
+def _instruct(config: Acting, policy: Planner, task: str) -> None:
+    """Give a policy that reads one the text of the task, and say which."""
+    from ..foreign.planner import instruct
+
+    text = task if config.task_text is None else config.task_text
+    if instruct(policy, text):
+        source = "the world's task; --task_text changes it" if config.task_text is None else "--task_text"
+        print(f"the policy reads the text of its task: '{text}' ({source})")
+    elif config.task_text is not None:
+        raise ValueError(f"the policy in '{config.policy}' reads no text; leave out --task_text")
+
+
+def _ensemble(config: Acting, policy: Planner) -> float | None:
+    """Decay of temporal ensembling: the flag's, else what the policy was made for; says so where there are both."""
+    own = getattr(policy, "temporal_ensemble", None)
+    asked = None if config.ensemble == -math.inf else config.ensemble
+    if own is not None:
+        mine = "none" if asked is None else f"{asked:g}"
+        taken = "its own; --ensemble changes it" if config.ensemble is None else f"--ensemble: {mine} in its place"
+        print(f"the policy was made for temporal ensembling of decay {own:g} ({taken})")
+    return own if config.ensemble is None else asked
 
 
 def _resampled(policy, config: Acting):

@@ -5,12 +5,13 @@ Knows the rows of an episode from the `Layout` alone. Does not read pictures (se
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import groupby
 
 import numpy as np
 
 from ...configs.episode import DONE, REWARD, SUCCESS
-from .layout import LABELLED, DatasetError, Entry, Layout, read_table
+from .layout import LABELLED, DatasetError, Entry, Layout, read_table, read_tasks
 
 
 def load_columns(layout: Layout, names: tuple[str, ...], skip_missing: bool = False) -> dict[str, np.ndarray]:
@@ -63,6 +64,31 @@ def _label(columns: dict[str, np.ndarray], entry: Entry, start: int, recorded: l
         if name in columns and (name == SUCCESS or name not in recorded):
             columns[name][start : start + entry.length] = 0
             columns[name][start + entry.length - 1] = value
+
+
+def with_tasks(layout: Layout) -> Layout:
+    """The layout with the tasks of episodes whose row of the episodes table names none, by the column `task_index`.
+
+    Rows without tasks are what lerobot's conversion of image columns to videos writes.
+    """
+    unnamed = [entry for entry in layout.entries if not entry.tasks]
+    texts = read_tasks(layout.root) if unnamed else {}
+    if not texts:
+        return layout
+
+    told: dict[int, tuple[str, ...]] = {}
+    for file in sorted({entry.file for entry in unnamed}):
+        members = [entry for entry in layout.entries if entry.file == file]
+        table = read_table(layout.root / file, ["task_index", "index"])
+        if "task_index" not in table.column_names:
+            continue
+        indices = table["task_index"].to_numpy()
+        for entry, first in rows_of(table, file, members):
+            numbers = dict.fromkeys(indices[first : first + entry.length].tolist())
+            told[entry.id] = tuple(texts[number] for number in numbers if number in texts)
+
+    entries = (dataclasses.replace(one, tasks=one.tasks or told.get(one.id, ())) for one in layout.entries)
+    return dataclasses.replace(layout, entries=tuple(entries))
 
 
 def check_finite(layout: Layout, columns: dict[str, np.ndarray], names: dict[str, tuple[str, ...]]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.spec import IMAGES, Embodiment
-from .embody import camera_features
+from .embody import camera_features, camera_name
 from .layout import LABELS, DatasetError, Layout
 
 __all__ = ["Dataset", "DatasetError", "split_episodes"]
@@ -103,6 +103,11 @@ def split_episodes(dataset: Dataset, fraction: float, seed: int) -> tuple[np.nda
 
 def _no_camera(layout: Layout, name: str) -> DatasetError:
     known = ", ".join(camera_features(layout)) or "none"
+    if name in map(camera_name, layout.depth_cameras):
+        return DatasetError(
+            f"'{name}' of {layout.root} is a depth camera: it measures distances, which are read by nothing here;"
+            f" cameras that see colours: {known}. Name one of those or leave pictures out"
+        )
     return DatasetError(f"{layout.root} has no camera '{name}'; its cameras: {known}. Name one or leave pictures out")
 
 

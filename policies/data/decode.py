@@ -76,6 +76,7 @@ def read_clip(path: Path, start: float, length: int, rate: float, what: str = "t
                 if index > expected or expected >= length:
                     break
                 if index == expected:
+                    _refuse_deep(frame.format.name.startswith("gray") and frame.format.components[0].bits > 8, path)
                     yield frame.to_ndarray(format="rgb24")
                     expected += 1
     except (av.FFmpegError, IndexError) as error:
@@ -85,6 +86,14 @@ def read_clip(path: Path, start: float, length: int, rate: float, what: str = "t
     if expected < length:
         raise DatasetError(
             f"the video {path} lacks frame {expected} of the {length} of {what}; copy it again or leave the episode out"
+        )
+
+
+def _refuse_deep(deep: bool, what: str | Path) -> None:
+    """Raise DatasetError for one channel of more than 8 bits: distances, which 8 bits of colour would falsify."""
+    if deep:
+        raise DatasetError(
+            f"{what} holds no colours but one channel of more than 8 bits, as depth cameras give; leave this camera out"
         )
 
 
@@ -111,7 +120,11 @@ def _unpack(root: Path, column: Iterable, what: str) -> Iterator[np.ndarray]:
         data = value.get("bytes") if isinstance(value, dict) else value
         if data is None and isinstance(value, dict) and (root / (value.get("path") or "")).is_file():
             data = (root / value["path"]).read_bytes()
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        raw = np.frombuffer(data, np.uint8) if data else None
+        picture = cv2.imdecode(raw, cv2.IMREAD_COLOR) if data else None
         if picture is None:
             raise DatasetError(f"frame {frame} of {what} is no readable picture; copy the data file again")
+        if frame == 0:  # one is enough: a column holds pictures of one kind
+            whole = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED)
+            _refuse_deep(whole is not None and whole.ndim == 2 and whole.dtype != np.uint8, what)
         yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)

@@ -1,4 +1,7 @@
-"""Who recorded a dataset: `meta/embodiment.json`, else a piece that the user names, else a guess from the features.
+"""Who recorded a dataset: its card `meta/embodiment.json`, else what its features say, else a piece, else a guess.
+
+`info.json` says the same as the card inside the features of action, state and scene, for lerobot's edit tools (delete,
+split, merge) keep features whole and drop the card. A piece is what the user names for a dataset that says nothing.
 
 A guess takes names from the features, "?" for every unit and the limits from the data; it is good for looking and for
 training, never for moving an arm.
@@ -12,14 +15,19 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.spec import ACTION, IMAGES, SCENE, STATE, UNKNOWN_UNIT, Embodiment, EmbodimentError
-from .layout import PICTURES, DatasetError, Layout, expand_path
+from .layout import PICTURES, DatasetError, Layout, expand_path, is_depth, read_info
 
 CARD = "meta/embodiment.json"
 
 
 def camera_features(layout: Layout) -> dict[str, str]:
     """Camera name -> feature key; a lone `observation.image` is the camera "image"."""
-    return {key.removeprefix(IMAGES).removeprefix("observation."): key for key in layout.of_kind(*PICTURES)}
+    return {camera_name(key): key for key in layout.cameras}
+
+
+def camera_name(key: str) -> str:
+    """The camera that a feature is of."""
+    return key.removeprefix(IMAGES).removeprefix("observation.")
 
 
 def picture_size(feature: dict) -> tuple[int, int]:
@@ -35,16 +43,69 @@ def dimension_names(feature: dict) -> tuple[str, ...]:
     return flat if len(flat) == count and len(set(flat)) == count else tuple(f"{i}" for i in range(count))
 
 
+def about_features(body: Embodiment) -> dict[str, dict]:
+    """What `info.json` says of a body inside its features, beside shape and names; `stated_body` reads it."""
+    action = {
+        "units": list(body.action_units),
+        "limits": [list(pair) for pair in body.limits],
+        "mode": body.mode.value,
+        "frame": body.frame,
+        "rotation": body.rotation,
+    }
+    return {ACTION: action, STATE: {"units": list(body.state_units)}, SCENE: {"units": list(body.scene_units)}}
+
+
+def stated_body(features: dict[str, dict], name: str, rate: float) -> Embodiment | None:
+    """The body that the features of a dataset state; None where they do not.
+
+    Raises:
+        ValueError: as many units or limits as dimensions are not there.
+    """
+    action = features.get(ACTION) or {}
+    if not isinstance(action.get("units"), list) or not isinstance(action.get("limits"), list):
+        return None
+    names = {key: dimension_names(features[key]) if key in features else () for key in (ACTION, STATE, SCENE)}
+    units = {key: (features.get(key) or {}).get("units") or [UNKNOWN_UNIT] * len(found) for key, found in names.items()}
+    colours = {key: one for key, one in features.items() if one.get("dtype") in PICTURES and not is_depth(one)}
+    return Embodiment.from_dict(
+        {key: action[key] for key in ("limits", "mode", "frame", "rotation") if key in action}
+        | {"name": name, "rate": rate, "action": names[ACTION], "action_units": units[ACTION]}
+        | {"state": names[STATE], "state_units": units[STATE], "scene": names[SCENE], "scene_units": units[SCENE]}
+        | {"cameras": {camera_name(key): picture_size(one) for key, one in colours.items()}}
+    )
+
+
+def read_card(root: Path) -> tuple[Embodiment, Path] | None:
+    """Who recorded the dataset in a folder, and the file that says so; None where none does.
+
+    Raises:
+        EmbodimentError, ValueError: a file that makes no embodiment.
+        DatasetError: `info.json` cannot be read.
+    """
+    card = root / CARD
+    if card.is_file():
+        return Embodiment.load(card), card
+    path = root / "meta" / "info.json"
+    if not path.is_file():
+        return None
+    info = read_info(root)
+    try:
+        body = stated_body(info["features"], str(info.get("robot_type") or root.name), float(info["fps"]))
+    except ValueError as error:
+        raise EmbodimentError(f"{path}: {error}; correct `units` and `limits` there, or remove both") from error
+    return None if body is None else (body, path)
+
+
 def embodiment_of(layout: Layout, columns: dict[str, np.ndarray], piece: str | Path | None) -> Embodiment:
     """The dataset's own card if it has one (a piece must then agree), else the piece over the guess.
 
     Raises:
         DatasetError: a card or piece that does not fit the data.
     """
-    card = layout.root / CARD
     try:
-        if card.is_file():
-            found = Embodiment.load(card)
+        card = read_card(layout.root)
+        if card is not None:
+            found, _ = card
             if piece is not None:
                 Embodiment.from_dict(_guess(layout, columns) | _read_piece(piece)).check(found)
         else:

@@ -17,6 +17,7 @@ from ...configs.episode import DONE, REWARD, SUCCESS
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 PICTURES = ("image", "video")  # dtypes of camera features
+TEXTS = ("string", "language")  # dtypes of words; "language": lerobot's annotations, lists of messages
 LABELS = "meta/labels.json"  # ours: which episodes succeeded, see `labels.py`
 LABELLED = (SUCCESS, DONE, REWARD)  # columns that labels can stand in for
 BOOKKEEPING = ("index", "episode_index", "frame_index")  # columns that only say where a row belongs
@@ -24,6 +25,10 @@ BOOKKEEPING = ("index", "episode_index", "frame_index")  # columns that only say
 
 class DatasetError(ValueError):
     """A dataset that cannot be used as asked; the message says where and what to do."""
+
+
+class DatasetWarning(UserWarning):
+    """Something of a dataset was left out."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,27 @@ class Layout:
         return tuple(key for key, feature in self.features.items() if feature.get("dtype") in dtypes)
 
     @property
+    def cameras(self) -> tuple[str, ...]:
+        """Features of cameras that see colours."""
+        return tuple(key for key in self.of_kind(*PICTURES) if not is_depth(self.features[key]))
+
+    @property
+    def depth_cameras(self) -> tuple[str, ...]:
+        """Features of cameras that measure distances; their frames are no pictures and are not read."""
+        return tuple(key for key in self.of_kind(*PICTURES) if is_depth(self.features[key]))
+
+    @property
     def vectors(self) -> tuple[str, ...]:
         """Features that are numbers and not bookkeeping, and what labels stand in for."""
-        other = {*self.of_kind(*PICTURES, "string"), *BOOKKEEPING}
+        other = {*self.of_kind(*PICTURES, *TEXTS), *BOOKKEEPING}
         labelled = LABELLED if all(entry.success is not None for entry in self.entries) else ()
         return tuple(dict.fromkeys(key for key in (*self.features, *labelled) if key not in other))
+
+
+def is_depth(feature: dict) -> bool:
+    """Whether a camera feature holds distances: `is_depth_map` since lerobot 0.6, `video.is_depth_map` before."""
+    notes = {**(feature.get("video_info") or {}), **(feature.get("info") or {})}
+    return bool(notes.get("is_depth_map") or notes.get("video.is_depth_map"))
 
 
 def expand_path(path: str | Path) -> Path:
@@ -87,7 +108,7 @@ def read_layout(root: Path) -> Layout:
     Raises:
         DatasetError: no or unreadable meta files, an unknown version, no episodes.
     """
-    info = _read_info(root)
+    info = read_info(root)
     version = info["codebase_version"]
     entries = _entries_v3(root, info) if version == "v3.0" else _entries_v2(root, info)
     if not entries:
@@ -115,7 +136,8 @@ def read_labels(root: Path) -> dict[int, bool]:
         raise DatasetError(f"{path} is damaged ({error!r}); remove it and label again") from error
 
 
-def _read_info(root: Path) -> dict:
+def read_info(root: Path) -> dict:
+    """`meta/info.json` of a dataset folder. Raises DatasetError: not there, damaged, of an unknown version."""
     path = root / "meta" / "info.json"
     if not path.is_file():
         what = "is not a LeRobotDataset: it has no meta/info.json" if root.is_dir() else "does not exist"
@@ -150,6 +172,26 @@ def read_table(path: Path, columns: list[str] | None = None):
         raise DatasetError(
             f"the file {path} is damaged or cut short ({error}); copy it again or remove its episodes from meta/"
         ) from error
+
+
+def read_tasks(root: Path) -> dict[int, str]:
+    """task_index -> text of the task; empty where the dataset lists none.
+
+    The text is the index of a pandas table (v3.0), whatever that is called, or a line of JSON (v2.x).
+    """
+    lines, table = root / "meta" / "tasks.jsonl", root / "meta" / "tasks.parquet"
+    if table.is_file():
+        rows = read_table(table).to_pylist()
+        named = [(row.pop("task_index", None), next(iter(row.values()), "")) for row in rows]
+    elif lines.is_file():
+        try:
+            rows = [json.loads(line) for line in lines.read_text().splitlines() if line.strip()]
+            named = [(row["task_index"], row["task"]) for row in rows]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{lines} is damaged ({error!r}); copy it again") from error
+    else:
+        named = []
+    return {int(index): str(text) for index, text in named if index is not None}
 
 
 def _entries_v3(root: Path, info: dict) -> list[Entry]:

@@ -8,15 +8,16 @@ further formats stand behind this door; nobody else opens recordings.
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from ...configs.spec import ACTION, IMAGES, SCENE, STATE
-from .columns import check_finite, load_columns
+from .columns import check_finite, load_columns, with_tasks
 from .dataset import Dataset, _no_camera
-from .embody import camera_features, dimension_names, embodiment_of
-from .layout import DatasetError, Layout, expand_path, read_layout
+from .embody import camera_features, camera_name, dimension_names, embodiment_of
+from .layout import DatasetError, DatasetWarning, Layout, expand_path, read_layout
 
 
 def open_dataset(
@@ -43,8 +44,9 @@ def open_dataset(
 
         return join(tuple(open_dataset(one, embodiment=embodiment, columns=columns, check=check) for one in several))
     root, hub = _locate(source)
-    layout = read_layout(root)
+    layout = with_tasks(read_layout(root))
     cameras = camera_features(layout)
+    _warn_of_depth(layout)
     wanted = _wanted(layout, cameras, columns, check)
     loaded = load_columns(layout, wanted, skip_missing=not check)
     if check:
@@ -90,6 +92,13 @@ def fetch(hub: str, patterns: list[str]) -> Path:
             f"'{hub}' is no folder here and could not be fetched from the hub ({reason});"
             " check the spelling and the network, or give the path of a local copy"
         ) from error
+
+
+def _warn_of_depth(layout: Layout) -> None:
+    if layout.depth_cameras:
+        names = ", ".join(map(camera_name, layout.depth_cameras))
+        told = f"{layout.root}: left out what depth cameras measured, which are not read as pictures: {names}"
+        warnings.warn(told, DatasetWarning, stacklevel=3)
 
 
 def _wanted(layout: Layout, cameras: dict[str, str], columns: tuple[str, ...] | None, check: bool) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ import numpy as np
 from ...configs.episode import DONE, PROGRESS, REWARD, SENT, SUCCESS, Episode
 from ...configs.files import PART, replace_file, replace_text
 from ...configs.spec import ACTION, IMAGES, SCENE, STATE, Embodiment
-from .encode import Moments, png, write_mp4
+from .embody import about_features
+from .encode import QUANTILES, Moments, png, write_mp4
 
 CHUNK = 1000  # files a folder
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -179,7 +180,10 @@ class DatasetWriter:
         row |= {f"stats/{key}/{name}": value for key, m in stats.items() for name, value in m.to_dict().items()}
         row |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
         new = pa.Table.from_pylist([row])
-        return new if self._table is None else pa.concat_tables([self._table, new.cast(self._table.schema)])
+        if self._table is None:
+            return new
+        names = self._table.column_names  # of a dataset begun before there were quantiles: without them to its end
+        return pa.concat_tables([self._table, new.select(names).cast(self._table.schema)])
 
     def _write_info(self) -> None:
         rate = self.embodiment.rate
@@ -225,6 +229,9 @@ def _features(embodiment: Embodiment, pictures: str, extra: dict[str, tuple[str,
     features |= {ACTION: numbers(embodiment.action), SENT: numbers(embodiment.action)}
     features |= {REWARD: scalar("float32"), DONE: scalar("bool"), SUCCESS: scalar("bool"), PROGRESS: scalar("float32")}
     features |= {key: numbers(names) for key, names in extra.items()}
+    about = about_features(embodiment)
+    about[SENT] = {"units": about[ACTION]["units"]}
+    features = {key: feature | about.get(key, {}) for key, feature in features.items()}
     return features | {
         "timestamp": scalar("float32"),
         "frame_index": scalar("int64"),
@@ -275,7 +282,8 @@ def _merge(into: dict[str, Moments], new: dict[str, Moments]) -> None:
 
 
 def _stats_of(row: dict, key: str) -> dict:
-    return {name: row[f"stats/{key}/{name}"] for name in ("count", "mean", "std", "min", "max")}
+    names = ("count", "mean", "std", "min", "max", *QUANTILES)
+    return {name: row[f"stats/{key}/{name}"] for name in names if f"stats/{key}/{name}" in row}
 
 
 def _write_tasks(path: Path, tasks: dict[str, int]) -> None:

@@ -1,8 +1,8 @@
 """Who a lerobot policy acts for: a checkpoint says how many numbers, never what they are called or measured in.
 
-In this order: a file that the user names, `embodiment.json` beside the weights, the card of the dataset that
-`train_config.json` names (where it lies on this disk), else a guess: names by position, unit "?". A guess may take over
-the body of a world with as many numbers (`by_position`); nothing then says that they mean the same, so it warns.
+In this order: a file that the user names, `embodiment.json` beside the weights, the card or the features of the dataset
+that `train_config.json` names (where it lies on this disk), else a guess: names by position, unit "?". A guess may take
+over the body of a world with as many numbers (`by_position`); nothing then says that they mean the same, so it warns.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...configs.spec import ACTION, IMAGES, SCENE, STATE, UNKNOWN_UNIT, Embodiment, EmbodimentError
+from ..data.embody import CARD, read_card
+from ..data.layout import DatasetError
 from .folder import Foreign, read_json
 from .scale import ForeignError, ForeignWarning, renames_of
 
-CARD = "meta/embodiment.json"
 PICTURE = "observation.image"  # lerobot's name of a lone camera
 
 
@@ -46,12 +47,14 @@ def body_of(foreign: Foreign, given: str | Path | Embodiment | None = None) -> B
     keys, guess = _keys(foreign), _guess(foreign)
     if isinstance(given, Embodiment):
         return Body(_fitting(foreign, given, "what was given"), keys, "given")
-    paths = [Path(os.path.expandvars(given))] if given else [foreign.folder / "embodiment.json", *_dataset(foreign)]
-    for path in paths:
-        if path.is_file():
-            return Body(_fitting(foreign, _read(path, guess), str(path)), keys, str(path))
-        if given:
-            raise ForeignError(f"no embodiment at {path}; give a YAML or JSON file with the fields of configs/spec.py")
+    path = Path(os.path.expandvars(given)) if given else foreign.folder / "embodiment.json"
+    if path.is_file():
+        return Body(_fitting(foreign, _read(path, guess), str(path)), keys, str(path))
+    if given:
+        raise ForeignError(f"no embodiment at {path}; give a YAML or JSON file with the fields of configs/spec.py")
+    if found := _of_dataset(foreign, guess):
+        body, path = found
+        return Body(_fitting(foreign, body, str(path)), keys, str(path))
     return Body(Embodiment.from_dict(guess), keys, "guess")
 
 
@@ -143,11 +146,19 @@ def _limits(foreign: Foreign, dims: int) -> tuple[tuple[float, float], ...]:
     return tuple((low, high) if low < high else (low - 0.5, low + 0.5) for low, high in pairs)
 
 
-def _dataset(foreign: Foreign) -> list[Path]:
-    """Where the card of the training data would lie."""
+def _of_dataset(foreign: Foreign, guess: dict) -> tuple[Embodiment, Path] | None:
+    """Who recorded the training data, and the file that says so."""
     path = foreign.folder / "train_config.json"
     root = (read_json(path).get("dataset") or {}).get("root") if path.is_file() else None
-    return [Path(root) / CARD] if root else []
+    if not root:
+        return None
+    card = Path(root) / CARD
+    if card.is_file():
+        return _read(card, guess), card
+    try:
+        return read_card(Path(root))
+    except DatasetError:  # of a format that is not read here: it says nothing
+        return None
 
 
 def _read(path: Path, guess: dict) -> Embodiment:

@@ -27,9 +27,13 @@ WEIGHTS = "model.safetensors"
 REASONS = {  # types that act otherwise than by chunks
     "tdmpc": "plans by search from its last plan and returns time first",
     "sac": "returns single actions, no chunks",
+    "gaussian_actor": "returns single actions, no chunks",  # what sac is called since 0.6
     "reward_classifier": "judges and does not act",
     "sarm": "judges and does not act",
+    "robometer": "judges and does not act",
+    "topreward": "judges and does not act",
 }
+EXTRAS = {"pi0": "pi", "pi05": "pi", "pi0_fast": "pi", "wall_x": "wallx"}  # types whose extra is called otherwise
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,21 @@ class Foreign:
     def kind(self) -> str:
         """lerobot's type, such as "diffusion"."""
         return self.config["type"]
+
+    @property
+    def temporal_ensemble(self) -> float | None:
+        """Decay with which it blends the chunks that cover a step (ACT); None: the newest chunk alone counts.
+
+        Raises:
+            ForeignError: a negative one, by which newer chunks would count more.
+        """
+        decay = self.config.get("temporal_ensemble_coeff")
+        if decay is not None and not decay >= 0:
+            raise ForeignError(
+                f"{self.folder}/config.json has temporal_ensemble_coeff {decay}: newer chunks would count more, which"
+                " temporal ensembling here does not do; set it to 0 or more, or to null for the newest chunk alone"
+            )
+        return decay
 
     @cached_property
     def weights(self) -> Mapping[str, Tensor]:
@@ -92,6 +111,8 @@ class Foreign:
         settings = self._settings()
         try:
             policy = _policy_class(self.kind)(settings)
+        except ImportError as error:
+            raise _lacks_packages(self.kind, error) from error
         except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
             raise ForeignError(f"lerobot cannot build the {self.kind} policy of {self.folder}: {error}") from error
         _fill(policy, self.weights, self.folder)
@@ -152,12 +173,14 @@ def _config_class(kind: str, folder: Path):
 def _policy_class(kind: str):
     from lerobot.policies.factory import get_policy_class
 
-    try:
-        return get_policy_class(kind)
-    except ImportError as error:
-        raise ImportError(
-            f"lerobot policies of type '{kind}' need more than is installed ({error}): pip install 'lerobot[{kind}]'"
-        ) from error
+    return get_policy_class(kind)
+
+
+def _lacks_packages(kind: str, error: ImportError) -> ImportError:
+    extra = EXTRAS.get(kind, kind.replace("_", "-"))
+    return ImportError(
+        f"lerobot policies of type '{kind}' need more than is installed ({error}): pip install 'lerobot[{extra}]'"
+    )
 
 
 def _fill(policy: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:

@@ -12,6 +12,7 @@ field by `velocity.py`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from .body import Body, body_of, by_position
 from .diffusion import ForeignDiffusion, as_pictures
 from .folder import Foreign, read_json
 from .noise import keyed, row_seeds
-from .scale import POSTPROCESSOR, PREPROCESSOR, ForeignError, steps_of
+from .scale import PLAIN_STEPS, POSTPROCESSOR, PREPROCESSOR, ForeignError, ForeignWarning, steps_of
 
 NOW = Window(observe=(0,))
 Chunks = Callable[[Mapping[str, Tensor]], Tensor | np.ndarray]
@@ -42,6 +43,9 @@ class ChunkPlanner(nn.Module, Executes, Planner):
         execute: E, actions executed of each plan.
         batched: ask for all lanes and candidates at once; else one call each.
     """
+
+    temporal_ensemble: float | None = None  # decay of the ensembling that the policy was made for; see `Agent`
+    task_text: str | None = None  # what a policy that reads the text of a task was told; None: it reads none
 
     def __init__(
         self,
@@ -128,6 +132,12 @@ class LeRobotChunks(nn.Module):
         self.policy = foreign.build()
         self.before, self.after = _processors(foreign, self.policy.config)
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether the text of the task may change what it does: something before it is more than numbers scaled."""
+        names = {getattr(type(step), "_registry_name", "") for step in self.before.steps}
+        return not names <= PLAIN_STEPS
+
     def forward(self, rows: Mapping[str, Tensor]) -> Tensor:
         """Observations (M, O, ...) in units -> actions (M, H, D) in units."""
         self.policy.reset()
@@ -183,6 +193,7 @@ def load_foreign(
         policy = ForeignDiffusion(foreign, body)
     else:
         policy = _black_box(foreign, body, task)
+        policy.temporal_ensemble = foreign.temporal_ensemble
     policy.foreign, policy.body = foreign, body
     return policy.eval(), _about(foreign)
 
@@ -200,6 +211,20 @@ def settle(policy, world: Callable[[], Embodiment]) -> dict:
         policy.body = by_position(policy.foreign, body, world())
         policy.adopt(policy.body)
     return {"body": policy.body.source, "scheduler": getattr(policy, "scheduler", None)}
+
+
+def instruct(policy, text: str) -> bool:
+    """Give the text of the task to a policy that reads one; whether it does. Warns of an empty text."""
+    if not getattr(getattr(policy, "chunks", None), "reads_text", False):
+        return False
+    if not text:
+        warnings.warn(
+            f"{policy.foreign.folder} reads the text of a task, and neither the world nor --task_text gives one",
+            ForeignWarning,
+            stacklevel=3,
+        )
+    policy.task_text = policy.chunks.task = text
+    return True
 
 
 def _black_box(foreign: Foreign, body: Body, task: str) -> ChunkPlanner:

@@ -22,6 +22,14 @@ from ..policy import Scale
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 OLD_BUFFERS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
+# steps that change no number but by rename, place and scale; all others may, or read the text of the task
+PLAIN_STEPS = {
+    "rename_observations_processor",
+    "to_batch_processor",
+    "device_processor",
+    "normalizer_processor",
+    "unnormalizer_processor",
+}
 EPS = 1e-8  # lerobot's guard against a division by zero
 # mode -> names of the statistics it needs; the first two end at -1 and 1, mean and std at 0 and 1
 MODES = {
@@ -144,10 +152,9 @@ def renames_of(folder: Path) -> dict[str, str]:
 
 def refuse_strange_steps(folder: Path) -> None:
     """Raise ForeignError for a step that changes numbers in a way this file does not know."""
-    known = {"rename_observations_processor", "to_batch_processor", "device_processor", "normalizer_processor"}
     for name in (PREPROCESSOR, POSTPROCESSOR):
         for step in steps_of(folder, name) if (folder / name).is_file() else ():
-            if step["registry_name"] not in known | {"unnormalizer_processor"}:
+            if step["registry_name"] not in PLAIN_STEPS:
                 raise ForeignError(
                     f"step '{step['registry_name']}' of {folder / name} is not understood, so the policy has no field"
                     " here; as a black box it still acts"

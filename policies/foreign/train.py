@@ -3,7 +3,8 @@
     understudy lerobot-train configs/foreign/pusht_diffusion.yaml --steps=500 --output_dir=out/x
 
 The first word is a YAML file of lerobot-train's own flags, later words are flags as they are. What runs is lerobot's
-own `main`, unchanged: only the imports get the help that a CPU build of torch needs, and the hub is never asked.
+own `main`, unchanged: only the imports get the help that a CPU build of torch needs, and the hub is never asked. A flag
+that lerobot has renamed may be written by either name.
 The folder to judge afterwards is OUTPUT_DIR/checkpoints/last/pretrained_model.
 """
 
@@ -12,11 +13,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
 from ...configs.parse import UsageError, find_config
+
+FLAGS_RENAMED = (("eval_freq", "env_eval_freq"),)  # before lerobot 0.6, since
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +43,12 @@ class LerobotTrain:
         from ...configs.compat import prepare_lerobot
 
         prepare_lerobot()
+        from lerobot.configs.train import TrainPipelineConfig
         from lerobot.scripts.lerobot_train import main as train
 
-        sys.argv = ["lerobot-train", *self.flags]
+        known = {field.name for field in fields(TrainPipelineConfig)}
+        flags = merge([], for_installed(self.flags, known))  # a later flag wins, by whichever name
+        sys.argv = ["lerobot-train", *flags]
         train()
 
 
@@ -63,6 +70,19 @@ def merge(flags: list[str], later: list[str]) -> list[str]:
     """Both lists, a later flag replacing an earlier one of the same name."""
     named = {flag.partition("=")[0]: flag for flag in [*flags, *later]}
     return list(named.values())
+
+
+def for_installed(flags: Sequence[str], known: Collection[str]) -> list[str]:
+    """`flags` under the names that the installed lerobot gives them.
+
+    Args:
+        known: the settings that its `TrainPipelineConfig` has.
+    """
+    renamed = {old: new for old, new in FLAGS_RENAMED if old not in known and new in known}
+    renamed |= {new: old for old, new in FLAGS_RENAMED if new not in known and old in known}
+    renamed = {f"--{name}": f"--{here}" for name, here in renamed.items()}
+    parts = (flag.partition("=") for flag in flags)
+    return [f"{renamed.get(name, name)}{equals}{value}" for name, equals, value in parts]
 
 
 def _spell(value) -> str:

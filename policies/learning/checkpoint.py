@@ -94,8 +94,9 @@ def acting_files(folder: str | Path) -> list[Path]:
 
 
 def _describe(half: Path, kind: str, config: draccus.ChoiceRegistry, embodiment: Embodiment) -> None:
-    description = {"format": FORMAT, "kind": kind, "type": config.get_choice_name(type(config))}
-    _write(half / "config.json", description | {"config": draccus.encode(config)})
+    name = config.get_choice_name(type(config))
+    settings = {"type": name} | draccus.encode(config)  # draccus 0.11 leaves the type of the outermost choice out
+    _write(half / "config.json", {"format": FORMAT, "kind": kind, "type": name, "config": settings})
     (half / "embodiment.json").write_text(embodiment.to_json())
 
 

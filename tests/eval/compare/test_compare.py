@@ -72,7 +72,7 @@ def lanes_act(monkeypatch):
     """`--what 0.9 0.2` names skills in place of policies; returns what was opened."""
     opened = []
 
-    def open_agent(config: Eval, _embodiment):
+    def open_agent(config: Eval, _embodiment, _task):
         opened.append(config)
         actor = Lane(float(config.policy.rpartition("skill")[2]), config.policy_seed, config.block)
         return actor, {"path": config.policy, "fingerprint": config.policy}

@@ -10,6 +10,7 @@ import pytest
 
 from understudy.configs.spec import ACTION, SCENE, STATE
 from understudy.policies.data.dataset import DatasetError, split_episodes
+from understudy.policies.data.layout import DatasetWarning
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.statistics import statistics
 
@@ -172,6 +173,78 @@ def test_embodiment_of_another_size_is_refused(v3):
     (v3 / "meta/embodiment.json").write_text(json.dumps(values))
     with pytest.raises(DatasetError, match="has 3 dimensions, its embodiment 'toy' names 1"):
         open_dataset(v3)
+
+
+def add_features(root, **more):
+    """Further features in info.json, and a table of one column each in every data file."""
+    path = root / "meta/info.json"
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps(info | {"features": info["features"] | more}))
+
+
+@pytest.mark.parametrize("version", ["v3.0", "v2.1"])
+@pytest.mark.parametrize(
+    ("dtype", "mark"),
+    [
+        ("video", {"info": {"is_depth_map": True}}),
+        ("video", {"info": {"video.is_depth_map": True}}),
+        ("video", {"video_info": {"video.is_depth_map": True}}),
+        ("image", {"info": {"is_depth_map": True, "depth_unit": "mm"}}),
+    ],
+)
+def test_depth_cameras_are_left_out_and_named(tmp_path, version, dtype, mark):
+    root = write_v3(tmp_path / "a") if version == "v3.0" else write_v2(tmp_path / "a", version)
+    colours = {"dtype": dtype, "shape": [48, 64, 3], "info": {"is_depth_map": False}}
+    depth = {"dtype": dtype, "shape": [48, 64, 1], **mark}
+    add_features(root, **{"observation.images.top": colours, "observation.images.far": depth})
+    with pytest.warns(DatasetWarning, match="left out what depth cameras measured.*: far"):
+        dataset = open_dataset(root)
+    assert list(dataset.cameras) == ["top"] and dataset.embodiment.cameras == {"top": (48, 64)}
+    with pytest.raises(DatasetError, match="'far' of .* is a depth camera.*see colours: top"):
+        dataset.camera("far")
+    with (
+        pytest.warns(DatasetWarning),
+        pytest.raises(DatasetError, match="'far' of .* is a depth camera"),
+    ):
+        open_dataset(root, columns=("observation.images.far",))
+
+
+def test_language_columns_are_no_vectors(v3):
+    """As `lerobot-annotate` leaves them: lists of messages a frame, among the features."""
+    language = {"dtype": "language", "shape": [1], "names": None}
+    add_features(v3, language_persistent=language, language_events=language)
+    for path in (v3 / "data").rglob("*.parquet"):
+        table = pq.read_table(path)
+        said = [[{"role": "user", "content": "push", "style": "subtask"}]] * len(table)
+        for name in ("language_persistent", "language_events"):
+            table = table.append_column(name, pa.array(said))
+        pq.write_table(table, path)
+    dataset = open_dataset(v3)
+    assert not {"language_persistent", "language_events"} & set(dataset.columns)
+    np.testing.assert_array_equal(dataset.columns[ACTION], rows()[1])
+
+
+@pytest.mark.parametrize("name", ["task", "__index_level_0__"])
+def test_tasks_are_found_by_their_number_where_the_episodes_table_has_none(v3, name):
+    """As lerobot's conversion of image columns to videos leaves it."""
+    episodes = v3 / "meta/episodes/chunk-000/file-000.parquet"
+    edit_table(episodes, tasks=None)
+    assert open_dataset(v3).tasks == ("",) * 4, "nothing tells"
+    tasks = pa.table({"task_index": pa.array([1, 0]), name: ["lift", "push"]})
+    pq.write_table(tasks, v3 / "meta/tasks.parquet")
+    path = v3 / "data/chunk-000/file-001.parquet"
+    later = np.repeat([0, 1], [LENGTHS[2], LENGTHS[3]])
+    edit_table(path, task_index=pa.array(later))
+    assert open_dataset(v3).tasks == ("push", "push", "push", "lift")
+    assert open_dataset(v3, columns=(STATE,)).tasks[3] == "lift"
+
+
+def test_tasks_are_found_by_their_number_in_v2_too(tmp_path):
+    root = write_v2(tmp_path / "a")
+    lines = (root / "meta/episodes.jsonl").read_text().replace('"tasks": ["push"], ', "")
+    (root / "meta/episodes.jsonl").write_text(lines)
+    (root / "meta/tasks.jsonl").write_text('{"task_index": 0, "task": "push"}')
+    assert open_dataset(root).tasks == ("push",) * 4
 
 
 def test_variables_in_paths(v3, monkeypatch):

@@ -52,6 +52,36 @@ def write(root, pictures):
     return root
 
 
+def deep_video(path, pictures):
+    """16 bits of one channel, lossless."""
+    import av
+
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "gray16le"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="gray16le")))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("pictures", ["image", "video"])
+def test_distances_that_no_feature_announces_are_refused_not_made_colours(tmp_path, pictures):
+    import cv2
+
+    root = write(tmp_path / "toy", pictures)
+    deep = np.full((LENGTHS[0], HEIGHT, WIDTH), 980, np.uint16)
+    if pictures == "video":
+        deep_video(next(root.rglob("*.mp4")), deep)
+    else:
+        path = root / "data/chunk-000/file-000.parquet"
+        table = pq.read_table(path)
+        cells = [{"bytes": cv2.imencode(".tiff", one)[1].tobytes(), "path": None} for one in deep]
+        place = table.column_names.index(TOP)
+        pq.write_table(table.set_column(place, TOP, pa.array(cells, table[TOP].type)), path)
+    with pytest.raises(DatasetError, match="one channel of more than 8 bits, as depth cameras give"):
+        frames.open_frames(open_dataset(root), "top", episodes=[0])
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))

@@ -9,15 +9,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from understudy.configs.episode import Episode
-from understudy.configs.spec import ACTION, IMAGES, SCENE, STATE, Embodiment
+from understudy.configs.spec import ACTION, IMAGES, SCENE, STATE, Embodiment, Mode
 from understudy.policies.data import writer as record
+from understudy.policies.data.dataset import DatasetError
 from understudy.policies.data.encode import Moments, write_mp4
 from understudy.policies.data.frames import open_frames
 from understudy.policies.data.open import open_dataset
-from understudy.policies.data.writer import DatasetWriter
+from understudy.policies.data.writer import EPISODES, DatasetWriter
 
 TOP = IMAGES + "top"
 BODY = Embodiment(
@@ -98,6 +100,57 @@ def test_statistics_are_those_of_all_frames(tmp_path):
     np.testing.assert_allclose(np.ravel(stats[TOP]["mean"]), pixels.mean((0, 1, 2)))
     np.testing.assert_allclose(np.ravel(stats[TOP]["std"]), pixels.std((0, 1, 2)), rtol=1e-5)
     assert np.shape(stats[TOP]["min"]) == (3, 1, 1) and stats[TOP]["count"] == [39]
+
+
+def test_quantiles_are_those_of_numpy_and_merge_by_their_counts(tmp_path):
+    """The least value that at least such a part does not exceed; of several episodes the weighted mean."""
+    writer = DatasetWriter(tmp_path / "toy", BODY)
+    episodes = [episode(s, n) for s, n in ((0, 7), (1, 1), (2, 30))]
+    writer.add(episodes[0])
+    writer = DatasetWriter.resume(tmp_path / "toy")
+    for e in episodes[1:]:
+        writer.add(e)
+    stats = json.loads((tmp_path / "toy/meta/stats.json").read_text())
+    table = pq.read_table(tmp_path / "toy" / EPISODES).to_pylist()
+    counts, parts = [len(e) for e in episodes], {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
+    for name, part in parts.items():
+        by_hand = {
+            ACTION: [np.quantile(e.action, part, 0, method="inverted_cdf") for e in episodes],
+            "next.reward": [np.quantile(e.reward, part, 0, method="inverted_cdf")[None] for e in episodes],
+            TOP: [np.quantile(e.obs[TOP].reshape(-1, 3), part, 0, method="inverted_cdf") / 255 for e in episodes],
+        }
+        for key, wanted in by_hand.items():
+            shape = (3, 1, 1) if key == TOP else (-1,)
+            for row, values in zip(table, wanted, strict=True):
+                np.testing.assert_allclose(row[f"stats/{key}/{name}"], values.reshape(shape))
+            whole = np.average(wanted, 0, counts).reshape(shape)
+            np.testing.assert_allclose(stats[key][name], whole, rtol=1e-6)
+
+
+def test_a_dataset_begun_without_quantiles_goes_on_without_them(tmp_path):
+    writer = DatasetWriter(tmp_path / "toy", BODY)
+    writer.add(episode(0))
+    path = tmp_path / "toy" / EPISODES
+    table = pq.read_table(path)
+    pq.write_table(table.drop([name for name in table.column_names if "/q" in name]), path)
+    DatasetWriter.resume(tmp_path / "toy").add(episode(1))
+    assert len(pq.read_table(path)) == 2 and not [name for name in pq.read_table(path).column_names if "/q" in name]
+    stats = json.loads((tmp_path / "toy/meta/stats.json").read_text())
+    assert set(stats[ACTION]) == {"min", "max", "mean", "std", "count"}
+    assert_holds(tmp_path / "toy", [episode(0), episode(1)])
+
+
+def test_the_features_say_who_recorded_when_the_card_is_gone(tmp_path):
+    body = dataclasses.replace(BODY, mode=Mode.delta, frame="base", rotation="axis-angle")
+    DatasetWriter(tmp_path / "toy", body).add(episode(0))
+    (tmp_path / "toy/meta/embodiment.json").unlink()
+    assert open_dataset(tmp_path / "toy").embodiment == body
+    path = tmp_path / "toy/meta/info.json"
+    info = json.loads(path.read_text())
+    info["features"][ACTION]["units"] = ["m"]
+    path.write_text(json.dumps(info))
+    with pytest.raises(DatasetError, match="info.json: action_units has 1 entries for 2 names; correct `units`"):
+        open_dataset(tmp_path / "toy")
 
 
 def test_moments_merge_exactly():

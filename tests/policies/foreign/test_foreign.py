@@ -1,5 +1,6 @@
 """Policies made elsewhere, without lerobot: keyed noise, scaling of a checkpoint, callables, refusals."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,12 +11,13 @@ from safetensors.torch import save_file
 from understudy.__main__ import main
 from understudy.configs.spec import Embodiment, EmbodimentError, Window
 from understudy.policies.agent.agent import Agent
+from understudy.policies.data.writer import DatasetWriter
 from understudy.policies.foreign.body import body_of, by_position
-from understudy.policies.foreign.folder import Foreign
+from understudy.policies.foreign.folder import Foreign, _lacks_packages
 from understudy.policies.foreign.noise import keyed, row_seeds
 from understudy.policies.foreign.planner import callable_planner
 from understudy.policies.foreign.scale import ForeignError, ForeignWarning, Normaliser, Rule, action_scale, read_rules
-from understudy.policies.foreign.train import LerobotTrain, flags_of, merge
+from understudy.policies.foreign.train import LerobotTrain, flags_of, for_installed, merge
 from understudy.policies.policy import LaneNoise, Past, Planner, Policy
 
 BODY = Embodiment(
@@ -319,6 +321,43 @@ def test_the_words_of_lerobot_train_are_handed_on_as_they_are(tmp_path, capsys):
     assert LerobotTrain.from_words(["configs/foreign/pusht_diffusion.yaml"]).flags, "shipped configs are found"
     assert main(["lerobot-train", "--steps=3"]) == 2
     assert "give a YAML file of lerobot-train's flags first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["eval_freq", "env_eval_freq"])
+def test_flags_are_named_as_the_installed_lerobot_names_them(name):
+    flags = ["--steps=3", f"--{name}=0", "--seed", "5"]
+    assert for_installed(flags, {"steps", "seed", "env_eval_freq"})[1] == "--env_eval_freq=0"
+    assert for_installed(flags, {"steps", "seed", "eval_freq"}) == ["--steps=3", "--eval_freq=0", "--seed", "5"]
+    assert for_installed(flags, {"steps", "eval_freq", "env_eval_freq"}) == flags, "both are there: as written"
+
+
+def test_the_shipped_recipes_have_only_flags_that_the_installed_lerobot_knows(lerobot, root):
+    from lerobot.configs.train import TrainPipelineConfig
+
+    known = {field.name for field in dataclasses.fields(TrainPipelineConfig)}
+    for file in (root / "configs" / "foreign").glob("*.yaml"):
+        flags = for_installed(flags_of(file), known)
+        strange = [flag for flag in flags if flag[2:].partition("=")[0].partition(".")[0] not in known]
+        assert not strange and "--policy.horizon=16" in flags, file
+
+
+def test_the_features_of_the_training_data_count_where_it_has_no_card(tmp_path):
+    """As lerobot's edit tools leave it."""
+    folder, data = checkpoint(tmp_path / "policy", **BUFFERS), tmp_path / "data"
+    DatasetWriter(data, BODY)
+    (data / "meta" / "embodiment.json").unlink()
+    (folder / "train_config.json").write_text(json.dumps({"dataset": {"root": str(data)}}))
+    body = body_of(Foreign(folder))
+    assert body.embodiment == BODY and body.source == str(data / "meta" / "info.json")
+    info = json.loads((data / "meta" / "info.json").read_text())
+    (data / "meta" / "info.json").write_text(json.dumps(info | {"codebase_version": "v1.6"}))
+    assert body_of(Foreign(folder)).guessed, "an old format says nothing"
+
+
+def test_packages_that_a_type_needs_are_named_by_the_extra_that_lerobot_has():
+    assert "pip install 'lerobot[multi-task-dit]'" in str(_lacks_packages("multi_task_dit", ImportError("x")))
+    assert "pip install 'lerobot[pi]'" in str(_lacks_packages("pi05", ImportError("x")))
+    assert "pip install 'lerobot[diffusion]'" in str(_lacks_packages("diffusion", ImportError("x")))
 
 
 def test_rules_are_read_without_a_mapping(tmp_path):

@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from understudy.configs.spec import SCENE, STATE, Embodiment
+from understudy.configs.world import read_world
 from understudy.eval.studies.foreign_import import check
+from understudy.policies.agent.open import Acting, agent_settings, open_agent
 from understudy.policies.compositions.mixture import Mixture
 from understudy.policies.field import sample
 from understudy.policies.foreign.diffusion import Between
@@ -34,6 +36,7 @@ TINY = {
     "horizon": 8,
     "n_action_steps": 4,
     "down_dims": (16, 32),
+    "use_group_norm": True,
     "diffusion_step_embed_dim": 16,
     "noise_scheduler_type": "DDIM",
     "num_inference_steps": 4,
@@ -57,6 +60,7 @@ def peer(lerobot):
 
     def make(kind, inputs=(STATE, SCENE), modes=MIN_MAX, **settings):
         torch.manual_seed(0)
+        settings = {"pretrained_backbone_weights": None} | settings  # lerobot 0.6 would fetch some
         config = make_policy_config(
             kind,
             input_features={key: features[key] for key in inputs},
@@ -238,10 +242,140 @@ def test_old_weights_with_buffers_act_the_same(folder, tmp_path, policy):
 
 
 def test_unknown_settings_are_passed_over_with_a_warning(folder, tmp_path, policy):
-    newer = copy_of(folder, tmp_path, pretrained_revision="main", flux_capacitor=3)
-    with pytest.warns(ForeignWarning, match="flux_capacitor, pretrained_revision"):
+    newer = copy_of(folder, tmp_path, flux_capacitor=3)
+    with pytest.warns(ForeignWarning, match="does not know: flux_capacitor"):
         found, _ = load_foreign(newer)
     assert torch.equal(found.plan(past(), 1, noise()).future, policy.plan(past(), 1, noise()).future)
+
+
+LATER = {
+    "act": {"pretrained_revision": None},
+    "diffusion": {"gradient_checkpointing": False, "pretrained_revision": None},
+}
+
+
+@pytest.mark.parametrize("kind", LATER)
+@pytest.mark.parametrize("wrote", ["0.4.4", "0.6.1"])
+@pytest.mark.filterwarnings("ignore::understudy.policies.foreign.scale.ForeignWarning")
+def test_a_checkpoint_of_the_other_lerobot_acts_the_same(peer, tmp_path, kind, wrote):
+    """Between 0.4.4 and 0.6.1 `LATER` came to config.json, and nothing else changed in a folder."""
+    _, inputs, settings = BOXES[kind]
+    own = peer.save(tmp_path / "own", kind, inputs=inputs, **settings)
+    other = copy_of(own, tmp_path)
+    config = json.loads((own / "config.json").read_text())
+    config = {name: value for name, value in config.items() if name not in LATER[kind]}
+    (other / "config.json").write_text(json.dumps(config | (LATER[kind] if wrote == "0.6.1" else {})))
+    found, wanted = (load_foreign(path)[0].plan(past(), 2, noise()).future for path in (other, own))
+    assert torch.equal(found, wanted)
+
+
+class Sight:
+    """Frames of an episode, the same for lerobot and for an agent."""
+
+    def __init__(self, steps, lanes=2):
+        rng = torch.Generator().manual_seed(4)
+        self.obs = {key: torch.rand(steps, lanes, size, generator=rng) * 500 for key, size in ((STATE, 2), (SCENE, 16))}
+        self.steps, self.lanes = steps, lanes
+
+    def walk(self, agent):
+        """(steps, lanes, 2) what an agent that replans at every step does."""
+        every, actions = np.ones(self.lanes, bool), []
+        frames = [{key: values[step].numpy() for key, values in self.obs.items()} for step in range(self.steps)]
+        agent.reset(np.arange(self.lanes), every, frames[0])
+        for frame in [*frames[1:], frames[0]]:
+            actions.append(agent.act()[:, 0])
+            sent = actions[-1][:, None]
+            agent.observe({key: values[:, None] for key, values in frame.items()}, sent, every[:, None])
+        return np.stack(actions)
+
+
+ENSEMBLED = {"chunk_size": 6, "n_action_steps": 1, "temporal_ensemble_coeff": 0.3, "dim_model": 16,
+    "n_heads": 2, "dim_feedforward": 16, "n_encoder_layers": 1, "n_vae_encoder_layers": 1, "latent_dim": 4}  # fmt: skip
+
+
+def body_for(world="pusht"):
+    return read_world(world).embodiment()
+
+
+@pytest.mark.filterwarnings("ignore::understudy.policies.foreign.scale.ForeignWarning")
+def test_temporal_ensembling_is_the_policys_own_and_lerobots(peer, tmp_path, capsys):
+    folder, sight = peer.save(tmp_path / "m", "act", **ENSEMBLED), Sight(14)
+    policy, (before, after) = peer.make("act", **ENSEMBLED)
+    wanted = []
+    for step in range(sight.steps):
+        seen = before({key: values[step] for key, values in sight.obs.items()})
+        wanted.append(after(policy.select_action(seen)).detach())
+    wanted = torch.stack(wanted).numpy()
+
+    agent, _ = open_agent(Acting(policy=str(folder), block=2), body_for)
+    assert agent.ensemble == 0.3 and agent.execute == 1
+    assert "temporal ensembling of decay 0.3 (its own" in capsys.readouterr().out
+    low, high = np.asarray(body_for().limits, np.float32).T
+    assert np.abs(sight.walk(agent) - np.clip(wanted, low, high)).max() < 2e-4, "px of 500"
+    assert agent_settings(Acting(policy=str(folder)), agent)["ensemble"] == 0.3
+
+    config = Acting(policy=str(folder), block=2, ensemble=0.0)
+    agent, _ = open_agent(config, body_for)
+    assert agent.ensemble == 0.0 and "--ensemble: 0 in its place" in capsys.readouterr().out
+    assert np.abs(sight.walk(agent) - np.clip(wanted, low, high)).max() > 0.1
+    agent, _ = open_agent(dataclasses.replace(config, ensemble=float("-inf")), body_for)
+    assert agent.ensemble is None and "--ensemble: none in its place" in capsys.readouterr().out
+    assert "ensemble" not in agent_settings(config, agent)
+
+
+def test_a_negative_coefficient_of_temporal_ensembling_is_refused(peer, tmp_path):
+    folder = peer.save(tmp_path / "m", "act", **ENSEMBLED)
+    with pytest.raises(ForeignError, match="temporal_ensemble_coeff -0.1: newer chunks would count more"):
+        load_foreign(copy_of(folder, tmp_path, temporal_ensemble_coeff=-0.1))
+
+
+@pytest.fixture(scope="module")
+def reader(peer):
+    """A step of lerobot's that reads the text of the task: the longer it is, the farther away the state."""
+    from lerobot.processor import ProcessorStep, ProcessorStepRegistry
+
+    @ProcessorStepRegistry.register("length_of_the_task")
+    class Length(ProcessorStep):
+        def __call__(self, transition):
+            texts = transition["complementary_data"]["task"]
+            seen = transition["observation"]
+            far = torch.tensor([[100.0 * len(text)] for text in texts])
+            return {**transition, "observation": {**seen, STATE: seen[STATE] + far}}
+
+        def transform_features(self, features):
+            return features
+
+    yield "length_of_the_task"
+    ProcessorStepRegistry.unregister("length_of_the_task")
+
+
+@pytest.mark.filterwarnings("ignore:nothing says who")
+def test_a_policy_that_reads_the_task_is_told_the_worlds(peer, reader, tmp_path, capsys):
+    folder = peer.save(tmp_path / "m", *BOXES["act"][:1], inputs=BOXES["act"][1], **BOXES["act"][2])
+    deaf, _ = open_agent(Acting(policy=str(folder), block=3), body_for, "pusht")
+    assert deaf.planner.task_text is None and "text" not in capsys.readouterr().out
+    with pytest.raises(ValueError, match="reads no text; leave out --task_text"):
+        open_agent(Acting(policy=str(folder), block=3, task_text="push"), body_for, "pusht")
+
+    pipeline = json.loads((folder / "policy_preprocessor.json").read_text())
+    pipeline["steps"].insert(0, {"registry_name": reader, "config": {}})
+    (folder / "policy_preprocessor.json").write_text(json.dumps(pipeline))
+
+    def told(task="pusht", **changes):
+        config = Acting(policy=str(folder), block=3, **changes)
+        agent, _ = open_agent(config, body_for, task)
+        return agent, agent_settings(config, agent), capsys.readouterr().out
+
+    agent, settings, said = told()
+    assert settings["task_text"] == "pusht" and "its task: 'pusht' (the world's task" in said
+    by_hand, _ = load_foreign(folder, task="pusht")
+    assert torch.equal(agent.planner.plan(past(), 1, noise()).future, by_hand.plan(past(), 1, noise()).future)
+
+    other, settings, said = told(task_text="push the T")
+    assert settings["task_text"] == "push the T" and "'push the T' (--task_text)" in said
+    assert not torch.equal(other.planner.plan(past(), 1, noise()).future, by_hand.plan(past(), 1, noise()).future)
+    with pytest.warns(ForeignWarning, match="neither the world nor --task_text gives one"):
+        told("")
 
 
 def test_what_does_not_fit_is_refused_by_name(folder, tmp_path):
@@ -278,7 +412,8 @@ BOXES = {
     "diffusion": ("diffusion", (STATE, SCENE), TINY),
     "act": ("act", (STATE, SCENE), {"chunk_size": 6, "n_action_steps": 5, "dim_model": 16, "n_heads": 2,
             "dim_feedforward": 16, "n_encoder_layers": 1, "n_vae_encoder_layers": 1, "latent_dim": 4}),
-    "vqbet": ("vqbet", (STATE, PICTURE), {"n_obs_steps": 2, "crop_shape": (28, 28), "gpt_n_layer": 1, "gpt_n_head": 2,
+    "vqbet": ("vqbet", (STATE, PICTURE), {"n_obs_steps": 2, "use_group_norm": True,
+              "crop_shape": (28, 28), "gpt_n_layer": 1, "gpt_n_head": 2,
               "gpt_hidden_dim": 16, "gpt_input_dim": 16, "gpt_output_dim": 16, "vqvae_n_embed": 4,
               "vqvae_embedding_dim": 8, "vqvae_enc_hidden_dim": 8, "gpt_block_size": 32, "action_chunk_size": 3}),
 }  # fmt: skip

@@ -98,6 +98,29 @@ def wait_for(path: Path, process: subprocess.Popen, seconds=60.0) -> None:
     assert path.exists(), process.communicate()
 
 
+@pytest.mark.parametrize("wrote", ["0.10", "0.11"])
+def test_a_checkpoint_loads_whichever_draccus_wrote_it(tmp_path, monkeypatch, wrote):
+    """0.11 leaves out the type of the outermost choice, unless it is told the base class."""
+    encode = draccus.encode
+
+    def as_of(config, *declared):
+        plain = {name: value for name, value in encode(config, *declared).items() if name != "type"}
+        return {"type": config.get_choice_name(type(config))} | plain if wrote == "0.10" else plain
+
+    monkeypatch.setattr(checkpoints.draccus, "encode", as_of)
+    config = DiffusionConfig(window=Window(horizon=4), execute=2, network=MLPConfig(width=16, depth=1))
+    policy = config.build(EMBODIMENT, checkpoints.blank_scales(EMBODIMENT))
+    checkpoints.save_checkpoint(tmp_path / "run", policy, kind="policy", config=config)
+    document = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert list(document["config"])[0] == "type" and document["config"]["type"] == document["type"] == "diffusion"
+    assert document["config"]["network"]["type"] == "mlp"
+    assert load_policy(tmp_path / "run")[0].config == config
+
+    del document["config"]["type"]  # written beside 0.11 before this was known
+    (tmp_path / "run" / "config.json").write_text(json.dumps(document))
+    assert load_policy(tmp_path / "run")[0].config == config
+
+
 def test_a_run_learns_and_keeps_its_records(demos, tmp_path, capsys):
     run = tmp_path / "run"
     settings(demos, run, steps=300, optimize=Optimize(lr=3e-3, warmup=5)).run()
