@@ -108,8 +108,9 @@ def _run(verb: str, words: list[str]) -> None:
     from importlib import import_module
 
     from .configs.machine import prepare
-    from .configs.parse import describe, find_config, has_choices, parse
-    from .configs.plugins import PLUGINS, discover
+    from .configs.parse import Chooses, FromWords, describe, find_config, has_choices, parse
+    from .configs.plugins import PLUGINS, discover, folders_of
+    from .configs.protocols import keeps
 
     plugins = _option(words, "--plugins")
     if plugins:
@@ -122,17 +123,17 @@ def _run(verb: str, words: list[str]) -> None:
 
     module, name = VERBS[verb][0].split(":")
     config_class, command = getattr(import_module(f"{__package__}.{module}"), name), f"understudy {verb}"
-    if hasattr(config_class, "choose"):
+    if keeps(config_class, Chooses):
         config_class, chosen = config_class.choose(words)
         command = f"{command} {chosen}".rstrip()
-    folders = getattr(config_class, "DISCOVER", ())
+    folders = folders_of(config_class)
     if has_choices(config_class):
         discover(*folders)
     if helps:
         _say(describe(config_class, command))
         return
 
-    if hasattr(config_class, "from_words"):
+    if keeps(config_class, FromWords):
         config = config_class.from_words(words)
     else:
         path = words.pop(0) if words and _is_config(words[0]) else None

@@ -13,7 +13,7 @@ from pathlib import Path
 import draccus
 import yaml
 
-from .parse import default_of, hint_at, takes_words
+from .parse import default_of, hint_at, positionals_of, takes_words
 
 
 def command_of(settings: object, verb: str, without: Collection[str] = ()) -> str:
@@ -30,7 +30,7 @@ def words_of(settings: object, without: Collection[str] = ()) -> list[str]:
     changed = {name: value for name, value in _changed(settings) if name not in without}
 
     words: list[str] = []
-    for name in getattr(config_class, "POSITIONALS", ()):
+    for name in positionals_of(config_class):
         bare = _bare(config_class, name, changed.get(name))
         if not bare or (not words and bare[0].endswith((".yaml", ".yml"))):  # such a first word is the config
             break

@@ -16,15 +16,52 @@ import typing
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import draccus
 import yaml
 from draccus.cfgparsing import load_config, parse_string
 from draccus.wrappers.docstring import get_attribute_docstring
 
+from .protocols import keeps
+
 
 class UsageError(ValueError):
     """The words of the command make no sense; the message says what would."""
+
+
+@runtime_checkable
+class TakesWords(Protocol):
+    """A class of settings that bare words of the command line fill."""
+
+    POSITIONALS: tuple[str, ...]  # names of fields, in the order of the words
+
+
+@runtime_checkable
+class SpellsOut(Protocol):
+    """A class of settings with short ways of writing."""
+
+    def spell_out(self, raw: dict) -> dict:
+        """The keys of a file as the fields want them; a class method. Raises ValueError."""
+        ...
+
+
+@runtime_checkable
+class Chooses(Protocol):
+    """A class of settings that stands for others, by the first word."""
+
+    def choose(self, words: list[str]) -> tuple[type, str]:
+        """Take the word off; the class that the others are for, and its name. A class method."""
+        ...
+
+
+@runtime_checkable
+class FromWords(Protocol):
+    """A class of settings that reads its words by a grammar of its own."""
+
+    def from_words(self, words: list[str]) -> Any:
+        """The settings. A class method. Raises UsageError."""
+        ...
 
 
 def parse(config_class: type, path: str | None, words: list[str]):
@@ -36,7 +73,7 @@ def parse(config_class: type, path: str | None, words: list[str]):
         draccus.ParsingError: a value that its field refuses.
     """
     raw = _today(config_class, load(path), ()) if path else {}
-    free = list(getattr(config_class, "POSITIONALS", ()))
+    free = list(positionals_of(config_class))
     queue = list(words)
     while queue:
         word = queue.pop(0)
@@ -103,7 +140,7 @@ def former_names(config_class: type) -> dict[str, str]:
 
 def describe(config_class: type, command: str) -> str:
     """The help of a verb: its docstring, then a line for every field with default and comment."""
-    positionals = getattr(config_class, "POSITIONALS", ())
+    positionals = positionals_of(config_class)
     bare = " ".join(name.upper() for name in positionals)
     lines = [f"usage: {command} [CONFIG.yaml] {bare}{' ' if bare else ''}[--key value ...]", ""]
     lines += [(config_class.__doc__ or "").strip(), ""]
@@ -203,7 +240,7 @@ def _complete(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
     known = {item.name: item for item in dataclasses.fields(config_class)}
     full = {}
     raw = _renamed(config_class, raw, path)
-    raw = config_class.spell_out(raw) if hasattr(config_class, "spell_out") else raw  # short ways of writing
+    raw = config_class.spell_out(raw) if keeps(config_class, SpellsOut) else raw  # short ways of writing
     for name, value in raw.items():
         if name not in known:
             raise _unknown("setting", (*path, str(name)), [".".join((*path, key)) for key in known])
@@ -308,6 +345,11 @@ def _member(hint: type[Enum], value, path: tuple[str, ...]) -> object:
     if value not in names and value not in names.values():
         raise UsageError(f"{'.'.join(path)} cannot be {value!r}. Known: {', '.join(map(str, names.values()))}")
     return names.get(value, value)
+
+
+def positionals_of(config_class: type) -> tuple[str, ...]:
+    """Names of the fields that bare words fill, in their order."""
+    return config_class.POSITIONALS if keeps(config_class, TakesWords) else ()
 
 
 def hint_at(config_class: type, keys) -> object:

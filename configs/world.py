@@ -10,12 +10,13 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import draccus
 
 from .parse import decode, decode_choice, load
 from .plugins import discover, lookup
+from .protocols import keeps
 from .spec import Embodiment
 
 if TYPE_CHECKING:
@@ -53,6 +54,19 @@ class World(draccus.ChoiceRegistry):
         """Control steps until an episode is cut."""
         raise NotImplementedError
 
+    def warm(self) -> None:
+        """What must be done once before several processes open this world."""
+
+    @property
+    def start_set(self) -> str:
+        """What its start ids belong to; "" for this kind of world and its task (see `start_set`)."""
+        return ""
+
+    @property
+    def perturbable(self) -> tuple[str, ...] | None:
+        """Names of the perturbations that it can be put under; None: as its kind (`sim/perturb.py`)."""
+        return None
+
     def views(self) -> tuple[str, ...]:
         """Names that `cameras` may ask for."""
         return tuple(self.cameras)
@@ -60,6 +74,20 @@ class World(draccus.ChoiceRegistry):
     def fingerprint(self) -> dict:
         """Everything that would change a result: versions, physics, controller, rendering. JSON-able."""
         raise NotImplementedError
+
+
+@runtime_checkable
+class Disturbed(Protocol):
+    """A world that is another one under disturbances."""
+
+    of: World
+
+
+@runtime_checkable
+class SceneDrawn(Protocol):
+    """A world whose scene is drawn when it is built."""
+
+    model_seed: int | None  # None: always the same scene
 
 
 WORLDS: dict[str, World] = {}  # registered name -> its defaults, for `--world NAME`
@@ -108,12 +136,11 @@ def read_world(source: WorldSource, **changes) -> World:
 
 def start_set(world: World) -> str:
     """What start ids of this world belong to: rows of two records may be joined where it and the start are equal."""
-    while hasattr(world, "of"):  # a perturbed world begins as the clean one does
+    while keeps(world, Disturbed):  # it begins as the clean one does
         world = world.of
-    own = getattr(world, "start_set", "")
-    model = getattr(world, "model_seed", None)
+    model = world.model_seed if keeps(world, SceneDrawn) else None
     suffix = "" if model is None else f"#{model}"
-    return own or f"{world.get_choice_name(type(world))}/{world.task}{suffix}"
+    return world.start_set or f"{world.get_choice_name(type(world))}/{world.task}{suffix}"
 
 
 def _from_keys(keys: dict) -> World:

@@ -190,7 +190,9 @@ def sample_outcomes(config, embodiment: Embodiment, count: int = 4) -> dict:
     """What windows of settings with `rewards` hold besides: outcomes and later frames. Nothing for others."""
     import torch
 
-    if not hasattr(config, "rewards"):
+    from ..policies.data.rewards import Rewarded
+
+    if not keeps(config, Rewarded):
         return {}
     from ..policies.data.windows import LATER
 

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import draccus
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..configs.protocols import keeps
 from ..configs.rng import rng_of
 from ..configs.spec import Embodiment, Window
 
@@ -186,9 +187,125 @@ class Trainable(Protocol):
         """Scalar loss and named scalars of a batch of windows (see `data.windows`).
 
         Of a config with `rewards` and `ahead` the batch also holds outcomes and later observations
-        (`data.rewards`). May have `groups()`, parameters by pace, and `stepped()`, called after each step.
+        (`data.rewards`). May also be `Paced` and `Stepped`.
         """
         ...
+
+
+# Optional parts. Who has one names it among its bases, or has what it names; it is asked for by `keeps`.
+
+
+@runtime_checkable
+class Configured(Protocol):
+    """A planner or a critic that holds the settings it was built from."""
+
+    config: Any
+
+
+@runtime_checkable
+class GivesPast(Protocol):
+    """Settings that say whether recalled actions are inputs, as executed, in place of being predicted."""
+
+    given: bool
+
+
+@runtime_checkable
+class Embodied(Protocol):
+    """A critic that was trained for one body."""
+
+    embodiment: Embodiment
+
+
+@runtime_checkable
+class Combination(Protocol):
+    """A critic made of critics."""
+
+    parts: tuple[Critic, ...]
+
+
+@runtime_checkable
+class TaskJudge(Protocol):
+    """A critic that may know several tasks."""
+
+    @abstractmethod
+    def judge_task(self, name: str | None) -> None:
+        """Score plans for the task of this text; None: the only one. Raises ValueError for one it does not know."""
+        ...
+
+
+@runtime_checkable
+class Ready(Protocol):
+    """Settings of a critic that needs no training, beside those of `CriticConfig`."""
+
+    @abstractmethod
+    def beside(self, planner: Planner) -> Critic:
+        """The critic of this planner's plans. Raises ValueError if they are not to be judged so."""
+        ...
+
+
+@runtime_checkable
+class Parametrised(Protocol):
+    """A planner with weights, such as an `nn.Module`."""
+
+    @abstractmethod
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All weights."""
+        ...
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A trainable whose parts learn at different rates."""
+
+    @abstractmethod
+    def groups(self) -> list[dict]:
+        """Groups of parameters of the optimiser, each {params, pace}; `pace` multiplies the learning rate."""
+        ...
+
+
+@runtime_checkable
+class Stepped(Protocol):
+    """A trainable that follows the optimiser, as target networks do."""
+
+    @abstractmethod
+    def stepped(self) -> None:
+        """Called after each step of the optimiser."""
+        ...
+
+
+@runtime_checkable
+class UsesPast(Protocol):
+    """A trainable that says in words how it uses the past."""
+
+    @property
+    def arm(self) -> str:
+        """Which of the published arms it is."""
+        ...
+
+
+def executed_of(planner: Planner, otherwise: int = 8) -> int:
+    """E, actions executed of each plan: the planner's own, or `otherwise` where it does not say."""
+    return planner.execute if keeps(planner, Executes) else otherwise
+
+
+def half_range(planner: Planner) -> Tensor:
+    """(D,) float32 on the CPU, what is 1 in the scaled action space, in units: of the scale, else of the limits."""
+    scale = planner.action_scale if keeps(planner, Scaled) else None
+    if scale is not None:
+        return scale.std.detach().cpu()
+    low, high = torch.tensor(planner.embodiment.limits).T
+    return (high - low) / 2
+
+
+def past_is_given(planner: Planner) -> bool:
+    """Are recalled actions handed to the planner, so that all its plans agree on them?"""
+    config = planner.config if keeps(planner, Configured) else None
+    return bool(config.given) if keeps(config, GivesPast) else False
+
+
+def weights_of(planner: Planner) -> Iterator[nn.Parameter]:
+    """The planner's weights; none of one without."""
+    return planner.parameters() if keeps(planner, Parametrised) else iter(())
 
 
 class Scale(nn.Module):
@@ -234,6 +351,8 @@ class Scales:
 class PolicyConfig(draccus.ChoiceRegistry):
     """Settings of a policy; `type` in YAML picks the registered subclass."""
 
+    BEFORE: ClassVar[Mapping] = {}  # values of settings that older checkpoints do not say
+
     window: Window = Window()
     needs: tuple[str, ...] = ("observation.state",)  # observation keys that the policy reads
 
@@ -245,6 +364,8 @@ class PolicyConfig(draccus.ChoiceRegistry):
 @dataclass(frozen=True, kw_only=True)
 class CriticConfig(draccus.ChoiceRegistry):
     """Settings of a critic; `type` in YAML picks the registered subclass."""
+
+    BEFORE: ClassVar[Mapping] = {}  # values of settings that older checkpoints do not say
 
     def build(self, embodiment: Embodiment, scales: Scales) -> Critic:
         raise NotImplementedError
@@ -260,6 +381,8 @@ def _positions(held: tuple[int, ...], wanted: tuple[int, ...], what: str) -> lis
 @dataclass(frozen=True, kw_only=True)
 class CompositionConfig(draccus.ChoiceRegistry):
     """Settings of a planner made of policies; `type` in config.json picks the registered subclass."""
+
+    BEFORE: ClassVar[Mapping] = {}  # values of settings that older checkpoints do not say
 
     def build(self, parents: Sequence[Policy]) -> Planner:
         """The planner of these parents, in the order in which they were saved."""

@@ -6,22 +6,38 @@ disturbance. It runs where the lane lives (`Lanes.call("expert_action")`). It kn
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from ..configs.lanes.lane import Lane
 from ..configs.plugins import discover, lookup
+from ..configs.protocols import keeps
 from ..configs.rng import rng_of
 
 
 class Expert(Protocol):
-    """One demonstrator. A class may name `styles` and `flaws`: fields that differ, by name; see `Manner`."""
+    """One demonstrator. Its class may also be `Styled` and `Flawed`; see `Manner`."""
 
     def act(self, env: Lane) -> np.ndarray:
         """The action (D,) for now, in the units of the embodiment; may exceed the limits, the lane clips."""
         ...
+
+
+@runtime_checkable
+class Styled(Protocol):
+    """The class of an expert that acts in several ways."""
+
+    styles: Mapping[str, Mapping]  # name -> fields that differ
+
+
+@runtime_checkable
+class Flawed(Protocol):
+    """The class of an expert that can fail on purpose."""
+
+    flaws: Mapping[str, Mapping]  # name -> fields that differ
 
 
 EXPERTS: dict[str, type[Expert]] = {}
@@ -57,12 +73,12 @@ class Manner:
     def of(self, name: str, start: int) -> dict[str, str]:
         """The style and the flaw that `start` draws, each "" if none. Raises LookupError for an unknown style."""
         expert = _find(name)
-        styles = {"plain": {}} | getattr(expert, "styles", {})
+        styles = {"plain": {}} | _styles(expert)
         wanted = [one.strip() for one in self.style.split(",")] if self.style else ["plain"]
         wanted = sorted(styles) if wanted == ["mixed"] else wanted
         for one in wanted:
             lookup(f"style of expert {name}", one, styles)
-        flaws = sorted(getattr(expert, "flaws", {}))
+        flaws = sorted(_flaws(expert))
         if self.fail and not flaws:
             raise LookupError(f"the expert of {name} cannot fail on purpose")
         rng = rng_of(start, 2)
@@ -72,8 +88,8 @@ class Manner:
     def expert(self, name: str, start: int) -> Expert:
         """The expert `name` as it acts from `start`."""
         expert, drawn = _find(name), self.of(name, start)
-        fields = dict(getattr(expert, "styles", {}).get(drawn["style"], {}))
-        return expert(**fields | getattr(expert, "flaws", {}).get(drawn["flaw"], {}))
+        fields = dict(_styles(expert).get(drawn["style"], {}))
+        return expert(**fields | _flaws(expert).get(drawn["flaw"], {}))
 
 
 def expert_action(name: str, env: Lane, manner: Manner | float = 0.0) -> np.ndarray:
@@ -95,3 +111,11 @@ def _find(name: str) -> type[Expert]:
     if name not in EXPERTS:  # a worker has imported its own world only
         discover("sim")
     return lookup("expert", name, EXPERTS)
+
+
+def _styles(expert: type[Expert]) -> Mapping[str, Mapping]:
+    return expert.styles if keeps(expert, Styled) else {}
+
+
+def _flaws(expert: type[Expert]) -> Mapping[str, Mapping]:
+    return expert.flaws if keeps(expert, Flawed) else {}

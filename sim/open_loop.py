@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..configs.protocols import keeps
+
 if TYPE_CHECKING:
     import mujoco
 
@@ -210,7 +212,9 @@ def controls_of(lane: TaskEnv, actions: np.ndarray) -> np.ndarray:
 
     A task whose controls are more than a function of one action says them itself, as `controls(data, actions)`.
     """
-    if hasattr(lane.task, "controls"):
+    from .task import Controlled
+
+    if keeps(lane.task, Controlled):
         return lane.task.controls(lane.data, actions).reshape(-1, lane.model.nu)
     rows = []
     for action in actions:

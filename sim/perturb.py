@@ -14,12 +14,13 @@ import math
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from ..configs.lanes.lane import Lane
 from ..configs.plugins import lookup
+from ..configs.protocols import keeps
 from ..configs.rng import rng_of
 from ..configs.spec import Embodiment
 from ..configs.world import World
@@ -48,6 +49,21 @@ class Stage:
     lane: Lane
     model: mujoco.MjModel | None  # None where the simulator is not MuJoCo
     data: mujoco.MjData | None
+
+
+@runtime_checkable
+class MuJoCoLane(Protocol):
+    """A lane that runs on a MuJoCo model; both None while there is none."""
+
+    model: mujoco.MjModel | None
+    data: mujoco.MjData | None
+
+
+@runtime_checkable
+class RobosuiteLane(Protocol):
+    """A lane around one of robosuite's environments, which holds model and data."""
+
+    suite: Any
 
 
 Perturbation = Callable[[Stage, np.random.Generator, float], dict]
@@ -123,8 +139,7 @@ class Perturbed(World):
 
     def warm(self) -> None:
         """What the other world wants done before several workers start."""
-        if hasattr(self.clean, "warm"):
-            self.clean.warm()
+        self.clean.warm()
 
     def steps(self) -> int:
         return self.clean.steps()
@@ -144,9 +159,8 @@ def applicable(world: World) -> tuple[str, ...]:
     from .robosuite.suite import Robosuite
     from .task import MuJoCoWorld
 
-    said = getattr(world, "perturbable", None)
-    if said is not None:
-        return tuple(said)
+    if world.perturbable is not None:
+        return tuple(world.perturbable)
     if isinstance(world, (MuJoCoWorld, Robosuite, SuiteMemory)):
         return tuple(PERTURBATIONS)
     return ("latency",) if isinstance(world, GymPushT) else ()
@@ -168,9 +182,9 @@ def perturbed(world: World, wanted: str | tuple[str, ...], level: float = 1.0) -
 
 def simulator(lane: Lane) -> tuple[mujoco.MjModel | None, mujoco.MjData | None]:
     """MuJoCo's model and data behind a lane, (None, None) where there are none."""
-    if hasattr(lane, "suite"):  # robosuite wraps both
+    if keeps(lane, RobosuiteLane):  # it wraps both
         return lane.suite.sim.model._model, lane.suite.sim.data._data
-    return getattr(lane, "model", None), getattr(lane, "data", None)
+    return (lane.model, lane.data) if keeps(lane, MuJoCoLane) else (None, None)
 
 
 class _Disturbance:
@@ -264,7 +278,7 @@ def distractors(stage: Stage, rng: np.random.Generator, level: float) -> dict:
     from .decor import scatter
 
     stage.lane.decor = scatter(stage.model, stage.data, rng, int(rng.integers(2, 5)))
-    if hasattr(stage.lane, "suite"):
+    if keeps(stage.lane, RobosuiteLane):
         from .decor import dress_robosuite
 
         dress_robosuite(stage.lane)

@@ -7,9 +7,10 @@ task is a scene and a few functions of (model, data). Robosuite's tasks are in `
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -61,6 +62,16 @@ class Task(Protocol):
 
     def progress(self, model: mujoco.MjModel, data: mujoco.MjData) -> float:
         """How far the task is, 0..1; also the reward."""
+        ...
+
+
+@runtime_checkable
+class Controlled(Protocol):
+    """A task whose controls are more than a function of one action."""
+
+    @abstractmethod
+    def controls(self, data: mujoco.MjData, actions: np.ndarray) -> np.ndarray:
+        """What actions (T, D) write into `data.ctrl` (nu,), n times in each control step: (T, n, nu)."""
         ...
 
 

@@ -9,16 +9,29 @@ from __future__ import annotations
 
 import time
 import traceback
+from abc import abstractmethod
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
 
+from ..protocols import keeps
 from ..rng import rng_of
 from ..world import World
 
 HOLD = 5  # control steps that a disturbance lasts
+
+
+@runtime_checkable
+class Advances(Protocol):
+    """A lane that can step without looking, as `Lane` can."""
+
+    @abstractmethod
+    def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict]:
+        """One control step: (reward, terminated, truncated, info)."""
+        ...
 
 
 class Lane(gymnasium.Env):
@@ -206,7 +219,7 @@ def _run_chunk(env: gymnasium.Env, actions: np.ndarray, look: set[int], film: bo
 
 def _advance(env: gymnasium.Env, action: np.ndarray):
     """(observation or None where the lane can look later, (reward, terminated, truncated, info))."""
-    if hasattr(env, "advance"):
+    if isinstance(env, Lane) or keeps(env, Advances):
         return None, env.advance(action)
     obs, *rest = env.step(action)
     return obs, rest

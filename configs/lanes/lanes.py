@@ -56,13 +56,14 @@ class Lanes(gymnasium.vector.VectorEnv):
     render_mode = "rgb_array"
 
     def __init__(self, world: World, lanes: int = 8, workers: int = 0, timeout: float | None = None):
+        self._hosts: list = []  # nothing to close yet
         if lanes < 1 or workers < 0:
             raise ValueError(f"lanes must be at least 1 and workers at least 0, got {lanes} and {workers}")
         self.world, self.embodiment, self.num_envs = world, world.embodiment(), lanes
         self.single_observation_space, self.single_action_space = self.embodiment.spaces()
         self.observation_space = batch_space(self.single_observation_space, lanes)
         self.action_space = batch_space(self.single_action_space, lanes)
-        if workers > 1 and hasattr(world, "warm"):
+        if workers > 1:
             world.warm()
         groups = np.array_split(np.arange(lanes), min(workers, lanes) or 1)
         self._hosts = [(Worker if workers else Local)(world, timeout) for _ in groups]
@@ -165,7 +166,7 @@ class Lanes(gymnasium.vector.VectorEnv):
 
     def close_extras(self, **kwargs) -> None:
         """Close all lanes and end all workers."""
-        for host in getattr(self, "_hosts", ()):
+        for host in self._hosts:
             host.close()
 
     # -- asking the hosts

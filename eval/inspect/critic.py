@@ -22,6 +22,7 @@ from ...configs.command import command_of
 from ...configs.episode import SENT, SUCCESS
 from ...configs.files import replace_text
 from ...configs.lanes.lanes import Lanes
+from ...configs.protocols import keeps
 from ...policies.data.weighting import successes
 from ..ledger.study import Study, show
 from ..pages.charts import Line, chart
@@ -113,11 +114,14 @@ def open_critic_and_data(config: Settings) -> tuple[Critic, Dataset, np.ndarray,
 
 def look(critic: Critic, dataset: Dataset, episodes: np.ndarray, about: str) -> Seen:
     """Score every frame of the episodes."""
+    from ...policies.data.rewards import rewards_of
+    from ...policies.policy import Configured
+
     starts, lengths = dataset.starts[episodes], dataset.lengths[episodes]
     rows = np.concatenate([np.arange(start, start + length) for start, length in zip(starts, lengths, strict=True)])
     scores = np.concatenate([critic_scores(critic, *asked)[:, 0] for asked in _recorded(critic, dataset, rows)])
     borders = np.cumsum(lengths) - lengths
-    rewards = getattr(getattr(critic, "config", None), "rewards", None)
+    rewards = rewards_of(critic.config) if keeps(critic, Configured) else None
     returns = None if rewards is None else rewards.rows(dataset, 1)["return"][rows]
     return Seen(
         scores=by_episode(scores, borders, lengths),
@@ -274,11 +278,12 @@ def draw_maps(config: Settings, critic: Critic) -> list[HeatMap]:
     from ...configs.world import read_world
     from ...policies.agent.agent import Agent
     from ...policies.load import load_policy
+    from ...policies.policy import executed_of
 
     policy = load_policy(config.policy[0])[0]
     world = read_world(config.world)
     policy.embodiment.check(world.embodiment(), policy.needs)
-    agent = Agent(policy, lanes=MAPS, execute=getattr(policy, "execute", 8), critic=Remembered((critic,)))
+    agent = Agent(policy, lanes=MAPS, execute=executed_of(policy), critic=Remembered((critic,)))
     with closing(Lanes(world, MAPS, config.workers)) as lanes:
         return heat_maps(agent, critic, lanes, range(config.seed, config.seed + MAPS))
 

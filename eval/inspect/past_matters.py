@@ -83,6 +83,8 @@ def changes(
     Raises:
         ValueError: the dataset has one episode, so that there is no other.
     """
+    from ...policies.policy import past_is_given
+
     story = _Story.of(planner, windows, rows, seed)
     plain = story.plan(story.past)
     most = story.moved(plain, story.plan(story.swapped(range(len(story.past.obs_times)), given=True)))
@@ -93,7 +95,7 @@ def changes(
         for name, some in names:
             moved = story.moved(plain, story.plan(story.swapped([place], some)))
             yield Change(FRAME, name, offset, np.where(there, moved, np.nan), most, story.episode)
-    for place, offset in enumerate(planner.window.recall if _is_given(planner) else ()):
+    for place, offset in enumerate(planner.window.recall if past_is_given(planner) else ()):
         there = _both(story.past.action_valid, story.other.action_valid, place)
         moved = story.moved(plain, story.plan(story.swapped((), given=place)))
         yield Change(GIVEN, "", offset, np.where(there, moved, np.nan), most, story.episode)
@@ -105,8 +107,10 @@ def changes(
 
 def count_changes(planner: Planner, keys: bool = False) -> int:
     """How many `changes` there are."""
+    from ...policies.policy import past_is_given
+
     names = 1 + (len(planner.needs) if keys and len(planner.needs) > 1 else 0)
-    tokens = len(planner.window.recall) if _is_given(planner) else 0
+    tokens = len(planner.window.recall) if past_is_given(planner) else 0
     return len(planner.window.observe) * names + tokens + _is_denoised(planner) + 1
 
 
@@ -163,40 +167,28 @@ class _Story:
     def _planned(self, ask: Callable[[Past, LaneNoise], Tensor], past: Past, draw: int) -> Tensor:
         import torch
 
-        from ...policies.policy import LaneNoise
+        from ...policies.policy import LaneNoise, executed_of, half_range
 
         parts = []
         for some in np.split(np.arange(len(self.rows)), range(BATCH, len(self.rows), BATCH)):
             noise = LaneNoise(self.seed, self.rows[some], np.full(len(some), draw))
             with torch.no_grad():
                 future = ask(_take(past, some), noise)[:, 0]
-            parts.append(future[:, : getattr(self.planner, "execute", future.shape[1])])
-        return torch.cat(parts) / torch.as_tensor(half_range(self.planner))
+            parts.append(future[:, : executed_of(self.planner, future.shape[1])])
+        return torch.cat(parts) / half_range(self.planner)
 
     def moved(self, plain: Tensor, plan: Tensor) -> np.ndarray:
         """(W,) float64 mean squared difference."""
         return (plain - plan).double().square().mean((1, 2)).numpy()
 
 
-def half_range(planner: Planner) -> np.ndarray:
-    """(D,) float32 what is 1 in the scaled action space, in units: of the pinned scale, else of the limits."""
-    scale = getattr(planner, "action_scale", None)
-    if scale is not None:
-        return scale.std.detach().cpu().numpy()
-    low, high = np.asarray(planner.embodiment.limits, np.float32).T
-    return (high - low) / 2
-
-
-def _is_given(planner: Planner) -> bool:
-    return bool(getattr(getattr(planner, "config", None), "given", False))
-
-
 def _is_denoised(planner: Planner) -> bool:
     """Are recalled actions a part of the chunk that `GenerativePolicy.plan` denoises?"""
     from ...policies.models.generative import GenerativePolicy
+    from ...policies.policy import past_is_given
 
     plain = getattr(type(planner), "plan", None) is GenerativePolicy.plan
-    return plain and bool(planner.window.recall) and not _is_given(planner)
+    return plain and bool(planner.window.recall) and not past_is_given(planner)
 
 
 def _pinned_future(policy, past: Past, rng: LaneNoise) -> Tensor:

@@ -20,7 +20,7 @@ from ...configs.world import World, read_world, start_set
 from ...policies.learning.run import held_out, training
 from ..rollout.rollout import rollout
 from .arms import Arm, find_arms
-from .past_matters import Change, changes, count_changes, half_range, spread_rows
+from .past_matters import Change, changes, count_changes, spread_rows
 from .predictability import Errors, Probe, held_out_errors
 
 if TYPE_CHECKING:
@@ -127,12 +127,13 @@ def arms_of(config: Settings) -> tuple[Arm, ...]:
 def _demonstrations(config: Settings, arms: Sequence[Arm]) -> tuple[list[np.ndarray], np.ndarray]:
     """Actions of all demonstrations, and the one scale (D,) of all policies."""
     from ...policies.load import load_policy
+    from ...policies.policy import half_range
 
     sources, scales, dataset = set(), [], None
     for run in (run for arm in arms for run in arm.runs):
         dataset, _ = open_data(config, run, ())
         sources.add(dataset.fingerprint)
-        scales.append(half_range(load_policy(run)[0]))
+        scales.append(half_range(load_policy(run)[0]).numpy())
     if len(sources) > 1:
         raise ValueError("the policies were trained on different data; give the demonstrations by --data")
     if not all(np.allclose(scales[0], scale) for scale in scales):
@@ -148,13 +149,14 @@ def _demonstrations(config: Settings, arms: Sequence[Arm]) -> tuple[list[np.ndar
 def _act(config: Settings, arms: Sequence[Arm], world: World, scale: np.ndarray) -> dict[str, tuple[Rollouts, ...]]:
     from ...policies.agent.agent import Agent
     from ...policies.load import load_policy
+    from ...policies.policy import executed_of
 
     acted: dict[str, tuple[Rollouts, ...]] = {}
     total = config.episodes * sum(len(arm.runs) for arm in arms)
     with Progress("acting", total, "episodes") as progress, closing(Lanes(world, 8, config.workers)) as lanes:
         for label, run in [(arm.label, run) for arm in arms for run in arm.runs]:
             policy = load_policy(run)[0]
-            agent = Agent(policy, lanes=8, execute=getattr(policy, "execute", 8))
+            agent = Agent(policy, lanes=8, execute=executed_of(policy))
             policy.embodiment.check(world.embodiment(), agent.needs)
             results = []
             for result in rollout(agent, lanes, range(config.seed, config.seed + config.episodes)):

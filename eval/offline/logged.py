@@ -98,6 +98,7 @@ def transitions(policy: Planner, config: LoggedPolicies) -> tuple[Logged, Interv
     """
     from ...configs.spec import ACTION, IMAGES, SCENE, STATE
     from ...policies.data.open import open_dataset
+    from ...policies.policy import executed_of
 
     if any(key.startswith(IMAGES) for key in policy.needs):
         raise ValueError(f"logged episodes are judged by state vectors, but the policy reads {', '.join(policy.needs)}")
@@ -105,7 +106,7 @@ def transitions(policy: Planner, config: LoggedPolicies) -> tuple[Logged, Interv
     if SUCCESS not in dataset.columns:
         raise ValueError(f"nobody says which episodes of {dataset.root} succeeded; see `understudy label`")
     policy.embodiment.check(dataset.embodiment, policy.needs)
-    steps, first = getattr(policy, "execute", 8), successes(dataset)
+    steps, first = executed_of(policy), successes(dataset)
     rows, reward, discount = chunks(dataset, first, steps, config.gamma)
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(config.most, len(rows))).round().astype(np.int64))
     rows, reward, discount = rows[chosen], reward[chosen], discount[chosen]

@@ -11,21 +11,23 @@ from __future__ import annotations
 
 import json
 import time
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from ...configs.episode import Episode
 from ...configs.lanes.lanes import Chunk, Lanes
+from ...configs.protocols import keeps
 
 NO_START = -1  # start id that the actor is told for a padded slot
 ATTEMPTS = 2  # a start whose lane failed is done again once
 
 
 class Actor(Protocol):
-    """Acts in all B slots at once, E control steps at a time. May have `told(slot)`: further columns of a row."""
+    """Acts in all B slots at once, E control steps at a time. May also be a `Teller`."""
 
     execute: int  # E
     look: tuple[int, ...]  # offsets of the frames that it reads after each chunk, 0 = after the last of the E steps
@@ -38,6 +40,16 @@ class Actor(Protocol):
 
     def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
         """What the chunk gave: key -> (B, L, ...) at the offsets `look`, (B, E, D) executed actions, (B, E) bool."""
+
+
+@runtime_checkable
+class Teller(Protocol):
+    """An actor that has something to say of an episode."""
+
+    @abstractmethod
+    def told(self, slot: int) -> dict:
+        """Further columns of the row of the episode that ends in this slot."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -159,7 +171,7 @@ class _Loop:
         self.keep, self.film, self.options = keep, film, options
         self.frames = tuple(range(1 - actor.execute, 1)) if keep else ()
         self.look = tuple(sorted({*actor.look, *self.frames}))
-        self.told = getattr(actor, "told", None)
+        self.told = actor.told if keeps(actor, Teller) else None
         self.labelled = True  # until a lane says that it has no labels
         self._tapes: dict[int, _Tape] = {}
 

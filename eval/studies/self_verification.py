@@ -103,7 +103,7 @@ def measure(config: SelfVerification) -> Study:
     base = times[config.candidates[0]]
     rows = [(n, *found[n], times[n], times[n] / base) for n in config.candidates]
     return Study(
-        title=f"Self-verification on {getattr(world, 'task', config.world)}",
+        title=f"Self-verification on {world.task}",
         command=config.command,
         columns=("N", "success", "past error", "ms a replanning", "of the first row"),
         rows=rows,

@@ -20,6 +20,7 @@ import numpy as np
 
 from ...configs.command import command_of
 from ...configs.lanes.lanes import Lanes
+from ...configs.protocols import keeps
 from ..ledger.study import Study
 
 ENCODING = 0  # beside numbers of candidates: no plan is drawn
@@ -72,6 +73,8 @@ def replannings(config: SteeringBench, path: str) -> tuple[dict[int, float], flo
     import torch
 
     from ...policies.agent.open import open_agent
+    from ...policies.models.tokens import TokenPolicy
+    from ...policies.policy import Policy, weights_of
     from ..evaluate.evaluate import Eval, open_stage
 
     torch.set_num_threads(1)
@@ -90,7 +93,7 @@ def replannings(config: SteeringBench, path: str) -> tuple[dict[int, float], flo
     first = next(iter(agents.values()))
     planner, past = first.planner, first.past()
     works = {count: agent.think for count, agent in agents.items()}
-    if hasattr(planner, "field"):
+    if keeps(planner, Policy):
         works[ENCODING] = torch.no_grad()(lambda: planner.field(past.at(planner.window), 1))
     spent: dict[int, list[float]] = {name: [] for name in works}
     for turn in range(-2, config.rounds):
@@ -100,7 +103,8 @@ def replannings(config: SteeringBench, path: str) -> tuple[dict[int, float], flo
             if turn >= 0:
                 spent[name].append(1e3 * (time.process_time() - begun))
     medians = {name: statistics.median(values) for name, values in spent.items()}
-    size = sum(parameter.numel() for parameter in getattr(planner, "parameters", list)())
-    about = f"{type(getattr(planner, 'network', planner)).__name__}, {size / 1e6:.2f} M parameters"
+    size = sum(parameter.numel() for parameter in weights_of(planner))
+    network = planner.network if isinstance(planner, TokenPolicy) else planner
+    about = f"{type(network).__name__}, {size / 1e6:.2f} M parameters"
     encoding = medians.pop(ENCODING, None)
     return medians, encoding, about

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ...configs.spec import Window
-from ..policy import Critic, LaneNoise, Past, Planner, Plans
+from ..policy import Critic, LaneNoise, Past, Planner, Plans, weights_of
 from .ensemble import Ensemble
 from .steering import ScoreTrace, choice_draws, choose
 from .watch import Watch
@@ -76,7 +76,7 @@ class Agent:
         shape = lanes, planner.window.horizon, len(self._low)
         self._ensemble = None if ensemble is None else Ensemble(shape, execute, ensemble)
         self._trace = ScoreTrace(lanes) if candidates > 1 else None
-        self._device = next((p.device for p in getattr(planner, "parameters", list)()), torch.device("cpu"))
+        self._device = next((p.device for p in weights_of(planner)), torch.device("cpu"))
         self._frames: dict[str, np.ndarray] = {}  # key -> (B, reach + 1, ...), the last one is now
         self._actions = np.zeros((lanes, max(self.window.reach, 1), len(self._low)), np.float32)
         self._now = np.zeros(lanes, np.int64)

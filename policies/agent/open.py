@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ...configs.parse import keys_of
 from ...configs.plugins import lookup
+from ...configs.protocols import keeps
 from ..critics.open import critic_checkpoints, open_critic
 from ..learning.checkpoint import fingerprint
 from ..learning.run import training
@@ -55,15 +56,18 @@ def check_world(agent: Agent, world: Embodiment) -> None:
     Raises:
         EmbodimentError: naming the first difference.
     """
+    from ..policy import Combination, Embodied
+
     if not agent.critic:
         agent.planner.embodiment.check(world, agent.needs)
         return
     waiting = [agent.planner, agent.critic]
     for one in waiting:
-        parts = getattr(one, "parts", ())  # of combined critics
+        parts = one.parts if keeps(one, Combination) else ()
         waiting.extend(parts)
         if not parts:
-            getattr(one, "embodiment", agent.planner.embodiment).check(world, one.needs)
+            body = one.embodiment if keeps(one, Embodied) else agent.planner.embodiment
+            body.check(world, one.needs)
 
 
 def open_agent(config: Acting, where: Callable[[], Embodiment], task: str = "") -> tuple[Agent, dict]:
@@ -76,6 +80,7 @@ def open_agent(config: Acting, where: Callable[[], Embodiment], task: str = "") 
     from ..critics.controls import UniformPlanner
     from ..foreign.planner import settle
     from ..load import load_policy
+    from ..policy import executed_of
     from .agent import Agent
 
     lookup("source of plans", config.plans, {"policy": None, "uniform": None})
@@ -86,7 +91,7 @@ def open_agent(config: Acting, where: Callable[[], Embodiment], task: str = "") 
         policy = _resampled(policy, config)
     policy = UniformPlanner(policy) if config.plans == "uniform" else policy
     critic = open_critic(config.critic, policy, config.device) if config.critic else None
-    execute = config.execute or getattr(policy, "execute", 8)
+    execute = config.execute or executed_of(policy)
     agent = Agent(
         policy.to(config.device),
         lanes=config.block,
@@ -108,7 +113,9 @@ def agent_settings(config: Acting, agent: Agent) -> dict:
     """How the policy was asked to act."""
     import torch
 
-    sampler = getattr(agent.planner, "sampler", None)
+    from ..policy import Sampled
+
+    sampler = agent.planner.sampler if keeps(agent.planner, Sampled) else None
     unusual = watched(config, agent) | _stated(agent, "ensemble") | _stated(agent.planner, "task_text")
     unusual |= {"temperature": config.temperature} if config.temperature else {}
     unusual |= {"plans": config.plans} if config.plans != "policy" else {}
@@ -158,8 +165,9 @@ def _ensemble(config: Acting, policy: Planner) -> float | None:
 def _resampled(policy, config: Acting):
     from ..field import Solver
     from ..models.generative import with_sampler
+    from ..policy import Sampled
 
-    if not hasattr(policy, "sampler"):
+    if not keeps(policy, Sampled):
         raise ValueError(f"--steps and --solver change a sampler, but the policy in '{config.policy}' has none")
     solver = lookup("solver", config.solver, {one.value: one for one in Solver}) if config.solver else None
     return with_sampler(policy, steps=config.steps, solver=solver)
@@ -195,7 +203,7 @@ def open_watch(config: Acting, policy: Planner, execute: int) -> Watch | None:
 
 def watched(config: Acting, agent: Agent) -> dict:
     """What the manifest says of the watch; empty without one."""
-    watch = getattr(agent, "watch", None)
+    watch = agent.watch
     if watch is None:
         return {}
     about = {"watch": watch.candidates}

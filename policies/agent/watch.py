@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..critics.recall import PartlyRecallConfig, RecallCritic
-from ..policy import Past, Planner, Plans
+from ..policy import Past, Planner, Plans, half_range, past_is_given
 from .alarm import SIGNALS, Alarm
 
 
@@ -71,11 +71,8 @@ class Watch:
         if candidates < 2:
             raise ValueError(f"a watch compares plans with each other: at least 2 candidates, got {candidates}")
         self.candidates, self.execute, self.alarm = candidates, execute, alarm
-        scale = getattr(planner, "action_scale", None)
-        low, high = torch.tensor(planner.embodiment.limits).T
-        self._half = (high - low) / 2 if scale is None else scale.std.detach().cpu()
-        given = getattr(getattr(planner, "config", None), "given", False)
-        recalls = bool(planner.window.recall) and not given
+        self._half = half_range(planner)
+        recalls = bool(planner.window.recall) and not past_is_given(planner)
         self._critic = PartlyRecallConfig().beside(planner) if recalls else None
         if self._critic:
             self._critic.window = dataclasses.replace(self._critic.window, observe=planner.window.observe)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ...configs.spec import Window
-from ..policy import Critic, Past, Plans
+from ..policy import Combination, Critic, Past, Plans
 
 
-class Combined(Critic):
+class Combined(Critic, Combination):
     """What combinations share: they see and need what their parts do.
 
     Raises:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...configs.spec import Embodiment, Window
-from ..policy import Critic, CriticConfig, Executes, LaneNoise, Past, Planner, Plans, Scales
+from ..policy import Critic, CriticConfig, Executes, LaneNoise, Past, Planner, Plans, Scales, executed_of
 
 
 @CriticConfig.register_subclass("random")
@@ -57,7 +57,7 @@ class UniformPlanner(Executes, Planner):
 
     def __init__(self, like: Planner):
         self.embodiment, self.window, self.needs = like.embodiment, like.window, tuple(like.needs)
-        self.execute = getattr(like, "execute", self.window.horizon)
+        self.execute = executed_of(like, self.window.horizon)
         self._low, self._high = torch.tensor(like.embodiment.limits, dtype=torch.float32).T
 
     def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:

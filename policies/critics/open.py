@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...configs.plugins import discover, lookup
+from ...configs.protocols import keeps
 
 if TYPE_CHECKING:
     from ..policy import Critic, Planner
@@ -69,18 +70,18 @@ def _term(text: str) -> tuple[float, str]:
 
 def _single(name: str, policy: Planner, device: str) -> Critic:
     from ..learning.checkpoint import load_model
-    from ..policy import CriticConfig
+    from ..policy import CriticConfig, Ready, TaskJudge
 
     name = name.strip()
     folder, task = _with_task(name)
     if _there(folder):
         critic = load_model(folder, "critic")[0].to(device)
         critic.embodiment.check(policy.embodiment)
-        if task is not None or hasattr(critic, "judge_task"):
+        if task is not None or keeps(critic, TaskJudge):
             critic.judge_task(task)
         return critic
     discover("policies")
-    ready = {key: kind for key, kind in CriticConfig.get_known_choices().items() if hasattr(kind, "beside")}
+    ready = {key: kind for key, kind in CriticConfig.get_known_choices().items() if keeps(kind, Ready)}
     try:
         config = lookup("critic", name, ready)()
     except LookupError as error:

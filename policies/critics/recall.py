@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ...configs.spec import Embodiment, Window
-from ..policy import Critic, CriticConfig, Past, Planner, Plans, Scales
+from ..policy import Critic, CriticConfig, Past, Planner, Plans, Scales, half_range, past_is_given
 
 
 @CriticConfig.register_subclass("recall")
@@ -38,13 +38,10 @@ class RecallConfig(CriticConfig):
         """The critic of this policy's plans. Raises ValueError if they have no past."""
         if not planner.window.recall:
             raise ValueError("the policy predicts no past actions (its window.recall is empty); 'recall' cannot judge")
-        if getattr(getattr(planner, "config", None), "given", False):
+        if past_is_given(planner):
             raise ValueError("the policy is given its past actions, so that all its plans agree; 'recall' cannot judge")
-        scale = getattr(planner, "action_scale", None)
-        low, high = torch.tensor(planner.embodiment.limits).T
-        half = (high - low) / 2 if scale is None else scale.std.detach().cpu()
         config = dataclasses.replace(self, recall=planner.window.recall)
-        return RecallCritic(config.recall, half, config.whole)
+        return RecallCritic(config.recall, half_range(planner), config.whole)
 
 
 @CriticConfig.register_subclass("recall_partly")

@@ -26,7 +26,19 @@ from ..data.rewards import TASK, Rewards
 from ..data.windows import LATER
 from ..networks.heads import Heads
 from ..networks.states import read_states, refuse_pictures, state_scales, state_widths
-from ..policy import Critic, CriticConfig, Past, Plans, Scale, Scales, Trainable
+from ..policy import (
+    Configured,
+    Critic,
+    CriticConfig,
+    Embodied,
+    Past,
+    Plans,
+    Scale,
+    Scales,
+    Stepped,
+    TaskJudge,
+    Trainable,
+)
 
 UNLIKELY = -3.0  # logit that bounded values begin with
 
@@ -127,7 +139,7 @@ class Judge(Reader):
         return self.value(self.raw(self.encode(obs), actions))
 
 
-class ValueModel(nn.Module, Critic, Trainable):
+class ValueModel(nn.Module, Critic, Trainable, Configured, Embodied, TaskJudge, Stepped):
     """A `Critic` and `Trainable`; subclasses say by which loss, and which judge ranks plans.
 
     Args:

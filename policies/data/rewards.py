@@ -20,11 +20,12 @@ import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from ...configs.episode import SENT, SUCCESS
+from ...configs.protocols import keeps
 from ...configs.spec import ACTION, Window
 from .columns import check_finite, load_columns
 from .dataset import Dataset
@@ -162,20 +163,39 @@ def executed(dataset: Dataset) -> np.ndarray:
 
 
 class Learner(Protocol):
-    """Settings of something that learns from windows; with `rewards`, from what came `ahead` steps later too."""
+    """Settings of something that learns from windows; `Rewarded` ones learn from what came later too."""
 
     window: Window
     needs: tuple[str, ...]
 
 
+@runtime_checkable
+class Rewarded(Protocol):
+    """Settings of what learns from outcomes. They also say `ahead`, control steps to the observation after."""
+
+    rewards: Rewards
+
+
+@runtime_checkable
+class TellsTasks(Protocol):
+    """Settings of what tells the tasks of a dataset apart."""
+
+    tasks: tuple[str, ...]  # their texts; none: one task, unnamed
+
+
+def rewards_of(learner: object) -> Rewards | None:
+    """How the outcomes that it learns from are rewarded; None for what learns without."""
+    return learner.rewards if keeps(learner, Rewarded) else None
+
+
 def open_windows(dataset: Dataset, learner: Learner, episodes: np.ndarray) -> Windows:
     """The windows that a learner is trained or validated on; one with `rewards` gets outcomes and later frames."""
-    rewards = getattr(learner, "rewards", None)
+    rewards = rewards_of(learner)
     if rewards is None:
         return Windows(dataset, learner.window, learner.needs, episodes)
     rows = rewards.rows(dataset, learner.ahead)
-    if tasks := getattr(learner, "tasks", ()):
-        rows[TASK] = task_numbers(dataset, tasks)
+    if keeps(learner, TellsTasks) and learner.tasks:
+        rows[TASK] = task_numbers(dataset, learner.tasks)
     told = {"ahead": learner.ahead, "rows": rows, "acted": SENT}
     return Windows(dataset, learner.window, learner.needs, episodes, **told)
 

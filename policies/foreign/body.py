@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from ...configs.spec import ACTION, IMAGES, SCENE, STATE, UNKNOWN_UNIT, Embodiment, EmbodimentError
 from ..data.embody import CARD, read_card
@@ -33,6 +35,19 @@ class Body:
     @property
     def guessed(self) -> bool:
         return self.source == "guess"
+
+
+@runtime_checkable
+class Settled(Protocol):
+    """A policy of a checkpoint that can be made to act for another body."""
+
+    foreign: Foreign
+    body: Body
+
+    @abstractmethod
+    def adopt(self, body: Body) -> None:
+        """Act for this body from now on."""
+        ...
 
 
 def body_of(foreign: Foreign, given: str | Path | Embodiment | None = None) -> Body:

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...configs.protocols import keeps
 from ...configs.spec import IMAGES, Embodiment, Window
 from ..policy import Executes, LaneNoise, Past, Planner, Plans
-from .body import Body, body_of, by_position
+from .body import Body, Settled, body_of, by_position
 from .diffusion import ForeignDiffusion, as_pictures
 from .folder import Foreign, read_json
 from .noise import keyed, row_seeds
@@ -204,13 +205,13 @@ def settle(policy, world: Callable[[], Embodiment]) -> dict:
     Raises:
         EmbodimentError: a world with another number of dimensions.
     """
-    body = getattr(policy, "body", None)
-    if body is None:
+    if not keeps(policy, Settled):
         return {}
-    if body.guessed:
-        policy.body = by_position(policy.foreign, body, world())
+    if policy.body.guessed:
+        policy.body = by_position(policy.foreign, policy.body, world())
         policy.adopt(policy.body)
-    return {"body": policy.body.source, "scheduler": getattr(policy, "scheduler", None)}
+    scheduler = policy.scheduler if isinstance(policy, ForeignDiffusion) else None
+    return {"body": policy.body.source, "scheduler": scheduler}
 
 
 def instruct(policy, text: str) -> bool:

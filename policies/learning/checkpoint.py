@@ -172,7 +172,7 @@ def load_config(document: dict) -> PolicyConfig | CriticConfig | CompositionConf
     discover("policies")
     base = _registry(document["kind"])
     lookup(f"{document['kind']} type", document["type"], base.get_known_choices())
-    before = getattr(base.get_choice_class(document["type"]), "BEFORE", {})
+    before = base.get_choice_class(document["type"]).BEFORE
     return decode_choice(base, {**before, **document["config"], "type": document["type"]})
 
 

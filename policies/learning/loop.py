@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ...configs.progress import Progress
+from ...configs.protocols import keeps
+from ..policy import Stepped
 from .aside import Aside
 from .checkpoint import TRAINING, load_weights, point, rotate, save_checkpoint
 from .optimizer import Optimize, generator_state, optimizer_state, restore_generators, restore_optimizer
@@ -183,7 +185,7 @@ class Loop:
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.optimize.clip_norm)
         self._stepper.step()
-        if hasattr(self.model, "stepped"):  # target networks follow
+        if keeps(self.model, Stepped):  # target networks follow
             self.model.stepped()
         self.average.update_parameters(self.model)
         return {"loss": value, "gradient_norm": float(norm), "lr": rate, **scalars}

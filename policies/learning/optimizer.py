@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ...configs.protocols import keeps
+from ..policy import Paced
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimize:
@@ -32,7 +35,7 @@ class Optimize:
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Parts of a model that move slower than others are its `groups()`, each {params, pace}."""
-        moved = model.groups() if hasattr(model, "groups") else model.parameters()
+        moved = model.groups() if keeps(model, Paced) else model.parameters()
         return torch.optim.AdamW(moved, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
 
     def average(self, model: nn.Module) -> AveragedModel:

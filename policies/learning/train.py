@@ -13,13 +13,14 @@ import numpy as np
 import torch
 
 from ...configs.parse import decode, load
+from ...configs.protocols import keeps
 from ..data.dataset import Dataset, split_episodes
 from ..data.open import open_dataset
 from ..data.piece import ActionScale, Mirror, Piece, load_piece
-from ..data.rewards import open_windows
+from ..data.rewards import Rewarded, open_windows, rewards_of
 from ..data.statistics import statistics
 from ..data.weighting import WeightedOrder, Weighting
-from ..policy import CriticConfig, PolicyConfig, Scales
+from ..policy import CriticConfig, PolicyConfig, Scales, UsesPast
 from .aside import SideEvaluation
 from .checkpoint import find_checkpoint, load_weights
 from .loop import BatchOrder, Best, Loop, Pace
@@ -78,7 +79,7 @@ class Train:
                 "give a config with `policy` and `data`, for example configs/train/pusht.yaml, or `critic` and `data`, "
                 "for example configs/train/value_iql.yaml; and not both"
             )
-        if self.critic is not None and not hasattr(self.critic, "rewards"):
+        if self.critic is not None and not keeps(self.critic, Rewarded):
             kind = self.critic.get_choice_name(type(self.critic))
             raise ValueError(f"'{kind}' needs no training: understudy eval --candidates 10 --critic {kind}")
         if self.critic is not None and self.eval is not None:
@@ -168,7 +169,7 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
 
 def _open(config: Train) -> Dataset:
     more = config.weighting.columns if config.weighting else ()
-    columns, rewards = (*config.learner.needs, *more), getattr(config.learner, "rewards", None)
+    columns, rewards = (*config.learner.needs, *more), rewards_of(config.learner)
     if rewards is not None:
         return rewards.open(config.data, columns, config.embodiment)
     return open_dataset(config.data, embodiment=config.embodiment, columns=columns)
@@ -225,7 +226,7 @@ def _announce(config, dataset, model, training, held_out) -> None:
         f"training {kind}{_arm(model)} ({count / 1e6:.2f} M parameters) on "
         f"{len(training)} episodes, {frames} windows; {len(held_out)} episodes held out"
     )
-    if rewards := getattr(config.learner, "rewards", None):
+    if rewards := rewards_of(config.learner):
         print(rewards.account(dataset, training))
     if dataset.embodiment.unknown_units:
         print(
@@ -235,7 +236,7 @@ def _announce(config, dataset, model, training, held_out) -> None:
 
 def _arm(model: torch.nn.Module) -> str:
     """How the model uses the past, in words, where it says so."""
-    return f", {model.arm}" if hasattr(model, "arm") else ""
+    return f", {model.arm}" if keeps(model, UsesPast) else ""
 
 
 def _prepare(run: Path, config: Train, piece: Piece, model: torch.nn.Module) -> None:

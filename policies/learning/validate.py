@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..policy import LaneNoise, past_of
+from ...configs.protocols import keeps
+from ..policy import LaneNoise, Planner, past_of
 
 
 class Validation:
@@ -40,7 +41,7 @@ class Validation:
             for name, value in ({"loss": float(loss)} | told).items():
                 sums[name] += value * len(indices)
                 weights[name] += len(indices)
-            if hasattr(model, "plan"):
+            if keeps(model, Planner):
                 error, valid = action_error(model, batch)
                 sums["action_error"] += float((error * valid).sum())
                 weights["action_error"] += float(valid.sum())

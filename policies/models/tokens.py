@@ -22,7 +22,7 @@ from ...configs.spec import Embodiment
 from ..networks.mlp import MLPConfig
 from ..networks.network import Context, Layout, NetworkConfig
 from ..networks.states import read_states, state_scales, state_widths
-from ..policy import Executes, Past, Planner, PolicyConfig, Scale, Scaled, Scales, Trainable
+from ..policy import Configured, Executes, Past, Planner, PolicyConfig, Scale, Scaled, Scales, Trainable, UsesPast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class TokenConfig(PolicyConfig):
             raise ValueError("given needs recalled actions, but window.recall is empty")
 
 
-class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable):
+class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable, Configured, UsesPast):
     """Scaling and inputs of one network; subclasses say what it is trained for and how it plans."""
 
     def __init__(self, config: TokenConfig, embodiment: Embodiment, scales: Scales, two_times: bool = False):
