@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from ...policies.compositions.mixture import Mixture
 
 FILE = "search.json"
-FIXED = ("parents", "world", "seed", "policy_seed", "execute", "steps", "solver", "block")  # --resume keeps them
+# --resume keeps them
+FIXED = ("parents", "world", "seed", "policy_seed", "execute", "steps", "solver", "scheduler", "block")
 
 
 @dataclass(frozen=True, kw_only=True)

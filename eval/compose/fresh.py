@@ -36,16 +36,15 @@ def open_mixture(config: Settings, parents: Sequence[str]) -> tuple[Mixture, lis
     equal = [1 / len(policies)] * len(policies)
     plain_one = Mixture(policies, equal)
     solver = lookup("solver", config.solver, {one.value: one for one in Solver}) if config.solver else None
-    changes = {key: value for key, value in {"steps": config.steps, "solver": solver}.items() if value is not None}
-    sampler = dataclasses.replace(plain_one.sampler, **changes)
+    sampler = plain_one.sampler.changed(steps=config.steps, solver=solver, scheduler=config.scheduler)
     mixture = Mixture(policies, equal, sampler=sampler, execute=config.execute or plain_one.execute)
     return mixture.to(config.device).eval(), [Path(info["path"]) for _, info in loaded]
 
 
 def evaluation(config: Settings, policy: str, episodes: int, seed: int, **changes) -> Eval:
     """The settings of one policy's episodes, as `understudy eval` would have them."""
-    shared = ("world", "workers", "block", "execute", "policy_seed", "steps", "solver", "threads", "device", "videos")
-    values = {name: getattr(config, name) for name in shared}
+    how = ("block", "execute", "policy_seed", "steps", "solver", "scheduler", "threads", "device")
+    values = {name: getattr(config, name) for name in ("world", "workers", "videos", *how)}
     return Eval(policy=policy, episodes=episodes, seed=seed, **values | {"out": ""} | changes)
 
 

@@ -50,6 +50,7 @@ class Settings:
     execute: int | None = None  # E, actions executed of each plan; default the least of the parents'
     steps: int | None = None  # of all samplers; default the parents' own
     solver: str | None = None  # of all samplers: ddim | dpmpp | heun
+    scheduler: str | None = None  # instead of a solver: a class of diffusers, such as UniPCMultistepScheduler
     policy_seed: int = 0  # of the policies' noise, the same for all weights
     videos: int = 0  # fresh episodes to film of each
     threads: int = 1  # of torch on the CPU

@@ -195,7 +195,7 @@ def _pinned_future(policy, past: Past, rng: LaneNoise) -> Tensor:
     """(B, 1, H, D) `GenerativePolicy.plan` with prefix conditioning on the executed actions, in units."""
     import torch
 
-    from ...policies.field import noise_levels, sample
+    from ...policies.field import noise_levels
 
     field = policy.field(past, 1)
     values = torch.zeros(field.shape)
@@ -204,8 +204,7 @@ def _pinned_future(policy, past: Past, rng: LaneNoise) -> Tensor:
     values[:, 0, :recalled] = policy.action_scale.scale(past.actions)
     mask[:, 0, :recalled] = past.action_valid[..., None]
     levels = noise_levels(policy.sampler.steps, field.low, field.high)
-    settings = {"solver": policy.sampler.solver, "clip": policy.sampler.clip}
-    chunk = sample(field, rng.normal(*field.shape[1:]), levels, known=(values, mask), **settings)
+    chunk = policy.sampler.draw(field, rng.normal(*field.shape[1:]), levels, known=(values, mask))
     return policy.action_scale.unscale(chunk)[:, :, recalled:]
 
 

@@ -98,7 +98,8 @@ def _unusual(agent: Mapping, policy: Mapping) -> dict:
         "policy-seed": (agent.get("seed"), 0),
         "block": (agent.get("block"), 8),
         "steps": (sampler.get("steps"), own.get("steps")),
-        "solver": (sampler.get("solver"), own.get("solver")),
+        "solver": tuple(None if one.get("scheduler") else one.get("solver") for one in (sampler, own)),
+        "scheduler": (sampler.get("scheduler"), own.get("scheduler")),
     }
     return {name: value for name, (value, usual) in said.items() if value != usual}
 

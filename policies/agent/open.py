@@ -46,6 +46,7 @@ class Acting:
     policy_seed: int = 0  # of the policy's noise
     steps: int | None = None  # of the sampler; default the policy's own
     solver: str | None = None  # of the sampler: ddim | dpmpp | heun
+    scheduler: str | None = None  # instead of a solver: a class of diffusers, such as UniPCMultistepScheduler
     threads: int = 1  # of torch on the CPU
     device: str = "cpu"  # cpu | cuda: where the policy thinks
 
@@ -87,7 +88,7 @@ def open_agent(config: Acting, where: Callable[[], Embodiment], task: str = "") 
     policy, info = load_policy(config.policy, config.embodiment)
     foreign = settle(policy, where)
     _instruct(config, policy, task)
-    if config.steps or config.solver:
+    if config.steps or config.solver or config.scheduler:
         policy = _resampled(policy, config)
     policy = UniformPlanner(policy) if config.plans == "uniform" else policy
     critic = open_critic(config.critic, policy, config.device) if config.critic else None
@@ -126,7 +127,7 @@ def agent_settings(config: Acting, agent: Agent) -> dict:
         "candidates": config.candidates,
         "critic": config.critic,
         "seed": config.policy_seed,
-        "sampler": keys_of(sampler) if sampler is not None else None,
+        "sampler": _sampling(sampler),
         "block": config.block,
         "threads": config.threads,
         "device": torch.cuda.get_device_name() if config.device.startswith("cuda") else config.device,
@@ -168,9 +169,18 @@ def _resampled(policy, config: Acting):
     from ..policy import Sampled
 
     if not keeps(policy, Sampled):
-        raise ValueError(f"--steps and --solver change a sampler, but the policy in '{config.policy}' has none")
+        flags = "--steps, --solver and --scheduler"
+        raise ValueError(f"{flags} change a sampler, but the policy in '{config.policy}' has none")
     solver = lookup("solver", config.solver, {one.value: one for one in Solver}) if config.solver else None
-    return with_sampler(policy, steps=config.steps, solver=solver)
+    return with_sampler(policy, steps=config.steps, solver=solver, scheduler=config.scheduler)
+
+
+def _sampling(sampler) -> dict | None:
+    """A sampler as keys; without a scheduler as records had it before there was one."""
+    keys = None if sampler is None else keys_of(sampler)
+    if keys and keys.get("scheduler", "") is None:
+        del keys["scheduler"]
+    return keys
 
 
 def _told(info: dict, names: tuple[str, ...]) -> dict:

@@ -296,7 +296,8 @@ def _sampler(policies: Sequence[Policy]) -> Sampler:
     walking = [policy.sampler for policy in policies if len(policies) == 1 or not isinstance(policy, OneStepPolicy)]
 
     def much(one: Sampler) -> tuple:
-        return one.steps, list(Solver).index(one.solver), math.inf if one.clip is None else one.clip
+        bound = math.inf if one.clip is None else one.clip
+        return one.steps, list(Solver).index(one.solver), one.scheduler or "", bound
 
     return max(walking or [Sampler()], key=much)
 

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..field import Solver, noise_levels
+from ..field import noise_levels
 from ..models.generative import Sampler
 from ..policy import CompositionConfig, Executes, LaneNoise, Past, Planner, Plans, Policy, Sampled, Scaled
 from .mixture import Mixture
@@ -55,7 +55,7 @@ from .parents import (
 class SuperposeConfig(CompositionConfig):
     """Settings of a superposition."""
 
-    sampler: Sampler = Sampler(steps=30)  # stochastic and first order; `solver` is not used
+    sampler: Sampler = Sampler(steps=30)  # stochastic and first order; `solver` and `scheduler` are not used
     execute: int | None = None  # E, actions executed of each plan; none: the least of the parents'
 
     def build(self, parents: Sequence[Policy]) -> Superposition:
@@ -163,8 +163,8 @@ class Superposition(nn.Module, Sampled, Executes, Scaled, Planner):
     @torch.no_grad()
     def trace(self, past: Past, n: int, rng: LaneNoise) -> tuple[Plans, Trace]:
         """Plans, and how they came about."""
-        if self.sampler.solver is not Solver.ddim:
-            raise ValueError(f"AND and OR have their own solver; leave it out, got {self.sampler.solver.value}")
+        if self.sampler.own_path:
+            raise ValueError(f"AND and OR have their own solver; leave it out, got {self.sampler.own_path}")
         past = past.at(self.window)
         own = [parent.field(past, n) for parent in self.parents]
         fields = [reconciled(field, fit, past.actions) for field, fit in zip(own, self.fits, strict=True)]

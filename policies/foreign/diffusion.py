@@ -30,9 +30,9 @@ from ..field import Head, to_clean
 from ..models.generative import Sampler, walk
 from ..networks.activate import replace_mish
 from ..policy import Field, LaneNoise, Past, Plans, Policy, past_of
+from ..schedulers import seeds_in
 from .body import Body
 from .folder import Foreign
-from .noise import seeds_in
 from .scale import Normaliser, action_scale, refuse_strange_steps
 
 

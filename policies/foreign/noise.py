@@ -27,12 +27,6 @@ def row_seeds(rng: LaneNoise, n: int) -> list[int]:
     return [high * 2**24 + low for high, low in halves.tolist()]
 
 
-def seeds_in(noise: Tensor) -> list[int]:
-    """One seed a row, taken from the bits of the row's own float32 noise (M, ...) of at least two numbers."""
-    bits = noise.detach().cpu().float().flatten(1)[:, :2].contiguous().view(torch.int32).long() & 0x7FFFFFFF
-    return [high * 2**31 + low for high, low in bits.tolist()]
-
-
 class Draws:
     """What happened under `keyed`."""
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...configs.spec import Embodiment
-from ..field import Head, Solver, angle_of, from_clean, noise_levels, ratio_of, sample, to_clean
+from ..field import Denoise, Head, Solver, angle_of, from_clean, noise_levels, ratio_of, sample, to_clean
 from ..networks.network import Context, repeat
 from ..policy import Field, LaneNoise, Past, Plans, Policy, Scales
+from ..schedulers import check_scheduler, sample_by
 from .tokens import TokenConfig, TokenPolicy
 
 
@@ -27,6 +29,37 @@ class Sampler:
     steps: int = 10  # noise levels that the field is evaluated at
     solver: Solver = Solver.ddim  # ddim | dpmpp | heun
     clip: float | None = 1.0  # bound of the clean estimate, in the scaled action space
+    scheduler: str | None = None  # class of diffusers that walks instead of `solver`, e.g. UniPCMultistepScheduler
+
+    def __post_init__(self):
+        if self.scheduler is None:
+            return
+        check_scheduler(self.scheduler)
+        if self.solver is not Solver.ddim:
+            raise ValueError(f"either a solver or a scheduler walks, got {self.solver.value} and {self.scheduler}")
+
+    @property
+    def own_path(self) -> str | None:
+        """What walks the path where it is not the default solver."""
+        return self.scheduler or (None if self.solver is Solver.ddim else self.solver.value)
+
+    def draw(
+        self, field: Denoise, noise: Tensor, levels: list[float], known: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Walk along a field from `noise` (..., T, D) to clean samples; see `field.sample`."""
+        settings: dict[str, Any] = {"clip": self.clip, "known": known}
+        if self.scheduler:
+            return sample_by(self.scheduler, field, noise, levels, **settings)
+        return sample(field, noise, levels, solver=self.solver, **settings)
+
+    def changed(self, **changes) -> Sampler:
+        """The same sampler with other settings; None leaves one as it is. A solver and a scheduler oust each other."""
+        changes = {key: value for key, value in changes.items() if value is not None}
+        if "solver" in changes:
+            changes.setdefault("scheduler", None)
+        if changes.get("scheduler"):
+            changes.setdefault("solver", Solver.ddim)
+        return dataclasses.replace(self, **changes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +143,12 @@ def walk(policy: Policy, past: Past, n: int, rng: LaneNoise) -> Plans:
     field = policy.field(past, n)
     noise = rng.normal(n, *field.shape[2:]).to(past.actions.device)
     levels = noise_levels(policy.sampler.steps, field.low, field.high)
-    chunk = sample(field, noise, levels, solver=policy.sampler.solver, clip=policy.sampler.clip)
-    chunk = policy.action_scale.unscale(chunk)
+    chunk = policy.action_scale.unscale(policy.sampler.draw(field, noise, levels))
     recalled = len(policy.window.recall)
     return Plans(chunk[:, :, :recalled], chunk[:, :, recalled:], past.now)
 
 
 def with_sampler(policy: GenerativePolicy, **changes) -> GenerativePolicy:
     """The same policy drawing plans otherwise, for example `steps=4`. Fields set to None stay as they are."""
-    changes = {key: value for key, value in changes.items() if value is not None}
-    policy.sampler = dataclasses.replace(policy.sampler, **changes)
+    policy.sampler = policy.sampler.changed(**changes)
     return policy

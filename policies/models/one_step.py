@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ...configs.spec import Embodiment
-from ..field import Head, Solver, angle_of
+from ..field import Head, angle_of
 from ..networks.network import Context, repeat
 from ..networks.states import refuse_pictures
 from ..policy import LaneNoise, Past, Plans, PolicyConfig, Scales
@@ -52,7 +52,7 @@ class OneStepConfig(GenerativeConfig):
 
     BEFORE: ClassVar[dict] = {"predicts": "velocity"}  # what checkpoints did that do not say it yet
 
-    sampler: Sampler = Sampler(steps=1)  # jumps a plan; `solver` is not used
+    sampler: Sampler = Sampler(steps=1)  # jumps a plan; `solver` and `scheduler` are not used
     times: Times = Times(density=Density.uniform)  # both times of a training pair; the greater one is t
     same: float = 0.5  # part of the pairs with r = t, which learn the field
     predicts: Predicts = Predicts.clean  # clean | velocity
@@ -156,5 +156,5 @@ class OneStepPolicy(GenerativePolicy):
 def _check(sampler: Sampler) -> None:
     if sampler.steps < 1:
         raise ValueError(f"sampling needs at least 1 step, got {sampler.steps}")
-    if sampler.solver is not Solver.ddim:
-        raise ValueError(f"one_step jumps and walks no path; leave the solver out, got {sampler.solver.value}")
+    if sampler.own_path:
+        raise ValueError(f"one_step jumps and walks no path; leave the solver out, got {sampler.own_path}")

@@ -87,6 +87,9 @@ def test_policy_seed_and_sampler_are_obeyed(run_folder, tmp_path):
     )
     assert others[0].column("seed") == [1] * 10
     assert others[1].manifest["agent"]["sampler"]["steps"] == 3
+    assert "scheduler" not in first.manifest["agent"]["sampler"], "as records were before there was one"
+    unipc = evaluate(settings(run_folder, tmp_path / "d", videos=0, scheduler="UniPCMultistepScheduler"))
+    assert unipc.manifest["agent"]["sampler"]["scheduler"] == "UniPCMultistepScheduler"
     assert all(first.column("progress") != other.column("progress") for other in others)
 
 
@@ -118,6 +121,8 @@ def test_resuming_something_else_is_refused(run_folder, tmp_path):
         ({"world": {"type": "point", "horizn": 3}}, "Did you mean 'world.horizon'"),
         ({"execute": 9}, "horizon"),
         ({"solver": "hein"}, "Did you mean 'heun'"),
+        ({"scheduler": "DDIMInverseScheduler"}, "from a sample to its noise"),
+        ({"scheduler": "DDIMScheduler", "solver": "heun"}, "either a solver or a scheduler"),
         ({"candidates": 4}, "critic"),
     ],
 )
