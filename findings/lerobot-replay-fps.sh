@@ -56,5 +56,5 @@ recording = DatasetReplayConfig(repo_id="local/wave", root="wave", episode=0, fp
 replay(ReplayConfig(robot=ClockedConfig(), dataset=recording, play_sounds=False))
 rate = (len(sent) - 1) / (sent[-1] - sent[0])
 print(f"recorded at 20 frames a second, replayed with fps=5: {rate:.1f} actions a second")
-assert rate > 10, "the limit is obeyed: the behaviour has changed"
+assert rate > 6, "the limit is obeyed: the behaviour has changed"
 PY
