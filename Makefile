@@ -1,6 +1,6 @@
-# make setup | demo | test | experiments | clean. Everything is made in .venv/ (VENV=... names another); nothing
-# outside this folder is touched but missing system packages (setup.sh; Chromium for experiments), which are installed
-# where that is permitted.
+# make setup | demo | test | experiments | findings | clean. Everything is made in .venv/ (VENV=... names another);
+# nothing outside this folder is touched but missing system packages (setup.sh; Chromium for experiments), which are
+# installed where that is permitted.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
@@ -8,13 +8,14 @@ STAMP := $(VENV)/.ready
 UNDERSTUDY := $(VENV)/bin/understudy
 DEMO := out/demo
 
-.PHONY: help setup demo test experiments chromium clean
+.PHONY: help setup demo test experiments findings chromium clean
 
 help:
 	@echo "make setup        virtual environment with everything installed, in .venv/"
 	@echo "make demo         demonstrate, train and judge robosuite Lift, with a report; under 10 minutes on 2 cores"
 	@echo "make test         the tests"
 	@echo "make experiments  the tests marked slow, and the reports in Chromium, installed where permitted"
+	@echo "make findings     what other libraries really do, each tried in a temporary folder; downloads about 5 GB"
 	@echo "make clean        remove .venv/, .venv-3.*/, out/ and caches; runs/ stays"
 
 setup: $(STAMP)
@@ -29,6 +30,17 @@ test: $(STAMP)
 experiments: $(STAMP) chromium
 	$(VENV)/bin/pytest tests/eval/evaluate/test_report_browser.py tests/eval/compare/test_page.py
 	$(VENV)/bin/pytest -m slow --durations=15
+
+# No set-up: they run without understudy. One folder of environments for all, gone at the end.
+findings:
+	@FINDINGS_VENVS=$$(mktemp -d); export FINDINGS_VENVS; trap 'rm -rf "$$FINDINGS_VENVS"' EXIT; summary=; failed=0; \
+	for script in findings/*.sh; do \
+	  name=$$(basename $$script .sh); [ $$name = common ] && continue; \
+	  echo "== $$name"; word="as described"; \
+	  bash $$script || { word="CHANGED, or could not run: see above"; failed=1; }; \
+	  echo; summary="$$summary$$(printf '%-28s %s' $$name "$$word")\n"; \
+	done; \
+	printf "$$summary"; exit $$failed
 
 chromium:
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
