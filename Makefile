@@ -51,7 +51,7 @@ chromium:
 
 demo: $(STAMP)
 	rm -rf $(DEMO)
-	$(UNDERSTUDY) demos lift --episodes 60 --shake 0.1 --workers 2 --out $(DEMO)/data
+	$(UNDERSTUDY) demos lift --episodes 60 --action_noise 0.1 --workers 2 --out $(DEMO)/data
 	$(UNDERSTUDY) train configs/train/lift.yaml --data $(DEMO)/data --out $(DEMO)/run
 	$(UNDERSTUDY) eval configs/eval/lift.yaml --policy $(DEMO)/run --episodes 50 --out $(DEMO)/eval
 	@echo

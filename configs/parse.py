@@ -1,9 +1,9 @@
 """A config file and the words of a command line become one frozen dataclass.
 
-The file is YAML (`!include piece.yaml` is relative to the file that says it); `--a.b value` overrides one key of it; a
-bare word fills the next field of the class's `POSITIONALS`; a field of several words takes all up to the next flag.
-draccus decodes the values; keys and registered names are checked here first, so that an error names the closest known
-one. No `$VAR` is expanded: who opens a path does that, and a saved config keeps the variable.
+The file is YAML (`!include task_spec.yaml` is relative to the file that says it); `--a.b value` overrides one key of
+it; a bare word fills the next field of the class's `POSITIONALS`; a field of several words takes all up to the next
+flag. draccus decodes the values; keys and registered names are checked here first, so that an error names the closest
+known one. No `$VAR` is expanded: who opens a path does that, and a saved config keeps the variable.
 """
 
 from __future__ import annotations

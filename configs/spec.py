@@ -90,8 +90,8 @@ class Embodiment:
         low, high = np.asarray(self.limits, np.float32).T
         return Dict(vectors | images), Box(low, high, dtype=np.float32)
 
-    def check(self, world: Embodiment, needs: tuple[str, ...] = ()) -> None:
-        """Refuse a world whose action part differs, or that does not offer what `needs` (observation keys) asks for.
+    def check(self, world: Embodiment, inputs: tuple[str, ...] = ()) -> None:
+        """Refuse a world whose action part differs, or that does not offer what `inputs` (observation keys) asks for.
 
         Raises:
             EmbodimentError: naming the first difference.
@@ -107,7 +107,7 @@ class Embodiment:
                     f"embodiments differ in {part}: '{self.name}' has {_show(ours)}, '{world.name}' has {_show(theirs)}"
                 )
         _check_units(self.name, self.action, self.action_units, world.name, world.action_units)
-        for need in needs:
+        for need in inputs:
             self._check_need(need, world)
 
     def _check_need(self, need: str, world: Embodiment) -> None:

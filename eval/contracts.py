@@ -51,7 +51,7 @@ def check_policy(config, embodiment: Embodiment | None = None) -> None:
     _require_kept(policy, Planner, "is no Planner: embodiment, window, needs, plan")
     _require_kept(policy, Trainable, "is not trainable: window, needs, loss")
     policy.eval()
-    past, starts = sample_past(policy.window, policy.needs, embodiment), np.arange(LANES)
+    past, starts = sample_past(policy.window, policy.inputs, embodiment), np.arange(LANES)
 
     def plan(n: int, planner=policy):
         return planner.plan(past, n, LaneNoise(0, starts, starts))
@@ -60,7 +60,7 @@ def check_policy(config, embodiment: Embodiment | None = None) -> None:
     _check_plans(first, policy, embodiment)
     _same(plan(CANDIDATES).future, first.future, "the same noise gives other plans")
     _close(plan(1).future[:, 0], first.future[:, 0], "the first candidate depends on how many are drawn")
-    _check_loss(policy, sample_batch(policy.window, policy.needs, embodiment) | sample_outcomes(config, embodiment))
+    _check_loss(policy, sample_batch(policy.window, policy.inputs, embodiment) | sample_outcomes(config, embodiment))
     twin = _build(config, embodiment)
     twin.load_state_dict(policy.state_dict())
     _same(plan(CANDIDATES, twin.eval()).future, first.future, "the saved weights do not hold all that acts")
@@ -86,7 +86,7 @@ def check_critic(config, embodiment: Embodiment | None = None) -> None:
         torch.rand(*shape, max(critic.window.horizon, critic.reads), dims, generator=rng),
         torch.zeros(LANES, dtype=torch.int64),
     )
-    past = sample_past(critic.window, critic.needs, embodiment)
+    past = sample_past(critic.window, critic.inputs, embodiment)
     with torch.no_grad():
         scores, again = critic.score(past, plans), critic.score(past, plans)
         alone = critic.score(past, plans.pick(torch.ones(LANES, dtype=torch.int64)))
@@ -95,7 +95,9 @@ def check_critic(config, embodiment: Embodiment | None = None) -> None:
     _same(scores, again, "the same plans get other scores")
     _close(alone[:, 0], scores[:, 1], "the score of a plan depends on the other candidates")
     if keeps(critic, Trainable):
-        _check_loss(critic, sample_batch(critic.window, critic.needs, embodiment) | sample_outcomes(config, embodiment))
+        _check_loss(
+            critic, sample_batch(critic.window, critic.inputs, embodiment) | sample_outcomes(config, embodiment)
+        )
         twin = _build(config, embodiment)
         twin.load_state_dict(critic.state_dict())
         _same(twin.score(past, plans), scores, "the saved weights do not hold all that judges")
@@ -150,7 +152,7 @@ def check_robot(config) -> None:
     _check_dump(config)
 
 
-def sample_past(window, needs: tuple[str, ...], embodiment: Embodiment, lanes: int = LANES):
+def sample_past(window, inputs: tuple[str, ...], embodiment: Embodiment, lanes: int = LANES):
     """A `Past` of random numbers for `lanes` lanes, all of it valid."""
     import torch
 
@@ -160,7 +162,7 @@ def sample_past(window, needs: tuple[str, ...], embodiment: Embodiment, lanes: i
     sizes = {STATE: len(embodiment.state), SCENE: len(embodiment.scene)}
     frames, tokens = len(window.observe), len(window.recall)
     return Past(
-        obs={key: torch.randn(lanes, frames, sizes[key], generator=rng) for key in needs},
+        obs={key: torch.randn(lanes, frames, sizes[key], generator=rng) for key in inputs},
         obs_times=window.observe,
         obs_valid=torch.ones(lanes, frames, dtype=torch.bool),
         actions=torch.rand(lanes, tokens, len(embodiment.action), generator=rng),
@@ -170,11 +172,11 @@ def sample_past(window, needs: tuple[str, ...], embodiment: Embodiment, lanes: i
     )
 
 
-def sample_batch(window, needs: tuple[str, ...], embodiment: Embodiment, count: int = 4) -> dict:
+def sample_batch(window, inputs: tuple[str, ...], embodiment: Embodiment, count: int = 4) -> dict:
     """A batch of random windows, as `Windows.gather` returns them."""
     import torch
 
-    past = sample_past(window, needs, embodiment, count)
+    past = sample_past(window, inputs, embodiment, count)
     tokens = len(window.actions)
     actions = torch.rand(count, tokens, len(embodiment.action), generator=torch.Generator().manual_seed(2))
     return dict(past.obs) | {
@@ -196,7 +198,7 @@ def sample_outcomes(config, embodiment: Embodiment, count: int = 4) -> dict:
         return {}
     from ..policies.data.windows import LATER
 
-    later = sample_past(config.window, config.needs, embodiment, count)
+    later = sample_past(config.window, config.inputs, embodiment, count)
     rng = torch.Generator().manual_seed(3)
     out = {name: torch.rand(count, generator=rng) for name in ("reward", "discount", "return")}
     out |= {LATER + key: value.flip(0) for key, value in later.obs.items()}

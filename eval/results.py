@@ -97,7 +97,7 @@ def evaluations(root: Path) -> Iterator[str]:
 def conclusion(comparison: Mapping) -> str:
     """What a comparison of the runs above allows to say, with its caveats."""
     names = {one["label"]: one["record"] for one in comparison["contestants"]}
-    said = [comparison["duel"]["says"]] if comparison["duel"] else []
+    said = [comparison["sequential"]["says"]] if comparison["sequential"] else []
     said += [one["says"] for one in comparison["differences"]]
     who = ", ".join(f"{label} is `{record}`" for label, record in names.items())
     return "\n".join([f"Compared ({who}):\n", *(f"- {text}" for text in [*said, *comparison["caveats"]])])

@@ -21,7 +21,7 @@ from torch import Tensor
 Denoise = Callable[[Tensor, float], Tensor]
 
 
-class Head(Enum):
+class PredictionType(Enum):
     """What a network predicts."""
 
     epsilon = "epsilon"  # the noise
@@ -48,25 +48,25 @@ def ratio_of(t: Tensor) -> Tensor:
     return torch.tan(t * (math.pi / 2))
 
 
-def to_clean(head: Head, out: Tensor, y: Tensor, s: Tensor | float) -> Tensor:
+def to_clean(prediction_type: PredictionType, out: Tensor, y: Tensor, s: Tensor | float) -> Tensor:
     """Network output -> clean estimate. `s` broadcasts against `y`; any shape."""
-    if head is Head.x0:
+    if prediction_type is PredictionType.x0:
         return out
-    if head is Head.epsilon:
+    if prediction_type is PredictionType.epsilon:
         return y - s * out
-    if head is Head.flow:
+    if prediction_type is PredictionType.flow:
         return (y - s * out) / (1 + s)
     return (y - s * out * (1 + s * s) ** 0.5) / (1 + s * s)
 
 
-def from_clean(head: Head, clean: Tensor, y: Tensor, s: Tensor | float) -> Tensor:
+def from_clean(prediction_type: PredictionType, clean: Tensor, y: Tensor, s: Tensor | float) -> Tensor:
     """Clean value -> what the network should output; the inverse of `to_clean`, also the training target."""
-    if head is Head.x0:
+    if prediction_type is PredictionType.x0:
         return clean
     noise = (y - clean) / s
-    if head is Head.epsilon:
+    if prediction_type is PredictionType.epsilon:
         return noise
-    if head is Head.flow:
+    if prediction_type is PredictionType.flow:
         return noise - clean
     return (noise - s * clean) / (1 + s * s) ** 0.5
 

@@ -83,8 +83,8 @@ class Field:
     denoise: Callable[[Tensor, float], Tensor]
     shape: tuple[int, int, int, int]  # (B, N, T, D)
     times: tuple[int, ...]  # T offsets of the action tokens, 0 = now
-    low: float
-    high: float
+    sigma_min: float
+    sigma_max: float
 
     def __call__(self, y: Tensor, s: float) -> Tensor:
         return self.denoise(y, s)
@@ -119,7 +119,7 @@ class Planner(Protocol):
 
     embodiment: Embodiment
     window: Window
-    needs: tuple[str, ...]  # observation keys that it reads
+    inputs: tuple[str, ...]  # observation keys that it reads
 
     @abstractmethod
     def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:
@@ -138,7 +138,7 @@ class Sampled(Protocol):
 class Executes(Protocol):
     """A planner that says how much of each plan is executed."""
 
-    execute: int  # E, actions executed of each plan
+    n_action_steps: int  # E, actions executed of each plan
 
 
 @runtime_checkable
@@ -166,7 +166,7 @@ class Critic(Protocol):
     """Scores plans; the agent keeps the best."""
 
     window: Window
-    needs: tuple[str, ...]
+    inputs: tuple[str, ...]
     reads: int  # future actions it scores: as many as are executed, or 1 (judged by how a plan begins), or 0 (none)
 
     @abstractmethod
@@ -180,7 +180,7 @@ class Trainable(Protocol):
     """What the one training loop trains: policies, critics and world models alike. Also an `nn.Module`."""
 
     window: Window
-    needs: tuple[str, ...]
+    inputs: tuple[str, ...]
 
     @abstractmethod
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
@@ -285,7 +285,7 @@ class UsesPast(Protocol):
 
 def executed_of(planner: Planner, otherwise: int = 8) -> int:
     """E, actions executed of each plan: the planner's own, or `otherwise` where it does not say."""
-    return planner.execute if keeps(planner, Executes) else otherwise
+    return planner.n_action_steps if keeps(planner, Executes) else otherwise
 
 
 def half_range(planner: Planner) -> Tensor:
@@ -351,10 +351,12 @@ class Scales:
 class PolicyConfig(draccus.ChoiceRegistry):
     """Settings of a policy; `type` in YAML picks the registered subclass."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"needs": "inputs"}  # former names that are still read
+
     BEFORE: ClassVar[Mapping] = {}  # values of settings that older checkpoints do not say
 
     window: Window = Window()
-    needs: tuple[str, ...] = ("observation.state",)  # observation keys that the policy reads
+    inputs: tuple[str, ...] = ("observation.state",)  # observation keys that the policy reads
 
     def build(self, embodiment: Embodiment, scales: Scales) -> nn.Module:
         """A `Planner` that is a `Trainable`. Weights are drawn from torch's global generator."""
@@ -389,11 +391,11 @@ class CompositionConfig(draccus.ChoiceRegistry):
         raise NotImplementedError
 
 
-def past_of(batch: Mapping[str, Tensor], window: Window, needs: tuple[str, ...]) -> Past:
+def past_of(batch: Mapping[str, Tensor], window: Window, inputs: tuple[str, ...]) -> Past:
     """The `Past` that an agent would hold at each window of a batch."""
     recalled = len(window.recall)
     return Past(
-        obs={key: batch[key] for key in needs},
+        obs={key: batch[key] for key in inputs},
         obs_times=window.observe,
         obs_valid=batch["observation.valid"],
         actions=batch["action"][:, :recalled],

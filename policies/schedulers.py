@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from ..configs.plugins import lookup
-from .field import Denoise, Head, from_clean
+from .field import Denoise, PredictionType, from_clean
 
 STOCHASTIC = (
     "DDPMParallelScheduler",
@@ -133,7 +133,7 @@ def sample_by(
         ValueError, LookupError: a name that is not usable (`check_scheduler`), or levels beyond float32.
     """
     check_scheduler(name)
-    scheduler, path, head = _prepared(name, levels, noise.device)
+    scheduler, path, prediction_type = _prepared(name, levels, noise.device)
     options = {"generator": _generators(noise)} if name in STOCHASTIC else {}
 
     def seen(x: Tensor, t: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ def sample_by(
 
     def width(s: float) -> float:
         """Our y over what a network sees."""
-        return 1 + s if head is Head.flow else math.hypot(1, s)
+        return 1 + s if prediction_type is PredictionType.flow else math.hypot(1, s)
 
     # the start, in the scheduler's own scaling, one sample a row
     clean = path[0] * noise
@@ -154,7 +154,7 @@ def sample_by(
         clean = field(y, s)
         clean = clean if clip is None else clean.clamp(-clip, clip)
         clean = clean if known is None else torch.where(known[1], known[0], clean)
-        x = scheduler.step(from_clean(head, clean, y, s).view_as(x), t, x, **options).prev_sample
+        x = scheduler.step(from_clean(prediction_type, clean, y, s).view_as(x), t, x, **options).prev_sample
     stops_above_zero = hasattr(scheduler, "sigmas") and scheduler.sigmas[-1] > 0
     return clean if stops_above_zero else x.view_as(noise)
 
@@ -169,25 +169,25 @@ def _generators(noise: Tensor) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds_in(noise.reshape(-1, *noise.shape[-2:]))]
 
 
-def _prepared(name: str, levels: Sequence[float], device: torch.device) -> tuple[Any, list[float], Head]:
+def _prepared(name: str, levels: Sequence[float], device: torch.device) -> tuple[Any, list[float], PredictionType]:
     """The scheduler at its first step, the level of each evaluation of the field, and what it is to be told."""
     ours = levels[:-1]
     if name in ON_THEIR_OWN:
         ends = {"sigma_min": ours[-1], "sigma_max": ours[0]}
         scheduler = _made(name, ends | {"sigma_data": 1.0, "prediction_type": "v_prediction"})
         scheduler.set_timesteps(len(ours), device=device)
-        return scheduler, scheduler.sigmas[:-1].tolist(), Head.v
+        return scheduler, scheduler.sigmas[:-1].tolist(), PredictionType.v
 
     if name == "FlowMatchEulerDiscreteScheduler":
         scheduler = _made(name, {})
         scheduler.set_timesteps(sigmas=[s / (1 + s) for s in ours], device=device)
         times = scheduler.sigmas[:-1].double()
-        return scheduler, (times / (1 - times)).tolist(), Head.flow
+        return scheduler, (times / (1 - times)).tolist(), PredictionType.flow
 
     if name == "IPNDMScheduler":  # its "betas" are sines of the angle, with the 0 at the end
         scheduler = _made(name, {"trained_betas": [s / math.hypot(1, s) for s in levels]})
         scheduler.set_timesteps(len(ours), device=device)
-        return scheduler, scheduler.betas[:-1].double().arcsin().tan().tolist(), Head.v
+        return scheduler, scheduler.betas[:-1].double().arcsin().tan().tolist(), PredictionType.v
 
     scheduler = _made(name, _training_schedule(ours[::-1]))
     steps = range(len(ours))
@@ -199,7 +199,7 @@ def _prepared(name: str, levels: Sequence[float], device: torch.device) -> tuple
     logs = (((1 - kept) / kept).log() / 2).numpy()
     if not np.isfinite(logs).all():
         raise ValueError(f"{name} computes in float32, which does not resolve the levels {ours[-1]:g} .. {ours[0]:g}")
-    return scheduler, np.exp(np.interp(scheduler.timesteps.cpu().numpy(), steps, logs)).tolist(), Head.epsilon
+    return scheduler, np.exp(np.interp(scheduler.timesteps.cpu().numpy(), steps, logs)).tolist(), PredictionType.epsilon
 
 
 def _training_schedule(rising: Sequence[float]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Manner:
 
     Args:
         noise: standard deviation of noise added to its actions, in half ranges of the limits; keyed by start and step.
-            The reset option `shake` of a lane disturbs what is executed and leaves the action, the label, clean.
+            The reset option `action_noise` of a lane disturbs what is executed and leaves the action, the label, clean.
         style: names of its `styles`, separated by commas, of which each start draws one; "mixed": all and the plain.
         fail: probability of a start at which it fails on purpose, in one of the ways of its `flaws`.
     """

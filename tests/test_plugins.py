@@ -28,7 +28,7 @@ class HoldConfig(PolicyConfig):
 class Hold(nn.Module):
     def __init__(self, config, embodiment):
         super().__init__()
-        self.embodiment, self.window, self.needs, self.spread = embodiment, config.window, config.needs, config.spread
+        self.embodiment, self.window, self.inputs, self.spread = embodiment, config.window, config.needs, config.spread
         self.action = nn.Parameter(torch.rand(len(embodiment.action)))
 
     @torch.no_grad()
@@ -56,7 +56,7 @@ class CalmConfig(CriticConfig):
         return Calm(self.reads)
 
 class Calm:
-    window, needs = Window(observe=(0,), horizon=4), ("observation.state",)
+    window, inputs = Window(observe=(0,), horizon=4), ("observation.state",)
 
     def __init__(self, reads):
         self.reads = reads
@@ -137,7 +137,8 @@ def main():
     check_policy(policy), check_critic(critic), check_world(world)
     check_robot(RobotConfig.get_choice_class("echo")())
     body, scales = world.embodiment(), Scales(action=((-1, -1), (1, 1)), states={})
-    agent = Agent(policy.build(body, scales), lanes=2, execute=4, candidates=3, critic=critic.build(body, scales))
+    judge = critic.build(body, scales)
+    agent = Agent(policy.build(body, scales), lanes=2, n_action_steps=4, candidates=3, critic=judge)
     lanes = Lanes(world, 2, workers=1)
     obs, _ = lanes.reset(seed=[5, 6])
     agent.reset(np.array([5, 6]), np.ones(2, bool), obs)
@@ -246,7 +247,7 @@ def test_a_broken_critic_is_named():
         def build(self, embodiment, scales):
             return self
 
-        window, needs, reads = Window(observe=(0,), horizon=4), ("observation.state",), 4
+        window, inputs, reads = Window(observe=(0,), horizon=4), ("observation.state",), 4
 
         def score(self, past, plans):
             return plans.future.mean((1, 2, 3))

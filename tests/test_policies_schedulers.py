@@ -64,7 +64,7 @@ def make(kind=DiffusionConfig, seed=0, **settings):
     """An untrained policy whose output is not zero."""
     torch.manual_seed(seed)
     network = MLPConfig(width=16, depth=1, condition_width=8)
-    config = kind(network=network, window=Window(observe=(0,), horizon=4), execute=2, **settings)
+    config = kind(network=network, window=Window(observe=(0,), horizon=4), n_action_steps=2, **settings)
     policy = config.build(BODY, Scales(action=((-1, -1), (1, 1)), states={STATE: ((0.0,), (1.0,))})).eval()
     for parameter in policy.network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)

@@ -29,7 +29,7 @@ class WorldModel(Protocol):
 
     embodiment: Embodiment
     window: Window  # which frames and past actions it reads, and how many frames it imagines at a time
-    needs: tuple[str, ...]  # observation keys that it reads and imagines
+    inputs: tuple[str, ...]  # observation keys that it reads and imagines
 
     @abstractmethod
     def imagine(self, past: Past, actions: Tensor, rng: LaneNoise) -> Mapping[str, Tensor]:

@@ -46,7 +46,7 @@ class Lane(gymnasium.Env):
         self.horizon, self.delay = world.steps(), world.delay
         self.metadata = self.metadata | {"render_fps": self.embodiment.rate}
         self.start, self.ticks = 0, 0
-        self._shake = 0.0
+        self._action_noise = 0.0
         self._waiting: deque[np.ndarray] = deque()
 
     def begin(self, seed: int, options: dict) -> None:
@@ -72,12 +72,12 @@ class Lane(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         """Start `seed`; without one, a start drawn from this lane's own generator.
 
-        Option `shake`: standard deviation, in half ranges of the limits, of a disturbance added to what is executed. It
-        is keyed by the start and held for `HOLD` steps, so that demonstrations also show how to recover.
+        Option `action_noise`: standard deviation, in half ranges of the limits, of a disturbance added to what is
+        executed. It is keyed by the start and held for `HOLD` steps, so that demonstrations also show how to recover.
         """
         super().reset(seed=seed)
         options = dict(options or {})
-        self._shake = float(options.pop("shake", 0.0))
+        self._action_noise = float(options.pop("action_noise", 0.0))
         self.start = int(self.np_random.integers(2**31)) if seed is None else int(seed)
         self.begin(self.start, options)
         self.ticks = 0
@@ -97,11 +97,11 @@ class Lane(gymnasium.Env):
         return float(reward), success, self.ticks >= self.horizon and not success, info
 
     def _disturbance(self) -> np.ndarray | float:
-        if not self._shake:
+        if not self._action_noise:
             return 0.0
         low, high = self.action_space.low, self.action_space.high
         draw = rng_of(self.start, self.ticks // HOLD).standard_normal(low.shape, np.float32)
-        return np.float32(self._shake) * draw * (high - low) / 2
+        return np.float32(self._action_noise) * draw * (high - low) / 2
 
     def step(self, action: np.ndarray):
         """One control step; actions are clipped to the limits of the embodiment."""

@@ -18,6 +18,8 @@ WHAT = ("loader", "train", "latency", "rollout", "report", "all")
 class Bench:
     """Measure ours beside stock lerobot (loader, train, latency of a chunk) or robosuite (rollout); report; all."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps"}  # former names that are still read
+
     POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
 
     what: str = ""  # loader | train | latency | rollout | report | all
@@ -32,7 +34,7 @@ class Bench:
     task: str = "lift"  # rollout: a robosuite task, beside robosuite; or pusht, beside lerobot-eval
     envs: int = 8  # rollout of pusht: environments on both sides
     size: int = 84  # rollout: px, height and width of the pictures
-    execute: int = 8  # rollout: control steps of a chunk
+    n_action_steps: int = 8  # rollout: control steps of a chunk
     threads: int | None = None  # train, latency: of torch; default all cores
     out: Path | None = None  # also write the JSON to this file
 
@@ -90,15 +92,15 @@ def _rollout(bench: Bench) -> tuple[str, dict]:
     from ...sim.robosuite.suite import Robosuite
     from .rollout import compare_rollouts, table
 
-    if min(bench.pairs, bench.size, bench.execute, bench.envs) < 1:
-        asked = f"{bench.pairs}, {bench.size}, {bench.execute}, {bench.envs}"
+    if min(bench.pairs, bench.size, bench.n_action_steps, bench.envs) < 1:
+        asked = f"{bench.pairs}, {bench.size}, {bench.n_action_steps}, {bench.envs}"
         raise ValueError(f"pairs, size, execute and envs must be at least 1: {asked}")
     if bench.task == "pusht":
         return _pusht(bench)
     world = Robosuite(task=bench.task)
-    result = compare_rollouts(world, bench.size, bench.execute, bench.pairs, bench.seconds or 1.0)
-    settings = {"task": bench.task, "size": bench.size, "execute": bench.execute}
-    title = f"{bench.task}, {bench.size} px, chunks of {bench.execute} steps"
+    result = compare_rollouts(world, bench.size, bench.n_action_steps, bench.pairs, bench.seconds or 1.0)
+    settings = {"task": bench.task, "size": bench.size, "n_action_steps": bench.n_action_steps}
+    title = f"{bench.task}, {bench.size} px, chunks of {bench.n_action_steps} steps"
     return f"{title}\n{table(result)}", settings | versions("robosuite", "mujoco") | {"cases": result}
 
 
@@ -106,9 +108,9 @@ def _pusht(bench: Bench) -> tuple[str, dict]:
     from ...configs.machine import versions
     from .pusht import SIZE, compare_pusht, table
 
-    result = compare_pusht(bench.envs, bench.execute, bench.pairs, bench.seconds or 1.0)
-    settings = {"task": "pusht", "size": SIZE, "execute": bench.execute, "envs": bench.envs}
-    title = f"pusht, {bench.envs} environments, {SIZE} px, chunks of {bench.execute} steps"
+    result = compare_pusht(bench.envs, bench.n_action_steps, bench.pairs, bench.seconds or 1.0)
+    settings = {"task": "pusht", "size": SIZE, "n_action_steps": bench.n_action_steps, "envs": bench.envs}
+    title = f"pusht, {bench.envs} environments, {SIZE} px, chunks of {bench.n_action_steps} steps"
     return f"{title}\n{table(result)}", settings | versions("gym-pusht", "lerobot") | {"cases": result}
 
 

@@ -104,7 +104,7 @@ def our_policy(
     chosen = {} if network is None else {"network": network}
     config = kind(
         window=Window(observe=(-1, 0), horizon=size.horizon),
-        needs=(STATE, SCENE),
+        inputs=(STATE, SCENE),
         sampler=Sampler(steps=steps or size.solver_steps),
         **chosen,
     )

@@ -36,27 +36,27 @@ STEPS = 40  # of an episode
 class Noise:
     """The actor: random targets in px, the same for all its lanes."""
 
-    def __init__(self, lanes: int, execute: int, every: bool):
-        self.lanes, self.execute = lanes, execute
-        self.look = tuple(range(1 - execute, 1)) if every else (0,)
+    def __init__(self, lanes: int, n_action_steps: int, every: bool):
+        self.lanes, self.n_action_steps = lanes, n_action_steps
+        self.look = tuple(range(1 - n_action_steps, 1)) if every else (0,)
         self.reset(None, None, {})
 
     def reset(self, starts, mask, obs) -> None:
         self._rng = np.random.default_rng(0)
 
     def act(self) -> np.ndarray:
-        return self._rng.uniform(0, 512, (self.lanes, self.execute, 2)).astype(np.float32)
+        return self._rng.uniform(0, 512, (self.lanes, self.n_action_steps, 2)).astype(np.float32)
 
     def observe(self, obs, sent, valid) -> None:
         """Reads, and forgets."""
 
 
-def compare_pusht(envs: int, execute: int, pairs: int, seconds: float, steps: int = STEPS) -> dict:
+def compare_pusht(envs: int, n_action_steps: int, pairs: int, seconds: float, steps: int = STEPS) -> dict:
     """Each case beside lerobot.
 
     Args:
         envs: environments on both sides.
-        execute: E, control steps of a chunk.
+        n_action_steps: E, control steps of a chunk.
         seconds: about how long one turn of one side takes.
         steps: control steps of an episode.
 
@@ -68,8 +68,8 @@ def compare_pusht(envs: int, execute: int, pairs: int, seconds: float, steps: in
     for name, pictures, every in CASES:
         world = replace(GymPushT(), horizon=steps, cameras={"image": (SIZE, SIZE)} if pictures else {})
         lanes = Lanes(world, envs)
-        ours = _ours(lanes, Noise(envs, execute, every))
-        peer = _lerobot(envs, execute, pictures, steps) if importlib.util.find_spec("lerobot") else None
+        ours = _ours(lanes, Noise(envs, n_action_steps, every))
+        peer = _lerobot(envs, n_action_steps, pictures, steps) if importlib.util.find_spec("lerobot") else None
         results[name] = _case(ours, peer, pairs, seconds, envs * steps)
         lanes.close()
     return results
@@ -98,7 +98,7 @@ def _ours(lanes: Lanes, actor: Noise):
     return work
 
 
-def _lerobot(envs: int, execute: int, pictures: bool, steps: int):
+def _lerobot(envs: int, n_action_steps: int, pictures: bool, steps: int):
     """lerobot's own evaluation of as many episodes as environments."""
     from ...configs.compat import prepare_lerobot
 
@@ -115,7 +115,7 @@ def _lerobot(envs: int, execute: int, pictures: bool, steps: int):
     empty = [PolicyProcessorPipeline(steps=[]) for _ in range(3)]
     asis = {"to_transition": policy_action_to_transition, "to_output": transition_to_policy_action}
     empty.append(PolicyProcessorPipeline(steps=[], **asis))
-    policy, seeds = _noise_policy(envs, execute), list(range(REPORT_STARTS, REPORT_STARTS + envs))
+    policy, seeds = _noise_policy(envs, n_action_steps), list(range(REPORT_STARTS, REPORT_STARTS + envs))
 
     def work() -> int:
         with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
@@ -125,13 +125,13 @@ def _lerobot(envs: int, execute: int, pictures: bool, steps: int):
     return work
 
 
-def _noise_policy(envs: int, execute: int):
+def _noise_policy(envs: int, n_action_steps: int):
     """`Noise` as lerobot's loop wants it."""
     import torch
 
     class NoisePolicy(torch.nn.Module):
         def reset(self) -> None:
-            self.actor, self.queue = Noise(envs, execute, every=False), []
+            self.actor, self.queue = Noise(envs, n_action_steps, every=False), []
 
         def select_action(self, batch: dict) -> torch.Tensor:
             if not self.queue:

@@ -68,9 +68,9 @@ def _row(start: int, rng: np.random.Generator) -> dict:
     progress = np.clip(np.cumsum(rng.uniform(0, 0.01, STEPS)), 0, 1).astype(np.float32)
     won = bool(progress[-1] > 0.99)
     return {
-        "start_set": "made up",
-        "start": start,
-        "seed": 0,
+        "initial_conditions": "made up",
+        "env_seed": start,
+        "policy_seed": 0,
         "task": "made up",
         "success": won,
         "first_success": STEPS if won else -1,

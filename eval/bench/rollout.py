@@ -38,14 +38,14 @@ class Ours:
     """A world of ours, a chunk at a time."""
 
     world: Robosuite
-    execute: int
+    n_action_steps: int
     every: bool  # read pictures at every step
     walls: list[tuple[float, float, float]] = field(default_factory=list)  # physics, render, loop in s a chunk
 
     def __post_init__(self):
         self.lanes = Lanes(self.world, 1)
-        self.chunks = _chunks(self.execute)
-        self.look = tuple(range(1 - self.execute, 1)) if self.every else (0,)
+        self.chunks = _chunks(self.n_action_steps)
+        self.look = tuple(range(1 - self.n_action_steps, 1)) if self.every else (0,)
         self.done = 0
         self.reset()
 
@@ -67,7 +67,9 @@ class Ours:
         """Median milliseconds of a control step: physics, render, loop."""
         parts = zip(*self.walls, strict=True)
         names = ("physics", "render", "loop")
-        return {name: 1000 * statistics.median(part) / self.execute for name, part in zip(names, parts, strict=True)}
+        return {
+            name: 1000 * statistics.median(part) / self.n_action_steps for name, part in zip(names, parts, strict=True)
+        }
 
     def close(self) -> None:
         self.lanes.close()
@@ -76,7 +78,7 @@ class Ours:
 class Stock:
     """robosuite as it comes, a chunk at a time."""
 
-    def __init__(self, environment: str, cameras: tuple[str, ...], size: int, execute: int):
+    def __init__(self, environment: str, cameras: tuple[str, ...], size: int, n_action_steps: int):
         suite = open_robosuite()  # with the guard, or its pictures may be wrong
         self.env = suite.make(
             environment,
@@ -89,7 +91,7 @@ class Stock:
             use_camera_obs=bool(cameras),
             **({"camera_names": list(cameras), "camera_heights": size, "camera_widths": size} if cameras else {}),
         )
-        self.chunks, self.done = _chunks(execute), 0
+        self.chunks, self.done = _chunks(n_action_steps), 0
         self.reset()
 
     def reset(self) -> None:
@@ -105,13 +107,13 @@ class Stock:
         self.env.close()
 
 
-def compare_rollouts(world: Robosuite, size: int, execute: int, pairs: int, seconds: float) -> dict:
+def compare_rollouts(world: Robosuite, size: int, n_action_steps: int, pairs: int, seconds: float) -> dict:
     """Each case against stock robosuite.
 
     Args:
         world: the task; its cameras and look are set by the cases.
         size: px, height and width of the pictures.
-        execute: E, control steps of a chunk.
+        n_action_steps: E, control steps of a chunk.
         seconds: about how long one turn of one side takes.
 
     Returns:
@@ -124,12 +126,12 @@ def compare_rollouts(world: Robosuite, size: int, execute: int, pairs: int, seco
     environment = find_task(world.task).environment
     for count in sorted({case[1] for case in CASES}):
         cameras = CAMERAS[:count]
-        with closing(Stock(environment, cameras, size, execute)) as stock:
+        with closing(Stock(environment, cameras, size, n_action_steps)) as stock:
             for name, _, look, every in (case for case in CASES if case[1] == count):
                 changed = replace(world, look=look, cameras=dict.fromkeys(cameras, (size, size)))
-                with closing(Ours(changed, execute, every)) as ours:
+                with closing(Ours(changed, n_action_steps, every)) as ours:
                     results[name] = _case(ours, stock, pairs, seconds)
-    results["rest"] = where_the_rest_goes(results, execute)
+    results["rest"] = where_the_rest_goes(results, n_action_steps)
     return results
 
 
@@ -137,7 +139,7 @@ def _case(ours: Ours, stock: Stock, pairs: int, seconds: float) -> dict:
     raced = race(Contender("understudy", 0, ours.work), Contender("robosuite", 0, stock.work), pairs, seconds)
     horizon, both = ours.world.steps(), {}
     for side, told in zip((ours, stock), raced["sides"], strict=True):
-        step, reset = told["ms"] / 1000 / ours.execute, _seconds(side.reset)
+        step, reset = told["ms"] / 1000 / ours.n_action_steps, _seconds(side.reset)
         both[told["name"]] = {"steps_per_s": 1 / step, "reset_ms": 1000 * reset}
         both[told["name"]] |= {"episodes_per_s": 1 / (reset + horizon * step)}
     speedups = [1 / ratio for ratio in raced["ratios"]]
@@ -160,11 +162,11 @@ def _physics_alone(world: Robosuite) -> dict:
         return {name: 1000 * statistics.median(_seconds(work) for _ in range(9)) for name, work in parts.items()}
 
 
-def where_the_rest_goes(results: dict, execute: int) -> str:
+def where_the_rest_goes(results: dict, n_action_steps: int) -> str:
     """A state step of ours in its parts, and what part of the possible speed-up that is."""
     alone, state = results["physics alone"], results["state"]
     step, whole = alone["ms_per_step"], 1000 / state["understudy"]["steps_per_s"]
-    seen = alone["observation_ms"] / execute
+    seen = alone["observation_ms"] / n_action_steps
     control = state["ms_per_step"]["physics"] - step - alone["reward_ms"] - seen
     parts = {"mj_step": step, "controller": control, "reward": alone["reward_ms"], "observation": seen}
     parts["loop"] = state["ms_per_step"]["loop"]
@@ -173,10 +175,10 @@ def where_the_rest_goes(results: dict, execute: int) -> str:
     return f"a state step of ours takes {whole:.2f} ms: {said}; physics alone: {possible:.1f} times stock"
 
 
-def _chunks(execute: int) -> np.ndarray:
+def _chunks(n_action_steps: int) -> np.ndarray:
     """(16, E, 7) actions: one held through each chunk, half of the range."""
     actions = np.random.default_rng(0).uniform(-0.5, 0.5, (16, 1, 7)).astype(np.float32)
-    return np.repeat(actions, execute, axis=1)
+    return np.repeat(actions, n_action_steps, axis=1)
 
 
 def _seconds(work) -> float:

@@ -62,10 +62,10 @@ def measure(name: str, episodes: int, workers: int = 0, block: int = 8) -> Measu
         closing(Lanes(world, min(block, episodes), workers)) as lanes,
         Progress(name, episodes, "episodes") as progress,
     ):
-        for result in rollout(ExpertActor(lanes), lanes, starts, start_set=start_set(world)):
+        for result in rollout(ExpertActor(lanes), lanes, starts, initial_conditions=start_set(world)):
             rows.append(result.row)
             progress.update(len(rows), f"success {sum(row['success'] for row in rows)}/{len(rows)}")
-    lost = tuple(sorted(row["start"] for row in rows if not row["success"]))
+    lost = tuple(sorted(row["env_seed"] for row in rows if not row["success"]))
     return Measured(
         task=name,
         expert=EXPERTS[world.task].__name__,

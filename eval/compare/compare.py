@@ -30,8 +30,8 @@ from ..statistics.power import needed
 from ..statistics.sequential import A, B, Sequential
 from .blind import BlindStage, ask
 from .comparison import FILE, Comparison, compare_records, read_comparison
-from .duel import Duel, Moment, RolloutStage, Rules, Side, Stage, fight, say
 from .page import PAGE, write_comparison
+from .sequential import Moment, RolloutStage, Rules, SequentialComparison, Side, Stage, fight, say
 
 SIDES = ("a", "b")  # folders of a duel's records
 
@@ -39,6 +39,11 @@ SIDES = ("a", "b")  # folders of a duel's records
 @dataclass(frozen=True, kw_only=True)
 class Compare:
     """Say which policy is better: compare finished records, or let two policies duel until that is decided."""
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "seed": "env_seed",
+        "execute": "n_action_steps",
+    }  # former names that are still read
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim")
@@ -53,13 +58,13 @@ class Compare:
     on: str = "success"  # duel: success | progress: what decides
     test: str = "betting"  # duel: betting (same starts for both) | table (success only; starts of their own for B)
     give_up: float = 0.05  # duel: stop when the chance of a verdict falls below this; 0: never
-    seed: int = REPORT_STARTS  # duel: first start id
+    env_seed: int = REPORT_STARTS  # duel: first start id
     policy_seed: int = 0  # duel: noise of the policies
     other_seed: int | None = None  # duel: noise of B, if it is to be another one
     operator: str = ""  # duel: name of the person who scores every trial at the terminal, in blinded order
     workers: int = 0  # duel: processes for the world; 0: in this one
     block: int = 8  # duel: starts that act at the same time
-    execute: int | None = None  # duel: E, actions executed of each plan; default the policy's own
+    n_action_steps: int | None = None  # duel: E, actions executed of each plan; default the policy's own
     videos: int = 6  # duel: starts to film for both, first those at which one alone succeeded
     threads: int = 1  # duel: of torch on the CPU
     device: str = "cpu"  # duel: cpu | cuda
@@ -99,7 +104,7 @@ def compare(config: Compare) -> Comparison:
             f"{', '.join(records)}: episode records; {', '.join(others)}: not. Compare records with records"
         )
     records = [read_record(path) for path in paths]
-    comparison = compare_records(records, config.alpha, config.seed)
+    comparison = compare_records(records, config.alpha, config.env_seed)
     if config.out:
         comparison.write(os.path.expandvars(config.out))
         write_comparison(comparison, records, os.path.expandvars(config.out))
@@ -111,7 +116,7 @@ def hold(config: Compare) -> Comparison:
     import torch
 
     rules, folder = _checked(config), Path(os.path.expandvars(config.resume or config.out or ""))
-    test = sequential_test(config.test, config.max, config.alpha, seed=config.seed)
+    test = sequential_test(config.test, config.max, config.alpha, seed=config.env_seed)
     torch.set_num_threads(config.threads)
     evals = [_evaluation(config, side, test) for side in range(2)]
     world = open_stage(evals[0])
@@ -124,12 +129,17 @@ def hold(config: Compare) -> Comparison:
     with ExitStack() as stack:
         writers = []
         for name, one, (agent, about) in zip(SIDES, evals, opened, strict=True):
-            manifest = describe(one, agent, about, world) | {"duel": plan} | provenance()
+            manifest = describe(one, agent, about, world) | {"sequential": plan} | provenance()
             resume = bool(config.resume) and _resumable(folder / name, plan)
             writers.append(stack.enter_context(RecordWriter(folder / name, manifest, resume=resume)))
         lanes = stack.enter_context(closing(Lanes(world, evals[0].block, config.workers)))
         sides = tuple(
-            Side(agent, writer, {"start_set": start_set(world), "seed": one.policy_seed}, one.seed - config.seed)
+            Side(
+                agent,
+                writer,
+                {"initial_conditions": start_set(world), "policy_seed": one.policy_seed},
+                one.env_seed - config.env_seed,
+            )
             for (agent, _), writer, one in zip(opened, writers, evals, strict=True)
         )
         stage = _blinded(config, sides, lanes) if config.operator else RolloutStage(sides, lanes)
@@ -138,33 +148,48 @@ def hold(config: Compare) -> Comparison:
 
 def _hold(config: Compare, stage: Stage, test: Sequential, rules: Rules, writers, plan: dict, folder: Path):
     """Fight, and close the records whatever happens."""
-    starts, duel = range(config.seed, config.seed + config.max), None
+    starts, sequential = range(config.env_seed, config.env_seed + config.max), None
     try:
-        with Progress("duel", config.max, "pairs", every=3600) as progress:
+        with Progress("sequential", config.max, "pairs", every=3600) as progress:
             watch = partial(_show, progress=progress, blind=bool(config.operator))
             for stand in fight(stage, starts, test, rules, config.block, watch):
-                duel = stand
+                sequential = stand
         if config.videos and isinstance(stage, RolloutStage):
             stage.film(config.videos)
     finally:
-        ended = duel is not None and (duel.pairs == config.max or (config.until_decided and duel.decision is not None))
+        ended = sequential is not None and (
+            sequential.pairs == config.max or (config.until_decided and sequential.decision is not None)
+        )
         records = [_close(writer, ended) for writer in writers]
-        if duel is not None and all(len(record.table) for record in records):
-            comparison = compare_records(records, config.alpha, config.seed, _result(duel, plan, rules, test))
+        if sequential is not None and all(len(record.table) for record in records):
+            comparison = compare_records(records, config.alpha, config.env_seed, _result(sequential, plan, rules, test))
             comparison.write(folder)
             write_comparison(comparison, records, folder)
             for record in records:
                 write_report(record)
             if not ended:
-                print(f"\n{comparison.duel['says']}\nGo on with --resume {folder}", file=sys.stderr)
+                print(f"\n{comparison.sequential['says']}\nGo on with --resume {folder}", file=sys.stderr)
     return comparison
 
 
-def _result(duel: Duel, plan: Mapping, rules: Rules, test: Sequential) -> dict:
+def _result(sequential: SequentialComparison, plan: Mapping, rules: Rules, test: Sequential) -> dict:
     """What `compare.json` keeps of a duel."""
-    result = dict(plan) | {"decision": duel.decision, "pairs": duel.pairs, "evidence": round(duel.state.evidence, 4)}
-    result |= {"note": duel.state.note, "counts": duel.counts, "history": duel.history, "says": say(duel, rules, test)}
-    fixed = _fixed(duel, test) if rules.until_decided and rules.on == "success" and duel.decision in (A, B) else None
+    result = dict(plan) | {
+        "decision": sequential.decision,
+        "pairs": sequential.pairs,
+        "evidence": round(sequential.state.evidence, 4),
+    }
+    result |= {
+        "note": sequential.state.note,
+        "counts": sequential.counts,
+        "history": sequential.history,
+        "says": say(sequential, rules, test),
+    }
+    fixed = (
+        _fixed(sequential, test)
+        if rules.until_decided and rules.on == "success" and sequential.decision in (A, B)
+        else None
+    )
     if fixed:
         result["says"] += (
             f" A number of pairs fixed beforehand would have to be {fixed} to find a difference like the one"
@@ -173,13 +198,13 @@ def _result(duel: Duel, plan: Mapping, rules: Rules, test: Sequential) -> dict:
     return result | {"fixed_pairs": fixed}
 
 
-def _fixed(duel: Duel, test: Sequential) -> int | None:
+def _fixed(sequential: SequentialComparison, test: Sequential) -> int | None:
     """Pairs that a test with n fixed beforehand needs for rates and correlation as seen, with power .9."""
-    first, second = (won / duel.pairs for won in duel.wins)
+    first, second = (won / sequential.pairs for won in sequential.wins)
     spread = np.sqrt(first * (1 - first) * second * (1 - second))
     if first == second:
         return None
-    correlation = (duel.counts[3] / duel.pairs - first * second) / spread if spread else 0.0
+    correlation = (sequential.counts[3] / sequential.pairs - first * second) / spread if spread else 0.0
     return needed(first, second, paired=not test.independent, correlation=correlation, power=0.9, alpha=test.alpha)
 
 
@@ -192,7 +217,7 @@ def _checked(config: Compare) -> Rules:
     if not config.resume and Path(os.path.expandvars(config.out)).exists():
         raise ValueError(f"'{config.out}' exists; give another --out, or --resume {config.out} to go on with it")
     if config.resume and (Path(os.path.expandvars(config.resume)) / FILE).is_file():
-        ended = read_comparison(os.path.expandvars(config.resume))["duel"]
+        ended = read_comparison(os.path.expandvars(config.resume))["sequential"]
         if ended.get("decision"):
             raise ValueError(f"the duel in '{config.resume}' has ended: {ended['says']}")
     same = len({str(Path(os.path.expandvars(word)).resolve()) for word in config.what}) == 1
@@ -209,7 +234,7 @@ def _resumable(folder: Path, plan: dict) -> bool:
     """Whether a side was begun; its rules must be the same, or the test's promise would be void."""
     if not (folder / MANIFEST).is_file():
         return False
-    then = read_record(folder).manifest.get("duel")
+    then = read_record(folder).manifest.get("sequential")
     if then != plan:
         raise ValueError(f"'{folder.parent}' was begun with other rules: {then}, now {plan}")
     return True
@@ -222,11 +247,11 @@ def _evaluation(config: Compare, side: int, test: Sequential) -> Eval:
         policy=config.what[side],
         world=config.world,
         episodes=config.max,
-        seed=config.seed + (config.max if side == 1 and test.independent else 0),
+        env_seed=config.env_seed + (config.max if side == 1 and test.independent else 0),
         out=str(Path(config.resume or config.out) / SIDES[side]),
         workers=config.workers,
         block=1 if config.operator else config.block,
-        execute=config.execute,
+        n_action_steps=config.n_action_steps,
         policy_seed=config.other_seed if other else config.policy_seed,
         videos=0,
         threads=config.threads,
@@ -241,7 +266,7 @@ def _blinded(config: Compare, sides: tuple[Side, Side], lanes: Lanes) -> BlindSt
         return lambda start: next(iter(rollout(side.actor, lanes, [start], **side.columns))).row
 
     acts, writers = (act(sides[0]), act(sides[1])), (sides[0].writer, sides[1].writer)
-    return BlindStage(acts, writers, ask, config.seed, config.operator)
+    return BlindStage(acts, writers, ask, config.env_seed, config.operator)
 
 
 def _close(writer: RecordWriter, ended: bool) -> Record:

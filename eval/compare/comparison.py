@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.files import replace_text
+from ...configs.former import MANIFEST, current_names, renamed
 from ..ledger.pairs import episodes_by_start, join
 from ..ledger.record import Record
 from ..ledger.summary import summarize
@@ -74,8 +75,10 @@ class Comparison:
     contestants: tuple[Contestant, ...]
     differences: tuple[Difference, ...]
     caveats: tuple[str, ...]
-    episodes: tuple[dict, ...]  # one a start: start_set, start, success and progress (lists, None where not run)
-    duel: dict = field(default_factory=dict)  # of a live duel: test, decision, pairs, budget, history, says
+    episodes: tuple[
+        dict, ...
+    ]  # one an initial condition: initial_conditions, env_seed, success and progress (lists, None where not run)
+    sequential: dict = field(default_factory=dict)  # of a live duel: test, decision, pairs, budget, history, says
 
     def plain(self) -> dict:
         """JSON-able; intervals are [low, estimate, high]."""
@@ -88,8 +91,8 @@ class Comparison:
     def text(self) -> str:
         """For a terminal."""
         lines = [_table_text(self.contestants), ""]
-        if self.duel:
-            lines += [self.duel["says"], ""]
+        if self.sequential:
+            lines += [self.sequential["says"], ""]
         lines += [one.says for one in self.differences]
         lines += ["", *(f"- {caveat}" for caveat in self.caveats)] if self.caveats else []
         return "\n".join(lines)
@@ -103,13 +106,22 @@ def read_comparison(folder: str | Path) -> dict:
         ValueError: something else, or from a newer version.
     """
     values = json.loads((Path(folder) / FILE).read_text())
+    values = _current(values)
     if values.get("kind") != KIND or values.get("format", 0) > FORMAT:
         raise ValueError(f"'{Path(folder) / FILE}' is no comparison that this version reads; upgrade or remove it")
     return values
 
 
+def _current(values: dict) -> dict:
+    """A comparison that an earlier version wrote, with today's keys."""
+    current = renamed(values, MANIFEST)
+    if "episodes" in current:
+        current["episodes"] = [current_names(episode) for episode in current["episodes"]]
+    return current
+
+
 def compare_records(
-    records: Sequence[Record], alpha: float = 0.05, seed: int = 0, duel: Mapping | None = None
+    records: Sequence[Record], alpha: float = 0.05, seed: int = 0, sequential: Mapping | None = None
 ) -> Comparison:
     """Compare two or more records on the starts that each two of them share.
 
@@ -124,9 +136,9 @@ def compare_records(
     if len(records) < 2:
         raise ValueError("a comparison needs at least two records or policies")
     rng, names = np.random.default_rng(seed), [_label(i) for i in range(len(records))]
-    peeked = _peeked(records, duel)
+    peeked = _peeked(records, sequential)
     order = list(combinations(range(len(records)), 2))
-    if (duel or {}).get("independent"):
+    if (sequential or {}).get("independent"):
         order = []  # each policy had starts of its own
     joined = [join(records[one], records[other]) for one, other in order]
     measured = [paired_difference(pairs, rng) for pairs in joined]
@@ -148,7 +160,7 @@ def compare_records(
         differences=differences,
         caveats=tuple(_caveats(records, joined, peeked)),
         episodes=tuple(_episodes(records)),
-        duel=dict(duel or {}),
+        sequential=dict(sequential or {}),
     )
 
 
@@ -241,9 +253,9 @@ def _caveats(records: Sequence[Record], joined: Sequence[Pairs], peeked: bool):
         yield "Rates and intervals of a duel that stops by what it shows lean towards the policy that leads."
 
 
-def _peeked(records: Sequence[Record], duel: Mapping | None) -> bool:
+def _peeked(records: Sequence[Record], sequential: Mapping | None) -> bool:
     """Whether the number of episodes depended on what they showed."""
-    said = [duel or {}, *(record.manifest.get("duel", {}) for record in records)]
+    said = [sequential or {}, *(record.manifest.get("sequential", {}) for record in records)]
     return any(one.get("until_decided") for one in said)
 
 
@@ -252,8 +264,8 @@ def _episodes(records: Sequence[Record]):
     for kind, start in sorted(set().union(*found)):
         outcomes = [one.get((kind, start)) for one in found]
         yield {
-            "start_set": kind,
-            "start": start,
+            "initial_conditions": kind,
+            "env_seed": start,
             "success": [None if one is None else bool(one[0]) for one in outcomes],
             "progress": [None if one is None else round(one[1], 4) for one in outcomes],
         }

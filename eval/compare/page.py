@@ -52,7 +52,7 @@ def render(comparison: Comparison, records: Sequence[Record]) -> str:
         dates=sorted({origin(record.manifest)[0] for record in records} - {"-"}),
         success=Markup(success_chart(comparison, records)),
         progress=Markup(progress_chart(comparison, records)),
-        evidence=Markup(evidence_chart(comparison.duel)),
+        evidence=Markup(evidence_chart(comparison.sequential)),
         counts=outcome_counts(comparison),
         starts=starts(comparison, records, set(shown)),
         films=shown,
@@ -69,8 +69,8 @@ def title(comparison: Comparison) -> str:
 
 def headline(comparison: Comparison) -> str:
     """The verdict in words: of the duel, of the one pair, or who leads."""
-    if comparison.duel:
-        return comparison.duel["says"]
+    if comparison.sequential:
+        return comparison.sequential["says"]
     if len(comparison.differences) == 1:
         return comparison.differences[0].says
     leaders = [one.label for one in comparison.contestants if "a" in one.letters]
@@ -107,11 +107,11 @@ def progress_chart(comparison: Comparison, records: Sequence[Record]) -> str:
     return chart(lines, x_label="control steps", y_label="progress", y_range=(0, 1), title=name) if lines else ""
 
 
-def evidence_chart(duel: Mapping) -> str:
+def evidence_chart(sequential: Mapping) -> str:
     """How a duel's evidence grew with the pairs, between the lines at which it is decided; "" without a duel."""
-    if not duel.get("history"):
+    if not sequential.get("history"):
         return ""
-    pairs, evidence = zip((0, 0.0), *duel["history"], strict=True)
+    pairs, evidence = zip((0, 0.0), *sequential["history"], strict=True)
     ends = (0, max(pairs))
     lines = [
         Line(pairs, evidence, "mean", "evidence"),
@@ -151,8 +151,8 @@ def starts(comparison: Comparison, records: Sequence[Record], filmed: set) -> li
     labels = [one.label for one in comparison.contestants]
     return [
         {
-            "id": f"{episode['start_set']}/{episode['start']}",
-            "start": episode["start"],
+            "id": f"{episode['initial_conditions']}/{episode['env_seed']}",
+            "start": episode["env_seed"],
             "key": key(episode),
             "words": words(key(episode), labels) if "-" not in key(episode) else "not run by all",
             "progress": episode["progress"],
@@ -164,7 +164,7 @@ def starts(comparison: Comparison, records: Sequence[Record], filmed: set) -> li
 
 
 def pairs_of_films(comparison: Comparison, records: Sequence[Record]) -> dict[tuple[str, int], list[Film]]:
-    """(start_set, start) -> the films that the records have of it, by contestant."""
+    """(initial_conditions, env_seed) -> the films that the records have of it, by contestant."""
     found: dict[tuple[str, int], list[Film]] = {}
     for one, record in zip(comparison.contestants, records, strict=True):
         for film in films(record.root, record.table.to_pylist(), one.label):
@@ -174,8 +174,8 @@ def pairs_of_films(comparison: Comparison, records: Sequence[Record]) -> dict[tu
 
 def repeat(comparison: Comparison, records: Sequence[Record]) -> str:
     """The commands that do it again, "" where the manifests do not say enough."""
-    duel, manifests = comparison.duel, [record.manifest for record in records]
-    if duel:
+    sequential, manifests = comparison.sequential, [record.manifest for record in records]
+    if sequential:
         return _duel_command(comparison, manifests)
     outs = [f"out/{one.label.lower()}" for one in comparison.contestants]
     evals = [command(manifest, out) for manifest, out in zip(manifests, outs, strict=True)]
@@ -185,17 +185,22 @@ def repeat(comparison: Comparison, records: Sequence[Record]) -> str:
 
 
 def _duel_command(comparison: Comparison, manifests: Sequence[Mapping]) -> str:
-    duel, first = comparison.duel, manifests[0]
+    sequential, first = comparison.sequential, manifests[0]
     paths = [manifest.get("policy", {}).get("path") for manifest in manifests]
     world, starts = first.get("world", {}).get("config"), first.get("starts", {})
     if not (all(paths) and world and starts):
         return ""
-    seeds = [manifest.get("agent", {}).get("seed", 0) for manifest in manifests]
-    flags = {"world": inline(world), "alpha": f"{comparison.alpha:g}", "max": duel["budget"], "on": duel["on"]}
-    flags |= {"test": duel["test"], "give-up": f"{duel['give_up']:g}", "seed": starts["first"]}
+    seeds = [manifest.get("agent", {}).get("policy_seed", 0) for manifest in manifests]
+    flags = {
+        "world": inline(world),
+        "alpha": f"{comparison.alpha:g}",
+        "max": sequential["budget"],
+        "on": sequential["on"],
+    }
+    flags |= {"test": sequential["test"], "give_up": f"{sequential['give_up']:g}", "env_seed": starts["first"]}
     flags |= {"policy-seed": seeds[0]} if seeds[0] else {}
     flags |= {"other-seed": seeds[1]} if seeds[1] != seeds[0] else {}
-    until = " --until-decided" if duel["until_decided"] else ""
+    until = " --until_decided" if sequential["until_decided"] else ""
     return on_lines(f"understudy compare {shlex.join(paths)} {flag_words(flags)}{until} --out out/again")
 
 
@@ -204,7 +209,7 @@ def _by_start(record: Record) -> dict[tuple[str, int], Mapping]:
 
 
 def _place(row: Mapping) -> tuple[str, int]:
-    return row["start_set"], row["start"]
+    return row["initial_conditions"], row["env_seed"]
 
 
 def _thin(progress: Sequence[float]) -> list[list[float]]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from ...configs.files import replace_text
 from ...configs.lanes.lanes import Lanes
+from ...configs.parse import former_names
 from ...configs.progress import Progress
 from ...configs.world import read_world, start_set
 from ...policies.learning.checkpoint import find_checkpoint, fingerprint
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 FILE = "search.json"
 # --resume keeps them
-FIXED = ("parents", "world", "seed", "policy_seed", "execute", "steps", "solver", "scheduler", "block")
+FIXED = ("parents", "world", "env_seed", "policy_seed", "n_action_steps", "steps", "solver", "scheduler", "block")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ def _enter(config: Settings) -> None:
         path = config.folder / FILE
         if not path.is_file():
             raise FileNotFoundError(f"'{config.folder}' holds no search: it has no {FILE}")
-        then = json.loads(path.read_text())["settings"]
+        then = _today(json.loads(path.read_text())["settings"])
         other = [f"{name} was {then.get(name)}, now {now}" for name, now in settings.items() if then.get(name) != now]
         if other:
             raise ValueError(f"'{config.folder}' was begun otherwise: {'; '.join(other)}")
@@ -109,12 +110,14 @@ def _found(config: Settings, mixture: Mixture, predicted: Predicted | None) -> F
         weights = tuple(round(part, 9) for part in predicted.prediction.weights)
         return Found(weights, (), len(config.grid) * config.episodes, "The weights are those of least denoising error.")
     world = read_world(config.world)
-    settings = evaluation(config, str(config.folder / MIXTURE), config.episodes, config.seed)
-    mixture.embodiment.check(world.embodiment(), mixture.needs)
+    settings = evaluation(config, str(config.folder / MIXTURE), config.episodes, config.env_seed)
+    mixture.embodiment.check(world.embodiment(), mixture.inputs)
     before = _recorded(config.folder / SEARCHED)
     with closing(Lanes(world, config.block, config.workers)) as lanes:
         stage = _stage(config, settings, mixture, lanes)
-        trials = Trials(config.grid, range(config.seed, config.seed + config.episodes), stage.evaluate, config.block)
+        trials = Trials(
+            config.grid, range(config.env_seed, config.env_seed + config.episodes), stage.evaluate, config.block
+        )
         try:
             with Progress("searching", _most(config, trials), "episodes", done=before) as progress:
                 stage.watch = lambda played: progress.update(before + played, _leading(trials))
@@ -127,7 +130,7 @@ def _search(config: Settings, trials: Trials) -> Found:
     if config.search == GRID:
         return grid(trials)
     if config.search == BAYES:
-        return top_two(trials, config.budget or trials.full // 2, np.random.default_rng(config.seed))
+        return top_two(trials, config.budget or trials.full // 2, np.random.default_rng(config.env_seed))
     return successive_halving(trials, config.alpha, config.keep)
 
 
@@ -151,7 +154,7 @@ def _stage(config: Settings, settings: Eval, mixture: Mixture, lanes: Lanes) -> 
         actor=lambda weights: _agent(config, mixture.weighted(weights).to(config.device)),
         parts=parts,
         manifest=manifest,
-        columns={"start_set": start_set(lanes.world), "seed": config.policy_seed},
+        columns={"initial_conditions": start_set(lanes.world), "policy_seed": config.policy_seed},
         on=config.on,
     )
 
@@ -159,7 +162,7 @@ def _stage(config: Settings, settings: Eval, mixture: Mixture, lanes: Lanes) -> 
 def _agent(config: Settings, mixture: Mixture) -> Agent:
     from ...policies.agent.agent import Agent
 
-    return Agent(mixture, lanes=config.block, execute=mixture.execute, seed=config.policy_seed)
+    return Agent(mixture, lanes=config.block, n_action_steps=mixture.n_action_steps, seed=config.policy_seed)
 
 
 def _write(config: Settings, report: Report | None) -> None:
@@ -185,3 +188,9 @@ def _recorded(folder: Path) -> int:
 def _leading(trials: Trials) -> str:
     played = [weights for weights, got in trials.outcomes.items() if got]
     return f"leading {slug(trials.best(played)[0])}" if played else ""
+
+
+def _today(settings: dict) -> dict:
+    """Settings that an earlier version wrote, under today's names."""
+    former = former_names(Settings)
+    return {former.get(name, name): value for name, value in settings.items()}

@@ -37,15 +37,17 @@ def open_mixture(config: Settings, parents: Sequence[str]) -> tuple[Mixture, lis
     plain_one = Mixture(policies, equal)
     solver = lookup("solver", config.solver, {one.value: one for one in Solver}) if config.solver else None
     sampler = plain_one.sampler.changed(steps=config.steps, solver=solver, scheduler=config.scheduler)
-    mixture = Mixture(policies, equal, sampler=sampler, execute=config.execute or plain_one.execute)
+    mixture = Mixture(
+        policies, equal, sampler=sampler, n_action_steps=config.n_action_steps or plain_one.n_action_steps
+    )
     return mixture.to(config.device).eval(), [Path(info["path"]) for _, info in loaded]
 
 
-def evaluation(config: Settings, policy: str, episodes: int, seed: int, **changes) -> Eval:
+def evaluation(config: Settings, policy: str, episodes: int, env_seed: int, **changes) -> Eval:
     """The settings of one policy's episodes, as `understudy eval` would have them."""
-    how = ("block", "execute", "policy_seed", "steps", "solver", "scheduler", "threads", "device")
+    how = ("block", "n_action_steps", "policy_seed", "steps", "solver", "scheduler", "threads", "device")
     values = {name: getattr(config, name) for name in ("world", "workers", "videos", *how)}
-    return Eval(policy=policy, episodes=episodes, seed=seed, **values | {"out": ""} | changes)
+    return Eval(policy=policy, episodes=episodes, env_seed=env_seed, **values | {"out": ""} | changes)
 
 
 def on_fresh_starts(config: Settings, report: Report) -> Report:
@@ -65,7 +67,7 @@ def on_fresh_starts(config: Settings, report: Report) -> Report:
     records = [_fresh(config, path, name) for _, _, path, name, _ in who]
     seen = [_seen(config, found, corner) for *_, corner in who]
     rows = [entry(name, role, record, one) for (name, role, *_), record, one in zip(who, records, seen, strict=True)]
-    entries = compared(rows, records, config.seed)
+    entries = compared(rows, records, config.env_seed)
     hoped = optimism(seen[0], records[0]) if seen[0] is not None else None
     report = dataclasses.replace(report, entries=entries, optimism=hoped)
     return dataclasses.replace(report, notes=tuple(_notes(config, report)))

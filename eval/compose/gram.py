@@ -181,14 +181,14 @@ def noisy_batches(
     from ...policies.compositions.parents import places
     from ...policies.policy import past_of
 
-    window, needs = common_window(policies)
+    window, inputs = common_window(policies)
     shared = set.intersection(*(set(policy.window.actions) for policy in policies))
     device = scale.mean.device
     future = torch.tensor([offset >= 0 and offset in shared for offset in window.actions], device=device)
     where = [places(policy.window.actions, window.actions) for policy in policies]
     for batch in gathered:
         batch = {key: value.to(device) for key, value in batch.items()}
-        fields = _fields(policies, scale, past_of(batch, window, needs))
+        fields = _fields(policies, scale, past_of(batch, window, inputs))
 
         def denoise(y: Tensor, s: float, fields=fields) -> Tensor:
             found = y.new_zeros(len(policies), *y.shape)
@@ -203,9 +203,9 @@ def noisy_batches(
 
 def common_window(policies: Sequence[Policy]) -> tuple[Window, tuple[str, ...]]:
     """The window and the observation keys that a dataset must be gathered with."""
-    from ...policies.compositions.parents import union_needs, union_window
+    from ...policies.compositions.parents import union_inputs, union_window
 
-    return union_window(policies), union_needs(policies)
+    return union_window(policies), union_inputs(policies)
 
 
 def shared_levels(policies: Sequence[Policy], scale: Scale, batch: Mapping[str, Tensor], steps: int) -> list[float]:
@@ -214,9 +214,9 @@ def shared_levels(policies: Sequence[Policy], scale: Scale, batch: Mapping[str, 
     from ...policies.field import noise_levels
     from ...policies.policy import past_of
 
-    window, needs = common_window(policies)
+    window, inputs = common_window(policies)
     batch = {key: value.to(scale.mean.device) for key, value in batch.items()}
-    return noise_levels(steps, *noise_range(_fields(policies, scale, past_of(batch, window, needs))))[:-1]
+    return noise_levels(steps, *noise_range(_fields(policies, scale, past_of(batch, window, inputs))))[:-1]
 
 
 def _fields(policies: Sequence[Policy], scale: Scale, past: Past) -> list[Field]:

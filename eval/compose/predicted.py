@@ -73,11 +73,11 @@ def predict_weights(
     from ...policies.data.open import open_dataset
     from ...policies.data.windows import Windows
 
-    window, needs = common_window(mixture.parents)
-    dataset = open_dataset(data, columns=needs)
-    mixture.embodiment.check(dataset.embodiment, needs)
+    window, inputs = common_window(mixture.parents)
+    dataset = open_dataset(data, columns=inputs)
+    mixture.embodiment.check(dataset.embodiment, inputs)
     chosen, about = unseen(dataset, data, paths)
-    gathered = Windows(dataset, window, needs, chosen)
+    gathered = Windows(dataset, window, inputs, chosen)
     found = _measure(mixture.parents, mixture, gathered, windows, seed)
     said = [predict(found, one, np.random.default_rng(seed), about=about) for one in Error]
     first = next(one for one in said if one.error is error)

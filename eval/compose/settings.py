@@ -24,6 +24,11 @@ EDGE = {1: 2, 2: 11, 3: 6, 4: 4}  # points an edge of the grid, by number of par
 class Settings:
     """Find the weights of a mixture of policies by rollouts, report it on fresh starts, write it as a checkpoint."""
 
+    RENAMED: ClassVar[dict[str, str]] = {
+        "seed": "env_seed",
+        "execute": "n_action_steps",
+    }  # former names that are still read
+
     POSITIONALS: ClassVar[tuple[str, ...]] = ("parents",)
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim")
 
@@ -32,7 +37,7 @@ class Settings:
     search: str = HALVING  # grid | successive-halving | bayes | predict: how weights are found
     points: int | None = None  # weights an edge of the grid; default 11 for two parents, 6 for three
     episodes: int = 50  # validation starts, the same for all weights
-    seed: int = 0  # first validation start, 0-999
+    env_seed: int = 0  # first validation start, 0-999
     on: str = "success"  # success | progress: what is searched for
     keep: float = 0.5  # successive-halving: part of the weights that goes on after a rung; 1: only tests drop any
     alpha: float = 0.05  # successive-halving: chance that tests drop the best weights; 0: no tests
@@ -47,7 +52,7 @@ class Settings:
     resume: str | None = None  # go on with this folder; parents, world, noise and starts as they were
     workers: int = 0  # processes for the world; 0: in this one
     block: int = 8  # starts that act at the same time
-    execute: int | None = None  # E, actions executed of each plan; default the least of the parents'
+    n_action_steps: int | None = None  # E, actions executed of each plan; default the least of the parents'
     steps: int | None = None  # of all samplers; default the parents' own
     solver: str | None = None  # of all samplers: ddim | dpmpp | heun
     scheduler: str | None = None  # instead of a solver: a class of diffusers, such as UniPCMultistepScheduler
@@ -69,8 +74,8 @@ class Settings:
             raise ValueError(
                 f"no such search: {self.episodes} starts, {self.report} fresh ones, blocks of {self.block}"
             )
-        if not 0 <= self.seed <= self.seed + self.episodes <= REPORT_STARTS:
-            asked = f"{self.seed}-{self.seed + self.episodes - 1}"
+        if not 0 <= self.env_seed <= self.env_seed + self.episodes <= REPORT_STARTS:
+            asked = f"{self.env_seed}-{self.env_seed + self.episodes - 1}"
             raise ValueError(
                 f"weights are chosen on starts 0-{REPORT_STARTS - 1}, not on {asked}; those are for reports"
             )

@@ -36,7 +36,7 @@ class MixtureStage:
         actor: makes the agent of some weights.
         parts: fingerprints of the parents, in their order.
         manifest: what all records say: policy, agent, world, starts.
-        columns: start_set and seed of the rows.
+        columns: initial_conditions and policy_seed of the rows.
         on: success | progress.
         watch: told the number of episodes played so far, without those remembered, after each block.
     """

@@ -1,8 +1,8 @@
 """`understudy demos`: a task's scripted expert acts from many starts; what succeeds becomes a LeRobot dataset.
 
 The same loop as an evaluation, with an expert in place of a policy. The expert sees the simulator's privileged state,
-in the lane's own process. Disturbing what is executed (`shake`) while keeping the expert's label clean shows a learner
-how to recover.
+in the lane's own process. Disturbing what is executed (`action_noise`) while keeping the expert's label clean shows a
+learner how to recover.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Demos(Settings):
         out = self.folder
         if out.exists() and not (self.resume and self.policy):
             raise FileExistsError(f"'{out}' exists already; give another --out")
-        if self.episodes < 1 or self.seed < 0 or self.block < 1:
-            raise ValueError(f"no such starts: {self.episodes} episodes from {self.seed} in blocks of {self.block}")
+        if self.episodes < 1 or self.env_seed < 0 or self.block < 1:
+            raise ValueError(f"no such starts: {self.episodes} episodes from {self.env_seed} in blocks of {self.block}")
         if self.policy:
             from .policies import record_policies
 
@@ -55,9 +55,12 @@ class Demos(Settings):
     def _record(self, lanes: Lanes, out: Path) -> tuple[DatasetWriter, list[dict]]:
         """Run all starts; episodes are on disk, in the order of their starts, as soon as they may be."""
         expert = ExpertActor(lanes, self.manner)
-        starts = range(self.seed, self.seed + self.episodes)
+        starts = range(self.env_seed, self.env_seed + self.episodes)
         writer, rows = DatasetWriter(out, lanes.embodiment, pictures=self.pictures), []
-        columns = {"start_set": start_set(lanes.world), "options": {"shake": self.shake} if self.shake else None}
+        columns = {
+            "initial_conditions": start_set(lanes.world),
+            "options": {"action_noise": self.action_noise} if self.action_noise else None,
+        }
         try:
             with Progress("demonstrating", len(starts), "episodes") as progress:
                 for result in in_order(rollout(expert, lanes, starts, keep=True, **columns), starts):

@@ -67,10 +67,12 @@ def teleoperate(
 def _record(config: Settings, actor: TeleopActor, lanes: Lanes, writer: DatasetWriter) -> int:
     """Episodes until all starts are done or the person quits; how many were begun and ended."""
     tried = 0
-    starts = range(config.seed, config.seed + config.episodes)
-    options = {"shake": config.shake} if config.shake else None
+    starts = range(config.env_seed, config.env_seed + config.episodes)
+    options = {"action_noise": config.action_noise} if config.action_noise else None
     try:
-        for result in rollout(actor, lanes, starts, keep=True, start_set=start_set(lanes.world), options=options):
+        for result in rollout(
+            actor, lanes, starts, keep=True, initial_conditions=start_set(lanes.world), options=options
+        ):
             tried += 1
             wanted = result.row["success"] or (config.keep_failures and not actor.discarded)
             if result.episode is not None and wanted:
@@ -86,7 +88,7 @@ def _record(config: Settings, actor: TeleopActor, lanes: Lanes, writer: DatasetW
 class TeleopActor:
     """A person as an actor of one slot."""
 
-    execute = 1
+    n_action_steps = 1
     look = ()
 
     def __init__(self, lanes: Lanes, steering: Steering, device: Teleoperator, sleep: Callable[[float], None]):

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.former import RECORDING as FORMER
+from ...configs.former import renamed
 from ...configs.lanes.lanes import Lanes
 from ...configs.plugins import discover
 from ...configs.progress import Progress
 from ...configs.world import DATA_STARTS, World, read_world, start_set
 from ...policies.agent.open import Acting, open_agent
-from ...policies.data.writer import EPISODES, START, DatasetWriter
+from ...policies.data.writer import ENV_SEED, EPISODES, FORMER_ENV_SEED, DatasetWriter
 from ..rollout.actors import NoisyActor
 from ..rollout.rollout import Actor, rollout
 
@@ -72,7 +74,7 @@ def record_policies(config: Settings) -> list[dict]:
 
 def shares(config: Settings) -> list[range]:
     """The starts of each policy: equal parts in a row, the first ones longer by one where it does not divide."""
-    parts = np.array_split(np.arange(config.seed, config.seed + config.episodes), len(config.policy))
+    parts = np.array_split(np.arange(config.env_seed, config.env_seed + config.episodes), len(config.policy))
     return [range(int(part[0]), int(part[-1]) + 1) for part in parts]
 
 
@@ -85,7 +87,7 @@ def recording_card(config: Settings, world: World) -> dict:
     for path, starts in zip(config.policy, shares(config), strict=True):
         told = Path(load_policy(path)[1]["path"])
         who.append({"path": path, "fingerprint": fingerprint(told), "starts": [starts.start, starts.stop]})
-    how = {name: getattr(config, name) for name in ("noise", "shake", "execute", "policy_seed", "block")}
+    how = {name: getattr(config, name) for name in ("noise", "action_noise", "n_action_steps", "policy_seed", "block")}
     how |= {"keep_failures": config.keep_failures, "pictures": config.pictures}
     return json.loads(json.dumps({"by": "policy", "who": who, "how": how, "world": world.fingerprint()}, default=str))
 
@@ -103,6 +105,7 @@ def open_writer(out: Path, world: World, card: dict, config: Settings) -> tuple[
     if not (out / RECORDING).is_file():
         raise RecordingError(f"'{out}' holds no recording to go on with; leave --resume out to begin one")
     then = json.loads((out / RECORDING).read_text())
+    then |= {"how": renamed(then.get("how", {}), FORMER)}
     for part in card:
         if then.get(part) != card[part]:
             raise RecordingError(f"'{out}' holds another recording: its {part} was {then.get(part)}, not {card[part]}")
@@ -114,14 +117,16 @@ def written_starts(out: Path) -> frozenset[int]:
     import pyarrow.parquet
 
     path = out / EPISODES
-    if not path.exists() or START not in pyarrow.parquet.read_schema(path).names:
+    held = pyarrow.parquet.read_schema(path).names if path.exists() else ()
+    column = next((name for name in (ENV_SEED, FORMER_ENV_SEED) if name in held), None)
+    if column is None:
         return frozenset()
-    return frozenset(pyarrow.parquet.read_table(path, columns=[START])[START].to_pylist())
+    return frozenset(pyarrow.parquet.read_table(path, columns=[column])[column].to_pylist())
 
 
 def _act(config: Settings, world: World, done: frozenset[int]) -> Iterator:
     """One result an episode, policy after policy; blocks do not depend on what is done already."""
-    options = {"shake": config.shake} if config.shake else None
+    options = {"action_noise": config.action_noise} if config.action_noise else None
     actors = [_actor(config, path, world) for path in config.policy]  # the last one is refused before the first acts
     with closing(Lanes(world, config.block, config.workers)) as lanes:
         for actor, starts in zip(actors, shares(config), strict=True):
@@ -129,7 +134,7 @@ def _act(config: Settings, world: World, done: frozenset[int]) -> Iterator:
                 continue
             yield from rollout(
                 actor, lanes, starts, keep=True, skip=done, options=options,
-                start_set=start_set(world), seed=config.policy_seed,
+                initial_conditions=start_set(world), policy_seed=config.policy_seed,
             )  # fmt: skip
 
 
@@ -137,20 +142,21 @@ def _actor(config: Settings, path: str, world: World) -> Actor:
     told = Acting(
         policy=path,
         block=config.block,
-        execute=config.execute,
+        n_action_steps=config.n_action_steps,
         policy_seed=config.policy_seed,
     )
     agent, _ = open_agent(told, world.embodiment, world.task)
-    agent.planner.embodiment.check(world.embodiment(), agent.needs)
+    agent.planner.embodiment.check(world.embodiment(), agent.inputs)
     if not config.noise:
         return agent
     return NoisyActor(agent, world.embodiment().limits, config.noise, config.block, config.policy_seed)
 
 
 def _check(config: Settings) -> None:
-    if config.seed < DATA_STARTS:
+    if config.env_seed < DATA_STARTS:
         raise RecordingError(
-            f"start {config.seed} is for choosing or reporting; data begin at {DATA_STARTS}, for example --seed 100000"
+            f"start {config.env_seed} is for choosing or reporting; data begin at {DATA_STARTS}, "
+            "for example --env_seed 100000"
         )
     if config.episodes < len(config.policy):
         raise RecordingError(f"{config.episodes} starts cannot be shared by {len(config.policy)} policies")

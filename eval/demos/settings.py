@@ -18,17 +18,23 @@ from ...sim.experts import Manner
 class Settings:
     """Let a scripted expert, a person or policies act; write a LeRobot dataset."""
 
+    RENAMED: ClassVar[dict[str, str]] = {
+        "seed": "env_seed",
+        "shake": "action_noise",
+        "execute": "n_action_steps",
+    }  # former names that are still read
+
     POSITIONALS: ClassVar[tuple[str, ...]] = ("task",)
     DISCOVER: ClassVar[tuple[str, ...]] = ("sim",)
 
     task: str  # a world with an expert; `understudy list experts` names them
     episodes: int = 50  # starts that are tried; those that fail are left out
-    seed: int = DATA_STARTS  # first start id; 100000 and up are for data
+    env_seed: int = DATA_STARTS  # first start id; 100000 and up are for data
     out: str  # dataset folder to write; must not exist
     by: str = "expert"  # expert | keyboard | gamepad: who acts
     policy: tuple[str, ...] = ()  # runs or checkpoints that act instead, each from an equal share of the starts
     policy_seed: int = 0  # with policy: of the noise that it plans with
-    execute: int | None = None  # with policy: E, actions executed of each plan; default its own
+    n_action_steps: int | None = None  # with policy: E, actions executed of each plan; default its own
     resume: bool = False  # with policy: go on with the recording in `out`; all else as it was
     world: dict | str | None = None  # default: the world named like the task
     workers: int = 0  # processes for the world; 0: in this one
@@ -36,7 +42,7 @@ class Settings:
     noise: float = 0.0  # of the actions of an expert or policy, in half ranges of the limits; recorded
     style: str = ""  # how the expert acts: names of its styles, each start draws one; mixed: all of them
     fail: float = 0.0  # probability of a start at which the expert fails on purpose; see keep_failures
-    shake: float = 0.0  # of what is executed, in half ranges of the limits; the recorded action stays clean
+    action_noise: float = 0.0  # of what is executed, in half ranges of the limits; the recorded action stays clean
     keep_failures: bool = False  # write episodes without success too
     cameras: dict[str, tuple[int, int]] | None = None  # pictures to record, name -> [height, width]
     pictures: str = "video"  # image | video: how pictures are stored

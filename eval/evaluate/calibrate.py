@@ -1,6 +1,6 @@
 """`understudy calibrate`: an alarm from a watched record of a policy, and what a watched evaluation says of it.
 
-    understudy eval --policy RUN --world W --seed 0 --episodes 300 --watch 8 --out CALM
+    understudy eval --policy RUN --world W --env_seed 0 --episodes 300 --monitor 8 --out CALM
     understudy calibrate CALM --alpha 0.05 --out alarm.json
     understudy eval --policy RUN --world W --alarm alarm.json --out REC
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from ...configs.world import REPORT_STARTS
 from ..ledger.record import Record, RecordError, read_record
-from .rings import Ring, tally
+from .detections import Detection, tally
 
 if TYPE_CHECKING:
     from ...policies.agent.alarm import Alarm
@@ -34,7 +34,7 @@ class Calibrate:
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("record",)
 
-    record: str  # folder that `understudy eval --watch N` wrote, from starts 0-999
+    record: str  # folder that `understudy eval --monitor N` wrote, from starts 0-999
     out: str  # alarm file to write
     alpha: float = 0.05  # share of successful episodes that may ring
     signals: tuple[str, ...] = ("recall", "spread", "drift")  # which count, of those that the policy gives
@@ -47,7 +47,7 @@ class Calibrate:
         print(f"{path}: rings in at most {100 * alarm.alpha:g} % of successful episodes (n = {alarm.n})")
         print(f"signals         {', '.join(alarm.signals)}; score above {alarm.threshold:.4g}")
         print(f"a clock         of the same rate rings after {alarm.clock} steps")
-        print(f"on this record  {tally(rings(record, alarm)).text()}")
+        print(f"on this record  {tally(detections(record, alarm)).text()}")
 
 
 def calibrate(record: Record, alpha: float, signals: tuple[str, ...], slack: float) -> Alarm:
@@ -72,7 +72,7 @@ def calibrate(record: Record, alpha: float, signals: tuple[str, ...], slack: flo
     alarm = Alarm(
         policy=record.manifest["policy"]["fingerprint"],
         agent=agent,
-        candidates=agent["watch"],
+        candidates=agent["monitor"],
         world={key: value for key, value in record.manifest["world"].items() if key != "config"},
         signals=tuple(normal),
         centre={name: centre for name, (centre, _) in normal.items()},
@@ -101,25 +101,25 @@ def greatest(alarm: Alarm, signals: np.ndarray) -> float:
     return float(alarm.scores(signals).max(initial=0.0))
 
 
-def rings(record: Record, alarm: Alarm) -> list[Ring]:
+def detections(record: Record, alarm: Alarm) -> list[Detection]:
     """What an alarm would have done in the episodes of a watched record; those that broke off are left out."""
-    execute, found = record.manifest["agent"]["execute"], []
+    n_action_steps, found = record.manifest["agent"]["n_action_steps"], []
     for row in record.table.to_pylist():
         over = np.flatnonzero(alarm.scores(signals_of(row)) > alarm.threshold)
         if not row["error"]:
-            found.append(Ring(row["success"], row["length"], int(over[0]) * execute if len(over) else -1))
+            found.append(Detection(row["success"], row["length"], int(over[0]) * n_action_steps if len(over) else -1))
     return found
 
 
 def _calm(record: Record) -> tuple[list[dict], str]:
     """Successful episodes of a watched record, by start, and which starts they came from."""
-    if not record.manifest.get("agent", {}).get("watch") or "signal_spread" not in record.table.column_names:
-        raise RecordError(f"'{record.root}' holds no signals; evaluate with --watch 8")
-    starts = record.column("start")
+    if not record.manifest.get("agent", {}).get("monitor") or "signal_spread" not in record.table.column_names:
+        raise RecordError(f"'{record.root}' holds no signals; evaluate with --monitor 8")
+    starts = record.column("env_seed")
     if max(starts, default=0) >= REPORT_STARTS:
         raise RecordError(
             f"'{record.root}' has starts up to {max(starts)}; calibrate on starts 0-{REPORT_STARTS - 1}, "
             "so that those for reporting stay fresh"
         )
-    rows = sorted((row for row in record.table.to_pylist() if row["success"]), key=lambda row: row["start"])
+    rows = sorted((row for row in record.table.to_pylist() if row["success"]), key=lambda row: row["env_seed"])
     return rows, f"{min(starts, default=0)}..{max(starts, default=0)}"

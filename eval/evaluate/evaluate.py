@@ -32,13 +32,15 @@ if TYPE_CHECKING:
 class Eval(Acting):
     """Act in a world from many starts; write an episode record and a report."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"seed": "env_seed"}  # former names that are still read
+
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim")
 
     world: dict | str = "pusht"  # registered name, YAML file, or its keys
     perturb: str = ""  # light, camera, distractors, friction, mass, latency, separated by commas; or seen | felt | all
     perturb_level: float = 1.0  # scales the ranges of the perturbations
     episodes: int = 50
-    seed: int = REPORT_STARTS  # first start id; 1000-9999 are for reporting, 0-999 for choosing among policies
+    env_seed: int = REPORT_STARTS  # first start id; 1000-9999 are for reporting, 0-999 for choosing among policies
     out: str | None = None  # folder of the record; must not exist
     resume: str | None = None  # go on with this record instead of --out; all else as it was
     workers: int = 0  # processes for the world; 0: in this one
@@ -47,8 +49,8 @@ class Eval(Acting):
     def __post_init__(self):
         if self.out is None and self.resume is None:
             raise ValueError("give --out DIR for a new record, or --resume DIR to go on with one")
-        if self.episodes < 1 or self.block < 1 or self.seed < 0:
-            raise ValueError(f"no such starts: {self.episodes} episodes from {self.seed} in blocks of {self.block}")
+        if self.episodes < 1 or self.block < 1 or self.env_seed < 0:
+            raise ValueError(f"no such starts: {self.episodes} episodes from {self.env_seed} in blocks of {self.block}")
 
     def run(self) -> None:
         record = evaluate(self)
@@ -82,7 +84,7 @@ def describe(config: Eval, agent: Agent, about: dict, world: World) -> dict:
         "policy": about,
         "agent": agent_settings(config, agent),
         "world": world.fingerprint() | {"config": keys_of(world)},
-        "starts": {"set": start_set(world), "first": config.seed, "count": config.episodes},
+        "starts": {"set": start_set(world), "first": config.env_seed, "count": config.episodes},
     }
 
 
@@ -96,8 +98,8 @@ def open_stage(config: Eval) -> World:
 
 def _act(config: Eval, agent: Agent, lanes: Lanes, writer: RecordWriter) -> None:
     """Run all starts that are not recorded yet into the record, then film some."""
-    starts = range(config.seed, config.seed + config.episodes)
-    columns = {"start_set": start_set(lanes.world), "seed": config.policy_seed}
+    starts = range(config.env_seed, config.env_seed + config.episodes)
+    columns = {"initial_conditions": start_set(lanes.world), "policy_seed": config.policy_seed}
     tapes, begun, before = {}, time.perf_counter(), len(writer.done)
     with Progress("evaluating", len(starts), "episodes", done=before) as progress:
         for result in rollout(agent, lanes, starts, skip=writer.done, **columns):

@@ -15,21 +15,21 @@ from ...configs.spec import Embodiment
 from .evaluate import Eval, open_stage
 
 
-def preflight(config: str, embodiment: Embodiment, needs: tuple[str, ...]) -> None:
-    """Refuse what `understudy eval CONFIG` would refuse of a policy for this embodiment that reads `needs`.
+def preflight(config: str, embodiment: Embodiment, inputs: tuple[str, ...]) -> None:
+    """Refuse what `understudy eval CONFIG` would refuse of a policy for this embodiment that reads `inputs`.
 
     Raises:
         ValueError, LookupError, OSError: what is wrong, in words; see `Embodiment.check`, `read_world`.
     """
     discover(*Eval.DISCOVER)
     settings = parse(Eval, config, ["--policy=none", "--out=none"])
-    embodiment.check(open_stage(settings).embodiment(), needs)
+    embodiment.check(open_stage(settings).embodiment(), inputs)
 
 
-def main(config: str, *needs: str) -> None:
+def main(config: str, *inputs: str) -> None:
     """`preflight` with the embodiment of stdin; what is wrong on stderr, and status 2."""
     try:
-        preflight(config, Embodiment.from_json(sys.stdin.read()), needs)
+        preflight(config, Embodiment.from_json(sys.stdin.read()), inputs)
     except (ValueError, LookupError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

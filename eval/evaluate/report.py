@@ -20,7 +20,7 @@ from ..pages.gallery import films
 from ..pages.moments import RULE, Moment, moment, told
 from ..pages.page import page
 from ..statistics.intervals import success_by_step, wilson
-from .rings import alarm_of, recorded, score_chart, tally
+from .detections import alarm_of, recorded, score_chart, tally
 
 CURVES = 60  # single progress curves drawn at most
 SMOOTH = 25  # logged values that the training curve averages
@@ -63,7 +63,7 @@ def render(record: Record, run: Path | None = None) -> str:
         told=told(moments),
         rule=RULE,
         alarm=alarm,
-        rings=tally(recorded(record), alarm["clock"]) if alarm else None,
+        detections=tally(recorded(record), alarm["clock"]) if alarm else None,
         elsewhere=bool(alarm) and alarm["world"] != without_config(record.manifest["world"]),
         charts={name: Markup(text) for name, text in charts.items()},
         split=time_split(summary),

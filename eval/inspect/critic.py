@@ -236,12 +236,12 @@ def above(
         raise ValueError("no success among the episodes: nothing that was done there is known to be good")
     rows = spread_rows(dataset.starts[good], first[good] + 1, most)
     low, high = np.asarray(policy.embodiment.limits, np.float32).T
-    windows = Windows(dataset, policy.window, tuple(policy.needs))
+    windows = Windows(dataset, policy.window, tuple(policy.inputs))
     found: dict[str, list[np.ndarray]] = {"itself moved by the policy's spread": [], "any action": []}
     for some, (past, future) in zip(_parts(rows), _recorded(critic, dataset, rows), strict=True):
         steps = future.shape[2]
         with torch.no_grad():
-            asked = past_of(windows.gather(some), policy.window, tuple(policy.needs))
+            asked = past_of(windows.gather(some), policy.window, tuple(policy.inputs))
             plans = policy.plan(asked, PERTURBED, LaneNoise(0, some, np.zeros_like(some))).future[:, :, :steps]
         moved = future + (plans - plans.mean(1, keepdim=True)).cpu().numpy()
         anything = rng.uniform(low, high, moved.shape).astype(np.float32)
@@ -263,10 +263,10 @@ def _recorded(critic: Critic, dataset: Dataset, rows: np.ndarray):
         dataset = dataclasses.replace(dataset, columns=dataset.columns | {ACTION: dataset.columns[SENT]})
     own = critic.window
     window = Window(observe=own.observe, recall=own.recall, horizon=max(1, critic.reads))
-    windows = Windows(dataset, window, tuple(critic.needs))
+    windows = Windows(dataset, window, tuple(critic.inputs))
     for some in _parts(rows):
         batch = windows.gather(some)
-        yield past_of(batch, window, tuple(critic.needs)), batch[ACTION][:, None, len(window.recall) :].numpy()
+        yield past_of(batch, window, tuple(critic.inputs)), batch[ACTION][:, None, len(window.recall) :].numpy()
 
 
 def _parts(rows: np.ndarray) -> list[np.ndarray]:
@@ -282,10 +282,10 @@ def draw_maps(config: Settings, critic: Critic) -> list[HeatMap]:
 
     policy = load_policy(config.policy[0])[0]
     world = read_world(config.world)
-    policy.embodiment.check(world.embodiment(), policy.needs)
-    agent = Agent(policy, lanes=MAPS, execute=executed_of(policy), critic=Remembered((critic,)))
+    policy.embodiment.check(world.embodiment(), policy.inputs)
+    agent = Agent(policy, lanes=MAPS, n_action_steps=executed_of(policy), critic=Remembered((critic,)))
     with closing(Lanes(world, MAPS, config.workers)) as lanes:
-        return heat_maps(agent, critic, lanes, range(config.seed, config.seed + MAPS))
+        return heat_maps(agent, critic, lanes, range(config.env_seed, config.env_seed + MAPS))
 
 
 def render(name: str, seen: Seen, studies: list[Study], maps: Sequence[HeatMap] = ()) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.episode import REWARD, SUCCESS
+from ...configs.former import policy_settings
 from ...configs.spec import Embodiment
 from ...policies.data.dataset import Dataset
 from ...policies.data.layout import DatasetError, expand_path
@@ -173,7 +174,7 @@ def _dataset_facts(dataset: Dataset) -> dict[str, str]:
 
 
 def _checkpoint_facts(folder: Path, config: dict, body: Embodiment, tensors: Mapping[str, tuple]) -> dict[str, str]:
-    settings = config.get("config", {})
+    settings = policy_settings(config.get("config", {}))
     window = settings.get("window", {})
     weights = sum(int(np.prod(shape)) for name, shape in tensors.items() if not _is_scale(name))
     progress = folder / "training_state" / "progress.json"
@@ -182,13 +183,13 @@ def _checkpoint_facts(folder: Path, config: dict, body: Embodiment, tensors: Map
         "kind": f"{config.get('kind', '?')}, type {config.get('type', '?')}",
         "training step": str(step if step is not None else folder.name),
         "parameters": f"{weights:,}",
-        "needs": ", ".join(settings.get("needs", ())) or "nothing",
+        "inputs": ", ".join(settings.get("inputs", ())) or "nothing",
     }
     if config.get("kind") == "mixture":
         facts = {"kind": facts["kind"], "parents": "as follows"}
     if window:
         facts["window"] = ", ".join(f"{name} {value}" for name, value in window.items())
-    other = {key: value for key, value in settings.items() if key not in ("window", "needs", "type")}
+    other = {key: value for key, value in settings.items() if key not in ("window", "inputs", "type")}
     facts |= {key: json.dumps(value) for key, value in other.items()}
     return facts | {"body": f"{body.name} at {body.rate:g} Hz, actions {body.mode.value} in frame '{body.frame}'"}
 

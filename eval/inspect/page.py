@@ -69,7 +69,7 @@ def predictability_study(config: Settings, found: Predictability) -> Study:
     for label, errors in found.arms.items():
         acted = found.acted[label]
         played = sum(len(one.actions) for one in acted)
-        inside = [one.inside(did.execute) for one, did in zip(errors, acted, strict=True)]
+        inside = [one.inside(did.n_action_steps) for one, did in zip(errors, acted, strict=True)]
         each = ", ".join(show(found.expert.mean / one.mean) for one in errors)
         counts = len(errors), len(acted[0].actions), sum(one.successes for one in acted) / played
         told = _thousandths(mean_error(errors, rng)), pooled(found.expert, errors, rng), each

@@ -88,8 +88,8 @@ def changes(
     story = _Story.of(planner, windows, rows, seed)
     plain = story.plan(story.past)
     most = story.moved(plain, story.plan(story.swapped(range(len(story.past.obs_times)), given=True)))
-    names = [("", tuple(planner.needs))]
-    names += [(key, (key,)) for key in planner.needs] if keys and len(planner.needs) > 1 else []
+    names = [("", tuple(planner.inputs))]
+    names += [(key, (key,)) for key in planner.inputs] if keys and len(planner.inputs) > 1 else []
     for place, offset in enumerate(planner.window.observe):
         there = _both(story.past.obs_valid, story.other.obs_valid, place)
         for name, some in names:
@@ -109,7 +109,7 @@ def count_changes(planner: Planner, keys: bool = False) -> int:
     """How many `changes` there are."""
     from ...policies.policy import past_is_given
 
-    names = 1 + (len(planner.needs) if keys and len(planner.needs) > 1 else 0)
+    names = 1 + (len(planner.inputs) if keys and len(planner.inputs) > 1 else 0)
     tokens = len(planner.window.recall) if past_is_given(planner) else 0
     return len(planner.window.observe) * names + tokens + _is_denoised(planner) + 1
 
@@ -143,7 +143,7 @@ class _Story:
         theirs = (mine + rng.integers(1, len(dataset.lengths), len(rows))) % len(dataset.lengths)
         steps = np.minimum(rows - dataset.starts[mine], dataset.lengths[theirs] - 1)
         gathered = [windows.gather(some) for some in (rows, dataset.starts[theirs] + steps)]
-        past, other = (past_of(batch, planner.window, tuple(planner.needs)) for batch in gathered)
+        past, other = (past_of(batch, planner.window, tuple(planner.inputs)) for batch in gathered)
         return cls(planner, rows, past, other, gathered[0]["episode"].numpy(), seed)
 
     def swapped(self, places: Sequence[int], keys: Sequence[str] | None = None, given: int | bool = False) -> Past:
@@ -203,7 +203,7 @@ def _pinned_future(policy, past: Past, rng: LaneNoise) -> Tensor:
     recalled = len(policy.window.recall)
     values[:, 0, :recalled] = policy.action_scale.scale(past.actions)
     mask[:, 0, :recalled] = past.action_valid[..., None]
-    levels = noise_levels(policy.sampler.steps, field.low, field.high)
+    levels = noise_levels(policy.sampler.steps, field.sigma_min, field.sigma_max)
     chunk = policy.sampler.draw(field, rng.normal(*field.shape[1:]), levels, known=(values, mask))
     return policy.action_scale.unscale(chunk)[:, :, recalled:]
 

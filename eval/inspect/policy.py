@@ -34,7 +34,7 @@ class Rollouts:
 
     actions: list[np.ndarray]  # (T, D) each, scaled
     successes: int
-    execute: int  # E
+    n_action_steps: int  # E
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def find_changes(config: Settings, arms: Sequence[Arm]) -> dict[str, list[list[C
     total = sum(count_changes(policy, config.keys) for _, _, policy in policies)
     with Progress("swapping frames", total, "plans") as progress:
         for label, run, policy in policies:
-            dataset, judged = open_data(config, run, tuple(policy.needs))
-            windows = Windows(dataset, policy.window, tuple(policy.needs))
+            dataset, judged = open_data(config, run, tuple(policy.inputs))
+            windows = Windows(dataset, policy.window, tuple(policy.inputs))
             rows = spread_rows(dataset.starts[judged], dataset.lengths[judged], config.windows)
             of_run = []
             for change in changes(policy, windows, rows, keys=config.keys):
@@ -94,7 +94,7 @@ def find_predictability(config: Settings, arms: Sequence[Arm]) -> Predictability
     return Predictability(errors[0], (errors[1], errors[2]), by_arm, acted)
 
 
-def open_data(config: Settings, run: Path, needs: tuple[str, ...]) -> tuple[Dataset, np.ndarray]:
+def open_data(config: Settings, run: Path, inputs: tuple[str, ...]) -> tuple[Dataset, np.ndarray]:
     """The demonstrations of a run, or --data, and the positions of the episodes that were held out of its training.
 
     All episodes where --data names others, or where none was held out.
@@ -105,7 +105,7 @@ def open_data(config: Settings, run: Path, needs: tuple[str, ...]) -> tuple[Data
     source = config.data or (settings or {}).get("data", "")
     if not source:
         raise ValueError(f"nobody noted what {run} was trained on; give --data DATASET")
-    dataset = open_dataset(source, embodiment=config.embodiment, columns=needs)
+    dataset = open_dataset(source, embodiment=config.embodiment, columns=inputs)
     everything = np.arange(len(dataset.lengths))
     if settings is None or config.data:
         return dataset, everything
@@ -115,8 +115,8 @@ def open_data(config: Settings, run: Path, needs: tuple[str, ...]) -> tuple[Data
 
 def starts_of(config: Settings) -> str:
     """Which starts were acted from, in words."""
-    last = config.seed + config.episodes - 1
-    return f"{start_set(read_world(config.world))}, starts {config.seed}-{last}"
+    last = config.env_seed + config.episodes - 1
+    return f"{start_set(read_world(config.world))}, starts {config.env_seed}-{last}"
 
 
 def arms_of(config: Settings) -> tuple[Arm, ...]:
@@ -156,14 +156,14 @@ def _act(config: Settings, arms: Sequence[Arm], world: World, scale: np.ndarray)
     with Progress("acting", total, "episodes") as progress, closing(Lanes(world, 8, config.workers)) as lanes:
         for label, run in [(arm.label, run) for arm in arms for run in arm.runs]:
             policy = load_policy(run)[0]
-            agent = Agent(policy, lanes=8, execute=executed_of(policy))
-            policy.embodiment.check(world.embodiment(), agent.needs)
+            agent = Agent(policy, lanes=8, n_action_steps=executed_of(policy))
+            policy.embodiment.check(world.embodiment(), agent.inputs)
             results = []
-            for result in rollout(agent, lanes, range(config.seed, config.seed + config.episodes)):
+            for result in rollout(agent, lanes, range(config.env_seed, config.env_seed + config.episodes)):
                 results.append(result)
                 progress.update(progress.done + 1, label)
             whole = sorted((one for one in results if not one.row["error"]), key=lambda one: one.start)
             won = sum(one.row["success"] for one in whole)
-            found = Rollouts([one.actions / scale for one in whole], won, agent.execute)
+            found = Rollouts([one.actions / scale for one in whole], won, agent.n_action_steps)
             acted[label] = (*acted.get(label, ()), found)
     return acted

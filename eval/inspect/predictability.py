@@ -67,9 +67,9 @@ class Errors:
     def mean(self) -> float:
         return float(self.sums.sum() / self.counts.sum())
 
-    def inside(self, execute: int) -> Errors:
-        """Without the first action of every plan of `execute` actions, where one plan meets the next."""
-        return Errors(tuple(one[(1 + np.arange(len(one))) % execute != 0] for one in self.steps))
+    def inside(self, n_action_steps: int) -> Errors:
+        """Without the first action of every plan of `n_action_steps` actions, where one plan meets the next."""
+        return Errors(tuple(one[(1 + np.arange(len(one))) % n_action_steps != 0] for one in self.steps))
 
 
 def held_out_errors(trajectories: Sequence[np.ndarray], probe: Probe, batches: int) -> Errors:

@@ -16,7 +16,7 @@ from pathlib import Path
 from .pairs import episodes_by_start
 from .record import MANIFEST, Record, RecordError, read_record
 
-ACTS = ("execute", "candidates", "critic", "temperature", "plans", "sampler", "ensemble")
+ACTS = ("n_action_steps", "candidates", "critic", "temperature", "proposal", "sampler", "ensemble")
 
 
 class MatchError(ValueError):
@@ -38,7 +38,9 @@ class Tested:
     """A policy in one world: its episodes by start, from one record or several."""
 
     identity: Identity
-    episodes: Mapping[tuple[str, int], tuple[float, float]]  # (start_set, start) -> (success, best progress)
+    episodes: Mapping[
+        tuple[str, int], tuple[float, float]
+    ]  # (initial_conditions, env_seed) -> (success, best progress)
     records: tuple[str, ...]
     errors: int  # episodes that ended in an error; they count as failures
 

@@ -72,10 +72,12 @@ def repeat_command(manifest: Mapping, out: str = "out/again") -> str:
     policy, agent, starts = (manifest.get(part, {}) for part in ("policy", "agent", "starts"))
     world, layers = dict(manifest.get("world", {}).get("config", {})), {}
     if world.get("type") == "perturbed":
-        layers = {"perturb": ",".join(world["perturb"]), "perturb-level": world["level"]}
+        layers = {"perturb": ",".join(world["perturb"]), "perturb_level": world["level"]}
         world = dict(world["of"])
     flags = {"policy": policy.get("path"), "world": inline(world)} | layers
-    flags |= {"episodes": starts.get("count"), "seed": starts.get("first")} | _unusual(agent, policy.get("config", {}))
+    flags |= {"episodes": starts.get("count"), "env_seed": starts.get("first")} | _unusual(
+        agent, policy.get("config", {})
+    )
     return f"understudy eval {flag_words(flags)} --out {shlex.quote(out)}"
 
 
@@ -88,14 +90,14 @@ def _unusual(agent: Mapping, policy: Mapping) -> dict:
     """Flags of how the policy acted, where that is neither the default nor its own way."""
     sampler, own = agent.get("sampler") or {}, policy.get("sampler") or {}
     said = {
-        "execute": (agent.get("execute"), policy.get("execute")),
+        "n_action_steps": (agent.get("n_action_steps"), policy.get("n_action_steps")),
         "candidates": (agent.get("candidates"), 1),
         "critic": (agent.get("critic"), None),
         "temperature": (agent.get("temperature"), None),
-        "plans": (agent.get("plans"), None),
-        "watch": (None if "alarm" in agent else agent.get("watch"), None),
+        "proposal": (agent.get("proposal"), None),
+        "monitor": (None if "alarm" in agent else agent.get("monitor"), None),
         "alarm": (agent.get("alarm", {}).get("path"), None),
-        "policy-seed": (agent.get("seed"), 0),
+        "policy_seed": (agent.get("policy_seed"), 0),
         "block": (agent.get("block"), 8),
         "steps": (sampler.get("steps"), own.get("steps")),
         "solver": tuple(None if one.get("scheduler") else one.get("solver") for one in (sampler, own)),

@@ -36,8 +36,8 @@ def join(first: Record, second: Record) -> Pairs:
 
 
 def episodes_by_start(record: Record) -> dict[tuple[str, int], tuple[float, float]]:
-    """(start_set, start) -> (success as 0 or 1, best progress) of every episode."""
-    columns = (record.column(name) for name in ("start_set", "start", "success", "best_progress"))
+    """(initial_conditions, env_seed) -> (success as 0 or 1, best progress) of every episode."""
+    columns = (record.column(name) for name in ("initial_conditions", "env_seed", "success", "best_progress"))
     return {(kind, start): (float(won), float(best)) for kind, start, won, best in zip(*columns, strict=True)}
 
 

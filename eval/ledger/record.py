@@ -2,7 +2,7 @@
 
 Rows are appended to `episodes.jsonl` while episodes end, and become the table when the run closes, also after Ctrl-C; a
 killed run leaves the rows that it had and can be resumed. Identical for every world, so that two records join on
-(`start_set`, `start`). Knows nothing of how episodes came about or of statistics.
+(`initial_conditions`, `env_seed`). Knows nothing of how episodes came about or of statistics.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ...configs.files import replace_file, replace_text
+from ...configs.former import current_manifest, current_names, former_schema
 from ...configs.machine import versions
 
-FORMAT = 1
+FORMAT = 2  # 1: columns and keys of former names, see `former.py`
 MANIFEST, TABLE, ROWS, VIDEOS, REPORT = "manifest.json", "episodes.parquet", "episodes.jsonl", "videos", "report.html"
 COLUMNS = {  # name -> pyarrow type, in the order of the table
-    "start_set": "string",
-    "start": "int64",
-    "seed": "int64",  # of the policy's noise
+    "initial_conditions": "string",  # the set that `env_seed` draws from
+    "env_seed": "int64",
+    "policy_seed": "int64",  # of the policy's noise
     "task": "string",
     "success": "bool",
     "first_success": "int32",  # control steps until success was first seen; 0: at the start, -1: never
@@ -44,7 +45,7 @@ COLUMNS = {  # name -> pyarrow type, in the order of the table
     "error": "string",  # why the episode could not be finished, twice; "" if it was
     "labels": "string",  # JSON: completion, context, operator
 }
-WATCHED = {  # further columns of records whose policy was watched or steered; a value for each replanning
+MONITORED = {  # further columns of records whose policy was watched or steered; a value for each replanning
     "alarm": "int32",  # control steps done when the alarm rang first; -1: it did not
     "score": "list",
     "signal_recall": "list",  # null: cannot tell
@@ -65,7 +66,7 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """A record on disk. `table` is a pyarrow Table with `COLUMNS`, sorted by start, and perhaps some of `WATCHED`."""
+    """A record on disk. `table`: pyarrow, `COLUMNS` and perhaps some of `MONITORED`, sorted by env_seed."""
 
     root: Path
     manifest: dict
@@ -107,7 +108,7 @@ class RecordWriter:
     def add(self, row: Mapping) -> None:
         """Record one episode; on disk when this returns."""
         _check_row(row)
-        self.rows[row["start"]] = dict(row)
+        self.rows[row["env_seed"]] = dict(row)
         self._append(row)
 
     def note(self, **values) -> None:
@@ -150,23 +151,23 @@ class RecordWriter:
             then, now = record.manifest.get(part), json.loads(json.dumps(self.manifest.get(part), default=str))
             if then != now:
                 raise RecordError(f"'{self.root}' holds another run: its {part} was {then}, now it is {now}")
-        self.rows = {row["start"]: row for row in record.table.to_pylist()}
+        self.rows = {row["env_seed"]: row for row in record.table.to_pylist()}
 
 
 def schema(names: Collection[str] = ()):
     """The pyarrow schema of `episodes.parquet`: `COLUMNS`, and those of `WATCHED` that are among `names`."""
     import pyarrow as pa
 
-    columns = COLUMNS | {name: kind for name, kind in WATCHED.items() if name in names}
+    columns = COLUMNS | {name: kind for name, kind in MONITORED.items() if name in names}
     named = {"list": pa.list_(pa.float32()), "string": pa.string(), "bool": pa.bool_()}
     return pa.schema([(name, named.get(kind) or getattr(pa, kind)()) for name, kind in columns.items()])
 
 
 def table_of(rows):
-    """Rows (dicts with `COLUMNS`, and perhaps `WATCHED`) as a pyarrow table sorted by start."""
+    """Rows (dicts with `COLUMNS`, and perhaps `WATCHED`) as a pyarrow table sorted by env_seed."""
     import pyarrow as pa
 
-    rows = sorted(rows, key=lambda row: (row["start_set"], row["start"]))
+    rows = sorted(rows, key=lambda row: (row["initial_conditions"], row["env_seed"]))
     return pa.Table.from_pylist(rows, schema=schema({name for row in rows for name in row}))
 
 
@@ -182,15 +183,16 @@ def read_record(root: str | Path) -> Record:
     root = Path(os.path.expandvars(root))
     if not (root / MANIFEST).is_file():
         raise FileNotFoundError(f"'{root}' is not an episode record: it has no {MANIFEST}")
-    manifest = json.loads((root / MANIFEST).read_text())
+    manifest = current_manifest(json.loads((root / MANIFEST).read_text()))
     if manifest.get("format", 0) > FORMAT:
         raise RecordError(f"'{root}' was written by a newer understudy (format {manifest['format']}); upgrade")
     if (root / ROWS).is_file():  # a run that did not close; its rows hold the table's too
         return Record(root, manifest, table_of(_read_rows(root / ROWS)))
     if not (root / TABLE).is_file():
         raise RecordError(f"'{root}' is damaged: it has neither {TABLE} nor {ROWS}")
-    names = pq.read_schema(root / TABLE).names
-    return Record(root, manifest, pq.read_table(root / TABLE, schema=schema(names)))
+    held = pq.read_schema(root / TABLE).names
+    table = pq.read_table(root / TABLE, schema=former_schema(schema(held), held))
+    return Record(root, manifest, table.rename_columns(list(current_names(dict.fromkeys(table.column_names)))))
 
 
 def tables_equal(a, b) -> bool:
@@ -217,7 +219,7 @@ def provenance() -> dict:
 
 
 def _check_row(row: Mapping) -> None:
-    wrong = sorted(set(COLUMNS) ^ (set(row) - set(WATCHED)))
+    wrong = sorted(set(COLUMNS) ^ (set(row) - set(MONITORED)))
     if wrong:
         what = "missing" if wrong[0] in COLUMNS else "unknown"
         raise RecordError(f"column '{wrong[0]}' is {what} in an episode's row")
@@ -228,10 +230,10 @@ def _read_rows(path: Path) -> list[dict]:
     rows = {}
     for line in path.read_text().splitlines():
         try:
-            row = json.loads(line)
+            row = current_names(json.loads(line))
         except json.JSONDecodeError:
             break
-        rows[row["start"]] = row
+        rows[row["env_seed"]] = row
     return list(rows.values())
 
 

@@ -82,7 +82,7 @@ def summarize(record: Record) -> Summary:
         raise ValueError(f"the record '{record.root}' holds no episode")
     column = {name: np.asarray(record.column(name)) for name in _NUMBERS}
     successes, first = int(column["success"].sum()), column["first_success"]
-    starts, wall = record.column("start"), record.manifest.get("wall")
+    starts, wall = record.column("env_seed"), record.manifest.get("wall")
     return Summary(
         title=title(record.manifest),
         world=_world(record),

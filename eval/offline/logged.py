@@ -100,12 +100,14 @@ def transitions(policy: Planner, config: LoggedPolicies) -> tuple[Logged, Interv
     from ...policies.data.open import open_dataset
     from ...policies.policy import executed_of
 
-    if any(key.startswith(IMAGES) for key in policy.needs):
-        raise ValueError(f"logged episodes are judged by state vectors, but the policy reads {', '.join(policy.needs)}")
+    if any(key.startswith(IMAGES) for key in policy.inputs):
+        raise ValueError(
+            f"logged episodes are judged by state vectors, but the policy reads {', '.join(policy.inputs)}"
+        )
     dataset = open_dataset(config.data)
     if SUCCESS not in dataset.columns:
         raise ValueError(f"nobody says which episodes of {dataset.root} succeeded; see `understudy label`")
-    policy.embodiment.check(dataset.embodiment, policy.needs)
+    policy.embodiment.check(dataset.embodiment, policy.inputs)
     steps, first = executed_of(policy), successes(dataset)
     rows, reward, discount = chunks(dataset, first, steps, config.gamma)
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(config.most, len(rows))).round().astype(np.int64))
@@ -151,11 +153,11 @@ def plans_at(policy: Planner, dataset: Dataset, rows: np.ndarray, steps: int, dr
     from ...policies.policy import LaneNoise, past_of
 
     rows = rows[rows < len(dataset)]
-    windows, found = Windows(dataset, policy.window, tuple(policy.needs)), []
+    windows, found = Windows(dataset, policy.window, tuple(policy.inputs)), []
     for some in np.split(rows, range(BATCH, len(rows), BATCH)):
         noise = LaneNoise(0, some, np.zeros(len(some), np.int64))
         with torch.no_grad():
-            past = past_of(windows.gather(some), policy.window, tuple(policy.needs))
+            past = past_of(windows.gather(some), policy.window, tuple(policy.inputs))
             found.append(policy.plan(past, draws, noise).future[:, :, :steps].cpu().numpy())
     plans = np.concatenate(found)
     return lambda wanted: plans[np.searchsorted(rows, wanted).clip(max=len(rows) - 1)]

@@ -30,7 +30,7 @@ class Film:
     @property
     def name(self) -> str:
         """Of the film on its page, an anchor."""
-        return f"film-{self.label}-{self.row['start']}" if self.label else f"film-{self.row['start']}"
+        return f"film-{self.label}-{self.row['env_seed']}" if self.label else f"film-{self.row['env_seed']}"
 
     @property
     def at(self) -> float:
@@ -41,7 +41,7 @@ class Film:
 def films(root: Path, rows: Iterable[Mapping], label: str = "") -> list[Film]:
     """The filmed episodes of a record in `root`, by start; a film that has gone is left out."""
     there = sorted(
-        (row for row in rows if row["video"] and (root / row["video"]).is_file()), key=lambda row: row["start"]
+        (row for row in rows if row["video"] and (root / row["video"]).is_file()), key=lambda row: row["env_seed"]
     )
     return [Film(row, moment(row), data_uri(root / row["video"]), curve(row["progress"]), label) for row in there]
 

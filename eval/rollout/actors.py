@@ -23,7 +23,7 @@ class ExpertActor:
         manner: how they act; a number is the noise of their actions, in half ranges of the limits.
     """
 
-    execute = 1
+    n_action_steps = 1
     look = ()
 
     def __init__(self, lanes: Lanes, manner: Manner | float = 0.0):
@@ -55,7 +55,7 @@ class NoisyActor:
 
     def __init__(self, actor: Actor, limits, noise: float, lanes: int, seed: int = 0):
         self.actor, self.noise, self.seed = actor, noise, seed
-        self.execute, self.look = actor.execute, actor.look
+        self.n_action_steps, self.look = actor.n_action_steps, actor.look
         self._low, self._high = np.asarray(limits, np.float32).T
         self._starts, self._now = np.full(lanes, NO_START, np.int64), np.zeros(lanes, np.int64)
 

@@ -24,8 +24,8 @@ SAME = ("success", "first_success", "length", "progress")  # columns that a fait
 def choose(rows: Iterable[Mapping], count: int) -> list[int]:
     """Start ids of up to `count` episodes to show: the first failures, then the first successes, about half each."""
     rows = [row for row in rows if not row["error"]]
-    lost = [row["start"] for row in rows if not row["success"]]
-    won = [row["start"] for row in rows if row["success"]]
+    lost = [row["env_seed"] for row in rows if not row["success"]]
+    won = [row["env_seed"] for row in rows if row["success"]]
     failures = min(len(lost), max(math.ceil(count / 2), count - len(won)))
     return lost[:failures] + won[: max(0, count - failures)]
 

@@ -29,7 +29,7 @@ ATTEMPTS = 2  # a start whose lane failed is done again once
 class Actor(Protocol):
     """Acts in all B slots at once, E control steps at a time. May also be a `Teller`."""
 
-    execute: int  # E
+    n_action_steps: int  # E
     look: tuple[int, ...]  # offsets of the frames that it reads after each chunk, 0 = after the last of the E steps
 
     def reset(self, starts: np.ndarray, mask: np.ndarray, obs: Mapping[str, np.ndarray]) -> None:
@@ -63,7 +63,7 @@ class Result:
 
     @property
     def start(self) -> int:
-        return self.row["start"]
+        return self.row["env_seed"]
 
 
 @dataclass
@@ -90,8 +90,8 @@ def rollout(
     lanes: Lanes,
     starts: Sequence[int],
     *,
-    start_set: str = "",
-    seed: int = 0,
+    initial_conditions: str = "",
+    policy_seed: int = 0,
     keep: bool = False,
     film: Collection[int] = (),
     skip: Collection[int] = (),
@@ -101,8 +101,8 @@ def rollout(
 
     Args:
         starts: start ids, different from each other.
-        start_set: what the start ids belong to, a column of the rows.
-        seed: of the actor's noise, a column of the rows.
+        initial_conditions: the set that the env seeds draw from, a column of the rows.
+        policy_seed: of the actor's noise, a column of the rows.
         keep: look at every frame and give whole episodes.
         film: start ids whose pictures are wanted.
         skip: starts that are done already; their slots stay empty.
@@ -114,7 +114,7 @@ def rollout(
     starts = [int(start) for start in starts]
     if len(set(starts)) != len(starts):
         raise ValueError("a start id is given twice; the outcome of a start is one row")
-    columns = {"start_set": start_set, "seed": seed}
+    columns = {"initial_conditions": initial_conditions, "policy_seed": policy_seed}
     loop = _Loop(actor, lanes, columns, keep=keep, film=frozenset(film), options=dict(options or {}))
     for begin in range(0, len(starts), lanes.num_envs):
         block = starts[begin : begin + lanes.num_envs]
@@ -143,8 +143,8 @@ class TapeActor:
 
     look = ()
 
-    def __init__(self, tapes: Mapping[int, np.ndarray], lanes: int, execute: int = 8):
-        self.tapes, self.execute = tapes, execute
+    def __init__(self, tapes: Mapping[int, np.ndarray], lanes: int, n_action_steps: int = 8):
+        self.tapes, self.n_action_steps = tapes, n_action_steps
         self._dims = next((tape.shape[1] for tape in tapes.values()), 1)
         self._starts, self._now = np.full(lanes, NO_START), np.zeros(lanes, np.int64)
 
@@ -152,11 +152,11 @@ class TapeActor:
         self._starts[mask], self._now[mask] = starts[mask], 0
 
     def act(self) -> np.ndarray:
-        actions = np.zeros((len(self._starts), self.execute, self._dims), np.float32)
+        actions = np.zeros((len(self._starts), self.n_action_steps, self._dims), np.float32)
         for slot, (start, now) in enumerate(zip(self._starts.tolist(), self._now.tolist(), strict=True)):
             tape = self.tapes.get(start, ())
             if len(tape):
-                actions[slot] = tape[np.minimum(now + np.arange(self.execute), len(tape) - 1)]
+                actions[slot] = tape[np.minimum(now + np.arange(self.n_action_steps), len(tape) - 1)]
         return actions
 
     def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
@@ -169,7 +169,7 @@ class _Loop:
     def __init__(self, actor: Actor, lanes: Lanes, columns: dict, *, keep: bool, film: frozenset[int], options: dict):
         self.actor, self.lanes, self.columns = actor, lanes, columns
         self.keep, self.film, self.options = keep, film, options
-        self.frames = tuple(range(1 - actor.execute, 1)) if keep else ()
+        self.frames = tuple(range(1 - actor.n_action_steps, 1)) if keep else ()
         self.look = tuple(sorted({*actor.look, *self.frames}))
         self.told = actor.told if keeps(actor, Teller) else None
         self.labelled = True  # until a lane says that it has no labels
@@ -258,7 +258,7 @@ class _Loop:
         success = tape.all("success", (), bool)
         task = self.lanes.world.task
         row = self.columns | _outcome(tape, reward, progress, success)
-        row |= {"start": start, "task": task, "attempt": attempt, "worker": self.lanes.worker_of(slot)}
+        row |= {"env_seed": start, "task": task, "attempt": attempt, "worker": self.lanes.worker_of(slot)}
         row |= {f"wall_{name}": spent for name, spent in tape.walls.items()}
         row |= {"video": "", "labels": json.dumps(tape.labels)} | tape.watched
         episode = self._episode(start, tape, asked, reward, progress, success) if self.keep and not tape.error else None

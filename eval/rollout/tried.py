@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.former import AGENT, renamed
 from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
 from ...configs.rng import rng_of
@@ -108,7 +109,9 @@ def read_tried(path: str | Path) -> Tried:
         if missing := [name for name in (*ARRAYS, "about") if name not in file]:
             raise ValueError(f"{path} holds no tried plans: it lacks '{missing[0]}'")
         frames = {name.removeprefix("frames/"): file[name] for name in file.files if name.startswith("frames/")}
-        return Tried(frames=frames, about=json.loads(str(file["about"])), **{name: file[name] for name in ARRAYS})
+        return Tried(
+            frames=frames, about=renamed(json.loads(str(file["about"])), AGENT), **{name: file[name] for name in ARRAYS}
+        )
 
 
 def try_plans(
@@ -147,11 +150,11 @@ class Noting:
 
     def __init__(self, agent: Agent, lanes: Lanes, seed: int):
         self.agent, self.lanes, self.seed = agent, lanes, seed
-        self.execute, self.look = agent.execute, agent.look
+        self.n_action_steps, self.look = agent.n_action_steps, agent.look
         self.kept: dict[int, Moment] = {}
         self._starts = np.full(lanes.num_envs, NO_START, np.int64)
         self._asked: list[list[np.ndarray]] = [[] for _ in range(lanes.num_envs)]
-        self._last = np.zeros((lanes.num_envs, agent.execute, *lanes.single_action_space.shape), np.float32)
+        self._last = np.zeros((lanes.num_envs, agent.n_action_steps, *lanes.single_action_space.shape), np.float32)
         self._draws: list[np.random.Generator | None] = [None] * lanes.num_envs
 
     def reset(self, starts: np.ndarray, mask: np.ndarray, obs: Mapping[str, np.ndarray]) -> None:
@@ -187,7 +190,7 @@ class Remembered:
         from ...configs.spec import Window
 
         self.window = Window.union(*(critic.window for critic in critics))
-        self.needs = tuple(dict.fromkeys(key for critic in critics for key in critic.needs))
+        self.inputs = tuple(dict.fromkeys(key for critic in critics for key in critic.inputs))
 
 
 class Continuations:
@@ -213,7 +216,7 @@ class Continuations:
             actions = self.agent.act()
             for slot, (job, done, _) in running.items():
                 if not done:
-                    plan = self.future[job[0], job[1], : self.agent.execute]
+                    plan = self.future[job[0], job[1], : self.agent.n_action_steps]
                     actions[slot] = np.clip(plan, self.low, self.high)
             chunk = self.lanes.step_chunk(actions, look=self.agent.look)
             self.agent.observe(chunk.obs, chunk.sent, chunk.valid)

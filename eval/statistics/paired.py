@@ -1,8 +1,9 @@
 """Two policies from the same starts: which differences of success and progress the episodes support.
 
-Records join on (`start_set`, `start`). For a number of pairs fixed beforehand; says nothing about other training seeds,
-nor about peeking while episodes come in. Sources: McNemar 1947 (exact form), Tango 1998 (score interval of a paired
-difference, equations 9-12), Newcombe 1998 (method 10, two independent rates), Hesterberg 2015 (expanded percentile).
+Records join on (`initial_conditions`, `env_seed`). For a number of pairs fixed beforehand; says nothing about other
+training seeds, nor about peeking while episodes come in. Sources: McNemar 1947 (exact form), Tango 1998 (score
+interval of a paired difference, equations 9-12), Newcombe 1998 (method 10, two independent rates), Hesterberg 2015
+(expanded percentile).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .intervals import Interval, exact, expanded_tail, wilson
 class Pairs:
     """Episodes of a first and a second policy, start by start."""
 
-    starts: tuple[tuple[str, int], ...]  # (start_set, start), n of them
+    starts: tuple[tuple[str, int], ...]  # (initial_conditions, env_seed), n of them
     success: np.ndarray  # (n, 2) bool
     progress: np.ndarray  # (n, 2) float64, best progress, 0..1
     left_out: int = 0  # starts that only one of the two has

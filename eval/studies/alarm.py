@@ -2,7 +2,7 @@
 
     understudy study alarm "NAME=CALM,FRESH" ["NAME=CALM,FRESH" ...] --out OUT.json
 
-CALM and FRESH are records of `understudy eval --watch N`: CALM (starts 0-999) gives the alarm, FRESH is judged by it.
+CALM and FRESH are records of `understudy eval --monitor N`: CALM (starts 0-999) gives the alarm, FRESH is judged by it.
 The same counts come from `understudy eval --alarm`, whose rings are those computed here from the recorded signals.
 """
 
@@ -16,8 +16,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..evaluate.calibrate import Calibrate, calibrate, greatest, rings, signals_of
-from ..evaluate.rings import Ring, Tally, tally
+from ..evaluate.calibrate import Calibrate, calibrate, detections, greatest, signals_of
+from ..evaluate.detections import Detection, Tally, tally
 from ..ledger.record import Record, read_record
 from ..ledger.study import Study
 
@@ -73,7 +73,7 @@ def case(name: str, calm: Record, fresh: Record) -> Iterator[tuple]:
     sets = [full, *(one for one in SETS[1:] if set(one) < set(full))]
     for place, signals in enumerate(sets):
         alarm = calibrate(calm, ALPHA, signals, _slack())
-        found = rings(fresh, alarm)
+        found = detections(fresh, alarm)
         if place == 0:
             yield row(name, f"a clock: {alarm.clock} steps", alarm.n, tally(clocked(found, alarm.clock)), elsewhere)
         share = None if elsewhere else over_splits(alarm, calm, fresh)
@@ -81,7 +81,7 @@ def case(name: str, calm: Record, fresh: Record) -> Iterator[tuple]:
     alarm = calibrate(calm, ALPHA, full, SLACK)
     share = None if elsewhere else over_splits(alarm, calm, fresh)
     named = f"{', '.join(full)}, slack {SLACK}"
-    yield row(name, named, alarm.n, tally(rings(fresh, alarm), alarm.clock), elsewhere, share)
+    yield row(name, named, alarm.n, tally(detections(fresh, alarm), alarm.clock), elsewhere, share)
 
 
 def row(name: str, signals: str, n: int, found: Tally, elsewhere: bool, share: float | None = None) -> tuple:
@@ -101,9 +101,9 @@ def so_many(false: int, fresh: int, n: int, alpha: float = ALPHA) -> float:
     return float(betabinom.sf(false - 1, fresh, n + 1 - rank, rank))
 
 
-def clocked(found: list[Ring], clock: int) -> list[Ring]:
+def clocked(found: list[Detection], clock: int) -> list[Detection]:
     """The same episodes as a clock would have rung."""
-    return [Ring(one.success, one.length, clock if one.length > clock else -1) for one in found]
+    return [Detection(one.success, one.length, clock if one.length > clock else -1) for one in found]
 
 
 def over_splits(alarm, calm: Record, fresh: Record, seed: int = 0) -> float:

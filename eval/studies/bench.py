@@ -53,7 +53,7 @@ def _rollout(result: Mapping):
     pairs = len(next(iter(cases.values()))["speedups"])
     notes = [f"Control steps a second; speed-up: median of {pairs} interleaved pairs and their range."]
     notes += [f"{result['rest'][0].upper()}{result['rest'][1:]}."] if "rest" in result else []
-    title = f"Rollouts of {result['task']} beside {peer}, {result['size']} px, chunks of {result['execute']}"
+    title = f"Rollouts of {result['task']} beside {peer}, {result['size']} px, chunks of {result['n_action_steps']}"
     return title, f"understudy bench rollout --task {result['task']}", ("case", "ours", peer, "speed-up"), rows, notes
 
 

@@ -49,10 +49,10 @@ class ForeignImport:
         torch.set_num_threads(1)
         policy, _ = load_foreign(find_checkpoint(self.policy))
         dataset = open_dataset(self.data)
-        windows = Windows(dataset, policy.window, policy.needs, split_episodes(dataset, 0.1, 0)[1])
+        windows = Windows(dataset, policy.window, policy.inputs, split_episodes(dataset, 0.1, 0)[1])
         chosen = np.unique(np.linspace(0, len(windows) - 1, self.windows).astype(np.int64))
         batch = windows.gather(chosen)
-        found = check(policy, past_of(batch, policy.window, policy.needs), len(chosen))
+        found = check(policy, past_of(batch, policy.window, policy.inputs), len(chosen))
         costs = [dataclasses.asdict(one) for one in between_cost(policy, [batch], BETWEEN)]
         print(json.dumps(found | {"windows": len(chosen), "between": costs}, indent=1))
 

@@ -67,9 +67,9 @@ class MixtureCost:
 def observed(policies: Sequence[Policy], lanes: int) -> Past:
     """A past for all of `policies`: made-up observations, the same in all frames."""
     mixture = Mixture(policies, [1 / len(policies)] * len(policies))
-    agent = Agent(mixture, lanes=lanes, execute=mixture.execute)
+    agent = Agent(mixture, lanes=lanes, n_action_steps=mixture.n_action_steps)
     rng = np.random.default_rng(0)
-    scales = {key: policy.state_scales[key.replace(".", "_")] for policy in policies for key in policy.needs}
+    scales = {key: policy.state_scales[key.replace(".", "_")] for policy in policies for key in policy.inputs}
     told = {
         key: scale.unscale(torch.from_numpy(rng.uniform(-1, 1, (lanes, len(scale.mean))).astype(np.float32))).numpy()
         for key, scale in scales.items()
@@ -131,7 +131,7 @@ def savings(parents: Sequence[str], data: str, windows: int) -> Study:
     from ...policies.data.windows import Windows
 
     mixture = Mixture([load_policy(parent)[0] for parent in parents], (0.5, 0.5))
-    held = Windows(open_dataset(data), mixture.window, mixture.needs)
+    held = Windows(open_dataset(data), mixture.window, mixture.inputs)
     chosen = np.unique(np.linspace(0, len(held) - 1, windows).astype(np.int64))
     rows = []
     for low, high in ((0.5, 1.0), (0.3, 1.0), (0.0, 0.5)):
@@ -156,7 +156,7 @@ def _alternation(mixture: Mixture, past: Past) -> Callable[[], None]:
     def work() -> None:
         fields = [parent.field(past.at(parent.window), 1) for parent in mixture.parents]
         chunks = [torch.zeros(field.shape) for field in fields]
-        for level in noise_levels(mixture.sampler.steps, fields[0].low, fields[0].high)[:-1]:
+        for level in noise_levels(mixture.sampler.steps, fields[0].sigma_min, fields[0].sigma_max)[:-1]:
             for field, chunk in zip(fields, chunks, strict=True):
                 field(chunk, level)
 

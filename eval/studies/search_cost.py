@@ -195,7 +195,7 @@ def read_table(folder: str) -> tuple[list[Weights], np.ndarray]:
         weights = record.manifest.get("policy", {}).get("config", {}).get("weights")
         if not weights:
             raise ValueError(f"'{record.root}' does not say the weights of a mixture; give OUT/validation of a search")
-        outcomes = zip(record.column("start"), record.column("success"), strict=True)
+        outcomes = zip(record.column("env_seed"), record.column("success"), strict=True)
         known[tuple(weights)] = {start: float(won) for start, won in outcomes}
     shared = sorted(set.intersection(*(set(rows) for rows in known.values())))
     most = max(map(len, known.values()))

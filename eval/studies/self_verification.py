@@ -16,6 +16,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -39,12 +40,14 @@ CRITIC = "recall_partly"
 class SelfVerification:
     """Act with N candidates and self-verification, for several N, from the same starts."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"seed": "env_seed"}  # former names that are still read
+
     policy: str  # run or checkpoint folder of a policy with recalled actions
     world: dict | str  # registered name, YAML file, or its keys
     out: Path  # study to write, .json
     candidates: tuple[int, ...] = (1, 3, 5, 10, 50)  # N
     episodes: int = 200
-    seed: int = REPORT_STARTS  # first start id
+    env_seed: int = REPORT_STARTS  # first start id
     block: int = 8
     workers: int = 0
     rounds: int = 30  # timed replannings for each N
@@ -90,12 +93,16 @@ def measure(config: SelfVerification) -> Study:
     discover("policies", "sim")
     policy, _ = load_policy(config.policy)
     world = read_world(config.world)
-    policy.embodiment.check(world.embodiment(), policy.needs)
+    policy.embodiment.check(world.embodiment(), policy.inputs)
     found, seen = {}, None
     with closing(Lanes(world, config.block, config.workers)) as lanes:
         for n in config.candidates:
             agent = Noting(
-                policy, lanes=config.block, execute=policy.execute, candidates=n, critic=open_critic(CRITIC, policy)
+                policy,
+                lanes=config.block,
+                n_action_steps=policy.n_action_steps,
+                candidates=n,
+                critic=open_critic(CRITIC, policy),
             )
             found[n] = _act(config, agent, lanes, n)
             seen = agent.seen
@@ -108,8 +115,8 @@ def measure(config: SelfVerification) -> Study:
         columns=("N", "success", "past error", "ms a replanning", "of the first row"),
         rows=rows,
         notes=(
-            f"{config.episodes} starts from {config.seed}, the same for each N; success: Wilson 95 %. Past error: root "
-            "mean square in the scaled action space, mean over episodes, 95 % bootstrap over episodes.",
+            f"{config.episodes} starts from {config.env_seed}, the same for each N; success: Wilson 95 %. Past error: "
+            "root mean square in the scaled action space, mean over episodes, 95 % bootstrap over episodes.",
             f"Time: median of {config.rounds} interleaved rounds, one lane, one thread, the observation encoded once.",
         ),
     )
@@ -135,7 +142,7 @@ def first_lane(past: Past) -> Past:
 
 def _act(config: SelfVerification, agent: Noting, lanes: Lanes, n: int) -> tuple[Interval, Interval]:
     """(success, past error of an episode), with intervals."""
-    starts = range(config.seed, config.seed + config.episodes)
+    starts = range(config.env_seed, config.env_seed + config.episodes)
     rows = {}
     with Progress(f"N = {n}", len(starts), "episodes") as progress:
         for result in rollout(agent, lanes, starts):
@@ -150,6 +157,6 @@ def _act(config: SelfVerification, agent: Noting, lanes: Lanes, n: int) -> tuple
 
 def _mean_error(agent: Noting, start: int, length: int) -> float | None:
     """Mean over the replannings of an episode; those of a lane that had ended do not count."""
-    turns = range(-(-length // agent.execute))
+    turns = range(-(-length // agent.n_action_steps))
     noted = [agent.errors[start, turn] for turn in turns if (start, turn) in agent.errors]
     return float(np.mean(noted)) if noted else None

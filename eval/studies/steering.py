@@ -45,7 +45,7 @@ class Arm:
     critic: str | None = None
     candidates: int = 1
     temperature: float = 0.0
-    plans: str = "policy"
+    proposal: str = "policy"
 
     @property
     def folder(self) -> str:
@@ -58,6 +58,11 @@ class Arm:
 class SteeringStudy:
     """Steer policies by critics in many ways, from the same starts."""
 
+    RENAMED: ClassVar[dict[str, str]] = {
+        "seed": "env_seed",
+        "execute": "n_action_steps",
+    }  # former names that are still read
+
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim")
 
     policies: tuple[str, ...]  # runs or checkpoints, training seeds of one recipe
@@ -69,9 +74,9 @@ class SteeringStudy:
     temperatures: tuple[float, ...] = ()  # of a softmax among the first K
     controls: bool = True  # a random pick, and the critic over any actions, both of the first K
     episodes: int = 200
-    seed: int = REPORT_STARTS  # first start id
+    env_seed: int = REPORT_STARTS  # first start id
     policy_seed: int = 0
-    execute: int | None = None
+    n_action_steps: int | None = None
     steps: int | None = None
     block: int = 8
     workers: int = 0
@@ -96,7 +101,7 @@ def arms(config: SteeringStudy) -> list[Arm]:
         found += [Arm("best", critic, count) for count in config.candidates]
         found += [Arm("softmax", critic, first, temperature) for temperature in config.temperatures]
         if config.controls:
-            found.append(Arm("any action", critic, first, plans="uniform"))
+            found.append(Arm("any action", critic, first, proposal="uniform"))
     return found
 
 
@@ -110,7 +115,7 @@ def fresh(config: SteeringStudy) -> list[str]:
     from ...policies.learning.run import training
 
     judged = {fingerprint(find_checkpoint(path)): path for path in config.policies}
-    starts, notes = set(range(config.seed, config.seed + config.episodes)), []
+    starts, notes = set(range(config.env_seed, config.env_seed + config.episodes)), []
     for critic in config.critics:
         for folder in critic_checkpoints(critic):
             sources = str((training(folder) or {}).get("data") or "").split(",")
@@ -150,7 +155,7 @@ def study_of(config: SteeringStudy, found: dict[Arm, list[Record]], notes: Seque
         columns=COLUMNS,
         rows=rows,
         notes=(
-            f"{config.episodes} starts from {config.seed}, the same for all; {trained}; success: Wilson of one "
+            f"{config.episodes} starts from {config.env_seed}, the same for all; {trained}; success: Wilson of one "
             "training, Student's t over several, 95 %",
             "Above the policy alone: paired by start; Tango's interval of one training, of several Student's t, never "
             "narrower than Tango's of all pairs; of each: the differences by training",
@@ -166,9 +171,10 @@ def _record(config: SteeringStudy, arm: Arm, policy: str, place: int) -> Record:
     """The finished record of an arm of a policy: kept, gone on with, or made."""
     folder = config.records / arm.folder / str(place)
     told = Eval(
-        policy=policy, world=config.world, episodes=config.episodes, seed=config.seed, policy_seed=config.policy_seed,
-        candidates=arm.candidates, critic=arm.critic, temperature=arm.temperature, plans=arm.plans,
-        execute=config.execute, steps=config.steps, block=config.block, workers=config.workers, videos=0,
+        policy=policy, world=config.world, episodes=config.episodes, env_seed=config.env_seed,
+        policy_seed=config.policy_seed,
+        candidates=arm.candidates, critic=arm.critic, temperature=arm.temperature, proposal=arm.proposal,
+        n_action_steps=config.n_action_steps, steps=config.steps, block=config.block, workers=config.workers, videos=0,
         **{"resume" if (folder / MANIFEST).is_file() else "out": str(folder)},
     )  # fmt: skip
     print(f"{arm.folder}, {policy}", file=sys.stderr)

@@ -37,7 +37,7 @@ class SteeringBench:
     world: dict | str
     candidates: tuple[int, ...] = (1, 10, 50, 100)  # K; the first is what the others are compared to
     rounds: int = 30
-    execute: int | None = None
+    n_action_steps: int | None = None
     steps: int | None = None  # of the sampler; default the policy's own
     out: Path | None = None
 
@@ -82,7 +82,7 @@ def replannings(config: SteeringBench, path: str) -> tuple[dict[int, float], flo
     for count in config.candidates:
         told = Eval(
             policy=path, world=config.world, out="unused", block=1, candidates=count, critic=config.critic,
-            execute=config.execute, steps=config.steps,
+            n_action_steps=config.n_action_steps, steps=config.steps,
         )  # fmt: skip
         world = open_stage(told)
         agents[count], _ = open_agent(told, world.embodiment, world.task)

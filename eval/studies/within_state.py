@@ -36,6 +36,11 @@ COLUMNS = ("critic", "rank correlation", "all states", "better of two", "gain of
 class WithinState:
     """Rank plans of the same state by critics and by what becomes of them."""
 
+    RENAMED: ClassVar[dict[str, str]] = {
+        "seed": "env_seed",
+        "execute": "n_action_steps",
+    }  # former names that are still read
+
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies",)
 
     critics: tuple[str, ...]  # as --critic of `understudy eval`: runs, recall, random, combinations
@@ -46,8 +51,8 @@ class WithinState:
     states: int = 100  # S, of as many starts
     plans: int = 10  # P
     times: int = 8  # C, continuations of each plan
-    seed: int = 0  # first start id, and of what is drawn
-    execute: int | None = None  # E; default the policy's own
+    env_seed: int = 0  # first start id, and of what is drawn
+    n_action_steps: int | None = None  # E; default the policy's own
     steps: int | None = None  # of the policy's sampler; default its own
     truth: str = "success"  # success | progress: what counts of a continuation
     gamma: float = 0.99  # discount of a control step, of success
@@ -66,8 +71,8 @@ class WithinState:
             raise ValueError("give --policy RUN to try its plans, or --tried FILE to read plans that were tried")
         if self.truth not in ("success", "progress"):
             raise ValueError(f"the truth is success or progress, not '{self.truth}'")
-        if self.seed + self.states > REPORT_STARTS and self.policy is not None:
-            asked = f"{self.seed}..{self.seed + self.states - 1}"
+        if self.env_seed + self.states > REPORT_STARTS and self.policy is not None:
+            asked = f"{self.env_seed}..{self.env_seed + self.states - 1}"
             raise ValueError(f"starts {asked}: those for looking are 0..{REPORT_STARTS - 1}")
         tried = read_tried(self.tried) if self.tried else _try(self)
         if self.keep is not None and not self.tried:
@@ -161,7 +166,7 @@ def study_of(config: WithinState, tried: Tried) -> Study:
     worth = values(tried, config.truth, config.gamma)
     rows = []
     for name in config.critics:
-        found = rank(scores_of(name, tried), worth, config.seed)
+        found = rank(scores_of(name, tried), worth, config.env_seed)
         rows.append((name, found.correlation, found.all, found.pairs, found.gain, found.most))
     top = ceiling(worth)
     states, plans, times = worth.shape
@@ -217,8 +222,10 @@ def scores_of(critic: str, tried: Tried) -> np.ndarray:
 
     policy = None if critic == "random" else load_policy(tried.about["policy"])[0]
     judge = open_critic(critic, policy)
-    if judge.reads not in (0, 1, tried.about["execute"]):
-        raise ValueError(f"{critic} scores {judge.reads} actions, but plans were tried by {tried.about['execute']}")
+    if judge.reads not in (0, 1, tried.about["n_action_steps"]):
+        raise ValueError(
+            f"{critic} scores {judge.reads} actions, but plans were tried by {tried.about['n_action_steps']}"
+        )
     with torch.no_grad():
         return judge.score(tried.past(), tried.plans()).cpu().numpy()
 
@@ -230,19 +237,28 @@ def _try(config: WithinState) -> Tried:
     from ..evaluate.evaluate import Eval, open_stage
 
     told = Eval(
-        policy=config.policy, world=config.world, out="unused", block=config.block, execute=config.execute,
-        steps=config.steps, policy_seed=config.seed,
+        policy=config.policy, world=config.world, out="unused", block=config.block,
+        n_action_steps=config.n_action_steps,
+        steps=config.steps, policy_seed=config.env_seed,
     )  # fmt: skip
     world = open_stage(told)
     first, _ = open_agent(told, world.embodiment, world.task)
-    first.planner.embodiment.check(world.embodiment(), first.planner.needs)
+    first.planner.embodiment.check(world.embodiment(), first.planner.inputs)
     judges = [open_critic(name, first.planner) for name in config.critics]
-    agent = Agent(first.planner, lanes=config.block, execute=first.execute, critic=Remembered(judges), seed=config.seed)
-    starts = range(config.seed, config.seed + config.states)
-    about = {"policy": config.policy, "world": str(world.task), "execute": agent.execute}
+    agent = Agent(
+        first.planner,
+        lanes=config.block,
+        n_action_steps=first.n_action_steps,
+        critic=Remembered(judges),
+        seed=config.env_seed,
+    )
+    starts = range(config.env_seed, config.env_seed + config.states)
+    about = {"policy": config.policy, "world": str(world.task), "n_action_steps": agent.n_action_steps}
     about |= {"starts": f"{starts.start}..{starts.stop - 1}", "times": config.times}
     with closing(Lanes(world, config.block, config.workers)) as lanes:
-        return try_plans(agent, lanes, starts, plans=config.plans, times=config.times, seed=config.seed, about=about)
+        return try_plans(
+            agent, lanes, starts, plans=config.plans, times=config.times, seed=config.env_seed, about=about
+        )
 
 
 def _signed(values: np.ndarray, rng: np.random.Generator) -> Interval:

@@ -16,8 +16,8 @@ import torch
 from ...configs.spec import Window
 from ..policy import Critic, LaneNoise, Past, Planner, Plans, weights_of
 from .ensemble import Ensemble
+from .monitor import Monitor
 from .steering import ScoreTrace, choice_draws, choose
-from .watch import Watch
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Agent:
     Args:
         planner: the policy.
         lanes: B.
-        execute: E, actions executed of each plan; at most the planner's horizon.
+        n_action_steps: E, actions executed of each plan; at most the planner's horizon.
         candidates: N plans drawn at each replanning; more than one asks for a critic.
         critic: scores the plans; the best is executed.
         temperature: above 0 the plan is drawn by a softmax over its score in place of the best (`steering.py`).
         seed: of the policy's noise.
         ensemble: decay of temporal ensembling (`ensemble.py`) over the plans that cover a step; None: the newest alone.
-        watch: looks at plans of each replanning (`watch.py`), drawn beside; the actions are those without it, bit for
+        watch: looks at plans of each replanning (`monitor.py`), drawn beside; the actions are those without it, bit for
             bit.
     """
 
@@ -50,31 +50,36 @@ class Agent:
         planner: Planner,
         *,
         lanes: int,
-        execute: int,
+        n_action_steps: int,
         candidates: int = 1,
         critic: Critic | None = None,
         seed: int = 0,
         ensemble: float | None = None,
-        watch: Watch | None = None,
+        monitor: Monitor | None = None,
         temperature: float = 0.0,
     ):
-        if not 1 <= execute <= planner.window.horizon:
+        if not 1 <= n_action_steps <= planner.window.horizon:
             raise ValueError(
-                f"execute must be within 1..{planner.window.horizon} (the policy's horizon), got {execute}"
+                f"n_action_steps must be within 1..{planner.window.horizon} (the policy's horizon), "
+                f"got {n_action_steps}"
             )
         if candidates < 1 or (candidates > 1 and critic is None):
             raise ValueError(f"{candidates} candidates a plan: draw one, or several when a critic chooses among them")
-        if critic is not None and critic.reads not in (0, 1, execute):  # 1: plans are judged by how they begin (V-GPS)
-            raise ValueError(f"the critic scores {critic.reads} future actions, but {execute} are executed")
+        if critic is not None and critic.reads not in (
+            0,
+            1,
+            n_action_steps,
+        ):  # 1: plans are judged by how they begin (V-GPS)
+            raise ValueError(f"the critic scores {critic.reads} future actions, but {n_action_steps} are executed")
         if not temperature >= 0:
             raise ValueError(f"the temperature must be at least 0, got {temperature}")
-        self.planner, self.critic, self.watch, self.temperature = planner, critic, watch, temperature
-        self.execute, self.candidates, self.seed = execute, candidates, seed
+        self.planner, self.critic, self.monitor, self.temperature = planner, critic, monitor, temperature
+        self.n_action_steps, self.candidates, self.seed = n_action_steps, candidates, seed
         self.window = Window.union(planner.window, *([critic.window] if critic else []))
-        self.needs = tuple(dict.fromkeys((*planner.needs, *(critic.needs if critic else ()))))
+        self.inputs = tuple(dict.fromkeys((*planner.inputs, *(critic.inputs if critic else ()))))
         self._low, self._high = np.asarray(planner.embodiment.limits, np.float32).T
         shape = lanes, planner.window.horizon, len(self._low)
-        self._ensemble = None if ensemble is None else Ensemble(shape, execute, ensemble)
+        self._ensemble = None if ensemble is None else Ensemble(shape, n_action_steps, ensemble)
         self._trace = ScoreTrace(lanes) if candidates > 1 else None
         self._device = next((p.device for p in weights_of(planner)), torch.device("cpu"))
         self._frames: dict[str, np.ndarray] = {}  # key -> (B, reach + 1, ...), the last one is now
@@ -91,7 +96,7 @@ class Agent:
     @property
     def look(self) -> tuple[int, ...]:
         """Offsets within a chunk (0 = after its last step) of the frames that some later plan will read."""
-        return tuple(sorted({-(-offset % self.execute) for offset in self.window.observe}))
+        return tuple(sorted({-(-offset % self.n_action_steps) for offset in self.window.observe}))
 
     def reset(self, starts: np.ndarray, mask: np.ndarray, obs: Mapping[str, np.ndarray]) -> None:
         """Begin new episodes in the masked lanes.
@@ -102,7 +107,7 @@ class Agent:
             obs: key -> (B, ...) first observations.
         """
         mask = np.asarray(mask, bool)
-        for key in self.needs:
+        for key in self.inputs:
             first = np.asarray(obs[key])
             if key not in self._frames:
                 self._frames[key] = np.zeros((len(first), self.window.reach + 1, *first.shape[1:]), first.dtype)
@@ -110,7 +115,7 @@ class Agent:
         self._starts[mask] = np.asarray(starts)[mask]
         for array in (self._actions, self._now, self._replans):
             array[mask] = 0
-        for follower in filter(None, (self.watch, self._trace)):
+        for follower in filter(None, (self.monitor, self._trace)):
             follower.reset(mask)
         if self._ensemble:
             self._ensemble.reset(mask)
@@ -134,9 +139,9 @@ class Agent:
         """One plan a lane, chosen among the candidates. Counts as a replanning."""
         past = self.past()
         plans = self._draw(past, self.candidates)
-        if self.watch:
-            same = self.watch.candidates == self.candidates
-            self.watch.ring(past, plans if same else self._draw(past, self.watch.candidates))
+        if self.monitor:
+            same = self.monitor.candidates == self.candidates
+            self.monitor.update_alarm(past, plans if same else self._draw(past, self.monitor.candidates))
         chosen = plans if self.candidates == 1 else plans.pick(self._choose(past, plans))
         self._replans += 1
         return chosen
@@ -152,7 +157,7 @@ class Agent:
 
     def told(self, slot: int) -> dict:
         """Further columns of an episode's row: what a watch saw and what the critic said, at each replanning."""
-        followers = filter(None, (self.watch, self._trace))
+        followers = filter(None, (self.monitor, self._trace))
         return {name: values for follower in followers for name, values in follower.told(slot).items()}
 
     def act(self) -> np.ndarray:
@@ -162,7 +167,7 @@ class Agent:
             FloatingPointError: the policy planned a number that is not finite, in a lane named by its start id.
         """
         future = self.think().future[:, 0]
-        future = (future if self._ensemble else future[:, : self.execute]).cpu().numpy()
+        future = (future if self._ensemble else future[:, : self.n_action_steps]).cpu().numpy()
         broken = ~np.isfinite(future).all((1, 2))
         if broken.any():
             raise FloatingPointError(f"the policy planned NaN or infinity at start {self._starts[broken.argmax()]}")
@@ -177,9 +182,9 @@ class Agent:
             sent: (B, E, D) actions that were really executed.
             valid: (B, E) bool, steps that were really executed. Lanes that stopped within the chunk have ended.
         """
-        for key in self.needs:
+        for key in self.inputs:
             held = self._frames[key]
-            held[:, : -self.execute] = held[:, self.execute :].copy()
+            held[:, : -self.n_action_steps] = held[:, self.n_action_steps :].copy()
             for position, offset in enumerate(self.look):
                 if held.shape[1] + offset > 0:
                     held[:, offset - 1] = obs[key][:, position]

@@ -1,4 +1,4 @@
-"""The run-time alarm: a policy's signals (`watch.py`) become one score, and a threshold with a stated false-alarm rate.
+"""The run-time alarm: a policy's signals (`monitor.py`) become one score and a threshold of a stated false-alarm rate.
 
 Each signal x at replanning k is made comparable, z = (log(x + FLOOR) - centre[k]) / scale[k], with centre and scale of
 successful episodes at the same replanning. The mean of the z that can tell is summed as in a CUSUM (Page 1954),
@@ -28,13 +28,21 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.files import read_document, replace_text
+from ...configs.former import AGENT, renamed
 
 FORMAT, KIND = 1, "alarm"
 SIGNALS = ("recall", "spread", "drift")
 FLOOR = 1e-4  # added to a signal before its logarithm: (1 % of half the action range) squared
 NARROW = 0.05  # least scale of a logarithm: a signal that hardly varied among successes does not ring at a whiff
 SUPPORT = 8  # successes that a replanning needs for a centre and scale of its own; later ones use the last that has
-LOOSE = ("seed", "block", "threads", "device", "watch", "alarm")  # settings that may differ from the calibration's
+LOOSE = (
+    "policy_seed",
+    "block",
+    "threads",
+    "device",
+    "monitor",
+    "alarm",
+)  # settings that may differ from the calibration's
 
 
 class AlarmError(ValueError):
@@ -46,7 +54,7 @@ class Alarm:
     """A calibrated alarm. The fields are the keys of its file, beside format and kind."""
 
     policy: str  # fingerprint of the weights and settings
-    agent: Mapping  # how the policy acted: execute, candidates, critic, sampler, ..
+    agent: Mapping  # how the policy acted: n_action_steps, candidates, critic, sampler, ..
     candidates: int  # N plans that were looked at
     world: Mapping  # fingerprint of the world it was calibrated in
     signals: Sequence[str]  # which of SIGNALS count
@@ -112,7 +120,7 @@ def load_alarm(path: str | Path) -> Alarm:
     known = {item.name for item in dataclasses.fields(Alarm)}
     if wrong := sorted(known ^ set(values)):
         raise AlarmError(f"'{path}' is damaged: '{wrong[0]}' is {'missing' if wrong[0] in known else 'unknown'}")
-    return Alarm(**values)
+    return Alarm(**values | {"agent": renamed(values["agent"], AGENT)})
 
 
 def conformal(values: Sequence[float], alpha: float) -> float:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ...configs.parse import keys_of
 from ...configs.plugins import lookup
@@ -24,24 +24,30 @@ if TYPE_CHECKING:
     from ...configs.spec import Embodiment
     from ..policy import Planner
     from .agent import Agent
-    from .watch import Watch
+    from .monitor import Monitor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acting:
     """How a policy is asked to act; `understudy eval` adds where, from which starts, and what is kept."""
 
+    RENAMED: ClassVar[dict[str, str]] = {
+        "execute": "n_action_steps",
+        "watch": "monitor",
+        "plans": "proposal",
+    }  # former names that are still read
+
     policy: str  # run or checkpoint folder; lerobot's too
     embodiment: str | None = None  # file that says for whom a policy of lerobot's acts; default its dataset's card
     task_text: str | None = None  # instruction for a policy of lerobot's that reads one; default the world's task
     block: int = 8  # B, starts that act at the same time; results depend on it in the last digits
-    execute: int | None = None  # E, actions executed of each plan; default the policy's own
+    n_action_steps: int | None = None  # E, actions executed of each plan; default the policy's own
     candidates: int = 1  # N plans drawn at each replanning; more need a critic
     critic: str | None = None  # who chooses: folder of a trained critic, recall, or random; A:5>B sieves, A+0.5*B adds
     temperature: float = 0.0  # above 0: draw the plan by a softmax over its score; in spreads of a lane's scores
-    plans: str = "policy"  # whose plans: the policy's | uniform: any action, held; the control of what the policy adds
+    proposal: str = "policy"  # where candidates come from: policy | uniform: any action, held, as a control
     ensemble: float | None = None  # temporal ensembling: decay of its weights, -inf: none; default the policy's own
-    watch: int = 0  # N plans looked at in each replanning; records recall error, spread and drift; 0: not
+    monitor: int = 0  # N plans looked at in each replanning; records recall error, spread and drift; 0: not
     alarm: str | None = None  # file of `understudy calibrate`: watch, and say when the alarm rings
     policy_seed: int = 0  # of the policy's noise
     steps: int | None = None  # of the sampler; default the policy's own
@@ -60,7 +66,7 @@ def check_world(agent: Agent, world: Embodiment) -> None:
     from ..policy import Combination, Embodied
 
     if not agent.critic:
-        agent.planner.embodiment.check(world, agent.needs)
+        agent.planner.embodiment.check(world, agent.inputs)
         return
     waiting = [agent.planner, agent.critic]
     for one in waiting:
@@ -68,7 +74,7 @@ def check_world(agent: Agent, world: Embodiment) -> None:
         waiting.extend(parts)
         if not parts:
             body = one.embodiment if keeps(one, Embodied) else agent.planner.embodiment
-            body.check(world, one.needs)
+            body.check(world, one.inputs)
 
 
 def open_agent(config: Acting, where: Callable[[], Embodiment], task: str = "") -> tuple[Agent, dict]:
@@ -84,29 +90,29 @@ def open_agent(config: Acting, where: Callable[[], Embodiment], task: str = "") 
     from ..policy import executed_of
     from .agent import Agent
 
-    lookup("source of plans", config.plans, {"policy": None, "uniform": None})
+    lookup("source of plans", config.proposal, {"policy": None, "uniform": None})
     policy, info = load_policy(config.policy, config.embodiment)
     foreign = settle(policy, where)
     _instruct(config, policy, task)
     if config.steps or config.solver or config.scheduler:
         policy = _resampled(policy, config)
-    policy = UniformPlanner(policy) if config.plans == "uniform" else policy
+    policy = UniformPlanner(policy) if config.proposal == "uniform" else policy
     critic = open_critic(config.critic, policy, config.device) if config.critic else None
-    execute = config.execute or executed_of(policy)
+    n_action_steps = config.n_action_steps or executed_of(policy)
     agent = Agent(
         policy.to(config.device),
         lanes=config.block,
-        execute=execute,
+        n_action_steps=n_action_steps,
         candidates=config.candidates,
         critic=critic,
         seed=config.policy_seed,
         ensemble=_ensemble(config, policy),
-        watch=open_watch(config, policy, execute),
+        monitor=open_monitor(config, policy, n_action_steps),
         temperature=config.temperature,
     )
     about = {"path": config.policy, "fingerprint": fingerprint(Path(info["path"]))}
-    if agent.watch and agent.watch.alarm:
-        agent.watch.alarm.check(about["fingerprint"], agent_settings(config, agent))
+    if agent.monitor and agent.monitor.alarm:
+        agent.monitor.alarm.check(about["fingerprint"], agent_settings(config, agent))
     return agent, about | _told(info, ("type", "step", "config", "train")) | foreign | _trained(config.policy)
 
 
@@ -117,16 +123,16 @@ def agent_settings(config: Acting, agent: Agent) -> dict:
     from ..policy import Sampled
 
     sampler = agent.planner.sampler if keeps(agent.planner, Sampled) else None
-    unusual = watched(config, agent) | _stated(agent, "ensemble") | _stated(agent.planner, "task_text")
+    unusual = monitored(config, agent) | _stated(agent, "ensemble") | _stated(agent.planner, "task_text")
     unusual |= {"temperature": config.temperature} if config.temperature else {}
-    unusual |= {"plans": config.plans} if config.plans != "policy" else {}
+    unusual |= {"proposal": config.proposal} if config.proposal != "policy" else {}
     weights = [fingerprint(folder) for folder in critic_checkpoints(config.critic)]
     unusual |= {"critic_fingerprint": weights} if weights else {}
     return unusual | {
-        "execute": agent.execute,
+        "n_action_steps": agent.n_action_steps,
         "candidates": config.candidates,
         "critic": config.critic,
-        "seed": config.policy_seed,
+        "policy_seed": config.policy_seed,
         "sampler": _sampling(sampler),
         "block": config.block,
         "threads": config.threads,
@@ -193,31 +199,38 @@ def _trained(policy: str) -> dict:
     return {} if settings is None else {"train": {key: settings.get(key) for key in ("seed", "data", "steps", "batch")}}
 
 
-def open_watch(config: Acting, policy: Planner, execute: int) -> Watch | None:
+def open_monitor(config: Acting, policy: Planner, n_action_steps: int) -> Monitor | None:
     """The watch that the settings of an evaluation ask for.
 
     Raises:
-        AlarmError: --watch asks for another number of plans than the alarm was calibrated with.
+        AlarmError: --monitor asks for another number of plans than the alarm was calibrated with.
     """
-    if not config.watch and config.alarm is None:
+    if not config.monitor and config.alarm is None:
         return None
     from .alarm import AlarmError, load_alarm
-    from .watch import Watch
+    from .monitor import Monitor
 
     alarm = load_alarm(config.alarm) if config.alarm is not None else None
-    if alarm and config.watch not in (0, alarm.candidates):
-        raise AlarmError(f"the alarm looks at {alarm.candidates} plans, --watch asks for {config.watch}; leave it out")
-    candidates = alarm.candidates if alarm else config.watch
-    return Watch(policy, lanes=config.block, execute=execute, candidates=candidates, alarm=alarm)
+    if alarm and config.monitor not in (0, alarm.candidates):
+        raise AlarmError(
+            f"the alarm looks at {alarm.candidates} plans, --monitor asks for {config.monitor}; leave it out"
+        )
+    candidates = alarm.candidates if alarm else config.monitor
+    return Monitor(policy, lanes=config.block, n_action_steps=n_action_steps, candidates=candidates, alarm=alarm)
 
 
-def watched(config: Acting, agent: Agent) -> dict:
+def monitored(config: Acting, agent: Agent) -> dict:
     """What the manifest says of the watch; empty without one."""
-    watch = agent.watch
-    if watch is None:
+    monitor = agent.monitor
+    if monitor is None:
         return {}
-    about = {"watch": watch.candidates}
-    if watch.alarm is None:
+    about = {"monitor": monitor.candidates}
+    if monitor.alarm is None:
         return about
-    said = {"path": config.alarm, "alpha": watch.alarm.alpha, "n": watch.alarm.n, "threshold": watch.alarm.threshold}
-    return about | {"alarm": said | {"clock": watch.alarm.clock, "world": watch.alarm.world}}
+    said = {
+        "path": config.alarm,
+        "alpha": monitor.alarm.alpha,
+        "n": monitor.alarm.n,
+        "threshold": monitor.alarm.threshold,
+    }
+    return about | {"alarm": said | {"clock": monitor.alarm.clock, "world": monitor.alarm.world}}

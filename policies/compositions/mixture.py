@@ -24,6 +24,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ from .parents import (
     places,
     reconciled,
     union_embodiment,
-    union_needs,
+    union_inputs,
     union_window,
 )
 
@@ -122,13 +123,17 @@ class Leaf:
 class ConvexConfig(CompositionConfig):
     """Settings of a mixture."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps"}  # former names that are still read
+
     weights: WeightSchedule
     sampler: Sampler | None = None  # none: the parents' own, of the one with most steps
-    execute: int | None = None  # E, actions executed of each plan; none: the least of the parents'
+    n_action_steps: int | None = None  # E, actions executed of each plan; none: the least of the parents'
     adapt: Adapt | None = None  # where network evaluations are spared; none: nowhere
 
     def build(self, parents: Sequence[Policy]) -> Mixture:
-        return Mixture(parents, self.weights, sampler=self.sampler, execute=self.execute, adapt=self.adapt)
+        return Mixture(
+            parents, self.weights, sampler=self.sampler, n_action_steps=self.n_action_steps, adapt=self.adapt
+        )
 
 
 class Mixture(nn.Module, Policy):
@@ -138,7 +143,7 @@ class Mixture(nn.Module, Policy):
         parents: policies with a field; mixtures among them are taken apart.
         weights: one a parent, none negative, together 1; or a schedule.
         sampler: how plans are drawn; default that of the parents, the one with most steps where they differ.
-        execute: E; default the least of the parents'.
+        n_action_steps: E; default the least of the parents'.
         adapt: where network evaluations are spared; None: nowhere. `evaluations` counts those made.
     Raises:
         ParentsError: parents that do not compose (`parents.check_parents`).
@@ -151,7 +156,7 @@ class Mixture(nn.Module, Policy):
         weights: Sequence[float] | WeightSchedule,
         *,
         sampler: Sampler | None = None,
-        execute: int | None = None,
+        n_action_steps: int | None = None,
         adapt: Adapt | None = None,
     ):
         super().__init__()
@@ -165,16 +170,18 @@ class Mixture(nn.Module, Policy):
         self.action_scale = common_scale([policy.action_scale for policy in active])
         self.fits = tuple(fit_scale(policy.action_scale, self.action_scale) for policy in active)
         _warn(self.fits)
-        self.window, self.needs = union_window(active), union_needs(active)
+        self.window, self.inputs = union_window(active), union_inputs(active)
         self.embodiment = union_embodiment(active)
         self._places = tuple(places(policy.window.actions, self.window.actions) for policy in active)
         owners = [set(policy.window.actions) for policy in active]
         self._owned = [{i for i, own in enumerate(owners) if at in own} for at in self.window.actions]
-        self._own_sampler, self._told_sampler, self._told_execute = _sampler(active), sampler, execute
+        self._own_sampler, self._told_sampler, self._told_n_action_steps = _sampler(active), sampler, n_action_steps
         self.adapt, self.evaluations = adapt, [0] * len(active)  # calls of each leaf's network, for all lanes at once
-        self.execute = execute or min(policy.execute for policy in active)
-        if not 1 <= self.execute <= self.window.horizon:
-            raise ValueError(f"execute must be within 1..{self.window.horizon} (the horizon), got {self.execute}")
+        self.n_action_steps = n_action_steps or min(policy.n_action_steps for policy in active)
+        if not 1 <= self.n_action_steps <= self.window.horizon:
+            raise ValueError(
+                f"n_action_steps must be within 1..{self.window.horizon} (the horizon), got {self.n_action_steps}"
+            )
 
     @property
     def sampler(self) -> Sampler:
@@ -188,11 +195,13 @@ class Mixture(nn.Module, Policy):
     @property
     def config(self) -> ConvexConfig:
         """The settings that rebuild this mixture from its parents."""
-        return ConvexConfig(weights=self.weights, sampler=self.sampler, execute=self.execute, adapt=self.adapt)
+        return ConvexConfig(
+            weights=self.weights, sampler=self.sampler, n_action_steps=self.n_action_steps, adapt=self.adapt
+        )
 
     def weighted(self, weights: Sequence[float] | WeightSchedule) -> Mixture:
         """The same parents with other weights; networks are shared, not copied."""
-        told = {"sampler": self._told_sampler, "execute": self._told_execute, "adapt": self.adapt}
+        told = {"sampler": self._told_sampler, "n_action_steps": self._told_n_action_steps, "adapt": self.adapt}
         with warnings.catch_warnings():  # the parents are the same: what they differ in was said
             warnings.simplefilter("ignore", AnisotropyWarning)
             return Mixture(self.parents, weights, **told).train(self.training)

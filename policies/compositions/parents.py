@@ -76,7 +76,7 @@ def check_parents(policies: Sequence[Policy]) -> None:
             kind = f"parent {place} ({type(policy).__name__})"
             raise ParentsError(f"{kind} has no {lacks[0]}, so it is a planner and no policy: it acts but does not nest")
     for (i, one), (j, other) in itertools.combinations(enumerate(policies, 1), 2):
-        shared = tuple(key for key in one.needs if key in other.needs)
+        shared = tuple(key for key in one.inputs if key in other.inputs)
         try:
             one.embodiment.check(other.embodiment, shared)
         except EmbodimentError as error:
@@ -120,7 +120,7 @@ def reconciled(field: Field, fit: Fit, like: Tensor) -> Field:
     def denoise(y: Tensor, s: float) -> Tensor:
         return (field(torch.addcmul(offset, y, factor), s * level) - offset) / factor
 
-    return Field(denoise, field.shape, field.times, field.low / level, field.high / level)
+    return Field(denoise, field.shape, field.times, field.sigma_min / level, field.sigma_max / level)
 
 
 def places(times: tuple[int, ...], among: tuple[int, ...]) -> slice | list[int] | None:
@@ -134,9 +134,9 @@ def places(times: tuple[int, ...], among: tuple[int, ...]) -> slice | list[int] 
 
 def noise_range(fields: Sequence[Field]) -> tuple[float, float]:
     """The levels at which all fields are defined. Raises ParentsError if there are none."""
-    low, high = max(field.low for field in fields), min(field.high for field in fields)
+    low, high = max(field.sigma_min for field in fields), min(field.sigma_max for field in fields)
     if not low < high:
-        ranges = ", ".join(f"{field.low:g}..{field.high:g}" for field in fields)
+        ranges = ", ".join(f"{field.sigma_min:g}..{field.sigma_max:g}" for field in fields)
         raise ParentsError(f"the parents have no noise level in common: they are defined on {ranges}")
     return low, high
 
@@ -146,9 +146,9 @@ def union_window(policies: Sequence[Policy]) -> Window:
     return Window.union(*(policy.window for policy in policies))
 
 
-def union_needs(policies: Sequence[Policy]) -> tuple[str, ...]:
+def union_inputs(policies: Sequence[Policy]) -> tuple[str, ...]:
     """Observation keys that some parent reads, sorted."""
-    return tuple(sorted({key for policy in policies for key in policy.needs}))
+    return tuple(sorted({key for policy in policies for key in policy.inputs}))
 
 
 def union_embodiment(policies: Sequence[Policy]) -> Embodiment:
@@ -156,7 +156,7 @@ def union_embodiment(policies: Sequence[Policy]) -> Embodiment:
     bodies = [policy.embodiment for policy in policies]
 
     def reader(key: str) -> Embodiment:
-        return next((policy.embodiment for policy in policies if key in policy.needs), bodies[0])
+        return next((policy.embodiment for policy in policies if key in policy.inputs), bodies[0])
 
     state, scene = reader(STATE), reader(SCENE)
     return dataclasses.replace(
@@ -194,7 +194,7 @@ def anisotropy_cost(
     fit, generator = fit_scale(policy.action_scale, common), torch.Generator().manual_seed(seed)
     sums, weight, windows = torch.zeros(len(levels), 2, dtype=torch.float64), 0.0, 0
     for batch in batches:
-        field = policy.field(past_of(batch, policy.window, policy.needs), 1)
+        field = policy.field(past_of(batch, policy.window, policy.inputs), 1)
         clean, valid = policy.action_scale.scale(batch["action"]), batch["action.valid"].double()
         weight, windows = weight + float(valid.sum()), windows + len(clean)
         for row, level in enumerate(levels):

@@ -42,9 +42,9 @@ def disagreement(mixture: Mixture, batches: Iterable[Mapping[str, Tensor]], seed
     whole, lone = mixture.adapted(None), mixture.adapted(Adapt(spare=((0.0, 1.0),), reuse=False))
     generator, sums, count, levels = torch.Generator().manual_seed(seed), None, 0, []
     for batch in batches:
-        past = past_of(batch, mixture.window, mixture.needs)
+        past = past_of(batch, mixture.window, mixture.inputs)
         fields = [each.field(past, 1) for each in (whole, lone)]
-        levels = noise_levels(mixture.sampler.steps, fields[0].low, fields[0].high)[:-1]
+        levels = noise_levels(mixture.sampler.steps, fields[0].sigma_min, fields[0].sigma_max)[:-1]
         clean = mixture.action_scale.scale(batch["action"])[:, None]
         sums = torch.zeros(len(levels), dtype=torch.float64) if sums is None else sums
         for row, level in enumerate(levels):
@@ -80,7 +80,7 @@ def saving(mixture: Mixture, adapt: Adapt, batches: Iterable[Mapping[str, Tensor
     whole, sparing, other = mixture.adapted(None), mixture.adapted(adapt), mixture.adapted(None)
     squares, windows, count = np.zeros(2), 0, 0
     for batch in batches:
-        past = past_of(batch, mixture.window, mixture.needs)
+        past = past_of(batch, mixture.window, mixture.inputs)
         rows = np.arange(windows, windows + len(past.now))
         noise = [LaneNoise(each, rows, np.zeros_like(rows)) for each in (seed, seed, seed + 1)]
         told = zip((whole, sparing, other), noise, strict=True)

@@ -29,6 +29,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ from .parents import (
     places,
     reconciled,
     union_embodiment,
-    union_needs,
+    union_inputs,
     union_window,
 )
 
@@ -55,8 +56,10 @@ from .parents import (
 class SuperposeConfig(CompositionConfig):
     """Settings of a superposition."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps"}  # former names that are still read
+
     sampler: Sampler = Sampler(steps=30)  # stochastic and first order; `solver` and `scheduler` are not used
-    execute: int | None = None  # E, actions executed of each plan; none: the least of the parents'
+    n_action_steps: int | None = None  # E, actions executed of each plan; none: the least of the parents'
 
     def build(self, parents: Sequence[Policy]) -> Superposition:
         return Superposition(parents, self)
@@ -142,11 +145,13 @@ class Superposition(nn.Module, Sampled, Executes, Scaled, Planner):
         self.networks = nn.ModuleList(parent for parent in parents if isinstance(parent, nn.Module))
         self.action_scale = common_scale([parent.action_scale for parent in parents])
         self.fits = tuple(fit_scale(parent.action_scale, self.action_scale) for parent in parents)
-        self.window, self.needs = union_window(parents), union_needs(parents)
+        self.window, self.inputs = union_window(parents), union_inputs(parents)
         self.embodiment = union_embodiment(parents)
-        self.execute = config.execute or min(parent.execute for parent in parents)
-        if not 1 <= self.execute <= self.window.horizon:
-            raise ValueError(f"execute must be within 1..{self.window.horizon} (the horizon), got {self.execute}")
+        self.n_action_steps = config.n_action_steps or min(parent.n_action_steps for parent in parents)
+        if not 1 <= self.n_action_steps <= self.window.horizon:
+            raise ValueError(
+                f"n_action_steps must be within 1..{self.window.horizon} (the horizon), got {self.n_action_steps}"
+            )
         self._places = tuple(places(parent.window.actions, self.window.actions) for parent in parents)
         owned = [[offset in parent.window.actions for offset in self.window.actions] for parent in parents]
         self.register_buffer("_owned", torch.tensor(owned)[..., None], persistent=False)  # (M, T, 1)
@@ -154,7 +159,7 @@ class Superposition(nn.Module, Sampled, Executes, Scaled, Planner):
     @property
     def config(self) -> SuperposeConfig:
         """The settings that rebuild this superposition from its parents."""
-        return dataclasses.replace(self._told, sampler=self.sampler, execute=self.execute)
+        return dataclasses.replace(self._told, sampler=self.sampler, n_action_steps=self.n_action_steps)
 
     def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:
         """Draw `n` plans a lane."""

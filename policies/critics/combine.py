@@ -23,7 +23,7 @@ class Combined(Critic, Combination):
     def __init__(self, *parts: Critic):
         self.parts = parts
         self.window = Window.union(*(part.window for part in parts))
-        self.needs = tuple(dict.fromkeys(key for part in parts for key in part.needs))
+        self.inputs = tuple(dict.fromkeys(key for part in parts for key in part.inputs))
         read = sorted({part.reads for part in parts} - {0, 1})
         if len(read) > 1:
             raise ValueError(f"the critics score different numbers of future actions: {read}")

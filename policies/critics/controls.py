@@ -34,7 +34,7 @@ class RandomCritic(Critic):
     """A `Critic` whose score is a hash of the plan's bits: uniform, and blind to what the plan is worth."""
 
     window = Window(observe=(0,), horizon=1)
-    needs: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
     reads = 0
 
     def score(self, past: Past, plans: Plans) -> Tensor:
@@ -56,8 +56,8 @@ class UniformPlanner(Executes, Planner):
     """
 
     def __init__(self, like: Planner):
-        self.embodiment, self.window, self.needs = like.embodiment, like.window, tuple(like.needs)
-        self.execute = executed_of(like, self.window.horizon)
+        self.embodiment, self.window, self.inputs = like.embodiment, like.window, tuple(like.inputs)
+        self.n_action_steps = executed_of(like, self.window.horizon)
         self._low, self._high = torch.tensor(like.embodiment.limits, dtype=torch.float32).T
 
     def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:

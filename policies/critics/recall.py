@@ -61,7 +61,7 @@ class RecallCritic(Critic):
         whole: abstain for lanes in which not all K actions were executed yet.
     """
 
-    needs: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
     reads = 0
 
     def __init__(self, recall: tuple[int, ...], half: Tensor, whole: bool = True):

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -54,8 +55,10 @@ class Pessimism(Enum):
 class ValueConfig(CriticConfig):
     """Settings shared by critics that are trained."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"needs": "inputs"}  # former names that are still read
+
     window: Window = Window(observe=(0,), horizon=1)  # horizon: actions between an observation and the later one
-    needs: tuple[str, ...] = ("observation.state",)  # observation keys that the critic reads
+    inputs: tuple[str, ...] = ("observation.state",)  # observation keys that the critic reads
     rewards: Rewards = Rewards()
     widths: tuple[int, ...] = (256, 256)  # of each perceptron
     layer_norm: bool = True
@@ -87,16 +90,16 @@ class Reader(nn.Module):
 
     def __init__(self, config: ValueConfig, embodiment: Embodiment, scales: Scales):
         super().__init__()
-        self.needs = config.needs
-        self.state_scales = state_scales(config.needs, scales)
-        self.features = len(config.window.observe) * sum(state_widths(config.needs, embodiment))
+        self.inputs = config.inputs
+        self.state_scales = state_scales(config.inputs, scales)
+        self.features = len(config.window.observe) * sum(state_widths(config.inputs, embodiment))
         self.film = nn.Embedding(len(config.tasks), 2 * self.features) if config.tasks else None
         if self.film is not None:
             nn.init.zeros_(self.film.weight)
 
     def encode(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Observations (B, O, ...) each, and `task` (B,) int64 where several are told apart -> (B, F)."""
-        features = read_states(self.state_scales, self.needs, obs).flatten(1)
+        features = read_states(self.state_scales, self.inputs, obs).flatten(1)
         if self.film is None:
             return features
         scale, shift = self.film(obs[TASK]).chunk(2, -1)
@@ -148,9 +151,9 @@ class ValueModel(nn.Module, Critic, Trainable, Configured, Embodied, TaskJudge, 
 
     def __init__(self, config: ValueConfig, embodiment: Embodiment, scales: Scales, reads: int):
         super().__init__()
-        refuse_pictures(config.needs, embodiment)
+        refuse_pictures(config.inputs, embodiment)
         self.config, self.embodiment = config, embodiment
-        self.window, self.needs, self.reads = config.window, config.needs, reads
+        self.window, self.inputs, self.reads = config.window, config.inputs, reads
         self.action_scale = Scale.between(*scales.action)
         limits = torch.tensor(embodiment.limits, dtype=torch.float32)
         self.register_buffer("limits", limits, persistent=False)
@@ -220,7 +223,7 @@ class ValueModel(nn.Module, Critic, Trainable, Configured, Embodied, TaskJudge, 
 
     def later(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The observations after the chunk, and the task."""
-        return {key: batch[LATER + key] for key in self.needs} | ({TASK: batch[TASK]} if self.config.tasks else {})
+        return {key: batch[LATER + key] for key in self.inputs} | ({TASK: batch[TASK]} if self.config.tasks else {})
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
         """(B,) 1 for windows that count in the loss, 0 for others."""

@@ -153,7 +153,9 @@ def _read_piece(path: str | Path) -> dict:
 
     path = expand_path(path)
     if not path.is_file():
-        raise DatasetError(f"the embodiment piece {path} does not exist; write one in configs/pieces/ or leave it out")
+        raise DatasetError(
+            f"the embodiment piece {path} does not exist; write one in configs/task_specs/ or leave it out"
+        )
     values = yaml.safe_load(path.read_text())
     if not isinstance(values, dict):
         raise DatasetError(f"the embodiment piece {path} must hold names and values, such as `action_units: [px, px]`")

@@ -81,8 +81,8 @@ def open_frames(
             os.utime(path)
     if todo:
         frame = size[0] * size[1] * 3
-        needs = {m: int(dataset.lengths[m]) * frame for m in positions}
-        _make_room(folder, set(files.values()), sum(needs.values()), sum(needs[m] for m in todo))
+        inputs = {m: int(dataset.lengths[m]) * frame for m in positions}
+        _make_room(folder, set(files.values()), sum(inputs.values()), sum(inputs[m] for m in todo))
         _decode(dataset, key, todo, size, crop)
     return Frames(files, dataset.starts, size)
 

@@ -166,7 +166,7 @@ class Learner(Protocol):
     """Settings of something that learns from windows; `Rewarded` ones learn from what came later too."""
 
     window: Window
-    needs: tuple[str, ...]
+    inputs: tuple[str, ...]
 
 
 @runtime_checkable
@@ -192,12 +192,12 @@ def open_windows(dataset: Dataset, learner: Learner, episodes: np.ndarray) -> Wi
     """The windows that a learner is trained or validated on; one with `rewards` gets outcomes and later frames."""
     rewards = rewards_of(learner)
     if rewards is None:
-        return Windows(dataset, learner.window, learner.needs, episodes)
+        return Windows(dataset, learner.window, learner.inputs, episodes)
     rows = rewards.rows(dataset, learner.ahead)
     if keeps(learner, TellsTasks) and learner.tasks:
         rows[TASK] = task_numbers(dataset, learner.tasks)
     told = {"ahead": learner.ahead, "rows": rows, "acted": SENT}
-    return Windows(dataset, learner.window, learner.needs, episodes, **told)
+    return Windows(dataset, learner.window, learner.inputs, episodes, **told)
 
 
 def task_numbers(dataset: Dataset, tasks: tuple[str, ...]) -> np.ndarray:

@@ -75,7 +75,7 @@ class Weighting:
         if self.by is By.returns:
             return trajectory_weights(returns, self.alpha)
         if not keys:
-            raise ValueError("weighting by advantage needs a state vector among `needs`; weight by returns instead")
+            raise ValueError("weighting by advantage needs a state vector among `inputs`; weight by returns instead")
         first = np.concatenate([dataset.columns[key][dataset.starts[episodes]] for key in keys], 1)
         return trajectory_weights(returns - expected_returns(returns, first), self.alpha)
 

@@ -51,7 +51,7 @@ class Windows:
         self,
         dataset: Dataset,
         window: Window,
-        needs: tuple[str, ...],
+        inputs: tuple[str, ...],
         episodes: np.ndarray | None = None,
         images: Mapping[str, tuple[int, int]] | None = None,
         padding: bool = True,
@@ -59,7 +59,7 @@ class Windows:
         rows: Mapping[str, np.ndarray] | None = None,
         acted: str = ACTION,
     ):
-        self.dataset, self.window, self.needs = dataset, window, tuple(needs)
+        self.dataset, self.window, self.inputs = dataset, window, tuple(inputs)
         chosen = np.arange(len(dataset.lengths)) if episodes is None else np.asarray(episodes, np.int64)
         if not len(chosen):
             raise DatasetError(
@@ -73,9 +73,9 @@ class Windows:
         self._last = np.repeat(dataset.starts + dataset.lengths - 1, dataset.lengths)
         self._episode = np.repeat(dataset.episode_ids, dataset.lengths)
         self._offsets = _Offsets(np.array(window.observe), np.array(window.actions), len(window.recall))
-        self._vectors = {key: _column(dataset, key) for key in self.needs if not key.startswith(IMAGES)}
+        self._vectors = {key: _column(dataset, key) for key in self.inputs if not key.startswith(IMAGES)}
         self._action = _column(dataset, acted)
-        self._pictures = _open_pictures(dataset, self.needs, chosen, images or {})
+        self._pictures = _open_pictures(dataset, self.inputs, chosen, images or {})
         self._ahead, self._told = ahead, dict(rows or {})
 
     def __len__(self) -> int:
@@ -86,10 +86,10 @@ class Windows:
         """The windows at positions `indices` (B,) int64 in 0..len-1, as tensors that own their memory.
 
         Returns:
-            each of `needs` (B, O, D) float32 or (B, O, h, w, 3) uint8; `observation.valid` (B, O) bool; `action`
+            each of `inputs` (B, O, D) float32 or (B, O, h, w, 3) uint8; `observation.valid` (B, O) bool; `action`
             (B, T, D) float32, T the tokens of `window.actions`; `action.valid` (B, T) bool; `index` (B,) int64 row of
             the dataset; `episode` (B,) int64 id. Before the episode the first frame is repeated and actions are zero,
-            after its end the last action is repeated; both are not valid. With `ahead`, `later.KEY` of each of `needs`
+            after its end the last action is repeated; both are not valid. With `ahead`, `later.KEY` of each of `inputs`
             and `later.observation.valid`, alike; with `rows`, (B, ...) each.
         """
         import torch
@@ -141,8 +141,8 @@ def _refuse_short(dataset: Dataset, window: Window, chosen: np.ndarray) -> tuple
     return before, after
 
 
-def _open_pictures(dataset: Dataset, needs: tuple[str, ...], chosen: np.ndarray, images: Mapping) -> dict:
-    keys = [key for key in needs if key.startswith(IMAGES)]
+def _open_pictures(dataset: Dataset, inputs: tuple[str, ...], chosen: np.ndarray, images: Mapping) -> dict:
+    keys = [key for key in inputs if key.startswith(IMAGES)]
     if not keys:
         return {}
     from .frames import open_frames

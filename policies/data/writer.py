@@ -27,7 +27,8 @@ VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 TASKS = "meta/tasks.parquet"
 EPISODES = "meta/episodes/chunk-000/file-000.parquet"
 INDEX = "__index_level_0__"  # what pandas calls an index without a name
-START = "start"  # our column in the episodes table
+ENV_SEED = "env_seed"  # our column in the episodes table
+FORMER_ENV_SEED = "start"  # its name in datasets of earlier versions
 
 
 class DatasetWriter:
@@ -171,7 +172,7 @@ class DatasetWriter:
         import pyarrow as pa
 
         steps = len(episode)
-        row = {"episode_index": self.episodes, "tasks": [episode.task], "length": steps, START: episode.start}
+        row = {"episode_index": self.episodes, "tasks": [episode.task], "length": steps, ENV_SEED: episode.start}
         row |= {f"data/{name}": value for name, value in place.items()}
         row |= {"dataset_from_index": self.frames, "dataset_to_index": self.frames + steps}
         for key in videos:

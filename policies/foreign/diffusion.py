@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ...configs.spec import ACTION, IMAGES, Window
-from ..field import Head, to_clean
+from ..field import PredictionType, to_clean
 from ..models.generative import Sampler, walk
 from ..networks.activate import replace_mish
 from ..policy import Field, LaneNoise, Past, Plans, Policy, past_of
@@ -64,8 +64,8 @@ class ForeignDiffusion(nn.Module, Policy):
         self.window = Window(
             observe=tuple(seen), recall=tuple(seen)[:-1], horizon=config.horizon - config.n_obs_steps + 1
         )
-        self.execute = min(config.n_action_steps, self.window.horizon)
-        self.head = Head.epsilon if config.prediction_type == "epsilon" else Head.x0
+        self.n_action_steps = min(config.n_action_steps, self.window.horizon)
+        self.prediction_type = PredictionType.epsilon if config.prediction_type == "epsilon" else PredictionType.x0
         clip = config.clip_sample_range if config.clip_sample else None
         self._sampler = Sampler(steps=model.num_inference_steps, clip=clip)
         self.scheduler: str | None = config.noise_scheduler_type  # lerobot's, DDIM or DDPM; None: our sampler
@@ -81,7 +81,7 @@ class ForeignDiffusion(nn.Module, Policy):
 
     def adopt(self, body: Body) -> None:
         """Act for this body from now on."""
-        self.body, self.embodiment, self.needs = body, body.embodiment, tuple(body.keys)
+        self.body, self.embodiment, self.inputs = body, body.embodiment, tuple(body.keys)
 
     @property
     def sampler(self) -> Sampler:
@@ -119,7 +119,7 @@ class ForeignDiffusion(nn.Module, Policy):
         step = self.step_of(s)
         steps = y.new_full((len(y),), step) if step % 1 else torch.full((len(y),), int(step), device=y.device)
         out = self.policy.diffusion.unet(y * (1 + s * s) ** -0.5, steps, global_cond=condition)
-        return to_clean(self.head, out, y, s)
+        return to_clean(self.prediction_type, out, y, s)
 
     def field(self, past: Past, n: int) -> Field:
         """The denoiser for `n` candidates a lane; observations are encoded here, once."""
@@ -193,7 +193,7 @@ def between_cost(
     generator, kept = torch.Generator().manual_seed(seed), policy.between
     sums, count = np.zeros((len(steps), 4)), 0.0
     for batch in batches:
-        past = past_of(batch, policy.window, policy.needs)
+        past = past_of(batch, policy.window, policy.inputs)
         clean, valid = policy.action_scale.scale(batch["action"]), batch["action.valid"].double()
         condition, count = policy.condition(past.obs), count + float(valid.sum())
         for row, k in enumerate(steps):

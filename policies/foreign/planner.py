@@ -41,7 +41,7 @@ class ChunkPlanner(nn.Module, Executes, Planner):
         embodiment: who acts.
         window: `observe` offsets are handed over; at least `horizon` actions must come back.
         needs: observation keys that are handed over.
-        execute: E, actions executed of each plan.
+        n_action_steps: E, actions executed of each plan.
         batched: ask for all lanes and candidates at once; else one call each.
     """
 
@@ -54,27 +54,27 @@ class ChunkPlanner(nn.Module, Executes, Planner):
         *,
         embodiment: Embodiment,
         window: Window,
-        needs: Sequence[str],
-        execute: int,
+        inputs: Sequence[str],
+        n_action_steps: int,
         batched: bool = True,
     ):
         super().__init__()
         if window.recall:
             raise ValueError("a black box predicts no past actions; leave window.recall empty")
-        if not 1 <= execute <= window.horizon:
-            raise ValueError(f"execute must be within 1..{window.horizon} (the horizon), got {execute}")
-        self.chunks, self.embodiment, self.window, self.needs = chunks, embodiment, window, tuple(needs)
-        self.execute, self.batched = execute, batched
+        if not 1 <= n_action_steps <= window.horizon:
+            raise ValueError(f"n_action_steps must be within 1..{window.horizon} (the horizon), got {n_action_steps}")
+        self.chunks, self.embodiment, self.window, self.inputs = chunks, embodiment, window, tuple(inputs)
+        self.n_action_steps, self.batched = n_action_steps, batched
 
     def adopt(self, body: Body) -> None:
         """Act for this body from now on."""
-        self.embodiment, self.needs, self.chunks.keys = body.embodiment, tuple(body.keys), dict(body.keys)
+        self.embodiment, self.inputs, self.chunks.keys = body.embodiment, tuple(body.keys), dict(body.keys)
 
     @torch.no_grad()
     def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:
         """Draw `n` plans a lane, each from noise of its own key."""
         past, seeds = past.at(self.window), row_seeds(rng, n)
-        rows = {key: past.obs[key].repeat_interleave(n, 0) for key in self.needs}
+        rows = {key: past.obs[key].repeat_interleave(n, 0) for key in self.inputs}
         chunk = self._draw(rows, seeds, past.actions.device).to(past.actions)
         future = chunk[:, : self.window.horizon].unflatten(0, (-1, n))
         return Plans(future[:, :, :0], future, past.now)
@@ -94,7 +94,7 @@ class ChunkPlanner(nn.Module, Executes, Planner):
 
     def _ask(self, rows: Mapping[str, Tensor]) -> Tensor:
         chunk = torch.as_tensor(self.chunks(rows), dtype=torch.float32)
-        count, wanted = len(rows[self.needs[0]]), (self.window.horizon, len(self.embodiment.action))
+        count, wanted = len(rows[self.inputs[0]]), (self.window.horizon, len(self.embodiment.action))
         if chunk.ndim != 3 or len(chunk) != count or chunk.shape[1] < wanted[0] or chunk.shape[2] != wanted[1]:
             raise ForeignError(
                 f"the policy returned actions of shape {tuple(chunk.shape)} for {count} rows; it should be ({count}, at"
@@ -107,9 +107,9 @@ def callable_planner(
     chunks: Chunks,
     *,
     embodiment: Embodiment,
-    needs: Sequence[str],
+    inputs: Sequence[str],
     window: Window = NOW,
-    execute: int = 8,
+    n_action_steps: int = 8,
     batched: bool = True,
 ) -> ChunkPlanner:
     """Any callable that returns action chunks as a planner, to be judged, re-ranked and deployed like a policy.
@@ -120,7 +120,7 @@ def callable_planner(
     See `ChunkPlanner` for the arguments.
     """
     return ChunkPlanner(
-        chunks, embodiment=embodiment, window=window, needs=needs, execute=execute, batched=batched
+        chunks, embodiment=embodiment, window=window, inputs=inputs, n_action_steps=n_action_steps, batched=batched
     ).eval()
 
 
@@ -237,8 +237,8 @@ def _black_box(foreign: Foreign, body: Body, task: str) -> ChunkPlanner:
         chunks,
         embodiment=body.embodiment,
         window=Window(observe=observe, horizon=horizon),
-        needs=tuple(body.keys),
-        execute=min(getattr(config, "n_action_steps", horizon), horizon),
+        inputs=tuple(body.keys),
+        n_action_steps=min(getattr(config, "n_action_steps", horizon), horizon),
     )
 
 

@@ -83,22 +83,22 @@ class VelocityPolicy(nn.Module, Policy):
         *,
         embodiment: Embodiment,
         window: Window,
-        needs: Sequence[str],
+        inputs: Sequence[str],
         action_scale: Scale,
         sampler: Sampler | None = None,
-        execute: int = 8,
+        n_action_steps: int = 8,
         clock: Clock = Clock.noise_at_one,
         span: tuple[float, float] = (0.001, 0.999),
     ):
         super().__init__()
         self.encode, self.velocity, self.clock, self.span = encode, velocity, clock, span
-        self.embodiment, self.window, self.needs = embodiment, window, tuple(needs)
-        self.action_scale, self.sampler, self.execute = action_scale, sampler or Sampler(), execute
+        self.embodiment, self.window, self.inputs = embodiment, window, tuple(inputs)
+        self.action_scale, self.sampler, self.n_action_steps = action_scale, sampler or Sampler(), n_action_steps
 
     def field(self, past: Past, n: int) -> Field:
         """The denoiser for `n` candidates a lane; observations are encoded here, once."""
         past = past.at(self.window)
-        context = _repeat(self.encode({key: past.obs[key] for key in self.needs}), n)
+        context = _repeat(self.encode({key: past.obs[key] for key in self.inputs}), n)
         shape = (len(past.now), n, len(self.window.actions), len(self.embodiment.action))
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:

@@ -107,9 +107,9 @@ class SideEvaluation(Aside):
         self._drawing: subprocess.Popen | None = None
         self._undrawn = False
 
-    def check(self, embodiment: Embodiment, needs: tuple[str, ...]) -> None:
+    def check(self, embodiment: Embodiment, inputs: tuple[str, ...]) -> None:
         """Ask in a process of its own whether the evaluation's world takes such a policy. Raises ValueError if not."""
-        asked = calling(PREFLIGHT, self.config, *needs)
+        asked = calling(PREFLIGHT, self.config, *inputs)
         answer = subprocess.run(asked, input=embodiment.to_json(), capture_output=True, text=True)
         if answer.returncode:
             lines = answer.stderr.strip().splitlines() or [f"status {answer.returncode}"]
@@ -178,7 +178,7 @@ class SideEvaluation(Aside):
     def command(self, folder: Path) -> list[str]:
         """The words after `python -m`."""
         flags = {"policy": folder, "out": self._record(folder)}
-        flags |= {"episodes": self.episodes, "seed": self.seed, "workers": self.workers, "videos": 0}
+        flags |= {"episodes": self.episodes, "env_seed": self.seed, "workers": self.workers, "videos": 0}
         words = [f"--{name}={value}" for name, value in flags.items()]
         return ["understudy", "eval", str(self.config), *words]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,11 @@ from ..policy import Paced
 class Optimize:
     """How weights are moved."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"final": "min_lr_ratio"}  # former names that are still read
+
     lr: float = 3e-4  # greatest learning rate
     warmup: int = 500  # steps of linear rise
-    final: float = 0.0  # learning rate at the end of the cosine, as a part of `lr`
+    min_lr_ratio: float = 0.0  # learning rate at the end of the cosine, as a part of `lr`
     weight_decay: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
     clip_norm: float = 1.0  # bound of the gradient's norm
@@ -31,7 +34,7 @@ class Optimize:
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         part = (step - self.warmup) / max(steps - self.warmup, 1)
-        return self.lr * (self.final + (1 - self.final) * (1 + math.cos(math.pi * min(part, 1.0))) / 2)
+        return self.lr * (self.min_lr_ratio + (1 - self.min_lr_ratio) * (1 + math.cos(math.pi * min(part, 1.0))) / 2)
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Parts of a model that move slower than others are its `groups()`, each {params, pace}."""

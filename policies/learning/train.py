@@ -16,9 +16,9 @@ from ...configs.parse import decode, load
 from ...configs.protocols import keeps
 from ..data.dataset import Dataset, split_episodes
 from ..data.open import open_dataset
-from ..data.piece import ActionScale, Mirror, Piece, load_piece
 from ..data.rewards import Rewarded, open_windows, rewards_of
 from ..data.statistics import statistics
+from ..data.task_spec import ActionScale, Mirror, TaskSpec, load_task_spec
 from ..data.weighting import WeightedOrder, Weighting
 from ..policy import CriticConfig, PolicyConfig, Scales, UsesPast
 from .aside import SideEvaluation
@@ -33,6 +33,8 @@ from .validate import Validation
 class Train:
     """Train a policy on demonstrations, or a critic on what succeeded and what did not."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"piece": "task_spec"}  # former names that are still read
+
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies",)
 
     data: str = ""  # LeRobot dataset: folder or hub id
@@ -43,7 +45,7 @@ class Train:
     batch: int = 256  # windows a step
     weighting: Weighting | None = None  # draw windows of good episodes more often; none: all equally often
     optimize: Optimize = Optimize()
-    piece: Piece | None = None  # pinned action scale (and mirror) of the task
+    task_spec: TaskSpec | None = None  # pinned action scale (and mirror) of the task
     scale: str | None = None  # the same from a file or an earlier run: from:RUN
     mirror: bool = False  # augment by the piece's mirror symmetry
     embodiment: Path | None = None  # who acts, where the dataset does not say
@@ -124,28 +126,28 @@ def resume_run(run: Path) -> None:
 
 
 def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
-    """Build the loop of a run: data, model, validation. Writes the run's config.yaml and piece.yaml."""
+    """Build the loop of a run: data, model, validation. Writes the run's config.yaml and task_spec.yaml."""
     if config.threads:
         torch.set_num_threads(config.threads)
     learner, embodiment = config.learner, dataset.embodiment
     training, held_out = split_episodes(dataset, config.validation, config.seed)
-    piece = pinned_piece(config, dataset, training)
-    piece.check(embodiment)
-    stats = statistics(dataset, learner.needs, training)
+    task_spec = pinned_task_spec(config, dataset, training)
+    task_spec.check(embodiment)
+    stats = statistics(dataset, learner.inputs, training)
     scales = Scales(
-        action=(piece.scale.low, piece.scale.high),
-        states={key: (tuple(stats[key].mean.tolist()), tuple(stats[key].std.tolist())) for key in learner.needs},
+        action=(task_spec.scale.low, task_spec.scale.high),
+        states={key: (tuple(stats[key].mean.tolist()), tuple(stats[key].std.tolist())) for key in learner.inputs},
     )
     torch.manual_seed(config.seed)
     model = learner.build(embodiment, scales)
     windows = open_windows(dataset, learner, training)
-    mirror = Mirror(piece.mirror, learner.needs) if config.mirror else None
+    mirror = Mirror(task_spec.mirror, learner.inputs) if config.mirror else None
     aside = _aside(config, run)
     if aside:
-        aside.check(embodiment, learner.needs)
+        aside.check(embodiment, learner.inputs)
     order = _order(config, dataset, training, len(windows))
     _announce(config, dataset, model, training, held_out)
-    _prepare(run, config, piece, model)
+    _prepare(run, config, task_spec, model)
     return Loop(
         model,
         windows.gather,
@@ -169,7 +171,7 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
 
 def _open(config: Train) -> Dataset:
     more = config.weighting.columns if config.weighting else ()
-    columns, rewards = (*config.learner.needs, *more), rewards_of(config.learner)
+    columns, rewards = (*config.learner.inputs, *more), rewards_of(config.learner)
     if rewards is not None:
         return rewards.open(config.data, columns, config.embodiment)
     return open_dataset(config.data, embodiment=config.embodiment, columns=columns)
@@ -179,7 +181,7 @@ def _order(config: Train, dataset: Dataset, training: np.ndarray, count: int) ->
     """Which of the `count` windows come when."""
     if config.weighting is None:
         return BatchOrder(count, config.batch, config.seed)
-    keys = tuple(key for key in config.learner.needs if key in dataset.columns)
+    keys = tuple(key for key in config.learner.inputs if key in dataset.columns)
     weights = np.repeat(config.weighting.weights(dataset, training, keys), dataset.lengths[training])
     return WeightedOrder(weights, config.batch, config.seed)
 
@@ -199,16 +201,16 @@ def _aside(config: Train, run: Path) -> SideEvaluation | None:
     )
 
 
-def pinned_piece(config: Train, dataset: Dataset, training: np.ndarray) -> Piece:
+def pinned_task_spec(config: Train, dataset: Dataset, training: np.ndarray) -> TaskSpec:
     """The piece given, or one from the dataset's smallest and greatest actions."""
     if config.scale:
-        return load_piece(config.scale)
-    if config.piece:
-        return config.piece
+        return load_task_spec(config.scale)
+    if config.task_spec:
+        return config.task_spec
     stats = statistics(dataset, ("action",), training)["action"]
     width = np.maximum(stats.max - stats.min, 1e-6)
     low, high = stats.min, stats.min + width
-    return Piece(scale=ActionScale(low=tuple(low.tolist()), high=tuple(high.tolist())))
+    return TaskSpec(scale=ActionScale(low=tuple(low.tolist()), high=tuple(high.tolist())))
 
 
 def _validation(dataset: Dataset, learner: PolicyConfig | CriticConfig, held_out: np.ndarray):
@@ -239,7 +241,7 @@ def _arm(model: torch.nn.Module) -> str:
     return f", {model.arm}" if keeps(model, UsesPast) else ""
 
 
-def _prepare(run: Path, config: Train, piece: Piece, model: torch.nn.Module) -> None:
+def _prepare(run: Path, config: Train, task_spec: TaskSpec, model: torch.nn.Module) -> None:
     run.mkdir(parents=True, exist_ok=True)
     (run / "checkpoints").mkdir(exist_ok=True)
     weights = sum(parameter.numel() * 4 for parameter in model.parameters())
@@ -251,7 +253,7 @@ def _prepare(run: Path, config: Train, piece: Piece, model: torch.nn.Module) -> 
             "Free some, lower `keep`, or choose another --out"
         )
     if not (run / SETTINGS).exists():
-        (run / "piece.yaml").write_text(draccus.dump(piece))
+        (run / "task_spec.yaml").write_text(draccus.dump(task_spec))
         (run / SETTINGS).write_text(draccus.dump(config))
 
 

@@ -56,10 +56,10 @@ def action_error(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor,
         (1 = half of the action range); valid is 0 where the episode had ended.
     """
     rows = batch["index"].cpu().numpy()
-    past = past_of(batch, model.window, model.needs)
+    past = past_of(batch, model.window, model.inputs)
     plans = model.plan(past, 1, LaneNoise(0, rows, np.zeros_like(rows)))
-    recalled, execute = len(model.window.recall), model.execute
-    wanted = batch["action"][:, recalled : recalled + execute]
-    difference = (plans.future[:, 0, :execute] - wanted) / model.action_scale.std
-    valid = batch["action.valid"][:, recalled : recalled + execute]
+    recalled, n_action_steps = len(model.window.recall), model.n_action_steps
+    wanted = batch["action"][:, recalled : recalled + n_action_steps]
+    difference = (plans.future[:, 0, :n_action_steps] - wanted) / model.action_scale.std
+    valid = batch["action.valid"][:, recalled : recalled + n_action_steps]
     return difference.square().mean(-1).sqrt(), valid.to(difference.dtype)

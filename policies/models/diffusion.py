@@ -7,9 +7,10 @@ one of the heads epsilon, x0 or v by mean squared error.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ...configs.spec import Embodiment
-from ..field import Head
+from ..field import PredictionType
 from ..networks.states import refuse_pictures
 from ..policy import PolicyConfig, Scales
 from .generative import GenerativeConfig, GenerativePolicy
@@ -20,13 +21,15 @@ from .generative import GenerativeConfig, GenerativePolicy
 class DiffusionConfig(GenerativeConfig):
     """Diffusion policy on state vectors."""
 
-    head: Head = Head.v  # epsilon | x0 | v: what the network predicts
+    RENAMED: ClassVar[dict[str, str]] = {"head": "prediction_type"}  # former names that are still read
+
+    prediction_type: PredictionType = PredictionType.v  # epsilon | x0 | v: what the network predicts
 
     def __post_init__(self):
         super().__post_init__()
-        if self.head is Head.flow:
+        if self.prediction_type is PredictionType.flow:
             raise ValueError("head 'flow' belongs to flow matching; a diffusion policy takes epsilon, x0 or v")
 
     def build(self, embodiment: Embodiment, scales: Scales) -> GenerativePolicy:
-        refuse_pictures(self.needs, embodiment)
-        return GenerativePolicy(self, self.head, embodiment, scales)
+        refuse_pictures(self.inputs, embodiment)
+        return GenerativePolicy(self, self.prediction_type, embodiment, scales)

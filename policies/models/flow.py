@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...configs.spec import Embodiment
-from ..field import Head
+from ..field import PredictionType
 from ..networks.states import refuse_pictures
 from ..policy import PolicyConfig, Scales
 from .generative import GenerativeConfig, GenerativePolicy
@@ -80,8 +80,8 @@ class FlowConfig(GenerativeConfig):
     times: Times = Times()  # that training draws
 
     def build(self, embodiment: Embodiment, scales: Scales) -> FlowPolicy:
-        refuse_pictures(self.needs, embodiment)
-        return FlowPolicy(self, Head.flow, embodiment, scales)
+        refuse_pictures(self.inputs, embodiment)
+        return FlowPolicy(self, PredictionType.flow, embodiment, scales)
 
 
 class FlowPolicy(GenerativePolicy):
@@ -89,6 +89,6 @@ class FlowPolicy(GenerativePolicy):
 
     def draw_levels(self, count: int, like: Tensor) -> Tensor:
         """(count,) noise-to-signal ratios to train at, within the field's range."""
-        low, high = time_of(self.config.low), time_of(self.config.high)
+        low, high = time_of(self.config.sigma_min), time_of(self.config.sigma_max)
         t = self.config.times.draw(count, low, high, like.device)
-        return (t / (1 - t)).clamp(self.config.low, self.config.high)
+        return (t / (1 - t)).clamp(self.config.sigma_min, self.config.sigma_max)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ...configs.spec import Embodiment
-from ..field import Denoise, Head, Solver, angle_of, from_clean, noise_levels, ratio_of, sample, to_clean
+from ..field import Denoise, PredictionType, Solver, angle_of, from_clean, noise_levels, ratio_of, sample, to_clean
 from ..networks.network import Context, repeat
 from ..policy import Field, LaneNoise, Past, Plans, Policy, Scales
 from ..schedulers import check_scheduler, sample_by
@@ -66,29 +66,36 @@ class Sampler:
 class GenerativeConfig(TokenConfig):
     """Settings shared by policies with a denoiser."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"low": "sigma_min", "high": "sigma_max"}  # former names that are still read
+
     sampler: Sampler = Sampler()
-    low: float = 0.01  # least noise-to-signal ratio that the field is trained for
-    high: float = 64.0  # greatest
+    sigma_min: float = 0.01  # least noise-to-signal ratio that the field is trained for
+    sigma_max: float = 64.0  # greatest
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 < self.low < self.high:
-            raise ValueError(f"the noise range must be 0 < low < high, got {self.low} .. {self.high}")
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise ValueError(f"the noise range must be 0 < low < high, got {self.sigma_min} .. {self.sigma_max}")
 
 
 class GenerativePolicy(TokenPolicy, Policy):
     """A `Policy` and `Trainable` around one denoiser network. Subclasses say how noise levels are drawn."""
 
     def __init__(
-        self, config: GenerativeConfig, head: Head, embodiment: Embodiment, scales: Scales, two_times: bool = False
+        self,
+        config: GenerativeConfig,
+        prediction_type: PredictionType,
+        embodiment: Embodiment,
+        scales: Scales,
+        two_times: bool = False,
     ):
         super().__init__(config, embodiment, scales, two_times)
-        self.head, self.sampler = head, config.sampler
+        self.prediction_type, self.sampler = prediction_type, config.sampler
 
     def denoise(self, y: Tensor, s: Tensor, context: Context) -> Tensor:
         """Clean estimate of y (M, T, D) at noise-to-signal ratios s (M,) or (1,)."""
         wide = s[:, None, None]
-        return to_clean(self.head, self.evaluate(y * torch.rsqrt(1 + wide * wide), s, context), y, wide)
+        return to_clean(self.prediction_type, self.evaluate(y * torch.rsqrt(1 + wide * wide), s, context), y, wide)
 
     def evaluate(self, x: Tensor, s: Tensor, context: Context) -> Tensor:
         """The network's output for x (M, T, D) of unit variance at noise-to-signal ratios s (M,) or (1,)."""
@@ -109,7 +116,7 @@ class GenerativePolicy(TokenPolicy, Policy):
             return torch.where(held, values, self.denoise(flat, ratio, context)).view_as(y)
 
         shape = (len(past.now), n, len(self.window.actions), len(self.embodiment.action))
-        return Field(denoise, shape, self.window.actions, self.config.low, self.config.high)
+        return Field(denoise, shape, self.window.actions, self.config.sigma_min, self.config.sigma_max)
 
     @torch.no_grad()
     def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:
@@ -118,7 +125,7 @@ class GenerativePolicy(TokenPolicy, Policy):
 
     def draw_levels(self, count: int, like: Tensor) -> Tensor:
         """(count,) noise-to-signal ratios to train at. Stratified: one in each of `count` equal parts of the angle."""
-        low, high = (float(angle_of(torch.tensor(s))) for s in (self.config.low, self.config.high))
+        low, high = (float(angle_of(torch.tensor(s))) for s in (self.config.sigma_min, self.config.sigma_max))
         strata = (torch.arange(count, device=like.device) + torch.rand(count, device=like.device)) / count
         return ratio_of(low + (high - low) * strata[torch.randperm(count, device=like.device)])
 
@@ -133,7 +140,7 @@ class GenerativePolicy(TokenPolicy, Policy):
             values, held = self.held(batch, clean)
             x = torch.where(held[..., None], values, x)
         out = self.evaluate(x, s, self.context(batch))
-        error = (out - from_clean(self.head, clean, y, wide)).square().mean(-1)
+        error = (out - from_clean(self.prediction_type, clean, y, wide)).square().mean(-1)
         weights = self.weights(batch, error)
         return (error * weights).sum() / weights.sum(), {}
 
@@ -142,7 +149,7 @@ def walk(policy: Policy, past: Past, n: int, rng: LaneNoise) -> Plans:
     """Draw `n` plans a lane from a policy's field with its sampler's settings."""
     field = policy.field(past, n)
     noise = rng.normal(n, *field.shape[2:]).to(past.actions.device)
-    levels = noise_levels(policy.sampler.steps, field.low, field.high)
+    levels = noise_levels(policy.sampler.steps, field.sigma_min, field.sigma_max)
     chunk = policy.action_scale.unscale(policy.sampler.draw(field, noise, levels))
     recalled = len(policy.window.recall)
     return Plans(chunk[:, :, :recalled], chunk[:, :, recalled:], past.now)

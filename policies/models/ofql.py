@@ -25,7 +25,7 @@ from ...configs.spec import Embodiment
 from ..critics.value import Judge, ValueConfig, fill, follow, frozen, target_of, told
 from ..data.rewards import Rewards
 from ..data.windows import LATER, VALID
-from ..field import Head
+from ..field import PredictionType
 from ..networks.network import Context
 from ..networks.states import refuse_pictures
 from ..policy import PolicyConfig, Scales
@@ -53,18 +53,19 @@ class OFQLConfig(OneStepConfig):
     @property
     def ahead(self) -> int:
         """Control steps to the observation that is bootstrapped from."""
-        return self.execute
+        return self.n_action_steps
 
     @property
     def judged(self) -> ValueConfig:
         """The critic's settings."""
         return ValueConfig(
-            window=dataclasses.replace(self.window, horizon=self.execute), needs=self.needs, rewards=self.rewards,
+            window=dataclasses.replace(self.window, horizon=self.n_action_steps), inputs=self.inputs,
+            rewards=self.rewards,
             widths=self.widths, ensemble=self.ensemble, tau=self.tau,
         )  # fmt: skip
 
     def build(self, embodiment: Embodiment, scales: Scales) -> OFQLPolicy:
-        refuse_pictures(self.needs, embodiment)
+        refuse_pictures(self.inputs, embodiment)
         return OFQLPolicy(self, embodiment, scales)
 
 
@@ -72,8 +73,8 @@ class OFQLPolicy(OneStepPolicy):
     """A one-step policy and the critic that it is trained with."""
 
     def __init__(self, config: OFQLConfig, embodiment: Embodiment, scales: Scales):
-        super().__init__(config, Head.flow, embodiment, scales, two_times=True)
-        self.q = Judge(config.judged, embodiment, scales, actions=config.execute, count=config.ensemble)
+        super().__init__(config, PredictionType.flow, embodiment, scales, two_times=True)
+        self.q = Judge(config.judged, embodiment, scales, actions=config.n_action_steps, count=config.ensemble)
         self.target = target_of(self.q)
 
     @torch.no_grad()
@@ -85,7 +86,7 @@ class OFQLPolicy(OneStepPolicy):
         """Imitation, the critic's regression and what the policy gains by it, added."""
         imitation, numbers = super().loss(batch)
         actions = self.action_scale.scale(batch["action"]).clamp(-1, 1)
-        held = fill(actions[:, : self.execute], batch["action.valid"][:, : self.execute]).flatten(1)
+        held = fill(actions[:, : self.n_action_steps], batch["action.valid"][:, : self.n_action_steps]).flatten(1)
         features = self.q.encode(batch)
         error = (self.q.raw(features, held) - self.backup(batch)).square().mean()
         with frozen(self.q):
@@ -97,7 +98,7 @@ class OFQLPolicy(OneStepPolicy):
     @torch.no_grad()
     def backup(self, batch: Mapping[str, Tensor]) -> Tensor:
         """(B,) what the critic is regressed on."""
-        later = {key: batch[LATER + key] for key in (*self.needs, VALID)}
+        later = {key: batch[LATER + key] for key in (*self.inputs, VALID)}
         actions = self.jump(self.context(later | {"action.valid": batch["action.valid"]}))
         return batch["reward"] + batch["discount"] * self.target.raw(self.target.encode(later), actions).amin(0)
 
@@ -110,4 +111,4 @@ class OFQLPolicy(OneStepPolicy):
         ones = noise.new_ones(lanes)
         nothing = torch.zeros_like(noise), torch.zeros_like(noise[..., 0], dtype=torch.bool)
         plan = noise - self.velocity(noise, torch.zeros_like(ones), ones, context, *nothing)
-        return plan[:, : self.execute].clamp(-1, 1).flatten(1)
+        return plan[:, : self.n_action_steps].clamp(-1, 1).flatten(1)

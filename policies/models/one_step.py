@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ...configs.spec import Embodiment
-from ..field import Head, angle_of
+from ..field import PredictionType, angle_of
 from ..networks.network import Context, repeat
 from ..networks.states import refuse_pictures
 from ..policy import LaneNoise, Past, Plans, PolicyConfig, Scales
@@ -67,8 +67,8 @@ class OneStepConfig(GenerativeConfig):
         _check(self.sampler)
 
     def build(self, embodiment: Embodiment, scales: Scales) -> OneStepPolicy:
-        refuse_pictures(self.needs, embodiment)
-        return OneStepPolicy(self, Head.flow, embodiment, scales, two_times=True)
+        refuse_pictures(self.inputs, embodiment)
+        return OneStepPolicy(self, PredictionType.flow, embodiment, scales, two_times=True)
 
 
 class OneStepPolicy(GenerativePolicy):
@@ -118,7 +118,7 @@ class OneStepPolicy(GenerativePolicy):
         one, other = (self.config.times.draw(count, 0.0, 1.0, device) for _ in range(2))
         t, r = torch.maximum(one, other), torch.minimum(one, other)
         alike = torch.rand(count, device=device) < self.config.same
-        inside = one.clamp(time_of(self.config.low), time_of(self.config.high))
+        inside = one.clamp(time_of(self.config.sigma_min), time_of(self.config.sigma_max))
         return torch.where(alike, inside, r), torch.where(alike, inside, t)
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:

@@ -28,7 +28,7 @@ class RegressionConfig(TokenConfig):
     """Regression policy on state vectors."""
 
     def build(self, embodiment: Embodiment, scales: Scales) -> RegressionPolicy:
-        refuse_pictures(self.needs, embodiment)
+        refuse_pictures(self.inputs, embodiment)
         return RegressionPolicy(self, embodiment, scales)
 
 

@@ -6,14 +6,15 @@ in training and in acting, and networks with masks do not look at them. Future t
 are ordinary tokens with the last action as value; `mask_padding` leaves them out of the loss.
 
 Past-token prediction (PTP, arXiv 2505.09561): recalled tokens are denoised together with the future ones, and the loss
-is the plain mean over all tokens that count. `dose` counts fewer recalled tokens, `given` hands the executed actions
-over instead. Which of the published arms a configuration is, `arm` says.
+is the plain mean over all tokens that count. `past_loss_window` counts fewer recalled tokens, `given` hands the
+executed actions over instead. Which of the published arms a configuration is, `arm` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,19 +30,28 @@ from ..policy import Configured, Executes, Past, Planner, PolicyConfig, Scale, S
 class TokenConfig(PolicyConfig):
     """Settings shared by policies around one network."""
 
+    RENAMED: ClassVar[dict[str, str]] = {
+        "execute": "n_action_steps",
+        "dose": "past_loss_window",
+    }  # former names that are still read
+
     network: NetworkConfig = MLPConfig()
-    execute: int = 8  # E, actions executed of each plan
+    n_action_steps: int = 8  # E, actions executed of each plan
     mask_padding: bool = True  # leave actions after the episode's end out of the loss
-    dose: int | None = None  # recalled actions in the loss, newest first: none = all, 0 = noisy inputs without a target
+    past_loss_window: int | None = None  # recalled actions in the loss, newest first; none: all, 0: inputs only
     given: bool = False  # recalled actions are inputs, as executed, and not predicted
 
     def __post_init__(self):
-        if not 1 <= self.execute <= self.window.horizon:
-            raise ValueError(f"execute must be within 1..{self.window.horizon} (the horizon), got {self.execute}")
+        if not 1 <= self.n_action_steps <= self.window.horizon:
+            raise ValueError(
+                f"n_action_steps must be within 1..{self.window.horizon} (the horizon), got {self.n_action_steps}"
+            )
         recalled = len(self.window.recall)
-        if self.dose is not None and not 0 <= self.dose <= recalled:
-            raise ValueError(f"dose must be within 0..{recalled} (the recalled actions), got {self.dose}")
-        if self.given and self.dose:
+        if self.past_loss_window is not None and not 0 <= self.past_loss_window <= recalled:
+            raise ValueError(
+                f"past_loss_window must be within 0..{recalled} (the recalled actions), got {self.past_loss_window}"
+            )
+        if self.given and self.past_loss_window:
             raise ValueError("recalled actions that are given are not in the loss; leave dose out")
         if self.given and not recalled:
             raise ValueError("given needs recalled actions, but window.recall is empty")
@@ -53,16 +63,16 @@ class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable, Configured, U
     def __init__(self, config: TokenConfig, embodiment: Embodiment, scales: Scales, two_times: bool = False):
         super().__init__()
         self.config, self.embodiment = config, embodiment
-        self.window, self.needs, self.execute = config.window, config.needs, config.execute
+        self.window, self.inputs, self.n_action_steps = config.window, config.inputs, config.n_action_steps
         self.action_scale = Scale.between(*scales.action)
-        self.state_scales = state_scales(self.needs, scales)
-        widths = state_widths(self.needs, embodiment)
+        self.state_scales = state_scales(self.inputs, scales)
+        widths = state_widths(self.inputs, embodiment)
         layout = Layout(self.window.actions, len(embodiment.action), self.window.observe, widths)
         self.network = config.network.build(layout, two_times)
 
     def frames(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Observations (B, O, n) each, units -> (B, O, F) scaled and joined."""
-        return read_states(self.state_scales, self.needs, obs)
+        return read_states(self.state_scales, self.inputs, obs)
 
     def context(self, batch: Mapping[str, Tensor]) -> Context:
         """The observations of a batch of windows, encoded."""
@@ -100,9 +110,9 @@ class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable, Configured, U
         recalled, valid = len(self.window.recall), batch["action.valid"]
         counts = valid.clone() if self.config.mask_padding else torch.ones_like(valid)
         counts[:, :recalled] = valid[:, :recalled]
-        dose = 0 if self.config.given else self.config.dose
-        if dose is not None:
-            counts[:, : recalled - dose] = False
+        past_loss_window = 0 if self.config.given else self.config.past_loss_window
+        if past_loss_window is not None:
+            counts[:, : recalled - past_loss_window] = False
         return counts.to(like.dtype)
 
     @property
@@ -122,10 +132,10 @@ def arm_of(config: TokenConfig, masked: bool) -> str:
         return "future only" if window.reach > 1 else "no history"
     if config.given:
         told = "past actions as inputs"
-    elif config.dose == 0:
+    elif config.past_loss_window == 0:
         told = "noisy past without a target"
-    elif config.dose is None or config.dose == recalled:
+    elif config.past_loss_window is None or config.past_loss_window == recalled:
         told = "past-token prediction"
     else:
-        told = f"past-token prediction, last {config.dose} of {recalled}"
+        told = f"past-token prediction, last {config.past_loss_window} of {recalled}"
     return told if masked else f"{told}, unmasked"

@@ -23,9 +23,11 @@ from .network import Layout, NetworkConfig
 class MLPConfig(NetworkConfig):
     """Residual perceptron with adaptive layer norm."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"expand": "mlp_ratio"}  # former names that are still read
+
     width: int = 384  # of the residual stream
     depth: int = 3  # residual blocks
-    expand: int = 2  # hidden width of a block, in units of `width`
+    mlp_ratio: int = 2  # hidden width of a block, in units of `width`
     condition_width: int = 256  # width of the modulating vector
     dropout: float = 0.0  # inside each block
 
@@ -40,7 +42,7 @@ class MLPDenoiser(nn.Module):
 
     def __init__(self, config: MLPConfig, layout: Layout, two_times: bool = False):
         super().__init__()
-        width, hidden, inner = config.width, config.width * config.expand, config.condition_width
+        width, hidden, inner = config.width, config.width * config.mlp_ratio, config.condition_width
         numbers = len(layout.actions) * layout.dims
         self.layout = layout
         self.time = TimeEmbedding(inner, 2 * inner, SMOOTH if two_times else FAST)

@@ -14,29 +14,29 @@ from ...configs.spec import IMAGES, Embodiment, EmbodimentError
 from ..policy import Scale, Scales
 
 
-def state_scales(needs: tuple[str, ...], scales: Scales) -> nn.ModuleDict:
+def state_scales(inputs: tuple[str, ...], scales: Scales) -> nn.ModuleDict:
     """The scale of each needed key."""
-    return nn.ModuleDict({_slot(key): Scale(*scales.states[key]) for key in needs})
+    return nn.ModuleDict({_slot(key): Scale(*scales.states[key]) for key in inputs})
 
 
-def read_states(scales: nn.ModuleDict, needs: tuple[str, ...], obs: Mapping[str, Tensor]) -> Tensor:
+def read_states(scales: nn.ModuleDict, inputs: tuple[str, ...], obs: Mapping[str, Tensor]) -> Tensor:
     """Observations (B, O, n) each, units -> (B, O, F) scaled and joined."""
-    return torch.cat([scales[_slot(key)].scale(obs[key]) for key in needs], -1)
+    return torch.cat([scales[_slot(key)].scale(obs[key]) for key in inputs], -1)
 
 
-def state_widths(needs: tuple[str, ...], embodiment: Embodiment) -> tuple[int, ...]:
+def state_widths(inputs: tuple[str, ...], embodiment: Embodiment) -> tuple[int, ...]:
     """Numbers of a frame, of each needed key."""
-    return tuple(len(embodiment.offers()[key]) for key in needs)
+    return tuple(len(embodiment.offers()[key]) for key in inputs)
 
 
 def _slot(key: str) -> str:
     return key.replace(".", "_")  # module names may not hold dots
 
 
-def refuse_pictures(needs: tuple[str, ...], embodiment: Embodiment) -> None:
+def refuse_pictures(inputs: tuple[str, ...], embodiment: Embodiment) -> None:
     """Raise EmbodimentError unless each needed key is a state vector that the embodiment offers."""
     offered = embodiment.offers()
-    for key in needs:
+    for key in inputs:
         if key.startswith(IMAGES):
             raise EmbodimentError(f"'{key}' is a picture; policies on states read vectors only")
         if key not in offered:

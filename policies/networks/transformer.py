@@ -31,10 +31,12 @@ Memory = tuple[Tensor, Tensor, Tensor]  # keys and values (B, layers, heads, O, 
 class TransformerConfig(NetworkConfig):
     """Causal transformer over action tokens. The paper's size: width 256 (Transport: 768), depth 8, dropout 0.3."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"expand": "mlp_ratio"}  # former names that are still read
+
     width: int = 96  # of a token
     depth: int = 3  # layers
     heads: int = 4  # of attention
-    expand: int = 4  # hidden width of a layer, in units of `width`
+    mlp_ratio: int = 4  # hidden width of a layer, in units of `width`
     dropout: float = 0.0  # of attention, in training
 
     def __post_init__(self):
@@ -127,8 +129,8 @@ class _Layer(nn.Module):
         width = config.width
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.own, self.cross = _Attention(config), _Attention(config)
-        self.rise = nn.Linear(width, config.expand * width)
-        self.fall = nn.Linear(config.expand * width, width)
+        self.rise = nn.Linear(width, config.mlp_ratio * width)
+        self.fall = nn.Linear(config.mlp_ratio * width, width)
 
     def forward(self, h: Tensor, memory: Tensor, among: Tensor, across: Tensor) -> Tensor:
         tokens = self.norms[0](h)

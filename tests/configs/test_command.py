@@ -87,9 +87,9 @@ def read(said: str, config_class: type, verb: str):
         Run(out=Path("o"), train=Part(config="t.yaml"), seeds=(0, 1), vary={"a": {"policy.x": [1, 2]}, "b": {}}),
         Train(
             policy=DiffusionConfig(
-                execute=2,
+                n_action_steps=2,
                 window=Window(observe=(-2, 0), horizon=4),
-                needs=("observation.state",),
+                inputs=("observation.state",),
                 network=MLPConfig(width=8),
             ),
             data="demos",

@@ -36,8 +36,8 @@ class Borrowed(nn.Module):
     def __init__(self, lender):
         super().__init__()
         self.lender, self.action_scale = lender, lender.action_scale  # submodules: unseen by a static look
-        self.embodiment, self.window, self.needs = lender.embodiment, lender.window, lender.needs
-        self.sampler, self.execute = Sampler(steps=2), 2
+        self.embodiment, self.window, self.inputs = lender.embodiment, lender.window, lender.inputs
+        self.sampler, self.n_action_steps = Sampler(steps=2), 2
 
     def field(self, past, n):
         return self.lender.field(past, n)
@@ -49,7 +49,7 @@ class Borrowed(nn.Module):
 class Bare:
     """The least that acts."""
 
-    embodiment, window, needs = BODY, Window(observe=(0,), horizon=4), (STATE,)
+    embodiment, window, inputs = BODY, Window(observe=(0,), horizon=4), (STATE,)
 
     def plan(self, past, n, rng):
         future = torch.zeros(len(past.now), n, 4, 2)
@@ -64,7 +64,7 @@ def scales() -> Scales:
 def built(kind, **settings):
     torch.manual_seed(0)
     window = Window(observe=(0,), horizon=4) if kind is OFQLConfig else WINDOW
-    return kind(network=SMALL, window=window, execute=2, **settings).build(BODY, scales()).eval()
+    return kind(network=SMALL, window=window, n_action_steps=2, **settings).build(BODY, scales()).eval()
 
 
 @pytest.mark.parametrize("kind", [DiffusionConfig, FlowConfig, OneStepConfig, OFQLConfig])
@@ -86,7 +86,9 @@ def test_compositions_and_black_boxes():
     assert isinstance(mixture, Policy) and not missing(mixture, Policy)
     assert isinstance(either, Planner) and not keeps(either, Policy)
     window = Window(observe=(0,), horizon=4)
-    box = callable_planner(lambda rows: np.zeros((1, 4, 2)), embodiment=BODY, needs=(STATE,), window=window, execute=2)
+    box = callable_planner(
+        lambda rows: np.zeros((1, 4, 2)), embodiment=BODY, inputs=(STATE,), window=window, n_action_steps=2
+    )
     assert isinstance(box, Planner) and not keeps(box, Policy)
     assert isinstance(UniformPlanner(mixture), Planner)
 
@@ -109,7 +111,7 @@ def test_a_policy_of_no_base_of_ours_composes():
     assert plans.future.shape == (3, 2, 4, 2) and torch.isfinite(plans.future).all()
 
 
-@pytest.mark.parametrize("name", ["action_scale", "sampler", "execute"])
+@pytest.mark.parametrize("name", ["action_scale", "sampler", "n_action_steps"])
 def test_a_parent_that_lacks_something_is_told_what(name):
     other = Borrowed(built(FlowConfig))
     delattr(other, name)
@@ -130,7 +132,7 @@ def test_who_registers_is_asked_nothing_else():
     assert not keeps(Late(), Planner)
     Planner.register(Late)
     assert keeps(Late(), Planner) and isinstance(Late(), Planner)
-    assert missing(Late(), Planner) == ("embodiment", "window", "needs", "plan")
+    assert missing(Late(), Planner) == ("embodiment", "window", "inputs", "plan")
 
 
 def test_a_method_that_is_no_function_is_missing():

@@ -19,7 +19,8 @@ from understudy.sim.perturb import perturbed
 
 def row(start):
     return {
-        "start_set": "mujoco/point", "start": start, "seed": 0, "task": "point", "success": start % 4 > 0,
+        "initial_conditions": "mujoco/point", "env_seed": start, "policy_seed": 0, "task": "point",
+        "success": start % 4 > 0,
         "first_success": 3, "best_progress": 0.5, "final_progress": 0.5, "return": 1.5, "length": 3,
         "progress": [0.1, 0.5, 0.5], "terminated": True, "truncated": False, "wall_physics": 0.1, "wall_render": 0.0,
         "wall_policy": 0.2, "attempt": 1, "worker": 0, "video": "", "error": "", "labels": "{}",
@@ -30,10 +31,10 @@ def manifest(**changes):
     values = {
         "policy": {
             "path": "runs/my point", "type": "diffusion", "step": 40, "train": {"seed": 7},
-            "config": {"execute": 8, "sampler": {"steps": 10, "solver": "ddim"}},
+            "config": {"n_action_steps": 8, "sampler": {"steps": 10, "solver": "ddim"}},
         },
         "agent": {
-            "execute": 4, "candidates": 1, "critic": None, "seed": 2, "block": 8,
+            "n_action_steps": 4, "candidates": 1, "critic": None, "policy_seed": 2, "block": 8,
             "sampler": {"steps": 5, "solver": "ddim"},
         },
         "world": {"config": {"type": "mujoco", "task": "point", "cameras": {}, "horizon": 30, "delay": 1}},
@@ -94,8 +95,8 @@ def test_the_command_asks_for_the_same(records):
     words = shlex.split(repeat_command(manifest()))
     assert words[:2] == ["understudy", "eval"]
     config = parse(Eval, None, words[2:])
-    assert (config.policy, config.episodes, config.seed, config.policy_seed) == ("runs/my point", 12, 0, 2)
-    assert (config.execute, config.steps, config.solver, config.block) == (4, 5, None, 8)
+    assert (config.policy, config.episodes, config.env_seed, config.policy_seed) == ("runs/my point", 12, 0, 2)
+    assert (config.n_action_steps, config.steps, config.solver, config.block) == (4, 5, None, 8)
     world = open_stage(config)
     assert (world.task, world.horizon, world.delay) == ("point", 30, 1)
 

@@ -5,7 +5,16 @@ import math
 import pytest
 import torch
 
-from understudy.policies.field import Head, Solver, angle_of, from_clean, noise_levels, ratio_of, sample, to_clean
+from understudy.policies.field import (
+    PredictionType,
+    Solver,
+    angle_of,
+    from_clean,
+    noise_levels,
+    ratio_of,
+    sample,
+    to_clean,
+)
 
 MEAN, STD = 0.3, 0.4
 
@@ -23,13 +32,13 @@ def two_modes(y, s, centre=0.7, width=0.05):
     return right * means[0] + (1 - right) * means[1]
 
 
-@pytest.mark.parametrize("head", list(Head))
+@pytest.mark.parametrize("prediction_type", list(PredictionType))
 @pytest.mark.parametrize("s", [0.01, 0.3, 1.0, 7.0, 60.0])
-def test_heads_round_trip(head, s):
+def test_heads_round_trip(prediction_type, s):
     generator = torch.Generator().manual_seed(0)
     clean, noise = torch.randn(2, 64, generator=generator, dtype=torch.float64)
     y = clean + s * noise
-    assert torch.allclose(to_clean(head, from_clean(head, clean, y, s), y, s), clean, atol=1e-5)
+    assert torch.allclose(to_clean(prediction_type, from_clean(prediction_type, clean, y, s), y, s), clean, atol=1e-5)
 
 
 @pytest.mark.parametrize("s", [0.05, 1.0, 20.0])
@@ -37,9 +46,9 @@ def test_heads_are_the_textbook_ones(s):
     clean, noise = torch.tensor([0.5, -0.2], dtype=torch.float64), torch.tensor([1.5, 0.7], dtype=torch.float64)
     y = clean + s * noise
     alpha, sigma = 1 / math.hypot(1, s), s / math.hypot(1, s)
-    assert torch.allclose(from_clean(Head.epsilon, clean, y, s), noise)
-    assert torch.allclose(from_clean(Head.v, clean, y, s), alpha * noise - sigma * clean)
-    assert torch.allclose(from_clean(Head.flow, clean, y, s), noise - clean)
+    assert torch.allclose(from_clean(PredictionType.epsilon, clean, y, s), noise)
+    assert torch.allclose(from_clean(PredictionType.v, clean, y, s), alpha * noise - sigma * clean)
+    assert torch.allclose(from_clean(PredictionType.flow, clean, y, s), noise - clean)
 
 
 def test_angle_and_ratio_are_inverse():

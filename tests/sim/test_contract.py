@@ -118,7 +118,7 @@ def test_a_shake_disturbs_what_is_executed(world):
     _, _, (lane, _) = world
     sent = []
     for _ in range(2):
-        lane.reset(seed=5, options={"shake": 0.1})
+        lane.reset(seed=5, options={"action_noise": 0.1})
         sent.append([lane.step(lane.rest())[4]["action.sent"] for _ in range(6)])
     lane.reset(seed=5)
     clean = lane.step(lane.rest())[4]["action.sent"]

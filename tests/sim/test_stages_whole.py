@@ -29,7 +29,7 @@ FLAWED = Manner(noise=0.05, fail=0.3)  # so that some starts fail and the vector
 
 def episodes(name, workers):
     with closing(Lanes(find_world(name), 8, workers)) as lanes:
-        results = rollout(ExpertActor(lanes, FLAWED), lanes, range(1000, 1100), options={"shake": 0.05})
+        results = rollout(ExpertActor(lanes, FLAWED), lanes, range(1000, 1100), options={"action_noise": 0.05})
         return table_of([result.row for result in results])
 
 
@@ -55,7 +55,7 @@ def demonstrate(out, name, *more):
 def test_stock_lerobot_opens_demonstrations_that_replay(lerobot, torchcodec, tmp_path, name):
     """Every number of every frame is ours; the recorded actions, played again, give the recorded observations."""
     out = tmp_path / "data"
-    subprocess.run(demonstrate(out, name, "--episodes", "3", "--seed", "100000"), check=True, timeout=600)
+    subprocess.run(demonstrate(out, name, "--episodes", "3", "--env_seed", "100000"), check=True, timeout=600)
     stock, ours = lerobot(f"someone/{name}", root=out), open_dataset(out)
     frames = open_frames(ours, CAMERA[name])
     assert len(stock) == ours.lengths.sum() and stock.num_episodes == 3

@@ -21,7 +21,7 @@ def write(folder, rate, *, world="sim", name="p", first=0, n=60, seed=0, set_nam
     about = {"path": f"runs/{name}/checkpoints/00000100", "fingerprint": f"hash-{name}"} | policy
     manifest = {
         "policy": about,
-        "agent": {"execute": 8, "candidates": 1, "critic": None, "sampler": None, "seed": seed},
+        "agent": {"n_action_steps": 8, "candidates": 1, "critic": None, "sampler": None, "policy_seed": seed},
         "world": {"type": world, "task": "point", "versions": {"x": world}},
         "starts": {"set": set_name, "count": n},
     }
@@ -30,7 +30,7 @@ def write(folder, rate, *, world="sim", name="p", first=0, n=60, seed=0, set_nam
         for start in range(first, first + n):
             won = bool(rng.random() < rate)
             writer.add({
-                "start_set": set_name, "start": start, "seed": seed, "task": "point", "success": won,
+                "initial_conditions": set_name, "env_seed": start, "policy_seed": seed, "task": "point", "success": won,
                 "first_success": 3 if won else -1, "best_progress": 1.0 if won else float(0.6 * rng.random()),
                 "final_progress": 0.0, "return": 0.0, "length": 3, "progress": [0.0], "terminated": won,
                 "truncated": not won, "wall_physics": 0.0, "wall_render": 0.0, "wall_policy": 0.0, "attempt": 0,
@@ -129,15 +129,17 @@ def test_policies_without_a_partner_are_named(tmp_path):
         matched(truth, proxy[:1])
     with pytest.raises(MatchError, match="runs/p0/.* is not among the truth records"):
         matched(truth[1:], proxy)
-    proxy[0].manifest["agent"]["execute"] = 4
-    with pytest.raises(MatchError, match="the same weights acted there with execute 8 against 4"):
+    proxy[0].manifest["agent"]["n_action_steps"] = 4
+    with pytest.raises(MatchError, match="the same weights acted there with n_action_steps 8 against 4"):
         matched(truth, proxy)
 
 
 def test_what_identifies_a_policy():
-    agent = {"execute": 8, "candidates": 1, "critic": None, "seed": 3, "block": 8}
+    agent = {"n_action_steps": 8, "candidates": 1, "critic": None, "policy_seed": 3, "block": 8}
     one = identify({"policy": {"path": "a/checkpoints/7", "fingerprint": "x"}, "agent": agent})
-    other = identify({"policy": {"path": "moved/best", "fingerprint": "x"}, "agent": agent | {"seed": 4, "block": 2}})
+    other = identify(
+        {"policy": {"path": "moved/best", "fingerprint": "x"}, "agent": agent | {"policy_seed": 4, "block": 2}}
+    )
     assert (one.weights, one.acts) == (other.weights, other.acts) and (one.run, other.run) == ("a", "moved")
     best_of = identify({"policy": {"path": "a", "fingerprint": "x"}, "agent": agent | {"candidates": 16}})
     assert best_of.acts != one.acts and best_of.name == "a, best of 16"

@@ -59,6 +59,6 @@ def test_without_lerobot_a_row_says_so(monkeypatch):
 
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="at least 1"):
-        Bench(what="rollout", execute=0).run()
+        Bench(what="rollout", n_action_steps=0).run()
     with pytest.raises(LookupError, match="lift"):
         Bench(what="rollout", task="lft").run()

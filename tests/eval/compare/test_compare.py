@@ -13,7 +13,7 @@ from understudy.eval.compare import compare as module
 from understudy.eval.compare.blind import BlindStage, Score, ask, blind_order, scored
 from understudy.eval.compare.compare import Compare, compare
 from understudy.eval.compare.comparison import compare_records, read_comparison
-from understudy.eval.compare.duel import Rules, fight, meter, say
+from understudy.eval.compare.sequential import Rules, fight, meter, say
 from understudy.eval.evaluate.evaluate import Eval
 from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record
 from understudy.eval.results import render
@@ -24,7 +24,14 @@ WORLD = {"type": "point", "horizon": 30}
 
 
 def row(start, success, progress=None, **changes):
-    values = {"start_set": "toy", "start": start, "seed": 0, "task": "toy", "success": bool(success), "length": 3}
+    values = {
+        "initial_conditions": "toy",
+        "env_seed": start,
+        "policy_seed": 0,
+        "task": "toy",
+        "success": bool(success),
+        "length": 3,
+    }
     values |= {"first_success": 3 if success else -1, "best_progress": float(success if progress is None else progress)}
     values |= {"final_progress": values["best_progress"], "return": 0.0, "progress": [0.0], "terminated": True}
     values |= {"truncated": False, "attempt": 0, "worker": 0, "video": "", "error": "", "labels": "{}"}
@@ -48,11 +55,11 @@ class Lane:
     """Drives to the target when it knows how, at each start with some probability."""
 
     def __init__(self, skill, seed=0, lanes=8):
-        self.skill, self.seed, self.execute, self.look = skill, seed, 4, (0,)
+        self.skill, self.seed, self.n_action_steps, self.look = skill, seed, 4, (0,)
         self.able, self.obs = np.zeros(lanes), None
         self.planner = SimpleNamespace(embodiment=SimpleNamespace(check=lambda *_: None))
         self.critic = None
-        self.needs = ()
+        self.inputs = ()
 
     def reset(self, starts, mask, obs):
         luck = np.array([np.random.default_rng((self.seed, max(0, start))).random() for start in starts])
@@ -61,7 +68,7 @@ class Lane:
 
     def act(self):
         away = self.obs["observation.environment_state"] - self.obs["observation.state"]
-        return np.repeat(np.clip(5 * away * self.able[:, None], -1, 1)[:, None], self.execute, 1)
+        return np.repeat(np.clip(5 * away * self.able[:, None], -1, 1)[:, None], self.n_action_steps, 1)
 
     def observe(self, obs, sent, valid):
         self.obs = {key: value[:, -1] for key, value in obs.items()}
@@ -79,13 +86,18 @@ def lanes_act(monkeypatch):
 
     monkeypatch.setattr(module, "open_agent", open_agent)
     monkeypatch.setattr(
-        "understudy.eval.evaluate.evaluate.agent_settings", lambda config, agent: {"seed": config.policy_seed}
+        "understudy.eval.evaluate.evaluate.agent_settings", lambda config, agent: {"policy_seed": config.policy_seed}
     )
     return opened
 
 
-def duel(tmp_path, first, second, **changes):
-    values = {"what": (f"skill{first}", f"skill{second}"), "world": WORLD, "out": str(tmp_path / "duel"), "max": 64}
+def sequential(tmp_path, first, second, **changes):
+    values = {
+        "what": (f"skill{first}", f"skill{second}"),
+        "world": WORLD,
+        "out": str(tmp_path / "sequential"),
+        "max": 64,
+    }
     return Compare(**values | {"until_decided": True, "videos": 0} | changes)
 
 
@@ -101,7 +113,7 @@ def test_two_records(tmp_path, capsys):
     (difference,) = told["differences"]
     assert difference["n"] == 60 and difference["only_second"] == 0 and difference["p"] < 0.001
     assert difference["success"][0] < difference["success"][1] < 0
-    assert len(told["episodes"]) == 60 and told["episodes"][0]["start"] == 1000
+    assert len(told["episodes"]) == 60 and told["episodes"][0]["env_seed"] == 1000
     assert told["contestants"][0]["success"][1] == pytest.approx(told["contestants"][0]["successes"] / 60)
 
 
@@ -128,7 +140,7 @@ def test_caveats_name_other_worlds_and_missing_starts(tmp_path):
 
 
 def test_records_of_a_stopped_duel_get_no_fixed_n_p_value(tmp_path):
-    told = {"duel": {"until_decided": True}}
+    told = {"sequential": {"until_decided": True}}
     found = compare_records([read_record(record(tmp_path / name, 0.5, **told)) for name in "ab"])
     assert found.differences[0].p is None and "no p-value" in found.text() and "lean towards" in found.text()
 
@@ -145,34 +157,34 @@ def test_records_without_common_starts_or_mixed_with_policies_are_refused(tmp_pa
 
 
 def test_a_clear_duel_stops_early_with_two_records(lanes_act, tmp_path, capsys):
-    duel(tmp_path, 0.05, 0.95, videos=1).run()
+    sequential(tmp_path, 0.05, 0.95, videos=1).run()
     text = capsys.readouterr().out
     assert "B is better than A" in text and "8/64 pairs" in text
-    told = read_comparison(tmp_path / "duel")["duel"]
+    told = read_comparison(tmp_path / "sequential")["sequential"]
     assert told["decision"] == "B" and told["pairs"] < 24 and told["history"][-1][1] == 1.0
     assert told["fixed_pairs"] > 0 and sum(told["counts"]) == told["pairs"]
     for side in "ab":
-        kept = read_record(tmp_path / "duel" / side)
+        kept = read_record(tmp_path / "sequential" / side)
         assert kept.manifest["complete"] and len(kept.table) % 8 == 0 and (kept.root / "report.html").is_file()
         assert kept.manifest["starts"]["count"] == len(kept.table)
-        assert [row["start"] for row in kept.table.to_pylist() if row["video"]] == [1000]
-    assert (tmp_path / "duel" / "compare.html").read_text().count("<video ") == 2
+        assert [row["env_seed"] for row in kept.table.to_pylist() if row["video"]] == [1000]
+    assert (tmp_path / "sequential" / "compare.html").read_text().count("<video ") == 2
 
 
 def test_a_committed_duel_is_among_the_results(lanes_act, tmp_path):
-    compare(duel(tmp_path, 0.05, 0.95))
+    compare(sequential(tmp_path, 0.05, 0.95))
     text = render(tmp_path)
-    assert "## duel" in text and "skill0.95" in text
+    assert "## sequential" in text and "skill0.95" in text
 
 
 def test_equal_policies_with_other_noise_are_not_decided(lanes_act, tmp_path):
-    found = compare(duel(tmp_path, 0.5, 0.5, other_seed=1, max=48, give_up=0.3))
-    assert found.duel["decision"] in ("hopeless", "undecided")
+    found = compare(sequential(tmp_path, 0.5, 0.5, other_seed=1, max=48, give_up=0.3))
+    assert found.sequential["decision"] in ("hopeless", "undecided")
     assert "no evidence of being equal" in found.text()
 
 
 def test_a_stopped_duel_goes_on_to_the_same_end(lanes_act, tmp_path, monkeypatch, capsys):
-    whole = compare(duel(tmp_path, 0.3, 0.7, out=str(tmp_path / "whole")))
+    whole = compare(sequential(tmp_path, 0.3, 0.7, out=str(tmp_path / "whole")))
     add = RecordWriter.add
 
     def interrupted(self, row):
@@ -182,31 +194,31 @@ def test_a_stopped_duel_goes_on_to_the_same_end(lanes_act, tmp_path, monkeypatch
 
     monkeypatch.setattr(RecordWriter, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        compare(duel(tmp_path, 0.3, 0.7))
+        compare(sequential(tmp_path, 0.3, 0.7))
     monkeypatch.setattr(RecordWriter, "add", add)
     assert "Go on with --resume" in capsys.readouterr().err
-    assert [len(read_record(tmp_path / "duel" / side).table) for side in "ab"] == [16, 11]
-    assert read_comparison(tmp_path / "duel")["duel"]["decision"] is None
+    assert [len(read_record(tmp_path / "sequential" / side).table) for side in "ab"] == [16, 11]
+    assert read_comparison(tmp_path / "sequential")["sequential"]["decision"] is None
     with pytest.raises(ValueError, match="begun with other rules"):
-        compare(duel(tmp_path, 0.3, 0.7, out=None, resume=str(tmp_path / "duel"), on="progress"))
-    resumed = compare(duel(tmp_path, 0.3, 0.7, out=None, resume=str(tmp_path / "duel")))
-    assert resumed.duel == whole.duel | {"history": resumed.duel["history"]}
-    assert resumed.duel["history"] == whole.duel["history"] and resumed.episodes == whole.episodes
+        compare(sequential(tmp_path, 0.3, 0.7, out=None, resume=str(tmp_path / "sequential"), on="progress"))
+    resumed = compare(sequential(tmp_path, 0.3, 0.7, out=None, resume=str(tmp_path / "sequential")))
+    assert resumed.sequential == whole.sequential | {"history": resumed.sequential["history"]}
+    assert resumed.sequential["history"] == whole.sequential["history"] and resumed.episodes == whole.episodes
     with pytest.raises(ValueError, match="has ended"):
-        compare(duel(tmp_path, 0.3, 0.7, out=None, resume=str(tmp_path / "duel")))
+        compare(sequential(tmp_path, 0.3, 0.7, out=None, resume=str(tmp_path / "sequential")))
 
 
 def test_a_fixed_number_is_run_whole_and_then_judged(lanes_act, tmp_path):
-    found = compare(duel(tmp_path, 0.05, 0.95, until_decided=False, max=32))
-    assert found.duel["pairs"] == 32 and "All 32 planned pairs" in found.text()
+    found = compare(sequential(tmp_path, 0.05, 0.95, until_decided=False, max=32))
+    assert found.sequential["pairs"] == 32 and "All 32 planned pairs" in found.text()
     assert found.differences[0].p_holm < 0.05 and "B succeeds more often" in found.text()
 
 
 def test_the_table_gives_each_policy_its_own_starts(lanes_act, tmp_path):
-    found = compare(duel(tmp_path, 0.05, 0.95, test="table", max=40))
-    assert found.duel["decision"] == "B" and found.differences == ()
-    starts = [read_record(tmp_path / "duel" / side).column("start")[0] for side in "ab"]
-    assert starts == [1000, 1040] and lanes_act[1].seed == 1040
+    found = compare(sequential(tmp_path, 0.05, 0.95, test="table", max=40))
+    assert found.sequential["decision"] == "B" and found.differences == ()
+    starts = [read_record(tmp_path / "sequential" / side).column("env_seed")[0] for side in "ab"]
+    assert starts == [1000, 1040] and lanes_act[1].env_seed == 1040
 
 
 @pytest.mark.parametrize(
@@ -224,8 +236,8 @@ def test_the_table_gives_each_policy_its_own_starts(lanes_act, tmp_path):
 )
 def test_what_is_no_duel_is_refused(lanes_act, tmp_path, changes, message):
     with pytest.raises((ValueError, LookupError), match=message):
-        compare(duel(tmp_path, 0.1, 0.9, **changes))
-    assert not (tmp_path / "duel").exists()
+        compare(sequential(tmp_path, 0.1, 0.9, **changes))
+    assert not (tmp_path / "sequential").exists()
 
 
 def test_the_verb_names_what_is_missing(capsys):
@@ -295,11 +307,11 @@ def test_scores_replace_what_the_world_measured():
 
 def test_an_operator_scores_a_duel_in_a_world(lanes_act, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "ask", lambda trial, seen: Score(bool(seen["success"])))
-    found = compare(duel(tmp_path, 0.0, 1.0, operator="Q", max=24))
-    assert found.duel["decision"] == "B" and lanes_act[0].block == 1
+    found = compare(sequential(tmp_path, 0.0, 1.0, operator="Q", max=24))
+    assert found.sequential["decision"] == "B" and lanes_act[0].block == 1
     shown = capsys.readouterr().out
     assert "100 % of the evidence needed" in shown and "A [" not in shown  # no side is told while trials are scored
-    assert json.loads(read_record(tmp_path / "duel" / "a").column("labels")[0])["operator"] == "Q"
+    assert json.loads(read_record(tmp_path / "sequential" / "a").column("labels")[0])["operator"] == "Q"
 
 
 # -- pieces

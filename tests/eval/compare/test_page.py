@@ -25,7 +25,7 @@ def record(folder, won, filmed=(), first=1000, **manifest):
             curve = [float(one) for one in np.linspace(0.1, 1.0 if good else 0.5, STEPS)]
             writer.add(
                 dict.fromkeys(COLUMNS, 0)
-                | {"start_set": "toy", "start": start, "task": "toy", "success": good, "length": STEPS}
+                | {"initial_conditions": "toy", "env_seed": start, "task": "toy", "success": good, "length": STEPS}
                 | {"first_success": STEPS if good else -1, "best_progress": curve[-1], "final_progress": curve[-1]}
                 | {"progress": curve, "terminated": good, "truncated": not good, "error": "", "labels": "{}"}
                 | {"video": f"videos/{start}.mp4" if start in filmed else ""}
@@ -70,20 +70,46 @@ def test_three_policies_name_who_leads(records, tmp_path):
 
 
 def test_a_duel_shows_its_evidence_and_its_command(records):
-    duel = {"test": "betting", "on": "success", "budget": 60, "until_decided": True, "give_up": 0.05, "decision": "B"}
-    duel |= {"independent": False, "pairs": N, "history": [(8, 0.2), (30, 1.0)], "says": "B is <better>.", "note": ""}
-    html = render(compare_records(records, duel=duel), records)
+    sequential = {
+        "test": "betting",
+        "on": "success",
+        "budget": 60,
+        "until_decided": True,
+        "give_up": 0.05,
+        "decision": "B",
+    }
+    sequential |= {
+        "independent": False,
+        "pairs": N,
+        "history": [(8, 0.2), (30, 1.0)],
+        "says": "B is <better>.",
+        "note": "",
+    }
+    html = render(compare_records(records, sequential=sequential), records)
     assert "B is &lt;better&gt;." in html and "evidence over pairs" in html and "verdict for A" in html
     command = re.search(r"<pre>(.*?)</pre>", html, re.S).group(1).replace("\\\n", "")
-    assert command.startswith("understudy compare runs/a runs/b") and "--until-decided" in command
+    assert command.startswith("understudy compare runs/a runs/b") and "--until_decided" in command
 
 
 def test_policies_with_starts_of_their_own_have_no_pairs(records, tmp_path):
     other = record(tmp_path / "far", range(2000, 2015), first=2000)
-    duel = {"test": "table", "on": "success", "budget": 60, "until_decided": True, "give_up": 0.05, "decision": "B"}
-    duel |= {"independent": True, "pairs": N, "history": [(8, 0.2), (30, 1.0)], "says": "B is better.", "note": ""}
+    sequential = {
+        "test": "table",
+        "on": "success",
+        "budget": 60,
+        "until_decided": True,
+        "give_up": 0.05,
+        "decision": "B",
+    }
+    sequential |= {
+        "independent": True,
+        "pairs": N,
+        "history": [(8, 0.2), (30, 1.0)],
+        "says": "B is better.",
+        "note": "",
+    }
     sides = [records[0], other]
-    html = render(compare_records(sides, duel=duel), sides)
+    html = render(compare_records(sides, sequential=sequential), sides)
     assert "Start by start" not in html and "B is better." in html
 
 

@@ -44,7 +44,7 @@ def runs(tmp_path_factory):
         torch.manual_seed(i)
         network = MLPConfig(width=16, depth=1, condition_width=8)
         window = Window(observe=(-1, 0), horizon=8 - i % 2)
-        config = kind(window=window, needs=(STATE, SCENE), network=network, execute=4)
+        config = kind(window=window, inputs=(STATE, SCENE), network=network, n_action_steps=4)
         folder = root / "abc"[i] / "checkpoints" / "00000040"
         folder.parent.mkdir(parents=True)
         save_checkpoint(folder, config.build(embodiment, blank_scales(embodiment)), kind="policy", config=config)
@@ -76,7 +76,7 @@ def test_a_search_leaves_a_mixture_records_and_a_report(done, runs):
     assert told["complete"] and told["report"]["found"]["chosen"] == list(report.found.chosen)
     assert len(told["report"]["entries"]) == 4 and told["report"]["optimism"][1] == pytest.approx(0)
     record = read_record(config.folder / "validation" / names[1])
-    assert record.manifest["complete"] and record.column("start") == list(range(10))
+    assert record.manifest["complete"] and record.column("env_seed") == list(range(10))
     assert record.manifest["policy"]["config"]["weights"] == [0.5, 0.5]
 
 
@@ -85,7 +85,14 @@ def test_the_records_are_those_of_eval(done, tmp_path):
     config, report = done
     slug = "-".join(f"{part:.3f}" for part in report.found.chosen)
     again = evaluate(
-        Eval(policy=str(config.folder / "mixture"), world=WORLD, episodes=10, seed=0, out=str(tmp_path / "r"), videos=0)
+        Eval(
+            policy=str(config.folder / "mixture"),
+            world=WORLD,
+            episodes=10,
+            env_seed=0,
+            out=str(tmp_path / "r"),
+            videos=0,
+        )
     )
     assert tables_equal(again.table, read_record(config.folder / "validation" / slug).table)
 
@@ -118,7 +125,7 @@ def test_a_killed_search_goes_on_to_the_same_table(runs, done, tmp_path, monkeyp
         if len(added) == 13:
             shutil.copytree(tmp_path / "out", tmp_path / "killed")  # what a process leaves that can do nothing more
             raise KeyboardInterrupt
-        added.append(row["start"])
+        added.append(row["env_seed"])
         add(self, row)
 
     monkeypatch.setattr(RecordWriter, "add", interrupted)
@@ -127,7 +134,7 @@ def test_a_killed_search_goes_on_to_the_same_table(runs, done, tmp_path, monkeyp
     assert len(added) == 13
     assert not json.loads((tmp_path / "out" / FILE).read_text())["complete"]
     added.clear()
-    monkeypatch.setattr(RecordWriter, "add", lambda self, row: added.append(row["start"]) or add(self, row))
+    monkeypatch.setattr(RecordWriter, "add", lambda self, row: added.append(row["env_seed"]) or add(self, row))
     killed = compose(settings(runs, None, out=None, resume=str(tmp_path / "killed"), report=0))
     assert killed.found == done[1].found and len(added) == 30 - 13
     added.clear()
@@ -143,7 +150,7 @@ def test_a_killed_search_goes_on_to_the_same_table(runs, done, tmp_path, monkeyp
 def test_another_kind_of_search_shares_the_episodes(runs, tmp_path, monkeypatch):
     first = compose(settings(runs, tmp_path / "out", search="successive-halving", episodes=16, report=0, points=5))
     add, added = RecordWriter.add, []
-    monkeypatch.setattr(RecordWriter, "add", lambda self, row: added.append(row["start"]) or add(self, row))
+    monkeypatch.setattr(RecordWriter, "add", lambda self, row: added.append(row["env_seed"]) or add(self, row))
     whole = compose(settings(runs, None, out=None, resume=str(tmp_path / "out"), episodes=16, report=0, points=5))
     assert len(added) == 80 - first.found.episodes > 0 and whole.found.episodes == 80
     with pytest.raises(ValueError, match="was begun otherwise: policy_seed was 0, now 1"):
@@ -172,8 +179,8 @@ def test_weights_by_prediction_alone_need_no_world(runs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seed": 995}, "chosen on starts 0-999, not on 995-1004"),
-        ({"seed": 1000}, "chosen on starts 0-999"),
+        ({"env_seed": 995}, "chosen on starts 0-999, not on 995-1004"),
+        ({"env_seed": 1000}, "chosen on starts 0-999"),
         ({"report_seed": 5}, "needs fresh ones, 1000 and up"),
         ({"report_seed": 999}, "needs fresh ones"),
         ({"search": "gird"}, "Did you mean 'grid'"),

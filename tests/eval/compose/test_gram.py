@@ -150,7 +150,7 @@ def policies(dataset, scale=1.0):
         states = {key: (np.zeros(2), np.ones(2)) for key in (STATE, SCENE)}
         reach = scale if seed else 1.0
         network = MLPConfig(width=16, depth=1, condition_width=8)
-        config = kind(window=window, needs=(STATE, SCENE)[: 2 - seed], network=network, execute=4)
+        config = kind(window=window, inputs=(STATE, SCENE)[: 2 - seed], network=network, n_action_steps=4)
         yield config.build(dataset.embodiment, Scales(((-reach,) * 2, (reach,) * 2), states)).eval()
 
 

@@ -204,7 +204,13 @@ def test_replays_of_a_recorded_grid_search(tmp_path):
         with RecordWriter(tmp_path / "grid" / f"{weights[0]}", told) as writer:
             for start, won in enumerate(row):
                 told = dict.fromkeys(COLUMNS, 0) | dict.fromkeys(("task", "video", "error"), "")
-                told |= {"start_set": "toy", "start": start, "success": bool(won), "progress": [], "labels": "{}"}
+                told |= {
+                    "initial_conditions": "toy",
+                    "env_seed": start,
+                    "success": bool(won),
+                    "progress": [],
+                    "labels": "{}",
+                }
                 writer.add(told | {"terminated": True, "truncated": False})
             writer.close(complete=True)
     config = SearchCost(out=tmp_path / "cost.json", records=str(tmp_path / "grid"), runs=3, draws=2)
@@ -218,6 +224,6 @@ def test_replays_of_a_recorded_grid_search(tmp_path):
     with pytest.raises(ValueError, match="may see fewer"):
         SearchCost(out=tmp_path / "x.json", records=str(tmp_path / "grid"), starts=60).run()
     with RecordWriter(tmp_path / "grid" / "half", {"policy": {"config": {"weights": [0.25, 0.75]}}}) as writer:
-        writer.add(told | {"start": 0, "terminated": True, "truncated": False})
+        writer.add(told | {"env_seed": 0, "terminated": True, "truncated": False})
     with pytest.raises(ValueError, match="share 1 of up to 60 starts"):
         SearchCost(out=tmp_path / "x.json", records=str(tmp_path / "grid")).run()

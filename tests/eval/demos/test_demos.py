@@ -42,7 +42,7 @@ def test_failures_are_left_out_and_counted(tmp_path, capsys):
 
 
 def test_shaking_disturbs_what_is_sent_and_noise_what_is_asked(tmp_path):
-    shaken = demonstrate(tmp_path / "shaken", shake=0.3).columns
+    shaken = demonstrate(tmp_path / "shaken", action_noise=0.3).columns
     assert np.abs(shaken["action"] - shaken["action.sent"]).max() > 0.1
     noisy = demonstrate(tmp_path / "noisy", noise=0.3).columns
     assert np.array_equal(noisy["action"], noisy["action.sent"])

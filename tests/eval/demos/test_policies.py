@@ -26,7 +26,9 @@ def policies(tmp_path_factory):
 
     embodiment = read_world("point").embodiment()
     network = MLPConfig(width=16, depth=1, condition_width=8)
-    config = DiffusionConfig(window=Window(observe=(0,), horizon=8), needs=(STATE, SCENE), network=network, execute=4)
+    config = DiffusionConfig(
+        window=Window(observe=(0,), horizon=8), inputs=(STATE, SCENE), network=network, n_action_steps=4
+    )
     paths = []
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -60,7 +62,7 @@ def test_failures_are_kept_and_are_no_successes(policies, tmp_path):
 def test_a_policy_of_another_body_is_refused_before_the_first_one_acts(policies, tmp_path, monkeypatch):
     body = read_world("pusht").embodiment()
     network = MLPConfig(width=16, depth=1, condition_width=8)
-    config = DiffusionConfig(window=Window(observe=(0,), horizon=8), needs=(STATE,), network=network, execute=4)
+    config = DiffusionConfig(window=Window(observe=(0,), horizon=8), inputs=(STATE,), network=network, n_action_steps=4)
     save_checkpoint(tmp_path / "other", config.build(body, blank_scales(body)), kind="policy", config=config)
     monkeypatch.setattr("understudy.eval.demos.policies.Lanes", None)  # no world is begun
     with pytest.raises(EmbodimentError):
@@ -89,7 +91,7 @@ def test_an_interrupted_recording_goes_on_to_the_same_dataset(policies, tmp_path
 
 def test_noise_is_asked_for_and_sent_and_differs_by_start_and_step():
     class Still:
-        execute, look = 2, ()
+        n_action_steps, look = 2, ()
 
         def reset(self, starts, mask, obs):
             pass
@@ -117,7 +119,7 @@ def test_noise_is_asked_for_and_sent_and_differs_by_start_and_step():
 
 
 def test_shares_cover_all_starts_once():
-    config = Demos(task="point", out="d", episodes=10, policy=("a", "b", "c"), seed=100_000)
+    config = Demos(task="point", out="d", episodes=10, policy=("a", "b", "c"), env_seed=100_000)
     assert [len(part) for part in shares(config)] == [4, 3, 3]
     assert [start for part in shares(config) for start in part] == list(range(100_000, 100_010))
 
@@ -125,7 +127,7 @@ def test_shares_cover_all_starts_once():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seed": 1000}, "choosing or reporting"),
+        ({"env_seed": 1000}, "choosing or reporting"),
         ({"episodes": 1}, "cannot be shared"),
         ({"resume": True}, "no recording to go on with"),
         ({"fail": 0.5}, "scripted experts"),

@@ -65,7 +65,7 @@ def test_starts_are_found_whatever_the_order_and_numbers(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "3 episodes, 36 steps replayed" in text and "at every step" in text
     table = pq.read_table(tmp_path / "out/meta/episodes/chunk-000/file-000.parquet")
-    assert table["start"].to_pylist() == [9992, 3, 512]
+    assert table["env_seed"].to_pylist() == [9992, 3, 512]
     for row, (state, action, reward) in zip(dataset.starts, made.values(), strict=True):
         rows = slice(row, row + 12)
         assert np.abs(dataset.columns[STATE][rows] - state).max() <= POSITION

@@ -10,10 +10,10 @@ import pytest
 from understudy.configs.parse import parse
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
-from understudy.eval.evaluate.calibrate import Calibrate, calibrate, rings
+from understudy.eval.evaluate.calibrate import Calibrate, calibrate, detections
+from understudy.eval.evaluate.detections import Detection, recorded, tally
 from understudy.eval.evaluate.evaluate import Eval, evaluate
 from understudy.eval.evaluate.report import render
-from understudy.eval.evaluate.rings import Ring, recorded, tally
 from understudy.eval.ledger.origin import repeat_command
 from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record, tables_equal
 from understudy.eval.studies.alarm import so_many, study
@@ -33,7 +33,7 @@ def episode(start, won, loud=0.0, replans=5):
     spread = np.exp(-3 + 0.2 * rng.normal(size=replans) + 0.2 * loud * (np.arange(replans) >= 2))
     drift = [None, *np.exp(-4 + 0.3 * rng.normal(size=replans - 1)).tolist()]
     return {
-        "start_set": "point", "start": start, "seed": 0, "task": "point", "success": won,
+        "initial_conditions": "point", "env_seed": start, "policy_seed": 0, "task": "point", "success": won,
         "first_success": STEPS if won else -1, "best_progress": 0.5, "final_progress": 0.5, "return": 1.5,
         "length": EXECUTE * replans, "progress": [0.5] * EXECUTE * replans, "terminated": won, "truncated": not won,
         "wall_physics": 0.3, "wall_render": 0.1, "wall_policy": 0.6, "attempt": 0, "worker": 1, "video": "",
@@ -43,11 +43,11 @@ def episode(start, won, loud=0.0, replans=5):
 
 
 def write(folder, rows, **agent):
-    first = min(row["start"] for row in rows)
+    first = min(row["env_seed"] for row in rows)
     manifest = {
         "policy": {"path": "runs/p", "fingerprint": "abc"},
         "starts": {"set": "point", "first": first, "count": len(rows)},
-        "agent": {"watch": 4, "execute": EXECUTE, "candidates": 1, "seed": 0} | agent,
+        "agent": {"monitor": 4, "n_action_steps": EXECUTE, "candidates": 1, "policy_seed": 0} | agent,
         "world": {"type": "point", "horizon": 30, "config": WORLD},
     }  # fmt: skip
     with RecordWriter(folder, manifest) as writer:
@@ -69,7 +69,7 @@ def test_calibration_uses_successes_and_finds_loud_failures(calm):
     assert (alarm.n, alarm.fit, alarm.policy, alarm.candidates) == (60, 30, "abc", 4)
     assert list(alarm.signals) == ["spread", "drift"], "the policy has no recall error"
     assert alarm.world == {"type": "point", "horizon": 30} and alarm.clock == 20 and alarm.starts == "0..99"
-    found = tally(rings(calm, alarm), alarm.clock)
+    found = tally(detections(calm, alarm), alarm.clock)
     assert (found.failures, found.detected, found.successes) == (9, 9, 90)
     assert found.false <= 3 + 30, "3 of the 60 that set the threshold, and what the others do"
     assert found.lead == 12 and found.by_clock == 0 and found.earlier == 9
@@ -78,8 +78,8 @@ def test_calibration_uses_successes_and_finds_loud_failures(calm):
 def test_the_threshold_leaves_the_stated_share_of_what_set_it(calm):
     for alpha in (0.05, 0.1, 0.3):
         alarm = calibrate(calm, alpha, ("spread", "drift"), 0.5)
-        held = [one for i, one in enumerate(one for one in rings(calm, alarm) if one.success) if i % 3]
-        assert sum(one.rang >= 0 for one in held) == 60 - math.ceil(61 * (1 - alpha) - 1e-9)
+        held = [one for i, one in enumerate(one for one in detections(calm, alarm) if one.success) if i % 3]
+        assert sum(one.raised >= 0 for one in held) == 60 - math.ceil(61 * (1 - alpha) - 1e-9)
 
 
 def test_what_cannot_be_calibrated_is_refused(calm, tmp_path):
@@ -93,13 +93,19 @@ def test_what_cannot_be_calibrated_is_refused(calm, tmp_path):
     with pytest.raises(ValueError, match="starts up to 1019; calibrate on starts 0-999"):
         calibrate(late, 0.1, ("spread",), 0.5)
     plain = [{name: row[name] for name in COLUMNS} for row in (episode(0, True), episode(1, True))]
-    with pytest.raises(ValueError, match="no signals; evaluate with --watch"):
+    with pytest.raises(ValueError, match="no signals; evaluate with --monitor"):
         calibrate(write(tmp_path / "plain", plain), 0.1, ("spread",), 0.5)
 
 
 def test_an_alarm_and_a_clock_are_counted():
-    rung = [Ring(True, 50, -1), Ring(True, 40, 8), Ring(False, 200, 32), Ring(False, 200, 120), Ring(False, 60, 16)]
-    found = tally([*rung, Ring(False, 200, -1)], clock=100)
+    rung = [
+        Detection(True, 50, -1),
+        Detection(True, 40, 8),
+        Detection(False, 200, 32),
+        Detection(False, 200, 120),
+        Detection(False, 60, 16),
+    ]
+    found = tally([*rung, Detection(False, 200, -1)], clock=100)
     assert (found.failures, found.detected, found.successes, found.false) == (4, 3, 2, 1)
     assert found.lead == 80 and found.by_clock == 3 and found.earlier == 2
     assert "on 3 of 4 failures (0.750" in found.text() and "1 of 2 successes" in found.text()
@@ -116,16 +122,16 @@ def test_the_study_sets_the_alarm_beside_a_clock(calm, tmp_path):
     assert clock["detected"][1] == 0 and both["detected"][1] == spread["detected"][1] == 1 > drift["detected"][1]
     assert both["failures"] == 20 == both["before the clock"] and both["steps before the end"] == 12
     assert all(0.025 < row["over splits"] <= 0.05 for row in rows[1:])
-    assert f"{fresh.root}" in found.command and "--watch 4" in found.command and "--seed 1000" in found.command
+    assert f"{fresh.root}" in found.command and "--monitor 4" in found.command and "--env_seed 1000" in found.command
 
 
 def test_the_chance_of_so_many_false_alarms_is_that_of_ranks():
     rng, n, fresh, alpha = np.random.default_rng(0), 39, 30, 0.1
     values = rng.random((20_000, n + fresh))
     threshold = np.sort(values[:, :n], 1)[:, math.ceil((n + 1) * (1 - alpha)) - 1]
-    rang = (values[:, n:] > threshold[:, None]).sum(1)
+    raised = (values[:, n:] > threshold[:, None]).sum(1)
     for count in (1, 4, 9):
-        assert so_many(count, fresh, n, alpha) == pytest.approx((rang >= count).mean(), abs=0.012)
+        assert so_many(count, fresh, n, alpha) == pytest.approx((raised >= count).mean(), abs=0.012)
 
 
 def test_records_with_and_without_the_columns_are_read(calm, tmp_path):
@@ -144,7 +150,7 @@ def run_folder(tmp_path_factory):
     torch.manual_seed(0)
     embodiment = read_world("point").embodiment()
     config = DiffusionConfig(
-        window=Window(observe=(-1, 0), recall=(-2, -1), horizon=8), needs=(STATE, SCENE), execute=EXECUTE,
+        window=Window(observe=(-1, 0), recall=(-2, -1), horizon=8), inputs=(STATE, SCENE), n_action_steps=EXECUTE,
         network=MLPConfig(width=16, depth=1, condition_width=8),
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("runs") / "untrained" / "checkpoints" / "00000040"
@@ -154,7 +160,7 @@ def run_folder(tmp_path_factory):
 
 
 def settings(run_folder, folder, **changes):
-    values = {"policy": str(run_folder), "world": WORLD, "episodes": 10, "seed": 0, "out": str(folder), "videos": 0}
+    values = {"policy": str(run_folder), "world": WORLD, "episodes": 10, "env_seed": 0, "out": str(folder), "videos": 0}
     return Eval(**values | changes)
 
 
@@ -162,7 +168,7 @@ def settings(run_folder, folder, **changes):
 def alarm_file(run_folder, tmp_path_factory):
     """An alarm for this policy; it would ring where the spread is above its median, whatever became of the episode."""
     folder = tmp_path_factory.mktemp("alarm")
-    record = evaluate(settings(run_folder, folder / "record", watch=4))
+    record = evaluate(settings(run_folder, folder / "record", monitor=4))
     won = [row | {"success": True} for row in record.table.to_pylist()]
     with RecordWriter(folder / "calm", record.manifest) as writer:
         for row in won:
@@ -174,19 +180,23 @@ def alarm_file(run_folder, tmp_path_factory):
 
 
 def test_watching_and_an_alarm_change_no_episode(run_folder, alarm_file, tmp_path):
-    plain = evaluate(settings(run_folder, tmp_path / "plain", seed=1000))
-    watched = evaluate(settings(run_folder, tmp_path / "watched", seed=1000, alarm=str(alarm_file)))
-    assert tables_equal(watched.table.select(list(COLUMNS)), plain.table)
+    plain = evaluate(settings(run_folder, tmp_path / "plain", env_seed=1000))
+    monitored = evaluate(settings(run_folder, tmp_path / "watched", env_seed=1000, alarm=str(alarm_file)))
+    assert tables_equal(monitored.table.select(list(COLUMNS)), plain.table)
     alarm = load_alarm(alarm_file)
-    assert recorded(watched) == rings(watched, alarm), "what rang while acting is what the record says afterwards"
-    assert 0 < sum(one.rang >= 0 for one in recorded(watched)) < 10
-    assert "alarm" not in plain.manifest["agent"] and watched.manifest["agent"]["alarm"]["threshold"] == alarm.threshold
-    assert f"--alarm {alarm_file}" in repeat_command(watched.manifest)
-    assert "--watch" not in repeat_command(watched.manifest)
+    assert recorded(monitored) == detections(monitored, alarm), (
+        "what rang while acting is what the record says afterwards"
+    )
+    assert 0 < sum(one.raised >= 0 for one in recorded(monitored)) < 10
+    assert (
+        "alarm" not in plain.manifest["agent"] and monitored.manifest["agent"]["alarm"]["threshold"] == alarm.threshold
+    )
+    assert f"--alarm {alarm_file}" in repeat_command(monitored.manifest)
+    assert "--monitor" not in repeat_command(monitored.manifest)
 
 
 def test_the_report_tells_of_the_alarm(run_folder, alarm_file, tmp_path):
-    record = evaluate(settings(run_folder, tmp_path / "record", seed=1000, alarm=str(alarm_file)))
+    record = evaluate(settings(run_folder, tmp_path / "record", env_seed=1000, alarm=str(alarm_file)))
     html, found = render(record), tally(recorded(record))
     assert f"{found.detected} of {found.failures}" in html and "threshold, alpha = 0.5" in html
     assert "rang on failures (detection)" in html and "calibrated in another world" not in html
@@ -215,11 +225,11 @@ def test_a_watched_run_is_resumed(run_folder, alarm_file, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"execute": 2}, "execute = 4, now it is 2"),
+        ({"n_action_steps": 2}, "n_action_steps = 4, now it is 2"),
         ({"steps": 3}, "calibrated with sampler"),
-        ({"watch": 8}, "looks at 4 plans, --watch asks for 8"),
+        ({"monitor": 8}, "looks at 4 plans, --monitor asks for 8"),
         ({"alarm": "no/such.json"}, "no alarm at"),
-        ({"alarm": None, "watch": 1}, "at least 2 candidates"),
+        ({"alarm": None, "monitor": 1}, "at least 2 candidates"),
     ],
 )
 def test_an_alarm_for_other_settings_is_refused(run_folder, alarm_file, tmp_path, changes, message):

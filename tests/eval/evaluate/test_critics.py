@@ -21,9 +21,9 @@ def remembering(tmp_path_factory):
     embodiment = read_world("point").embodiment()
     config = DiffusionConfig(
         window=Window(observe=(-4, 0), recall=(-4, -2), horizon=8),
-        needs=(STATE, SCENE),
+        inputs=(STATE, SCENE),
         network=TransformerConfig(width=16, depth=1, heads=2),
-        execute=4,
+        n_action_steps=4,
     )
     policy = config.build(embodiment, blank_scales(embodiment))
     for parameter in policy.parameters():
@@ -37,7 +37,7 @@ def test_recall_and_ensembling_are_asked_for_by_name(remembering, tmp_path):
     records = {
         name: evaluate(
             Eval(
-                policy=str(remembering), world={"type": "point", "horizon": 24}, episodes=8, seed=1000,
+                policy=str(remembering), world={"type": "point", "horizon": 24}, episodes=8, env_seed=1000,
                 out=str(tmp_path / name), videos=0, **changes,
             )
         )
@@ -45,10 +45,10 @@ def test_recall_and_ensembling_are_asked_for_by_name(remembering, tmp_path):
             "plain": {},
             "one": {"candidates": 1, "critic": "recall"},
             "best": {"candidates": 10, "critic": "recall"},
-            "blended": {"execute": 2, "ensemble": 0.1},
+            "blended": {"n_action_steps": 2, "ensemble": 0.1},
             "drawn": {"candidates": 10, "critic": "recall", "temperature": 1.0},
             "control": {"candidates": 10, "critic": "random"},
-            "any": {"candidates": 10, "critic": "random", "plans": "uniform"},
+            "any": {"candidates": 10, "critic": "random", "proposal": "uniform"},
         }.items()
     }  # fmt: skip
     agents = {name: record.manifest["agent"] for name, record in records.items()}
@@ -60,7 +60,7 @@ def test_recall_and_ensembling_are_asked_for_by_name(remembering, tmp_path):
     assert len({identify(record.manifest).acts for record in records.values()}) == 7
     assert agents["drawn"]["temperature"] == 1.0 and "temperature" not in agents["best"]
     assert len({str(records[name].column("progress")) for name in ("plain", "best", "drawn", "control", "any")}) == 5
-    assert agents["any"]["plans"] == "uniform" and agents["any"]["sampler"] is None
+    assert agents["any"]["proposal"] == "uniform" and agents["any"]["sampler"] is None
     lengths = [len(values) for values in records["best"].column("value")]
     assert lengths == [-(-length // 4) for length in records["best"].column("length")]
     for row in records["best"].table.to_pylist():

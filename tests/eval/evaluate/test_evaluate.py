@@ -26,7 +26,7 @@ def run_folder(tmp_path_factory):
     embodiment = read_world("point").embodiment()
     network = MLPConfig(width=16, depth=1, condition_width=8)
     config = DiffusionConfig(
-        window=Window(observe=(-1, 0), horizon=8), needs=(STATE, SCENE), network=network, execute=4
+        window=Window(observe=(-1, 0), horizon=8), inputs=(STATE, SCENE), network=network, n_action_steps=4
     )
     run = tmp_path_factory.mktemp("runs") / "untrained"
     folder = run / "checkpoints" / "00000040"
@@ -40,7 +40,14 @@ def run_folder(tmp_path_factory):
 
 
 def settings(run_folder, folder, **changes):
-    values = {"policy": str(run_folder), "world": WORLD, "episodes": 10, "seed": 1000, "out": str(folder), "videos": 2}
+    values = {
+        "policy": str(run_folder),
+        "world": WORLD,
+        "episodes": 10,
+        "env_seed": 1000,
+        "out": str(folder),
+        "videos": 2,
+    }
     return Eval(**values | changes)
 
 
@@ -50,9 +57,9 @@ def test_a_record_with_a_report(run_folder, tmp_path, capsys):
     record = read_record(tmp_path / "record")
     assert record.manifest["complete"] and record.manifest["policy"]["step"] == 40
     assert record.manifest["policy"]["train"]["seed"] == 11
-    assert record.manifest["agent"]["execute"] == 4 and record.manifest["agent"]["block"] == 8
+    assert record.manifest["agent"]["n_action_steps"] == 4 and record.manifest["agent"]["block"] == 8
     assert record.manifest["world"]["horizon"] == 30
-    assert record.column("start") == list(range(1000, 1010))
+    assert record.column("env_seed") == list(range(1000, 1010))
     assert sum(bool(video) for video in record.column("video")) == 2
     assert f"{sum(record.column('success'))} of 10, Wilson 95 %" in text and "report.html" in text
     html = (tmp_path / "record" / "report.html").read_text()
@@ -85,7 +92,7 @@ def test_policy_seed_and_sampler_are_obeyed(run_folder, tmp_path):
         evaluate(settings(run_folder, tmp_path / name, videos=0, **changes))
         for name, changes in {"a": {}, "b": {"policy_seed": 1}, "c": {"steps": 3, "solver": "heun"}}.items()
     )
-    assert others[0].column("seed") == [1] * 10
+    assert others[0].column("policy_seed") == [1] * 10
     assert others[1].manifest["agent"]["sampler"]["steps"] == 3
     assert "scheduler" not in first.manifest["agent"]["sampler"], "as records were before there was one"
     unipc = evaluate(settings(run_folder, tmp_path / "d", videos=0, scheduler="UniPCMultistepScheduler"))
@@ -106,7 +113,7 @@ def test_a_used_folder_is_refused(run_folder, tmp_path):
 
 def test_resuming_something_else_is_refused(run_folder, tmp_path):
     evaluate(settings(run_folder, tmp_path / "record", videos=0))
-    other = settings(run_folder, None, out=None, resume=str(tmp_path / "record"), execute=2)
+    other = settings(run_folder, None, out=None, resume=str(tmp_path / "record"), n_action_steps=2)
     with pytest.raises(RecordError, match="its agent was"):
         evaluate(other)
 
@@ -119,7 +126,7 @@ def test_resuming_something_else_is_refused(run_folder, tmp_path):
         ({"policy": "no/such/run"}, "is not a run or checkpoint"),
         ({"world": "poimt"}, "Did you mean 'point'"),
         ({"world": {"type": "point", "horizn": 3}}, "Did you mean 'world.horizon'"),
-        ({"execute": 9}, "horizon"),
+        ({"n_action_steps": 9}, "horizon"),
         ({"solver": "hein"}, "Did you mean 'heun'"),
         ({"scheduler": "DDIMInverseScheduler"}, "from a sample to its noise"),
         ({"scheduler": "DDIMScheduler", "solver": "heun"}, "either a solver or a scheduler"),
@@ -136,7 +143,7 @@ def test_wrong_settings_are_named(run_folder, tmp_path, changes, message):
 def test_our_settings_open_their_worlds(root, name, world):
     config = parse(Eval, str(root / "configs" / "eval" / f"{name}.yaml"), ["--policy", "P", "--out", "o"])
     assert start_set(read_world(config.world)) == world
-    assert config.policy == "P" and 1000 <= config.seed < 10_000
+    assert config.policy == "P" and 1000 <= config.env_seed < 10_000
 
 
 def test_worlds_open_by_name_keys_and_file(tmp_path, monkeypatch):

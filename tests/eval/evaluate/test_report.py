@@ -26,7 +26,7 @@ STEPS = 20
 def row(start, won, **changes):
     progress = np.linspace(0.1, 1.0 if won else 0.6, STEPS, dtype=np.float32).tolist()
     values = {
-        "start_set": "point", "start": start, "seed": 0, "task": "point", "success": won,
+        "initial_conditions": "point", "env_seed": start, "policy_seed": 0, "task": "point", "success": won,
         "first_success": STEPS if won else -1, "best_progress": progress[-1], "final_progress": progress[-1],
         "return": 1.5, "length": STEPS, "progress": progress, "terminated": won, "truncated": not won,
         "wall_physics": 0.3, "wall_render": 0.1, "wall_policy": 0.6, "attempt": 0, "worker": 1, "video": "",
@@ -151,7 +151,7 @@ def test_the_command_that_repeats_it_is_one_line_to_a_shell():
 
 
 def test_films_are_chosen_failures_first():
-    rows = [{"start": start, "success": start % 3 != 0, "error": "x" if start == 0 else ""} for start in range(12)]
+    rows = [{"env_seed": start, "success": start % 3 != 0, "error": "x" if start == 0 else ""} for start in range(12)]
     assert choose(rows, 4) == [3, 6, 1, 2]
     assert choose(rows, 0) == []
     assert choose(rows[1:3], 6) == [1, 2]

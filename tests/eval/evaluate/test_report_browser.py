@@ -17,7 +17,7 @@ GREY = 5  # of 255, brighter with each frame: what a frame shows says which one 
 def row(start, progress, **changes):
     won = bool(progress[-1] == 1.0)
     values = {
-        "start_set": "point", "start": start, "seed": 0, "task": "point", "success": won,
+        "initial_conditions": "point", "env_seed": start, "policy_seed": 0, "task": "point", "success": won,
         "first_success": len(progress) if won else -1, "best_progress": float(np.max(progress)),
         "final_progress": float(progress[-1]), "return": -1.5 * (start - 10), "length": len(progress),
         "progress": [float(one) for one in progress], "terminated": won, "truncated": not won,
@@ -188,7 +188,7 @@ def test_a_chart_tells_the_values_under_the_pointer(visit):
     assert told.inner_text() == ""
 
 
-@pytest.mark.parametrize("column", ["start", "success", "at step", "how", "return"])
+@pytest.mark.parametrize("column", ["env seed", "success", "at step", "how", "return"])
 def test_columns_sort_both_ways(visit, column):
     names = [name.strip() for name in visit.page.locator("thead th").all_inner_texts()]
     place = names.index(column)

@@ -23,8 +23,8 @@ class Told:
 
     def column(self, name):
         n = len(self.success)
-        columns = {"success": self.success, "labels": self.labels, "start": list(range(1000, 1000 + n))}
-        return columns.get(name) or {"start_set": ["one"] * n, "best_progress": [0.5] * n}[name]
+        columns = {"success": self.success, "labels": self.labels, "env_seed": list(range(1000, 1000 + n))}
+        return columns.get(name) or {"initial_conditions": ["one"] * n, "best_progress": [0.5] * n}[name]
 
 
 def told(success, **labels) -> Told:

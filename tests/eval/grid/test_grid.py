@@ -27,7 +27,7 @@ policy:
   type: diffusion
   needs: [observation.state, observation.environment_state]
   window: {{observe: [0], horizon: 4}}
-  execute: 2
+  n_action_steps: 2
   network: {{type: mlp, width: 8, depth: 1, condition_width: 8}}
 batch: 16
 steps: 20
@@ -98,7 +98,7 @@ def test_a_grid_trains_judges_counts_and_is_done(folder, begun, capsys):
         wins = [sum(record.column("success")) for record in records]
         assert row[2:4] == tuple(f"{won / 3:.3f} ({won} of 3)" for won in wins)
         assert row[4][1] == pytest.approx(sum(wins) / 6) and row[5] == "over 2 training seeds" and row[7] == 6
-        assert records[0].column("start") == [2000, 2001, 2002]
+        assert records[0].column("env_seed") == [2000, 2001, 2002]
     assert study.columns[8] == "minus narrow, these checkpoints" and study.rows[0][8] is None
     assert study.rows[1][8][1] == pytest.approx(study.rows[1][4][1] - study.rows[0][4][1])
     assert "| narrow | short |" in capsys.readouterr().out and "widths" in (folder / "grid" / "table.md").read_text()
@@ -169,7 +169,7 @@ def test_a_setting_that_came_later_had_its_default(folder, begun):
     grid(folder, "--seeds", "[0]", "--vary", "{narrow: {}}").run()
     note = folder / "grid" / "narrow" / "seed0" / "cell.json"
     document = json.loads(note.read_text())
-    assert document["settings"]["short"].pop("watch") == 0
+    assert document["settings"]["short"].pop("monitor") == 0
     note.write_text(json.dumps(document))
     begun.clear()
     grid(folder, "--seeds", "[0]", "--vary", "{narrow: {}}").run()
@@ -213,9 +213,11 @@ def test_wrong_grids_are_named_before_anything_runs(folder, begun, words, messag
 
 
 def test_settings_are_products_of_vary_and_cross(folder):
-    one = grid(folder, "--cross", "{policy.head: [v, epsilon], optimize.lr: [1.0e-3, 1.0e-4]}", "--seeds", "[5]")
+    one = grid(
+        folder, "--cross", "{policy.prediction_type: [v, epsilon], optimize.lr: [1.0e-3, 1.0e-4]}", "--seeds", "[5]"
+    )
     found = cells(one)
-    assert len(found) == 8 and str(found[1]) == "narrow head=v lr=0.0001, seed 5"
+    assert len(found) == 8 and str(found[1]) == "narrow prediction_type=v lr=0.0001, seed 5"
     config = found[-1].steps[0].config
     assert (config.policy.head.value, config.optimize.lr, config.policy.network.width, config.seed) == (
         "epsilon", 1e-4, 12, 5,

@@ -73,7 +73,7 @@ def test_the_bootstrap_covers_and_leaves_out_what_cannot_be_told():
 class Nearness:
     """Knows how far the point is from its target, and whether an action goes there."""
 
-    window, needs, reads = Window(observe=(0,), horizon=1), (STATE, SCENE), 1
+    window, inputs, reads = Window(observe=(0,), horizon=1), (STATE, SCENE), 1
 
     def score(self, past, plans):
         gap = past.obs[SCENE][:, -1] - past.obs[STATE][:, -1]
@@ -83,7 +83,7 @@ class Nearness:
 class Spread:
     """A policy that plans any velocity."""
 
-    window, needs = Window(observe=(0,), horizon=4), (STATE,)
+    window, inputs = Window(observe=(0,), horizon=4), (STATE,)
 
     def __init__(self, embodiment):
         self.embodiment = embodiment
@@ -120,10 +120,12 @@ def test_the_page_of_a_trained_critic(recorded, tmp_path, capsys):
     embodiment = read_world("point").embodiment()
     scales = blank_scales(embodiment)
     torch.manual_seed(0)
-    value = IQLConfig(window=Window(observe=(0,), horizon=1), needs=(STATE, SCENE), widths=(16,))
+    value = IQLConfig(window=Window(observe=(0,), horizon=1), inputs=(STATE, SCENE), widths=(16,))
     save_checkpoint(tmp_path / "value", value.build(embodiment, scales), kind="critic", config=value)
     network = MLPConfig(width=16, depth=1, condition_width=8)
-    policy = DiffusionConfig(window=Window(observe=(0,), horizon=4), needs=(STATE, SCENE), network=network, execute=4)
+    policy = DiffusionConfig(
+        window=Window(observe=(0,), horizon=4), inputs=(STATE, SCENE), network=network, n_action_steps=4
+    )
     save_checkpoint(tmp_path / "policy", policy.build(embodiment, scales), kind="policy", config=policy)
     words = ["inspect", "--critic", str(tmp_path / "value"), "--data", str(recorded), "--out", str(tmp_path / "c.html")]
     assert main([*words, "--policy", str(tmp_path / "policy"), "--record", str(tmp_path / "c.json")]) == 0

@@ -128,7 +128,7 @@ def checkpoint(folder):
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True)
-    config = {"window": {"observe": [-1, 0], "recall": [], "horizon": 16}, "needs": [STATE], "head": "v"}
+    config = {"window": {"observe": [-1, 0], "recall": [], "horizon": 16}, "inputs": [STATE], "head": "v"}
     document = {"format": 1, "kind": "policy", "type": "diffusion", "config": config}
     (folder / "config.json").write_text(json.dumps(document))
     (folder / "embodiment.json").write_text(BODY.to_json())
@@ -145,9 +145,9 @@ def test_inspect_of_a_run(tmp_path, capsys):
     for source in (run, run / "checkpoints" / "00004200"):
         Inspect(source=str(source)).run()
         text = " ".join(capsys.readouterr().out.split())
-        for part in ("policy, type diffusion", "4200", "parameters 700", "needs observation.state", "horizon 16"):
+        for part in ("policy, type diffusion", "4200", "parameters 700", "inputs observation.state", "horizon 16"):
             assert part in text
-        assert 'head "v"' in text and "[0.25 0.25], [1.5 1.5]" in text and "toy arm at 10 Hz" in text
+        assert 'prediction_type "v"' in text and "[0.25 0.25], [1.5 1.5]" in text and "toy arm at 10 Hz" in text
 
 
 def test_inspect_of_something_else_says_what_to_do(tmp_path):

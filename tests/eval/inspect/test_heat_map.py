@@ -18,7 +18,7 @@ from understudy.policies.policy import Plans
 class Corner:
     """Prefers to end at (400, 100) px."""
 
-    window, needs, reads = Window(observe=(0,), horizon=4), (STATE, SCENE), 4
+    window, inputs, reads = Window(observe=(0,), horizon=4), (STATE, SCENE), 4
 
     def score(self, past, plans):
         return -(plans.future[:, :, 3] - torch.tensor([400.0, 100.0])).norm(dim=-1)
@@ -27,7 +27,7 @@ class Corner:
 class Around:
     """Plans places around the middle."""
 
-    window, needs = Window(observe=(0,), horizon=8), (STATE,)
+    window, inputs = Window(observe=(0,), horizon=8), (STATE,)
 
     def __init__(self, embodiment):
         self.embodiment = embodiment
@@ -38,7 +38,7 @@ class Around:
 
 def test_the_bright_place_is_the_preferred_one():
     world = read_world({"type": "pusht", "horizon": 24})
-    agent = Agent(Around(world.embodiment()), lanes=2, execute=4, critic=Corner())
+    agent = Agent(Around(world.embodiment()), lanes=2, n_action_steps=4, critic=Corner())
     with closing(Lanes(world, 2, 0)) as lanes:
         maps = heat_maps(agent, Corner(), lanes, range(2))
     assert len(maps) == 2 and maps[0].picture.shape == (256, 256, 3)
@@ -65,4 +65,4 @@ def test_cells_and_colours():
 def test_worlds_whose_actions_are_no_places_are_refused():
     world = read_world("point")
     with closing(Lanes(world, 1, 0)) as lanes, pytest.raises(ValueError, match="in px; 'point' has none"):
-        heat_maps(Agent(Around(world.embodiment()), lanes=1, execute=4), Corner(), lanes, [0])
+        heat_maps(Agent(Around(world.embodiment()), lanes=1, n_action_steps=4), Corner(), lanes, [0])

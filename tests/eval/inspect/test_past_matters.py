@@ -23,7 +23,7 @@ from understudy.eval.inspect.past_matters import (
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.windows import Windows
 from understudy.policies.data.writer import DatasetWriter
-from understudy.policies.field import Head
+from understudy.policies.field import PredictionType
 from understudy.policies.learning.checkpoint import blank_scales
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.models.generative import GenerativePolicy, Sampler
@@ -36,8 +36,8 @@ EPISODES, STEPS = 12, 40
 class Known:
     """future = sum of weights x states + `token` x the last action + `noise`; is told the scene and ignores it."""
 
-    needs = (STATE, SCENE)
-    execute = 2
+    inputs = (STATE, SCENE)
+    n_action_steps = 2
 
     def __init__(self, weights, token=0.0, noise=0.0):
         self.embodiment, self.weights, self.noise = sample_embodiment(), torch.tensor(weights), noise
@@ -69,7 +69,7 @@ def dataset(tmp_path_factory):
 
 
 def asked(planner, dataset, **settings):
-    windows = Windows(dataset, planner.window, planner.needs)
+    windows = Windows(dataset, planner.window, planner.inputs)
     found = list(changes(planner, windows, np.arange(len(dataset)), **settings))
     assert len(found) == count_changes(planner, settings.get("keys", False))
     rng = np.random.default_rng(0)
@@ -113,11 +113,11 @@ class Echo(GenerativePolicy):
 
 def test_what_a_policy_makes_of_its_past_is_told_from_the_past(dataset):
     sampler = Sampler(steps=10, clip=None)
-    config = DiffusionConfig(window=Window(observe=(0,), recall=(-1,), horizon=3), needs=(STATE,), execute=2)
+    config = DiffusionConfig(window=Window(observe=(0,), recall=(-1,), horizon=3), inputs=(STATE,), n_action_steps=2)
     config = dataclasses.replace(config, sampler=sampler, network=MLPConfig(width=8, depth=1))
-    echo = Echo(config, Head.v, sample_embodiment(), blank_scales(sample_embodiment()))
+    echo = Echo(config, PredictionType.v, sample_embodiment(), blank_scales(sample_embodiment()))
     rows = np.arange(1, STEPS)
-    found = {one.what: one for one in changes(echo, Windows(dataset, echo.window, echo.needs), rows)}
+    found = {one.what: one for one in changes(echo, Windows(dataset, echo.window, echo.inputs), rows)}
     before = dataset.columns[ACTION][rows - 1]
     assert found[PINNED].moved == pytest.approx((4 * (before - 0.1) ** 2).mean(1), rel=0.1, abs=0.1)
     assert found[FRAME].moved.max() == 0 < found[PINNED].moved.mean()
@@ -126,7 +126,7 @@ def test_what_a_policy_makes_of_its_past_is_told_from_the_past(dataset):
 def test_frames_come_from_another_episode_at_the_same_step(dataset):
     planner = Known(np.ones(3, np.float32))
     rows = spread_rows(dataset.starts, dataset.lengths, 200)
-    found = list(changes(planner, Windows(dataset, planner.window, planner.needs), rows))
+    found = list(changes(planner, Windows(dataset, planner.window, planner.inputs), rows))
     plain, most, oldest = planner.seen[:3]
     mine, theirs = plain.obs[SCENE], most.obs[SCENE]
     assert (mine[..., 0] != theirs[..., 0]).all() and (mine[..., 1] == theirs[..., 1]).all()
@@ -137,8 +137,8 @@ def test_frames_come_from_another_episode_at_the_same_step(dataset):
 
 def test_trainings_together_and_none_without_windows(dataset):
     planners = [Known(np.array(weights, np.float32)) for weights in ([0, 1], [1, 0])]
-    found = [list(changes(one, Windows(dataset, one.window, one.needs), np.arange(480))) for one in planners]
+    found = [list(changes(one, Windows(dataset, one.window, one.inputs), np.arange(480))) for one in planners]
     oldest = interval_of([one[0] for one in found], np.random.default_rng(0))
     assert oldest.estimate == pytest.approx(np.sqrt(0.5), abs=0.03)
-    early = list(changes(planners[0], Windows(dataset, planners[0].window, planners[0].needs), np.arange(2)))
+    early = list(changes(planners[0], Windows(dataset, planners[0].window, planners[0].inputs), np.arange(2)))
     assert early[0].interval(np.random.default_rng(0)) is None

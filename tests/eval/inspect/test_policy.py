@@ -25,9 +25,9 @@ def folder(tmp_path_factory):
     for name, observe in (("near", (0,)), ("far", (-4, 0))):
         config = DiffusionConfig(
             window=Window(observe=observe, horizon=4),
-            needs=(STATE, SCENE),
+            inputs=(STATE, SCENE),
             network=MLPConfig(width=8, depth=1, condition_width=8),
-            execute=2,
+            n_action_steps=2,
         )
         config = dataclasses.replace(config, sampler=dataclasses.replace(config.sampler, steps=2))
         for seed in (0, 1):

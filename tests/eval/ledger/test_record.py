@@ -19,7 +19,8 @@ from understudy.eval.ledger.record import (
 
 def row(start, **changes):
     values = {
-        "start_set": "point", "start": start, "seed": 0, "task": "point", "success": start % 2 == 0, "first_success": 3,
+        "initial_conditions": "point", "env_seed": start, "policy_seed": 0, "task": "point", "success": start % 2 == 0,
+        "first_success": 3,
         "best_progress": 0.1, "final_progress": 0.1, "return": 1.5, "length": 3, "progress": [0.1, 0.05, 0.1],
         "terminated": True, "truncated": False, "wall_physics": 0.1, "wall_render": 0.0, "wall_policy": 0.2,
         "attempt": 0, "worker": 1, "video": "", "error": "", "labels": "{}",
@@ -36,7 +37,7 @@ def test_columns_and_types(tmp_path):
     assert kinds.pop("progress") == "list<element: float>"
     names = {"float32": "float", "float64": "double"}
     assert kinds == {name: names.get(kind, kind) for name, kind in COLUMNS.items() if name != "progress"}
-    assert table["start"].to_pylist() == [2, 5]
+    assert table["env_seed"].to_pylist() == [2, 5]
 
 
 def test_a_used_folder_is_refused(tmp_path):
@@ -49,9 +50,9 @@ def test_rows_are_on_disk_before_the_run_closes(tmp_path):
     writer.add(row(1))
     writer.add(row(0))
     with open(tmp_path / "r" / "episodes.jsonl", "a") as file:
-        file.write('{"start_set": "point", "sta')  # a kill in the middle of a line
+        file.write('{"initial_conditions": "point", "sta')  # a kill in the middle of a line
     record = read_record(tmp_path / "r")
-    assert record.column("start") == [0, 1] and record.manifest["complete"] is False
+    assert record.column("env_seed") == [0, 1] and record.manifest["complete"] is False
     assert tables_equal(record.table, table_of([row(0), row(1)]))
     assert tables_equal(writer.close(True).table, record.table)
     assert tables_equal(read_record(tmp_path / "r").table, record.table)
@@ -66,7 +67,7 @@ def test_resume_goes_on_with_the_same_run_only(tmp_path):
         assert writer.done == {0}
         writer.add(row(1))
         record = writer.close(complete=True)
-    assert record.column("start") == [0, 1] and json.loads((tmp_path / "r/manifest.json").read_text())["complete"]
+    assert record.column("env_seed") == [0, 1] and json.loads((tmp_path / "r/manifest.json").read_text())["complete"]
     with pytest.raises(RecordError, match="its policy was .*'1'.*now it is .*'2'"):
         RecordWriter(tmp_path / "r", manifest | {"policy": {"path": "a", "fingerprint": "2"}}, resume=True)
 
@@ -103,7 +104,7 @@ def test_a_full_disk_leaves_no_half_table(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         writer.close(True)
     monkeypatch.undo()
-    assert read_record(tmp_path / "r").column("start") == [0]
+    assert read_record(tmp_path / "r").column("env_seed") == [0]
 
 
 def test_provenance_names_no_person_or_place():

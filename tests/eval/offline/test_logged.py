@@ -46,7 +46,7 @@ def recorded(tmp_path_factory):
     embodiment = read_world("point").embodiment()
     network = MLPConfig(width=16, depth=1, condition_width=8)
     window = Window(observe=(-1, 0), recall=(-1,), horizon=8)
-    config = DiffusionConfig(window=window, needs=(STATE, SCENE), network=network, execute=4)
+    config = DiffusionConfig(window=window, inputs=(STATE, SCENE), network=network, n_action_steps=4)
     for seed in (0, 1):
         torch.manual_seed(seed)
         model = config.build(embodiment, blank_scales(embodiment))

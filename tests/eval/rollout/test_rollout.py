@@ -23,15 +23,17 @@ POINT = MuJoCoWorld(task="point", horizon=40)
 STARTS = range(300, 311)  # one whole block and a part of one
 
 
-def small_agent(lanes=8, execute=3):
+def small_agent(lanes=8, n_action_steps=3):
     """An untrained diffusion policy: noise keyed by start and replanning, bent by what it saw."""
     import torch
 
     torch.manual_seed(0)
     network = MLPConfig(width=16, depth=1, condition_width=8)
-    config = DiffusionConfig(window=Window(horizon=4), needs=(STATE, SCENE), network=network, execute=3)
+    config = DiffusionConfig(window=Window(horizon=4), inputs=(STATE, SCENE), network=network, n_action_steps=3)
     embodiment = POINT.embodiment()
-    return Agent(config.build(embodiment, blank_scales(embodiment)).eval(), lanes=lanes, execute=execute, seed=7)
+    return Agent(
+        config.build(embodiment, blank_scales(embodiment)).eval(), lanes=lanes, n_action_steps=n_action_steps, seed=7
+    )
 
 
 def run(world=POINT, starts=STARTS, workers=0, actor=lambda lanes: small_agent(), **options):

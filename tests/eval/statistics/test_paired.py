@@ -11,11 +11,12 @@ from understudy.eval.statistics.paired import mcnemar, newcombe, paired_bootstra
 from understudy.eval.statistics.power import detectable, discordance
 
 
-def record(tmp_path, name, wins, first=0, start_set="point"):
+def record(tmp_path, name, wins, first=0, initial_conditions="point"):
     """An episode a start; `wins` are the starts that succeed, of 20."""
     rows = [
         {
-            "start_set": start_set, "start": start, "seed": 0, "task": "point", "success": start in wins,
+            "initial_conditions": initial_conditions, "env_seed": start, "policy_seed": 0, "task": "point",
+            "success": start in wins,
             "first_success": -1, "best_progress": 1.0 if start in wins else 0.25, "final_progress": 0.0,
             "return": 0.0, "length": 3, "progress": [0.0], "terminated": False, "truncated": True,
             "wall_physics": 0.0, "wall_render": 0.0, "wall_policy": 0.0, "attempt": 0, "worker": 0, "video": "",
@@ -39,7 +40,7 @@ def test_records_join_on_their_starts(tmp_path):
 def test_records_without_a_common_start_are_refused(tmp_path):
     a = record(tmp_path, "a", {})
     with pytest.raises(PairingError, match="share no start: .*point 0..19.*elsewhere 0..19"):
-        join(a, record(tmp_path, "b", {}, start_set="elsewhere"))
+        join(a, record(tmp_path, "b", {}, initial_conditions="elsewhere"))
 
 
 def test_mcnemar_is_the_coin_that_its_definition_says():

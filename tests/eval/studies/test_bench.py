@@ -16,7 +16,7 @@ ROLLOUT = {
     "result": {
         "task": "lift",
         "size": 84,
-        "execute": 8,
+        "n_action_steps": 8,
         "rest": "a step takes 2 ms",
         "cases": {"physics alone": {"ms_per_step": 0.5}, "state": CASE},
     },

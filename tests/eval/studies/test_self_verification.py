@@ -26,7 +26,7 @@ def remembering(tmp_path_factory):
     body = read_world("point").embodiment()
     network = MLPConfig(width=16, depth=1, condition_width=8)
     window = Window(observe=(0,), recall=(-3, -2, -1), horizon=4)
-    config = DiffusionConfig(needs=(STATE,), window=window, execute=2, network=network)
+    config = DiffusionConfig(inputs=(STATE,), window=window, n_action_steps=2, network=network)
     torch.manual_seed(0)
     policy = config.build(body, blank_scales(body))
     for parameter in policy.parameters():
@@ -52,7 +52,7 @@ def test_the_past_error_falls_with_n_and_one_plan_acts_as_the_plain_policy(remem
 
 def test_the_observation_is_encoded_once_whatever_n(remembering):
     policy, _ = load_policy(remembering)
-    agent = Agent(policy, lanes=3, execute=2, critic=open_critic(CRITIC, policy), candidates=2)
+    agent = Agent(policy, lanes=3, n_action_steps=2, critic=open_critic(CRITIC, policy), candidates=2)
     agent.reset(np.arange(3), np.ones(3, bool), {STATE: np.zeros((3, len(policy.embodiment.state)), np.float32)})
     past, calls, encode = first_lane(agent.past()), [], policy.network.encode
     assert len(past.now) == 1 and len(past.obs[STATE]) == 1

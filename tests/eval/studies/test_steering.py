@@ -26,14 +26,16 @@ def folders(tmp_path_factory):
     """Two untrained policies, a critic, and the run of the critic on rollouts of the first policy."""
     root = tmp_path_factory.mktemp("steering")
     body, network = read_world("point").embodiment(), MLPConfig(width=16, depth=1, condition_width=8)
-    config = DiffusionConfig(window=Window(observe=(0,), horizon=8), needs=(STATE, SCENE), network=network, execute=4)
+    config = DiffusionConfig(
+        window=Window(observe=(0,), horizon=8), inputs=(STATE, SCENE), network=network, n_action_steps=4
+    )
     for seed in (0, 1):
         torch.manual_seed(seed)
         save_checkpoint(root / f"p{seed}", config.build(body, blank_scales(body)), kind="policy", config=config)
     world = {"type": "point", "horizon": 8}
     data = {"keep_failures": True, "out": str(root / "data"), "world": world}
     Demos(task="point", policy=(str(root / "p0"),), episodes=2, **data).run()
-    value = IQLConfig(window=Window(observe=(0,), horizon=1), needs=(STATE, SCENE), widths=(8,))
+    value = IQLConfig(window=Window(observe=(0,), horizon=1), inputs=(STATE, SCENE), widths=(8,))
     for name in ("blind", "knows"):
         (root / name).mkdir()
         save_checkpoint(root / name / "last", value.build(body, blank_scales(body)), kind="critic", config=value)

@@ -28,7 +28,7 @@ class Wanderer:
     """Plans one target, or velocity, held for the whole horizon: where it is plus noise, a little towards the scene."""
 
     def __init__(self, world, spread, pull=0.0, window=None):
-        self.embodiment, self.needs = world.embodiment(), (STATE, SCENE)
+        self.embodiment, self.inputs = world.embodiment(), (STATE, SCENE)
         self.window, self.spread, self.pull = window or Window(observe=(-1, 0), horizon=8), spread, pull
 
     def plan(self, past, n, rng):
@@ -41,7 +41,7 @@ class Wanderer:
 class Nearer:
     """Prefers plans that end near the target of the point task: the truth of its progress."""
 
-    window, needs, reads = Window(observe=(0,), horizon=EXECUTE), (STATE, SCENE), EXECUTE
+    window, inputs, reads = Window(observe=(0,), horizon=EXECUTE), (STATE, SCENE), EXECUTE
 
     def score(self, past, plans):
         moved = plans.future[:, :, :EXECUTE].clamp(-1, 1).sum(2) / 20
@@ -60,7 +60,7 @@ class Nearer:
 )
 def test_a_world_comes_back_to_the_state_and_goes_on_as_before(source, spread):
     world = read_world(source)
-    agent = Agent(Wanderer(world, spread, pull=0.5 if "point" in str(source) else 0.1), lanes=3, execute=EXECUTE)
+    agent = Agent(Wanderer(world, spread, pull=0.5 if "point" in str(source) else 0.1), lanes=3, n_action_steps=EXECUTE)
     with closing(Lanes(world, 3, 0)) as lanes:
         noting = Noting(agent, lanes, seed=0)
         results = {result.start: result for result in rollout(noting, lanes, range(3))}
@@ -80,9 +80,9 @@ def test_a_world_comes_back_to_the_state_and_goes_on_as_before(source, spread):
 def reached():
     """Plans of the point task, tried."""
     world = read_world({"type": "point", "horizon": 40})
-    agent = Agent(Wanderer(world, 0.8, pull=1.5), lanes=8, execute=EXECUTE, critic=Nearer())
+    agent = Agent(Wanderer(world, 0.8, pull=1.5), lanes=8, n_action_steps=EXECUTE, critic=Nearer())
     with closing(Lanes(world, 8, 0)) as lanes:
-        about = {"starts": "0..23", "policy": "wanderer", "world": "point", "execute": EXECUTE}
+        about = {"starts": "0..23", "policy": "wanderer", "world": "point", "n_action_steps": EXECUTE}
         return try_plans(agent, lanes, range(24), plans=6, times=2, about=about)
 
 
@@ -116,7 +116,7 @@ def test_pusht_is_tried_too_and_repeats_itself():
     world = read_world({"type": "pusht", "horizon": 24})
     found = []
     for _ in range(2):
-        agent = Agent(Wanderer(world, 60.0), lanes=4, execute=EXECUTE)
+        agent = Agent(Wanderer(world, 60.0), lanes=4, n_action_steps=EXECUTE)
         with closing(Lanes(world, 4, 0)) as lanes:
             found.append(try_plans(agent, lanes, range(3), plans=2, times=2, about={}))
     assert np.array_equal(found[0].best, found[1].best) and np.array_equal(found[0].future, found[1].future)
@@ -127,7 +127,7 @@ def test_a_world_that_does_not_repeat_itself_is_named(monkeypatch):
     world = read_world({"type": "point", "horizon": 24})
     monkeypatch.setattr("understudy.eval.rollout.tried.restore", lambda lanes, slot, moment: {STATE: np.full(2, 9.0)})
     with closing(Lanes(world, 2, 0)) as lanes, pytest.raises(RestoreError, match="came back with 'observation.state'"):
-        try_plans(Agent(Wanderer(world, 0.5), lanes=2, execute=4), lanes, range(2), plans=2, times=1, about={})
+        try_plans(Agent(Wanderer(world, 0.5), lanes=2, n_action_steps=4), lanes, range(2), plans=2, times=1, about={})
 
 
 def test_statistics_by_hand():
@@ -150,7 +150,7 @@ def test_the_command_tries_keeps_and_asks_again(tmp_path, capsys):
     embodiment = read_world("point").embodiment()
     network = MLPConfig(width=16, depth=1, condition_width=8)
     window = Window(observe=(0,), recall=(-1,), horizon=8)
-    config = DiffusionConfig(window=window, needs=(STATE, SCENE), network=network, execute=4)
+    config = DiffusionConfig(window=window, inputs=(STATE, SCENE), network=network, n_action_steps=4)
     policy = tmp_path / "policy"
     save_checkpoint(policy, config.build(embodiment, blank_scales(embodiment)), kind="policy", config=config)
     (tmp_path / "w.yaml").write_text("type: mujoco\ntask: point\nhorizon: 12\n")
@@ -168,5 +168,5 @@ def test_the_command_tries_keeps_and_asks_again(tmp_path, capsys):
     assert [row[0] for row in rows] == [1, 2, 3] and rows[0][1] == pytest.approx(rows[0][3])
     assert rows[0][2] < rows[1][2] < rows[2][2]  # scores rise with the number of candidates
     assert [row[0] for row in read_study(tmp_path / "s.json").rows] == ["random", "recall", str(critic)]
-    assert main([*words[:4], "--critics", "random", "--seed", "950"]) == 2
+    assert main([*words[:4], "--critics", "random", "--env_seed", "950"]) == 2
     assert "those for looking are 0..999" in capsys.readouterr().err

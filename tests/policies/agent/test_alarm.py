@@ -12,7 +12,7 @@ from scipy.stats import binom
 from understudy.configs.spec import STATE, Embodiment, Window
 from understudy.policies.agent.agent import Agent
 from understudy.policies.agent.alarm import FLOOR, SIGNALS, Alarm, AlarmError, conformal, load_alarm, normal_course
-from understudy.policies.agent.watch import Watch, drift, recall_error, spread
+from understudy.policies.agent.monitor import Monitor, drift, recall_error, spread
 from understudy.policies.critics.recall import RecallConfig
 from understudy.policies.learning.checkpoint import blank_scales
 from understudy.policies.models.diffusion import DiffusionConfig
@@ -25,7 +25,7 @@ BODY = Embodiment(
 )  # fmt: skip
 HALF = torch.tensor([1.0, 5.0])
 ALARM = Alarm(
-    policy="abc", agent={"execute": 2, "candidates": 1, "block": 8}, candidates=4, world={"type": "point"},
+    policy="abc", agent={"n_action_steps": 2, "candidates": 1, "block": 8}, candidates=4, world={"type": "point"},
     signals=("spread", "drift"), centre={"spread": [0.0, 1.0], "drift": [math.nan, 0.0]},
     scale={"spread": [1.0, 2.0], "drift": [1.0, 0.5]}, slack=0.5, threshold=3.0, clock=40, alpha=0.05, n=40, fit=20,
 )  # fmt: skip
@@ -34,8 +34,8 @@ ALARM = Alarm(
 def small_policy(recall=(-2, -1)):
     torch.manual_seed(0)
     config = DiffusionConfig(
-        window=Window(observe=(-1, 0), recall=recall, horizon=5), needs=(STATE,),
-        network=MLPConfig(width=16, depth=1, condition_width=8), execute=2,
+        window=Window(observe=(-1, 0), recall=recall, horizon=5), inputs=(STATE,),
+        network=MLPConfig(width=16, depth=1, condition_width=8), n_action_steps=2,
     )  # fmt: skip
     return config.build(BODY, blank_scales(BODY)).eval()
 
@@ -48,8 +48,8 @@ def play(agent, chunks=6, lanes=3, starts=(5, 6, 7)):
         sent.append(agent.act())
         seen = state[:, None] + np.cumsum(sent[-1][..., :1], 1)
         state = seen[:, -1]
-        look = np.array(agent.look) + agent.execute - 1
-        agent.observe({STATE: seen[:, look]}, sent[-1], np.ones((lanes, agent.execute), bool))
+        look = np.array(agent.look) + agent.n_action_steps - 1
+        agent.observe({STATE: seen[:, look]}, sent[-1], np.ones((lanes, agent.n_action_steps), bool))
     return np.concatenate(sent, 1)
 
 
@@ -87,7 +87,7 @@ def test_recall_error_is_the_mean_over_plans_and_unknown_at_the_start():
     policy, pasts = small_policy(), []
     draw = policy.plan
     policy.plan = lambda past, n, rng: pasts.append(past) or draw(past, n, rng)
-    play(Agent(policy, lanes=3, execute=2), chunks=2)
+    play(Agent(policy, lanes=3, n_action_steps=2), chunks=2)
     critic = RecallConfig(whole=False).beside(policy)
     plans = Plans(torch.randn(3, 4, 2, 2), torch.zeros(3, 4, 5, 2), pasts[1].now)
     off = (plans.past - pasts[1].actions[:, None]) / critic.half
@@ -99,10 +99,10 @@ def test_recall_error_is_the_mean_over_plans_and_unknown_at_the_start():
 def test_watching_changes_no_action(options):
     policy = small_policy()
     options = options | {"critic": RecallConfig().beside(policy)} if options else {}
-    plain = play(Agent(policy, lanes=3, execute=2, **options))
-    watch = Watch(policy, lanes=3, execute=2, candidates=4)
-    assert np.array_equal(play(Agent(policy, lanes=3, execute=2, watch=watch, **options)), plain)
-    row = watch.told(1)
+    plain = play(Agent(policy, lanes=3, n_action_steps=2, **options))
+    monitor = Monitor(policy, lanes=3, n_action_steps=2, candidates=4)
+    assert np.array_equal(play(Agent(policy, lanes=3, n_action_steps=2, monitor=monitor, **options)), plain)
+    row = monitor.told(1)
     assert set(row) == {f"signal_{name}" for name in SIGNALS} and all(len(values) == 6 for values in row.values())
     assert row["signal_recall"][0] is None and row["signal_drift"][0] is None and min(row["signal_spread"]) > 0
 
@@ -111,11 +111,11 @@ def test_an_episode_is_watched_alone():
     policy = small_policy()
 
     def rows(starts):
-        watch = Watch(policy, lanes=3, execute=2, candidates=4, alarm=ALARM)
-        agent = Agent(policy, lanes=3, execute=2, watch=watch)
+        monitor = Monitor(policy, lanes=3, n_action_steps=2, candidates=4, alarm=ALARM)
+        agent = Agent(policy, lanes=3, n_action_steps=2, monitor=monitor)
         play(agent, starts=(1, 2, 3))
         play(agent, starts=starts)
-        return [watch.told(lane) for lane in range(3)]
+        return [monitor.told(lane) for lane in range(3)]
 
     first, second = rows((5, 6, 7)), rows((5, 8, 9))
     assert first[0] == second[0] and first[1] != second[1], "neither the episode before nor the neighbours matter"
@@ -128,32 +128,32 @@ def test_an_episode_is_watched_alone():
 def test_the_alarm_stays_on_once_it_rang():
     policy = small_policy(recall=())
     loud = dataclasses.replace(ALARM, signals=("spread",), centre={"spread": [-9.0]}, scale={"spread": [0.1]}, slack=0)
-    watch = Watch(policy, lanes=2, execute=2, candidates=4, alarm=loud)
+    monitor = Monitor(policy, lanes=2, n_action_steps=2, candidates=4, alarm=loud)
     past = type("Past", (), {"now": torch.tensor([0, 4])})()
     wide, narrow = (plans_of(width * torch.randn(2, 4, 5, 2)) for width in (1.0, 0.0))
-    assert watch.ring(past, narrow).tolist() == [False, False]
-    assert watch.ring(past, wide).tolist() == [True, True]
-    assert watch.ring(past, narrow).tolist() == [True, True] and watch.told(1)["alarm"] == 4
-    watch.reset(np.array([False, True]))
-    assert watch.rang.tolist() == [True, False]
-    assert watch.ring(past, narrow).tolist() == [True, False] and watch.told(1)["alarm"] == -1
+    assert monitor.update_alarm(past, narrow).tolist() == [False, False]
+    assert monitor.update_alarm(past, wide).tolist() == [True, True]
+    assert monitor.update_alarm(past, narrow).tolist() == [True, True] and monitor.told(1)["alarm"] == 4
+    monitor.reset(np.array([False, True]))
+    assert monitor.raised.tolist() == [True, False]
+    assert monitor.update_alarm(past, narrow).tolist() == [True, False] and monitor.told(1)["alarm"] == -1
 
 
 def test_a_policy_that_is_given_its_past_has_no_recall_error():
     torch.manual_seed(0)
     config = DiffusionConfig(
-        window=Window(observe=(0,), recall=(-1,), horizon=4), needs=(STATE,), given=True,
-        network=MLPConfig(width=16, depth=1, condition_width=8), execute=2,
+        window=Window(observe=(0,), recall=(-1,), horizon=4), inputs=(STATE,), given=True,
+        network=MLPConfig(width=16, depth=1, condition_width=8), n_action_steps=2,
     )  # fmt: skip
     policy = config.build(BODY, blank_scales(BODY)).eval()
-    watch = Watch(policy, lanes=3, execute=2, candidates=2)
-    play(Agent(policy, lanes=3, execute=2, watch=watch))
-    assert watch.told(0)["signal_recall"] == [None] * 6
+    monitor = Monitor(policy, lanes=3, n_action_steps=2, candidates=2)
+    play(Agent(policy, lanes=3, n_action_steps=2, monitor=monitor))
+    assert monitor.told(0)["signal_recall"] == [None] * 6
 
 
 def test_a_watch_needs_several_plans():
     with pytest.raises(ValueError, match="at least 2 candidates"):
-        Watch(small_policy(), lanes=1, execute=2, candidates=1)
+        Monitor(small_policy(), lanes=1, n_action_steps=2, candidates=1)
 
 
 def test_the_score_by_hand():
@@ -192,7 +192,7 @@ def synthetic(rng):
 
 
 def false_alarms(runs, alpha, n=39, fit=12):
-    rang = 0
+    raised = 0
     for run in range(runs):
         rng = np.random.default_rng([11, run])
         episodes = [synthetic(rng) for _ in range(fit + n + 1)]
@@ -201,14 +201,14 @@ def false_alarms(runs, alpha, n=39, fit=12):
             ALARM, centre={k: v[0] for k, v in normal.items()}, scale={k: v[1] for k, v in normal.items()}
         )
         held = [alarm.scores(one).max() for one in episodes[fit:-1]]
-        rang += alarm.scores(episodes[-1]).max() > conformal(held, alpha)
-    return rang
+        raised += alarm.scores(episodes[-1]).max() > conformal(held, alpha)
+    return raised
 
 
-def within(rang, runs, alpha, n=39):
+def within(raised, runs, alpha, n=39):
     """Neither more than alpha, nor less than the conformal rank says where scores seldom tie (small alpha)."""
     exact = 1 - math.ceil((n + 1) * (1 - alpha)) / (n + 1)
-    return binom.ppf(0.001, runs, exact) <= rang <= binom.ppf(0.999, runs, alpha)
+    return binom.ppf(0.001, runs, exact) <= raised <= binom.ppf(0.999, runs, alpha)
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.2])
@@ -250,10 +250,10 @@ def test_files_that_are_no_alarm_are_refused(tmp_path, text, message):
 
 
 def test_other_weights_and_settings_are_refused_by_name():
-    ALARM.check("abc", {"execute": 2, "candidates": 1, "block": 3, "seed": 5, "watch": 4})
+    ALARM.check("abc", {"n_action_steps": 2, "candidates": 1, "block": 3, "policy_seed": 5, "monitor": 4})
     with pytest.raises(AlarmError, match="weights abc, these are def"):
         ALARM.check("def", ALARM.agent)
-    with pytest.raises(AlarmError, match="execute = 2, now it is 1"):
-        ALARM.check("abc", {"execute": 1, "candidates": 1})
+    with pytest.raises(AlarmError, match="n_action_steps = 2, now it is 1"):
+        ALARM.check("abc", {"n_action_steps": 1, "candidates": 1})
     with pytest.raises(AlarmError, match="critic = None, now it is recall"):
-        ALARM.check("abc", {"execute": 2, "candidates": 1, "critic": "recall"})
+        ALARM.check("abc", {"n_action_steps": 2, "candidates": 1, "critic": "recall"})

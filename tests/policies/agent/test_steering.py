@@ -24,7 +24,7 @@ REACH = Window(observe=(0,), horizon=4)
 class Gaussian:
     """A planner whose plan is a number, drawn from a standard normal, at every step; its past is the number's sign."""
 
-    embodiment, needs = BODY, (KEY,)
+    embodiment, inputs = BODY, (KEY,)
     window = Window(observe=(0,), recall=(-1,), horizon=4)
 
     def plan(self, past, n, rng):
@@ -35,7 +35,7 @@ class Gaussian:
 class Value:
     """Prefers large plans by their first `reads` actions."""
 
-    needs, window = (KEY,), Window(observe=(0,), horizon=1)
+    inputs, window = (KEY,), Window(observe=(0,), horizon=1)
 
     def __init__(self, reads=2):
         self.reads = reads
@@ -56,16 +56,16 @@ class Negative(Value):
         return -plans.past[:, :, 0, 0]
 
 
-def act(lanes=64, replans=3, planner=None, execute=2, **settings):
+def act(lanes=64, replans=3, planner=None, n_action_steps=2, **settings):
     """(replans, lanes) first executed action of each plan, and the agent."""
-    agent = Agent(planner or Gaussian(), lanes=lanes, execute=execute, **settings)
+    agent = Agent(planner or Gaussian(), lanes=lanes, n_action_steps=n_action_steps, **settings)
     agent.reset(np.arange(lanes), np.ones(lanes, bool), {KEY: np.zeros((lanes, 1), np.float32)})
     taken = []
     for _ in range(replans):
         actions = agent.act()
         taken.append(actions[:, 0, 0])
         looked = np.zeros((lanes, len(agent.look), 1), np.float32)
-        agent.observe({KEY: looked}, actions, np.ones((lanes, execute), bool))
+        agent.observe({KEY: looked}, actions, np.ones((lanes, n_action_steps), bool))
     return np.array(taken), agent
 
 
@@ -145,7 +145,7 @@ def test_a_black_box_is_steered_like_any_policy(batched):
         calls.append(len(rows[KEY]))
         return noisy(rows)
 
-    planner = callable_planner(box, embodiment=BODY, needs=(KEY,), window=REACH, execute=2, batched=batched)
+    planner = callable_planner(box, embodiment=BODY, inputs=(KEY,), window=REACH, n_action_steps=2, batched=batched)
     settings = {"lanes": 3, "planner": planner}
     base, _ = act(replans=2, **settings)
     one, _ = act(replans=2, candidates=1, critic=Value(), **settings)

@@ -10,7 +10,7 @@ from understudy.configs.spec import Embodiment, Window
 from understudy.policies.compositions.adapt import Adapt
 from understudy.policies.compositions.mixture import Mixture
 from understudy.policies.compositions.sparing import Disagreement, calibrate, disagreement, saving
-from understudy.policies.field import Head, from_clean
+from understudy.policies.field import PredictionType, from_clean
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.policy import LaneNoise, Past, Scales
@@ -26,14 +26,19 @@ def gaussian(mean, std=0.2, horizon=4):
     """A policy whose field is the exact posterior mean of N(mean * state, std^2)."""
     torch.manual_seed(0)
     network = MLPConfig(width=8, depth=1, condition_width=8)
-    config = DiffusionConfig(window=Window(observe=(0,), horizon=horizon), execute=2, network=network, head=Head.v)
+    config = DiffusionConfig(
+        window=Window(observe=(0,), horizon=horizon),
+        n_action_steps=2,
+        network=network,
+        prediction_type=PredictionType.v,
+    )
     policy = config.build(BODY, Scales(action=((-1.0,), (1.0,)), states={STATE: ((0.0,), (1.0,))})).eval()
     policy.network.encode = lambda frames, seen, present: frames[:, 0]
 
     def evaluate(x, s, context):
         wide = s[:, None, None]
         y, centre = x * (1 + wide * wide).sqrt(), mean * context[:, :, None]
-        return from_clean(policy.head, centre + std**2 / (std**2 + wide * wide) * (y - centre), y, wide)
+        return from_clean(policy.prediction_type, centre + std**2 / (std**2 + wide * wide) * (y - centre), y, wide)
 
     policy.evaluate = evaluate
     return policy

@@ -18,7 +18,7 @@ from understudy.policies.compositions.parents import (
     common_scale,
     fit_scale,
 )
-from understudy.policies.field import Head, Solver, from_clean, noise_levels, sample
+from understudy.policies.field import PredictionType, Solver, from_clean, noise_levels, sample
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.models.flow import FlowConfig
 from understudy.policies.models.generative import Sampler, with_sampler
@@ -62,9 +62,9 @@ def noise(lanes=3):
 def make(kind="v", seed=0, scale=((-1.0, -1.0), (1.0, 1.0)), body=BODY, **settings):
     """An untrained policy whose output is not zero."""
     torch.manual_seed(seed)
-    settings = {"needs": (STATE,), "window": Window(observe=(0,), horizon=4), "execute": 2} | settings
+    settings = {"inputs": (STATE,), "window": Window(observe=(0,), horizon=4), "n_action_steps": 2} | settings
     if kind in ("epsilon", "v"):
-        settings["head"] = Head(kind)
+        settings["prediction_type"] = PredictionType(kind)
     config = KINDS[kind](network=MLPConfig(width=16, depth=1, condition_width=8), **settings)
     states = {STATE: ((0.0, 0.0), (1.0, 1.0)), SCENE: ((0.0,), (1.0,))}
     policy = config.build(body, Scales(action=scale, states=states)).eval()
@@ -83,7 +83,7 @@ def gaussian(mean, std, kind="v", **settings):
     def evaluate(x, s, context):
         wide = s[:, None, None]
         y = x * (1 + wide * wide).sqrt()
-        return from_clean(policy.head, centre + variance / (variance + wide * wide) * (y - centre), y, wide)
+        return from_clean(policy.prediction_type, centre + variance / (variance + wide * wide) * (y - centre), y, wide)
 
     policy.evaluate = evaluate
     return policy
@@ -120,7 +120,7 @@ def test_one_parent_alone_is_itself_to_the_bit(kind):
 
 
 def test_a_weight_of_one_is_the_parent_to_the_bit(pair):
-    longer = make("v", 4, window=Window(observe=(-1, 0), recall=(-1,), horizon=6), needs=(STATE, SCENE))
+    longer = make("v", 4, window=Window(observe=(-1, 0), recall=(-1,), horizon=6), inputs=(STATE, SCENE))
     mixture = Mixture([pair[0], longer, pair[1]], (0.2, 0.3, 0.5))
     for place, parent in enumerate((pair[0], longer, pair[1])):
         one = mixture.weighted([float(i == place) for i in range(3)])
@@ -200,7 +200,7 @@ def test_an_offset_and_a_common_factor_are_reconciled_exactly(scale):
         close(clean(mixture, y, s), expected, atol=2e-5, rtol=1e-4)
     swapped = Mixture([other, one], (0.6, 0.4))
     assert torch.equal(swapped.action_scale.std, own.std) and torch.equal(draw(mixture), draw(swapped))
-    ranges = [policy.config.low * float(policy.action_scale.std[0] / own.std[0]) for policy in (one, other)]
+    ranges = [policy.config.sigma_min * float(policy.action_scale.std[0] / own.std[0]) for policy in (one, other)]
     assert mixture.field(past(), 1).low == pytest.approx(max(ranges))
 
 
@@ -230,7 +230,7 @@ def test_tokens_align_by_offset_and_the_tail_is_its_owners(pair):
     windows = [Window(observe=(0,), recall=(-2, -1), horizon=3), Window(observe=(-1, 0), recall=(-3, -1), horizon=6)]
     one, other = (make("v", seed, window=window) for seed, window in enumerate(windows))
     mixture = Mixture([one, other], (0.3, 0.7))
-    assert mixture.window == Window(observe=(-1, 0), recall=(-3, -2, -1), horizon=6) and mixture.execute == 2
+    assert mixture.window == Window(observe=(-1, 0), recall=(-3, -2, -1), horizon=6) and mixture.n_action_steps == 2
     y, s = torch.randn(3, 2, 9, 2), 0.7
     found = dict(zip(mixture.window.actions, clean(mixture, y, s).unbind(2), strict=True))
     parts = []
@@ -292,15 +292,15 @@ def test_one_sampler_for_all(pair):
     mixture = with_sampler(Mixture([few, pair[1]], (0.5, 0.5)), steps=3)
     assert mixture.weighted((0.2, 0.8)).sampler.steps == mixture.config.sampler.steps == 3
     field = Mixture(pair, (0.5, 0.5)).field(past(), 2)
-    chunk = sample(field, noise().normal(2, 4, 2), noise_levels(10, field.low, field.high))
+    chunk = sample(field, noise().normal(2, 4, 2), noise_levels(10, field.sigma_min, field.sigma_max))
     assert torch.equal(draw(Mixture(pair, (0.5, 0.5))), chunk)
 
 
 def test_what_is_read_is_the_union():
-    other = make("flow", 2, needs=(SCENE,), window=Window(observe=(-1, 0), horizon=4))
+    other = make("flow", 2, inputs=(SCENE,), window=Window(observe=(-1, 0), horizon=4))
     mixture = Mixture([make("v", 1), other], (0.5, 0.5))
-    assert mixture.needs == (SCENE, STATE) and mixture.window.observe == (-1, 0)
-    mixture.embodiment.check(BODY, mixture.needs)
+    assert mixture.inputs == (SCENE, STATE) and mixture.window.observe == (-1, 0)
+    mixture.embodiment.check(BODY, mixture.inputs)
 
 
 def other_body(**changes):
@@ -323,7 +323,7 @@ def test_refused_by_name(other, said):
 
 
 def test_parents_without_a_common_noise_level_are_refused(pair):
-    quiet = make("v", 9, low=0.001, high=0.005)
+    quiet = make("v", 9, sigma_min=0.001, sigma_max=0.005)
     with pytest.raises(ParentsError, match="no noise level in common"):
         draw(Mixture([pair[0], quiet], (0.5, 0.5)))
 

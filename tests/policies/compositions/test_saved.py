@@ -47,10 +47,10 @@ KINDS = {
 def folders(tmp_path_factory):
     """Checkpoints of three untrained policies for the point task, with a training state."""
     root, embodiment = tmp_path_factory.mktemp("parents"), read_world("point").embodiment()
-    for seed, (name, (kind, window, needs)) in enumerate(KINDS.items()):
+    for seed, (name, (kind, window, inputs)) in enumerate(KINDS.items()):
         torch.manual_seed(seed)
         network = MLPConfig(width=16, depth=1, condition_width=8)
-        config = kind(window=window, needs=needs, network=network, execute=4)
+        config = kind(window=window, inputs=inputs, network=network, n_action_steps=4)
         policy = config.build(embodiment, blank_scales(embodiment))
         for parameter in policy.network.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
@@ -64,10 +64,10 @@ def compose(folders, names, weights, **settings):
 
 
 def planned(policy):
-    agent = Agent(policy, lanes=2, execute=2)
+    agent = Agent(policy, lanes=2, n_action_steps=2)
     offers = policy.embodiment.offers()
     draw = np.random.default_rng(0)
-    obs = {key: draw.random((2, len(offers[key])), np.float32) for key in policy.needs}
+    obs = {key: draw.random((2, len(offers[key])), np.float32) for key in policy.inputs}
     agent.reset(np.arange(2), np.ones(2, bool), obs)
     plans = policy.plan(agent.past(), 3, LaneNoise(0, np.arange(2), np.zeros(2, np.int64)))
     return torch.cat([plans.past, plans.future], 2)
@@ -171,13 +171,13 @@ def test_evaluated_and_ranked_like_a_policy(folders, tmp_path, capsys):
     save_mixture(tmp_path / "first", compose(folders, ("one", "two"), (1.0, 0.0)), pair)
 
     def acted(policy, name, **settings):
-        told = {"world": WORLD, "episodes": 4, "seed": 1000, "block": 4, "videos": 0, "policy": str(policy)}
+        told = {"world": WORLD, "episodes": 4, "env_seed": 1000, "block": 4, "videos": 0, "policy": str(policy)}
         Eval(**told, out=str(tmp_path / name), **settings).run()
         return read_record(tmp_path / name)
 
     record = acted(tmp_path / "mix", "record", steps=3)
     assert record.manifest["complete"] and record.manifest["policy"]["type"] == "convex"
-    assert record.manifest["agent"]["sampler"]["steps"] == 3 and record.manifest["agent"]["execute"] == 4
+    assert record.manifest["agent"]["sampler"]["steps"] == 3 and record.manifest["agent"]["n_action_steps"] == 4
     ranked = acted(tmp_path / "mix", "ranked", steps=3, candidates=3, critic="recall")
     assert identify(record.manifest).weights == identify(ranked.manifest).weights
     parent, alone = acted(folders["one"], "parent"), acted(tmp_path / "first", "alone")
@@ -208,7 +208,7 @@ def test_written_by_hand(folders, tmp_path, how, kind, capsys):
     words = ["mix", str(folders["one"]), str(folders["three"]), "--out", str(tmp_path / "made"), *how.split()]
     assert main(words) == 0
     policy, _ = load_policy(tmp_path / "made")
-    assert type(policy) is kind and torch.isfinite(planned(policy)).all() and policy.execute == 4
+    assert type(policy) is kind and torch.isfinite(planned(policy)).all() and policy.n_action_steps == 4
     assert main(words) == 2 and "exists" in capsys.readouterr().err
     assert main([*words[:3], "--out", str(tmp_path / "no"), "--how.type", "nor"]) == 2
 

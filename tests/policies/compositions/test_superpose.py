@@ -30,7 +30,7 @@ def plain(kind=DiffusionConfig, seed=0, **window):
     """An untrained policy whose output is not zero."""
     torch.manual_seed(seed)
     window = Window(**({"observe": (0,), "horizon": 1} | window))
-    policy = kind(window=window, execute=1, network=NETWORK).build(BODY, SCALES).eval()
+    policy = kind(window=window, n_action_steps=1, network=NETWORK).build(BODY, SCALES).eval()
     for parameter in policy.network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return policy
@@ -43,7 +43,7 @@ def gaussian(mean, std, kind=DiffusionConfig, horizon=1):
     def evaluate(x, s, context):
         wide = s[:, None, None]
         y = x * (1 + wide * wide).sqrt()
-        return from_clean(policy.head, mean + std**2 / (std**2 + wide * wide) * (y - mean), y, wide)
+        return from_clean(policy.prediction_type, mean + std**2 / (std**2 + wide * wide) * (y - mean), y, wide)
 
     policy.evaluate = evaluate
     return policy
@@ -183,7 +183,7 @@ def test_settings_that_do_not_fit_are_refused():
     for config, said in (
         (OrConfig(bias=(0.0,)), "as many biases"),
         (OrConfig(temperature=-1.0), "temperature"),
-        (AndConfig(execute=9), "execute must be within"),
+        (AndConfig(n_action_steps=9), "n_action_steps must be within"),
     ):
         with pytest.raises(ValueError, match=said):
             Superposition([plain(), plain(seed=1)], config)

@@ -39,7 +39,7 @@ CHAIN = Embodiment(
     state=tuple(f"s{i}" for i in range(LINKS)), state_units=("1",) * LINKS,
 )  # fmt: skip
 POINT = {"type": "point", "horizon": 24}
-SMALL = {"needs": (STATE, SCENE), "widths": (64, 64), "tau": 0.05, "rewards": Rewards(gamma=0.95)}
+SMALL = {"inputs": (STATE, SCENE), "widths": (64, 64), "tau": 0.05, "rewards": Rewards(gamma=0.95)}
 CHUNK = ChunkConfig(window=Window(observe=(0,), horizon=8), prefix=4, quantile=0.7, distil=0.6, **SMALL)
 
 
@@ -198,7 +198,7 @@ def runs(data, tmp_path_factory) -> Path:
     torch.manual_seed(0)
     body = read_world("point").embodiment()
     config = DiffusionConfig(
-        window=Window(observe=(0,), horizon=8), needs=(STATE, SCENE), execute=4,
+        window=Window(observe=(0,), horizon=8), inputs=(STATE, SCENE), n_action_steps=4,
         network=MLPConfig(width=16, depth=1, condition_width=8),
     )  # fmt: skip
     save_checkpoint(root / "policy", config.build(body, blank_scales(body)), kind="policy", config=config)
@@ -222,14 +222,14 @@ def test_a_trained_critic_steers_a_policy_that_never_learnt(runs, tmp_path):
     """The best of 16 plans comes nearer to the target than the first one, from the same starts."""
 
     def act(name: str, **changes):
-        told = {"policy": str(runs / "policy"), "world": POINT, "episodes": 32, "seed": 1000, "videos": 0}
+        told = {"policy": str(runs / "policy"), "world": POINT, "episodes": 32, "env_seed": 1000, "videos": 0}
         return evaluate(Eval(**told, out=str(tmp_path / name), **changes))
 
     base, best = act("base"), act("best", candidates=16, critic=str(runs / "chunk"))
     gain = np.subtract(best.column("best_progress"), base.column("best_progress"))
     assert gain.mean() > 2 * gain.std() / 32**0.5  # two standard errors of 32 pairs
     first = act("first", candidates=2, critic=str(runs / "first"))  # judges one action of the four that are executed
-    assert first.manifest["agent"]["execute"] == 4 and len(first.column("progress")) == 32
+    assert first.manifest["agent"]["n_action_steps"] == 4 and len(first.column("progress")) == 32
 
 
 def test_the_task_that_a_critic_judges_is_said_where_it_is_opened(data, tmp_path):
@@ -280,7 +280,7 @@ def test_a_resumed_training_is_exact_and_episodes_may_be_weighted(data, tmp_path
 
 def test_a_policy_that_learns_with_a_critic_is_trained_by_the_same_loop(data, tmp_path):
     policy = OFQLConfig(
-        window=Window(observe=(0,), horizon=4), needs=(STATE, SCENE), execute=2, widths=(16,),
+        window=Window(observe=(0,), horizon=4), inputs=(STATE, SCENE), n_action_steps=2, widths=(16,),
         network=MLPConfig(width=16, depth=1, condition_width=8),
     )  # fmt: skip
     settings(data, tmp_path / "run", critic=None, policy=policy, steps=4, log_every=2).run()
@@ -290,13 +290,13 @@ def test_a_policy_that_learns_with_a_critic_is_trained_by_the_same_loop(data, tm
 
 
 def test_what_cannot_be_trained_is_refused_before_a_run_is_made(data, tmp_path):
-    policy = DiffusionConfig(window=Window(horizon=4), execute=2)
+    policy = DiffusionConfig(window=Window(horizon=4), n_action_steps=2)
     for changes, error, told in (
         ({"policy": policy}, ValueError, "and not both"),
         ({"critic": RecallConfig()}, ValueError, "'recall' needs no training"),
         ({"eval": Path("configs/eval/lift.yaml")}, ValueError, "a critic does not"),
         ({"critic": IQLConfig(rewards=Rewards(success="next.victory"))}, DatasetError, "rewards.success to every"),
-        ({"critic": IQLConfig(needs=("observation.images.top",))}, DatasetError, "has no camera 'top'"),
+        ({"critic": IQLConfig(inputs=("observation.images.top",))}, DatasetError, "has no camera 'top'"),
     ):
         with pytest.raises(error, match=told):
             settings(data, tmp_path / "x", **changes).run()
@@ -307,4 +307,4 @@ def test_what_cannot_be_trained_is_refused_before_a_run_is_made(data, tmp_path):
 def test_the_shipped_settings_are_of_critics(name):
     config = parse(Train, f"configs/train/value_{name}.yaml", [])
     config.check()
-    assert config.learner.get_choice_name(type(config.learner)) == name and config.learner.needs == (STATE, SCENE)
+    assert config.learner.get_choice_name(type(config.learner)) == name and config.learner.inputs == (STATE, SCENE)

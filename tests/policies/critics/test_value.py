@@ -249,11 +249,14 @@ def test_target_networks_follow_after_a_step():
 
 def test_a_critic_of_the_first_action_steers_an_agent_that_executes_more():
     first, eight = build(IQLConfig(**SMALL)).float(), build(ChunkConfig(**SMALL)).float()
-    planner = SimpleNamespace(embodiment=BODY, window=Window(observe=(0,), horizon=16), needs=(STATE,))
-    assert Agent(planner, lanes=2, execute=8, candidates=4, critic=first).critic.reads == 1
-    assert Agent(planner, lanes=2, execute=8, candidates=4, critic=Weighted((first, eight), (1, 1))).critic.reads == 8
+    planner = SimpleNamespace(embodiment=BODY, window=Window(observe=(0,), horizon=16), inputs=(STATE,))
+    assert Agent(planner, lanes=2, n_action_steps=8, candidates=4, critic=first).critic.reads == 1
+    assert (
+        Agent(planner, lanes=2, n_action_steps=8, candidates=4, critic=Weighted((first, eight), (1, 1))).critic.reads
+        == 8
+    )
     with pytest.raises(ValueError, match="scores 8 future actions, but 4 are executed"):
-        Agent(planner, lanes=2, execute=4, candidates=4, critic=eight)
+        Agent(planner, lanes=2, n_action_steps=4, candidates=4, critic=eight)
     other = build(ChunkConfig(prefix=4, **SMALL)).float()
     with pytest.raises(ValueError, match=r"different numbers of future actions: \[4, 8\]"):
         Weighted((other, eight), (1, 1))
@@ -271,4 +274,4 @@ def test_settings_that_make_no_sense_are_refused():
         with pytest.raises(ValueError, match=told):
             config(**wrong)
     with pytest.raises(EmbodimentError, match="is a picture"):
-        IQLConfig(needs=("observation.images.top",)).build(BODY, SCALES)
+        IQLConfig(inputs=("observation.images.top",)).build(BODY, SCALES)

@@ -153,7 +153,7 @@ def test_constant_action_gets_limits(tmp_path):
 
 
 def test_piece_names_the_body_and_own_card_wins(v3, tmp_path):
-    piece = tmp_path / "piece.yaml"
+    piece = tmp_path / "task_spec.yaml"
     piece.write_text("name: arm\naction: [dx, dy]\naction_units: [m, m]\nlimits: [[-9, 9], [-9, 9]]\nmode: delta\n")
     body = open_dataset(v3, embodiment=piece).embodiment
     assert (body.name, body.action, body.mode.value, body.state_units) == ("arm", ("dx", "dy"), "delta", ("?",) * 3)

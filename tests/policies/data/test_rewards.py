@@ -10,8 +10,8 @@ from understudy.configs.spec import STATE, Embodiment, Window
 from understudy.policies.critics.iql import IQLConfig
 from understudy.policies.data.dataset import DatasetError
 from understudy.policies.data.open import open_dataset
-from understudy.policies.data.piece import Mirror, Reflection
 from understudy.policies.data.rewards import EVERY, SENT, Kind, Rewards, open_windows
+from understudy.policies.data.task_spec import Mirror, Reflection
 from understudy.policies.data.writer import DatasetWriter
 
 BODY = Embodiment(

@@ -137,7 +137,7 @@ def test_advantage_takes_away_what_the_first_state_explains(demos):
 
 def settings(demos, out, **changes):
     policy = DiffusionConfig(
-        window=Window(horizon=4), execute=2, network=MLPConfig(width=16, depth=1, condition_width=8)
+        window=Window(horizon=4), n_action_steps=2, network=MLPConfig(width=16, depth=1, condition_width=8)
     )
     plain = Train(
         data=str(demos), out=out, policy=policy, steps=30, batch=16, optimize=Optimize(warmup=5), validation=0,

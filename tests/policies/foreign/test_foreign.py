@@ -102,9 +102,9 @@ def test_a_callable_plans_alike_in_one_call_and_in_a_call_each_whoever_its_neigh
         return callable_planner(
             chunks,
             embodiment=BODY,
-            needs=("observation.state",),
+            inputs=("observation.state",),
             window=Window(observe=(0,), horizon=5),
-            execute=4,
+            n_action_steps=4,
             batched=batched,
         )
 
@@ -122,17 +122,21 @@ def test_a_callable_plans_alike_in_one_call_and_in_a_call_each_whoever_its_neigh
 
 def test_an_agent_acts_with_a_callable():
     planner = callable_planner(
-        keyable, embodiment=BODY, needs=("observation.state",), window=Window(observe=(0,), horizon=5), execute=4
+        keyable,
+        embodiment=BODY,
+        inputs=("observation.state",),
+        window=Window(observe=(0,), horizon=5),
+        n_action_steps=4,
     )
-    agent = Agent(planner, lanes=2, execute=4)
+    agent = Agent(planner, lanes=2, n_action_steps=4)
     agent.reset(np.arange(2), np.ones(2, bool), {"observation.state": np.full((2, 2), 100, np.float32)})
     assert agent.act().shape == (2, 4, 2)
 
 
 def test_a_callable_that_returns_other_shapes_is_refused():
     def planner(chunks, **settings):
-        settings = {"window": Window(observe=(0,), horizon=5), "execute": 4} | settings
-        return callable_planner(chunks, embodiment=BODY, needs=("observation.state",), **settings)
+        settings = {"window": Window(observe=(0,), horizon=5), "n_action_steps": 4} | settings
+        return callable_planner(chunks, embodiment=BODY, inputs=("observation.state",), **settings)
 
     for chunks in (
         lambda rows: torch.zeros(3, 4, 2),
@@ -141,8 +145,8 @@ def test_a_callable_that_returns_other_shapes_is_refused():
     ):
         with pytest.raises(ForeignError, match=r"should be \(3, at least 5, 2\)"):
             planner(chunks).plan(past(), 1, noise())
-    with pytest.raises(ValueError, match="execute"):
-        planner(keyable, execute=6)
+    with pytest.raises(ValueError, match="n_action_steps"):
+        planner(keyable, n_action_steps=6)
     with pytest.raises(ValueError, match="no past actions"):
         planner(keyable, window=Window(observe=(0,), recall=(-1,), horizon=5))
 

@@ -156,7 +156,7 @@ def test_a_plan_is_what_lerobot_executes(peer, tmp_path, inputs, modes):
     seen = past(pictures=PICTURE in inputs)
     plans = policy.plan(seen, 1, noise())
     wanted = stock_actions(peer, seen, keys={PICTURE: "observation.images.image"}, **settings)
-    assert plans.past.shape == (3, 1, 1, 2) and plans.future.shape == (3, 1, 7, 2) and policy.execute == 4
+    assert plans.past.shape == (3, 1, 1, 2) and plans.future.shape == (3, 1, 7, 2) and policy.n_action_steps == 4
     assert (plans.future[:, 0, :4] - wanted).abs().max() < 1e-3, "px of 500"
     assert info["type"] == "lerobot/diffusion" and isinstance(policy, Policy)
 
@@ -175,7 +175,7 @@ def test_the_field_is_lerobots_network_at_its_own_steps(peer, tmp_path, predicti
         clean = field(y.view(lanes, 2, 8, 2), s).view_as(x)
         told = clean if prediction == "sample" else (y - clean) / s
         assert (told - out).abs().max() < 1e-5
-    assert (field.low, field.high) == (policy.ratios[0], policy.ratios[99])
+    assert (field.sigma_min, field.sigma_max) == (policy.ratios[0], policy.ratios[99])
 
 
 def test_our_first_order_walk_over_its_levels_is_its_ddim(peer, tmp_path):
@@ -308,7 +308,7 @@ def test_temporal_ensembling_is_the_policys_own_and_lerobots(peer, tmp_path, cap
     wanted = torch.stack(wanted).numpy()
 
     agent, _ = open_agent(Acting(policy=str(folder), block=2), body_for)
-    assert agent.ensemble == 0.3 and agent.execute == 1
+    assert agent.ensemble == 0.3 and agent.n_action_steps == 1
     assert "temporal ensembling of decay 0.3 (its own" in capsys.readouterr().out
     low, high = np.asarray(body_for().limits, np.float32).T
     assert np.abs(sight.walk(agent) - np.clip(wanted, low, high)).max() < 2e-4, "px of 500"
@@ -444,7 +444,7 @@ def test_act_plans_what_lerobot_says(peer, tmp_path):
     seen = past()
     wanted = after(policy.predict_action_chunk(before({key: seen.obs[key][:, -1] for key in inputs})))
     assert (planner.plan(seen, 1, noise()).future[:, 0] - wanted).abs().max() < 1e-3
-    assert planner.window.observe == (0,) and planner.window.horizon == 6 and planner.execute == 5
+    assert planner.window.observe == (0,) and planner.window.horizon == 6 and planner.n_action_steps == 5
 
 
 def test_eval_judges_a_checkpoint_of_lerobots(folder, tmp_path):
@@ -462,7 +462,7 @@ def test_eval_judges_a_checkpoint_of_lerobots(folder, tmp_path):
     assert about["type"] == "lerobot/diffusion" and about["step"] == 10 and len(about["fingerprint"]) == 16
     assert about["train"] == {"seed": 3, "data": "gone", "steps": 10, "batch": 2}
     assert about["body"] == "by position from 'pusht'" and about["scheduler"] == "DDIM"
-    assert record.column("start") == [1000, 1001] and find_checkpoint(tmp_path / "outputs") == run
+    assert record.column("env_seed") == [1000, 1001] and find_checkpoint(tmp_path / "outputs") == run
     assert {path.name for path in acting_files(run)} >= {"config.json", "model.safetensors", "policy_preprocessor.json"}
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from understudy.configs.spec import Embodiment, Window
-from understudy.policies.field import Head, from_clean, sample
+from understudy.policies.field import PredictionType, from_clean, sample
 from understudy.policies.foreign.velocity import Clock, VelocityPolicy, velocity_field
 from understudy.policies.models.generative import Sampler
 from understudy.policies.policy import LaneNoise, Past, Policy, Scale
@@ -39,7 +39,7 @@ def gaussian_velocity(clock, mean=0.2, std=0.3):
         t = (1 - t if clock is Clock.noise_at_zero else t)[:, None, None]
         y, s = x / (1 - t), t / (1 - t)
         clean = mean + std**2 / (std**2 + s**2) * (y - mean)
-        u = from_clean(Head.flow, clean, y, s)
+        u = from_clean(PredictionType.flow, clean, y, s)
         return -u if clock is Clock.noise_at_zero else u
 
     return velocity
@@ -49,7 +49,7 @@ def gaussian_velocity(clock, mean=0.2, std=0.3):
 def test_a_velocity_gives_the_posterior_mean_in_both_conventions(clock):
     field = velocity_field(gaussian_velocity(clock), (2, 3, 4, 1), tuple(range(4)), clock=clock)
     y = torch.linspace(-2, 2, 24).view(2, 3, 4, 1)
-    for s in (field.low, 0.1, 1.0, 7.0, field.high):
+    for s in (field.sigma_min, 0.1, 1.0, 7.0, field.sigma_max):
         wanted = 0.2 + 0.09 / (0.09 + s**2) * (y - 0.2)
         assert (field(y, s) - wanted).abs().max() < 1e-4 * (1 + s)  # x and t u cancel where noise drowns the rest
 
@@ -88,7 +88,7 @@ def test_a_velocity_policy_is_a_policy_that_encodes_once():
         velocity,
         embodiment=BODY,
         window=Window(observe=(0,), horizon=8),
-        needs=("observation.state",),
+        inputs=("observation.state",),
         action_scale=Scale.between([0.0, 0.0], [512.0, 512.0]),
         sampler=Sampler(steps=20),
     )

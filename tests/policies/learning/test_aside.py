@@ -30,7 +30,7 @@ policy:
   type: diffusion
   needs: [observation.state, observation.environment_state]
   window: {{observe: [0], horizon: 4}}
-  execute: 2
+  n_action_steps: 2
   network: {{type: mlp, width: 16, depth: 1, condition_width: 8}}
 batch: 16
 steps: 40
@@ -170,7 +170,7 @@ def test_best_goes_by_success_then_progress_and_the_first_keeps_a_tie(side, star
 
 def test_validation_starts_are_asked_for(side, started):
     side.submit(checkpoint(side, 10))
-    assert {"--seed=0", "--episodes=3", f"--policy={side.run}/checkpoints/00000010"} <= set(started[0].words)
+    assert {"--env_seed=0", "--episodes=3", f"--policy={side.run}/checkpoints/00000010"} <= set(started[0].words)
 
 
 def test_the_newest_waits_and_older_ones_are_skipped(side, started, capsys):

@@ -17,7 +17,7 @@ import torch
 from understudy.configs.episode import Episode
 from understudy.configs.spec import Embodiment, EmbodimentError, Window
 from understudy.policies.data.dataset import DatasetError
-from understudy.policies.data.piece import ActionScale, Mirror, Piece, Reflection, load_piece
+from understudy.policies.data.task_spec import ActionScale, Mirror, Reflection, TaskSpec, load_task_spec
 from understudy.policies.data.writer import DatasetWriter
 from understudy.policies.learning import checkpoint as checkpoints
 from understudy.policies.learning.checkpoint import CheckpointError, find_checkpoint, rotate
@@ -62,7 +62,7 @@ def demos(tmp_path_factory) -> Path:
 
 def settings(demos: Path, out: Path, **changes) -> Train:
     policy = DiffusionConfig(
-        window=Window(horizon=4), execute=2, network=MLPConfig(width=16, depth=1, condition_width=8, dropout=0.1)
+        window=Window(horizon=4), n_action_steps=2, network=MLPConfig(width=16, depth=1, condition_width=8, dropout=0.1)
     )
     plain = Train(
         data=str(demos), out=out, policy=policy, steps=60, batch=32, optimize=Optimize(warmup=5), validation=0.2,
@@ -108,7 +108,7 @@ def test_a_checkpoint_loads_whichever_draccus_wrote_it(tmp_path, monkeypatch, wr
         return {"type": config.get_choice_name(type(config))} | plain if wrote == "0.10" else plain
 
     monkeypatch.setattr(checkpoints.draccus, "encode", as_of)
-    config = DiffusionConfig(window=Window(horizon=4), execute=2, network=MLPConfig(width=16, depth=1))
+    config = DiffusionConfig(window=Window(horizon=4), n_action_steps=2, network=MLPConfig(width=16, depth=1))
     policy = config.build(EMBODIMENT, checkpoints.blank_scales(EMBODIMENT))
     checkpoints.save_checkpoint(tmp_path / "run", policy, kind="policy", config=config)
     document = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -128,7 +128,7 @@ def test_a_run_learns_and_keeps_its_records(demos, tmp_path, capsys):
     errors = [r["validation/action_error"] for r in records(run) if "validation/action_error" in r]
     assert losses[-1] < 0.6 * losses[0] and errors[-1] < 0.8 * errors[0]
     assert (run / "last").resolve().name == "00000300" and os.readlink(run / "last") == "checkpoints/00000300"
-    assert list((run / "tb").iterdir()) and (run / "piece.yaml").exists()
+    assert list((run / "tb").iterdir()) and (run / "task_spec.yaml").exists()
     assert "trained to step 300" in capsys.readouterr().out
     policy, info = load_policy(run / "last")
     assert info["step"] == 300 and policy.embodiment == EMBODIMENT
@@ -261,10 +261,10 @@ def test_bad_input_is_refused_by_name(demos, tmp_path):
         settings(demos, tmp_path / "taken").run()
     with pytest.raises(ValueError, match="give a config with `policy` and `data`"):
         Train().run()
-    scene = dataclasses.replace(settings(demos, tmp_path / "x").policy, needs=("observation.environment_state",))
+    scene = dataclasses.replace(settings(demos, tmp_path / "x").policy, inputs=("observation.environment_state",))
     with pytest.raises(DatasetError, match="observation.environment_state"):
         settings(demos, tmp_path / "x", policy=scene).run()
-    wrong = Piece(scale=ActionScale(low=(0.0,), high=(1.0,)))
+    wrong = TaskSpec(scale=ActionScale(low=(0.0,), high=(1.0,)))
     with pytest.raises(ValueError, match="scale.low has 1 numbers, the action has 2"):
         settings(demos, tmp_path / "x", piece=wrong).run()
     with pytest.raises(FileNotFoundError, match="not a run"):
@@ -274,13 +274,13 @@ def test_bad_input_is_refused_by_name(demos, tmp_path):
 
 def test_scale_is_pinned_and_can_be_taken_from_a_run(demos, tmp_path):
     settings(demos, tmp_path / "first", steps=1).run()
-    piece = load_piece(f"from:{tmp_path / 'first'}")
+    piece = load_task_spec(f"from:{tmp_path / 'first'}")
     assert len(piece.scale.low) == 2 and piece.scale.low[0] < 0 < piece.scale.high[0]
     settings(demos, tmp_path / "second", steps=1, scale=f"from:{tmp_path / 'first'}", seed=5).run()
     first, second = (load_policy(tmp_path / name)[0] for name in ("first", "second"))
     assert torch.equal(first.action_scale.std, second.action_scale.std)
     with pytest.raises(FileNotFoundError, match="no piece at"):
-        load_piece(f"from:{tmp_path / 'third'}")
+        load_task_spec(f"from:{tmp_path / 'third'}")
 
 
 def test_fine_tuning_starts_from_the_given_weights(demos, tmp_path):
@@ -319,13 +319,13 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(demos, tmp_path):
 def test_policy_refuses_another_embodiment(demos, tmp_path):
     settings(demos, tmp_path / "run", steps=1).run()
     policy, _ = load_policy(tmp_path / "run")
-    policy.embodiment.check(EMBODIMENT, policy.needs)
+    policy.embodiment.check(EMBODIMENT, policy.inputs)
     with pytest.raises(EmbodimentError, match="differ in rate: 'walker' has 10.0, 'walker' has 20.0"):
-        policy.embodiment.check(dataclasses.replace(EMBODIMENT, rate=20.0), policy.needs)
+        policy.embodiment.check(dataclasses.replace(EMBODIMENT, rate=20.0), policy.inputs)
     with pytest.raises(EmbodimentError, match="'observation.state' is needed but"):
-        policy.embodiment.check(dataclasses.replace(EMBODIMENT, state=(), state_units=()), policy.needs)
+        policy.embodiment.check(dataclasses.replace(EMBODIMENT, state=(), state_units=()), policy.inputs)
     with pytest.raises(EmbodimentError, match="unit of 'x' differs"):
-        policy.embodiment.check(dataclasses.replace(EMBODIMENT, action_units=("mm", "m")), policy.needs)
+        policy.embodiment.check(dataclasses.replace(EMBODIMENT, action_units=("mm", "m")), policy.inputs)
 
 
 def test_rotation_keeps_last_best_newest_and_milestones(tmp_path):
@@ -346,7 +346,7 @@ def test_every_window_comes_once_an_epoch_in_an_order_of_its_own():
 
 
 def test_learning_rate_rises_then_falls_to_its_end():
-    optimize = Optimize(lr=1.0, warmup=10, final=0.1)
+    optimize = Optimize(lr=1.0, warmup=10, min_lr_ratio=0.1)
     rates = [optimize.rate(step, 110) for step in range(111)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == rates[9] == pytest.approx(1.0)
     assert rates[60] == pytest.approx(0.55) and rates[110] == pytest.approx(0.1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from understudy.configs.spec import Embodiment, EmbodimentError, Window
-from understudy.policies.field import Head
+from understudy.policies.field import PredictionType
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.models.generative import Sampler, with_sampler
 from understudy.policies.networks.mlp import MLPConfig
@@ -25,11 +25,13 @@ NETWORKS = {
 }
 
 
-def build(network="mlp", window=None, shake=True, **settings):
+def build(network="mlp", window=None, action_noise=True, **settings):
     window = window or Window(observe=(-1, 0), recall=(-2, -1), horizon=6)
     torch.manual_seed(0)
-    policy = DiffusionConfig(window=window, execute=3, network=NETWORKS[network], **settings).build(EMBODIMENT, SCALES)
-    if shake:  # the output layers begin at zero
+    policy = DiffusionConfig(window=window, n_action_steps=3, network=NETWORKS[network], **settings).build(
+        EMBODIMENT, SCALES
+    )
+    if action_noise:  # the output layers begin at zero
         for parameter in policy.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
     return policy.eval()
@@ -88,10 +90,10 @@ def test_observations_are_encoded_once():
     assert calls == [3]
 
 
-@pytest.mark.parametrize("head", [Head.epsilon, Head.x0, Head.v])
+@pytest.mark.parametrize("prediction_type", [PredictionType.epsilon, PredictionType.x0, PredictionType.v])
 @pytest.mark.parametrize("masked", [True, False])
-def test_loss_is_the_hand_made_one(head, masked):
-    policy = build(head=head, mask_padding=masked)
+def test_loss_is_the_hand_made_one(prediction_type, masked):
+    policy = build(prediction_type=prediction_type, mask_padding=masked)
     batch = {
         "observation.state": torch.randn(4, 2, 2),
         "observation.valid": torch.ones(4, 2, dtype=torch.bool),
@@ -107,14 +109,16 @@ def test_loss_is_the_hand_made_one(head, masked):
     alpha, sigma = 1 / (1 + s**2).sqrt(), s / (1 + s**2).sqrt()
     context = policy.context(batch)
     out = policy.network(alpha * clean + sigma * eps, torch.atan(s[:, 0, 0]) * 2 / math.pi, context)
-    target = {Head.epsilon: eps, Head.x0: clean, Head.v: alpha * eps - sigma * clean}[head]
+    target = {PredictionType.epsilon: eps, PredictionType.x0: clean, PredictionType.v: alpha * eps - sigma * clean}[
+        prediction_type
+    ]
     error = (out - target).square()
     by_hand = error[batch["action.valid"]].mean() if masked else error.mean()
     assert loss.item() == pytest.approx(by_hand.item(), rel=1e-4)
 
 
 def test_noise_levels_are_stratified_within_the_range():
-    policy = build(low=0.1, high=10.0)
+    policy = build(sigma_min=0.1, sigma_max=10.0)
     s = policy.draw_levels(1000, torch.zeros(1)).sort().values
     assert 0.1 <= s[0] and s[-1] <= 10.0
     angles = torch.atan(s)
@@ -141,7 +145,10 @@ def test_it_learns_two_modes():
     torch.manual_seed(0)
     window = Window(observe=(0,), horizon=4)
     policy = DiffusionConfig(
-        window=window, execute=1, network=MLPConfig(width=64, depth=2, condition_width=32), sampler=Sampler(steps=10)
+        window=window,
+        n_action_steps=1,
+        network=MLPConfig(width=64, depth=2, condition_width=32),
+        sampler=Sampler(steps=10),
     ).build(EMBODIMENT, SCALES)
     optimizer = torch.optim.AdamW(policy.parameters(), 2e-3)
     sides = torch.where(torch.arange(128)[:, None, None] % 2 == 0, 1.2, -1.2)
@@ -169,18 +176,18 @@ def test_sampler_can_be_changed_and_says_what_is_too_much():
 
 
 def test_settings_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match="execute must be within 1..4"):
-        DiffusionConfig(window=Window(horizon=4), execute=5)
+    with pytest.raises(ValueError, match="n_action_steps must be within 1..4"):
+        DiffusionConfig(window=Window(horizon=4), n_action_steps=5)
     with pytest.raises(ValueError, match="flow matching"):
-        DiffusionConfig(head=Head.flow)
+        DiffusionConfig(prediction_type=PredictionType.flow)
     with pytest.raises(ValueError, match="low < high"):
-        DiffusionConfig(low=2.0, high=1.0)
+        DiffusionConfig(sigma_min=2.0, sigma_max=1.0)
     with pytest.raises(EmbodimentError, match="is a picture"):
-        DiffusionConfig(needs=("observation.images.top",)).build(EMBODIMENT, SCALES)
+        DiffusionConfig(inputs=("observation.images.top",)).build(EMBODIMENT, SCALES)
     with pytest.raises(EmbodimentError, match="it offers|offers observation.state"):
-        DiffusionConfig(needs=("observation.environment_state",)).build(EMBODIMENT, SCALES)
+        DiffusionConfig(inputs=("observation.environment_state",)).build(EMBODIMENT, SCALES)
     with pytest.raises(ValueError, match="multiple of 2 tokens, got 7"):
-        DiffusionConfig(window=Window(horizon=7), execute=1, network=NETWORKS["unet"]).build(EMBODIMENT, SCALES)
+        DiffusionConfig(window=Window(horizon=7), n_action_steps=1, network=NETWORKS["unet"]).build(EMBODIMENT, SCALES)
 
 
 def test_past_is_read_by_offset():

@@ -20,7 +20,7 @@ BODY = Embodiment(
 SCALES = Scales(action=((-1.0,), (1.0,)), states={"observation.state": ((0.0,), (1.0,))})
 WINDOW = Window(observe=(0,), horizon=1)
 NETWORK = MLPConfig(width=48, depth=2, condition_width=32)
-SETTINGS = {"window": WINDOW, "execute": 1, "network": NETWORK, "sampler": Sampler(steps=10)}
+SETTINGS = {"window": WINDOW, "n_action_steps": 1, "network": NETWORK, "sampler": Sampler(steps=10)}
 KINDS = [
     Times(),
     Times(density=Density.logit_normal, mean=-0.4),
@@ -141,7 +141,11 @@ def test_field_is_the_posterior_mean_that_diffusion_learns(draw, exact):
     flow = fitted(FlowConfig(**SETTINGS), draw)
     diffusion = fitted(DiffusionConfig(**SETTINGS), draw)
     fields = [policy.field(past(), 400) for policy in (flow, diffusion)]
-    assert (fields[0].low, fields[0].high, fields[0].times) == (fields[1].low, fields[1].high, fields[1].times)
+    assert (fields[0].sigma_min, fields[0].sigma_max, fields[0].times) == (
+        fields[1].sigma_min,
+        fields[1].sigma_max,
+        fields[1].times,
+    )
     for s in (0.05, 0.2, 0.5, 1.0, 2.0):
         y = probes(s, draw)
         with torch.no_grad():

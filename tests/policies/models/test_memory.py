@@ -40,7 +40,7 @@ NETWORKS = {
 
 def build(network="transformer", kind=DiffusionConfig, window=WINDOW, **settings):
     torch.manual_seed(0)
-    policy = kind(window=window, execute=2, network=NETWORKS[network], **settings).build(BODY, SCALES)
+    policy = kind(window=window, n_action_steps=2, network=NETWORKS[network], **settings).build(BODY, SCALES)
     for parameter in policy.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     return policy.eval()
@@ -81,10 +81,10 @@ def noise(lanes=3):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("dose", [None, 0, 1, 2, 3, 4])
+@pytest.mark.parametrize("past_loss_window", [None, 0, 1, 2, 3, 4])
 @pytest.mark.parametrize("mask_padding", [True, False])
-def test_the_loss_is_the_sliced_one_for_every_dose(network, dose, mask_padding):
-    policy, windows = build(network, dose=dose, mask_padding=mask_padding), batch()
+def test_the_loss_is_the_sliced_one_for_every_dose(network, past_loss_window, mask_padding):
+    policy, windows = build(network, past_loss_window=past_loss_window, mask_padding=mask_padding), batch()
     torch.manual_seed(7)
     loss, _ = policy.loss(windows)
     torch.manual_seed(7)
@@ -95,8 +95,8 @@ def test_the_loss_is_the_sliced_one_for_every_dose(network, dose, mask_padding):
     x = y / (1 + wide**2).sqrt()
     x[:, :RECALLED][~windows["action.valid"][:, :RECALLED]] = 0
     out = policy.evaluate(x, s, policy.context(windows))
-    first = 0 if dose is None else RECALLED - dose
-    error = (out - from_clean(policy.head, clean, y, wide)).square()
+    first = 0 if past_loss_window is None else RECALLED - past_loss_window
+    error = (out - from_clean(policy.prediction_type, clean, y, wide)).square()
     parts = []
     for row in range(5):
         for token in range(first, 8):
@@ -145,7 +145,7 @@ def test_given_actions_are_inputs_in_the_order_of_time(network, kind):
 
 
 def test_regression_is_a_mean_squared_error_and_all_its_plans_are_one():
-    policy, windows = build(kind=RegressionConfig, dose=2), batch()
+    policy, windows = build(kind=RegressionConfig, past_loss_window=2), batch()
     plans = policy.plan(past(), 3, noise())
     assert plans.future.shape == (3, 3, 4, 2) and plans.past.shape == (3, 3, 4, 2)
     assert torch.equal(plans.future[:, 0], plans.future[:, 2])
@@ -158,17 +158,17 @@ def test_regression_is_a_mean_squared_error_and_all_its_plans_are_one():
 def test_arms_have_their_names():
     short, clean = Window(observe=(-1, 0), horizon=4), Window(observe=(-8, 0), horizon=4)
     assert build(window=short).arm == "no history" and build(window=clean).arm == "future only"
-    assert build(dose=0).arm == "noisy past without a target" and build().arm == "past-token prediction"
-    assert build(dose=2).arm == "past-token prediction, last 2 of 4"
+    assert build(past_loss_window=0).arm == "noisy past without a target" and build().arm == "past-token prediction"
+    assert build(past_loss_window=2).arm == "past-token prediction, last 2 of 4"
     assert build(given=True).arm == "past actions as inputs"
     assert build("mlp").arm == build("unet").arm == "past-token prediction, unmasked"
 
 
 def test_settings_of_memory_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match="dose must be within 0..4"):
-        build(dose=5)
+    with pytest.raises(ValueError, match="past_loss_window must be within 0..4"):
+        build(past_loss_window=5)
     with pytest.raises(ValueError, match="leave dose out"):
-        build(dose=2, given=True)
+        build(past_loss_window=2, given=True)
     with pytest.raises(ValueError, match="window.recall is empty"):
         build(window=Window(observe=(0,), horizon=4), given=True)
 
@@ -228,10 +228,10 @@ def play(agent, replans=6):
 
 def test_one_candidate_is_plain_sampling_bit_for_bit_and_so_is_the_start_with_many():
     policy = build()
-    plain = play(Agent(policy, lanes=2, execute=2))
+    plain = play(Agent(policy, lanes=2, n_action_steps=2))
     critic = open_critic("recall", policy)
-    assert np.array_equal(play(Agent(policy, lanes=2, execute=2, candidates=1, critic=critic)), plain)
-    many = play(Agent(policy, lanes=2, execute=2, candidates=50, critic=critic))
+    assert np.array_equal(play(Agent(policy, lanes=2, n_action_steps=2, candidates=1, critic=critic)), plain)
+    many = play(Agent(policy, lanes=2, n_action_steps=2, candidates=50, critic=critic))
     assert np.allclose(many[:4], plain[:4], atol=1e-5), "before 8 actions were executed, the first candidate acts"
     assert not np.allclose(many[4:], plain[4:], atol=1e-3)
 
@@ -250,7 +250,7 @@ def test_the_error_of_the_kept_past_falls_with_the_number_of_candidates():
 class Fixed:
     """A critic with scores that are given."""
 
-    window, needs, reads = Window(observe=(0,), horizon=1), (), 0
+    window, inputs, reads = Window(observe=(0,), horizon=1), (), 0
 
     def __init__(self, *rows, reads=0):
         self.rows, self.reads = torch.tensor(rows), reads
@@ -314,7 +314,7 @@ def test_the_memory_experiments_differ_in_memory_alone_and_are_small(root, world
         policy = config.policy.build(body, blank_scales(body))
         assert sum(parameter.numel() for parameter in policy.parameters()) <= 500_000
         arms[arm] = policy.arm
-        same = dataclasses.replace(config.policy, window=Window(horizon=16), dose=None)
+        same = dataclasses.replace(config.policy, window=Window(horizon=16), past_loss_window=None)
         settings.append(dataclasses.replace(config, policy=same, out=None))
     assert arms == {
         "none": "no history",

@@ -16,7 +16,7 @@ BODY = Embodiment(
 )
 STATE = "observation.state"
 SCALES = Scales(action=((-1.0,), (1.0,)), states={STATE: ((0.0,), (1.0,))})
-SHARED = {"window": Window(observe=(0,), horizon=4), "execute": 2}
+SHARED = {"window": Window(observe=(0,), horizon=4), "n_action_steps": 2}
 SMALL = MLPConfig(width=32, depth=2, condition_width=16)
 
 
@@ -101,7 +101,9 @@ def test_of_two_modes_the_critic_lets_the_better_one_be_taken():
     batch |= {"action": mode, "action.valid": yes, "reward": (mode > 0).float().flatten(), "discount": torch.zeros(128)}
     taken = {}
     for eta in (0.0, 1.0):
-        config = OFQLConfig(window=Window(observe=(0,), horizon=1), execute=1, network=SMALL, eta=eta, widths=(32,))
+        config = OFQLConfig(
+            window=Window(observe=(0,), horizon=1), n_action_steps=1, network=SMALL, eta=eta, widths=(32,)
+        )
         policy = build(config)
         optimizer = torch.optim.Adam(policy.parameters(), 5e-3)
         torch.manual_seed(1)
@@ -117,7 +119,7 @@ def test_of_two_modes_the_critic_lets_the_better_one_be_taken():
 
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="leave window.recall out"):
-        OFQLConfig(window=Window(observe=(0,), recall=(-1,), horizon=4), execute=2)
+        OFQLConfig(window=Window(observe=(0,), recall=(-1,), horizon=4), n_action_steps=2)
     for wrong in ({"eta": -1.0}, {"sampler": Sampler(steps=2)}):
         with pytest.raises(ValueError, match="eta >= 0 and one jump a plan"):
             OFQLConfig(**SHARED, **wrong)

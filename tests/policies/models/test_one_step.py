@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from understudy.configs.spec import Embodiment, Window
-from understudy.policies.field import Head, Solver, angle_of, to_clean
+from understudy.policies.field import PredictionType, Solver, angle_of, to_clean
 from understudy.policies.learning.checkpoint import load_config
 from understudy.policies.models.generative import Sampler, with_sampler
 from understudy.policies.models.one_step import ERROR_FLOOR, OneStepConfig, Predicts
@@ -28,7 +28,7 @@ NETWORKS = {
 
 def build(network="mlp", window=WINDOW, **settings):
     torch.manual_seed(0)
-    policy = OneStepConfig(window=window, execute=1, network=NETWORKS[network], **settings).build(BODY, SCALES)
+    policy = OneStepConfig(window=window, n_action_steps=1, network=NETWORKS[network], **settings).build(BODY, SCALES)
     for parameter in policy.parameters():  # the output layers begin at zero
         parameter.data += 0.1 * torch.randn_like(parameter)
     return policy.eval()
@@ -109,7 +109,7 @@ def test_at_equal_times_it_is_flow_matching(network, predicts):
     out = policy.evaluate(y / (1 + s * s).sqrt(), s[:, 0, 0], policy.context(batch))
     assert loss.item() == pytest.approx((out - eps + batch["action"]).square()[there].mean().item(), rel=1e-4)
     denoised = policy.denoise(y, s[:, 0, 0], policy.context(batch))
-    assert torch.allclose(denoised, to_clean(Head.flow, out, y, s), atol=1e-5)
+    assert torch.allclose(denoised, to_clean(PredictionType.flow, out, y, s), atol=1e-5)
 
 
 @pytest.mark.parametrize("jumps", [1, 3])
@@ -181,7 +181,7 @@ def test_one_jump_finds_both_modes_and_the_field_is_the_posterior_mean():
     torch.manual_seed(0)
     window = Window(observe=(0,), horizon=1)
     network = MLPConfig(width=48, depth=2, condition_width=32)
-    policy = OneStepConfig(window=window, execute=1, network=network).build(BODY, SCALES)
+    policy = OneStepConfig(window=window, n_action_steps=1, network=network).build(BODY, SCALES)
     optimizer = torch.optim.AdamW(policy.parameters(), 4e-3, weight_decay=0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 800)
     batch = batch_of(256, window)
@@ -214,7 +214,7 @@ def test_pairs_of_times_are_ordered_and_as_often_alike_as_said():
     assert bool((r <= t).all()) and r.min() >= 0 and t.max() <= 1
     assert (r == t).float().mean().item() == pytest.approx(0.25, abs=0.015)
     s = t[r == t] / (1 - t[r == t])
-    assert s.min() >= policy.config.low * 0.999 and s.max() <= policy.config.high * 1.001
+    assert s.min() >= policy.config.sigma_min * 0.999 and s.max() <= policy.config.sigma_max * 1.001
     assert torch.isfinite(angle_of(s)).all()
 
 

@@ -79,7 +79,7 @@ class Neighbour:
             return action
 
         for start in range(200_000, 200_000 + episodes):
-            episode(lane, start, record, {"shake": 0.03})
+            episode(lane, start, record, {"action_noise": 0.03})
         self.frames, self.ways, self.rng = np.array(frames), np.array(ways), np.random.default_rng(0)
 
     def place(self, obs) -> np.ndarray:
@@ -100,7 +100,7 @@ def lane(request):
 
 def test_the_expert_remembers(lane):
     for start in range(100_000, 100_012):
-        _, held, info = episode(lane, start, expert, {"shake": 0.03})
+        _, held, info = episode(lane, start, expert, {"action_noise": 0.03})
         assert info["success"] and info["progress"] == 1.0
         assert lane.labels() == {"completion": True, "context": True}
         assert held.sum() >= DWELL
@@ -143,7 +143,7 @@ def test_the_middle_tells_nothing_and_a_long_window_tells_all(lane):
 def test_probe_at_full_size(lane, actor):
     """At least 800 held-out states a class: the current frame and a short window are at chance, a long one is not."""
     count = 3400 if lane.world_name == "push-and-return" else 1700
-    options = {"shake": 0.05} if actor == "disturbed" else None
+    options = {"action_noise": 0.05} if actor == "disturbed" else None
     rows, past = middles(lane, range(100_000, 100_000 + count), expert, options, LONG)
     half = len(past) // 2
     assert min(past[half:].sum(), (~past[half:]).sum()) >= 800

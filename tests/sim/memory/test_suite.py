@@ -47,10 +47,10 @@ def expert(lane, obs):
     return lane.expert_action()
 
 
-def play(lane, start, act=expert, shake=0.0, middle=False, enough=9):
+def play(lane, start, act=expert, action_noise=0.0, middle=False, enough=9):
     """(T + 1, F) observations, the steps at which the clamp opened, the last info. `middle`: begin in the clamp, which
     does not depend on the way there; `enough`: openings after which to stop."""
-    obs, info = lane.reset(seed=start, options={"shake": shake})
+    obs, info = lane.reset(seed=start, options={"action_noise": action_noise})
     if middle:
         lane.clamp()
         obs = lane.sense()
@@ -124,7 +124,7 @@ class Neighbour:
                 actions.append(lane.expert_action())
                 return actions[-1]
 
-            seen, _, info = play(lane, start, record, shake=0.03, middle=middle)
+            seen, _, info = play(lane, start, record, action_noise=0.03, middle=middle)
             if info["success"]:
                 frames.append(self.place(seen[:-1]))
                 steps = np.minimum(np.arange(len(actions))[:, None] + np.arange(self.chunk), len(actions) - 1)

@@ -69,7 +69,7 @@ def test_the_way_round_does_not_touch_the_block():
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_expert_succeeds_also_when_disturbed(name):
     assert act(name, 100_007)[0] == 1.0
-    assert act(name, 100_008, options={"shake": 0.03})[0] > 0.9
+    assert act(name, 100_008, options={"action_noise": 0.03})[0] > 0.9
 
 
 def test_it_fails_on_purpose():

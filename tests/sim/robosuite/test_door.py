@@ -15,9 +15,9 @@ def lane():
     made.close()
 
 
-def play(lane, start, manner=0.0, shake=0.0):
+def play(lane, start, manner=0.0, action_noise=0.0):
     """(steps until success or None, progress at every step)."""
-    lane.reset(seed=start, options={"shake": shake})
+    lane.reset(seed=start, options={"action_noise": action_noise})
     progress = []
     for _ in range(lane.horizon):
         _, terminated, _, info = lane.advance(lane.expert_action(manner))
@@ -28,7 +28,7 @@ def play(lane, start, manner=0.0, shake=0.0):
 
 
 def test_it_opens_the_door_although_it_is_shaken(lane):
-    steps, progress = play(lane, 100001, shake=0.05)
+    steps, progress = play(lane, 100001, action_noise=0.05)
     assert steps < 200 and Handle.of(lane).opened > 0.3
     assert min(progress) >= 0 and progress[-1] == 1 and max(progress[:-1]) < 1
 

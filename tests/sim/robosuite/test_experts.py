@@ -25,9 +25,9 @@ def lanes():
         one.close()
 
 
-def play(lane, start, manner=0.0, shake=0.0, horizon=None):
+def play(lane, start, manner=0.0, action_noise=0.0, horizon=None):
     """Steps until success, or None."""
-    lane.reset(seed=start, options={"shake": shake})
+    lane.reset(seed=start, options={"action_noise": action_noise})
     for step in range(horizon or lane.horizon):
         _, terminated, truncated, _ = lane.advance(lane.expert_action(manner))
         if terminated or truncated:
@@ -37,7 +37,7 @@ def play(lane, start, manner=0.0, shake=0.0, horizon=None):
 
 @pytest.mark.parametrize("name", ["can", "square", "stack"])
 def test_the_expert_succeeds_although_it_is_shaken(lanes, name):
-    assert play(lanes(name), 100001, shake=0.05) < 300
+    assert play(lanes(name), 100001, action_noise=0.05) < 300
 
 
 def test_the_action_is_a_function_of_the_state(lanes):

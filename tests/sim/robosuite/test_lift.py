@@ -75,7 +75,7 @@ def test_the_action_moves_the_hand_where_it_says(lane):
 def test_the_expert_recovers_from_disturbances(lane):
     lengths = []
     for start in range(100100, 100106):
-        lane.reset(seed=start, options={"shake": 0.1})
+        lane.reset(seed=start, options={"action_noise": 0.1})
         terminated = truncated = False
         while not (terminated or truncated):
             _, _, terminated, truncated, _ = lane.step(lane.expert_action(noise=0.02))

@@ -109,7 +109,7 @@ def test_experts_over_a_hundred_starts(name, least):
 def test_recovery_from_a_shaken_arm(pick):
     won = 0
     for start in range(5):
-        pick.reset(seed=start, options={"shake": 0.01})
+        pick.reset(seed=start, options={"action_noise": 0.01})
         for _ in range(450):
             _, _, terminated, truncated, _ = pick.step(pick.expert_action())
             if terminated or truncated:

@@ -32,45 +32,47 @@ def recall_error(past: Past, plans: Plans, critic: RecallCritic) -> Tensor:
     return torch.where(told, critic.distance(past, plans).mean(1), torch.nan)
 
 
-def spread(plans: Plans, execute: int, half: Tensor) -> Tensor:
-    """(B,) mean squared distance of pairs of plans, over the first `execute` actions and their dimensions; needs N > 1.
+def spread(plans: Plans, n_action_steps: int, half: Tensor) -> Tensor:
+    """(B,) mean squared distance of pairs of plans, over their first `n_action_steps` actions and dimensions; N > 1.
 
     Args:
         half: (D,) half of the range of each action, in its unit: 1 in the scaled space.
     """
-    ahead = plans.future[:, :, :execute] / half
+    ahead = plans.future[:, :, :n_action_steps] / half
     return 2 * ahead.var(1).mean((1, 2))
 
 
-def drift(before: Plans, plans: Plans, execute: int, half: Tensor) -> Tensor:
+def drift(before: Plans, plans: Plans, n_action_steps: int, half: Tensor) -> Tensor:
     """(B,) energy distance 2 E|x - y| - E|x - x'| - E|y - y'| of old and new plans on the steps that both cover.
 
-    Distances are root mean squares over steps and dimensions. NaN for lanes whose `before` is not `execute` steps old,
-    as where an episode has just begun, and where plans do not overlap.
+    Distances are root mean squares over steps and dimensions. NaN for lanes whose `before` is not `n_action_steps`
+    steps old, as where an episode has just begun, and where plans do not overlap.
     """
-    steps = plans.future.shape[2] - execute
+    steps = plans.future.shape[2] - n_action_steps
     if steps < 1:
         return torch.full_like(plans.future[:, 0, 0, 0], torch.nan)
-    old, new = (part / half for part in (before.future[:, :, execute:], plans.future[:, :, :steps]))
+    old, new = (part / half for part in (before.future[:, :, n_action_steps:], plans.future[:, :, :steps]))
     energy = 2 * _apart(old, new) - _apart(old, old) - _apart(new, new)
-    return torch.where(plans.start - before.start == execute, energy.clamp_min(0), torch.nan)
+    return torch.where(plans.start - before.start == n_action_steps, energy.clamp_min(0), torch.nan)
 
 
-class Watch:
+class Monitor:
     """Follows B lanes of one agent; `ring` at each replanning says where the alarm has rung.
 
     Args:
         planner: the policy that is watched.
         lanes: B.
-        execute: E, actions executed of each plan.
+        n_action_steps: E, actions executed of each plan.
         candidates: N plans looked at, at least 2.
         alarm: turns the signals into a score and rings; None: signals are only kept.
     """
 
-    def __init__(self, planner: Planner, *, lanes: int, execute: int, candidates: int, alarm: Alarm | None = None):
+    def __init__(
+        self, planner: Planner, *, lanes: int, n_action_steps: int, candidates: int, alarm: Alarm | None = None
+    ):
         if candidates < 2:
             raise ValueError(f"a watch compares plans with each other: at least 2 candidates, got {candidates}")
-        self.candidates, self.execute, self.alarm = candidates, execute, alarm
+        self.candidates, self.n_action_steps, self.alarm = candidates, n_action_steps, alarm
         self._half = half_range(planner)
         recalls = bool(planner.window.recall) and not past_is_given(planner)
         self._critic = PartlyRecallConfig().beside(planner) if recalls else None
@@ -87,7 +89,7 @@ class Watch:
             self._seen[lane], self._score[lane] = [], []
             self._rang[lane] = -1
 
-    def ring(self, past: Past, plans: Plans) -> np.ndarray:
+    def update_alarm(self, past: Past, plans: Plans) -> np.ndarray:
         """Look at the plans of a replanning -> (B,) bool: whether the alarm has rung in this episode, now or before.
 
         Call once a replanning with all lanes. Without an alarm nothing ever rings.
@@ -101,10 +103,10 @@ class Watch:
                 held.append(self.alarm.after(held[-1] if held else 0.0, len(held), signals[lane]))
                 if self._rang[lane] < 0 and held[-1] > self.alarm.threshold:
                     self._rang[lane] = now[lane]
-        return self.rang
+        return self.raised
 
     @property
-    def rang(self) -> np.ndarray:
+    def raised(self) -> np.ndarray:
         """(B,) bool, whether the alarm has rung in the running episode. Whoever moves an arm reads it at each plan."""
         return self._rang >= 0
 
@@ -114,8 +116,8 @@ class Watch:
         half, nothing = self._half.to(plans.future.device), torch.full(plans.start.shape, torch.nan)
         values = {
             "recall": recall_error(past, plans, self._critic) if self._critic else nothing,
-            "spread": spread(plans, self.execute, half),
-            "drift": nothing if self._before is None else drift(self._before, plans, self.execute, half),
+            "spread": spread(plans, self.n_action_steps, half),
+            "drift": nothing if self._before is None else drift(self._before, plans, self.n_action_steps, half),
         }
         return np.stack([values[name].cpu().double().numpy() for name in SIGNALS], 1)
 

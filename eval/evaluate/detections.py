@@ -19,12 +19,12 @@ CURVES = 60  # single curves drawn at most
 
 
 @dataclass(frozen=True)
-class Ring:
+class Detection:
     """One episode. Steps are control steps since its beginning."""
 
     success: bool
     length: int
-    rang: int  # steps done when the alarm rang first, -1: it did not
+    raised: int  # steps done when the alarm rang first, -1: it did not
 
 
 @dataclass(frozen=True)
@@ -61,23 +61,23 @@ class Tally:
         return "; ".join(said)
 
 
-def tally(rings: Sequence[Ring], clock: int | None = None) -> Tally:
+def tally(detections: Sequence[Detection], clock: int | None = None) -> Tally:
     """Count. A clock rings after `clock` control steps on an episode that lasts longer."""
-    lost, won = [one for one in rings if not one.success], [one for one in rings if one.success]
-    caught = [one for one in lost if one.rang >= 0]
-    leads = [one.length - one.rang for one in caught]
+    lost, won = [one for one in detections if not one.success], [one for one in detections if one.success]
+    caught = [one for one in lost if one.raised >= 0]
+    leads = [one.length - one.raised for one in caught]
     timed = {} if clock is None else {
         "by_clock": sum(one.length > clock for one in lost),
-        "earlier": sum(one.rang < clock or one.length <= clock for one in caught),
+        "earlier": sum(one.raised < clock or one.length <= clock for one in caught),
     }  # fmt: skip
-    false = sum(one.rang >= 0 for one in won)
+    false = sum(one.raised >= 0 for one in won)
     return Tally(len(lost), len(caught), len(won), false, float(np.median(leads)) if leads else None, **timed)
 
 
-def recorded(record: Record) -> list[Ring]:
+def recorded(record: Record) -> list[Detection]:
     """The rings of a record that was made with an alarm; episodes that broke off are left out."""
     rows = (row for row in record.table.to_pylist() if not row["error"] and row["alarm"] is not None)
-    return [Ring(row["success"], row["length"], row["alarm"]) for row in rows]
+    return [Detection(row["success"], row["length"], row["alarm"]) for row in rows]
 
 
 def alarm_of(record: Record) -> Mapping | None:
@@ -87,7 +87,7 @@ def alarm_of(record: Record) -> Mapping | None:
 
 def score_chart(record: Record) -> str:
     """Score over control steps in single episodes, its threshold, and where it was first exceeded."""
-    about, execute = alarm_of(record), record.manifest["agent"]["execute"]
+    about, n_action_steps = alarm_of(record), record.manifest["agent"]["n_action_steps"]
     rows = [row for row in record.table.to_pylist() if row["score"]][:CURVES]
     if not rows:
         return ""
@@ -97,10 +97,10 @@ def score_chart(record: Record) -> str:
     for row in rows:
         style = "thin success" if row["success"] else "thin failure"
         score = np.minimum(row["score"], top)
-        steps = execute * np.arange(len(score))
+        steps = n_action_steps * np.arange(len(score))
         lines.append(Line(steps.tolist(), score.tolist(), style, labels.pop(style, "")))
         if row["alarm"] >= 0:
-            at = row["alarm"] // execute
+            at = row["alarm"] // n_action_steps
             marks.append(Mark(row["alarm"], float(score[at]), f"small {style.split()[1]}"))
     end = max(line.x[-1] for line in lines)
     lines.append(Line([0, max(end, 1)], [about["threshold"]] * 2, "mean", f"threshold, alpha = {about['alpha']:g}"))

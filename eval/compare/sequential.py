@@ -33,7 +33,7 @@ class Side:
 
     actor: Actor
     writer: RecordWriter
-    columns: Mapping  # start_set and seed of its rows
+    columns: Mapping  # initial_conditions and policy_seed of its rows
     shift: int = 0  # added to every start, for tests that need independent pairs
 
 
@@ -71,7 +71,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Duel:
+class SequentialComparison:
     """How it went. `history` is (pairs, evidence -1..1) after every block."""
 
     decision: str | None  # "A", "B", "undecided", "hopeless"; None: stopped from outside
@@ -126,7 +126,7 @@ def fight(
     rules: Rules,
     block: int = 8,
     watch: Callable[[Moment], None] = lambda moment: None,
-) -> Iterator[Duel]:
+) -> Iterator[SequentialComparison]:
     """Play block after block and yield where the duel stands after each; the last one says how it ended.
 
     Only pairs up to the verdict count; the rest of their block is in the records all the same.
@@ -148,33 +148,33 @@ def fight(
             test.hopeless(rules.give_up)
         state, pairs = test.state(), sum(counts)
         history.append((pairs, round(state.evidence, 4)))
-        duel = Duel(state.decision, state, pairs, tuple(counts), tuple(history))
-        watch(Moment(state, pairs, len(starts), duel.wins))
-        yield duel
+        sequential = SequentialComparison(state.decision, state, pairs, tuple(counts), tuple(history))
+        watch(Moment(state, pairs, len(starts), sequential.wins))
+        yield sequential
         if rules.until_decided and state.decision is not None:
             return
 
 
-def say(duel: Duel, rules: Rules, test: Sequential) -> str:
+def say(sequential: SequentialComparison, rules: Rules, test: Sequential) -> str:
     """The verdict in words: what may be concluded, and what not."""
-    n, name = duel.pairs, {"betting": "betting test", "table": "decision table"}[test.name]
+    n, name = sequential.pairs, {"betting": "betting test", "table": "decision table"}[test.name]
     how = f"{rules.on}, {name}, alpha {test.alpha:g} two-sided"
     if not rules.until_decided and n == test.most:
         return f"All {n} planned pairs were run, whatever they showed; the comparison below is for that fixed number."
-    if rules.until_decided and duel.decision in (A, B):
-        better, worse = (A, B) if duel.decision == A else (B, A)
+    if rules.until_decided and sequential.decision in (A, B):
+        better, worse = (A, B) if sequential.decision == A else (B, A)
         return (
             f"Decided after {n} of at most {test.most} pairs: {better} is better than {worse} ({how}). "
             "This holds although the pairs were looked at as they came in."
         )
     nothing = "No difference was shown; that is no evidence of being equal."
-    if duel.decision == HOPELESS:
+    if sequential.decision == HOPELESS:
         share = f"{100 * rules.give_up:g} %"
         return (
             f"Given up after {n} of at most {test.most} pairs ({how}): if they go on like this, the chance of a "
             f"verdict within the budget is below {share}. {nothing}"
         )
-    if duel.decision == UNDECIDED:
+    if sequential.decision == UNDECIDED:
         return f"Not decided within {test.most} pairs ({how}). {nothing}"
     return f"Stopped after {n} of at most {test.most} pairs without a verdict ({how}). {nothing}"
 

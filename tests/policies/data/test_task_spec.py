@@ -7,14 +7,14 @@ import torch
 from understudy.configs.parse import find_config
 from understudy.configs.spec import ACTION, SCENE, STATE
 from understudy.configs.world import find_world
-from understudy.policies.data.piece import _reflect, load_piece
+from understudy.policies.data.task_spec import _reflect, load_task_spec
 
 CENTRE = np.array([0.0, 45.0])  # px, the T's centre of mass in its own frame
-PIECE = find_config("configs/pieces/pusht.yaml")
+PIECE = find_config("configs/task_specs/pusht.yaml")
 
 
 def mirrored(key: str, values: np.ndarray) -> np.ndarray:
-    reflection = load_piece(PIECE).mirror[key]
+    reflection = load_task_spec(PIECE).mirror[key]
     values = torch.from_numpy(np.asarray(values, np.float32))
     return _reflect(values, torch.ones(len(values), dtype=torch.bool), reflection).numpy()
 

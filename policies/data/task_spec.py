@@ -1,7 +1,7 @@
 """A task's pinned facts about actions: the scale that becomes [-1, 1], and a mirror symmetry if it has one.
 
 Policies of one task share the scale, so that their noise is the same noise and they can be composed. Kept in
-`configs/pieces/<task>.yaml`, and written to `RUN/piece.yaml` by every training.
+`configs/task_specs/<task>.yaml`, and written to `RUN/task_spec.yaml` by every training.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from torch import Tensor
 from ...configs.parse import decode, load
 from ...configs.spec import ACTION, Embodiment
 from .windows import LATER
+
+FILE = "task_spec.yaml"
+FORMER_FILE = "piece.yaml"  # of runs of earlier versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,7 @@ class Reflection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class TaskSpec:
     """Facts pinned per task."""
 
     scale: ActionScale
@@ -48,20 +51,24 @@ class Piece:
         for name, bound in (("low", self.scale.low), ("high", self.scale.high)):
             if len(bound) != len(embodiment.action):
                 raise ValueError(
-                    f"the piece's scale.{name} has {len(bound)} numbers, the action has {len(embodiment.action)} "
+                    f"the task spec's scale.{name} has {len(bound)} numbers, the action has {len(embodiment.action)} "
                     f"({', '.join(embodiment.action)})"
                 )
 
 
-def load_piece(path: str | Path) -> Piece:
-    """Read a piece from YAML, from a run folder, or from `from:RUN`."""
+def load_task_spec(path: str | Path) -> TaskSpec:
+    """Read a task spec from YAML, from a run folder, or from `from:RUN`."""
     path = Path(os.path.expandvars(str(path).removeprefix("from:")))
-    path = path / "piece.yaml" if path.is_dir() else path
+    path = (
+        next((path / name for name in (FILE, FORMER_FILE) if (path / name).is_file()), path / FILE)
+        if path.is_dir()
+        else path
+    )
     if not path.is_file():
         raise FileNotFoundError(
-            f"no piece at {path}; give a file of configs/pieces/ or from:RUN of an earlier training"
+            f"no task spec at {path}; give a file of configs/task_specs/ or from:RUN of an earlier training"
         )
-    return decode(Piece, load(path))
+    return decode(TaskSpec, load(path))
 
 
 class Mirror:
@@ -71,11 +78,13 @@ class Mirror:
         ValueError: a key of the batch has no reflection, so the mirrored window would be inconsistent.
     """
 
-    def __init__(self, reflections: Mapping[str, Reflection], needs: tuple[str, ...]):
-        missing = [key for key in (*needs, ACTION) if key not in reflections]
+    def __init__(self, reflections: Mapping[str, Reflection], inputs: tuple[str, ...]):
+        missing = [key for key in (*inputs, ACTION) if key not in reflections]
         if missing:
-            raise ValueError(f"the piece's mirror says nothing about '{missing[0]}'; it knows {', '.join(reflections)}")
-        self.maps = {key: reflections[key] for key in (*needs, ACTION)}
+            raise ValueError(
+                f"the task spec's mirror says nothing about '{missing[0]}'; it knows {', '.join(reflections)}"
+            )
+        self.maps = {key: reflections[key] for key in (*inputs, ACTION)}
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         flip = torch.rand(len(batch[ACTION]), device=batch[ACTION].device) < 0.5

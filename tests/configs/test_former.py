@@ -1,0 +1,65 @@
+"""What earlier versions wrote is read under today's names: records, manifests, alarms, comparisons."""
+
+import json
+
+import pyarrow.parquet as pq
+
+from understudy.configs.former import COLUMNS as FORMER
+from understudy.configs.former import current_manifest, renamed
+from understudy.eval.ledger.identity import identify
+from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record
+
+MANIFEST = {
+    "policy": {"path": "runs/a", "config": {"needs": ["observation.state"], "execute": 8, "network": {"expand": 2}}},
+    "agent": {"execute": 4, "candidates": 1, "critic": None, "seed": 3, "plans": "uniform", "watch": 8},
+    "duel": {"max": 40},
+    "starts": {"set": "toy", "first": 1000, "count": 2},
+}
+
+
+def row(seed: int) -> dict:
+    empty = dict.fromkeys(COLUMNS, 0) | dict.fromkeys(("task", "video", "error"), "")
+    return empty | {
+        "initial_conditions": "toy", "env_seed": seed, "policy_seed": 3, "success": seed % 2 == 0, "progress": [0.5],
+        "terminated": True, "truncated": False, "labels": "{}",
+    }  # fmt: skip
+
+
+def test_keys_of_a_manifest():
+    manifest = current_manifest(MANIFEST)
+    assert manifest["agent"] == {
+        "n_action_steps": 4, "candidates": 1, "critic": None, "policy_seed": 3, "proposal": "uniform", "monitor": 8,
+    }  # fmt: skip
+    assert manifest["policy"]["config"] == {
+        "inputs": ["observation.state"], "n_action_steps": 8, "network": {"mlp_ratio": 2},
+    }  # fmt: skip
+    assert manifest["sequential"] == {"max": 40} and "duel" not in manifest
+    assert current_manifest(manifest) == manifest
+
+
+def test_a_name_of_today_wins_over_a_former_one():
+    assert renamed({"execute": 1, "n_action_steps": 2}, {"execute": "n_action_steps"}) == {
+        "execute": 1,
+        "n_action_steps": 2,
+    }
+
+
+def test_a_record_of_an_earlier_version(tmp_path):
+    """The same table and the same identity of who acted, whether the run had closed or was killed."""
+    with RecordWriter(tmp_path / "new", current_manifest(MANIFEST)) as writer:
+        for seed in (1001, 1000):
+            writer.add(row(seed))
+        new = writer.close(complete=True)
+    former = {now: then for then, now in FORMER.items()}
+    closed, killed = tmp_path / "closed", tmp_path / "killed"
+    for folder in (closed, killed):
+        folder.mkdir()
+        (folder / "manifest.json").write_text(json.dumps(MANIFEST | {"format": 1, "complete": True}))
+    table = new.table.rename_columns([former.get(name, name) for name in new.table.column_names])
+    pq.write_table(table, closed / "episodes.parquet")
+    lines = [json.dumps({former.get(name, name): value for name, value in row(seed).items()}) for seed in (1000, 1001)]
+    (killed / "episodes.jsonl").write_text("\n".join(lines) + "\n")
+    for folder in (closed, killed):
+        record = read_record(folder)
+        assert record.table.equals(new.table) and record.column("env_seed") == [1000, 1001]
+        assert identify(record.manifest) == identify(new.manifest)
