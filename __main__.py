@@ -108,9 +108,10 @@ def _run(verb: str, words: list[str]) -> None:
     from importlib import import_module
 
     from .configs.machine import prepare
-    from .configs.parse import Chooses, FromWords, describe, find_config, has_choices, parse
-    from .configs.plugins import PLUGINS, discover, folders_of
+    from .configs.parse import describe, find_config, has_choices, parse
+    from .configs.plugins import PLUGINS, discover
     from .configs.protocols import keeps
+    from .configs.verb import Chooses, FromWords, folders_of
 
     plugins = _option(words, "--plugins")
     if plugins:

@@ -13,7 +13,8 @@ from pathlib import Path
 import draccus
 import yaml
 
-from .parse import default_of, hint_at, positionals_of, takes_words
+from .parse import default_of, hint_at, takes_words
+from .verb import positionals_of
 
 
 def command_of(settings: object, verb: str, without: Collection[str] = ()) -> str:

@@ -16,7 +16,6 @@ import typing
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import draccus
 import yaml
@@ -24,44 +23,11 @@ from draccus.cfgparsing import load_config, parse_string
 from draccus.wrappers.docstring import get_attribute_docstring
 
 from .protocols import keeps
+from .verb import SpellsOut, positionals_of
 
 
 class UsageError(ValueError):
     """The words of the command make no sense; the message says what would."""
-
-
-@runtime_checkable
-class TakesWords(Protocol):
-    """A class of settings that bare words of the command line fill."""
-
-    POSITIONALS: tuple[str, ...]  # names of fields, in the order of the words
-
-
-@runtime_checkable
-class SpellsOut(Protocol):
-    """A class of settings with short ways of writing."""
-
-    def spell_out(self, raw: dict) -> dict:
-        """The keys of a file as the fields want them; a class method. Raises ValueError."""
-        ...
-
-
-@runtime_checkable
-class Chooses(Protocol):
-    """A class of settings that stands for others, by the first word."""
-
-    def choose(self, words: list[str]) -> tuple[type, str]:
-        """Take the word off; the class that the others are for, and its name. A class method."""
-        ...
-
-
-@runtime_checkable
-class FromWords(Protocol):
-    """A class of settings that reads its words by a grammar of its own."""
-
-    def from_words(self, words: list[str]) -> Any:
-        """The settings. A class method. Raises UsageError."""
-        ...
 
 
 def parse(config_class: type, path: str | None, words: list[str]):
@@ -345,11 +311,6 @@ def _member(hint: type[Enum], value, path: tuple[str, ...]) -> object:
     if value not in names and value not in names.values():
         raise UsageError(f"{'.'.join(path)} cannot be {value!r}. Known: {', '.join(map(str, names.values()))}")
     return names.get(value, value)
-
-
-def positionals_of(config_class: type) -> tuple[str, ...]:
-    """Names of the fields that bare words fill, in their order."""
-    return config_class.POSITIONALS if keeps(config_class, TakesWords) else ()
 
 
 def hint_at(config_class: type, keys) -> object:

@@ -9,9 +9,6 @@ import importlib
 import os
 import pkgutil
 from functools import cache
-from typing import Protocol, runtime_checkable
-
-from .protocols import keeps
 
 PLUGINS = "UNDERSTUDY_PLUGINS"  # names of importable packages or modules, separated by commas
 
@@ -30,18 +27,6 @@ def discover(*folders: str) -> None:
             _import_all(name)
         except ImportError as error:
             raise ImportError(f"plug-in '{name}' (named in {PLUGINS}) cannot be imported: {error}") from error
-
-
-@runtime_checkable
-class Discovers(Protocol):
-    """A class of settings that uses registered names."""
-
-    DISCOVER: tuple[str, ...]  # folders of ours whose registries it needs
-
-
-def folders_of(config_class: type) -> tuple[str, ...]:
-    """Folders of ours whose registries a class of settings needs."""
-    return config_class.DISCOVER if keeps(config_class, Discovers) else ()
 
 
 @cache

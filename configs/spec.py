@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,7 @@ class Embodiment:
         """Gymnasium spaces `(Dict observation, Box action)` with the keys of a LeRobot dataset."""
         from gymnasium.spaces import Box, Dict
 
-        vectors = {
+        vectors: dict[str, Any] = {
             key: Box(-np.inf, np.inf, (len(names),), np.float32)
             for key, names in ((STATE, self.state), (SCENE, self.scene))
             if names
@@ -138,7 +139,7 @@ class Embodiment:
 
     def with_cameras(self, cameras: dict[str, tuple[int, int]]) -> Embodiment:
         """The same body seen through other cameras, name -> (height, width)."""
-        return dataclasses.replace(self, cameras={name: tuple(size) for name, size in cameras.items()})
+        return dataclasses.replace(self, cameras={name: (h, w) for name, (h, w) in cameras.items()})
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self) | {"mode": self.mode.value}, indent=1)

@@ -146,7 +146,7 @@ def start_set(world: World) -> str:
 def _from_keys(keys: dict) -> World:
     """`type` may be a kind of world, or a registered name whose defaults the other keys change."""
     discover("sim", "world_models", "hardware")
-    named = WORLDS.get(keys.get("type"))
+    named = WORLDS.get(keys.get("type", ""))
     if named is not None:
         keys = draccus.encode(named) | keys | {"type": named.get_choice_name(type(named))}
     return decode(_Holder, {"world": keys}).world

@@ -314,6 +314,9 @@ class Scale(nn.Module):
     The action scale is pinned per task (`low..high` to [-1, 1]); states use statistics of the dataset.
     """
 
+    mean: Tensor  # (D,) units
+    std: Tensor  # (D,) units, positive
+
     def __init__(self, mean, std):
         super().__init__()
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).clone())

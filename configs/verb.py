@@ -1,0 +1,61 @@
+"""What a class of settings may have beside its fields: each is optional, and asked for by `protocols.keeps`.
+
+A verb is such a class with `run()`. All methods here but `run` are class methods of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from .protocols import keeps
+
+
+@runtime_checkable
+class Discovers(Protocol):
+    """It uses registered names."""
+
+    DISCOVER: tuple[str, ...]  # folders of ours whose registries it needs
+
+
+@runtime_checkable
+class TakesWords(Protocol):
+    """Bare words of the command line fill some of its fields."""
+
+    POSITIONALS: tuple[str, ...]  # names of fields, in the order of the words
+
+
+@runtime_checkable
+class SpellsOut(Protocol):
+    """There are short ways of writing it."""
+
+    def spell_out(self, raw: dict) -> dict:
+        """The keys of a file as the fields want them. Raises ValueError."""
+        ...
+
+
+@runtime_checkable
+class Chooses(Protocol):
+    """It stands for other classes, by the first word."""
+
+    def choose(self, words: list[str]) -> tuple[type, str]:
+        """Take the word off; the class that the other words are for, and its name."""
+        ...
+
+
+@runtime_checkable
+class FromWords(Protocol):
+    """It reads its words by a grammar of its own."""
+
+    def from_words(self, words: list[str]) -> Any:
+        """The settings. Raises UsageError."""
+        ...
+
+
+def folders_of(config_class: type) -> tuple[str, ...]:
+    """Folders of ours whose registries a class of settings needs."""
+    return config_class.DISCOVER if keeps(config_class, Discovers) else ()
+
+
+def positionals_of(config_class: type) -> tuple[str, ...]:
+    """Names of the fields that bare words fill, in their order."""
+    return config_class.POSITIONALS if keeps(config_class, TakesWords) else ()
