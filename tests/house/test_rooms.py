@@ -20,7 +20,8 @@ LAYERS = {  # a room may use the rooms of the lines below it; rooms on one line 
         "critics",
         "learning",
         "data networks",
-        "policy field schedulers",
+        "schedulers",
+        "policy field",
     ),
     "sim": (
         "perturb",
