@@ -5,6 +5,7 @@ Settings in YAML, flags and checkpoints state their own (`RENAMED`, see `parse.p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,6 +32,11 @@ RECORDING = {"execute": "n_action_steps", "shake": "action_noise"}
 def renamed(values: Mapping[str, Value], names: Mapping[str, str]) -> dict[str, Value]:
     """`values` with the keys of `names` under their new names; a key that has the new name already stays."""
     return {key if names.get(key, key) in values else names.get(key, key): value for key, value in values.items()}
+
+
+def current_path(path: str) -> str:
+    """A path to one of our configs, in the folder that it has now."""
+    return re.sub(r"(^|/)pieces/", r"\1task_specs/", path)
 
 
 def current_names(row: Mapping[str, Value]) -> dict[str, Value]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
 import os
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ import yaml
 from draccus.cfgparsing import load_config, parse_string
 from draccus.wrappers.docstring import get_attribute_docstring
 
+from .former import current_path
 from .protocols import keeps
 from .verb import SpellsOut, positionals_of
 
@@ -61,7 +64,7 @@ def parse(config_class: type, path: str | None, words: list[str]):
 def load(path: str | Path) -> dict:
     """The mapping in a YAML file. Raises UsageError if it holds anything else, FileNotFoundError if it is not there."""
     path = find_config(path)
-    with open(path) as file:
+    with _with_todays_includes(path) as file:
         try:
             raw = load_config(file, file=path)
         except (yaml.YAMLError, draccus.ParsingError) as error:
@@ -72,6 +75,17 @@ def load(path: str | Path) -> dict:
     return raw
 
 
+def _with_todays_includes(path: Path) -> io.StringIO:
+    """The text of a YAML file whose `!include`s find the folders of today; named as the file, which they start from."""
+
+    def today(include: re.Match) -> str:
+        return include[0] if (path.parent / include[1]).exists() else current_path(include[0])
+
+    text = io.StringIO(re.sub(r"!include\s+([^\s,}]+)", today, path.read_text()))
+    text.name = str(path)
+    return text
+
+
 def find_config(path: str | Path) -> Path:
     """The file at `path`; `configs/...` that is not in this folder is the one that came with the package.
 
@@ -79,7 +93,8 @@ def find_config(path: str | Path) -> Path:
         FileNotFoundError: naming the configs that came with the package.
     """
     shipped = Path(__file__).parent
-    for candidate in (Path(path), shipped.parent / path if Path(path).parts[:1] == ("configs",) else Path(path)):
+    named = Path(path) if Path(path).exists() else Path(current_path(str(path)))
+    for candidate in (named, shipped.parent / named if named.parts[:1] == ("configs",) else named):
         if candidate.is_file():
             return candidate
     known = sorted(f"configs/{file.relative_to(shipped)}" for file in shipped.glob("*/*.yaml"))

@@ -28,7 +28,7 @@ class HoldConfig(PolicyConfig):
 class Hold(nn.Module):
     def __init__(self, config, embodiment):
         super().__init__()
-        self.embodiment, self.window, self.inputs, self.spread = embodiment, config.window, config.needs, config.spread
+        self.embodiment, self.window, self.inputs, self.spread = embodiment, config.window, config.inputs, config.spread
         self.action = nn.Parameter(torch.rand(len(embodiment.action)))
 
     @torch.no_grad()

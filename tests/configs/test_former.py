@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 
 from understudy.configs.former import COLUMNS as FORMER
 from understudy.configs.former import current_manifest, renamed
+from understudy.configs.parse import find_config, load
 from understudy.eval.ledger.identity import identify
 from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record
 
@@ -63,3 +64,17 @@ def test_a_record_of_an_earlier_version(tmp_path):
         record = read_record(folder)
         assert record.table.equals(new.table) and record.column("env_seed") == [1000, 1001]
         assert identify(record.manifest) == identify(new.manifest)
+
+
+def test_folders_of_configs(tmp_path):
+    """A file of an earlier version includes `pieces/`; one that really lies in such a folder is still taken."""
+    (tmp_path / "task_specs").mkdir()
+    (tmp_path / "task_specs" / "arm.yaml").write_text("scale: {low: [0], high: [2]}")
+    (tmp_path / "train").mkdir()
+    config = tmp_path / "train" / "old.yaml"
+    config.write_text("piece: !include ../pieces/arm.yaml\n")
+    assert load(config) == {"piece": {"scale": {"low": [0], "high": [2]}}}
+    (tmp_path / "pieces").mkdir()
+    (tmp_path / "pieces" / "arm.yaml").write_text("mine: true")
+    assert load(config) == {"piece": {"mine": True}}
+    assert find_config("configs/pieces/lift.yaml").name == "lift.yaml"

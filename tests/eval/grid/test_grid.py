@@ -219,7 +219,7 @@ def test_settings_are_products_of_vary_and_cross(folder):
     found = cells(one)
     assert len(found) == 8 and str(found[1]) == "narrow prediction_type=v lr=0.0001, seed 5"
     config = found[-1].steps[0].config
-    assert (config.policy.head.value, config.optimize.lr, config.policy.network.width, config.seed) == (
+    assert (config.policy.prediction_type.value, config.optimize.lr, config.policy.network.width, config.seed) == (
         "epsilon", 1e-4, 12, 5,
     )  # fmt: skip
     assert [cell.setting for cell in cells(grid(folder, "--vary", "{}", "--seeds", "[0]"))] == ["plain"]

@@ -201,7 +201,7 @@ def test_an_offset_and_a_common_factor_are_reconciled_exactly(scale):
     swapped = Mixture([other, one], (0.6, 0.4))
     assert torch.equal(swapped.action_scale.std, own.std) and torch.equal(draw(mixture), draw(swapped))
     ranges = [policy.config.sigma_min * float(policy.action_scale.std[0] / own.std[0]) for policy in (one, other)]
-    assert mixture.field(past(), 1).low == pytest.approx(max(ranges))
+    assert mixture.field(past(), 1).sigma_min == pytest.approx(max(ranges))
 
 
 def test_a_little_anisotropy_warns_and_its_cost_is_measured():

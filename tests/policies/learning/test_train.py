@@ -266,7 +266,7 @@ def test_bad_input_is_refused_by_name(demos, tmp_path):
         settings(demos, tmp_path / "x", policy=scene).run()
     wrong = TaskSpec(scale=ActionScale(low=(0.0,), high=(1.0,)))
     with pytest.raises(ValueError, match="scale.low has 1 numbers, the action has 2"):
-        settings(demos, tmp_path / "x", piece=wrong).run()
+        settings(demos, tmp_path / "x", task_spec=wrong).run()
     with pytest.raises(FileNotFoundError, match="not a run"):
         Train(resume=tmp_path / "nothing").run()
     assert not (tmp_path / "x").exists()
@@ -274,12 +274,12 @@ def test_bad_input_is_refused_by_name(demos, tmp_path):
 
 def test_scale_is_pinned_and_can_be_taken_from_a_run(demos, tmp_path):
     settings(demos, tmp_path / "first", steps=1).run()
-    piece = load_task_spec(f"from:{tmp_path / 'first'}")
-    assert len(piece.scale.low) == 2 and piece.scale.low[0] < 0 < piece.scale.high[0]
+    spec = load_task_spec(f"from:{tmp_path / 'first'}")
+    assert len(spec.scale.low) == 2 and spec.scale.low[0] < 0 < spec.scale.high[0]
     settings(demos, tmp_path / "second", steps=1, scale=f"from:{tmp_path / 'first'}", seed=5).run()
     first, second = (load_policy(tmp_path / name)[0] for name in ("first", "second"))
     assert torch.equal(first.action_scale.std, second.action_scale.std)
-    with pytest.raises(FileNotFoundError, match="no piece at"):
+    with pytest.raises(FileNotFoundError, match="no task spec at"):
         load_task_spec(f"from:{tmp_path / 'third'}")
 
 

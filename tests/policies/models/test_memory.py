@@ -307,10 +307,10 @@ def test_strided_windows_are_written_short():
 def test_the_memory_experiments_differ_in_memory_alone_and_are_small(root, world):
     arms, settings = {}, []
     for arm in ("none", "clean", "masked", "ptp"):
-        words = ["--piece", str(root / "configs" / "pieces" / f"{world}.yaml")]
+        words = ["--task_spec", str(root / "configs" / "task_specs" / f"{world}.yaml")]
         config = parse(Train, str(root / "configs" / "train" / f"memory_{arm}.yaml"), words)
         body = read_world(world).embodiment()
-        config.piece.check(body)
+        config.task_spec.check(body)
         policy = config.policy.build(body, blank_scales(body))
         assert sum(parameter.numel() for parameter in policy.parameters()) <= 500_000
         arms[arm] = policy.arm

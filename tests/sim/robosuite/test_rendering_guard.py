@@ -22,7 +22,7 @@ from understudy.configs.machine import prepare
 prepare()
 import mujoco
 from understudy.configs.spec import IMAGES
-from understudy.sim import suite
+from understudy.sim.robosuite import suite
 if {stock}:
     import understudy.sim.rendering
     understudy.sim.rendering.guard_robosuite = lambda: None
