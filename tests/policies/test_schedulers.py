@@ -78,7 +78,7 @@ def exact(mean, kind):
     def evaluate(x, s, context):
         wide = s[:, None, None]
         y = x * (1 + wide * wide).sqrt()
-        return from_clean(policy.head, mean + 0.09 / (0.09 + wide * wide) * (y - mean), y, wide)
+        return from_clean(policy.prediction_type, mean + 0.09 / (0.09 + wide * wide) * (y - mean), y, wide)
 
     policy.evaluate = evaluate
     return policy
