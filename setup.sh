@@ -76,7 +76,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 "$venv/bin/python" -m pip install -q --disable-pip-version-check "uv>=0.7"
-install=("$venv/bin/uv" pip install --quiet --python "$venv/bin/python" -c constraints.txt -e ".[all]")
+install=("$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" -c constraints.txt -e ".[all]")
 links=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-$("$venv/bin/python" -m pip config get global.find-links 2>/dev/null || true)}}
 [ -z "$links" ] || export UV_FIND_LINKS="${links// /,}" # wheels that the owner of this machine configured for pip serve uv too
 large="3 to 5 GB of downloads, 7 to 9 GB on the disk"
