@@ -8,12 +8,13 @@ STAMP := $(VENV)/.ready
 UNDERSTUDY := $(VENV)/bin/understudy
 DEMO := out/demo
 
-.PHONY: help setup demo test experiments findings chromium clean
+.PHONY: help setup demo test types experiments findings chromium clean
 
 help:
 	@echo "make setup        virtual environment with everything installed, in .venv/"
 	@echo "make demo         demonstrate, train and judge robosuite Lift, with a report; under 10 minutes on 2 cores"
 	@echo "make test         the tests"
+	@echo "make types        the types, by mypy; which files, pyproject.toml says"
 	@echo "make experiments  the tests marked slow, and the reports in Chromium, installed where permitted"
 	@echo "make findings     what other libraries really do, each tried in a temporary folder; downloads about 5 GB"
 	@echo "make clean        remove .venv/, .venv-3.*/, out/ and caches; runs/ stays"
@@ -26,6 +27,10 @@ $(STAMP): pyproject.toml constraints.txt setup.sh
 
 test: $(STAMP)
 	$(VENV)/bin/pytest -m "not slow" --durations=15
+
+types: $(STAMP)
+	@mkdir -p $(VENV)/types && ln -sfn "$(CURDIR)" $(VENV)/types/understudy
+	MYPYPATH=$(VENV)/types $(VENV)/bin/mypy
 
 experiments: $(STAMP) chromium
 	$(VENV)/bin/pytest tests/eval/evaluate/test_report_browser.py tests/eval/compare/test_page.py
@@ -61,5 +66,5 @@ demo: $(STAMP)
 	@echo "        $(UNDERSTUDY) list                                        all policies, worlds, experts"
 
 clean:
-	rm -rf .venv .venv-3.* out build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-3.* out build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ import dataclasses
 import shlex
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import draccus
 import yaml
@@ -45,7 +46,7 @@ def words_of(settings: object, without: Collection[str] = ()) -> list[str]:
     return words
 
 
-def _changed(config: object) -> Iterator[tuple[str, object]]:
+def _changed(config: Any) -> Iterator[tuple[str, object]]:
     """(name, value) of the fields that differ from their default, or have none."""
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)

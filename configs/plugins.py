@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 
 PLUGINS = "UNDERSTUDY_PLUGINS"  # names of importable packages or modules, separated by commas
@@ -37,7 +38,7 @@ def _import_all(name: str) -> None:
             importlib.import_module(module.name)
 
 
-def lookup(kind: str, name: str, known: dict):
+def lookup(kind: str, name: str, known: Mapping):
     """`known[name]`, or a `LookupError` that lists the known names."""
     if name not in known:
         import difflib

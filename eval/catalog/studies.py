@@ -52,7 +52,8 @@ def settings_of(name: str) -> type:
 def _settings_in(module: ModuleType) -> Iterator[type]:
     for value in vars(module).values():
         own = isinstance(value, type) and value.__module__ == module.__name__
-        if own and dataclasses.is_dataclass(value) and hasattr(value, "run"):
+        runs = dataclasses.is_dataclass(value) and hasattr(value, "run")
+        if own and runs:
             yield value
 
 

@@ -29,8 +29,15 @@ ATTEMPTS = 2  # a start whose lane failed is done again once
 class Actor(Protocol):
     """Acts in all B slots at once, E control steps at a time. May also be a `Teller`."""
 
-    n_action_steps: int  # E
-    look: tuple[int, ...]  # offsets of the frames that it reads after each chunk, 0 = after the last of the E steps
+    @property
+    def n_action_steps(self) -> int:
+        """E."""
+        ...
+
+    @property
+    def look(self) -> tuple[int, ...]:
+        """Offsets of the frames that it reads after each chunk, 0 = after the last of the E steps."""
+        ...
 
     def reset(self, starts: np.ndarray, mask: np.ndarray, obs: Mapping[str, np.ndarray]) -> None:
         """New episodes in the slots of `mask` (B,) bool: `starts` (B,) int64, `obs` key -> (B, ...) of all slots."""
