@@ -284,7 +284,13 @@ class UsesPast(Protocol):
 
 
 def executed_of(planner: Planner, otherwise: int = 8) -> int:
-    """E, actions executed of each plan: the planner's own, or `otherwise` where it does not say."""
+    """E, actions executed of each plan: the planner's own, or `otherwise` where it does not say.
+
+    Raises:
+        TypeError: a planner of another make that says it under the former name, `execute`.
+    """
+    if not keeps(planner, Executes) and hasattr(planner, "execute"):
+        raise TypeError(f"{type(planner).__name__}.execute is named n_action_steps now; rename it")
     return planner.n_action_steps if keeps(planner, Executes) else otherwise
 
 

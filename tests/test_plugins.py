@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from understudy.configs.plugins import discover, lookup
 from understudy.eval.contracts import BrokenContract, check_critic, check_policy, check_robot, check_world
+from understudy.policies.policy import executed_of
 
 POLICY = '''
 from dataclasses import dataclass
@@ -254,3 +256,12 @@ def test_a_broken_critic_is_named():
 
     with pytest.raises(BrokenContract, match=r"score returns \(3,\), not \(B, N\)"):
         check_critic(Odd())
+
+
+def test_a_planner_with_the_former_name_is_told():
+    """`execute` must not be passed over in silence: 8 actions would be executed instead of what the author meant."""
+    planner = SimpleNamespace(embodiment=None, window=None, inputs=(), plan=None)
+    assert executed_of(planner, 5) == 5
+    planner.execute = 2
+    with pytest.raises(TypeError, match="SimpleNamespace.execute is named n_action_steps now; rename it"):
+        executed_of(planner)
