@@ -91,7 +91,7 @@ def records(run: Path) -> list[dict]:
     return [{k: v for k, v in line.items() if k not in ("rate", "seconds")} for line in lines]
 
 
-def wait_for(path: Path, process: subprocess.Popen, seconds=60.0) -> None:
+def wait_for(path: Path, process: subprocess.Popen, seconds=100.0) -> None:
     deadline = time.monotonic() + seconds
     while not path.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
