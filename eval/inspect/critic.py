@@ -3,7 +3,7 @@
 The critic scores what was really done at each frame of episodes that it was not trained on (those held out of its
 training, or other data). With a policy also what the policy would do there: its own spread around the recorded actions
 is the perturbation that the recorded ones should beat; with a world where actions are places in the picture, maps of
-the scores (`heat_map.py`). Whether plans of one state are told apart in the world:
+the scores (`heat_map.py`). Whether candidates of one state are told apart in the world:
 `within_state.py`.
 """
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 PAGE = "critic.html"
 BATCH = 256  # windows asked at a time
 MAPS = 4  # pictures with scores over them
-PERTURBED = 10  # plans of a policy at each state
+PERTURBED = 10  # candidates of a policy at each state
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def facts_study(config: Settings, seen: Seen) -> Study:
         notes=(
             f"Episodes: {seen.about}; scores of the recorded actions at every frame; n counts episodes",
             "95 % intervals: bootstrap over episodes",
-            "A value of the state alone passes these; plans of one state: understudy study within_state",
+            "A value of the state alone passes these; candidates of one state: understudy study within_state",
         ),
     )
 
@@ -185,7 +185,7 @@ def calibration_study(config: Settings, seen: Seen) -> Study:
 
 
 def spread_study(config: Settings, critic: Critic, dataset: Dataset, episodes: np.ndarray) -> Study:
-    """Recorded actions against the same moved by what a policy's plans differ by, and against any actions."""
+    """Recorded actions against the same moved by what a policy's candidates differ by, and against any actions."""
     from ...policies.load import load_policy
 
     asked = Settings(critic=config.critic, data=config.data, policy=config.policy, windows=config.windows)

@@ -1,7 +1,8 @@
 """What a critic's scores are worth beside what happened: plain functions of arrays. Sources: `critic.py`.
 
 Scores are compared by rank wherever their unit is the critic's own. None of these tells whether a critic knows a good
-plan from a bad one in the same state: a value of the state alone passes all of them. See `within_state.py` for that.
+action chunk from a bad one in the same state: a value of the state alone passes all of them. See `within_state.py`
+for that.
 """
 
 from __future__ import annotations
@@ -67,16 +68,16 @@ def calibration(scores: np.ndarray, returns: np.ndarray, bins: int = 10) -> list
 
 
 def best_of(scores: np.ndarray, worth: np.ndarray, count: int) -> float:
-    """Mean `worth` of the plan with the highest score among `count` drawn of the P of a state; mean over states.
+    """Mean `worth` of the candidate with the highest score among `count` of the P of a state; mean over states.
 
-    Exact: every subset of `count` plans counts alike. Equal scores are taken in the order given.
+    Exact: every subset of `count` candidates counts alike. Equal scores are taken in the order given.
 
     Args:
         scores, worth: (S, P).
     """
     plans = scores.shape[1]
     if not 1 <= count <= plans:
-        raise ValueError(f"{count} plans cannot be drawn of {plans}")
+        raise ValueError(f"{count} candidates cannot be drawn of {plans}")
     order = np.argsort(-scores, 1, kind="stable")
     chance = np.array([comb(plans - 1 - place, count - 1) for place in range(plans)]) / comb(plans, count)
     return float((np.take_along_axis(worth, order, 1) * chance).sum(1).mean())

@@ -28,7 +28,7 @@ PAGE = "past.html"
 INCIDENTAL = ("out", "workers", "threads")  # settings that change no number
 STYLES = ("a", "b", "c", "d", "e", "f", "success", "failure", "mean")
 Changes = Mapping[str, Sequence[Sequence[Change]]]  # label -> training seed -> parts
-WHO = ("who", "trainings", "rollouts of each", "success", "squared error, 1/1000", "ratio", "of each", "inside plans")
+WHO = ("who", "trainings", "rollouts of each", "success", "squared error, 1/1000", "ratio", "of each", "inside chunks")
 
 
 def report(config: Settings) -> Path:
@@ -87,8 +87,8 @@ def predictability_study(config: Settings, found: Predictability) -> Study:
             "as many demonstrations as rollouts",
             f"Probe as published: 64 ReLU units, 20 epochs; ten folds by trajectory, {config.repeats} seeds, the same "
             "number of updates for all",
-            "Squared error: thousandths, of scaled actions (half of the range is 1). Inside plans: without the first "
-            "action of each plan, where plans meet",
+            "Squared error: thousandths, of scaled actions (half of the range is 1). Inside chunks: without the first "
+            "action of each action chunk, where chunks meet",
             "95 % intervals: bootstrap over trajectories; of several trainings Student's t over their logarithms, "
             "never narrower than the bootstrap",
         ),
@@ -104,16 +104,16 @@ def frames_study(config: Settings, found: Changes) -> Study:
         rows.append((name, offset if what in (FRAME, GIVEN) else None, *told))
     windows = min(len(change.moved) for seeds in found.values() for one in seeds for change in one[:1])
     return Study(
-        title="How much each observed frame matters to the plan",
+        title="How much each observed frame matters to the action chunk",
         command=command_of(config, "inspect", without=INCIDENTAL),
         columns=("swapped", "offset, steps", *found),
         rows=rows,
         notes=(
             "Change of the executed actions when one frame is taken from another episode at the same step, under the "
             "same noise, relative to taking all of them: 0: not used, 1: as much as everything; root mean square",
-            "Recalled actions as executed: how much the plan changes when its own version of the past actions is "
+            "Recalled actions as executed: how much the chunk changes when its own version of the past actions is "
             "replaced by the executed ones while it is denoised",
-            "Another noise: how much plans of one past differ among themselves, in the same unit",
+            "Another noise: how much chunks of one past differ among themselves, in the same unit",
             f"{windows} windows or more of episodes held out of each training; trainings together, 95 % bootstrap "
             "intervals over episodes, for these trainings",
         ),
@@ -143,7 +143,7 @@ def frames_chart(found: Changes) -> str:
         ends = [min([-1, *(x for line in lines for x in line.x)]), 0]
         lines += [Line(ends, [level[1]] * 2, "soft", NOISE)] if level else []
     top = max((y for line in lines for y in (line.high or line.y)), default=1)
-    words = {"x_label": "offset of the swapped frame, control steps (0 = now)", "y_label": "change of the plan"}
+    words = {"x_label": "offset of the swapped frame, control steps (0 = now)", "y_label": "change of the action chunk"}
     points = [Mark(one.x[0], one.y[0], one.style, y_bar=(one.low[0], one.high[0])) for one in lines if len(one.x) == 1]
     return chart(lines, y_range=(0, max(0.1, top)), marks=points, **words)
 

@@ -55,7 +55,7 @@ def find_changes(config: Settings, arms: Sequence[Arm]) -> dict[str, list[list[C
     found: dict[str, list[list[Change]]] = {}
     policies = [(arm.label, run, load_policy(run)[0]) for arm in arms for run in arm.runs]
     total = sum(count_changes(policy, config.keys) for _, _, policy in policies)
-    with Progress("swapping frames", total, "plans") as progress:
+    with Progress("swapping frames", total, "changes") as progress:
         for label, run, policy in policies:
             dataset, judged = open_data(config, run, tuple(policy.inputs))
             windows = Windows(dataset, policy.window, tuple(policy.inputs))
@@ -114,9 +114,9 @@ def open_data(config: Settings, run: Path, inputs: tuple[str, ...]) -> tuple[Dat
 
 
 def starts_of(config: Settings) -> str:
-    """Which starts were acted from, in words."""
+    """The initial conditions that were acted from, in words."""
     last = config.env_seed + config.episodes - 1
-    return f"{start_set(read_world(config.world))}, starts {config.env_seed}-{last}"
+    return f"{start_set(read_world(config.world))}, env seeds {config.env_seed}-{last}"
 
 
 def arms_of(config: Settings) -> tuple[Arm, ...]:

@@ -3,8 +3,8 @@
 A small network learns a[t-1] -> a[t] on trajectories of an expert, another one on trajectories of a policy; both are
 judged on trajectories held out from them. Ratio = mean squared error on the expert's / on the policy's. Above 1 the
 policy repeats itself more than its teacher did; far below 1 its actions have lost their dependence on each other, as
-where plans ignore the past. From PTP (arXiv 2505.09561), whose probe this is: one hidden layer of 64 ReLU units, Adam
-1e-3, batches of 256, 20 epochs, learning rate reduced on a plateau, trajectories split 90/10.
+where policies ignore the past. From PTP (arXiv 2505.09561), whose probe this is: one hidden layer of 64 ReLU units,
+Adam 1e-3, batches of 256, 20 epochs, learning rate reduced on a plateau, trajectories split 90/10.
 
 Ours, where the source is silent: ten folds, so that every trajectory is held out once, the whole with three seeds; the
 plateau is one of the training loss (torch's defaults), so that nothing held out is looked at; both probes make the same
@@ -68,7 +68,7 @@ class Errors:
         return float(self.sums.sum() / self.counts.sum())
 
     def inside(self, n_action_steps: int) -> Errors:
-        """Without the first action of every plan of `n_action_steps` actions, where one plan meets the next."""
+        """Without the first action of every chunk of `n_action_steps` actions, where one chunk meets the next."""
         return Errors(tuple(one[(1 + np.arange(len(one))) % n_action_steps != 0] for one in self.steps))
 
 

@@ -107,7 +107,7 @@ def _units(dataset: Dataset):
         told = ", ".join(unknown[:6]) + (", ..." if len(unknown) > 6 else "")
         yield (
             f'nobody states the unit of {told} (shown as "?"): good for training in a simulator, refused by a real arm;'
-            " give a piece with --embodiment, or add meta/embodiment.json"
+            " give an embodiment with --embodiment, or add meta/embodiment.json"
         )
 
 
