@@ -18,7 +18,8 @@ WHAT = ("loader", "train", "latency", "rollout", "report", "all")
 class Bench:
     """Measure ours beside stock lerobot (loader, train, latency of a chunk) or robosuite (rollout); report; all."""
 
-    RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps"}  # former names that are still read
+    # former names that are still read
+    RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps", "lanes": "observations"}
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
 
@@ -27,7 +28,7 @@ class Bench:
     seconds: float = 0.0  # of each measurement; default 5 for the loader, 0.5 a turn else
     pairs: int = 9  # train, latency, rollout: interleaved pairs, of which the median ratio is taken
     batch: int = 64  # train: windows a step
-    lanes: int = 1  # latency: observations planned for at a time
+    observations: int = 1  # latency: planned for at a time
     horizon: int = 16  # train, latency: actions of a chunk
     channels: tuple[int, ...] = (64, 128, 256)  # train, latency: of the U-Net's levels
     solver_steps: int = 10  # latency: DDIM steps
@@ -84,7 +85,8 @@ def _latency(bench: Bench) -> tuple[str, dict]:
 
     size = _prepare(bench)
     result = bench_policy.compare_latency(size, bench.pairs, bench.seconds or 0.5)
-    return _table(f"chunk of {size.horizon} actions, DDIM {size.solver_steps}, {size.lanes} at a time", result), result
+    title = f"chunk of {size.horizon} actions, DDIM {size.solver_steps}, {size.observations} at a time"
+    return _table(title, result), result
 
 
 def _rollout(bench: Bench) -> tuple[str, dict]:
@@ -94,7 +96,7 @@ def _rollout(bench: Bench) -> tuple[str, dict]:
 
     if min(bench.pairs, bench.size, bench.n_action_steps, bench.envs) < 1:
         asked = f"{bench.pairs}, {bench.size}, {bench.n_action_steps}, {bench.envs}"
-        raise ValueError(f"pairs, size, execute and envs must be at least 1: {asked}")
+        raise ValueError(f"pairs, size, n_action_steps and envs must be at least 1: {asked}")
     if bench.task == "pusht":
         return _pusht(bench)
     world = Robosuite(task=bench.task)
@@ -165,7 +167,7 @@ def _prepare(bench: Bench):
         batch=bench.batch,
         horizon=bench.horizon,
         solver_steps=bench.solver_steps,
-        lanes=bench.lanes,
+        observations=bench.observations,
     )
 
 

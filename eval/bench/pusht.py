@@ -34,7 +34,7 @@ STEPS = 40  # of an episode
 
 
 class Noise:
-    """The actor: random targets in px, the same for all its lanes."""
+    """The actor: random targets in px, the same for all environments."""
 
     def __init__(self, lanes: int, n_action_steps: int, every: bool):
         self.lanes, self.n_action_steps = lanes, n_action_steps

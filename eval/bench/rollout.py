@@ -1,10 +1,11 @@
 """Rollouts of a robosuite task beside stock robosuite in one process, in interleaved pairs: state, one camera, two.
 
-Both sides execute the same held random actions in the same scene from the same class of starts, one environment each,
-in chunks of E control steps. Stock robosuite is `robosuite.make` with its own settings and observations: its cameras
-are drawn at every step, as it always does. Ours is a world in `Lanes`; `every step` reads a picture after each of the E
-steps, as an agent with a reaction time of one step would, `once a chunk` only those after the last, as an agent that
-executes E actions of a plan does. The policy of both is a table of numbers, so its part is what the loop itself costs.
+Both sides execute the same held random actions in the same scene from the same class of initial conditions, one
+environment each, in chunks of E control steps. Stock robosuite is `robosuite.make` with its own settings and
+observations: its cameras are drawn at every step, as it always does. Ours is a world in `Lanes`; `every step` reads a
+picture after each of the E steps, as an agent with a reaction time of one step would, `once a chunk` only those after
+the last, as an agent that executes E actions of a chunk does. The policy of both is a table of numbers, so its part
+is what the loop itself costs.
 """
 
 from __future__ import annotations
