@@ -20,7 +20,7 @@ class List:
     kind: str = "all"  # policies | critics | worlds | tasks | experts | robots | models | studies | verbs | all
     only: str = ""  # of tasks and experts: names, separated by commas
     sheet: str = ""  # list tasks: a PNG to write with a picture of each
-    measure: int = 0  # list experts: measure them over this many starts first, and remember it
+    measure: int = 0  # list experts: measure them from this many initial conditions first, and remember it
     records: str = ""  # folder of what was measured; default the one that came with the package
     workers: int = 0  # processes that measure; 0: this one
 
