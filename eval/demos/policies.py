@@ -1,9 +1,9 @@
 """`understudy demos TASK --policy RUN RUN`: policies act in place of the expert; success and failure are both data.
 
-Critics need data of mixed quality. Each policy acts from its own share of the starts, in the order given; noise on its
-actions widens what is seen and is part of the recorded action. Success labels are the world's. An episode without
-success at its last step (`next.done`) was cut by the horizon, or by the world: a time-out, never a success. Starts for
-choosing and for reporting (below 100000) are refused, so that they stay unseen. Knows nothing of critics.
+Critics need data of mixed quality. Each policy acts from its own share of the env seeds, in the order given; noise on
+its actions widens what is seen and is part of the recorded action. Success labels are the world's. An episode without
+success at its last step (`next.done`) was cut by the horizon, or by the world: a time-out, never a success. Env seeds
+for choosing and for reporting (below 100000) are refused, so that they stay unseen. Knows nothing of critics.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
-RECORDING = "meta/recording.json"  # our card: who acted from which starts, and how
+RECORDING = "meta/recording.json"  # our card: who acted from which initial conditions, and how
 
 
 class RecordingError(ValueError):
@@ -44,7 +44,7 @@ def record_policies(config: Settings) -> list[dict]:
     A killed recording goes on with `resume`, and ends in the same dataset as one that was not.
 
     Raises:
-        RecordingError: starts that are not for data, a folder that is in use or holds another recording.
+        RecordingError: env seeds that are not for data, a folder that is in use or holds another recording.
         ValueError, LookupError, OSError: policies that cannot act here.
     """
     _check(config)
@@ -73,7 +73,7 @@ def record_policies(config: Settings) -> list[dict]:
 
 
 def shares(config: Settings) -> list[range]:
-    """The starts of each policy: equal parts in a row, the first ones longer by one where it does not divide."""
+    """The env seeds of each policy: equal parts in a row, the first ones longer by one where it does not divide."""
     parts = np.array_split(np.arange(config.env_seed, config.env_seed + config.episodes), len(config.policy))
     return [range(int(part[0]), int(part[-1]) + 1) for part in parts]
 
@@ -93,7 +93,7 @@ def recording_card(config: Settings, world: World) -> dict:
 
 
 def open_writer(out: Path, world: World, card: dict, config: Settings) -> tuple[DatasetWriter, frozenset[int]]:
-    """A writer, new or going on, and the starts that need not be acted from any more.
+    """A writer, new or going on, and the env seeds that need not be acted from any more.
 
     Raises:
         RecordingError: nothing there to go on with, or another recording, naming what differs.
@@ -113,7 +113,7 @@ def open_writer(out: Path, world: World, card: dict, config: Settings) -> tuple[
 
 
 def written_starts(out: Path) -> frozenset[int]:
-    """Start ids of the episodes of a dataset that says them; empty for others."""
+    """Env seeds of the episodes of a dataset that says them; empty for others."""
     import pyarrow.parquet
 
     path = out / EPISODES
@@ -155,11 +155,11 @@ def _actor(config: Settings, path: str, world: World) -> Actor:
 def _check(config: Settings) -> None:
     if config.env_seed < DATA_STARTS:
         raise RecordingError(
-            f"start {config.env_seed} is for choosing or reporting; data begin at {DATA_STARTS}, "
+            f"env seed {config.env_seed} is for choosing or reporting; data begin at {DATA_STARTS}, "
             "for example --env_seed 100000"
         )
     if config.episodes < len(config.policy):
-        raise RecordingError(f"{config.episodes} starts cannot be shared by {len(config.policy)} policies")
+        raise RecordingError(f"{config.episodes} initial conditions cannot be shared by {len(config.policy)} policies")
     if config.noise < 0:
         raise RecordingError(f"noise is a standard deviation, got {config.noise}")
     if config.style or config.fail:

@@ -3,7 +3,7 @@
 PushT: the published human demonstrations hold the pusher's position and no block. Their recorder started episode k
 from `numpy.random.RandomState(k)`; k is found again from the first recorded pusher position, so that any subset or
 renumbered copy works. Nothing is written unless the replay reproduces every recorded position and reward. It knows only
-tasks whose start rule is known. Source of the recordings: Chi et al. 2023 (Diffusion Policy).
+tasks whose rule of initial conditions is known. Source of the recordings: Chi et al. 2023 (Diffusion Policy).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ...policies.data.dataset import Dataset
 from ...policies.data.open import open_dataset
 from ...policies.data.writer import DatasetWriter
 
-SEEDS = 10_000  # the recorder's start seeds that are tried: 0 .. SEEDS - 1
+SEEDS = 10_000  # the recorder's env seeds that are tried: 0 .. SEEDS - 1
 POSITION = 1e-3  # px, allowed difference of the pusher
 GAIN = 1e-4  # allowed difference of the reward
 BLOCK = ("block.x", "block.y", "block.angle")  # px, px, rad
@@ -45,7 +45,7 @@ class Resim:
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("task",)
 
-    task: str  # whose start rule and world: pusht
+    task: str  # whose rule of initial conditions, and world: pusht
     data: str  # LeRobotDataset folder or hub id with observation.state and action
     out: str  # dataset folder to write
     images: bool = True  # draw 96x96 pictures, camera "image"
@@ -116,7 +116,7 @@ class PushTReplay:
 
     @staticmethod
     def open(images: bool) -> tuple[Lane, dict[str, tuple[str, ...]]]:
-        """The lane to replay in, and the extra columns of the episodes."""
+        """The environment to replay in, and the extra columns of the episodes."""
         import dataclasses
 
         cameras = {"image": (96, 96)} if images else {}
@@ -133,7 +133,7 @@ class PushTReplay:
             yield self._find(lane, f"episode {number}", text or "pusht", state, action, reward)
 
     def _find(self, lane, name, text, state, action, reward) -> tuple[Episode, Agreement]:
-        """Replay from each start that fits the first pusher position; the first that fits all along is it."""
+        """Replay from each env seed that fits the first pusher position; the first that fits all along is it."""
         differences = []
         for seed in _candidates(state[0]):
             try:
@@ -144,13 +144,13 @@ class PushTReplay:
             raise ReplayError(f"{name} is not reproduced: {max(differences, key=lambda error: error.args[1]).args[0]}")
         x, y = state[0]
         raise ReplayError(
-            f"{name} is not reproduced: it differs at step 0, where the pusher is at ({x:.3f}, {y:.3f}) px; no start "
-            f"seed 0..{SEEDS - 1} of the recorder gives that. Is this the beginning of a recorded episode?"
+            f"{name} is not reproduced: it differs at step 0, where the pusher is at ({x:.3f}, {y:.3f}) px; "
+            f"no env seed 0..{SEEDS - 1} of the recorder gives that. Is this the beginning of a recorded episode?"
         )
 
 
 def replay_pusht(lane: Lane, seed: int, text: str, state, action, reward) -> tuple[Episode, Agreement]:
-    """Replay one episode from the recorder's start `seed`.
+    """Replay one episode from the recorder's env seed `seed`.
 
     Args:
         state: (T, 2) recorded pusher positions before each action, px.
@@ -207,11 +207,11 @@ def _missed(reward: np.ndarray, step: int, gain: float) -> float:
 
 
 def _difference(step: int, seed: int, what: str, allowed: float) -> ReplayError:
-    return ReplayError(f"from start seed {seed}, {what} at step {step} (allowed {allowed})", step)
+    return ReplayError(f"from env seed {seed}, {what} at step {step} (allowed {allowed})", step)
 
 
 def _candidates(position: np.ndarray) -> list[int]:
-    """Start seeds whose pusher begins at `position`."""
+    """Env seeds whose pusher begins at `position`."""
     return np.flatnonzero((np.abs(_first_positions() - position) <= POSITION).all(1)).tolist()
 
 
