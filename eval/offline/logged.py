@@ -4,7 +4,7 @@ r"""What policies are worth, judged by recorded episodes alone, and whether such
     understudy estimate RUN RUN RUN --data DATA --truth REC REC REC
 
 Fitted Q-evaluation (`fqe.py`) of each policy, at the pace at which it acts: an action is the E actions that it executes
-of a plan, what it would do next is drawn from it with the history that the recording holds. Reward 1 ends an episode
+of a chunk, what it would do next is drawn from it with the history that the recording holds. Reward 1 ends an episode
 with its first success, so a value is the mean of gamma^(steps before it), 0 for none; a recording that was cut short
 counts as going on. Truths are the same number from evaluation records of the same policies, in their order. State
 vectors only. Its ranking can fail, above all where policies do what nobody recorded: look at the truths where there are

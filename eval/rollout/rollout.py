@@ -1,10 +1,9 @@
-"""The one acting loop: an actor and B lanes, blocks of B start ids in fixed slots, one result an episode.
+"""The one acting loop: an actor and B environments, blocks of B env seeds in fixed slots, one result an episode.
 
-The actor may be a policy's `Agent`, a scripted expert or a tape of recorded actions; the lanes any world. A block is
-the reproducible unit: the actor always sees all B slots, and what happens in one slot depends on its own start alone.
-So the same starts give the same episodes for any number of workers, also where a lane failed and its start was done
-again.
-Knows nothing of files, statistics or pictures beyond handing them on.
+The actor may be a policy's `Agent`, a scripted expert or a tape of recorded actions; the environments any world. A
+block is the reproducible unit: the actor always sees all B slots, and what happens in one slot depends on its own env
+seed alone. So the same env seeds give the same episodes for any number of workers, also where an environment failed
+and its env seed was done again. Knows nothing of files, statistics or pictures beyond handing them on.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from ...configs.episode import Episode
 from ...configs.lanes.lanes import Chunk, Lanes
 from ...configs.protocols import keeps
 
-NO_START = -1  # start id that the actor is told for a padded slot
+NO_START = -1  # env seed that the actor is given for a padded slot
 ATTEMPTS = 2  # a start whose lane failed is done again once
 
 
@@ -104,23 +103,23 @@ def rollout(
     skip: Collection[int] = (),
     options: Mapping | None = None,
 ) -> Iterator[Result]:
-    """Act from every start and yield each episode when it has ended (see `in_order`). B is the number of lanes.
+    """Act from every env seed and yield each episode when it has ended (see `in_order`). B is the number of lanes.
 
     Args:
-        starts: start ids, different from each other.
+        starts: env seeds, different from each other.
         initial_conditions: the set that the env seeds draw from, a column of the rows.
         policy_seed: of the actor's noise, a column of the rows.
         keep: look at every frame and give whole episodes.
-        film: start ids whose pictures are wanted.
-        skip: starts that are done already; their slots stay empty.
+        film: env seeds whose pictures are wanted.
+        skip: env seeds that are done already; their slots stay empty.
         options: reset options of the lanes.
 
     Raises:
-        ValueError: a start given twice.
+        ValueError: an env seed given twice.
     """
     starts = [int(start) for start in starts]
     if len(set(starts)) != len(starts):
-        raise ValueError("a start id is given twice; the outcome of a start is one row")
+        raise ValueError("an env seed is given twice; the outcome of an initial condition is one row")
     columns = {"initial_conditions": initial_conditions, "policy_seed": policy_seed}
     loop = _Loop(actor, lanes, columns, keep=keep, film=frozenset(film), options=dict(options or {}))
     for begin in range(0, len(starts), lanes.num_envs):
@@ -141,10 +140,10 @@ def in_order(results: Iterable[Result], starts: Sequence[int]) -> Iterator[Resul
 
 
 class TapeActor:
-    """Plays recorded actions again, start by start: shows an episode a second time, for example to film it.
+    """Plays recorded actions again, env seed by env seed: shows an episode a second time, for example to film it.
 
     Args:
-        tapes: start id -> (T, D) float32 actions. After its end a tape repeats its last action.
+        tapes: env seed -> (T, D) float32 actions. After its end a tape repeats its last action.
         lanes: B.
     """
 
@@ -183,7 +182,7 @@ class _Loop:
         self._tapes: dict[int, _Tape] = {}
 
     def block(self, starts: list[int]) -> Iterator[Result]:
-        """All starts of one block, those of failed lanes a second time."""
+        """All env seeds of one block, those of failed environments a second time."""
         ids = np.full(self.lanes.num_envs, NO_START, np.int64)
         ids[: len(starts)] = starts
         slots = np.flatnonzero(ids != NO_START).tolist()

@@ -1,10 +1,10 @@
-"""Plans tried out: from states that a policy came to, several of its plans, each continued several times.
+"""Candidates tried out: from states that a policy came to, several of its action chunks, each continued several times.
 
-Which of two plans is better in a state cannot be read off recorded episodes: there is one plan a state. So the world is
-put back: by its own state where a lane offers `get_state` and `set_state`, else by the start and the actions that led
-there, which every world here repeats exactly; what is then observed must be what the policy saw. Each continuation
-executes the E actions of the plan and goes on with the policy alone, with noise that is common to the plans of a state.
-Knows nothing of critics; `within_state.py` asks them.
+Which of two chunks is better in a state cannot be read off recorded episodes: there is one a state. So the world is
+put back: by its own state where a lane offers `get_state` and `set_state`, else by the env seed and the actions that
+led there, which every world here repeats exactly; what is then observed must be what the policy saw. Each
+continuation executes the E actions of the plan and goes on with the policy alone, with noise that is common to the
+plans of a state. Knows nothing of critics; `within_state.py` asks them.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class Moment:
 
 @dataclass(frozen=True)
 class Tried:
-    """P plans in each of S states, each continued C times."""
+    """P candidates in each of S states, each continued C times."""
 
     frames: Mapping[str, np.ndarray]  # key -> (S, R, ...) observations, the last one is now
     actions: np.ndarray  # (S, A, D) executed, the last one came before now
     now: np.ndarray  # (S,) int64 control steps since the start
     start: np.ndarray  # (S,) int64
-    recalled: np.ndarray  # (S, P, K, D) the plans' own version of the past
-    future: np.ndarray  # (S, P, H, D) the plans
+    recalled: np.ndarray  # (S, P, K, D) the candidates' own version of the past
+    future: np.ndarray  # (S, P, H, D) the candidates
     won: np.ndarray  # (S, P, C) int64 control steps until success, -1: none within the horizon
     best: np.ndarray  # (S, P, C) float32 greatest progress
     about: Mapping  # who, where, how: JSON-able
@@ -63,7 +63,7 @@ class Tried:
         return past_at(self.frames, self.actions, self.now)
 
     def plans(self) -> Plans:
-        """The P plans of each state."""
+        """The P candidates of each state."""
         import torch
 
         from ...policies.policy import Plans
@@ -107,7 +107,7 @@ def read_tried(path: str | Path) -> Tried:
     """What `Tried.save` wrote. Raises FileNotFoundError, or ValueError for another file."""
     with np.load(path, allow_pickle=False) as file:
         if missing := [name for name in (*ARRAYS, "about") if name not in file]:
-            raise ValueError(f"{path} holds no tried plans: it lacks '{missing[0]}'")
+            raise ValueError(f"{path} holds no tried candidates: it lacks '{missing[0]}'")
         frames = {name.removeprefix("frames/"): file[name] for name in file.files if name.startswith("frames/")}
         return Tried(
             frames=frames, about=renamed(json.loads(str(file["about"])), AGENT), **{name: file[name] for name in ARRAYS}
@@ -117,7 +117,7 @@ def read_tried(path: str | Path) -> Tried:
 def try_plans(
     agent: Agent, lanes: Lanes, starts: Sequence[int], *, plans: int, times: int, seed: int = 0, about: Mapping
 ) -> Tried:
-    """One state of each start's episode, drawn evenly among its replannings; `plans` each, `times` continuations each.
+    """One state of each episode, drawn evenly among its replannings; `plans` each, `times` continuations each.
 
     Args:
         agent: of one candidate; as many lanes as `lanes`.
@@ -125,10 +125,10 @@ def try_plans(
 
     Raises:
         RestoreError: a world that does not repeat itself.
-        ValueError: an agent that blends plans, or more continuations than there is noise for.
+        ValueError: an agent that blends chunks, or more continuations than there is noise for.
     """
     if agent.candidates != 1 or not 1 <= times <= KEY:
-        raise ValueError(f"plans are tried by an agent of one candidate, 1..{KEY} times each")
+        raise ValueError(f"candidates are tried by an agent that draws one at a time, 1..{KEY} times each")
     noting = Noting(agent, lanes, seed)
     with Progress("visiting states", len(starts), "states") as progress:
         for count, _ in enumerate(rollout(noting, lanes, starts), start=1):
@@ -197,7 +197,7 @@ class Continuations:
     """Runs jobs (state, plan, number) in whatever lanes are free.
 
     Args:
-        future: (S, P, H, D) the plans.
+        future: (S, P, H, D) the candidates.
     """
 
     def __init__(self, agent: Agent, lanes: Lanes, moments: Sequence[Moment], future: np.ndarray):
@@ -257,7 +257,7 @@ def restore(lanes: Lanes, slot: int, moment: Moment) -> dict[str, np.ndarray]:
     mask = np.arange(lanes.num_envs) == slot
     _, info = lanes.reset(seed=[moment.start] * lanes.num_envs, options={"reset_mask": mask})
     if slot in info["failed"]:
-        raise RestoreError(f"start {moment.start} cannot begin again: {info['failed'][slot]}")
+        raise RestoreError(f"env seed {moment.start} cannot begin again: {info['failed'][slot]}")
     if moment.state is not None:
         lanes.call("set_state", moment.state, slots=[slot])
     else:
@@ -265,7 +265,7 @@ def restore(lanes: Lanes, slot: int, moment: Moment) -> dict[str, np.ndarray]:
             lanes.call("advance", action, slots=[slot])
     obs = lanes.call("sense", slots=[slot])[slot]
     if obs is None:
-        raise RestoreError(f"start {moment.start} cannot be brought back to step {moment.memory.now}")
+        raise RestoreError(f"env seed {moment.start} cannot be brought back to step {moment.memory.now}")
     return obs
 
 
@@ -278,7 +278,8 @@ def check_seen(obs: Mapping[str, np.ndarray], moment: Moment) -> None:
     for key, frames in moment.memory.frames.items():
         if frames.ndim == 2 and not np.allclose(obs[key], frames[-1], rtol=1e-4, atol=lag):
             off = float(np.abs(obs[key] - frames[-1]).max())
-            raise RestoreError(f"start {moment.start} at step {moment.memory.now} came back with '{key}' {off:g} off")
+            at = f"env seed {moment.start} at step {moment.memory.now}"
+            raise RestoreError(f"{at} came back with '{key}' {off:g} off")
 
 
 def _planned(
