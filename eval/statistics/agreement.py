@@ -32,13 +32,13 @@ class Bound(NamedTuple):
 
 @dataclass(frozen=True)
 class Cells:
-    """Outcomes of k policies in both worlds; a start that both worlds have is one row.
+    """Outcomes of k policies in both worlds; an initial condition that both worlds have is one row.
 
-    NaN where a policy was not run from a start in a world. Values in 0..1 (success or progress).
+    NaN where a policy was not run from it in a world. Values in 0..1 (success or progress).
     """
 
-    truth: np.ndarray  # (starts, k)
-    proxy: np.ndarray  # (starts, k)
+    truth: np.ndarray  # (initial conditions, k)
+    proxy: np.ndarray  # (initial conditions, k)
 
     def rates(self) -> tuple[np.ndarray, np.ndarray]:
         """(k,) mean values in truth and in proxy."""
@@ -105,13 +105,13 @@ def agreement_intervals(
     confidence: float = 0.95,
     draws: int = 2000,
 ) -> dict[str, Interval]:
-    """Estimate and interval of r, rho, tau and MMRV by resampling policies and, within them, starts.
+    """Estimate and interval of r, rho, tau and MMRV by resampling policies and, within them, initial conditions.
 
-    Starts are drawn for all policies and both worlds together, so what they share stays shared. Policies of one group
-    (checkpoints of one training run) are drawn together. Up to `FEW` policies get no interval, `permutation_bound` says
-    what they can show; more policies of at most `FEW` groups have only their starts resampled, and the interval holds
-    for these policies alone. Percentiles; noise of the resampled episodes enters twice, so the intervals of r lie
-    somewhat low and those of MMRV somewhat high.
+    The latter are drawn for all policies and both worlds together, so what they share stays shared. Policies of one
+    group (checkpoints of one training run) are drawn together. Up to `FEW` policies get no interval,
+    `permutation_bound` says what they can show; more policies of at most `FEW` groups have only their initial
+    conditions resampled, and the interval holds for these policies alone. Percentiles; noise of the resampled
+    episodes enters twice, so the intervals of r lie somewhat low and those of MMRV somewhat high.
 
     Args:
         groups: (k,) label of each policy; default every policy for itself.
@@ -145,7 +145,8 @@ def noise_ceiling(
 
     True rates are the measured ones drawn to their mean by as much as noise has spread them; then both worlds measure
     them anew with normal noise. Median and range of r; NaN where noise explains all differences of the truth. Noise
-    that policies share, because they act from the same starts, is taken to be independent: the ceiling lies low there.
+    that policies share, because they act from the same initial conditions, is taken to be independent: the ceiling
+    lies low there.
 
     Args:
         truth: (k,) rates measured in the truth; error_truth, error_proxy: (k,) standard errors of the two worlds.
@@ -162,7 +163,7 @@ def noise_ceiling(
 
 
 def _resampled_rates(cells: Cells, rng: np.random.Generator, draws: int) -> tuple[np.ndarray, np.ndarray]:
-    """(draws, k) twice: rates after drawing starts anew, among those that were run in the same cells."""
+    """(draws, k) twice: rates after drawing initial conditions anew, among those that were run in the same cells."""
     both = np.concatenate([cells.truth, cells.proxy], 1)
     there = ~np.isnan(both)
     patterns, members = np.unique(there, axis=0, return_inverse=True)

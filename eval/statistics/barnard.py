@@ -14,9 +14,9 @@ behind the first one that the budget cannot pay whole are left out, which loses 
 Budgets are `MARGIN` below alpha, which covers the gaps between control points (`table_risk` computes it for any p).
 The null p_A > p_B is safer still: the stopping region grows with y and shrinks with x, so coupling bounds its risk.
 
-Not for pairs whose outcomes depend on each other, for example through common starts that are hard for both: use
-`betting`. Written from the description in Snyder et al. 2025, "Is your imitation learning policy better than mine?"
-(arXiv 2503.10966); no code of theirs was read.
+Not for pairs whose outcomes depend on each other, for example through common initial conditions that are hard for
+both: use `betting`. Written from the description in Snyder et al. 2025, "Is your imitation learning policy better
+than mine?" (arXiv 2503.10966); no code of theirs was read.
 """
 
 from __future__ import annotations
