@@ -1,9 +1,10 @@
-"""What a calibrated alarm is worth on fresh starts, signal by signal and beside a clock, as a study for RESULTS.md.
+"""What a calibrated alarm is worth on fresh episodes, signal by signal and beside a clock, as a study for RESULTS.md.
 
     understudy study alarm "NAME=CALM,FRESH" ["NAME=CALM,FRESH" ...] --out OUT.json
 
-CALM and FRESH are records of `understudy eval --monitor N`: CALM (starts 0-999) gives the alarm, FRESH is judged by it.
-The same counts come from `understudy eval --alarm`, whose rings are those computed here from the recorded signals.
+CALM and FRESH are records of `understudy eval --monitor N`: CALM (env seeds 0-999) gives the alarm, FRESH is judged
+by it. The same counts come from `understudy eval --alarm`, whose detections are those computed here from the recorded
+signals.
 """
 
 from __future__ import annotations
@@ -30,30 +31,30 @@ COLUMNS = (
     "detected", "failures", "steps before the end", "before the clock",
 )  # fmt: skip
 NOTES = (
-    "Alarm for at most 5 % of successful episodes; n successes of the calibration (starts 0-999) set its threshold, "
-    "half as many others the normal course of the signals; 8 plans looked at",
-    "False alarms: share of the fresh successes that rang; detected: share of the fresh failures; both with Wilson's "
-    "95 % interval",
+    "Alarm for at most 5 % of successful episodes; n successes of the calibration (env seeds 0-999) set its threshold, "
+    "half as many others the normal course of the signals; 8 action chunks looked at",
+    "False alarms: share of the fresh successes that raised it; detected: share of the fresh failures; both with "
+    "Wilson's 95 % interval",
     "Chance of so many: of as many false alarms or more, were all successes exchangeable; the rate is promised over "
     "calibrations, and a single one may be unlucky",
     f"Over splits: mean rate of false alarms when all successes beyond the normal course are divided anew at random, "
     f"{SPLITS:,} times: what conformal prediction promises, without the luck of one calibration",
-    "The slack of the sum (0, of 0 to 4) was chosen by detection on PushT's starts 0-399, when the fresh starts of "
-    "push-and-return had been seen with 0.5; that is the last row of each",
+    "The slack of the sum (0, of 0 to 4) was chosen by detection on PushT's env seeds 0-399, when the fresh episodes "
+    "of push-and-return had been seen with 0.5; that is the last row of each",
     "A disturbed world is another one than the calibration's: no rate of false alarms is promised there",
     "Steps before the end: median over detected failures, in control steps",
-    "The clock rings after as many steps as 95 % of the successes take: it finds what runs out of time, late; the last "
-    "column counts failures that the alarm found before it, or that it misses",
+    "The clock is raised after as many steps as 95 % of the successes take: it finds what runs out of time, late; the "
+    "last column counts failures that the alarm found before it, or that it misses",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlarmStudy:
-    """Judge calibrated alarms on fresh starts."""
+    """Judge calibrated alarms on fresh episodes."""
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("cases",)
 
-    cases: tuple[str, ...]  # NAME=CALM,FRESH: a name and two watched records
+    cases: tuple[str, ...]  # NAME=CALM,FRESH: a name and two monitored records
     out: Path  # file of the study
 
     def __post_init__(self):
@@ -94,7 +95,7 @@ def row(name: str, signals: str, n: int, found: Tally, elsewhere: bool, share: f
 
 
 def so_many(false: int, fresh: int, n: int, alpha: float = ALPHA) -> float:
-    """Probability of at least `false` rings in `fresh` successes, over calibrations on n, if all are exchangeable."""
+    """Probability of `false` or more alarms in `fresh` successes, over calibrations on n, if all are exchangeable."""
     from scipy.stats import betabinom
 
     rank = math.ceil((n + 1) * (1 - alpha) - 1e-9)
@@ -102,7 +103,7 @@ def so_many(false: int, fresh: int, n: int, alpha: float = ALPHA) -> float:
 
 
 def clocked(found: list[Detection], clock: int) -> list[Detection]:
-    """The same episodes as a clock would have rung."""
+    """The same episodes as a clock would have raised it."""
     return [Detection(one.success, one.length, clock if one.length > clock else -1) for one in found]
 
 
@@ -133,7 +134,7 @@ def study(cases: dict[str, tuple[str, str]]) -> Study:
 
 
 def watch_command(record: Record) -> str:
-    """The command that makes a watched record again."""
+    """The command that makes a monitored record again."""
     from ..ledger.origin import repeat_command
 
     return repeat_command(record.manifest).replace("--out out/again", f"--videos 0 --out {record.root}")

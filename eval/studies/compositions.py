@@ -4,8 +4,8 @@
 
 Each folder is what `understudy compose --out DIR` left: the same kinds of parents, each time of another training seed.
 Writes a study with a row for each seed and one for all: the weights that rollouts chose and those of least denoising
-error, success on the fresh starts, and the mixture minus the better parent and minus the control, paired. The better
-parent of a row is the one that did better on that row's fresh starts, which can only hurt the mixture's standing.
+error, success on the fresh episodes, and the mixture minus the better parent and minus the control, paired. The better
+parent of a row is the one that did better on that row's fresh episodes, which can only hurt the mixture's standing.
 Intervals of the last row: success over training seeds (`seeds.py`); differences once for these checkpoints (Tango, all
 pairs) and once for further trainings (Student's t over the seeds, never narrower).
 """
@@ -36,7 +36,7 @@ class CompositionError(ValueError):
 
 @dataclass(frozen=True)
 class Composition:
-    """What one search left behind; records are those of the fresh starts."""
+    """What one search left behind; records are those of the fresh episodes."""
 
     name: str  # of the folder
     chosen: str
@@ -105,8 +105,8 @@ def gathered(found: Sequence[Composition], title: str, command: str) -> Study:
     columns += ["control"] * control + ["- better parent"] + ["- control"] * control + ["promised - fresh"]
     rows = [_row([one], one.chosen, one.predicted) for one in found]
     notes = [
-        f"{len(first.records[MIXTURE].table)} fresh starts a seed; weights were chosen on other starts.",
-        "Differences are of success, paired; the better parent is the one that did better on these very starts.",
+        f"{len(first.records[MIXTURE].table)} fresh initial conditions a seed; weights were chosen on others.",
+        "Differences are of success, paired; the better parent is the one that did better in these very episodes.",
         "Weights of least error: of the first parent, from held-out demonstrations, 95 % over episodes.",
     ]
     if len(found) > 1:

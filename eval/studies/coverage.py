@@ -120,7 +120,7 @@ def means(config: Coverage) -> Study:
 
 
 def pairs(config: Coverage) -> Study:
-    """Differences of success rates from paired and from independent starts."""
+    """Differences of success rates from paired and from independent episodes."""
     rows = []
     for n in (20, 50, 100):
         tables = [(won, lost) for won in range(n + 1) for lost in range(n + 1 - won)]
@@ -199,8 +199,8 @@ def agreement(config: Coverage) -> Study:
         columns=("proxy", "policies", "p <= .05", "established", "mean MMRV", "r covered"),
         rows=rows,
         notes=(
-            "50 episodes of each policy in each world from common starts; true rates uniform, correlated by a normal "
-            f"copula. {config.worlds} runs a row, 300 resamples, seed {config.seed}.",
+            "50 episodes of each policy in each world from common initial conditions; true rates uniform, correlated "
+            f"by a normal copula. {config.worlds} runs a row, 300 resamples, seed {config.seed}.",
             "r covered: of the r that a hundred thousand such policies show with as many episodes; up to five policies "
             "get no such interval.",
         ),

@@ -1,4 +1,4 @@
-"""How near PushT in MuJoCo comes to gym-pusht: the human episodes played again, open loop, from their true starts.
+"""How near PushT in MuJoCo comes to gym-pusht: the human episodes played again, open loop, from where they truly began.
 
     UNDERSTUDY_DATA=... understudy study pusht_replay --damping 200 --episodes 180
 
@@ -87,7 +87,7 @@ class Replay:
 
 
 def replay(world: PushTMuJoCo | PushTArmWorld, file: Path, episodes: int | None = None) -> Replay:
-    """Play the recorded actions of the first `episodes` (all if None) from their true starts, past any success."""
+    """Play the recorded actions of the first `episodes` (all if None) from where they truly began, past any success."""
     with np.load(file) as data:
         ends, starts, actions = data["episode_ends"][:episodes], data["init_state"][:episodes], data["action"]
         recorded, rewards = data["final_coverage"][:episodes], data["reward"][: int(ends[-1])]

@@ -4,10 +4,10 @@
 
 Plays every kind of search many times and writes a study of the episodes that it used beside the full grid, and of the
 success of the weights that it chose. Two sources of episodes: planted success curves (the published sweeps of GPC,
-arXiv 2510.01068, table of weights; outcomes of one start correlate over weights), where the truth is known; or the
-records of a finished grid search (`--records OUT/validation`), whose starts are split at random in those that the
-search sees, in random order, and those that its choice is judged on. Intervals of the latter come from a bootstrap of
-the starts. Knows nothing of policies.
+arXiv 2510.01068, table of weights; outcomes from one initial condition correlate over weights), where the truth is
+known; or the records of a finished grid search (`--records OUT/validation`), whose initial conditions are split at
+random in those that the search sees, in random order, and those that its choice is judged on. Intervals of the latter
+come from a bootstrap of the initial conditions. Knows nothing of policies.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -63,12 +64,14 @@ SWEEPS = {  # success in % at weight 0, .1, .. 1 of the first policy named
 class SearchCost:
     """Measure what searches for weights cost and find, and write it as a study."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"starts": "initial_conditions"}  # former names that are still read
+
     out: Path  # file of the study
     records: str | None = None  # folder of the records of a grid search; none: planted curves
-    starts: int | None = None  # that a search sees; default 50 planted, half of the recorded ones
+    initial_conditions: int | None = None  # that a search sees; default 50 planted, half of the recorded ones
     runs: int = 200  # planted: runs of each curve; records: replays
-    draws: int = 200  # records: resamples of the starts
-    correlation: float = 0.5  # planted: of outcomes from one start, on the scale of the copula
+    draws: int = 200  # records: resamples of the initial conditions
+    correlation: float = 0.5  # planted: of outcomes from one initial condition, on the scale of the copula
     curves: tuple[str, ...] = ()  # planted: names of some; default all
     seed: int = 0
 
@@ -92,7 +95,7 @@ class Outcome:
 
 
 def play(search: Search, points: Sequence[Weights], table: np.ndarray, rng: np.random.Generator, block=8) -> Outcome:
-    """A search over recorded outcomes: `table` (k, n) of k weights and n starts, in the order in which they come."""
+    """A search over recorded outcomes: `table` (k, n) of k weights and n initial conditions, in their order."""
     rows = {point: table[i] for i, point in enumerate(points)}
     found = search(Trials(points, range(table.shape[1]), lambda w, starts: rows[w][list(starts)], block), rng)
     gone = tuple(i for i, one in enumerate(found.tried) if one.dropped.startswith(BY_TEST))
@@ -101,7 +104,7 @@ def play(search: Search, points: Sequence[Weights], table: np.ndarray, rng: np.r
 
 def planted(config: SearchCost) -> Study:
     """Searches on outcomes drawn from known curves."""
-    starts, points = config.starts or 50, simplex(2, 11)
+    starts, points = config.initial_conditions or 50, simplex(2, 11)
     names = config.curves or tuple(SWEEPS)
     curves = {name: np.array(lookup("curve", name, SWEEPS)) / 100 for name in names}
     found = {name: {search: [] for search in SEARCHES} for name in curves}
@@ -118,7 +121,7 @@ def planted(config: SearchCost) -> Study:
         rows=[_planted_row(search, curves, found, len(points) * starts) for search in SEARCHES],
         notes=(
             f"{len(set(curves) - {FLAT})} published sweeps over 11 weights as true curves, {config.runs} runs each, "
-            f"{starts} starts, seed {config.seed}; outcomes of one start correlate over weights (normal copula, "
+            f"{starts} initial conditions, seed {config.seed}; outcomes of one correlate over weights (normal copula, "
             f"{config.correlation}).",
             "Success: true rate of the chosen weights, mean over runs and curves; differences with t intervals over "
             f"runs, paired. Last column: curves and a flat one (.5), where every weight is best, by Wilson over "
@@ -128,7 +131,7 @@ def planted(config: SearchCost) -> Study:
 
 
 def draw(curve: np.ndarray, starts: int, correlation: float, rng: np.random.Generator) -> np.ndarray:
-    """(k, n) outcomes 0 or 1 with these rates; those of one start hang together by a Gaussian copula."""
+    """(k, n) outcomes 0 or 1 with these rates; those of one initial condition hang together by a Gaussian copula."""
     from scipy.special import ndtr
 
     common, own = rng.standard_normal(starts), rng.standard_normal((len(curve), starts))
@@ -159,9 +162,9 @@ def _best(curve: np.ndarray, outcome: Outcome) -> set[int]:
 def replayed(config: SearchCost) -> Study:
     """Searches on the records of a finished grid search."""
     points, table = read_table(config.records)
-    starts = config.starts or table.shape[1] // 2
+    starts = config.initial_conditions or table.shape[1] // 2
     if not 0 < starts < table.shape[1]:
-        raise ValueError(f"{table.shape[1]} starts are recorded; a search may see fewer of them, not {starts}")
+        raise ValueError(f"{table.shape[1]} initial conditions are recorded; a search may see fewer, not {starts}")
     rng = np.random.default_rng(config.seed)
     whole = np.array([_replay(points, table, np.arange(table.shape[1]), starts, rng) for _ in range(config.runs)])
     drawn = np.array([_resampled(points, table, starts, rng) for _ in range(config.draws)])
@@ -177,18 +180,18 @@ def replayed(config: SearchCost) -> Study:
         columns=("search", "episodes", "of the grid", "success", "minus the grid", "same weights"),
         rows=rows,
         notes=(
-            f"{len(points)} weights from {table.shape[1]} recorded starts; each of {config.runs} replays searches on "
-            f"{starts} of them in random order and judges its choice on the others. Seed {config.seed}.",
-            f"Intervals: {config.draws} resamples of the starts; they speak of these policies.",
+            f"{len(points)} weights from {table.shape[1]} recorded initial conditions; each of {config.runs} replays "
+            f"searches on {starts} of them in random order and judges its choice on the others. Seed {config.seed}.",
+            f"Intervals: {config.draws} resamples of the initial conditions; they speak of these policies.",
         ),
     )
 
 
 def read_table(folder: str) -> tuple[list[Weights], np.ndarray]:
-    """Weights and success (k, n) of the records of a grid search, on the starts that all of them have.
+    """Weights and success (k, n) of the records of a grid search, on the initial conditions that all of them have.
 
     Raises:
-        ValueError: records of no search, or of one that did not play all weights from all starts.
+        ValueError: records of no search, or of one that did not play all weights from all of them.
     """
     known: dict[Weights, dict[int, float]] = {}
     for record in open_records([folder]):
@@ -201,17 +204,17 @@ def read_table(folder: str) -> tuple[list[Weights], np.ndarray]:
     most = max(map(len, known.values()))
     if len(shared) < max(2, most):
         raise ValueError(
-            f"the records of '{folder}' share {len(shared)} of up to {most} starts; play all weights from all starts"
-            " first: understudy compose --search grid --resume"
+            f"the records of '{folder}' share {len(shared)} of up to {most} initial conditions; play all weights from "
+            "all of them first: understudy compose --search grid --resume"
         )
     points = sorted(known)
     return points, np.array([[known[point][start] for start in shared] for point in points])
 
 
 def _replay(points, table: np.ndarray, ids: np.ndarray, starts: int, rng: np.random.Generator) -> np.ndarray:
-    """(searches, 3): episodes, success on the other starts, whether the grid's weights were chosen.
+    """(searches, 3): episodes, success on the others, whether the grid's weights were chosen.
 
-    `ids`: places of the starts, some perhaps several times; all copies of one fall on the same side.
+    `ids`: places of the initial conditions, some perhaps several times; all copies of one fall on the same side.
     """
     distinct = rng.permutation(np.unique(ids))
     copies = np.array([(ids == one).sum() for one in distinct])
@@ -223,7 +226,7 @@ def _replay(points, table: np.ndarray, ids: np.ndarray, starts: int, rng: np.ran
 
 
 def _resampled(points, table: np.ndarray, starts: int, rng: np.random.Generator, inner: int = 5) -> np.ndarray:
-    """(searches, 3) means over some replays on starts drawn with replacement."""
+    """(searches, 3) means over some replays on initial conditions drawn with replacement."""
     ids = rng.integers(0, table.shape[1], table.shape[1])
     return np.mean([_replay(points, table, ids, starts, rng) for _ in range(inner)], 0)
 

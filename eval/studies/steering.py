@@ -1,13 +1,14 @@
-r"""What a critic's choice among plans does to a policy: success against the policy alone, by start, with controls.
+r"""What a critic's choice among candidates does to a policy: success against the policy alone, paired, with controls.
 
     understudy study steering --policies RUN0 RUN1 RUN2 --critics CRITIC --world lift \
         --records out/steer --out study.json
 
-The policies are training seeds of one recipe. Arms, all from the same starts: the policy alone; the best of K for each
-K; K plans drawn by a softmax, for each temperature; and the controls, a random pick (which must equal the policy alone)
-and the critic over plans that owe nothing to the policy. Each arm of each policy is an ordinary evaluation record;
-finished ones are kept and unfinished ones gone on with. Refused: a critic that was trained on rollouts of a policy that
-is judged. Starts that its data share with the evaluation are counted in the notes.
+The policies are training seeds of one recipe. Arms, all from the same initial conditions: the policy alone; the best
+of K for each K; K candidates drawn by a softmax, for each temperature; and the controls, a random pick (which must
+equal the policy alone) and the critic over candidates that owe nothing to the policy. Each arm of each policy is an
+ordinary evaluation record; finished ones are kept and unfinished ones gone on with. Refused: a critic that was
+trained on rollouts of a policy that is judged. Initial conditions that its data share with the evaluation are counted
+in the notes.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ from ..ledger.study import Study
 from ..ledger.summary import chosen
 from ..statistics.seeds import over_seeds
 
-COLUMNS = ("plans", "critic", "K", "temperature", "success", "above the policy alone", "of each", "score", "spreads")
+COLUMNS = ("choice", "critic", "K", "temperature", "success", "above the policy alone", "of each", "score", "spreads")
 
 
 @dataclass(frozen=True)
 class Arm:
     """One way to choose."""
 
-    name: str  # what is asked of the plans: the policy alone, best, softmax, random pick, any action
+    name: str  # how candidates are chosen: the policy alone, best, softmax, random pick, any action
     critic: str | None = None
     candidates: int = 1
     temperature: float = 0.0
@@ -56,7 +57,7 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringStudy:
-    """Steer policies by critics in many ways, from the same starts."""
+    """Steer policies by critics in many ways, from the same initial conditions."""
 
     RENAMED: ClassVar[dict[str, str]] = {
         "seed": "env_seed",
@@ -74,7 +75,7 @@ class SteeringStudy:
     temperatures: tuple[float, ...] = ()  # of a softmax among the first K
     controls: bool = True  # a random pick, and the critic over any actions, both of the first K
     episodes: int = 200
-    env_seed: int = REPORT_STARTS  # first start id
+    env_seed: int = REPORT_STARTS  # first env seed
     policy_seed: int = 0
     n_action_steps: int | None = None
     steps: int | None = None
@@ -127,7 +128,7 @@ def fresh(config: SteeringStudy) -> list[str]:
                     raise ValueError(f"{critic} was trained on {root}, which {known[0]} recorded; take other rollouts")
             shared = sum(len(starts & written_starts(root)) for root in roots)
             told = ", ".join(map(str, roots)) or "data that are not at hand"
-            notes.append(f"{critic} was trained on {told}; {shared} of its episodes began at a start judged here")
+            notes.append(f"{critic} was trained on {told}; {shared} of its episodes began where one judged here did")
     return notes
 
 
@@ -155,13 +156,13 @@ def study_of(config: SteeringStudy, found: dict[Arm, list[Record]], notes: Seque
         columns=COLUMNS,
         rows=rows,
         notes=(
-            f"{config.episodes} starts from {config.env_seed}, the same for all; {trained}; success: Wilson of one "
-            "training, Student's t over several, 95 %",
-            "Above the policy alone: paired by start; Tango's interval of one training, of several Student's t, never "
-            "narrower than Tango's of all pairs; of each: the differences by training",
-            "Score: of the chosen plan, in the critic's unit; spreads: above the mean candidate, standard deviations "
-            "of a replanning's candidates. Temperature in the same unit",
-            "Random pick must equal the policy alone; any action: K plans that each hold an action drawn evenly",
+            f"{config.episodes} initial conditions, env seeds from {config.env_seed}, the same for all; {trained}; "
+            "success: Wilson of one training, Student's t over several, 95 %",
+            "Above the policy alone: paired by initial condition; Tango's interval of one training, of several "
+            "Student's t, never narrower than Tango's of all pairs; of each: the differences by training",
+            "Score: of the chosen candidate, in the critic's unit; spreads: above the mean candidate, standard "
+            "deviations of a replanning's candidates. Temperature in the same unit",
+            "Random pick must equal the policy alone; any action: K candidates that each hold an action drawn evenly",
             *notes,
         ),
     )

@@ -2,9 +2,9 @@ r"""What steering costs: the time of a replanning with K candidates and a critic
 
     understudy study steering_cost --policies RUN RUN --critic CRITIC --world pusht --out study.json
 
-One lane, one thread, the observation encoded once for all K; the policy draws, the critic scores, one plan is kept. All
-K in turn, again and again; medians of CPU time, so that a busy machine does not count. K = 1 is the policy without the
-critic. Knows no network.
+One environment, one thread, the observation encoded once for all K; the policy draws, the critic scores, one chunk is
+kept. All K in turn, again and again; medians of CPU time, so that a busy machine does not count. K = 1 is the policy
+without the critic. Knows no network.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ...configs.lanes.lanes import Lanes
 from ...configs.protocols import keeps
 from ..ledger.study import Study
 
-ENCODING = 0  # beside numbers of candidates: no plan is drawn
+ENCODING = 0  # beside numbers of candidates: no chunk is drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def measure(config: SteeringBench) -> Study:
         columns=("policy", "network", "K", "ms", "ratio", "encoding, ms"),
         rows=rows,
         notes=(
-            f"Median CPU time of {config.rounds} interleaved rounds; one lane, one thread; one encoding for all plans",
+            f"Median CPU time of {config.rounds} interleaved rounds; one environment, one thread, K of one encoding",
             "K = 1: the policy alone, no critic asked; encoding: of that, what the observation takes, once for any K",
         ),
     )
