@@ -33,11 +33,11 @@ HEAD = """\
 
 Made from `eval/records/` by `understudy results`; do not edit. Success: share of the episodes, with Wilson's 95 %
 interval. Progress: mean over the episodes of the best progress (0 to 1), with a 95 % t interval. Both say how sure one
-may be of *this checkpoint* on fresh starts; another training seed differs by more. Starts 0-999 serve to choose among
-policies, 1000 and up to report. A commit with `+` had uncommitted changes.
+may be of *this checkpoint* on fresh episodes; another training seed differs by more. Env seeds 0-999 serve to choose
+among policies, 1000 and up to report. A commit with `+` had uncommitted changes.
 """
-RUNS = ("run", "policy", "world", "starts", "n", "success", "best progress", "date", "commit")
-MEASURED = ("task", "expert", "starts", "n", "success", "best progress", "length, steps", "date", "commit")
+RUNS = ("run", "policy", "world", "env seeds", "n", "success", "best progress", "date", "commit")
+MEASURED = ("task", "expert", "env seeds", "n", "success", "best progress", "length, steps", "date", "commit")
 
 
 class StaleError(ValueError):
