@@ -49,15 +49,15 @@ def with_time_to_go(scores: Sequence[np.ndarray], first: Sequence[int]) -> np.nd
     """
     from scipy.stats import rankdata
 
-    found = []
+    correlations = []
     for values, end in zip(scores, first, strict=True):
         ranks = rankdata(values[: end + 1]) if end >= 2 else np.zeros(0)
         if len(ranks):
             ranks = ranks - ranks.mean()
             time = -(np.arange(len(ranks)) - (len(ranks) - 1) / 2)
             norm = np.sqrt((ranks**2).sum() * (time**2).sum())
-            found.append(float((ranks * time).sum() / norm) if norm else 0.0)
-    return np.array(found)
+            correlations.append(float((ranks * time).sum() / norm) if norm else 0.0)
+    return np.array(correlations)
 
 
 def calibration(scores: np.ndarray, returns: np.ndarray, bins: int = 10) -> list[tuple[int, float, float]]:
@@ -89,14 +89,14 @@ def bootstrap(statistic: Callable[[np.ndarray], float], count: int, rng: np.rand
     `statistic` gets (count,) int64 positions; draws for which it raises ValueError are left out. The tails are widened
     for small samples (`intervals.expanded_tail`).
     """
-    whole, found = statistic(np.arange(count)), []
+    whole, resampled = statistic(np.arange(count)), []
     for _ in range(DRAWS if count > 1 else 0):
         try:
-            found.append(statistic(rng.integers(0, count, count)))
+            resampled.append(statistic(rng.integers(0, count, count)))
         except ValueError:
             continue
-    if not found:
+    if not resampled:
         return Interval(whole, whole, whole)
     tail = expanded_tail(count, 0.95)
-    low, high = np.quantile(found, (tail, 1 - tail))
+    low, high = np.quantile(resampled, (tail, 1 - tail))
     return Interval(float(low), float(whole), float(high))

@@ -91,8 +91,8 @@ def _draw(looking: Looking, critic: Critic, start: int, seed: int) -> HeatMap:
     ends = plans.future[0, :, min(reads, plans.future.shape[2]) - 1].numpy()
     picture = paint(looking.pictures[start], scores)
     dots((ends - low) / (high - low), own, picture)
-    told = f"candidates {own.min():.3g} to {own.max():.3g}" if len(own) else ""
-    caption = f"env seed {start}, step {memory.now}: places {scores.min():.3g} to {scores.max():.3g}, {told}"
+    own_scores = f"candidates {own.min():.3g} to {own.max():.3g}" if len(own) else ""
+    caption = f"env seed {start}, step {memory.now}: places {scores.min():.3g} to {scores.max():.3g}, {own_scores}"
     return HeatMap(picture, caption)
 
 

@@ -60,7 +60,7 @@ def interval_of(changes: Sequence[Change], rng: np.random.Generator, draws: int 
     """
     sums = [_sums(change) for change in changes]
     episodes = sorted(set().union(*sums))
-    table = np.array([[one.get(episode, (0.0, 0.0)) for episode in episodes] for one in sums]).sum(0)
+    table = np.array([[of_change.get(episode, (0.0, 0.0)) for episode in episodes] for of_change in sums]).sum(0)
     if len(table) < FEWEST or not table[:, 1].sum() > 0:
         return None
     weights = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), draws)
