@@ -99,8 +99,10 @@ def _rollout(bench: Bench) -> tuple[str, dict]:
         raise ValueError(f"pairs, size, n_action_steps and envs must be at least 1: {asked}")
     if bench.task == "pusht":
         return _pusht(bench)
+
     world = Robosuite(task=bench.task)
     result = compare_rollouts(world, bench.size, bench.n_action_steps, bench.pairs, bench.seconds or 1.0)
+
     settings = {"task": bench.task, "size": bench.size, "n_action_steps": bench.n_action_steps}
     title = f"{bench.task}, {bench.size} px, chunks of {bench.n_action_steps} steps"
     return f"{title}\n{table(result)}", settings | versions("robosuite", "mujoco") | {"cases": result}
@@ -126,14 +128,14 @@ def _report(bench: Bench) -> tuple[str, dict]:
 def _all(bench: Bench) -> tuple[str, dict]:
     """Every bench, one after the other; what is not installed becomes a row that says so."""
     texts, results = [], {}
-    for name, one in {"loader": bench, "train": bench, "latency": bench, "report": bench}.items():
-        _one(name, name, one, texts, results)
+    for name, settings in {"loader": bench, "train": bench, "latency": bench, "report": bench}.items():
+        _add(name, name, settings, texts, results)
     for task in ("lift", "pusht"):
-        _one(f"rollout of {task}", "rollout", dataclasses.replace(bench, task=task), texts, results)
+        _add(f"rollout of {task}", "rollout", dataclasses.replace(bench, task=task), texts, results)
     return "\n\n".join(texts), results
 
 
-def _one(title: str, what: str, bench: Bench, texts: list[str], results: dict) -> None:
+def _add(title: str, what: str, bench: Bench, texts: list[str], results: dict) -> None:
     try:
         text, results[title] = KINDS[what](bench)
     except (ImportError, RuntimeError) as error:

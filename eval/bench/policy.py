@@ -223,16 +223,17 @@ def _batch(size: Size, count: int | None = None) -> dict[str, torch.Tensor]:
 
 
 def _embodiment() -> Embodiment:
-    names = {n: tuple(f"{what}{i}" for i in range(n)) for what, n in (("a", ACTIONS), ("k", SCENES))}
+    actions = tuple(f"a{i}" for i in range(ACTIONS))
+    scene = tuple(f"k{i}" for i in range(SCENES))
     return Embodiment(
         name="bench",
-        action=names[ACTIONS],
+        action=actions,
         action_units=("1",) * ACTIONS,
         limits=((-1.0, 1.0),) * ACTIONS,
         rate=10.0,
-        state=names[ACTIONS],
+        state=actions,
         state_units=("1",) * STATES,
-        scene=names[SCENES],
+        scene=scene,
         scene_units=("1",) * SCENES,
     )
 

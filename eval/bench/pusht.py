@@ -78,11 +78,11 @@ def compare_pusht(envs: int, n_action_steps: int, pairs: int, seconds: float, st
 def _case(ours, peer, pairs: int, seconds: float, steps: int) -> dict:
     raced = race(Contender("understudy", 0, ours), Contender("lerobot", 0, peer or ours), pairs, seconds)
     mine, theirs = (1000 * steps / side["ms"] for side in raced["sides"])
-    told = {"understudy": {"steps_per_s": mine}}
+    sides = {"understudy": {"steps_per_s": mine}}
     if peer is None:
-        return told | {"absent": "lerobot is not installed"}
+        return sides | {"absent": "lerobot is not installed"}
     speedups = [1 / ratio for ratio in raced["ratios"]]
-    return told | {
+    return sides | {
         "lerobot": {"steps_per_s": theirs},
         "speedup": statistics.median(speedups),
         "speedups": speedups,
@@ -119,8 +119,8 @@ def _lerobot(envs: int, n_action_steps: int, pictures: bool, steps: int):
 
     def work() -> int:
         with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
-            told = stock(env, policy, *empty, seeds=seeds)
-        return told["done"].numel()
+            episodes = stock(env, policy, *empty, seeds=seeds)
+        return episodes["done"].numel()
 
     return work
 
@@ -144,15 +144,15 @@ def _noise_policy(envs: int, n_action_steps: int):
 def table(results: dict) -> str:
     """The results as text."""
     lines = [f"{'':<26}{'steps/s':>9}{'lerobot':>9}{'speed-up':>10}{'range':>13}"]
-    for name, told in results.items():
-        rate = told["understudy"]["steps_per_s"]
-        if "absent" in told:
-            lines.append(f"{name:<26}{rate:>9,.0f}  {told['absent']}")
+    for name, case in results.items():
+        rate = case["understudy"]["steps_per_s"]
+        if "absent" in case:
+            lines.append(f"{name:<26}{rate:>9,.0f}  {case['absent']}")
             continue
-        span = f"{min(told['speedups']):.2f}-{max(told['speedups']):.2f}"
-        peer = told["lerobot"]["steps_per_s"]
-        lines.append(f"{name:<26}{rate:>9,.0f}{peer:>9,.0f}{told['speedup']:>10.2f}{span:>13}")
-    if "speedups" in told:
-        lines.append(f"speed-up: median of {len(told['speedups'])} interleaved pairs, beside lerobot's own evaluation")
+        span = f"{min(case['speedups']):.2f}-{max(case['speedups']):.2f}"
+        peer = case["lerobot"]["steps_per_s"]
+        lines.append(f"{name:<26}{rate:>9,.0f}{peer:>9,.0f}{case['speedup']:>10.2f}{span:>13}")
+    if "speedups" in case:
+        lines.append(f"speed-up: median of {len(case['speedups'])} interleaved pairs, beside lerobot's own evaluation")
         lines.append("loop with as many environments; in pixel mode it draws at every step")
     return "\n".join(lines)
