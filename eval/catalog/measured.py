@@ -58,6 +58,7 @@ def measure(name: str, episodes: int, workers: int = 0, block: int = 8) -> Measu
     world = WORLDS[name]
     starts = range(REPORT_STARTS, REPORT_STARTS + episodes)
     begun, rows = time.perf_counter(), []
+
     with (
         closing(Lanes(world, min(block, episodes), workers)) as lanes,
         Progress(name, episodes, "episodes") as progress,
@@ -65,6 +66,7 @@ def measure(name: str, episodes: int, workers: int = 0, block: int = 8) -> Measu
         for result in rollout(ExpertActor(lanes), lanes, starts, initial_conditions=start_set(world)):
             rows.append(result.row)
             progress.update(len(rows), f"success {sum(row['success'] for row in rows)}/{len(rows)}")
+
     lost = tuple(sorted(row["env_seed"] for row in rows if not row["success"]))
     return Measured(
         task=name,
