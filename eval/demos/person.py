@@ -51,6 +51,7 @@ def teleoperate(
     world = conducted(read_world(config.world or config.task, cameras=config.cameras))
     steering = Steering(world.embodiment())
     device = device or lookup("teleoperator", config.by, TELEOPERATORS)()
+
     with closing(device), closing(Lanes(world, 1, 0)) as lanes:
         writer = DatasetWriter(out, lanes.embodiment, pictures=config.pictures)
         try:
@@ -60,6 +61,7 @@ def teleoperate(
                 shutil.rmtree(out)
     if not writer.episodes:
         raise ValueError(f"no episode of {tried} was kept: nothing is written")
+
     print(f"{out}: {writer.episodes} episodes of {tried}, {writer.frames} steps")
     return writer.episodes
 
@@ -74,11 +76,11 @@ def _record(config: Settings, actor: TeleopActor, lanes: Lanes, writer: DatasetW
             actor, lanes, starts, keep=True, initial_conditions=start_set(lanes.world), options=options
         ):
             tried += 1
-            wanted = result.row["success"] or (config.keep_failures and not actor.discarded)
-            if result.episode is not None and wanted:
+            keep = result.row["success"] or (config.keep_failures and not actor.discarded)
+            if result.episode is not None and keep:
                 writer.add(result.episode)
             actor.note = f"{writer.episodes} kept"
-            outcome = "kept" if result.episode is not None and wanted else result.row["error"] or "not kept"
+            outcome = "kept" if result.episode is not None and keep else result.row["error"] or "not kept"
             print(f"env seed {result.start}: {result.row['length']} steps, {outcome}")
     except Quit:
         pass

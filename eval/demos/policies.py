@@ -53,6 +53,7 @@ def record_policies(config: Settings) -> list[dict]:
     card = recording_card(config, world)
     out = config.folder
     writer, done = open_writer(out, world, card, config)
+
     rows = []
     try:
         with Progress("recording", config.episodes, "episodes", done=len(done)) as progress:
@@ -68,6 +69,7 @@ def record_policies(config: Settings) -> list[dict]:
     if not writer.episodes:
         raise RecordingError("no episode was kept: nothing is written")
     won = sum(row["success"] for row in rows)
+
     print(f"{out}: {writer.episodes} episodes, {writer.frames} steps; success {won} of the {len(rows)} that ended now")
     return rows
 
@@ -85,8 +87,8 @@ def recording_card(config: Settings, world: World) -> dict:
 
     who = []
     for path, starts in zip(config.policy, shares(config), strict=True):
-        told = Path(load_policy(path)[1]["path"])
-        who.append({"path": path, "fingerprint": fingerprint(told), "starts": [starts.start, starts.stop]})
+        folder = Path(load_policy(path)[1]["path"])
+        who.append({"path": path, "fingerprint": fingerprint(folder), "starts": [starts.start, starts.stop]})
     how = {name: getattr(config, name) for name in ("noise", "action_noise", "n_action_steps", "policy_seed", "block")}
     how |= {"keep_failures": config.keep_failures, "pictures": config.pictures}
     return json.loads(json.dumps({"by": "policy", "who": who, "how": how, "world": world.fingerprint()}, default=str))
@@ -139,13 +141,13 @@ def _act(config: Settings, world: World, done: frozenset[int]) -> Iterator:
 
 
 def _actor(config: Settings, path: str, world: World) -> Actor:
-    told = Acting(
+    acting = Acting(
         policy=path,
         block=config.block,
         n_action_steps=config.n_action_steps,
         policy_seed=config.policy_seed,
     )
-    agent, _ = open_agent(told, world.embodiment, world.task)
+    agent, _ = open_agent(acting, world.embodiment, world.task)
     agent.planner.embodiment.check(world.embodiment(), agent.inputs)
     if not config.noise:
         return agent

@@ -60,7 +60,7 @@ class Resim:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ReplayAgreement:
     """How well a replay met its recording."""
 
     episodes: int = 0
@@ -75,9 +75,9 @@ class Agreement:
             f"pusher positions within {self.position:.1e} px (allowed {POSITION}), {rewards}, at every step"
         )
 
-    def __add__(self, other: Agreement) -> Agreement:
+    def __add__(self, other: ReplayAgreement) -> ReplayAgreement:
         rewards = [reward for reward in (self.reward, other.reward) if reward is not None]
-        return Agreement(
+        return ReplayAgreement(
             self.episodes + other.episodes,
             self.steps + other.steps,
             max(self.position, other.position),
@@ -85,7 +85,7 @@ class Agreement:
         )
 
 
-def write_replay(replay: Callable, dataset: Dataset, out: Path, images: bool) -> Agreement:
+def write_replay(replay: Callable, dataset: Dataset, out: Path, images: bool) -> ReplayAgreement:
     """Replay all of `dataset` into the dataset folder `out`: written beside and renamed, so never half there.
 
     Raises:
@@ -93,7 +93,7 @@ def write_replay(replay: Callable, dataset: Dataset, out: Path, images: bool) ->
         FileExistsError: the folder was made meanwhile.
     """
     lane, extra = replay.open(images)
-    total = Agreement()
+    total = ReplayAgreement()
 
     def fill(half: Path) -> None:
         nonlocal total
@@ -122,7 +122,7 @@ class PushTReplay:
         cameras = {"image": (96, 96)} if images else {}
         return dataclasses.replace(find_world("pusht"), cameras=cameras).lane(), {"block_pose": BLOCK}
 
-    def __call__(self, lane: Lane, dataset: Dataset) -> Iterator[tuple[Episode, Agreement]]:
+    def __call__(self, lane: Lane, dataset: Dataset) -> Iterator[tuple[Episode, ReplayAgreement]]:
         """Every episode of `dataset`, replayed."""
         for begin, length, number, text in zip(
             dataset.starts, dataset.lengths, dataset.episode_ids, dataset.tasks, strict=True
@@ -132,7 +132,7 @@ class PushTReplay:
             reward = dataset.columns[REWARD][rows, 0] if REWARD in dataset.columns else None
             yield self._find(lane, f"episode {number}", text or "pusht", state, action, reward)
 
-    def _find(self, lane, name, text, state, action, reward) -> tuple[Episode, Agreement]:
+    def _find(self, lane, name, text, state, action, reward) -> tuple[Episode, ReplayAgreement]:
         """Replay from each env seed that fits the first pusher position; the first that fits all along is it."""
         differences = []
         for seed in _candidates(state[0]):
@@ -149,7 +149,7 @@ class PushTReplay:
         )
 
 
-def replay_pusht(lane: Lane, seed: int, text: str, state, action, reward) -> tuple[Episode, Agreement]:
+def replay_pusht(lane: Lane, seed: int, text: str, state, action, reward) -> tuple[Episode, ReplayAgreement]:
     """Replay one episode from the recorder's env seed `seed`.
 
     Args:
@@ -161,19 +161,23 @@ def replay_pusht(lane: Lane, seed: int, text: str, state, action, reward) -> tup
         ReplayError: with (message, step) of the first difference.
     """
     obs, _ = lane.reset(seed=seed, options={"state": recorder_start(seed)})
-    seen, block, steps, agreement = [], [], [], Agreement(1, len(action), 0.0, None if reward is None else 0.0)
+    seen, block, steps, agreement = [], [], [], ReplayAgreement(1, len(action), 0.0, None if reward is None else 0.0)
+
     for step, target in enumerate(action):
         off = float(np.abs(obs[STATE] - state[step]).max())
         if not off <= POSITION:
             raise _difference(step, seed, f"the pusher is {off:.3g} px from where it was recorded", POSITION)
+
         seen.append(obs)
         block.append(lane.block_pose())
         obs, gain, _, _, info = lane.step(target)
         steps.append((gain, info["progress"], info["success"], info["action.sent"]))
+
         missed = 0.0 if reward is None else _missed(reward, step, gain)
         if not missed <= GAIN:
             raise _difference(step, seed, f"the reward {gain:.6f} is {missed:.3g} from the recorded one", GAIN)
-        agreement += Agreement(0, 0, off, missed)
+        agreement += ReplayAgreement(0, 0, off, missed)
+
     rewards, progress, success, sent = (np.array(column) for column in zip(*steps, strict=True))
     episode = Episode(
         start=seed,
