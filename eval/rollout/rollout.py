@@ -131,12 +131,12 @@ def in_order(results: Iterable[Result], starts: Sequence[int]) -> Iterator[Resul
     """The same results in the order of `starts`, each as soon as all earlier ones are there."""
     waiting: dict[int, Result] = {}
     order = iter(starts)
-    wanted = next(order, None)
+    due = next(order, None)
     for result in results:
         waiting[result.start] = result
-        while wanted in waiting:
-            yield waiting.pop(wanted)
-            wanted = next(order, None)
+        while due in waiting:
+            yield waiting.pop(due)
+            due = next(order, None)
 
 
 class TapeActor:
@@ -271,7 +271,10 @@ class _Loop:
         return Result(row, asked, episode, tuple(tape.film))
 
     def _episode(self, start: int, tape: _Tape, asked, reward, progress, success) -> Episode:
-        obs = {key: np.concatenate([one[None], *(part[key] for part in tape.parts)]) for key, one in tape.first.items()}
+        obs = {}
+        for key, first in tape.first.items():
+            obs[key] = np.concatenate([first[None], *(part[key] for part in tape.parts)])
+
         return Episode(
             start=start,
             task=self.lanes.world.task,

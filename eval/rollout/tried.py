@@ -35,7 +35,7 @@ class RestoreError(ValueError):
 
 
 @dataclass(frozen=True)
-class Moment:
+class Replanning:
     """A state at which the policy planned."""
 
     start: int
@@ -45,7 +45,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Tried:
+class TriedCandidates:
     """P candidates in each of S states, each continued C times."""
 
     frames: Mapping[str, np.ndarray]  # key -> (S, R, ...) observations, the last one is now
@@ -103,20 +103,20 @@ def past_at(frames: Mapping[str, np.ndarray], actions: np.ndarray, now: np.ndarr
     )
 
 
-def read_tried(path: str | Path) -> Tried:
-    """What `Tried.save` wrote. Raises FileNotFoundError, or ValueError for another file."""
+def read_tried(path: str | Path) -> TriedCandidates:
+    """What `TriedCandidates.save` wrote. Raises FileNotFoundError, or ValueError for another file."""
     with np.load(path, allow_pickle=False) as file:
         if missing := [name for name in (*ARRAYS, "about") if name not in file]:
             raise ValueError(f"{path} holds no tried candidates: it lacks '{missing[0]}'")
         frames = {name.removeprefix("frames/"): file[name] for name in file.files if name.startswith("frames/")}
-        return Tried(
+        return TriedCandidates(
             frames=frames, about=renamed(json.loads(str(file["about"])), AGENT), **{name: file[name] for name in ARRAYS}
         )
 
 
 def try_plans(
     agent: Agent, lanes: Lanes, starts: Sequence[int], *, plans: int, times: int, seed: int = 0, about: Mapping
-) -> Tried:
+) -> TriedCandidates:
     """One state of each episode, drawn evenly among its replannings; `plans` each, `times` continuations each.
 
     Args:
@@ -129,6 +129,8 @@ def try_plans(
     """
     if agent.candidates != 1 or not 1 <= times <= KEY:
         raise ValueError(f"candidates are tried by an agent that draws one at a time, 1..{KEY} times each")
+
+    # One state of each episode.
     noting = Noting(agent, lanes, seed)
     with Progress("visiting states", len(starts), "states") as progress:
         for count, _ in enumerate(rollout(noting, lanes, starts), start=1):
@@ -136,6 +138,8 @@ def try_plans(
     moments = [noting.kept[start] for start in starts if start in noting.kept]
     if not moments:
         raise ValueError("no episode gave a state")
+
+    # Each candidate, continued several times.
     tried = _planned(agent, moments, plans, times, seed, about)
     jobs = [(i, p, c) for i in range(len(moments)) for c in range(times) for p in range(plans)]
     with Progress("continuing", len(jobs), "continuations") as progress:
@@ -151,7 +155,7 @@ class Noting:
     def __init__(self, agent: Agent, lanes: Lanes, seed: int):
         self.agent, self.lanes, self.seed = agent, lanes, seed
         self.n_action_steps, self.look = agent.n_action_steps, agent.look
-        self.kept: dict[int, Moment] = {}
+        self.kept: dict[int, Replanning] = {}
         self._starts = np.full(lanes.num_envs, NO_START, np.int64)
         self._asked: list[list[np.ndarray]] = [[] for _ in range(lanes.num_envs)]
         self._last = np.zeros((lanes.num_envs, agent.n_action_steps, *lanes.single_action_space.shape), np.float32)
@@ -173,7 +177,7 @@ class Noting:
     def keep(self, slot: int, start: int) -> None:
         """Take this moment in place of the one kept before."""
         asked = np.concatenate([self._last[slot, :0], *self._asked[slot]])
-        self.kept[start] = Moment(start, self.agent.memory(slot), asked, state_of(self.lanes, slot))
+        self.kept[start] = Replanning(start, self.agent.memory(slot), asked, state_of(self.lanes, slot))
 
     def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
         for slot, held in enumerate(self._asked):
@@ -200,7 +204,7 @@ class Continuations:
         future: (S, P, H, D) the candidates.
     """
 
-    def __init__(self, agent: Agent, lanes: Lanes, moments: Sequence[Moment], future: np.ndarray):
+    def __init__(self, agent: Agent, lanes: Lanes, moments: Sequence[Replanning], future: np.ndarray):
         self.agent, self.lanes, self.moments, self.future = agent, lanes, moments, future
         self.low, self.high = lanes.single_action_space.low, lanes.single_action_space.high
         self.horizon = lanes.world.steps()
@@ -252,7 +256,7 @@ def state_of(lanes: Lanes, slot: int) -> np.ndarray | None:
         return None
 
 
-def restore(lanes: Lanes, slot: int, moment: Moment) -> dict[str, np.ndarray]:
+def restore(lanes: Lanes, slot: int, moment: Replanning) -> dict[str, np.ndarray]:
     """Put a lane back into a moment; what it observes there."""
     mask = np.arange(lanes.num_envs) == slot
     _, info = lanes.reset(seed=[moment.start] * lanes.num_envs, options={"reset_mask": mask})
@@ -269,7 +273,7 @@ def restore(lanes: Lanes, slot: int, moment: Moment) -> dict[str, np.ndarray]:
     return obs
 
 
-def check_seen(obs: Mapping[str, np.ndarray], moment: Moment) -> None:
+def check_seen(obs: Mapping[str, np.ndarray], moment: Replanning) -> None:
     """Raise RestoreError where a state vector is not what the policy saw.
 
     What robosuite shows lags its state by 2 ms of motion, below 0.01 m or rad; a state that was put back does not lag.
@@ -283,8 +287,8 @@ def check_seen(obs: Mapping[str, np.ndarray], moment: Moment) -> None:
 
 
 def _planned(
-    agent: Agent, moments: Sequence[Moment], plans: int, times: int, seed: int, about: Mapping, batch: int = 32
-) -> Tried:
+    agent: Agent, moments: Sequence[Replanning], plans: int, times: int, seed: int, about: Mapping, batch: int = 32
+) -> TriedCandidates:
     """The states with plans drawn, not tried yet."""
     import torch
 
@@ -292,10 +296,10 @@ def _planned(
 
     memories = [moment.memory for moment in moments]
     shape = len(moments), plans, times
-    tried = Tried(
-        frames={key: np.stack([one.frames[key] for one in memories]) for key in memories[0].frames},
-        actions=np.stack([one.actions for one in memories]),
-        now=np.array([one.now for one in memories], np.int64),
+    tried = TriedCandidates(
+        frames={key: np.stack([memory.frames[key] for memory in memories]) for key in memories[0].frames},
+        actions=np.stack([memory.actions for memory in memories]),
+        now=np.array([memory.now for memory in memories], np.int64),
         start=np.array([moment.start for moment in moments], np.int64),
         recalled=np.zeros((len(moments), plans, 0, 0), np.float32),
         future=np.zeros((len(moments), plans, 0, 0), np.float32),
@@ -303,15 +307,15 @@ def _planned(
         best=np.zeros(shape, np.float32),
         about=about,
     )
-    past, found = tried.past(), []
+    past, drawn = tried.past(), []
     for some in np.split(np.arange(len(moments)), range(batch, len(moments), batch)):
         noise = LaneNoise(seed + 1, tried.start[some], tried.now[some])
         with torch.no_grad():
-            found.append(agent.planner.plan(_take(past, some), plans, noise))
-    recalled, future = (
-        np.concatenate([getattr(one, name).cpu().numpy() for one in found]) for name in ("past", "future")
-    )
-    return Tried(**{**vars(tried), "recalled": recalled, "future": future})
+            drawn.append(agent.planner.plan(_take(past, some), plans, noise))
+
+    recalled = np.concatenate([part.past.cpu().numpy() for part in drawn])
+    future = np.concatenate([part.future.cpu().numpy() for part in drawn])
+    return TriedCandidates(**{**vars(tried), "recalled": recalled, "future": future})
 
 
 def _take(past: Past, some: np.ndarray) -> Past:

@@ -26,7 +26,7 @@ from ...configs.lanes.lanes import Lanes
 from ...configs.world import REPORT_STARTS
 from ..inspect.critic_facts import best_of
 from ..ledger.study import Study
-from ..rollout.tried import Remembered, Tried, read_tried, try_plans
+from ..rollout.tried import Remembered, TriedCandidates, read_tried, try_plans
 from ..statistics.intervals import Interval, bootstrap_interval
 
 COLUMNS = ("critic", "rank correlation", "all states", "better of two", "gain of its best", "gain of the best")
@@ -100,7 +100,7 @@ class Ranking:
     tell: int  # states in which candidates differ
 
 
-def values(tried: Tried, truth: str, gamma: float) -> np.ndarray:
+def values(tried: TriedCandidates, truth: str, gamma: float) -> np.ndarray:
     """(S, P, C) what each continuation was worth, in 0..1."""
     if truth == "progress":
         return tried.best.astype(np.float64)
@@ -115,11 +115,13 @@ def rank(scores: np.ndarray, worth: np.ndarray, seed: int = 0) -> Ranking:
     """
     if scores.shape != worth.shape[:2]:
         raise ValueError(f"{scores.shape} scores for {worth.shape[:2]} candidates")
+
     truth, rng = worth.mean(2), np.random.default_rng(seed)
     each = correlations(scores, truth)
     tell = np.ptp(truth, 1) > 0
     if not tell.any():
         raise ValueError("in no state do the candidates differ in what becomes of them: take more states, or progress")
+
     lanes = np.arange(len(scores))
     gains = truth[lanes, scores.argmax(1)] - truth.mean(1)
     return Ranking(
@@ -138,9 +140,9 @@ def correlations(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     from scipy.stats import rankdata
 
     ranks = [rankdata(table, axis=1) for table in (scores, truth)]
-    one, other = (part - part.mean(1, keepdims=True) for part in ranks)
-    norm = np.sqrt((one**2).sum(1) * (other**2).sum(1))
-    return np.where(norm > 0, (one * other).sum(1) / np.where(norm > 0, norm, 1), 0.0)
+    first, second = (part - part.mean(1, keepdims=True) for part in ranks)
+    norm = np.sqrt((first**2).sum(1) * (second**2).sum(1))
+    return np.where(norm > 0, (first * second).sum(1) / np.where(norm > 0, norm, 1), 0.0)
 
 
 def ceiling(worth: np.ndarray, seed: int = 0, splits: int = 20) -> float | None:
@@ -153,27 +155,29 @@ def ceiling(worth: np.ndarray, seed: int = 0, splits: int = 20) -> float | None:
     tell = np.ptp(worth.mean(2), 1) > 0
     if count < 2 or not tell.any():
         return None
-    found = []
+    halved = []
     for _ in range(splits):
         order = rng.permutation(count)
         halves = (worth[tell][:, :, part].mean(2) for part in (order[: count // 2], order[count // 2 : count // 2 * 2]))
-        found.append(correlations(*halves).mean())
-    r = float(np.mean(found))
+        halved.append(correlations(*halves).mean())
+    r = float(np.mean(halved))
     return (2 * r / (1 + r)) ** 0.5 if r > 0 else None
 
 
-def study_of(config: WithinState, tried: Tried) -> Study:
+def study_of(config: WithinState, tried: TriedCandidates) -> Study:
     """A row for each critic."""
     worth = values(tried, config.truth, config.gamma)
     rows = []
     for name in config.critics:
-        found = rank(scores_of(name, tried), worth, config.env_seed)
-        rows.append((name, found.correlation, found.all, found.pairs, found.gain, found.most))
+        ranking = rank(scores_of(name, tried), worth, config.env_seed)
+        rows.append((name, ranking.correlation, ranking.all, ranking.pairs, ranking.gain, ranking.most))
+
     top = ceiling(worth)
     states, plans, times = worth.shape
     tell = int((np.ptp(worth.mean(2), 1) > 0).sum())
     about = tried.about
     truth = "greatest progress" if config.truth == "progress" else f"{config.gamma:g}^(steps until success), 0 for none"
+
     return Study(
         title="Candidates of the same state, ranked by critics and by what becomes of them",
         command=_command(config),
@@ -192,16 +196,19 @@ def study_of(config: WithinState, tried: Tried) -> Study:
     )
 
 
-def curve_study(config: WithinState, tried: Tried) -> Study:
+def curve_study(config: WithinState, tried: TriedCandidates) -> Study:
     """A row for each number of candidates: what becomes of the one that each critic chooses, and how it scores it."""
     worth = values(tried, config.truth, config.gamma).mean(2)
     plans = worth.shape[1]
     counts = [count for count in (1, 2, 3, 5, 10, 20, 30, 50, 100) if count < plans] + [plans]
+
     columns, parts = ["candidates"], [counts]
     for name in config.critics:
         scores = scores_of(name, tried).astype(np.float64)
         columns += [f"{name}: truth", f"{name}: score"]
-        parts += [[best_of(scores, table, count) for count in counts] for table in (worth, scores)]
+        for table in (worth, scores):
+            parts.append([best_of(scores, table, count) for count in counts])
+
     return Study(
         title="The best of K candidates of the same state, by critics: what becomes of it",
         command=_command(config),
@@ -214,7 +221,7 @@ def curve_study(config: WithinState, tried: Tried) -> Study:
     )
 
 
-def scores_of(critic: str, tried: Tried) -> np.ndarray:
+def scores_of(critic: str, tried: TriedCandidates) -> np.ndarray:
     """(S, P) scores of the critic that `critic` describes, see `policies/critics/open.py`."""
     import torch
 
@@ -231,19 +238,21 @@ def scores_of(critic: str, tried: Tried) -> np.ndarray:
         return judge.score(tried.past(), tried.plans()).cpu().numpy()
 
 
-def _try(config: WithinState) -> Tried:
+def _try(config: WithinState) -> TriedCandidates:
     from ...policies.agent.agent import Agent
     from ...policies.agent.open import open_agent
     from ...policies.critics.open import open_critic
     from ..evaluate.evaluate import Eval, open_stage
 
-    told = Eval(
+    settings = Eval(
         policy=config.policy, world=config.world, out="unused", block=config.block,
         n_action_steps=config.n_action_steps,
         steps=config.steps, policy_seed=config.env_seed,
     )  # fmt: skip
-    world = open_stage(told)
-    first, _ = open_agent(told, world.embodiment, world.task)
+    world = open_stage(settings)
+
+    # The critics judge; the first agent's planner acts.
+    first, _ = open_agent(settings, world.embodiment, world.task)
     first.planner.embodiment.check(world.embodiment(), first.planner.inputs)
     judges = [open_critic(name, first.planner) for name in config.critics]
     agent = Agent(
@@ -253,6 +262,7 @@ def _try(config: WithinState) -> Tried:
         critic=Remembered(judges),
         seed=config.env_seed,
     )
+
     starts = range(config.env_seed, config.env_seed + config.states)
     about = {"policy": config.policy, "world": str(world.task), "n_action_steps": agent.n_action_steps}
     about |= {"starts": f"{starts.start}..{starts.stop - 1}", "times": config.times}
@@ -264,8 +274,8 @@ def _try(config: WithinState) -> Tried:
 
 def _signed(values: np.ndarray, rng: np.random.Generator) -> Interval:
     """Bootstrap interval of the mean of values in -1..1."""
-    found = bootstrap_interval((values.clip(-1, 1) + 1) / 2, rng)
-    return Interval(*(2 * part - 1 for part in found))
+    interval = bootstrap_interval((values.clip(-1, 1) + 1) / 2, rng)
+    return Interval(*(2 * part - 1 for part in interval))
 
 
 def _in_order(scores: np.ndarray, truth: np.ndarray) -> float:
