@@ -58,12 +58,12 @@ class AlarmStudy:
     out: Path  # file of the study
 
     def __post_init__(self):
-        for one in self.cases:
-            if one.partition("=")[2].count(",") != 1:
-                raise ValueError(f"a case is NAME=CALM,FRESH with two records, not '{one}'")
+        for case in self.cases:
+            if case.partition("=")[2].count(",") != 1:
+                raise ValueError(f"a case is NAME=CALM,FRESH with two records, not '{case}'")
 
     def run(self) -> None:
-        named = (one.partition("=") for one in self.cases)
+        named = (case.partition("=") for case in self.cases)
         print(study({name: tuple(paths.split(",")) for name, _, paths in named}).write(self.out))
 
 
@@ -71,27 +71,30 @@ def case(name: str, calm: Record, fresh: Record) -> Iterator[tuple]:
     """Rows of one policy in one world: the clock, all signals, each alone. A signal that does not tell is left out."""
     full = tuple(calibrate(calm, ALPHA, SETS[0], _slack()).signals)
     elsewhere = _world(calm) != _world(fresh)
-    sets = [full, *(one for one in SETS[1:] if set(one) < set(full))]
+    sets = [full, *(names for names in SETS[1:] if set(names) < set(full))]
+
     for place, signals in enumerate(sets):
         alarm = calibrate(calm, ALPHA, signals, _slack())
-        found = detections(fresh, alarm)
+        alarms = detections(fresh, alarm)
         if place == 0:
-            yield row(name, f"a clock: {alarm.clock} steps", alarm.n, tally(clocked(found, alarm.clock)), elsewhere)
+            yield row(name, f"a clock: {alarm.clock} steps", alarm.n, tally(clocked(alarms, alarm.clock)), elsewhere)
         share = None if elsewhere else over_splits(alarm, calm, fresh)
-        yield row(name, ", ".join(signals), alarm.n, tally(found, alarm.clock), elsewhere, share)
+        yield row(name, ", ".join(signals), alarm.n, tally(alarms, alarm.clock), elsewhere, share)
+
+    # The score's other variant.
     alarm = calibrate(calm, ALPHA, full, SLACK)
     share = None if elsewhere else over_splits(alarm, calm, fresh)
     named = f"{', '.join(full)}, slack {SLACK}"
     yield row(name, named, alarm.n, tally(detections(fresh, alarm), alarm.clock), elsewhere, share)
 
 
-def row(name: str, signals: str, n: int, found: Tally, elsewhere: bool, share: float | None = None) -> tuple:
+def row(name: str, signals: str, n: int, counted: Tally, elsewhere: bool, share: float | None = None) -> tuple:
     """The cells of `COLUMNS`."""
-    false, detected = (None if one is None else tuple(one) for one in (found.false_alarms, found.detection))
-    chance = None if elsewhere or false is None else round(so_many(found.false, found.successes, n), 4)
+    false, detected = (None if rate is None else tuple(rate) for rate in (counted.false_alarms, counted.detection))
+    chance = None if elsewhere or false is None else round(so_many(counted.false, counted.successes, n), 4)
     share = None if share is None else round(share, 4)
-    counts = found.failures, found.lead, found.earlier
-    return name, signals, n, false, found.successes, chance, share, detected, *counts
+    counts = counted.failures, counted.lead, counted.earlier
+    return name, signals, n, false, counted.successes, chance, share, detected, *counts
 
 
 def so_many(false: int, fresh: int, n: int, alpha: float = ALPHA) -> float:
@@ -102,9 +105,9 @@ def so_many(false: int, fresh: int, n: int, alpha: float = ALPHA) -> float:
     return float(betabinom.sf(false - 1, fresh, n + 1 - rank, rank))
 
 
-def clocked(found: list[Detection], clock: int) -> list[Detection]:
+def clocked(episodes: list[Detection], clock: int) -> list[Detection]:
     """The same episodes as a clock would have raised it."""
-    return [Detection(one.success, one.length, clock if one.length > clock else -1) for one in found]
+    return [Detection(episode.success, episode.length, clock if episode.length > clock else -1) for episode in episodes]
 
 
 def over_splits(alarm, calm: Record, fresh: Record, seed: int = 0) -> float:
@@ -127,7 +130,7 @@ def study(cases: dict[str, tuple[str, str]]) -> Study:
     for name, paths in cases.items():
         calm, fresh = (read_record(path) for path in paths)
         rows += case(name, calm, fresh)
-        commands += [watch_command(one) for one in (calm, fresh)]
+        commands += [watch_command(record) for record in (calm, fresh)]
     words = " ".join(f'"{name}={",".join(paths)}"' for name, paths in cases.items())
     command = "\n".join([*dict.fromkeys(commands), f"understudy study alarm {words} --out FILE.json"])
     return Study(title="A run-time alarm", command=command, columns=COLUMNS, rows=rows, notes=NOTES)

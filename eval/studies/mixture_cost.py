@@ -72,11 +72,11 @@ def observed(policies: Sequence[Policy], lanes: int) -> Past:
     agent = Agent(mixture, lanes=lanes, n_action_steps=mixture.n_action_steps)
     rng = np.random.default_rng(0)
     scales = {key: policy.state_scales[key.replace(".", "_")] for policy in policies for key in policy.inputs}
-    told = {
+    observations = {
         key: scale.unscale(torch.from_numpy(rng.uniform(-1, 1, (lanes, len(scale.mean))).astype(np.float32))).numpy()
         for key, scale in scales.items()
     }
-    agent.reset(np.arange(lanes), np.ones(lanes, bool), told)
+    agent.reset(np.arange(lanes), np.ones(lanes, bool), observations)
     return agent.past()
 
 
@@ -90,28 +90,31 @@ def turns(parents: Sequence[Policy], lanes: int, pairs: int, repeat: int) -> dic
         "sparing": _planning(mixture.adapted(EARLY), past, lanes),
         "second": _planning(parents[1], past, lanes),
     }
-    told = {name: [] for name in works}
+
+    times = {name: [] for name in works}
     for turn in range(pairs + 1):  # the first one warms up
         for name, work in works.items():
             begun = time.thread_time()
             for _ in range(repeat):
                 work()
             if turn:
-                told[name].append(1000 * (time.thread_time() - begun) / repeat)
-    return told
+                times[name].append(1000 * (time.thread_time() - begun) / repeat)
+    return times
 
 
 def study(parents: Sequence[str], lanes: Sequence[int], pairs: int, repeat: int) -> Study:
     """The table of all numbers of observations."""
     policies = [load_policy(parent)[0] for parent in parents]
     rows = []
+
     for count in lanes:
-        told = turns(policies, count, pairs, repeat)
-        sums = [a + b for a, b in zip(told["first"], told["second"], strict=True)]
+        times = turns(policies, count, pairs, repeat)
+        sums = [a + b for a, b in zip(times["first"], times["second"], strict=True)]
         for name in ("mixture", "alternation", "sparing"):
-            ratios = [mine / both for mine, both in zip(told[name], sums, strict=True)]
+            ratios = [mine / both for mine, both in zip(times[name], sums, strict=True)]
             spread = min(ratios), statistics.median(ratios), max(ratios)
-            rows.append((name, count, statistics.median(told[name]), statistics.median(sums), spread))
+            rows.append((name, count, statistics.median(times[name]), statistics.median(sums), spread))
+
     machine = ", ".join(f"{name} {value}" for name, value in describe_machine().items() if value is not None)
     notes = (
         f"Ratio: median of {pairs} turns of {repeat} action chunks and their range; CPU time of one thread.",
@@ -119,6 +122,7 @@ def study(parents: Sequence[str], lanes: Sequence[int], pairs: int, repeat: int)
         f"a quarter of the evaluations, angles {EARLY.spare[0][0]:g} to {EARLY.spare[0][1]:g}.",
         f"Machine: {machine}.",
     )
+
     columns = ("case", "observations", "ms a chunk", "parents together, ms", "ratio")
     asked = MixtureCost(parents=tuple(parents), observations=tuple(lanes), pairs=pairs, repeat=repeat)
     command = command_of(asked, "study mixture_cost")
@@ -135,11 +139,13 @@ def savings(parents: Sequence[str], data: str, windows: int) -> Study:
     mixture = Mixture([load_policy(parent)[0] for parent in parents], (0.5, 0.5))
     held = Windows(open_dataset(data), mixture.window, mixture.inputs)
     chosen = np.unique(np.linspace(0, len(held) - 1, windows).astype(np.int64))
+
     rows = []
     for low, high in ((0.5, 1.0), (0.3, 1.0), (0.0, 0.5)):
         for reuse in (True, False):
-            found = saving(mixture, Adapt(spare=((low, high),), reuse=reuse), [held.gather(chosen)])
-            rows.append((f"{low:g} to {high:g}", reuse, found.spared, found.change, found.noise))
+            saved = saving(mixture, Adapt(spare=((low, high),), reuse=reuse), [held.gather(chosen)])
+            rows.append((f"{low:g} to {high:g}", reuse, saved.spared, saved.change, saved.noise))
+
     columns = ("spared angles", "reuse", "evaluations spared", "change of chunks", "change by other noise")
     notes = (f"Root mean square in the scaled action space, {len(chosen)} windows, the same noise; seed 0.",)
     command = command_of(MixtureCost(parents=tuple(parents), data=data, windows=windows), "study mixture_cost")

@@ -13,6 +13,7 @@ come from a bootstrap of the initial conditions. Knows nothing of policies.
 from __future__ import annotations
 
 import shlex
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ class SearchCost:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PlayedSearch:
     """One search that was played."""
 
     chosen: int  # place of the chosen weights
@@ -94,12 +95,14 @@ class Outcome:
     tested_away: tuple[int, ...]  # places of the weights that a test dropped
 
 
-def play(search: Search, points: Sequence[Weights], table: np.ndarray, rng: np.random.Generator, block=8) -> Outcome:
+def play(
+    search: Search, points: Sequence[Weights], table: np.ndarray, rng: np.random.Generator, block=8
+) -> PlayedSearch:
     """A search over recorded outcomes: `table` (k, n) of k weights and n initial conditions, in their order."""
     rows = {point: table[i] for i, point in enumerate(points)}
-    found = search(Trials(points, range(table.shape[1]), lambda w, starts: rows[w][list(starts)], block), rng)
-    gone = tuple(i for i, one in enumerate(found.tried) if one.dropped.startswith(BY_TEST))
-    return Outcome(list(points).index(found.chosen), found.episodes, gone)
+    result = search(Trials(points, range(table.shape[1]), lambda w, starts: rows[w][list(starts)], block), rng)
+    gone = tuple(i for i, trial in enumerate(result.tried) if trial.dropped.startswith(BY_TEST))
+    return PlayedSearch(list(points).index(result.chosen), result.episodes, gone)
 
 
 def planted(config: SearchCost) -> Study:
@@ -107,18 +110,21 @@ def planted(config: SearchCost) -> Study:
     starts, points = config.initial_conditions or 50, simplex(2, 11)
     names = config.curves or tuple(SWEEPS)
     curves = {name: np.array(lookup("curve", name, SWEEPS)) / 100 for name in names}
-    found = {name: {search: [] for search in SEARCHES} for name in curves}
+    played = {name: defaultdict(list) for name in curves}  # curve -> search -> outcomes
+
+    # All searches see the same outcomes of a run.
     for place, (name, curve) in enumerate(curves.items()):
         for run in range(config.runs):
             rng = np.random.default_rng((config.seed, place, run))
             table = draw(curve, starts, config.correlation, rng)
             for search, how in SEARCHES.items():
-                found[name][search].append(play(how, points, table, np.random.default_rng((config.seed, run))))
+                played[name][search].append(play(how, points, table, np.random.default_rng((config.seed, run))))
+
     return Study(
         title="Search for weights: episodes and success, on published curves of success over weights",
         command=config.command(),
         columns=("search", "episodes", "of the grid", "success", "minus the grid", "best dropped by a test"),
-        rows=[_planted_row(search, curves, found, len(points) * starts) for search in SEARCHES],
+        rows=[_planted_row(search, curves, played, len(points) * starts) for search in SEARCHES],
         notes=(
             f"{len(set(curves) - {FLAT})} published sweeps over 11 weights as true curves, {config.runs} runs each, "
             f"{starts} initial conditions, seed {config.seed}; outcomes of one correlate over weights (normal copula, "
@@ -138,22 +144,26 @@ def draw(curve: np.ndarray, starts: int, correlation: float, rng: np.random.Gene
     return (ndtr(np.sqrt(correlation) * common + np.sqrt(1 - correlation) * own) < curve[:, None]).astype(float)
 
 
-def _planted_row(search: str, curves: dict, found: dict, full: int) -> tuple:
+def _planted_row(search: str, curves: dict, played: dict, full: int) -> tuple:
     used, gained, missed, rates = [], [], [], []
     for name, curve in curves.items():
-        outcomes, base = found[name][search], found[name]["grid"]
-        missed += [bool(set(one.tested_away) & _best(curve, one)) for one in outcomes]
+        outcomes, base = played[name][search], played[name]["grid"]
+        missed += [bool(set(outcome.tested_away) & _best(curve, outcome)) for outcome in outcomes]
         if name == FLAT:
             continue
-        used += [one.episodes for one in outcomes]
-        rates += [float(curve[one.chosen]) for one in outcomes]
-        gained += [float(curve[one.chosen] - curve[two.chosen]) for one, two in zip(outcomes, base, strict=True)]
+        used += [outcome.episodes for outcome in outcomes]
+        rates += [float(curve[outcome.chosen]) for outcome in outcomes]
+        gained += [
+            float(curve[outcome.chosen] - curve[full_grid.chosen])
+            for outcome, full_grid in zip(outcomes, base, strict=True)
+        ]
+
     gain = tuple(t_interval(gained)) if search != "grid" else None
     share, away = float(np.mean(used)) / full, tuple(wilson(sum(missed), len(missed)))
     return search, float(np.mean(used)), share, float(np.mean(rates)), gain, away
 
 
-def _best(curve: np.ndarray, outcome: Outcome) -> set[int]:
+def _best(curve: np.ndarray, outcome: PlayedSearch) -> set[int]:
     """The best weight; where several are, the middle one, whatever was chosen."""
     best = np.flatnonzero(curve == curve.max())
     return {int(best[len(best) // 2])}
@@ -165,15 +175,19 @@ def replayed(config: SearchCost) -> Study:
     starts = config.initial_conditions or table.shape[1] // 2
     if not 0 < starts < table.shape[1]:
         raise ValueError(f"{table.shape[1]} initial conditions are recorded; a search may see fewer, not {starts}")
+
+    # The replays, and the same on resampled initial conditions.
     rng = np.random.default_rng(config.seed)
     whole = np.array([_replay(points, table, np.arange(table.shape[1]), starts, rng) for _ in range(config.runs)])
     drawn = np.array([_resampled(points, table, starts, rng) for _ in range(config.draws)])
+
     rows, full = [], len(points) * starts
     for i, search in enumerate(SEARCHES):
         episodes, success, same = whole[:, i].mean(0)
         share = _around(episodes / full, drawn[:, i, 0] / full)
         gain = _around(success - whole[:, 0, 1].mean(), drawn[:, i, 1] - drawn[:, 0, 1])
         rows.append((search, float(episodes), share, float(success), None if search == "grid" else gain, float(same)))
+
     return Study(
         title="Search for weights: episodes and success, replayed on recorded episodes",
         command=config.command(),
@@ -193,22 +207,26 @@ def read_table(folder: str) -> tuple[list[Weights], np.ndarray]:
     Raises:
         ValueError: records of no search, or of one that did not play all weights from all of them.
     """
-    known: dict[Weights, dict[int, float]] = {}
+    by_weights: dict[Weights, dict[int, float]] = {}
     for record in open_records([folder]):
         weights = record.manifest.get("policy", {}).get("config", {}).get("weights")
         if not weights:
             raise ValueError(f"'{record.root}' does not say the weights of a mixture; give OUT/validation of a search")
         outcomes = zip(record.column("env_seed"), record.column("success"), strict=True)
-        known[tuple(weights)] = {start: float(won) for start, won in outcomes}
-    shared = sorted(set.intersection(*(set(rows) for rows in known.values())))
-    most = max(map(len, known.values()))
+        by_weights[tuple(weights)] = {start: float(won) for start, won in outcomes}
+    shared = sorted(set.intersection(*(set(rows) for rows in by_weights.values())))
+    most = max(map(len, by_weights.values()))
     if len(shared) < max(2, most):
         raise ValueError(
             f"the records of '{folder}' share {len(shared)} of up to {most} initial conditions; play all weights from "
             "all of them first: understudy compose --search grid --resume"
         )
-    points = sorted(known)
-    return points, np.array([[known[point][start] for start in shared] for point in points])
+
+    points = sorted(by_weights)
+    table = np.zeros((len(points), len(shared)))
+    for row, point in enumerate(points):
+        table[row] = [by_weights[point][start] for start in shared]
+    return points, table
 
 
 def _replay(points, table: np.ndarray, ids: np.ndarray, starts: int, rng: np.random.Generator) -> np.ndarray:
@@ -217,12 +235,19 @@ def _replay(points, table: np.ndarray, ids: np.ndarray, starts: int, rng: np.ran
     `ids`: places of the initial conditions, some perhaps several times; all copies of one fall on the same side.
     """
     distinct = rng.permutation(np.unique(ids))
-    copies = np.array([(ids == one).sum() for one in distinct])
+    copies = np.array([(ids == place).sum() for place in distinct])
     cut = min(int(np.searchsorted(np.cumsum(copies), starts)) + 1, len(distinct) - 1)
+
     seen = rng.permutation(np.repeat(distinct[:cut], copies[:cut]))[:starts]
     rest = table[:, np.repeat(distinct[cut:], copies[cut:])].mean(1)
-    found = [play(how, points, table[:, seen], np.random.default_rng(rng.integers(2**32))) for how in SEARCHES.values()]
-    return np.array([(one.episodes, rest[one.chosen], one.chosen == found[0].chosen) for one in found])
+
+    outcomes = []
+    for how in SEARCHES.values():
+        own = np.random.default_rng(rng.integers(2**32))
+        outcomes.append(play(how, points, table[:, seen], own))
+
+    grid_choice = outcomes[0].chosen
+    return np.array([(each.episodes, rest[each.chosen], each.chosen == grid_choice) for each in outcomes])
 
 
 def _resampled(points, table: np.ndarray, starts: int, rng: np.random.Generator, inner: int = 5) -> np.ndarray:

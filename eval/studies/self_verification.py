@@ -65,7 +65,7 @@ class SelfVerification:
         return command_of(self, "study self_verification")
 
 
-class Noting(Agent):
+class ErrorNotingAgent(Agent):
     """An agent that notes the past error of the action chunks that it executes, by env seed and replanning."""
 
     def __init__(self, planner: Planner, **settings):
@@ -76,10 +76,12 @@ class Noting(Agent):
     def think(self) -> Plans:
         past, turns = self.past(), self._replans.copy()
         plans = super().think()
-        told = past.at(self.critic.window).action_valid.any(1).numpy()
+        any_valid = past.at(self.critic.window).action_valid.any(1).numpy()
         off = self.critic.distance(past, plans)[:, 0].sqrt().numpy()
         keys = zip(self._starts.tolist(), turns.tolist(), strict=True)
-        self.errors |= {key: float(error) for key, error, known in zip(keys, off, told, strict=True) if known}
+        self.errors |= {
+            key: float(error) for key, error, executed in zip(keys, off, any_valid, strict=True) if executed
+        }
         if self.seen is None or past.now[0] > self.seen.now[0]:
             self.seen = first_lane(past)
         return plans
@@ -91,24 +93,30 @@ def measure(config: SelfVerification) -> Study:
 
     torch.set_num_threads(1)
     discover("policies", "sim")
+
     policy, _ = load_policy(config.policy)
     world = read_world(config.world)
     policy.embodiment.check(world.embodiment(), policy.inputs)
-    found, seen = {}, None
+
+    # Act with each number of candidates.
+    by_count, seen = {}, None
     with closing(Lanes(world, config.block, config.workers)) as lanes:
         for n in config.candidates:
-            agent = Noting(
+            agent = ErrorNotingAgent(
                 policy,
                 lanes=config.block,
                 n_action_steps=policy.n_action_steps,
                 candidates=n,
                 critic=open_critic(CRITIC, policy),
             )
-            found[n] = _act(config, agent, lanes, n)
+            by_count[n] = _act(config, agent, lanes, n)
             seen = agent.seen
+
+    # Time them on what was seen last.
     times = latency(policy, seen, config.candidates, config.rounds)
     base = times[config.candidates[0]]
-    rows = [(n, *found[n], times[n], times[n] / base) for n in config.candidates]
+    rows = [(n, *by_count[n], times[n], times[n] / base) for n in config.candidates]
+
     return Study(
         title=f"Self-verification on {world.task}",
         command=config.command,
@@ -142,7 +150,7 @@ def first_lane(past: Past) -> Past:
     return dataclasses.replace(past, obs={key: value[:1] for key, value in past.obs.items()}, **tensors)
 
 
-def _act(config: SelfVerification, agent: Noting, lanes: Lanes, n: int) -> tuple[Interval, Interval]:
+def _act(config: SelfVerification, agent: ErrorNotingAgent, lanes: Lanes, n: int) -> tuple[Interval, Interval]:
     """(success, past error of an episode), with intervals."""
     starts = range(config.env_seed, config.env_seed + config.episodes)
     rows = {}
@@ -150,6 +158,7 @@ def _act(config: SelfVerification, agent: Noting, lanes: Lanes, n: int) -> tuple
         for result in rollout(agent, lanes, starts):
             rows[result.start] = result.row
             progress.update(len(rows), f"success {sum(row['success'] for row in rows.values())}/{len(rows)}")
+
     errors = [_mean_error(agent, start, row["length"]) for start, row in sorted(rows.items())]
     errors = np.array([error for error in errors if error is not None])
     won = wilson(sum(row["success"] for row in rows.values()), len(rows))
@@ -157,7 +166,7 @@ def _act(config: SelfVerification, agent: Noting, lanes: Lanes, n: int) -> tuple
     return won, Interval(*(2 * value for value in error))
 
 
-def _mean_error(agent: Noting, start: int, length: int) -> float | None:
+def _mean_error(agent: ErrorNotingAgent, start: int, length: int) -> float | None:
     """Mean over the replannings of an episode; those of an environment that had ended do not count."""
     turns = range(-(-length // agent.n_action_steps))
     noted = [agent.errors[start, turn] for turn in turns if (start, turn) in agent.errors]

@@ -39,7 +39,7 @@ COLUMNS = ("choice", "critic", "K", "temperature", "success", "above the policy 
 
 
 @dataclass(frozen=True)
-class Arm:
+class SteeringArm:
     """One way to choose."""
 
     name: str  # how candidates are chosen: the policy alone, best, softmax, random pick, any action
@@ -85,25 +85,25 @@ class SteeringStudy:
     def run(self) -> None:
         """Act, print the table, write it. Raises ValueError for a critic that knows a policy that it judges."""
         notes = fresh(self)
-        found = {
-            arm: [_record(self, arm, path, place) for place, path in enumerate(self.policies)] for arm in arms(self)
-        }
-        study = study_of(self, found, notes)
+        by_arm = {}
+        for arm in arms(self):
+            by_arm[arm] = [_record(self, arm, path, place) for place, path in enumerate(self.policies)]
+        study = study_of(self, by_arm, notes)
         print(f"{study.title}\n\n{study.markdown()}\n\n" + "\n".join(f"{note}." for note in study.notes))
         print(f"written: {study.write(self.out)}")
 
 
-def arms(config: SteeringStudy) -> list[Arm]:
+def arms(config: SteeringStudy) -> list[SteeringArm]:
     """All ways to choose, the policy alone first."""
-    first, found = config.candidates[0], [Arm("the policy alone")]
+    first, ways = config.candidates[0], [SteeringArm("the policy alone")]
     if config.controls:
-        found.append(Arm("random pick", "random", first))
+        ways.append(SteeringArm("random pick", "random", first))
     for critic in config.critics:
-        found += [Arm("best", critic, count) for count in config.candidates]
-        found += [Arm("softmax", critic, first, temperature) for temperature in config.temperatures]
+        ways += [SteeringArm("best", critic, count) for count in config.candidates]
+        ways += [SteeringArm("softmax", critic, first, temperature) for temperature in config.temperatures]
         if config.controls:
-            found.append(Arm("any action", critic, first, proposal="uniform"))
-    return found
+            ways.append(SteeringArm("any action", critic, first, proposal="uniform"))
+    return ways
 
 
 def fresh(config: SteeringStudy) -> list[str]:
@@ -123,32 +123,38 @@ def fresh(config: SteeringStudy) -> list[str]:
             roots = [Path(source.strip()) for source in sources if source.strip() and Path(source.strip()).is_dir()]
             for root in roots:
                 card = json.loads((root / RECORDING).read_text()) if (root / RECORDING).is_file() else {}
-                known = [judged[one["fingerprint"]] for one in card.get("who", ()) if one["fingerprint"] in judged]
-                if known:
-                    raise ValueError(f"{critic} was trained on {root}, which {known[0]} recorded; take other rollouts")
+                actors = [actor["fingerprint"] for actor in card.get("who", ())]
+                own = [judged[actor] for actor in actors if actor in judged]
+                if own:
+                    raise ValueError(f"{critic} was trained on {root}, which {own[0]} recorded; take other rollouts")
+
             shared = sum(len(starts & written_starts(root)) for root in roots)
-            told = ", ".join(map(str, roots)) or "data that are not at hand"
-            notes.append(f"{critic} was trained on {told}; {shared} of its episodes began where one judged here did")
+            data = ", ".join(map(str, roots)) or "data that are not at hand"
+            notes.append(f"{critic} was trained on {data}; {shared} of its episodes began where one judged here did")
     return notes
 
 
-def study_of(config: SteeringStudy, found: dict[Arm, list[Record]], notes: Sequence[str]) -> Study:
+def study_of(config: SteeringStudy, by_arm: dict[SteeringArm, list[Record]], notes: Sequence[str]) -> Study:
     """A row for each arm."""
-    alone = next(iter(found.values()))
+    alone = next(iter(by_arm.values()))
     rows = []
-    for arm, records in found.items():
+    for arm, records in by_arm.items():
         counts = [(sum(record.column("success")), len(record.table)) for record in records]
         against = difference(records, alone)[1] if records is not alone else None
         pairs = [join(base, record).success for base, record in zip(alone, records, strict=True)]
         each = ", ".join(f"{both[:, 1].mean() - both[:, 0].mean():+.3f}" for both in pairs)
-        scores = [one for one in map(chosen, records) if one is not None]
-        value = float(np.mean([one.value.estimate for one in scores])) if scores else None
-        away = [(one.value.estimate - one.mean) / one.spread for one in scores if one.spread]
+
+        # What the critic said of its choices.
+        scores = [choice for choice in map(chosen, records) if choice is not None]
+        value = float(np.mean([choice.value.estimate for choice in scores])) if scores else None
+        away = [(choice.value.estimate - choice.mean) / choice.spread for choice in scores if choice.spread]
+
         how = (arm.name, arm.critic, arm.candidates, arm.temperature if arm.critic else None)
         rows.append(
             (*how, over_seeds(*zip(*counts, strict=True)).interval, against, each if against else None, value,
              float(np.mean(away)) if away else None)
         )  # fmt: skip
+
     trained = f"{len(config.policies)} training seeds" if len(config.policies) > 1 else "one training"
     return Study(
         title=f"Steering {_common(config.policies)} by critics, in {alone[0].column('task')[0]}",
@@ -168,10 +174,10 @@ def study_of(config: SteeringStudy, found: dict[Arm, list[Record]], notes: Seque
     )
 
 
-def _record(config: SteeringStudy, arm: Arm, policy: str, place: int) -> Record:
+def _record(config: SteeringStudy, arm: SteeringArm, policy: str, place: int) -> Record:
     """The finished record of an arm of a policy: kept, gone on with, or made."""
     folder = config.records / arm.folder / str(place)
-    told = Eval(
+    settings = Eval(
         policy=policy, world=config.world, episodes=config.episodes, env_seed=config.env_seed,
         policy_seed=config.policy_seed,
         candidates=arm.candidates, critic=arm.critic, temperature=arm.temperature, proposal=arm.proposal,
@@ -180,7 +186,7 @@ def _record(config: SteeringStudy, arm: Arm, policy: str, place: int) -> Record:
     )  # fmt: skip
     print(f"{arm.folder}, {policy}", file=sys.stderr)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    evaluate(told)
+    evaluate(settings)
     return read_record(folder)
 
 
