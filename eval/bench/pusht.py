@@ -1,6 +1,6 @@
 """PushT beside `lerobot-eval`: batches of episodes, states or 96 px pictures, in interleaved pairs of one process.
 
-Equal on both sides: gym-pusht's physics, the number of environments, stepped one after the other in this process, start
+Equal on both sides: gym-pusht's physics, the number of environments, stepped one after the other in this process, env
 seeds, the length of an episode, and a policy that costs next to nothing: it replays a chunk of E random numbers that it
 asks for anew when they are used up. lerobot's side is its own `rollout` of `lerobot.scripts.lerobot_eval` with its own
 environments, observation and (empty) processing steps; gym-pusht there draws at every step in pixel mode. Ours is the

@@ -1,6 +1,6 @@
 """Where a critic would have the arm go: its score of every place in the plane, drawn over the picture of the world.
 
-For embodiments whose action is a place in the picture (PushT: the target x, y in px). Each place is scored as a plan
+For embodiments whose action is a place in the picture (PushT: the target x, y in px). Each place is scored as a chunk
 that aims at it all the time that the critic reads. The dots are candidates of a policy there, by the last action that
 is read. Colours span the scores of one picture, so those of two pictures do not compare.
 """

@@ -22,7 +22,7 @@ from ...configs.lanes.lanes import Chunk, Lanes
 from ...configs.protocols import keeps
 
 NO_START = -1  # env seed that the actor is given for a padded slot
-ATTEMPTS = 2  # a start whose lane failed is done again once
+ATTEMPTS = 2  # an env seed whose environment failed is done again once
 
 
 class Actor(Protocol):
@@ -198,7 +198,7 @@ class _Loop:
             slots = sorted(again)
 
     def _attempt(self, ids: np.ndarray, slots: list[int], attempt: int) -> Iterator[tuple[int, _Tape]]:
-        """Run the starts in `slots` to their ends; the other slots stay as they are."""
+        """Run the env seeds in `slots` to their ends; the other slots stay as they are."""
         yield from self._begin(ids, slots, attempt)
         filmed = [slot for slot in self._tapes if int(ids[slot]) in self.film]
         while self._tapes:
@@ -249,7 +249,7 @@ class _Loop:
                 yield slot, tape
 
     def _labels(self, slot: int) -> dict:
-        """`labels()` of a lane whose episode has ended, if its world offers that: what success alone does not say."""
+        """`labels()` of an episode that has ended, if its world offers that: what success alone does not say."""
         if not self.labelled:
             return {}
         try:

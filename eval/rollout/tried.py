@@ -1,10 +1,10 @@
 """Candidates tried out: from states that a policy came to, several of its action chunks, each continued several times.
 
 Which of two chunks is better in a state cannot be read off recorded episodes: there is one a state. So the world is
-put back: by its own state where a lane offers `get_state` and `set_state`, else by the env seed and the actions that
-led there, which every world here repeats exactly; what is then observed must be what the policy saw. Each
-continuation executes the E actions of the plan and goes on with the policy alone, with noise that is common to the
-plans of a state. Knows nothing of critics; `within_state.py` asks them.
+put back: by its own state where an environment offers `get_state` and `set_state`, else by the env seed and the
+actions that led there, which every world here repeats exactly; what is then observed must be what the policy saw.
+Each continuation executes the E actions of the chunk and goes on with the policy alone, with noise that is common to
+the chunks of a state. Knows nothing of critics; `within_state.py` asks them.
 """
 
 from __future__ import annotations
@@ -257,7 +257,7 @@ def state_of(lanes: Lanes, slot: int) -> np.ndarray | None:
 
 
 def restore(lanes: Lanes, slot: int, moment: Replanning) -> dict[str, np.ndarray]:
-    """Put a lane back into a moment; what it observes there."""
+    """Put an environment back into a moment; what it observes there."""
     mask = np.arange(lanes.num_envs) == slot
     _, info = lanes.reset(seed=[moment.start] * lanes.num_envs, options={"reset_mask": mask})
     if slot in info["failed"]:

@@ -2,10 +2,10 @@
 
     understudy study foreign_import out/foreign/pusht_diffusion out/pusht_states --windows 256
 
-Prints, as JSON: the greatest difference between our plan and what lerobot's own `select_action` executes, loaded by
-lerobot itself; the difference between lerobot's DDIM and our first-order walk over the same levels, without a bound and
-with one (diffusers keeps the unbounded noise when it bounds the clean chunk, our sampler does not); and what asking the
-network between two of its steps costs in denoising error (`foreign.diffusion.between_cost`).
+Prints, as JSON: the greatest difference between our action chunk and what lerobot's own `select_action` executes,
+loaded by lerobot itself; the difference between lerobot's DDIM and our first-order walk over the same levels, without
+a bound and with one (diffusers keeps the unbounded noise when it bounds the clean chunk, our sampler does not); and
+what asking the network between two of its steps costs in denoising error (`foreign.diffusion.between_cost`).
 """
 
 from __future__ import annotations
