@@ -42,14 +42,14 @@ def sample_embodiment() -> Embodiment:
 
 
 def check_policy(config, embodiment: Embodiment | None = None) -> None:
-    """A `PolicyConfig` builds a planner that is deterministic, keeps lanes apart, trains, and survives saving."""
+    """A `PolicyConfig` builds a planner that is deterministic, keeps environments apart, trains and survives saving."""
 
     from ..policies.policy import LaneNoise, Planner, Trainable
 
     embodiment = embodiment or sample_embodiment()
     policy = _build(config, embodiment)
-    _require_kept(policy, Planner, "is no Planner: embodiment, window, needs, plan")
-    _require_kept(policy, Trainable, "is not trainable: window, needs, loss")
+    _require_kept(policy, Planner, "is no Planner: embodiment, window, inputs, plan")
+    _require_kept(policy, Trainable, "is not trainable: window, inputs, loss")
     policy.eval()
     past, starts = sample_past(policy.window, policy.inputs, embodiment), np.arange(LANES)
 
@@ -58,7 +58,7 @@ def check_policy(config, embodiment: Embodiment | None = None) -> None:
 
     first = plan(CANDIDATES)
     _check_plans(first, policy, embodiment)
-    _same(plan(CANDIDATES).future, first.future, "the same noise gives other plans")
+    _same(plan(CANDIDATES).future, first.future, "the same noise gives other action chunks")
     _close(plan(1).future[:, 0], first.future[:, 0], "the first candidate depends on how many are drawn")
     _check_loss(policy, sample_batch(policy.window, policy.inputs, embodiment) | sample_outcomes(config, embodiment))
     twin = _build(config, embodiment)
@@ -68,7 +68,7 @@ def check_policy(config, embodiment: Embodiment | None = None) -> None:
 
 
 def check_critic(config, embodiment: Embodiment | None = None) -> None:
-    """A `CriticConfig` builds a critic whose scores are finite, deterministic and made for each plan alone.
+    """A `CriticConfig` builds a critic whose scores are finite, deterministic and made for each chunk alone.
 
     One that is trained also has a finite loss, and survives saving.
     """
@@ -78,7 +78,7 @@ def check_critic(config, embodiment: Embodiment | None = None) -> None:
 
     embodiment = embodiment or sample_embodiment()
     critic = _build(config, embodiment)
-    _require_kept(critic, Critic, "is no Critic: window, needs, reads, score")
+    _require_kept(critic, Critic, "is no Critic: window, inputs, reads, score")
     rng = torch.Generator().manual_seed(0)
     shape, dims = (LANES, CANDIDATES), len(embodiment.action)
     plans = Plans(
@@ -92,8 +92,8 @@ def check_critic(config, embodiment: Embodiment | None = None) -> None:
         alone = critic.score(past, plans.pick(torch.ones(LANES, dtype=torch.int64)))
     _require(scores.shape == shape, f"score returns {tuple(scores.shape)}, not (B, N) = {shape}")
     _require(bool(torch.isfinite(scores).all()), "scores are not finite")
-    _same(scores, again, "the same plans get other scores")
-    _close(alone[:, 0], scores[:, 1], "the score of a plan depends on the other candidates")
+    _same(scores, again, "the same action chunks get other scores")
+    _close(alone[:, 0], scores[:, 1], "the score of a chunk depends on the other candidates")
     if keeps(critic, Trainable):
         _check_loss(
             critic, sample_batch(critic.window, critic.inputs, embodiment) | sample_outcomes(config, embodiment)
@@ -105,7 +105,7 @@ def check_critic(config, embodiment: Embodiment | None = None) -> None:
 
 
 def check_world(world: World, steps: int = 3) -> None:
-    """A `World` opens lanes that agree with its embodiment, are a function of the start, and end on time."""
+    """A `World` opens environments that agree with its embodiment, are a function of the env seed, and end on time."""
     world = dataclasses.replace(world, horizon=steps)
     lane, other = world.lane(), world.lane()
     try:
@@ -114,7 +114,7 @@ def check_world(world: World, steps: int = 3) -> None:
         _require(lane.action_space == actions, "action_space is not that of the embodiment")
         first, _ = lane.reset(seed=1)
         elsewhere, _ = lane.reset(seed=2)
-        _require(_differ(first, elsewhere), "starts 1 and 2 are the same")
+        _require(_differ(first, elsewhere), "env seeds 1 and 2 begin alike")
         _check_observation(lane.reset(seed=1)[0], space)
         rng = np.random.default_rng(0)
         other.reset(seed=1)
@@ -122,7 +122,7 @@ def check_world(world: World, steps: int = 3) -> None:
             action = rng.uniform(actions.low, actions.high).astype(np.float32)
             ours, theirs = lane.step(action), other.step(action)
             _check_step(ours, space, actions)
-            _require(not _differ(ours[0], theirs[0]), f"two copies with one start differ after step {step + 1}")
+            _require(not _differ(ours[0], theirs[0]), f"two copies with one env seed differ after step {step + 1}")
         _require(ours[3] or ours[2], f"neither ended nor truncated after the horizon of {steps} steps")
     finally:
         lane.close(), other.close()

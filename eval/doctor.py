@@ -181,9 +181,9 @@ def video(codec: str) -> Finding:
 
 def lerobot_version(version: str) -> Finding:
     """Whether the installed lerobot is the one that this Python is tested with."""
-    wanted = wanted_lerobot()
-    detail = version if version == wanted else f"{version}; the one for this Python is {wanted}"
-    return Finding("lerobot", version == wanted, detail, "make setup, or: pip install 'understudy[lerobot]'")
+    tested = wanted_lerobot()
+    detail = version if version == tested else f"{version}; the one for this Python is {tested}"
+    return Finding("lerobot", version == tested, detail, "make setup, or: pip install 'understudy[lerobot]'")
 
 
 def wanted_lerobot() -> str:
@@ -222,9 +222,9 @@ def torchcodec() -> Finding:
 
 def gpu() -> Finding:
     works, detail = attempt(_GPU)
-    found = works and bool(detail)
+    usable = works and bool(detail)
     advice = "nothing to do where there is no GPU; else a CUDA build of torch"
-    return Finding("gpu", found, detail.rstrip("; ") if detail else "none that torch can use", advice)
+    return Finding("gpu", usable, detail.rstrip("; ") if detail else "none that torch can use", advice)
 
 
 def machine() -> Finding:

@@ -33,11 +33,11 @@ HEAD = """\
 
 Made from `eval/records/` by `understudy results`; do not edit. Success: share of the episodes, with Wilson's 95 %
 interval. Progress: mean over the episodes of the best progress (0 to 1), with a 95 % t interval. Both say how sure one
-may be of *this checkpoint* on fresh starts; another training seed differs by more. Starts 0-999 serve to choose among
-policies, 1000 and up to report. A commit with `+` had uncommitted changes.
+may be of *this checkpoint* on fresh episodes; another training seed differs by more. Env seeds 0-999 serve to choose
+among policies, 1000 and up to report. A commit with `+` had uncommitted changes.
 """
-RUNS = ("run", "policy", "world", "starts", "n", "success", "best progress", "date", "commit")
-MEASURED = ("task", "expert", "starts", "n", "success", "best progress", "length, steps", "date", "commit")
+RUNS = ("run", "policy", "world", "env seeds", "n", "success", "best progress", "date", "commit")
+MEASURED = ("task", "expert", "env seeds", "n", "success", "best progress", "length, steps", "date", "commit")
 
 
 class StaleError(ValueError):
@@ -96,11 +96,11 @@ def evaluations(root: Path) -> Iterator[str]:
 
 def conclusion(comparison: Mapping) -> str:
     """What a comparison of the runs above allows to say, with its caveats."""
-    names = {one["label"]: one["record"] for one in comparison["contestants"]}
-    said = [comparison["sequential"]["says"]] if comparison["sequential"] else []
-    said += [one["says"] for one in comparison["differences"]]
+    names = {part["label"]: part["record"] for part in comparison["contestants"]}
+    sentences = [comparison["sequential"]["says"]] if comparison["sequential"] else []
+    sentences += [part["says"] for part in comparison["differences"]]
     who = ", ".join(f"{label} is `{record}`" for label, record in names.items())
-    return "\n".join([f"Compared ({who}):\n", *(f"- {text}" for text in [*said, *comparison["caveats"]])])
+    return "\n".join([f"Compared ({who}):\n", *(f"- {text}" for text in [*sentences, *comparison["caveats"]])])
 
 
 def run_row(record: Record, root: Path) -> tuple:
@@ -126,13 +126,13 @@ def experts(root: Path) -> Iterator[str]:
     """What the scripted experts reached."""
     folder, rows = root / EXPERTS, []
     for path in sorted(folder.glob("*.json")):
-        one = read_measured(path.stem, folder)
-        if one is None:
+        measured = read_measured(path.stem, folder)
+        if measured is None:
             raise ValueError(f"{path} was not written by this version of `understudy list experts --measure`")
-        starts = f"{one.first}-{one.first + one.episodes - 1}"
-        success = f"{one.successes}: {show(tuple(wilson(one.successes, one.episodes)))}"
-        cells = (one.task, one.expert, starts, one.episodes, success, one.best_progress, one.length)
-        rows.append((*cells, *origin(one.provenance)))
+        starts = f"{measured.first}-{measured.first + measured.episodes - 1}"
+        success = f"{measured.successes}: {show(tuple(wilson(measured.successes, measured.episodes)))}"
+        reached = measured.episodes, success, measured.best_progress, measured.length
+        rows.append((measured.task, measured.expert, starts, *reached, *origin(measured.provenance)))
     if rows:
         yield f"## {EXPERTS}\n"
         yield from _about(folder)
@@ -154,8 +154,8 @@ def studies(root: Path) -> Iterator[str]:
             date, commit = origin(study.provenance)
             yield f"### {study.title}\n"
             yield study.markdown() + "\n"
-            said = " ".join(" ".join(note.split()).rstrip(".") + "." for note in study.notes)
-            yield f"{said} [{path.name}](eval/records/{path.relative_to(root).as_posix()}), {date}, {commit}\n".lstrip()
+            text = " ".join(" ".join(note.split()).rstrip(".") + "." for note in study.notes)
+            yield f"{text} [{path.name}](eval/records/{path.relative_to(root).as_posix()}), {date}, {commit}\n".lstrip()
             yield f"```\n{study.command.strip()}\n```\n"
 
 

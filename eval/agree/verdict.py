@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..ledger.identity import Tested
-from ..statistics.agreement import FEW, Bound, Cells, agreement_intervals, noise_ceiling, permutation_bound
+from ..statistics.agreement import FEW, Bound, OutcomeTables, agreement_intervals, noise_ceiling, permutation_bound
 from ..statistics.intervals import Interval, mean_interval, wilson
 from ..statistics.multiple import differing, letters
 from ..statistics.paired import mcnemar
@@ -225,7 +225,7 @@ def _apart(one: Tested, other: Tested, by: str) -> float:
     return 1.0 if math.isnan(p) else p
 
 
-def _cells(pairs: Sequence[tuple[Tested, Tested]], by: str) -> Cells:
+def _cells(pairs: Sequence[tuple[Tested, Tested]], by: str) -> OutcomeTables:
     place = MEASURED[by]
     starts = sorted(set().union(*(tested.episodes for pair in pairs for tested in pair)))
     row = {key: i for i, key in enumerate(starts)}
@@ -234,7 +234,7 @@ def _cells(pairs: Sequence[tuple[Tested, Tested]], by: str) -> Cells:
         for world, tested in enumerate(pair):
             for key, outcome in tested.episodes.items():
                 tables[world, row[key], column] = outcome[place]
-    return Cells(*tables)
+    return OutcomeTables(*tables)
 
 
 def _point(truth: Tested, proxy: Tested, by: str) -> Point:

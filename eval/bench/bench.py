@@ -18,7 +18,8 @@ WHAT = ("loader", "train", "latency", "rollout", "report", "all")
 class Bench:
     """Measure ours beside stock lerobot (loader, train, latency of a chunk) or robosuite (rollout); report; all."""
 
-    RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps"}  # former names that are still read
+    # former names that are still read
+    RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps", "lanes": "observations"}
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
 
@@ -27,7 +28,7 @@ class Bench:
     seconds: float = 0.0  # of each measurement; default 5 for the loader, 0.5 a turn else
     pairs: int = 9  # train, latency, rollout: interleaved pairs, of which the median ratio is taken
     batch: int = 64  # train: windows a step
-    lanes: int = 1  # latency: observations planned for at a time
+    observations: int = 1  # latency: planned for at a time
     horizon: int = 16  # train, latency: actions of a chunk
     channels: tuple[int, ...] = (64, 128, 256)  # train, latency: of the U-Net's levels
     solver_steps: int = 10  # latency: DDIM steps
@@ -84,7 +85,8 @@ def _latency(bench: Bench) -> tuple[str, dict]:
 
     size = _prepare(bench)
     result = bench_policy.compare_latency(size, bench.pairs, bench.seconds or 0.5)
-    return _table(f"chunk of {size.horizon} actions, DDIM {size.solver_steps}, {size.lanes} at a time", result), result
+    title = f"chunk of {size.horizon} actions, DDIM {size.solver_steps}, {size.observations} at a time"
+    return _table(title, result), result
 
 
 def _rollout(bench: Bench) -> tuple[str, dict]:
@@ -94,11 +96,13 @@ def _rollout(bench: Bench) -> tuple[str, dict]:
 
     if min(bench.pairs, bench.size, bench.n_action_steps, bench.envs) < 1:
         asked = f"{bench.pairs}, {bench.size}, {bench.n_action_steps}, {bench.envs}"
-        raise ValueError(f"pairs, size, execute and envs must be at least 1: {asked}")
+        raise ValueError(f"pairs, size, n_action_steps and envs must be at least 1: {asked}")
     if bench.task == "pusht":
         return _pusht(bench)
+
     world = Robosuite(task=bench.task)
     result = compare_rollouts(world, bench.size, bench.n_action_steps, bench.pairs, bench.seconds or 1.0)
+
     settings = {"task": bench.task, "size": bench.size, "n_action_steps": bench.n_action_steps}
     title = f"{bench.task}, {bench.size} px, chunks of {bench.n_action_steps} steps"
     return f"{title}\n{table(result)}", settings | versions("robosuite", "mujoco") | {"cases": result}
@@ -124,14 +128,14 @@ def _report(bench: Bench) -> tuple[str, dict]:
 def _all(bench: Bench) -> tuple[str, dict]:
     """Every bench, one after the other; what is not installed becomes a row that says so."""
     texts, results = [], {}
-    for name, one in {"loader": bench, "train": bench, "latency": bench, "report": bench}.items():
-        _one(name, name, one, texts, results)
+    for name, settings in {"loader": bench, "train": bench, "latency": bench, "report": bench}.items():
+        _add(name, name, settings, texts, results)
     for task in ("lift", "pusht"):
-        _one(f"rollout of {task}", "rollout", dataclasses.replace(bench, task=task), texts, results)
+        _add(f"rollout of {task}", "rollout", dataclasses.replace(bench, task=task), texts, results)
     return "\n\n".join(texts), results
 
 
-def _one(title: str, what: str, bench: Bench, texts: list[str], results: dict) -> None:
+def _add(title: str, what: str, bench: Bench, texts: list[str], results: dict) -> None:
     try:
         text, results[title] = KINDS[what](bench)
     except (ImportError, RuntimeError) as error:
@@ -165,7 +169,7 @@ def _prepare(bench: Bench):
         batch=bench.batch,
         horizon=bench.horizon,
         solver_steps=bench.solver_steps,
-        lanes=bench.lanes,
+        observations=bench.observations,
     )
 
 

@@ -123,7 +123,8 @@ def lerobot(data: str, seconds: float) -> dict:
     imports = peak_mib()
     info = json.loads((Path(data) / "meta" / "info.json").read_text())
     keys = tuple(key for key in (STATE, SCENE) if key in info["features"])
-    deltas = {key: [offset / info["fps"] for offset in WINDOW.observe] for key in keys}
+    observed = [offset / info["fps"] for offset in WINDOW.observe]
+    deltas = dict.fromkeys(keys, observed)
     deltas[ACTION] = [offset / info["fps"] for offset in WINDOW.actions]
     dataset = LeRobotDataset(f"local/{Path(data).name}", root=data, delta_timestamps=deltas)
     batches = torch.utils.data.DataLoader(dataset, BATCHES[0], shuffle=True)

@@ -39,7 +39,7 @@ class Size:
     batch: int = 64  # windows a training step
     horizon: int = 16  # actions of a chunk
     solver_steps: int = 10  # DDIM steps of a chunk
-    lanes: int = 1  # observations planned for at a time
+    observations: int = 1  # planned for at a time
 
 
 @dataclass(frozen=True)
@@ -134,17 +134,17 @@ def our_latency(
     size: Size, network: NetworkConfig | None, kind: type[GenerativeConfig] = DiffusionConfig, steps: int | None = None
 ) -> Contender:
     """A chunk of actions drawn with `steps` evaluations (default those of `size`) of a policy of this kind."""
-    policy, batch = our_policy(size, network, kind, steps).eval(), _batch(size, size.lanes)
+    policy, batch = our_policy(size, network, kind, steps).eval(), _batch(size, size.observations)
     past = Past(
         obs={key: batch[key] for key in (STATE, SCENE)},
         obs_times=(-1, 0),
-        obs_valid=torch.ones(size.lanes, 2, dtype=torch.bool),
-        actions=torch.zeros(size.lanes, 0, ACTIONS),
+        obs_valid=torch.ones(size.observations, 2, dtype=torch.bool),
+        actions=torch.zeros(size.observations, 0, ACTIONS),
         action_times=(),
-        action_valid=torch.ones(size.lanes, 0, dtype=torch.bool),
-        now=torch.zeros(size.lanes, dtype=torch.int64),
+        action_valid=torch.ones(size.observations, 0, dtype=torch.bool),
+        now=torch.zeros(size.observations, dtype=torch.int64),
     )
-    starts = np.arange(size.lanes)
+    starts = np.arange(size.observations)
     return Contender("understudy", _count(policy), lambda: policy.plan(past, 1, LaneNoise(0, starts, starts)))
 
 
@@ -201,7 +201,7 @@ def lerobot_training(size: Size) -> Contender:
 
 
 def lerobot_latency(size: Size) -> Contender:
-    policy, batch = lerobot_policy(size).eval(), _batch(size, size.lanes)
+    policy, batch = lerobot_policy(size).eval(), _batch(size, size.observations)
     seen = {key: batch[key] for key in (STATE, SCENE)}
 
     def chunk() -> torch.Tensor:
@@ -223,16 +223,17 @@ def _batch(size: Size, count: int | None = None) -> dict[str, torch.Tensor]:
 
 
 def _embodiment() -> Embodiment:
-    names = {n: tuple(f"{what}{i}" for i in range(n)) for what, n in (("a", ACTIONS), ("k", SCENES))}
+    actions = tuple(f"a{i}" for i in range(ACTIONS))
+    scene = tuple(f"k{i}" for i in range(SCENES))
     return Embodiment(
         name="bench",
-        action=names[ACTIONS],
+        action=actions,
         action_units=("1",) * ACTIONS,
         limits=((-1.0, 1.0),) * ACTIONS,
         rate=10.0,
-        state=names[ACTIONS],
+        state=actions,
         state_units=("1",) * STATES,
-        scene=names[SCENES],
+        scene=scene,
         scene_units=("1",) * SCENES,
     )
 

@@ -1,6 +1,6 @@
 """PushT beside `lerobot-eval`: batches of episodes, states or 96 px pictures, in interleaved pairs of one process.
 
-Equal on both sides: gym-pusht's physics, the number of environments, stepped one after the other in this process, start
+Equal on both sides: gym-pusht's physics, the number of environments, stepped one after the other in this process, env
 seeds, the length of an episode, and a policy that costs next to nothing: it replays a chunk of E random numbers that it
 asks for anew when they are used up. lerobot's side is its own `rollout` of `lerobot.scripts.lerobot_eval` with its own
 environments, observation and (empty) processing steps; gym-pusht there draws at every step in pixel mode. Ours is the
@@ -34,7 +34,7 @@ STEPS = 40  # of an episode
 
 
 class Noise:
-    """The actor: random targets in px, the same for all its lanes."""
+    """The actor: random targets in px, the same for all environments."""
 
     def __init__(self, lanes: int, n_action_steps: int, every: bool):
         self.lanes, self.n_action_steps = lanes, n_action_steps
@@ -78,11 +78,11 @@ def compare_pusht(envs: int, n_action_steps: int, pairs: int, seconds: float, st
 def _case(ours, peer, pairs: int, seconds: float, steps: int) -> dict:
     raced = race(Contender("understudy", 0, ours), Contender("lerobot", 0, peer or ours), pairs, seconds)
     mine, theirs = (1000 * steps / side["ms"] for side in raced["sides"])
-    told = {"understudy": {"steps_per_s": mine}}
+    sides = {"understudy": {"steps_per_s": mine}}
     if peer is None:
-        return told | {"absent": "lerobot is not installed"}
+        return sides | {"absent": "lerobot is not installed"}
     speedups = [1 / ratio for ratio in raced["ratios"]]
-    return told | {
+    return sides | {
         "lerobot": {"steps_per_s": theirs},
         "speedup": statistics.median(speedups),
         "speedups": speedups,
@@ -119,8 +119,8 @@ def _lerobot(envs: int, n_action_steps: int, pictures: bool, steps: int):
 
     def work() -> int:
         with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
-            told = stock(env, policy, *empty, seeds=seeds)
-        return told["done"].numel()
+            episodes = stock(env, policy, *empty, seeds=seeds)
+        return episodes["done"].numel()
 
     return work
 
@@ -144,15 +144,15 @@ def _noise_policy(envs: int, n_action_steps: int):
 def table(results: dict) -> str:
     """The results as text."""
     lines = [f"{'':<26}{'steps/s':>9}{'lerobot':>9}{'speed-up':>10}{'range':>13}"]
-    for name, told in results.items():
-        rate = told["understudy"]["steps_per_s"]
-        if "absent" in told:
-            lines.append(f"{name:<26}{rate:>9,.0f}  {told['absent']}")
+    for name, case in results.items():
+        rate = case["understudy"]["steps_per_s"]
+        if "absent" in case:
+            lines.append(f"{name:<26}{rate:>9,.0f}  {case['absent']}")
             continue
-        span = f"{min(told['speedups']):.2f}-{max(told['speedups']):.2f}"
-        peer = told["lerobot"]["steps_per_s"]
-        lines.append(f"{name:<26}{rate:>9,.0f}{peer:>9,.0f}{told['speedup']:>10.2f}{span:>13}")
-    if "speedups" in told:
-        lines.append(f"speed-up: median of {len(told['speedups'])} interleaved pairs, beside lerobot's own evaluation")
+        span = f"{min(case['speedups']):.2f}-{max(case['speedups']):.2f}"
+        peer = case["lerobot"]["steps_per_s"]
+        lines.append(f"{name:<26}{rate:>9,.0f}{peer:>9,.0f}{case['speedup']:>10.2f}{span:>13}")
+    if "speedups" in case:
+        lines.append(f"speed-up: median of {len(case['speedups'])} interleaved pairs, beside lerobot's own evaluation")
         lines.append("loop with as many environments; in pixel mode it draws at every step")
     return "\n".join(lines)

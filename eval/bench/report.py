@@ -56,9 +56,9 @@ def made_up(root: Path, episodes: int):
 def table(result: dict) -> str:
     """`compare_reports`' result, one line a length."""
     lines = [f"{'report of':<20}{'s':>8}{'CPU s':>8}{'peak MiB':>10}{'of it before':>14}{'file MiB':>10}"]
-    for episodes, told in result.items():
-        times = f"{told['seconds']:>8.2f}{told['cpu_seconds']:>8.2f}"
-        sizes = f"{told['peak_mib']:>10.0f}{told['before_mib']:>14.0f}{told['report_mib']:>10.2f}"
+    for episodes, measured in result.items():
+        times = f"{measured['seconds']:>8.2f}{measured['cpu_seconds']:>8.2f}"
+        sizes = f"{measured['peak_mib']:>10.0f}{measured['before_mib']:>14.0f}{measured['report_mib']:>10.2f}"
         lines.append(f"{episodes + ' episodes':<20}{times}{sizes}")
     lines.append("the first use in a process; no peer writes one")
     return "\n".join(lines)

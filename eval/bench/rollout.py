@@ -1,10 +1,11 @@
 """Rollouts of a robosuite task beside stock robosuite in one process, in interleaved pairs: state, one camera, two.
 
-Both sides execute the same held random actions in the same scene from the same class of starts, one environment each,
-in chunks of E control steps. Stock robosuite is `robosuite.make` with its own settings and observations: its cameras
-are drawn at every step, as it always does. Ours is a world in `Lanes`; `every step` reads a picture after each of the E
-steps, as an agent with a reaction time of one step would, `once a chunk` only those after the last, as an agent that
-executes E actions of a plan does. The policy of both is a table of numbers, so its part is what the loop itself costs.
+Both sides execute the same held random actions in the same scene from the same class of initial conditions, one
+environment each, in chunks of E control steps. Stock robosuite is `robosuite.make` with its own settings and
+observations: its cameras are drawn at every step, as it always does. Ours is a world in `Lanes`; `every step` reads a
+picture after each of the E steps, as an agent with a reaction time of one step would, `once a chunk` only those after
+the last, as an agent that executes E actions of a chunk does. The policy of both is a table of numbers, so its part
+is what the loop itself costs.
 """
 
 from __future__ import annotations
@@ -138,10 +139,10 @@ def compare_rollouts(world: Robosuite, size: int, n_action_steps: int, pairs: in
 def _case(ours: Ours, stock: Stock, pairs: int, seconds: float) -> dict:
     raced = race(Contender("understudy", 0, ours.work), Contender("robosuite", 0, stock.work), pairs, seconds)
     horizon, both = ours.world.steps(), {}
-    for side, told in zip((ours, stock), raced["sides"], strict=True):
-        step, reset = told["ms"] / 1000 / ours.n_action_steps, _seconds(side.reset)
-        both[told["name"]] = {"steps_per_s": 1 / step, "reset_ms": 1000 * reset}
-        both[told["name"]] |= {"episodes_per_s": 1 / (reset + horizon * step)}
+    for side, timed in zip((ours, stock), raced["sides"], strict=True):
+        step, reset = timed["ms"] / 1000 / ours.n_action_steps, _seconds(side.reset)
+        both[timed["name"]] = {"steps_per_s": 1 / step, "reset_ms": 1000 * reset}
+        both[timed["name"]] |= {"episodes_per_s": 1 / (reset + horizon * step)}
     speedups = [1 / ratio for ratio in raced["ratios"]]
     return both | {"speedup": statistics.median(speedups), "speedups": speedups, "ms_per_step": ours.split()}
 
@@ -159,7 +160,8 @@ def _physics_alone(world: Robosuite) -> dict:
             "reward_ms": lambda: (lane.suite.reward(None), lane.judge()),
             "observation_ms": lane.sense,
         }
-        return {name: 1000 * statistics.median(_seconds(work) for _ in range(9)) for name, work in parts.items()}
+        seconds = {name: [_seconds(work) for _ in range(9)] for name, work in parts.items()}
+        return {name: 1000 * statistics.median(spent) for name, spent in seconds.items()}
 
 
 def where_the_rest_goes(results: dict, n_action_steps: int) -> str:
@@ -170,9 +172,9 @@ def where_the_rest_goes(results: dict, n_action_steps: int) -> str:
     control = state["ms_per_step"]["physics"] - step - alone["reward_ms"] - seen
     parts = {"mj_step": step, "controller": control, "reward": alone["reward_ms"], "observation": seen}
     parts["loop"] = state["ms_per_step"]["loop"]
-    said = ", ".join(f"{name} {value:.2f}" for name, value in parts.items())
+    listed = ", ".join(f"{name} {value:.2f}" for name, value in parts.items())
     possible = 1000 / state["robosuite"]["steps_per_s"] / step
-    return f"a state step of ours takes {whole:.2f} ms: {said}; physics alone: {possible:.1f} times stock"
+    return f"a state step of ours takes {whole:.2f} ms: {listed}; physics alone: {possible:.1f} times stock"
 
 
 def _chunks(n_action_steps: int) -> np.ndarray:
@@ -192,16 +194,17 @@ def table(results: dict) -> str:
     lines = [
         f"{'':<34}{'steps/s':>9}{'stock':>8}{'speed-up':>10}{'range':>13}{'episodes/s':>12}{'stock':>8}  ms a step"
     ]
-    for name, told in results.items():
-        if "speedup" not in told:  # not a race
+    for name, case in results.items():
+        if "speedup" not in case:  # not a race
             continue
-        ours, stock, parts = told["understudy"], told["robosuite"], told["ms_per_step"]
-        span = f"{min(told['speedups']):.1f}-{max(told['speedups']):.1f}"
+        ours, stock, parts = case["understudy"], case["robosuite"], case["ms_per_step"]
+        span = f"{min(case['speedups']):.1f}-{max(case['speedups']):.1f}"
         split = ", ".join(f"{part} {value:.2f}" for part, value in parts.items())
         lines.append(
-            f"{name:<34}{ours['steps_per_s']:>9.0f}{stock['steps_per_s']:>8.0f}{told['speedup']:>10.2f}{span:>13}"
+            f"{name:<34}{ours['steps_per_s']:>9.0f}{stock['steps_per_s']:>8.0f}{case['speedup']:>10.2f}{span:>13}"
             f"{ours['episodes_per_s']:>12.2f}{stock['episodes_per_s']:>8.2f}  {split}"
         )
+
     pairs = len(results["state"]["speedups"])
     alone = results["physics alone"]["ms_per_step"]
     lines.append(f"speed-up: median of {pairs} interleaved pairs, beside stock robosuite with its own observations;")

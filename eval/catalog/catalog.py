@@ -20,7 +20,7 @@ class List:
     kind: str = "all"  # policies | critics | worlds | tasks | experts | robots | models | studies | verbs | all
     only: str = ""  # of tasks and experts: names, separated by commas
     sheet: str = ""  # list tasks: a PNG to write with a picture of each
-    measure: int = 0  # list experts: measure them over this many starts first, and remember it
+    measure: int = 0  # list experts: measure them from this many initial conditions first, and remember it
     records: str = ""  # folder of what was measured; default the one that came with the package
     workers: int = 0  # processes that measure; 0: this one
 
@@ -32,18 +32,18 @@ class List:
             return self._stages()
         kinds = list(KINDS) if self.kind == "all" else [self.kind]
         for kind in kinds:
-            known = lookup("kind", kind, KINDS)()
+            registered = lookup("kind", kind, KINDS)()
             if len(kinds) > 1:
                 print(f"{kind}:")
-            print("\n".join(_line(name, known[name]) for name in sorted(known)) or "  (none registered)")
+            print("\n".join(_line(name, registered[name]) for name in sorted(registered)) or "  (none registered)")
 
     def _stages(self) -> None:
         """Tasks or experts, with what is known of them."""
         from . import stages
 
-        known = stages.simulated() if self.kind == "tasks" else stages.demonstrated()
-        names = [name.strip() for name in self.only.split(",")] if self.only else sorted(known)
-        chosen = {name: lookup(self.kind[:-1], name, known) for name in names}
+        worlds = stages.simulated() if self.kind == "tasks" else stages.demonstrated()
+        names = [name.strip() for name in self.only.split(",")] if self.only else sorted(worlds)
+        chosen = {name: lookup(self.kind[:-1], name, worlds) for name in names}
         folder = stages.folder_of(self.records)
         for name in chosen if self.measure else ():
             stages.remember(name, self.measure, self.workers, folder)

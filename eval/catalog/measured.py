@@ -1,6 +1,6 @@
-"""How good the scripted experts are: measured over fixed starts, one small JSON file a task, read by `understudy list`.
+"""How good the scripted experts are: measured over fixed env seeds, one JSON file a task, read by `understudy list`.
 
-`understudy list experts --measure 100` acts from the reporting starts and writes `NAME.json` into the folder of
+`understudy list experts --measure 100` acts from the reporting env seeds and writes `NAME.json` into the folder of
 records. A file says what was measured and with which world and versions; whether these still hold, `stale` tells.
 """
 
@@ -34,10 +34,10 @@ class Measured:
     task: str
     expert: str  # name of the class
     start_set: str
-    first: int  # first start id
+    first: int  # first env seed
     episodes: int
     successes: int
-    lost: tuple[int, ...]  # starts without success
+    lost: tuple[int, ...]  # env seeds without success
     best_progress: float  # mean over the episodes of the best progress, 0..1
     errors: int  # episodes that could not be finished; they count as lost
     length: float  # mean control steps of an episode
@@ -51,13 +51,14 @@ class Measured:
 
 
 def measure(name: str, episodes: int, workers: int = 0, block: int = 8) -> Measured:
-    """Let the expert of the registered world `name` act from the starts 1000, 1001, ..."""
+    """Let the expert of the registered world `name` act from the env seeds 1000, 1001, ..."""
     from ...sim.experts import EXPERTS
     from ..rollout.actors import ExpertActor
 
     world = WORLDS[name]
     starts = range(REPORT_STARTS, REPORT_STARTS + episodes)
     begun, rows = time.perf_counter(), []
+
     with (
         closing(Lanes(world, min(block, episodes), workers)) as lanes,
         Progress(name, episodes, "episodes") as progress,
@@ -65,6 +66,7 @@ def measure(name: str, episodes: int, workers: int = 0, block: int = 8) -> Measu
         for result in rollout(ExpertActor(lanes), lanes, starts, initial_conditions=start_set(world)):
             rows.append(result.row)
             progress.update(len(rows), f"success {sum(row['success'] for row in rows)}/{len(rows)}")
+
     lost = tuple(sorted(row["env_seed"] for row in rows if not row["success"]))
     return Measured(
         task=name,

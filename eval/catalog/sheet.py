@@ -1,4 +1,4 @@
-"""One PNG with a picture of every task: its first reporting start, its name and what its expert reaches."""
+"""One PNG with a picture of every task: its first reporting env seed, its name and what its expert reaches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INK, PAPER, FAINT = (30, 30, 30), 248, (120, 120, 120)
 
 
 def write_sheet(path: Path, worlds: Mapping[str, World], captions: Mapping[str, str]) -> dict[str, str]:
-    """Draw each world's start and write the sheet; the format is that of the file name (png, jpg).
+    """Draw each world as it begins and write the sheet; the format is that of the file name (png, jpg).
 
     Returns:
         name -> why it could not be drawn; such a task has an empty picture.
@@ -45,7 +45,7 @@ def write_sheet(path: Path, worlds: Mapping[str, World], captions: Mapping[str, 
 
 
 def first_picture(world: World) -> np.ndarray:
-    """(h, w, 3) uint8 RGB of the first reporting start, from the camera that films use."""
+    """(h, w, 3) uint8 RGB of the first reporting env seed, from the camera that films use."""
     lane = world.lane()
     try:
         lane.reset(seed=REPORT_STARTS)

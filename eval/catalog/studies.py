@@ -31,8 +31,8 @@ def studies() -> Mapping[str, str]:
 def first_sentence(file: Path) -> str:
     """Of the docstring of a module, which is not imported."""
     text = " ".join((ast.get_docstring(ast.parse(file.read_text())) or "").split())
-    found = SENTENCE.match(text)
-    return found[1] if found else text
+    match = SENTENCE.match(text)
+    return match[1] if match else text
 
 
 def settings_of(name: str) -> type:
@@ -43,10 +43,10 @@ def settings_of(name: str) -> type:
     """
     lookup("study", name, studies())
     module = import_module(f"..studies.{name}", __package__)
-    found = list(_settings_in(module))
-    if len(found) != 1:
-        raise LookupError(f"{module.__file__} must hold one dataclass with run(), found {len(found)}")
-    return found[0]
+    classes = list(_settings_in(module))
+    if len(classes) != 1:
+        raise LookupError(f"{module.__file__} must hold one dataclass with run(), found {len(classes)}")
+    return classes[0]
 
 
 def _settings_in(module: ModuleType) -> Iterator[type]:
@@ -58,9 +58,9 @@ def _settings_in(module: ModuleType) -> Iterator[type]:
 
 
 def _listed() -> str:
-    known = studies()
-    width = max(map(len, known))
-    return "\n".join(f"  {name:<{width}} {sentence}" for name, sentence in known.items())
+    sentences = studies()
+    width = max(map(len, sentences))
+    return "\n".join(f"  {name:<{width}} {sentence}" for name, sentence in sentences.items())
 
 
 @dataclass(frozen=True, kw_only=True)

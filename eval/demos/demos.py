@@ -1,8 +1,8 @@
-"""`understudy demos`: a task's scripted expert acts from many starts; what succeeds becomes a LeRobot dataset.
+"""`understudy demos`: a task's scripted expert acts in many episodes; those that succeed become a LeRobot dataset.
 
 The same loop as an evaluation, with an expert in place of a policy. The expert sees the simulator's privileged state,
-in the lane's own process. Disturbing what is executed (`action_noise`) while keeping the expert's label clean shows a
-learner how to recover.
+in the environment's own process. Disturbing what is executed (`action_noise`) while keeping the expert's label clean
+shows a learner how to recover.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Demos(Settings):
         if out.exists() and not (self.resume and self.policy):
             raise FileExistsError(f"'{out}' exists already; give another --out")
         if self.episodes < 1 or self.env_seed < 0 or self.block < 1:
-            raise ValueError(f"no such starts: {self.episodes} episodes from {self.env_seed} in blocks of {self.block}")
+            asked = f"{self.episodes} episodes from env_seed {self.env_seed} in blocks of {self.block}"
+            raise ValueError(f"no such initial conditions: {asked}")
         if self.policy:
             from .policies import record_policies
 
@@ -53,7 +54,7 @@ class Demos(Settings):
         print(_account(out, writer, results, spent))
 
     def _record(self, lanes: Lanes, out: Path) -> tuple[DatasetWriter, list[dict]]:
-        """Run all starts; episodes are on disk, in the order of their starts, as soon as they may be."""
+        """Run all env seeds; episodes are on disk, in their order, as soon as they may be."""
         expert = ExpertActor(lanes, self.manner)
         starts = range(self.env_seed, self.env_seed + self.episodes)
         writer, rows = DatasetWriter(out, lanes.embodiment, pictures=self.pictures), []

@@ -1,7 +1,7 @@
 """`understudy demos TASK --by keyboard`: a person acts in place of the expert; the dataset is the same.
 
-One lane, at the pace of the embodiment's rate. An episode begins with the first movement and ends when the task is
-done, at the horizon, or when the person says so; it is on disk before the next one begins.
+One environment, at the pace of the embodiment's rate. An episode begins with the first movement and ends when the
+task is done, at the horizon, or when the person says so; it is on disk before the next one begins.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def teleoperate(
     world = conducted(read_world(config.world or config.task, cameras=config.cameras))
     steering = Steering(world.embodiment())
     device = device or lookup("teleoperator", config.by, TELEOPERATORS)()
+
     with closing(device), closing(Lanes(world, 1, 0)) as lanes:
         writer = DatasetWriter(out, lanes.embodiment, pictures=config.pictures)
         try:
@@ -60,12 +61,13 @@ def teleoperate(
                 shutil.rmtree(out)
     if not writer.episodes:
         raise ValueError(f"no episode of {tried} was kept: nothing is written")
+
     print(f"{out}: {writer.episodes} episodes of {tried}, {writer.frames} steps")
     return writer.episodes
 
 
 def _record(config: Settings, actor: TeleopActor, lanes: Lanes, writer: DatasetWriter) -> int:
-    """Episodes until all starts are done or the person quits; how many were begun and ended."""
+    """Episodes until all env seeds are done or the person quits; how many were begun and ended."""
     tried = 0
     starts = range(config.env_seed, config.env_seed + config.episodes)
     options = {"action_noise": config.action_noise} if config.action_noise else None
@@ -74,12 +76,12 @@ def _record(config: Settings, actor: TeleopActor, lanes: Lanes, writer: DatasetW
             actor, lanes, starts, keep=True, initial_conditions=start_set(lanes.world), options=options
         ):
             tried += 1
-            wanted = result.row["success"] or (config.keep_failures and not actor.discarded)
-            if result.episode is not None and wanted:
+            keep = result.row["success"] or (config.keep_failures and not actor.discarded)
+            if result.episode is not None and keep:
                 writer.add(result.episode)
             actor.note = f"{writer.episodes} kept"
-            outcome = "kept" if result.episode is not None and wanted else result.row["error"] or "not kept"
-            print(f"start {result.start}: {result.row['length']} steps, {outcome}")
+            outcome = "kept" if result.episode is not None and keep else result.row["error"] or "not kept"
+            print(f"env seed {result.start}: {result.row['length']} steps, {outcome}")
     except Quit:
         pass
     return tried
@@ -125,5 +127,5 @@ class TeleopActor:
     def _look(self) -> Command:
         pictures = self.lanes.render([0])
         if 0 in pictures:
-            self.device.show(pictures[0], f"{self.lanes.world.task}, start {self._start}, {self.note}")
+            self.device.show(pictures[0], f"{self.lanes.world.task}, env seed {self._start}, {self.note}")
         return self.device.read()

@@ -1,9 +1,9 @@
 """`understudy demos TASK --policy RUN RUN`: policies act in place of the expert; success and failure are both data.
 
-Critics need data of mixed quality. Each policy acts from its own share of the starts, in the order given; noise on its
-actions widens what is seen and is part of the recorded action. Success labels are the world's. An episode without
-success at its last step (`next.done`) was cut by the horizon, or by the world: a time-out, never a success. Starts for
-choosing and for reporting (below 100000) are refused, so that they stay unseen. Knows nothing of critics.
+Critics need data of mixed quality. Each policy acts from its own share of the env seeds, in the order given; noise on
+its actions widens what is seen and is part of the recorded action. Success labels are the world's. An episode without
+success at its last step (`next.done`) was cut by the horizon, or by the world: a time-out, never a success. Env seeds
+for choosing and for reporting (below 100000) are refused, so that they stay unseen. Knows nothing of critics.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
-RECORDING = "meta/recording.json"  # our card: who acted from which starts, and how
+RECORDING = "meta/recording.json"  # our card: who acted from which initial conditions, and how
 
 
 class RecordingError(ValueError):
@@ -44,7 +44,7 @@ def record_policies(config: Settings) -> list[dict]:
     A killed recording goes on with `resume`, and ends in the same dataset as one that was not.
 
     Raises:
-        RecordingError: starts that are not for data, a folder that is in use or holds another recording.
+        RecordingError: env seeds that are not for data, a folder that is in use or holds another recording.
         ValueError, LookupError, OSError: policies that cannot act here.
     """
     _check(config)
@@ -53,6 +53,7 @@ def record_policies(config: Settings) -> list[dict]:
     card = recording_card(config, world)
     out = config.folder
     writer, done = open_writer(out, world, card, config)
+
     rows = []
     try:
         with Progress("recording", config.episodes, "episodes", done=len(done)) as progress:
@@ -68,12 +69,13 @@ def record_policies(config: Settings) -> list[dict]:
     if not writer.episodes:
         raise RecordingError("no episode was kept: nothing is written")
     won = sum(row["success"] for row in rows)
+
     print(f"{out}: {writer.episodes} episodes, {writer.frames} steps; success {won} of the {len(rows)} that ended now")
     return rows
 
 
 def shares(config: Settings) -> list[range]:
-    """The starts of each policy: equal parts in a row, the first ones longer by one where it does not divide."""
+    """The env seeds of each policy: equal parts in a row, the first ones longer by one where it does not divide."""
     parts = np.array_split(np.arange(config.env_seed, config.env_seed + config.episodes), len(config.policy))
     return [range(int(part[0]), int(part[-1]) + 1) for part in parts]
 
@@ -85,15 +87,15 @@ def recording_card(config: Settings, world: World) -> dict:
 
     who = []
     for path, starts in zip(config.policy, shares(config), strict=True):
-        told = Path(load_policy(path)[1]["path"])
-        who.append({"path": path, "fingerprint": fingerprint(told), "starts": [starts.start, starts.stop]})
+        folder = Path(load_policy(path)[1]["path"])
+        who.append({"path": path, "fingerprint": fingerprint(folder), "starts": [starts.start, starts.stop]})
     how = {name: getattr(config, name) for name in ("noise", "action_noise", "n_action_steps", "policy_seed", "block")}
     how |= {"keep_failures": config.keep_failures, "pictures": config.pictures}
     return json.loads(json.dumps({"by": "policy", "who": who, "how": how, "world": world.fingerprint()}, default=str))
 
 
 def open_writer(out: Path, world: World, card: dict, config: Settings) -> tuple[DatasetWriter, frozenset[int]]:
-    """A writer, new or going on, and the starts that need not be acted from any more.
+    """A writer, new or going on, and the env seeds that need not be acted from any more.
 
     Raises:
         RecordingError: nothing there to go on with, or another recording, naming what differs.
@@ -113,7 +115,7 @@ def open_writer(out: Path, world: World, card: dict, config: Settings) -> tuple[
 
 
 def written_starts(out: Path) -> frozenset[int]:
-    """Start ids of the episodes of a dataset that says them; empty for others."""
+    """Env seeds of the episodes of a dataset that says them; empty for others."""
     import pyarrow.parquet
 
     path = out / EPISODES
@@ -139,13 +141,13 @@ def _act(config: Settings, world: World, done: frozenset[int]) -> Iterator:
 
 
 def _actor(config: Settings, path: str, world: World) -> Actor:
-    told = Acting(
+    acting = Acting(
         policy=path,
         block=config.block,
         n_action_steps=config.n_action_steps,
         policy_seed=config.policy_seed,
     )
-    agent, _ = open_agent(told, world.embodiment, world.task)
+    agent, _ = open_agent(acting, world.embodiment, world.task)
     agent.planner.embodiment.check(world.embodiment(), agent.inputs)
     if not config.noise:
         return agent
@@ -155,11 +157,11 @@ def _actor(config: Settings, path: str, world: World) -> Actor:
 def _check(config: Settings) -> None:
     if config.env_seed < DATA_STARTS:
         raise RecordingError(
-            f"start {config.env_seed} is for choosing or reporting; data begin at {DATA_STARTS}, "
+            f"env seed {config.env_seed} is for choosing or reporting; data begin at {DATA_STARTS}, "
             "for example --env_seed 100000"
         )
     if config.episodes < len(config.policy):
-        raise RecordingError(f"{config.episodes} starts cannot be shared by {len(config.policy)} policies")
+        raise RecordingError(f"{config.episodes} initial conditions cannot be shared by {len(config.policy)} policies")
     if config.noise < 0:
         raise RecordingError(f"noise is a standard deviation, got {config.noise}")
     if config.style or config.fail:

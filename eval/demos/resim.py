@@ -3,7 +3,7 @@
 PushT: the published human demonstrations hold the pusher's position and no block. Their recorder started episode k
 from `numpy.random.RandomState(k)`; k is found again from the first recorded pusher position, so that any subset or
 renumbered copy works. Nothing is written unless the replay reproduces every recorded position and reward. It knows only
-tasks whose start rule is known. Source of the recordings: Chi et al. 2023 (Diffusion Policy).
+tasks whose rule of initial conditions is known. Source of the recordings: Chi et al. 2023 (Diffusion Policy).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ...policies.data.dataset import Dataset
 from ...policies.data.open import open_dataset
 from ...policies.data.writer import DatasetWriter
 
-SEEDS = 10_000  # the recorder's start seeds that are tried: 0 .. SEEDS - 1
+SEEDS = 10_000  # the recorder's env seeds that are tried: 0 .. SEEDS - 1
 POSITION = 1e-3  # px, allowed difference of the pusher
 GAIN = 1e-4  # allowed difference of the reward
 BLOCK = ("block.x", "block.y", "block.angle")  # px, px, rad
@@ -45,7 +45,7 @@ class Resim:
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("task",)
 
-    task: str  # whose start rule and world: pusht
+    task: str  # whose rule of initial conditions, and world: pusht
     data: str  # LeRobotDataset folder or hub id with observation.state and action
     out: str  # dataset folder to write
     images: bool = True  # draw 96x96 pictures, camera "image"
@@ -60,7 +60,7 @@ class Resim:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ReplayAgreement:
     """How well a replay met its recording."""
 
     episodes: int = 0
@@ -75,9 +75,9 @@ class Agreement:
             f"pusher positions within {self.position:.1e} px (allowed {POSITION}), {rewards}, at every step"
         )
 
-    def __add__(self, other: Agreement) -> Agreement:
+    def __add__(self, other: ReplayAgreement) -> ReplayAgreement:
         rewards = [reward for reward in (self.reward, other.reward) if reward is not None]
-        return Agreement(
+        return ReplayAgreement(
             self.episodes + other.episodes,
             self.steps + other.steps,
             max(self.position, other.position),
@@ -85,7 +85,7 @@ class Agreement:
         )
 
 
-def write_replay(replay: Callable, dataset: Dataset, out: Path, images: bool) -> Agreement:
+def write_replay(replay: Callable, dataset: Dataset, out: Path, images: bool) -> ReplayAgreement:
     """Replay all of `dataset` into the dataset folder `out`: written beside and renamed, so never half there.
 
     Raises:
@@ -93,7 +93,7 @@ def write_replay(replay: Callable, dataset: Dataset, out: Path, images: bool) ->
         FileExistsError: the folder was made meanwhile.
     """
     lane, extra = replay.open(images)
-    total = Agreement()
+    total = ReplayAgreement()
 
     def fill(half: Path) -> None:
         nonlocal total
@@ -116,13 +116,13 @@ class PushTReplay:
 
     @staticmethod
     def open(images: bool) -> tuple[Lane, dict[str, tuple[str, ...]]]:
-        """The lane to replay in, and the extra columns of the episodes."""
+        """The environment to replay in, and the extra columns of the episodes."""
         import dataclasses
 
         cameras = {"image": (96, 96)} if images else {}
         return dataclasses.replace(find_world("pusht"), cameras=cameras).lane(), {"block_pose": BLOCK}
 
-    def __call__(self, lane: Lane, dataset: Dataset) -> Iterator[tuple[Episode, Agreement]]:
+    def __call__(self, lane: Lane, dataset: Dataset) -> Iterator[tuple[Episode, ReplayAgreement]]:
         """Every episode of `dataset`, replayed."""
         for begin, length, number, text in zip(
             dataset.starts, dataset.lengths, dataset.episode_ids, dataset.tasks, strict=True
@@ -132,8 +132,8 @@ class PushTReplay:
             reward = dataset.columns[REWARD][rows, 0] if REWARD in dataset.columns else None
             yield self._find(lane, f"episode {number}", text or "pusht", state, action, reward)
 
-    def _find(self, lane, name, text, state, action, reward) -> tuple[Episode, Agreement]:
-        """Replay from each start that fits the first pusher position; the first that fits all along is it."""
+    def _find(self, lane, name, text, state, action, reward) -> tuple[Episode, ReplayAgreement]:
+        """Replay from each env seed that fits the first pusher position; the first that fits all along is it."""
         differences = []
         for seed in _candidates(state[0]):
             try:
@@ -144,13 +144,13 @@ class PushTReplay:
             raise ReplayError(f"{name} is not reproduced: {max(differences, key=lambda error: error.args[1]).args[0]}")
         x, y = state[0]
         raise ReplayError(
-            f"{name} is not reproduced: it differs at step 0, where the pusher is at ({x:.3f}, {y:.3f}) px; no start "
-            f"seed 0..{SEEDS - 1} of the recorder gives that. Is this the beginning of a recorded episode?"
+            f"{name} is not reproduced: it differs at step 0, where the pusher is at ({x:.3f}, {y:.3f}) px; "
+            f"no env seed 0..{SEEDS - 1} of the recorder gives that. Is this the beginning of a recorded episode?"
         )
 
 
-def replay_pusht(lane: Lane, seed: int, text: str, state, action, reward) -> tuple[Episode, Agreement]:
-    """Replay one episode from the recorder's start `seed`.
+def replay_pusht(lane: Lane, seed: int, text: str, state, action, reward) -> tuple[Episode, ReplayAgreement]:
+    """Replay one episode from the recorder's env seed `seed`.
 
     Args:
         state: (T, 2) recorded pusher positions before each action, px.
@@ -161,19 +161,23 @@ def replay_pusht(lane: Lane, seed: int, text: str, state, action, reward) -> tup
         ReplayError: with (message, step) of the first difference.
     """
     obs, _ = lane.reset(seed=seed, options={"state": recorder_start(seed)})
-    seen, block, steps, agreement = [], [], [], Agreement(1, len(action), 0.0, None if reward is None else 0.0)
+    seen, block, steps, agreement = [], [], [], ReplayAgreement(1, len(action), 0.0, None if reward is None else 0.0)
+
     for step, target in enumerate(action):
         off = float(np.abs(obs[STATE] - state[step]).max())
         if not off <= POSITION:
             raise _difference(step, seed, f"the pusher is {off:.3g} px from where it was recorded", POSITION)
+
         seen.append(obs)
         block.append(lane.block_pose())
         obs, gain, _, _, info = lane.step(target)
         steps.append((gain, info["progress"], info["success"], info["action.sent"]))
+
         missed = 0.0 if reward is None else _missed(reward, step, gain)
         if not missed <= GAIN:
             raise _difference(step, seed, f"the reward {gain:.6f} is {missed:.3g} from the recorded one", GAIN)
-        agreement += Agreement(0, 0, off, missed)
+        agreement += ReplayAgreement(0, 0, off, missed)
+
     rewards, progress, success, sent = (np.array(column) for column in zip(*steps, strict=True))
     episode = Episode(
         start=seed,
@@ -207,11 +211,11 @@ def _missed(reward: np.ndarray, step: int, gain: float) -> float:
 
 
 def _difference(step: int, seed: int, what: str, allowed: float) -> ReplayError:
-    return ReplayError(f"from start seed {seed}, {what} at step {step} (allowed {allowed})", step)
+    return ReplayError(f"from env seed {seed}, {what} at step {step} (allowed {allowed})", step)
 
 
 def _candidates(position: np.ndarray) -> list[int]:
-    """Start seeds whose pusher begins at `position`."""
+    """Env seeds whose pusher begins at `position`."""
     return np.flatnonzero((np.abs(_first_positions() - position) <= POSITION).all(1)).tolist()
 
 

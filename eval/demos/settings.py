@@ -1,4 +1,4 @@
-"""The settings of `understudy demos`: who acts, from which starts, and what is written.
+"""The settings of `understudy demos`: who acts, from which initial conditions, and what is written.
 
 Experts (`demos.py`), policies (`policies.py`) and a person (`person.py`) read the same ones.
 """
@@ -28,20 +28,20 @@ class Settings:
     DISCOVER: ClassVar[tuple[str, ...]] = ("sim",)
 
     task: str  # a world with an expert; `understudy list experts` names them
-    episodes: int = 50  # starts that are tried; those that fail are left out
-    env_seed: int = DATA_STARTS  # first start id; 100000 and up are for data
+    episodes: int = 50  # initial conditions that are tried; those that fail are left out
+    env_seed: int = DATA_STARTS  # first env seed; 100000 and up are for data
     out: str  # dataset folder to write; must not exist
     by: str = "expert"  # expert | keyboard | gamepad: who acts
-    policy: tuple[str, ...] = ()  # runs or checkpoints that act instead, each from an equal share of the starts
-    policy_seed: int = 0  # with policy: of the noise that it plans with
-    n_action_steps: int | None = None  # with policy: E, actions executed of each plan; default its own
+    policy: tuple[str, ...] = ()  # runs or checkpoints that act instead, each in an equal share of the episodes
+    policy_seed: int = 0  # with policy: of the policy's noise
+    n_action_steps: int | None = None  # with policy: E, executed actions of each chunk; default its own
     resume: bool = False  # with policy: go on with the recording in `out`; all else as it was
     world: dict | str | None = None  # default: the world named like the task
     workers: int = 0  # processes for the world; 0: in this one
-    block: int = 8  # starts that act at the same time
+    block: int = 8  # initial conditions that act at the same time
     noise: float = 0.0  # of the actions of an expert or policy, in half ranges of the limits; recorded
-    style: str = ""  # how the expert acts: names of its styles, each start draws one; mixed: all of them
-    fail: float = 0.0  # probability of a start at which the expert fails on purpose; see keep_failures
+    style: str = ""  # how the expert acts: names of its styles, each episode draws one; mixed: all of them
+    fail: float = 0.0  # probability of an episode in which the expert fails on purpose; see keep_failures
     action_noise: float = 0.0  # of what is executed, in half ranges of the limits; the recorded action stays clean
     keep_failures: bool = False  # write episodes without success too
     cameras: dict[str, tuple[int, int]] | None = None  # pictures to record, name -> [height, width]

@@ -17,14 +17,14 @@ SEEDS = "seed*/run"
 
 
 @dataclass(frozen=True)
-class Arm:
+class RunGroup:
     """Trainings that differ in their seed alone."""
 
     label: str
     runs: tuple[Path, ...]
 
 
-def find_arms(paths: Sequence[str]) -> tuple[Arm, ...]:
+def find_arms(paths: Sequence[str]) -> tuple[RunGroup, ...]:
     """The arms in the order given, those of a grid by name.
 
     Raises:
@@ -34,7 +34,7 @@ def find_arms(paths: Sequence[str]) -> tuple[Arm, ...]:
     labels = [arm.label for arm in arms]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
-        arms = [Arm(str(arm.runs[0]), arm.runs) for arm in arms]
+        arms = [RunGroup(str(arm.runs[0]), arm.runs) for arm in arms]
         if len({arm.label for arm in arms}) < len(arms):
             raise ValueError(f"'{twice}' is given twice; name every run once")
     if not arms:
@@ -44,13 +44,13 @@ def find_arms(paths: Sequence[str]) -> tuple[Arm, ...]:
     return tuple(arms)
 
 
-def _arms(path: Path) -> list[Arm]:
+def _arms(path: Path) -> list[RunGroup]:
     try:
         find_checkpoint(path)
         name = f"{path.parent.parent.name} {path.parent.name}" if path.match(SEEDS) else path.name
-        return [Arm(name, (path,))]
+        return [RunGroup(name, (path,))]
     except FileNotFoundError:
         settings = [path] if any(path.glob(SEEDS)) else sorted({run.parent.parent for run in path.glob(f"*/{SEEDS}")})
         if not settings:
             raise
-    return [Arm(setting.name, tuple(sorted(setting.glob(SEEDS)))) for setting in settings]
+    return [RunGroup(setting.name, tuple(sorted(setting.glob(SEEDS)))) for setting in settings]

@@ -3,7 +3,7 @@
 The critic scores what was really done at each frame of episodes that it was not trained on (those held out of its
 training, or other data). With a policy also what the policy would do there: its own spread around the recorded actions
 is the perturbation that the recorded ones should beat; with a world where actions are places in the picture, maps of
-the scores (`heat_map.py`). Whether plans of one state are told apart in the world:
+the scores (`heat_map.py`). Whether candidates of one state are told apart in the world:
 `within_state.py`.
 """
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 PAGE = "critic.html"
 BATCH = 256  # windows asked at a time
 MAPS = 4  # pictures with scores over them
-PERTURBED = 10  # plans of a policy at each state
+PERTURBED = 10  # candidates of a policy at each state
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,16 @@ def open_critic_and_data(config: Settings) -> tuple[Critic, Dataset, np.ndarray,
     dataset = open_dataset(source, embodiment=config.embodiment)
     if SUCCESS not in dataset.columns:
         raise ValueError(f"nobody says which episodes of {dataset.root} succeeded; see `understudy label`")
-    episodes, told = np.arange(len(dataset.lengths)), "all episodes"
+    episodes, which = np.arange(len(dataset.lengths)), "all episodes"
     if str(source) == str(settings.get("data")):
         held = held_out(dataset, settings)
-        episodes, told = (held, "episodes held out of its training") if len(held) else (episodes, "its training data")
+        if len(held):
+            episodes, which = held, "episodes held out of its training"
+        else:
+            which = "its training data"
+
     won = int((successes(dataset)[episodes] >= 0).sum())
-    return critic, dataset, episodes, f"{len(episodes)} of {source}, {told}, {won} successes"
+    return critic, dataset, episodes, f"{len(episodes)} of {source}, {which}, {won} successes"
 
 
 def look(critic: Critic, dataset: Dataset, episodes: np.ndarray, about: str) -> Seen:
@@ -148,17 +152,23 @@ def facts_study(config: Settings, seen: Seen) -> Study:
     rng = np.random.default_rng(0)
     go = with_time_to_go(seen.scores, seen.first)
     rows = []
+
+    # Towards success, scores should rise.
     if len(go):
         for name, middle in {"mean": np.mean, "median": np.median}.items():
-            told = bootstrap(lambda some, m=middle: float(m(go[some])), len(go), rng)
-            rows.append((f"rank correlation with time to go, {name} of the successes", told, len(go)))
+            interval = bootstrap(lambda some, m=middle: float(m(go[some])), len(go), rng)
+            rows.append((f"rank correlation with time to go, {name} of the successes", interval, len(go)))
+
+    # Successes should score above failures.
     for name, part in {"mean": np.mean, "first": lambda values: values[0], "last": lambda values: values[-1]}.items():
-        values = np.array([part(one) for one in seen.scores])
+        values = np.array([part(episode) for episode in seen.scores])
         if 0 < seen.won.sum() < len(seen.won):
-            told = bootstrap(lambda some, v=values: auc(v[some], seen.won[some]), len(values), rng)
-            rows.append((f"success above failure, by the episode's {name} score (AUC)", told, len(values)))
-    spread = np.array([one.std() for one in seen.scores])
+            interval = bootstrap(lambda some, v=values: auc(v[some], seen.won[some]), len(values), rng)
+            rows.append((f"success above failure, by the episode's {name} score (AUC)", interval, len(values)))
+
+    spread = np.array([episode.std() for episode in seen.scores])
     rows.append(("standard deviation of the scores within an episode", float(spread.mean()), len(spread)))
+
     return Study(
         title=f"What {config.critic} says of recorded episodes",
         command=command_of(Settings(critic=config.critic, data=config.data), "inspect"),
@@ -167,7 +177,7 @@ def facts_study(config: Settings, seen: Seen) -> Study:
         notes=(
             f"Episodes: {seen.about}; scores of the recorded actions at every frame; n counts episodes",
             "95 % intervals: bootstrap over episodes",
-            "A value of the state alone passes these; plans of one state: understudy study within_state",
+            "A value of the state alone passes these; candidates of one state: understudy study within_state",
         ),
     )
 
@@ -185,7 +195,7 @@ def calibration_study(config: Settings, seen: Seen) -> Study:
 
 
 def spread_study(config: Settings, critic: Critic, dataset: Dataset, episodes: np.ndarray) -> Study:
-    """Recorded actions against the same moved by what a policy's plans differ by, and against any actions."""
+    """Recorded actions against the same moved by what a policy's candidates differ by, and against any actions."""
     from ...policies.load import load_policy
 
     asked = Settings(critic=config.critic, data=config.data, policy=config.policy, windows=config.windows)
@@ -193,8 +203,8 @@ def spread_study(config: Settings, critic: Critic, dataset: Dataset, episodes: n
     for path in config.policy:
         policy = load_policy(path)[0]
         for name, share in above(critic, policy, dataset, episodes, config.windows, rng).items():
-            told = bootstrap(lambda some, s=share: float(s[some].mean()), len(share), rng)
-            rows.append((path, name, told, len(share)))
+            interval = bootstrap(lambda some, s=share: float(s[some].mean()), len(share), rng)
+            rows.append((path, name, interval, len(share)))
     return Study(
         title="Recorded actions against others in the same state",
         command=command_of(asked, "inspect"),
@@ -210,7 +220,7 @@ def spread_study(config: Settings, critic: Critic, dataset: Dataset, episodes: n
 
 def with_actions(facts: Study, spread: Study, policies: Sequence[str]) -> Study:
     """The facts, and those of the recorded actions against others, so that a record holds both."""
-    rows = [(f"recorded action above {name}, {policy}", *told) for policy, name, *told in spread.rows]
+    rows = [(f"recorded action above {name}, {policy}", *cells) for policy, name, *cells in spread.rows]
     notes = (*facts.notes, "Where a policy is named, n counts states: " + spread.notes[0].removeprefix("States: "))
     command = f"{facts.command} --policy {shlex.join(policies)}"
     return replace(facts, rows=[*facts.rows, *rows], command=command, notes=notes)
@@ -234,21 +244,25 @@ def above(
     good = episodes[first[episodes] >= 0]
     if not len(good):
         raise ValueError("no success among the episodes: nothing that was done there is known to be good")
+
     rows = spread_rows(dataset.starts[good], first[good] + 1, most)
     low, high = np.asarray(policy.embodiment.limits, np.float32).T
     windows = Windows(dataset, policy.window, tuple(policy.inputs))
-    found: dict[str, list[np.ndarray]] = {"itself moved by the policy's spread": [], "any action": []}
+
+    scored_above: dict[str, list[np.ndarray]] = {"itself moved by the policy's spread": [], "any action": []}
     for some, (past, future) in zip(_parts(rows), _recorded(critic, dataset, rows), strict=True):
         steps = future.shape[2]
         with torch.no_grad():
             asked = past_of(windows.gather(some), policy.window, tuple(policy.inputs))
             plans = policy.plan(asked, PERTURBED, LaneNoise(0, some, np.zeros_like(some))).future[:, :, :steps]
+
         moved = future + (plans - plans.mean(1, keepdim=True)).cpu().numpy()
         anything = rng.uniform(low, high, moved.shape).astype(np.float32)
+
         own = critic_scores(critic, past, future)[:, 0]
-        for name, others in zip(found, (moved.clip(low, high), anything), strict=True):
-            found[name].append(own > critic_scores(critic, past, others).mean(1))
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+        for name, others in zip(scored_above, (moved.clip(low, high), anything), strict=True):
+            scored_above[name].append(own > critic_scores(critic, past, others).mean(1))
+    return {name: np.concatenate(parts) for name, parts in scored_above.items()}
 
 
 def _recorded(critic: Critic, dataset: Dataset, rows: np.ndarray):
@@ -304,15 +318,18 @@ def along_chart(seen: Seen) -> str:
             for scores, end, taken in zip(seen.scores, seen.first.tolist(), chosen.tolist(), strict=True)
             if taken
         ]
+
+        # Aligned at their ends.
         if ends:
-            longest = int(np.median([len(one) for one in ends]))
+            longest = int(np.median([len(bound) for bound in ends]))
             table = np.full((len(ends), longest), np.nan)
-            for row, one in zip(table, ends, strict=True):
-                row[max(0, longest - len(one)) :] = one[-longest:]
+            for row, bound in zip(table, ends, strict=True):
+                row[max(0, longest - len(bound)) :] = bound[-longest:]
             low, high = np.nanquantile(table, (0.25, 0.75), axis=0)
             style = "success" if name == "successes" else "failure"
             steps = list(range(1 - longest, 1))
             lines.append(Line(steps, np.nanmean(table, 0).tolist(), style, name, low.tolist(), high.tolist()))
+
     ys = [y for line in lines for y in (*line.low, *line.high)]
     words = {"x_label": "steps before success, or before the cut", "y_label": "score of the recorded actions"}
     return chart(lines, y_range=(min(ys), max(ys)), **words)

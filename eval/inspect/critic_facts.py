@@ -1,7 +1,8 @@
 """What a critic's scores are worth beside what happened: plain functions of arrays. Sources: `critic.py`.
 
 Scores are compared by rank wherever their unit is the critic's own. None of these tells whether a critic knows a good
-plan from a bad one in the same state: a value of the state alone passes all of them. See `within_state.py` for that.
+action chunk from a bad one in the same state: a value of the state alone passes all of them. See `within_state.py`
+for that.
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ def with_time_to_go(scores: Sequence[np.ndarray], first: Sequence[int]) -> np.nd
     """
     from scipy.stats import rankdata
 
-    found = []
+    correlations = []
     for values, end in zip(scores, first, strict=True):
         ranks = rankdata(values[: end + 1]) if end >= 2 else np.zeros(0)
         if len(ranks):
             ranks = ranks - ranks.mean()
             time = -(np.arange(len(ranks)) - (len(ranks) - 1) / 2)
             norm = np.sqrt((ranks**2).sum() * (time**2).sum())
-            found.append(float((ranks * time).sum() / norm) if norm else 0.0)
-    return np.array(found)
+            correlations.append(float((ranks * time).sum() / norm) if norm else 0.0)
+    return np.array(correlations)
 
 
 def calibration(scores: np.ndarray, returns: np.ndarray, bins: int = 10) -> list[tuple[int, float, float]]:
@@ -67,16 +68,16 @@ def calibration(scores: np.ndarray, returns: np.ndarray, bins: int = 10) -> list
 
 
 def best_of(scores: np.ndarray, worth: np.ndarray, count: int) -> float:
-    """Mean `worth` of the plan with the highest score among `count` drawn of the P of a state; mean over states.
+    """Mean `worth` of the candidate with the highest score among `count` of the P of a state; mean over states.
 
-    Exact: every subset of `count` plans counts alike. Equal scores are taken in the order given.
+    Exact: every subset of `count` candidates counts alike. Equal scores are taken in the order given.
 
     Args:
         scores, worth: (S, P).
     """
     plans = scores.shape[1]
     if not 1 <= count <= plans:
-        raise ValueError(f"{count} plans cannot be drawn of {plans}")
+        raise ValueError(f"{count} candidates cannot be drawn of {plans}")
     order = np.argsort(-scores, 1, kind="stable")
     chance = np.array([comb(plans - 1 - place, count - 1) for place in range(plans)]) / comb(plans, count)
     return float((np.take_along_axis(worth, order, 1) * chance).sum(1).mean())
@@ -88,14 +89,14 @@ def bootstrap(statistic: Callable[[np.ndarray], float], count: int, rng: np.rand
     `statistic` gets (count,) int64 positions; draws for which it raises ValueError are left out. The tails are widened
     for small samples (`intervals.expanded_tail`).
     """
-    whole, found = statistic(np.arange(count)), []
+    whole, resampled = statistic(np.arange(count)), []
     for _ in range(DRAWS if count > 1 else 0):
         try:
-            found.append(statistic(rng.integers(0, count, count)))
+            resampled.append(statistic(rng.integers(0, count, count)))
         except ValueError:
             continue
-    if not found:
+    if not resampled:
         return Interval(whole, whole, whole)
     tail = expanded_tail(count, 0.95)
-    low, high = np.quantile(found, (tail, 1 - tail))
+    low, high = np.quantile(resampled, (tail, 1 - tail))
     return Interval(float(low), float(whole), float(high))

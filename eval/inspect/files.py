@@ -40,7 +40,9 @@ def show(
     """
     if reference and not quality:
         raise DatasetError("--reference is for --quality; give both or none")
+
     folder = _checkpoint(expand_path(source))
+
     if quality:
         if folder is not None:
             raise DatasetError(f"{source} is a run; --quality is of a dataset")
@@ -59,13 +61,13 @@ def inspect_dataset(source: str, out: Path | None = None, embodiment: Path | Non
     from .survey import survey
 
     dataset = open_dataset(source, embodiment=embodiment, check=False)
-    found = survey(dataset)
+    overview = survey(dataset)
     console = _console()
     console.print(_facts(f"dataset {dataset.root}", _dataset_facts(dataset)))
-    console.print(_dimension_table(found.dimensions))
-    for warning in found.warnings:
+    console.print(_dimension_table(overview.dimensions))
+    for warning in overview.warnings:
         console.print(f"[yellow]warning[/]: {_plain(warning)}", soft_wrap=True)
-    if not found.warnings:
+    if not overview.warnings:
         console.print("nothing odd was found")
     path = out or Path(f"inspect-{dataset.root.resolve().name}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -245,8 +247,8 @@ def _dimension_table(dimensions):
     previous = ""
     for d in dimensions:
         note = f"[red]{d.bad} NaN or infinite[/]" if d.bad else "[yellow]constant[/]" if d.constant else ""
-        told = [f"{value:.5g}" for value in (d.low, d.mean, d.high, d.std)]
-        table.add_row(_plain(d.column if d.column != previous else ""), _plain(d.name), _plain(d.unit), *told, note)
+        numbers = [f"{value:.5g}" for value in (d.low, d.mean, d.high, d.std)]
+        table.add_row(_plain(d.column if d.column != previous else ""), _plain(d.name), _plain(d.unit), *numbers, note)
         previous = d.column
     return table
 

@@ -1,8 +1,8 @@
 """Where a critic would have the arm go: its score of every place in the plane, drawn over the picture of the world.
 
-For embodiments whose action is a place in the picture (PushT: the target x, y in px). Each place is scored as a plan
-that aims at it all the time that the critic reads. The dots are plans of a policy there, by the last action that is
-read. Colours span the scores of one picture, so those of two pictures do not compare.
+For embodiments whose action is a place in the picture (PushT: the target x, y in px). Each place is scored as a chunk
+that aims at it all the time that the critic reads. The dots are candidates of a policy there, by the last action that
+is read. Colours span the scores of one picture, so those of two pictures do not compare.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Looking(Noting):
 
 
 def heat_maps(agent: Agent, critic: Critic, lanes: Lanes, starts: Sequence[int], seed: int = 0) -> list[HeatMap]:
-    """A map of one moment of each start's episode, drawn evenly, while `agent` acts.
+    """A map of one moment of each episode, drawn evenly, while `agent` acts.
 
     Args:
         agent: remembers what `critic` reads.
@@ -91,8 +91,8 @@ def _draw(looking: Looking, critic: Critic, start: int, seed: int) -> HeatMap:
     ends = plans.future[0, :, min(reads, plans.future.shape[2]) - 1].numpy()
     picture = paint(looking.pictures[start], scores)
     dots((ends - low) / (high - low), own, picture)
-    told = f"plans {own.min():.3g} to {own.max():.3g}" if len(own) else ""
-    caption = f"start {start}, step {memory.now}: places {scores.min():.3g} to {scores.max():.3g}, {told}"
+    own_scores = f"candidates {own.min():.3g} to {own.max():.3g}" if len(own) else ""
+    caption = f"env seed {start}, step {memory.now}: places {scores.min():.3g} to {scores.max():.3g}, {own_scores}"
     return HeatMap(picture, caption)
 
 
@@ -117,7 +117,7 @@ def paint(picture: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def dots(places: np.ndarray, scores: np.ndarray, picture: np.ndarray) -> None:
-    """Draw plans at places (N, 2) in 0..1 into the picture, white, and the one with the highest score red."""
+    """Draw candidates at places (N, 2) in 0..1 into the picture, white, and the one with the highest score red."""
     import cv2
 
     height, width = picture.shape[:2]

@@ -36,7 +36,7 @@ class Inspect(Settings):
         if self.quality:
             raise ValueError("--quality is of a dataset; leave --policy and --critic out")
         if min(self.episodes, self.windows, self.repeats) < 1 or self.env_seed < 0:
-            raise ValueError("episodes, windows and repeats are at least 1, and starts at least 0")
+            raise ValueError("episodes, windows and repeats are at least 1, and env_seed at least 0")
         if self.out is not None and self.out.suffix != ".html":
             raise ValueError(f"what policies and critics do is drawn as a page; give a .html instead of {self.out}")
         if self.critic:

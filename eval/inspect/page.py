@@ -28,7 +28,7 @@ PAGE = "past.html"
 INCIDENTAL = ("out", "workers", "threads")  # settings that change no number
 STYLES = ("a", "b", "c", "d", "e", "f", "success", "failure", "mean")
 Changes = Mapping[str, Sequence[Sequence[Change]]]  # label -> training seed -> parts
-WHO = ("who", "trainings", "rollouts of each", "success", "squared error, 1/1000", "ratio", "of each", "inside plans")
+WHO = ("who", "trainings", "rollouts of each", "success", "squared error, 1/1000", "ratio", "of each", "inside chunks")
 
 
 def report(config: Settings) -> Path:
@@ -37,43 +37,56 @@ def report(config: Settings) -> Path:
 
     torch.set_num_threads(config.threads)
     arms = arms_of(config)
+
     out = config.out or Path(f"inspect-{'-'.join(arm.label for arm in arms)[:60]}.html")
     if out.exists():
         raise FileExistsError(f"{out} exists; choose another --out")
+
+    # With a world, rollouts too.
     studies = []
     if config.world:
         studies.append(predictability_study(config, find_predictability(config, arms)))
         _tell(studies[-1])
-    found = find_changes(config, arms)
-    studies.append(frames_study(config, found))
+
+    # What swapped frames change.
+    by_label = find_changes(config, arms)
+    studies.append(frames_study(config, by_label))
     _tell(studies[-1])
     if not config.world:
         print("The action predictability ratio needs rollouts: name a world by --world.")
+
+    # Kept as studies and drawn.
     if config.record is not None:
         frames = config.record.with_name(f"{config.record.stem}-frames.json")
         for study, path in zip(studies, [config.record, frames][-len(studies) :], strict=True):
             print(f"written: {study.write(path)}")
+
     out.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(out, render(found, studies))
+    replace_text(out, render(by_label, studies))
     print(f"drawn: {out}")
     return out
 
 
-def predictability_study(config: Settings, found: Predictability) -> Study:
+def predictability_study(config: Settings, measured: Predictability) -> Study:
     """A row for the demonstrations against themselves, and one for each arm."""
     rng = np.random.default_rng(0)
-    first, second = found.halves
+
+    # The control: demonstrations against others.
+    first, second = measured.halves
     control = ratio(first, second, rng)
-    errors = _thousandths(mean_error(found.halves, rng))
+    errors = _thousandths(mean_error(measured.halves, rng))
     rows = [("demonstrations against others", None, len(first.steps), None, errors, control, None, None)]
-    for label, errors in found.arms.items():
-        acted = found.acted[label]
-        played = sum(len(one.actions) for one in acted)
-        inside = [one.inside(did.n_action_steps) for one, did in zip(errors, acted, strict=True)]
-        each = ", ".join(show(found.expert.mean / one.mean) for one in errors)
-        counts = len(errors), len(acted[0].actions), sum(one.successes for one in acted) / played
-        told = _thousandths(mean_error(errors, rng)), pooled(found.expert, errors, rng), each
-        rows.append((label, *counts, *told, pooled(found.expert, inside, rng)))
+
+    # A row for each arm.
+    for label, errors in measured.arms.items():
+        acted = measured.acted[label]
+        played = sum(len(rollouts.actions) for rollouts in acted)
+        inside = [of_seed.inside(did.n_action_steps) for of_seed, did in zip(errors, acted, strict=True)]
+        each = ", ".join(show(measured.expert.mean / of_seed.mean) for of_seed in errors)
+        counts = len(errors), len(acted[0].actions), sum(rollouts.successes for rollouts in acted) / played
+        numbers = _thousandths(mean_error(errors, rng)), pooled(measured.expert, errors, rng), each
+        rows.append((label, *counts, *numbers, pooled(measured.expert, inside, rng)))
+
     what = starts_of(config)
     return Study(
         title=f"Action predictability ratio, {what.partition(',')[0]}",
@@ -87,88 +100,94 @@ def predictability_study(config: Settings, found: Predictability) -> Study:
             "as many demonstrations as rollouts",
             f"Probe as published: 64 ReLU units, 20 epochs; ten folds by trajectory, {config.repeats} seeds, the same "
             "number of updates for all",
-            "Squared error: thousandths, of scaled actions (half of the range is 1). Inside plans: without the first "
-            "action of each plan, where plans meet",
+            "Squared error: thousandths, of scaled actions (half of the range is 1). Inside chunks: without the first "
+            "action of each action chunk, where chunks meet",
             "95 % intervals: bootstrap over trajectories; of several trainings Student's t over their logarithms, "
             "never narrower than the bootstrap",
         ),
     )
 
 
-def frames_study(config: Settings, found: Changes) -> Study:
+def frames_study(config: Settings, by_label: Changes) -> Study:
     """A row for each part of the past, a column for each arm."""
     rows = []
-    for what, key, offset in _parts(found):
+    for what, key, offset in _parts(by_label):
         name = what + (f", {key} alone" if key else "")
-        told = [_told(_chosen(seeds, what, key, offset)) for seeds in found.values()]
-        rows.append((name, offset if what in (FRAME, GIVEN) else None, *told))
-    windows = min(len(change.moved) for seeds in found.values() for one in seeds for change in one[:1])
+        intervals = [_interval(_chosen(seeds, what, key, offset)) for seeds in by_label.values()]
+        rows.append((name, offset if what in (FRAME, GIVEN) else None, *intervals))
+
+    windows = min(len(change.moved) for seeds in by_label.values() for seed in seeds for change in seed[:1])
     return Study(
-        title="How much each observed frame matters to the plan",
+        title="How much each observed frame matters to the action chunk",
         command=command_of(config, "inspect", without=INCIDENTAL),
-        columns=("swapped", "offset, steps", *found),
+        columns=("swapped", "offset, steps", *by_label),
         rows=rows,
         notes=(
             "Change of the executed actions when one frame is taken from another episode at the same step, under the "
             "same noise, relative to taking all of them: 0: not used, 1: as much as everything; root mean square",
-            "Recalled actions as executed: how much the plan changes when its own version of the past actions is "
+            "Recalled actions as executed: how much the chunk changes when its own version of the past actions is "
             "replaced by the executed ones while it is denoised",
-            "Another noise: how much plans of one past differ among themselves, in the same unit",
+            "Another noise: how much chunks of one past differ among themselves, in the same unit",
             f"{windows} windows or more of episodes held out of each training; trainings together, 95 % bootstrap "
             "intervals over episodes, for these trainings",
         ),
     )
 
 
-def render(found: Changes, studies: Sequence[Study]) -> str:
+def render(by_label: Changes, studies: Sequence[Study]) -> str:
     """The page."""
     from markupsafe import Markup
 
-    return page(PAGE, names=list(found), chart=Markup(frames_chart(found)), studies=studies, show=show)
+    return page(PAGE, names=list(by_label), chart=Markup(frames_chart(by_label)), studies=studies, show=show)
 
 
-def frames_chart(found: Changes) -> str:
+def frames_chart(by_label: Changes) -> str:
     """Change against offset, a line for each arm; of a single arm also for each key and the level of the noise."""
-    lines, single = [], len(found) == 1
-    kinds = list(dict.fromkeys((what, key) for what, key, _ in _parts(found) if what in (FRAME, GIVEN)))
-    for label, seeds in found.items():
+    lines, single = [], len(by_label) == 1
+    kinds = list(dict.fromkeys((what, key) for what, key, _ in _parts(by_label) if what in (FRAME, GIVEN)))
+
+    # A line for each label and kind.
+    for label, seeds in by_label.items():
         for what, key in kinds if single else [(FRAME, "")]:
             name = label if not single else (key or ("whole frame" if what is FRAME else GIVEN))
             offsets = [part[2] for part in _parts({label: seeds}) if part[:2] == (what, key)]
             line = _line(seeds, what, key, offsets, STYLES[len(lines) % len(STYLES)], name)
             lines += [line] if line else []
+
+    # The level of the noise.
     if single:
-        (seeds,) = found.values()
-        level = _told(_chosen(seeds, NOISE, "", 0))
+        (seeds,) = by_label.values()
+        level = _interval(_chosen(seeds, NOISE, "", 0))
         ends = [min([-1, *(x for line in lines for x in line.x)]), 0]
         lines += [Line(ends, [level[1]] * 2, "soft", NOISE)] if level else []
+
     top = max((y for line in lines for y in (line.high or line.y)), default=1)
-    words = {"x_label": "offset of the swapped frame, control steps (0 = now)", "y_label": "change of the plan"}
-    points = [Mark(one.x[0], one.y[0], one.style, y_bar=(one.low[0], one.high[0])) for one in lines if len(one.x) == 1]
+    words = {"x_label": "offset of the swapped frame, control steps (0 = now)", "y_label": "change of the action chunk"}
+    points = [Mark(dot.x[0], dot.y[0], dot.style, y_bar=(dot.low[0], dot.high[0])) for dot in lines if len(dot.x) == 1]
     return chart(lines, y_range=(0, max(0.1, top)), marks=points, **words)
 
 
 def _line(seeds, what: str, key: str, offsets: Sequence[int], style: str, name: str) -> Line | None:
-    told = {offset: _told(_chosen(seeds, what, key, offset)) for offset in offsets}
-    told = {offset: one for offset, one in told.items() if one}
-    if not told:
+    intervals = {offset: _interval(_chosen(seeds, what, key, offset)) for offset in offsets}
+    intervals = {offset: interval for offset, interval in intervals.items() if interval}
+    if not intervals:
         return None
-    low, middle, high = zip(*told.values(), strict=True)
-    return Line(list(told), middle, style, name, low, high)
+    low, middle, high = zip(*intervals.values(), strict=True)
+    return Line(list(intervals), middle, style, name, low, high)
 
 
-def _parts(found: Changes) -> list[tuple[str, str, int]]:
+def _parts(by_label: Changes) -> list[tuple[str, str, int]]:
     """(what, key, offset) of everything that was swapped for anybody, frames first, oldest first."""
-    parts = {(one.what, one.key, one.offset) for seeds in found.values() for seed in seeds for one in seed}
+    parts = {(part.what, part.key, part.offset) for seeds in by_label.values() for seed in seeds for part in seed}
     order = (FRAME, GIVEN, PINNED, NOISE)
     return sorted(parts, key=lambda part: (order.index(part[0]), part[1], part[2]))
 
 
 def _chosen(seeds: Sequence[Sequence[Change]], what: str, key: str, offset: int) -> list[Change]:
-    return [one for seed in seeds for one in seed if (one.what, one.key, one.offset) == (what, key, offset)]
+    return [part for seed in seeds for part in seed if (part.what, part.key, part.offset) == (what, key, offset)]
 
 
-def _told(some: Sequence[Change]) -> Interval | None:
+def _interval(some: Sequence[Change]) -> Interval | None:
     return interval_of(some, np.random.default_rng(0)) if some else None
 
 

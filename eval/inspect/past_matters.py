@@ -1,16 +1,16 @@
-"""How much each past observation matters to a policy: swap one frame for another episode's and see what the plan does.
+"""How much each past observation matters to a policy: one frame is swapped for another episode's, the chunk compared.
 
 Windows are frames of demonstrations. For each observed offset, the frame there is replaced by the one that another
 episode shows at the same offset and the same step since its beginning (so that it is a likely frame, of another story),
 and the policy plans again with the same noise. `change` is the root mean square change of the actions it would
-execute, over the same where everything seen was swapped: 0, the frame is not used; 1, it alone decides which plan is
+execute, over the same where everything seen was swapped: 0, the frame is not used; 1, it alone decides which chunk is
 made. The parts need not add up to 1. Steps shorter than the offset have no such frame and are left out there.
 
 What this cannot tell: a frame whose content other frames repeat may be used and yet change little, and swapped frames
 side by side with true ones are windows that nobody has seen. Recalled actions are an input only of a policy that is
 given them (`given`). One that denoises them beside the future ones (PTP, or the baseline without a target) has its own
-version of them in every plan: `PINNED` holds this part of the chunk at the executed actions while the rest is denoised,
-so that it shows how much the plan suffers from what the policy makes of its past.
+version of them in every chunk: `PINNED` holds this part of it at the executed actions while the rest is denoised,
+so that it shows how much the chunk suffers from what the policy makes of its past.
 Knows nothing of files; a policy is a `Planner`.
 """
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from ...policies.policy import LaneNoise, Past, Planner
 
 FRAME, GIVEN, PINNED, NOISE = "frame", "given action", "recalled actions as executed", "another noise"
-BATCH = 256  # windows a plan
+BATCH = 256  # windows planned for at a time
 FEWEST = 5  # episodes that an interval is made of
 
 
 @dataclass(frozen=True)
 class Change:
-    """What replacing one part of what was seen does to the plans of W windows."""
+    """What replacing one part of what was seen does to the chunks of W windows."""
 
     what: str  # FRAME, GIVEN, PINNED, NOISE
     key: str  # the observation that was swapped; "": all of them, or none
@@ -60,7 +60,7 @@ def interval_of(changes: Sequence[Change], rng: np.random.Generator, draws: int 
     """
     sums = [_sums(change) for change in changes]
     episodes = sorted(set().union(*sums))
-    table = np.array([[one.get(episode, (0.0, 0.0)) for episode in episodes] for one in sums]).sum(0)
+    table = np.array([[of_change.get(episode, (0.0, 0.0)) for episode in episodes] for of_change in sums]).sum(0)
     if len(table) < FEWEST or not table[:, 1].sum() > 0:
         return None
     weights = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), draws)
@@ -115,7 +115,7 @@ def count_changes(planner: Planner, keys: bool = False) -> int:
 
 
 def spread_rows(starts: np.ndarray, lengths: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` rows of the episodes that begin at `starts`, evenly spread over all their frames."""
+    """At most `most` rows of the episodes that begin at rows `starts`, evenly spread over all their frames."""
     rows = np.concatenate([np.arange(first, first + count) for first, count in zip(starts, lengths, strict=True)])
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64))]
 
@@ -183,7 +183,7 @@ class _Story:
 
 
 def _is_denoised(planner: Planner) -> bool:
-    """Are recalled actions a part of the chunk that `GenerativePolicy.plan` denoises?"""
+    """True if recalled actions are a part of the chunk that `GenerativePolicy.plan` denoises."""
     from ...policies.models.generative import GenerativePolicy
     from ...policies.policy import past_is_given
 

@@ -6,6 +6,7 @@ and writes both as studies. What is measured stands in `predictability.py` and `
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from ...configs.progress import Progress
 from ...configs.world import World, read_world, start_set
 from ...policies.learning.run import held_out, training
 from ..rollout.rollout import rollout
-from .arms import Arm, find_arms
+from .arms import RunGroup, find_arms
 from .past_matters import Change, changes, count_changes, spread_rows
 from .predictability import Errors, Probe, held_out_errors
 
@@ -47,15 +48,15 @@ class Predictability:
     acted: Mapping[str, tuple[Rollouts, ...]]
 
 
-def find_changes(config: Settings, arms: Sequence[Arm]) -> dict[str, list[list[Change]]]:
+def find_changes(config: Settings, arms: Sequence[RunGroup]) -> dict[str, list[list[Change]]]:
     """Label -> for each training seed what swapping parts of the past changes; see `past_matters`."""
     from ...policies.data.windows import Windows
     from ...policies.load import load_policy
 
-    found: dict[str, list[list[Change]]] = {}
+    by_label: dict[str, list[list[Change]]] = {}
     policies = [(arm.label, run, load_policy(run)[0]) for arm in arms for run in arm.runs]
     total = sum(count_changes(policy, config.keys) for _, _, policy in policies)
-    with Progress("swapping frames", total, "plans") as progress:
+    with Progress("swapping frames", total, "changes") as progress:
         for label, run, policy in policies:
             dataset, judged = open_data(config, run, tuple(policy.inputs))
             windows = Windows(dataset, policy.window, tuple(policy.inputs))
@@ -64,11 +65,11 @@ def find_changes(config: Settings, arms: Sequence[Arm]) -> dict[str, list[list[C
             for change in changes(policy, windows, rows, keys=config.keys):
                 of_run.append(change)
                 progress.update(progress.done + 1, label)
-            found.setdefault(label, []).append(of_run)
-    return found
+            by_label.setdefault(label, []).append(of_run)
+    return by_label
 
 
-def find_predictability(config: Settings, arms: Sequence[Arm]) -> Predictability:
+def find_predictability(config: Settings, arms: Sequence[RunGroup]) -> Predictability:
     """Let every policy act, then train and judge the probes.
 
     Raises:
@@ -78,19 +79,25 @@ def find_predictability(config: Settings, arms: Sequence[Arm]) -> Predictability
     demonstrations, scale = _demonstrations(config, arms)
     order = np.random.default_rng(0).permutation(len(demonstrations))
     half = min(config.episodes, len(order) // 2)
+    scaled = [actions / scale for actions in demonstrations]
     chosen = [order[: config.episodes], order[:half], order[len(order) - half :]]
-    expert, *halves = ([demonstrations[i] / scale for i in some] for some in chosen)
+    expert, *halves = ([scaled[i] for i in some] for some in chosen)
+
+    # Every probe takes as many updates as the largest set needs.
     acted = _act(config, arms, world, scale)
-    sets = [expert, *halves, *(one.actions for runs in acted.values() for one in runs)]
+    sets = [expert, *halves, *(rollouts.actions for runs in acted.values() for rollouts in runs)]
     probe = Probe(repeats=config.repeats)
     batches = probe.batches(*sets)
+
     errors = []
     with Progress("training probes", len(sets), "sets") as progress:
         for trajectories in sets:
             errors.append(held_out_errors(trajectories, probe, batches))
             progress.update(len(errors))
+
+    # What follows the expert and its halves is of the arms, in order.
     rest = iter(errors[3:])
-    by_arm = {label: tuple(next(rest) for _ in runs) for label, runs in acted.items()}
+    by_arm = {label: tuple(itertools.islice(rest, len(runs))) for label, runs in acted.items()}
     return Predictability(errors[0], (errors[1], errors[2]), by_arm, acted)
 
 
@@ -114,17 +121,17 @@ def open_data(config: Settings, run: Path, inputs: tuple[str, ...]) -> tuple[Dat
 
 
 def starts_of(config: Settings) -> str:
-    """Which starts were acted from, in words."""
+    """The initial conditions that were acted from, in words."""
     last = config.env_seed + config.episodes - 1
-    return f"{start_set(read_world(config.world))}, starts {config.env_seed}-{last}"
+    return f"{start_set(read_world(config.world))}, env seeds {config.env_seed}-{last}"
 
 
-def arms_of(config: Settings) -> tuple[Arm, ...]:
+def arms_of(config: Settings) -> tuple[RunGroup, ...]:
     """See `arms.find_arms`."""
     return find_arms(config.policy)
 
 
-def _demonstrations(config: Settings, arms: Sequence[Arm]) -> tuple[list[np.ndarray], np.ndarray]:
+def _demonstrations(config: Settings, arms: Sequence[RunGroup]) -> tuple[list[np.ndarray], np.ndarray]:
     """Actions of all demonstrations, and the one scale (D,) of all policies."""
     from ...policies.load import load_policy
     from ...policies.policy import half_range
@@ -146,7 +153,9 @@ def _demonstrations(config: Settings, arms: Sequence[Arm]) -> tuple[list[np.ndar
     return np.split(dataset.columns["action"], dataset.starts[1:]), scales[0]
 
 
-def _act(config: Settings, arms: Sequence[Arm], world: World, scale: np.ndarray) -> dict[str, tuple[Rollouts, ...]]:
+def _act(
+    config: Settings, arms: Sequence[RunGroup], world: World, scale: np.ndarray
+) -> dict[str, tuple[Rollouts, ...]]:
     from ...policies.agent.agent import Agent
     from ...policies.load import load_policy
     from ...policies.policy import executed_of
@@ -162,8 +171,8 @@ def _act(config: Settings, arms: Sequence[Arm], world: World, scale: np.ndarray)
             for result in rollout(agent, lanes, range(config.env_seed, config.env_seed + config.episodes)):
                 results.append(result)
                 progress.update(progress.done + 1, label)
-            whole = sorted((one for one in results if not one.row["error"]), key=lambda one: one.start)
-            won = sum(one.row["success"] for one in whole)
-            found = Rollouts([one.actions / scale for one in whole], won, agent.n_action_steps)
-            acted[label] = (*acted.get(label, ()), found)
+            whole = sorted((result for result in results if not result.row["error"]), key=lambda result: result.start)
+            won = sum(result.row["success"] for result in whole)
+            rollouts = Rollouts([result.actions / scale for result in whole], won, agent.n_action_steps)
+            acted[label] = (*acted.get(label, ()), rollouts)
     return acted

@@ -3,8 +3,8 @@
 A small network learns a[t-1] -> a[t] on trajectories of an expert, another one on trajectories of a policy; both are
 judged on trajectories held out from them. Ratio = mean squared error on the expert's / on the policy's. Above 1 the
 policy repeats itself more than its teacher did; far below 1 its actions have lost their dependence on each other, as
-where plans ignore the past. From PTP (arXiv 2505.09561), whose probe this is: one hidden layer of 64 ReLU units, Adam
-1e-3, batches of 256, 20 epochs, learning rate reduced on a plateau, trajectories split 90/10.
+where policies ignore the past. From PTP (arXiv 2505.09561), whose probe this is: one hidden layer of 64 ReLU units,
+Adam 1e-3, batches of 256, 20 epochs, learning rate reduced on a plateau, trajectories split 90/10.
 
 Ours, where the source is silent: ten folds, so that every trajectory is held out once, the whole with three seeds; the
 plateau is one of the training loss (torch's defaults), so that nothing held out is looked at; both probes make the same
@@ -40,7 +40,8 @@ class Probe:
 
     def batches(self, *sets: Sequence[np.ndarray]) -> int:
         """Updates an epoch that the largest of several sets of trajectories takes."""
-        pairs = max(sum(max(len(one) - 1, 0) for one in trajectories) for trajectories in sets)
+        counts = [[max(len(trajectory) - 1, 0) for trajectory in trajectories] for trajectories in sets]
+        pairs = max(map(sum, counts))
         return max(1, round(pairs * (self.folds - 1) / self.folds / self.batch))
 
 
@@ -56,20 +57,21 @@ class Errors:
     @property
     def sums(self) -> np.ndarray:
         """(M,) float64."""
-        return np.array([one.sum() for one in self.steps])
+        return np.array([errors.sum() for errors in self.steps])
 
     @property
     def counts(self) -> np.ndarray:
         """(M,) float64."""
-        return np.array([float(len(one)) for one in self.steps])
+        return np.array([float(len(errors)) for errors in self.steps])
 
     @property
     def mean(self) -> float:
         return float(self.sums.sum() / self.counts.sum())
 
     def inside(self, n_action_steps: int) -> Errors:
-        """Without the first action of every plan of `n_action_steps` actions, where one plan meets the next."""
-        return Errors(tuple(one[(1 + np.arange(len(one))) % n_action_steps != 0] for one in self.steps))
+        """Without the first action of every chunk of `n_action_steps` actions, where one chunk meets the next."""
+        meets = [(1 + np.arange(len(errors))) % n_action_steps == 0 for errors in self.steps]
+        return Errors(tuple(errors[~at] for errors, at in zip(self.steps, meets, strict=True)))
 
 
 def held_out_errors(trajectories: Sequence[np.ndarray], probe: Probe, batches: int) -> Errors:
@@ -82,16 +84,21 @@ def held_out_errors(trajectories: Sequence[np.ndarray], probe: Probe, batches: i
     Raises:
         ValueError: fewer than two trajectories, or numbers that are not finite.
     """
-    kept = [np.asarray(one, np.float32) for one in trajectories if len(one) > 1]
+    kept = [np.asarray(trajectory, np.float32) for trajectory in trajectories if len(trajectory) > 1]
     if len(kept) < 2:
         raise ValueError(
             f"{len(kept)} trajectories of two actions or more; a probe is trained on some, judged on others"
         )
     count = min(probe.folds, len(kept))
-    if not all(np.isfinite(one).all() for one in kept):
+    if not all(np.isfinite(trajectory).all() for trajectory in kept):
         raise ValueError("an action is not finite; predictability is asked of recorded, executed actions")
-    before, after = (np.concatenate([one[part] for one in kept]) for part in (np.s_[:-1], np.s_[1:]))
-    owner = np.repeat(np.arange(len(kept)), [len(one) - 1 for one in kept])
+
+    # Pairs of an action and the next one, and the trajectory of each pair.
+    before = np.concatenate([trajectory[:-1] for trajectory in kept])
+    after = np.concatenate([trajectory[1:] for trajectory in kept])
+    owner = np.repeat(np.arange(len(kept)), [len(trajectory) - 1 for trajectory in kept])
+
+    # Each probe is judged on the trajectories of one fold.
     rng = np.random.default_rng(probe.seed)
     folds = np.stack([rng.permutation(len(kept)) % count for _ in range(probe.repeats)])  # (R, M)
     held = np.concatenate([folds == fold for fold in range(count)])[:, owner]  # (folds * R, pairs)
@@ -114,9 +121,9 @@ def pooled(expert: Errors, seeds: Sequence[Errors], rng: np.random.Generator, dr
     seeds; of one seed the bootstrap, which speaks for that checkpoint only. The expert's trajectories are drawn once
     for all seeds.
     """
-    logs = np.log([expert.mean / one.mean for one in seeds])
+    logs = np.log([expert.mean / rollouts.mean for rollouts in seeds])
     drawn = np.log(_resampled(expert, rng, draws))
-    drawn = drawn - np.mean([np.log(_resampled(one, rng, draws)) for one in seeds], 0)
+    drawn = drawn - np.mean([np.log(_resampled(rollouts, rng, draws)) for rollouts in seeds], 0)
     low, high = np.quantile(drawn, (0.025, 0.975))
     if len(seeds) > 1:
         spread = t_interval(logs)
@@ -126,7 +133,7 @@ def pooled(expert: Errors, seeds: Sequence[Errors], rng: np.random.Generator, dr
 
 def mean_error(errors: Sequence[Errors], rng: np.random.Generator, draws: int = 4000) -> Interval:
     """Mean squared error of some sets of trajectories together, with a 95 % bootstrap interval over trajectories."""
-    joined = Errors(tuple(step for one in errors for step in one.steps))
+    joined = Errors(tuple(steps for each in errors for steps in each.steps))
     low, high = np.quantile(_resampled(joined, rng, draws), (0.025, 0.975))
     return Interval(float(low), joined.mean, float(high))
 
@@ -148,10 +155,12 @@ def _train(before, after, held: np.ndarray, probe: Probe, batches: int, rng: np.
     optimizer = torch.optim.Adam(weights, lr=probe.rate)
     plateaus = [_Plateau(probe) for _ in held]
     allowed = [np.flatnonzero(~row) for row in held]
+
     for _ in range(probe.epochs):
-        factor = torch.tensor([one.factor for one in plateaus])[:, None, None]
+        factor = torch.tensor([plateau.factor for plateau in plateaus])[:, None, None]
         total = torch.zeros(len(held))
-        rows = torch.from_numpy(np.stack([_order(one, batches * probe.batch, rng) for one in allowed]))
+        rows = torch.from_numpy(np.stack([_order(trained, batches * probe.batch, rng) for trained in allowed]))
+
         for chosen in rows.split(probe.batch, 1):
             losses = (_foretell(x[chosen], weights) - y[chosen]).square().mean((1, 2))
             optimizer.zero_grad()
@@ -162,10 +171,12 @@ def _train(before, after, held: np.ndarray, probe: Probe, batches: int, rng: np.
                 for weight, was in zip(weights, old, strict=True):
                     weight.copy_(was + factor * (weight - was))
             total += losses.detach()
-        for one, loss in zip(plateaus, total.tolist(), strict=True):
-            one.see(loss / batches)
+
+        # Each probe has a rate of its own.
+        for plateau, loss in zip(plateaus, total.tolist(), strict=True):
+            plateau.see(loss / batches)
     with torch.no_grad():
-        return torch.stack([_one(x, y, weights, f) for f in range(len(held))]).numpy().astype(np.float64)
+        return torch.stack([_errors_of(x, y, weights, f) for f in range(len(held))]).numpy().astype(np.float64)
 
 
 class _Plateau:
@@ -210,7 +221,7 @@ def _foretell(x, weights):
     return torch.baddbmm(second_bias, hidden, second)
 
 
-def _one(x, y, weights, f: int):
+def _errors_of(x, y, weights, f: int):
     """(pairs,) squared errors of probe f."""
     mine = [weight[f : f + 1] for weight in weights]
     return (_foretell(x[None], mine)[0] - y).square().mean(-1)

@@ -60,10 +60,12 @@ def quality(dataset: Dataset, reference: Dataset | None = None, seed: int = 0) -
     """
     if len(dataset.lengths) < 3:
         raise DatasetError(f"{dataset.root} has {len(dataset.lengths)} episodes; its quality needs at least 3")
+
     rng = np.random.default_rng(seed)
     states, actions = standard(dataset, _state_keys(dataset)), standard(dataset, (ACTION,))
     agree, change, apart = neighbourhoods(dataset, states, actions)
-    told = [
+
+    rows = [
         ("action consistency", 1 - agree, "", "1: like states, like actions; 0: actions unrelated to the state"),
         ("transition diversity", change, "", "variance of what follows like states and actions, of all variance"),
         ("state distance", apart, "std", "to the nearest state of another episode: how local the two above are"),
@@ -71,8 +73,9 @@ def quality(dataset: Dataset, reference: Dataset | None = None, seed: int = 0) -
         ("length", dataset.lengths / dataset.rate, "s", "of an episode"),
     ]
     if REWARD in dataset.columns:
-        told += _returns(dataset, reference)
-    measures = [Measure(name, *mean_interval(values, rng), unit, about) for name, values, unit, about in told]
+        rows += _returns(dataset, reference)
+
+    measures = [Measure(name, *mean_interval(values, rng), unit, about) for name, values, unit, about in rows]
     return (*measures, _coverage(dataset, reference))
 
 
@@ -108,20 +111,27 @@ def neighbourhoods(
     """
     usable = np.ones(len(dataset), bool)
     usable[dataset.starts + dataset.lengths - 1] = False  # nothing follows the last frame
+
+    # What follows each state.
     change = np.zeros_like(states)
     change[:-1] = states[1:] - states[:-1]
     change /= np.maximum(change[usable].std(0), 1e-9)
+
+    # Like states, and like states with like actions.
     rows, owners = _queries(dataset)
     near, apart = nearest(dataset, states, rows, owners, usable)
     alike, _ = nearest(dataset, np.concatenate([states, actions], 1), rows, owners, usable)
-    found = [
+
+    measured = [
         actions[near].var(1, ddof=1).mean(1),
         change[alike].var(1, ddof=1).mean(1),
         apart / np.sqrt(states.shape[1]),
     ]
+
+    # Means by episode.
     with np.errstate(invalid="ignore"):
         count = np.bincount(owners, minlength=len(dataset.lengths))
-        each = [np.bincount(owners, values, len(dataset.lengths)) / count for values in found]
+        each = [np.bincount(owners, values, len(dataset.lengths)) / count for values in measured]
     return each[0], each[1], each[2]
 
 
@@ -139,19 +149,27 @@ def nearest(
     k = min(NEIGHBOURS, int((lengths > 1).sum()) - 1)
     if k < 2:
         raise DatasetError(f"{dataset.root} has too few episodes of more than one frame to compare them")
+
+    # Squared distances, a block of queries at a time.
     points = points.astype(np.float32)
     sizes = np.where(usable, np.square(points).sum(1), np.inf)
-    found, least = np.empty((len(rows), k), np.int64), np.empty(len(rows))
+    neighbours, least = np.empty((len(rows), k), np.int64), np.empty(len(rows))
     for first in range(0, len(rows), BLOCK):
         part = slice(first, first + BLOCK)
         own = points[rows[part]]
         distance = sizes - 2 * own @ points.T + np.square(own).sum(1, keepdims=True)
+
+        # The nearest frame of each episode.
         best = np.minimum.reduceat(distance, starts, axis=1)
         best[np.arange(len(own)), owners[part]] = np.inf
         least[part] = np.sqrt(np.maximum(best.min(1), 0))
+
+        # The nearest few episodes, with these frames.
         for i, episodes in enumerate(np.argpartition(best, k - 1, axis=1)[:, :k]):
-            found[first + i] = [starts[m] + distance[i, starts[m] : starts[m] + lengths[m]].argmin() for m in episodes]
-    return found, least
+            neighbours[first + i] = [
+                starts[m] + distance[i, starts[m] : starts[m] + lengths[m]].argmin() for m in episodes
+            ]
+    return neighbours, least
 
 
 def smoothness(dataset: Dataset) -> np.ndarray:
@@ -214,14 +232,14 @@ def _coverage(dataset: Dataset, reference: Dataset | None) -> Measure:
 
 
 def _returns(dataset: Dataset, reference: Dataset | None) -> list[tuple[str, np.ndarray, str, str]]:
-    found = episode_returns(dataset, Outcome.best)
-    known = episode_returns(reference, Outcome.best) if reference else found
-    told = [("return", found, "", "best reward of an episode")]
-    if known.min() < known.max():
+    own = episode_returns(dataset, Outcome.best)
+    scale = episode_returns(reference, Outcome.best) if reference else own
+    rows = [("return", own, "", "best reward of an episode")]
+    if scale.min() < scale.max():
         whose = "the reference's" if reference else "its own"
-        quality = (found - known.min()) / (known.max() - known.min())
-        told.append(("trajectory quality", quality, "", f"return between {whose} worst and best episode, TQ"))
-    return told
+        quality = (own - scale.min()) / (scale.max() - scale.min())
+        rows.append(("trajectory quality", quality, "", f"return between {whose} worst and best episode, TQ"))
+    return rows
 
 
 def _state_keys(dataset: Dataset) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ class Settings:
     world: str = ""  # with policy: where to act, for the action predictability ratio; with critic too: maps of scores
     data: str = ""  # with policy: demonstrations; default those that the run was trained on
     episodes: int = 100  # with policy: rollouts of each, and as many demonstrations
-    env_seed: int = 0  # with policy: first start id; 0-999 are for looking, 1000-9999 for reporting
+    env_seed: int = 0  # with policy: first env seed; 0-999 are for looking, 1000-9999 for reporting
     windows: int = 256  # with policy: held-out windows by which observed frames are judged
     keys: bool = False  # with policy: judge each observation key of a frame alone, too
     repeats: int = 3  # with policy: seeds of the probes, of ten folds each

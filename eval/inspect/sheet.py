@@ -106,7 +106,7 @@ def _strip(dataset: Dataset, camera: str) -> np.ndarray | None:
     key = dataset.camera(camera)
     height, width = picture_size(dataset.features[key])
     entry = dataset.layout.entries[there[0]]
-    wanted = set(np.linspace(0, entry.length - 1, STRIP).astype(int).tolist())
+    places = set(np.linspace(0, entry.length - 1, STRIP).astype(int).tolist())
     size = (TALL, max(1, round(width * TALL / height)))
     for _, pictures in decode_episodes(dataset.layout, key, [entry], size):
-        return np.concatenate([picture for i, picture in enumerate(pictures) if i in wanted], axis=1)
+        return np.concatenate([picture for i, picture in enumerate(pictures) if i in places], axis=1)

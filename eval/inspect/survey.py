@@ -55,14 +55,14 @@ def survey(dataset: Dataset) -> Survey:
         if key not in (TIME, "task_index", *BOOKKEEPING)
         for name, unit, values in zip(*_labels(dataset, key), column.T, strict=True)
     )
-    found = [*_missing(dataset), *_bad(dataset, dimensions), *_constant(dimensions), *_units(dataset)]
-    found += [*_gaps(dataset), *_limits(dataset), *_videos(dataset)]
-    return Survey(dimensions, tuple(found))
+    warnings = [*_missing(dataset), *_bad(dataset, dimensions), *_constant(dimensions), *_units(dataset)]
+    warnings += [*_gaps(dataset), *_limits(dataset), *_videos(dataset)]
+    return Survey(dimensions, tuple(warnings))
 
 
 def _labels(dataset: Dataset, key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     body = dataset.embodiment
-    known = {
+    stated = {
         ACTION: (body.action, body.action_units),
         SENT: (body.action, body.action_units),
         STATE: (body.state, body.state_units),
@@ -70,8 +70,8 @@ def _labels(dataset: Dataset, key: str) -> tuple[tuple[str, ...], tuple[str, ...
     }
     names = dimension_names(dataset.features[key])
     names = ("",) if names == ("0",) else names
-    found = known.get(key, ((), ()))
-    return found if len(found[0]) == len(names) else (names, ("",) * len(names))
+    labels = stated.get(key, ((), ()))
+    return labels if len(labels[0]) == len(names) else (names, ("",) * len(names))
 
 
 def _dimension(key: str, name: str, unit: str, values: np.ndarray) -> Dimension:
@@ -104,10 +104,10 @@ def _constant(dimensions: tuple[Dimension, ...]):
 def _units(dataset: Dataset):
     unknown = dataset.embodiment.unknown_units
     if unknown:
-        told = ", ".join(unknown[:6]) + (", ..." if len(unknown) > 6 else "")
+        listed = ", ".join(unknown[:6]) + (", ..." if len(unknown) > 6 else "")
         yield (
-            f'nobody states the unit of {told} (shown as "?"): good for training in a simulator, refused by a real arm;'
-            " give a piece with --embodiment, or add meta/embodiment.json"
+            f'nobody states the unit of {listed} (shown as "?"): good for training in a simulator, refused by a real '
+            "arm; give an embodiment with --embodiment, or add meta/embodiment.json"
         )
 
 

@@ -38,7 +38,7 @@ class Logged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class FitSettings:
     """How Q is fitted."""
 
     widths: tuple[int, ...] = (128, 128)  # of the hidden layers; none: linear
@@ -64,7 +64,7 @@ class Estimate:
     loss: float  # of the last tenth of the steps; of the fit to all episodes
 
 
-def evaluate_logged(logged: Logged, fit: Fit | None = None) -> Estimate:
+def evaluate_logged(logged: Logged, fit: FitSettings | None = None) -> Estimate:
     """Fit Q to all episodes and to resampled ones.
 
     Raises:
@@ -74,7 +74,7 @@ def evaluate_logged(logged: Logged, fit: Fit | None = None) -> Estimate:
     import torch
     from scipy.stats import t
 
-    fit = fit or Fit()
+    fit = fit or FitSettings()
     _check(logged)
     rng = np.random.default_rng(fit.seed)
     episodes = len(logged.first)
@@ -133,28 +133,33 @@ class Several:
         return (raw - target).square()
 
 
-def _train(logged: Logged, fit: Fit, weights: Tensor, rng: np.random.Generator) -> tuple[Several, float]:
+def _train(logged: Logged, fit: FitSettings, weights: Tensor, rng: np.random.Generator) -> tuple[Several, float]:
     """The fitted networks, one for each row of `weights` (R, I), and the first one's loss at the end."""
     import torch
 
+    # As many networks as rows of weights, side by side.
     generator = torch.Generator().manual_seed(fit.seed)
     inputs = logged.state.shape[1] + logged.action.shape[1]
     network, target = (Several(len(weights), inputs, fit.widths, fit.bounded, generator) for _ in range(2))
     target.layers = [layer.clone() for layer in network.layers]
     network.layers = [layer.requires_grad_(True) for layer in network.layers]
+
     adam = torch.optim.Adam(network.layers, lr=fit.rate)
     slower = torch.optim.lr_scheduler.CosineAnnealingLR(adam, fit.steps)
+
     state, action, later, later_action = _tensors(
         logged.state, logged.action[:, None], logged.later, logged.later_action
     )
     reward, discount = _tensors(logged.reward, logged.discount)
     episode, whole, losses = torch.from_numpy(logged.episode), torch.arange(len(state)), []
+
     for step in range(fit.steps):
         rows = torch.from_numpy(rng.integers(0, len(state), fit.batch)) if fit.batch < len(state) else whole
         with torch.no_grad():
             after = target.value(later[rows], later_action[rows]).mean(-1)
-            wanted = reward[rows] + discount[rows] * after
-        error = network.error(network.raw(state[rows], action[rows])[..., 0], wanted)
+            bootstrapped = reward[rows] + discount[rows] * after
+
+        error = network.error(network.raw(state[rows], action[rows])[..., 0], bootstrapped)
         each = (error * weights[:, episode[rows]]).mean(1)
         adam.zero_grad()
         each.sum().backward()
@@ -163,6 +168,7 @@ def _train(logged: Logged, fit: Fit, weights: Tensor, rng: np.random.Generator) 
         with torch.no_grad():
             for held, fresh in zip(target.layers, network.layers, strict=True):
                 held.lerp_(fresh, fit.tau)
+
         if step >= 0.9 * fit.steps:
             losses.append(float(each[0].detach()))
     return network, float(np.mean(losses))

@@ -4,7 +4,7 @@ r"""What policies are worth, judged by recorded episodes alone, and whether such
     understudy estimate RUN RUN RUN --data DATA --truth REC REC REC
 
 Fitted Q-evaluation (`fqe.py`) of each policy, at the pace at which it acts: an action is the E actions that it executes
-of a plan, what it would do next is drawn from it with the history that the recording holds. Reward 1 ends an episode
+of a chunk, what it would do next is drawn from it with the history that the recording holds. Reward 1 ends an episode
 with its first success, so a value is the mean of gamma^(steps before it), 0 for none; a recording that was cut short
 counts as going on. Truths are the same number from evaluation records of the same policies, in their order. State
 vectors only. Its ranking can fail, above all where policies do what nobody recorded: look at the truths where there are
@@ -25,7 +25,7 @@ from ...policies.data.weighting import successes
 from ..ledger.record import Record, read_record
 from ..ledger.study import Study
 from ..statistics.intervals import Interval, mean_interval
-from .fqe import Fit, Logged, evaluate_logged
+from .fqe import FitSettings, Logged, evaluate_logged
 from .shortlist import regret, sharpe_ratio
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class LoggedPolicies:
     draws: int = 2  # J, what the policy would do at each state
     most: int = 20_000  # transitions used, spread evenly
     shortlist: int = 2  # k of SharpeRatio@k, with truths
-    fit: Fit = Fit()
+    fit: FitSettings = FitSettings()
     threads: int = 1  # of torch
     out: Path | None = None  # JSON of the table
 
@@ -77,16 +77,16 @@ def study_of(config: LoggedPolicies) -> Study:
     for place, path in enumerate(config.policies):
         policy = load_policy(path)[0]
         logged, behaviour, about = transitions(policy, config)
-        found = evaluate_logged(logged, config.fit)
-        estimates.append(found.value.estimate)
-        rows.append((path, found.value, truths[place] if truths else None, len(logged.state), found.loss))
+        judged = evaluate_logged(logged, config.fit)
+        estimates.append(judged.value.estimate)
+        rows.append((path, judged.value, truths[place] if truths else None, len(logged.state), judged.loss))
     rows.insert(0, ("recorded episodes", behaviour, behaviour if truths else None, None, None))
     return Study(
         title="What policies are worth by recorded episodes",
         command=command_of(config, "estimate", without=("threads", "out")),
         columns=("policy", "estimate", "by its own episodes", "transitions", "loss"),
         rows=rows,
-        notes=(*_notes(config, about), *_ranking(config, estimates, [one.estimate for one in truths], behaviour)),
+        notes=(*_notes(config, about), *_ranking(config, estimates, [truth.estimate for truth in truths], behaviour)),
     )
 
 
@@ -153,14 +153,14 @@ def plans_at(policy: Planner, dataset: Dataset, rows: np.ndarray, steps: int, dr
     from ...policies.policy import LaneNoise, past_of
 
     rows = rows[rows < len(dataset)]
-    windows, found = Windows(dataset, policy.window, tuple(policy.inputs)), []
+    windows, futures = Windows(dataset, policy.window, tuple(policy.inputs)), []
     for some in np.split(rows, range(BATCH, len(rows), BATCH)):
         noise = LaneNoise(0, some, np.zeros(len(some), np.int64))
         with torch.no_grad():
             past = past_of(windows.gather(some), policy.window, tuple(policy.inputs))
-            found.append(policy.plan(past, draws, noise).future[:, :, :steps].cpu().numpy())
-    plans = np.concatenate(found)
-    return lambda wanted: plans[np.searchsorted(rows, wanted).clip(max=len(rows) - 1)]
+            futures.append(policy.plan(past, draws, noise).future[:, :, :steps].cpu().numpy())
+    plans = np.concatenate(futures)
+    return lambda asked: plans[np.searchsorted(rows, asked).clip(max=len(rows) - 1)]
 
 
 def discounted(record: Record, gamma: float) -> Interval:
@@ -175,14 +175,14 @@ def _ranking(config: LoggedPolicies, estimates: list[float], truths: list[float]
 
     if len(truths) < 2:
         return []
-    k, said = min(config.shortlist, len(truths)), []
+    k, sentences = min(config.shortlist, len(truths)), []
     if min(np.ptp(estimates), np.ptp(truths)) > 0:
-        said.append(f"Spearman correlation of estimates and truths {spearmanr(estimates, truths).statistic:.2f}")
-    said.append(f"Regret of the best by estimate {regret(estimates, truths):.3f}")
+        sentences.append(f"Spearman correlation of estimates and truths {spearmanr(estimates, truths).statistic:.2f}")
+    sentences.append(f"Regret of the best by estimate {regret(estimates, truths):.3f}")
     if k >= 2:
         ratio = sharpe_ratio(estimates, truths, behaviour.estimate, k)
-        said.append(f"SharpeRatio@{k} {ratio:.2f}, behaviour: the recorded episodes")
-    return said
+        sentences.append(f"SharpeRatio@{k} {ratio:.2f}, behaviour: the recorded episodes")
+    return sentences
 
 
 def _notes(config: LoggedPolicies, about: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Is the shortlist that an estimator makes both good and safe? Off-policy estimates of policies against their truth.
+"""Measures of a shortlist by off-policy estimates, against the truth: how good it is, and how safe.
 
 SharpeRatio@k (Kiyohara et al. 2023, SCOPE-RL): of the k policies with the highest estimates, what the best is worth
 above the behaviour policy that made the data, over the standard deviation of what the k are worth, which is the risk of

@@ -1,7 +1,7 @@
-"""Who may act besides an agent: the experts of the lanes themselves, and any actor with noise on its actions.
+"""Who may act besides an agent: the experts of the environments themselves, and any actor with noise on its actions.
 
-Both are an `Actor` of `rollout.py` and act in the one loop. What is drawn is keyed by start and step, so that episodes
-do not depend on which lane they run in.
+Both are an `Actor` of `rollout.py` and act in the one loop. What is drawn is keyed by env seed and step, so that
+episodes do not depend on which environment they run in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .rollout import NO_START, Actor
 
 
 class ExpertActor:
-    """The experts of the lanes as an actor that looks at every step.
+    """The experts of the environments as an actor that looks at every step.
 
     Args:
         manner: how they act; a number is the noise of their actions, in half ranges of the limits.
@@ -45,7 +45,7 @@ class ExpertActor:
 
 
 class NoisyActor:
-    """Acts like `actor` with Gaussian noise on each action, keyed by (seed, start, step).
+    """Acts like `actor` with Gaussian noise on each action, keyed by (seed, env seed, step).
 
     Args:
         limits: ((low, high), ...) of each action; what is asked stays inside.

@@ -1,7 +1,7 @@
 """Films of chosen episodes: picked after the outcomes are known, played again, written as small mp4 files.
 
-An episode is shown by playing its recorded actions from its start once more, which a simulator repeats exactly; where
-the outcome comes out otherwise there is no film. Knows no policy.
+An episode is shown by playing its recorded actions from its initial condition once more, which a simulator repeats
+exactly; where the outcome comes out otherwise there is no film. Knows no policy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SAME = ("success", "first_success", "length", "progress")  # columns that a fait
 
 
 def choose(rows: Iterable[Mapping], count: int) -> list[int]:
-    """Start ids of up to `count` episodes to show: the first failures, then the first successes, about half each."""
+    """Env seeds of up to `count` episodes to show: the first failures, then the first successes, about half each."""
     rows = [row for row in rows if not row["error"]]
     lost = [row["env_seed"] for row in rows if not row["success"]]
     won = [row["env_seed"] for row in rows if row["success"]]
@@ -31,10 +31,10 @@ def choose(rows: Iterable[Mapping], count: int) -> list[int]:
 
 
 def choose_pairs(first: Mapping[int, Mapping], second: Mapping[int, Mapping], count: int) -> list[int]:
-    """Up to `count` starts of two policies to show: those at which one alone succeeded, in turn, then the others.
+    """Up to `count` env seeds of two policies to show: those at which one alone succeeded, in turn, then the others.
 
     Args:
-        first, second: start -> row; only starts of both are chosen.
+        first, second: env seed -> row; only env seeds of both are chosen.
     """
     kinds: dict[tuple[bool, bool], list[int]] = {
         (True, False): [],
@@ -54,10 +54,10 @@ def choose_pairs(first: Mapping[int, Mapping], second: Mapping[int, Mapping], co
 def film_again(
     lanes: Lanes, rows: Mapping[int, Mapping], tapes: Mapping[int, np.ndarray], root: Path
 ) -> dict[int, str]:
-    """Play the episodes `tapes` (start -> (T, D) actions) again and write `root/videos/START.mp4`.
+    """Play the episodes `tapes` (env seed -> (T, D) actions) again and write `root/videos/START.mp4`.
 
     Returns:
-        start -> path inside `root`, only of the episodes that came out as in `rows` and could be drawn.
+        env seed -> path inside `root`, only of the episodes that came out as in `rows` and could be drawn.
     """
     (root / VIDEOS).mkdir(exist_ok=True)
     written = {}

@@ -1,10 +1,9 @@
-"""The one acting loop: an actor and B lanes, blocks of B start ids in fixed slots, one result an episode.
+"""The one acting loop: an actor and B environments, blocks of B env seeds in fixed slots, one result an episode.
 
-The actor may be a policy's `Agent`, a scripted expert or a tape of recorded actions; the lanes any world. A block is
-the reproducible unit: the actor always sees all B slots, and what happens in one slot depends on its own start alone.
-So the same starts give the same episodes for any number of workers, also where a lane failed and its start was done
-again.
-Knows nothing of files, statistics or pictures beyond handing them on.
+The actor may be a policy's `Agent`, a scripted expert or a tape of recorded actions; the environments any world. A
+block is the reproducible unit: the actor always sees all B slots, and what happens in one slot depends on its own env
+seed alone. So the same env seeds give the same episodes for any number of workers, also where an environment failed
+and its env seed was done again. Knows nothing of files, statistics or pictures beyond handing them on.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from ...configs.episode import Episode
 from ...configs.lanes.lanes import Chunk, Lanes
 from ...configs.protocols import keeps
 
-NO_START = -1  # start id that the actor is told for a padded slot
-ATTEMPTS = 2  # a start whose lane failed is done again once
+NO_START = -1  # env seed that the actor is given for a padded slot
+ATTEMPTS = 2  # an env seed whose environment failed is done again once
 
 
 class Actor(Protocol):
@@ -104,23 +103,23 @@ def rollout(
     skip: Collection[int] = (),
     options: Mapping | None = None,
 ) -> Iterator[Result]:
-    """Act from every start and yield each episode when it has ended (see `in_order`). B is the number of lanes.
+    """Act from every env seed and yield each episode when it has ended (see `in_order`). B is the number of lanes.
 
     Args:
-        starts: start ids, different from each other.
+        starts: env seeds, different from each other.
         initial_conditions: the set that the env seeds draw from, a column of the rows.
         policy_seed: of the actor's noise, a column of the rows.
         keep: look at every frame and give whole episodes.
-        film: start ids whose pictures are wanted.
-        skip: starts that are done already; their slots stay empty.
+        film: env seeds whose pictures are wanted.
+        skip: env seeds that are done already; their slots stay empty.
         options: reset options of the lanes.
 
     Raises:
-        ValueError: a start given twice.
+        ValueError: an env seed given twice.
     """
     starts = [int(start) for start in starts]
     if len(set(starts)) != len(starts):
-        raise ValueError("a start id is given twice; the outcome of a start is one row")
+        raise ValueError("an env seed is given twice; the outcome of an initial condition is one row")
     columns = {"initial_conditions": initial_conditions, "policy_seed": policy_seed}
     loop = _Loop(actor, lanes, columns, keep=keep, film=frozenset(film), options=dict(options or {}))
     for begin in range(0, len(starts), lanes.num_envs):
@@ -132,19 +131,19 @@ def in_order(results: Iterable[Result], starts: Sequence[int]) -> Iterator[Resul
     """The same results in the order of `starts`, each as soon as all earlier ones are there."""
     waiting: dict[int, Result] = {}
     order = iter(starts)
-    wanted = next(order, None)
+    due = next(order, None)
     for result in results:
         waiting[result.start] = result
-        while wanted in waiting:
-            yield waiting.pop(wanted)
-            wanted = next(order, None)
+        while due in waiting:
+            yield waiting.pop(due)
+            due = next(order, None)
 
 
 class TapeActor:
-    """Plays recorded actions again, start by start: shows an episode a second time, for example to film it.
+    """Plays recorded actions again, env seed by env seed: shows an episode a second time, for example to film it.
 
     Args:
-        tapes: start id -> (T, D) float32 actions. After its end a tape repeats its last action.
+        tapes: env seed -> (T, D) float32 actions. After its end a tape repeats its last action.
         lanes: B.
     """
 
@@ -183,7 +182,7 @@ class _Loop:
         self._tapes: dict[int, _Tape] = {}
 
     def block(self, starts: list[int]) -> Iterator[Result]:
-        """All starts of one block, those of failed lanes a second time."""
+        """All env seeds of one block, those of failed environments a second time."""
         ids = np.full(self.lanes.num_envs, NO_START, np.int64)
         ids[: len(starts)] = starts
         slots = np.flatnonzero(ids != NO_START).tolist()
@@ -199,7 +198,7 @@ class _Loop:
             slots = sorted(again)
 
     def _attempt(self, ids: np.ndarray, slots: list[int], attempt: int) -> Iterator[tuple[int, _Tape]]:
-        """Run the starts in `slots` to their ends; the other slots stay as they are."""
+        """Run the env seeds in `slots` to their ends; the other slots stay as they are."""
         yield from self._begin(ids, slots, attempt)
         filmed = [slot for slot in self._tapes if int(ids[slot]) in self.film]
         while self._tapes:
@@ -250,7 +249,7 @@ class _Loop:
                 yield slot, tape
 
     def _labels(self, slot: int) -> dict:
-        """`labels()` of a lane whose episode has ended, if its world offers that: what success alone does not say."""
+        """`labels()` of an episode that has ended, if its world offers that: what success alone does not say."""
         if not self.labelled:
             return {}
         try:
@@ -272,7 +271,10 @@ class _Loop:
         return Result(row, asked, episode, tuple(tape.film))
 
     def _episode(self, start: int, tape: _Tape, asked, reward, progress, success) -> Episode:
-        obs = {key: np.concatenate([one[None], *(part[key] for part in tape.parts)]) for key, one in tape.first.items()}
+        obs = {}
+        for key, first in tape.first.items():
+            obs[key] = np.concatenate([first[None], *(part[key] for part in tape.parts)])
+
         return Episode(
             start=start,
             task=self.lanes.world.task,

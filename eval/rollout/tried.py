@@ -1,10 +1,10 @@
-"""Plans tried out: from states that a policy came to, several of its plans, each continued several times.
+"""Candidates tried out: from states that a policy came to, several of its action chunks, each continued several times.
 
-Which of two plans is better in a state cannot be read off recorded episodes: there is one plan a state. So the world is
-put back: by its own state where a lane offers `get_state` and `set_state`, else by the start and the actions that led
-there, which every world here repeats exactly; what is then observed must be what the policy saw. Each continuation
-executes the E actions of the plan and goes on with the policy alone, with noise that is common to the plans of a state.
-Knows nothing of critics; `within_state.py` asks them.
+Which of two chunks is better in a state cannot be read off recorded episodes: there is one a state. So the world is
+put back: by its own state where an environment offers `get_state` and `set_state`, else by the env seed and the
+actions that led there, which every world here repeats exactly; what is then observed must be what the policy saw.
+Each continuation executes the E actions of the chunk and goes on with the policy alone, with noise that is common to
+the chunks of a state. Knows nothing of critics; `within_state.py` asks them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RestoreError(ValueError):
 
 
 @dataclass(frozen=True)
-class Moment:
+class Replanning:
     """A state at which the policy planned."""
 
     start: int
@@ -45,15 +45,15 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Tried:
-    """P plans in each of S states, each continued C times."""
+class TriedCandidates:
+    """P candidates in each of S states, each continued C times."""
 
     frames: Mapping[str, np.ndarray]  # key -> (S, R, ...) observations, the last one is now
     actions: np.ndarray  # (S, A, D) executed, the last one came before now
     now: np.ndarray  # (S,) int64 control steps since the start
     start: np.ndarray  # (S,) int64
-    recalled: np.ndarray  # (S, P, K, D) the plans' own version of the past
-    future: np.ndarray  # (S, P, H, D) the plans
+    recalled: np.ndarray  # (S, P, K, D) the candidates' own version of the past
+    future: np.ndarray  # (S, P, H, D) the candidates
     won: np.ndarray  # (S, P, C) int64 control steps until success, -1: none within the horizon
     best: np.ndarray  # (S, P, C) float32 greatest progress
     about: Mapping  # who, where, how: JSON-able
@@ -63,7 +63,7 @@ class Tried:
         return past_at(self.frames, self.actions, self.now)
 
     def plans(self) -> Plans:
-        """The P plans of each state."""
+        """The P candidates of each state."""
         import torch
 
         from ...policies.policy import Plans
@@ -103,21 +103,21 @@ def past_at(frames: Mapping[str, np.ndarray], actions: np.ndarray, now: np.ndarr
     )
 
 
-def read_tried(path: str | Path) -> Tried:
-    """What `Tried.save` wrote. Raises FileNotFoundError, or ValueError for another file."""
+def read_tried(path: str | Path) -> TriedCandidates:
+    """What `TriedCandidates.save` wrote. Raises FileNotFoundError, or ValueError for another file."""
     with np.load(path, allow_pickle=False) as file:
         if missing := [name for name in (*ARRAYS, "about") if name not in file]:
-            raise ValueError(f"{path} holds no tried plans: it lacks '{missing[0]}'")
+            raise ValueError(f"{path} holds no tried candidates: it lacks '{missing[0]}'")
         frames = {name.removeprefix("frames/"): file[name] for name in file.files if name.startswith("frames/")}
-        return Tried(
+        return TriedCandidates(
             frames=frames, about=renamed(json.loads(str(file["about"])), AGENT), **{name: file[name] for name in ARRAYS}
         )
 
 
 def try_plans(
     agent: Agent, lanes: Lanes, starts: Sequence[int], *, plans: int, times: int, seed: int = 0, about: Mapping
-) -> Tried:
-    """One state of each start's episode, drawn evenly among its replannings; `plans` each, `times` continuations each.
+) -> TriedCandidates:
+    """One state of each episode, drawn evenly among its replannings; `plans` each, `times` continuations each.
 
     Args:
         agent: of one candidate; as many lanes as `lanes`.
@@ -125,10 +125,12 @@ def try_plans(
 
     Raises:
         RestoreError: a world that does not repeat itself.
-        ValueError: an agent that blends plans, or more continuations than there is noise for.
+        ValueError: an agent that blends chunks, or more continuations than there is noise for.
     """
     if agent.candidates != 1 or not 1 <= times <= KEY:
-        raise ValueError(f"plans are tried by an agent of one candidate, 1..{KEY} times each")
+        raise ValueError(f"candidates are tried by an agent that draws one at a time, 1..{KEY} times each")
+
+    # One state of each episode.
     noting = Noting(agent, lanes, seed)
     with Progress("visiting states", len(starts), "states") as progress:
         for count, _ in enumerate(rollout(noting, lanes, starts), start=1):
@@ -136,6 +138,8 @@ def try_plans(
     moments = [noting.kept[start] for start in starts if start in noting.kept]
     if not moments:
         raise ValueError("no episode gave a state")
+
+    # Each candidate, continued several times.
     tried = _planned(agent, moments, plans, times, seed, about)
     jobs = [(i, p, c) for i in range(len(moments)) for c in range(times) for p in range(plans)]
     with Progress("continuing", len(jobs), "continuations") as progress:
@@ -151,7 +155,7 @@ class Noting:
     def __init__(self, agent: Agent, lanes: Lanes, seed: int):
         self.agent, self.lanes, self.seed = agent, lanes, seed
         self.n_action_steps, self.look = agent.n_action_steps, agent.look
-        self.kept: dict[int, Moment] = {}
+        self.kept: dict[int, Replanning] = {}
         self._starts = np.full(lanes.num_envs, NO_START, np.int64)
         self._asked: list[list[np.ndarray]] = [[] for _ in range(lanes.num_envs)]
         self._last = np.zeros((lanes.num_envs, agent.n_action_steps, *lanes.single_action_space.shape), np.float32)
@@ -173,7 +177,7 @@ class Noting:
     def keep(self, slot: int, start: int) -> None:
         """Take this moment in place of the one kept before."""
         asked = np.concatenate([self._last[slot, :0], *self._asked[slot]])
-        self.kept[start] = Moment(start, self.agent.memory(slot), asked, state_of(self.lanes, slot))
+        self.kept[start] = Replanning(start, self.agent.memory(slot), asked, state_of(self.lanes, slot))
 
     def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
         for slot, held in enumerate(self._asked):
@@ -197,10 +201,10 @@ class Continuations:
     """Runs jobs (state, plan, number) in whatever lanes are free.
 
     Args:
-        future: (S, P, H, D) the plans.
+        future: (S, P, H, D) the candidates.
     """
 
-    def __init__(self, agent: Agent, lanes: Lanes, moments: Sequence[Moment], future: np.ndarray):
+    def __init__(self, agent: Agent, lanes: Lanes, moments: Sequence[Replanning], future: np.ndarray):
         self.agent, self.lanes, self.moments, self.future = agent, lanes, moments, future
         self.low, self.high = lanes.single_action_space.low, lanes.single_action_space.high
         self.horizon = lanes.world.steps()
@@ -252,12 +256,12 @@ def state_of(lanes: Lanes, slot: int) -> np.ndarray | None:
         return None
 
 
-def restore(lanes: Lanes, slot: int, moment: Moment) -> dict[str, np.ndarray]:
-    """Put a lane back into a moment; what it observes there."""
+def restore(lanes: Lanes, slot: int, moment: Replanning) -> dict[str, np.ndarray]:
+    """Put an environment back into a moment; what it observes there."""
     mask = np.arange(lanes.num_envs) == slot
     _, info = lanes.reset(seed=[moment.start] * lanes.num_envs, options={"reset_mask": mask})
     if slot in info["failed"]:
-        raise RestoreError(f"start {moment.start} cannot begin again: {info['failed'][slot]}")
+        raise RestoreError(f"env seed {moment.start} cannot begin again: {info['failed'][slot]}")
     if moment.state is not None:
         lanes.call("set_state", moment.state, slots=[slot])
     else:
@@ -265,11 +269,11 @@ def restore(lanes: Lanes, slot: int, moment: Moment) -> dict[str, np.ndarray]:
             lanes.call("advance", action, slots=[slot])
     obs = lanes.call("sense", slots=[slot])[slot]
     if obs is None:
-        raise RestoreError(f"start {moment.start} cannot be brought back to step {moment.memory.now}")
+        raise RestoreError(f"env seed {moment.start} cannot be brought back to step {moment.memory.now}")
     return obs
 
 
-def check_seen(obs: Mapping[str, np.ndarray], moment: Moment) -> None:
+def check_seen(obs: Mapping[str, np.ndarray], moment: Replanning) -> None:
     """Raise RestoreError where a state vector is not what the policy saw.
 
     What robosuite shows lags its state by 2 ms of motion, below 0.01 m or rad; a state that was put back does not lag.
@@ -278,12 +282,13 @@ def check_seen(obs: Mapping[str, np.ndarray], moment: Moment) -> None:
     for key, frames in moment.memory.frames.items():
         if frames.ndim == 2 and not np.allclose(obs[key], frames[-1], rtol=1e-4, atol=lag):
             off = float(np.abs(obs[key] - frames[-1]).max())
-            raise RestoreError(f"start {moment.start} at step {moment.memory.now} came back with '{key}' {off:g} off")
+            at = f"env seed {moment.start} at step {moment.memory.now}"
+            raise RestoreError(f"{at} came back with '{key}' {off:g} off")
 
 
 def _planned(
-    agent: Agent, moments: Sequence[Moment], plans: int, times: int, seed: int, about: Mapping, batch: int = 32
-) -> Tried:
+    agent: Agent, moments: Sequence[Replanning], plans: int, times: int, seed: int, about: Mapping, batch: int = 32
+) -> TriedCandidates:
     """The states with plans drawn, not tried yet."""
     import torch
 
@@ -291,10 +296,10 @@ def _planned(
 
     memories = [moment.memory for moment in moments]
     shape = len(moments), plans, times
-    tried = Tried(
-        frames={key: np.stack([one.frames[key] for one in memories]) for key in memories[0].frames},
-        actions=np.stack([one.actions for one in memories]),
-        now=np.array([one.now for one in memories], np.int64),
+    tried = TriedCandidates(
+        frames={key: np.stack([memory.frames[key] for memory in memories]) for key in memories[0].frames},
+        actions=np.stack([memory.actions for memory in memories]),
+        now=np.array([memory.now for memory in memories], np.int64),
         start=np.array([moment.start for moment in moments], np.int64),
         recalled=np.zeros((len(moments), plans, 0, 0), np.float32),
         future=np.zeros((len(moments), plans, 0, 0), np.float32),
@@ -302,15 +307,15 @@ def _planned(
         best=np.zeros(shape, np.float32),
         about=about,
     )
-    past, found = tried.past(), []
+    past, drawn = tried.past(), []
     for some in np.split(np.arange(len(moments)), range(batch, len(moments), batch)):
         noise = LaneNoise(seed + 1, tried.start[some], tried.now[some])
         with torch.no_grad():
-            found.append(agent.planner.plan(_take(past, some), plans, noise))
-    recalled, future = (
-        np.concatenate([getattr(one, name).cpu().numpy() for one in found]) for name in ("past", "future")
-    )
-    return Tried(**{**vars(tried), "recalled": recalled, "future": future})
+            drawn.append(agent.planner.plan(_take(past, some), plans, noise))
+
+    recalled = np.concatenate([part.past.cpu().numpy() for part in drawn])
+    future = np.concatenate([part.future.cpu().numpy() for part in drawn])
+    return TriedCandidates(**{**vars(tried), "recalled": recalled, "future": future})
 
 
 def _take(past: Past, some: np.ndarray) -> Past:

@@ -1,4 +1,4 @@
-"""Do two worlds rank policies alike: correlations and rank violations between a proxy and the truth.
+"""How alike two worlds rank policies: correlations and rank violations between a proxy and the truth.
 
 All functions take `truth=` and `proxy=` by name, since MMRV is not symmetric: it is in units of true success. Rates of
 policies, not episodes, are the points. Sources: Li et al. 2024 (SIMPLER; Pearson r and MMRV, equations 1-2), Kendall's
@@ -31,14 +31,14 @@ class Bound(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cells:
-    """Outcomes of k policies in both worlds; a start that both worlds have is one row.
+class OutcomeTables:
+    """Outcomes of k policies in both worlds; an initial condition that both worlds have is one row.
 
-    NaN where a policy was not run from a start in a world. Values in 0..1 (success or progress).
+    NaN where a policy was not run from it in a world. Values in 0..1 (success or progress).
     """
 
-    truth: np.ndarray  # (starts, k)
-    proxy: np.ndarray  # (starts, k)
+    truth: np.ndarray  # (initial conditions, k)
+    proxy: np.ndarray  # (initial conditions, k)
 
     def rates(self) -> tuple[np.ndarray, np.ndarray]:
         """(k,) mean values in truth and in proxy."""
@@ -99,19 +99,19 @@ def permutation_bound(*, truth, proxy, rng: np.random.Generator, draws: int = 20
 
 
 def agreement_intervals(
-    cells: Cells,
+    cells: OutcomeTables,
     rng: np.random.Generator,
     groups: Sequence | None = None,
     confidence: float = 0.95,
     draws: int = 2000,
 ) -> dict[str, Interval]:
-    """Estimate and interval of r, rho, tau and MMRV by resampling policies and, within them, starts.
+    """Estimate and interval of r, rho, tau and MMRV by resampling policies and, within them, initial conditions.
 
-    Starts are drawn for all policies and both worlds together, so what they share stays shared. Policies of one group
-    (checkpoints of one training run) are drawn together. Up to `FEW` policies get no interval, `permutation_bound` says
-    what they can show; more policies of at most `FEW` groups have only their starts resampled, and the interval holds
-    for these policies alone. Percentiles; noise of the resampled episodes enters twice, so the intervals of r lie
-    somewhat low and those of MMRV somewhat high.
+    The latter are drawn for all policies and both worlds together, so what they share stays shared. Policies of one
+    group (checkpoints of one training run) are drawn together. Up to `FEW` policies get no interval,
+    `permutation_bound` says what they can show; more policies of at most `FEW` groups have only their initial
+    conditions resampled, and the interval holds for these policies alone. Percentiles; noise of the resampled
+    episodes enters twice, so the intervals of r lie somewhat low and those of MMRV somewhat high.
 
     Args:
         groups: (k,) label of each policy; default every policy for itself.
@@ -122,18 +122,22 @@ def agreement_intervals(
     truth, proxy = cells.rates()
     if truth.size <= FEW:
         return {name: _bare(STATISTICS[name](truth=truth, proxy=proxy)) for name in MEASURES}
+
     tables = _resampled_rates(cells, rng, draws)  # (draws, k) twice
     chosen = _resampled_policies(truth.size, groups, rng, draws)
-    found: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
-    for size in {len(one) for one in chosen}:
-        rows = [i for i, one in enumerate(chosen) if len(one) == size]
+
+    # Resamples of equal size, all at once.
+    resampled: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
+    for size in {len(policies) for policies in chosen}:
+        rows = [i for i, policies in enumerate(chosen) if len(policies) == size]
         take = np.array([chosen[i] for i in rows])
         x, y = (np.take_along_axis(table[rows], take, 1) for table in tables)
         for name in MEASURES:
-            found[name].append(STATISTICS[name](truth=x, proxy=y))
+            resampled[name].append(STATISTICS[name](truth=x, proxy=y))
+
     tail = (1 - confidence) / 2
     return {
-        name: _percentiles(np.concatenate(found[name]), float(STATISTICS[name](truth=truth, proxy=proxy)), tail)
+        name: _percentiles(np.concatenate(resampled[name]), float(STATISTICS[name](truth=truth, proxy=proxy)), tail)
         for name in MEASURES
     }
 
@@ -145,12 +149,13 @@ def noise_ceiling(
 
     True rates are the measured ones drawn to their mean by as much as noise has spread them; then both worlds measure
     them anew with normal noise. Median and range of r; NaN where noise explains all differences of the truth. Noise
-    that policies share, because they act from the same starts, is taken to be independent: the ceiling lies low there.
+    that policies share, because they act from the same initial conditions, is taken to be independent: the ceiling
+    lies low there.
 
     Args:
         truth: (k,) rates measured in the truth; error_truth, error_proxy: (k,) standard errors of the two worlds.
     """
-    rates, here, there = (np.asarray(one, np.float64) for one in (truth, error_truth, error_proxy))
+    rates, here, there = (np.asarray(values, np.float64) for values in (truth, error_truth, error_proxy))
     noise, spread = np.mean(here**2), rates.var(ddof=1) if len(rates) > 1 else 0.0
     if spread <= noise:
         return Interval(math.nan, math.nan, math.nan)
@@ -161,8 +166,8 @@ def noise_ceiling(
     return Interval(float(low), float(middle), float(high))
 
 
-def _resampled_rates(cells: Cells, rng: np.random.Generator, draws: int) -> tuple[np.ndarray, np.ndarray]:
-    """(draws, k) twice: rates after drawing starts anew, among those that were run in the same cells."""
+def _resampled_rates(cells: OutcomeTables, rng: np.random.Generator, draws: int) -> tuple[np.ndarray, np.ndarray]:
+    """(draws, k) twice: rates after drawing initial conditions anew, among those that were run in the same cells."""
     both = np.concatenate([cells.truth, cells.proxy], 1)
     there = ~np.isnan(both)
     patterns, members = np.unique(there, axis=0, return_inverse=True)

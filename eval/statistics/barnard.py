@@ -14,9 +14,9 @@ behind the first one that the budget cannot pay whole are left out, which loses 
 Budgets are `MARGIN` below alpha, which covers the gaps between control points (`table_risk` computes it for any p).
 The null p_A > p_B is safer still: the stopping region grows with y and shrinks with x, so coupling bounds its risk.
 
-Not for pairs whose outcomes depend on each other, for example through common starts that are hard for both: use
-`betting`. Written from the description in Snyder et al. 2025, "Is your imitation learning policy better than mine?"
-(arXiv 2503.10966); no code of theirs was read.
+Not for pairs whose outcomes depend on each other, for example through common initial conditions that are hard for
+both: use `betting`. Written from the description in Snyder et al. 2025, "Is your imitation learning policy better
+than mine?" (arXiv 2503.10966); no code of theirs was read.
 """
 
 from __future__ import annotations
@@ -125,11 +125,14 @@ def synthesise(
     ways[0, 0] = 1.0  # scaled by 4^-t
     lead = np.full((most + 1, 2 * most + 1), NEVER)
     part = np.zeros((most + 1, 2 * most + 1), np.float32)
+
     for t in range(1, most + 1):
         ways = _one_pair(ways)
         watch(t)
         if t < max(4, int(np.log2(most)) + 1):
             continue
+
+        # Stop as much as the risk allows.
         budget = alpha * margin * (t / most) ** shape - spent
         x, y, mass = _candidates(ways, t, p, budget)
         if len(x):
@@ -176,10 +179,10 @@ def _choose(x: np.ndarray, y: np.ndarray, t: int, mass: np.ndarray, budget: np.n
 
     room = np.maximum(budget, 1e-15)
     states = np.where(x + y < t, 2.0, 1.0)
-    found = linprog(-states, A_ub=mass / room[:, None], b_ub=np.ones(len(room)), bounds=(0, 1), method="highs")
-    if found.x is None:
-        raise ArithmeticError(f"the linear program of step {t} was not solved: {found.message}")
-    w = np.where(found.x > 1 - 1e-9, 1.0, np.where(found.x < 1e-9, 0.0, found.x))
+    solution = linprog(-states, A_ub=mass / room[:, None], b_ub=np.ones(len(room)), bounds=(0, 1), method="highs")
+    if solution.x is None:
+        raise ArithmeticError(f"the linear program of step {t} was not solved: {solution.message}")
+    w = np.where(solution.x > 1 - 1e-9, 1.0, np.where(solution.x < 1e-9, 0.0, solution.x))
     for state in range(1, len(w)):  # from the outermost state inwards, so that one number per s holds the decision
         if x[state] + y[state] == x[state - 1] + y[state - 1] and w[state - 1] < 1:
             w[state] = 0
@@ -195,8 +198,8 @@ def _stop(ways: np.ndarray, t: int, x: np.ndarray, y: np.ndarray, w: np.ndarray)
 def _boundary(ways, t: int, x, y, w, lead: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the table at t: beyond the outermost state that goes on, everything was stopped or is out of reach."""
     shares = {}
-    for one, other, share in zip(x.tolist(), y.tolist(), w.tolist(), strict=True):
-        shares[one, other] = shares[t - other, t - one] = share
+    for won, lost, share in zip(x.tolist(), y.tolist(), w.tolist(), strict=True):
+        shares[won, lost] = shares[t - lost, t - won] = share
     for s in range(1, 2 * t):
         lowest = first = max(0, s - t)
         while 2 * first < s and ways[first, s - first] == 0:

@@ -5,11 +5,11 @@ better, no way of betting makes money on average, so the money ever reaches 2 / 
 (Ville's inequality); a second bettor believes in A. Pairs with equal outcomes move no money: for success this is a test
 on the discordant pairs, whatever the correlation inside a pair.
 
-The money is spread at the start over bets of fixed fractions l with weights l (1 - l) and then left alone. That equals
-one bettor whose fraction is the mean of l weighted by what each has earned, a function of past pairs only, close to
-Kelly's fraction after some tens of pairs (Cover 1991). The weights were chosen by power and stopping time on 0/1 and
-beta-distributed outcomes, against plug-in Kelly fractions; the choice does not touch validity.
-What is tested is the mean difference of the outcomes over starts, given that pairs are independent of one another.
+The money is spread at the start over bets of fixed fractions l with weights l (1 - l) and then left alone. That
+equals one bettor whose fraction is the mean of l weighted by what each has earned, a function of past pairs only,
+close to Kelly's fraction after some tens of pairs (Cover 1991). The weights were chosen by power and stopping time on
+0/1 and beta-distributed outcomes, against plug-in Kelly fractions; the choice does not touch validity. What is tested
+is the mean difference of the outcomes over initial conditions, given that pairs are independent of one another.
 Sources: Waudby-Smith and Ramdas 2024; N-SCORE (arXiv 2603.13616).
 """
 

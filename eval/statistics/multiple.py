@@ -44,29 +44,33 @@ def letters(values: Sequence[float], different) -> list[str]:
     if table.shape != (k, k) or (table != table.T).any() or table.diagonal().any():
         raise ValueError(f"the table of differences must be a symmetric ({k}, {k}) with an empty diagonal")
     groups = [frozenset(range(k))] if k else []
-    for one, other in zip(*np.nonzero(np.triu(table)), strict=True):
-        groups = _absorb([part for group in groups for part in _split(group, int(one), int(other))])
+    for first, second in zip(*np.nonzero(np.triu(table)), strict=True):
+        groups = _absorb([part for group in groups for part in _split(group, int(first), int(second))])
     order = np.argsort(-np.asarray(values, np.float64), kind="stable").tolist()
     groups.sort(key=lambda group: [order.index(member) for member in sorted(group, key=order.index)])
-    return ["".join(_letter(i) for i, group in enumerate(groups) if member in group) for member in range(k)]
+
+    def letters_of(member: int) -> str:
+        return "".join(_letter(i) for i, group in enumerate(groups) if member in group)
+
+    return [letters_of(member) for member in range(k)]
 
 
 def differing(k: int, pairs: Sequence[tuple[int, int]], p_values, alpha: float = 0.05) -> np.ndarray:
     """(k, k) bool table for `letters`: pairs whose Holm-adjusted p-value is at most alpha."""
     table = np.zeros((k, k), bool)
-    for (one, other), p in zip(pairs, holm(p_values), strict=True):
-        table[one, other] = table[other, one] = p <= alpha
+    for (first, second), p in zip(pairs, holm(p_values), strict=True):
+        table[first, second] = table[second, first] = p <= alpha
     return table
 
 
-def _split(group: frozenset[int], one: int, other: int) -> list[frozenset[int]]:
-    return [group - {one}, group - {other}] if one in group and other in group else [group]
+def _split(group: frozenset[int], first: int, second: int) -> list[frozenset[int]]:
+    return [group - {first}, group - {second}] if first in group and second in group else [group]
 
 
 def _absorb(groups: list[frozenset[int]]) -> list[frozenset[int]]:
     """Drop repeats and groups that lie inside another one."""
     distinct = list(dict.fromkeys(groups))
-    return [group for group in distinct if not any(group < other for other in distinct)]
+    return [group for group in distinct if not any(group < second for second in distinct)]
 
 
 def _letter(i: int) -> str:

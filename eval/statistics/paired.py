@@ -1,4 +1,4 @@
-"""Two policies from the same starts: which differences of success and progress the episodes support.
+"""Two policies from the same initial conditions: which differences of success and progress the episodes support.
 
 Records join on (`initial_conditions`, `env_seed`). For a number of pairs fixed beforehand; says nothing about other
 training seeds, nor about peeking while episodes come in. Sources: McNemar 1947 (exact form), Tango 1998 (score
@@ -17,21 +17,21 @@ from .intervals import Interval, exact, expanded_tail, wilson
 
 @dataclass(frozen=True)
 class Pairs:
-    """Episodes of a first and a second policy, start by start."""
+    """Episodes of a first and a second policy, paired by initial condition."""
 
     starts: tuple[tuple[str, int], ...]  # (initial_conditions, env_seed), n of them
     success: np.ndarray  # (n, 2) bool
     progress: np.ndarray  # (n, 2) float64, best progress, 0..1
-    left_out: int = 0  # starts that only one of the two has
+    left_out: int = 0  # initial conditions that only one of the two has
 
     @property
     def only_first(self) -> int:
-        """Starts at which the first alone succeeded."""
+        """Initial conditions from which the first alone succeeded."""
         return int((self.success[:, 0] & ~self.success[:, 1]).sum())
 
     @property
     def only_second(self) -> int:
-        """Starts at which the second alone succeeded."""
+        """Initial conditions from which the second alone succeeded."""
         return int((self.success[:, 1] & ~self.success[:, 0]).sum())
 
 

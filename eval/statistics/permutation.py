@@ -88,20 +88,20 @@ class PermutationTest:
 
     def better(self) -> list[tuple[str, str]]:
         """(better, worse) of all pairs that have been told apart."""
-        found = []
-        for one, other in combinations(range(len(self.agents)), 2):
-            if all(hypothesis.rejected for hypothesis in self._hypotheses if hypothesis.joins(one, other)):
-                first, second = (one, other) if self.sums[one] > self.sums[other] else (other, one)
-                found.append((self.agents[first], self.agents[second]))
-        return found
+        told_apart = []
+        for i, j in combinations(range(len(self.agents)), 2):
+            if all(hypothesis.rejected for hypothesis in self._hypotheses if hypothesis.joins(i, j)):
+                first, second = (i, j) if self.sums[i] > self.sums[j] else (j, i)
+                told_apart.append((self.agents[first], self.agents[second]))
+        return told_apart
 
     @property
     def decision(self) -> str | None:
         """Of two agents "A" (the first), "B"; "undecided" at the end; None: go on. Of more: "done" or "undecided"."""
-        found = self.better()
-        if len(self.agents) == 2 and found:
-            return A if found[0][0] == self.agents[0] else B
-        if len(found) == len(self.agents) * (len(self.agents) - 1) // 2:
+        told_apart = self.better()
+        if len(self.agents) == 2 and told_apart:
+            return A if told_apart[0][0] == self.agents[0] else B
+        if len(told_apart) == len(self.agents) * (len(self.agents) - 1) // 2:
             return "done"
         return UNDECIDED if self._look >= self.looks else None
 
@@ -146,8 +146,8 @@ class _Hypothesis:
         self.clusters, self.rejected, self.share = clusters, False, 0.0
         self.alive = np.ones(draws + 1, bool)
 
-    def joins(self, one: int, other: int) -> bool:
-        return any(one in cluster and other in cluster for cluster in self.clusters)
+    def joins(self, first: int, second: int) -> bool:
+        return any(first in cluster and second in cluster for cluster in self.clusters)
 
     def look(self, values: np.ndarray, level: float) -> None:
         """`values` (draws + 1,), the observed one first: stop the largest as far as `level` in all may be spent."""

@@ -1,8 +1,8 @@
 """How small a difference of success rates a number of episodes can show, and how many episodes a difference needs.
 
 For two-sided tests with n fixed beforehand. Independent episodes: the pooled two-sample score test, by its normal
-approximation. Pairs from the same starts: the exact McNemar test, by exact enumeration. Says nothing about training
-seeds. Sources: Fleiss 1981 (equation 3.14, without continuity correction); Miettinen 1968 (pairs).
+approximation. Pairs from the same initial conditions: the exact McNemar test, by exact enumeration. Says nothing
+about training seeds. Sources: Fleiss 1981 (equation 3.14, without continuity correction); Miettinen 1968 (pairs).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def power_paired(n: int, won: float, lost: float, alpha: float = 0.05) -> float:
     """Probability that the exact McNemar test of n pairs rejects.
 
     Args:
-        won, lost: probabilities that only the second, only the first succeeds at a start; won + lost <= 1.
+        won, lost: probabilities that only the second, only the first succeeds in an episode; won + lost <= 1.
     """
     from scipy.stats import binom
 
@@ -44,7 +44,7 @@ def power_paired(n: int, won: float, lost: float, alpha: float = 0.05) -> float:
 
 
 def discordance(first: float, second: float, correlation: float = 0.0) -> tuple[float, float]:
-    """(won, lost) of two success rates whose outcomes at a start correlate by `correlation`, as far as that can be."""
+    """(won, lost) of two success rates whose paired outcomes correlate by `correlation`, as far as that can be."""
     both = first * second + correlation * np.sqrt(first * (1 - first) * second * (1 - second))
     both = float(np.clip(both, max(0.0, first + second - 1), min(first, second)))
     return second - both, first - both
@@ -58,7 +58,7 @@ def detectable(
     Args:
         n: episodes of each policy, or pairs.
         rate: success rate of one policy; the other is taken to be nearer to 1/2 or beyond.
-        correlation: of the outcomes at a start, for pairs; 0 is what unrelated outcomes have.
+        correlation: of the outcomes from an initial condition, for pairs; 0 is what unrelated outcomes have.
     """
     _check(n, rate, power)
     side = -1.0 if rate >= 0.5 else 1.0

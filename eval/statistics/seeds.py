@@ -53,13 +53,16 @@ def over_seeds(successes, episodes, confidence: float = 0.95) -> SeedStatement:
     successes, episodes = np.atleast_1d(successes), np.atleast_1d(episodes)
     if successes.shape != episodes.shape or successes.ndim != 1 or not len(successes):
         raise ValueError(f"give one count of successes and one of episodes a seed: {successes.shape}, {episodes.shape}")
+
     pooled = wilson(int(successes.sum()), int(episodes.sum()), confidence)
     if len(successes) == 1:
         return SeedStatement(pooled, 1, "for this checkpoint; one training seed says nothing about the next")
+
     rates = np.array(
         [wilson(int(won), int(n), confidence).estimate for won, n in zip(successes, episodes, strict=True)]
     )
     spread = t_interval(rates, confidence)
+
     low, high = min(spread.low, pooled.low), max(spread.high, pooled.high)
     interval = Interval(max(0.0, low), float(rates.mean()), min(1.0, high))
     return SeedStatement(interval, len(rates), f"over {len(rates)} training seeds")

@@ -79,15 +79,19 @@ class Sequential:
             raise ValueError(
                 f"the test was made for {self.most} pairs; plan a larger budget beforehand, not afterwards"
             )
+
         a, b = (np.broadcast_to(np.asarray(value, np.float64), self.runs) for value in (a, b))
         for value in (a, b):
             if not (np.isfinite(value).all() and value.min() >= 0 and value.max() <= 1):
                 raise ValueError(f"outcomes must lie in [0, 1], got {value.min()} .. {value.max()}")
+
         if self.runs == 1 and self.side[0]:
             return self.state()
         self.n += 1
         if self.runs == 1:
             self.seen.append((float(a[0]), float(b[0])))
+
+        # Runs with a verdict keep it.
         side = np.where(self.side == 0, self._look(a, b), 0).astype(np.int8)
         self.when[side != 0] = self.n
         self.side += side

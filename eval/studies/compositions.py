@@ -4,8 +4,8 @@
 
 Each folder is what `understudy compose --out DIR` left: the same kinds of parents, each time of another training seed.
 Writes a study with a row for each seed and one for all: the weights that rollouts chose and those of least denoising
-error, success on the fresh starts, and the mixture minus the better parent and minus the control, paired. The better
-parent of a row is the one that did better on that row's fresh starts, which can only hurt the mixture's standing.
+error, success on the fresh episodes, and the mixture minus the better parent and minus the control, paired. The better
+parent of a row is the one that did better on that row's fresh episodes, which can only hurt the mixture's standing.
 Intervals of the last row: success over training seeds (`seeds.py`); differences once for these checkpoints (Tango, all
 pairs) and once for further trainings (Student's t over the seeds, never narrower).
 """
@@ -36,7 +36,7 @@ class CompositionError(ValueError):
 
 @dataclass(frozen=True)
 class Composition:
-    """What one search left behind; records are those of the fresh starts."""
+    """What one search left behind; records are those of the fresh episodes."""
 
     name: str  # of the folder
     chosen: str
@@ -62,10 +62,10 @@ class Compositions:
 
     def run(self) -> None:
         """Read, join, write. Raises CompositionError, OSError."""
-        found = [read_composition(Path(folder)) for folder in self.folders]
-        if len({tuple(one.records) for one in found}) != 1:
+        compositions = [read_composition(Path(folder)) for folder in self.folders]
+        if len({tuple(composition.records) for composition in compositions}) != 1:
             raise CompositionError("the searches differ in their number of parents, or only some have a control")
-        study = gathered(found, self.title, self.command())
+        study = gathered(compositions, self.title, self.command())
         study.write(self.out)
         print(f"{study.title}\n\n{study.markdown()}\n\n" + "\n".join(f"- {note}" for note in study.notes))
 
@@ -88,70 +88,76 @@ def read_composition(folder: Path) -> Composition:
     if not values.get("complete") or not values["report"]["entries"]:
         raise CompositionError(f"'{folder}' is not finished, or had no --report; go on with compose --resume {folder}")
     report, records, number = values["report"], {}, 0
-    for one in report["entries"]:
-        number += one["role"] == PARENT
-        role = f"{PARENT} {number}" if one["role"] == PARENT else one["role"]
-        records[role] = read_record(folder / FRESH / one["record"])
+    for entry in report["entries"]:
+        number += entry["role"] == PARENT
+        role = f"{PARENT} {number}" if entry["role"] == PARENT else entry["role"]
+        records[role] = read_record(folder / FRESH / entry["record"])
     promised = report["entries"][0]["promised"]
     chosen = said(tuple(report["found"]["chosen"]))
     return Composition(folder.name, chosen, _predicted(report), promised and promised[1], records)
 
 
-def gathered(found: Sequence[Composition], title: str, command: str) -> Study:
+def gathered(compositions: Sequence[Composition], title: str, command: str) -> Study:
     """The study of one pair."""
-    first = found[0]
+    first = compositions[0]
     control = CONTROL in first.records
     columns = ["seed", "weights chosen", "weights of least error", "mixture", *first.parents]
     columns += ["control"] * control + ["- better parent"] + ["- control"] * control + ["promised - fresh"]
-    rows = [_row([one], one.chosen, one.predicted) for one in found]
+
+    rows = [_row([composition], composition.chosen, composition.predicted) for composition in compositions]
     notes = [
-        f"{len(first.records[MIXTURE].table)} fresh starts a seed; weights were chosen on other starts.",
-        "Differences are of success, paired; the better parent is the one that did better on these very starts.",
+        f"{len(first.records[MIXTURE].table)} fresh initial conditions a seed; weights were chosen on others.",
+        "Differences are of success, paired; the better parent is the one that did better in these very episodes.",
         "Weights of least error: of the first parent, from held-out demonstrations, 95 % over episodes.",
     ]
-    if len(found) > 1:
-        rows.append(_row(found, None, None))
-        pooled = [("better parent", _better(found)), *([("control", CONTROL)] if control else [])]
+
+    # All training seeds together.
+    if len(compositions) > 1:
+        rows.append(_row(compositions, None, None))
+        pooled = [("better parent", _better(compositions)), *([("control", CONTROL)] if control else [])]
         for name, role in pooled:
-            recipes = _difference(found, role)[1]
+            recipes = _difference(compositions, role)[1]
             notes.append(
-                f"Mixture minus {name}, for further trainings ({len(found)} seeds, t): {_points(recipes)} points."
+                f"Mixture minus {name}, for further trainings ({len(compositions)} seeds, t): "
+                f"{_points(recipes)} points."
             )
+
     return Study(title=title, command=command, columns=columns, rows=rows, notes=notes)
 
 
-def _row(found: Sequence[Composition], chosen: str | None, predicted: str | None) -> list:
-    first = found[0]
-    rates = {role: _success(found, role) for role in first.records}
-    row = [first.name if len(found) == 1 else "all", chosen, predicted, rates[MIXTURE]]
+def _row(compositions: Sequence[Composition], chosen: str | None, predicted: str | None) -> list:
+    first = compositions[0]
+    rates = {role: _success(compositions, role) for role in first.records}
+    row = [first.name if len(compositions) == 1 else "all", chosen, predicted, rates[MIXTURE]]
     row += [rates[role] for role in first.parents]
     row += [rates[CONTROL]] if CONTROL in rates else []
-    row.append(_difference(found, _better(found))[0])
-    row += [_difference(found, CONTROL)[0]] if CONTROL in rates else []
-    promised = [one.promised for one in found if one.promised is not None]
-    row.append(sum(promised) / len(promised) - rates[MIXTURE].estimate if len(promised) == len(found) else None)
+    row.append(_difference(compositions, _better(compositions))[0])
+    row += [_difference(compositions, CONTROL)[0]] if CONTROL in rates else []
+    promised = [composition.promised for composition in compositions if composition.promised is not None]
+    row.append(sum(promised) / len(promised) - rates[MIXTURE].estimate if len(promised) == len(compositions) else None)
     return row
 
 
-def _success(found: Sequence[Composition], role: str) -> Interval:
-    won = [[bool(x) for x in one.records[role].column("success")] for one in found]
-    return over_seeds([sum(one) for one in won], [len(one) for one in won]).interval
+def _success(compositions: Sequence[Composition], role: str) -> Interval:
+    columns = [composition.records[role].column("success") for composition in compositions]
+    won = [sum(map(bool, column)) for column in columns]
+    return over_seeds(won, [len(column) for column in columns]).interval
 
 
-def _better(found: Sequence[Composition]) -> str:
-    return max(found[0].parents, key=lambda role: _success(found, role).estimate)
+def _better(compositions: Sequence[Composition]) -> str:
+    return max(compositions[0].parents, key=lambda role: _success(compositions, role).estimate)
 
 
-def _difference(found: Sequence[Composition], role: str) -> tuple[Interval, Interval]:
-    return difference([one.records[MIXTURE] for one in found], [one.records[role] for one in found])
+def _difference(pairs: Sequence[Composition], role: str) -> tuple[Interval, Interval]:
+    return difference([pair.records[MIXTURE] for pair in pairs], [pair.records[role] for pair in pairs])
 
 
 def _predicted(report: dict) -> str | None:
     if not report["predicted"]:
         return None
-    one = report["predicted"]["prediction"]
-    low, _, high = one["intervals"][0]
-    return f"{said(tuple(one['weights']))} [{low:.2f}, {high:.2f}]"
+    prediction = report["predicted"]["prediction"]
+    low, _, high = prediction["intervals"][0]
+    return f"{said(tuple(prediction['weights']))} [{low:.2f}, {high:.2f}]"
 
 
 def _points(value: Interval) -> str:

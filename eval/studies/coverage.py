@@ -69,10 +69,11 @@ def rates(config: Coverage) -> Study:
         ("Wilson", wilson, ns, 0.001),
         ("exact", exact, (*range(1, 20), *ns), 0.0001),
     ):
-        found = [(*rate_coverage(interval, n, low), n) for n in counts]
-        mean = float(np.mean([average for average, _, _, _ in found]))
-        _, worst, at, n = min(found, key=lambda one: one[1])
+        coverages = [(*rate_coverage(interval, n, low), n) for n in counts]
+        mean = float(np.mean([average for average, _, _, _ in coverages]))
+        _, worst, at, n = min(coverages, key=lambda coverage: coverage[1])
         rows.append((name, f"{counts[0]}-{counts[-1]}", f"{low:g}-{1 - low:g}", mean, worst, n, at))
+
     return Study(
         title="Coverage of intervals of a success rate, exact",
         command=config.command("rates"),
@@ -105,11 +106,12 @@ def means(config: Coverage) -> Study:
             rng = np.random.default_rng((config.seed, 1, kind, n))
             hits = np.zeros((config.runs, 3), bool)
             for run in range(config.runs):
-                one, other = draw(rng, (2, n))
-                hits[run, 0] = _covers(mean_interval(one), HALF)
-                hits[run, 1] = _covers(bootstrap_interval(one, rng, draws=1000), HALF)
-                hits[run, 2] = _covers(paired_bootstrap(other - one, rng, draws=1000), 0)
+                first, second = draw(rng, (2, n))
+                hits[run, 0] = _covers(mean_interval(first), HALF)
+                hits[run, 1] = _covers(bootstrap_interval(first, rng, draws=1000), HALF)
+                hits[run, 2] = _covers(paired_bootstrap(second - first, rng, draws=1000), 0)
             rows.append((name, n, *map(_share, hits.T)))
+
     return Study(
         title="Coverage of intervals of a mean progress",
         command=config.command("means"),
@@ -120,12 +122,13 @@ def means(config: Coverage) -> Study:
 
 
 def pairs(config: Coverage) -> Study:
-    """Differences of success rates from paired and from independent starts."""
+    """Differences of success rates from paired and from independent episodes."""
     rows = []
     for n in (20, 50, 100):
         tables = [(won, lost) for won in range(n + 1) for lost in range(n + 1 - won)]
         ends = np.array([tango(*table, n)[::2] for table in tables])
         reject = np.array([mcnemar(*table) <= ALPHA for table in tables])
+
         for first, second in PAIRS:
             for correlation in (0.0, 0.5):
                 won, lost = discordance(first, second, correlation)
@@ -136,6 +139,7 @@ def pairs(config: Coverage) -> Study:
                 free = _independent(n, first, second) if correlation == 0 else None
                 size = float(chance[reject].sum())
                 rows.append((f"{first}, {second}", correlation, n, won + lost, tango_covers, booted, size, free))
+
     return Study(
         title="Differences of success rates: coverage, and how often McNemar's exact test rejects",
         command=config.command("pairs"),
@@ -157,6 +161,7 @@ def seeds(config: Coverage) -> Study:
             rng = np.random.default_rng((config.seed, 3, case, k))
             counts = rng.binomial(episodes, _seed_rates(rng, mean, spread, (config.runs, k)))
             hits = np.zeros((config.runs, 3), bool)
+
             for run, row in enumerate(counts):
                 intervals = (
                     over_seeds(row, np.full(k, episodes)).interval,
@@ -165,6 +170,7 @@ def seeds(config: Coverage) -> Study:
                 )
                 hits[run] = [_covers(interval, mean) for interval in intervals]
             rows.append((mean, spread, k, *map(_share, hits.T)))
+
     return Study(
         title="Coverage of the success rate of a recipe over training seeds",
         command=config.command("seeds"),
@@ -185,22 +191,23 @@ def agreement(config: Coverage) -> Study:
     for shared, name in ((0.0, "unrelated"), (0.8, "alike (r .8)"), (1.0, "the same rates")):
         for k in (3, 4, 5, 6, 10, 20):
             rng = np.random.default_rng((config.seed, 4, k, int(10 * shared)))
-            found = [agree(_two_worlds(rng, k, 50, shared), "success", rng, draws=300) for _ in range(config.worlds)]
-            better = _share(np.array([one.bound.p <= ALPHA for one in found]))
-            established = _share(np.array([one.verdict.established for one in found]))
+            results = [agree(_two_worlds(rng, k, 50, shared), "success", rng, draws=300) for _ in range(config.worlds)]
+
+            better = _share(np.array([result.bound.p <= ALPHA for result in results]))
+            established = _share(np.array([result.verdict.established for result in results]))
             target = _many_policies(shared, 50)
-            covered = _share(np.array([_covers(one.measures["r"], target) for one in found])) if k > 5 else None
-            rows.append(
-                (name, k, better, established, float(np.mean([one.measures["mmrv"][1] for one in found])), covered)
-            )
+            covered = _share(np.array([_covers(result.measures["r"], target) for result in results])) if k > 5 else None
+            mmrv = float(np.mean([result.measures["mmrv"][1] for result in results]))
+            rows.append((name, k, better, established, mmrv, covered))
+
     return Study(
         title="Agreement of two worlds: how often it is established, and coverage of r",
         command=config.command("agreement"),
         columns=("proxy", "policies", "p <= .05", "established", "mean MMRV", "r covered"),
         rows=rows,
         notes=(
-            "50 episodes of each policy in each world from common starts; true rates uniform, correlated by a normal "
-            f"copula. {config.worlds} runs a row, 300 resamples, seed {config.seed}.",
+            "50 episodes of each policy in each world from common initial conditions; true rates uniform, correlated "
+            f"by a normal copula. {config.worlds} runs a row, 300 resamples, seed {config.seed}.",
             "r covered: of the r that a hundred thousand such policies show with as many episodes; up to five policies "
             "get no such interval.",
         ),
@@ -225,7 +232,8 @@ def _independent(n: int, first: float, second: float) -> float:
     from scipy.stats import binom
 
     counts = range(n + 1)
-    ends = np.array([[newcombe((a, n), (b, n))[::2] for b in counts] for a in counts])
+    tables = [((a, n), (b, n)) for a in counts for b in counts]
+    ends = np.array([newcombe(*table)[::2] for table in tables]).reshape(n + 1, n + 1, 2)
     chance = np.outer(binom.pmf(counts, n, first), binom.pmf(counts, n, second))
     gap = second - first
     return float(chance[(ends[..., 0] <= gap) & (gap <= ends[..., 1])].sum())
@@ -249,12 +257,12 @@ def _true_rates(rng: np.random.Generator, k: int, shared: float) -> np.ndarray:
 def _two_worlds(rng: np.random.Generator, k: int, n: int, shared: float) -> list[tuple[Tested, Tested]]:
     won = rng.random((n, 2, k)) < _true_rates(rng, k, shared)
     names = [Identity(f"p{i}", "", f"p{i}", f"run{i}") for i in range(k)]
-    episodes = {
-        (world, i): {("starts", start): (float(won[start, world, i]),) * 2 for start in range(n)}
-        for world in (0, 1)
-        for i in range(k)
-    }
-    return [tuple(Tested(names[i], episodes[world, i], ("",), 0) for world in (0, 1)) for i in range(k)]
+
+    def tested(i: int, world: int) -> Tested:
+        episodes = {("starts", start): (float(won[start, world, i]),) * 2 for start in range(n)}
+        return Tested(names[i], episodes, ("",), 0)
+
+    return [(tested(i, 0), tested(i, 1)) for i in range(k)]
 
 
 def _many_policies(shared: float, n: int) -> float:

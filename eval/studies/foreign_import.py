@@ -2,10 +2,10 @@
 
     understudy study foreign_import out/foreign/pusht_diffusion out/pusht_states --windows 256
 
-Prints, as JSON: the greatest difference between our plan and what lerobot's own `select_action` executes, loaded by
-lerobot itself; the difference between lerobot's DDIM and our first-order walk over the same levels, without a bound and
-with one (diffusers keeps the unbounded noise when it bounds the clean chunk, our sampler does not); and what asking the
-network between two of its steps costs in denoising error (`foreign.diffusion.between_cost`).
+Prints, as JSON: the greatest difference between our action chunk and what lerobot's own `select_action` executes,
+loaded by lerobot itself; the difference between lerobot's DDIM and our first-order walk over the same levels, without
+a bound and with one (diffusers keeps the unbounded noise when it bounds the clean chunk, our sampler does not); and
+what asking the network between two of its steps costs in denoising error (`foreign.diffusion.between_cost`).
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class ForeignImport:
         windows = Windows(dataset, policy.window, policy.inputs, split_episodes(dataset, 0.1, 0)[1])
         chosen = np.unique(np.linspace(0, len(windows) - 1, self.windows).astype(np.int64))
         batch = windows.gather(chosen)
-        found = check(policy, past_of(batch, policy.window, policy.inputs), len(chosen))
-        costs = [dataclasses.asdict(one) for one in between_cost(policy, [batch], BETWEEN)]
-        print(json.dumps(found | {"windows": len(chosen), "between": costs}, indent=1))
+        differences = check(policy, past_of(batch, policy.window, policy.inputs), len(chosen))
+        costs = [dataclasses.asdict(cost) for cost in between_cost(policy, [batch], BETWEEN)]
+        print(json.dumps(differences | {"windows": len(chosen), "between": costs}, indent=1))
 
 
 def stock_actions(folder: Path, keys: Mapping[str, str], past: Past, noise: Tensor) -> Tensor:
@@ -70,6 +70,7 @@ def stock_actions(folder: Path, keys: Mapping[str, str], past: Past, noise: Tens
     policy = DiffusionPolicy.from_pretrained(folder)
     before, after = make_pre_post_processors(policy.config, pretrained_path=str(folder))
     policy.reset()
+
     actions, wait = [], len(past.obs_times) - 1
     policy._queues["action"].extend([torch.zeros(len(noise), noise.shape[2])] * wait)  # look on before acting
     for frame in range(wait + policy.config.n_action_steps):
@@ -85,10 +86,10 @@ def check(policy: ForeignDiffusion, past: Past, lanes: int) -> dict:
     start = rng.normal(1, len(policy.window.actions), len(policy.embodiment.action))
     plan = policy.plan(past, 1, LaneNoise(0, np.arange(lanes), np.zeros(lanes, np.int64)))
     stock = stock_actions(policy.foreign.folder, policy.body.keys, past, start[:, 0])
-    found = {"plan": _far(plan.future[:, 0, : stock.shape[1]], stock), "action size": float(stock.abs().max())}
+    differences = {"plan": _far(plan.future[:, 0, : stock.shape[1]], stock), "action size": float(stock.abs().max())}
     if policy.scheduler == "DDIM":
-        found |= {f"walk, clip {clip}": _walk(policy, past, start, clip) for clip in (None, policy.sampler.clip)}
-    return found
+        differences |= {f"walk, clip {clip}": _walk(policy, past, start, clip) for clip in (None, policy.sampler.clip)}
+    return differences
 
 
 def _walk(policy: ForeignDiffusion, past: Past, start: Tensor, clip: float | None) -> dict:
@@ -102,6 +103,6 @@ def _walk(policy: ForeignDiffusion, past: Past, start: Tensor, clip: float | Non
     return _far(sample(policy.field(past, 1), widened, levels, clip=clip), theirs)
 
 
-def _far(one: Tensor, other: Tensor) -> dict:
-    apart = (one - other).abs()
+def _far(ours: Tensor, theirs: Tensor) -> dict:
+    apart = (ours - theirs).abs()
     return {"max": float(apart.max()), "rms": float(apart.square().mean().sqrt())}

@@ -1,12 +1,12 @@
 """What a mixture of two policies costs: its latency beside the sum of its parents', and what sparing saves of it.
 
     understudy study mixture_cost A B --out eval/records/bench/mixture.json
-    understudy study mixture_cost A B --data DATA     what sparing does to plans, on windows of DATA
+    understudy study mixture_cost A B --data DATA     what sparing does to action chunks, on windows of DATA
 
-CPU time of one thread is taken, so that other programs disturb less. A turn draws plans of the first parent, the
-mixture, the two networks asked in alternation without being composed, the mixture sparing evaluations, and the second
-parent, on observations drawn evenly within the first parent's demonstrated spread. Ratios are of a turn. Alternation
-shows what of the ratio is the machine's: two networks share a cache that one had for itself.
+CPU time of one thread is taken, so that other programs disturb less. A turn draws action chunks of the first parent,
+the mixture, the two networks asked in alternation without being composed, the mixture sparing evaluations, and the
+second parent, on observations drawn evenly within the first parent's demonstrated spread. Ratios are of a turn.
+Alternation shows what of the ratio is the machine's: two networks share a cache that one had for itself.
 """
 
 from __future__ import annotations
@@ -37,15 +37,17 @@ EARLY = Adapt(spare=((0.5, 1.0),))  # a quarter of the evaluations of two parent
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureCost:
-    """Time a mixture of two policies beside its parents, or see what sparing evaluations does to its plans."""
+    """Time a mixture of two policies beside its parents, or see what sparing evaluations does to its action chunks."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"lanes": "observations"}  # former names that are still read
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("parents",)
 
     parents: tuple[str, ...]  # two runs or checkpoints
-    lanes: tuple[int, ...] = (1, 8)  # observations planned for at a time
+    observations: tuple[int, ...] = (1, 8)  # planned for at a time
     pairs: int = 15  # turns
-    repeat: int = 10  # plans of a turn
-    data: str | None = None  # dataset: what sparing does to plans on its windows, in place of times
+    repeat: int = 10  # action chunks of a turn
+    data: str | None = None  # dataset: what sparing does to action chunks on its windows, in place of times
     windows: int = 256  # of the dataset
     out: Path | None = None  # JSON of the table
 
@@ -58,7 +60,7 @@ class MixtureCost:
         if self.data:
             result = savings(self.parents, self.data, self.windows)
         else:
-            result = study(self.parents, self.lanes, self.pairs, self.repeat)
+            result = study(self.parents, self.observations, self.pairs, self.repeat)
         print("\n".join("  ".join(map(str, row)) for row in (result.columns, *result.rows)), *result.notes, sep="\n")
         if self.out:
             print(result.write(self.out))
@@ -70,16 +72,16 @@ def observed(policies: Sequence[Policy], lanes: int) -> Past:
     agent = Agent(mixture, lanes=lanes, n_action_steps=mixture.n_action_steps)
     rng = np.random.default_rng(0)
     scales = {key: policy.state_scales[key.replace(".", "_")] for policy in policies for key in policy.inputs}
-    told = {
+    observations = {
         key: scale.unscale(torch.from_numpy(rng.uniform(-1, 1, (lanes, len(scale.mean))).astype(np.float32))).numpy()
         for key, scale in scales.items()
     }
-    agent.reset(np.arange(lanes), np.ones(lanes, bool), told)
+    agent.reset(np.arange(lanes), np.ones(lanes, bool), observations)
     return agent.past()
 
 
 def turns(parents: Sequence[Policy], lanes: int, pairs: int, repeat: int) -> dict[str, list[float]]:
-    """Milliseconds of CPU time a plan of each side, a number a turn."""
+    """Milliseconds of CPU time a chunk of each side, a number a turn."""
     mixture, past = Mixture(parents, (0.5, 0.5)), observed(parents, lanes)
     works = {
         "first": _planning(parents[0], past, lanes),
@@ -88,37 +90,41 @@ def turns(parents: Sequence[Policy], lanes: int, pairs: int, repeat: int) -> dic
         "sparing": _planning(mixture.adapted(EARLY), past, lanes),
         "second": _planning(parents[1], past, lanes),
     }
-    told = {name: [] for name in works}
+
+    times = {name: [] for name in works}
     for turn in range(pairs + 1):  # the first one warms up
         for name, work in works.items():
             begun = time.thread_time()
             for _ in range(repeat):
                 work()
             if turn:
-                told[name].append(1000 * (time.thread_time() - begun) / repeat)
-    return told
+                times[name].append(1000 * (time.thread_time() - begun) / repeat)
+    return times
 
 
 def study(parents: Sequence[str], lanes: Sequence[int], pairs: int, repeat: int) -> Study:
-    """The table of all numbers of lanes."""
+    """The table of all numbers of observations."""
     policies = [load_policy(parent)[0] for parent in parents]
     rows = []
+
     for count in lanes:
-        told = turns(policies, count, pairs, repeat)
-        sums = [a + b for a, b in zip(told["first"], told["second"], strict=True)]
+        times = turns(policies, count, pairs, repeat)
+        sums = [a + b for a, b in zip(times["first"], times["second"], strict=True)]
         for name in ("mixture", "alternation", "sparing"):
-            ratios = [mine / both for mine, both in zip(told[name], sums, strict=True)]
+            ratios = [mine / both for mine, both in zip(times[name], sums, strict=True)]
             spread = min(ratios), statistics.median(ratios), max(ratios)
-            rows.append((name, count, statistics.median(told[name]), statistics.median(sums), spread))
+            rows.append((name, count, statistics.median(times[name]), statistics.median(sums), spread))
+
     machine = ", ".join(f"{name} {value}" for name, value in describe_machine().items() if value is not None)
     notes = (
-        f"Ratio: median of {pairs} turns of {repeat} plans and their range; CPU time of one thread.",
+        f"Ratio: median of {pairs} turns of {repeat} action chunks and their range; CPU time of one thread.",
         "Alternation: the networks asked in turn and not composed, so what the machine adds. Sparing: "
         f"a quarter of the evaluations, angles {EARLY.spare[0][0]:g} to {EARLY.spare[0][1]:g}.",
         f"Machine: {machine}.",
     )
-    columns = ("case", "lanes", "ms a plan", "parents together, ms", "ratio")
-    asked = MixtureCost(parents=tuple(parents), lanes=tuple(lanes), pairs=pairs, repeat=repeat)
+
+    columns = ("case", "observations", "ms a chunk", "parents together, ms", "ratio")
+    asked = MixtureCost(parents=tuple(parents), observations=tuple(lanes), pairs=pairs, repeat=repeat)
     command = command_of(asked, "study mixture_cost")
     return Study(
         title="A mixture of two beside the sum of its parents", command=command, columns=columns, rows=rows, notes=notes
@@ -126,23 +132,25 @@ def study(parents: Sequence[str], lanes: Sequence[int], pairs: int, repeat: int)
 
 
 def savings(parents: Sequence[str], data: str, windows: int) -> Study:
-    """What sparing each half of the path saves and does to plans for windows spread evenly over a dataset."""
+    """What sparing each half of the path saves and does to action chunks for windows spread evenly over a dataset."""
     from ...policies.data.open import open_dataset
     from ...policies.data.windows import Windows
 
     mixture = Mixture([load_policy(parent)[0] for parent in parents], (0.5, 0.5))
     held = Windows(open_dataset(data), mixture.window, mixture.inputs)
     chosen = np.unique(np.linspace(0, len(held) - 1, windows).astype(np.int64))
+
     rows = []
     for low, high in ((0.5, 1.0), (0.3, 1.0), (0.0, 0.5)):
         for reuse in (True, False):
-            found = saving(mixture, Adapt(spare=((low, high),), reuse=reuse), [held.gather(chosen)])
-            rows.append((f"{low:g} to {high:g}", reuse, found.spared, found.change, found.noise))
-    columns = ("spared angles", "reuse", "evaluations spared", "change of plans", "change by other noise")
+            saved = saving(mixture, Adapt(spare=((low, high),), reuse=reuse), [held.gather(chosen)])
+            rows.append((f"{low:g} to {high:g}", reuse, saved.spared, saved.change, saved.noise))
+
+    columns = ("spared angles", "reuse", "evaluations spared", "change of chunks", "change by other noise")
     notes = (f"Root mean square in the scaled action space, {len(chosen)} windows, the same noise; seed 0.",)
     command = command_of(MixtureCost(parents=tuple(parents), data=data, windows=windows), "study mixture_cost")
     return Study(
-        title="What sparing evaluations does to plans", command=command, columns=columns, rows=rows, notes=notes
+        title="What sparing evaluations does to action chunks", command=command, columns=columns, rows=rows, notes=notes
     )
 
 

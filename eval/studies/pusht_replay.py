@@ -1,4 +1,4 @@
-"""How near PushT in MuJoCo comes to gym-pusht: the human episodes played again, open loop, from their true starts.
+"""How near PushT in MuJoCo comes to gym-pusht: the human episodes played again, open loop, from where they truly began.
 
     UNDERSTUDY_DATA=... understudy study pusht_replay --damping 200 --episodes 180
 
@@ -41,7 +41,7 @@ from ...sim.pusht.pusht import PushTMuJoCo, PushTMuJoCoLane
 
 
 @dataclass(frozen=True, kw_only=True)
-class PushTReplay:
+class PushTReplayStudy:
     """Replay the human PushT episodes in MuJoCo: a line for one choice of the physics."""
 
     episodes: int | None = None  # the first ones; default all
@@ -56,11 +56,11 @@ class PushTReplay:
         if "UNDERSTUDY_DATA" not in os.environ:
             raise ValueError("UNDERSTUDY_DATA must name the folder that holds pusht_human/full_state.npz")
         file = Path(os.environ["UNDERSTUDY_DATA"]) / "pusht_human" / "full_state.npz"
-        told = replay(replace(find_world(self.world), **physics_of), file, self.episodes)
-        print(self.world, physics_of, told.text())
+        replayed = replay(replace(find_world(self.world), **physics_of), file, self.episodes)
+        print(self.world, physics_of, replayed.text())
         if self.world == "pusht-arm":
             free = replay(replace(find_world("pusht-mujoco"), **physics_of), file, self.episodes)
-            away = np.linalg.norm(told.pusher - free.pusher, axis=1)
+            away = np.linalg.norm(replayed.pusher - free.pusher, axis=1)
             print(f"pusher off the free one by {away.mean():.2f} px on average, ", end="")
             print(f"99 % within {np.quantile(away, 0.99):.2f}, at most {away.max():.2f}")
 
@@ -87,7 +87,7 @@ class Replay:
 
 
 def replay(world: PushTMuJoCo | PushTArmWorld, file: Path, episodes: int | None = None) -> Replay:
-    """Play the recorded actions of the first `episodes` (all if None) from their true starts, past any success."""
+    """Play the recorded actions of the first `episodes` (all if None) from where they truly began, past any success."""
     with np.load(file) as data:
         ends, starts, actions = data["episode_ends"][:episodes], data["init_state"][:episodes], data["action"]
         recorded, rewards = data["final_coverage"][:episodes], data["reward"][: int(ends[-1])]
@@ -108,10 +108,11 @@ def play(lane: PushTMuJoCoLane, starts: np.ndarray, actions: list[np.ndarray]) -
         states.append(physics(model, data))
         warm.append(data.qacc_warmstart.copy())
         controls.append(controls_of(lane, chosen))
+
     each = len(controls[0]) // len(actions[0])  # controls in a control step
     every = round(1 / (lane.embodiment.rate * model.opt.timestep * each))
     rolled = roll_each(model, np.array(states), controls, every, np.array(warm))
-    return [qpos(model, told[each - 1 :: each]) for told in rolled]
+    return [qpos(model, positions[each - 1 :: each]) for positions in rolled]
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -4,18 +4,20 @@
 
 Plays every kind of search many times and writes a study of the episodes that it used beside the full grid, and of the
 success of the weights that it chose. Two sources of episodes: planted success curves (the published sweeps of GPC,
-arXiv 2510.01068, table of weights; outcomes of one start correlate over weights), where the truth is known; or the
-records of a finished grid search (`--records OUT/validation`), whose starts are split at random in those that the
-search sees, in random order, and those that its choice is judged on. Intervals of the latter come from a bootstrap of
-the starts. Knows nothing of policies.
+arXiv 2510.01068, table of weights; outcomes from one initial condition correlate over weights), where the truth is
+known; or the records of a finished grid search (`--records OUT/validation`), whose initial conditions are split at
+random in those that the search sees, in random order, and those that its choice is judged on. Intervals of the latter
+come from a bootstrap of the initial conditions. Knows nothing of policies.
 """
 
 from __future__ import annotations
 
 import shlex
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -63,12 +65,14 @@ SWEEPS = {  # success in % at weight 0, .1, .. 1 of the first policy named
 class SearchCost:
     """Measure what searches for weights cost and find, and write it as a study."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"starts": "initial_conditions"}  # former names that are still read
+
     out: Path  # file of the study
     records: str | None = None  # folder of the records of a grid search; none: planted curves
-    starts: int | None = None  # that a search sees; default 50 planted, half of the recorded ones
+    initial_conditions: int | None = None  # that a search sees; default 50 planted, half of the recorded ones
     runs: int = 200  # planted: runs of each curve; records: replays
-    draws: int = 200  # records: resamples of the starts
-    correlation: float = 0.5  # planted: of outcomes from one start, on the scale of the copula
+    draws: int = 200  # records: resamples of the initial conditions
+    correlation: float = 0.5  # planted: of outcomes from one initial condition, on the scale of the copula
     curves: tuple[str, ...] = ()  # planted: names of some; default all
     seed: int = 0
 
@@ -83,7 +87,7 @@ class SearchCost:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PlayedSearch:
     """One search that was played."""
 
     chosen: int  # place of the chosen weights
@@ -91,34 +95,39 @@ class Outcome:
     tested_away: tuple[int, ...]  # places of the weights that a test dropped
 
 
-def play(search: Search, points: Sequence[Weights], table: np.ndarray, rng: np.random.Generator, block=8) -> Outcome:
-    """A search over recorded outcomes: `table` (k, n) of k weights and n starts, in the order in which they come."""
+def play(
+    search: Search, points: Sequence[Weights], table: np.ndarray, rng: np.random.Generator, block=8
+) -> PlayedSearch:
+    """A search over recorded outcomes: `table` (k, n) of k weights and n initial conditions, in their order."""
     rows = {point: table[i] for i, point in enumerate(points)}
-    found = search(Trials(points, range(table.shape[1]), lambda w, starts: rows[w][list(starts)], block), rng)
-    gone = tuple(i for i, one in enumerate(found.tried) if one.dropped.startswith(BY_TEST))
-    return Outcome(list(points).index(found.chosen), found.episodes, gone)
+    result = search(Trials(points, range(table.shape[1]), lambda w, starts: rows[w][list(starts)], block), rng)
+    gone = tuple(i for i, trial in enumerate(result.tried) if trial.dropped.startswith(BY_TEST))
+    return PlayedSearch(list(points).index(result.chosen), result.episodes, gone)
 
 
 def planted(config: SearchCost) -> Study:
     """Searches on outcomes drawn from known curves."""
-    starts, points = config.starts or 50, simplex(2, 11)
+    starts, points = config.initial_conditions or 50, simplex(2, 11)
     names = config.curves or tuple(SWEEPS)
     curves = {name: np.array(lookup("curve", name, SWEEPS)) / 100 for name in names}
-    found = {name: {search: [] for search in SEARCHES} for name in curves}
+    played = {name: defaultdict(list) for name in curves}  # curve -> search -> outcomes
+
+    # All searches see the same outcomes of a run.
     for place, (name, curve) in enumerate(curves.items()):
         for run in range(config.runs):
             rng = np.random.default_rng((config.seed, place, run))
             table = draw(curve, starts, config.correlation, rng)
             for search, how in SEARCHES.items():
-                found[name][search].append(play(how, points, table, np.random.default_rng((config.seed, run))))
+                played[name][search].append(play(how, points, table, np.random.default_rng((config.seed, run))))
+
     return Study(
         title="Search for weights: episodes and success, on published curves of success over weights",
         command=config.command(),
         columns=("search", "episodes", "of the grid", "success", "minus the grid", "best dropped by a test"),
-        rows=[_planted_row(search, curves, found, len(points) * starts) for search in SEARCHES],
+        rows=[_planted_row(search, curves, played, len(points) * starts) for search in SEARCHES],
         notes=(
             f"{len(set(curves) - {FLAT})} published sweeps over 11 weights as true curves, {config.runs} runs each, "
-            f"{starts} starts, seed {config.seed}; outcomes of one start correlate over weights (normal copula, "
+            f"{starts} initial conditions, seed {config.seed}; outcomes of one correlate over weights (normal copula, "
             f"{config.correlation}).",
             "Success: true rate of the chosen weights, mean over runs and curves; differences with t intervals over "
             f"runs, paired. Last column: curves and a flat one (.5), where every weight is best, by Wilson over "
@@ -128,29 +137,33 @@ def planted(config: SearchCost) -> Study:
 
 
 def draw(curve: np.ndarray, starts: int, correlation: float, rng: np.random.Generator) -> np.ndarray:
-    """(k, n) outcomes 0 or 1 with these rates; those of one start hang together by a Gaussian copula."""
+    """(k, n) outcomes 0 or 1 with these rates; those of one initial condition hang together by a Gaussian copula."""
     from scipy.special import ndtr
 
     common, own = rng.standard_normal(starts), rng.standard_normal((len(curve), starts))
     return (ndtr(np.sqrt(correlation) * common + np.sqrt(1 - correlation) * own) < curve[:, None]).astype(float)
 
 
-def _planted_row(search: str, curves: dict, found: dict, full: int) -> tuple:
+def _planted_row(search: str, curves: dict, played: dict, full: int) -> tuple:
     used, gained, missed, rates = [], [], [], []
     for name, curve in curves.items():
-        outcomes, base = found[name][search], found[name]["grid"]
-        missed += [bool(set(one.tested_away) & _best(curve, one)) for one in outcomes]
+        outcomes, base = played[name][search], played[name]["grid"]
+        missed += [bool(set(outcome.tested_away) & _best(curve, outcome)) for outcome in outcomes]
         if name == FLAT:
             continue
-        used += [one.episodes for one in outcomes]
-        rates += [float(curve[one.chosen]) for one in outcomes]
-        gained += [float(curve[one.chosen] - curve[two.chosen]) for one, two in zip(outcomes, base, strict=True)]
+        used += [outcome.episodes for outcome in outcomes]
+        rates += [float(curve[outcome.chosen]) for outcome in outcomes]
+        gained += [
+            float(curve[outcome.chosen] - curve[full_grid.chosen])
+            for outcome, full_grid in zip(outcomes, base, strict=True)
+        ]
+
     gain = tuple(t_interval(gained)) if search != "grid" else None
     share, away = float(np.mean(used)) / full, tuple(wilson(sum(missed), len(missed)))
     return search, float(np.mean(used)), share, float(np.mean(rates)), gain, away
 
 
-def _best(curve: np.ndarray, outcome: Outcome) -> set[int]:
+def _best(curve: np.ndarray, outcome: PlayedSearch) -> set[int]:
     """The best weight; where several are, the middle one, whatever was chosen."""
     best = np.flatnonzero(curve == curve.max())
     return {int(best[len(best) // 2])}
@@ -159,71 +172,86 @@ def _best(curve: np.ndarray, outcome: Outcome) -> set[int]:
 def replayed(config: SearchCost) -> Study:
     """Searches on the records of a finished grid search."""
     points, table = read_table(config.records)
-    starts = config.starts or table.shape[1] // 2
+    starts = config.initial_conditions or table.shape[1] // 2
     if not 0 < starts < table.shape[1]:
-        raise ValueError(f"{table.shape[1]} starts are recorded; a search may see fewer of them, not {starts}")
+        raise ValueError(f"{table.shape[1]} initial conditions are recorded; a search may see fewer, not {starts}")
+
+    # The replays, and the same on resampled initial conditions.
     rng = np.random.default_rng(config.seed)
     whole = np.array([_replay(points, table, np.arange(table.shape[1]), starts, rng) for _ in range(config.runs)])
     drawn = np.array([_resampled(points, table, starts, rng) for _ in range(config.draws)])
+
     rows, full = [], len(points) * starts
     for i, search in enumerate(SEARCHES):
         episodes, success, same = whole[:, i].mean(0)
         share = _around(episodes / full, drawn[:, i, 0] / full)
         gain = _around(success - whole[:, 0, 1].mean(), drawn[:, i, 1] - drawn[:, 0, 1])
         rows.append((search, float(episodes), share, float(success), None if search == "grid" else gain, float(same)))
+
     return Study(
         title="Search for weights: episodes and success, replayed on recorded episodes",
         command=config.command(),
         columns=("search", "episodes", "of the grid", "success", "minus the grid", "same weights"),
         rows=rows,
         notes=(
-            f"{len(points)} weights from {table.shape[1]} recorded starts; each of {config.runs} replays searches on "
-            f"{starts} of them in random order and judges its choice on the others. Seed {config.seed}.",
-            f"Intervals: {config.draws} resamples of the starts; they speak of these policies.",
+            f"{len(points)} weights from {table.shape[1]} recorded initial conditions; each of {config.runs} replays "
+            f"searches on {starts} of them in random order and judges its choice on the others. Seed {config.seed}.",
+            f"Intervals: {config.draws} resamples of the initial conditions; they speak of these policies.",
         ),
     )
 
 
 def read_table(folder: str) -> tuple[list[Weights], np.ndarray]:
-    """Weights and success (k, n) of the records of a grid search, on the starts that all of them have.
+    """Weights and success (k, n) of the records of a grid search, on the initial conditions that all of them have.
 
     Raises:
-        ValueError: records of no search, or of one that did not play all weights from all starts.
+        ValueError: records of no search, or of one that did not play all weights from all of them.
     """
-    known: dict[Weights, dict[int, float]] = {}
+    by_weights: dict[Weights, dict[int, float]] = {}
     for record in open_records([folder]):
         weights = record.manifest.get("policy", {}).get("config", {}).get("weights")
         if not weights:
             raise ValueError(f"'{record.root}' does not say the weights of a mixture; give OUT/validation of a search")
         outcomes = zip(record.column("env_seed"), record.column("success"), strict=True)
-        known[tuple(weights)] = {start: float(won) for start, won in outcomes}
-    shared = sorted(set.intersection(*(set(rows) for rows in known.values())))
-    most = max(map(len, known.values()))
+        by_weights[tuple(weights)] = {start: float(won) for start, won in outcomes}
+    shared = sorted(set.intersection(*(set(rows) for rows in by_weights.values())))
+    most = max(map(len, by_weights.values()))
     if len(shared) < max(2, most):
         raise ValueError(
-            f"the records of '{folder}' share {len(shared)} of up to {most} starts; play all weights from all starts"
-            " first: understudy compose --search grid --resume"
+            f"the records of '{folder}' share {len(shared)} of up to {most} initial conditions; play all weights from "
+            "all of them first: understudy compose --search grid --resume"
         )
-    points = sorted(known)
-    return points, np.array([[known[point][start] for start in shared] for point in points])
+
+    points = sorted(by_weights)
+    table = np.zeros((len(points), len(shared)))
+    for row, point in enumerate(points):
+        table[row] = [by_weights[point][start] for start in shared]
+    return points, table
 
 
 def _replay(points, table: np.ndarray, ids: np.ndarray, starts: int, rng: np.random.Generator) -> np.ndarray:
-    """(searches, 3): episodes, success on the other starts, whether the grid's weights were chosen.
+    """(searches, 3): episodes, success on the others, whether the grid's weights were chosen.
 
-    `ids`: places of the starts, some perhaps several times; all copies of one fall on the same side.
+    `ids`: places of the initial conditions, some perhaps several times; all copies of one fall on the same side.
     """
     distinct = rng.permutation(np.unique(ids))
-    copies = np.array([(ids == one).sum() for one in distinct])
+    copies = np.array([(ids == place).sum() for place in distinct])
     cut = min(int(np.searchsorted(np.cumsum(copies), starts)) + 1, len(distinct) - 1)
+
     seen = rng.permutation(np.repeat(distinct[:cut], copies[:cut]))[:starts]
     rest = table[:, np.repeat(distinct[cut:], copies[cut:])].mean(1)
-    found = [play(how, points, table[:, seen], np.random.default_rng(rng.integers(2**32))) for how in SEARCHES.values()]
-    return np.array([(one.episodes, rest[one.chosen], one.chosen == found[0].chosen) for one in found])
+
+    outcomes = []
+    for how in SEARCHES.values():
+        own = np.random.default_rng(rng.integers(2**32))
+        outcomes.append(play(how, points, table[:, seen], own))
+
+    grid_choice = outcomes[0].chosen
+    return np.array([(each.episodes, rest[each.chosen], each.chosen == grid_choice) for each in outcomes])
 
 
 def _resampled(points, table: np.ndarray, starts: int, rng: np.random.Generator, inner: int = 5) -> np.ndarray:
-    """(searches, 3) means over some replays on starts drawn with replacement."""
+    """(searches, 3) means over some replays on initial conditions drawn with replacement."""
     ids = rng.integers(0, table.shape[1], table.shape[1])
     return np.mean([_replay(points, table, ids, starts, rng) for _ in range(inner)], 0)
 

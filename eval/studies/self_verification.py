@@ -1,11 +1,11 @@
-"""What self-verification buys and costs: success, error of the remembered past and time, for several numbers of plans.
+"""What self-verification buys and costs: success, error of the remembered past and time, by number of candidates.
 
     understudy study self_verification --policy RUN --world NAME --episodes 200 --out study.json
 
-For each N the policy acts from the same starts; the recall critic keeps the plan whose past was executed. The past
-error is the root mean square distance of the kept plan's past to it, in the scaled action space, where some of it was
-executed. Time is one replanning of one lane on one thread, N plans from one encoding of the observation, all N in
-turn, again and again. Knows no network.
+For each N the policy acts from the same initial conditions; the recall critic keeps the candidate whose past was
+executed. The past error is the root mean square distance of the kept chunk's past to it, in the scaled action space,
+where some of it was executed. Time is one replanning of one environment on one thread, N candidates from one encoding
+of the observation, all N in turn, again and again. Knows no network.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CRITIC = "recall_partly"
 
 @dataclass(frozen=True, kw_only=True)
 class SelfVerification:
-    """Act with N candidates and self-verification, for several N, from the same starts."""
+    """Act with N candidates and self-verification, for several N, from the same initial conditions."""
 
     RENAMED: ClassVar[dict[str, str]] = {"seed": "env_seed"}  # former names that are still read
 
@@ -47,7 +47,7 @@ class SelfVerification:
     out: Path  # study to write, .json
     candidates: tuple[int, ...] = (1, 3, 5, 10, 50)  # N
     episodes: int = 200
-    env_seed: int = REPORT_STARTS  # first start id
+    env_seed: int = REPORT_STARTS  # first env seed
     block: int = 8
     workers: int = 0
     rounds: int = 30  # timed replannings for each N
@@ -65,21 +65,23 @@ class SelfVerification:
         return command_of(self, "study self_verification")
 
 
-class Noting(Agent):
-    """An agent that notes the past error of the plans that it executes, by start and replanning."""
+class ErrorNotingAgent(Agent):
+    """An agent that notes the past error of the action chunks that it executes, by env seed and replanning."""
 
     def __init__(self, planner: Planner, **settings):
         super().__init__(planner, **settings)
         self.errors: dict[tuple[int, int], float] = {}
-        self.seen: Past | None = None  # what the first lane knew when most was known
+        self.seen: Past | None = None  # what the first environment knew when most was known
 
     def think(self) -> Plans:
         past, turns = self.past(), self._replans.copy()
         plans = super().think()
-        told = past.at(self.critic.window).action_valid.any(1).numpy()
+        any_valid = past.at(self.critic.window).action_valid.any(1).numpy()
         off = self.critic.distance(past, plans)[:, 0].sqrt().numpy()
         keys = zip(self._starts.tolist(), turns.tolist(), strict=True)
-        self.errors |= {key: float(error) for key, error, known in zip(keys, off, told, strict=True) if known}
+        self.errors |= {
+            key: float(error) for key, error, executed in zip(keys, off, any_valid, strict=True) if executed
+        }
         if self.seen is None or past.now[0] > self.seen.now[0]:
             self.seen = first_lane(past)
         return plans
@@ -91,39 +93,47 @@ def measure(config: SelfVerification) -> Study:
 
     torch.set_num_threads(1)
     discover("policies", "sim")
+
     policy, _ = load_policy(config.policy)
     world = read_world(config.world)
     policy.embodiment.check(world.embodiment(), policy.inputs)
-    found, seen = {}, None
+
+    # Act with each number of candidates.
+    by_count, seen = {}, None
     with closing(Lanes(world, config.block, config.workers)) as lanes:
         for n in config.candidates:
-            agent = Noting(
+            agent = ErrorNotingAgent(
                 policy,
                 lanes=config.block,
                 n_action_steps=policy.n_action_steps,
                 candidates=n,
                 critic=open_critic(CRITIC, policy),
             )
-            found[n] = _act(config, agent, lanes, n)
+            by_count[n] = _act(config, agent, lanes, n)
             seen = agent.seen
+
+    # Time them on what was seen last.
     times = latency(policy, seen, config.candidates, config.rounds)
     base = times[config.candidates[0]]
-    rows = [(n, *found[n], times[n], times[n] / base) for n in config.candidates]
+    rows = [(n, *by_count[n], times[n], times[n] / base) for n in config.candidates]
+
     return Study(
         title=f"Self-verification on {world.task}",
         command=config.command,
         columns=("N", "success", "past error", "ms a replanning", "of the first row"),
         rows=rows,
         notes=(
-            f"{config.episodes} starts from {config.env_seed}, the same for each N; success: Wilson 95 %. Past error: "
-            "root mean square in the scaled action space, mean over episodes, 95 % bootstrap over episodes.",
-            f"Time: median of {config.rounds} interleaved rounds, one lane, one thread, the observation encoded once.",
+            f"{config.episodes} initial conditions, env seeds from {config.env_seed}, the same for each N; "
+            "success: Wilson 95 %. Past error: root mean square in the scaled action space, mean over "
+            "episodes, 95 % bootstrap over episodes.",
+            f"Time: median of {config.rounds} interleaved rounds, one environment, one thread, the observation "
+            "encoded once.",
         ),
     )
 
 
 def latency(policy: Planner, past: Past, candidates: tuple[int, ...], rounds: int) -> dict[int, float]:
-    """N -> median milliseconds of planning N candidates for one lane, the numbers in turn."""
+    """N -> median milliseconds of planning N candidates for one environment, the numbers in turn."""
     spent = {n: [] for n in candidates}
     for turn in range(-2, rounds):
         for n in candidates:
@@ -135,12 +145,12 @@ def latency(policy: Planner, past: Past, candidates: tuple[int, ...], rounds: in
 
 
 def first_lane(past: Past) -> Past:
-    """What is known in the first lane alone."""
+    """What is known in the first environment alone."""
     tensors = {name: getattr(past, name)[:1] for name in ("obs_valid", "actions", "action_valid", "now")}
     return dataclasses.replace(past, obs={key: value[:1] for key, value in past.obs.items()}, **tensors)
 
 
-def _act(config: SelfVerification, agent: Noting, lanes: Lanes, n: int) -> tuple[Interval, Interval]:
+def _act(config: SelfVerification, agent: ErrorNotingAgent, lanes: Lanes, n: int) -> tuple[Interval, Interval]:
     """(success, past error of an episode), with intervals."""
     starts = range(config.env_seed, config.env_seed + config.episodes)
     rows = {}
@@ -148,6 +158,7 @@ def _act(config: SelfVerification, agent: Noting, lanes: Lanes, n: int) -> tuple
         for result in rollout(agent, lanes, starts):
             rows[result.start] = result.row
             progress.update(len(rows), f"success {sum(row['success'] for row in rows.values())}/{len(rows)}")
+
     errors = [_mean_error(agent, start, row["length"]) for start, row in sorted(rows.items())]
     errors = np.array([error for error in errors if error is not None])
     won = wilson(sum(row["success"] for row in rows.values()), len(rows))
@@ -155,8 +166,8 @@ def _act(config: SelfVerification, agent: Noting, lanes: Lanes, n: int) -> tuple
     return won, Interval(*(2 * value for value in error))
 
 
-def _mean_error(agent: Noting, start: int, length: int) -> float | None:
-    """Mean over the replannings of an episode; those of a lane that had ended do not count."""
+def _mean_error(agent: ErrorNotingAgent, start: int, length: int) -> float | None:
+    """Mean over the replannings of an episode; those of an environment that had ended do not count."""
     turns = range(-(-length // agent.n_action_steps))
     noted = [agent.errors[start, turn] for turn in turns if (start, turn) in agent.errors]
     return float(np.mean(noted)) if noted else None

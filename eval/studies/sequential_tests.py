@@ -89,15 +89,15 @@ def score_pairs(rng, runs: int, pairs: int, shape: tuple[float, float], correlat
     """(a, b), (R, N) beta-distributed scores, coupled by a Gaussian copula of this correlation."""
     from scipy.stats import beta, norm
 
-    one, other = rng.standard_normal((2, runs, pairs))
-    other = correlation * one + np.sqrt(1 - correlation**2) * other
-    return beta.ppf(norm.cdf(one), *shape), beta.ppf(norm.cdf(other), *shape)
+    first, second = rng.standard_normal((2, runs, pairs))
+    second = correlation * first + np.sqrt(1 - correlation**2) * second
+    return beta.ppf(norm.cdf(first), *shape), beta.ppf(norm.cdf(second), *shape)
 
 
 def follow(test: Sequential, a: np.ndarray, b: np.ndarray) -> Sequential:
     """Let a test of R runs take all pairs (R, N)."""
-    for one, other in zip(a.T, b.T, strict=True):
-        test.update(one, other)
+    for first, second in zip(a.T, b.T, strict=True):
+        test.update(first, second)
     return test
 
 
@@ -121,7 +121,7 @@ def peeking_z(a: np.ndarray, b: np.ndarray, paired: bool, alpha: float = 0.05) -
 
 
 def false_positives(config: SequentialStudy) -> Study:
-    """Two equal policies: how often does a test see a difference?"""
+    """Two equal policies: how often a test sees a difference."""
     rows = [*_success_rows(config), *_score_rows(config)]
     return Study(
         title="False positives of the sequential tests between equal policies, alpha .05 two-sided",
@@ -168,20 +168,23 @@ def _row(test: str, outcomes: str, correlation: float, called: np.ndarray, pairs
 
 
 def power(config: SequentialStudy) -> Study:
-    """Two different policies: how often and how soon is the better one named?"""
+    """Two different policies: how often and how soon the better one is named."""
     rng = np.random.default_rng((config.seed, 3))
     plans = _plans(config.cases)
     rows = []
+
     for p_a, p_b, rho, kind, alpha in plans:
         both = np.clip(p_a * p_b + rho * np.sqrt(p_a * (1 - p_a) * p_b * (1 - p_b)), 0, min(p_a, p_b))
         feasible = (both - p_a * p_b) / np.sqrt(p_a * (1 - p_a) * p_b * (1 - p_b))
         a, b = success_pairs(rng, config.runs, config.pairs, p_a, p_b, feasible)
+
         test = (
             BettingTest(config.pairs, alpha, config.runs)
             if kind == "betting"
             else BarnardTest(config.pairs, alpha, config.runs, rng=rng)
         )
         rows.append(_power_row(follow(test, a, b), p_a, p_b, float(feasible), config.pairs))
+
     return Study(
         title=f"Power and stopping time of the sequential tests, at most {config.pairs} pairs",
         command=config.command("power"),
@@ -229,11 +232,14 @@ def tables(config: SequentialStudy) -> Study:
         begun = time.process_time()
         table = synthesise(most, alpha)
         seconds = time.process_time() - begun
+
+        # Exact risks, on coarse and fine grids.
         control = np.sin(np.linspace(np.arcsin(np.sqrt(0.25 / most)), np.pi / 4, POINTS)) ** 2
         fine = np.sin(np.linspace(1e-4, np.pi / 2 - 1e-4, 20 * POINTS)) ** 2
         unequal = max(operating(table, p + gap, p, both=False)[1] for p in (0.1, 0.5, 0.8) for gap in (0.01, 0.1))
         risks = (float(table_risk(table, control).max()), float(table_risk(table, fine).max()), unequal)
         rows.append((most, alpha, seconds, *risks, max(risks) <= alpha))
+
     return Study(
         title="The decision table: synthesis and accumulated risk of one side",
         command=config.command("table"),
@@ -253,6 +259,7 @@ def tables(config: SequentialStudy) -> Study:
 def permutations(config: SequentialStudy) -> Study:
     """Scores of training seeds, groups of five, at most five looks."""
     rows = [_seed_row(config, *plan) for plan in _SEED_PLANS]
+
     return Study(
         title="Group-sequential permutation tests over training seeds, alpha .05, five looks at five seeds",
         command=config.command("permutation"),
@@ -282,9 +289,9 @@ def _seed_row(config: SequentialStudy, what: str, shifts: tuple[float, ...]) -> 
         test = PermutationTest(range(len(shifts)), rng=rng, draws=999)
         while test.decision is None:
             test.update(*_seed_scores(rng, what, shifts))
-        found = test.better()
-        false[run] = any(shifts[better] <= shifts[worse] for better, worse in found)
-        named[run] = len(found) == sum(one > other for one in shifts for other in shifts) > 0
+        told_apart = test.better()
+        false[run] = any(shifts[better] <= shifts[worse] for better, worse in told_apart)
+        named[run] = len(told_apart) == sum(higher > lower for higher in shifts for lower in shifts) > 0
         seeds[run] = test.n
     power = _share(named) if len(set(shifts)) > 1 else None
     return f"{what}, shifted by {', '.join(map(str, shifts))}", len(shifts), _share(false), power, float(seeds.mean())
@@ -305,10 +312,12 @@ def giving_up(config: SequentialStudy) -> Study:
         a, b = success_pairs(rng, config.doubt_runs, config.pairs, p_a, p_b)
         whole = follow(BettingTest(config.pairs, runs=config.doubt_runs), a, b)
         ends = [_until_hopeless(BettingTest(config.pairs), *pair) for pair in zip(a, b, strict=True)]
+
         called = np.array([end.side[0] for end in ends])
         gave_up = float(np.mean([end.gave_up for end in ends]))
         means = (float(whole.when.mean()), float(np.mean([end.n for end in ends])))
         rows.append((f"{p_a}, {p_b}", _share(whole.side != 0), _share(called != 0), gave_up, *means))
+
     return Study(
         title="Giving up when fewer than 5 % of the imagined futures are decided (betting test)",
         command=config.command("giving-up"),
@@ -326,8 +335,8 @@ def giving_up(config: SequentialStudy) -> Study:
 
 
 def _until_hopeless(test: Sequential, a: np.ndarray, b: np.ndarray) -> Sequential:
-    for one, other in zip(a, b, strict=True):
-        if test.update(one, other).decision or (test.n % 8 == 0 and test.hopeless()):
+    for first, second in zip(a, b, strict=True):
+        if test.update(first, second).decision or (test.n % 8 == 0 and test.hopeless()):
             break
     return test
 

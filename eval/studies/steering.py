@@ -1,13 +1,14 @@
-r"""What a critic's choice among plans does to a policy: success against the policy alone, by start, with controls.
+r"""What a critic's choice among candidates does to a policy: success against the policy alone, paired, with controls.
 
     understudy study steering --policies RUN0 RUN1 RUN2 --critics CRITIC --world lift \
         --records out/steer --out study.json
 
-The policies are training seeds of one recipe. Arms, all from the same starts: the policy alone; the best of K for each
-K; K plans drawn by a softmax, for each temperature; and the controls, a random pick (which must equal the policy alone)
-and the critic over plans that owe nothing to the policy. Each arm of each policy is an ordinary evaluation record;
-finished ones are kept and unfinished ones gone on with. Refused: a critic that was trained on rollouts of a policy that
-is judged. Starts that its data share with the evaluation are counted in the notes.
+The policies are training seeds of one recipe. Arms, all from the same initial conditions: the policy alone; the best
+of K for each K; K candidates drawn by a softmax, for each temperature; and the controls, a random pick (which must
+equal the policy alone) and the critic over candidates that owe nothing to the policy. Each arm of each policy is an
+ordinary evaluation record; finished ones are kept and unfinished ones gone on with. Refused: a critic that was
+trained on rollouts of a policy that is judged. Initial conditions that its data share with the evaluation are counted
+in the notes.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ from ..ledger.study import Study
 from ..ledger.summary import chosen
 from ..statistics.seeds import over_seeds
 
-COLUMNS = ("plans", "critic", "K", "temperature", "success", "above the policy alone", "of each", "score", "spreads")
+COLUMNS = ("choice", "critic", "K", "temperature", "success", "above the policy alone", "of each", "score", "spreads")
 
 
 @dataclass(frozen=True)
-class Arm:
+class SteeringArm:
     """One way to choose."""
 
-    name: str  # what is asked of the plans: the policy alone, best, softmax, random pick, any action
+    name: str  # how candidates are chosen: the policy alone, best, softmax, random pick, any action
     critic: str | None = None
     candidates: int = 1
     temperature: float = 0.0
@@ -56,7 +57,7 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringStudy:
-    """Steer policies by critics in many ways, from the same starts."""
+    """Steer policies by critics in many ways, from the same initial conditions."""
 
     RENAMED: ClassVar[dict[str, str]] = {
         "seed": "env_seed",
@@ -74,7 +75,7 @@ class SteeringStudy:
     temperatures: tuple[float, ...] = ()  # of a softmax among the first K
     controls: bool = True  # a random pick, and the critic over any actions, both of the first K
     episodes: int = 200
-    env_seed: int = REPORT_STARTS  # first start id
+    env_seed: int = REPORT_STARTS  # first env seed
     policy_seed: int = 0
     n_action_steps: int | None = None
     steps: int | None = None
@@ -84,25 +85,25 @@ class SteeringStudy:
     def run(self) -> None:
         """Act, print the table, write it. Raises ValueError for a critic that knows a policy that it judges."""
         notes = fresh(self)
-        found = {
-            arm: [_record(self, arm, path, place) for place, path in enumerate(self.policies)] for arm in arms(self)
-        }
-        study = study_of(self, found, notes)
+        by_arm = {}
+        for arm in arms(self):
+            by_arm[arm] = [_record(self, arm, path, place) for place, path in enumerate(self.policies)]
+        study = study_of(self, by_arm, notes)
         print(f"{study.title}\n\n{study.markdown()}\n\n" + "\n".join(f"{note}." for note in study.notes))
         print(f"written: {study.write(self.out)}")
 
 
-def arms(config: SteeringStudy) -> list[Arm]:
+def arms(config: SteeringStudy) -> list[SteeringArm]:
     """All ways to choose, the policy alone first."""
-    first, found = config.candidates[0], [Arm("the policy alone")]
+    first, ways = config.candidates[0], [SteeringArm("the policy alone")]
     if config.controls:
-        found.append(Arm("random pick", "random", first))
+        ways.append(SteeringArm("random pick", "random", first))
     for critic in config.critics:
-        found += [Arm("best", critic, count) for count in config.candidates]
-        found += [Arm("softmax", critic, first, temperature) for temperature in config.temperatures]
+        ways += [SteeringArm("best", critic, count) for count in config.candidates]
+        ways += [SteeringArm("softmax", critic, first, temperature) for temperature in config.temperatures]
         if config.controls:
-            found.append(Arm("any action", critic, first, proposal="uniform"))
-    return found
+            ways.append(SteeringArm("any action", critic, first, proposal="uniform"))
+    return ways
 
 
 def fresh(config: SteeringStudy) -> list[str]:
@@ -122,32 +123,38 @@ def fresh(config: SteeringStudy) -> list[str]:
             roots = [Path(source.strip()) for source in sources if source.strip() and Path(source.strip()).is_dir()]
             for root in roots:
                 card = json.loads((root / RECORDING).read_text()) if (root / RECORDING).is_file() else {}
-                known = [judged[one["fingerprint"]] for one in card.get("who", ()) if one["fingerprint"] in judged]
-                if known:
-                    raise ValueError(f"{critic} was trained on {root}, which {known[0]} recorded; take other rollouts")
+                actors = [actor["fingerprint"] for actor in card.get("who", ())]
+                own = [judged[actor] for actor in actors if actor in judged]
+                if own:
+                    raise ValueError(f"{critic} was trained on {root}, which {own[0]} recorded; take other rollouts")
+
             shared = sum(len(starts & written_starts(root)) for root in roots)
-            told = ", ".join(map(str, roots)) or "data that are not at hand"
-            notes.append(f"{critic} was trained on {told}; {shared} of its episodes began at a start judged here")
+            data = ", ".join(map(str, roots)) or "data that are not at hand"
+            notes.append(f"{critic} was trained on {data}; {shared} of its episodes began where one judged here did")
     return notes
 
 
-def study_of(config: SteeringStudy, found: dict[Arm, list[Record]], notes: Sequence[str]) -> Study:
+def study_of(config: SteeringStudy, by_arm: dict[SteeringArm, list[Record]], notes: Sequence[str]) -> Study:
     """A row for each arm."""
-    alone = next(iter(found.values()))
+    alone = next(iter(by_arm.values()))
     rows = []
-    for arm, records in found.items():
+    for arm, records in by_arm.items():
         counts = [(sum(record.column("success")), len(record.table)) for record in records]
         against = difference(records, alone)[1] if records is not alone else None
         pairs = [join(base, record).success for base, record in zip(alone, records, strict=True)]
         each = ", ".join(f"{both[:, 1].mean() - both[:, 0].mean():+.3f}" for both in pairs)
-        scores = [one for one in map(chosen, records) if one is not None]
-        value = float(np.mean([one.value.estimate for one in scores])) if scores else None
-        away = [(one.value.estimate - one.mean) / one.spread for one in scores if one.spread]
+
+        # What the critic said of its choices.
+        scores = [choice for choice in map(chosen, records) if choice is not None]
+        value = float(np.mean([choice.value.estimate for choice in scores])) if scores else None
+        away = [(choice.value.estimate - choice.mean) / choice.spread for choice in scores if choice.spread]
+
         how = (arm.name, arm.critic, arm.candidates, arm.temperature if arm.critic else None)
         rows.append(
             (*how, over_seeds(*zip(*counts, strict=True)).interval, against, each if against else None, value,
              float(np.mean(away)) if away else None)
         )  # fmt: skip
+
     trained = f"{len(config.policies)} training seeds" if len(config.policies) > 1 else "one training"
     return Study(
         title=f"Steering {_common(config.policies)} by critics, in {alone[0].column('task')[0]}",
@@ -155,22 +162,22 @@ def study_of(config: SteeringStudy, found: dict[Arm, list[Record]], notes: Seque
         columns=COLUMNS,
         rows=rows,
         notes=(
-            f"{config.episodes} starts from {config.env_seed}, the same for all; {trained}; success: Wilson of one "
-            "training, Student's t over several, 95 %",
-            "Above the policy alone: paired by start; Tango's interval of one training, of several Student's t, never "
-            "narrower than Tango's of all pairs; of each: the differences by training",
-            "Score: of the chosen plan, in the critic's unit; spreads: above the mean candidate, standard deviations "
-            "of a replanning's candidates. Temperature in the same unit",
-            "Random pick must equal the policy alone; any action: K plans that each hold an action drawn evenly",
+            f"{config.episodes} initial conditions, env seeds from {config.env_seed}, the same for all; {trained}; "
+            "success: Wilson of one training, Student's t over several, 95 %",
+            "Above the policy alone: paired by initial condition; Tango's interval of one training, of several "
+            "Student's t, never narrower than Tango's of all pairs; of each: the differences by training",
+            "Score: of the chosen candidate, in the critic's unit; spreads: above the mean candidate, standard "
+            "deviations of a replanning's candidates. Temperature in the same unit",
+            "Random pick must equal the policy alone; any action: K candidates that each hold an action drawn evenly",
             *notes,
         ),
     )
 
 
-def _record(config: SteeringStudy, arm: Arm, policy: str, place: int) -> Record:
+def _record(config: SteeringStudy, arm: SteeringArm, policy: str, place: int) -> Record:
     """The finished record of an arm of a policy: kept, gone on with, or made."""
     folder = config.records / arm.folder / str(place)
-    told = Eval(
+    settings = Eval(
         policy=policy, world=config.world, episodes=config.episodes, env_seed=config.env_seed,
         policy_seed=config.policy_seed,
         candidates=arm.candidates, critic=arm.critic, temperature=arm.temperature, proposal=arm.proposal,
@@ -179,7 +186,7 @@ def _record(config: SteeringStudy, arm: Arm, policy: str, place: int) -> Record:
     )  # fmt: skip
     print(f"{arm.folder}, {policy}", file=sys.stderr)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    evaluate(told)
+    evaluate(settings)
     return read_record(folder)
 
 

@@ -2,9 +2,9 @@ r"""What steering costs: the time of a replanning with K candidates and a critic
 
     understudy study steering_cost --policies RUN RUN --critic CRITIC --world pusht --out study.json
 
-One lane, one thread, the observation encoded once for all K; the policy draws, the critic scores, one plan is kept. All
-K in turn, again and again; medians of CPU time, so that a busy machine does not count. K = 1 is the policy without the
-critic. Knows no network.
+One environment, one thread, the observation encoded once for all K; the policy draws, the critic scores, one chunk is
+kept. All K in turn, again and again; medians of CPU time, so that a busy machine does not count. K = 1 is the policy
+without the critic. Knows no network.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ...configs.lanes.lanes import Lanes
 from ...configs.protocols import keeps
 from ..ledger.study import Study
 
-ENCODING = 0  # beside numbers of candidates: no plan is drawn
+ENCODING = 0  # beside numbers of candidates: no chunk is drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def measure(config: SteeringBench) -> Study:
         columns=("policy", "network", "K", "ms", "ratio", "encoding, ms"),
         rows=rows,
         notes=(
-            f"Median CPU time of {config.rounds} interleaved rounds; one lane, one thread; one encoding for all plans",
+            f"Median CPU time of {config.rounds} interleaved rounds; one environment, one thread, K of one encoding",
             "K = 1: the policy alone, no critic asked; encoding: of that, what the observation takes, once for any K",
         ),
     )
@@ -78,23 +78,29 @@ def replannings(config: SteeringBench, path: str) -> tuple[dict[int, float], flo
     from ..evaluate.evaluate import Eval, open_stage
 
     torch.set_num_threads(1)
+
+    # An agent for each K, all at one observation.
     agents, obs = {}, None
     for count in config.candidates:
-        told = Eval(
+        settings = Eval(
             policy=path, world=config.world, out="unused", block=1, candidates=count, critic=config.critic,
             n_action_steps=config.n_action_steps, steps=config.steps,
         )  # fmt: skip
-        world = open_stage(told)
-        agents[count], _ = open_agent(told, world.embodiment, world.task)
+        world = open_stage(settings)
+        agents[count], _ = open_agent(settings, world.embodiment, world.task)
         if obs is None:
-            with closing(Lanes(open_stage(told), 1, 0)) as lanes:
+            with closing(Lanes(open_stage(settings), 1, 0)) as lanes:
                 obs, _ = lanes.reset(seed=[0])
         agents[count].reset(np.zeros(1, np.int64), np.ones(1, bool), obs)
+
+    # What is timed.
     first = next(iter(agents.values()))
     planner, past = first.planner, first.past()
     works = {count: agent.think for count, agent in agents.items()}
     if keeps(planner, Policy):
         works[ENCODING] = torch.no_grad()(lambda: planner.field(past.at(planner.window), 1))
+
+    # In turn; two rounds warm up.
     spent: dict[int, list[float]] = {name: [] for name in works}
     for turn in range(-2, config.rounds):
         for name, work in works.items():
@@ -102,7 +108,9 @@ def replannings(config: SteeringBench, path: str) -> tuple[dict[int, float], flo
             work()
             if turn >= 0:
                 spent[name].append(1e3 * (time.process_time() - begun))
+
     medians = {name: statistics.median(values) for name, values in spent.items()}
+
     size = sum(parameter.numel() for parameter in weights_of(planner))
     network = planner.network if isinstance(planner, TokenPolicy) else planner
     about = f"{type(network).__name__}, {size / 1e6:.2f} M parameters"

@@ -23,7 +23,7 @@ from understudy.eval.evaluate.evaluate import Eval
 from understudy.eval.grid.grid import Part
 from understudy.eval.grid.run import Run
 from understudy.eval.inspect.inspect import Inspect
-from understudy.eval.offline.fqe import Fit
+from understudy.eval.offline.fqe import FitSettings
 from understudy.eval.offline.logged import LoggedPolicies
 from understudy.policies.learning.train import Train
 from understudy.policies.models.diffusion import DiffusionConfig
@@ -83,7 +83,7 @@ def read(said: str, config_class: type, verb: str):
         Inspect(source="data 'quoted'", quality=True),
         Agree(truth=("a", "b"), proxy=("c",), by="progress"),
         Demos(task="point", out="o", noise=0.1),
-        LoggedPolicies(policies=("a",), data="d", fit=Fit(steps=7, widths=(3, 4)), gamma=0.999),
+        LoggedPolicies(policies=("a",), data="d", fit=FitSettings(steps=7, widths=(3, 4)), gamma=0.999),
         Run(out=Path("o"), train=Part(config="t.yaml"), seeds=(0, 1), vary={"a": {"policy.x": [1, 2]}, "b": {}}),
         Train(
             policy=DiffusionConfig(

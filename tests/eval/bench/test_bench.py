@@ -127,3 +127,12 @@ def test_ours_is_at_least_as_fast(what):
     assert result["equal network"]["ratio"] <= 1.05
     if what == "latency":
         assert result["equal network, one step"]["ratio"] <= 1 / 8
+
+
+def test_a_former_flag_is_read_as_todays():
+    from understudy.configs.parse import parse
+    from understudy.eval.bench.bench import Bench
+    from understudy.eval.studies.search_cost import SearchCost
+
+    assert parse(Bench, None, ["latency", "--lanes", "4"]).observations == 4
+    assert parse(SearchCost, None, ["--out", "x.json", "--starts", "30"]).initial_conditions == 30

@@ -217,13 +217,14 @@ def test_replays_of_a_recorded_grid_search(tmp_path):
     config.run()
     study = read_study(tmp_path / "cost.json")
     rows = {row[0]: row for row in study.rows}
-    assert rows["grid"][1] == 11 * 30 and rows["grid"][5] == 1 and "60 recorded starts" in " ".join(study.notes)
+    assert rows["grid"][1] == 11 * 30 and rows["grid"][5] == 1
+    assert "60 recorded initial conditions" in " ".join(study.notes)
     low, share, high = rows["successive halving"][2]
     assert low <= share <= high < 0.7
     assert "--records" in json.loads((tmp_path / "cost.json").read_text())["command"]
     with pytest.raises(ValueError, match="may see fewer"):
-        SearchCost(out=tmp_path / "x.json", records=str(tmp_path / "grid"), starts=60).run()
+        SearchCost(out=tmp_path / "x.json", records=str(tmp_path / "grid"), initial_conditions=60).run()
     with RecordWriter(tmp_path / "grid" / "half", {"policy": {"config": {"weights": [0.25, 0.75]}}}) as writer:
         writer.add(told | {"env_seed": 0, "terminated": True, "truncated": False})
-    with pytest.raises(ValueError, match="share 1 of up to 60 starts"):
+    with pytest.raises(ValueError, match="share 1 of up to 60 initial conditions"):
         SearchCost(out=tmp_path / "x.json", records=str(tmp_path / "grid")).run()

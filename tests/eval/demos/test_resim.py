@@ -97,9 +97,9 @@ def tamper(recorded, what, step, amount):
 @pytest.mark.parametrize(
     ("what", "step", "amount", "message"),
     [
-        (0, 7, 0.01, r"episode 1 is not reproduced: from start seed 512, the pusher is 0.01 px .* at step 7"),
-        (1, 6, 3.0, r"episode 1 is not reproduced: from start seed 512, the (pusher|reward) .* at step (6|7)"),
-        (2, 8, 0.001, r"episode 1 is not reproduced: from start seed 512, the reward .* at step 8 \(allowed 0.0001\)"),
+        (0, 7, 0.01, r"episode 1 is not reproduced: from env seed 512, the pusher is 0.01 px .* at step 7"),
+        (1, 6, 3.0, r"episode 1 is not reproduced: from env seed 512, the (pusher|reward) .* at step (6|7)"),
+        (2, 8, 0.001, r"episode 1 is not reproduced: from env seed 512, the reward .* at step 8 \(allowed 0.0001\)"),
         (0, 0, 0.3, r"episode 1 is not reproduced: it differs at step 0"),
     ],
 )

@@ -42,7 +42,7 @@ def test_the_bright_place_is_the_preferred_one():
     with closing(Lanes(world, 2, 0)) as lanes:
         maps = heat_maps(agent, Corner(), lanes, range(2))
     assert len(maps) == 2 and maps[0].picture.shape == (256, 256, 3)
-    assert not np.array_equal(maps[0].picture, maps[1].picture) and maps[0].caption.startswith("start 0, step")
+    assert not np.array_equal(maps[0].picture, maps[1].picture) and maps[0].caption.startswith("env seed 0, step")
     bright = maps[0].picture.astype(float)[..., :2].sum(-1)  # yellow, not red dots or a white ground
     assert bright[40:60, 190:210].mean() > bright[200:220, 20:40].mean() + 60
     assert base64.b64decode(maps[0].data.partition(",")[2]).startswith(b"\x89PNG")

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from understudy.eval.offline.fqe import Estimate, Fit, Logged, evaluate_logged
+from understudy.eval.offline.fqe import Estimate, FitSettings, Logged, evaluate_logged
 from understudy.eval.offline.shortlist import regret, sharpe_ratio, top
 
 STATES, ACTIONS, GAMMA = 4, 2, 0.9
@@ -15,7 +15,7 @@ MOVES = RNG.dirichlet(np.ones(STATES) * 0.7, (STATES, ACTIONS))
 PAYS = RNG.uniform(-1, 1, (STATES, ACTIONS))
 ENDS = np.array([[0.0, 0.1], [0.05, 0.0], [0.0, 0.2], [0.1, 0.0]])  # probability that the episode ends here
 POLICY = np.array([[0.9, 0.1], [0.3, 0.7], [0.5, 0.5], [0.05, 0.95]])
-TABLE = Fit(widths=(), steps=600, batch=10_000, rate=0.1, tau=0.2, bounded=False, replicates=6)
+TABLE = FitSettings(widths=(), steps=600, batch=10_000, rate=0.1, tau=0.2, bounded=False, replicates=6)
 
 
 def cell(state, action):
@@ -86,7 +86,7 @@ def test_bounded_networks_find_the_chance_of_success():
     """Reward 1 that ends the episode: values are discounted chances of success, and networks need no table."""
     logged = logs(300)
     logged = dataclasses.replace(logged, reward=(logged.discount == 0).astype(float))
-    found = evaluate_logged(logged, Fit(widths=(32,), steps=800, batch=256, rate=0.01, tau=0.1, replicates=4))
+    found = evaluate_logged(logged, FitSettings(widths=(32,), steps=800, batch=256, rate=0.01, tau=0.1, replicates=4))
     assert found.value.estimate == pytest.approx(solution(logged), abs=0.03)
     assert found.value.estimate == pytest.approx(truth(ENDS), abs=0.08) and isinstance(found, Estimate)
 
@@ -99,7 +99,7 @@ def test_the_same_seed_gives_the_same_estimate_and_wrong_parts_are_named():
     with pytest.raises(ValueError, match="episodes are numbered 0..4"):
         evaluate_logged(dataclasses.replace(logged, first=logged.first[:5], first_action=logged.first_action[:5]), fit)
     with pytest.raises(ValueError, match="2 replicates"):
-        Fit(replicates=1)
+        FitSettings(replicates=1)
 
 
 def test_the_shortlist_by_hand():

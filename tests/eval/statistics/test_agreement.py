@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from understudy.eval.statistics.agreement import (
-    Cells,
+    OutcomeTables,
     agreement_intervals,
     kendall,
     mmrv,
@@ -107,7 +107,7 @@ def test_the_permutation_test_holds_its_size(k):
 def outcomes(k, n, rng):
     """Cells of k policies whose true rates in the two worlds are the same, from common starts."""
     rates = rng.random(k)
-    return Cells(*(rng.random((2, n, k)) < rates).astype(float))
+    return OutcomeTables(*(rng.random((2, n, k)) < rates).astype(float))
 
 
 def test_intervals_cover_what_many_policies_would_show():
@@ -123,7 +123,7 @@ def test_starts_are_resampled_together():
     """Two worlds with the same outcomes: whatever starts are drawn, the rates stay equal."""
     rng = np.random.default_rng(0)
     table = (rng.random((50, 6)) < [0.05, 0.2, 0.4, 0.6, 0.8, 0.95]).astype(float)
-    found = agreement_intervals(Cells(table, table), rng, draws=200)
+    found = agreement_intervals(OutcomeTables(table, table), rng, draws=200)
     assert found["r"].low == pytest.approx(1) and found["mmrv"].high == 0
 
 
@@ -134,9 +134,9 @@ def test_missing_cells_keep_their_numbers():
     proxy = truth.copy()
     truth[:40, :2], truth[20:40, 2:4], truth[:10, 4:] = 1.0, rng.random((20, 2)) < 0.5, 0.0
     proxy[40:, :] = rng.random((20, 6)) < [0.9, 0.8, 0.5, 0.4, 0.2, 0.1]
-    found = agreement_intervals(Cells(truth, proxy), rng, groups=[0] * 6, draws=200)
+    found = agreement_intervals(OutcomeTables(truth, proxy), rng, groups=[0] * 6, draws=200)
     assert 0 < found["r"].low <= found["r"].estimate <= found["r"].high < 1
-    same = agreement_intervals(Cells(truth, truth), rng, groups=[0] * 6, draws=200)
+    same = agreement_intervals(OutcomeTables(truth, truth), rng, groups=[0] * 6, draws=200)
     assert same["r"].low == pytest.approx(1)
 
 
@@ -145,7 +145,7 @@ def test_runs_are_resampled_as_wholes():
     rng = np.random.default_rng(3)
     rates = np.repeat(rng.random(6), 2)
     noisy = np.clip(rates + 0.15 * np.repeat(rng.normal(size=(2, 6)), 2, axis=1), 0, 1)
-    cells = Cells(*(rng.random((2, 400, 12)) < noisy[:, None]).astype(float))
+    cells = OutcomeTables(*(rng.random((2, 400, 12)) < noisy[:, None]).astype(float))
     free, bound = (
         agreement_intervals(cells, np.random.default_rng(0), groups)["r"] for groups in (None, np.arange(12) // 2)
     )

@@ -11,7 +11,7 @@ from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
 from understudy.eval.demos.demos import Demos
 from understudy.eval.ledger.study import read_study
-from understudy.eval.studies.steering import Arm, SteeringStudy, arms
+from understudy.eval.studies.steering import SteeringArm, SteeringStudy, arms
 from understudy.eval.studies.steering_cost import SteeringBench, measure
 from understudy.policies.critics.iql import IQLConfig
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
@@ -87,6 +87,6 @@ def test_what_steering_costs(folders):
 
 def test_the_arms():
     config = SteeringStudy(policies=("p",), critics=("a", "b"), world="w", records="r", out="o", controls=False)
-    assert arms(config) == [Arm("the policy alone"), Arm("best", "a", 10), Arm("best", "b", 10)]
+    assert arms(config) == [SteeringArm("the policy alone"), SteeringArm("best", "a", 10), SteeringArm("best", "b", 10)]
     folders = {arm.folder for arm in arms(SteeringStudy(**{**vars(config), "controls": True}))}
     assert len(folders) == 6

@@ -140,7 +140,7 @@ def test_statistics_by_hand():
     assert found.most == pytest.approx(0.15 * 3 / 4)
     assert found.gain.estimate == pytest.approx((0.15 - 0.15 - 0.15) / 4)
     assert ceiling(np.repeat(truth[:, :, None], 4, 2)) == pytest.approx(1)
-    with pytest.raises(ValueError, match="in no state do the plans differ"):
+    with pytest.raises(ValueError, match="in no state do the candidates differ"):
         rank(scores, np.ones((4, 4, 2)))
     with pytest.raises(ValueError, match="scores for"):
         rank(scores[:2], truth[:, :, None])
@@ -158,7 +158,7 @@ def test_the_command_tries_keeps_and_asks_again(tmp_path, capsys):
     where = ["--world", str(tmp_path / "w.yaml"), "--keep", str(tmp_path / "t.npz")]
     words = ["study", "within_state", "--policy", str(policy), *where, *few]
     assert main(words) == 0
-    assert "4 states of as many starts (0..3) x 3 plans" in capsys.readouterr().out
+    assert "4 states of as many episodes (env seeds 0..3) x 3 candidates" in capsys.readouterr().out
     judge, critic = ChunkConfig(prefix=4, window=Window(observe=(0,), horizon=8)), tmp_path / "critic"
     save_checkpoint(critic, judge.build(embodiment, blank_scales(embodiment)), kind="critic", config=judge)
     again = ["study", "within_state", "--tried", str(tmp_path / "t.npz"), "--truth", "progress"]

@@ -98,7 +98,7 @@ def test_episodes_are_kept_discarded_and_ended_by_hand(tmp_path, capsys):
     assert data.lengths.tolist() == [6, 5] and data.embodiment.name == "point"
     assert np.flatnonzero(data.columns["next.success"]).tolist() == [5, 10]
     text = capsys.readouterr().out
-    assert "start 100000: 6 steps, kept" in text and "start 100001: 4 steps, not kept" in text
+    assert "env seed 100000: 6 steps, kept" in text and "env seed 100001: 4 steps, not kept" in text
     assert "2 episodes of 3" in text
 
 
