@@ -74,15 +74,17 @@ class Manner:
         """The style and the flaw that `start` draws, each "" if none. Raises LookupError for an unknown style."""
         expert = _find(name)
         styles = {"plain": {}} | _styles(expert)
-        wanted = [one.strip() for one in self.style.split(",")] if self.style else ["plain"]
-        wanted = sorted(styles) if wanted == ["mixed"] else wanted
-        for one in wanted:
-            lookup(f"style of expert {name}", one, styles)
+        names = [word.strip() for word in self.style.split(",")] if self.style else ["plain"]
+        names = sorted(styles) if names == ["mixed"] else names
+        for style in names:
+            lookup(f"style of expert {name}", style, styles)
+
         flaws = sorted(_flaws(expert))
         if self.fail and not flaws:
             raise LookupError(f"the expert of {name} cannot fail on purpose")
+
         rng = rng_of(start, 2)
-        style, failing = wanted[rng.integers(len(wanted))], rng.uniform() < self.fail
+        style, failing = names[rng.integers(len(names))], rng.uniform() < self.fail
         return {"style": style, "flaw": flaws[rng.integers(len(flaws))] if failing else ""}
 
     def expert(self, name: str, start: int) -> Expert:
