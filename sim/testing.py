@@ -150,4 +150,4 @@ class FaultyEnv(TaskEnv):
                 os.kill(os.getpid(), 9)
             if fault.kind == "hang":
                 time.sleep(3600)
-            raise RuntimeError(f"fault asked for: env seed {self.start} fails at step {step}")
+            raise RuntimeError(f"fault asked for: start {self.start} fails at step {step}")

@@ -54,6 +54,8 @@ class PushAndReturnExpert(Rememberer):
             return env.task.clamp if low else (now[0], self.below)
         way = memory["cue"] if memory["count"] else -memory["cue"]
         side = block - way * self.beside
+
+        # push; touch; else round below
         if way * (block - now[0]) > 0.035 and abs(now[1]) < 0.015:
             return now[0] + way, 0.0
         if abs(now[0] - side) < 0.015:
@@ -70,7 +72,7 @@ class CountScoopsExpert(Rememberer):
         task, memory, now = env.task, self.believed(env), env.data.qpos[:2]
         if memory["held"]:
             return np.array(task.clamp)
-        place = task.pot if memory["loaded"] else task.bowl if memory["count"] < task.wanted else task.home
+        place = task.pot if memory["loaded"] else task.bowl if memory["count"] < task.scoops else task.home
         if abs(now[0] - place) < 0.015:
             return toward(now, (place, 0.02), self.step)
         return toward(now, (place if now[1] > task.high - 0.04 else now[0], task.high), self.step)
