@@ -244,5 +244,6 @@ def _turn(have: np.ndarray, want: np.ndarray) -> np.ndarray:
     sine, cosine = np.linalg.norm(axis), float(have @ want)
     if sine < 1e-9:
         other = np.eye(3)[int(np.abs(have).argmin())]
-        return np.zeros(3) if cosine > 0 else np.pi * np.cross(have, other) / np.linalg.norm(np.cross(have, other))
+        across = np.cross(have, other)
+        return np.zeros(3) if cosine > 0 else np.pi * across / np.linalg.norm(across)
     return axis / sine * np.arctan2(sine, cosine)

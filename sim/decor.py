@@ -70,7 +70,10 @@ def _within_reach(model: mujoco.MjModel, data: mujoco.MjData) -> list[int]:
     """Movable bodies with a shape that something driven could get at; all of them where that leaves none."""
     bodies = [int(body) for body in movable_bodies(model) if model.body_geomnum[body]]
     driven = data.xpos[np.unique(model.jnt_bodyid[_driven_joints(model)])]
-    near = [body for body in bodies if len(driven) and np.linalg.norm(driven - data.xipos[body], axis=1).min() < REACH]
+    if not len(driven):
+        return bodies
+
+    near = [body for body in bodies if np.linalg.norm(driven - data.xipos[body], axis=1).min() < REACH]
     return near or bodies
 
 

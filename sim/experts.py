@@ -105,7 +105,8 @@ def expert_action(name: str, env: Lane, manner: Manner | float = 0.0) -> np.ndar
     action = np.asarray(manner.expert(name, env.start).act(env), np.float32)
     if manner.noise:
         rng = rng_of(env.start, env.ticks, 1)
-        action = action + np.float32(manner.noise) * rng.standard_normal(low.shape, np.float32) * (high - low) / 2
+        draw = rng.standard_normal(low.shape, np.float32)
+        action = action + np.float32(manner.noise) * draw * (high - low) / 2
     return np.clip(action, low, high)
 
 

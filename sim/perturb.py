@@ -292,7 +292,9 @@ def distractors(simulation: Simulation, rng: np.random.Generator, level: float) 
         from .decor import dress_robosuite
 
         dress_robosuite(simulation.lane)
-    return {"count": len(simulation.lane.decor), "at": [list(thing.position) for thing in simulation.lane.decor]}
+
+    places = [list(thing.position) for thing in simulation.lane.decor]
+    return {"count": len(places), "at": places}
 
 
 @register_perturbation("friction")

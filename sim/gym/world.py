@@ -101,7 +101,8 @@ class GymWorld(World):
                     f"the world '{self.id}' needs the module '{self.module}', which cannot be imported: {error}"
                 ) from error
 
-        arguments = {"render_mode": "rgb_array", "max_episode_steps": -1, "disable_env_checker": True} | self.kwargs
+        usual = {"render_mode": "rgb_array", "max_episode_steps": -1, "disable_env_checker": True}
+        arguments = usual | self.kwargs
         arguments |= {self.remake: start} if self.remake else {}
         if arguments["render_mode"] is None:
             del arguments["render_mode"]
@@ -167,7 +168,8 @@ class GymLane(Lane):
         return success, 1.0 if success else float(np.clip(self._nearness(), 0.0, 0.99))
 
     def rest(self) -> np.ndarray:
-        return np.clip(np.zeros(self.action_space.shape, np.float32), self.action_space.low, self.action_space.high)
+        space = self.action_space
+        return np.clip(np.zeros(space.shape, np.float32), space.low, space.high)
 
     def render(self) -> np.ndarray:
         picture = self.env.render()
@@ -299,7 +301,8 @@ def _packages(world: GymWorld) -> dict[str, str]:
     import gymnasium
 
     entry = gymnasium.spec(world.id).entry_point if world.id in gymnasium.registry else ""
-    modules = {name.partition(".")[0] for name in (world.module, entry if isinstance(entry, str) else "") if name}
+    entry = entry if isinstance(entry, str) else ""
+    modules = {name.partition(".")[0] for name in (world.module, entry) if name}
     owners = packages_distributions()
     extra = {name for module in modules for name in owners.get(module, ())}
     return versions(*sorted({"gymnasium", "mujoco", "numpy"} | extra))

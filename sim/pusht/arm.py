@@ -75,7 +75,8 @@ class PushTArm(PushT):
         self._pusher(spec.geom("pusher"), spec.geom("table"))
 
         sky = spec.add_texture(name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, width=64, height=384)
-        sky.builtin, sky.rgb1, sky.rgb2 = mujoco.mjtBuiltin.mjBUILTIN_GRADIENT, (0.93, 0.94, 0.95), (0.75, 0.77, 0.8)
+        sky.builtin = mujoco.mjtBuiltin.mjBUILTIN_GRADIENT
+        sky.rgb1, sky.rgb2 = (0.93, 0.94, 0.95), (0.75, 0.77, 0.8)
         spec.worldbody.add_camera(
             name="front", pos=[0.95, -0.65, 0.75], xyaxes=[0.565, 0.825, 0, -0.41, 0.28, 0.868], fovy=52
         )

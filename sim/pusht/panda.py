@@ -126,7 +126,9 @@ class StickKinematics:
         self._data.qpos[:] = angles
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)
-        return self._data.site_xpos[self._site] + self.base, self._data.site_xmat[self._site].reshape(3, 3)[:, 2]
+
+        rotation = self._data.site_xmat[self._site].reshape(3, 3)
+        return self._data.site_xpos[self._site] + self.base, rotation[:, 2]
 
     def follow(self, angles: np.ndarray, tip: np.ndarray, iterations: int = 2, pull: float = 0.03) -> np.ndarray:
         """Angles (7,) rad inside the limits with the tip nearer to (3,) m and the stick upright, from `angles`.

@@ -42,7 +42,8 @@ def apply_look(model, look: str) -> frozenset[int]:
     """
     if look == "exact":
         return frozenset(range(model.ncam))
-    mirrors = frozenset(camera for camera in range(model.ncam) if look == "stock" and _sees_floor(model, camera))
+    cameras = range(model.ncam) if look == "stock" else ()
+    mirrors = frozenset(camera for camera in cameras if _sees_floor(model, camera))
     model.vis.global_.offwidth = model.vis.global_.offheight = PICTURE
     model.vis.quality.shadowsize = 512  # robosuite's lights cast none
     if look == "light":
@@ -50,7 +51,8 @@ def apply_look(model, look: str) -> frozenset[int]:
     _hide(model)
 
     # thin the meshes, once for all copies
-    tables = [getattr(model, name) for name in ("mesh_facenum", "mesh_face", "mesh_facenormal", "mesh_facetexcoord")]
+    names = ("mesh_facenum", "mesh_face", "mesh_facenormal", "mesh_facetexcoord")
+    tables = [getattr(model, name) for name in names]
     key = look, hash(model.mesh_vert.tobytes()), hash(model.mesh_face.tobytes())
     if key not in _thinned:
         for mesh in drawn_meshes(model):
@@ -79,7 +81,8 @@ def thin(model, mesh: int, cells: Clusters) -> None:
     rows = slice(start, start + faces)
 
     # faces that stay: three corners, once each
-    joined = _representatives(model.mesh_vert[first : first + count].astype(float), model.mesh_face[rows], cells)
+    corners = model.mesh_vert[first : first + count].astype(float)
+    joined = _representatives(corners, model.mesh_face[rows], cells)
     moved = joined[model.mesh_face[rows]]
     kept = (moved[:, 0] != moved[:, 1]) & (moved[:, 1] != moved[:, 2]) & (moved[:, 0] != moved[:, 2])
     _, single = np.unique(np.sort(moved, axis=1), axis=0, return_index=True)
@@ -156,7 +159,8 @@ def _floor(model, camera: int) -> float:
     floors = np.flatnonzero(planes & (model.geom_matid >= 0) & (model.mat_reflectance[model.geom_matid] > 0))
 
     # probe the picture with rays
-    visual, hit, turn = np.eye(6, dtype=np.uint8)[1], np.zeros((1, 1), np.int32), model.cam_mat0[camera].reshape(3, 3)
+    visual, hit = np.eye(6, dtype=np.uint8)[1], np.zeros((1, 1), np.int32)
+    turn = model.cam_mat0[camera].reshape(3, 3)
     side = np.tan(np.radians(model.cam_fovy[camera]) / 2) * (2 * (np.arange(RAYS) + 0.5) / RAYS - 1)
     seen = 0
     for x in side:

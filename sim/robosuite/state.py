@@ -36,7 +36,8 @@ def write_state(env, state: np.ndarray) -> None:
 
     # how the vector is made up
     shapes = [(mujoco.mj_stateSize(model, spec),), model.body_pos.shape, model.body_quat.shape]
-    sizes = [int(np.prod(shape)) for shape in shapes] + [np.size(part) for part in (*commands, *targets, *masses)]
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    sizes += [np.size(part) for part in (*commands, *targets, *masses)]
     state = np.asarray(state, np.float64)
     if state.shape != (sum(sizes),):
         raise ValueError(f"a state of this world has {sum(sizes)} numbers, got the shape {state.shape}")

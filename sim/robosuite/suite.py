@@ -133,7 +133,8 @@ class SuiteLane(Lane):
         self._name, self._task = world.task, find_task(world.task, world.robot)
         self._absolute, self._look = world.control == "absolute", world.look
         self.hands = describe(self._task.environment, world.robot).hands
-        self.suite = build(self._task.environment, world.model_seed, world.robot, world.control, **self._task.arguments)
+        task = self._task
+        self.suite = build(task.environment, world.model_seed, world.robot, world.control, **task.arguments)
         self._columns = _columns(self.suite, self.hands)
         self._fast = fits(self.suite)
         self._stepper = Stepper(self.suite) if self._fast else None

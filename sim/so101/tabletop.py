@@ -212,7 +212,8 @@ class StickPushT(Tabletop):
         import mujoco
 
         spec = self.table()
-        stick = dict(type=mujoco.mjtGeom.mjGEOM_CAPSULE, size=[STICK, 0, 0], rgba=[0.2, 0.4, 0.75, 1], density=0)
+        capsule = mujoco.mjtGeom.mjGEOM_CAPSULE
+        stick = dict(type=capsule, size=[STICK, 0, 0], rgba=[0.2, 0.4, 0.75, 1], density=0)
         tip = np.array(STICK_TIP)
         ends = spec.site(self.arm.hand).pos + [tip - [0.075, 0, 0], tip - [STICK, 0, 0]]
         spec.body("gripper").add_geom(name="stick", fromto=ends.ravel(), contype=1, conaffinity=0, **stick)
