@@ -136,7 +136,7 @@ def describe(config_class: type, command: str) -> str:
 
 
 def has_choices(config_class: type) -> bool:
-    """Is a setting a registered choice, so that its registry is needed to show help and to read words?"""
+    """Whether a setting is a registered choice, so that its registry is needed to show help and to read words."""
     hints = typing.get_type_hints(config_class)
     inner = [_plain(hints[item.name]) for item in dataclasses.fields(config_class)]
     return any(_is_choice(hint) or (dataclasses.is_dataclass(hint) and has_choices(hint)) for hint in inner)
@@ -193,7 +193,7 @@ def _split(word: str, queue: list[str]) -> tuple[str, str]:
 
 
 def takes_words(config_class: type, key: str) -> bool:
-    """Does the field hold a list of words, so that it takes all that stand before the next flag?"""
+    """Whether the field holds a list of words, so that it takes all that stand before the next flag."""
     field = config_class.__dataclass_fields__.get(key)
     return field is not None and field.type in ("list[str]", "tuple[str, ...]")
 
@@ -367,7 +367,7 @@ def _plain(hint):
 
 
 def _is_choice(hint) -> bool:
-    """Is `hint` the base of a registry (not one of its registered members)?"""
+    """Whether `hint` is the base of a registry, not one of its registered members."""
     registry = isinstance(hint, type) and hasattr(hint, "get_known_choices")
     return registry and hint not in hint.get_known_choices().values()
 
