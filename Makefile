@@ -62,7 +62,7 @@ demo: $(STAMP)
 	@echo
 	@echo "Report: $(CURDIR)/$(DEMO)/eval/report.html"
 	@echo "Next:   $(UNDERSTUDY) inspect $(DEMO)/data                        what the policy learned from"
-	@echo "        $(UNDERSTUDY) eval configs/eval/lift.yaml --policy $(DEMO)/run --episodes 100 --seed 2000 --out out/lift-again"
+	@echo "        $(UNDERSTUDY) eval configs/eval/lift.yaml --policy $(DEMO)/run --episodes 100 --env_seed 2000 --out out/lift-again"
 	@echo "        $(UNDERSTUDY) list                                        all policies, worlds, experts"
 
 clean:

@@ -64,7 +64,7 @@ def _bare(config_class: type, name: str, value) -> list[str]:
 
 def _flag(config_class: type, keys: tuple[str, ...], value) -> list[str]:
     """`--key value`, also of a list of words; a group of keys gives a flag for each that is not as its class has it."""
-    key = f"--{'.'.join(keys).replace('_', '-')}"
+    key = f"--{'.'.join(keys)}"
     if dataclasses.is_dataclass(value):
         words = [f"{key}.type", value.get_choice_name(type(value))] if hasattr(value, "get_choice_name") else []
         for name, part in _changed(value):

@@ -22,7 +22,7 @@ class Episode:
         ValueError: at construction, naming a part that does not have T rows.
     """
 
-    start: int  # start id, the key that joins worlds
+    start: int  # env seed, the key that joins worlds
     task: str  # text of the task
     obs: dict[str, np.ndarray]  # key -> (T, ...): float32 vectors in units, pictures uint8 (T, h, w, 3) RGB
     action: np.ndarray  # (T, D) float32 asked for, units
@@ -38,12 +38,12 @@ class Episode:
     def __post_init__(self):
         steps = len(self.action)
         if not steps:
-            raise ValueError(f"the episode of start {self.start} has no steps")
+            raise ValueError(f"the episode of env seed {self.start} has no steps")
         parts = {"sent": self.sent, "reward": self.reward, "progress": self.progress, "success": self.success}
         for name, values in (parts | self.obs | self.extra).items():
             if len(values) != steps:
                 raise ValueError(
-                    f"'{name}' of the episode of start {self.start} has {len(values)} rows for {steps} actions"
+                    f"'{name}' of the episode of env seed {self.start} has {len(values)} rows for {steps} actions"
                 )
 
     def __len__(self) -> int:

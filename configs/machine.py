@@ -63,24 +63,25 @@ def choose_gl(fresh: bool = False) -> str | None:
         return None
     memory = cache_folder() / "gl.json"
     key = f"{platform.node()} {sys.prefix} mujoco {versions('mujoco')['mujoco']}"
-    known = _read(memory)
-    if not fresh and known.get(key) in BACKENDS:
-        return known[key]
+    remembered = _read(memory)
+    if not fresh and remembered.get(key) in BACKENDS:
+        return remembered[key]
+
     backend = next((name for name in BACKENDS if _draws(name)), None)
     if backend:
-        _write(memory, known | {key: backend})
+        _write(memory, remembered | {key: backend})
     return backend
 
 
 def versions(*packages: str) -> dict[str, str]:
     """Installed version of each distribution; "absent" where there is none."""
-    found = {}
+    installed = {}
     for name in packages:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
+            installed[name] = "absent"
+    return installed
 
 
 def _has_display() -> bool:

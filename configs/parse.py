@@ -43,21 +43,23 @@ def parse(config_class: type, path: str | None, words: list[str]):
     """
     raw = _today(config_class, load(path), ()) if path else {}
     free = list(positionals_of(config_class))
+
     queue = list(words)
     while queue:
         word = queue.pop(0)
-        if word.startswith("--"):
+        if word.startswith("--"):  # a flag and its value
             key, value = _split(word, queue)
             key = ".".join(_todays_key(config_class, raw, key.replace("-", "_").split(".")))
             if takes_words(config_class, key) and "=" not in word and not value.startswith("["):
                 value, queue = _words_before_flags(value, queue)
-        else:
+        else:  # a bare word
             if not free:
                 raise UsageError(f"nothing here takes the word '{word}'; flags are written --key value")
             key, value = free.pop(0), word
             if takes_words(config_class, key):
                 value, queue = _words_before_flags(value, queue)
         _put(raw, key.split("."), _read(config_class, key, value))
+
     return decode(config_class, raw)
 
 
@@ -94,11 +96,13 @@ def find_config(path: str | Path) -> Path:
     """
     shipped = Path(__file__).parent
     named = Path(path) if Path(path).exists() else Path(current_path(str(path)))
-    for candidate in (named, shipped.parent / named if named.parts[:1] == ("configs",) else named):
+    ours = shipped.parent / named if named.parts[:1] == ("configs",) else named
+    for candidate in (named, ours):
         if candidate.is_file():
             return candidate
-    known = sorted(f"configs/{file.relative_to(shipped)}" for file in shipped.glob("*/*.yaml"))
-    raise FileNotFoundError(f"no config '{path}'. Shipped: {', '.join(known)}")
+
+    names = sorted(f"configs/{file.relative_to(shipped)}" for file in shipped.glob("*/*.yaml"))
+    raise FileNotFoundError(f"no config '{path}'. Shipped: {', '.join(names)}")
 
 
 def decode(config_class: type, raw: dict):
@@ -125,21 +129,21 @@ def describe(config_class: type, command: str) -> str:
     bare = " ".join(name.upper() for name in positionals)
     lines = [f"usage: {command} [CONFIG.yaml] {bare}{' ' if bare else ''}[--key value ...]", ""]
     lines += [(config_class.__doc__ or "").strip(), ""]
-    for entry in entries(config_class):
-        comment = f"{entry.comment}  " if entry.comment else ""
-        lines.append(f"  --{entry.name:<32} {comment}({entry.kind}{entry.default})")
+    for setting in settings_of(config_class):
+        comment = f"{setting.comment}  " if setting.comment else ""
+        lines.append(f"  --{setting.name:<32} {comment}({setting.kind}{setting.default})")
     return "\n".join(lines)
 
 
 def has_choices(config_class: type) -> bool:
-    """Is a setting a registered choice, so that its registry is needed to show help and to read words?"""
+    """Whether a setting is a registered choice, so that its registry is needed to show help and to read words."""
     hints = typing.get_type_hints(config_class)
     inner = [_plain(hints[item.name]) for item in dataclasses.fields(config_class)]
     return any(_is_choice(hint) or (dataclasses.is_dataclass(hint) and has_choices(hint)) for hint in inner)
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class Setting:
     """One key that may be set: its dotted name, type, default and the comment on its line."""
 
     name: str
@@ -148,26 +152,34 @@ class Entry:
     comment: str
 
 
-def entries(config_class: type, prefix: str = "", of: str = "") -> Iterator[Entry]:
+def settings_of(config_class: type, prefix: str = "", of: str = "") -> Iterator[Setting]:
     """Every key of a config class; the keys that only some registered type of a choice has say which."""
     hints = typing.get_type_hints(config_class)
     for item in dataclasses.fields(config_class):
         name, hint = prefix + item.name, _plain(hints[item.name])
         comment = f"{get_attribute_docstring(config_class, item.name).comment_inline}{of}".strip()
+
         if _is_choice(hint):
-            known = hint.get_known_choices()
-            yield Entry(f"{name}.type", " | ".join(sorted(known)) or "none registered", "", comment)
-            shared = set(hint.__dataclass_fields__) if dataclasses.is_dataclass(hint) else set()
-            yield from entries(hint, f"{name}.") if shared else ()
-            for choice in sorted(known):
-                depth = name.count(".") + 1
-                for entry in entries(known[choice], f"{name}.", f" [{choice}]"):
-                    if entry.name.split(".")[depth] not in shared:
-                        yield entry
+            yield from _settings_of_choice(hint, name, comment)
         elif dataclasses.is_dataclass(hint):
-            yield from entries(hint, f"{name}.", of)
+            yield from settings_of(hint, f"{name}.", of)
         else:
-            yield Entry(name, _kind(hint), _default(item), comment)
+            yield Setting(name, _kind(hint), _default(item), comment)
+
+
+def _settings_of_choice(hint, name: str, comment: str) -> Iterator[Setting]:
+    """Its type, the keys that all types share, then those of each type alone."""
+    choices = hint.get_known_choices()
+    yield Setting(f"{name}.type", " | ".join(sorted(choices)) or "none registered", "", comment)
+
+    shared = set(hint.__dataclass_fields__) if dataclasses.is_dataclass(hint) else set()
+    yield from settings_of(hint, f"{name}.") if shared else ()
+
+    depth = name.count(".") + 1
+    for choice in sorted(choices):
+        for setting in settings_of(choices[choice], f"{name}.", f" [{choice}]"):
+            if setting.name.split(".")[depth] not in shared:
+                yield setting
 
 
 def _split(word: str, queue: list[str]) -> tuple[str, str]:
@@ -181,7 +193,7 @@ def _split(word: str, queue: list[str]) -> tuple[str, str]:
 
 
 def takes_words(config_class: type, key: str) -> bool:
-    """Does the field hold a list of words, so that it takes all that stand before the next flag?"""
+    """Whether the field holds a list of words, so that it takes all that stand before the next flag."""
     field = config_class.__dataclass_fields__.get(key)
     return field is not None and field.type in ("list[str]", "tuple[str, ...]")
 
@@ -218,25 +230,29 @@ def _put(tree: dict, keys: list[str], value) -> None:
 def _complete(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
     """Check keys and registered names; a group of keys may be a YAML file, a choice its name alone."""
     hints = typing.get_type_hints(config_class)
-    known = {item.name: item for item in dataclasses.fields(config_class)}
-    full = {}
+    fields = {item.name: item for item in dataclasses.fields(config_class)}
     raw = _renamed(config_class, raw, path)
     raw = config_class.spell_out(raw) if keeps(config_class, SpellsOut) else raw  # short ways of writing
+
+    full = {}
     for name, value in raw.items():
-        if name not in known:
-            raise _unknown("setting", (*path, str(name)), [".".join((*path, key)) for key in known])
+        if name not in fields:
+            raise _unknown("setting", (*path, str(name)), [".".join((*path, key)) for key in fields])
         hint = _plain(hints[name])
         choice = _is_choice(hint)
+
+        # a group of keys, a choice or one value
         if value is not None and (choice or dataclasses.is_dataclass(hint)):
             if isinstance(value, str) and value.endswith((".yaml", ".yml")):
                 value = load(os.path.expandvars(value))
             if choice:
-                value = _chosen(hint, value, known[name], (*path, name))
+                value = _chosen(hint, value, fields[name], (*path, name))
             elif isinstance(value, dict):
                 value = _complete(hint, value, (*path, name))
         elif isinstance(hint, type) and issubclass(hint, Enum):
             value = _member(hint, value, (*path, name))
         full[name] = value
+
     return full
 
 
@@ -298,27 +314,31 @@ def _default_type(item: dataclasses.Field) -> type | None:
 def _chosen(hint, value, item: dataclasses.Field | None, path: tuple[str, ...]) -> dict:
     """The keys of a registered choice; without a type they change the field's default."""
     value = {"type": value} if isinstance(value, str) else value
-    known = hint.get_known_choices()
+    choices = hint.get_known_choices()
     if not isinstance(value, dict):
         raise UsageError(f"{'.'.join(path)} must hold keys, got {value!r}")
+
+    # without a type: the default's, under the keys given
     if "type" not in value:
         default = None if item is None else default_of(item)
-        if type(default) not in known.values():
-            raise UsageError(f"{'.'.join(path)}.type is missing. Known: {', '.join(sorted(known)) or 'none'}")
+        if type(default) not in choices.values():
+            raise UsageError(f"{'.'.join(path)}.type is missing. Known: {', '.join(sorted(choices)) or 'none'}")
         value = draccus.encode(default) | {"type": hint.get_choice_name(type(default))} | value
-    if value["type"] not in known:
-        raise _unknown("type", (*path, str(value["type"])), list(known))
+
+    kind = value["type"]
+    if kind not in choices:
+        raise _unknown("type", (*path, str(kind)), list(choices))
     inner = {key: inner for key, inner in value.items() if key != "type"}
-    return {"type": value["type"]} | _complete(known[value["type"]], inner, path)
+    return {"type": kind} | _complete(choices[kind], inner, path)
 
 
-def _unknown(what: str, path: tuple[str, ...], known: list[str]) -> UsageError:
+def _unknown(what: str, path: tuple[str, ...], names: list[str]) -> UsageError:
     """Name the closest known one; a setting is compared and named with its whole path, a type by its name."""
     wrong = ".".join(path) if what == "setting" else path[-1]
-    close = difflib.get_close_matches(wrong, known, 1, 0.5)
+    close = difflib.get_close_matches(wrong, names, 1, 0.5)
     where = "" if what == "setting" else f" for {'.'.join(path[:-1])}"
     hint = f" Did you mean '{close[0]}'?" if close else ""
-    return UsageError(f"unknown {what} '{wrong}'{where}.{hint} Known: {', '.join(sorted(known)) or 'none'}")
+    return UsageError(f"unknown {what} '{wrong}'{where}.{hint} Known: {', '.join(sorted(names)) or 'none'}")
 
 
 def _member(hint: type[Enum], value, path: tuple[str, ...]) -> object:
@@ -347,7 +367,7 @@ def _plain(hint):
 
 
 def _is_choice(hint) -> bool:
-    """Is `hint` the base of a registry (not one of its registered members)?"""
+    """Whether `hint` is the base of a registry, not one of its registered members."""
     registry = isinstance(hint, type) and hasattr(hint, "get_known_choices")
     return registry and hint not in hint.get_known_choices().values()
 

@@ -38,12 +38,12 @@ def _import_all(name: str) -> None:
             importlib.import_module(module.name)
 
 
-def lookup(kind: str, name: str, known: Mapping):
-    """`known[name]`, or a `LookupError` that lists the known names."""
-    if name not in known:
+def lookup(kind: str, name: str, registered: Mapping):
+    """`registered[name]`, or a `LookupError` that lists the known names."""
+    if name not in registered:
         import difflib
 
-        close = difflib.get_close_matches(name, known, 1)
+        close = difflib.get_close_matches(name, registered, 1)
         hint = f" Did you mean '{close[0]}'?" if close else ""
-        raise LookupError(f"unknown {kind} '{name}'.{hint} Known: {', '.join(sorted(known)) or 'none'}")
-    return known[name]
+        raise LookupError(f"unknown {kind} '{name}'.{hint} Known: {', '.join(sorted(registered)) or 'none'}")
+    return registered[name]

@@ -15,7 +15,7 @@ Kept = TypeVar("Kept")
 
 
 def keeps(thing: object, protocol: type[Kept]) -> TypeGuard[Kept]:
-    """Is `thing` an instance of a class that says it keeps `protocol`, or does it have all that this one names?"""
+    """Whether `thing` is of a class that says it keeps `protocol`, or has all that this one names."""
     return isinstance(thing, protocol) or not missing(thing, protocol)
 
 

@@ -67,6 +67,7 @@ class Embodiment:
         ):
             if len(names) != len(values):
                 raise ValueError(f"{what} has {len(values)} entries for {len(names)} names")
+
         for name, (low, high) in zip(self.action, self.limits, strict=True):
             if not low < high:
                 raise ValueError(f"limits of action '{name}' are not low < high: ({low}, {high})")
@@ -107,6 +108,7 @@ class Embodiment:
                 raise EmbodimentError(
                     f"embodiments differ in {part}: '{self.name}' has {_show(ours)}, '{world.name}' has {_show(theirs)}"
                 )
+
         _check_units(self.name, self.action, self.action_units, world.name, world.action_units)
         for need in inputs:
             self._check_need(need, world)
@@ -114,18 +116,19 @@ class Embodiment:
     def _check_need(self, need: str, world: Embodiment) -> None:
         offered = world.offers()
         if need not in offered:
-            known = ", ".join(offered) or "nothing"
-            raise EmbodimentError(f"'{need}' is needed but '{world.name}' does not offer it; it offers {known}")
+            keys = ", ".join(offered) or "nothing"
+            raise EmbodimentError(f"'{need}' is needed but '{world.name}' does not offer it; it offers {keys}")
         if need.startswith(IMAGES):
             return  # pictures are resized to what the policy asks for
-        wanted = self.offers().get(need, ())
-        if wanted != offered[need]:
-            theirs = offered[need]
-            first = next((pair for pair in zip(wanted, theirs, strict=False) if pair[0] != pair[1]), None)
-            because = f"'{first[0]}' against '{first[1]}'" if first else f"{len(wanted)} against {len(theirs)} names"
+
+        ours, theirs = self.offers().get(need, ()), offered[need]
+        if ours != theirs:
+            first = next((pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]), None)
+            because = f"'{first[0]}' against '{first[1]}'" if first else f"{len(ours)} against {len(theirs)} names"
             raise EmbodimentError(f"'{need}' differs between '{self.name}' and '{world.name}': {because}")
+
         units = {STATE: "state_units", SCENE: "scene_units"}[need]
-        _check_units(self.name, wanted, getattr(self, units), world.name, getattr(world, units))
+        _check_units(self.name, ours, getattr(self, units), world.name, getattr(world, units))
 
     @property
     def unknown_units(self) -> tuple[str, ...]:
@@ -151,8 +154,8 @@ class Embodiment:
 
     @classmethod
     def from_dict(cls, values: dict) -> Embodiment:
-        known = {f.name for f in dataclasses.fields(cls)}
-        kept = {key: _tuples(value) for key, value in values.items() if key in known}
+        names = {item.name for item in dataclasses.fields(cls)}
+        kept = {key: _tuples(value) for key, value in values.items() if key in names}
         if "mode" in kept:
             kept["mode"] = Mode(kept["mode"])
         try:

@@ -22,7 +22,7 @@ from .spec import Embodiment
 if TYPE_CHECKING:
     import gymnasium
 
-# What start ids are for, so that what is reported was neither learned from nor chosen by:
+# What env seeds are for, so that what is reported was neither learned from nor chosen by:
 REPORT_STARTS = 1_000  # the first for reporting; those below are for choosing: policies, weights, alarms
 DATA_STARTS = 100_000  # the first that may enter data
 

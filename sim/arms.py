@@ -194,14 +194,17 @@ class Kinematics:
         """
         angles = np.array(start, float)
         low, high = self.arm.low, self.arm.high
+
         for _ in range(iterations):
             error, jacobian = self._gap(wish, angles)
             square = jacobian @ jacobian.T + damping**2 * np.eye(len(error))
             move = jacobian.T @ np.linalg.solve(square, error)
             move *= min(1.0, 0.3 / max(float(np.abs(move).max()), 1e-9))
+
             angles[:-1] = np.clip(angles[:-1] + move, low[:-1], high[:-1])
             if np.abs(move).max() < 5e-5:
                 break
+
         return angles
 
     def _place(self, angles: np.ndarray) -> None:
@@ -220,6 +223,8 @@ class Kinematics:
         body = self._model.site_bodyid[self._site]
         mujoco.mj_jac(self._model, self._data, linear, angular, position, body)
         columns = self._wiring.qvel[:-1]
+
+        # position, directions, posture: rows of one system
         errors, rows = [wish.position - position], [linear[:, columns]]
         for axis, aim, weight in ((0, wish.out, wish.out_weight), (2, wish.across, wish.across_weight)):
             if aim is not None:
@@ -228,6 +233,7 @@ class Kinematics:
         if wish.rest is not None:
             errors.append(wish.rest_weight * (np.asarray(wish.rest) - angles)[:-1])
             rows.append(wish.rest_weight * np.eye(len(columns)))
+
         return np.concatenate(errors), np.concatenate(rows)
 
 
@@ -238,5 +244,6 @@ def _turn(have: np.ndarray, want: np.ndarray) -> np.ndarray:
     sine, cosine = np.linalg.norm(axis), float(have @ want)
     if sine < 1e-9:
         other = np.eye(3)[int(np.abs(have).argmin())]
-        return np.zeros(3) if cosine > 0 else np.pi * np.cross(have, other) / np.linalg.norm(np.cross(have, other))
+        across = np.cross(have, other)
+        return np.zeros(3) if cosine > 0 else np.pi * across / np.linalg.norm(across)
     return axis / sine * np.arctan2(sine, cosine)

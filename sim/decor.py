@@ -49,6 +49,7 @@ def scatter(model: mujoco.MjModel, data: mujoco.MjData, rng: np.random.Generator
     """`count` bodies standing about the movable ones, at the height on which these stand."""
     bodies = _within_reach(model, data)
     middles, floor = data.xipos[bodies], min(_lowest(model, data, body) for body in bodies)
+
     placed = []
     while len(placed) < count:
         angle, distance = rng.uniform(-np.pi, np.pi), rng.uniform(NEAR, FAR)
@@ -57,9 +58,11 @@ def scatter(model: mujoco.MjModel, data: mujoco.MjData, rng: np.random.Generator
         yaw, colour = rng.uniform(-np.pi, np.pi), COLOURS[rng.integers(len(COLOURS))]
         if np.linalg.norm(middles[:, :2] - place, axis=1).min() < NEAR:
             continue  # on top of a thing that matters
+
         half, height = _sized(shape, size)
         position = tuple(float(x) for x in (*place, floor + height))
         placed.append(Decor(SHAPES[shape], half, position, float(yaw), colour))
+
     return tuple(placed)
 
 
@@ -67,7 +70,10 @@ def _within_reach(model: mujoco.MjModel, data: mujoco.MjData) -> list[int]:
     """Movable bodies with a shape that something driven could get at; all of them where that leaves none."""
     bodies = [int(body) for body in movable_bodies(model) if model.body_geomnum[body]]
     driven = data.xpos[np.unique(model.jnt_bodyid[_driven_joints(model)])]
-    near = [body for body in bodies if len(driven) and np.linalg.norm(driven - data.xipos[body], axis=1).min() < REACH]
+    if not len(driven):
+        return bodies
+
+    near = [body for body in bodies if np.linalg.norm(driven - data.xipos[body], axis=1).min() < REACH]
     return near or bodies
 
 
@@ -114,6 +120,8 @@ def _render(context, lane, width: int, height: int, camera_id: int | None = None
     if width > context.con.offWidth or height > context.con.offHeight:
         limits = context.model.vis.global_
         context.update_offscreen_size(max(width, limits.offwidth), max(height, limits.offheight))
+
+    # the scene, then the decor, then the picture
     fixed, free = mujoco.mjtCamera.mjCAMERA_FIXED, mujoco.mjtCamera.mjCAMERA_FREE
     context.cam.type, context.cam.fixedcamid = (free if camera_id == -1 else fixed), camera_id
     model, data, everything = context.model._model, context.data._data, mujoco.mjtCatBit.mjCAT_ALL

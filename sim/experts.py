@@ -74,15 +74,17 @@ class Manner:
         """The style and the flaw that `start` draws, each "" if none. Raises LookupError for an unknown style."""
         expert = _find(name)
         styles = {"plain": {}} | _styles(expert)
-        wanted = [one.strip() for one in self.style.split(",")] if self.style else ["plain"]
-        wanted = sorted(styles) if wanted == ["mixed"] else wanted
-        for one in wanted:
-            lookup(f"style of expert {name}", one, styles)
+        names = [word.strip() for word in self.style.split(",")] if self.style else ["plain"]
+        names = sorted(styles) if names == ["mixed"] else names
+        for style in names:
+            lookup(f"style of expert {name}", style, styles)
+
         flaws = sorted(_flaws(expert))
         if self.fail and not flaws:
             raise LookupError(f"the expert of {name} cannot fail on purpose")
+
         rng = rng_of(start, 2)
-        style, failing = wanted[rng.integers(len(wanted))], rng.uniform() < self.fail
+        style, failing = names[rng.integers(len(names))], rng.uniform() < self.fail
         return {"style": style, "flaw": flaws[rng.integers(len(flaws))] if failing else ""}
 
     def expert(self, name: str, start: int) -> Expert:
@@ -103,7 +105,8 @@ def expert_action(name: str, env: Lane, manner: Manner | float = 0.0) -> np.ndar
     action = np.asarray(manner.expert(name, env.start).act(env), np.float32)
     if manner.noise:
         rng = rng_of(env.start, env.ticks, 1)
-        action = action + np.float32(manner.noise) * rng.standard_normal(low.shape, np.float32) * (high - low) / 2
+        draw = rng.standard_normal(low.shape, np.float32)
+        action = action + np.float32(manner.noise) * draw * (high - low) / 2
     return np.clip(action, low, high)
 
 

@@ -58,17 +58,21 @@ def roll(
     states, controls = np.atleast_2d(np.asarray(states, float)), np.asarray(controls, float)
     _check(model, states, controls, every, warmstarts)
     batch, steps = len(states), controls.shape[1]
+
+    # as many at once as memory allows
     warmstarts = np.zeros((batch, model.nv)) if warmstarts is None else np.asarray(warmstarts, float)
     threads = max(1, min(threads or len(os.sched_getaffinity(0)), batch))
     group = max(threads, ROOM // max(1, 8 * steps * every * states.shape[1]))
+
     results = np.empty((batch, steps, states.shape[1]))
     with Rollout(nthread=threads if threads > 1 else 0) as pool:
         workers = [mujoco.MjData(model) for _ in range(threads)]
         for begin in range(0, batch if steps else 0, group):
             part = slice(begin, begin + group)
-            told = np.repeat(controls if len(controls) == 1 else controls[part], every, axis=1)
-            rolled = pool.rollout(model, workers, states[part], told, initial_warmstart=warmstarts[part])[0]
+            held = np.repeat(controls if len(controls) == 1 else controls[part], every, axis=1)
+            rolled = pool.rollout(model, workers, states[part], held, initial_warmstart=warmstarts[part])[0]
             results[part] = rolled[:, every - 1 :: every]
+
     return results
 
 
@@ -84,16 +88,18 @@ def roll_each(
 
     Episodes of nearly equal length go together; the shorter ones hold their last control, which is cut off again.
     """
-    lengths = np.array([len(told) for told in controls])
+    lengths = np.array([len(rows) for rows in controls])
     results: list[np.ndarray] = [np.empty((0, states.shape[1]))] * len(lengths)
     order = np.flatnonzero(lengths)[np.argsort(lengths[lengths > 0], kind="stable")]
+
     for begin in range(0, len(order), TOGETHER):
         group = order[begin : begin + TOGETHER]
-        longest = lengths[group].max()
-        padded = np.stack([controls[i][np.minimum(np.arange(longest), lengths[i] - 1)] for i in group])
+        steps = np.arange(lengths[group].max())
+        padded = np.stack([controls[i][np.minimum(steps, lengths[i] - 1)] for i in group])
         warm = None if warmstarts is None else warmstarts[group]
         for i, rolled in zip(group, roll(model, states[group], padded, every, warm, threads), strict=True):
             results[i] = rolled[: lengths[i]].copy()
+
     return results
 
 
@@ -168,6 +174,8 @@ def bench(name: str, lanes: int, steps: int, threads: int | None, repeats: int =
             raise LookupError(f"{name} is not a task in plain MuJoCo")
         begun, controls = _draw_controls(lane, lanes, steps)
         every = round(steps / (lane.embodiment.rate * lane.model.opt.timestep)) // controls.shape[1]
+
+        # stepped and rolled in turn
         times, equal = [], True
         for _ in range(repeats):
             stepped, slow = _step(lane, begun, controls, every)
@@ -175,10 +183,13 @@ def bench(name: str, lanes: int, steps: int, threads: int | None, repeats: int =
             rolled = roll(lane.model, begun[0], controls, every, begun[1], threads)
             times.append([slow, _clocks() - start])
             equal = equal and bool((rolled[:, -1] == stepped).all())
-    told = {"world": name, "lanes": lanes, "steps": steps, "threads": threads or len(os.sched_getaffinity(0))}
+
+    threads = threads or len(os.sched_getaffinity(0))
+    setting = {"world": name, "lanes": lanes, "steps": steps, "threads": threads}
     (slow, slow_cpu), (fast, fast_cpu) = (row.tolist() for row in np.median(times, axis=0))
     ratios = [round(float(slow[0] / fast[0]), 2) for slow, fast in times]
-    return told | {
+
+    return setting | {
         "stepped_per_s": round(lanes * steps / slow),
         "rolled_per_s": round(lanes * steps / fast),
         "ratio": float(np.median(ratios)),
@@ -228,14 +239,16 @@ def _step(lane: TaskEnv, begun, controls: np.ndarray, every: int) -> tuple[np.nd
     import mujoco
 
     model, data, final, spent = lane.model, lane.data, [], np.zeros(2)
-    for state, warm, told in zip(*begun, controls, strict=True):
+    for state, warm, rows in zip(*begun, controls, strict=True):
         mujoco.mj_resetData(model, data)
         mujoco.mj_setState(model, data, state, mujoco.mjtState.mjSTATE_FULLPHYSICS)
         data.qacc_warmstart[:] = warm
+
         start = _clocks()
-        for row in told:
+        for row in rows:
             data.ctrl[:] = row
             mujoco.mj_step(model, data, every)
         spent += _clocks() - start
+
         final.append(physics(model, data))
     return np.array(final), spent

@@ -43,7 +43,7 @@ RESTORED = ("body_", "geom_", "dof_", "cam_", "light_", "pair_", "tendon_", "act
 
 
 @dataclass(frozen=True)
-class Stage:
+class Simulation:
     """One lane and its simulator, as a perturbation finds them at the beginning of an episode."""
 
     lane: Lane
@@ -66,12 +66,12 @@ class RobosuiteLane(Protocol):
     suite: Any
 
 
-Perturbation = Callable[[Stage, np.random.Generator, float], dict]
+Perturbation = Callable[[Simulation, np.random.Generator, float], dict]
 PERTURBATIONS: dict[str, Perturbation] = {}
 
 
 def register_perturbation(name: str):
-    """Decorator of `change(stage, rng, level) -> JSON-able account of what was drawn`. A name given twice is an error.
+    """Decorator of `change(simulation, rng, level)`, which gives a JSON-able account of what it drew. No name twice.
 
     A change of a model's arrays that begin with one of `RESTORED`, of the head light and of the lane's delay and decor
     is undone by itself.
@@ -86,11 +86,11 @@ def register_perturbation(name: str):
     return register
 
 
-def names_of(wanted: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
+def names_of(perturb: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
     """`"light,friction"`, a suite's name or several of both as names, each once. LookupError lists the known ones."""
-    words = wanted.split(",") if isinstance(wanted, str) else wanted
-    known = {name: (name,) for name in PERTURBATIONS} | SUITES
-    names = [name for word in words for name in lookup("perturbation", word.strip(), known)]
+    words = perturb.split(",") if isinstance(perturb, str) else perturb
+    suites = {name: (name,) for name in PERTURBATIONS} | SUITES
+    names = [name for word in words for name in lookup("perturbation", word.strip(), suites)]
     return tuple(dict.fromkeys(names))
 
 
@@ -109,6 +109,7 @@ class Perturbed(World):
         if self.task not in ("", self.of.task):
             raise ValueError(f"task is '{self.task}' here and '{self.of.task}' in the world that is perturbed")
         object.__setattr__(self, "task", self.of.task)
+
         possible = applicable(self.of)
         for name in self.names:
             if name not in possible:
@@ -166,16 +167,16 @@ def applicable(world: World) -> tuple[str, ...]:
     return ("latency",) if isinstance(world, GymPushT) else ()
 
 
-def perturbed(world: World, wanted: str | tuple[str, ...], level: float = 1.0) -> World:
-    """`world` under the perturbations `wanted` (see `names_of`); `all` means all that it can be put under.
+def perturbed(world: World, perturb: str | tuple[str, ...], level: float = 1.0) -> World:
+    """`world` under the perturbations `perturb` (see `names_of`); `all` means all that it can be put under.
 
     Raises:
         LookupError: an unknown name, listing the known ones.
         ValueError: a perturbation that this world cannot be put under.
     """
     possible = applicable(world)
-    names = names_of(wanted)
-    if wanted == "all" or tuple(wanted) == ("all",):
+    names = names_of(perturb)
+    if perturb == "all" or tuple(perturb) == ("all",):
         names = tuple(name for name in names if name in possible) or names
     return Perturbed(of=world, perturb=names, level=level)
 
@@ -201,12 +202,15 @@ class _Disturbance:
         self.lane.delay, self.lane.decor = self._delay, ()
         self._restore(model)
         self._begin(seed, options)
+
+        # the clean scene, to be put back
         model, data = simulator(self.lane)
-        if model is not self._model:  # the first start, or a scene that was built anew
+        if model is not self._model:  # the first episode, or a scene that was built anew
             self._model, self._kept = model, {name: array.copy() for name, array in _arrays(model)}
-        stage = Stage(self.lane, model, data)
+
+        simulation = Simulation(self.lane, model, data)
         self.lane.perturbation = {
-            name: PERTURBATIONS[name](stage, _generator(seed, name), self.level) for name in self.names
+            name: PERTURBATIONS[name](simulation, _generator(seed, name), self.level) for name in self.names
         }
 
     def _restore(self, model: mujoco.MjModel | None) -> None:
@@ -235,62 +239,70 @@ def _factor(rng: np.random.Generator, ends: tuple[float, float], level: float) -
 
 
 @register_perturbation("light")
-def light(stage: Stage, rng: np.random.Generator, level: float) -> dict:
+def light(simulation: Simulation, rng: np.random.Generator, level: float) -> dict:
     """Brightness and colour of all lamps and of the head light; lamps move."""
     import mujoco
 
-    model = stage.model
+    model = simulation.model
     brightness, tint = _factor(rng, BRIGHTNESS, level), 1 + level * rng.uniform(-TINT, TINT, 3)
     head = model.vis.headlight
+
     for colours in (model.light_ambient, model.light_diffuse, model.light_specular):
         colours[...] = np.clip(colours * brightness * tint, 0, 1)
     for colour in (head.ambient, head.diffuse, head.specular):
         colour[...] = np.clip(colour * brightness * tint, 0, 1)
+
     moved = level * rng.uniform(-LAMP, LAMP, model.light_pos.shape)
     model.light_pos += moved
-    mujoco.mj_camlight(model, stage.data)
+    mujoco.mj_camlight(model, simulation.data)
     return {"brightness": brightness, "tint": tint.tolist(), "moved": moved.tolist()}
 
 
 @register_perturbation("camera")
-def camera(stage: Stage, rng: np.random.Generator, level: float) -> dict:
+def camera(simulation: Simulation, rng: np.random.Generator, level: float) -> dict:
     """Every camera is moved and turned a little in its mount."""
     import mujoco
 
-    model = stage.model
+    model = simulation.model
     shift = level * rng.uniform(-1, 1, (model.ncam, 3))
     turn = level * rng.uniform(-TURN, TURN, (model.ncam, 3))
+
     for number in range(model.ncam):
         fixed = model.body_weldid[model.cam_bodyid[number]] == 0
         shift[number] *= SHIFT if fixed else SHIFT_IN_HAND
         model.cam_pos[number] += shift[number]
+
+        # turn the camera in its own frame
         angle = float(np.linalg.norm(turn[number]))
         change, pose = np.zeros(4), model.cam_quat[number].copy()
         mujoco.mju_axisAngle2Quat(change, turn[number] / max(angle, 1e-12), angle)
         mujoco.mju_mulQuat(model.cam_quat[number], pose, change)
-    mujoco.mj_camlight(model, stage.data)
+
+    mujoco.mj_camlight(model, simulation.data)
     return {"shift": shift.tolist(), "turn": turn.tolist()}
 
 
 @register_perturbation("distractors")
-def distractors(stage: Stage, rng: np.random.Generator, level: float) -> dict:
+def distractors(simulation: Simulation, rng: np.random.Generator, level: float) -> dict:
     """Two to four coloured bodies stand about the things that can be moved. Nothing can touch them."""
     from .decor import scatter
 
-    stage.lane.decor = scatter(stage.model, stage.data, rng, int(rng.integers(2, 5)))
-    if keeps(stage.lane, RobosuiteLane):
+    simulation.lane.decor = scatter(simulation.model, simulation.data, rng, int(rng.integers(2, 5)))
+    if keeps(simulation.lane, RobosuiteLane):
         from .decor import dress_robosuite
 
-        dress_robosuite(stage.lane)
-    return {"count": len(stage.lane.decor), "at": [list(thing.position) for thing in stage.lane.decor]}
+        dress_robosuite(simulation.lane)
+
+    places = [list(thing.position) for thing in simulation.lane.decor]
+    return {"count": len(places), "at": places}
 
 
 @register_perturbation("friction")
-def friction(stage: Stage, rng: np.random.Generator, level: float) -> dict:
+def friction(simulation: Simulation, rng: np.random.Generator, level: float) -> dict:
     """All contacts, and the dry friction of joints that no motor drives, by one factor."""
     from .decor import movable_joints
 
-    model, factor = stage.model, _factor(rng, FRICTION, level)
+    model, factor = simulation.model, _factor(rng, FRICTION, level)
     model.geom_friction *= factor
     model.pair_friction *= factor
     model.dof_frictionloss[movable_joints(model)] *= factor
@@ -298,26 +310,28 @@ def friction(stage: Stage, rng: np.random.Generator, level: float) -> dict:
 
 
 @register_perturbation("mass")
-def mass(stage: Stage, rng: np.random.Generator, level: float) -> dict:
+def mass(simulation: Simulation, rng: np.random.Generator, level: float) -> dict:
     """Mass and inertia of everything that can be moved and has no motor, by one factor."""
     import mujoco
 
     from .decor import movable_bodies
 
-    model, factor = stage.model, _factor(rng, MASS, level)
+    model, factor = simulation.model, _factor(rng, MASS, level)
     bodies = movable_bodies(model)
     model.body_mass[bodies] *= factor
     model.body_inertia[bodies] *= factor
+
+    # what the solver derives from masses
     kept = {name: getattr(model.stat, name) for name in ("meaninertia", "meanmass", "meansize", "extent")}
-    mujoco.mj_setConst(model, mujoco.MjData(model))  # what the solver derives from masses
+    mujoco.mj_setConst(model, mujoco.MjData(model))
     for name, value in kept.items():  # scales of the clean scene
         setattr(model.stat, name, value)
     return {"factor": factor}
 
 
 @register_perturbation("latency")
-def latency(stage: Stage, rng: np.random.Generator, level: float) -> dict:
+def latency(simulation: Simulation, rng: np.random.Generator, level: float) -> dict:
     """Actions arrive one or more control steps later."""
-    steps = max(1, round(level * rng.uniform(*LATENCY) * stage.lane.embodiment.rate))
-    stage.lane.delay += steps
+    steps = max(1, round(level * rng.uniform(*LATENCY) * simulation.lane.embodiment.rate))
+    simulation.lane.delay += steps
     return {"steps": steps}

@@ -49,6 +49,7 @@ def _delete(self) -> None:
     dying, drawing, base = getattr(self, "gl_ctx", None), getattr(self, "con", None), _base(self)
     if dying is None:
         return
+
     try:
         if drawing is not None:
             dying.make_current()

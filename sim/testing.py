@@ -107,9 +107,8 @@ class Fault:
 
     start: int
     step: int
-    kind: str = (
-        "crash"  # crash: an exception; kill: the process ends itself; hang: sleeps for an hour; reset: cannot begin
-    )
+    # crash: an exception; kill: the process ends itself; hang: sleeps for an hour; reset: cannot begin
+    kind: str = "crash"
     once: str = ""  # path of a file that remembers that it has happened; empty: it happens every time
 
 

@@ -79,6 +79,7 @@ class Lane(gymnasium.Env):
         options = dict(options or {})
         self._action_noise = float(options.pop("action_noise", 0.0))
         self.start = int(self.np_random.integers(2**31)) if seed is None else int(seed)
+
         self.begin(self.start, options)
         self.ticks = 0
         self._waiting = deque(self.rest() for _ in range(self.delay))
@@ -199,12 +200,16 @@ def _run_chunk(env: gymnasium.Env, actions: np.ndarray, look: set[int], film: bo
         begun = time.perf_counter()
         obs, (reward, terminated, truncated, info) = _advance(env, action)
         acted = time.perf_counter()
+
+        # look, film
         ended = terminated or truncated
         if done in look or ended:
             run.seen[done] = env.sense() if obs is None else obs
         sensed = time.perf_counter()
         if film:
             run.film.append(env.render())
+
+        # time and outcome
         drawn = info.get("wall_render", 0.0) + time.perf_counter() - (acted if env.embodiment.cameras else sensed)
         run.wall_render += drawn
         run.wall_physics += time.perf_counter() - begun - drawn

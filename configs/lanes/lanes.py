@@ -58,16 +58,20 @@ class Lanes(gymnasium.vector.VectorEnv):
     def __init__(self, world: World, lanes: int = 8, workers: int = 0, timeout: float | None = None):
         self._hosts: list = []  # nothing to close yet
         if lanes < 1 or workers < 0:
-            raise ValueError(f"lanes must be at least 1 and workers at least 0, got {lanes} and {workers}")
+            raise ValueError(f"environments must be at least 1 and workers at least 0, got {lanes} and {workers}")
         self.world, self.embodiment, self.num_envs = world, world.embodiment(), lanes
         self.single_observation_space, self.single_action_space = self.embodiment.spaces()
         self.observation_space = batch_space(self.single_observation_space, lanes)
         self.action_space = batch_space(self.single_action_space, lanes)
+
+        # who steps which slots
         if workers > 1:
             world.warm()
         groups = np.array_split(np.arange(lanes), min(workers, lanes) or 1)
         self._hosts = [(Worker if workers else Local)(world, timeout) for _ in groups]
         self._host_of = {int(slot): host for host, group in zip(self._hosts, groups, strict=True) for slot in group}
+
+        # what is known of each slot
         spaces = self.single_observation_space.items()
         self._obs = {key: np.zeros((lanes, *space.shape), space.dtype) for key, space in spaces}
         self._running, self._live, self._terminated, self._truncated = np.zeros((4, lanes), bool)
@@ -103,14 +107,18 @@ class Lanes(gymnasium.vector.VectorEnv):
         each = options.pop("each", None) or [None] * self.num_envs
         seeds = self._seeds(seed)
         self._per_lane("reset_mask", mask), self._per_lane("each", each)
+
+        # forget what was
         slots = np.flatnonzero(mask).tolist()
         for flags in (self._running, self._live, self._terminated, self._truncated, self._success):
             flags[slots] = False
         self._progress[slots] = 0
+
         orders = {slot: (seeds[slot], options | (each[slot] or {})) for slot in slots}
         for slot, answer in self._reset_hosts(orders).items():
             self._failures.pop(slot, None)
             self._begin(slot, answer)
+
         info = {"success": self._success.copy(), "progress": self._progress.copy(), "failed": self._report()}
         return self._copy(), info
 
@@ -146,9 +154,10 @@ class Lanes(gymnasium.vector.VectorEnv):
 
         A lane that raises has failed; the next step reports it.
         """
-        wanted = range(self.num_envs) if slots is None else slots
-        orders = {slot: None for slot in wanted if self._live[slot]}
+        asked = range(self.num_envs) if slots is None else slots
+        orders = {slot: None for slot in asked if self._live[slot]}
         answers, _ = self._ask("call", orders, name, args)
+
         results = [None] * self.num_envs
         for slot, (fine, result) in answers.items():
             if fine:
@@ -173,10 +182,12 @@ class Lanes(gymnasium.vector.VectorEnv):
 
     def _ask(self, name: str, orders: dict[int, object], *args) -> tuple[dict, set[int]]:
         """Ask every host about its slots at once: (answers by slot, slots lost with their worker)."""
-        shares = {host: {s: order for s, order in orders.items() if self._host_of[s] is host} for host in self._hosts}
+        shares = {host: self._share(host, orders) for host in self._hosts}
         shares = {host: share for host, share in shares.items() if share}
         for host, share in shares.items():
             host.ask(name, *((*args, tuple(share)) if name == "call" else (share, *args)))
+
+        # they work at the same time
         answers, lost, broken = {}, set(), None
         for host, share in shares.items():
             try:
@@ -189,6 +200,9 @@ class Lanes(gymnasium.vector.VectorEnv):
         if broken:
             raise broken
         return answers, lost
+
+    def _share(self, host, orders: dict[int, object]) -> dict[int, object]:
+        return {slot: order for slot, order in orders.items() if self._host_of[slot] is host}
 
     def _reset_hosts(self, orders: dict) -> dict[int, object]:
         """Reset; a worker found dead is started again, once."""
@@ -250,10 +264,13 @@ class Lanes(gymnasium.vector.VectorEnv):
         chunk.valid[slot, :done] = True
         for values, rows in ((chunk.reward, run.reward), (chunk.success, run.success), (chunk.progress, run.progress)):
             values[slot, :done] = rows
+
+        # after its end a lane stays as it is
         if done:
             chunk.sent[slot, :done] = run.sent
             self._success[slot], self._progress[slot] = run.success[-1], run.progress[-1]
         chunk.success[slot, done:], chunk.progress[slot, done:] = self._success[slot], self._progress[slot]
+
         self._look(chunk, slot, run, done, steps)
         chunk.wall_physics[slot], chunk.wall_render[slot] = run.wall_physics, run.wall_render
         if slot in chunk.film:
@@ -281,17 +298,21 @@ class Lanes(gymnasium.vector.VectorEnv):
 
     def _checked(self, actions, look: Sequence[int]) -> tuple[np.ndarray, tuple[int, ...]]:
         actions, look = np.asarray(actions, np.float32), tuple(int(offset) for offset in look)
-        wanted = (self.num_envs, *self.single_action_space.shape)
-        if actions.ndim != 3 or (actions.shape[0], actions.shape[2]) != wanted or not actions.shape[1]:
-            one, chunk = f"(B={wanted[0]}, D={wanted[1]})", f"(B={wanted[0]}, E, D={wanted[1]})"
-            raise ValueError(f"actions must be {chunk} for step_chunk and {one} for step, got {actions.shape}")
+        batch, size = self.num_envs, *self.single_action_space.shape
+        if actions.ndim != 3 or (actions.shape[0], actions.shape[2]) != (batch, size) or not actions.shape[1]:
+            step, chunk = f"(B={batch}, D={size})", f"(B={batch}, E, D={size})"
+            raise ValueError(f"actions must be {chunk} for step_chunk and {step} for step, got {actions.shape}")
+
         outside = [offset for offset in look if not -actions.shape[1] <= offset <= 0]
         if outside:
             raise ValueError(f"look offset {outside[0]} is outside of this chunk: it must be in -{actions.shape[1]}..0")
+
         bad = np.argwhere(~np.isfinite(actions).all(-1) & self._running[:, None])
         if len(bad):
             slot, step = bad[0].tolist()
-            raise ValueError(f"action of lane {slot} at step {step} of the chunk is not finite: {actions[slot, step]}")
+            raise ValueError(
+                f"action of environment {slot} at step {step} of the chunk is not finite: {actions[slot, step]}"
+            )
         return actions, look
 
     def _seeds(self, seed) -> list[int | None]:
@@ -300,11 +321,11 @@ class Lanes(gymnasium.vector.VectorEnv):
         if np.ndim(seed) == 0:
             return [int(seed) + slot for slot in range(self.num_envs)]
         self._per_lane("seed", seed)
-        return [None if one is None else int(one) for one in seed]
+        return [None if number is None else int(number) for number in seed]
 
     def _per_lane(self, name: str, values: Sequence) -> None:
         if len(values) != self.num_envs:
-            raise ValueError(f"{name} needs one entry for each of {self.num_envs} lanes, got {len(values)}")
+            raise ValueError(f"{name} needs one entry for each of {self.num_envs} environments, got {len(values)}")
 
 
 def open_world(source: WorldSource, lanes: int = 8, workers: int = 0, **changes) -> Lanes:

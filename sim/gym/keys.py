@@ -29,6 +29,7 @@ def sources(
     keys: Mapping[str, str], cameras: Iterable[str], name: str, space: gymnasium.Space
 ) -> dict[str, list[tuple[str, slice]]]:
     """Our key -> the parts of the environment's observation that it is made of."""
+    # what is not said: the whole of a flat Box, or Gymnasium's own names for goals
     keys = dict(keys)
     if not any(key in (STATE, SCENE) for key in keys):
         inside = getattr(space, "spaces", None)
@@ -38,15 +39,22 @@ def sources(
             keys |= {STATE: "observation"} | ({SCENE: "desired_goal"} if "desired_goal" in inside else {})
         elif not keys:
             raise GymWorldError(f"keys: say which parts of the observation of '{name}' are ours. {_holds(space)}")
-    keys = {key: text for key, text in keys.items() if not key.startswith(IMAGES)} | {
-        IMAGES + camera: keys.get(IMAGES + camera, RENDER) for camera in cameras
-    }
-    found = {key: [_parse(text) for text in value.split(" + ")] for key, value in keys.items()}
-    for key, parts in found.items():
+
+    # pictures: of the cameras asked for alone
+    pictures = {IMAGES + camera: keys.get(IMAGES + camera, RENDER) for camera in cameras}
+    keys = {key: text for key, text in keys.items() if not key.startswith(IMAGES)} | pictures
+
+    parts_of = {key: _parts(text) for key, text in keys.items()}
+    for key, parts in parts_of.items():
         for path, _ in parts:
             if path != RENDER or not key.startswith(IMAGES):
                 _find(space, path, key)
-    return found
+    return parts_of
+
+
+def _parts(text: str) -> list[tuple[str, slice]]:
+    """The parts that " + " joins."""
+    return [_parse(part) for part in text.split(" + ")]
 
 
 def _parse(text: str) -> tuple[str, slice]:
@@ -60,15 +68,15 @@ def _parse(text: str) -> tuple[str, slice]:
 
 def _find(space: gymnasium.Space, path: str, key: str) -> gymnasium.Space:
     """The Box at `path`; `key` is whose it is, for the error."""
-    found = space
+    box = space
     for part in filter(None, path.split("/")):
-        inside = getattr(found, "spaces", {})
+        inside = getattr(box, "spaces", {})
         if part not in inside:
             raise GymWorldError(f"keys: '{key}' asks for '{path}'. {_holds(space)}")
-        found = inside[part]
-    if type(found).__name__ != "Box":
-        raise GymWorldError(f"keys: '{key}' asks for '{path}', which is no Box but {found}")
-    return found
+        box = inside[part]
+    if type(box).__name__ != "Box":
+        raise GymWorldError(f"keys: '{key}' asks for '{path}', which is no Box but {box}")
+    return box
 
 
 def _holds(space: gymnasium.Space) -> str:

@@ -48,7 +48,7 @@ class GymWorld(World):
     progress: str = ""  # key of info, or reward; without it 0 until success
     progress_range: tuple[float, float] = (0.0, 1.0)  # values of `progress` that are 0 and 1
     rate: float | None = None  # control steps per second; default the environment's
-    remake: str = ""  # argument of gymnasium.make that takes the start id, for what is drawn only when it is built
+    remake: str = ""  # argument of gymnasium.make that takes the env seed, for what is drawn only when it is built
 
     def __post_init__(self):
         object.__setattr__(self, "task", self.task or self.id)
@@ -86,8 +86,8 @@ class GymWorld(World):
         return ("light", "friction", "mass", "latency") if _probe(self)[2] else ("latency",)
 
     def fingerprint(self) -> dict:
-        known = {"type": "gym", "horizon": self.steps(), "mode": self.mode.value, "versions": _packages(self)}
-        return dataclasses.asdict(self) | known
+        facts = {"type": "gym", "horizon": self.steps(), "mode": self.mode.value, "versions": _packages(self)}
+        return dataclasses.asdict(self) | facts
 
     def make(self, start: int = 0) -> gymnasium.Env:
         """The environment itself, without a time limit. Raises ImportError or GymWorldError by name."""
@@ -100,10 +100,13 @@ class GymWorld(World):
                 raise ImportError(
                     f"the world '{self.id}' needs the module '{self.module}', which cannot be imported: {error}"
                 ) from error
-        arguments = {"render_mode": "rgb_array", "max_episode_steps": -1, "disable_env_checker": True} | self.kwargs
+
+        usual = {"render_mode": "rgb_array", "max_episode_steps": -1, "disable_env_checker": True}
+        arguments = usual | self.kwargs
         arguments |= {self.remake: start} if self.remake else {}
         if arguments["render_mode"] is None:
             del arguments["render_mode"]
+
         try:
             return gymnasium.make(self.id, **arguments)
         except gymnasium.error.Error as error:
@@ -165,7 +168,8 @@ class GymLane(Lane):
         return success, 1.0 if success else float(np.clip(self._nearness(), 0.0, 0.99))
 
     def rest(self) -> np.ndarray:
-        return np.clip(np.zeros(self.action_space.shape, np.float32), self.action_space.low, self.action_space.high)
+        space = self.action_space
+        return np.clip(np.zeros(space.shape, np.float32), space.low, space.high)
 
     def render(self) -> np.ndarray:
         picture = self.env.render()
@@ -187,8 +191,8 @@ class GymLane(Lane):
         if kind == SURVIVED:
             return self.ticks >= self.horizon and not any(self._ended)
         if self._reward is not None and kind not in self._info:
-            known = ", ".join(sorted(self._info)) or "nothing"
-            raise GymWorldError(f"success: '{kind}' is not in the info of '{self._world.id}', which holds {known}")
+            keys = ", ".join(sorted(self._info)) or "nothing"
+            raise GymWorldError(f"success: '{kind}' is not in the info of '{self._world.id}', which holds {keys}")
         return bool(self._info.get(kind, False))
 
     def _nearness(self) -> float:
@@ -211,7 +215,7 @@ class GymLane(Lane):
         return np.array(picture)
 
 
-_PROBES: dict[str, tuple] = {}  # what _probe found, by all that it depends on
+_PROBES: dict[str, tuple] = {}  # what _probe read, by all that it depends on
 
 
 def _probe(world: GymWorld) -> tuple[Embodiment, int | None, bool]:
@@ -238,16 +242,20 @@ def _own_limit(world: GymWorld) -> int | None:
 
 
 def _embodiment(world: GymWorld, env: gymnasium.Env) -> Embodiment:
-    found = sources(world.keys, world.cameras, world.id, env.observation_space)
-    vectors = {key: numbers(env.observation_space, found[key]) for key in (STATE, SCENE) if key in found}
+    parts = sources(world.keys, world.cameras, world.id, env.observation_space)
+    vectors = {key: numbers(env.observation_space, parts[key]) for key in (STATE, SCENE) if key in parts}
     limits = _limits(world, env.action_space)
+
+    # names and units, where the YAML does not state them
     named = {"action": [f"action.{number}" for number in range(len(limits))]} | vectors
     names = {key: tuple(world.names.get(key, default)) for key, default in named.items()}
     units = {key: tuple(world.units.get(key, (UNKNOWN_UNIT,) * len(default))) for key, default in named.items()}
+
     for key, default in named.items():
         for what, given in (("names", names[key]), ("units", units[key])):
             if len(given) != len(default):
                 raise GymWorldError(f"{what} of '{key}': {len(given)} are given for {len(default)} numbers")
+
     return Embodiment(
         name=world.id,
         action=names["action"],
@@ -293,7 +301,8 @@ def _packages(world: GymWorld) -> dict[str, str]:
     import gymnasium
 
     entry = gymnasium.spec(world.id).entry_point if world.id in gymnasium.registry else ""
-    modules = {name.partition(".")[0] for name in (world.module, entry if isinstance(entry, str) else "") if name}
+    entry = entry if isinstance(entry, str) else ""
+    modules = {name.partition(".")[0] for name in (world.module, entry) if name}
     owners = packages_distributions()
     extra = {name for module in modules for name in owners.get(module, ())}
     return versions(*sorted({"gymnasium", "mujoco", "numpy"} | extra))

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..experts import register_expert
 from ..robosuite.experts import Placer, SquareExpert
-from ..robosuite.grasp import CLOSE, Hand, Target
+from ..robosuite.grasp import CLOSE, Gripper, Target
 
 
 def toward(now: np.ndarray, target, most: float) -> np.ndarray:
@@ -54,6 +54,8 @@ class PushAndReturnExpert(Rememberer):
             return env.task.clamp if low else (now[0], self.below)
         way = memory["cue"] if memory["count"] else -memory["cue"]
         side = block - way * self.beside
+
+        # push; touch; else round below
         if way * (block - now[0]) > 0.035 and abs(now[1]) < 0.015:
             return now[0] + way, 0.0
         if abs(now[0] - side) < 0.015:
@@ -70,7 +72,7 @@ class CountScoopsExpert(Rememberer):
         task, memory, now = env.task, self.believed(env), env.data.qpos[:2]
         if memory["held"]:
             return np.array(task.clamp)
-        place = task.pot if memory["loaded"] else task.bowl if memory["count"] < task.wanted else task.home
+        place = task.pot if memory["loaded"] else task.bowl if memory["count"] < task.scoops else task.home
         if abs(now[0] - place) < 0.015:
             return toward(now, (place, 0.02), self.step)
         return toward(now, (place if now[1] > task.high - 0.04 else now[0], task.high), self.step)
@@ -99,18 +101,18 @@ class ReturnExpert(Rests, Placer):
         memory = env.memory()
         return np.array([*ORIGINS[memory["origin"]], env.rest_height]) if memory["been"] else MIDDLE
 
-    def target(self, env, hand: Hand) -> Target:
+    def target(self, env, hand: Gripper) -> Target:
         return Target(env.cube())
 
     def lifted(self, target: Target) -> bool:
         return bool(target.position[2] > 0.85)
 
-    def done(self, env, hand: Hand) -> bool:
+    def done(self, env, hand: Gripper) -> bool:
         cube, goal = env.cube(), self._goal(env)
         there = np.linalg.norm((cube - goal)[:2]) < self.margin and cube[2] < goal[2] + self.down
         return bool(env.memory()["been"] and there)
 
-    def carry(self, env, hand: Hand, target: Target) -> np.ndarray:
+    def carry(self, env, hand: Gripper, target: Target) -> np.ndarray:
         if env.memory()["been"]:
             return self.bring(hand, env.cube(), self._goal(env))
         return self.move(hand, self._goal(env) - env.cube(), hand.yaw, CLOSE)
@@ -132,12 +134,12 @@ class SquareLongExpert(Rests, SquareExpert):
         count = env.memory()["count"]
         return count + bool(self.forgets and count)
 
-    def done(self, env, hand: Hand) -> bool:
+    def done(self, env, hand: Gripper) -> bool:
         from .square_long import WANTED
 
         return bool(self._count(env) >= WANTED and not env.memory()["clear"])
 
-    def carry(self, env, hand: Hand, target: Target) -> np.ndarray:
+    def carry(self, env, hand: Gripper, target: Target) -> np.ndarray:
         nut, yaw = self._nut(env)
         memory, peg = env.memory(), self._peg(env)
         turn = self._turn(hand, yaw)

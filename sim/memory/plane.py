@@ -196,7 +196,7 @@ class CountScoops(MemoryTask):
     embodiment = _body("spoon", ("x", "z"), ((-0.3, 0.3), (0.0, 0.3)), {"loaded": "1", "held": "1"})
     cameras = ("side",)
     horizon = 250
-    wanted = 2  # scoops
+    scoops = 2  # that are asked for
     bowl, pot, home = -0.2, 0.0, 0.2  # m, their x
     low, wide, high = 0.06, 0.03, 0.18  # m: z of a dip, half a width, z to travel at
     clamp = np.array([0.0, 0.04])
@@ -218,24 +218,26 @@ class CountScoops(MemoryTask):
         memory = data.userdata
         opens = self.hold(data)
         dipped = data.qpos[1] < self.low and not opens and not memory[HELD]
+
         if dipped and self.over(data, self.bowl):
             memory[LOADED] = 1
         elif dipped and self.over(data, self.pot) and memory[LOADED]:
             memory[LOADED], memory[COUNT], memory[HELD] = 0, memory[COUNT] + 1, DWELL
         elif dipped and self.over(data, self.home) and memory[COUNT]:
             memory[ANSWER] = memory[ANSWER] or memory[COUNT]
+
         data.mocap_pos[0] = (data.qpos[0], -0.06, data.qpos[1]) if memory[LOADED] else (0, 1, 0)
 
     def observe(self, model, data) -> dict[str, np.ndarray]:
         return {STATE: self.measured(data, data.qpos[:2]), SCENE: np.minimum(data.userdata[[LOADED, HELD]], 1)}
 
     def success(self, model, data) -> bool:
-        return bool(data.userdata[ANSWER] == self.wanted)
+        return bool(data.userdata[ANSWER] == self.scoops)
 
     def progress(self, model, data) -> float:
-        scoops, loaded = data.userdata[COUNT], data.userdata[LOADED]
-        done = 2 * min(scoops, self.wanted) + (loaded if scoops < self.wanted else 0)
-        return 0.9 * float(done) / (2 * self.wanted)
+        count, loaded = data.userdata[COUNT], data.userdata[LOADED]
+        done = 2 * min(count, self.scoops) + (loaded if count < self.scoops else 0)
+        return 0.9 * float(done) / (2 * self.scoops)
 
 
 @World.register_subclass("memory")

@@ -67,6 +67,7 @@ class SquareLane(ClampLane):
         if self.visits >= WANTED:
             left = 0.0 if self.clear else float(np.clip(self._gap() / AWAY, 0, 1))
             return False, 0.75 + 0.2 * left
+
         way = np.array([*self.peg()[:2], SEATED]) - self.nut()
         come = 1 - float(np.clip(np.linalg.norm(way) / 0.6, 0, 1))
         if not self.visits:

@@ -150,8 +150,9 @@ class ClampLane(SuiteLane):
 
     def get_state(self) -> np.ndarray:
         """(S,) float64: as of a lane of robosuite, and what is remembered. The next clamp goes by the start as well."""
-        told = [getattr(self, name) for name in self._remembered()]
-        return np.concatenate([super().get_state(), [np.nan if one is None else one for one in told]])
+        memory = [getattr(self, name) for name in self._remembered()]
+        numbers = [np.nan if value is None else value for value in memory]
+        return np.concatenate([super().get_state(), numbers])
 
     def set_state(self, state: np.ndarray) -> None:
         names = self._remembered()
@@ -167,6 +168,8 @@ class ClampLane(SuiteLane):
         """The common state, its arm turned a little, drawn from the start and the visit by a generator of its own."""
         super().set_state(self._common)
         before = self._grip()
+
+        # turn the arm, the object moves with the hand
         data, joints = self.suite.sim.data, self.suite.robots[0]._ref_joint_pos_indexes
         rng = rng_of(self.start, 6, self.visits)
         pose = data.get_joint_qpos(self.joint()).copy()
@@ -174,6 +177,7 @@ class ClampLane(SuiteLane):
         self.suite.sim.forward()
         data.set_joint_qpos(self.joint(), _carried(pose, before, self._grip()))
         self.suite.sim.forward()
+
         super().set_state(super().get_state())  # the controllers tend to where the arm is now
         self.held, self.visits = DWELL, self.visits + 1
 
@@ -197,12 +201,15 @@ class ClampLane(SuiteLane):
     def _go_once(self, expert) -> np.ndarray:
         """The state in which the hand holds the object still at the middle, however it came there."""
         super().begin(0, {})
+
         for step, there in enumerate(self.way_to_middle()):
             if there:
                 break
             if step == self.steps:
                 raise RuntimeError(f"the expert of {self._name} does not reach the middle in this scene")
             super().act(np.clip(expert.delta(self), -1, 1).astype(np.float32))
+
+        # still
         self.suite.sim.data.qvel[:] = 0
         self.suite.sim.data.time = 0
         self.suite.sim.forward()

@@ -58,6 +58,7 @@ class PushTArm(PushT):
     def scene(self):
         import mujoco
 
+        # the other scene's block alone, lighter
         spec = super().scene()
         for thing in (*spec.actuators, spec.body("pusher")):
             spec.delete(thing)
@@ -65,13 +66,17 @@ class PushTArm(PushT):
         block.mass, block.inertia = block.mass * MASS, block.inertia * MASS
         for joint in block.joints:
             joint.damping = joint.damping * MASS
+
+        # the arm that holds the pusher
         spec.modelname, spec.nuserdata = "pusht-arm", ANGLES.stop
         spec.option.gravity = (0, 0, -9.81)
         spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
         spec.attach(panda(STICK, BALL), prefix="", frame=spec.worldbody.add_frame(pos=BASE))
         self._pusher(spec.geom("pusher"), spec.geom("table"))
+
         sky = spec.add_texture(name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, width=64, height=384)
-        sky.builtin, sky.rgb1, sky.rgb2 = mujoco.mjtBuiltin.mjBUILTIN_GRADIENT, (0.93, 0.94, 0.95), (0.75, 0.77, 0.8)
+        sky.builtin = mujoco.mjtBuiltin.mjBUILTIN_GRADIENT
+        sky.rgb1, sky.rgb2 = (0.93, 0.94, 0.95), (0.75, 0.77, 0.8)
         spec.worldbody.add_camera(
             name="front", pos=[0.95, -0.65, 0.75], xyaxes=[0.565, 0.825, 0, -0.41, 0.28, 0.868], fovy=52
         )
@@ -113,14 +118,17 @@ class PushTArm(PushT):
         They depend on the actions and that wish alone, not on where the arm is.
         """
         wish, each = data.userdata, round(TICK / TIMESTEP)
-        place, speed, angles, rows = wish[PLACE].copy(), wish[SPEED].copy(), wish[ANGLES].copy(), []
+        place, speed, angles = wish[PLACE].copy(), wish[SPEED].copy(), wish[ANGLES].copy()
         parts = np.arange(1, each + 1)[:, None] / each
+
+        rows = []
         for goal in to_metres(np.asarray(actions, float)):
             for _ in range(TICKS):
                 place, speed = drive(place, speed, goal, each)
                 then = self.kinematics.follow(angles, np.array([*place, HEIGHT]))
                 rows.append(angles + (parts + AHEAD / TICK) * (then - angles))
                 angles = then
+
         wish[PLACE], wish[SPEED], wish[ANGLES] = place, speed, angles
         return np.reshape(rows, (len(actions), TICKS * each, len(angles)))
 
@@ -151,7 +159,7 @@ class PushTArmWorld(MuJoCoWorld):
     friction: float = 0.0  # between pusher and block
     softness: float = 0.004  # s, time constant of a contact
 
-    start_set = "gym_pusht/pusht"  # a seed draws the same start in all worlds of PushT
+    start_set = "gym_pusht/pusht"  # an env seed draws the same initial condition in all worlds of PushT
 
     def __post_init__(self):
         if self.task != "pusht-arm":
@@ -167,10 +175,10 @@ class PushTArmWorld(MuJoCoWorld):
         return PushTArmLane(self, self.find())
 
     def fingerprint(self) -> dict:
-        told = super().fingerprint()
+        facts = super().fingerprint()
         control = {"leap": LEAP, "tick": TICK, "ahead": AHEAD, "height": HEIGHT, "rest": REST.tolist()}
-        packages = told["versions"] | versions("shapely", "robosuite")
-        return told | {"type": "pusht_arm", "control": control, "versions": packages}
+        packages = facts["versions"] | versions("shapely", "robosuite")
+        return facts | {"type": "pusht_arm", "control": control, "versions": packages}
 
 
 class PushTArmLane(PushTMuJoCoLane):

@@ -6,6 +6,7 @@ go on from where this demonstrator left it, it plans afresh from the state alone
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -57,12 +58,15 @@ class PushTExpert:
         doing = getattr(env, "doing", None)
         if doing is None or doing.start != env.start or doing.tick != env.ticks:
             doing = self._begin(env, pose, now)
+
+        # run up, push, next
         if doing.pushing and doing.there(now, 1.0):
             doing = self._begin(env, pose, now)
         if not doing.pushing and doing.there(now, 3.0):
             doing.pushing, doing.waited = True, 0
         doing.tick += 1
         env.doing = doing
+
         if doing.pushing:
             return ahead(now, doing.push.end, self.lead)
         return ahead(now, waypoint(pose, now, doing.push.begin), self.stride)
@@ -88,16 +92,20 @@ def waypoint(pose: np.ndarray, now: np.ndarray, target: np.ndarray) -> np.ndarra
     """(2,) px: where to go next so as to reach `target` without touching the block."""
     from shapely.geometry import LineString, Polygon
 
+    # first away from the block
     outline = Polygon((OUTLINE - CENTRE) @ turned(pose[2]) + pose[:2])
     if gap(pose[None], now[None])[0] < CLEAR:
         near = np.array(outline.exterior.interpolate(outline.exterior.project(_point(now))).coords[0])
         out = now - near
         return now + 20 * out / max(float(np.linalg.norm(out)), 1e-9)
+
+    # then round it, from corner to corner
     blocked = outline.buffer(CLEAR - 1)
     corners = np.array(outline.buffer(DETOUR, join_style="mitre", mitre_limit=1.2).exterior.coords)[:-1]
     nodes = np.array([now, target, *np.clip(corners, 2, 510)])
-    free = [[not LineString([a, b]).intersects(blocked) for b in nodes] for a in nodes]
-    return nodes[_shortest(nodes, np.array(free))]
+    pairs = itertools.product(nodes, nodes)
+    free = np.array([not LineString(pair).intersects(blocked) for pair in pairs])
+    return nodes[_shortest(nodes, free.reshape(len(nodes), -1))]
 
 
 def _point(place: np.ndarray):

@@ -38,15 +38,20 @@ def panda(stick: float, ball: float) -> mujoco.MjSpec:
     spec = mujoco.MjSpec.from_file(str(_file()))
     spec.modelname = "panda"
     torques = {motor.target: motor.ctrlrange for motor in spec.actuators}
+
+    # keep bodies and joints alone
     for kind in (spec.geoms, spec.sites, spec.cameras, spec.actuators, spec.meshes, spec.materials):
         for thing in list(kind):
             spec.delete(thing)
+
+    # servos of our own
     for name, kp in zip(JOINTS, KP, strict=True):
         joint = spec.joint(name)
         joint.armature, joint.actgravcomp = ARMATURE, True  # the servos carry the arm's weight
         joint.actfrcrange, joint.actfrclimited = torques[name], mujoco.mjtLimited.mjLIMITED_TRUE
         servo = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
         servo.set_to_position(kp=kp, kv=kp * AHEAD)
+
     for body in spec.bodies[1:]:
         body.gravcomp = 1
     _draw(spec, stick, ball)
@@ -58,11 +63,14 @@ def _draw(spec: mujoco.MjSpec, stick: float, ball: float) -> None:
     import mujoco
 
     capsule = dict(type=mujoco.mjtGeom.mjGEOM_CAPSULE, contype=0, conaffinity=0, density=0, group=1)
+    # links
     names = ["link0", *(f"link{number}" for number in range(1, 8)), "right_hand"]
     for number, (name, child) in enumerate(zip(names, names[1:], strict=False)):
         end = spec.body(child).pos
         if np.linalg.norm(end) > 0:
             spec.body(name).add_geom(fromto=[0, 0, 0, *end], size=[THICK, 0, 0], rgba=COLOURS[number % 2], **capsule)
+
+    # stick and ball
     hand = spec.body("right_hand")
     hand.add_geom(fromto=[0, 0, 0, 0, 0, stick], size=[ball / 2, 0, 0], rgba=[0.25, 0.41, 0.88, 1], **capsule)
     hand.add_site(name="tip", pos=[0, 0, stick], group=5)
@@ -80,10 +88,10 @@ def _draw(spec: mujoco.MjSpec, stick: float, ball: float) -> None:
 def _file() -> Path:
     from importlib.util import find_spec
 
-    found = find_spec("robosuite")
-    if found is None:
+    package = find_spec("robosuite")
+    if package is None:
         raise ModuleNotFoundError("the Panda is read from robosuite, which is not installed: pip install '.[sim]'")
-    return Path(found.submodule_search_locations[0]) / "models" / "assets" / "robots" / "panda" / "robot.xml"
+    return Path(package.submodule_search_locations[0]) / "models" / "assets" / "robots" / "panda" / "robot.xml"
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,9 @@ class StickKinematics:
         self._data.qpos[:] = angles
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)
-        return self._data.site_xpos[self._site] + self.base, self._data.site_xmat[self._site].reshape(3, 3)[:, 2]
+
+        rotation = self._data.site_xmat[self._site].reshape(3, 3)
+        return self._data.site_xpos[self._site] + self.base, rotation[:, 2]
 
     def follow(self, angles: np.ndarray, tip: np.ndarray, iterations: int = 2, pull: float = 0.03) -> np.ndarray:
         """Angles (7,) rad inside the limits with the tip nearer to (3,) m and the stick upright, from `angles`.
@@ -132,6 +142,8 @@ class StickKinematics:
         for _ in range(iterations):
             place, axis = self.forward(angles)
             mujoco.mj_jacSite(self._model, self._data, linear, angular, self._site)
+
+            # tip and lean, then the posture in what is left
             error = np.concatenate([tip - place, [-axis[1], axis[0]]])  # axis x (0, 0, -1)
             jacobian = np.concatenate([linear, angular[:2]])
             back = pull * (rest - angles)

@@ -51,9 +51,13 @@ def errors(poses: np.ndarray) -> np.ndarray:
     goal, middle = goal_pose(), KEYPOINTS.mean(0)
     cosine, sine = np.cos(angle) - np.cos(goal[2]), np.sin(angle) - np.sin(goal[2])
     dx, dy = x - goal[0], y - goal[1]
+
+    # mean square over all keypoints, in closed form
     mixed = dx * (cosine * middle[0] - sine * middle[1]) + dy * (sine * middle[0] + cosine * middle[1])
     turn = 2 * (1 - np.cos(angle - goal[2])) * (KEYPOINTS**2).sum(1).mean()
     away = np.sqrt(np.maximum(dx**2 + dy**2 + 2 * mixed + turn, 0))
+
+    # beyond the walls
     near = np.flatnonzero((np.minimum(x, y) < WALLS[0] + LONGEST) | (np.maximum(x, y) > WALLS[1] - LONGEST))
     if len(near):
         points = keypoints(poses[near])
@@ -68,9 +72,13 @@ def slide(poses: np.ndarray, discs: np.ndarray) -> np.ndarray:
         cosine, sine = np.cos(angle), np.sin(angle)
         dx, dy = discs[:, 0] - x, discs[:, 1] - y
         u, v = cosine * dx + sine * dy + (CENTRE - middle)[0], cosine * dy - sine * dx + (CENTRE - middle)[1]
+
+        # contact with this box, in its frame
         nearest_u, nearest_v = np.clip(u, -half[0], half[0]), np.clip(v, -half[1], half[1])
         distance = np.maximum(np.hypot(u - nearest_u, v - nearest_v), 1e-9)
         along_u, along_v = (u - nearest_u) / distance, (v - nearest_v) / distance
+
+        # how the overlap is shared
         lever = (nearest_u + (middle - CENTRE)[0]) * along_v - (nearest_v + (middle - CENTRE)[1]) * along_u
         share = np.maximum(RADIUS - distance, 0) / (1 + lever**2 / MOMENT)
         x -= share * (cosine * along_u - sine * along_v)
@@ -92,6 +100,8 @@ def plan(pose: np.ndarray, disc: np.ndarray, beam: int = 12) -> Push:
     first = _expand(pose[None], disc[None])
     order = np.argsort(first.score)[:beam]
     order = order[np.isfinite(first.score[order])]
+
+    # look one push further
     second = _expand(first.after[order], first.end[order])
     then = second.score.reshape(len(order), -1).min(1) + first.cost[order]
     best = order[np.argmin(np.minimum(then, first.score[order]))]
@@ -113,11 +123,17 @@ def _expand(poses: np.ndarray, discs: np.ndarray) -> _Pushes:
     count = len(touch)
     blocks = np.repeat(poses, count, 0)
     angles = blocks[:, 2:3]
+
+    # the pushes in px coordinates
     ways = _turn(np.tile(inward, (len(poses), 1))[:, None], angles)[:, 0]
     starts = _turn(np.tile(touch - CENTRE, (len(poses), 1))[:, None], angles)[:, 0] + blocks[:, :2]
     begin = starts - RUN_UP * ways
+
+    # which can be begun, and from how far
     able = (gap(blocks, begin) > RADIUS + 3) & _inside(begin)
     travel = np.linalg.norm(begin - np.repeat(discs, count, 0), axis=1)
+
+    # push on, and remember the best length
     best, length, after = np.full(len(blocks), np.inf), np.zeros(len(blocks)), blocks.copy()
     now, moved = blocks, 0.0
     for stride in STRIDES:
@@ -127,6 +143,7 @@ def _expand(poses: np.ndarray, discs: np.ndarray) -> _Pushes:
         score = np.log(errors(now) + 0.3) + _time(travel, moved)
         better = (score < best) & able & _inside(place)
         best[better], length[better], after[better] = score[better], moved, now[better]
+
     return _Pushes(begin, starts + length[:, None] * ways, after, _time(travel, length), best)
 
 
@@ -146,6 +163,8 @@ def _candidates() -> tuple[np.ndarray, np.ndarray]:
             for angle in ANGLES:
                 places.append(corner + part * along + RADIUS * outward)
                 ways.append(-outward @ turned(angle))
+
+    # not where the disc would overlap the block
     places, ways = np.array(places), np.array(ways)
     free = gap(np.array([[*CENTRE, 0.0]]).repeat(len(places), 0), places) > RADIUS - 0.01
     return places[free], ways[free]

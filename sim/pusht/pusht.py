@@ -228,7 +228,7 @@ class PushTMuJoCo(MuJoCoWorld):
     friction: float = 0.0  # between pusher and block
     softness: float = 0.004  # s, time constant of a contact
 
-    start_set = "gym_pusht/pusht"  # a seed draws the same start in both worlds
+    start_set = "gym_pusht/pusht"  # an env seed draws the same initial condition in both worlds
 
     def __post_init__(self):
         if self.task != "pusht-mujoco":
@@ -244,8 +244,8 @@ class PushTMuJoCo(MuJoCoWorld):
         return PushTMuJoCoLane(self, self.find())
 
     def fingerprint(self) -> dict:
-        told = super().fingerprint()
-        return told | {"type": "pusht_mujoco", "versions": told["versions"] | versions("shapely")}
+        facts = super().fingerprint()
+        return facts | {"type": "pusht_mujoco", "versions": facts["versions"] | versions("shapely")}
 
 
 class PushTMuJoCoLane(TaskEnv):

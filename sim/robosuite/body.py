@@ -52,9 +52,9 @@ def find_task(name: str, robot: str = "Panda") -> SuiteTask:
     short = name.removeprefix(PREFIX)
     if short in SUITE:
         return SUITE[short]
-    known = {task.environment: task for task in SUITE.values()}
-    if short in known:
-        return known[short]
+    tasks = {task.environment: task for task in SUITE.values()}
+    if short in tasks:
+        return tasks[short]
     if not re.fullmatch(r"[A-Z]\w*", short):
         lookup("robosuite task", short, SUITE)
     lookup("robosuite task", short, SUITE | dict.fromkeys(environments()))
@@ -64,9 +64,10 @@ def find_task(name: str, robot: str = "Panda") -> SuiteTask:
 @functools.cache
 def describe(environment: str, robot: str) -> Body:
     """Ask a copy of an environment for its hands and cameras; those of a Panda alone are known."""
-    known = {task.environment: task for task in SUITE.values()}
-    if robot == "Panda" and environment in known:
-        return Body(cameras=known[environment].cameras)
+    tasks = {task.environment: task for task in SUITE.values()}
+    if robot == "Panda" and environment in tasks:
+        return Body(cameras=tasks[environment].cameras)
+
     env = build(environment, robot=robot)
     try:
         several = len(env.robots) > 1 or len(env.robots[0].arms) > 1
@@ -79,12 +80,12 @@ def describe(environment: str, robot: str) -> Body:
 
 def objects(env) -> dict[str, np.ndarray]:
     """robosuite's object state now, sensor by sensor; rotations as six numbers."""
-    seen, told = {}, {}
+    readings, numbers = {}, {}
     for name, sensor, modality, active in env.sensors:
-        value = seen[name] = np.array(sensor(seen), np.float64)
+        value = readings[name] = np.array(sensor(readings), np.float64)
         if modality == "object" and active:
-            told[name] = _six_of_quaternion(value) if name.endswith("quat") else np.atleast_1d(value).ravel()
-    return told
+            numbers[name] = _six_of_quaternion(value) if name.endswith("quat") else np.atleast_1d(value).ravel()
+    return numbers
 
 
 def _hand(env, number: int, arm: str, several: bool) -> Hand:

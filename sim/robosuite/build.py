@@ -35,6 +35,7 @@ def build(
     suite = open_robosuite()
     made = lookup("robosuite environment", environment, environments())
     takes_seed = _takes_seed(made)
+
     with contextlib.nullcontext() if takes_seed else global_draws(model_seed):
         env = suite.make(
             environment,
@@ -51,6 +52,7 @@ def build(
             **arguments,
         )
         env.reset()
+
     _soften(env)
     return env
 
@@ -90,7 +92,7 @@ class Draws(np.random.Generator):
     """A generator whose choice among names does not depend on the order in which a set happened to list them."""
 
     def choice(self, a, *args, **kwargs):
-        named = isinstance(a, list) and all(isinstance(one, str) for one in a)
+        named = isinstance(a, list) and all(isinstance(name, str) for name in a)
         return super().choice(sorted(a) if named else a, *args, **kwargs)
 
 
@@ -122,11 +124,12 @@ def _soften(env) -> None:
     """Only soft resets from now on, and no observables."""
     env.hard_reset = False
     env.sensors = [
-        (name, one._sensor, one.modality, one.is_active())
-        for name, one in env._observables.items()
-        if one.modality != "image" and one.is_enabled()
+        (name, sensed._sensor, sensed.modality, sensed.is_active())
+        for name, sensed in env._observables.items()
+        if sensed.modality != "image" and sensed.is_enabled()
     ]
     env._observables.clear()
+
     for names in ("object_id_to_sensors", "nut_id_to_sensors"):  # a soft reset would look for them among these
         if hasattr(env, names):
             setattr(env, names, {})

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..experts import register_expert
-from .grasp import CLOSE, OPEN, Grasper, Hand
+from .grasp import CLOSE, OPEN, Grasper, Gripper
 
 
 @dataclass(frozen=True)
@@ -75,28 +75,33 @@ class DoorExpert(Grasper):
     skew: float = 0.25
 
     def delta(self, env) -> np.ndarray:
-        hand, handle = Hand.of(env), Handle.of(env)
+        hand, handle = Gripper.of(env), Handle.of(env)
         point = handle.point(self.along)
         if self.beside:
             point = point + self.beside * handle.axes[:, 0]
+
+        # how far beside the handle, how far turned off
         off = np.linalg.norm(np.cross(hand.axes, handle.hand()), axis=1).max()
         way = handle.axes.T @ (point - hand.position)  # along the handle, into the door, up
         side = float(np.linalg.norm(way[[0, 2]]))
+
         at = side < 3 * self.aside and abs(way[1]) < 2 * self.near
         if at and hand.width < self.held and hand.speed < self.still:
             return self._work(hand, handle)
         if side < 1.5 * self.aside and abs(way[1]) < self.near:
             return self._go(hand, point, handle.hand(), CLOSE)
+
         far = max(side / self.aside, off / self.skew)
         before = self.hover * np.clip((far - 1) / self.slope, 0, 1)
         return self._go(hand, point - before * handle.axes[:, 1], handle.hand(), OPEN)
 
-    def _work(self, hand: Hand, handle: Handle) -> np.ndarray:
+    def _work(self, hand: Gripper, handle: Handle) -> np.ndarray:
         """Turn the handle; once the latch is free, swing the door with it."""
         ahead = np.clip(self.free + self.spare - handle.turned, 0, self.lead) * (handle.opened < self.past)
         turned = _turn(handle.axes[:, 1], float(ahead))
         axes = handle.hand() @ turned.T
         goal = handle.pivot + turned @ (handle.point(self.along) - handle.pivot)
+
         if handle.turned > self.free or handle.opened > self.past:
             swing = _turn(np.array([0.0, 0.0, 1.0]), self.swing)
             goal = handle.hinge + swing @ (goal - handle.hinge)
@@ -105,10 +110,10 @@ class DoorExpert(Grasper):
             goal = goal + self.press * handle.axes[:, 1]
         return self._go(hand, goal, axes, CLOSE)
 
-    def _go(self, hand: Hand, goal: np.ndarray, axes: np.ndarray, grip: float) -> np.ndarray:
+    def _go(self, hand: Gripper, goal: np.ndarray, axes: np.ndarray, grip: float) -> np.ndarray:
         """Part of the way to a position and to x and y axes (2, 3)."""
         step = np.clip(self.gain * (goal - hand.position) / self.reach, -self.pace, self.pace)
-        turn = sum(np.cross(now, wanted) for now, wanted in zip(hand.axes, axes, strict=True))
+        turn = sum(np.cross(now, aim) for now, aim in zip(hand.axes, axes, strict=True))
         return np.array([*step, *np.clip(turn / self.turn, -self.spin, self.spin), grip])
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..experts import register_expert
-from .grasp import CLOSE, MIDDLE, Grasper, Hand, Target, heading, within_reach, wrap
+from .grasp import CLOSE, MIDDLE, Grasper, Gripper, Target, heading, within_reach, wrap
 
 QUARTER = np.pi / 2
 
@@ -29,13 +29,13 @@ class LiftExpert(Grasper):
 
     up: float = 0.83  # m, height of a cube that has left the table
 
-    def target(self, env, hand: Hand) -> Target:
+    def target(self, env, hand: Gripper) -> Target:
         return Target(np.array(env.suite.sim.data.body_xpos[env.suite.cube_body_id]))
 
     def lifted(self, target: Target) -> bool:
         return bool(target.position[2] > self.up)
 
-    def carry(self, env, hand: Hand, target: Target) -> np.ndarray:
+    def carry(self, env, hand: Gripper, target: Target) -> np.ndarray:
         way = target.position - hand.position
         return self.move(hand, np.array([way[0], way[1], 0.2]), 0.0, CLOSE)
 
@@ -50,7 +50,7 @@ class Placer(Grasper):
     straight: float = 0.1  # rad off the goal's direction that count as aligned
     lag: float = 0.05  # m below the way's height at which it still moves on
 
-    def bring(self, hand: Hand, there: np.ndarray, goal: np.ndarray, turn: float = 0.0) -> np.ndarray:
+    def bring(self, hand: Gripper, there: np.ndarray, goal: np.ndarray, turn: float = 0.0) -> np.ndarray:
         """Move what is at `there` (3,) to `goal` (3,) and turn it by `turn` rad, without touching what is around."""
         way = goal - there
         aside = float(np.linalg.norm(way[:2]))
@@ -67,7 +67,11 @@ class Placer(Grasper):
 class CanExpert(Placer):
     """The can from the near bin over the walls into its own bin; from low above it lets go."""
 
-    styles: ClassVar[dict[str, dict]] = {name: one for name, one in Grasper.styles.items() if name != "side"}  # topples
+    styles: ClassVar[dict[str, dict]] = {
+        name: fields
+        for name, fields in Grasper.styles.items()
+        if name != "side"  # topples
+    }
 
     travel: float = 1.02
     over: float = 0.05
@@ -83,14 +87,14 @@ class CanExpert(Placer):
         suite = env.suite
         return np.array([*suite.target_bin_placements[suite.object_id][:2], self.drop - 0.02])
 
-    def target(self, env, hand: Hand) -> Target:
+    def target(self, env, hand: Gripper) -> Target:
         return Target(self._can(env))
 
-    def done(self, env, hand: Hand) -> bool:
+    def done(self, env, hand: Gripper) -> bool:
         can = self._can(env)
         return bool(np.abs(can - self._goal(env))[:2].max() < self.margin and can[2] < self.drop)
 
-    def carry(self, env, hand: Hand, target: Target) -> np.ndarray:
+    def carry(self, env, hand: Gripper, target: Target) -> np.ndarray:
         return self.bring(hand, self._can(env), self._goal(env))
 
 
@@ -115,7 +119,7 @@ class SquareExpert(Placer):
     def _peg(self, env) -> np.ndarray:
         return np.array(env.suite.sim.data.body_xpos[env.suite.peg1_body_id])
 
-    def target(self, env, hand: Hand) -> Target:
+    def target(self, env, hand: Gripper) -> Target:
         suite = env.suite
         site = suite.sim.model.site_name2id(suite.nuts[suite.nut_id].important_sites["handle"])
         handle = np.array(suite.sim.data.site_xpos[site]) + np.array([0, 0, self.grip])
@@ -124,16 +128,16 @@ class SquareExpert(Placer):
     def astray(self, env) -> float:
         return self._nut(env)[1] + super().astray(env) / 6  # off the end of the handle, not onto the ring
 
-    def done(self, env, hand: Hand) -> bool:
+    def done(self, env, hand: Gripper) -> bool:
         nut, peg = self._nut(env)[0], self._peg(env)
         return bool(np.abs(nut - peg)[:2].max() < 0.015 and nut[2] < self.threaded)
 
-    def carry(self, env, hand: Hand, target: Target) -> np.ndarray:
+    def carry(self, env, hand: Gripper, target: Target) -> np.ndarray:
         nut, yaw = self._nut(env)
         goal = np.array([*self._peg(env)[:2], self.threaded - 0.02])
         return self.bring(hand, nut, goal, self._turn(hand, yaw))
 
-    def _turn(self, hand: Hand, yaw: float) -> float:
+    def _turn(self, hand: Gripper, yaw: float) -> float:
         """The smallest turn to a side of the peg, the handle not away from the robot (out of reach)."""
         turns = [wrap(side - yaw) for side in (np.pi, QUARTER, -QUARTER)]
         return min(turns, key=lambda turn: abs(turn) + 9 * (abs(hand.yaw + turn - MIDDLE) > self.wrist))
@@ -155,20 +159,21 @@ class StackExpert(Placer):
     def _rise(self, env) -> float:
         return float(env.suite.cubeA.size[2] + env.suite.cubeB.size[2])
 
-    def target(self, env, hand: Hand) -> Target:
+    def target(self, env, hand: Gripper) -> Target:
         position, yaw = _place(env, env.suite.cubeA_body_id)
         way = (self._cubes(env)[1] - position)[:2]
         if np.linalg.norm(way) > self.crowded:
             return Target(position, within_reach(yaw, QUARTER))
+
         # the fingers open along (-sin, cos) of the direction: not over the other cube
-        beside = min((yaw, yaw + QUARTER), key=lambda one: abs(way @ np.array([-np.sin(one), np.cos(one)])))
+        beside = min((yaw, yaw + QUARTER), key=lambda side: abs(way @ np.array([-np.sin(side), np.cos(side)])))
         return Target(position, within_reach(beside, np.pi))
 
-    def done(self, env, hand: Hand) -> bool:
+    def done(self, env, hand: Gripper) -> bool:
         red, green = self._cubes(env)
         gap = red - green
         return bool(np.abs(gap[:2]).max() < 0.012 and abs(gap[2] - self._rise(env)) < 0.008)
 
-    def carry(self, env, hand: Hand, target: Target) -> np.ndarray:
+    def carry(self, env, hand: Gripper, target: Target) -> np.ndarray:
         red, green = self._cubes(env)
         return self.bring(hand, red, green + np.array([0, 0, self._rise(env)]))

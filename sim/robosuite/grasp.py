@@ -20,7 +20,7 @@ MIDDLE = 0.5  # rad, yaw about in the middle of a Panda's last joint, over the t
 
 
 @dataclass(frozen=True)
-class Hand:
+class Gripper:
     """The gripper as it is now."""
 
     position: np.ndarray  # (3,) m
@@ -29,7 +29,7 @@ class Hand:
     speed: float  # m/s at which that changes, without sign
 
     @classmethod
-    def of(cls, env) -> Hand:
+    def of(cls, env) -> Gripper:
         """Read a lane of robosuite."""
         position, axes = env.gripper_pose()
         (left, right), (left_speed, right_speed) = env.fingers(), env.finger_speeds()
@@ -98,15 +98,15 @@ class Grasper:
     spill: float = np.inf  # m, deliberate failure: lets go this far above where it was grasped
     ground: float = 0.82  # m, height at which the target rests
 
-    def target(self, env, hand: Hand) -> Target:
+    def target(self, env, hand: Gripper) -> Target:
         """Where to grasp now."""
         raise NotImplementedError
 
-    def carry(self, env, hand: Hand, target: Target) -> np.ndarray:
+    def carry(self, env, hand: Gripper, target: Target) -> np.ndarray:
         """The action (7,) while something is held."""
         raise NotImplementedError
 
-    def done(self, env, hand: Hand) -> bool:
+    def done(self, env, hand: Gripper) -> bool:
         """Whether what was carried is where it belongs: let go, and up."""
         return False
 
@@ -124,24 +124,27 @@ class Grasper:
 
     def delta(self, env) -> np.ndarray:
         """(7,) position and rotation deltas and gripper; may exceed the limits."""
-        hand = Hand.of(env)
+        hand = Gripper.of(env)
         if self.done(env, hand):
             return self.move(hand, np.array([0.0, 0.0, 0.2 if hand.width > self.held else 0.0]), hand.yaw, OPEN)
+
         target = self.target(env, hand)
-        if self.beside:
+        if self.beside:  # a deliberate miss
             angle = self.astray(env)
             aim = target.position + self.beside * np.array([np.cos(angle), np.sin(angle), 0.0])
             target = Target(aim, target.yaw)
+
         way = target.position - hand.position
         at = np.linalg.norm(way[:2]) < self.aside and abs(way[2]) < self.near
         gripped = hand.width < self.held and hand.speed < self.still
+
         if at and target.position[2] > self.ground + self.spill:
             return self.move(hand, np.zeros(3), hand.yaw, OPEN)
         if at and (gripped or self.lifted(target)):
             return self.carry(env, hand, target)
         return self.approach(hand, target, way, CLOSE if at else OPEN)
 
-    def approach(self, hand: Hand, target: Target, way: np.ndarray, grip: float) -> np.ndarray:
+    def approach(self, hand: Gripper, target: Target, way: np.ndarray, grip: float) -> np.ndarray:
         """Towards the target, the higher the farther beside it or the more turned away from it."""
         if self.slant:
             left = self.slant * np.clip((-way[2] - self.straight) / self.hover, 0, 1)
@@ -153,9 +156,9 @@ class Grasper:
         above = self.hover * np.clip((off - 1) / self.slope, 0, 1)
         return self.move(hand, way + np.array([0.0, 0.0, above]), yaw, grip)
 
-    def move(self, hand: Hand, way: np.ndarray, yaw: float, grip: float) -> np.ndarray:
+    def move(self, hand: Gripper, way: np.ndarray, yaw: float, grip: float) -> np.ndarray:
         """Part of `way`, turned towards straight down at `yaw`; no faster than `pace`."""
         step = np.clip(self.gain * way / self.reach, -self.pace, self.pace)
         axes = zip(hand.axes, frame(yaw), strict=True)
-        turn = np.clip(sum(np.cross(axis, wanted) for axis, wanted in axes) / self.turn, -self.spin, self.spin)
+        turn = np.clip(sum(np.cross(axis, aim) for axis, aim in axes) / self.turn, -self.spin, self.spin)
         return np.array([*step, *turn, grip])

@@ -21,18 +21,17 @@ RAYS = 16  # by which a picture is probed, along each side
 
 
 @dataclass(frozen=True)
-class Cells:
+class Clusters:
     """Within which corners are joined."""
 
     sizes: tuple[float, ...]  # m, coarse to fine; all corners are joined within the finest
     flat: float  # length of the mean of the normals in a cell, from which on it counts as flat
 
 
-CELLS = {"stock": Cells((0.032, 0.016, 0.008), 0.99), "light": Cells((0.048, 0.024, 0.012), 0.95)}
+CELLS = {"stock": Clusters((0.032, 0.016, 0.008), 0.99), "light": Clusters((0.048, 0.024, 0.012), 0.95)}
 
-_thinned: dict[
-    tuple, list[np.ndarray]
-] = {}  # (look, what the meshes were) -> their faces, for the next copy of a world
+# (look, what the meshes were) -> their faces, for the next copy of a world
+_thinned: dict[tuple, list[np.ndarray]] = {}
 
 
 def apply_look(model, look: str) -> frozenset[int]:
@@ -43,13 +42,17 @@ def apply_look(model, look: str) -> frozenset[int]:
     """
     if look == "exact":
         return frozenset(range(model.ncam))
-    mirrors = frozenset(camera for camera in range(model.ncam) if look == "stock" and _sees_floor(model, camera))
+    cameras = range(model.ncam) if look == "stock" else ()
+    mirrors = frozenset(camera for camera in cameras if _sees_floor(model, camera))
     model.vis.global_.offwidth = model.vis.global_.offheight = PICTURE
     model.vis.quality.shadowsize = 512  # robosuite's lights cast none
     if look == "light":
         model.vis.quality.offsamples = 0
     _hide(model)
-    tables = [getattr(model, name) for name in ("mesh_facenum", "mesh_face", "mesh_facenormal", "mesh_facetexcoord")]
+
+    # thin the meshes, once for all copies
+    names = ("mesh_facenum", "mesh_face", "mesh_facenormal", "mesh_facetexcoord")
+    tables = [getattr(model, name) for name in names]
     key = look, hash(model.mesh_vert.tobytes()), hash(model.mesh_face.tobytes())
     if key not in _thinned:
         for mesh in drawn_meshes(model):
@@ -57,6 +60,7 @@ def apply_look(model, look: str) -> frozenset[int]:
         _thinned[key] = [table.copy() for table in tables]
     for table, values in zip(tables, _thinned[key], strict=True):
         table[:] = values
+
     return mirrors
 
 
@@ -70,12 +74,15 @@ def drawn_meshes(model) -> list[int]:
     return sorted(drawn - used)
 
 
-def thin(model, mesh: int, cells: Cells) -> None:
+def thin(model, mesh: int, cells: Clusters) -> None:
     """Join the corners of a mesh within `cells` and drop the faces that vanish, in place."""
     first, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
     start, faces = model.mesh_faceadr[mesh], model.mesh_facenum[mesh]
     rows = slice(start, start + faces)
-    joined = _representatives(model.mesh_vert[first : first + count].astype(float), model.mesh_face[rows], cells)
+
+    # faces that stay: three corners, once each
+    corners = model.mesh_vert[first : first + count].astype(float)
+    joined = _representatives(corners, model.mesh_face[rows], cells)
     moved = joined[model.mesh_face[rows]]
     kept = (moved[:, 0] != moved[:, 1]) & (moved[:, 1] != moved[:, 2]) & (moved[:, 0] != moved[:, 2])
     _, single = np.unique(np.sort(moved, axis=1), axis=0, return_index=True)
@@ -83,6 +90,7 @@ def thin(model, mesh: int, cells: Cells) -> None:
     left = int(kept.sum())
     if left < 4:
         return
+
     for table, values in (
         (model.mesh_face, moved),
         (model.mesh_facenormal, model.mesh_facenormal[rows].copy()),
@@ -92,7 +100,7 @@ def thin(model, mesh: int, cells: Cells) -> None:
     model.mesh_facenum[mesh] = left
 
 
-def _representatives(corners: np.ndarray, faces: np.ndarray, cells: Cells) -> np.ndarray:
+def _representatives(corners: np.ndarray, faces: np.ndarray, cells: Clusters) -> np.ndarray:
     """(V,) for each corner (V, 3) the one of its cell that is nearest to the cell's mean."""
     group = _groups(corners, faces, cells)
     sizes = np.bincount(group)
@@ -102,14 +110,18 @@ def _representatives(corners: np.ndarray, faces: np.ndarray, cells: Cells) -> np
     return leaders[group]
 
 
-def _groups(corners: np.ndarray, faces: np.ndarray, cells: Cells) -> np.ndarray:
+def _groups(corners: np.ndarray, faces: np.ndarray, cells: Clusters) -> np.ndarray:
     """(V,) the number of each corner's cell: the coarsest in which all normals are nearly the same."""
     first, second, third = (corners[faces[:, side]] for side in range(3))
     normals = np.cross(second - first, third - first)  # as long as twice the area
     areas = np.linalg.norm(normals, axis=1)
+
+    # sums around each corner
     count = len(corners)
-    around = sum(np.bincount(faces[:, side], areas, count) for side in range(3))
-    facing = [sum(np.bincount(faces[:, side], normals[:, axis], count) for side in range(3)) for axis in range(3)]
+    around = _around(faces, areas, count)
+    facing = [_around(faces, normals[:, axis], count) for axis in range(3)]
+
+    # coarse to fine
     label, open_ = np.zeros((count, 4), np.int64), np.ones(count, bool)
     for level, size in enumerate(cells.sizes):
         cell = np.floor(corners / size).astype(np.int64)
@@ -119,6 +131,11 @@ def _groups(corners: np.ndarray, faces: np.ndarray, cells: Cells) -> np.ndarray:
         label[open_ & flat] = np.c_[np.full(count, level), cell][open_ & flat]
         open_ &= ~flat
     return np.unique(label, axis=0, return_inverse=True)[1].ravel()
+
+
+def _around(faces: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """(V,) for each of `count` corners the sum of the `values` (F,) of its faces."""
+    return sum(np.bincount(faces[:, side], values, count) for side in range(3))
 
 
 def _hide(model) -> None:
@@ -140,7 +157,10 @@ def _floor(model, camera: int) -> float:
     mujoco.mj_kinematics(model, data)
     planes = model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
     floors = np.flatnonzero(planes & (model.geom_matid >= 0) & (model.mat_reflectance[model.geom_matid] > 0))
-    visual, hit, turn = np.eye(6, dtype=np.uint8)[1], np.zeros((1, 1), np.int32), model.cam_mat0[camera].reshape(3, 3)
+
+    # probe the picture with rays
+    visual, hit = np.eye(6, dtype=np.uint8)[1], np.zeros((1, 1), np.int32)
+    turn = model.cam_mat0[camera].reshape(3, 3)
     side = np.tan(np.radians(model.cam_fovy[camera]) / 2) * (2 * (np.arange(RAYS) + 0.5) / RAYS - 1)
     seen = 0
     for x in side:

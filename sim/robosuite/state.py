@@ -33,12 +33,17 @@ def write_state(env, state: np.ndarray) -> None:
     model, data = env.sim.model._model, env.sim.data._data
     spec = mujoco.mjtState.mjSTATE_INTEGRATION
     commands, targets, masses = _commands(env), _targets(env), _masses(env)
+
+    # how the vector is made up
     shapes = [(mujoco.mj_stateSize(model, spec),), model.body_pos.shape, model.body_quat.shape]
-    sizes = [int(np.prod(shape)) for shape in shapes] + [np.size(part) for part in (*commands, *targets, *masses)]
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    sizes += [np.size(part) for part in (*commands, *targets, *masses)]
     state = np.asarray(state, np.float64)
     if state.shape != (sum(sizes),):
         raise ValueError(f"a state of this world has {sum(sizes)} numbers, got the shape {state.shape}")
     integration, places, turns, *rest = np.split(state, np.cumsum(sizes)[:-1])
+
+    # the simulator, then grippers and controllers, which read it
     model.body_pos[:], model.body_quat[:] = places.reshape(shapes[1]), turns.reshape(shapes[2])
     mujoco.mj_setState(model, data, integration, spec)
     mujoco.mj_forward(model, data)

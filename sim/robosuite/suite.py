@@ -53,13 +53,14 @@ class Robosuite(World):
     control: str = "delta"  # absolute: actions are poses of the gripper with 6-D rotation
 
     def __post_init__(self):
-        for what, name, known in (("look", self.look, LOOKS), ("robot", self.robot, ROBOTS)):
-            lookup(what, name, dict.fromkeys(known))
+        for what, name, names in (("look", self.look, LOOKS), ("robot", self.robot, ROBOTS)):
+            lookup(what, name, dict.fromkeys(names))
         lookup("control", self.control, dict.fromkeys(CONTROLS))
+
         task = find_task(self.task, self.robot)
-        known = describe(task.environment, self.robot).cameras if self.cameras else ()
+        cameras = describe(task.environment, self.robot).cameras if self.cameras else ()
         for name in self.cameras:
-            lookup(f"camera of {self.task}", name, dict.fromkeys(known))
+            lookup(f"camera of {self.task}", name, dict.fromkeys(cameras))
 
     @property
     def start_set(self) -> str:
@@ -72,6 +73,7 @@ class Robosuite(World):
         state = {name: unit for hand in hands for name, unit in hand.state().items()}
         absolute = self.control == "absolute"
         limits = {name: limit for hand in hands for name, limit in _actions(hand, absolute).items()}
+
         return Embodiment(
             name=self.robot.lower(),
             action=tuple(limits),
@@ -93,13 +95,12 @@ class Robosuite(World):
 
     def warm(self) -> None:
         """Compile robosuite's numba functions once, so that workers that start together need not all do it."""
-        known = versions("robosuite", "numba")
-        done = (
-            cache_folder()
-            / f"warm-{known['robosuite']}-{known['numba']}-{Path(sys.prefix).as_posix().replace('/', '_')}"
-        )
+        installed = versions("robosuite", "numba")
+        place = Path(sys.prefix).as_posix().replace("/", "_")
+        done = cache_folder() / f"warm-{installed['robosuite']}-{installed['numba']}-{place}"
         if done.exists():
             return
+
         worker = Worker(self)
         worker.ask("reset", {0: (0, {})})
         worker.answer()
@@ -132,7 +133,8 @@ class SuiteLane(Lane):
         self._name, self._task = world.task, find_task(world.task, world.robot)
         self._absolute, self._look = world.control == "absolute", world.look
         self.hands = describe(self._task.environment, world.robot).hands
-        self.suite = build(self._task.environment, world.model_seed, world.robot, world.control, **self._task.arguments)
+        task = self._task
+        self.suite = build(task.environment, world.model_seed, world.robot, world.control, **task.arguments)
         self._columns = _columns(self.suite, self.hands)
         self._fast = fits(self.suite)
         self._stepper = Stepper(self.suite) if self._fast else None

@@ -80,7 +80,8 @@ def _square(env, gripper: np.ndarray) -> list:
 
 
 def _stack(env, gripper: np.ndarray) -> list:
-    (red, red_turn), (green, green_turn) = (body_pose(env, body) for body in (env.cubeA_body_id, env.cubeB_body_id))
+    red, red_turn = body_pose(env, env.cubeA_body_id)
+    green, green_turn = body_pose(env, env.cubeB_body_id)
     return [red, red_turn, green, green_turn, red - gripper, green - red]
 
 

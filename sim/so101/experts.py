@@ -56,11 +56,15 @@ class PickPlaceExpert:
         task, model, data = env.task, env.model, env.data
         angles, kinematics = task.joints(model, data), _kinematics((0.0, 0.0, 0.0))
         hand, turn = kinematics.forward(angles)
+
+        # how the cube lies, and whether it is held
         body = data.body("cube")
         cube, zone = body.xpos.copy(), np.array([*data.mocap_pos[0, :2], CUBE / 2])
         across = _face(body.xmat.reshape(3, 3), cube)
         jaw = float(data.qvel[task.wiring(model).qvel[-1]])
         held = np.linalg.norm(hand - cube) < self.caught and angles[-1] < self.grip and abs(jaw) < self.still
+
+        # let go and leave; carry; fetch
         if task.placed(data):
             aim, gripper = self._leave(hand, angles), self.wide
             across = _flat(turn[:, 2])
@@ -72,6 +76,7 @@ class PickPlaceExpert:
             across = _radial(hand)
         else:
             aim, gripper = self._fetch(hand, cube, across)
+
         wish = Wish(position=toward(hand, aim, self.step), out=DOWN, across=across)
         command = kinematics.inverse(wish, angles, iterations=8)
         command[-1] = gripper
@@ -109,7 +114,7 @@ class Contact:
 
 
 @register_expert("so101-pusht")
-class PushTExpert:
+class StickExpert:
     """Greedy pushes; between them the stick is lifted over the T."""
 
     arm = 0.022  # m that one rad of error counts
@@ -126,6 +131,7 @@ class PushTExpert:
         tip = kinematics.forward(angles)[0]
         place, angle = task.block(model, data)
         aim = self._aim(tip, place, angle)
+
         rest = np.array(task.home)
         wish = Wish(position=aim, out=DOWN, out_weight=0.02, rest=rest, rest_weight=0.002)
         command = kinematics.inverse(wish, angles, iterations=8)
@@ -138,16 +144,22 @@ class PushTExpert:
         middle = place - turn @ [0, T_MIDDLE]
         error = np.array([*(turn.T @ (_goal_middle() - middle)), _wrap(GOAL[2] - angle)])
         here = turn.T @ (tip[:2] - middle)
+
+        # which push helps most, of those in reach
         starts = middle + (_points() - _normals() * (STICK + self.stand)) @ turn.T
         reach = np.linalg.norm(starts - PAN, axis=1)
         gains = np.where((reach > 0.10) & (reach < 0.28) & (starts[:, 0] > 0.06), self._gains(error), 0)
         contacts = _contacts()
         best = int(gains.argmax())
+
+        # go on pushing while that helps
         live = np.flatnonzero(self._behind(here)) if tip[2] < self.low + 0.006 else ()
         if len(live):
             chosen = max(live, key=lambda i: gains[i])
             if gains[chosen] > self.loyal * gains.max():
                 return self._push(contacts[chosen], error, tip, middle, turn, here)
+
+        # else to where the best push begins, over the T
         start = starts[best]
         aside = float(np.linalg.norm(start - tip[:2]))
         if aside > 3 * self.aside and tip[2] < self.high - 0.004:
@@ -188,6 +200,8 @@ def _contacts() -> tuple[Contact, ...]:
     left, right = -bar_half[0], bar_half[0]
     inner, foot = stem_half[0], stem[1] - stem_half[1]
     clear = STICK + 0.001  # the stick must fit into the corner between bar and stem
+
+    # begin, end, normal, what is kept free at either end
     edges = [
         ((left, top), (right, top), (0, -1), 0.003, 0.003),
         ((left, under), (-inner, under), (0, 1), 0.003, clear),
@@ -198,14 +212,16 @@ def _contacts() -> tuple[Contact, ...]:
         ((inner, foot), (inner, under), (-1, 0), 0.003, clear),
         ((-inner, foot), (inner, foot), (0, 1), 0.003, 0.003),
     ]
-    found = []
+
+    contacts = []
     for begin, end, normal, first, last in edges:
-        begin, way = np.array(begin), np.subtract(end, begin)
+        begin, way, normal = np.array(begin), np.subtract(end, begin), np.array(normal, float)
         size = np.linalg.norm(way)
         for at in np.linspace(first, size - last, max(2, round((size - first - last) / 0.004) + 1)):
             point = begin + way / size * at + offset
-            found.append(Contact(point, np.array(normal, float), _motion(point, np.array(normal, float))))
-    return tuple(found)
+            contacts.append(Contact(point, normal, _motion(point, normal)))
+
+    return tuple(contacts)
 
 
 @cache

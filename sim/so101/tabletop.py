@@ -56,6 +56,7 @@ class Tabletop:
         spec.option.timestep = TIMESTEP
         spec.visual.quality.offsamples = 0  # and no shadow: seven times the pictures a second on a CPU
         spec.visual.headlight.ambient, spec.visual.headlight.diffuse = [0.35] * 3, [0.25] * 3
+
         world = spec.worldbody
         world.add_light(pos=[0.3, 0.3, 1.2], dir=[-0.1, -0.25, -1], diffuse=[0.6] * 3, castshadow=False)
         world.add_geom(
@@ -196,7 +197,7 @@ class PickPlace(Tabletop):
 
 
 @register_task("so101-pusht")
-class PushT(Tabletop):
+class StickPushT(Tabletop):
     """Push the T onto its goal with the stick in the hand.
 
     State: 6 joint positions (rad). Scene: T x, y (m) and cos, sin of its angle, in the frame of the base. The origin of
@@ -211,18 +212,22 @@ class PushT(Tabletop):
         import mujoco
 
         spec = self.table()
-        stick = dict(type=mujoco.mjtGeom.mjGEOM_CAPSULE, size=[STICK, 0, 0], rgba=[0.2, 0.4, 0.75, 1], density=0)
+        capsule = mujoco.mjtGeom.mjGEOM_CAPSULE
+        stick = dict(type=capsule, size=[STICK, 0, 0], rgba=[0.2, 0.4, 0.75, 1], density=0)
         tip = np.array(STICK_TIP)
         ends = spec.site(self.arm.hand).pos + [tip - [0.075, 0, 0], tip - [STICK, 0, 0]]
         spec.body("gripper").add_geom(name="stick", fromto=ends.ravel(), contype=1, conaffinity=0, **stick)
         spec.geom("stick").friction = [0.2, 0.005, 0.0001]
+
+        # goal and T, of the same boxes
         goal = spec.worldbody.add_body(name="goal", pos=[*GOAL[:2], 0], quat=_turned(GOAL[2]))
         block = spec.worldbody.add_body(name="t")
         block.add_freejoint(name="t")
+        whole = sum(half[0] * half[1] for _, half in T_BOXES)
         for centre, half in T_BOXES:
             box = dict(type=mujoco.mjtGeom.mjGEOM_BOX)
             goal.add_geom(pos=[*centre, 0.0004], size=[*half, 0.0004], rgba=[0.55, 0.82, 0.55, 1], **box, **GHOST)
-            area = half[0] * half[1] / sum(h[0] * h[1] for _, h in T_BOXES)
+            area = half[0] * half[1] / whole
             block.add_geom(
                 pos=[*centre, 0],
                 size=[*half, T_HEIGHT / 2],

@@ -101,6 +101,7 @@ class Keyboard:
                 verdict = VERDICTS.get(name, verdict)
             elif event.type == pygame.KEYUP:
                 self._held.discard(pygame.key.name(event.key))
+
         factor = SLOWLY if SLOW in self._held else 1.0
         axes = tuple(factor * value for value in pressed(KEYS, self._held))
         return Command(with_gripper(axes, self._closed), verdict)
@@ -135,6 +136,7 @@ class Gamepad:
             elif event.type == pygame.JOYBUTTONDOWN:
                 self._closed ^= event.button == GRIP
                 verdict = BUTTONS.get(event.button, verdict)
+
         axes = [0.0] * len(AXES)
         for stick, (axis, direction) in STICKS.items():
             value = self._pad.get_axis(stick) if stick < self._pad.get_numaxes() else 0.0

@@ -90,11 +90,12 @@ class Steering:
 
     def action(self, axes: tuple[float, ...]) -> np.ndarray:
         """(D,) float32 in the embodiment's units, inside the limits."""
-        wanted = np.clip(np.asarray(axes, np.float64)[self._axis], -1, 1) * self._sign
+        deflection = np.clip(np.asarray(axes, np.float64)[self._axis], -1, 1) * self._sign
         span = self._high - self._low
         if not self._absolute:
-            return (self._low + (wanted + 1) / 2 * span).astype(np.float32)
-        self._target = np.clip(self._target + wanted * SPEED * span / self.embodiment.rate, self._low, self._high)
+            return (self._low + (deflection + 1) / 2 * span).astype(np.float32)
+        moved = self._target + deflection * SPEED * span / self.embodiment.rate
+        self._target = np.clip(moved, self._low, self._high)
         return self._target.astype(np.float32)
 
 
@@ -129,17 +130,18 @@ class _Conductor:
     """Puts itself around `lane.advance`: a verdict ends the episode and is its outcome."""
 
     def __init__(self, lane: Lane):
-        self._advance, self._said = lane.advance, None
+        self._advance, self._verdict = lane.advance, None
         lane.advance, lane.conclude = self.advance, self.conclude
 
     def conclude(self, success: bool) -> None:
-        self._said = success
+        self._verdict = success
 
     def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict]:
         reward, terminated, truncated, info = self._advance(action)
-        if self._said is None:
+        if self._verdict is None:
             return reward, terminated, truncated, info
-        success, self._said = self._said, None
+
+        success, self._verdict = self._verdict, None
         info |= {"success": success, "progress": 1.0 if success else min(info["progress"], 0.99)}
         return reward, success, not success, info
 
@@ -182,10 +184,10 @@ def _assign(embodiment: Embodiment) -> list[int]:
     if all(name in AXES for name in named) and len(set(named)) == len(named):
         return [AXES.index(name) for name in named]
     axes = [axis for axis in range(len(AXES) - 1)]
-    found = [len(AXES) - 1 if name == "gripper" else None for name in named]
-    if sum(axis is None for axis in found) > len(axes):
-        raise ValueError(f"'{embodiment.name}' has {len(found)} actions; {len(AXES)} can be driven by hand")
-    return [axes.pop(0) if axis is None else axis for axis in found]
+    fixed = [len(AXES) - 1 if name == "gripper" else None for name in named]
+    if sum(axis is None for axis in fixed) > len(axes):
+        raise ValueError(f"'{embodiment.name}' has {len(fixed)} actions; {len(AXES)} can be driven by hand")
+    return [axes.pop(0) if axis is None else axis for axis in fixed]
 
 
 def _downwards(embodiment: Embodiment) -> list[bool]:

@@ -224,7 +224,7 @@ def test_a_worker_that_hangs_is_ended(opened):
         (np.zeros((2, 2)), r"\(B=3, E, D=2\) for step_chunk"),
         (np.zeros((3, 4, 3)), r"got \(3, 4, 3\)"),
         (np.zeros((3, 0, 2)), r"got \(3, 0, 2\)"),
-        (np.where(np.arange(24).reshape(3, 4, 2) == 13, np.nan, 0), "lane 1 at step 2 of the chunk is not finite"),
+        (np.where(np.arange(24).reshape(3, 4, 2) == 13, np.nan, 0), "1 at step 2 of the chunk is not finite"),
     ],
 )
 def test_bad_actions_are_refused_by_name(opened, actions, match):
@@ -237,7 +237,7 @@ def test_bad_actions_are_refused_by_name(opened, actions, match):
 
 def test_other_bad_requests_are_refused_by_name(opened):
     lanes = opened(POINT, 3)
-    with pytest.raises(ValueError, match="seed needs one entry for each of 3 lanes, got 2"):
+    with pytest.raises(ValueError, match="seed needs one entry for each of 3 environments, got 2"):
         lanes.reset(seed=[1, 2])
     with pytest.raises(ValueError, match="reset_mask needs one entry"):
         lanes.reset(options={"reset_mask": [True]})

@@ -194,7 +194,7 @@ def test_an_episode_that_does_not_fit_changes_nothing(tmp_path, change, message)
 
 
 def test_parts_of_an_episode_must_agree():
-    with pytest.raises(ValueError, match="'reward' of the episode of start 3 has 5 rows for 7 actions"):
+    with pytest.raises(ValueError, match="'reward' of the episode of env seed 3 has 5 rows for 7 actions"):
         episode(3, reward=np.zeros(5, np.float32))
     with pytest.raises(ValueError, match="has no steps"):
         dataclasses.replace(episode(3), action=np.zeros((0, 2)))

@@ -6,7 +6,7 @@ import pytest
 from understudy.configs.world import find_world
 from understudy.sim.experts import EXPERTS, Manner
 from understudy.sim.robosuite.experts import LiftExpert
-from understudy.sim.robosuite.grasp import Hand, frame, wrap
+from understudy.sim.robosuite.grasp import Gripper, frame, wrap
 
 SUCCESS = {"lift": 0.99, "can": 0.95, "square": 0.90, "stack": 0.95}
 
@@ -91,7 +91,7 @@ def test_a_style_changes_how_and_a_flaw_whether(lanes):
 
 
 def test_directions():
-    hand = Hand(np.zeros(3), frame(0.7), 0.08, 0.0)
+    hand = Gripper(np.zeros(3), frame(0.7), 0.08, 0.0)
     assert hand.yaw == pytest.approx(0.7)
     assert wrap(np.pi / 2 + 0.1, np.pi) == pytest.approx(0.1 - np.pi / 2)
     assert np.cross(*frame(0.3)) == pytest.approx([0, 0, -1])
