@@ -18,7 +18,7 @@ def results():
 
 
 def test_both_sides_act_and_the_ratio_is_the_median(results):
-    """How fast they are says the bench, on a machine that does nothing else; here only that its numbers fit together."""
+    """How fast they are says the bench, on an idle machine; here only that its numbers fit together."""
     measured = results["state"]
     assert len(measured["speedups"]) == 3 and measured["speedup"] == sorted(measured["speedups"])[1] > 0
     for side in ("understudy", "robosuite"):
