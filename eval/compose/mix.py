@@ -2,7 +2,7 @@ r"""Write a composition of policies as a checkpoint without a search: weights by
 
     understudy mix A B --out C --how.type convex --how.weights.weights '[[0.6, 0.4]]'
     understudy mix A B --out D --how.type convex --how.weights.weights '[[0, 1], [1, 0]]' \
-        --how.weights.angles '[0.2, 0.8]' --how.adapt.spare '[[0.5, 1]]'
+        --how.weights.angles '[0.2, 0.8]' --how.adapt.skip '[[0.5, 1]]'
     understudy mix A B --out E --how.type and
     understudy mix A A --out F --how.type or
 

@@ -25,14 +25,14 @@ from ...configs.command import command_of
 from ...policies.agent.agent import Agent
 from ...policies.compositions.adapt import Adapt
 from ...policies.compositions.mixture import Mixture
-from ...policies.compositions.sparing import saving
+from ...policies.compositions.skipping import saving
 from ...policies.field import noise_levels
 from ...policies.load import load_policy
 from ...policies.policy import LaneNoise, Past, Policy
 from ..bench.bench import describe_machine
 from ..ledger.study import Study
 
-EARLY = Adapt(spare=((0.5, 1.0),))  # a quarter of the evaluations of two parents at ten steps
+EARLY = Adapt(skip=((0.5, 1.0),))  # a quarter of the evaluations of two parents at ten steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ def study(parents: Sequence[str], lanes: Sequence[int], pairs: int, repeat: int)
     notes = (
         f"Ratio: median of {pairs} turns of {repeat} action chunks and their range; CPU time of one thread.",
         "Alternation: the networks asked in turn and not composed, so what the machine adds. Sparing: "
-        f"a quarter of the evaluations, angles {EARLY.spare[0][0]:g} to {EARLY.spare[0][1]:g}.",
+        f"a quarter of the evaluations, angles {EARLY.skip[0][0]:g} to {EARLY.skip[0][1]:g}.",
         f"Machine: {machine}.",
     )
 
@@ -143,8 +143,8 @@ def savings(parents: Sequence[str], data: str, windows: int) -> Study:
     rows = []
     for low, high in ((0.5, 1.0), (0.3, 1.0), (0.0, 0.5)):
         for reuse in (True, False):
-            saved = saving(mixture, Adapt(spare=((low, high),), reuse=reuse), [held.gather(chosen)])
-            rows.append((f"{low:g} to {high:g}", reuse, saved.spared, saved.change, saved.noise))
+            saved = saving(mixture, Adapt(skip=((low, high),), reuse=reuse), [held.gather(chosen)])
+            rows.append((f"{low:g} to {high:g}", reuse, saved.skipped, saved.change, saved.noise))
 
     columns = ("spared angles", "reuse", "evaluations spared", "change of chunks", "change by other noise")
     notes = (f"Root mean square in the scaled action space, {len(chosen)} windows, the same noise; seed 0.",)

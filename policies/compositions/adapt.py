@@ -3,9 +3,9 @@
 After Adaptive Guidance (Castillo et al. 2023, arXiv 2312.12487), which drops one of the two evaluations of
 classifier-free guidance once both agree, and replaces others by past ones. Here the levels are chosen beforehand, by
 hand or by `calibrate` from how much the parents differ on held-out windows, and hold for all lanes: a lane's plan never
-depends on its neighbours. At a spared level the others are taken to differ from the asked parent as they last did on
+depends on its neighbours. At a skipped level the others are taken to differ from the asked parent as they last did on
 this path (`reuse`), or not at all. The heaviest parent is the one with the greatest weight on some token, the first of
-equals; so the owner of a tail is asked everywhere, and a parent with tokens that the asked one lacks is never spared.
+equals; so the owner of a tail is asked everywhere, and a parent with tokens that the asked one lacks is never skipped.
 
 How far parents differ at a level is not yet what a plan loses there: the chunk is decided at the last levels, so that
 sparing the noisy half of the path may cost a plan less than sparing the other half. `saving` measures it on plans.
@@ -16,26 +16,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adapt:
-    """Where on the path network evaluations are spared."""
+    """Where on the path network evaluations are skipped."""
 
-    spare: tuple[tuple[float, float], ...] = ()  # ranges, from (included) to, of the angle 2/pi atan(s) in 0..1
+    RENAMED: ClassVar[dict[str, str]] = {"spare": "skip"}  # former names that are still read
+
+    skip: tuple[tuple[float, float], ...] = ()  # ranges, from (included) to, of the angle 2/pi atan(s) in 0..1
     reuse: bool = True  # unasked parents differ from the asked one as they last did; false: they agree with it
 
     def __post_init__(self):
-        for low, high in self.spare:
+        for low, high in self.skip:
             if not 0 <= low < high <= 1:
-                raise ValueError(f"a spared range of angles must be 0 <= from < to <= 1, got {low}..{high}")
+                raise ValueError(f"a skipped range of angles must be 0 <= from < to <= 1, got {low}..{high}")
 
     def spares(self, s: float) -> bool:
         """Whether only the heaviest parent is asked at noise-to-signal ratio `s`."""
         angle = math.atan(s) * 2 / math.pi
-        return any(low <= angle < high for low, high in self.spare)
+        return any(low <= angle < high for low, high in self.skip)
 
 
 class Asked:
@@ -55,7 +58,7 @@ class Asked:
 
     def __call__(self, y: Tensor, s: float, weights: Sequence[float]) -> list[Tensor | None]:
         """The estimate of each parent whose weight is above 0."""
-        if self.adapt is None or not self.adapt.spare:
+        if self.adapt is None or not self.adapt.skip:
             return [self._ask(i, y, s) if weight > 0 else None for i, weight in enumerate(weights)]
         first = max(range(len(weights)), key=lambda i: (weights[i], -i))
         found: list[Tensor | None] = [None] * len(weights)

@@ -128,7 +128,7 @@ class ConvexConfig(CompositionConfig):
     weights: WeightSchedule
     sampler: Sampler | None = None  # none: the parents' own, of the one with most steps
     n_action_steps: int | None = None  # E, actions executed of each plan; none: the least of the parents'
-    adapt: Adapt | None = None  # where network evaluations are spared; none: nowhere
+    adapt: Adapt | None = None  # where network evaluations are skipped; none: nowhere
 
     def build(self, parents: Sequence[Policy]) -> Mixture:
         return Mixture(
@@ -144,7 +144,7 @@ class Mixture(nn.Module, Policy):
         weights: one a parent, none negative, together 1; or a schedule.
         sampler: how plans are drawn; default that of the parents, the one with most steps where they differ.
         n_action_steps: E; default the least of the parents'.
-        adapt: where network evaluations are spared; None: nowhere. `evaluations` counts those made.
+        adapt: where network evaluations are skipped; None: nowhere. `evaluations` counts those made.
     Raises:
         ParentsError: parents that do not compose (`parents.check_parents`).
         ValueError: weights that are not convex or not one a parent.

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ...configs.spec import Embodiment
 from ..networks.heads import TanhGaussian
 from ..policy import CriticConfig, Scales
-from .value import Judge, Reader, ValueConfig, ValueModel, average, frozen, target_of, told
+from .value import QNetwork, Reader, ValueConfig, ValueModel, average, frozen, target_of, told
 
 
 @CriticConfig.register_subclass("calql")
@@ -66,17 +66,17 @@ class CalQL(ValueModel):
     def __init__(self, config: CalQLConfig, embodiment: Embodiment, scales: Scales):
         super().__init__(config, embodiment, scales, config.window.horizon)
         self.numbers = self.reads * len(embodiment.action)
-        self.q = Judge(config, embodiment, scales, actions=self.reads, count=config.ensemble)
+        self.q = QNetwork(config, embodiment, scales, actions=self.reads, count=config.ensemble)
         self.actor = Actor(config, embodiment, scales, self.numbers)
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.target = target_of(self.q)
 
     @property
-    def ranks(self) -> Judge:
+    def ranks(self) -> QNetwork:
         return self.target
 
     @property
-    def followers(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
+    def targets(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
         return ((self.target, self.q),)
 
     def groups(self) -> list[dict]:

@@ -8,7 +8,7 @@ Value travels h steps at a time, but plans are ranked by P, which reads only the
 executes before it plans anew. By default values stay within what the rewards can add up to and are learnt by
 cross-entropy, as published. Chunks that cross the end of an episode: after success nothing more is bootstrapped and the
 rest of the actions is noise (`value.fill`); those that a time-out cut short are bootstrapped from the last
-observation, or left out with `crossing: false`, as published for data of long episodes.
+observation, or left out with `bootstrap_timeouts: false`, as published for data of long episodes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ...configs.spec import Embodiment, Window
 from ..policy import CriticConfig, Scales
-from .value import Judge, ValueConfig, ValueModel, average, target_of, tilt, told
+from .value import QNetwork, ValueConfig, ValueModel, average, expectile_weight, target_of, told
 
 
 @CriticConfig.register_subclass("chunk")
@@ -51,17 +51,17 @@ class ChunkCritic(ValueModel):
 
     def __init__(self, config: ChunkConfig, embodiment: Embodiment, scales: Scales):
         super().__init__(config, embodiment, scales, config.prefix)
-        self.q = Judge(config, embodiment, scales, actions=config.window.horizon, count=config.ensemble)
-        self.prefix = Judge(config, embodiment, scales, actions=config.prefix, count=config.ensemble)
-        self.v = Judge(config, embodiment, scales, actions=0, count=1)
+        self.q = QNetwork(config, embodiment, scales, actions=config.window.horizon, count=config.ensemble)
+        self.prefix = QNetwork(config, embodiment, scales, actions=config.prefix, count=config.ensemble)
+        self.v = QNetwork(config, embodiment, scales, actions=0, count=1)
         self.target = target_of(self.v)
 
     @property
-    def ranks(self) -> Judge:
+    def ranks(self) -> QNetwork:
         return self.prefix
 
     @property
-    def followers(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
+    def targets(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
         return ((self.target, self.v),)
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
@@ -74,8 +74,8 @@ class ChunkCritic(ValueModel):
         values = self.q.value(raw).detach()
         begun = self.prefix.raw(self.prefix.encode(batch), chunk[:, : self.config.prefix].flatten(1))
         held = self.prefix.value(begun).detach()
-        part = average(tilt(values - held, self.config.distil) * self.prefix.error(begun, values), counts)
+        part = average(expectile_weight(values - held, self.config.distil) * self.prefix.error(begun, values), counts)
         above = held.amin(0) - self.v(batch)[0]
-        state = average(tilt(above, self.config.quantile) * above.abs(), counts)
+        state = average(expectile_weight(above, self.config.quantile) * above.abs(), counts)
         numbers = told(chunk_loss=whole, prefix_loss=part, state_loss=state, q=values, prefix_q=held)
         return whole + part + state, numbers

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...configs.spec import Embodiment
 from ..policy import CriticConfig, Scales
-from .value import Judge, ValueConfig, ValueModel, average, target_of, tilt, told
+from .value import QNetwork, ValueConfig, ValueModel, average, expectile_weight, target_of, told
 
 
 @CriticConfig.register_subclass("iql")
@@ -41,16 +41,16 @@ class IQL(ValueModel):
 
     def __init__(self, config: IQLConfig, embodiment: Embodiment, scales: Scales):
         super().__init__(config, embodiment, scales, config.window.horizon)
-        self.q = Judge(config, embodiment, scales, actions=self.reads, count=config.ensemble)
-        self.v = Judge(config, embodiment, scales, actions=0, count=1)
+        self.q = QNetwork(config, embodiment, scales, actions=self.reads, count=config.ensemble)
+        self.v = QNetwork(config, embodiment, scales, actions=0, count=1)
         self.target = target_of(self.q)
 
     @property
-    def ranks(self) -> Judge:
+    def ranks(self) -> QNetwork:
         return self.target
 
     @property
-    def followers(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
+    def targets(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
         return ((self.target, self.q),)
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
@@ -60,7 +60,7 @@ class IQL(ValueModel):
             held = self.target(batch, actions).amin(0)
             wanted = batch["reward"] + batch["discount"] * self.v(self.later(batch))[0]
         v = self.v(batch)[0]
-        state = average(tilt(held - v, self.config.expectile) * (held - v).square(), counts)
+        state = average(expectile_weight(held - v, self.config.expectile) * (held - v).square(), counts)
         raw = self.q.raw(self.q.encode(batch), actions)
         action = average(self.q.error(raw, wanted), counts)
         return state + action, told(state_loss=state, action_loss=action, q=held, v=v)

@@ -48,14 +48,18 @@ class Pessimism(Enum):
     """How the answers of an ensemble become one."""
 
     least = "least"
-    lower = "lower"  # mean - doubt * standard deviation
+    lower = "lower"  # mean - std_penalty * standard deviation
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValueConfig(CriticConfig):
     """Settings shared by critics that are trained."""
 
-    RENAMED: ClassVar[dict[str, str]] = {"needs": "inputs"}  # former names that are still read
+    RENAMED: ClassVar[dict[str, str]] = {  # former names that are still read
+        "needs": "inputs",
+        "doubt": "std_penalty",
+        "crossing": "bootstrap_timeouts",
+    }
 
     window: Window = Window(observe=(0,), horizon=1)  # horizon: actions between an observation and the later one
     inputs: tuple[str, ...] = ("observation.state",)  # observation keys that the critic reads
@@ -65,10 +69,10 @@ class ValueConfig(CriticConfig):
     ensemble: int = 2  # networks that value a plan
     tau: float = 0.005  # part of the way that target networks follow at each step
     pessimism: Pessimism = Pessimism.least  # least | lower: of the ensemble, when plans are ranked
-    doubt: float = 1.0  # standard deviations below the mean, of lower
+    std_penalty: float = 1.0  # standard deviations below the mean, of lower
     bounded: bool = False  # values stay within what the rewards can add up to, learnt by cross-entropy
     tasks: tuple[str, ...] = ()  # texts of a dataset's tasks that one critic is to tell apart; none: one task, unnamed
-    crossing: bool = True  # learn from chunks that a time-out cut short, from their last observation; false: leave out
+    bootstrap_timeouts: bool = True  # learn from chunks that a time-out cut short; false: leave them out
 
     def __post_init__(self):
         if self.window.recall:
@@ -106,7 +110,7 @@ class Reader(nn.Module):
         return torch.addcmul(shift, features, 1 + scale)
 
 
-class Judge(Reader):
+class QNetwork(Reader):
     """Observations and actions -> `count` values each. They begin as those of failure: what is unknown is not good."""
 
     def __init__(self, config: ValueConfig, embodiment: Embodiment, scales: Scales, *, actions: int, count: int):
@@ -174,19 +178,19 @@ class ValueModel(nn.Module, Critic, Trainable, Configured, Embodied, TaskJudge, 
         self.task = known.index(name)
 
     @property
-    def ranks(self) -> Judge:
+    def ranks(self) -> QNetwork:
         """The judge that ranks plans."""
         raise NotImplementedError
 
     @property
-    def followers(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
+    def targets(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
         """(target network, network that it follows)."""
         raise NotImplementedError
 
     @torch.no_grad()
     def stepped(self) -> None:
         """Let the target networks follow; the training loop calls it after each step of the optimiser."""
-        follow(self.followers, self.config.tau)
+        polyak_update(self.targets, self.config.tau)
 
     @torch.no_grad()
     def score(self, past: Past, plans: Plans) -> Tensor:
@@ -198,7 +202,7 @@ class ValueModel(nn.Module, Critic, Trainable, Configured, Embodied, TaskJudge, 
         past, judge = past.at(self.window), self.ranks
         task = torch.full((len(past.now),), self.task, device=past.now.device)
         features = judge.encode({**past.obs, TASK: task})[:, None]
-        return self.agree(judge.value(judge.raw(features, self.actions(plans.future))))
+        return self.reduce_ensemble(judge.value(judge.raw(features, self.actions(plans.future))))
 
     def actions(self, future: Tensor) -> Tensor:
         """Planned actions (..., H, D), units -> those that are read, as executed, in this critic's scale (..., A)."""
@@ -211,11 +215,11 @@ class ValueModel(nn.Module, Critic, Trainable, Configured, Embodied, TaskJudge, 
         sent = future[..., : self.reads, :].clamp(self.limits[:, 0], self.limits[:, 1])
         return self.action_scale.scale(sent).clamp(-1, 1).flatten(-2)
 
-    def agree(self, values: Tensor) -> Tensor:
+    def reduce_ensemble(self, values: Tensor) -> Tensor:
         """Values (count, ...) of an ensemble -> (...), pessimistically."""
         if self.config.pessimism is Pessimism.least:
             return values.amin(0)
-        return values.mean(0) - self.config.doubt * values.std(0, correction=0)
+        return values.mean(0) - self.config.std_penalty * values.std(0, correction=0)
 
     def chunk(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The executed actions of a batch, scaled (B, T, D), filled up after an episode's end."""
@@ -227,7 +231,9 @@ class ValueModel(nn.Module, Critic, Trainable, Configured, Embodied, TaskJudge, 
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
         """(B,) 1 for windows that count in the loss, 0 for others."""
-        return torch.ones_like(batch["reward"]) if self.config.crossing else batch["whole"].to(batch["reward"].dtype)
+        if self.config.bootstrap_timeouts:
+            return torch.ones_like(batch["reward"])
+        return batch["whole"].to(batch["reward"].dtype)
 
 
 def fill(actions: Tensor, valid: Tensor) -> Tensor:
@@ -238,9 +244,9 @@ def fill(actions: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid[..., None], actions, actions[torch.randperm(len(actions), device=actions.device)])
 
 
-def follow(followers: Iterable[tuple[nn.Module, nn.Module]], part: float) -> None:
+def polyak_update(targets: Iterable[tuple[nn.Module, nn.Module]], part: float) -> None:
     """Move target networks by `part` of the way to the networks that they follow."""
-    for target, source in followers:
+    for target, source in targets:
         for held, fresh in zip(target.parameters(), source.parameters(), strict=True):
             held.lerp_(fresh, part)
 
@@ -273,6 +279,6 @@ def told(**numbers: Tensor) -> dict[str, float]:
     return {name: value.detach().mean().item() for name, value in numbers.items()}
 
 
-def tilt(difference: Tensor, part: float) -> Tensor:
+def expectile_weight(difference: Tensor, part: float) -> Tensor:
     """|part - 1(difference < 0)|: by it expectiles weigh squares, and quantiles distances."""
     return torch.where(difference < 0, 1 - part, part)

@@ -15,6 +15,8 @@ from ..networks.states import refuse_pictures
 from ..policy import PolicyConfig, Scales
 from .generative import GenerativeConfig, GenerativePolicy
 
+DIFFUSERS = {"sample": "x0", "v_prediction": "v"}  # its words for prediction types, where they differ from ours
+
 
 @PolicyConfig.register_subclass("diffusion")
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,12 @@ class DiffusionConfig(GenerativeConfig):
     RENAMED: ClassVar[dict[str, str]] = {"head": "prediction_type"}  # former names that are still read
 
     prediction_type: PredictionType = PredictionType.v  # epsilon | x0 | v: what the network predicts
+
+    @classmethod
+    def spell_out(cls, raw: dict) -> dict:
+        """The keys of a file, with diffusers' words for a prediction type as ours."""
+        word = raw.get("prediction_type")
+        return raw | {"prediction_type": DIFFUSERS[word]} if word in DIFFUSERS else raw
 
     def __post_init__(self):
         super().__post_init__()

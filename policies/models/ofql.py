@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ...configs.spec import Embodiment
-from ..critics.value import Judge, ValueConfig, fill, follow, frozen, target_of, told
+from ..critics.value import QNetwork, ValueConfig, fill, frozen, polyak_update, target_of, told
 from ..data.rewards import Rewards
 from ..data.windows import LATER, VALID
 from ..field import PredictionType
@@ -74,13 +74,13 @@ class OFQLPolicy(OneStepPolicy):
 
     def __init__(self, config: OFQLConfig, embodiment: Embodiment, scales: Scales):
         super().__init__(config, PredictionType.flow, embodiment, scales, two_times=True)
-        self.q = Judge(config.judged, embodiment, scales, actions=config.n_action_steps, count=config.ensemble)
+        self.q = QNetwork(config.judged, embodiment, scales, actions=config.n_action_steps, count=config.ensemble)
         self.target = target_of(self.q)
 
     @torch.no_grad()
     def stepped(self) -> None:
         """Let the target networks follow; the training loop calls it after each step of the optimiser."""
-        follow(((self.target, self.q),), self.config.tau)
+        polyak_update(((self.target, self.q),), self.config.tau)
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """Imitation, the critic's regression and what the policy gains by it, added."""

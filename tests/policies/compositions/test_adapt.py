@@ -9,7 +9,7 @@ import torch
 from understudy.configs.spec import Embodiment, Window
 from understudy.policies.compositions.adapt import Adapt
 from understudy.policies.compositions.mixture import Mixture
-from understudy.policies.compositions.sparing import Disagreement, calibrate, disagreement, saving
+from understudy.policies.compositions.skipping import Disagreement, calibrate, disagreement, saving
 from understudy.policies.field import PredictionType, from_clean
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
@@ -19,7 +19,7 @@ STATE = "observation.state"
 BODY = Embodiment(
     action=("x",), action_units=("m",), limits=((-1.0, 1.0),), rate=10.0, state=("x",), state_units=("m",)
 )
-LATE = Adapt(spare=((0.0, 0.5),))
+LATE = Adapt(skip=((0.0, 0.5),))
 
 
 def gaussian(mean, std=0.2, horizon=4):
@@ -78,14 +78,14 @@ def test_a_quarter_is_spared_late_in_the_path():
 @pytest.mark.parametrize("reuse", [True, False])
 def test_parents_that_agree_lose_nothing(reuse):
     parents = [gaussian(0.3), gaussian(0.3)]
-    spared = Mixture(parents, (0.4, 0.6), adapt=Adapt(spare=((0.0, 1.0),), reuse=reuse))
-    assert torch.allclose(draw(spared), draw(parents[0]), atol=1e-5) and spared.evaluations == [0, 10]
+    skipped = Mixture(parents, (0.4, 0.6), adapt=Adapt(skip=((0.0, 1.0),), reuse=reuse))
+    assert torch.allclose(draw(skipped), draw(parents[0]), atol=1e-5) and skipped.evaluations == [0, 10]
 
 
 def test_all_spared_is_the_heaviest_parent():
     parents = [gaussian(-0.3), gaussian(0.5), gaussian(0.1)]
-    spared = Mixture(parents, (0.3, 0.5, 0.2), adapt=Adapt(spare=((0.0, 1.0),)))
-    assert torch.allclose(draw(spared), draw(parents[1]), atol=1e-6) and spared.evaluations == [0, 10, 0]
+    skipped = Mixture(parents, (0.3, 0.5, 0.2), adapt=Adapt(skip=((0.0, 1.0),)))
+    assert torch.allclose(draw(skipped), draw(parents[1]), atol=1e-6) and skipped.evaluations == [0, 10, 0]
 
 
 def test_reusing_the_difference_changes_plans_less():
@@ -93,7 +93,7 @@ def test_reusing_the_difference_changes_plans_less():
     whole = draw(Mixture(parents, (0.4, 0.6)))
     every = tuple((angle, angle + 0.05) for angle in (0.36, 0.56, 0.76))
     error = [
-        float((draw(Mixture(parents, (0.4, 0.6), adapt=Adapt(spare=every, reuse=reuse))) - whole).abs().max())
+        float((draw(Mixture(parents, (0.4, 0.6), adapt=Adapt(skip=every, reuse=reuse))) - whole).abs().max())
         for reuse in (True, False)
     ]
     assert error[0] < 0.7 * error[1]
@@ -146,9 +146,9 @@ def test_disagreement_is_that_of_the_fields():
 def test_the_saving_is_measured_on_plans():
     mixture = Mixture([gaussian(-0.3), gaussian(0.5)], (0.4, 0.6))
     late, none, early = (
-        saving(mixture, Adapt(spare=spare), [batch(64), batch(64)]) for spare in (((0.0, 0.5),), (), ((0.5, 1.0),))
+        saving(mixture, Adapt(skip=skip), [batch(64), batch(64)]) for skip in (((0.0, 0.5),), (), ((0.5, 1.0),))
     )
-    assert late.spared == early.spared == 0.25 and none.spared == 0 and late.windows == 128
+    assert late.skipped == early.skipped == 0.25 and none.skipped == 0 and late.windows == 128
     assert none.change == 0 < early.change < late.change and 0.15 < late.noise < 0.3
 
 
@@ -157,10 +157,10 @@ def test_calibration_spares_where_parents_agree():
     told = [Disagreement(*pair) for pair in zip(levels, (0.01, 0.5, 0.6, 0.02, 0.01), strict=True)]
     adapt = calibrate(told, 0.05)
     assert [adapt.spares(level) for level in levels] == [True, False, False, True, True]
-    assert not calibrate(told, 0.0).spare
+    assert not calibrate(told, 0.0).skip
 
 
 def test_ranges_that_make_no_sense_are_refused():
     for wrong in ((0.5, 0.5), (-0.1, 0.2), (0.4, 1.2)):
         with pytest.raises(ValueError, match="range of angles"):
-            Adapt(spare=(wrong,))
+            Adapt(skip=(wrong,))

@@ -79,7 +79,7 @@ SCHEDULE = WeightSchedule(weights=((0.2, 0.8), (0.7, 0.3)), angles=(0.1, 0.8))
 @pytest.mark.parametrize("weights", [(0.3, 0.7), (0.0, 1.0), SCHEDULE])
 def test_loaded_to_the_bit(folders, tmp_path, weights):
     mixture = compose(folders, ("one", "two"), weights)
-    mixture.sampler, mixture.adapt = type(mixture.sampler)(steps=3), Adapt(spare=((0.1, 0.4), (0.8, 0.9)))
+    mixture.sampler, mixture.adapt = type(mixture.sampler)(steps=3), Adapt(skip=((0.1, 0.4), (0.8, 0.9)))
     save_mixture(tmp_path / "deep" / "mix", mixture, [folders["one"], folders["two"]])
     loaded, info = load_policy(tmp_path / "deep" / "mix")
     assert torch.equal(planned(loaded), planned(mixture)) and loaded.config == mixture.config

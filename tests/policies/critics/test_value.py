@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from understudy.configs.parse import decode_choice
 from understudy.configs.spec import STATE, Embodiment, EmbodimentError, Window
 from understudy.policies.agent.agent import Agent
 from understudy.policies.critics.calql import CalQLConfig
@@ -15,7 +16,7 @@ from understudy.policies.critics.combine import Weighted
 from understudy.policies.critics.iql import IQLConfig
 from understudy.policies.critics.value import Pessimism, frozen
 from understudy.policies.data.rewards import Rewards
-from understudy.policies.policy import Past, Plans, Scales
+from understudy.policies.policy import CriticConfig, Past, Plans, Scales
 
 BODY = Embodiment(
     name="arm", action=("x", "y"), action_units=("px", "px"), limits=((0.0, 512.0), (0.0, 512.0)), rate=10.0,
@@ -77,7 +78,9 @@ def test_the_losses_of_iql_are_those_of_numpy():
 
 def test_chunks_cut_short_may_be_left_out():
     batch = windows(1)
-    kept, left = (build(IQLConfig(crossing=crossing, **SMALL)) for crossing in (True, False))
+    kept, left = (
+        build(IQLConfig(bootstrap_timeouts=bootstrap_timeouts, **SMALL)) for bootstrap_timeouts in (True, False)
+    )
     rest = {key: value[[0, 2, 3, 4]] for key, value in batch.items()}
     assert left.loss(batch)[0].item() == pytest.approx(kept.loss(rest)[0].item())
     assert left.loss(batch)[0].item() != pytest.approx(kept.loss(batch)[0].item())
@@ -229,7 +232,7 @@ def test_plans_come_in_units_and_are_read_in_the_critics_scale():
 def test_scores_are_pessimistic_over_the_ensemble():
     future = 512 * torch.rand(3, 7, 2, 2, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
     least = build(IQLConfig(ensemble=3, **SMALL))
-    lower = build(IQLConfig(ensemble=3, pessimism=Pessimism.lower, doubt=2.0, **SMALL))
+    lower = build(IQLConfig(ensemble=3, pessimism=Pessimism.lower, std_penalty=2.0, **SMALL))
     obs = {STATE: past().obs[STATE].repeat_interleave(7, 0)}
     each = least.target(obs, least.actions(future).flatten(0, 1)).detach().unflatten(1, (3, 7))
     torch.testing.assert_close(least.score(past(), plans_of(future)), each.amin(0))
@@ -275,3 +278,9 @@ def test_settings_that_make_no_sense_are_refused():
             config(**wrong)
     with pytest.raises(EmbodimentError, match="is a picture"):
         IQLConfig(inputs=("observation.images.top",)).build(BODY, SCALES)
+
+
+def test_former_names_of_a_critic_s_settings():
+    raw = {"type": "iql", "needs": ["observation.state"], "doubt": 2.0, "crossing": False}
+    config = decode_choice(CriticConfig, raw)
+    assert (config.inputs, config.std_penalty, config.bootstrap_timeouts) == (("observation.state",), 2.0, False)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from understudy.configs.parse import decode_choice
 from understudy.configs.spec import Embodiment, EmbodimentError, Window
 from understudy.policies.field import PredictionType
 from understudy.policies.models.diffusion import DiffusionConfig
@@ -12,7 +13,7 @@ from understudy.policies.models.generative import Sampler, with_sampler
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.networks.network import Layout
 from understudy.policies.networks.unet import UNetConfig
-from understudy.policies.policy import LaneNoise, Past, Planner, Plans, Scales, Trainable
+from understudy.policies.policy import LaneNoise, Past, Planner, Plans, PolicyConfig, Scales, Trainable
 
 EMBODIMENT = Embodiment(
     action=("x", "y"), action_units=("m", "m"), limits=((0.0, 4.0), (-2.0, 2.0)), rate=10.0,
@@ -202,3 +203,9 @@ def test_past_is_read_by_offset():
 def test_plans_pick_one_candidate_a_lane():
     plans = Plans(torch.zeros(2, 3, 0, 1), torch.arange(6.0).view(2, 3, 1, 1), torch.zeros(2).long())
     assert plans.pick(torch.tensor([2, 0])).future.flatten().tolist() == [2.0, 3.0]
+
+
+@pytest.mark.parametrize(("word", "ours"), [("sample", "x0"), ("v_prediction", "v"), ("epsilon", "epsilon")])
+def test_prediction_types_may_be_spelled_as_in_diffusers(word, ours):
+    config = decode_choice(PolicyConfig, {"type": "diffusion", "prediction_type": word})
+    assert config.prediction_type.value == ours

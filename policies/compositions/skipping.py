@@ -39,7 +39,7 @@ def disagreement(mixture: Mixture, batches: Iterable[Mapping[str, Tensor]], seed
         batches: of `data.windows.Windows.gather`, with the window and needs of the mixture.
         seed: of the noise.
     """
-    whole, lone = mixture.adapted(None), mixture.adapted(Adapt(spare=((0.0, 1.0),), reuse=False))
+    whole, lone = mixture.adapted(None), mixture.adapted(Adapt(skip=((0.0, 1.0),), reuse=False))
     generator, sums, count, levels = torch.Generator().manual_seed(seed), None, 0, []
     for batch in batches:
         past = past_of(batch, mixture.window, mixture.inputs)
@@ -61,14 +61,14 @@ def calibrate(told: Sequence[Disagreement], tolerance: float, reuse: bool = True
     angles = [math.atan(one.level) * 2 / math.pi for one in told]
     edges = [1.0, *((a + b) / 2 for a, b in zip(angles[:-1], angles[1:], strict=True)), 0.0]
     pairs = zip(edges[1:], edges[:-1], told, strict=True)
-    return Adapt(spare=tuple((low, high) for low, high, one in pairs if one.apart <= tolerance), reuse=reuse)
+    return Adapt(skip=tuple((low, high) for low, high, one in pairs if one.apart <= tolerance), reuse=reuse)
 
 
 @dataclass(frozen=True)
 class Saving:
     """What sparing saves and costs, on plans for held-out windows."""
 
-    spared: float  # part of the network evaluations that are not made
+    skipped: float  # part of the network evaluations that are not made
     change: float  # root mean square change of the plans, scaled action space
     noise: float  # the same between plans from two draws of the noise, for comparison
     windows: int
@@ -77,18 +77,18 @@ class Saving:
 @torch.no_grad()
 def saving(mixture: Mixture, adapt: Adapt, batches: Iterable[Mapping[str, Tensor]], seed: int = 0) -> Saving:
     """Compare plans with and without sparing, from the same noise; `batches` as for `disagreement`."""
-    whole, sparing, other = mixture.adapted(None), mixture.adapted(adapt), mixture.adapted(None)
+    whole, skipping, other = mixture.adapted(None), mixture.adapted(adapt), mixture.adapted(None)
     squares, windows, count = np.zeros(2), 0, 0
     for batch in batches:
         past = past_of(batch, mixture.window, mixture.inputs)
         rows = np.arange(windows, windows + len(past.now))
         noise = [LaneNoise(each, rows, np.zeros_like(rows)) for each in (seed, seed, seed + 1)]
-        told = zip((whole, sparing, other), noise, strict=True)
+        told = zip((whole, skipping, other), noise, strict=True)
         plans = [each.plan(past, 1, rng).future / mixture.action_scale.std for each, rng in told]
         squares += [float((plan - plans[0]).double().square().sum()) for plan in plans[1:]]
         windows, count = windows + len(rows), count + plans[0].numel()
     if not count:
         raise ValueError("a saving is measured on held-out windows; there are none")
     change, drawn = np.sqrt(squares / count)
-    part = 1 - sum(sparing.evaluations) / sum(whole.evaluations)
+    part = 1 - sum(skipping.evaluations) / sum(whole.evaluations)
     return Saving(part, float(change), float(drawn), windows)
