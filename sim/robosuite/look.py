@@ -135,7 +135,8 @@ def _groups(corners: np.ndarray, faces: np.ndarray, cells: Clusters) -> np.ndarr
 
 def _around(faces: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
     """(V,) for each of `count` corners the sum of the `values` (F,) of its faces."""
-    return sum(np.bincount(faces[:, side], values, count) for side in range(3))
+    sums = (np.bincount(faces[:, side], values, count) for side in range(3))
+    return sum(sums, np.zeros(count))
 
 
 def _hide(model) -> None:
