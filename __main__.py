@@ -32,7 +32,10 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
             "which policy is better: finished records, or a live duel until decided",
         ),
         "agree": ("eval.agree.agree:Agree", "do two worlds rank policies alike; may the cheaper one choose"),
-        "estimate": ("eval.offline.logged:LoggedPolicies", "what policies are worth by recorded episodes; nobody acts"),
+        "estimate": (
+            "eval.offline.estimate:LoggedPolicies",
+            "what policies are worth by recorded episodes; nobody acts",
+        ),
         "calibrate": (
             "eval.evaluate.calibrate:Calibrate",
             "a run-time alarm with a stated false-alarm rate, from a watched record",

@@ -2,8 +2,8 @@
 
 One description serves the simulated tasks, a digital twin and a servo emulator. Inside, every joint is in rad, the
 gripper too; `to_lerobot` and `from_lerobot` convert to what a lerobot follower with `use_degrees` says. Knows nothing
-of tasks, drivers or networks. The SO-101 is written from the kinematics that TheRobotStudio publishes, see
-`assets/so101.xml`; joint order and names are lerobot's. The inverse is damped least squares (Wampler 1986).
+of tasks, drivers or networks. An arm is one file that registers itself, see `so101/arm.py`.
+The inverse is damped least squares (Wampler 1986).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..configs.plugins import lookup
+from ..configs.plugins import discover, lookup
 from ..configs.spec import Embodiment, Mode
 
 if TYPE_CHECKING:
@@ -107,25 +107,8 @@ def register_arm(arm: Arm) -> Arm:
 
 def find_arm(name: str) -> Arm:
     """The arm of that name. Raises LookupError listing the known ones."""
+    discover("sim")
     return lookup("arm", name, ARMS)
-
-
-SO101 = register_arm(
-    Arm(
-        name="so101",
-        asset="so101.xml",
-        joints=("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper"),
-        limits=(
-            (-1.91986, 1.91986),
-            (-1.74533, 1.74533),
-            (-1.69, 1.69),
-            (-1.65806, 1.65806),
-            (-2.79253, 2.79253),
-            (-0.17453, 1.74533),
-        ),
-        home=(0.0, -0.6, 0.7, 1.4708, 0.0, 0.6),
-    )
-)
 
 
 @dataclass(frozen=True)

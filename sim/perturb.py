@@ -156,7 +156,7 @@ class Perturbed(World):
 def applicable(world: World) -> tuple[str, ...]:
     """Perturbations that a world can be put under; a kind of world of one's own may say so in `perturbable`."""
     from .memory.suite import SuiteMemory
-    from .pusht.flat import GymPushT
+    from .pusht.gym_pusht import GymPushT
     from .robosuite.suite import Robosuite
     from .task import MuJoCoWorld
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from ...configs.lanes.lanes import Lanes
 from ...configs.world import REPORT_STARTS
-from ...sim.pusht.flat import GymPushT
+from ...sim.pusht.gym_pusht import GymPushT
 from ..rollout.rollout import rollout
 from .policy import Contender, race
 

@@ -1,7 +1,7 @@
 """Whether the world of an evaluation takes a policy that is yet to be trained: what `train --eval` asks first.
 
-`learning/aside.py` asks in a process of its own, by `main`. That one ends with status 2 and one line of words where the
-config cannot be read, the world is unknown, its actions differ from the embodiment's, or it does not offer an
+`learning/side_evaluation.py` asks in a process of its own, by `main`. That one ends with status 2 and one line of words
+where the config cannot be read, the world is unknown, its actions differ from the embodiment's, or it does not offer an
 observation. Opens no world and reads no policy.
 """
 

@@ -6,7 +6,7 @@
 The interval is the bootstrap of Hao et al. 2021: the whole fit repeated on resampled episodes, then Student's t over
 the replicates. All replicates are trained at once, as one network with a first dimension; they share batches and differ
 in the weights of the episodes and in their first weights. What it does not say: the interval knows of chance in the
-data, not of a policy that goes where no data are. Knows nothing of files or policies; see `logged.py`.
+data, not of a policy that goes where no data are. Knows nothing of files or policies; see `estimate.py`.
 """
 
 from __future__ import annotations

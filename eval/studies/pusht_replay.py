@@ -36,7 +36,7 @@ from ...configs.plugins import lookup
 from ...configs.world import find_world
 from ...sim.open_loop import controls_of, physics, qpos, roll_each
 from ...sim.pusht.arm import PushTArmWorld
-from ...sim.pusht.flat import SUCCESS
+from ...sim.pusht.gym_pusht import SUCCESS
 from ...sim.pusht.pusht import PushTMuJoCo, PushTMuJoCoLane
 
 

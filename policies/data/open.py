@@ -40,7 +40,7 @@ def open_dataset(
         DatasetError: saying what is wrong where, and what to do.
     """
     if several := _several(source):
-        from .joint import join
+        from .several import join
 
         return join(tuple(open_dataset(one, embodiment=embodiment, columns=columns, check=check) for one in several))
     root, hub = _locate(source)
@@ -66,7 +66,7 @@ def open_dataset(
 
 def _several(source: str | Path) -> list[str]:
     """The parts of `A,B`; empty for one dataset, also for one whose name has a comma."""
-    from .joint import SEPARATOR
+    from .several import SEPARATOR
 
     names = [name.strip() for name in str(source).split(SEPARATOR) if name.strip()]
     return names if len(names) > 1 and not expand_path(source).exists() else []

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from ...configs.progress import Progress
 from ...configs.protocols import keeps
 from ..policy import Stepped
-from .aside import Aside
 from .checkpoint import TRAINING, load_weights, point, rotate, save_checkpoint
 from .optimizer import Optimize, generator_state, optimizer_state, restore_generators, restore_optimizer
+from .side_evaluation import Aside
 
 
 class Best(Enum):

@@ -21,11 +21,11 @@ from ..data.statistics import statistics
 from ..data.task_spec import ActionScale, Mirror, TaskSpec, load_task_spec
 from ..data.weighting import WeightedOrder, Weighting
 from ..policy import CriticConfig, PolicyConfig, Scales, UsesPast
-from .aside import SideEvaluation
 from .checkpoint import find_checkpoint, load_weights
 from .loop import BatchOrder, Best, Loop, Pace
 from .optimizer import Optimize
 from .run import SETTINGS
+from .side_evaluation import SideEvaluation
 from .validate import Validation
 
 

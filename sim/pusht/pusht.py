@@ -1,7 +1,7 @@
 """PushT in MuJoCo: gym-pusht's pusher, T-shaped block, walls and goal in metres (1 px = 1 mm), behind the same door.
 
 World type `pusht_mujoco`, registered name `pusht-mujoco`. Embodiment, observations, actions, starts, coverage and
-camera "image" are those of `flat.py`, in px, so that one policy runs in both worlds and their rows join by start id.
+camera "image" are those of `gym_pusht.py`, in px, so that one policy runs in both worlds and rows join by env seed.
 Inside, the table's middle is the origin, x points right and y up in the picture: X = (x - 256) mm, Y = (256 - y) mm.
 
 gym-pusht is quasi-static: it kills all velocity 100 times a second, so a contact turns an impulse at a point into a
@@ -22,7 +22,7 @@ from ...configs.spec import SCENE, STATE
 from ...configs.world import World, register_world
 from ..open_loop import read_state, write_state
 from ..task import TASKS, MuJoCoWorld, TaskEnv
-from .flat import EMBODIMENT, HORIZON, SIZE, SUCCESS
+from .gym_pusht import EMBODIMENT, HORIZON, SIZE, SUCCESS
 
 MIDDLE = SIZE / 2  # px
 MM = 1e-3  # m in a px
@@ -249,7 +249,7 @@ class PushTMuJoCo(MuJoCoWorld):
 
 
 class PushTMuJoCoLane(TaskEnv):
-    """One copy. Reset option `state`: (pusher x, y, block x, y, angle), as in `flat.py`."""
+    """One copy. Reset option `state`: (pusher x, y, block x, y, angle), as in `gym_pusht.py`."""
 
     def begin(self, seed: int, options: dict) -> None:
         super().begin(seed, options)

@@ -12,8 +12,9 @@ from functools import cache
 
 import numpy as np
 
-from ..arms import SO101, Kinematics, Wish
+from ..arms import Kinematics, Wish
 from ..experts import register_expert
+from .arm import SO101
 from .tabletop import CUBE, GOAL, INSIDE, PAN, STICK, STICK_TIP, T_BOXES, T_MIDDLE
 
 DOWN = np.array([0.0, 0.0, -1.0])

@@ -1,7 +1,7 @@
 """Tasks of an SO-101 on a table: reach a point, place a cube on a disc, push a T onto its goal with a stick.
 
 Registers `so101-reach`, `so101-pick-place` and `so101-pusht`. All: 30 Hz, action = absolute joint targets in rad in the
-order of `arms.SO101.joints`, state = joint positions in rad, world frame = frame of the arm's base (x forward, z up),
+order of `arm.SO101.joints`, state = joint positions in rad, world frame = frame of the arm's base (x forward, z up),
 cameras `front` and `wrist`. Friction on the table is real (a free body on a plane). The T has gym-pusht's proportions
 (bar 120 x 30, stem 30 x 90 px) at `SCALE` m per px; `pusht/pusht.py` has the planar task at 1 px = 1 mm.
 Knows nothing of demonstrators (`experts.py`).
@@ -14,8 +14,9 @@ from functools import cache
 import numpy as np
 
 from ...configs.spec import SCENE, STATE
-from ..arms import SO101, Wiring
+from ..arms import Wiring
 from ..task import register_task
+from .arm import SO101
 
 RATE = 30.0  # Hz
 TIMESTEP = 1 / 300  # s

@@ -23,8 +23,8 @@ from understudy.eval.evaluate.evaluate import Eval
 from understudy.eval.grid.grid import Part
 from understudy.eval.grid.run import Run
 from understudy.eval.inspect.inspect import Inspect
+from understudy.eval.offline.estimate import LoggedPolicies
 from understudy.eval.offline.fqe import FitSettings
-from understudy.eval.offline.logged import LoggedPolicies
 from understudy.policies.learning.train import Train
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig

@@ -12,7 +12,7 @@ from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.world import World, find_world, read_world, start_set
 from understudy.sim.decor import movable_bodies
 from understudy.sim.perturb import PERTURBATIONS, Perturbed, names_of, perturbed, register_perturbation, simulator
-from understudy.sim.pusht.flat import GymPushT
+from understudy.sim.pusht.gym_pusht import GymPushT
 
 LIFT, POINT = find_world("lift"), find_world("point")
 CHANGES = {  # perturbation -> what its arrays begin with

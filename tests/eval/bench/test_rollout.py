@@ -6,7 +6,7 @@ from understudy.configs.lanes.lanes import Lanes
 from understudy.eval.bench import pusht as bench_pusht
 from understudy.eval.bench import rollout as bench_rollout
 from understudy.eval.bench.bench import Bench
-from understudy.sim.pusht.flat import GymPushT
+from understudy.sim.pusht.gym_pusht import GymPushT
 from understudy.sim.robosuite.suite import Robosuite
 
 

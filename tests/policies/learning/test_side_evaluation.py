@@ -18,10 +18,10 @@ from understudy.configs.parse import parse
 from understudy.configs.plugins import discover
 from understudy.eval.demos.demos import Demos
 from understudy.eval.evaluate.curve import read_judgements, write_curve
-from understudy.policies.learning import aside
-from understudy.policies.learning.aside import SideEvaluation
+from understudy.policies.learning import side_evaluation
 from understudy.policies.learning.checkpoint import rotate
 from understudy.policies.learning.loop import Interrupted, Loop
+from understudy.policies.learning.side_evaluation import SideEvaluation
 from understudy.policies.learning.train import Train
 
 TRAINING = """
@@ -103,7 +103,7 @@ def started(monkeypatch) -> list[Fake]:
             process.returncode = 0
         return process
 
-    monkeypatch.setattr(aside, "start", begin)
+    monkeypatch.setattr(side_evaluation, "start", begin)
     return processes
 
 
@@ -148,7 +148,7 @@ def test_training_is_the_same_with_and_without(folder, tmp_path, monkeypatch):
     def judge(words, log):
         return subprocess.Popen([sys.executable, "-c", script if "eval" in words else "", *map(str, words)])
 
-    monkeypatch.setattr(aside, "start", judge)
+    monkeypatch.setattr(side_evaluation, "start", judge)
     train(folder, "--out", tmp_path / "plain", "--keep", "9")
     train(folder, "--out", tmp_path / "judged", "--keep", "9", "--eval", folder / "eval.yaml", "--every", "10")
     for name in ("model", "training_state/weights", "training_state/optimizer", "training_state/rng"):

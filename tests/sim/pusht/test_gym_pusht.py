@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from understudy.configs.spec import IMAGES, SCENE, STATE
-from understudy.sim.pusht.flat import GymPushT
+from understudy.sim.pusht.gym_pusht import GymPushT
 
 
 @pytest.fixture(scope="module")

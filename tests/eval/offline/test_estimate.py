@@ -11,7 +11,7 @@ from understudy.configs.spec import ACTION, SCENE, STATE, Window
 from understudy.configs.world import read_world
 from understudy.eval.demos.demos import Demos
 from understudy.eval.ledger.study import read_study
-from understudy.eval.offline.logged import LoggedPolicies, chunks, transitions
+from understudy.eval.offline.estimate import LoggedPolicies, chunks, transitions
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.weighting import successes
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint

@@ -5,7 +5,7 @@ import pytest
 
 from understudy.configs.world import find_world
 from understudy.sim.experts import EXPERTS, Manner
-from understudy.sim.robosuite.door import Handle
+from understudy.sim.robosuite.door_expert import Handle
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from understudy.sim.arms import ARMS, SO101, Kinematics, Wiring, Wish, find_arm, register_arm
+from understudy.sim.arms import ARMS, Kinematics, Wiring, Wish, find_arm, register_arm
+from understudy.sim.so101.arm import SO101
 
 DOWN = np.array([0.0, 0.0, -1.0])
 TIP = Kinematics(SO101, site="gripperframe")
