@@ -1,8 +1,9 @@
 """What several policies' episodes allow to conclude about which is better: numbers, and the words for them.
 
-Reads finished records and joins them on their starts. `Comparison` is plain data, printed by `text` and kept as
-`compare.json`; a report renders it. Intervals and p-values of records are for a number of episodes fixed beforehand; a
-duel that stopped early says so and is judged by its sequential test alone. Knows nothing of how episodes came about.
+Reads finished records and joins them on their initial conditions. `Comparison` is plain data, printed by `text` and
+kept as `compare.json`; a report renders it. Intervals and p-values of records are for a number of episodes fixed
+beforehand; a sequential comparison that stopped early says so and is judged by its sequential test alone. Knows nothing
+of how episodes came about.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two contestants on the starts that both have: second minus first."""
+    """Two contestants on the initial conditions that both have: second minus first."""
 
     first: str  # label
     second: str
@@ -62,7 +63,7 @@ class Difference:
     progress: Interval
     p: float | None  # exact McNemar; None where the episodes were not fixed beforehand
     p_holm: float | None  # corrected for the number of comparisons
-    p_progress: float  # by betting on progress, pair by pair in the order of the starts; valid at any time
+    p_progress: float  # by betting on progress, pair by pair in the order of the env seeds; valid at any time
     detectable: float | None  # difference of success rates that n pairs show with power .8
     says: str
 
@@ -78,7 +79,7 @@ class Comparison:
     episodes: tuple[
         dict, ...
     ]  # one an initial condition: initial_conditions, env_seed, success and progress (lists, None where not run)
-    sequential: dict = field(default_factory=dict)  # of a live duel: test, decision, pairs, budget, history, says
+    sequential: dict = field(default_factory=dict)  # of a live comparison: test, decision, pairs, budget, history, says
 
     def plain(self) -> dict:
         """JSON-able; intervals are [low, estimate, high]."""
@@ -123,15 +124,16 @@ def _current(values: dict) -> dict:
 def compare_records(
     records: Sequence[Record], alpha: float = 0.05, seed: int = 0, sequential: Mapping | None = None
 ) -> Comparison:
-    """Compare two or more records on the starts that each two of them share.
+    """Compare two or more records on the initial conditions that each two of them share.
 
     Args:
         seed: of the bootstrap.
-        duel: where the records come from a live duel that looked at them: its result; then no fixed-n p-value is given.
+        sequential: result of a live comparison that looked at the records as they came in; then no fixed-n p-value
+            is given.
 
     Raises:
         ValueError: fewer than two records, or an empty one.
-        PairingError: two records without a common start.
+        PairingError: two records without a common initial condition.
     """
     if len(records) < 2:
         raise ValueError("a comparison needs at least two records or policies")
@@ -139,7 +141,7 @@ def compare_records(
     peeked = _peeked(records, sequential)
     order = list(combinations(range(len(records)), 2))
     if (sequential or {}).get("independent"):
-        order = []  # each policy had starts of its own
+        order = []  # each policy had initial conditions of its own
     joined = [join(records[one], records[other]) for one, other in order]
     measured = [paired_difference(pairs, rng) for pairs in joined]
     adjusted = holm([one.p for one in measured])
@@ -206,7 +208,8 @@ def _say(first, second, one: PairedDifference, p_holm, p_progress: float, seen, 
     """A comparison in words."""
     better, worse = (second, first) if one.success.estimate >= 0 else (first, second)
     points = _points(one.success if better == second else _mirrored(one.success))
-    counts = f"{one.n} common starts, only {first} succeeds at {one.only_first}, only {second} at {one.only_second}"
+    counts = f"{one.n} common initial conditions, only {first} succeeds at {one.only_first}, "
+    counts += f"only {second} at {one.only_second}"
     if p_holm is None:
         return f"{better} - {worse}: {points} ({counts}). The episodes were looked at while they came in: no p-value."
     test = f"exact McNemar p = {p_holm:.2g}" + (f", Holm over {asked} comparisons" if asked > 1 else "")
@@ -238,7 +241,7 @@ def _bet_on_progress(pairs: Pairs, alpha: float) -> float:
 
 
 def _caveats(records: Sequence[Record], joined: Sequence[Pairs], peeked: bool):
-    yield "Said of these checkpoints and starts like these; another training seed may differ by more than that."
+    yield "Said of these checkpoints and initial conditions like these; another training seed may differ by more."
     worlds = {json.dumps(record.manifest.get("world", {}).get("config", {}), sort_keys=True) for record in records}
     if len(worlds) > 1:
         yield "The records are from different worlds: a difference may be the world's, not the policy's."
@@ -246,11 +249,11 @@ def _caveats(records: Sequence[Record], joined: Sequence[Pairs], peeked: bool):
         yield "Intervals are 95 % each; only the p-values are corrected for the number of comparisons."
     left_out = max((pairs.left_out for pairs in joined), default=0)
     if left_out:
-        yield f"Up to {left_out} starts were left out of a pair because only one of the two has them."
+        yield f"Up to {left_out} initial conditions were left out of a pair: only one of the two has them."
     if any(not record.manifest.get("complete", True) for record in records) and not peeked:
         yield "A record is unfinished: if it was stopped because of what it showed, its p-values do not hold."
     if peeked:
-        yield "Rates and intervals of a duel that stops by what it shows lean towards the policy that leads."
+        yield "Rates and intervals of a comparison that stops by what it shows lean towards the policy that leads."
 
 
 def _peeked(records: Sequence[Record], sequential: Mapping | None) -> bool:

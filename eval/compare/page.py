@@ -1,7 +1,8 @@
 """`compare.html`: a comparison as one page, made from its `Comparison` and the records it speaks of.
 
-Verdict, intervals side by side, success over steps, the evidence of a duel, every start with the outcomes of all
-policies (chosen with a click: progress and films side by side), and where everything came from. Decides nothing.
+Verdict, intervals side by side, success over steps, the evidence of a live one, every initial condition with the
+outcomes of all policies (chosen with a click: progress and films side by side), and where everything came from. Decides
+nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .comparison import Comparison
 
 PAGE = "compare.html"
 STYLES = "abcdef"  # CSS classes of the policies, in turn
-POINTS = 60  # of each start's curve of progress
+POINTS = 60  # of each curve of progress
 
 
 def write_comparison(comparison: Comparison, records: Sequence[Record], folder: str | Path) -> Path:
@@ -68,7 +69,7 @@ def title(comparison: Comparison) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    """The verdict in words: of the duel, of the one pair, or who leads."""
+    """The verdict in words: of the sequential comparison, of the one pair, or who leads."""
     if comparison.sequential:
         return comparison.sequential["says"]
     if len(comparison.differences) == 1:
@@ -108,7 +109,7 @@ def progress_chart(comparison: Comparison, records: Sequence[Record]) -> str:
 
 
 def evidence_chart(sequential: Mapping) -> str:
-    """How a duel's evidence grew with the pairs, between the lines at which it is decided; "" without a duel."""
+    """How the evidence grew with the pairs, between the lines at which it is decided; "" of finished records."""
     if not sequential.get("history"):
         return ""
     pairs, evidence = zip((0, 0.0), *sequential["history"], strict=True)
@@ -124,14 +125,14 @@ def evidence_chart(sequential: Mapping) -> str:
 
 
 def outcome_counts(comparison: Comparison) -> list[tuple[str, str, int]]:
-    """(key, words, starts) of the ways in which the starts that all have went, most telling first."""
+    """(key, words, count) of the ways in which the initial conditions that all have went, most telling first."""
     labels = [one.label for one in comparison.contestants]
     found = Counter(key(episode) for episode in comparison.episodes if None not in episode["success"])
     return [(name, words(name, labels), found[name]) for name in sorted(found, key=lambda one: (_alike(one), one))]
 
 
 def key(episode: Mapping) -> str:
-    """Outcomes of a start as a word: 1, 0 or - (not run) for each policy."""
+    """Outcomes of an initial condition as a word: 1, 0 or - (not run) for each policy."""
     return "".join("-" if won is None else str(int(won)) for won in episode["success"])
 
 
@@ -146,7 +147,7 @@ def words(name: str, labels: Sequence[str]) -> str:
 
 
 def starts(comparison: Comparison, records: Sequence[Record], filmed: set) -> list[dict]:
-    """What the page shows of each start, as JSON: outcomes, best progress and the curves of progress."""
+    """What the page shows of each initial condition, as JSON: outcomes, best progress and the curves of progress."""
     tables = [_by_start(record) for record in records]
     labels = [one.label for one in comparison.contestants]
     return [
@@ -176,7 +177,7 @@ def repeat(comparison: Comparison, records: Sequence[Record]) -> str:
     """The commands that do it again, "" where the manifests do not say enough."""
     sequential, manifests = comparison.sequential, [record.manifest for record in records]
     if sequential:
-        return _duel_command(comparison, manifests)
+        return _sequential_command(comparison, manifests)
     outs = [f"out/{one.label.lower()}" for one in comparison.contestants]
     evals = [command(manifest, out) for manifest, out in zip(manifests, outs, strict=True)]
     if not all(evals):
@@ -184,7 +185,7 @@ def repeat(comparison: Comparison, records: Sequence[Record]) -> str:
     return "\n".join([*evals, f"understudy compare {' '.join(outs)} --alpha {comparison.alpha:g} --out out/again"])
 
 
-def _duel_command(comparison: Comparison, manifests: Sequence[Mapping]) -> str:
+def _sequential_command(comparison: Comparison, manifests: Sequence[Mapping]) -> str:
     sequential, first = comparison.sequential, manifests[0]
     paths = [manifest.get("policy", {}).get("path") for manifest in manifests]
     world, starts = first.get("world", {}).get("config"), first.get("starts", {})
@@ -198,8 +199,8 @@ def _duel_command(comparison: Comparison, manifests: Sequence[Mapping]) -> str:
         "on": sequential["on"],
     }
     flags |= {"test": sequential["test"], "give_up": f"{sequential['give_up']:g}", "env_seed": starts["first"]}
-    flags |= {"policy-seed": seeds[0]} if seeds[0] else {}
-    flags |= {"other-seed": seeds[1]} if seeds[1] != seeds[0] else {}
+    flags |= {"policy_seed": seeds[0]} if seeds[0] else {}
+    flags |= {"other_seed": seeds[1]} if seeds[1] != seeds[0] else {}
     until = " --until_decided" if sequential["until_decided"] else ""
     return on_lines(f"understudy compare {shlex.join(paths)} {flag_words(flags)}{until} --out out/again")
 

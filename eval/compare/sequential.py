@@ -1,7 +1,7 @@
-"""A live duel: two policies act from the same starts, pair by pair, until a sequential test has decided or gives up.
+"""A sequential comparison: two policies act pair by pair until a sequential test has decided or gives up.
 
-What plays the pairs is a `Stage`: rollouts in any world, block by block, or one trial at a time in blinded order with a
-person who says how it went (`blind`). Every episode goes into the record of its policy as it ends, so that a duel that
+What plays the pairs is a `PairStage`: rollouts in any world, block by block, or one trial at a time in blinded order
+with a person who says how it went (`blind`). Every episode goes into the record of its policy as it ends, so that what
 was stopped goes on where it was. Knows no world, no policy and no statistics beyond the test's verdict.
 """
 
@@ -20,26 +20,26 @@ from ..statistics.sequential import HOPELESS, UNDECIDED, A, B, Sequential, State
 METER = 24  # characters to either side
 
 
-class Stage(Protocol):
+class PairStage(Protocol):
     """Gives the episodes of both policies."""
 
     def play(self, starts: Sequence[int]) -> Iterator[tuple[Mapping, Mapping]]:
-        """Rows (`record.COLUMNS`) of A and B for each start, in order; episodes already recorded are not run again."""
+        """Rows (`record.COLUMNS`) of A and B for each env seed, in order; what is recorded is not run again."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One policy of a duel in the rollout loop."""
+    """One policy of a sequential comparison in the rollout loop."""
 
     actor: Actor
     writer: RecordWriter
     columns: Mapping  # initial_conditions and policy_seed of its rows
-    shift: int = 0  # added to every start, for tests that need independent pairs
+    shift: int = 0  # added to every env seed, for tests that need independent pairs
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How a duel ends."""
+    """How a sequential comparison ends."""
 
     on: str = "success"  # success | progress: what is compared
     until_decided: bool = True  # else the whole budget is run, and the test only watched
@@ -50,12 +50,12 @@ class Rules:
 
         lookup("outcome", self.on, OUTCOMES)
         if not 0 <= self.give_up < 1:
-            raise ValueError(f"--give-up is a share of futures, 0 <= share < 1, got {self.give_up}")
+            raise ValueError(f"--give_up is a share of futures, 0 <= share < 1, got {self.give_up}")
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What a duel looks like after a block of pairs."""
+class Standing:
+    """Where a comparison stands after a block of pairs."""
 
     state: State
     pairs: int  # counted; more than the test's own where it was only watched
@@ -88,11 +88,11 @@ class SequentialComparison:
 
 
 class RolloutStage:
-    """Both policies in the same lanes of one world, a block of starts each in turn; B is `lanes.num_envs`."""
+    """Both policies in the same environments of one world, a block each in turn; B is `lanes.num_envs`."""
 
     def __init__(self, sides: tuple[Side, Side], lanes: Lanes):
         self.sides, self.lanes = sides, lanes
-        self.tapes: tuple[dict, dict] = ({}, {})  # of each side: start -> its actions, as far as run by this process
+        self.tapes: tuple[dict, dict] = ({}, {})  # of each side: env seed -> its actions, as far as run by this process
 
     def play(self, starts: Sequence[int]) -> Iterator[tuple[Mapping, Mapping]]:
         for side, tapes in zip(self.sides, self.tapes, strict=True):
@@ -107,7 +107,7 @@ class RolloutStage:
             yield first, second
 
     def film(self, count: int) -> None:
-        """Film up to `count` starts of both, where one alone succeeded first, by playing their actions again."""
+        """Film up to `count` pairs, where one alone succeeded first, by playing their actions again."""
         rows = [
             {start: side.writer.rows[start + side.shift] for start in tapes}
             for side, tapes in zip(self.sides, self.tapes, strict=True)
@@ -120,20 +120,20 @@ class RolloutStage:
 
 
 def fight(
-    stage: Stage,
+    stage: PairStage,
     starts: Sequence[int],
     test: Sequential,
     rules: Rules,
     block: int = 8,
-    watch: Callable[[Moment], None] = lambda moment: None,
+    watch: Callable[[Standing], None] = lambda standing: None,
 ) -> Iterator[SequentialComparison]:
-    """Play block after block and yield where the duel stands after each; the last one says how it ended.
+    """Play block after block and yield where the comparison stands after each; the last one says how it ended.
 
     Only pairs up to the verdict count; the rest of their block is in the records all the same.
 
     Args:
-        starts: as many as the test's budget.
-        block: starts between two looks; a multiple of the lanes of the stage, or its rollouts are padded.
+        starts: env seeds, as many as the test's budget.
+        block: pairs between two looks; a multiple of the environments of the stage, or its rollouts are padded.
     """
     counts, history = [0] * 4, []
     column = OUTCOMES[rules.on]
@@ -149,7 +149,7 @@ def fight(
         state, pairs = test.state(), sum(counts)
         history.append((pairs, round(state.evidence, 4)))
         sequential = SequentialComparison(state.decision, state, pairs, tuple(counts), tuple(history))
-        watch(Moment(state, pairs, len(starts), sequential.wins))
+        watch(Standing(state, pairs, len(starts), sequential.wins))
         yield sequential
         if rules.until_decided and state.decision is not None:
             return
