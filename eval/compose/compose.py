@@ -1,7 +1,7 @@
-"""`understudy compose A B ...`: the weights of a mixture of policies, found by rollouts on validation starts.
+"""`understudy compose A B ...`: the weights of a mixture of policies, found by rollouts.
 
 The composition root of the search: opens parents and world, searches (`search.py`) over episodes that it
-records (`stage.py`), writes the mixture as a checkpoint and reports it on fresh starts (`fresh.py`),
+records (`stage.py`), writes the mixture as a checkpoint and reports it on fresh initial conditions (`fresh.py`),
 beside its parents, a control of equal cost, and the weights that denoising errors predict (`predicted.py`). Nothing is
 trained.
 """
@@ -44,7 +44,7 @@ FIXED = ("parents", "world", "env_seed", "policy_seed", "n_action_steps", "steps
 
 @dataclass(frozen=True, kw_only=True)
 class Compose(Settings):
-    """Find the weights of a mixture of policies by rollouts, report it on fresh starts, write it as a checkpoint."""
+    """Find the weights of a mixture by rollouts, report it on fresh initial conditions, write it as a checkpoint."""
 
     def run(self) -> None:
         report = compose(self)

@@ -1,4 +1,4 @@
-"""The second half of `understudy compose`: the chosen mixture, its parents and a control on starts kept for the report.
+"""The report of `understudy compose`: the chosen mixture, its parents and a control on fresh initial conditions.
 
 Each of them is an ordinary `understudy eval` record. See `report.py` for what is made of them.
 """
@@ -51,7 +51,7 @@ def evaluation(config: Settings, policy: str, episodes: int, env_seed: int, **ch
 
 
 def on_fresh_starts(config: Settings, report: Report) -> Report:
-    """The chosen mixture, the parents and the control from starts that no weight was chosen on."""
+    """The chosen mixture, the parents and the control from initial conditions that no weight was chosen on."""
     from ...policies.load import save_mixture
 
     found, folder = report.found, config.folder
@@ -74,7 +74,7 @@ def on_fresh_starts(config: Settings, report: Report) -> Report:
 
 
 def _fresh(config: Settings, policy: str, name: str) -> Record:
-    """The record of `understudy eval` on the fresh starts; gone on with if it was begun."""
+    """The record of `understudy eval` on the fresh initial conditions; gone on with if it was begun."""
     folder = config.folder / FRESH / name
     begun = (folder / MANIFEST).is_file()
     if begun and (record := read_record(folder)).manifest.get("complete") and len(record.table) == config.report:

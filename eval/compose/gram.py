@@ -6,10 +6,9 @@ point is w_1 = (G_22 - G_12) / (G_11 + G_22 - 2 G_12), which is Proposition 4.1 
 bias and noise put together; it lies strictly inside exactly if mixing has a lower error than either parent.
 
 Levels: those that a sampler walks, evenly spaced in the angle, all counted alike. Errors are in epsilon, as in the
-paper (residuals divided by s, which stresses low noise), in the clean chunk (`x0`) or in v, the training loss of a v
-head. Tokens: future actions that every parent owns, inside the demonstration. A lower denoising error does not have to
-be a better policy; the search by rollouts decides.
-Knows nothing of worlds.
+paper (residuals divided by s, which stresses low noise), in the clean chunk (`x0`) or in v, the training loss of
+prediction type v. Tokens: future actions that every parent owns, inside the demonstration. A lower denoising error does
+not have to be a better policy; the search by rollouts decides. Knows nothing of worlds.
 """
 
 from __future__ import annotations

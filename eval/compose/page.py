@@ -1,4 +1,4 @@
-"""`report.html` of a search for weights: success over the weights, what denoising predicts, the report on fresh starts.
+"""`report.html` of a search for weights: success over the weights, what denoising predicts, the report on fresh ones.
 
 Two parents get a curve, three a triangle, more a table alone. Made from a `Report`; decides nothing.
 """
@@ -54,7 +54,7 @@ def render(report: Report, settings: Mapping) -> str:
 
 
 def curve(report: Report) -> str:
-    """Two parents: the searched outcome over the share of the first, with what fresh starts gave; else ""."""
+    """Two parents: the outcome over the share of the first, with what fresh initial conditions gave; else ""."""
     tried = [one for one in report.found.tried if one.outcomes]
     if len(report.parents) != 2 or not tried:
         return ""
@@ -64,7 +64,10 @@ def curve(report: Report) -> str:
     lines = [Line(x, mean, "mean", f"{report.on} in the search, 95 %", low, high)]
     marks = []
     if report.on == "success":
-        lines += [Line((0, 100), (0, 0), f"thin {style}", f"{role}, fresh starts") for role, style in _roles(report)]
+        lines += [
+            Line((0, 100), (0, 0), f"thin {style}", f"{role}, fresh initial conditions")
+            for role, style in _roles(report)
+        ]
         marks = [_fresh_mark(one, report) for one in report.entries]
     name = f"{report.on} over the weight of {short(report.parents)[0]}, in per cent"
     x_label = f"weight of {short(report.parents)[0]}, % (rest: {short(report.parents)[1]})"

@@ -1,8 +1,9 @@
-"""What a search for weights was worth: the mixture on fresh starts, beside parents, control and what was promised.
+"""What a search for weights was worth: the mixture beside its parents, a control and what was promised.
 
 The best of several noisy rates promises too much. So the rate that the search saw of the weights it chose stands beside
-the rate from starts that no choice was made on; the difference is the optimism. Differences to the parents and to the
-control are paired on the fresh starts and for a number fixed beforehand. Reads records and the search; plain data.
+the rate from initial conditions that no choice was made on; the difference is the optimism. Differences to the parents
+and to the control are paired on the fresh initial conditions and for a number fixed beforehand. Reads records and the
+search; plain data.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ MIXTURE, PARENT, CONTROL = "mixture", "parent", "control"
 
 @dataclass(frozen=True)
 class Entry:
-    """Who acted on the fresh starts. Differences: the chosen mixture minus this one, in success."""
+    """Who acted on the fresh initial conditions. Differences: the chosen mixture minus this one, in success."""
 
     name: str
     role: str  # mixture | parent | control
@@ -35,9 +36,9 @@ class Entry:
     n: int
     success: Interval  # Wilson
     progress: Interval  # mean best progress
-    promised: Interval | None = None  # success that the search saw, on the starts it chose by
+    promised: Interval | None = None  # success that the search saw, on those it chose by
     difference: Interval | None = None  # paired, Tango
-    only_mixture: int = 0  # starts at which the mixture alone succeeded
+    only_mixture: int = 0  # initial conditions at which the mixture alone succeeded
     only_other: int = 0
     p: float | None = None  # exact McNemar, Holm over the rows of the report
 
@@ -61,7 +62,7 @@ class Report:
 
     @property
     def better(self) -> Entry | None:
-        """The parent that did best on the fresh starts; the choice can only hurt the mixture's standing."""
+        """The parent that did best on the fresh initial conditions; the choice can only hurt the mixture's standing."""
         rows = [one for one in self.entries if one.role == PARENT]
         return max(rows, key=lambda one: one.success.estimate) if rows else None
 
@@ -72,7 +73,9 @@ class Report:
     def headline(self) -> str:
         """The outcome in words."""
         if not self.mixture:
-            return f"The chosen weights are {said(self.found.chosen)}; nothing was reported on fresh starts."
+            return (
+                f"The chosen weights are {said(self.found.chosen)}; nothing was reported on fresh initial conditions."
+            )
         if sum(part > 0 for part in self.found.chosen) == 1:
             alone = self.parents[int(np.argmax(self.found.chosen))]
             return f"No mixture did better than one parent alone: the search chose {alone}."
@@ -88,8 +91,8 @@ class Report:
         lines += ["", self.headline()]
         if self.optimism:
             lines.append(
-                f"Optimism: the search saw {_percent(self.mixture.promised.estimate)} with these weights, fresh starts"
-                f" gave {_percent(self.mixture.success.estimate)}; {_points(self.optimism)} points too much."
+                f"Optimism: the search saw {_percent(self.mixture.promised.estimate)} with these weights, fresh initial"
+                f" conditions gave {_percent(self.mixture.success.estimate)}; {_points(self.optimism)} points too much."
             )
         return "\n".join([*lines, *(f"- {note}" for note in self.notes)])
 
@@ -121,7 +124,7 @@ def compared(entries: Sequence[Entry], records: Sequence[Record], seed: int = 0)
 
 
 def optimism(promised: Record, fresh: Record) -> Interval:
-    """Promised minus fresh success; the starts are others, so the interval is Newcombe's."""
+    """Promised minus fresh success; the initial conditions are others, so the interval is Newcombe's."""
     seen, held = (record.column("success") for record in (promised, fresh))
     return newcombe((sum(held), len(held)), (sum(seen), len(seen)))
 
@@ -155,14 +158,14 @@ def interval_of(outcomes: Sequence[float], on: str) -> Interval:
 
 def _tried(report: Report) -> list[str]:
     """A line for each choice of weights."""
-    lines = [f"{'weights':<22}{report.on:>10}   {'95 %':<14}{'starts':>7}"]
+    lines = [f"{'weights':<22}{report.on:>10}   {'95 %':<14}{'episodes':>9}"]
     for one in report.found.tried:
         if not one.outcomes:
             continue
         low, mean, high = interval_of(one.outcomes, report.on)
         mark = "<- chosen" if one.weights == report.found.chosen else f"dropped {one.dropped}" if one.dropped else ""
         ends = f"{low:.2f} - {high:.2f}"
-        lines.append(f"{said(one.weights):<22}{mean:>10.3f}   {ends:<14}{len(one.outcomes):>7}  {mark}".rstrip())
+        lines.append(f"{said(one.weights):<22}{mean:>10.3f}   {ends:<14}{len(one.outcomes):>9}  {mark}".rstrip())
     return lines
 
 
@@ -190,7 +193,7 @@ def _against(one: Entry) -> str:
 
 def _rate(one: Entry) -> str:
     low, mean, high = (_percent(part) for part in one.success)
-    return f"{mean} of {one.n} fresh starts [{low}, {high}]"
+    return f"{mean} of {one.n} fresh initial conditions [{low}, {high}]"
 
 
 def _points(value: Interval) -> str:

@@ -1,7 +1,7 @@
 """Which convex weights of a mixture succeed most often: a grid, successive halving, or a Gaussian process.
 
-Everything is asked of one function `evaluate(weights, starts) -> outcomes in [0, 1]`. All weights see the same starts
-in the same order, a block at a time, so that any two of them are paired on the starts that both have played.
+Everything is asked of one function `evaluate(weights, starts) -> outcomes in [0, 1]`. All weights see the same initial
+conditions in the same order, a block at a time, so that any two of them are paired on those that both have played.
 
 `successive_halving` drops weights in two ways. After every block a betting test of each pair of weights (`betting.py`)
 drops those that another one has been shown to beat; each claim has the level alpha / (k - 1), so that the weight with
@@ -36,7 +36,7 @@ class Tried:
     """What is known of one choice of weights."""
 
     weights: Weights
-    outcomes: tuple[float, ...]  # from the first starts, in their order
+    outcomes: tuple[float, ...]  # from the first env seeds, in their order
     dropped: str = ""  # "", "by test: ..", "by rank"
 
     @property
@@ -50,7 +50,7 @@ class Found:
 
     chosen: Weights
     tried: tuple[Tried, ...]
-    full: int  # episodes that all weights from all starts would have taken
+    full: int  # episodes that all weights from all initial conditions would have taken
     says: str  # how it was chosen, and what the dropping promises
 
     @property
@@ -64,12 +64,12 @@ class Found:
 
 @dataclass
 class Trials:
-    """All that was played so far: of every weight the outcomes from a first part of the starts.
+    """All that was played so far: of every weight the outcomes from a first part of the initial conditions.
 
     Args:
         points: the weights that may be chosen.
-        starts: start ids, in the order in which they are played.
-        block: starts of one call of `evaluate`, but for a last one that may be shorter.
+        starts: env seeds, in the order in which they are played.
+        block: env seeds of one call of `evaluate`, but for a last one that may be shorter.
     """
 
     points: Sequence[Weights]
@@ -81,9 +81,9 @@ class Trials:
     def __post_init__(self):
         self.points = [tuple(point) for point in self.points]
         if not self.points or not len(self.starts) or self.block < 1:
-            raise ValueError(f"no such search: {len(self.points)} weights, {len(self.starts)} starts")
+            raise ValueError(f"no such search: {len(self.points)} weights, {len(self.starts)} env seeds")
         if len(set(self.points)) != len(self.points) or len(set(self.starts)) != len(self.starts):
-            raise ValueError("weights and starts of a search must differ from each other")
+            raise ValueError("weights and env seeds of a search must differ from each other")
         self.outcomes = {point: [] for point in self.points}
 
     @property
@@ -91,17 +91,17 @@ class Trials:
         return len(self.points) * len(self.starts)
 
     def reach(self, weights: Weights, count: int) -> None:
-        """Play `weights` until its first `count` starts are done, in whole blocks."""
+        """Play `weights` until its first `count` env seeds are done, in whole blocks."""
         known = self.outcomes[weights]
         while len(known) < min(count, len(self.starts)):
             wanted = self.starts[len(known) : len(known) + self.block]
             got = [float(value) for value in self.evaluate(weights, wanted)]
             if len(got) != len(wanted) or not all(0 <= value <= 1 for value in got):
-                raise ValueError(f"{len(wanted)} starts need as many outcomes in [0, 1], got {got}")
+                raise ValueError(f"{len(wanted)} env seeds need as many outcomes in [0, 1], got {got}")
             known.extend(got)
 
     def stops(self) -> list[int]:
-        """Numbers of starts after which every weight may be looked at."""
+        """Numbers of initial conditions after which every weight may be looked at."""
         n = len(self.starts)
         return [min(end, n) for end in range(self.block, n + self.block, self.block)]
 
@@ -117,17 +117,17 @@ class Trials:
 
 
 def grid(trials: Trials, smooth: float = SMOOTH) -> Found:
-    """Every weight from every start; the best one."""
+    """Every weight from every initial condition; the best one."""
     for count in trials.stops():
         for weights in trials.points:
             trials.reach(weights, count)
     chosen = trials.best(trials.points, smooth)[0]
-    says = f"All {len(trials.points)} weights were played from all {len(trials.starts)} starts."
+    says = f"All {len(trials.points)} weights were played from all {len(trials.starts)} initial conditions."
     return Found(chosen, trials.tried({}), trials.full, says)
 
 
 def successive_halving(trials: Trials, alpha: float = 0.05, keep: float = 0.5, smooth: float = SMOOTH) -> Found:
-    """Few starts for all weights, more for those that are left; see the module.
+    """Few initial conditions for all weights, more for those that are left; see the module.
 
     Args:
         alpha: bound on the probability that the best weight is dropped by a test; 0: no test.
@@ -136,17 +136,17 @@ def successive_halving(trials: Trials, alpha: float = 0.05, keep: float = 0.5, s
     if not 0 <= alpha < 0.5 or not 0 < keep <= 1:
         raise ValueError(f"needs 0 <= alpha < 0.5 and 0 < keep <= 1, got {alpha} and {keep}")
     alive, dropped = list(trials.points), {}
-    duels = Duels(trials.points, len(trials.starts), alpha) if alpha and len(alive) > 1 else None
+    comparisons = Comparisons(trials.points, len(trials.starts), alpha) if alpha and len(alive) > 1 else None
     ends = rungs(len(alive), len(trials.starts), trials.block, keep)
     for count in trials.stops():
         for weights in alive:
             trials.reach(weights, count)
-        beaten = duels.update(trials.outcomes, alive, count) if duels else {}
-        dropped |= {w: f"{BY_TEST}, after {count} starts: worse than {said(other)}" for w, other in beaten.items()}
+        beaten = comparisons.update(trials.outcomes, alive, count) if comparisons else {}
+        dropped |= {w: f"{BY_TEST}, after {count} episodes: worse than {said(other)}" for w, other in beaten.items()}
         alive = [w for w in alive if w not in dropped]
         if count in ends[:-1]:
             kept = max(1, min(len(alive), ends_at(len(trials.points), keep, ends.index(count) + 1)))
-            dropped |= {w: f"{BY_RANK}, after {count} starts" for w in trials.best(alive, smooth)[kept:]}
+            dropped |= {w: f"{BY_RANK}, after {count} episodes" for w in trials.best(alive, smooth)[kept:]}
             alive = [w for w in alive if w not in dropped]
         if len(alive) == 1:
             break
@@ -154,7 +154,7 @@ def successive_halving(trials: Trials, alpha: float = 0.05, keep: float = 0.5, s
 
 
 def rungs(count: int, starts: int, block: int, keep: float = 0.5) -> list[int]:
-    """Numbers of starts at which weights are dropped by rank, growing by 1 / keep, in whole blocks; the last is all."""
+    """Numbers of episodes at which weights are dropped by rank, growing by 1 / keep, in whole blocks; the last: all."""
     ends = [starts]
     left, share = count, starts * keep
     while keep < 1 and (left := math.ceil(left * keep)) > 1:
@@ -182,10 +182,10 @@ def ends_at(count: int, keep: float, rung: int) -> int:
     return count
 
 
-class Duels:
-    """Betting tests of all pairs of weights on the starts that both have played.
+class Comparisons:
+    """Betting tests of all pairs of weights on the initial conditions that both have played.
 
-    The weight with the highest success rate loses one of its k - 1 duels with probability at most alpha.
+    The weight with the highest success rate loses one of its k - 1 comparisons with probability at most alpha.
     """
 
     def __init__(self, points: Sequence[Weights], starts: int, alpha: float):
@@ -195,7 +195,7 @@ class Duels:
         self.test = sequential_test("betting", starts, min(level, 0.999), runs=len(self.pairs))
 
     def update(self, outcomes: dict[Weights, list[float]], alive: Sequence[Weights], count: int) -> dict:
-        """Take the starts up to `count`, which all of `alive` have played; beaten weight -> one that beats it."""
+        """Take the outcomes up to `count`, which all of `alive` have played; beaten weight -> one that beats it."""
         playing = np.array([point in set(alive) for point in self.points])
         both = np.array([playing[i] and playing[j] for i, j in self.pairs])
         for start in range(self.test.n, count):
@@ -211,7 +211,7 @@ class Duels:
 
 
 def top_two(trials: Trials, budget: int, rng: np.random.Generator) -> Found:
-    """Blocks of starts for the weights that may be best, by a Gaussian process over the weights (`surrogate.py`).
+    """Blocks of episodes for the weights that may be best, by a Gaussian process over the weights (`surrogate.py`).
 
     Every second block goes to the rival of the one that seems best (top-two sampling).
 
