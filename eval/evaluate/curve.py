@@ -2,7 +2,7 @@
 
 Reads RUN/evals.jsonl and the records under RUN/evals/; writes RUN/evals.html, one file with everything inside. Started
 by the trainer after each judgement, as a process of its own; a reader can run it as well. Intervals are 95 %, each for
-one checkpoint on the starts used: Wilson for success, Student t for progress.
+one checkpoint on the initial conditions used: Wilson for success, Student t for progress.
 """
 
 from __future__ import annotations

@@ -76,13 +76,13 @@ def render(record: Record, run: Path | None = None) -> str:
 
 
 def verdict(summary: Summary) -> str:
-    """The headline in words: what was seen, and what that says about fresh starts."""
+    """The headline in words: what was seen, and what that says about fresh initial conditions."""
     low, high = (f"{100 * end:.0f} %" for end in (summary.success.low, summary.success.high))
     won, n = summary.successes, summary.n
     seen = f"All {n}" if won == n > 1 else f"{won or 'None'} of {n}"
     return (
         f"{seen} episodes succeeded. With 95 % confidence this policy succeeds from "
-        f"between {low} and {high} of fresh starts; another training seed may differ by more."
+        f"between {low} and {high} of fresh initial conditions; another training seed may differ by more."
     )
 
 
