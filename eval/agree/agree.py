@@ -1,7 +1,7 @@
 """`understudy agree`: do two worlds rank policies alike, and may one choose policies in the cheaper one?
 
 Reads episode records of the same policies in a truth (the real arm, a simulator) and in a proxy (a dream, a twin,
-another simulator); joins them on what identifies a policy and on start ids. The composition of `identity.py`,
+another simulator); joins them on what identifies a policy and on env seeds. The composition of `identity.py`,
 `verdict.py` and the page.
 """
 
@@ -93,12 +93,15 @@ def facts(found: Agreement) -> list[tuple[str, str]]:
     else:
         rows.append(("noise ceiling", f"r {said(found.ceiling)} is what a perfect proxy would show"))
     if judged is None:
-        rows.append(("judge", "the worlds share no start, so single outcomes cannot be compared"))
+        rows.append(("judge", "the worlds share no initial condition, so single outcomes cannot be compared"))
     else:
         kappa = "" if math.isnan(judged.kappa) else f", kappa {judged.kappa:.2f}"
         apart = f"{judged.false_positive} successes in the proxy alone, {judged.false_negative} in the truth alone"
         rows.append(
-            ("judge", f"{said(judged.accuracy)} of {judged.episodes} outcomes are the same from the same start")
+            (
+                "judge",
+                f"{said(judged.accuracy)} of {judged.episodes} outcomes are the same from the same initial condition",
+            )
         )
         rows.append(("judge, chance", f"{judged.chance:.3f}{kappa}; {apart}"))
     spread = max(point.truth.estimate for point in found.points) - min(point.truth.estimate for point in found.points)

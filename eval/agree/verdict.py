@@ -41,11 +41,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Judged:
-    """How often the two worlds say the same of a start, over all policies that acted from it in both."""
+    """How often the two worlds say the same of an initial condition, over all policies that acted from it in both."""
 
     episodes: int
     starts: int
-    accuracy: Interval  # same outcome; t interval over starts
+    accuracy: Interval  # same outcome; t interval over initial conditions
     chance: float  # agreement of unrelated outcomes with these success rates
     kappa: float  # (accuracy - chance) / (1 - chance); NaN where chance is 1
     true_positive: int
@@ -74,7 +74,7 @@ class Agreement:
     other: Mapping[str, Interval]  # the same of the other measure (progress, or success)
     bound: Bound
     ceiling: Interval  # r that a perfect proxy would show
-    judged: Judged | None  # None where the worlds share no start
+    judged: Judged | None  # None where the worlds share no initial condition
     verdict: Verdict | None = None  # None only while it is being made
 
 
@@ -124,7 +124,7 @@ def decide(found: Agreement, pairs: Sequence[tuple[Tested, Tested]]) -> Verdict:
 
 
 def judge(pairs: Sequence[tuple[Tested, Tested]]) -> Judged | None:
-    """Agreement of success, start by start, where both worlds were begun from the same starts."""
+    """Agreement of single outcomes from the initial conditions that both worlds share."""
     shared = [
         (key, truth.episodes[key][0], proxy.episodes[key][0])
         for truth, proxy in pairs
@@ -190,8 +190,9 @@ def _warnings(points: Sequence[Point]) -> Iterator[str]:
     elif runs <= FEW:
         count = "1 training run" if runs == 1 else f"{runs} training runs"
         yield (
-            f"Policies of {count} are too few to draw policies anew: the intervals resample starts only and hold for "
-            f"these policies. How the proxy ranks others is open; {FEW + 1} or more training runs would tell."
+            f"Policies of {count} are too few to draw policies anew: the intervals resample initial conditions "
+            f"only and hold for these policies. How the proxy ranks others is open; "
+            f"{FEW + 1} or more training runs would tell."
         )
     if errors := sum(point.errors for point in points):
         yield f"{errors} episodes ended in an error and count as failures."
@@ -210,7 +211,7 @@ def _ranking(pairs: Sequence[tuple[Tested, Tested]], found: Agreement) -> list[t
 
 
 def _apart(one: Tested, other: Tested, by: str) -> float:
-    """p-value that two policies do equally well in the proxy, paired on the starts that both have, else independent."""
+    """p-value that two policies do equally well in the proxy, paired where both have initial conditions in common."""
     from scipy.stats import fisher_exact, ttest_ind, ttest_rel
 
     shared = sorted(set(one.episodes) & set(other.episodes))

@@ -12,7 +12,7 @@ cells; `cells.py` says how far they are, `run.py` runs them, `table.py` counts.
     eval: {lift: {config: configs/eval/lift.yaml, set: {episodes: 100, videos: 0}}}
     seeds: [0, 1, 2]
     vary: {narrow: {policy.network.width: 64}, wide: {policy.network.width: 256}}   # named settings, and/or
-    cross: {policy.head: [v, epsilon]}                                              # all combinations of values
+    cross: {policy.prediction_type: [v, epsilon]}                                   # all combinations of values
     against: narrow                                     # setting that the others are compared with, pair by pair
     looks: 1                                            # planned groups that the seeds come in, see `table.py`
 """
@@ -58,7 +58,7 @@ class Grid:
     seeds: tuple[int, ...] = (0,)  # training seeds, each for every setting
     vary: dict[str, dict] = field(default_factory=dict)  # setting -> {dotted key of training: value}
     cross: dict[str, list] = field(default_factory=dict)  # dotted key of training -> values, all combinations
-    against: str = ""  # setting that all others are compared with, over pairs of the same seed and start
+    against: str = ""  # setting that all others are compared with, over pairs of the same seed and initial condition
     looks: int = 1  # groups of equal size that the seeds come in; the settings are compared after each, see the table
     jobs: int = 1  # cells at a time
     dry_run: bool = False  # list the cells, how far they are and their commands; run nothing

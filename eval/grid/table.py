@@ -28,8 +28,8 @@ NAME = "table"
 ALPHA = 0.05  # probability of a false order, in all
 FEWEST = 4  # seeds of two settings in the first group, or no order of theirs is rare enough
 DIFFERENCE = (
-    "minus {}: difference of the success rates over pairs of the same training seed and start. These checkpoints: "
-    "Tango's 95 % interval of all pairs. The recipe: Student t over training seeds, never narrower."
+    "minus {}: difference of the success rates over pairs of the same training seed and initial condition. These "
+    "checkpoints: Tango's 95 % interval of all pairs. The recipe: Student t over training seeds, never narrower."
 )
 
 

@@ -1,7 +1,7 @@
 """What makes two records records of the same policy, so that one may ask how it did in either world.
 
 The hash of the weights and settings in its checkpoint (`policy.fingerprint`; a record without one: `policy.path`) and
-how it was asked to act: actions executed of each plan, candidates, critic, temperature, whose plans, sampler,
+how it was asked to act: executed actions of each chunk, candidates, critic, temperature, proposal, sampler,
 ensemble. Not the seed of its noise, the block, threads or device.
 """
 
@@ -35,7 +35,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Tested:
-    """A policy in one world: its episodes by start, from one record or several."""
+    """A policy in one world: its episodes by initial condition, from one record or several."""
 
     identity: Identity
     episodes: Mapping[
@@ -80,7 +80,7 @@ def by_policy(records: Iterable[Record], side: str) -> dict[tuple[str, str], Tes
     """The policies that `records` of one world tell of; several records of a policy are put together.
 
     Raises:
-        MatchError: records of different worlds, or two that hold the same start of one policy.
+        MatchError: records of different worlds, or two that hold the same initial condition of one policy.
         RecordError: a record without an episode.
     """
     found: dict[tuple[str, str], Tested] = {}
@@ -97,7 +97,9 @@ def by_policy(records: Iterable[Record], side: str) -> dict[tuple[str, str], Tes
             if twice := sorted(set(before.episodes) & set(episodes)):
                 start = "/".join(map(str, twice[0]))
                 names = f"'{record.root}' and '{before.records[-1]}'"
-                raise MatchError(f"{names} ({side}) both hold start {start} of {identity.name}; give one of them")
+                raise MatchError(
+                    f"{names} ({side}) both hold initial condition {start} of {identity.name}; give one of them"
+                )
             records_of = (*before.records, str(record.root))
             found[key] = Tested(before.identity, {**before.episodes, **episodes}, records_of, before.errors + errors)
         else:
@@ -140,7 +142,7 @@ def _lonely(tested: Tested, others: Mapping[tuple[str, str], Tested], side: str)
 
 
 def _same_world(first: Record, record: Record, side: str) -> None:
-    """The settings of a world must be those of the first record; versions and start ranges may differ."""
+    """The settings of a world must be those of the first record; versions and ranges of env seeds may differ."""
     one, other = (dict(each.manifest.get("world") or {}) for each in (first, record))
     for key in sorted((set(one) | set(other)) - {"versions"}):
         if one.get(key) != other.get(key):

@@ -1,4 +1,4 @@
-"""Episodes of records side by side: two records joined on (`start_set`, `start`), and what differs over several.
+"""Episodes of records side by side: two records joined on (`initial_conditions`, `env_seed`), differences over several.
 
 Turns records into the plain arrays that `statistics/paired.py` and `statistics/seeds.py` judge; these know no record.
 """
@@ -20,16 +20,16 @@ class PairingError(ValueError):
 
 
 def join(first: Record, second: Record) -> Pairs:
-    """The episodes that two records have from the same starts.
+    """The episodes that two records have from the same initial conditions.
 
     Raises:
-        PairingError: they share no start.
+        PairingError: they share no initial condition.
     """
     ours, theirs = episodes_by_start(first), episodes_by_start(second)
     shared = sorted(set(ours) & set(theirs))
     if not shared:
         said = (f"'{one.root}' has {_range_text(rows)}" for one, rows in ((first, ours), (second, theirs)))
-        raise PairingError(f"the records share no start: {'; '.join(said)}")
+        raise PairingError(f"the records share no initial condition: {'; '.join(said)}")
     outcomes = np.array([(ours[key], theirs[key]) for key in shared])  # (n, 2, 2)
     left_out = len(set(ours) ^ set(theirs))
     return Pairs(tuple(shared), outcomes[:, :, 0] > 0.5, outcomes[:, :, 1], left_out)
