@@ -27,7 +27,7 @@ MEASURED = {"success": 0, "progress": 1}  # what is compared -> its place among 
 
 
 @dataclass(frozen=True)
-class Point:
+class PolicyPoint:
     """One policy in both worlds."""
 
     name: str
@@ -69,7 +69,7 @@ class Agreement:
     """Everything about one proxy and one truth."""
 
     by: str  # success | progress
-    points: tuple[Point, ...]  # best in the truth first
+    points: tuple[PolicyPoint, ...]  # best in the truth first
     measures: Mapping[str, Interval]  # r, rho, tau, mmrv
     other: Mapping[str, Interval]  # the same of the other measure (progress, or success)
     bound: Bound
@@ -104,23 +104,23 @@ def agree(pairs: Sequence[tuple[Tested, Tested]], by: str, rng: np.random.Genera
         truth=truth, error_truth=[here for here, _ in errors], error_proxy=[there for _, there in errors], rng=rng
     )
     points = tuple(_point(*pair, by) for pair in pairs)
-    found = Agreement(by, points, measures, other, bound, ceiling, judge(pairs))
-    return replace(found, verdict=decide(found, pairs))
+    agreement = Agreement(by, points, measures, other, bound, ceiling, judge(pairs))
+    return replace(agreement, verdict=decide(agreement, pairs))
 
 
-def decide(found: Agreement, pairs: Sequence[tuple[Tested, Tested]]) -> Verdict:
+def decide(agreement: Agreement, pairs: Sequence[tuple[Tested, Tested]]) -> Verdict:
     """The verdict on what was found, in words."""
-    k, gap, warnings = len(found.points), found.measures["mmrv"], (*_warnings(found.points),)
-    if doubts := list(_doubts(found)):
-        said = f"Agreement is not established for these {k} policies, so no ranking is given."
-        return Verdict(False, (said, *doubts, *_advice(found)), warnings, ())
+    k, gap, warnings = len(agreement.points), agreement.measures["mmrv"], (*_warnings(agreement.points),)
+    if doubts := list(_doubts(agreement)):
+        refusal = f"Agreement is not established for these {k} policies, so no ranking is given."
+        return Verdict(False, (refusal, *doubts, *_advice(agreement)), warnings, ())
     at_most = "" if math.isnan(gap.high) else f"; 95 %: up to {gap.high:.3f}"
     words = (
-        f"The proxy orders these {k} policies as the truth does, better than chance (p = {found.bound.p:.2g}).",
-        f"What it orders wrongly lies at most {gap.estimate:.3f} of true {found.by} apart, averaged over the policies "
-        f"(MMRV{at_most}).",
+        f"The proxy orders these {k} policies as the truth does, better than chance (p = {agreement.bound.p:.2g}).",
+        f"What it orders wrongly lies at most {gap.estimate:.3f} of true {agreement.by} apart, averaged over the "
+        f"policies (MMRV{at_most}).",
     )
-    return Verdict(True, words, (*warnings, *_advice(found)), tuple(_ranking(pairs, found)))
+    return Verdict(True, words, (*warnings, *_advice(agreement)), tuple(_ranking(pairs, agreement)))
 
 
 def judge(pairs: Sequence[tuple[Tested, Tested]]) -> Judged | None:
@@ -152,9 +152,9 @@ def judge(pairs: Sequence[tuple[Tested, Tested]]) -> Judged | None:
     )
 
 
-def _doubts(found: Agreement) -> Iterator[str]:
+def _doubts(agreement: Agreement) -> Iterator[str]:
     """Reasons why agreement is not established."""
-    rho, bound, k = found.measures["rho"], found.bound, len(found.points)
+    rho, bound, k = agreement.measures["rho"], agreement.bound, len(agreement.points)
     if bound.least > ALPHA:
         yield f"{k} policies cannot show it: even a perfect order has p = {bound.least:.2g} by chance; take 4 or more."
     elif math.isnan(rho.estimate):
@@ -164,7 +164,7 @@ def _doubts(found: Agreement) -> Iterator[str]:
     if k > FEW and not math.isnan(rho.estimate) and not rho.low > 0:
         low = "has no lower end" if math.isnan(rho.low) else f"begins at {rho.low:.3f} and does not exclude 0"
         yield f"The 95 % interval of rho {low}."
-    if math.isnan(found.ceiling.estimate):
+    if math.isnan(agreement.ceiling.estimate):
         yield "In the truth these policies differ no more than equal ones would by chance."
 
 
@@ -177,7 +177,7 @@ def _advice(found: Agreement) -> Iterator[str]:
         yield f"Even a perfect proxy would show r {ceiling.low:.2f} to {ceiling.high:.2f} here: test more episodes."
 
 
-def _warnings(points: Sequence[Point]) -> Iterator[str]:
+def _warnings(points: Sequence[PolicyPoint]) -> Iterator[str]:
     runs, k = len({point.run for point in points}), len(points)
     if runs < k:
         only = "one training run" if runs == 1 else f"{runs} training runs"
@@ -200,22 +200,22 @@ def _warnings(points: Sequence[Point]) -> Iterator[str]:
         yield "The policies were tested with different numbers of episodes."
 
 
-def _ranking(pairs: Sequence[tuple[Tested, Tested]], found: Agreement) -> list[tuple[str, str]]:
+def _ranking(pairs: Sequence[tuple[Tested, Tested]], agreement: Agreement) -> list[tuple[str, str]]:
     """Best in the proxy first; who shares a letter is not told apart there."""
-    points = found.points
+    points = agreement.points
     combinations = list(itertools.combinations(range(len(points)), 2))
-    p = [_apart(pairs[one][1], pairs[other][1], found.by) for one, other in combinations]
+    p = [_apart(pairs[first][1], pairs[second][1], agreement.by) for first, second in combinations]
     rates = [point.proxy.estimate for point in points]
     marks = letters(rates, differing(len(points), combinations, p, ALPHA))
     return [(points[i].name, marks[i]) for i in np.argsort(-np.array(rates), kind="stable").tolist()]
 
 
-def _apart(one: Tested, other: Tested, by: str) -> float:
+def _apart(first: Tested, second: Tested, by: str) -> float:
     """p-value that two policies do equally well in the proxy, paired where both have initial conditions in common."""
     from scipy.stats import fisher_exact, ttest_ind, ttest_rel
 
-    shared = sorted(set(one.episodes) & set(other.episodes))
-    a, b = (_values(tested, by, shared or None) for tested in (one, other))
+    shared = sorted(set(first.episodes) & set(second.episodes))
+    a, b = (_values(tested, by, shared or None) for tested in (first, second))
     if by == "success":
         if shared:
             return mcnemar(int((a > b).sum()), int((b > a).sum()))
@@ -238,10 +238,10 @@ def _cells(pairs: Sequence[tuple[Tested, Tested]], by: str) -> OutcomeTables:
     return OutcomeTables(*tables)
 
 
-def _point(truth: Tested, proxy: Tested, by: str) -> Point:
+def _point(truth: Tested, proxy: Tested, by: str) -> PolicyPoint:
     here, there = (_interval(tested, by) for tested in (truth, proxy))
     identity, errors = truth.identity, truth.errors + proxy.errors
-    return Point(identity.name, identity.run, len(truth.episodes), len(proxy.episodes), here, there, errors)
+    return PolicyPoint(identity.name, identity.run, len(truth.episodes), len(proxy.episodes), here, there, errors)
 
 
 def _values(tested: Tested, by: str, starts: Sequence[tuple[str, int]] | None = None) -> np.ndarray:

@@ -123,7 +123,7 @@ def hold(config: Compare) -> Comparison:
     torch.set_num_threads(config.threads)
     evals = [_evaluation(config, side, test) for side in range(2)]
     world = open_stage(evals[0])
-    opened = [open_agent(one, world.embodiment, world.task) for one in evals]
+    opened = [open_agent(settings, world.embodiment, world.task) for settings in evals]
     for agent, _ in opened:
         check_world(agent, world.embodiment())
     plan = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}
@@ -131,8 +131,8 @@ def hold(config: Compare) -> Comparison:
     plan |= {"operator": config.operator}
     with ExitStack() as stack:
         writers = []
-        for name, one, (agent, about) in zip(SIDES, evals, opened, strict=True):
-            manifest = describe(one, agent, about, world) | {"sequential": plan} | provenance()
+        for name, settings, (agent, about) in zip(SIDES, evals, opened, strict=True):
+            manifest = describe(settings, agent, about, world) | {"sequential": plan} | provenance()
             resume = bool(config.resume) and _resumable(folder / name, plan)
             writers.append(stack.enter_context(RecordWriter(folder / name, manifest, resume=resume)))
         lanes = stack.enter_context(closing(Lanes(world, evals[0].block, config.workers)))
@@ -140,10 +140,10 @@ def hold(config: Compare) -> Comparison:
             Side(
                 agent,
                 writer,
-                {"initial_conditions": start_set(world), "policy_seed": one.policy_seed},
-                one.env_seed - config.env_seed,
+                {"initial_conditions": start_set(world), "policy_seed": settings.policy_seed},
+                settings.env_seed - config.env_seed,
             )
-            for (agent, _), writer, one in zip(opened, writers, evals, strict=True)
+            for (agent, _), writer, settings in zip(opened, writers, evals, strict=True)
         )
         stage = _blinded(config, sides, lanes) if config.operator else RolloutStage(sides, lanes)
         return _hold(config, stage, test, rules, writers, plan, folder)

@@ -42,7 +42,7 @@ def render(comparison: Comparison, records: Sequence[Record]) -> str:
     from markupsafe import Markup
 
     sides = list(zip(comparison.contestants, records, strict=True))
-    styles = {one.label: STYLES[i % len(STYLES)] for i, one in enumerate(comparison.contestants)}
+    styles = {contestant.label: STYLES[i % len(STYLES)] for i, contestant in enumerate(comparison.contestants)}
     shown = pairs_of_films(comparison, records)
     return page(
         PAGE,
@@ -57,14 +57,14 @@ def render(comparison: Comparison, records: Sequence[Record]) -> str:
         counts=outcome_counts(comparison),
         starts=starts(comparison, records, set(shown)),
         films=shown,
-        sources=[(one, list(facts(record.manifest))) for one, record in sides],
+        sources=[(contestant, list(facts(record.manifest))) for contestant, record in sides],
         command=repeat(comparison, records),
     )
 
 
 def title(comparison: Comparison) -> str:
     """Who is compared."""
-    names = [one.title.split(" (")[0] for one in comparison.contestants]
+    names = [contestant.title.split(" (")[0] for contestant in comparison.contestants]
     return f"{names[0]} or {names[1]}?" if len(names) == 2 else f"{len(names)} policies compared"
 
 
@@ -74,12 +74,12 @@ def headline(comparison: Comparison) -> str:
         return comparison.sequential["says"]
     if len(comparison.differences) == 1:
         return comparison.differences[0].says
-    leaders = [one.label for one in comparison.contestants if "a" in one.letters]
+    leaders = [contestant.label for contestant in comparison.contestants if "a" in contestant.letters]
     if not leaders:
         return "The episodes were looked at while they came in, so that no order is claimed."
     if len(leaders) == 1:
         return f"{leaders[0]} succeeds more often than each of the others."
-    best = max(comparison.contestants, key=lambda one: one.success.estimate).label
+    best = max(comparison.contestants, key=lambda contestant: contestant.success.estimate).label
     others = " and ".join(label for label in leaders if label != best)
     return f"{best} has the highest rate, but is not shown to succeed more often than {others}."
 
@@ -87,11 +87,11 @@ def headline(comparison: Comparison) -> str:
 def success_chart(comparison: Comparison, records: Sequence[Record]) -> str:
     """Share of episodes that succeeded, by control steps, a curve for each policy with its 95 % band."""
     horizon, lines = max(max(record.column("length")) for record in records), []
-    for i, (one, record) in enumerate(zip(comparison.contestants, records, strict=True)):
+    for i, (contestant, record) in enumerate(zip(comparison.contestants, records, strict=True)):
         share = success_by_step(record.column("first_success"), horizon)
-        bands = [wilson(round(value * one.n), one.n) for value in share]
+        bands = [wilson(round(value * contestant.n), contestant.n) for value in share]
         low, high = [band.low for band in bands], [band.high for band in bands]
-        lines.append(Line(range(horizon + 1), share.tolist(), STYLES[i % len(STYLES)], one.label, low, high))
+        lines.append(Line(range(horizon + 1), share.tolist(), STYLES[i % len(STYLES)], contestant.label, low, high))
     name = "share of episodes that have succeeded, over control steps, for each policy"
     return chart(lines, x_label="control steps", y_label="share of episodes", y_range=(0, 1), title=name)
 
@@ -99,11 +99,11 @@ def success_chart(comparison: Comparison, records: Sequence[Record]) -> str:
 def progress_chart(comparison: Comparison, records: Sequence[Record]) -> str:
     """Mean progress by control steps, a curve for each policy; an ended episode keeps its last value."""
     horizon, lines = max(max(record.column("length")) for record in records), []
-    for i, (one, record) in enumerate(zip(comparison.contestants, records, strict=True)):
+    for i, (contestant, record) in enumerate(zip(comparison.contestants, records, strict=True)):
         curves = [curve for curve in record.column("progress") if curve]
         if curves:
             held = np.stack([np.pad(curve, (0, horizon - len(curve)), mode="edge") for curve in curves])
-            lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), STYLES[i % len(STYLES)], one.label))
+            lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), STYLES[i % len(STYLES)], contestant.label))
     name = "mean progress over control steps, for each policy"
     return chart(lines, x_label="control steps", y_label="progress", y_range=(0, 1), title=name) if lines else ""
 
@@ -126,9 +126,11 @@ def evidence_chart(sequential: Mapping) -> str:
 
 def outcome_counts(comparison: Comparison) -> list[tuple[str, str, int]]:
     """(key, words, count) of the ways in which the initial conditions that all have went, most telling first."""
-    labels = [one.label for one in comparison.contestants]
-    found = Counter(key(episode) for episode in comparison.episodes if None not in episode["success"])
-    return [(name, words(name, labels), found[name]) for name in sorted(found, key=lambda one: (_alike(one), one))]
+    labels = [contestant.label for contestant in comparison.contestants]
+    counted = Counter(key(episode) for episode in comparison.episodes if None not in episode["success"])
+    return [
+        (name, words(name, labels), counted[name]) for name in sorted(counted, key=lambda name: (_alike(name), name))
+    ]
 
 
 def key(episode: Mapping) -> str:
@@ -149,7 +151,7 @@ def words(name: str, labels: Sequence[str]) -> str:
 def starts(comparison: Comparison, records: Sequence[Record], filmed: set) -> list[dict]:
     """What the page shows of each initial condition, as JSON: outcomes, best progress and the curves of progress."""
     tables = [_by_start(record) for record in records]
-    labels = [one.label for one in comparison.contestants]
+    labels = [contestant.label for contestant in comparison.contestants]
     return [
         {
             "id": f"{episode['initial_conditions']}/{episode['env_seed']}",
@@ -166,11 +168,11 @@ def starts(comparison: Comparison, records: Sequence[Record], filmed: set) -> li
 
 def pairs_of_films(comparison: Comparison, records: Sequence[Record]) -> dict[tuple[str, int], list[Film]]:
     """(initial_conditions, env_seed) -> the films that the records have of it, by contestant."""
-    found: dict[tuple[str, int], list[Film]] = {}
-    for one, record in zip(comparison.contestants, records, strict=True):
-        for film in films(record.root, record.table.to_pylist(), one.label):
-            found.setdefault(_place(film.row), []).append(film)
-    return dict(sorted(found.items()))
+    by_place: dict[tuple[str, int], list[Film]] = {}
+    for contestant, record in zip(comparison.contestants, records, strict=True):
+        for film in films(record.root, record.table.to_pylist(), contestant.label):
+            by_place.setdefault(_place(film.row), []).append(film)
+    return dict(sorted(by_place.items()))
 
 
 def repeat(comparison: Comparison, records: Sequence[Record]) -> str:
@@ -178,7 +180,7 @@ def repeat(comparison: Comparison, records: Sequence[Record]) -> str:
     sequential, manifests = comparison.sequential, [record.manifest for record in records]
     if sequential:
         return _sequential_command(comparison, manifests)
-    outs = [f"out/{one.label.lower()}" for one in comparison.contestants]
+    outs = [f"out/{contestant.label.lower()}" for contestant in comparison.contestants]
     evals = [command(manifest, out) for manifest, out in zip(manifests, outs, strict=True)]
     if not all(evals):
         return ""

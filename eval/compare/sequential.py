@@ -96,10 +96,10 @@ class RolloutStage:
 
     def play(self, starts: Sequence[int]) -> Iterator[tuple[Mapping, Mapping]]:
         for side, tapes in zip(self.sides, self.tapes, strict=True):
-            wanted = [start + side.shift for start in starts]
-            if set(wanted) <= side.writer.done:
+            env_seeds = [start + side.shift for start in starts]
+            if set(env_seeds) <= side.writer.done:
                 continue
-            for result in rollout(side.actor, self.lanes, wanted, skip=side.writer.done, **side.columns):
+            for result in rollout(side.actor, self.lanes, env_seeds, skip=side.writer.done, **side.columns):
                 side.writer.add(result.row)
                 tapes[result.start - side.shift] = result.actions
         for start in starts:

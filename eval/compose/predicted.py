@@ -78,10 +78,10 @@ def predict_weights(
     mixture.embodiment.check(dataset.embodiment, inputs)
     chosen, about = unseen(dataset, data, paths)
     gathered = Windows(dataset, window, inputs, chosen)
-    found = _measure(mixture.parents, mixture, gathered, windows, seed)
-    said = [predict(found, one, np.random.default_rng(seed), about=about) for one in Error]
-    first = next(one for one in said if one.error is error)
-    others = tuple(one for one in said if one is not first)
+    products = _measure(mixture.parents, mixture, gathered, windows, seed)
+    predictions = [predict(products, kind, np.random.default_rng(seed), about=about) for kind in Error]
+    first = next(prediction for prediction in predictions if prediction.error is error)
+    others = tuple(prediction for prediction in predictions if prediction is not first)
     return Predicted(first, others, *_check(mixture, gathered, error, seed))
 
 
@@ -142,5 +142,5 @@ def _same(trained: str | None, data: str) -> bool:
     """Whether a run's data is this dataset; one that is no longer where it was, by its name."""
     if not trained:
         return False
-    one, other = (Path(os.path.expandvars(str(text))) for text in (trained, data))
-    return one.resolve() == other.resolve() or (not one.exists() and one.name == other.name)
+    ours, named = (Path(os.path.expandvars(str(text))) for text in (trained, data))
+    return ours.resolve() == named.resolve() or (not ours.exists() and ours.name == named.name)

@@ -32,7 +32,7 @@ TIE = 1e-9
 
 
 @dataclass(frozen=True)
-class Tried:
+class TriedWeights:
     """What is known of one choice of weights."""
 
     weights: Weights
@@ -45,21 +45,21 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """How a search ended."""
 
     chosen: Weights
-    tried: tuple[Tried, ...]
+    tried: tuple[TriedWeights, ...]
     full: int  # episodes that all weights from all initial conditions would have taken
     says: str  # how it was chosen, and what the dropping promises
 
     @property
     def episodes(self) -> int:
-        return sum(len(one.outcomes) for one in self.tried)
+        return sum(len(choice.outcomes) for choice in self.tried)
 
-    def of(self, weights: Weights) -> Tried | None:
+    def of(self, weights: Weights) -> TriedWeights | None:
         """What is known of these weights, if they were tried."""
-        return next((one for one in self.tried if one.weights == tuple(weights)), None)
+        return next((choice for choice in self.tried if choice.weights == tuple(weights)), None)
 
 
 @dataclass
@@ -92,21 +92,21 @@ class Trials:
 
     def reach(self, weights: Weights, count: int) -> None:
         """Play `weights` until its first `count` env seeds are done, in whole blocks."""
-        known = self.outcomes[weights]
-        while len(known) < min(count, len(self.starts)):
-            wanted = self.starts[len(known) : len(known) + self.block]
-            got = [float(value) for value in self.evaluate(weights, wanted)]
-            if len(got) != len(wanted) or not all(0 <= value <= 1 for value in got):
-                raise ValueError(f"{len(wanted)} env seeds need as many outcomes in [0, 1], got {got}")
-            known.extend(got)
+        outcomes = self.outcomes[weights]
+        while len(outcomes) < min(count, len(self.starts)):
+            env_seeds = self.starts[len(outcomes) : len(outcomes) + self.block]
+            got = [float(value) for value in self.evaluate(weights, env_seeds)]
+            if len(got) != len(env_seeds) or not all(0 <= value <= 1 for value in got):
+                raise ValueError(f"{len(env_seeds)} env seeds need as many outcomes in [0, 1], got {got}")
+            outcomes.extend(got)
 
     def stops(self) -> list[int]:
         """Numbers of initial conditions after which every weight may be looked at."""
         n = len(self.starts)
         return [min(end, n) for end in range(self.block, n + self.block, self.block)]
 
-    def tried(self, dropped: dict[Weights, str]) -> tuple[Tried, ...]:
-        return tuple(Tried(w, tuple(known), dropped.get(w, "")) for w, known in self.outcomes.items())
+    def tried(self, dropped: dict[Weights, str]) -> tuple[TriedWeights, ...]:
+        return tuple(TriedWeights(w, tuple(outcomes), dropped.get(w, "")) for w, outcomes in self.outcomes.items())
 
     def best(self, among: Sequence[Weights], smooth: float = SMOOTH) -> list[Weights]:
         """`among`, best first: by smoothed rate; of equal ones the one nearest to equal weights."""
@@ -116,17 +116,17 @@ class Trials:
         return [w for *_, w in sorted(order)]
 
 
-def grid(trials: Trials, smooth: float = SMOOTH) -> Found:
+def grid(trials: Trials, smooth: float = SMOOTH) -> SearchResult:
     """Every weight from every initial condition; the best one."""
     for count in trials.stops():
         for weights in trials.points:
             trials.reach(weights, count)
     chosen = trials.best(trials.points, smooth)[0]
     says = f"All {len(trials.points)} weights were played from all {len(trials.starts)} initial conditions."
-    return Found(chosen, trials.tried({}), trials.full, says)
+    return SearchResult(chosen, trials.tried({}), trials.full, says)
 
 
-def successive_halving(trials: Trials, alpha: float = 0.05, keep: float = 0.5, smooth: float = SMOOTH) -> Found:
+def successive_halving(trials: Trials, alpha: float = 0.05, keep: float = 0.5, smooth: float = SMOOTH) -> SearchResult:
     """Few initial conditions for all weights, more for those that are left; see the module.
 
     Args:
@@ -142,7 +142,9 @@ def successive_halving(trials: Trials, alpha: float = 0.05, keep: float = 0.5, s
         for weights in alive:
             trials.reach(weights, count)
         beaten = comparisons.update(trials.outcomes, alive, count) if comparisons else {}
-        dropped |= {w: f"{BY_TEST}, after {count} episodes: worse than {said(other)}" for w, other in beaten.items()}
+        dropped |= {
+            w: f"{BY_TEST}, after {count} episodes: worse than {weights_text(other)}" for w, other in beaten.items()
+        }
         alive = [w for w in alive if w not in dropped]
         if count in ends[:-1]:
             kept = max(1, min(len(alive), ends_at(len(trials.points), keep, ends.index(count) + 1)))
@@ -150,7 +152,7 @@ def successive_halving(trials: Trials, alpha: float = 0.05, keep: float = 0.5, s
             alive = [w for w in alive if w not in dropped]
         if len(alive) == 1:
             break
-    return Found(trials.best(alive, smooth)[0], trials.tried(dropped), trials.full, _promise(dropped, alpha))
+    return SearchResult(trials.best(alive, smooth)[0], trials.tried(dropped), trials.full, _promise(dropped, alpha))
 
 
 def rungs(count: int, starts: int, block: int, keep: float = 0.5) -> list[int]:
@@ -210,7 +212,7 @@ class Comparisons:
         return beaten
 
 
-def top_two(trials: Trials, budget: int, rng: np.random.Generator) -> Found:
+def top_two(trials: Trials, budget: int, rng: np.random.Generator) -> SearchResult:
     """Blocks of episodes for the weights that may be best, by a Gaussian process over the weights (`surrogate.py`).
 
     Every second block goes to the rival of the one that seems best (top-two sampling).
@@ -232,7 +234,7 @@ def top_two(trials: Trials, budget: int, rng: np.random.Generator) -> Found:
     rates = Surrogate.fit(trials.points, trials.outcomes).rates()
     chosen = max(played, key=lambda w: (rates[trials.points.index(w)], len(trials.outcomes[w])))
     says = f"A Gaussian process chose {len(played)} of {len(trials.points)} weights and how often to play each."
-    return Found(chosen, trials.tried({}), trials.full, says)
+    return SearchResult(chosen, trials.tried({}), trials.full, says)
 
 
 def seeds(points: Sequence[Weights]) -> list[Weights]:
@@ -265,10 +267,10 @@ def simplex(parents: int, points: int) -> list[Weights]:
 
 def smoothed(outcomes: dict[Weights, list[float]], among: Sequence[Weights], width: float) -> dict[Weights, float]:
     """Mean outcome of each of `among`, over neighbouring weights with a Gaussian kernel; `width` 0: its own alone."""
-    known = [(np.array(w), len(got), float(np.sum(got))) for w, got in outcomes.items() if got]
+    played = [(np.array(w), len(got), float(np.sum(got))) for w, got in outcomes.items() if got]
     if width <= 0:
         return {w: float(np.mean(outcomes[w])) if outcomes[w] else 0.0 for w in among}
-    at, count, total = (np.array(part) for part in zip(*known, strict=True))
+    at, count, total = (np.array(part) for part in zip(*played, strict=True))
     rates = {}
     for weights in among:
         near = np.exp(-0.5 * (np.abs(at - np.array(weights)).sum(1) / 2 / width) ** 2)
@@ -276,7 +278,7 @@ def smoothed(outcomes: dict[Weights, list[float]], among: Sequence[Weights], wid
     return rates
 
 
-def said(weights: Weights) -> str:
+def weights_text(weights: Weights) -> str:
     """`0.30 + 0.70`."""
     return " + ".join(f"{part:.2f}" for part in weights)
 

@@ -71,15 +71,15 @@ class MixtureStage:
 
     def _open(self, weights: Weights) -> RecordWriter:
         folder = self.folder / slug(weights)
-        known = (folder / MANIFEST).is_file()
+        begun = (folder / MANIFEST).is_file()
         starts = dict(self.manifest["starts"]) | {"count": 0}
-        if known:  # how many it holds depends on where the search was; all else must be the same
+        if begun:  # how many it holds depends on where the search was; all else must be the same
             starts["count"] = read_record(folder).manifest["starts"]["count"]
         policy = dict(self.manifest["policy"]) | {"fingerprint": fingerprint(self.parts, weights)}
         policy["path"] = f"{policy['path']} at {slug(weights)}"
         policy["config"] = policy["config"] | {"weights": list(weights)}
         manifest = dict(self.manifest) | {"policy": policy, "starts": starts} | provenance()
-        self.writers[weights] = RecordWriter(folder, manifest, resume=known)
+        self.writers[weights] = RecordWriter(folder, manifest, resume=begun)
         return self.writers[weights]
 
 

@@ -60,7 +60,7 @@ class Surrogate:
         if rng.random() < 0.5:
             return self.points[first]
         others = (leader() for _ in range(TRIES))
-        return self.points[next((one for one in others if one != first), first)]
+        return self.points[next((point for point in others if point != first), first)]
 
 
 def _fitted(away: np.ndarray, seen: np.ndarray, logit: np.ndarray, noise: np.ndarray) -> tuple:

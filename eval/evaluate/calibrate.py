@@ -63,9 +63,9 @@ def calibrate(record: Record, alpha: float, signals: tuple[str, ...], slack: flo
     rows, starts = _calm(record)
     names = [lookup("signal", name, dict.fromkeys(SIGNALS)) or name for name in signals]
     courses = [signals_of(row) for row in rows]
-    fit, held = courses[::EVERY], [one for i, one in enumerate(courses) if i % EVERY]
+    fit, held = courses[::EVERY], [course for i, course in enumerate(courses) if i % EVERY]
     conformal(range(len(held)), alpha)  # refuses before there is anything to fit
-    normal = {name: found for name in names if (found := normal_course(fit, name))}
+    normal = {name: centre_scale for name in names if (centre_scale := normal_course(fit, name))}
     if not normal:
         raise AlarmError(f"none of the signals {', '.join(names)} tells or varies in '{record.root}'")
     agent = dict(record.manifest["agent"])
@@ -85,7 +85,7 @@ def calibrate(record: Record, alpha: float, signals: tuple[str, ...], slack: flo
         fit=len(fit),
         starts=starts,
     )
-    return dataclasses.replace(alarm, threshold=conformal([greatest(alarm, one) for one in held], alpha))
+    return dataclasses.replace(alarm, threshold=conformal([greatest(alarm, course) for course in held], alpha))
 
 
 def signals_of(row: Mapping) -> np.ndarray:
@@ -103,12 +103,14 @@ def greatest(alarm: Alarm, signals: np.ndarray) -> float:
 
 def detections(record: Record, alarm: Alarm) -> list[Detection]:
     """What an alarm would have done in the episodes of a monitored record; those that broke off are left out."""
-    n_action_steps, found = record.manifest["agent"]["n_action_steps"], []
+    n_action_steps, detected = record.manifest["agent"]["n_action_steps"], []
     for row in record.table.to_pylist():
         over = np.flatnonzero(alarm.scores(signals_of(row)) > alarm.threshold)
         if not row["error"]:
-            found.append(Detection(row["success"], row["length"], int(over[0]) * n_action_steps if len(over) else -1))
-    return found
+            detected.append(
+                Detection(row["success"], row["length"], int(over[0]) * n_action_steps if len(over) else -1)
+            )
+    return detected
 
 
 def _calm(record: Record) -> tuple[list[dict], str]:

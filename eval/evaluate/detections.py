@@ -50,28 +50,31 @@ class Tally:
 
     def text(self) -> str:
         """One sentence a count."""
-        said = []
+        sentences = []
         if self.failures:
-            said.append(f"it was raised on {self.detected} of {self.failures} failures ({self.detection})")
+            sentences.append(f"it was raised on {self.detected} of {self.failures} failures ({self.detection})")
         if self.successes:
-            said.append(f"on {self.false} of {self.successes} successes ({self.false_alarms})")
+            sentences.append(f"on {self.false} of {self.successes} successes ({self.false_alarms})")
         if self.lead is not None:
-            said.append(f"{self.lead:.0f} steps before the end of a failure (median)")
+            sentences.append(f"{self.lead:.0f} steps before the end of a failure (median)")
         if self.by_clock is not None and self.failures:
-            said.append(f"a clock is raised on {self.by_clock} failures; the alarm was earlier on {self.earlier}")
-        return "; ".join(said)
+            sentences.append(f"a clock is raised on {self.by_clock} failures; the alarm was earlier on {self.earlier}")
+        return "; ".join(sentences)
 
 
 def tally(detections: Sequence[Detection], clock: int | None = None) -> Tally:
     """Count. A clock is raised after `clock` control steps on an episode that lasts longer."""
-    lost, won = [one for one in detections if not one.success], [one for one in detections if one.success]
-    caught = [one for one in lost if one.raised >= 0]
-    leads = [one.length - one.raised for one in caught]
+    lost, won = (
+        [episode for episode in detections if not episode.success],
+        [episode for episode in detections if episode.success],
+    )
+    caught = [episode for episode in lost if episode.raised >= 0]
+    leads = [episode.length - episode.raised for episode in caught]
     timed = {} if clock is None else {
-        "by_clock": sum(one.length > clock for one in lost),
-        "earlier": sum(one.raised < clock or one.length <= clock for one in caught),
+        "by_clock": sum(episode.length > clock for episode in lost),
+        "earlier": sum(episode.raised < clock or episode.length <= clock for episode in caught),
     }  # fmt: skip
-    false = sum(one.raised >= 0 for one in won)
+    false = sum(episode.raised >= 0 for episode in won)
     return Tally(len(lost), len(caught), len(won), false, float(np.median(leads)) if leads else None, **timed)
 
 

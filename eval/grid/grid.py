@@ -111,16 +111,16 @@ def cells(grid: Grid) -> list[Cell]:
     Raises:
         UsageError: a key that training or evaluation does not know, settings that cannot be told apart.
     """
-    found = [_cell(grid, name, changes, seed) for name, changes in settings(grid) for seed in grid.seeds]
-    names = dict.fromkeys(cell.setting for cell in found)
+    listed = [_cell(grid, name, changes, seed) for name, changes in settings(grid) for seed in grid.seeds]
+    names = dict.fromkeys(cell.setting for cell in listed)
     if grid.against and grid.against not in names:
         raise UsageError(f"against: no setting is named '{grid.against}'; there are {', '.join(names)}")
     folders = {}
-    for cell in found:
+    for cell in listed:
         other = folders.setdefault(cell.folder, cell)
         if other is not cell:
             raise UsageError(f"settings '{other.setting}' and '{cell.setting}' would share {cell.folder}; rename one")
-    return found
+    return listed
 
 
 def settings(grid: Grid) -> Iterator[tuple[str, dict]]:
@@ -130,8 +130,8 @@ def settings(grid: Grid) -> Iterator[tuple[str, dict]]:
     for name, changes in (grid.vary or {"": {}}).items():
         for values in itertools.product(*grid.cross.values()):
             crossed = dict(zip(grid.cross, values, strict=True))
-            said = [f"{label}={_text(value)}" for label, value in zip(labels, values, strict=True)]
-            yield " ".join(filter(None, [str(name), *said])) or ONLY, dict(changes) | crossed
+            parts = [f"{label}={_text(value)}" for label, value in zip(labels, values, strict=True)]
+            yield " ".join(filter(None, [str(name), *parts])) or ONLY, dict(changes) | crossed
 
 
 def _cell(grid: Grid, setting: str, changes: Mapping, seed: int) -> Cell:

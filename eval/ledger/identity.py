@@ -83,7 +83,7 @@ def by_policy(records: Iterable[Record], side: str) -> dict[tuple[str, str], Tes
         MatchError: records of different worlds, or two that hold the same initial condition of one policy.
         RecordError: a record without an episode.
     """
-    found: dict[tuple[str, str], Tested] = {}
+    policies: dict[tuple[str, str], Tested] = {}
     records = list(records)
     for record in records:
         _same_world(records[0], record, side)
@@ -92,8 +92,8 @@ def by_policy(records: Iterable[Record], side: str) -> dict[tuple[str, str], Tes
             raise RecordError(f"the record '{record.root}' holds no episode")
         errors = sum(bool(error) for error in record.column("error"))
         key = identity.weights, identity.acts
-        if key in found:
-            before = found[key]
+        if key in policies:
+            before = policies[key]
             if twice := sorted(set(before.episodes) & set(episodes)):
                 start = "/".join(map(str, twice[0]))
                 names = f"'{record.root}' and '{before.records[-1]}'"
@@ -101,10 +101,10 @@ def by_policy(records: Iterable[Record], side: str) -> dict[tuple[str, str], Tes
                     f"{names} ({side}) both hold initial condition {start} of {identity.name}; give one of them"
                 )
             records_of = (*before.records, str(record.root))
-            found[key] = Tested(before.identity, {**before.episodes, **episodes}, records_of, before.errors + errors)
+            policies[key] = Tested(before.identity, {**before.episodes, **episodes}, records_of, before.errors + errors)
         else:
-            found[key] = Tested(identity, episodes, (str(record.root),), errors)
-    return found
+            policies[key] = Tested(identity, episodes, (str(record.root),), errors)
+    return policies
 
 
 def matched(truth: Iterable[Record], proxy: Iterable[Record]) -> list[tuple[Tested, Tested]]:
@@ -132,22 +132,22 @@ def world_name(record: Record) -> str:
 
 def _lonely(tested: Tested, others: Mapping[tuple[str, str], Tested], side: str) -> str:
     """`name (record): not in the other world`, and why if the same weights are there."""
-    said = f"{tested.identity.name} ('{tested.records[0]}') is not among the {side} records"
+    sentence = f"{tested.identity.name} ('{tested.records[0]}') is not among the {side} records"
     for weights, acts in others:
         if weights == tested.identity.weights:
             here, there = json.loads(tested.identity.acts), json.loads(acts)
             parts = [f"{key} {here[key]} against {there[key]}" for key in ACTS if here[key] != there[key]]
-            return f"{said}: the same weights acted there with {', '.join(parts)}"
-    return said
+            return f"{sentence}: the same weights acted there with {', '.join(parts)}"
+    return sentence
 
 
 def _same_world(first: Record, record: Record, side: str) -> None:
     """The settings of a world must be those of the first record; versions and ranges of env seeds may differ."""
-    one, other = (dict(each.manifest.get("world") or {}) for each in (first, record))
-    for key in sorted((set(one) | set(other)) - {"versions"}):
-        if one.get(key) != other.get(key):
+    ours, theirs = (dict(each.manifest.get("world") or {}) for each in (first, record))
+    for key in sorted((set(ours) | set(theirs)) - {"versions"}):
+        if ours.get(key) != theirs.get(key):
             names = f"'{first.root}' and '{record.root}'"
-            values = f"{one.get(key)} and {other.get(key)}"
+            values = f"{ours.get(key)} and {theirs.get(key)}"
             raise MatchError(f"the {side} records {names} are of different worlds: {key} is {values}")
 
 

@@ -113,10 +113,10 @@ def chosen(record: Record) -> Chosen | None:
     names = ("value", "value_mean", "value_spread")
     if not set(names) <= set(record.table.column_names):
         return None
-    told = [column for column in zip(*(record.column(name) for name in names), strict=True) if all(column)]
-    if not told:
+    columns = [column for column in zip(*(record.column(name) for name in names), strict=True) if all(column)]
+    if not columns:
         return None
-    means = np.array([[np.mean(part) for part in column] for column in told])  # (episodes, 3)
+    means = np.array([[np.mean(part) for part in column] for column in columns])  # (episodes, 3)
     value, mean, spread = means.mean(0).tolist()
     half = t.isf(0.025, len(means) - 1) * means[:, 0].std(ddof=1) / len(means) ** 0.5 if len(means) > 1 else 0.0
     candidates = record.manifest.get("agent", {}).get("candidates", 0)

@@ -16,8 +16,8 @@ from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
 from understudy.eval.compose.compose import FILE, Compose, compose
 from understudy.eval.compose.page import PAGE, render, short
-from understudy.eval.compose.report import CONTROL, MIXTURE, PARENT, Entry, Report
-from understudy.eval.compose.search import Found, Trials, Tried, simplex, successive_halving
+from understudy.eval.compose.report import CONTROL, MIXTURE, PARENT, Report, ReportRow
+from understudy.eval.compose.search import SearchResult, Trials, TriedWeights, simplex, successive_halving
 from understudy.eval.compose.stage import fingerprint
 from understudy.eval.demos.demos import Demos
 from understudy.eval.evaluate.evaluate import Eval, evaluate
@@ -230,8 +230,8 @@ def searched(parents, points):
 
 
 def test_the_page_of_a_search_by_rollouts_names_no_winner_where_there_is_none():
-    tried = tuple(Tried(w, (1.0, 0.0), "by rank, after 8 episodes" if w[0] == 1 else "") for w in simplex(2, 3))
-    report = Report(("runs/a", "runs/b"), "grid", "success", Found((0.5, 0.5), tried, 6, "All."))
+    tried = tuple(TriedWeights(w, (1.0, 0.0), "by rank, after 8 episodes" if w[0] == 1 else "") for w in simplex(2, 3))
+    report = Report(("runs/a", "runs/b"), "grid", "success", SearchResult((0.5, 0.5), tried, 6, "All."))
     html = render(report, {"search": "grid"})
     assert "nothing was reported" in html and "dropped by rank" in html and ">nan" not in html.lower()
 
@@ -251,7 +251,7 @@ def test_the_page_fits_a_phone_and_loads_nothing(chromium, tmp_path, parents, po
 
 def test_the_headline_claims_no_more_than_the_interval():
     def row(name, role, difference=None):
-        return Entry(name, role, name, 100, wilson(60, 100), wilson(60, 100), None, difference, 5, 1, 0.5)
+        return ReportRow(name, role, name, 100, wilson(60, 100), wilson(60, 100), None, difference, 5, 1, 0.5)
 
     report = searched(2, 3)
     rows = row("mixture", MIXTURE), row("runs/a", PARENT, tango(20, 2, 100)), row("seeds", CONTROL, tango(5, 4, 100))
