@@ -49,9 +49,11 @@ class Agree:
         truth, proxy = open_records(self.truth), open_records(self.proxy)
         if both := {record.root.resolve() for record in truth} & {record.root.resolve() for record in proxy}:
             raise ValueError(f"'{min(both)}' is on both sides; a world cannot vouch for itself")
+
         agreement = agree(matched(truth, proxy), self.by, np.random.default_rng(self.seed), self.draws)
         worlds = {"truth": world_name(truth[0]), "proxy": world_name(proxy[0])}
         print(text(agreement, worlds))
+
         if self.study is not None:
             as_study(agreement, worlds, self.command()).write(os.path.expandvars(self.study))
         if self.out is not None:
@@ -74,6 +76,7 @@ def text(agreement: Agreement, worlds: dict[str, str]) -> str:
     for point in agreement.points:
         name = point.name if len(point.name) <= 45 else "..." + point.name[-42:]
         lines.append(f"{name:<46}{point.truth!s:>22}{point.n_truth:>6}{point.proxy!s:>22}{point.n_proxy:>6}")
+
     other = "progress" if agreement.by == "success" else "success"
     lines += ["", f"{'':<16}{agreement.by:<28}{other}"]
     lines += [
@@ -81,9 +84,11 @@ def text(agreement: Agreement, worlds: dict[str, str]) -> str:
         for name in MEASURES
     ]
     lines += [f"{name:<16}{value}" for name, value in facts(agreement)]
+
     lines += ["", *agreement.verdict.words, *(f"Note: {warning}" for warning in agreement.verdict.warnings)]
     lines += [f"  {mark:<6}{name}" for name, mark in agreement.verdict.ranking]
     lines += ["Policies that share a letter are not told apart in the proxy."] if agreement.verdict.ranking else []
+
     return "\n".join(lines)
 
 
@@ -91,10 +96,12 @@ def facts(agreement: Agreement) -> list[tuple[str, str]]:
     """(what, value) of everything beside the correlations."""
     bound, judged = agreement.bound, agreement.judged
     rows = [("permutation", f"p = {bound.p:.2g} of an order as good by chance; least possible {bound.least:.2g}")]
+
     if math.isnan(agreement.ceiling.estimate):
         rows.append(("noise ceiling", "none: noise explains all differences in the truth"))
     else:
         rows.append(("noise ceiling", f"r {interval_text(agreement.ceiling)} is what a perfect proxy would show"))
+
     if judged is None:
         rows.append(("judge", "the worlds share no initial condition, so single outcomes cannot be compared"))
     else:
@@ -108,8 +115,10 @@ def facts(agreement: Agreement) -> list[tuple[str, str]]:
             )
         )
         rows.append(("judge, chance", f"{judged.chance:.3f}{kappa}; {apart}"))
+
     rates = [point.truth.estimate for point in agreement.points]
     spread = max(rates) - min(rates)
+
     return [*rows, ("spread of truth", f"{spread:.3f} between best and worst; MMRV cannot exceed it")]
 
 

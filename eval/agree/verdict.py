@@ -92,17 +92,21 @@ def agree(pairs: Sequence[tuple[Tested, Tested]], by: str, rng: np.random.Genera
         raise ValueError(f"cannot compare by '{by}'. Known: {', '.join(MEASURED)}")
     if len(pairs) < 2:
         raise ValueError(f"{len(pairs)} policy in both worlds: agreement about ranks needs at least two, better six")
+
     pairs = sorted(pairs, key=lambda pair: -_mean(pair[0], by))
     runs = [truth.identity.run for truth, _ in pairs]
     cells = _cells(pairs, by)
     truth, proxy = cells.rates()
+
     measures = agreement_intervals(cells, rng, runs, draws=draws)
     other = agreement_intervals(_cells(pairs, next(name for name in MEASURED if name != by)), rng, runs, draws=draws)
     bound = permutation_bound(truth=truth, proxy=proxy, rng=rng)
+
     errors = [[_error(tested, by) for tested in pair] for pair in pairs]
     ceiling = noise_ceiling(
         truth=truth, error_truth=[here for here, _ in errors], error_proxy=[there for _, there in errors], rng=rng
     )
+
     points = tuple(_point(*pair, by) for pair in pairs)
     agreement = Agreement(by, points, measures, other, bound, ceiling, judge(pairs))
     return replace(agreement, verdict=decide(agreement, pairs))
@@ -131,14 +135,18 @@ def judge(pairs: Sequence[tuple[Tested, Tested]]) -> Judged | None:
         for key in truth.episodes
         if key in proxy.episodes
     ]
+
     if not shared:
         return None
+
     truth, proxy = (np.array([row[i] for row in shared]) > 0.5 for i in (1, 2))
     same, by_start = truth == proxy, {}
     for (key, _, _), equal in zip(shared, same.tolist(), strict=True):
         by_start.setdefault(key, []).append(equal)
+
     interval = mean_interval([np.mean(equal) for equal in by_start.values()])
     chance = float(truth.mean() * proxy.mean() + (1 - truth.mean()) * (1 - proxy.mean()))
+
     return Judged(
         episodes=len(shared),
         starts=len(by_start),
@@ -182,6 +190,7 @@ def _warnings(points: Sequence[PolicyPoint]) -> Iterator[str]:
     if runs < k:
         only = "one training run" if runs == 1 else f"{runs} training runs"
         yield f"The {k} policies are checkpoints of {only}: they rise and fall together, none is independent."
+
     if k <= FEW:
         yield (
             f"{k} policies are too few for intervals. What they can show is bounded by the number of their orders: "
@@ -194,6 +203,7 @@ def _warnings(points: Sequence[PolicyPoint]) -> Iterator[str]:
             f"only and hold for these policies. How the proxy ranks others is open; "
             f"{FEW + 1} or more training runs would tell."
         )
+
     if errors := sum(point.errors for point in points):
         yield f"{errors} episodes ended in an error and count as failures."
     if len({(point.n_truth, point.n_proxy) for point in points}) > 1:

@@ -96,8 +96,10 @@ def compare(config: Compare) -> Comparison:
     """
     paths = [Path(os.path.expandvars(word)) for word in config.what]
     recorded = [(path / MANIFEST).is_file() for path in paths]
+
     if not any(recorded):
         return hold(config)
+
     if not all(recorded):
         records, others = (
             [str(p) for p, is_record in zip(paths, recorded, strict=True) if is_record == want]
@@ -106,6 +108,7 @@ def compare(config: Compare) -> Comparison:
         raise ValueError(
             f"{', '.join(records)}: episode records; {', '.join(others)}: not. Compare records with records"
         )
+
     records = [read_record(path) for path in paths]
     comparison = compare_records(records, config.alpha, config.env_seed)
     if config.out:
@@ -121,20 +124,26 @@ def hold(config: Compare) -> Comparison:
     rules, folder = _checked(config), Path(os.path.expandvars(config.resume or config.out or ""))
     test = sequential_test(config.test, config.max, config.alpha, seed=config.env_seed)
     torch.set_num_threads(config.threads)
+
     evals = [_evaluation(config, side, test) for side in range(2)]
     world = open_stage(evals[0])
     opened = [open_agent(settings, world.embodiment, world.task) for settings in evals]
     for agent, _ in opened:
         check_world(agent, world.embodiment())
+
+    # what both manifests say of the test
     plan = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}
     plan |= {"until_decided": config.until_decided, "give_up": config.give_up, "independent": test.independent}
     plan |= {"operator": config.operator}
+
+    # records, environments and sides
     with ExitStack() as stack:
         writers = []
         for name, settings, (agent, about) in zip(SIDES, evals, opened, strict=True):
             manifest = describe(settings, agent, about, world) | {"sequential": plan} | provenance()
             resume = bool(config.resume) and _resumable(folder / name, plan)
             writers.append(stack.enter_context(RecordWriter(folder / name, manifest, resume=resume)))
+
         lanes = stack.enter_context(closing(Lanes(world, evals[0].block, config.workers)))
         sides = tuple(
             Side(
@@ -145,6 +154,7 @@ def hold(config: Compare) -> Comparison:
             )
             for (agent, _), writer, settings in zip(opened, writers, evals, strict=True)
         )
+
         stage = _blinded(config, sides, lanes) if config.operator else RolloutStage(sides, lanes)
         return _hold(config, stage, test, rules, writers, plan, folder)
 
@@ -157,13 +167,16 @@ def _hold(config: Compare, stage: PairStage, test: Sequential, rules: Rules, wri
             watch = partial(_show, progress=progress, blind=bool(config.operator))
             for stand in fight(stage, starts, test, rules, config.block, watch):
                 sequential = stand
+
         if config.videos and isinstance(stage, RolloutStage):
             stage.film(config.videos)
     finally:
+        # decided, or the whole budget run
         ended = sequential is not None and (
             sequential.pairs == config.max or (config.until_decided and sequential.decision is not None)
         )
         records = [_close(writer, ended) for writer in writers]
+
         if sequential is not None and all(len(record.table) for record in records):
             comparison = compare_records(records, config.alpha, config.env_seed, _result(sequential, plan, rules, test))
             comparison.write(folder)
@@ -188,16 +201,20 @@ def _result(sequential: SequentialComparison, plan: Mapping, rules: Rules, test:
         "history": sequential.history,
         "says": say(sequential, rules, test),
     }
+
+    # what a fixed number would have cost
     fixed = (
         _fixed(sequential, test)
         if rules.until_decided and rules.on == "success" and sequential.decision in (A, B)
         else None
     )
+
     if fixed:
         result["says"] += (
             f" A number of pairs fixed beforehand would have to be {fixed} to find a difference like the one"
         )
         result["says"] += " seen with power .9."
+
     return result | {"fixed_pairs": fixed}
 
 
@@ -219,8 +236,10 @@ def _checked(config: Compare) -> Rules:
         )
     if config.out is None and config.resume is None:
         raise ValueError("a live comparison records its episodes: give --out DIR, or --resume DIR to go on with one")
+
     if not config.resume and Path(os.path.expandvars(config.out)).exists():
         raise ValueError(f"'{config.out}' exists; give another --out, or --resume {config.out} to go on with it")
+
     if config.resume and (Path(os.path.expandvars(config.resume)) / FILE).is_file():
         ended = read_comparison(os.path.expandvars(config.resume))["sequential"]
         if ended.get("decision"):

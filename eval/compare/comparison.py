@@ -138,13 +138,17 @@ def compare_records(
     if len(records) < 2:
         raise ValueError("a comparison needs at least two records or policies")
     rng, names = np.random.default_rng(seed), [_label(i) for i in range(len(records))]
+
     peeked = _peeked(records, sequential)
     order = list(combinations(range(len(records)), 2))
     if (sequential or {}).get("independent"):
         order = []  # each policy had initial conditions of its own
+
+    # every pair, on what both have
     joined = [join(records[first], records[second]) for first, second in order]
     measured = [paired_difference(pairs, rng) for pairs in joined]
     adjusted = holm([difference.p for difference in measured])
+
     contestants = [_contestant(name, record) for name, record in zip(names, records, strict=True)]
     if len(records) > 2 and not peeked:
         shown = letters(
@@ -154,10 +158,12 @@ def compare_records(
         contestants = [
             dataclasses.replace(contestant, letters=text) for contestant, text in zip(contestants, shown, strict=True)
         ]
+
     differences = tuple(
         _difference(names[i], names[j], pairs, difference, None if peeked else float(p), alpha, len(order))
         for (i, j), pairs, difference, p in zip(order, joined, measured, adjusted, strict=True)
     )
+
     return Comparison(
         alpha=alpha,
         contestants=tuple(contestants),
@@ -190,6 +196,7 @@ def _difference(
     seen = detectable(
         measured.n, float(pairs.success.mean()), paired=True, correlation=_correlation(pairs.success), alpha=alpha
     )
+
     return Difference(
         first=first,
         second=second,
@@ -212,8 +219,10 @@ def _say(first, second, measured: PairedDifference, p_holm, p_progress: float, s
     points = _points(measured.success if better == second else _mirrored(measured.success))
     counts = f"{measured.n} common initial conditions, only {first} succeeds at {measured.only_first}, "
     counts += f"only {second} at {measured.only_second}"
+
     if p_holm is None:
         return f"{better} - {worse}: {points} ({counts}). The episodes were looked at while they came in: no p-value."
+
     test = f"exact McNemar p = {p_holm:.2g}" + (f", Holm over {asked} comparisons" if asked > 1 else "")
     if p_holm <= alpha:
         text = f"{better} succeeds more often than {worse}: {points} ({counts}; {test})."
@@ -222,9 +231,11 @@ def _say(first, second, measured: PairedDifference, p_holm, p_progress: float, s
         text += f"{better} - {worse} is {points} ({counts}; {test})."
         text += f" {_blind_spot(measured.n, seen)} That is no evidence of being equal"
         text += f", but a difference beyond {100 * CLOSE:.0f} points is unlikely." if _small(measured.success) else "."
+
     if p_progress * asked <= alpha:
         ahead = second if measured.progress.estimate > 0 else first
         text += f" {ahead} makes more progress (betting test, p = {min(1, p_progress * asked):.2g})."
+
     return text
 
 

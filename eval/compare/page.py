@@ -193,6 +193,7 @@ def _sequential_command(comparison: Comparison, manifests: Sequence[Mapping]) ->
     world, starts = first.get("world", {}).get("config"), first.get("starts", {})
     if not (all(paths) and world and starts):
         return ""
+
     seeds = [manifest.get("agent", {}).get("policy_seed", 0) for manifest in manifests]
     flags = {
         "world": inline(world),
@@ -203,6 +204,7 @@ def _sequential_command(comparison: Comparison, manifests: Sequence[Mapping]) ->
     flags |= {"test": sequential["test"], "give_up": f"{sequential['give_up']:g}", "env_seed": starts["first"]}
     flags |= {"policy_seed": seeds[0]} if seeds[0] else {}
     flags |= {"other_seed": seeds[1]} if seeds[1] != seeds[0] else {}
+
     until = " --until_decided" if sequential["until_decided"] else ""
     return on_lines(f"understudy compare {shlex.join(paths)} {flag_words(flags)}{until} --out out/again")
 

@@ -137,6 +137,7 @@ def fight(
     """
     counts, history = [0] * 4, []
     column = OUTCOMES[rules.on]
+
     for begin in range(0, len(starts), block):
         for pair in stage.play(starts[begin : begin + block]):
             if rules.until_decided and test.decision is not None:
@@ -144,12 +145,15 @@ def fight(
             outcomes = [min(1.0, max(0.0, float(row[column]))) for row in pair]
             test.update(*outcomes)
             counts[2 * bool(pair[0]["success"]) + bool(pair[1]["success"])] += 1
+
         if rules.until_decided and rules.give_up:
             test.hopeless(rules.give_up)
+
         state, pairs = test.state(), sum(counts)
         history.append((pairs, round(state.evidence, 4)))
         sequential = SequentialComparison(state.decision, state, pairs, tuple(counts), tuple(history))
         watch(Standing(state, pairs, len(starts), sequential.wins))
+
         yield sequential
         if rules.until_decided and state.decision is not None:
             return
@@ -161,12 +165,14 @@ def say(sequential: SequentialComparison, rules: Rules, test: Sequential) -> str
     how = f"{rules.on}, {name}, alpha {test.alpha:g} two-sided"
     if not rules.until_decided and n == test.most:
         return f"All {n} planned pairs were run, whatever they showed; the comparison below is for that fixed number."
+
     if rules.until_decided and sequential.decision in (A, B):
         better, worse = (A, B) if sequential.decision == A else (B, A)
         return (
             f"Decided after {n} of at most {test.most} pairs: {better} is better than {worse} ({how}). "
             "This holds although the pairs were looked at as they came in."
         )
+
     nothing = "No difference was shown; that is no evidence of being equal."
     if sequential.decision == HOPELESS:
         share = f"{100 * rules.give_up:g} %"
@@ -174,6 +180,7 @@ def say(sequential: SequentialComparison, rules: Rules, test: Sequential) -> str
             f"Given up after {n} of at most {test.most} pairs ({how}): if they go on like this, the chance of a "
             f"verdict within the budget is below {share}. {nothing}"
         )
+
     if sequential.decision == UNDECIDED:
         return f"Not decided within {test.most} pairs ({how}). {nothing}"
     return f"Stopped after {n} of at most {test.most} pairs without a verdict ({how}). {nothing}"

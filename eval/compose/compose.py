@@ -111,10 +111,12 @@ def _searched(config: Settings, mixture: Mixture, predicted: Predicted | None) -
         return SearchResult(
             weights, (), len(config.grid) * config.episodes, "The weights are those of least denoising error."
         )
+
     world = read_world(config.world)
     settings = evaluation(config, str(config.folder / MIXTURE), config.episodes, config.env_seed)
     mixture.embodiment.check(world.embodiment(), mixture.inputs)
     before = _recorded(config.folder / SEARCHED)
+
     with closing(Lanes(world, config.block, config.workers)) as lanes:
         stage = _stage(config, settings, mixture, lanes)
         trials = Trials(

@@ -113,18 +113,24 @@ def least(gram: np.ndarray) -> np.ndarray:
     gram = np.asarray(gram, np.float64)
     parents, flat = gram.shape[-1], gram.reshape(-1, *gram.shape[-2:])
     best, value = np.zeros((len(flat), parents)), np.full(len(flat), np.inf)
+
     for size in range(1, parents + 1):
         for face in map(list, itertools.combinations(range(parents), size)):
             inner = flat[:, face][:, :, face]
             ridge = 1e-12 * np.trace(inner, axis1=1, axis2=2)[:, None, None] * np.eye(size)
             rays = np.linalg.solve(inner + ridge + 1e-300 * np.eye(size), np.ones((len(flat), size, 1)))[..., 0]
+
+            # least point of this face
             total = rays.sum(1, keepdims=True)
             w = rays / np.where(total == 0, np.nan, total)
             q = np.einsum("bi,bij,bj->b", w, inner, w)
+
+            # inside it, and below the others
             better = (w >= 0).all(1) & np.isfinite(q) & (q < value * (1 - 1e-12))
             value[better] = q[better]
             best[better] = 0
             best[np.ix_(better, face)] = w[better]
+
     return best.reshape(*gram.shape[:-1])
 
 

@@ -58,9 +58,11 @@ def curve(report: Report) -> str:
     tried = [choice for choice in report.found.tried if choice.outcomes]
     if len(report.parents) != 2 or not tried:
         return ""
+
     tried.sort(key=lambda choice: choice.weights)
     x = [100 * choice.weights[0] for choice in tried]
     low, mean, high = zip(*(interval_of(choice.outcomes, report.on) for choice in tried), strict=True)
+
     lines = [Line(x, mean, "mean", f"{report.on} in the search, 95 %", low, high)]
     marks = []
     if report.on == "success":
@@ -69,6 +71,7 @@ def curve(report: Report) -> str:
             for role, style in _roles(report)
         ]
         marks = [_fresh_mark(row, report) for row in report.entries]
+
     name = f"{report.on} over the weight of {short(report.parents)[0]}, in per cent"
     x_label = f"weight of {short(report.parents)[0]}, % (rest: {short(report.parents)[1]})"
     return chart(lines, x_label=x_label, y_label=report.on, y_range=(0, 1), marks=marks, title=name)
@@ -99,11 +102,15 @@ def error_curve(report: Report) -> str:
     lines = [
         Line((100 * x).tolist(), [prediction.q((w, 1 - w)) for w in x], "mean", "predicted from the parents' residuals")
     ]
+
+    # in proportion to the first parent
     scale = prediction.q((1, 0)) / max(next(q for w, _, q in report.predicted.checked if w[0] == 1), 1e-300)
     marks = [Mark(100 * w[0], error * scale, "small c") for w, error, _ in report.predicted.checked]
     marks.append(Mark(100 * best, prediction.q(prediction.weights), "a", x_bar=(100 * low, 100 * high)))
+
     least = (prediction.q(prediction.weights),) * 2
     lines += [Line((0, 100), least, "thin c", "measured of mixtures"), Line((0, 100), least, "thin a", "least, 95 %")]
+
     name = "denoising error of mixtures over the weight of the first parent"
     x_label = f"weight of {short(report.parents)[0]}, %"
     return chart(
@@ -116,14 +123,17 @@ def triangle(report: Report) -> str:
     tried = [choice for choice in report.found.tried if choice.outcomes]
     if len(report.parents) != 3 or not tried:
         return ""
+
     corners, names = np.array([_place(row) for row in np.eye(3)]), short(report.parents)
     edge = " ".join(f"{x:.1f},{y:.1f}" for x, y in (*corners, corners[0]))
     box = f"0 0 {SIDE + 2 * MARGIN} {2 * MARGIN + 0.87 * SIDE:.0f}"
     parts = [f'<svg class="chart" viewBox="{box}" role="img" aria-label="{report.on} over three weights">']
     parts.append(f'<polyline class="thin mean" points="{edge}"/>')
+
     for (x, y), name, up in zip(corners, names, (3.4, 3.4, -1.1), strict=True):
         at = f'x="{x:.1f}" y="{y:.1f}" dy="{up}em"'
         parts.append(f'<text class="name" {at} text-anchor="middle">{escape(name)}</text>')
+
     for choice in tried:
         x, y = _place(choice.weights)
         style = "success" if choice.weights == report.found.chosen else "a"
@@ -131,6 +141,7 @@ def triangle(report: Report) -> str:
         disc = f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{6 + 16 * math.sqrt(choice.mean):.1f}"/>'
         parts.append(f'<g opacity="{0.45 if choice.dropped else 0.9}"><title>{caption}</title>{disc}</g>')
         parts.append(f'<text x="{x:.1f}" y="{y:.1f}" dy="2.2em" text-anchor="middle">{100 * choice.mean:.0f}</text>')
+
     return "".join([*parts, "</svg>"])
 
 

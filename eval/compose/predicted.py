@@ -121,20 +121,24 @@ def unseen(dataset: Dataset, data: str, paths: Sequence[str]) -> tuple[np.ndarra
         ValueError: fewer than two.
     """
     total, left, used = len(dataset.lengths), set(range(len(dataset.lengths))), 0
+
     for path in paths:
         settings = training(path)
         if settings and _same(settings.get("data"), data):
             used += 1
             left &= set(held_out(dataset, settings).tolist())
+
     unknown = sum(training(path) is None for path in paths)
     about = f"{len(left)} of {total} episodes of {data}"
     about += ", held out by all parents" if used else ", which no parent names as its training data"
     about += f" ({unknown} of the parents do not say what they were trained on)" if unknown else ""
+
     if len(left) < 2:
         raise ValueError(
             f"only {about}, and two are needed. Parents of other seeds hold out other episodes: record fresh ones with"
             " `understudy demos` and give these, or train with a larger --validation"
         )
+
     return np.array(sorted(left)), about
 
 

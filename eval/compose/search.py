@@ -135,23 +135,31 @@ def successive_halving(trials: Trials, alpha: float = 0.05, keep: float = 0.5, s
     """
     if not 0 <= alpha < 0.5 or not 0 < keep <= 1:
         raise ValueError(f"needs 0 <= alpha < 0.5 and 0 < keep <= 1, got {alpha} and {keep}")
+
     alive, dropped = list(trials.points), {}
     comparisons = Comparisons(trials.points, len(trials.starts), alpha) if alpha and len(alive) > 1 else None
     ends = rungs(len(alive), len(trials.starts), trials.block, keep)
+
     for count in trials.stops():
         for weights in alive:
             trials.reach(weights, count)
+
+        # shown to be worse
         beaten = comparisons.update(trials.outcomes, alive, count) if comparisons else {}
         dropped |= {
             w: f"{BY_TEST}, after {count} episodes: worse than {weights_text(other)}" for w, other in beaten.items()
         }
         alive = [w for w in alive if w not in dropped]
+
+        # the end of a rung
         if count in ends[:-1]:
             kept = max(1, min(len(alive), ends_at(len(trials.points), keep, ends.index(count) + 1)))
             dropped |= {w: f"{BY_RANK}, after {count} episodes" for w in trials.best(alive, smooth)[kept:]}
             alive = [w for w in alive if w not in dropped]
+
         if len(alive) == 1:
             break
+
     return SearchResult(trials.best(alive, smooth)[0], trials.tried(dropped), trials.full, _promise(dropped, alpha))
 
 

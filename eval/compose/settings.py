@@ -66,14 +66,17 @@ class Settings:
             raise ValueError("compose needs at least two policies: understudy compose RUN RUN --out DIR")
         lookup("search", self.search, dict.fromkeys((GRID, HALVING, BAYES, PREDICT)))
         lookup("outcome", self.on, OUTCOMES)
+
         if self.out is None and self.resume is None:
             raise ValueError("give --out DIR for a new search, or --resume DIR to go on with one")
         if self.search == PREDICT and not self.predict:
             raise ValueError("--search predict needs demonstrations: --predict DATA")
+
         if self.episodes < 1 or self.report < 0 or self.block < 1:
             raise ValueError(
                 f"no such search: {self.episodes} initial conditions, {self.report} fresh ones, blocks of {self.block}"
             )
+
         if not 0 <= self.env_seed <= self.env_seed + self.episodes <= REPORT_STARTS:
             asked = f"{self.env_seed}-{self.env_seed + self.episodes - 1}"
             raise ValueError(

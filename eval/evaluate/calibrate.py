@@ -62,12 +62,15 @@ def calibrate(record: Record, alpha: float, signals: tuple[str, ...], slack: flo
 
     rows, starts = _calm(record)
     names = [lookup("signal", name, dict.fromkeys(SIGNALS)) or name for name in signals]
+
     courses = [signals_of(row) for row in rows]
     fit, held = courses[::EVERY], [course for i, course in enumerate(courses) if i % EVERY]
     conformal(range(len(held)), alpha)  # refuses before there is anything to fit
+
     normal = {name: centre_scale for name in names if (centre_scale := normal_course(fit, name))}
     if not normal:
         raise AlarmError(f"none of the signals {', '.join(names)} tells or varies in '{record.root}'")
+
     agent = dict(record.manifest["agent"])
     alarm = Alarm(
         policy=record.manifest["policy"]["fingerprint"],
@@ -85,6 +88,7 @@ def calibrate(record: Record, alpha: float, signals: tuple[str, ...], slack: flo
         fit=len(fit),
         starts=starts,
     )
+
     return dataclasses.replace(alarm, threshold=conformal([greatest(alarm, course) for course in held], alpha))
 
 

@@ -95,9 +95,11 @@ def score_chart(record: Record) -> str:
     rows = [row for row in record.table.to_pylist() if row["score"]][:CURVES]
     if not rows:
         return ""
+
     lines, marks = [], []
     labels = {"thin success": "ended in success", "thin failure": "ended in failure"}
     top = 3 * max(about["threshold"], 1e-6)  # a score far above says no more than one above
+
     for row in rows:
         style = "thin success" if row["success"] else "thin failure"
         score = np.minimum(row["score"], top)
@@ -106,6 +108,7 @@ def score_chart(record: Record) -> str:
         if row["alarm"] >= 0:
             at = row["alarm"] // n_action_steps
             marks.append(Mark(row["alarm"], float(score[at]), f"small {style.split()[1]}"))
+
     end = max(line.x[-1] for line in lines)
     lines.append(Line([0, max(end, 1)], [about["threshold"]] * 2, "mean", f"threshold, alpha = {about['alpha']:g}"))
     title = "score of the alarm over control steps; a mark where it was raised"

@@ -103,6 +103,7 @@ def _act(config: Eval, agent: Agent, lanes: Lanes, writer: RecordWriter) -> None
     starts = range(config.env_seed, config.env_seed + config.episodes)
     columns = {"initial_conditions": start_set(lanes.world), "policy_seed": config.policy_seed}
     tapes, begun, before = {}, time.perf_counter(), len(writer.done)
+
     with Progress("evaluating", len(starts), "episodes", done=before) as progress:
         for result in rollout(agent, lanes, starts, skip=writer.done, **columns):
             writer.add(result.row)
@@ -110,6 +111,8 @@ def _act(config: Eval, agent: Agent, lanes: Lanes, writer: RecordWriter) -> None
             won = sum(row["success"] for row in writer.rows.values())
             progress.update(len(writer.done), f"success {won}/{len(writer.done)}")
             writer.note(wall=time.perf_counter() - begun, acted=len(writer.done) - before)
+
+    # films, by playing the actions again
     chosen = choose((writer.rows[start] for start in sorted(tapes)), config.videos)
     if chosen:
         films = film_again(lanes, writer.rows, {start: tapes[start] for start in chosen}, writer.root)

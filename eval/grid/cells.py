@@ -92,6 +92,8 @@ def _evaluated(cell: Cell, step: Step) -> StepState:
     manifest = step.place / MANIFEST
     if not manifest.is_file():
         return StepState.fresh
+
+    # settings that it was run with
     noted = cell.folder / CELL
     registered = json.loads(noted.read_text())["settings"].get(step.name) if noted.is_file() else None
     if registered is None:
@@ -99,12 +101,15 @@ def _evaluated(cell: Cell, step: Step) -> StepState:
     _same(
         cell, step, _jsonable(decode(type(step.config), registered))
     )  # a setting that came later had its default then
+
+    # weights that it judged
     values = json.loads(manifest.read_text())
     trained = cell.steps[0].place
     if (trained / "last").exists():
         now, then = fingerprint(find_checkpoint(trained)), values["policy"]["fingerprint"]
         if now != then:
             raise GridError(f"{cell}: {step.place} judged other weights ({then}) than lie there now ({now}); remove it")
+
     return StepState.done if values.get("complete") else StepState.broken
 
 

@@ -47,11 +47,13 @@ def tabulate(grid: Grid, cells: Sequence[Cell], failed: Sequence[tuple[Cell, str
     """The table as a study."""
     done = {(cell.setting, name, cell.seed): _finished(cell, name) for cell in cells for name in grid.eval}
     further = _Further(grid, done)
+
     rows = []
     for setting in dict.fromkeys(cell.setting for cell in cells):
         for name in grid.eval:
             records = [done[setting, name, seed] for seed in grid.seeds]
             rows.append((*_row(setting, name, records), *further.cells(setting, name)))
+
     seeds = [f"seed {seed}" for seed in grid.seeds]
     notes = [
         "Success: share of the episodes. Over two training seeds or more: 95 % Student t interval over seeds, never "
@@ -61,6 +63,7 @@ def tabulate(grid: Grid, cells: Sequence[Cell], failed: Sequence[tuple[Cell, str
         *further.notes,
         *(f"Failed: {cell}: {why}" for cell, why in failed),
     ]
+
     columns = ("setting", "evaluation", *seeds, "success", "holds", "best progress", "episodes", *further.columns)
     return Study(title=grid.title, command=_command(grid), columns=columns, rows=rows, notes=notes)
 
@@ -149,20 +152,24 @@ def verdict(rates: Mapping[str, Sequence[float | None]], looks: int = 1) -> str:
     names, table = list(rates), list(zip(*rates.values(), strict=True))
     if len(names) < 2:
         return ""
+
     group = len(table) // looks
     if group < FEWEST or len(names) > MOST_AGENTS:
         return (
             f"No verdict over training seeds: it takes {FEWEST} seeds a look and 2 to {MOST_AGENTS} settings; "
             f"here {len(names)} settings, {len(table)} seeds, {looks} looks."
         )
+
     test = PermutationTest(names, group, looks, ALPHA, rng=np.random.default_rng(0))
     for row in takewhile(lambda row: None not in row, table[: group * looks]):
         test.update(*row)
         if test.decision in ("A", "B", "done"):
             break
+
     apart = ", ".join(f"{better} above {worse}" for better, worse in test.better()) or "none"
     left = "" if test.decision else f"; {group * looks - test.n} planned seeds are still to come"
     plan = f"{looks} looks of {group} seeds" if looks > 1 else f"{group} seeds"
+
     return (
         f"Told apart over training seeds (permutation test, {plan}, at most {ALPHA:g} false in all): {apart}, "
         f"after {test.n} seeds{left}. Not told apart is no evidence of being equal."

@@ -85,12 +85,14 @@ def by_policy(records: Iterable[Record], side: str) -> dict[tuple[str, str], Tes
     """
     policies: dict[tuple[str, str], Tested] = {}
     records = list(records)
+
     for record in records:
         _same_world(records[0], record, side)
         identity, episodes = identify(record.manifest), episodes_by_start(record)
         if not episodes:
             raise RecordError(f"the record '{record.root}' holds no episode")
         errors = sum(bool(error) for error in record.column("error"))
+
         key = identity.weights, identity.acts
         if key in policies:
             before = policies[key]
@@ -104,6 +106,7 @@ def by_policy(records: Iterable[Record], side: str) -> dict[tuple[str, str], Tes
             policies[key] = Tested(before.identity, {**before.episodes, **episodes}, records_of, before.errors + errors)
         else:
             policies[key] = Tested(identity, episodes, (str(record.root),), errors)
+
     return policies
 
 

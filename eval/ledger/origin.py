@@ -103,6 +103,7 @@ def _unusual(agent: Mapping, policy: Mapping) -> dict:
         "solver": tuple(None if each.get("scheduler") else each.get("solver") for each in (sampler, own)),
         "scheduler": (sampler.get("scheduler"), own.get("scheduler")),
     }
+
     return {name: value for name, (value, usual) in settings.items() if value != usual}
 
 

@@ -103,6 +103,7 @@ def show(cell) -> str:
         return f"{cell:,}" if abs(cell) >= 10_000 else str(cell)
     if isinstance(cell, float):
         return f"{cell:,.0f}" if abs(cell) >= 10_000 else f"{cell:.4g}"
+
     if isinstance(cell, tuple):
         low, estimate, high = cell
         return (

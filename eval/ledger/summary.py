@@ -61,16 +61,20 @@ class Summary:
         steps = "" if self.first_success is None else f", success after {self.first_success:.0f} (median)"
         parts = (("physics", self.physics), ("render", self.render), ("policy", self.policy))
         split = ", ".join(f"{name} {100 * seconds / spent:.0f} %" for name, seconds in parts)
+
         rows = [
             ("success", f"{self.success}   {self.successes} of {self.n}, Wilson 95 %"),
             ("best progress", f"{self.progress}   mean, 95 %"),
             ("length", f"{self.length:.0f} steps{steps}"),
             ("time", split + ("" if self.rate is None else f"; {self.rate:.2f} episodes/s")),
         ]
+
+        # lines that not every record has
         rows.insert(1, ("detects", detects(self.detects, self.n)))
         rows += [("chosen chunk", self.chosen.text())] if self.chosen else []
         rows += [("errors", f"{self.errors} episodes, counted as failures")] if self.errors else []
         rows += [("unfinished", f"{self.n} of {self.asked} episodes")] if self.n < self.asked else []
+
         head = f"{self.title} in {self.world}, env seeds {self.starts}"
         return "\n".join([head, *(f"{name:<16}{value}" for name, value in rows)])
 
@@ -80,9 +84,11 @@ def summarize(record: Record) -> Summary:
     n = len(record.table)
     if not n:
         raise ValueError(f"the record '{record.root}' holds no episode")
+
     column = {name: np.asarray(record.column(name)) for name in _NUMBERS}
     successes, first = int(column["success"].sum()), column["first_success"]
     starts, wall = record.column("env_seed"), record.manifest.get("wall")
+
     return Summary(
         title=title(record.manifest),
         world=_world(record),
@@ -116,7 +122,7 @@ def chosen(record: Record) -> Chosen | None:
     columns = [column for column in zip(*(record.column(name) for name in names), strict=True) if all(column)]
     if not columns:
         return None
-    means = np.array([[np.mean(part) for part in column] for column in columns])  # (episodes, 3)
+    means = np.array([list(map(np.mean, column)) for column in columns])  # (episodes, 3)
     value, mean, spread = means.mean(0).tolist()
     half = t.isf(0.025, len(means) - 1) * means[:, 0].std(ddof=1) / len(means) ** 0.5 if len(means) > 1 else 0.0
     candidates = record.manifest.get("agent", {}).get("candidates", 0)
