@@ -25,11 +25,14 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
         "run": ("eval.grid.run:Run", "many trainings and evaluations over settings and seeds, resumable, one table"),
     },
     "judge": {
-        "eval": ("eval.evaluate.evaluate:Eval", "act in a world from many starts; writes a record and a report"),
+        "eval": (
+            "eval.evaluate.evaluate:Eval",
+            "act in a world from many initial conditions; writes a record and a report",
+        ),
         "curve": ("eval.evaluate.curve:Curve", "success over training steps of a run that was judged meanwhile"),
         "compare": (
             "eval.compare.compare:Compare",
-            "which policy is better: finished records, or a live duel until decided",
+            "which policy is better: finished records, or live until decided",
         ),
         "agree": ("eval.agree.agree:Agree", "do two worlds rank policies alike; may the cheaper one choose"),
         "estimate": (
@@ -38,7 +41,7 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
         ),
         "calibrate": (
             "eval.evaluate.calibrate:Calibrate",
-            "a run-time alarm with a stated false-alarm rate, from a watched record",
+            "a run-time alarm with a stated false-alarm rate, from a monitored record",
         ),
     },
     "improve": {

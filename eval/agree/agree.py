@@ -1,7 +1,7 @@
 """`understudy agree`: do two worlds rank policies alike, and may one choose policies in the cheaper one?
 
 Reads episode records of the same policies in a truth (the real arm, a simulator) and in a proxy (a dream, a twin,
-another simulator); joins them on what identifies a policy and on start ids. The composition of `identity.py`,
+another simulator); joins them on what identifies a policy and on env seeds. The composition of `identity.py`,
 `verdict.py` and the page.
 """
 
@@ -28,7 +28,7 @@ from ..statistics.intervals import Interval
 from .verdict import Agreement, agree
 
 PAGE, NUMBERS = "agree.html", "agree.json"
-SAID = {"r": "Pearson r", "rho": "Spearman rho", "tau": "Kendall tau", "mmrv": "MMRV"}
+MEASURE_NAMES = {"r": "Pearson r", "rho": "Spearman rho", "tau": "Kendall tau", "mmrv": "MMRV"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,81 +49,98 @@ class Agree:
         truth, proxy = open_records(self.truth), open_records(self.proxy)
         if both := {record.root.resolve() for record in truth} & {record.root.resolve() for record in proxy}:
             raise ValueError(f"'{min(both)}' is on both sides; a world cannot vouch for itself")
-        found = agree(matched(truth, proxy), self.by, np.random.default_rng(self.seed), self.draws)
+
+        agreement = agree(matched(truth, proxy), self.by, np.random.default_rng(self.seed), self.draws)
         worlds = {"truth": world_name(truth[0]), "proxy": world_name(proxy[0])}
-        print(text(found, worlds))
+        print(text(agreement, worlds))
+
         if self.study is not None:
-            as_study(found, worlds, self.command()).write(os.path.expandvars(self.study))
+            as_study(agreement, worlds, self.command()).write(os.path.expandvars(self.study))
         if self.out is not None:
             folder = Path(os.path.expandvars(self.out))
             folder.mkdir(parents=True)
             about = {"records": {"truth": _roots(truth), "proxy": _roots(proxy)}, "worlds": worlds}
             about |= {"seed": self.seed, "draws": self.draws} | provenance()
-            (folder / NUMBERS).write_text(as_json(found, about))
-            print(f"\nreport          {replace_text(folder / PAGE, render(found, worlds, about))}")
+            (folder / NUMBERS).write_text(as_json(agreement, about))
+            print(f"\nreport          {replace_text(folder / PAGE, render(agreement, worlds, about))}")
 
     def command(self) -> str:
         """What a reader runs for these numbers."""
         return command_of(self, "agree", without=("out", "study"))
 
 
-def text(found: Agreement, worlds: dict[str, str]) -> str:
+def text(agreement: Agreement, worlds: dict[str, str]) -> str:
     """What the terminal shows."""
-    lines = [f"{worlds['proxy']} (proxy) beside {worlds['truth']} (truth), by {found.by}", ""]
+    lines = [f"{worlds['proxy']} (proxy) beside {worlds['truth']} (truth), by {agreement.by}", ""]
     lines.append(f"{'policy':<46}{'truth':>22}{'n':>6}{'proxy':>22}{'n':>6}")
-    for point in found.points:
+    for point in agreement.points:
         name = point.name if len(point.name) <= 45 else "..." + point.name[-42:]
         lines.append(f"{name:<46}{point.truth!s:>22}{point.n_truth:>6}{point.proxy!s:>22}{point.n_proxy:>6}")
-    other = "progress" if found.by == "success" else "success"
-    lines += ["", f"{'':<16}{found.by:<28}{other}"]
-    lines += [f"{SAID[name]:<16}{said(found.measures[name]):<28}{said(found.other[name])}" for name in MEASURES]
-    lines += [f"{name:<16}{value}" for name, value in facts(found)]
-    lines += ["", *found.verdict.words, *(f"Note: {warning}" for warning in found.verdict.warnings)]
-    lines += [f"  {mark:<6}{name}" for name, mark in found.verdict.ranking]
-    lines += ["Policies that share a letter are not told apart in the proxy."] if found.verdict.ranking else []
+
+    other = "progress" if agreement.by == "success" else "success"
+    lines += ["", f"{'':<16}{agreement.by:<28}{other}"]
+    lines += [
+        f"{MEASURE_NAMES[name]:<16}{interval_text(agreement.measures[name]):<28}{interval_text(agreement.other[name])}"
+        for name in MEASURES
+    ]
+    lines += [f"{name:<16}{value}" for name, value in facts(agreement)]
+
+    lines += ["", *agreement.verdict.words, *(f"Note: {warning}" for warning in agreement.verdict.warnings)]
+    lines += [f"  {mark:<6}{name}" for name, mark in agreement.verdict.ranking]
+    lines += ["Policies that share a letter are not told apart in the proxy."] if agreement.verdict.ranking else []
+
     return "\n".join(lines)
 
 
-def facts(found: Agreement) -> list[tuple[str, str]]:
+def facts(agreement: Agreement) -> list[tuple[str, str]]:
     """(what, value) of everything beside the correlations."""
-    bound, judged = found.bound, found.judged
+    bound, judged = agreement.bound, agreement.judged
     rows = [("permutation", f"p = {bound.p:.2g} of an order as good by chance; least possible {bound.least:.2g}")]
-    if math.isnan(found.ceiling.estimate):
+
+    if math.isnan(agreement.ceiling.estimate):
         rows.append(("noise ceiling", "none: noise explains all differences in the truth"))
     else:
-        rows.append(("noise ceiling", f"r {said(found.ceiling)} is what a perfect proxy would show"))
+        rows.append(("noise ceiling", f"r {interval_text(agreement.ceiling)} is what a perfect proxy would show"))
+
     if judged is None:
-        rows.append(("judge", "the worlds share no start, so single outcomes cannot be compared"))
+        rows.append(("judge", "the worlds share no initial condition, so single outcomes cannot be compared"))
     else:
         kappa = "" if math.isnan(judged.kappa) else f", kappa {judged.kappa:.2f}"
         apart = f"{judged.false_positive} successes in the proxy alone, {judged.false_negative} in the truth alone"
         rows.append(
-            ("judge", f"{said(judged.accuracy)} of {judged.episodes} outcomes are the same from the same start")
+            (
+                "judge",
+                f"{interval_text(judged.accuracy)} of {judged.episodes} outcomes are the same "
+                "from the same initial condition",
+            )
         )
         rows.append(("judge, chance", f"{judged.chance:.3f}{kappa}; {apart}"))
-    spread = max(point.truth.estimate for point in found.points) - min(point.truth.estimate for point in found.points)
+
+    rates = [point.truth.estimate for point in agreement.points]
+    spread = max(rates) - min(rates)
+
     return [*rows, ("spread of truth", f"{spread:.3f} between best and worst; MMRV cannot exceed it")]
 
 
-def said(interval: Interval) -> str:
+def interval_text(interval: Interval) -> str:
     """An interval, or why there is none."""
     if math.isnan(interval.estimate):
         return "undefined"
     return f"{interval.estimate:.3f} (no interval)" if math.isnan(interval.low) else str(interval)
 
 
-def scatter(found: Agreement) -> str:
+def scatter(agreement: Agreement) -> str:
     """Policies as points, truth across and proxy up, with 95 % bars; the dashed line is where they are equal."""
     marks = [
-        Mark(one.truth.estimate, one.proxy.estimate, "a", str(i), one.truth[::2], one.proxy[::2])
-        for i, one in enumerate(found.points, 1)
+        Mark(point.truth.estimate, point.proxy.estimate, "a", str(i), point.truth[::2], point.proxy[::2])
+        for i, point in enumerate(agreement.points, 1)
     ]
     equal = Line([0, 1], [0, 1], "soft", "equal in both")
-    axes = {"x_label": f"{found.by} in the truth", "y_label": f"{found.by} in the proxy", "y_range": (0, 1)}
+    axes = {"x_label": f"{agreement.by} in the truth", "y_label": f"{agreement.by} in the proxy", "y_range": (0, 1)}
     return chart([equal], **axes, marks=marks)
 
 
-def render(found: Agreement, worlds: dict[str, str], about: dict) -> str:
+def render(agreement: Agreement, worlds: dict[str, str], about: dict) -> str:
     """The HTML text of the page."""
     from markupsafe import Markup
 
@@ -132,35 +149,37 @@ def render(found: Agreement, worlds: dict[str, str], about: dict) -> str:
     shown = about | {"records": {side: ", ".join(roots) for side, roots in about["records"].items()}}
     return page(
         PAGE,
-        found=found,
+        agreement=agreement,
         worlds=worlds,
         provenance=list(sections(shown)),
-        scatter=Markup(scatter(found)),
-        rest=facts(found),
-        names=SAID,
-        said=said,
-        letters=dict(found.verdict.ranking),
-        other="progress" if found.by == "success" else "success",
+        scatter=Markup(scatter(agreement)),
+        rest=facts(agreement),
+        names=MEASURE_NAMES,
+        interval_text=interval_text,
+        letters=dict(agreement.verdict.ranking),
+        other="progress" if agreement.by == "success" else "success",
     )
 
 
-def as_study(found: Agreement, worlds: dict[str, str], command: str) -> Study:
+def as_study(agreement: Agreement, worlds: dict[str, str], command: str) -> Study:
     """The policies as a table, the rest as notes."""
-    rows = [(one.name, one.n_truth, one.truth, one.n_proxy, one.proxy) for one in found.points]
-    measures = ", ".join(f"{SAID[name]} {said(interval)}" for name, interval in found.measures.items())
-    notes = [*found.verdict.words, *found.verdict.warnings, f"{measures}."]
+    rows = [(point.name, point.n_truth, point.truth, point.n_proxy, point.proxy) for point in agreement.points]
+    measures = ", ".join(
+        f"{MEASURE_NAMES[name]} {interval_text(interval)}" for name, interval in agreement.measures.items()
+    )
+    notes = [*agreement.verdict.words, *agreement.verdict.warnings, f"{measures}."]
     return Study(
-        title=f"Does {worlds['proxy']} rank policies as {worlds['truth']} does, by {found.by}",
+        title=f"Does {worlds['proxy']} rank policies as {worlds['truth']} does, by {agreement.by}",
         command=command,
         columns=("policy", "n, truth", "truth", "n, proxy", "proxy"),
         rows=rows,
-        notes=(*notes, *(f"{name}: {value}." for name, value in facts(found))),
+        notes=(*notes, *(f"{name}: {value}." for name, value in facts(agreement))),
     )
 
 
-def as_json(found: Agreement, about: dict) -> str:
+def as_json(agreement: Agreement, about: dict) -> str:
     """Everything as JSON; what is undefined is null."""
-    return json.dumps({"format": 1, "kind": "agreement"} | about | _plain(found), indent=1, allow_nan=False) + "\n"
+    return json.dumps({"format": 1, "kind": "agreement"} | about | _plain(agreement), indent=1, allow_nan=False) + "\n"
 
 
 def _plain(value):

@@ -27,7 +27,7 @@ MEASURED = {"success": 0, "progress": 1}  # what is compared -> its place among 
 
 
 @dataclass(frozen=True)
-class Point:
+class PolicyPoint:
     """One policy in both worlds."""
 
     name: str
@@ -41,11 +41,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Judged:
-    """How often the two worlds say the same of a start, over all policies that acted from it in both."""
+    """How often the two worlds say the same of an initial condition, over all policies that acted from it in both."""
 
     episodes: int
     starts: int
-    accuracy: Interval  # same outcome; t interval over starts
+    accuracy: Interval  # same outcome; t interval over initial conditions
     chance: float  # agreement of unrelated outcomes with these success rates
     kappa: float  # (accuracy - chance) / (1 - chance); NaN where chance is 1
     true_positive: int
@@ -69,12 +69,12 @@ class Agreement:
     """Everything about one proxy and one truth."""
 
     by: str  # success | progress
-    points: tuple[Point, ...]  # best in the truth first
+    points: tuple[PolicyPoint, ...]  # best in the truth first
     measures: Mapping[str, Interval]  # r, rho, tau, mmrv
     other: Mapping[str, Interval]  # the same of the other measure (progress, or success)
     bound: Bound
     ceiling: Interval  # r that a perfect proxy would show
-    judged: Judged | None  # None where the worlds share no start
+    judged: Judged | None  # None where the worlds share no initial condition
     verdict: Verdict | None = None  # None only while it is being made
 
 
@@ -92,53 +92,61 @@ def agree(pairs: Sequence[tuple[Tested, Tested]], by: str, rng: np.random.Genera
         raise ValueError(f"cannot compare by '{by}'. Known: {', '.join(MEASURED)}")
     if len(pairs) < 2:
         raise ValueError(f"{len(pairs)} policy in both worlds: agreement about ranks needs at least two, better six")
+
     pairs = sorted(pairs, key=lambda pair: -_mean(pair[0], by))
     runs = [truth.identity.run for truth, _ in pairs]
     cells = _cells(pairs, by)
     truth, proxy = cells.rates()
+
     measures = agreement_intervals(cells, rng, runs, draws=draws)
     other = agreement_intervals(_cells(pairs, next(name for name in MEASURED if name != by)), rng, runs, draws=draws)
     bound = permutation_bound(truth=truth, proxy=proxy, rng=rng)
+
     errors = [[_error(tested, by) for tested in pair] for pair in pairs]
     ceiling = noise_ceiling(
         truth=truth, error_truth=[here for here, _ in errors], error_proxy=[there for _, there in errors], rng=rng
     )
+
     points = tuple(_point(*pair, by) for pair in pairs)
-    found = Agreement(by, points, measures, other, bound, ceiling, judge(pairs))
-    return replace(found, verdict=decide(found, pairs))
+    agreement = Agreement(by, points, measures, other, bound, ceiling, judge(pairs))
+    return replace(agreement, verdict=decide(agreement, pairs))
 
 
-def decide(found: Agreement, pairs: Sequence[tuple[Tested, Tested]]) -> Verdict:
+def decide(agreement: Agreement, pairs: Sequence[tuple[Tested, Tested]]) -> Verdict:
     """The verdict on what was found, in words."""
-    k, gap, warnings = len(found.points), found.measures["mmrv"], (*_warnings(found.points),)
-    if doubts := list(_doubts(found)):
-        said = f"Agreement is not established for these {k} policies, so no ranking is given."
-        return Verdict(False, (said, *doubts, *_advice(found)), warnings, ())
+    k, gap, warnings = len(agreement.points), agreement.measures["mmrv"], (*_warnings(agreement.points),)
+    if doubts := list(_doubts(agreement)):
+        refusal = f"Agreement is not established for these {k} policies, so no ranking is given."
+        return Verdict(False, (refusal, *doubts, *_advice(agreement)), warnings, ())
     at_most = "" if math.isnan(gap.high) else f"; 95 %: up to {gap.high:.3f}"
     words = (
-        f"The proxy orders these {k} policies as the truth does, better than chance (p = {found.bound.p:.2g}).",
-        f"What it orders wrongly lies at most {gap.estimate:.3f} of true {found.by} apart, averaged over the policies "
-        f"(MMRV{at_most}).",
+        f"The proxy orders these {k} policies as the truth does, better than chance (p = {agreement.bound.p:.2g}).",
+        f"What it orders wrongly lies at most {gap.estimate:.3f} of true {agreement.by} apart, averaged over the "
+        f"policies (MMRV{at_most}).",
     )
-    return Verdict(True, words, (*warnings, *_advice(found)), tuple(_ranking(pairs, found)))
+    return Verdict(True, words, (*warnings, *_advice(agreement)), tuple(_ranking(pairs, agreement)))
 
 
 def judge(pairs: Sequence[tuple[Tested, Tested]]) -> Judged | None:
-    """Agreement of success, start by start, where both worlds were begun from the same starts."""
+    """Agreement of single outcomes from the initial conditions that both worlds share."""
     shared = [
         (key, truth.episodes[key][0], proxy.episodes[key][0])
         for truth, proxy in pairs
         for key in truth.episodes
         if key in proxy.episodes
     ]
+
     if not shared:
         return None
+
     truth, proxy = (np.array([row[i] for row in shared]) > 0.5 for i in (1, 2))
     same, by_start = truth == proxy, {}
     for (key, _, _), equal in zip(shared, same.tolist(), strict=True):
         by_start.setdefault(key, []).append(equal)
+
     interval = mean_interval([np.mean(equal) for equal in by_start.values()])
     chance = float(truth.mean() * proxy.mean() + (1 - truth.mean()) * (1 - proxy.mean()))
+
     return Judged(
         episodes=len(shared),
         starts=len(by_start),
@@ -152,9 +160,9 @@ def judge(pairs: Sequence[tuple[Tested, Tested]]) -> Judged | None:
     )
 
 
-def _doubts(found: Agreement) -> Iterator[str]:
+def _doubts(agreement: Agreement) -> Iterator[str]:
     """Reasons why agreement is not established."""
-    rho, bound, k = found.measures["rho"], found.bound, len(found.points)
+    rho, bound, k = agreement.measures["rho"], agreement.bound, len(agreement.points)
     if bound.least > ALPHA:
         yield f"{k} policies cannot show it: even a perfect order has p = {bound.least:.2g} by chance; take 4 or more."
     elif math.isnan(rho.estimate):
@@ -164,7 +172,7 @@ def _doubts(found: Agreement) -> Iterator[str]:
     if k > FEW and not math.isnan(rho.estimate) and not rho.low > 0:
         low = "has no lower end" if math.isnan(rho.low) else f"begins at {rho.low:.3f} and does not exclude 0"
         yield f"The 95 % interval of rho {low}."
-    if math.isnan(found.ceiling.estimate):
+    if math.isnan(agreement.ceiling.estimate):
         yield "In the truth these policies differ no more than equal ones would by chance."
 
 
@@ -177,11 +185,12 @@ def _advice(found: Agreement) -> Iterator[str]:
         yield f"Even a perfect proxy would show r {ceiling.low:.2f} to {ceiling.high:.2f} here: test more episodes."
 
 
-def _warnings(points: Sequence[Point]) -> Iterator[str]:
+def _warnings(points: Sequence[PolicyPoint]) -> Iterator[str]:
     runs, k = len({point.run for point in points}), len(points)
     if runs < k:
         only = "one training run" if runs == 1 else f"{runs} training runs"
         yield f"The {k} policies are checkpoints of {only}: they rise and fall together, none is independent."
+
     if k <= FEW:
         yield (
             f"{k} policies are too few for intervals. What they can show is bounded by the number of their orders: "
@@ -190,31 +199,33 @@ def _warnings(points: Sequence[Point]) -> Iterator[str]:
     elif runs <= FEW:
         count = "1 training run" if runs == 1 else f"{runs} training runs"
         yield (
-            f"Policies of {count} are too few to draw policies anew: the intervals resample starts only and hold for "
-            f"these policies. How the proxy ranks others is open; {FEW + 1} or more training runs would tell."
+            f"Policies of {count} are too few to draw policies anew: the intervals resample initial conditions "
+            f"only and hold for these policies. How the proxy ranks others is open; "
+            f"{FEW + 1} or more training runs would tell."
         )
+
     if errors := sum(point.errors for point in points):
         yield f"{errors} episodes ended in an error and count as failures."
     if len({(point.n_truth, point.n_proxy) for point in points}) > 1:
         yield "The policies were tested with different numbers of episodes."
 
 
-def _ranking(pairs: Sequence[tuple[Tested, Tested]], found: Agreement) -> list[tuple[str, str]]:
+def _ranking(pairs: Sequence[tuple[Tested, Tested]], agreement: Agreement) -> list[tuple[str, str]]:
     """Best in the proxy first; who shares a letter is not told apart there."""
-    points = found.points
+    points = agreement.points
     combinations = list(itertools.combinations(range(len(points)), 2))
-    p = [_apart(pairs[one][1], pairs[other][1], found.by) for one, other in combinations]
+    p = [_apart(pairs[first][1], pairs[second][1], agreement.by) for first, second in combinations]
     rates = [point.proxy.estimate for point in points]
     marks = letters(rates, differing(len(points), combinations, p, ALPHA))
     return [(points[i].name, marks[i]) for i in np.argsort(-np.array(rates), kind="stable").tolist()]
 
 
-def _apart(one: Tested, other: Tested, by: str) -> float:
-    """p-value that two policies do equally well in the proxy, paired on the starts that both have, else independent."""
+def _apart(first: Tested, second: Tested, by: str) -> float:
+    """p-value that two policies do equally well in the proxy, paired where both have initial conditions in common."""
     from scipy.stats import fisher_exact, ttest_ind, ttest_rel
 
-    shared = sorted(set(one.episodes) & set(other.episodes))
-    a, b = (_values(tested, by, shared or None) for tested in (one, other))
+    shared = sorted(set(first.episodes) & set(second.episodes))
+    a, b = (_values(tested, by, shared or None) for tested in (first, second))
     if by == "success":
         if shared:
             return mcnemar(int((a > b).sum()), int((b > a).sum()))
@@ -237,10 +248,10 @@ def _cells(pairs: Sequence[tuple[Tested, Tested]], by: str) -> OutcomeTables:
     return OutcomeTables(*tables)
 
 
-def _point(truth: Tested, proxy: Tested, by: str) -> Point:
+def _point(truth: Tested, proxy: Tested, by: str) -> PolicyPoint:
     here, there = (_interval(tested, by) for tested in (truth, proxy))
     identity, errors = truth.identity, truth.errors + proxy.errors
-    return Point(identity.name, identity.run, len(truth.episodes), len(proxy.episodes), here, there, errors)
+    return PolicyPoint(identity.name, identity.run, len(truth.episodes), len(proxy.episodes), here, there, errors)
 
 
 def _values(tested: Tested, by: str, starts: Sequence[tuple[str, int]] | None = None) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Duels that a person scores, in blinded order: for real arms, and for worlds whose own judgement is not trusted.
+"""Trials that a person scores, in blinded order: for real arms, and worlds whose own judgement is not trusted.
 
-For every start both policies act once, in an order drawn from (seed, start); whoever scores is told the number of the
-trial and nothing of who acted. Success is what the person says, and progress if they give one; what the world measured
-stays in the labels. A trial may be done again before it is scored (a cable, a person in the way). The rows know who
-acted, so whoever scores must not open the records before the end.
+From every initial condition both policies act once, in an order drawn from (seed, env seed); whoever scores is told the
+number of the trial and nothing of who acted. Success is what the person says, and progress if they give one; what the
+world measured stays in the labels. A trial may be done again before it is scored (a cable, a person in the way). The
+rows know who acted, so whoever scores must not open the records before the end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..ledger.record import RecordWriter
 
-Act = Callable[[int], dict]  # start -> row of the episode that one policy acted from there
+Act = Callable[[int], dict]  # env seed -> row of the episode that one policy acted from there
 HELP = "y success, n failure, or a progress from 0 to 100; r does the trial again, ? shows this"
 
 
@@ -30,7 +30,7 @@ class Score:
 
 
 class BlindStage:
-    """A `duel.Stage` that asks a person after each trial.
+    """A `sequential.PairStage` that asks a person after each trial.
 
     Args:
         acts: of A and B.
@@ -66,7 +66,7 @@ class BlindStage:
 
 
 def blind_order(seed: int, start: int) -> tuple[int, int]:
-    """(0, 1) or (1, 0): who acts first from a start, a fair coin keyed by both numbers."""
+    """(0, 1) or (1, 0): who acts first from an initial condition, a fair coin keyed by both numbers."""
     first = int(np.random.default_rng((seed, start)).integers(2))
     return first, 1 - first
 

@@ -1,7 +1,7 @@
-"""`understudy compare A B ...`: which policy is better, from finished records or by a live duel.
+"""`understudy compare A B ...`: which policy is better, from finished records or live, until that is decided.
 
 The composition root of comparisons. Folders with a manifest are records and are read; runs and checkpoints are policies
-and act, two of them, from the same starts in one world.
+and act, two of them, from the same initial conditions in one world.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from ..statistics.sequential import A, B, Sequential
 from .blind import BlindStage, ask
 from .comparison import FILE, Comparison, compare_records, read_comparison
 from .page import PAGE, write_comparison
-from .sequential import Moment, RolloutStage, Rules, SequentialComparison, Side, Stage, fight, say
+from .sequential import PairStage, RolloutStage, Rules, SequentialComparison, Side, Standing, fight, say
 
-SIDES = ("a", "b")  # folders of a duel's records
+SIDES = ("a", "b")  # folders of the records of a sequential comparison
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Say which policy is better: compare finished records, or let two policies duel until that is decided."""
+    """Say which policy is better: compare finished records, or let two policies act until that is decided."""
 
     RENAMED: ClassVar[dict[str, str]] = {
         "seed": "env_seed",
@@ -50,24 +50,26 @@ class Compare:
 
     what: tuple[str, ...]  # two or more records; or two policies (runs or checkpoints), which then act
     alpha: float = 0.05  # probability of naming a better policy where there is none, two-sided
-    out: str | None = None  # folder of the report and compare.json; of a duel also of both records, and then new
-    resume: str | None = None  # duel: go on with this folder; all else as it was
-    world: dict | str = "pusht"  # duel: registered name, YAML file, or its keys
-    until_decided: bool = False  # duel: stop when decided or hopeless; else run --max pairs, a fixed number
-    max: int = 500  # duel: most pairs
-    on: str = "success"  # duel: success | progress: what decides
-    test: str = "betting"  # duel: betting (same starts for both) | table (success only; starts of their own for B)
-    give_up: float = 0.05  # duel: stop when the chance of a verdict falls below this; 0: never
-    env_seed: int = REPORT_STARTS  # duel: first start id
-    policy_seed: int = 0  # duel: noise of the policies
-    other_seed: int | None = None  # duel: noise of B, if it is to be another one
-    operator: str = ""  # duel: name of the person who scores every trial at the terminal, in blinded order
-    workers: int = 0  # duel: processes for the world; 0: in this one
-    block: int = 8  # duel: starts that act at the same time
-    n_action_steps: int | None = None  # duel: E, actions executed of each plan; default the policy's own
-    videos: int = 6  # duel: starts to film for both, first those at which one alone succeeded
-    threads: int = 1  # duel: of torch on the CPU
-    device: str = "cpu"  # duel: cpu | cuda
+    out: str | None = (
+        None  # folder of the report and compare.json; of a live comparison also of both records, and then new
+    )
+    resume: str | None = None  # live: go on with this folder; all else as it was
+    world: dict | str = "pusht"  # live: registered name, YAML file, or its keys
+    until_decided: bool = False  # live: stop when decided or hopeless; else run --max pairs, a fixed number
+    max: int = 500  # live: most pairs
+    on: str = "success"  # live: success | progress: what decides
+    test: str = "betting"  # live: betting (paired) | table (success only; initial conditions of its own for B)
+    give_up: float = 0.05  # live: stop when the chance of a verdict falls below this; 0: never
+    env_seed: int = REPORT_STARTS  # live: first env seed
+    policy_seed: int = 0  # live: noise of the policies
+    other_seed: int | None = None  # live: noise of B, if it is to be another one
+    operator: str = ""  # live: name of the person who scores every trial at the terminal, in blinded order
+    workers: int = 0  # live: processes for the world; 0: in this one
+    block: int = 8  # live: environments that act at the same time
+    n_action_steps: int | None = None  # live: E, executed actions of each chunk; default the policy's own
+    videos: int = 6  # live: films of each, first where one alone succeeded
+    threads: int = 1  # live: of torch on the CPU
+    device: str = "cpu"  # live: cpu | cuda
 
     def __post_init__(self):
         if len(self.what) < 2:
@@ -86,15 +88,18 @@ class Compare:
 
 
 def compare(config: Compare) -> Comparison:
-    """Compare records, or hold the duel.
+    """Compare records, or hold the sequential comparison.
 
     Raises:
-        ValueError: records and policies mixed, a third policy in a duel, one policy against itself with equal noise.
+        ValueError: records and policies mixed, a third policy in a live comparison, a policy against itself
+            with equal noise.
     """
     paths = [Path(os.path.expandvars(word)) for word in config.what]
     recorded = [(path / MANIFEST).is_file() for path in paths]
+
     if not any(recorded):
         return hold(config)
+
     if not all(recorded):
         records, others = (
             [str(p) for p, is_record in zip(paths, recorded, strict=True) if is_record == want]
@@ -103,6 +108,7 @@ def compare(config: Compare) -> Comparison:
         raise ValueError(
             f"{', '.join(records)}: episode records; {', '.join(others)}: not. Compare records with records"
         )
+
     records = [read_record(path) for path in paths]
     comparison = compare_records(records, config.alpha, config.env_seed)
     if config.out:
@@ -112,41 +118,48 @@ def compare(config: Compare) -> Comparison:
 
 
 def hold(config: Compare) -> Comparison:
-    """The live duel. Ctrl-C ends it with valid records and a compare.json, and is raised again."""
+    """The live sequential comparison. Ctrl-C ends it with valid records and a compare.json, and is raised again."""
     import torch
 
     rules, folder = _checked(config), Path(os.path.expandvars(config.resume or config.out or ""))
     test = sequential_test(config.test, config.max, config.alpha, seed=config.env_seed)
     torch.set_num_threads(config.threads)
+
     evals = [_evaluation(config, side, test) for side in range(2)]
     world = open_stage(evals[0])
-    opened = [open_agent(one, world.embodiment, world.task) for one in evals]
+    opened = [open_agent(settings, world.embodiment, world.task) for settings in evals]
     for agent, _ in opened:
         check_world(agent, world.embodiment())
+
+    # what both manifests say of the test
     plan = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}
     plan |= {"until_decided": config.until_decided, "give_up": config.give_up, "independent": test.independent}
     plan |= {"operator": config.operator}
+
+    # records, environments and sides
     with ExitStack() as stack:
         writers = []
-        for name, one, (agent, about) in zip(SIDES, evals, opened, strict=True):
-            manifest = describe(one, agent, about, world) | {"sequential": plan} | provenance()
+        for name, settings, (agent, about) in zip(SIDES, evals, opened, strict=True):
+            manifest = describe(settings, agent, about, world) | {"sequential": plan} | provenance()
             resume = bool(config.resume) and _resumable(folder / name, plan)
             writers.append(stack.enter_context(RecordWriter(folder / name, manifest, resume=resume)))
+
         lanes = stack.enter_context(closing(Lanes(world, evals[0].block, config.workers)))
         sides = tuple(
             Side(
                 agent,
                 writer,
-                {"initial_conditions": start_set(world), "policy_seed": one.policy_seed},
-                one.env_seed - config.env_seed,
+                {"initial_conditions": start_set(world), "policy_seed": settings.policy_seed},
+                settings.env_seed - config.env_seed,
             )
-            for (agent, _), writer, one in zip(opened, writers, evals, strict=True)
+            for (agent, _), writer, settings in zip(opened, writers, evals, strict=True)
         )
+
         stage = _blinded(config, sides, lanes) if config.operator else RolloutStage(sides, lanes)
         return _hold(config, stage, test, rules, writers, plan, folder)
 
 
-def _hold(config: Compare, stage: Stage, test: Sequential, rules: Rules, writers, plan: dict, folder: Path):
+def _hold(config: Compare, stage: PairStage, test: Sequential, rules: Rules, writers, plan: dict, folder: Path):
     """Fight, and close the records whatever happens."""
     starts, sequential = range(config.env_seed, config.env_seed + config.max), None
     try:
@@ -154,13 +167,16 @@ def _hold(config: Compare, stage: Stage, test: Sequential, rules: Rules, writers
             watch = partial(_show, progress=progress, blind=bool(config.operator))
             for stand in fight(stage, starts, test, rules, config.block, watch):
                 sequential = stand
+
         if config.videos and isinstance(stage, RolloutStage):
             stage.film(config.videos)
     finally:
+        # decided, or the whole budget run
         ended = sequential is not None and (
             sequential.pairs == config.max or (config.until_decided and sequential.decision is not None)
         )
         records = [_close(writer, ended) for writer in writers]
+
         if sequential is not None and all(len(record.table) for record in records):
             comparison = compare_records(records, config.alpha, config.env_seed, _result(sequential, plan, rules, test))
             comparison.write(folder)
@@ -173,7 +189,7 @@ def _hold(config: Compare, stage: Stage, test: Sequential, rules: Rules, writers
 
 
 def _result(sequential: SequentialComparison, plan: Mapping, rules: Rules, test: Sequential) -> dict:
-    """What `compare.json` keeps of a duel."""
+    """What `compare.json` keeps of a sequential comparison."""
     result = dict(plan) | {
         "decision": sequential.decision,
         "pairs": sequential.pairs,
@@ -185,16 +201,20 @@ def _result(sequential: SequentialComparison, plan: Mapping, rules: Rules, test:
         "history": sequential.history,
         "says": say(sequential, rules, test),
     }
+
+    # what a fixed number would have cost
     fixed = (
         _fixed(sequential, test)
         if rules.until_decided and rules.on == "success" and sequential.decision in (A, B)
         else None
     )
+
     if fixed:
         result["says"] += (
             f" A number of pairs fixed beforehand would have to be {fixed} to find a difference like the one"
         )
         result["says"] += " seen with power .9."
+
     return result | {"fixed_pairs": fixed}
 
 
@@ -209,20 +229,24 @@ def _fixed(sequential: SequentialComparison, test: Sequential) -> int | None:
 
 
 def _checked(config: Compare) -> Rules:
-    """Refuse what cannot be a duel before anything is opened."""
+    """Refuse what cannot be a sequential comparison before anything is opened."""
     if len(config.what) != 2:
-        raise ValueError("a duel is between two policies; evaluate more of them first and compare their records")
+        raise ValueError(
+            "a live comparison is between two policies; evaluate more of them first and compare their records"
+        )
     if config.out is None and config.resume is None:
-        raise ValueError("a duel records its episodes: give --out DIR, or --resume DIR to go on with one")
+        raise ValueError("a live comparison records its episodes: give --out DIR, or --resume DIR to go on with one")
+
     if not config.resume and Path(os.path.expandvars(config.out)).exists():
         raise ValueError(f"'{config.out}' exists; give another --out, or --resume {config.out} to go on with it")
+
     if config.resume and (Path(os.path.expandvars(config.resume)) / FILE).is_file():
         ended = read_comparison(os.path.expandvars(config.resume))["sequential"]
         if ended.get("decision"):
-            raise ValueError(f"the duel in '{config.resume}' has ended: {ended['says']}")
+            raise ValueError(f"the comparison in '{config.resume}' has ended: {ended['says']}")
     same = len({str(Path(os.path.expandvars(word)).resolve()) for word in config.what}) == 1
     if same and config.other_seed in (None, config.policy_seed) and config.test == "betting":
-        raise ValueError("both are the same policy with the same noise, so every pair is equal; give --other-seed")
+        raise ValueError("both are the same policy with the same noise, so every pair is equal; give --other_seed")
     if config.test == "table" and config.on != "success":
         raise ValueError("the table is for success; give --test betting to decide on progress")
     if config.operator and config.test == "table":
@@ -260,7 +284,7 @@ def _evaluation(config: Compare, side: int, test: Sequential) -> Eval:
 
 
 def _blinded(config: Compare, sides: tuple[Side, Side], lanes: Lanes) -> BlindStage:
-    """Both policies one start at a time, and a person who does not know which."""
+    """Both policies from one initial condition at a time, and a person who does not know which."""
 
     def act(side: Side):
         return lambda start: next(iter(rollout(side.actor, lanes, [start], **side.columns))).row
@@ -270,13 +294,13 @@ def _blinded(config: Compare, sides: tuple[Side, Side], lanes: Lanes) -> BlindSt
 
 
 def _close(writer: RecordWriter, ended: bool) -> Record:
-    """A duel that ended asked for as many episodes as it ran."""
+    """A comparison that ended asked for as many episodes as it ran."""
     if ended:
         writer.note(starts=writer.manifest["starts"] | {"count": len(writer.done)})
     return writer.close(complete=ended)
 
 
-def _show(moment: Moment, progress: Progress, blind: bool) -> None:
-    progress.update(moment.pairs, moment.text(blind))
+def _show(standing: Standing, progress: Progress, blind: bool) -> None:
+    progress.update(standing.pairs, standing.text(blind))
     if not sys.stderr.isatty():
-        print(moment.text(blind), flush=True)
+        print(standing.text(blind), flush=True)

@@ -1,8 +1,9 @@
 """What several policies' episodes allow to conclude about which is better: numbers, and the words for them.
 
-Reads finished records and joins them on their starts. `Comparison` is plain data, printed by `text` and kept as
-`compare.json`; a report renders it. Intervals and p-values of records are for a number of episodes fixed beforehand; a
-duel that stopped early says so and is judged by its sequential test alone. Knows nothing of how episodes came about.
+Reads finished records and joins them on their initial conditions. `Comparison` is plain data, printed by `text` and
+kept as `compare.json`; a report renders it. Intervals and p-values of records are for a number of episodes fixed
+beforehand; a sequential comparison that stopped early says so and is judged by its sequential test alone. Knows nothing
+of how episodes came about.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two contestants on the starts that both have: second minus first."""
+    """Two contestants on the initial conditions that both have: second minus first."""
 
     first: str  # label
     second: str
@@ -62,7 +63,7 @@ class Difference:
     progress: Interval
     p: float | None  # exact McNemar; None where the episodes were not fixed beforehand
     p_holm: float | None  # corrected for the number of comparisons
-    p_progress: float  # by betting on progress, pair by pair in the order of the starts; valid at any time
+    p_progress: float  # by betting on progress, pair by pair in the order of the env seeds; valid at any time
     detectable: float | None  # difference of success rates that n pairs show with power .8
     says: str
 
@@ -78,7 +79,7 @@ class Comparison:
     episodes: tuple[
         dict, ...
     ]  # one an initial condition: initial_conditions, env_seed, success and progress (lists, None where not run)
-    sequential: dict = field(default_factory=dict)  # of a live duel: test, decision, pairs, budget, history, says
+    sequential: dict = field(default_factory=dict)  # of a live comparison: test, decision, pairs, budget, history, says
 
     def plain(self) -> dict:
         """JSON-able; intervals are [low, estimate, high]."""
@@ -93,7 +94,7 @@ class Comparison:
         lines = [_table_text(self.contestants), ""]
         if self.sequential:
             lines += [self.sequential["says"], ""]
-        lines += [one.says for one in self.differences]
+        lines += [difference.says for difference in self.differences]
         lines += ["", *(f"- {caveat}" for caveat in self.caveats)] if self.caveats else []
         return "\n".join(lines)
 
@@ -123,37 +124,46 @@ def _current(values: dict) -> dict:
 def compare_records(
     records: Sequence[Record], alpha: float = 0.05, seed: int = 0, sequential: Mapping | None = None
 ) -> Comparison:
-    """Compare two or more records on the starts that each two of them share.
+    """Compare two or more records on the initial conditions that each two of them share.
 
     Args:
         seed: of the bootstrap.
-        duel: where the records come from a live duel that looked at them: its result; then no fixed-n p-value is given.
+        sequential: result of a live comparison that looked at the records as they came in; then no fixed-n p-value
+            is given.
 
     Raises:
         ValueError: fewer than two records, or an empty one.
-        PairingError: two records without a common start.
+        PairingError: two records without a common initial condition.
     """
     if len(records) < 2:
         raise ValueError("a comparison needs at least two records or policies")
     rng, names = np.random.default_rng(seed), [_label(i) for i in range(len(records))]
+
     peeked = _peeked(records, sequential)
     order = list(combinations(range(len(records)), 2))
     if (sequential or {}).get("independent"):
-        order = []  # each policy had starts of its own
-    joined = [join(records[one], records[other]) for one, other in order]
+        order = []  # each policy had initial conditions of its own
+
+    # every pair, on what both have
+    joined = [join(records[first], records[second]) for first, second in order]
     measured = [paired_difference(pairs, rng) for pairs in joined]
-    adjusted = holm([one.p for one in measured])
+    adjusted = holm([difference.p for difference in measured])
+
     contestants = [_contestant(name, record) for name, record in zip(names, records, strict=True)]
     if len(records) > 2 and not peeked:
         shown = letters(
-            [one.success.estimate for one in contestants],
-            differing(len(records), order, [one.p for one in measured], alpha),
+            [contestant.success.estimate for contestant in contestants],
+            differing(len(records), order, [difference.p for difference in measured], alpha),
         )
-        contestants = [dataclasses.replace(one, letters=text) for one, text in zip(contestants, shown, strict=True)]
+        contestants = [
+            dataclasses.replace(contestant, letters=text) for contestant, text in zip(contestants, shown, strict=True)
+        ]
+
     differences = tuple(
-        _difference(names[i], names[j], pairs, one, None if peeked else float(p), alpha, len(order))
-        for (i, j), pairs, one, p in zip(order, joined, measured, adjusted, strict=True)
+        _difference(names[i], names[j], pairs, difference, None if peeked else float(p), alpha, len(order))
+        for (i, j), pairs, difference, p in zip(order, joined, measured, adjusted, strict=True)
     )
+
     return Comparison(
         alpha=alpha,
         contestants=tuple(contestants),
@@ -165,61 +175,67 @@ def compare_records(
 
 
 def _contestant(label: str, record: Record) -> Contestant:
-    one = summarize(record)
+    summary = summarize(record)
     return Contestant(
         label=label,
-        title=one.title,
-        world=one.world,
+        title=summary.title,
+        world=summary.world,
         record=record.root.name,
-        n=one.n,
-        successes=one.successes,
-        errors=one.errors,
-        success=wilson(one.successes, one.n),
+        n=summary.n,
+        successes=summary.successes,
+        errors=summary.errors,
+        success=wilson(summary.successes, summary.n),
         progress=mean_interval(record.column("best_progress")),
     )
 
 
 def _difference(
-    first: str, second: str, pairs: Pairs, one: PairedDifference, p_holm: float | None, alpha: float, asked: int
+    first: str, second: str, pairs: Pairs, measured: PairedDifference, p_holm: float | None, alpha: float, asked: int
 ) -> Difference:
     progress = _bet_on_progress(pairs, alpha)
     seen = detectable(
-        one.n, float(pairs.success.mean()), paired=True, correlation=_correlation(pairs.success), alpha=alpha
+        measured.n, float(pairs.success.mean()), paired=True, correlation=_correlation(pairs.success), alpha=alpha
     )
+
     return Difference(
         first=first,
         second=second,
-        n=one.n,
-        only_first=one.only_first,
-        only_second=one.only_second,
-        success=one.success,
-        progress=one.progress,
-        p=None if p_holm is None else one.p,
+        n=measured.n,
+        only_first=measured.only_first,
+        only_second=measured.only_second,
+        success=measured.success,
+        progress=measured.progress,
+        p=None if p_holm is None else measured.p,
         p_holm=p_holm,
         p_progress=progress,
         detectable=seen,
-        says=_say(first, second, one, p_holm, progress, seen, alpha, asked),
+        says=_say(first, second, measured, p_holm, progress, seen, alpha, asked),
     )
 
 
-def _say(first, second, one: PairedDifference, p_holm, p_progress: float, seen, alpha: float, asked: int) -> str:
+def _say(first, second, measured: PairedDifference, p_holm, p_progress: float, seen, alpha: float, asked: int) -> str:
     """A comparison in words."""
-    better, worse = (second, first) if one.success.estimate >= 0 else (first, second)
-    points = _points(one.success if better == second else _mirrored(one.success))
-    counts = f"{one.n} common starts, only {first} succeeds at {one.only_first}, only {second} at {one.only_second}"
+    better, worse = (second, first) if measured.success.estimate >= 0 else (first, second)
+    points = _points(measured.success if better == second else _mirrored(measured.success))
+    counts = f"{measured.n} common initial conditions, only {first} succeeds at {measured.only_first}, "
+    counts += f"only {second} at {measured.only_second}"
+
     if p_holm is None:
         return f"{better} - {worse}: {points} ({counts}). The episodes were looked at while they came in: no p-value."
+
     test = f"exact McNemar p = {p_holm:.2g}" + (f", Holm over {asked} comparisons" if asked > 1 else "")
     if p_holm <= alpha:
         text = f"{better} succeeds more often than {worse}: {points} ({counts}; {test})."
     else:
         text = f"{first} and {second} are not shown to differ in success: "
         text += f"{better} - {worse} is {points} ({counts}; {test})."
-        text += f" {_blind_spot(one.n, seen)} That is no evidence of being equal"
-        text += f", but a difference beyond {100 * CLOSE:.0f} points is unlikely." if _small(one.success) else "."
+        text += f" {_blind_spot(measured.n, seen)} That is no evidence of being equal"
+        text += f", but a difference beyond {100 * CLOSE:.0f} points is unlikely." if _small(measured.success) else "."
+
     if p_progress * asked <= alpha:
-        ahead = second if one.progress.estimate > 0 else first
+        ahead = second if measured.progress.estimate > 0 else first
         text += f" {ahead} makes more progress (betting test, p = {min(1, p_progress * asked):.2g})."
+
     return text
 
 
@@ -238,7 +254,7 @@ def _bet_on_progress(pairs: Pairs, alpha: float) -> float:
 
 
 def _caveats(records: Sequence[Record], joined: Sequence[Pairs], peeked: bool):
-    yield "Said of these checkpoints and starts like these; another training seed may differ by more than that."
+    yield "Said of these checkpoints and initial conditions like these; another training seed may differ by more."
     worlds = {json.dumps(record.manifest.get("world", {}).get("config", {}), sort_keys=True) for record in records}
     if len(worlds) > 1:
         yield "The records are from different worlds: a difference may be the world's, not the policy's."
@@ -246,28 +262,28 @@ def _caveats(records: Sequence[Record], joined: Sequence[Pairs], peeked: bool):
         yield "Intervals are 95 % each; only the p-values are corrected for the number of comparisons."
     left_out = max((pairs.left_out for pairs in joined), default=0)
     if left_out:
-        yield f"Up to {left_out} starts were left out of a pair because only one of the two has them."
+        yield f"Up to {left_out} initial conditions were left out of a pair: only one of the two has them."
     if any(not record.manifest.get("complete", True) for record in records) and not peeked:
         yield "A record is unfinished: if it was stopped because of what it showed, its p-values do not hold."
     if peeked:
-        yield "Rates and intervals of a duel that stops by what it shows lean towards the policy that leads."
+        yield "Rates and intervals of a comparison that stops by what it shows lean towards the policy that leads."
 
 
 def _peeked(records: Sequence[Record], sequential: Mapping | None) -> bool:
     """Whether the number of episodes depended on what they showed."""
-    said = [sequential or {}, *(record.manifest.get("sequential", {}) for record in records)]
-    return any(one.get("until_decided") for one in said)
+    plans = [sequential or {}, *(record.manifest.get("sequential", {}) for record in records)]
+    return any(plan.get("until_decided") for plan in plans)
 
 
 def _episodes(records: Sequence[Record]):
-    found = [episodes_by_start(record) for record in records]
-    for kind, start in sorted(set().union(*found)):
-        outcomes = [one.get((kind, start)) for one in found]
+    by_start = [episodes_by_start(record) for record in records]
+    for kind, start in sorted(set().union(*by_start)):
+        outcomes = [episodes.get((kind, start)) for episodes in by_start]
         yield {
             "initial_conditions": kind,
             "env_seed": start,
-            "success": [None if one is None else bool(one[0]) for one in outcomes],
-            "progress": [None if one is None else round(one[1], 4) for one in outcomes],
+            "success": [None if outcome is None else bool(outcome[0]) for outcome in outcomes],
+            "progress": [None if outcome is None else round(outcome[1], 4) for outcome in outcomes],
         }
 
 
@@ -278,28 +294,29 @@ def _correlation(success: np.ndarray) -> float:
 
 
 def _table_text(contestants: Sequence[Contestant]) -> str:
-    width = max(len(one.title) for one in contestants)
-    lettered = any(one.letters for one in contestants)
+    width = max(len(contestant.title) for contestant in contestants)
+    lettered = any(contestant.letters for contestant in contestants)
     note = "same letter: not shown to differ" if lettered else ""
     head = f"   {'policy':<{width}}  {'success, Wilson 95 %':<30}{'best progress':<24}{note}"
-    rows = [
-        f"{one.label}  {one.title:<{width}}  {one.success!s:<22}{f'of {one.n}':<8}{one.progress!s:<24}{one.letters}"
-        for one in contestants
-    ]
+    rows = []
+    for contestant in contestants:
+        name, of = f"{contestant.label}  {contestant.title:<{width}}", f"of {contestant.n}"
+        rates = f"{contestant.success!s:<22}{of:<8}{contestant.progress!s:<24}"
+        rows.append(f"{name}  {rates}{contestant.letters}")
     return "\n".join([head.rstrip(), *(row.rstrip() for row in rows)])
 
 
-def _points(one: Interval) -> str:
-    low, middle, high = (100 * value for value in one)
+def _points(interval: Interval) -> str:
+    low, middle, high = (100 * value for value in interval)
     return f"{middle:+.0f} points [{low:+.0f}, {high:+.0f}]"
 
 
-def _mirrored(one: Interval) -> Interval:
-    return Interval(-one.high, -one.estimate, -one.low)
+def _mirrored(interval: Interval) -> Interval:
+    return Interval(-interval.high, -interval.estimate, -interval.low)
 
 
-def _small(one: Interval) -> bool:
-    return -CLOSE <= one.low and one.high <= CLOSE
+def _small(interval: Interval) -> bool:
+    return -CLOSE <= interval.low and interval.high <= CLOSE
 
 
 def _label(i: int) -> str:

@@ -1,7 +1,8 @@
 """`compare.html`: a comparison as one page, made from its `Comparison` and the records it speaks of.
 
-Verdict, intervals side by side, success over steps, the evidence of a duel, every start with the outcomes of all
-policies (chosen with a click: progress and films side by side), and where everything came from. Decides nothing.
+Verdict, intervals side by side, success over steps, the evidence of a live one, every initial condition with the
+outcomes of all policies (chosen with a click: progress and films side by side), and where everything came from. Decides
+nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .comparison import Comparison
 
 PAGE = "compare.html"
 STYLES = "abcdef"  # CSS classes of the policies, in turn
-POINTS = 60  # of each start's curve of progress
+POINTS = 60  # of each curve of progress
 
 
 def write_comparison(comparison: Comparison, records: Sequence[Record], folder: str | Path) -> Path:
@@ -41,7 +42,7 @@ def render(comparison: Comparison, records: Sequence[Record]) -> str:
     from markupsafe import Markup
 
     sides = list(zip(comparison.contestants, records, strict=True))
-    styles = {one.label: STYLES[i % len(STYLES)] for i, one in enumerate(comparison.contestants)}
+    styles = {contestant.label: STYLES[i % len(STYLES)] for i, contestant in enumerate(comparison.contestants)}
     shown = pairs_of_films(comparison, records)
     return page(
         PAGE,
@@ -56,29 +57,29 @@ def render(comparison: Comparison, records: Sequence[Record]) -> str:
         counts=outcome_counts(comparison),
         starts=starts(comparison, records, set(shown)),
         films=shown,
-        sources=[(one, list(facts(record.manifest))) for one, record in sides],
+        sources=[(contestant, list(facts(record.manifest))) for contestant, record in sides],
         command=repeat(comparison, records),
     )
 
 
 def title(comparison: Comparison) -> str:
     """Who is compared."""
-    names = [one.title.split(" (")[0] for one in comparison.contestants]
+    names = [contestant.title.split(" (")[0] for contestant in comparison.contestants]
     return f"{names[0]} or {names[1]}?" if len(names) == 2 else f"{len(names)} policies compared"
 
 
 def headline(comparison: Comparison) -> str:
-    """The verdict in words: of the duel, of the one pair, or who leads."""
+    """The verdict in words: of the sequential comparison, of the one pair, or who leads."""
     if comparison.sequential:
         return comparison.sequential["says"]
     if len(comparison.differences) == 1:
         return comparison.differences[0].says
-    leaders = [one.label for one in comparison.contestants if "a" in one.letters]
+    leaders = [contestant.label for contestant in comparison.contestants if "a" in contestant.letters]
     if not leaders:
         return "The episodes were looked at while they came in, so that no order is claimed."
     if len(leaders) == 1:
         return f"{leaders[0]} succeeds more often than each of the others."
-    best = max(comparison.contestants, key=lambda one: one.success.estimate).label
+    best = max(comparison.contestants, key=lambda contestant: contestant.success.estimate).label
     others = " and ".join(label for label in leaders if label != best)
     return f"{best} has the highest rate, but is not shown to succeed more often than {others}."
 
@@ -86,11 +87,11 @@ def headline(comparison: Comparison) -> str:
 def success_chart(comparison: Comparison, records: Sequence[Record]) -> str:
     """Share of episodes that succeeded, by control steps, a curve for each policy with its 95 % band."""
     horizon, lines = max(max(record.column("length")) for record in records), []
-    for i, (one, record) in enumerate(zip(comparison.contestants, records, strict=True)):
+    for i, (contestant, record) in enumerate(zip(comparison.contestants, records, strict=True)):
         share = success_by_step(record.column("first_success"), horizon)
-        bands = [wilson(round(value * one.n), one.n) for value in share]
+        bands = [wilson(round(value * contestant.n), contestant.n) for value in share]
         low, high = [band.low for band in bands], [band.high for band in bands]
-        lines.append(Line(range(horizon + 1), share.tolist(), STYLES[i % len(STYLES)], one.label, low, high))
+        lines.append(Line(range(horizon + 1), share.tolist(), STYLES[i % len(STYLES)], contestant.label, low, high))
     name = "share of episodes that have succeeded, over control steps, for each policy"
     return chart(lines, x_label="control steps", y_label="share of episodes", y_range=(0, 1), title=name)
 
@@ -98,17 +99,17 @@ def success_chart(comparison: Comparison, records: Sequence[Record]) -> str:
 def progress_chart(comparison: Comparison, records: Sequence[Record]) -> str:
     """Mean progress by control steps, a curve for each policy; an ended episode keeps its last value."""
     horizon, lines = max(max(record.column("length")) for record in records), []
-    for i, (one, record) in enumerate(zip(comparison.contestants, records, strict=True)):
+    for i, (contestant, record) in enumerate(zip(comparison.contestants, records, strict=True)):
         curves = [curve for curve in record.column("progress") if curve]
         if curves:
             held = np.stack([np.pad(curve, (0, horizon - len(curve)), mode="edge") for curve in curves])
-            lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), STYLES[i % len(STYLES)], one.label))
+            lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), STYLES[i % len(STYLES)], contestant.label))
     name = "mean progress over control steps, for each policy"
     return chart(lines, x_label="control steps", y_label="progress", y_range=(0, 1), title=name) if lines else ""
 
 
 def evidence_chart(sequential: Mapping) -> str:
-    """How a duel's evidence grew with the pairs, between the lines at which it is decided; "" without a duel."""
+    """How the evidence grew with the pairs, between the lines at which it is decided; "" of finished records."""
     if not sequential.get("history"):
         return ""
     pairs, evidence = zip((0, 0.0), *sequential["history"], strict=True)
@@ -124,14 +125,16 @@ def evidence_chart(sequential: Mapping) -> str:
 
 
 def outcome_counts(comparison: Comparison) -> list[tuple[str, str, int]]:
-    """(key, words, starts) of the ways in which the starts that all have went, most telling first."""
-    labels = [one.label for one in comparison.contestants]
-    found = Counter(key(episode) for episode in comparison.episodes if None not in episode["success"])
-    return [(name, words(name, labels), found[name]) for name in sorted(found, key=lambda one: (_alike(one), one))]
+    """(key, words, count) of the ways in which the initial conditions that all have went, most telling first."""
+    labels = [contestant.label for contestant in comparison.contestants]
+    counted = Counter(key(episode) for episode in comparison.episodes if None not in episode["success"])
+    return [
+        (name, words(name, labels), counted[name]) for name in sorted(counted, key=lambda name: (_alike(name), name))
+    ]
 
 
 def key(episode: Mapping) -> str:
-    """Outcomes of a start as a word: 1, 0 or - (not run) for each policy."""
+    """Outcomes of an initial condition as a word: 1, 0 or - (not run) for each policy."""
     return "".join("-" if won is None else str(int(won)) for won in episode["success"])
 
 
@@ -146,9 +149,9 @@ def words(name: str, labels: Sequence[str]) -> str:
 
 
 def starts(comparison: Comparison, records: Sequence[Record], filmed: set) -> list[dict]:
-    """What the page shows of each start, as JSON: outcomes, best progress and the curves of progress."""
+    """What the page shows of each initial condition, as JSON: outcomes, best progress and the curves of progress."""
     tables = [_by_start(record) for record in records]
-    labels = [one.label for one in comparison.contestants]
+    labels = [contestant.label for contestant in comparison.contestants]
     return [
         {
             "id": f"{episode['initial_conditions']}/{episode['env_seed']}",
@@ -165,31 +168,32 @@ def starts(comparison: Comparison, records: Sequence[Record], filmed: set) -> li
 
 def pairs_of_films(comparison: Comparison, records: Sequence[Record]) -> dict[tuple[str, int], list[Film]]:
     """(initial_conditions, env_seed) -> the films that the records have of it, by contestant."""
-    found: dict[tuple[str, int], list[Film]] = {}
-    for one, record in zip(comparison.contestants, records, strict=True):
-        for film in films(record.root, record.table.to_pylist(), one.label):
-            found.setdefault(_place(film.row), []).append(film)
-    return dict(sorted(found.items()))
+    by_place: dict[tuple[str, int], list[Film]] = {}
+    for contestant, record in zip(comparison.contestants, records, strict=True):
+        for film in films(record.root, record.table.to_pylist(), contestant.label):
+            by_place.setdefault(_place(film.row), []).append(film)
+    return dict(sorted(by_place.items()))
 
 
 def repeat(comparison: Comparison, records: Sequence[Record]) -> str:
     """The commands that do it again, "" where the manifests do not say enough."""
     sequential, manifests = comparison.sequential, [record.manifest for record in records]
     if sequential:
-        return _duel_command(comparison, manifests)
-    outs = [f"out/{one.label.lower()}" for one in comparison.contestants]
+        return _sequential_command(comparison, manifests)
+    outs = [f"out/{contestant.label.lower()}" for contestant in comparison.contestants]
     evals = [command(manifest, out) for manifest, out in zip(manifests, outs, strict=True)]
     if not all(evals):
         return ""
     return "\n".join([*evals, f"understudy compare {' '.join(outs)} --alpha {comparison.alpha:g} --out out/again"])
 
 
-def _duel_command(comparison: Comparison, manifests: Sequence[Mapping]) -> str:
+def _sequential_command(comparison: Comparison, manifests: Sequence[Mapping]) -> str:
     sequential, first = comparison.sequential, manifests[0]
     paths = [manifest.get("policy", {}).get("path") for manifest in manifests]
     world, starts = first.get("world", {}).get("config"), first.get("starts", {})
     if not (all(paths) and world and starts):
         return ""
+
     seeds = [manifest.get("agent", {}).get("policy_seed", 0) for manifest in manifests]
     flags = {
         "world": inline(world),
@@ -198,8 +202,9 @@ def _duel_command(comparison: Comparison, manifests: Sequence[Mapping]) -> str:
         "on": sequential["on"],
     }
     flags |= {"test": sequential["test"], "give_up": f"{sequential['give_up']:g}", "env_seed": starts["first"]}
-    flags |= {"policy-seed": seeds[0]} if seeds[0] else {}
-    flags |= {"other-seed": seeds[1]} if seeds[1] != seeds[0] else {}
+    flags |= {"policy_seed": seeds[0]} if seeds[0] else {}
+    flags |= {"other_seed": seeds[1]} if seeds[1] != seeds[0] else {}
+
     until = " --until_decided" if sequential["until_decided"] else ""
     return on_lines(f"understudy compare {shlex.join(paths)} {flag_words(flags)}{until} --out out/again")
 

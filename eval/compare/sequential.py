@@ -1,7 +1,7 @@
-"""A live duel: two policies act from the same starts, pair by pair, until a sequential test has decided or gives up.
+"""A sequential comparison: two policies act pair by pair until a sequential test has decided or gives up.
 
-What plays the pairs is a `Stage`: rollouts in any world, block by block, or one trial at a time in blinded order with a
-person who says how it went (`blind`). Every episode goes into the record of its policy as it ends, so that a duel that
+What plays the pairs is a `PairStage`: rollouts in any world, block by block, or one trial at a time in blinded order
+with a person who says how it went (`blind`). Every episode goes into the record of its policy as it ends, so that what
 was stopped goes on where it was. Knows no world, no policy and no statistics beyond the test's verdict.
 """
 
@@ -20,26 +20,26 @@ from ..statistics.sequential import HOPELESS, UNDECIDED, A, B, Sequential, State
 METER = 24  # characters to either side
 
 
-class Stage(Protocol):
+class PairStage(Protocol):
     """Gives the episodes of both policies."""
 
     def play(self, starts: Sequence[int]) -> Iterator[tuple[Mapping, Mapping]]:
-        """Rows (`record.COLUMNS`) of A and B for each start, in order; episodes already recorded are not run again."""
+        """Rows (`record.COLUMNS`) of A and B for each env seed, in order; what is recorded is not run again."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One policy of a duel in the rollout loop."""
+    """One policy of a sequential comparison in the rollout loop."""
 
     actor: Actor
     writer: RecordWriter
     columns: Mapping  # initial_conditions and policy_seed of its rows
-    shift: int = 0  # added to every start, for tests that need independent pairs
+    shift: int = 0  # added to every env seed, for tests that need independent pairs
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How a duel ends."""
+    """How a sequential comparison ends."""
 
     on: str = "success"  # success | progress: what is compared
     until_decided: bool = True  # else the whole budget is run, and the test only watched
@@ -50,12 +50,12 @@ class Rules:
 
         lookup("outcome", self.on, OUTCOMES)
         if not 0 <= self.give_up < 1:
-            raise ValueError(f"--give-up is a share of futures, 0 <= share < 1, got {self.give_up}")
+            raise ValueError(f"--give_up is a share of futures, 0 <= share < 1, got {self.give_up}")
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What a duel looks like after a block of pairs."""
+class Standing:
+    """Where a comparison stands after a block of pairs."""
 
     state: State
     pairs: int  # counted; more than the test's own where it was only watched
@@ -88,18 +88,18 @@ class SequentialComparison:
 
 
 class RolloutStage:
-    """Both policies in the same lanes of one world, a block of starts each in turn; B is `lanes.num_envs`."""
+    """Both policies in the same environments of one world, a block each in turn; B is `lanes.num_envs`."""
 
     def __init__(self, sides: tuple[Side, Side], lanes: Lanes):
         self.sides, self.lanes = sides, lanes
-        self.tapes: tuple[dict, dict] = ({}, {})  # of each side: start -> its actions, as far as run by this process
+        self.tapes: tuple[dict, dict] = ({}, {})  # of each side: env seed -> its actions, as far as run by this process
 
     def play(self, starts: Sequence[int]) -> Iterator[tuple[Mapping, Mapping]]:
         for side, tapes in zip(self.sides, self.tapes, strict=True):
-            wanted = [start + side.shift for start in starts]
-            if set(wanted) <= side.writer.done:
+            env_seeds = [start + side.shift for start in starts]
+            if set(env_seeds) <= side.writer.done:
                 continue
-            for result in rollout(side.actor, self.lanes, wanted, skip=side.writer.done, **side.columns):
+            for result in rollout(side.actor, self.lanes, env_seeds, skip=side.writer.done, **side.columns):
                 side.writer.add(result.row)
                 tapes[result.start - side.shift] = result.actions
         for start in starts:
@@ -107,7 +107,7 @@ class RolloutStage:
             yield first, second
 
     def film(self, count: int) -> None:
-        """Film up to `count` starts of both, where one alone succeeded first, by playing their actions again."""
+        """Film up to `count` pairs, where one alone succeeded first, by playing their actions again."""
         rows = [
             {start: side.writer.rows[start + side.shift] for start in tapes}
             for side, tapes in zip(self.sides, self.tapes, strict=True)
@@ -120,23 +120,24 @@ class RolloutStage:
 
 
 def fight(
-    stage: Stage,
+    stage: PairStage,
     starts: Sequence[int],
     test: Sequential,
     rules: Rules,
     block: int = 8,
-    watch: Callable[[Moment], None] = lambda moment: None,
+    watch: Callable[[Standing], None] = lambda standing: None,
 ) -> Iterator[SequentialComparison]:
-    """Play block after block and yield where the duel stands after each; the last one says how it ended.
+    """Play block after block and yield where the comparison stands after each; the last one says how it ended.
 
     Only pairs up to the verdict count; the rest of their block is in the records all the same.
 
     Args:
-        starts: as many as the test's budget.
-        block: starts between two looks; a multiple of the lanes of the stage, or its rollouts are padded.
+        starts: env seeds, as many as the test's budget.
+        block: pairs between two looks; a multiple of the environments of the stage, or its rollouts are padded.
     """
     counts, history = [0] * 4, []
     column = OUTCOMES[rules.on]
+
     for begin in range(0, len(starts), block):
         for pair in stage.play(starts[begin : begin + block]):
             if rules.until_decided and test.decision is not None:
@@ -144,12 +145,15 @@ def fight(
             outcomes = [min(1.0, max(0.0, float(row[column]))) for row in pair]
             test.update(*outcomes)
             counts[2 * bool(pair[0]["success"]) + bool(pair[1]["success"])] += 1
+
         if rules.until_decided and rules.give_up:
             test.hopeless(rules.give_up)
+
         state, pairs = test.state(), sum(counts)
         history.append((pairs, round(state.evidence, 4)))
         sequential = SequentialComparison(state.decision, state, pairs, tuple(counts), tuple(history))
-        watch(Moment(state, pairs, len(starts), sequential.wins))
+        watch(Standing(state, pairs, len(starts), sequential.wins))
+
         yield sequential
         if rules.until_decided and state.decision is not None:
             return
@@ -161,12 +165,14 @@ def say(sequential: SequentialComparison, rules: Rules, test: Sequential) -> str
     how = f"{rules.on}, {name}, alpha {test.alpha:g} two-sided"
     if not rules.until_decided and n == test.most:
         return f"All {n} planned pairs were run, whatever they showed; the comparison below is for that fixed number."
+
     if rules.until_decided and sequential.decision in (A, B):
         better, worse = (A, B) if sequential.decision == A else (B, A)
         return (
             f"Decided after {n} of at most {test.most} pairs: {better} is better than {worse} ({how}). "
             "This holds although the pairs were looked at as they came in."
         )
+
     nothing = "No difference was shown; that is no evidence of being equal."
     if sequential.decision == HOPELESS:
         share = f"{100 * rules.give_up:g} %"
@@ -174,6 +180,7 @@ def say(sequential: SequentialComparison, rules: Rules, test: Sequential) -> str
             f"Given up after {n} of at most {test.most} pairs ({how}): if they go on like this, the chance of a "
             f"verdict within the budget is below {share}. {nothing}"
         )
+
     if sequential.decision == UNDECIDED:
         return f"Not decided within {test.most} pairs ({how}). {nothing}"
     return f"Stopped after {n} of at most {test.most} pairs without a verdict ({how}). {nothing}"

@@ -1,7 +1,7 @@
-"""`understudy compose A B ...`: the weights of a mixture of policies, found by rollouts on validation starts.
+"""`understudy compose A B ...`: the weights of a mixture of policies, found by rollouts.
 
 The composition root of the search: opens parents and world, searches (`search.py`) over episodes that it
-records (`stage.py`), writes the mixture as a checkpoint and reports it on fresh starts (`fresh.py`),
+records (`stage.py`), writes the mixture as a checkpoint and reports it on fresh initial conditions (`fresh.py`),
 beside its parents, a control of equal cost, and the weights that denoising errors predict (`predicted.py`). Nothing is
 trained.
 """
@@ -29,7 +29,7 @@ from .fresh import SEARCHED, evaluation, on_fresh_starts, open_mixture
 from .page import PAGE, write_composition
 from .predicted import Predicted, predict_weights
 from .report import MIXTURE, Report, plain, predicted_text
-from .search import Found, Trials, grid, planned, successive_halving, top_two
+from .search import SearchResult, Trials, grid, planned, successive_halving, top_two
 from .settings import BAYES, GRID, HALVING, PREDICT, Settings
 from .stage import MixtureStage, slug
 
@@ -44,7 +44,7 @@ FIXED = ("parents", "world", "env_seed", "policy_seed", "n_action_steps", "steps
 
 @dataclass(frozen=True, kw_only=True)
 class Compose(Settings):
-    """Find the weights of a mixture of policies by rollouts, report it on fresh starts, write it as a checkpoint."""
+    """Find the weights of a mixture by rollouts, report it on fresh initial conditions, write it as a checkpoint."""
 
     def run(self) -> None:
         report = compose(self)
@@ -68,9 +68,9 @@ def compose(config: Settings) -> Report:
     mixture, paths = open_mixture(config, config.parents)
     predicted = _predict(config, mixture) if config.predict else None
     try:
-        found = _found(config, mixture, predicted)
-        save_mixture(config.folder / MIXTURE, mixture.weighted(found.chosen), paths)
-        report = Report(config.parents, config.search, config.on, found, predicted=predicted)
+        result = _searched(config, mixture, predicted)
+        save_mixture(config.folder / MIXTURE, mixture.weighted(result.chosen), paths)
+        report = Report(config.parents, config.search, config.on, result, predicted=predicted)
         report = on_fresh_starts(config, report) if config.report else report
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(f"interrupted; go on with --resume {config.folder}") from stop
@@ -97,22 +97,26 @@ def _enter(config: Settings) -> None:
 
 
 def _predict(config: Settings, mixture: Mixture) -> Predicted:
-    found = predict_weights(
+    predicted = predict_weights(
         mixture, config.parents, config.predict, error=config.error, windows=config.windows, seed=config.policy_seed
     )
-    print("\n".join(predicted_text(found)), flush=True)
-    return found
+    print("\n".join(predicted_text(predicted)), flush=True)
+    return predicted
 
 
-def _found(config: Settings, mixture: Mixture, predicted: Predicted | None) -> Found:
+def _searched(config: Settings, mixture: Mixture, predicted: Predicted | None) -> SearchResult:
     """The search itself."""
     if config.search == PREDICT:
         weights = tuple(round(part, 9) for part in predicted.prediction.weights)
-        return Found(weights, (), len(config.grid) * config.episodes, "The weights are those of least denoising error.")
+        return SearchResult(
+            weights, (), len(config.grid) * config.episodes, "The weights are those of least denoising error."
+        )
+
     world = read_world(config.world)
     settings = evaluation(config, str(config.folder / MIXTURE), config.episodes, config.env_seed)
     mixture.embodiment.check(world.embodiment(), mixture.inputs)
     before = _recorded(config.folder / SEARCHED)
+
     with closing(Lanes(world, config.block, config.workers)) as lanes:
         stage = _stage(config, settings, mixture, lanes)
         trials = Trials(
@@ -126,7 +130,7 @@ def _found(config: Settings, mixture: Mixture, predicted: Predicted | None) -> F
             stage.close()
 
 
-def _search(config: Settings, trials: Trials) -> Found:
+def _search(config: Settings, trials: Trials) -> SearchResult:
     if config.search == GRID:
         return grid(trials)
     if config.search == BAYES:
@@ -178,11 +182,11 @@ def _write(config: Settings, report: Report | None) -> None:
 
 def _listed(value):
     """As JSON gives it back."""
-    return json.loads(json.dumps(value, default=lambda one: getattr(one, "value", str(one))))
+    return json.loads(json.dumps(value, default=lambda item: getattr(item, "value", str(item))))
 
 
 def _recorded(folder: Path) -> int:
-    return sum(len(read_record(one.parent).table) for one in folder.glob(f"*/{MANIFEST}"))
+    return sum(len(read_record(manifest.parent).table) for manifest in folder.glob(f"*/{MANIFEST}"))
 
 
 def _leading(trials: Trials) -> str:

@@ -1,4 +1,4 @@
-"""The second half of `understudy compose`: the chosen mixture, its parents and a control on starts kept for the report.
+"""The report of `understudy compose`: the chosen mixture, its parents and a control on fresh initial conditions.
 
 Each of them is an ordinary `understudy eval` record. See `report.py` for what is made of them.
 """
@@ -15,7 +15,7 @@ from ...policies.learning.checkpoint import find_checkpoint, fingerprint
 from ..evaluate.evaluate import Eval, evaluate
 from ..ledger.record import MANIFEST, Record, read_record
 from .report import CONTROL, MIXTURE, PARENT, Report, compared, entry, optimism
-from .search import Found, Weights
+from .search import SearchResult, Weights
 from .stage import slug
 
 if TYPE_CHECKING:
@@ -34,12 +34,10 @@ def open_mixture(config: Settings, parents: Sequence[str]) -> tuple[Mixture, lis
     loaded = [load_policy(path) for path in parents]
     policies = [policy.to(config.device) for policy, _ in loaded]
     equal = [1 / len(policies)] * len(policies)
-    plain_one = Mixture(policies, equal)
-    solver = lookup("solver", config.solver, {one.value: one for one in Solver}) if config.solver else None
-    sampler = plain_one.sampler.changed(steps=config.steps, solver=solver, scheduler=config.scheduler)
-    mixture = Mixture(
-        policies, equal, sampler=sampler, n_action_steps=config.n_action_steps or plain_one.n_action_steps
-    )
+    own = Mixture(policies, equal)
+    solver = lookup("solver", config.solver, {choice.value: choice for choice in Solver}) if config.solver else None
+    sampler = own.sampler.changed(steps=config.steps, solver=solver, scheduler=config.scheduler)
+    mixture = Mixture(policies, equal, sampler=sampler, n_action_steps=config.n_action_steps or own.n_action_steps)
     return mixture.to(config.device).eval(), [Path(info["path"]) for _, info in loaded]
 
 
@@ -51,11 +49,11 @@ def evaluation(config: Settings, policy: str, episodes: int, env_seed: int, **ch
 
 
 def on_fresh_starts(config: Settings, report: Report) -> Report:
-    """The chosen mixture, the parents and the control from starts that no weight was chosen on."""
+    """The chosen mixture, the parents and the control from initial conditions that no weight was chosen on."""
     from ...policies.load import save_mixture
 
-    found, folder = report.found, config.folder
-    who = [(f"mixture {slug(found.chosen)}", MIXTURE, str(folder / MIXTURE), slug(found.chosen), found.chosen)]
+    result, folder = report.found, config.folder
+    who = [(f"mixture {slug(result.chosen)}", MIXTURE, str(folder / MIXTURE), slug(result.chosen), result.chosen)]
     for i, path in enumerate(config.parents):
         corner = tuple(float(i == j) for j in range(len(config.parents)))
         who.append((path, PARENT, path, f"parent-{i + 1}", corner))
@@ -65,8 +63,11 @@ def on_fresh_starts(config: Settings, report: Report) -> Report:
         save_mixture(folder / CONTROL, mixture, paths)
         who.append((f"{len(seeds)} seeds of {config.parents[0]}", CONTROL, str(folder / CONTROL), CONTROL, None))
     records = [_fresh(config, path, name) for _, _, path, name, _ in who]
-    seen = [_seen(config, found, corner) for *_, corner in who]
-    rows = [entry(name, role, record, one) for (name, role, *_), record, one in zip(who, records, seen, strict=True)]
+    seen = [_seen(config, result, corner) for *_, corner in who]
+    rows = [
+        entry(name, role, record, validation)
+        for (name, role, *_), record, validation in zip(who, records, seen, strict=True)
+    ]
     entries = compared(rows, records, config.env_seed)
     hoped = optimism(seen[0], records[0]) if seen[0] is not None else None
     report = dataclasses.replace(report, entries=entries, optimism=hoped)
@@ -74,20 +75,23 @@ def on_fresh_starts(config: Settings, report: Report) -> Report:
 
 
 def _fresh(config: Settings, policy: str, name: str) -> Record:
-    """The record of `understudy eval` on the fresh starts; gone on with if it was begun."""
+    """The record of `understudy eval` on the fresh initial conditions; gone on with if it was begun."""
     folder = config.folder / FRESH / name
     begun = (folder / MANIFEST).is_file()
     if begun and (record := read_record(folder)).manifest.get("complete") and len(record.table) == config.report:
-        known = record.manifest["policy"].get("fingerprint")
-        if known == fingerprint(find_checkpoint(policy)) and record.manifest["starts"]["first"] == config.report_seed:
+        fingerprint_then = record.manifest["policy"].get("fingerprint")
+        if (
+            fingerprint_then == fingerprint(find_checkpoint(policy))
+            and record.manifest["starts"]["first"] == config.report_seed
+        ):
             return record
     place = {"out": None, "resume": str(folder)} if begun else {"out": str(folder)}
     return evaluate(evaluation(config, policy, config.report, config.report_seed, **place))
 
 
-def _seen(config: Settings, found: Found, weights: Weights | None) -> Record | None:
+def _seen(config: Settings, result: SearchResult, weights: Weights | None) -> Record | None:
     """What the search recorded of these weights."""
-    if weights is None or found.of(weights) is None or not found.of(weights).outcomes:
+    if weights is None or result.of(weights) is None or not result.of(weights).outcomes:
         return None
     return read_record(config.folder / SEARCHED / slug(weights))
 

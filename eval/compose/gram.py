@@ -6,10 +6,9 @@ point is w_1 = (G_22 - G_12) / (G_11 + G_22 - 2 G_12), which is Proposition 4.1 
 bias and noise put together; it lies strictly inside exactly if mixing has a lower error than either parent.
 
 Levels: those that a sampler walks, evenly spaced in the angle, all counted alike. Errors are in epsilon, as in the
-paper (residuals divided by s, which stresses low noise), in the clean chunk (`x0`) or in v, the training loss of a v
-head. Tokens: future actions that every parent owns, inside the demonstration. A lower denoising error does not have to
-be a better policy; the search by rollouts decides.
-Knows nothing of worlds.
+paper (residuals divided by s, which stresses low noise), in the clean chunk (`x0`) or in v, the training loss of
+prediction type v. Tokens: future actions that every parent owns, inside the demonstration. A lower denoising error does
+not have to be a better policy; the search by rollouts decides. Knows nothing of worlds.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ class Residuals:
         """(P, P), or (R, P, P) for R weightings `draws` (R, E) of the episodes."""
         by_episode = np.einsum("elij,l->eij", self.products, error.weight(self.levels)) / len(self.levels)
         draws = np.ones((1, len(self.count))) if draws is None else draws
-        found = np.einsum("re,eij->rij", draws, by_episode) / (draws @ self.count)[:, None, None]
-        return found[0] if len(found) == 1 else found
+        gram = np.einsum("re,eij->rij", draws, by_episode) / (draws @ self.count)[:, None, None]
+        return gram[0] if len(gram) == 1 else gram
 
 
 @dataclass(frozen=True)
@@ -85,22 +84,24 @@ class Prediction:
         return 1 - self.q(self.weights) / min(np.diag(self.gram))
 
 
-def predict(found: Residuals, error: Error, rng: np.random.Generator, draws: int = 2000, about: str = "") -> Prediction:
+def predict(
+    products: Residuals, error: Error, rng: np.random.Generator, draws: int = 2000, about: str = ""
+) -> Prediction:
     """Best weights and their interval.
 
     Raises:
         ValueError: fewer than two episodes.
     """
-    episodes = len(found.count)
+    episodes = len(products.count)
     if episodes < 2:
         raise ValueError(f"an interval over episodes needs at least two of them, got {episodes}")
-    best = least(found.gram(error))
-    drawn = least(found.gram(error, rng.multinomial(episodes, np.full(episodes, 1 / episodes), draws)))
+    best = least(products.gram(error))
+    drawn = least(products.gram(error, rng.multinomial(episodes, np.full(episodes, 1 / episodes), draws)))
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
     intervals = tuple(Interval(*map(float, ends)) for ends in zip(low, best, high, strict=True))
-    gram = tuple(tuple(row) for row in found.gram(error).tolist())
+    gram = tuple(tuple(row) for row in products.gram(error).tolist())
     inside = float((drawn > 1e-9).all(1).mean())
-    numbers = int(found.count.sum())
+    numbers = int(products.count.sum())
     return Prediction(error, tuple(best.tolist()), intervals, gram, inside, episodes, numbers, about)
 
 
@@ -112,18 +113,24 @@ def least(gram: np.ndarray) -> np.ndarray:
     gram = np.asarray(gram, np.float64)
     parents, flat = gram.shape[-1], gram.reshape(-1, *gram.shape[-2:])
     best, value = np.zeros((len(flat), parents)), np.full(len(flat), np.inf)
+
     for size in range(1, parents + 1):
         for face in map(list, itertools.combinations(range(parents), size)):
             inner = flat[:, face][:, :, face]
             ridge = 1e-12 * np.trace(inner, axis1=1, axis2=2)[:, None, None] * np.eye(size)
             rays = np.linalg.solve(inner + ridge + 1e-300 * np.eye(size), np.ones((len(flat), size, 1)))[..., 0]
+
+            # least point of this face
             total = rays.sum(1, keepdims=True)
             w = rays / np.where(total == 0, np.nan, total)
             q = np.einsum("bi,bij,bj->b", w, inner, w)
+
+            # inside it, and below the others
             better = (w >= 0).all(1) & np.isfinite(q) & (q < value * (1 - 1e-12))
             value[better] = q[better]
             best[better] = 0
             best[np.ix_(better, face)] = w[better]
+
     return best.reshape(*gram.shape[:-1])
 
 
@@ -159,13 +166,17 @@ def residuals(batches: Iterable[tuple], levels: Sequence[float], seed: int = 0) 
                 rest = ((denoise(clean + s * noise, s) - clean) * keep).flatten(2).double()
             products.append(torch.einsum("ibt,jbt->bij", rest, rest).cpu().numpy())
         numbers = (valid.sum(1) * clean.shape[-1]).cpu().numpy()
-        for place, one in enumerate(episode.tolist()):
-            sums[one] = sums.get(one, 0) + np.stack([level[place] for level in products])
-            counts[one] = counts.get(one, 0) + float(numbers[place])
-    known = sorted(one for one in sums if counts[one])
-    if not known:
+        for place, index in enumerate(episode.tolist()):
+            sums[index] = sums.get(index, 0) + np.stack([level[place] for level in products])
+            counts[index] = counts.get(index, 0) + float(numbers[place])
+    counted = sorted(index for index in sums if counts[index])
+    if not counted:
         raise ValueError("no action of these demonstrations counts: the parents share no future token inside of them")
-    return Residuals(np.stack([sums[one] for one in known]), np.array([counts[one] for one in known]), np.array(levels))
+    return Residuals(
+        np.stack([sums[index] for index in counted]),
+        np.array([counts[index] for index in counted]),
+        np.array(levels),
+    )
 
 
 def noisy_batches(
@@ -191,11 +202,11 @@ def noisy_batches(
         fields = _fields(policies, scale, past_of(batch, window, inputs))
 
         def denoise(y: Tensor, s: float, fields=fields) -> Tensor:
-            found = y.new_zeros(len(policies), *y.shape)
+            clean_of = y.new_zeros(len(policies), *y.shape)
             for i, (field, place) in enumerate(zip(fields, where, strict=True)):
                 own = slice(None) if place is None else place
-                found[i][:, own] = field(y[:, None, own], s)[:, 0]
-            return found
+                clean_of[i][:, own] = field(y[:, None, own], s)[:, 0]
+            return clean_of
 
         clean = scale.scale(batch["action"])
         yield clean, batch["action.valid"] & future, batch["episode"], denoise

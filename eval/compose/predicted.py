@@ -78,10 +78,10 @@ def predict_weights(
     mixture.embodiment.check(dataset.embodiment, inputs)
     chosen, about = unseen(dataset, data, paths)
     gathered = Windows(dataset, window, inputs, chosen)
-    found = _measure(mixture.parents, mixture, gathered, windows, seed)
-    said = [predict(found, one, np.random.default_rng(seed), about=about) for one in Error]
-    first = next(one for one in said if one.error is error)
-    others = tuple(one for one in said if one is not first)
+    products = _measure(mixture.parents, mixture, gathered, windows, seed)
+    predictions = [predict(products, kind, np.random.default_rng(seed), about=about) for kind in Error]
+    first = next(prediction for prediction in predictions if prediction.error is error)
+    others = tuple(prediction for prediction in predictions if prediction is not first)
     return Predicted(first, others, *_check(mixture, gathered, error, seed))
 
 
@@ -121,20 +121,24 @@ def unseen(dataset: Dataset, data: str, paths: Sequence[str]) -> tuple[np.ndarra
         ValueError: fewer than two.
     """
     total, left, used = len(dataset.lengths), set(range(len(dataset.lengths))), 0
+
     for path in paths:
         settings = training(path)
         if settings and _same(settings.get("data"), data):
             used += 1
             left &= set(held_out(dataset, settings).tolist())
+
     unknown = sum(training(path) is None for path in paths)
     about = f"{len(left)} of {total} episodes of {data}"
     about += ", held out by all parents" if used else ", which no parent names as its training data"
     about += f" ({unknown} of the parents do not say what they were trained on)" if unknown else ""
+
     if len(left) < 2:
         raise ValueError(
             f"only {about}, and two are needed. Parents of other seeds hold out other episodes: record fresh ones with"
             " `understudy demos` and give these, or train with a larger --validation"
         )
+
     return np.array(sorted(left)), about
 
 
@@ -142,5 +146,5 @@ def _same(trained: str | None, data: str) -> bool:
     """Whether a run's data is this dataset; one that is no longer where it was, by its name."""
     if not trained:
         return False
-    one, other = (Path(os.path.expandvars(str(text))) for text in (trained, data))
-    return one.resolve() == other.resolve() or (not one.exists() and one.name == other.name)
+    ours, named = (Path(os.path.expandvars(str(text))) for text in (trained, data))
+    return ours.resolve() == named.resolve() or (not ours.exists() and ours.name == named.name)

@@ -1,7 +1,7 @@
 """Which convex weights of a mixture succeed most often: a grid, successive halving, or a Gaussian process.
 
-Everything is asked of one function `evaluate(weights, starts) -> outcomes in [0, 1]`. All weights see the same starts
-in the same order, a block at a time, so that any two of them are paired on the starts that both have played.
+Everything is asked of one function `evaluate(weights, starts) -> outcomes in [0, 1]`. All weights see the same initial
+conditions in the same order, a block at a time, so that any two of them are paired on those that both have played.
 
 `successive_halving` drops weights in two ways. After every block a betting test of each pair of weights (`betting.py`)
 drops those that another one has been shown to beat; each claim has the level alpha / (k - 1), so that the weight with
@@ -32,11 +32,11 @@ TIE = 1e-9
 
 
 @dataclass(frozen=True)
-class Tried:
+class TriedWeights:
     """What is known of one choice of weights."""
 
     weights: Weights
-    outcomes: tuple[float, ...]  # from the first starts, in their order
+    outcomes: tuple[float, ...]  # from the first env seeds, in their order
     dropped: str = ""  # "", "by test: ..", "by rank"
 
     @property
@@ -45,31 +45,31 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """How a search ended."""
 
     chosen: Weights
-    tried: tuple[Tried, ...]
-    full: int  # episodes that all weights from all starts would have taken
+    tried: tuple[TriedWeights, ...]
+    full: int  # episodes that all weights from all initial conditions would have taken
     says: str  # how it was chosen, and what the dropping promises
 
     @property
     def episodes(self) -> int:
-        return sum(len(one.outcomes) for one in self.tried)
+        return sum(len(choice.outcomes) for choice in self.tried)
 
-    def of(self, weights: Weights) -> Tried | None:
+    def of(self, weights: Weights) -> TriedWeights | None:
         """What is known of these weights, if they were tried."""
-        return next((one for one in self.tried if one.weights == tuple(weights)), None)
+        return next((choice for choice in self.tried if choice.weights == tuple(weights)), None)
 
 
 @dataclass
 class Trials:
-    """All that was played so far: of every weight the outcomes from a first part of the starts.
+    """All that was played so far: of every weight the outcomes from a first part of the initial conditions.
 
     Args:
         points: the weights that may be chosen.
-        starts: start ids, in the order in which they are played.
-        block: starts of one call of `evaluate`, but for a last one that may be shorter.
+        starts: env seeds, in the order in which they are played.
+        block: env seeds of one call of `evaluate`, but for a last one that may be shorter.
     """
 
     points: Sequence[Weights]
@@ -81,9 +81,9 @@ class Trials:
     def __post_init__(self):
         self.points = [tuple(point) for point in self.points]
         if not self.points or not len(self.starts) or self.block < 1:
-            raise ValueError(f"no such search: {len(self.points)} weights, {len(self.starts)} starts")
+            raise ValueError(f"no such search: {len(self.points)} weights, {len(self.starts)} env seeds")
         if len(set(self.points)) != len(self.points) or len(set(self.starts)) != len(self.starts):
-            raise ValueError("weights and starts of a search must differ from each other")
+            raise ValueError("weights and env seeds of a search must differ from each other")
         self.outcomes = {point: [] for point in self.points}
 
     @property
@@ -91,22 +91,22 @@ class Trials:
         return len(self.points) * len(self.starts)
 
     def reach(self, weights: Weights, count: int) -> None:
-        """Play `weights` until its first `count` starts are done, in whole blocks."""
-        known = self.outcomes[weights]
-        while len(known) < min(count, len(self.starts)):
-            wanted = self.starts[len(known) : len(known) + self.block]
-            got = [float(value) for value in self.evaluate(weights, wanted)]
-            if len(got) != len(wanted) or not all(0 <= value <= 1 for value in got):
-                raise ValueError(f"{len(wanted)} starts need as many outcomes in [0, 1], got {got}")
-            known.extend(got)
+        """Play `weights` until its first `count` env seeds are done, in whole blocks."""
+        outcomes = self.outcomes[weights]
+        while len(outcomes) < min(count, len(self.starts)):
+            env_seeds = self.starts[len(outcomes) : len(outcomes) + self.block]
+            got = [float(value) for value in self.evaluate(weights, env_seeds)]
+            if len(got) != len(env_seeds) or not all(0 <= value <= 1 for value in got):
+                raise ValueError(f"{len(env_seeds)} env seeds need as many outcomes in [0, 1], got {got}")
+            outcomes.extend(got)
 
     def stops(self) -> list[int]:
-        """Numbers of starts after which every weight may be looked at."""
+        """Numbers of initial conditions after which every weight may be looked at."""
         n = len(self.starts)
         return [min(end, n) for end in range(self.block, n + self.block, self.block)]
 
-    def tried(self, dropped: dict[Weights, str]) -> tuple[Tried, ...]:
-        return tuple(Tried(w, tuple(known), dropped.get(w, "")) for w, known in self.outcomes.items())
+    def tried(self, dropped: dict[Weights, str]) -> tuple[TriedWeights, ...]:
+        return tuple(TriedWeights(w, tuple(outcomes), dropped.get(w, "")) for w, outcomes in self.outcomes.items())
 
     def best(self, among: Sequence[Weights], smooth: float = SMOOTH) -> list[Weights]:
         """`among`, best first: by smoothed rate; of equal ones the one nearest to equal weights."""
@@ -116,18 +116,18 @@ class Trials:
         return [w for *_, w in sorted(order)]
 
 
-def grid(trials: Trials, smooth: float = SMOOTH) -> Found:
-    """Every weight from every start; the best one."""
+def grid(trials: Trials, smooth: float = SMOOTH) -> SearchResult:
+    """Every weight from every initial condition; the best one."""
     for count in trials.stops():
         for weights in trials.points:
             trials.reach(weights, count)
     chosen = trials.best(trials.points, smooth)[0]
-    says = f"All {len(trials.points)} weights were played from all {len(trials.starts)} starts."
-    return Found(chosen, trials.tried({}), trials.full, says)
+    says = f"All {len(trials.points)} weights were played from all {len(trials.starts)} initial conditions."
+    return SearchResult(chosen, trials.tried({}), trials.full, says)
 
 
-def successive_halving(trials: Trials, alpha: float = 0.05, keep: float = 0.5, smooth: float = SMOOTH) -> Found:
-    """Few starts for all weights, more for those that are left; see the module.
+def successive_halving(trials: Trials, alpha: float = 0.05, keep: float = 0.5, smooth: float = SMOOTH) -> SearchResult:
+    """Few initial conditions for all weights, more for those that are left; see the module.
 
     Args:
         alpha: bound on the probability that the best weight is dropped by a test; 0: no test.
@@ -135,26 +135,36 @@ def successive_halving(trials: Trials, alpha: float = 0.05, keep: float = 0.5, s
     """
     if not 0 <= alpha < 0.5 or not 0 < keep <= 1:
         raise ValueError(f"needs 0 <= alpha < 0.5 and 0 < keep <= 1, got {alpha} and {keep}")
+
     alive, dropped = list(trials.points), {}
-    duels = Duels(trials.points, len(trials.starts), alpha) if alpha and len(alive) > 1 else None
+    comparisons = Comparisons(trials.points, len(trials.starts), alpha) if alpha and len(alive) > 1 else None
     ends = rungs(len(alive), len(trials.starts), trials.block, keep)
+
     for count in trials.stops():
         for weights in alive:
             trials.reach(weights, count)
-        beaten = duels.update(trials.outcomes, alive, count) if duels else {}
-        dropped |= {w: f"{BY_TEST}, after {count} starts: worse than {said(other)}" for w, other in beaten.items()}
+
+        # shown to be worse
+        beaten = comparisons.update(trials.outcomes, alive, count) if comparisons else {}
+        dropped |= {
+            w: f"{BY_TEST}, after {count} episodes: worse than {weights_text(other)}" for w, other in beaten.items()
+        }
         alive = [w for w in alive if w not in dropped]
+
+        # the end of a rung
         if count in ends[:-1]:
             kept = max(1, min(len(alive), ends_at(len(trials.points), keep, ends.index(count) + 1)))
-            dropped |= {w: f"{BY_RANK}, after {count} starts" for w in trials.best(alive, smooth)[kept:]}
+            dropped |= {w: f"{BY_RANK}, after {count} episodes" for w in trials.best(alive, smooth)[kept:]}
             alive = [w for w in alive if w not in dropped]
+
         if len(alive) == 1:
             break
-    return Found(trials.best(alive, smooth)[0], trials.tried(dropped), trials.full, _promise(dropped, alpha))
+
+    return SearchResult(trials.best(alive, smooth)[0], trials.tried(dropped), trials.full, _promise(dropped, alpha))
 
 
 def rungs(count: int, starts: int, block: int, keep: float = 0.5) -> list[int]:
-    """Numbers of starts at which weights are dropped by rank, growing by 1 / keep, in whole blocks; the last is all."""
+    """Numbers of episodes at which weights are dropped by rank, growing by 1 / keep, in whole blocks; the last: all."""
     ends = [starts]
     left, share = count, starts * keep
     while keep < 1 and (left := math.ceil(left * keep)) > 1:
@@ -182,10 +192,10 @@ def ends_at(count: int, keep: float, rung: int) -> int:
     return count
 
 
-class Duels:
-    """Betting tests of all pairs of weights on the starts that both have played.
+class Comparisons:
+    """Betting tests of all pairs of weights on the initial conditions that both have played.
 
-    The weight with the highest success rate loses one of its k - 1 duels with probability at most alpha.
+    The weight with the highest success rate loses one of its k - 1 comparisons with probability at most alpha.
     """
 
     def __init__(self, points: Sequence[Weights], starts: int, alpha: float):
@@ -195,7 +205,7 @@ class Duels:
         self.test = sequential_test("betting", starts, min(level, 0.999), runs=len(self.pairs))
 
     def update(self, outcomes: dict[Weights, list[float]], alive: Sequence[Weights], count: int) -> dict:
-        """Take the starts up to `count`, which all of `alive` have played; beaten weight -> one that beats it."""
+        """Take the outcomes up to `count`, which all of `alive` have played; beaten weight -> one that beats it."""
         playing = np.array([point in set(alive) for point in self.points])
         both = np.array([playing[i] and playing[j] for i, j in self.pairs])
         for start in range(self.test.n, count):
@@ -210,8 +220,8 @@ class Duels:
         return beaten
 
 
-def top_two(trials: Trials, budget: int, rng: np.random.Generator) -> Found:
-    """Blocks of starts for the weights that may be best, by a Gaussian process over the weights (`surrogate.py`).
+def top_two(trials: Trials, budget: int, rng: np.random.Generator) -> SearchResult:
+    """Blocks of episodes for the weights that may be best, by a Gaussian process over the weights (`surrogate.py`).
 
     Every second block goes to the rival of the one that seems best (top-two sampling).
 
@@ -232,7 +242,7 @@ def top_two(trials: Trials, budget: int, rng: np.random.Generator) -> Found:
     rates = Surrogate.fit(trials.points, trials.outcomes).rates()
     chosen = max(played, key=lambda w: (rates[trials.points.index(w)], len(trials.outcomes[w])))
     says = f"A Gaussian process chose {len(played)} of {len(trials.points)} weights and how often to play each."
-    return Found(chosen, trials.tried({}), trials.full, says)
+    return SearchResult(chosen, trials.tried({}), trials.full, says)
 
 
 def seeds(points: Sequence[Weights]) -> list[Weights]:
@@ -265,10 +275,10 @@ def simplex(parents: int, points: int) -> list[Weights]:
 
 def smoothed(outcomes: dict[Weights, list[float]], among: Sequence[Weights], width: float) -> dict[Weights, float]:
     """Mean outcome of each of `among`, over neighbouring weights with a Gaussian kernel; `width` 0: its own alone."""
-    known = [(np.array(w), len(got), float(np.sum(got))) for w, got in outcomes.items() if got]
+    played = [(np.array(w), len(got), float(np.sum(got))) for w, got in outcomes.items() if got]
     if width <= 0:
         return {w: float(np.mean(outcomes[w])) if outcomes[w] else 0.0 for w in among}
-    at, count, total = (np.array(part) for part in zip(*known, strict=True))
+    at, count, total = (np.array(part) for part in zip(*played, strict=True))
     rates = {}
     for weights in among:
         near = np.exp(-0.5 * (np.abs(at - np.array(weights)).sum(1) / 2 / width) ** 2)
@@ -276,7 +286,7 @@ def smoothed(outcomes: dict[Weights, list[float]], among: Sequence[Weights], wid
     return rates
 
 
-def said(weights: Weights) -> str:
+def weights_text(weights: Weights) -> str:
     """`0.30 + 0.70`."""
     return " + ".join(f"{part:.2f}" for part in weights)
 

@@ -1,8 +1,8 @@
 """Where the search for weights gets its outcomes: a mixture acts in a world, one record for each choice of weights.
 
 The records are the cache. What is recorded is not played again, so that a search that was stopped goes on, and searches
-of another kind in the same folder share what they have in common. All weights act from the same starts with the same
-noise, sampler and number of executed actions, in whole blocks, so that a record does not depend on the search.
+of another kind in the same folder share what they have in common. All weights act from the same initial conditions with
+the same noise, sampler and number of executed actions, in whole blocks, so that a record does not depend on the search.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def slug(weights: Weights) -> str:
 
 @dataclass
 class MixtureStage:
-    """Plays weights in lanes and records the episodes under `folder`.
+    """Plays weights in environments and records the episodes under `folder`.
 
     Args:
         actor: makes the agent of some weights.
@@ -53,7 +53,7 @@ class MixtureStage:
     played: int = 0
 
     def evaluate(self, weights: Weights, starts: Sequence[int]) -> list[float]:
-        """Outcomes in [0, 1] from these starts, played or remembered."""
+        """Outcomes in [0, 1] from these env seeds, played or remembered."""
         writer = self.writers.get(weights) or self._open(weights)
         if not set(starts) <= writer.done:
             for result in rollout(self.actor(weights), self.lanes, starts, skip=writer.done, **self.columns):
@@ -71,15 +71,15 @@ class MixtureStage:
 
     def _open(self, weights: Weights) -> RecordWriter:
         folder = self.folder / slug(weights)
-        known = (folder / MANIFEST).is_file()
+        begun = (folder / MANIFEST).is_file()
         starts = dict(self.manifest["starts"]) | {"count": 0}
-        if known:  # how many it holds depends on where the search was; all else must be the same
+        if begun:  # how many it holds depends on where the search was; all else must be the same
             starts["count"] = read_record(folder).manifest["starts"]["count"]
         policy = dict(self.manifest["policy"]) | {"fingerprint": fingerprint(self.parts, weights)}
         policy["path"] = f"{policy['path']} at {slug(weights)}"
         policy["config"] = policy["config"] | {"weights": list(weights)}
         manifest = dict(self.manifest) | {"policy": policy, "starts": starts} | provenance()
-        self.writers[weights] = RecordWriter(folder, manifest, resume=known)
+        self.writers[weights] = RecordWriter(folder, manifest, resume=begun)
         return self.writers[weights]
 
 

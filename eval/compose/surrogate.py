@@ -3,7 +3,7 @@
 The logit of a success rate gets a Gaussian process with a squared-exponential kernel over weights; what was seen of a
 weight enters as its empirical logit with the variance that its number of episodes gives. Mean, reach and height of
 the process are chosen by marginal likelihood from a few candidates. Made for some tens of weights. It ignores that
-weights share their starts. Source: Rasmussen and Williams 2006, algorithm 2.1.
+weights share their initial conditions. Source: Rasmussen and Williams 2006, algorithm 2.1.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Surrogate:
         if rng.random() < 0.5:
             return self.points[first]
         others = (leader() for _ in range(TRIES))
-        return self.points[next((one for one in others if one != first), first)]
+        return self.points[next((point for point in others if point != first), first)]
 
 
 def _fitted(away: np.ndarray, seen: np.ndarray, logit: np.ndarray, noise: np.ndarray) -> tuple:

@@ -1,4 +1,4 @@
-"""`understudy calibrate`: an alarm from a watched record of a policy, and what a watched evaluation says of it.
+"""`understudy calibrate`: an alarm from a monitored record of a policy, and what a monitored evaluation says of it.
 
     understudy eval --policy RUN --world W --env_seed 0 --episodes 300 --monitor 8 --out CALM
     understudy calibrate CALM --alpha 0.05 --out alarm.json
@@ -30,13 +30,13 @@ EVERY = 3  # every third success gives the normal course
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrate:
-    """Make a run-time alarm with a stated false-alarm rate from a watched record."""
+    """Make a run-time alarm with a stated false-alarm rate from a monitored record."""
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("record",)
 
-    record: str  # folder that `understudy eval --monitor N` wrote, from starts 0-999
+    record: str  # folder that `understudy eval --monitor N` wrote, from env seeds 0-999
     out: str  # alarm file to write
-    alpha: float = 0.05  # share of successful episodes that may ring
+    alpha: float = 0.05  # share of successful episodes that may raise it
     signals: tuple[str, ...] = ("recall", "spread", "drift")  # which count, of those that the policy gives
     slack: float = 0.0  # what the score forgets at each replanning, in standard deviations of a signal; 0: plain sum
 
@@ -44,9 +44,9 @@ class Calibrate:
         record = read_record(self.record)
         alarm = calibrate(record, self.alpha, self.signals, self.slack)
         path = alarm.save(self.out)
-        print(f"{path}: rings in at most {100 * alarm.alpha:g} % of successful episodes (n = {alarm.n})")
+        print(f"{path}: raised in at most {100 * alarm.alpha:g} % of successful episodes (n = {alarm.n})")
         print(f"signals         {', '.join(alarm.signals)}; score above {alarm.threshold:.4g}")
-        print(f"a clock         of the same rate rings after {alarm.clock} steps")
+        print(f"a clock         of the same rate is raised after {alarm.clock} steps")
         print(f"on this record  {tally(detections(record, alarm)).text()}")
 
 
@@ -54,7 +54,7 @@ def calibrate(record: Record, alpha: float, signals: tuple[str, ...], slack: flo
     """The alarm of a record.
 
     Raises:
-        RecordError: not watched, or not from starts for choosing.
+        RecordError: not monitored, or not from initial conditions for choosing.
         AlarmError: too few successes for alpha; no signal that tells.
     """
     from ...configs.plugins import lookup
@@ -62,12 +62,15 @@ def calibrate(record: Record, alpha: float, signals: tuple[str, ...], slack: flo
 
     rows, starts = _calm(record)
     names = [lookup("signal", name, dict.fromkeys(SIGNALS)) or name for name in signals]
+
     courses = [signals_of(row) for row in rows]
-    fit, held = courses[::EVERY], [one for i, one in enumerate(courses) if i % EVERY]
+    fit, held = courses[::EVERY], [course for i, course in enumerate(courses) if i % EVERY]
     conformal(range(len(held)), alpha)  # refuses before there is anything to fit
-    normal = {name: found for name in names if (found := normal_course(fit, name))}
+
+    normal = {name: centre_scale for name in names if (centre_scale := normal_course(fit, name))}
     if not normal:
         raise AlarmError(f"none of the signals {', '.join(names)} tells or varies in '{record.root}'")
+
     agent = dict(record.manifest["agent"])
     alarm = Alarm(
         policy=record.manifest["policy"]["fingerprint"],
@@ -85,7 +88,8 @@ def calibrate(record: Record, alpha: float, signals: tuple[str, ...], slack: flo
         fit=len(fit),
         starts=starts,
     )
-    return dataclasses.replace(alarm, threshold=conformal([greatest(alarm, one) for one in held], alpha))
+
+    return dataclasses.replace(alarm, threshold=conformal([greatest(alarm, course) for course in held], alpha))
 
 
 def signals_of(row: Mapping) -> np.ndarray:
@@ -102,23 +106,25 @@ def greatest(alarm: Alarm, signals: np.ndarray) -> float:
 
 
 def detections(record: Record, alarm: Alarm) -> list[Detection]:
-    """What an alarm would have done in the episodes of a watched record; those that broke off are left out."""
-    n_action_steps, found = record.manifest["agent"]["n_action_steps"], []
+    """What an alarm would have done in the episodes of a monitored record; those that broke off are left out."""
+    n_action_steps, detected = record.manifest["agent"]["n_action_steps"], []
     for row in record.table.to_pylist():
         over = np.flatnonzero(alarm.scores(signals_of(row)) > alarm.threshold)
         if not row["error"]:
-            found.append(Detection(row["success"], row["length"], int(over[0]) * n_action_steps if len(over) else -1))
-    return found
+            detected.append(
+                Detection(row["success"], row["length"], int(over[0]) * n_action_steps if len(over) else -1)
+            )
+    return detected
 
 
 def _calm(record: Record) -> tuple[list[dict], str]:
-    """Successful episodes of a watched record, by start, and which starts they came from."""
+    """Successful episodes of a monitored record, by env seed, and which env seeds they came from."""
     if not record.manifest.get("agent", {}).get("monitor") or "signal_spread" not in record.table.column_names:
         raise RecordError(f"'{record.root}' holds no signals; evaluate with --monitor 8")
     starts = record.column("env_seed")
     if max(starts, default=0) >= REPORT_STARTS:
         raise RecordError(
-            f"'{record.root}' has starts up to {max(starts)}; calibrate on starts 0-{REPORT_STARTS - 1}, "
+            f"'{record.root}' has env seeds up to {max(starts)}; calibrate on 0-{REPORT_STARTS - 1}, "
             "so that those for reporting stay fresh"
         )
     rows = sorted((row for row in record.table.to_pylist() if row["success"]), key=lambda row: row["env_seed"])

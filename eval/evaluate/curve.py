@@ -2,7 +2,7 @@
 
 Reads RUN/evals.jsonl and the records under RUN/evals/; writes RUN/evals.html, one file with everything inside. Started
 by the trainer after each judgement, as a process of its own; a reader can run it as well. Intervals are 95 %, each for
-one checkpoint on the starts used: Wilson for success, Student t for progress.
+one checkpoint on the initial conditions used: Wilson for success, Student t for progress.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def write_curve(run: Path) -> Path:
     from markupsafe import Markup
 
     judgements = read_judgements(run)
-    judged = [one for one in judgements if one.summary]
+    judged = [judgement for judgement in judgements if judgement.summary]
     best = (run / "best").resolve().name if (run / "best").exists() else ""
     text = page(
         PAGE,
@@ -87,13 +87,13 @@ def curves(judged: Sequence[Judgement]) -> list[str]:
     """Success and mean best progress over optimiser steps, with their intervals; none of a single judgement."""
     if len(judged) < 2:
         return []
-    steps = [one.step for one in judged]
+    steps = [judgement.step for judgement in judged]
     drawn = []
     for name, style, pick in (
         ("success rate", "success", lambda summary: summary.success),
         ("mean best progress", "a", lambda summary: summary.progress),
     ):
-        bands = [pick(one.summary) for one in judged]
+        bands = [pick(judgement.summary) for judgement in judged]
         low, middle, high = zip(*bands, strict=True)
         line = Line(steps, middle, style, f"{name}, 95 % interval, n = {judged[-1].summary.n}", low, high)
         drawn.append(chart([line], x_label="optimiser steps", y_label=name, y_range=(0, 1)))

@@ -1,7 +1,8 @@
-"""When an alarm rang, counted: on failures that is detection, on successes a false alarm. For the report and studies.
+"""When an alarm was raised, counted: on failures a detection, on successes a false alarm. For report and studies.
 
-Beside it stands a clock, which needs no signal: it rings after a number of steps that successes seldom take. A failure
-that only runs out of time is found by the clock too, late; what the alarm is worth is how much earlier it rings.
+Beside it stands a clock, which needs no signal: it is raised after a number of steps that successes seldom take. A
+failure that only runs out of time is found by the clock too, late; what the alarm is worth is how much earlier it is
+raised.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Detection:
 
     success: bool
     length: int
-    raised: int  # steps done when the alarm rang first, -1: it did not
+    raised: int  # steps done when the alarm was first raised, -1: it did not
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class Tally:
     """Counts over the episodes of a record. Intervals: Wilson, 95 %."""
 
     failures: int
-    detected: int  # failures that rang
+    detected: int  # failures that raised it
     successes: int
-    false: int  # successes that rang
-    lead: float | None  # steps from the ring to the end of a detected failure, median; None: none was detected
+    false: int  # successes that raised it
+    lead: float | None  # steps from the alarm to the end of a detected failure, median; None: none was detected
     by_clock: int | None = None  # failures that lasted longer than the clock; None: no clock
-    earlier: int | None = None  # failures that rang before the clock would, or that it would miss
+    earlier: int | None = None  # failures that raised it before the clock, or that it would miss
 
     @property
     def detection(self) -> Interval | None:
@@ -49,33 +50,36 @@ class Tally:
 
     def text(self) -> str:
         """One sentence a count."""
-        said = []
+        sentences = []
         if self.failures:
-            said.append(f"it rang on {self.detected} of {self.failures} failures ({self.detection})")
+            sentences.append(f"it was raised on {self.detected} of {self.failures} failures ({self.detection})")
         if self.successes:
-            said.append(f"on {self.false} of {self.successes} successes ({self.false_alarms})")
+            sentences.append(f"on {self.false} of {self.successes} successes ({self.false_alarms})")
         if self.lead is not None:
-            said.append(f"{self.lead:.0f} steps before the end of a failure (median)")
+            sentences.append(f"{self.lead:.0f} steps before the end of a failure (median)")
         if self.by_clock is not None and self.failures:
-            said.append(f"a clock rings on {self.by_clock} failures; the alarm was earlier on {self.earlier}")
-        return "; ".join(said)
+            sentences.append(f"a clock is raised on {self.by_clock} failures; the alarm was earlier on {self.earlier}")
+        return "; ".join(sentences)
 
 
 def tally(detections: Sequence[Detection], clock: int | None = None) -> Tally:
-    """Count. A clock rings after `clock` control steps on an episode that lasts longer."""
-    lost, won = [one for one in detections if not one.success], [one for one in detections if one.success]
-    caught = [one for one in lost if one.raised >= 0]
-    leads = [one.length - one.raised for one in caught]
+    """Count. A clock is raised after `clock` control steps on an episode that lasts longer."""
+    lost, won = (
+        [episode for episode in detections if not episode.success],
+        [episode for episode in detections if episode.success],
+    )
+    caught = [episode for episode in lost if episode.raised >= 0]
+    leads = [episode.length - episode.raised for episode in caught]
     timed = {} if clock is None else {
-        "by_clock": sum(one.length > clock for one in lost),
-        "earlier": sum(one.raised < clock or one.length <= clock for one in caught),
+        "by_clock": sum(episode.length > clock for episode in lost),
+        "earlier": sum(episode.raised < clock or episode.length <= clock for episode in caught),
     }  # fmt: skip
-    false = sum(one.raised >= 0 for one in won)
+    false = sum(episode.raised >= 0 for episode in won)
     return Tally(len(lost), len(caught), len(won), false, float(np.median(leads)) if leads else None, **timed)
 
 
 def recorded(record: Record) -> list[Detection]:
-    """The rings of a record that was made with an alarm; episodes that broke off are left out."""
+    """The alarms of a record that was made with an alarm; episodes that broke off are left out."""
     rows = (row for row in record.table.to_pylist() if not row["error"] and row["alarm"] is not None)
     return [Detection(row["success"], row["length"], row["alarm"]) for row in rows]
 
@@ -91,9 +95,11 @@ def score_chart(record: Record) -> str:
     rows = [row for row in record.table.to_pylist() if row["score"]][:CURVES]
     if not rows:
         return ""
+
     lines, marks = [], []
     labels = {"thin success": "ended in success", "thin failure": "ended in failure"}
     top = 3 * max(about["threshold"], 1e-6)  # a score far above says no more than one above
+
     for row in rows:
         style = "thin success" if row["success"] else "thin failure"
         score = np.minimum(row["score"], top)
@@ -102,7 +108,8 @@ def score_chart(record: Record) -> str:
         if row["alarm"] >= 0:
             at = row["alarm"] // n_action_steps
             marks.append(Mark(row["alarm"], float(score[at]), f"small {style.split()[1]}"))
+
     end = max(line.x[-1] for line in lines)
     lines.append(Line([0, max(end, 1)], [about["threshold"]] * 2, "mean", f"threshold, alpha = {about['alpha']:g}"))
-    title = "score of the alarm over control steps; a mark where it rang"
+    title = "score of the alarm over control steps; a mark where it was raised"
     return chart(lines, x_label="control steps", y_label="score, cut above", y_range=(0, top), marks=marks, title=title)

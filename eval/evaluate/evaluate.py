@@ -1,4 +1,4 @@
-"""`understudy eval`: let a policy act in a world from many starts, record every episode, report what it was worth.
+"""`understudy eval`: let a policy act from many initial conditions, record every episode, report what it was worth.
 
 The composition root of evaluation. Everything that can be refused is refused before a policy thinks or a world opens.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Eval(Acting):
-    """Act in a world from many starts; write an episode record and a report."""
+    """Act in a world from many initial conditions; write an episode record and a report."""
 
     RENAMED: ClassVar[dict[str, str]] = {"seed": "env_seed"}  # former names that are still read
 
@@ -40,7 +40,7 @@ class Eval(Acting):
     perturb: str = ""  # light, camera, distractors, friction, mass, latency, separated by commas; or seen | felt | all
     perturb_level: float = 1.0  # scales the ranges of the perturbations
     episodes: int = 50
-    env_seed: int = REPORT_STARTS  # first start id; 1000-9999 are for reporting, 0-999 for choosing among policies
+    env_seed: int = REPORT_STARTS  # first env seed; 1000-9999 are for reporting, 0-999 for choosing among policies
     out: str | None = None  # folder of the record; must not exist
     resume: str | None = None  # go on with this record instead of --out; all else as it was
     workers: int = 0  # processes for the world; 0: in this one
@@ -50,7 +50,9 @@ class Eval(Acting):
         if self.out is None and self.resume is None:
             raise ValueError("give --out DIR for a new record, or --resume DIR to go on with one")
         if self.episodes < 1 or self.block < 1 or self.env_seed < 0:
-            raise ValueError(f"no such starts: {self.episodes} episodes from {self.env_seed} in blocks of {self.block}")
+            raise ValueError(
+                f"no such env seeds: {self.episodes} episodes from {self.env_seed} in blocks of {self.block}"
+            )
 
     def run(self) -> None:
         record = evaluate(self)
@@ -79,7 +81,7 @@ def evaluate(config: Eval):
 
 
 def describe(config: Eval, agent: Agent, about: dict, world: World) -> dict:
-    """What the manifest says of a run: who acts, how, where and from which starts."""
+    """What the manifest says of a run: who acts, how, where and from which initial conditions."""
     return {
         "policy": about,
         "agent": agent_settings(config, agent),
@@ -97,10 +99,11 @@ def open_stage(config: Eval) -> World:
 
 
 def _act(config: Eval, agent: Agent, lanes: Lanes, writer: RecordWriter) -> None:
-    """Run all starts that are not recorded yet into the record, then film some."""
+    """Run all env seeds that are not recorded yet into the record, then film some."""
     starts = range(config.env_seed, config.env_seed + config.episodes)
     columns = {"initial_conditions": start_set(lanes.world), "policy_seed": config.policy_seed}
     tapes, begun, before = {}, time.perf_counter(), len(writer.done)
+
     with Progress("evaluating", len(starts), "episodes", done=before) as progress:
         for result in rollout(agent, lanes, starts, skip=writer.done, **columns):
             writer.add(result.row)
@@ -108,6 +111,8 @@ def _act(config: Eval, agent: Agent, lanes: Lanes, writer: RecordWriter) -> None
             won = sum(row["success"] for row in writer.rows.values())
             progress.update(len(writer.done), f"success {won}/{len(writer.done)}")
             writer.note(wall=time.perf_counter() - begun, acted=len(writer.done) - before)
+
+    # films, by playing the actions again
     chosen = choose((writer.rows[start] for start in sorted(tapes)), config.videos)
     if chosen:
         films = film_again(lanes, writer.rows, {start: tapes[start] for start in chosen}, writer.root)

@@ -17,7 +17,7 @@ from ..ledger.record import REPORT, Record
 from ..ledger.summary import Summary, summarize
 from ..pages.charts import Line, Mark, chart
 from ..pages.gallery import films
-from ..pages.moments import RULE, Moment, moment, told
+from ..pages.moments import RULE, Moment, failures_text, moment
 from ..pages.page import page
 from ..statistics.intervals import success_by_step, wilson
 from .detections import alarm_of, recorded, score_chart, tally
@@ -60,7 +60,7 @@ def render(record: Record, run: Path | None = None) -> str:
         rows=list(zip(rows, moments, strict=True)),
         failures=[film for film in shown if not film.row["success"]],
         successes=[film for film in shown if film.row["success"]],
-        told=told(moments),
+        failure_counts=failures_text(moments),
         rule=RULE,
         alarm=alarm,
         detections=tally(recorded(record), alarm["clock"]) if alarm else None,
@@ -76,13 +76,13 @@ def render(record: Record, run: Path | None = None) -> str:
 
 
 def verdict(summary: Summary) -> str:
-    """The headline in words: what was seen, and what that says about fresh starts."""
+    """The headline in words: what was seen, and what that says about fresh initial conditions."""
     low, high = (f"{100 * end:.0f} %" for end in (summary.success.low, summary.success.high))
     won, n = summary.successes, summary.n
     seen = f"All {n}" if won == n > 1 else f"{won or 'None'} of {n}"
     return (
         f"{seen} episodes succeeded. With 95 % confidence this policy succeeds from "
-        f"between {low} and {high} of fresh starts; another training seed may differ by more."
+        f"between {low} and {high} of fresh initial conditions; another training seed may differ by more."
     )
 
 
@@ -109,8 +109,8 @@ def progress_chart(record: Record, moments: list[Moment]) -> str:
     for curve, style in pairs[:CURVES]:
         lines.append(Line(range(1, len(curve) + 1), curve, style, labels.pop(style, "")))
     lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), "mean", "mean of all episodes"))
-    lost = [one for one in moments if one.kind in ("lost", "stuck", "late") and one.step][:CURVES]
-    marks = [Mark(one.step, one.progress, "small failure") for one in lost]
+    lost = [failure for failure in moments if failure.kind in ("lost", "stuck", "late") and failure.step][:CURVES]
+    marks = [Mark(failure.step, failure.progress, "small failure") for failure in lost]
     title = "progress of each episode over control steps, and their mean"
     return chart(lines, x_label="control steps", y_label="progress", y_range=(0, 1), marks=marks, title=title)
 

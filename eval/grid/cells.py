@@ -25,7 +25,7 @@ class GridError(ValueError):
     """A grid that cannot be run as it stands; the message names the cell and says what to do."""
 
 
-class State(Enum):
+class StepState(Enum):
     """How far a step is."""
 
     fresh = "to run"
@@ -33,21 +33,21 @@ class State(Enum):
     done = "done"
 
 
-def state(cell: Cell, step: Step) -> State:
+def state(cell: Cell, step: Step) -> StepState:
     """How far a step is.
 
     Raises:
         GridError: it was run with other settings, or judged other weights.
     """
     if not step.place.exists():
-        return State.fresh
+        return StepState.fresh
     return _trained(cell, step) if step.name == "train" else _evaluated(cell, step)
 
 
 def words(cell: Cell, step: Step) -> tuple[str, ...]:
     """The words of the command that begins or resumes a step; removes what a kill left before anything was saved."""
     now = state(cell, step)
-    if now is State.fresh:
+    if now is StepState.fresh:
         shutil.rmtree(step.place, ignore_errors=True)
         return step.words
     if step.name == "train":
@@ -78,37 +78,44 @@ def reached(step: Step) -> int:
     return int(json.loads(whole).get("step", 0))
 
 
-def _trained(cell: Cell, step: Step) -> State:
+def _trained(cell: Cell, step: Step) -> StepState:
     file = step.place / SETTINGS
     if not file.is_file():
-        return State.fresh
+        return StepState.fresh
     _same(cell, step, _jsonable(decode(type(step.config), load(file))))
     last = step.place / "last"
     at = int(last.resolve().name) if last.exists() else 0
-    return State.done if at >= step.config.steps else State.broken
+    return StepState.done if at >= step.config.steps else StepState.broken
 
 
-def _evaluated(cell: Cell, step: Step) -> State:
+def _evaluated(cell: Cell, step: Step) -> StepState:
     manifest = step.place / MANIFEST
     if not manifest.is_file():
-        return State.fresh
+        return StepState.fresh
+
+    # settings that it was run with
     noted = cell.folder / CELL
-    known = json.loads(noted.read_text())["settings"].get(step.name) if noted.is_file() else None
-    if known is None:
+    registered = json.loads(noted.read_text())["settings"].get(step.name) if noted.is_file() else None
+    if registered is None:
         raise GridError(f"{cell}: nobody knows the settings of {step.place}; remove it, or give the grid another `out`")
-    _same(cell, step, _jsonable(decode(type(step.config), known)))  # a setting that came later had its default then
+    _same(
+        cell, step, _jsonable(decode(type(step.config), registered))
+    )  # a setting that came later had its default then
+
+    # weights that it judged
     values = json.loads(manifest.read_text())
     trained = cell.steps[0].place
     if (trained / "last").exists():
         now, then = fingerprint(find_checkpoint(trained)), values["policy"]["fingerprint"]
         if now != then:
             raise GridError(f"{cell}: {step.place} judged other weights ({then}) than lie there now ({now}); remove it")
-    return State.done if values.get("complete") else State.broken
+
+    return StepState.done if values.get("complete") else StepState.broken
 
 
 def _same(cell: Cell, step: Step, then: dict) -> None:
     """Refuse settings that differ, naming the first."""
-    old, new = (dict(_flat(one)) for one in (then, _jsonable(step.config)))
+    old, new = (dict(_flat(values)) for values in (then, _jsonable(step.config)))
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and key.partition(".")[0] not in INCIDENTAL:
             raise GridError(

@@ -12,7 +12,7 @@ cells; `cells.py` says how far they are, `run.py` runs them, `table.py` counts.
     eval: {lift: {config: configs/eval/lift.yaml, set: {episodes: 100, videos: 0}}}
     seeds: [0, 1, 2]
     vary: {narrow: {policy.network.width: 64}, wide: {policy.network.width: 256}}   # named settings, and/or
-    cross: {policy.head: [v, epsilon]}                                              # all combinations of values
+    cross: {policy.prediction_type: [v, epsilon]}                                   # all combinations of values
     against: narrow                                     # setting that the others are compared with, pair by pair
     looks: 1                                            # planned groups that the seeds come in, see `table.py`
 """
@@ -58,7 +58,7 @@ class Grid:
     seeds: tuple[int, ...] = (0,)  # training seeds, each for every setting
     vary: dict[str, dict] = field(default_factory=dict)  # setting -> {dotted key of training: value}
     cross: dict[str, list] = field(default_factory=dict)  # dotted key of training -> values, all combinations
-    against: str = ""  # setting that all others are compared with, over pairs of the same seed and start
+    against: str = ""  # setting that all others are compared with, over pairs of the same seed and initial condition
     looks: int = 1  # groups of equal size that the seeds come in; the settings are compared after each, see the table
     jobs: int = 1  # cells at a time
     dry_run: bool = False  # list the cells, how far they are and their commands; run nothing
@@ -111,16 +111,16 @@ def cells(grid: Grid) -> list[Cell]:
     Raises:
         UsageError: a key that training or evaluation does not know, settings that cannot be told apart.
     """
-    found = [_cell(grid, name, changes, seed) for name, changes in settings(grid) for seed in grid.seeds]
-    names = dict.fromkeys(cell.setting for cell in found)
+    listed = [_cell(grid, name, changes, seed) for name, changes in settings(grid) for seed in grid.seeds]
+    names = dict.fromkeys(cell.setting for cell in listed)
     if grid.against and grid.against not in names:
         raise UsageError(f"against: no setting is named '{grid.against}'; there are {', '.join(names)}")
     folders = {}
-    for cell in found:
+    for cell in listed:
         other = folders.setdefault(cell.folder, cell)
         if other is not cell:
             raise UsageError(f"settings '{other.setting}' and '{cell.setting}' would share {cell.folder}; rename one")
-    return found
+    return listed
 
 
 def settings(grid: Grid) -> Iterator[tuple[str, dict]]:
@@ -130,8 +130,8 @@ def settings(grid: Grid) -> Iterator[tuple[str, dict]]:
     for name, changes in (grid.vary or {"": {}}).items():
         for values in itertools.product(*grid.cross.values()):
             crossed = dict(zip(grid.cross, values, strict=True))
-            said = [f"{label}={_text(value)}" for label, value in zip(labels, values, strict=True)]
-            yield " ".join(filter(None, [str(name), *said])) or ONLY, dict(changes) | crossed
+            parts = [f"{label}={_text(value)}" for label, value in zip(labels, values, strict=True)]
+            yield " ".join(filter(None, [str(name), *parts])) or ONLY, dict(changes) | crossed
 
 
 def _cell(grid: Grid, setting: str, changes: Mapping, seed: int) -> Cell:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ...configs.children import last_line, start, stop
 from ...configs.progress import Progress
-from .cells import GridError, State, reached, state, words, write_cell
+from .cells import GridError, StepState, reached, state, words, write_cell
 from .grid import Cell, Grid, Step, cells
 from .table import write_table
 
@@ -57,7 +57,7 @@ def run_grid(grid: Grid) -> None:
 
 
 @dataclass
-class Task:
+class RunningCell:
     """A cell at work."""
 
     cell: Cell
@@ -71,7 +71,7 @@ class Crew:
 
     cells: Sequence[Cell]
     jobs: int
-    tasks: list[Task] = field(default_factory=list)
+    tasks: list[RunningCell] = field(default_factory=list)
     failed: list[tuple[Cell, str]] = field(default_factory=list)
     finished: int = 0
 
@@ -96,7 +96,7 @@ class Crew:
     def _advance(self, cell: Cell, after: Step | None = None) -> None:
         """Start the next step of a cell that is not done, or count the cell as finished."""
         try:
-            step = next((step for step in cell.steps if state(cell, step) is not State.done), None)
+            step = next((step for step in cell.steps if state(cell, step) is not StepState.done), None)
             if step is None:
                 self.finished += 1
                 return
@@ -109,7 +109,7 @@ class Crew:
             self._fail(cell, str(error))
             return
         (cell.folder / PID).write_text(str(process.pid))
-        self.tasks.append(Task(cell, step, process))
+        self.tasks.append(RunningCell(cell, step, process))
 
     def _collect(self) -> None:
         """Go on with the cells whose command has ended."""
@@ -188,10 +188,10 @@ def _works_in(pid: int, folder: Path) -> bool:
         return False
 
 
-def _show(todo: Sequence[Cell], states: dict[int, State]) -> None:
+def _show(todo: Sequence[Cell], states: dict[int, StepState]) -> None:
     for cell in todo:
         print(f"{cell}:")
         for step in cell.steps:
             print(f"  {states[id(step)].value:<10} {step.command}")
-    left = sum(any(states[id(step)] is not State.done for step in cell.steps) for cell in todo)
+    left = sum(any(states[id(step)] is not StepState.done for step in cell.steps) for cell in todo)
     print(f"{left} of {len(todo)} cells are not done")

@@ -28,8 +28,8 @@ NAME = "table"
 ALPHA = 0.05  # probability of a false order, in all
 FEWEST = 4  # seeds of two settings in the first group, or no order of theirs is rare enough
 DIFFERENCE = (
-    "minus {}: difference of the success rates over pairs of the same training seed and start. These checkpoints: "
-    "Tango's 95 % interval of all pairs. The recipe: Student t over training seeds, never narrower."
+    "minus {}: difference of the success rates over pairs of the same training seed and initial condition. These "
+    "checkpoints: Tango's 95 % interval of all pairs. The recipe: Student t over training seeds, never narrower."
 )
 
 
@@ -47,11 +47,13 @@ def tabulate(grid: Grid, cells: Sequence[Cell], failed: Sequence[tuple[Cell, str
     """The table as a study."""
     done = {(cell.setting, name, cell.seed): _finished(cell, name) for cell in cells for name in grid.eval}
     further = _Further(grid, done)
+
     rows = []
     for setting in dict.fromkeys(cell.setting for cell in cells):
         for name in grid.eval:
             records = [done[setting, name, seed] for seed in grid.seeds]
             rows.append((*_row(setting, name, records), *further.cells(setting, name)))
+
     seeds = [f"seed {seed}" for seed in grid.seeds]
     notes = [
         "Success: share of the episodes. Over two training seeds or more: 95 % Student t interval over seeds, never "
@@ -61,6 +63,7 @@ def tabulate(grid: Grid, cells: Sequence[Cell], failed: Sequence[tuple[Cell, str
         *further.notes,
         *(f"Failed: {cell}: {why}" for cell, why in failed),
     ]
+
     columns = ("setting", "evaluation", *seeds, "success", "holds", "best progress", "episodes", *further.columns)
     return Study(title=grid.title, command=_command(grid), columns=columns, rows=rows, notes=notes)
 
@@ -71,8 +74,8 @@ def _verdict(grid: Grid, cells: Sequence[Cell], name: str) -> str:
     for cell in cells:
         record = _finished(cell, name)
         rates[cell.setting].append(None if record is None else float(np.mean(record.column("success"))))
-    said = verdict(rates, grid.looks)
-    return f"{name}: {said}" if said and len(grid.eval) > 1 else said
+    sentence = verdict(rates, grid.looks)
+    return f"{name}: {sentence}" if sentence and len(grid.eval) > 1 else sentence
 
 
 def _finished(cell: Cell, name: str) -> Record | None:
@@ -94,9 +97,9 @@ def _row(setting: str, name: str, records: Sequence[Record | None]) -> tuple:
         shown.append(f"{sum(wins) / len(wins):.3f} ({sum(wins)} of {len(wins)})")
     if not counts:
         return (setting, name, *shown, None, "nothing finished", None, 0)
-    said = over_seeds(*zip(*counts, strict=True))
+    success = over_seeds(*zip(*counts, strict=True))
     holds = f"over {len(counts)} training seeds" if len(counts) > 1 else "for this checkpoint"
-    return (setting, name, *shown, said.interval, holds, _mean_progress(progress), sum(n for _, n in counts))
+    return (setting, name, *shown, success.interval, holds, _mean_progress(progress), sum(n for _, n in counts))
 
 
 class _Further:
@@ -105,14 +108,14 @@ class _Further:
     def __init__(self, grid: Grid, done: dict[tuple[str, str, int], Record | None]):
         self.grid, self.done = grid, done
         self.labels = label_names([record for record in done.values() if record is not None])
-        asked = (f"minus {grid.against}, these checkpoints", f"minus {grid.against}, the recipe")
-        self.columns = (*self.labels, *(asked if grid.against else ()))
+        differences = (f"minus {grid.against}, these checkpoints", f"minus {grid.against}, the recipe")
+        self.columns = (*self.labels, *(differences if grid.against else ()))
         self.notes = (DIFFERENCE.format(grid.against),) if grid.against else ()
 
     def cells(self, setting: str, name: str) -> tuple:
         ours = self._records(setting, name)
-        found = [record for record in ours if record is not None]
-        labels = tuple(label_rate(found, label) for label in self.labels)
+        finished = [record for record in ours if record is not None]
+        labels = tuple(label_rate(finished, label) for label in self.labels)
         if not self.grid.against:
             return labels
         if setting == self.grid.against:
@@ -149,22 +152,26 @@ def verdict(rates: Mapping[str, Sequence[float | None]], looks: int = 1) -> str:
     names, table = list(rates), list(zip(*rates.values(), strict=True))
     if len(names) < 2:
         return ""
+
     group = len(table) // looks
     if group < FEWEST or len(names) > MOST_AGENTS:
         return (
             f"No verdict over training seeds: it takes {FEWEST} seeds a look and 2 to {MOST_AGENTS} settings; "
             f"here {len(names)} settings, {len(table)} seeds, {looks} looks."
         )
+
     test = PermutationTest(names, group, looks, ALPHA, rng=np.random.default_rng(0))
     for row in takewhile(lambda row: None not in row, table[: group * looks]):
         test.update(*row)
         if test.decision in ("A", "B", "done"):
             break
-    told = ", ".join(f"{better} above {worse}" for better, worse in test.better()) or "none"
+
+    apart = ", ".join(f"{better} above {worse}" for better, worse in test.better()) or "none"
     left = "" if test.decision else f"; {group * looks - test.n} planned seeds are still to come"
     plan = f"{looks} looks of {group} seeds" if looks > 1 else f"{group} seeds"
+
     return (
-        f"Told apart over training seeds (permutation test, {plan}, at most {ALPHA:g} false in all): {told}, "
+        f"Told apart over training seeds (permutation test, {plan}, at most {ALPHA:g} false in all): {apart}, "
         f"after {test.n} seeds{left}. Not told apart is no evidence of being equal."
     )
 
@@ -172,16 +179,16 @@ def verdict(rates: Mapping[str, Sequence[float | None]], looks: int = 1) -> str:
 def label_names(records: Sequence[Record]) -> tuple[str, ...]:
     """Labels that every episode of every record answers with yes or no, sorted."""
     answered = [
-        {name for name, value in one.items() if isinstance(value, bool)}
+        {name for name, value in labels.items() if isinstance(value, bool)}
         for record in records
-        for one in _labels(record)
+        for labels in _labels(record)
     ]
     return tuple(sorted(set.intersection(*answered))) if answered else ()
 
 
 def label_rate(records: Sequence[Record], name: str) -> Interval | None:
     """Share of the episodes with this label; over several records (training seeds) as `over_seeds`. None for none."""
-    counts = [(sum(bool(one.get(name)) for one in labels), len(labels)) for labels in map(_labels, records)]
+    counts = [(sum(bool(answers.get(name)) for answers in labels), len(labels)) for labels in map(_labels, records)]
     return over_seeds(*zip(*counts, strict=True)).interval if counts else None
 
 

@@ -1,7 +1,7 @@
 """What makes two records records of the same policy, so that one may ask how it did in either world.
 
 The hash of the weights and settings in its checkpoint (`policy.fingerprint`; a record without one: `policy.path`) and
-how it was asked to act: actions executed of each plan, candidates, critic, temperature, whose plans, sampler,
+how it was asked to act: executed actions of each chunk, candidates, critic, temperature, proposal, sampler,
 ensemble. Not the seed of its noise, the block, threads or device.
 """
 
@@ -35,7 +35,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Tested:
-    """A policy in one world: its episodes by start, from one record or several."""
+    """A policy in one world: its episodes by initial condition, from one record or several."""
 
     identity: Identity
     episodes: Mapping[
@@ -80,29 +80,34 @@ def by_policy(records: Iterable[Record], side: str) -> dict[tuple[str, str], Tes
     """The policies that `records` of one world tell of; several records of a policy are put together.
 
     Raises:
-        MatchError: records of different worlds, or two that hold the same start of one policy.
+        MatchError: records of different worlds, or two that hold the same initial condition of one policy.
         RecordError: a record without an episode.
     """
-    found: dict[tuple[str, str], Tested] = {}
+    policies: dict[tuple[str, str], Tested] = {}
     records = list(records)
+
     for record in records:
         _same_world(records[0], record, side)
         identity, episodes = identify(record.manifest), episodes_by_start(record)
         if not episodes:
             raise RecordError(f"the record '{record.root}' holds no episode")
         errors = sum(bool(error) for error in record.column("error"))
+
         key = identity.weights, identity.acts
-        if key in found:
-            before = found[key]
+        if key in policies:
+            before = policies[key]
             if twice := sorted(set(before.episodes) & set(episodes)):
                 start = "/".join(map(str, twice[0]))
                 names = f"'{record.root}' and '{before.records[-1]}'"
-                raise MatchError(f"{names} ({side}) both hold start {start} of {identity.name}; give one of them")
+                raise MatchError(
+                    f"{names} ({side}) both hold initial condition {start} of {identity.name}; give one of them"
+                )
             records_of = (*before.records, str(record.root))
-            found[key] = Tested(before.identity, {**before.episodes, **episodes}, records_of, before.errors + errors)
+            policies[key] = Tested(before.identity, {**before.episodes, **episodes}, records_of, before.errors + errors)
         else:
-            found[key] = Tested(identity, episodes, (str(record.root),), errors)
-    return found
+            policies[key] = Tested(identity, episodes, (str(record.root),), errors)
+
+    return policies
 
 
 def matched(truth: Iterable[Record], proxy: Iterable[Record]) -> list[tuple[Tested, Tested]]:
@@ -130,22 +135,22 @@ def world_name(record: Record) -> str:
 
 def _lonely(tested: Tested, others: Mapping[tuple[str, str], Tested], side: str) -> str:
     """`name (record): not in the other world`, and why if the same weights are there."""
-    said = f"{tested.identity.name} ('{tested.records[0]}') is not among the {side} records"
+    sentence = f"{tested.identity.name} ('{tested.records[0]}') is not among the {side} records"
     for weights, acts in others:
         if weights == tested.identity.weights:
             here, there = json.loads(tested.identity.acts), json.loads(acts)
             parts = [f"{key} {here[key]} against {there[key]}" for key in ACTS if here[key] != there[key]]
-            return f"{said}: the same weights acted there with {', '.join(parts)}"
-    return said
+            return f"{sentence}: the same weights acted there with {', '.join(parts)}"
+    return sentence
 
 
 def _same_world(first: Record, record: Record, side: str) -> None:
-    """The settings of a world must be those of the first record; versions and start ranges may differ."""
-    one, other = (dict(each.manifest.get("world") or {}) for each in (first, record))
-    for key in sorted((set(one) | set(other)) - {"versions"}):
-        if one.get(key) != other.get(key):
+    """The settings of a world must be those of the first record; versions and ranges of env seeds may differ."""
+    ours, theirs = (dict(each.manifest.get("world") or {}) for each in (first, record))
+    for key in sorted((set(ours) | set(theirs)) - {"versions"}):
+        if ours.get(key) != theirs.get(key):
             names = f"'{first.root}' and '{record.root}'"
-            values = f"{one.get(key)} and {other.get(key)}"
+            values = f"{ours.get(key)} and {theirs.get(key)}"
             raise MatchError(f"the {side} records {names} are of different worlds: {key} is {values}")
 
 

@@ -10,7 +10,7 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping
 
-SAID = ("world.config", "agent.alarm.world")  # parts of a manifest that repeat others
+REPEATED = ("world.config", "agent.alarm.world")  # parts of a manifest that repeat others
 
 
 def command(manifest: Mapping, out: str = "out/again") -> str:
@@ -32,7 +32,7 @@ def facts(manifest: Mapping) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     loose = []
     for section, value in manifest.items():
         if isinstance(value, Mapping):
-            fresh = {name: inner for name, inner in value.items() if f"{section}.{name}" not in SAID}
+            fresh = {name: inner for name, inner in value.items() if f"{section}.{name}" not in REPEATED}
             if fresh:
                 yield section, list(_flat(fresh))
         else:
@@ -89,7 +89,7 @@ def flag_words(flags: Mapping) -> str:
 def _unusual(agent: Mapping, policy: Mapping) -> dict:
     """Flags of how the policy acted, where that is neither the default nor its own way."""
     sampler, own = agent.get("sampler") or {}, policy.get("sampler") or {}
-    said = {
+    settings = {
         "n_action_steps": (agent.get("n_action_steps"), policy.get("n_action_steps")),
         "candidates": (agent.get("candidates"), 1),
         "critic": (agent.get("critic"), None),
@@ -100,10 +100,11 @@ def _unusual(agent: Mapping, policy: Mapping) -> dict:
         "policy_seed": (agent.get("policy_seed"), 0),
         "block": (agent.get("block"), 8),
         "steps": (sampler.get("steps"), own.get("steps")),
-        "solver": tuple(None if one.get("scheduler") else one.get("solver") for one in (sampler, own)),
+        "solver": tuple(None if each.get("scheduler") else each.get("solver") for each in (sampler, own)),
         "scheduler": (sampler.get("scheduler"), own.get("scheduler")),
     }
-    return {name: value for name, (value, usual) in said.items() if value != usual}
+
+    return {name: value for name, (value, usual) in settings.items() if value != usual}
 
 
 def inline(values: Mapping) -> str:

@@ -1,4 +1,4 @@
-"""Episodes of records side by side: two records joined on (`start_set`, `start`), and what differs over several.
+"""Episodes of records side by side: two records joined on (`initial_conditions`, `env_seed`), differences over several.
 
 Turns records into the plain arrays that `statistics/paired.py` and `statistics/seeds.py` judge; these know no record.
 """
@@ -20,16 +20,16 @@ class PairingError(ValueError):
 
 
 def join(first: Record, second: Record) -> Pairs:
-    """The episodes that two records have from the same starts.
+    """The episodes that two records have from the same initial conditions.
 
     Raises:
-        PairingError: they share no start.
+        PairingError: they share no initial condition.
     """
     ours, theirs = episodes_by_start(first), episodes_by_start(second)
     shared = sorted(set(ours) & set(theirs))
     if not shared:
-        said = (f"'{one.root}' has {_range_text(rows)}" for one, rows in ((first, ours), (second, theirs)))
-        raise PairingError(f"the records share no start: {'; '.join(said)}")
+        ranges = (f"'{record.root}' has {_range_text(rows)}" for record, rows in ((first, ours), (second, theirs)))
+        raise PairingError(f"the records share no initial condition: {'; '.join(ranges)}")
     outcomes = np.array([(ours[key], theirs[key]) for key in shared])  # (n, 2, 2)
     left_out = len(set(ours) ^ set(theirs))
     return Pairs(tuple(shared), outcomes[:, :, 0] > 0.5, outcomes[:, :, 1], left_out)
@@ -57,10 +57,12 @@ def difference(ours: Sequence[Record | None], theirs: Sequence[Record | None]) -
     pairs = [join(b, a) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
     if not pairs:
         return None
-    won, lost = (sum(getattr(one, side) for one in pairs) for side in ("only_second", "only_first"))
-    pooled = tango(won, lost, sum(len(one.starts) for one in pairs))
+    won, lost = (sum(getattr(paired, side) for paired in pairs) for side in ("only_second", "only_first"))
+    pooled = tango(won, lost, sum(len(paired.starts) for paired in pairs))
     if len(pairs) == 1:
         return pooled, pooled
-    spread = t_interval([float(np.mean(one.success[:, 1])) - float(np.mean(one.success[:, 0])) for one in pairs])
+    spread = t_interval(
+        [float(np.mean(paired.success[:, 1])) - float(np.mean(paired.success[:, 0])) for paired in pairs]
+    )
     recipes = Interval(max(-1.0, min(spread.low, pooled.low)), spread.estimate, min(1.0, max(spread.high, pooled.high)))
     return pooled, recipes

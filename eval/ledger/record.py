@@ -28,7 +28,7 @@ COLUMNS = {  # name -> pyarrow type, in the order of the table
     "policy_seed": "int64",  # of the policy's noise
     "task": "string",
     "success": "bool",
-    "first_success": "int32",  # control steps until success was first seen; 0: at the start, -1: never
+    "first_success": "int32",  # control steps until success was first seen; 0: at once, -1: never
     "best_progress": "float32",  # highest progress after any step
     "final_progress": "float32",
     "return": "float32",
@@ -38,20 +38,20 @@ COLUMNS = {  # name -> pyarrow type, in the order of the table
     "truncated": "bool",
     "wall_physics": "float64",  # s
     "wall_render": "float64",  # s
-    "wall_policy": "float64",  # s, this episode's share of the time the policy took for all lanes
-    "attempt": "int8",  # 1: the lane failed once and this is the second try
+    "wall_policy": "float64",  # s, this episode's share of the time the policy took for all environments
+    "attempt": "int8",  # 1: the environment failed once and this is the second try
     "worker": "int16",
     "video": "string",  # path inside the record, "" where it was not filmed
     "error": "string",  # why the episode could not be finished, twice; "" if it was
     "labels": "string",  # JSON: completion, context, operator
 }
-MONITORED = {  # further columns of records whose policy was watched or steered; a value for each replanning
-    "alarm": "int32",  # control steps done when the alarm rang first; -1: it did not
+MONITORED = {  # further columns of records whose policy was monitored or steered; a value for each replanning
+    "alarm": "int32",  # control steps done when the alarm was first raised; -1: it was not
     "score": "list",
     "signal_recall": "list",  # null: cannot tell
     "signal_spread": "list",
     "signal_drift": "list",
-    "value": "list",  # the critic's score of the chosen plan
+    "value": "list",  # the critic's score of the chosen action chunk
     "value_mean": "list",  # of all candidates, without those that a filter took out
     "value_spread": "list",  # their standard deviation
 }
@@ -102,7 +102,7 @@ class RecordWriter:
 
     @property
     def done(self) -> frozenset[int]:
-        """Starts whose episodes are recorded."""
+        """Env seeds whose episodes are recorded."""
         return frozenset(self.rows)
 
     def add(self, row: Mapping) -> None:
@@ -155,7 +155,7 @@ class RecordWriter:
 
 
 def schema(names: Collection[str] = ()):
-    """The pyarrow schema of `episodes.parquet`: `COLUMNS`, and those of `WATCHED` that are among `names`."""
+    """The pyarrow schema of `episodes.parquet`: `COLUMNS`, and those of `MONITORED` that are among `names`."""
     import pyarrow as pa
 
     columns = COLUMNS | {name: kind for name, kind in MONITORED.items() if name in names}
@@ -164,7 +164,7 @@ def schema(names: Collection[str] = ()):
 
 
 def table_of(rows):
-    """Rows (dicts with `COLUMNS`, and perhaps `WATCHED`) as a pyarrow table sorted by env_seed."""
+    """Rows (dicts with `COLUMNS`, and perhaps `MONITORED`) as a pyarrow table sorted by env_seed."""
     import pyarrow as pa
 
     rows = sorted(rows, key=lambda row: (row["initial_conditions"], row["env_seed"]))

@@ -77,9 +77,9 @@ def read_study(path: str | Path) -> Study:
         StudyError: something else, or written by a newer version.
     """
     values = read_document(path, KIND, FORMAT, StudyError)
-    known = {item.name for item in dataclasses.fields(Study)}
-    if unknown := sorted(set(values) - known):
-        raise StudyError(f"{path}: unknown key '{unknown[0]}'. Known: {', '.join(sorted(known))}")
+    fields = {item.name for item in dataclasses.fields(Study)}
+    if unknown := sorted(set(values) - fields):
+        raise StudyError(f"{path}: unknown key '{unknown[0]}'. Known: {', '.join(sorted(fields))}")
     if missing := sorted({"title", "command", "columns", "rows"} - set(values)):
         raise StudyError(f"{path}: '{missing[0]}' is missing")
     return Study(**values)
@@ -103,6 +103,7 @@ def show(cell) -> str:
         return f"{cell:,}" if abs(cell) >= 10_000 else str(cell)
     if isinstance(cell, float):
         return f"{cell:,.0f}" if abs(cell) >= 10_000 else f"{cell:.4g}"
+
     if isinstance(cell, tuple):
         low, estimate, high = cell
         return (

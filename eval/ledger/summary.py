@@ -16,9 +16,9 @@ from .record import Record
 
 @dataclass(frozen=True)
 class Chosen:
-    """A critic's scores of plans, in its own unit; means over replannings, then over episodes."""
+    """A critic's scores of action chunks, in its own unit; means over replannings, then over episodes."""
 
-    value: Interval  # of the plan that was chosen; Student's t over episodes
+    value: Interval  # of the chunk that was chosen; Student's t over episodes
     mean: float  # of all candidates
     spread: float  # standard deviation of a replanning's candidates
     candidates: int
@@ -53,7 +53,7 @@ class Summary:
     detects: (
         float | None
     )  # difference of success that as many episodes of another policy would show, paired; None: none
-    chosen: Chosen | None = None  # what the critic said of the plans, if one chose
+    chosen: Chosen | None = None  # what the critic said of the action chunks, if one chose
 
     def text(self) -> str:
         """A small table."""
@@ -61,17 +61,21 @@ class Summary:
         steps = "" if self.first_success is None else f", success after {self.first_success:.0f} (median)"
         parts = (("physics", self.physics), ("render", self.render), ("policy", self.policy))
         split = ", ".join(f"{name} {100 * seconds / spent:.0f} %" for name, seconds in parts)
+
         rows = [
             ("success", f"{self.success}   {self.successes} of {self.n}, Wilson 95 %"),
             ("best progress", f"{self.progress}   mean, 95 %"),
             ("length", f"{self.length:.0f} steps{steps}"),
             ("time", split + ("" if self.rate is None else f"; {self.rate:.2f} episodes/s")),
         ]
+
+        # lines that not every record has
         rows.insert(1, ("detects", detects(self.detects, self.n)))
-        rows += [("chosen plan", self.chosen.text())] if self.chosen else []
+        rows += [("chosen chunk", self.chosen.text())] if self.chosen else []
         rows += [("errors", f"{self.errors} episodes, counted as failures")] if self.errors else []
         rows += [("unfinished", f"{self.n} of {self.asked} episodes")] if self.n < self.asked else []
-        head = f"{self.title} in {self.world}, starts {self.starts}"
+
+        head = f"{self.title} in {self.world}, env seeds {self.starts}"
         return "\n".join([head, *(f"{name:<16}{value}" for name, value in rows)])
 
 
@@ -80,9 +84,11 @@ def summarize(record: Record) -> Summary:
     n = len(record.table)
     if not n:
         raise ValueError(f"the record '{record.root}' holds no episode")
+
     column = {name: np.asarray(record.column(name)) for name in _NUMBERS}
     successes, first = int(column["success"].sum()), column["first_success"]
     starts, wall = record.column("env_seed"), record.manifest.get("wall")
+
     return Summary(
         title=title(record.manifest),
         world=_world(record),
@@ -107,16 +113,16 @@ def summarize(record: Record) -> Summary:
 
 
 def chosen(record: Record) -> Chosen | None:
-    """What the critic said of the chosen plans and of all, of a record whose policy was steered; else None."""
+    """What the critic said of the chosen action chunks and of all, of a record whose policy was steered; else None."""
     from scipy.stats import t
 
     names = ("value", "value_mean", "value_spread")
     if not set(names) <= set(record.table.column_names):
         return None
-    told = [column for column in zip(*(record.column(name) for name in names), strict=True) if all(column)]
-    if not told:
+    columns = [column for column in zip(*(record.column(name) for name in names), strict=True) if all(column)]
+    if not columns:
         return None
-    means = np.array([[np.mean(part) for part in column] for column in told])  # (episodes, 3)
+    means = np.array([list(map(np.mean, column)) for column in columns])  # (episodes, 3)
     value, mean, spread = means.mean(0).tolist()
     half = t.isf(0.025, len(means) - 1) * means[:, 0].std(ddof=1) / len(means) ** 0.5 if len(means) > 1 else 0.0
     candidates = record.manifest.get("agent", {}).get("candidates", 0)
@@ -127,14 +133,15 @@ def detects(gap: float | None, n: int) -> str:
     """The smallest difference that n episodes can show, in words."""
     if gap is None:
         return f"no difference to another policy: {n} episodes are too few"
-    return f"a difference of {gap:.2f} in success to another policy from the same {n} starts (McNemar, 80 % power)"
+    paired = f"from the same {n} initial conditions (McNemar, 80 % power)"
+    return f"a difference of {gap:.2f} in success to another policy {paired}"
 
 
 def _world(record: Record) -> str:
-    """The start set, and the kind of world too where it borrows another one's starts."""
+    """The set of initial conditions, and the kind of world too where it borrows another one's."""
     starts = record.manifest.get("starts", {}).get("set") or record.column("task")[0]
     kind = record.manifest.get("world", {}).get("type", "")
-    return starts if starts.startswith(kind) else f"{kind} (starts of {starts})"
+    return starts if starts.startswith(kind) else f"{kind} (initial conditions of {starts})"
 
 
 def title(manifest: dict) -> str:

@@ -121,8 +121,8 @@ class _Frame:
 
     def curve(self, line: Line, key: int | None = None) -> str:
         """`key`: place of the line in the legend."""
-        known = "" if key is None else f' data-key="{key}"'
-        return f'<polyline class="{line.style}"{known} points="{self._points(line.x, line.y)}"/>'
+        attribute = "" if key is None else f' data-key="{key}"'
+        return f'<polyline class="{line.style}"{attribute} points="{self._points(line.x, line.y)}"/>'
 
     def band(self, line: Line) -> str:
         back = self._points(line.x, line.low).split(" ")[::-1]

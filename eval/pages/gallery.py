@@ -39,7 +39,7 @@ class Film:
 
 
 def films(root: Path, rows: Iterable[Mapping], label: str = "") -> list[Film]:
-    """The filmed episodes of a record in `root`, by start; a film that has gone is left out."""
+    """The filmed episodes of a record in `root`, by env seed; a film that has gone is left out."""
     there = sorted(
         (row for row in rows if row["video"] and (root / row["video"]).is_file()), key=lambda row: row["env_seed"]
     )

@@ -18,7 +18,7 @@ RULE = (
     "otherwise the step from which it stayed that near and came no further (got stuck, "
     f"or ran out of time if that was in the last {100 * (1 - LATE):.0f} % of the episode)"
 )
-SAID = {
+KIND_WORDS = {
     "lost": "lost ground",
     "stuck": "got stuck",
     "late": "ran out of time",
@@ -38,7 +38,7 @@ class Moment:
     @property
     def words(self) -> str:
         """What happened, to be followed by "at step N"."""
-        return SAID[self.kind]
+        return KIND_WORDS[self.kind]
 
 
 def failing_moment(progress: Sequence[float]) -> Moment:
@@ -64,12 +64,12 @@ def moment(row: Mapping) -> Moment:
     return failing_moment(row["progress"])
 
 
-def told(moments: Sequence[Moment]) -> str:
+def failures_text(moments: Sequence[Moment]) -> str:
     """The failures among the moments, counted in words; "" where there is none."""
-    failures = [one for one in moments if one.kind != "success"]
+    failures = [failure for failure in moments if failure.kind != "success"]
     if not failures:
         return ""
-    counts = {kind: sum(one.kind == kind for one in failures) for kind in SAID}
-    parts = [f"{count} {SAID[kind]}" for kind, count in counts.items() if count]
+    counts = {kind: sum(failure.kind == kind for failure in failures) for kind in KIND_WORDS}
+    parts = [f"{count} {KIND_WORDS[kind]}" for kind, count in counts.items() if count]
     noun = "failure" if len(failures) == 1 else "failures"
     return f"{len(failures)} {noun}: {', '.join(parts)}."

@@ -22,7 +22,7 @@ from ...configs.command import command_of
 from ..compose.compose import FILE
 from ..compose.fresh import FRESH
 from ..compose.report import CONTROL, MIXTURE, PARENT
-from ..compose.search import said
+from ..compose.search import weights_text
 from ..ledger.pairs import difference
 from ..ledger.record import Record, read_record
 from ..ledger.study import Study
@@ -93,7 +93,7 @@ def read_composition(folder: Path) -> Composition:
         role = f"{PARENT} {number}" if entry["role"] == PARENT else entry["role"]
         records[role] = read_record(folder / FRESH / entry["record"])
     promised = report["entries"][0]["promised"]
-    chosen = said(tuple(report["found"]["chosen"]))
+    chosen = weights_text(tuple(report["found"]["chosen"]))
     return Composition(folder.name, chosen, _predicted(report), promised and promised[1], records)
 
 
@@ -157,7 +157,7 @@ def _predicted(report: dict) -> str | None:
         return None
     prediction = report["predicted"]["prediction"]
     low, _, high = prediction["intervals"][0]
-    return f"{said(tuple(prediction['weights']))} [{low:.2f}, {high:.2f}]"
+    return f"{weights_text(tuple(prediction['weights']))} [{low:.2f}, {high:.2f}]"
 
 
 def _points(value: Interval) -> str:

@@ -23,14 +23,14 @@ import numpy as np
 
 from ...configs.command import words_of
 from ...configs.plugins import lookup
-from ..compose.search import BY_TEST, Found, Trials, Weights, grid, simplex, successive_halving, top_two
+from ..compose.search import BY_TEST, SearchResult, Trials, Weights, grid, simplex, successive_halving, top_two
 from ..ledger.identity import open_records
 from ..ledger.study import Study
 from ..statistics.intervals import Interval, wilson
 from ..statistics.seeds import t_interval
 
 MODULE = "understudy study search_cost"
-Search = Callable[[Trials, np.random.Generator], Found]
+Search = Callable[[Trials, np.random.Generator], SearchResult]
 SEARCHES: dict[str, Search] = {
     "grid": lambda trials, rng: grid(trials),
     "grid, raw rates": lambda trials, rng: grid(trials, smooth=0),

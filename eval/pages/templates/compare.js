@@ -1,4 +1,4 @@
-// Start by start: the boxes choose what the figure under them shows; arrow keys go from one to the next.
+// One initial condition after another: the boxes choose what the figure under them shows; arrow keys go from one to the next.
 {
   const {starts, styles} = JSON.parse(document.getElementById("starts").textContent);
   const boxes = [...document.querySelectorAll(".start")], figure = document.querySelector(".chosen");
@@ -7,7 +7,7 @@
     const last = Math.max(1, ...curves.flat().map(([step]) => step)), x = step => 40 + 590 * step / last, y = value => 170 - 160 * value;
     const rule = value => `<line class="grid" x1="40" x2="630" y1="${y(value)}" y2="${y(value)}"/><text x="32" y="${y(value)}" dy=".32em" text-anchor="end">${value}</text>`;
     const line = (curve, i) => `<polyline class="${styles[i]}" points="${curve.map(([step, value]) => `${x(step)},${y(value)}`).join(" ")}"/>`;
-    return `<svg class="chart" viewBox="0 0 640 200" role="img" aria-label="progress of each policy from this start">${
+    return `<svg class="chart" viewBox="0 0 640 200" role="img" aria-label="progress of each policy from this initial condition">${
       [0, 0.5, 1].map(rule).join("")}<text x="40" y="192">0</text><text x="630" y="192" text-anchor="end">${last} control steps</text>${curves.map(line).join("")}</svg>`;
   };
   const choose = i => {
@@ -17,7 +17,7 @@
     }
     const one = starts[i];
     const best = one.progress.map(value => value === null ? "–" : value.toFixed(2)).join(" and ");
-    figure.querySelector("figcaption").textContent = `Start ${one.start}: ${one.words} · best progress ${best}${one.filmed ? "" : " · not filmed"}`;
+    figure.querySelector("figcaption").textContent = `Env seed ${one.start}: ${one.words} · best progress ${best}${one.filmed ? "" : " · not filmed"}`;
     figure.querySelector(".curves").innerHTML = draw(one.curves);
     for (const films of figure.querySelectorAll(".films")) {
       films.querySelectorAll("video").forEach(video => video.pause());

@@ -152,7 +152,7 @@ def test_records_of_a_policy_are_put_together_unless_they_overlap(tmp_path):
     records = [write(tmp_path, 0.5), write(tmp_path, 0.5, first=60)]
     (tested,) = by_policy(records, "truth").values()
     assert len(tested.episodes) == 120 and len(tested.records) == 2
-    with pytest.raises(MatchError, match="both hold start sim/point/30"):
+    with pytest.raises(MatchError, match="both hold initial condition sim/point/30"):
         by_policy([records[0], write(tmp_path, 0.5, first=30)], "truth")
     with pytest.raises(MatchError, match="the truth records .* are of different worlds: type is sim and dream"):
         by_policy([records[0], write(tmp_path, 0.5, world="dream", name="q")], "truth")

@@ -1,4 +1,4 @@
-"""`understudy compare`: finished records, live duels that stop, go on and can be scored blindly by a person."""
+"""`understudy compare`: finished records, live ones that stop, go on and can be scored blindly by a person."""
 
 import json
 from contextlib import closing
@@ -136,10 +136,10 @@ def test_caveats_name_other_worlds_and_missing_starts(tmp_path):
     one = record(tmp_path / "one", 0.5, world={"config": {"type": "a"}})
     two = record(tmp_path / "two", 0.5, first=1010, world={"config": {"type": "b"}})
     caveats = " ".join(compare_records([read_record(one), read_record(two)]).caveats)
-    assert "different worlds" in caveats and "20 starts were left out" in caveats
+    assert "different worlds" in caveats and "20 initial conditions were left out" in caveats
 
 
-def test_records_of_a_stopped_duel_get_no_fixed_n_p_value(tmp_path):
+def test_records_of_a_stopped_comparison_get_no_fixed_n_p_value(tmp_path):
     told = {"sequential": {"until_decided": True}}
     found = compare_records([read_record(record(tmp_path / name, 0.5, **told)) for name in "ab"])
     assert found.differences[0].p is None and "no p-value" in found.text() and "lean towards" in found.text()
@@ -147,16 +147,16 @@ def test_records_of_a_stopped_duel_get_no_fixed_n_p_value(tmp_path):
 
 def test_records_without_common_starts_or_mixed_with_policies_are_refused(tmp_path):
     one, two = record(tmp_path / "one", 0.5), record(tmp_path / "two", 0.5, first=5000)
-    with pytest.raises(ValueError, match="share no start"):
+    with pytest.raises(ValueError, match="share no initial condition"):
         compare(Compare(what=(str(one), str(two))))
     with pytest.raises(ValueError, match="Compare records with records"):
         compare(Compare(what=(str(one), "skill1")))
 
 
-# -- the live duel
+# -- the live comparison
 
 
-def test_a_clear_duel_stops_early_with_two_records(lanes_act, tmp_path, capsys):
+def test_a_clear_comparison_stops_early_with_two_records(lanes_act, tmp_path, capsys):
     sequential(tmp_path, 0.05, 0.95, videos=1).run()
     text = capsys.readouterr().out
     assert "B is better than A" in text and "8/64 pairs" in text
@@ -171,7 +171,7 @@ def test_a_clear_duel_stops_early_with_two_records(lanes_act, tmp_path, capsys):
     assert (tmp_path / "sequential" / "compare.html").read_text().count("<video ") == 2
 
 
-def test_a_committed_duel_is_among_the_results(lanes_act, tmp_path):
+def test_a_committed_comparison_is_among_the_results(lanes_act, tmp_path):
     compare(sequential(tmp_path, 0.05, 0.95))
     text = render(tmp_path)
     assert "## sequential" in text and "skill0.95" in text
@@ -183,7 +183,7 @@ def test_equal_policies_with_other_noise_are_not_decided(lanes_act, tmp_path):
     assert "no evidence of being equal" in found.text()
 
 
-def test_a_stopped_duel_goes_on_to_the_same_end(lanes_act, tmp_path, monkeypatch, capsys):
+def test_a_stopped_comparison_goes_on_to_the_same_end(lanes_act, tmp_path, monkeypatch, capsys):
     whole = compare(sequential(tmp_path, 0.3, 0.7, out=str(tmp_path / "whole")))
     add = RecordWriter.add
 
@@ -224,7 +224,7 @@ def test_the_table_gives_each_policy_its_own_starts(lanes_act, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"what": ("skill1", "skill1")}, "give --other-seed"),
+        ({"what": ("skill1", "skill1")}, "give --other_seed"),
         ({"what": ("skill1", "skill2", "skill3")}, "between two policies"),
         ({"out": None}, "give --out DIR"),
         ({"test": "table", "on": "progress"}, "table is for success"),
@@ -234,7 +234,7 @@ def test_the_table_gives_each_policy_its_own_starts(lanes_act, tmp_path):
         ({"max": 0}, "no such comparison"),
     ],
 )
-def test_what_is_no_duel_is_refused(lanes_act, tmp_path, changes, message):
+def test_what_is_no_comparison_is_refused(lanes_act, tmp_path, changes, message):
     with pytest.raises((ValueError, LookupError), match=message):
         compare(sequential(tmp_path, 0.1, 0.9, **changes))
     assert not (tmp_path / "sequential").exists()
@@ -305,7 +305,7 @@ def test_scores_replace_what_the_world_measured():
     assert json.loads(kept["labels"])["measured"]["success"] is True
 
 
-def test_an_operator_scores_a_duel_in_a_world(lanes_act, tmp_path, monkeypatch, capsys):
+def test_an_operator_scores_a_comparison_in_a_world(lanes_act, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "ask", lambda trial, seen: Score(bool(seen["success"])))
     found = compare(sequential(tmp_path, 0.0, 1.0, operator="Q", max=24))
     assert found.sequential["decision"] == "B" and lanes_act[0].block == 1

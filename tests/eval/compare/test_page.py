@@ -69,7 +69,7 @@ def test_three_policies_name_who_leads(records, tmp_path):
     assert ">only B, C <b>" in render(found, [*records, third])
 
 
-def test_a_duel_shows_its_evidence_and_its_command(records):
+def test_a_sequential_comparison_shows_its_evidence_and_its_command(records):
     sequential = {
         "test": "betting",
         "on": "success",
@@ -110,7 +110,7 @@ def test_policies_with_starts_of_their_own_have_no_pairs(records, tmp_path):
     }
     sides = [records[0], other]
     html = render(compare_records(sides, sequential=sequential), sides)
-    assert "Start by start" not in html and "B is better." in html
+    assert "One initial condition after another" not in html and "B is better." in html
 
 
 def test_one_record_for_each_contestant(records):
@@ -151,7 +151,7 @@ def test_a_start_shows_its_films_side_by_side(opened):
     assert visible_films(opened) == ["film-A-1003", "film-B-1003"]
     tops = opened.eval_on_selector_all(".film", "all => all.filter(one => one.offsetParent).map(one => one.offsetTop)")
     assert tops[0] == tops[1]
-    opened.click(".start[aria-label^='start 1025']")
+    opened.click(".start[aria-label^='env seed 1025']")
     assert visible_films(opened) == ["film-A-1025", "film-B-1025"]
     opened.keyboard.press("ArrowRight")
     assert opened.inner_text(".chosen figcaption") == "Start 1026: both · best progress 1.00 and 1.00 · not filmed"
@@ -161,7 +161,7 @@ def test_a_start_shows_its_films_side_by_side(opened):
 def test_both_films_play_together(opened):
     if not opened.evaluate("document.createElement('video').canPlayType('video/mp4; codecs=\"avc1.64001f\"')"):
         pytest.skip("this Chromium was built without h264")
-    opened.click(".start[aria-label^='start 1003']")
+    opened.click(".start[aria-label^='env seed 1003']")
     opened.click(".together")
     times = []
     for _ in range(100):

@@ -16,8 +16,8 @@ from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
 from understudy.eval.compose.compose import FILE, Compose, compose
 from understudy.eval.compose.page import PAGE, render, short
-from understudy.eval.compose.report import CONTROL, MIXTURE, PARENT, Entry, Report
-from understudy.eval.compose.search import Found, Trials, Tried, simplex, successive_halving
+from understudy.eval.compose.report import CONTROL, MIXTURE, PARENT, Report, ReportRow
+from understudy.eval.compose.search import SearchResult, Trials, TriedWeights, simplex, successive_halving
 from understudy.eval.compose.stage import fingerprint
 from understudy.eval.demos.demos import Demos
 from understudy.eval.evaluate.evaluate import Eval, evaluate
@@ -81,7 +81,7 @@ def test_a_search_leaves_a_mixture_records_and_a_report(done, runs):
 
 
 def test_the_records_are_those_of_eval(done, tmp_path):
-    """The chosen mixture by `understudy eval`, on the validation starts, gives the episodes of the search."""
+    """The chosen mixture by `understudy eval`, on the env seeds of the search, gives the episodes of the search."""
     config, report = done
     slug = "-".join(f"{part:.3f}" for part in report.found.chosen)
     again = evaluate(
@@ -112,7 +112,7 @@ def test_the_text_and_the_page_say_it_all(done):
     text, html = report.text(), (config.folder / PAGE).read_text()
     assert "<- chosen" in text and "30 episodes; the full grid takes 30" in text and "mixture minus it" in text
     assert "seeds of" in text and "points too much" in text
-    assert html.count("<svg") == 1 and "mean progress" not in html and "On fresh starts" in html
+    assert html.count("<svg") == 1 and "mean progress" not in html and "On fresh initial conditions" in html
     command = re.search(r"<pre>(.*?)</pre>", html, re.S).group(1).replace("\\\n", "")
     assert command.startswith("understudy compose") and "--search grid" in command and "--points 3" in command
     assert "--control" in command and "--alpha" not in command and "http" not in html.replace("http-equiv", "")
@@ -165,7 +165,8 @@ def test_three_parents_by_bayes_with_a_prediction(runs, tmp_path):
     assert 32 <= report.found.episodes <= 40 and len(report.predicted.prediction.weights) == 3
     html = (config.folder / PAGE).read_text()
     assert html.count("<svg") == 1 and "What the denoising error says" in html and html.count("<circle") >= 4
-    assert "nothing was reported on fresh starts" in report.text() and "Denoising error (epsilon" in report.text()
+    shown = report.text()
+    assert "nothing was reported on fresh initial conditions" in shown and "Denoising error (epsilon" in shown
 
 
 def test_weights_by_prediction_alone_need_no_world(runs, tmp_path, capsys):
@@ -179,8 +180,8 @@ def test_weights_by_prediction_alone_need_no_world(runs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"env_seed": 995}, "chosen on starts 0-999, not on 995-1004"),
-        ({"env_seed": 1000}, "chosen on starts 0-999"),
+        ({"env_seed": 995}, "chosen on env seeds 0-999, not on 995-1004"),
+        ({"env_seed": 1000}, "chosen on env seeds 0-999"),
         ({"report_seed": 5}, "needs fresh ones, 1000 and up"),
         ({"report_seed": 999}, "needs fresh ones"),
         ({"search": "gird"}, "Did you mean 'grid'"),
@@ -221,7 +222,7 @@ def test_names_without_what_all_share():
 
 
 def searched(parents, points):
-    """A report of made-up outcomes on validation starts alone."""
+    """A report of made-up outcomes of the search alone."""
     table = draw(np.linspace(0.2, 0.8, points), 24, 0.5, np.random.default_rng(0))
     grid = simplex(parents, {2: points, 3: 6}[parents])[:points]
     found = successive_halving(Trials(grid, range(24), lambda w, starts: table[grid.index(w)][list(starts)]))
@@ -229,8 +230,8 @@ def searched(parents, points):
 
 
 def test_the_page_of_a_search_by_rollouts_names_no_winner_where_there_is_none():
-    tried = tuple(Tried(w, (1.0, 0.0), "by rank, after 8 starts" if w[0] == 1 else "") for w in simplex(2, 3))
-    report = Report(("runs/a", "runs/b"), "grid", "success", Found((0.5, 0.5), tried, 6, "All."))
+    tried = tuple(TriedWeights(w, (1.0, 0.0), "by rank, after 8 episodes" if w[0] == 1 else "") for w in simplex(2, 3))
+    report = Report(("runs/a", "runs/b"), "grid", "success", SearchResult((0.5, 0.5), tried, 6, "All."))
     html = render(report, {"search": "grid"})
     assert "nothing was reported" in html and "dropped by rank" in html and ">nan" not in html.lower()
 
@@ -250,7 +251,7 @@ def test_the_page_fits_a_phone_and_loads_nothing(chromium, tmp_path, parents, po
 
 def test_the_headline_claims_no_more_than_the_interval():
     def row(name, role, difference=None):
-        return Entry(name, role, name, 100, wilson(60, 100), wilson(60, 100), None, difference, 5, 1, 0.5)
+        return ReportRow(name, role, name, 100, wilson(60, 100), wilson(60, 100), None, difference, 5, 1, 0.5)
 
     report = searched(2, 3)
     rows = row("mixture", MIXTURE), row("runs/a", PARENT, tango(20, 2, 100)), row("seeds", CONTROL, tango(5, 4, 100))

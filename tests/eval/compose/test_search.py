@@ -8,7 +8,7 @@ import pytest
 from understudy.eval.compose.search import (
     BY_RANK,
     BY_TEST,
-    Duels,
+    Comparisons,
     Trials,
     grid,
     planned,
@@ -167,10 +167,10 @@ def test_the_best_weight_is_seldom_dropped_by_a_test(correlation):
     runs, lost, any_lost = 100, 0, 0
     for run in range(runs):
         table = draw(FLAT, 48, correlation, np.random.default_rng((7, run)))
-        duels, alive = Duels(POINTS, 48, 0.2), list(POINTS)
+        comparisons, alive = Comparisons(POINTS, 48, 0.2), list(POINTS)
         outcomes = {w: row.tolist() for w, row in zip(POINTS, table, strict=True)}
         for count in range(8, 49, 8):
-            beaten = duels.update(outcomes, alive, count)
+            beaten = comparisons.update(outcomes, alive, count)
             alive = [w for w in alive if w not in beaten]
         lost += POINTS[5] not in alive
         any_lost += len(alive) < 11
@@ -178,11 +178,11 @@ def test_the_best_weight_is_seldom_dropped_by_a_test(correlation):
     assert any_lost > 0, "the tests do drop something by chance, or this test could not fail"
 
 
-def test_duels_ignore_starts_that_one_side_did_not_play():
-    duels = Duels([(0.0, 1.0), (1.0, 0.0)], 40, 0.05)
+def test_comparisons_ignore_starts_that_one_side_did_not_play():
+    comparisons = Comparisons([(0.0, 1.0), (1.0, 0.0)], 40, 0.05)
     outcomes = {(0.0, 1.0): [1.0] * 40, (1.0, 0.0): [1.0] * 8}
-    assert duels.update(outcomes, list(outcomes), 8) == {}
-    assert duels.update(outcomes, [(0.0, 1.0)], 40) == {} and duels.test.money() == (1.0, 1.0)
+    assert comparisons.update(outcomes, list(outcomes), 8) == {}
+    assert comparisons.update(outcomes, [(0.0, 1.0)], 40) == {} and comparisons.test.money() == (1.0, 1.0)
 
 
 # -- the study of what searches cost

@@ -1,4 +1,4 @@
-"""From a watched record to an alarm, and to an evaluation that says when it rang."""
+"""From a monitored record to an alarm, and to an evaluation that says when it was raised."""
 
 import dataclasses
 import json
@@ -58,7 +58,7 @@ def write(folder, rows, **agent):
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory):
-    """90 successes, and 10 failures whose plans disagree."""
+    """90 successes, and 10 failures whose action chunks disagree."""
     rows = [episode(start, won=start % 10 != 5, loud=30 * (start % 10 == 5)) for start in range(100)]
     rows[5]["error"] = "broke"
     return write(tmp_path_factory.mktemp("calm") / "record", rows)
@@ -90,7 +90,7 @@ def test_what_cannot_be_calibrated_is_refused(calm, tmp_path):
     with pytest.raises(AlarmError, match="none of the signals recall tells"):
         calibrate(calm, 0.05, ("recall",), 0.5)
     late = write(tmp_path / "late", [episode(start, True) for start in range(990, 1020)])
-    with pytest.raises(ValueError, match="starts up to 1019; calibrate on starts 0-999"):
+    with pytest.raises(ValueError, match="env seeds up to 1019; calibrate on 0-999"):
         calibrate(late, 0.1, ("spread",), 0.5)
     plain = [{name: row[name] for name in COLUMNS} for row in (episode(0, True), episode(1, True))]
     with pytest.raises(ValueError, match="no signals; evaluate with --monitor"):
@@ -166,7 +166,7 @@ def settings(run_folder, folder, **changes):
 
 @pytest.fixture(scope="module")
 def alarm_file(run_folder, tmp_path_factory):
-    """An alarm for this policy; it would ring where the spread is above its median, whatever became of the episode."""
+    """An alarm for this policy, raised where the spread is above its median, whatever became of the episode."""
     folder = tmp_path_factory.mktemp("alarm")
     record = evaluate(settings(run_folder, folder / "record", monitor=4))
     won = [row | {"success": True} for row in record.table.to_pylist()]
@@ -185,7 +185,7 @@ def test_watching_and_an_alarm_change_no_episode(run_folder, alarm_file, tmp_pat
     assert tables_equal(monitored.table.select(list(COLUMNS)), plain.table)
     alarm = load_alarm(alarm_file)
     assert recorded(monitored) == detections(monitored, alarm), (
-        "what rang while acting is what the record says afterwards"
+        "what was raised while acting is what the record says afterwards"
     )
     assert 0 < sum(one.raised >= 0 for one in recorded(monitored)) < 10
     assert (
@@ -199,7 +199,7 @@ def test_the_report_tells_of_the_alarm(run_folder, alarm_file, tmp_path):
     record = evaluate(settings(run_folder, tmp_path / "record", env_seed=1000, alarm=str(alarm_file)))
     html, found = render(record), tally(recorded(record))
     assert f"{found.detected} of {found.failures}" in html and "threshold, alpha = 0.5" in html
-    assert "rang on failures (detection)" in html and "calibrated in another world" not in html
+    assert "raised on failures (detection)" in html and "calibrated in another world" not in html
     other = dict(record.manifest, world=dict(record.manifest["world"], horizon=31))
     assert "calibrated in another world" in render(dataclasses.replace(record, manifest=other))
     assert 'id="alarm"' not in render(evaluate(settings(run_folder, tmp_path / "plain")))

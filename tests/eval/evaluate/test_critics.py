@@ -69,7 +69,7 @@ def test_recall_and_ensembling_are_asked_for_by_name(remembering, tmp_path):
     told = {name: summarize(record) for name, record in records.items()}
     assert told["plain"].chosen is None and told["best"].chosen.candidates == 10
     assert told["best"].chosen.value.estimate > told["best"].chosen.mean
-    assert "spreads above the mean" in told["best"].text() and "chosen plan" not in told["plain"].text()
+    assert "spreads above the mean" in told["best"].text() and "chosen chunk" not in told["plain"].text()
     assert told["control"].chosen.mean == pytest.approx(0.5, abs=0.1)  # of the greatest of 10 uniform numbers
     assert told["control"].chosen.value.estimate == pytest.approx(10 / 11, abs=0.05)
 

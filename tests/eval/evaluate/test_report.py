@@ -16,7 +16,7 @@ from understudy.eval.ledger.origin import command
 from understudy.eval.ledger.record import Record, RecordWriter, table_of
 from understudy.eval.ledger.summary import summarize
 from understudy.eval.pages.charts import Line, chart
-from understudy.eval.pages.moments import Moment, failing_moment, moment, told
+from understudy.eval.pages.moments import Moment, failing_moment, failures_text, moment
 from understudy.eval.rollout.film import choose
 from understudy.policies.data.encode import write_mp4
 
@@ -138,7 +138,10 @@ def test_the_moment_of_failure(progress, kind, step):
 def test_moments_of_episodes_and_their_count():
     moments = [moment(row(0, True)), moment(row(1, False)), moment(row(2, False, error="broken", length=7))]
     assert moments[0] == Moment("success", STEPS, 1.0) and moments[2].kind == "error" and moments[2].step == 7
-    assert told(moments) == "2 failures: 1 ran out of time, 1 ended in an error." and told(moments[:1]) == ""
+    assert (
+        failures_text(moments) == "2 failures: 1 ran out of time, 1 ended in an error."
+        and failures_text(moments[:1]) == ""
+    )
 
 
 def test_the_command_that_repeats_it_is_one_line_to_a_shell():

@@ -14,7 +14,7 @@ from understudy.__main__ import main
 from understudy.configs.parse import UsageError, parse
 from understudy.configs.plugins import discover
 from understudy.eval.grid import run as grid_run
-from understudy.eval.grid.cells import GridError, State, state
+from understudy.eval.grid.cells import GridError, StepState, state
 from understudy.eval.grid.grid import cells
 from understudy.eval.grid.run import Run
 from understudy.eval.ledger.record import read_record
@@ -90,7 +90,7 @@ def grid(folder: Path, *words) -> Run:
 def test_a_grid_trains_judges_counts_and_is_done(folder, begun, capsys):
     grid(folder, "--against", "narrow").run()
     assert [words[0] for words in begun] == ["train", "eval"] * 4
-    assert all(state(cell, step) is State.done for cell in cells(grid(folder)) for step in cell.steps)
+    assert all(state(cell, step) is StepState.done for cell in cells(grid(folder)) for step in cell.steps)
     study = read_study(folder / "grid" / "table.json")
     assert study.columns[:4] == ("setting", "evaluation", "seed 0", "seed 1") and len(study.rows) == 2
     for row in study.rows:
@@ -140,7 +140,7 @@ def test_what_broke_off_is_resumed_or_begun_anew(folder, begun):
     record = folder / "grid" / "narrow" / "seed0" / "short"
     manifest = json.loads((record / "manifest.json").read_text())
     (record / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))
-    assert state(cell, cell.steps[1]) is State.broken
+    assert state(cell, cell.steps[1]) is StepState.broken
     begun.clear()
     one.run()
     assert [(words[0], words[-1]) for words in begun] == [("eval", f"--resume={record}")]
@@ -200,7 +200,7 @@ def test_a_dry_run_lists_and_runs_nothing(folder, begun, capsys):
         (("--train.set", "{polcy: 3}"), "train: unknown setting 'polcy'. Did you mean 'policy'"),
         (("--vary", "{a: {steps: many}}"), "train: .*many"),
         (("--vary", "{a: {seed: 3}}"), "train: 'seed' is set by the grid itself"),
-        (("--eval.short.set", "{episodes: 0}"), "short: no such starts"),
+        (("--eval.short.set", "{episodes: 0}"), "short: no such env seeds"),
         (("--eval", "{train: {config: {}}}"), "'train' cannot name an evaluation"),
         (("--vary", "{a b: {}, a/b: {}}"), "'a b' and 'a/b' would share"),
         (("--train.config", "gone.yaml"), "train: no config 'gone.yaml'"),

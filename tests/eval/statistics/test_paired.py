@@ -39,7 +39,7 @@ def test_records_join_on_their_starts(tmp_path):
 
 def test_records_without_a_common_start_are_refused(tmp_path):
     a = record(tmp_path, "a", {})
-    with pytest.raises(PairingError, match="share no start: .*point 0..19.*elsewhere 0..19"):
+    with pytest.raises(PairingError, match="share no initial condition: .*point 0..19.*elsewhere 0..19"):
         join(a, record(tmp_path, "b", {}, initial_conditions="elsewhere"))
 
 
