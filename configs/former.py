@@ -24,7 +24,7 @@ POLICY = {
     "low": "sigma_min",
     "high": "sigma_max",
 }
-NETWORK = {"expand": "mlp_ratio"}
+PARTS = {"network": {"expand": "mlp_ratio"}, "adapt": {"spare": "skip"}}
 MANIFEST = {"duel": "sequential"}
 RECORDING = {"execute": "n_action_steps", "shake": "action_noise"}
 
@@ -66,6 +66,7 @@ def current_manifest(manifest: Mapping) -> dict:
 def policy_settings(config: Mapping) -> dict:
     """The settings of a policy, as a checkpoint or manifest holds them, with today's keys."""
     current = renamed(config, POLICY)
-    if isinstance(network := current.get("network"), Mapping):
-        current["network"] = renamed(network, NETWORK)
+    for name, names in PARTS.items():
+        if isinstance(part := current.get(name), Mapping):
+            current[name] = renamed(part, names)
     return current

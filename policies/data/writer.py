@@ -81,6 +81,8 @@ class DatasetWriter:
             partial.unlink()
         path = self.root / EPISODES
         table = pyarrow.parquet.read_table(path) if path.exists() else None
+        if table is not None:  # of an earlier version
+            table = table.rename_columns([ENV_SEED if n == FORMER_ENV_SEED else n for n in table.column_names])
         rows = table.to_pylist() if table is not None else []
         moments: dict[str, Moments] = {}
         for row in rows:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import draccus
 
 from ...configs.files import HALF, replace_file, replace_folder
+from ...configs.former import policy_settings
 from ...configs.parse import decode_choice
 from ...configs.plugins import discover, lookup
 from ...configs.spec import Embodiment
@@ -164,7 +165,8 @@ def _document(folder: Path) -> dict:
 
 def _info(folder: Path, document: dict) -> dict:
     step = int(folder.name) if folder.name.isdigit() else None
-    return {"path": str(folder), "step": step, "type": document["type"], "config": document["config"]}
+    settings = policy_settings(document["config"])  # of an earlier version, under today's names
+    return {"path": str(folder), "step": step, "type": document["type"], "config": settings}
 
 
 def load_config(document: dict) -> PolicyConfig | CriticConfig | CompositionConfig:

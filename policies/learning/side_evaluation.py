@@ -98,7 +98,7 @@ class SideEvaluation(Aside):
             raise ValueError(f"every must be at least 1 step, got {every}")
         if seed + self.episodes > REPORT_STARTS:
             raise ValueError(
-                f"starts {seed}..{seed + self.episodes - 1} are not for choosing a checkpoint: "
+                f"env seeds {seed}..{seed + self.episodes - 1} are not for choosing a checkpoint: "
                 f"give eval_seed and eval_episodes within 0..{REPORT_STARTS - 1}"
             )
         self.rows: list[dict] = []
@@ -230,7 +230,7 @@ def _sentence(row: dict, seed: int) -> str:
         return f"evaluation of step {row['step']} skipped: {row['skipped']}"
     if "failed" in row:
         return f"warning: evaluation of step {row['step']} failed ({row['failed']}); see {row['log']}. Training goes on"
-    starts = f"starts {seed}..{seed + row['n'] - 1}"
+    starts = f"env seeds {seed}..{seed + row['n'] - 1}"
     best = "; the best so far" if row["best"] else ""
     return (
         f"step {row['step']}: {row['successes']} of {row['n']} succeed ({starts}), mean best progress "

@@ -5,7 +5,7 @@ import json
 import pyarrow.parquet as pq
 
 from understudy.configs.former import COLUMNS as FORMER
-from understudy.configs.former import current_manifest, renamed
+from understudy.configs.former import current_manifest, policy_settings, renamed
 from understudy.configs.parse import find_config, load
 from understudy.eval.ledger.identity import identify
 from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record
@@ -78,3 +78,13 @@ def test_folders_of_configs(tmp_path):
     (tmp_path / "pieces" / "arm.yaml").write_text("mine: true")
     assert load(config) == {"piece": {"mine": True}}
     assert find_config("configs/pieces/lift.yaml").name == "lift.yaml"
+
+
+def test_settings_of_a_policy_and_its_parts():
+    old = {"execute": 4, "network": {"type": "mlp", "expand": 2}, "adapt": {"spare": [[0.5, 1.0]], "reuse": True}}
+    assert policy_settings(old) == {
+        "n_action_steps": 4,
+        "network": {"type": "mlp", "mlp_ratio": 2},
+        "adapt": {"skip": [[0.5, 1.0]], "reuse": True},
+    }
+    assert policy_settings({"execute": 4, "adapt": None}) == {"n_action_steps": 4, "adapt": None}

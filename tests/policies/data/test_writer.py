@@ -258,3 +258,14 @@ def test_killed_at_any_rename_leaves_whole_episodes(tmp_path, call):
 def test_odd_video_size_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="even height and width, got 31x48; store pictures as images instead"):
         write_mp4(tmp_path / "x.mp4", np.zeros((2, 31, 48, 3), np.uint8), 10)
+
+
+def test_a_dataset_of_an_earlier_version_goes_on(tmp_path):
+    """Its episodes table calls the env seed `start`."""
+    writer = DatasetWriter(tmp_path / "toy", BODY, pictures="image")
+    writer.add(episode(0))
+    path = tmp_path / "toy" / EPISODES
+    table = pq.read_table(path)
+    pq.write_table(table.rename_columns(["start" if n == "env_seed" else n for n in table.column_names]), path)
+    DatasetWriter.resume(tmp_path / "toy").add(episode(1))
+    assert pq.read_table(path)["env_seed"].to_pylist() == [episode(0).start, episode(1).start]

@@ -127,10 +127,10 @@ def test_a_run_judges_itself(folder, tmp_path, capsys):
     assert [(row["step"], row["n"], row["best"]) for row in rows(run)] == [(40, 4, True)]
     assert (run / "best").resolve().name == "00000040"
     text = capsys.readouterr().out
-    assert "of 4 succeed (starts 0..3), mean best progress" in text and "warning" not in text
+    assert "of 4 succeed (env seeds 0..3), mean best progress" in text and "warning" not in text
     assert [one.summary.n for one in read_judgements(run)] == [4]
     html = (run / "evals.html").read_text()
-    assert '<span class="yes">best</span>' in html and "starts 0–3" in html and "<svg class=" not in html
+    assert '<span class="yes">best</span>' in html and "env seeds 0–3" in html and "<svg class=" not in html
     shutil.copytree(run / "evals" / "00000040", run / "evals" / "00000020")
     with (run / "evals.jsonl").open("a") as file:
         file.write(json.dumps(rows(run)[0] | {"step": 20}) + "\n")
