@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Acting:
-    """How a policy is asked to act; `understudy eval` adds where, from which starts, and what is kept."""
+    """How a policy is asked to act; `understudy eval` adds where, from which initial conditions, and what is kept."""
 
     RENAMED: ClassVar[dict[str, str]] = {
         "execute": "n_action_steps",
@@ -40,21 +40,21 @@ class Acting:
     policy: str  # run or checkpoint folder; lerobot's too
     embodiment: str | None = None  # file that says for whom a policy of lerobot's acts; default its dataset's card
     task_text: str | None = None  # instruction for a policy of lerobot's that reads one; default the world's task
-    block: int = 8  # B, starts that act at the same time; results depend on it in the last digits
-    n_action_steps: int | None = None  # E, actions executed of each plan; default the policy's own
-    candidates: int = 1  # N plans drawn at each replanning; more need a critic
+    block: int = 8  # B, environments that act at the same time; results depend on it in the last digits
+    n_action_steps: int | None = None  # E, actions executed of each action chunk; default the policy's own
+    candidates: int = 1  # N action chunks sampled at each replanning; more need a critic
     critic: str | None = None  # who chooses: folder of a trained critic, recall, or random; A:5>B sieves, A+0.5*B adds
-    temperature: float = 0.0  # above 0: draw the plan by a softmax over its score; in spreads of a lane's scores
+    temperature: float = 0.0  # above 0: draw the chunk by a softmax over its score; in spreads of the scores
     proposal: str = "policy"  # where candidates come from: policy | uniform: any action, held, as a control
     ensemble: float | None = None  # temporal ensembling: decay of its weights, -inf: none; default the policy's own
-    monitor: int = 0  # N plans looked at in each replanning; records recall error, spread and drift; 0: not
-    alarm: str | None = None  # file of `understudy calibrate`: watch, and say when the alarm rings
+    monitor: int = 0  # N chunks looked at in each replanning; records recall error, spread, drift; 0: not
+    alarm: str | None = None  # file of `understudy calibrate`: monitor, and say when the alarm is raised
     policy_seed: int = 0  # of the policy's noise
     steps: int | None = None  # of the sampler; default the policy's own
     solver: str | None = None  # of the sampler: ddim | dpmpp | heun
     scheduler: str | None = None  # instead of a solver: a class of diffusers, such as UniPCMultistepScheduler
     threads: int = 1  # of torch on the CPU
-    device: str = "cpu"  # cpu | cuda: where the policy thinks
+    device: str = "cpu"  # cpu | cuda: where the policy computes
 
 
 def check_world(agent: Agent, world: Embodiment) -> None:

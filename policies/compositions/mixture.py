@@ -127,7 +127,7 @@ class ConvexConfig(CompositionConfig):
 
     weights: WeightSchedule
     sampler: Sampler | None = None  # none: the parents' own, of the one with most steps
-    n_action_steps: int | None = None  # E, actions executed of each plan; none: the least of the parents'
+    n_action_steps: int | None = None  # E, actions executed of each action chunk; none: the least of the parents'
     adapt: Adapt | None = None  # where network evaluations are skipped; none: nowhere
 
     def build(self, parents: Sequence[Policy]) -> Mixture:

@@ -59,7 +59,7 @@ class SuperposeConfig(CompositionConfig):
     RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps"}  # former names that are still read
 
     sampler: Sampler = Sampler(steps=30)  # stochastic and first order; `solver` and `scheduler` are not used
-    n_action_steps: int | None = None  # E, actions executed of each plan; none: the least of the parents'
+    n_action_steps: int | None = None  # E, actions executed of each action chunk; none: the least of the parents'
 
     def build(self, parents: Sequence[Policy]) -> Superposition:
         return Superposition(parents, self)

@@ -30,7 +30,7 @@ class ChunkConfig(ValueConfig):
     """Chunk critic with a distilled prefix critic."""
 
     window: Window = Window(observe=(0,), horizon=16)  # horizon: h, actions of a chunk
-    prefix: int = 8  # E, actions that plans are ranked by; as many as the agent executes
+    prefix: int = 8  # E, actions that chunks are ranked by; as many as the agent executes
     quantile: float = 0.9  # of the values of the data's actions, taken as the state's
     distil: float = 0.8  # expectile of the chunks' values, taken as their beginning's
     bounded: bool = True

@@ -66,9 +66,9 @@ class ValueConfig(CriticConfig):
     rewards: Rewards = Rewards()
     widths: tuple[int, ...] = (256, 256)  # of each perceptron
     layer_norm: bool = True
-    ensemble: int = 2  # networks that value a plan
+    ensemble: int = 2  # networks that value an action chunk
     tau: float = 0.005  # part of the way that target networks follow at each step
-    pessimism: Pessimism = Pessimism.least  # least | lower: of the ensemble, when plans are ranked
+    pessimism: Pessimism = Pessimism.least  # least | lower: of the ensemble, when chunks are ranked
     std_penalty: float = 1.0  # standard deviations below the mean, of lower
     bounded: bool = False  # values stay within what the rewards can add up to, learnt by cross-entropy
     tasks: tuple[str, ...] = ()  # texts of a dataset's tasks that one critic is to tell apart; none: one task, unnamed

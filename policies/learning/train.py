@@ -39,7 +39,7 @@ class Train:
 
     data: str = ""  # LeRobot dataset: folder or hub id
     policy: PolicyConfig | None = None  # what is trained
-    critic: CriticConfig | None = None  # in place of a policy: what will rank plans
+    critic: CriticConfig | None = None  # in place of a policy: what will rank action chunks
     out: Path | None = None  # run folder; default runs/<name of the dataset>
     steps: int = 20_000  # optimiser steps
     batch: int = 256  # windows a step
@@ -47,7 +47,7 @@ class Train:
     optimize: Optimize = Optimize()
     task_spec: TaskSpec | None = None  # pinned action scale (and mirror) of the task
     scale: str | None = None  # the same from a file or an earlier run: from:RUN
-    mirror: bool = False  # augment by the piece's mirror symmetry
+    mirror: bool = False  # augment by the task spec's mirror symmetry
     embodiment: Path | None = None  # who acts, where the dataset does not say
     validation: float = 0.05  # part of the episodes held out
     seed: int = 0  # of weights, batches and noise
@@ -62,8 +62,8 @@ class Train:
     keep_every: int = 0  # multiples of this step are kept for good
     eval: Path | None = None  # config of `understudy eval`: judges checkpoints in a side process; success marks `best`
     every: int = 1000  # steps between judged checkpoints
-    eval_episodes: int | None = None  # starts of a judgement; default as many as the config says
-    eval_seed: int = 0  # first start of a judgement; 0-999 are for choosing
+    eval_episodes: int | None = None  # episodes of a judgement; default as many as the config says
+    eval_seed: int = 0  # first env seed of a judgement; 0-999 are for choosing
     eval_workers: int = 0  # processes for the world of a judgement; results do not depend on it
     init: Path | None = None  # fine-tune from this run or checkpoint
     resume: Path | None = None  # go on with this run, exactly; takes its config.yaml
@@ -202,7 +202,7 @@ def _aside(config: Train, run: Path) -> SideEvaluation | None:
 
 
 def pinned_task_spec(config: Train, dataset: Dataset, training: np.ndarray) -> TaskSpec:
-    """The piece given, or one from the dataset's smallest and greatest actions."""
+    """The task spec given, or one from the dataset's smallest and greatest actions."""
     if config.scale:
         return load_task_spec(config.scale)
     if config.task_spec:

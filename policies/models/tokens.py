@@ -36,7 +36,7 @@ class TokenConfig(PolicyConfig):
     }  # former names that are still read
 
     network: NetworkConfig = MLPConfig()
-    n_action_steps: int = 8  # E, actions executed of each plan
+    n_action_steps: int = 8  # E, actions executed of each action chunk
     mask_padding: bool = True  # leave actions after the episode's end out of the loss
     past_loss_window: int | None = None  # recalled actions in the loss, newest first; none: all, 0: inputs only
     given: bool = False  # recalled actions are inputs, as executed, and not predicted
