@@ -73,15 +73,22 @@ class Agent:
             raise ValueError(f"the critic scores {critic.reads} future actions, but {n_action_steps} are executed")
         if not temperature >= 0:
             raise ValueError(f"the temperature must be at least 0, got {temperature}")
+
+        # who acts, and how
         self.planner, self.critic, self.monitor, self.temperature = planner, critic, monitor, temperature
         self.n_action_steps, self.candidates, self.seed = n_action_steps, candidates, seed
+
+        # what all of them read
         self.window = Window.union(planner.window, *([critic.window] if critic else []))
         self.inputs = tuple(dict.fromkeys((*planner.inputs, *(critic.inputs if critic else ()))))
+
         self._low, self._high = np.asarray(planner.embodiment.limits, np.float32).T
         shape = lanes, planner.window.horizon, len(self._low)
         self._ensemble = None if ensemble is None else Ensemble(shape, n_action_steps, ensemble)
         self._trace = ScoreTrace(lanes) if candidates > 1 else None
         self._device = next((p.device for p in weights_of(planner)), torch.device("cpu"))
+
+        # memory of each environment
         self._frames: dict[str, np.ndarray] = {}  # key -> (B, reach + 1, ...), the last one is now
         self._actions = np.zeros((lanes, max(self.window.reach, 1), len(self._low)), np.float32)
         self._now = np.zeros(lanes, np.int64)

@@ -164,17 +164,25 @@ class Mixture(nn.Module, Policy):
         self.parents, self.weights = tuple(parents), WeightSchedule.of(weights)
         if self.weights.count != len(self.parents):
             raise ValueError(f"{len(self.parents)} parents need as many weights, got {self.weights.count}")
+
+        # nested mixtures become leaves
         self.networks = nn.ModuleList(parent for parent in parents if isinstance(parent, nn.Module))
         self.leaves = tuple(leaf for leaf in _leaves(self.parents, self.weights) if leaf.mean > 0)
         active = [leaf.policy for leaf in self.leaves]
+
+        # one scale, window and embodiment for all
         self.action_scale = common_scale([policy.action_scale for policy in active])
         self.fits = tuple(fit_scale(policy.action_scale, self.action_scale) for policy in active)
         _warn(self.fits)
         self.window, self.inputs = union_window(active), union_inputs(active)
         self.embodiment = union_embodiment(active)
+
+        # tokens by offset, and who owns them
         self._places = tuple(places(policy.window.actions, self.window.actions) for policy in active)
         owners = [set(policy.window.actions) for policy in active]
         self._owned = [{i for i, own in enumerate(owners) if at in own} for at in self.window.actions]
+
+        # how it acts
         self._own_sampler, self._told_sampler, self._told_n_action_steps = _sampler(active), sampler, n_action_steps
         self.adapt, self.evaluations = adapt, [0] * len(active)  # calls of each leaf's network, for all lanes at once
         self.n_action_steps = n_action_steps or min(policy.n_action_steps for policy in active)

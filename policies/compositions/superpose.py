@@ -140,9 +140,12 @@ class Superposition(nn.Module, Sampled, Executes, Scaled, Planner):
                 raise ParentsError(
                     f"parent {place} is a mixture, whose field is of no one density: AND and OR take none"
                 )
+
         config.check(len(parents))
         self.parents, self._told, self.sampler = tuple(parents), config, config.sampler
         self.networks = nn.ModuleList(parent for parent in parents if isinstance(parent, nn.Module))
+
+        # one scale, window and embodiment for all
         self.action_scale = common_scale([parent.action_scale for parent in parents])
         self.fits = tuple(fit_scale(parent.action_scale, self.action_scale) for parent in parents)
         self.window, self.inputs = union_window(parents), union_inputs(parents)
@@ -152,6 +155,8 @@ class Superposition(nn.Module, Sampled, Executes, Scaled, Planner):
             raise ValueError(
                 f"n_action_steps must be within 1..{self.window.horizon} (the horizon), got {self.n_action_steps}"
             )
+
+        # tokens by offset, and who owns them
         self._places = tuple(places(parent.window.actions, self.window.actions) for parent in parents)
         owned = [[offset in parent.window.actions for offset in self.window.actions] for parent in parents]
         self.register_buffer("_owned", torch.tensor(owned)[..., None], persistent=False)  # (M, T, 1)
@@ -186,14 +191,19 @@ class Superposition(nn.Module, Sampled, Executes, Scaled, Planner):
         shared = self._shared(noise.device)
         y = levels[0] * noise[:, :, 0]
         logs = noise.new_zeros(*noise.shape[:2], len(fields), dtype=torch.float64)
+
         weights, kept, residual = [], [], 0.0
         for step, (s, after) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
             r, last = 1 - (after / s) ** 2, after == 0
             push = torch.zeros_like(y) if last else after * math.sqrt(r) * noise[:, :, step + 1]
+
+            # where the parents differ on shared tokens
             found, mean = self._estimates(fields, y, s)
             apart = found[:, :, :, shared].flatten(3).double()
             apart = apart - apart.mean(2, keepdim=True)
             weights.append(self._told.weigh(apart, push[:, :, shared].flatten(2).double(), logs, r))
+
+            # one step of the sampler
             clean = self._clipped(self._composed(found, mean, weights[-1], shared), last)
             ahead = y + r * (clean - y) + push
             if not last:
@@ -202,6 +212,7 @@ class Superposition(nn.Module, Sampled, Executes, Scaled, Planner):
                 logs = logs + change
                 kept.append(logs)
             y = ahead
+
         logs = torch.stack(kept) if kept else logs.new_zeros(0, *logs.shape)
         return y, Trace(torch.stack(weights), logs, residual)
 

@@ -27,12 +27,14 @@ def load_columns(layout: Layout, names: tuple[str, ...], skip_missing: bool = Fa
     """
     borders = np.cumsum([0, *(entry.length for entry in layout.entries)])
     starts = {entry.id: start for entry, start in zip(layout.entries, borders[:-1], strict=True)}
+
     out: dict[str, np.ndarray] = {}
     absent: set[str] = set()
     for file, entries in groupby(sorted(layout.entries, key=lambda e: e.file), key=lambda e: e.file):
         entries = list(entries)
         table = read_table(layout.root / file, [*names, "index"])
         places = rows_of(table, file, entries)
+
         for name in names:
             if name not in table.column_names:
                 if _told_by_labels(name, entries):
@@ -42,11 +44,14 @@ def load_columns(layout: Layout, names: tuple[str, ...], skip_missing: bool = Fa
                     raise _missing(layout, name, file)
                 absent.add(name)
                 continue
+
+            # rows of the file to rows of the dataset
             values = _numbers(table[name], name, file, layout.features)
             column = out.setdefault(name, np.zeros((borders[-1], values.shape[1]), np.float32))
             for entry, first in places:
                 start = starts[entry.id]
                 column[start : start + entry.length] = values[first : first + entry.length]
+
         for entry in entries:
             _label(out, entry, starts[entry.id], table.column_names)
     return {name: values for name, values in out.items() if name not in absent}

@@ -110,8 +110,11 @@ class DatasetWriter:
         """
         tasks = self._tasks if episode.task in self._tasks else {**self._tasks, episode.task: len(self._tasks)}
         columns = self._columns(episode, tasks[episode.task])
+
         chunk, file = divmod(self.episodes, CHUNK)
         place = {"chunk_index": chunk, "file_index": file}
+
+        # pictures and numbers first
         videos = self._of_kind("video")
         for key in videos:
             frames = columns[key]
@@ -119,6 +122,8 @@ class DatasetWriter:
                 VIDEO.format(video_key=key, **place), lambda p, f=frames: write_mp4(p, f, self.embodiment.rate)
             )
         self._replace(DATA.format(**place), lambda path: self._write_data(path, columns))
+
+        # then the tables that make them count
         stats = {key: self._describe(key, values) for key, values in columns.items()}
         table = self._grown_table(episode, place, videos, stats)
         moments = dict(self._moments)

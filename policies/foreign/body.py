@@ -132,11 +132,13 @@ def _keys(foreign: Foreign) -> dict[str, str]:
 def _guess(foreign: Foreign) -> dict:
     keys = _keys(foreign)
     names = {key: tuple(str(i) for i in range(foreign.dims(own))) for key, own in {**keys, ACTION: ACTION}.items()}
+
     cameras = {}
     for key, own in keys.items():
         if key.startswith(IMAGES):
             _, height, width = foreign.config["input_features"][own]["shape"]
             cameras[key.removeprefix(IMAGES)] = (int(height), int(width))
+
     state, scene = names.get(STATE, ()), names.get(SCENE, ())
     return {
         "name": f"{foreign.kind} of {foreign.folder.name}",

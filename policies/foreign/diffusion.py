@@ -60,20 +60,28 @@ class ForeignDiffusion(nn.Module, Policy):
         self.foreign, self.between = foreign, between
         self.policy = foreign.build()
         config, model = self.policy.config, self.policy.diffusion
+
+        # what it reads and plans
         seen = range(1 - config.n_obs_steps, 1)
         self.window = Window(
             observe=tuple(seen), recall=tuple(seen)[:-1], horizon=config.horizon - config.n_obs_steps + 1
         )
         self.n_action_steps = min(config.n_action_steps, self.window.horizon)
+
+        # how it samples
         self.prediction_type = PredictionType.epsilon if config.prediction_type == "epsilon" else PredictionType.x0
         clip = config.clip_sample_range if config.clip_sample else None
         self._sampler = Sampler(steps=model.num_inference_steps, clip=clip)
         self.scheduler: str | None = config.noise_scheduler_type  # lerobot's, DDIM or DDPM; None: our sampler
+
+        # lerobot's own scaling
         self.action_scale = action_scale(foreign.rules[ACTION], foreign.dims(ACTION))
         self.normalisers = nn.ModuleDict(
             {own.replace(".", "_"): Normaliser(foreign.rules[own]) for own in body.keys.values()}
         )
         quicken(model.unet)
+
+        # its steps as noise levels
         kept = model.noise_scheduler.alphas_cumprod.double()
         self.ratios = ((1 - kept) / kept).sqrt().tolist()  # noise-to-signal ratio of each step, rising
         self._angles = np.arctan(self.ratios)
@@ -191,6 +199,7 @@ def between_cost(
         seed: of the noise; all errors at a step see the same draws.
     """
     generator, kept = torch.Generator().manual_seed(seed), policy.between
+
     sums, count = np.zeros((len(steps), 4)), 0.0
     for batch in batches:
         past = past_of(batch, policy.window, policy.inputs)
@@ -205,6 +214,7 @@ def between_cost(
                 found = policy.denoise(clean + s * noise, s, condition)
                 sums[row, column] += float(((found - clean).square().mean(-1).double() * valid).sum())
     policy.between = kept
+
     means = sums / count
     levels = [float(np.tan((policy._angles[k] + policy._angles[k + 1]) / 2)) for k in steps]
     return [

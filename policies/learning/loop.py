@@ -171,9 +171,12 @@ class Loop:
         rate = self.optimize.rate(self.step, self.pace.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("pace", 1.0)
+
         batch = self.gather(self.order.indices(self.step))
         batch = {key: value.to(self.accelerator.device, non_blocking=True) for key, value in batch.items()}
+
         loss, scalars = self.objective(self.transform(batch))
+
         value = loss.item()
         if value != value or value in (float("inf"), float("-inf")):
             episodes = sorted(set(batch["episode"].tolist())) if "episode" in batch else []
@@ -181,10 +184,12 @@ class Loop:
                 f"loss is {value} at step {self.step}; dataset rows {batch['index'].tolist()}, episodes {episodes}. "
                 "The last checkpoint is untouched; look at these rows, or lower the learning rate"
             )
+
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.optimize.clip_norm)
         self._stepper.step()
+
         if keeps(self.model, Stepped):  # target networks follow
             self.model.stepped()
         self.average.update_parameters(self.model)
@@ -207,10 +212,12 @@ class Loop:
     def _save(self, best: bool, judged: bool = False) -> None:
         if not self.accelerator.is_main_process:
             return
+
         folder = self.run / "checkpoints" / f"{self.step:08d}"
         tensors, groups = optimizer_state(self.optimizer)
         progress = {"step": self.step, "best": self.best, "seconds": self.seconds}
         progress["averaged"] = int(self.average.n_averaged)
+
         save_checkpoint(
             folder,
             self.average.module,
@@ -222,6 +229,7 @@ class Loop:
             documents={"optimizer.json": groups, "progress.json": progress},
             **self.description,
         )
+
         point(self.run, "last", folder)
         if best:
             point(self.run, "best", folder)

@@ -129,8 +129,11 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
     """Build the loop of a run: data, model, validation. Writes the run's config.yaml and task_spec.yaml."""
     if config.threads:
         torch.set_num_threads(config.threads)
+
     learner, embodiment = config.learner, dataset.embodiment
     training, held_out = split_episodes(dataset, config.validation, config.seed)
+
+    # scales: actions pinned per task, states by the dataset
     task_spec = pinned_task_spec(config, dataset, training)
     task_spec.check(embodiment)
     stats = statistics(dataset, learner.inputs, training)
@@ -138,16 +141,22 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
         action=(task_spec.scale.low, task_spec.scale.high),
         states={key: (tuple(stats[key].mean.tolist()), tuple(stats[key].std.tolist())) for key in learner.inputs},
     )
+
     torch.manual_seed(config.seed)
     model = learner.build(embodiment, scales)
+
     windows = open_windows(dataset, learner, training)
     mirror = Mirror(task_spec.mirror, learner.inputs) if config.mirror else None
+
+    # refuse a judge that does not fit before hours are spent
     aside = _aside(config, run)
     if aside:
         aside.check(embodiment, learner.inputs)
     order = _order(config, dataset, training, len(windows))
+
     _announce(config, dataset, model, training, held_out)
     _prepare(run, config, task_spec, model)
+
     return Loop(
         model,
         windows.gather,

@@ -58,18 +58,25 @@ class TransformerDenoiser(nn.Module):
         self.layout, self.heads = layout, config.heads
         scale = SMOOTH if two_times else FAST
         self.time = TimeEmbedding(width, 4 * width, scale)
+
+        # observed frames become memory
         self.frame = nn.Linear(layout.features, width)
         self.frame_place = nn.Parameter(torch.empty(len(layout.observe), width).normal_(0, 0.02))
         self.remember = nn.Sequential(nn.Linear(width, 4 * width), nn.Mish(), nn.Linear(4 * width, width))
         self.remember_norm = nn.LayerNorm(width)
+
+        # action tokens
         self.enter = nn.Linear(layout.dims, width)
         self.place = nn.Parameter(torch.empty(len(layout.actions), width).normal_(0, 0.02))
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.depth))
         self.leave_norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, layout.dims)
         self.gap = TimeEmbedding(width, 4 * width, scale) if two_times else None
+
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
+
+        # causal masks, in times
         past, future = torch.tensor(layout.actions)[:, None], torch.tensor(layout.actions)[None]
         self.register_buffer("among", future <= past, persistent=False)  # (T, T) row sees column
         self.register_buffer("across", torch.tensor(layout.observe)[None] <= past, persistent=False)  # (T, O)
