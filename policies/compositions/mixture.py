@@ -37,7 +37,7 @@ from .adapt import Adapt, Asked
 from .parents import (
     EXACT,
     AnisotropyWarning,
-    Fit,
+    ScaleFit,
     check_parents,
     common_scale,
     fit_scale,
@@ -329,7 +329,7 @@ def _convex(row: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(weight) / total for weight in row)
 
 
-def _warn(fits: Sequence[Fit]) -> None:
+def _warn(fits: Sequence[ScaleFit]) -> None:
     spread = max(fit.spread for fit in fits)
     if spread > EXACT:
         warnings.warn(

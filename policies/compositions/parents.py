@@ -39,7 +39,7 @@ class AnisotropyWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Fit:
+class ScaleFit:
     """How a parent's own scaled space lies beside the common one: own = factor * common + offset, per dimension."""
 
     factor: Tensor  # (D,) float64
@@ -95,10 +95,10 @@ def _check_scales(i: int, one: Policy, j: int, other: Policy) -> None:
         )
 
 
-def fit_scale(own: Scale, common: Scale) -> Fit:
+def fit_scale(own: Scale, common: Scale) -> ScaleFit:
     """How `own` lies beside `common`."""
     mean, std, to_mean, to_std = (part.detach().cpu().double() for part in (own.mean, own.std, common.mean, common.std))
-    return Fit(to_std / std, (to_mean - mean) / std)
+    return ScaleFit(to_std / std, (to_mean - mean) / std)
 
 
 def common_scale(scales: Sequence[Scale]) -> Scale:
@@ -111,7 +111,7 @@ def common_scale(scales: Sequence[Scale]) -> Scale:
     return Scale(widest.mean.detach(), widest.std.detach())
 
 
-def reconciled(field: Field, fit: Fit, like: Tensor) -> Field:
+def reconciled(field: Field, fit: ScaleFit, like: Tensor) -> Field:
     """A parent's field in the common space; `like` gives type and device. The same field if the spaces are one."""
     if fit.same:
         return field
