@@ -70,13 +70,13 @@ class Alarm:
 
     def after(self, score: float, replan: int, signals: np.ndarray) -> float:
         """The score at replanning `replan` (0-based), given the one before and the (S,) signals now (NaN: unknown)."""
-        told = []
+        deviations = []
         for name in self.signals:
             value, centre, scale = signals[SIGNALS.index(name)], self.centre[name], self.scale[name]
             at = min(replan, len(centre) - 1)
             if math.isfinite(value) and math.isfinite(centre[at]):
-                told.append((math.log(max(value, 0.0) + FLOOR) - centre[at]) / scale[at])
-        return max(0.0, score + sum(told) / len(told) - self.slack) if told else score
+                deviations.append((math.log(max(value, 0.0) + FLOOR) - centre[at]) / scale[at])
+        return max(0.0, score + sum(deviations) / len(deviations) - self.slack) if deviations else score
 
     def scores(self, signals: np.ndarray) -> np.ndarray:
         """(K,) scores of an episode of K replannings with (K, S) signals."""
@@ -153,13 +153,13 @@ def normal_course(episodes: Sequence[np.ndarray], name: str) -> tuple[list[float
     table = np.full((len(episodes), longest), np.nan)
     for row, one in zip(table, episodes, strict=True):
         row[: len(one)] = np.log(np.maximum(one[:, column], 0) + FLOOR)
-    told = np.isfinite(table).sum(0) >= max(2, min(SUPPORT, len(episodes)))
-    if not told.any() or np.nanmax(table) == np.nanmin(table):
+    supported = np.isfinite(table).sum(0) >= max(2, min(SUPPORT, len(episodes)))
+    if not supported.any() or np.nanmax(table) == np.nanmin(table):
         return None
-    last = np.flatnonzero(told)[-1] + 1
-    table[:, ~told] = 0.0
-    centre = np.where(told, np.nanmean(table, 0), np.nan)[:last]
-    scale = np.where(told, np.maximum(np.nanstd(table, 0, ddof=1), NARROW), 1.0)[:last]
+    last = np.flatnonzero(supported)[-1] + 1
+    table[:, ~supported] = 0.0
+    centre = np.where(supported, np.nanmean(table, 0), np.nan)[:last]
+    scale = np.where(supported, np.maximum(np.nanstd(table, 0, ddof=1), NARROW), 1.0)[:last]
     return centre.tolist(), scale.tolist()
 
 

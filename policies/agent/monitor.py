@@ -28,8 +28,8 @@ from .alarm import SIGNALS, Alarm
 
 def recall_error(past: Past, plans: Plans, critic: RecallCritic) -> Tensor:
     """(B,) mean over the plans of `RecallCritic.distance`; NaN where none of the recalled actions was executed yet."""
-    told = past.at(critic.window).action_valid.any(1)
-    return torch.where(told, critic.distance(past, plans).mean(1), torch.nan)
+    executed = past.at(critic.window).action_valid.any(1)
+    return torch.where(executed, critic.distance(past, plans).mean(1), torch.nan)
 
 
 def spread(plans: Plans, n_action_steps: int, half: Tensor) -> Tensor:

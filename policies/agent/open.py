@@ -227,10 +227,10 @@ def monitored(config: Acting, agent: Agent) -> dict:
     about = {"monitor": monitor.candidates}
     if monitor.alarm is None:
         return about
-    said = {
+    calibration = {
         "path": config.alarm,
         "alpha": monitor.alarm.alpha,
         "n": monitor.alarm.n,
         "threshold": monitor.alarm.threshold,
     }
-    return about | {"alarm": said | {"clock": monitor.alarm.clock, "world": monitor.alarm.world}}
+    return about | {"alarm": calibration | {"clock": monitor.alarm.clock, "world": monitor.alarm.world}}

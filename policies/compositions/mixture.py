@@ -209,10 +209,10 @@ class Mixture(nn.Module, Policy):
 
     def weighted(self, weights: Sequence[float] | WeightSchedule) -> Mixture:
         """The same parents with other weights; networks are shared, not copied."""
-        told = {"sampler": self._told_sampler, "n_action_steps": self._told_n_action_steps, "adapt": self.adapt}
+        settings = {"sampler": self._told_sampler, "n_action_steps": self._told_n_action_steps, "adapt": self.adapt}
         with warnings.catch_warnings():  # the parents are the same: what they differ in was said
             warnings.simplefilter("ignore", AnisotropyWarning)
-            return Mixture(self.parents, weights, **told).train(self.training)
+            return Mixture(self.parents, weights, **settings).train(self.training)
 
     def adapted(self, adapt: Adapt | None) -> Mixture:
         """The same mixture sparing other evaluations; networks are shared, not copied."""
@@ -320,12 +320,12 @@ def _sampler(policies: Sequence[Policy]) -> Sampler:
 
 
 def _convex(row: Sequence[float]) -> tuple[float, ...]:
-    told = ", ".join(f"{weight:g}" for weight in row)
+    shown = ", ".join(f"{weight:g}" for weight in row)
     if not row or any(not weight >= 0 for weight in row):
-        raise ValueError(f"convex weights are not negative, got ({told})")
+        raise ValueError(f"convex weights are not negative, got ({shown})")
     total = math.fsum(row)
     if not abs(total - 1) <= 1e-6:
-        raise ValueError(f"convex weights sum to 1, got ({told}), which sums to {total:g}")
+        raise ValueError(f"convex weights sum to 1, got ({shown}), which sums to {total:g}")
     return tuple(float(weight) / total for weight in row)
 
 

@@ -56,11 +56,11 @@ def disagreement(mixture: Mixture, batches: Iterable[Mapping[str, Tensor]], seed
     return [Disagreement(level, math.sqrt(total / count)) for level, total in zip(levels, sums.tolist(), strict=True)]
 
 
-def calibrate(told: Sequence[Disagreement], tolerance: float, reuse: bool = True) -> Adapt:
+def calibrate(disagreements: Sequence[Disagreement], tolerance: float, reuse: bool = True) -> Adapt:
     """Spare the levels at which the parents agree within `tolerance` (of `disagreement`); the ranges meet half-way."""
-    angles = [math.atan(one.level) * 2 / math.pi for one in told]
+    angles = [math.atan(one.level) * 2 / math.pi for one in disagreements]
     edges = [1.0, *((a + b) / 2 for a, b in zip(angles[:-1], angles[1:], strict=True)), 0.0]
-    pairs = zip(edges[1:], edges[:-1], told, strict=True)
+    pairs = zip(edges[1:], edges[:-1], disagreements, strict=True)
     return Adapt(skip=tuple((low, high) for low, high, one in pairs if one.apart <= tolerance), reuse=reuse)
 
 
@@ -83,8 +83,8 @@ def saving(mixture: Mixture, adapt: Adapt, batches: Iterable[Mapping[str, Tensor
         past = past_of(batch, mixture.window, mixture.inputs)
         rows = np.arange(windows, windows + len(past.now))
         noise = [LaneNoise(each, rows, np.zeros_like(rows)) for each in (seed, seed, seed + 1)]
-        told = zip((whole, skipping, other), noise, strict=True)
-        plans = [each.plan(past, 1, rng).future / mixture.action_scale.std for each, rng in told]
+        drawn = zip((whole, skipping, other), noise, strict=True)
+        plans = [each.plan(past, 1, rng).future / mixture.action_scale.std for each, rng in drawn]
         squares += [float((plan - plans[0]).double().square().sum()) for plan in plans[1:]]
         windows, count = windows + len(rows), count + plans[0].numel()
     if not count:

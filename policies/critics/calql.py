@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ...configs.spec import Embodiment
 from ..networks.heads import TanhGaussian
 from ..policy import CriticConfig, Scales
-from .value import QNetwork, Reader, ValueConfig, ValueModel, average, frozen, target_of, told
+from .value import QNetwork, Reader, ValueConfig, ValueModel, average, frozen, scalars_of, target_of
 
 
 @CriticConfig.register_subclass("calql")
@@ -100,7 +100,7 @@ class CalQL(ValueModel):
         densities = torch.cat([torch.full_like(density, self.numbers * math.log(0.5)), density, later_density]).detach()
         gap = average(self.conservative(self.q.value(raw), features, tried, densities, batch["return"]), counts)
         acting, temperature = self.act(features.detach(), ours, density, counts)
-        numbers = told(td=error, gap=gap, actor=acting, q=self.q.value(raw), entropy=-density)
+        numbers = scalars_of(td=error, gap=gap, actor=acting, q=self.q.value(raw), entropy=-density)
         return error + self.config.alpha * gap + acting + temperature, numbers
 
     @torch.no_grad()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ...configs.spec import Embodiment, Window
 from ..policy import CriticConfig, Scales
-from .value import QNetwork, ValueConfig, ValueModel, average, expectile_weight, target_of, told
+from .value import QNetwork, ValueConfig, ValueModel, average, expectile_weight, scalars_of, target_of
 
 
 @CriticConfig.register_subclass("chunk")
@@ -77,5 +77,5 @@ class ChunkCritic(ValueModel):
         part = average(expectile_weight(values - held, self.config.distil) * self.prefix.error(begun, values), counts)
         above = held.amin(0) - self.v(batch)[0]
         state = average(expectile_weight(above, self.config.quantile) * above.abs(), counts)
-        numbers = told(chunk_loss=whole, prefix_loss=part, state_loss=state, q=values, prefix_q=held)
+        numbers = scalars_of(chunk_loss=whole, prefix_loss=part, state_loss=state, q=values, prefix_q=held)
         return whole + part + state, numbers

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...configs.spec import Embodiment
 from ..policy import CriticConfig, Scales
-from .value import QNetwork, ValueConfig, ValueModel, average, expectile_weight, target_of, told
+from .value import QNetwork, ValueConfig, ValueModel, average, expectile_weight, scalars_of, target_of
 
 
 @CriticConfig.register_subclass("iql")
@@ -63,4 +63,4 @@ class IQL(ValueModel):
         state = average(expectile_weight(held - v, self.config.expectile) * (held - v).square(), counts)
         raw = self.q.raw(self.q.encode(batch), actions)
         action = average(self.q.error(raw, wanted), counts)
-        return state + action, told(state_loss=state, action_loss=action, q=held, v=v)
+        return state + action, scalars_of(state_loss=state, action_loss=action, q=held, v=v)

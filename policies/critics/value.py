@@ -173,8 +173,8 @@ class ValueModel(nn.Module, Critic, Trainable, Configured, Embodied, TaskJudge, 
         if name is None and len(known) <= 1:
             return
         if name not in known:
-            told = f"it was trained for {', '.join(known)}; write RUN@TASK" if known else "it knows one task, unnamed"
-            raise ValueError(f"the critic cannot judge the task {name!r}: {told}")
+            reason = f"it was trained for {', '.join(known)}; write RUN@TASK" if known else "it knows one task, unnamed"
+            raise ValueError(f"the critic cannot judge the task {name!r}: {reason}")
         self.task = known.index(name)
 
     @property
@@ -274,7 +274,7 @@ def average(error: Tensor, counts: Tensor) -> Tensor:
     return (error * counts).sum() / (counts.sum() * (error.numel() // len(counts))).clamp_min(1)
 
 
-def told(**numbers: Tensor) -> dict[str, float]:
+def scalars_of(**numbers: Tensor) -> dict[str, float]:
     """Tensors -> the means of their elements."""
     return {name: value.detach().mean().item() for name, value in numbers.items()}
 

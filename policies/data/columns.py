@@ -81,7 +81,7 @@ def with_tasks(layout: Layout) -> Layout:
     if not texts:
         return layout
 
-    told: dict[int, tuple[str, ...]] = {}
+    tasks: dict[int, tuple[str, ...]] = {}
     for file in sorted({entry.file for entry in unnamed}):
         members = [entry for entry in layout.entries if entry.file == file]
         table = read_table(layout.root / file, ["task_index", "index"])
@@ -90,9 +90,9 @@ def with_tasks(layout: Layout) -> Layout:
         indices = table["task_index"].to_numpy()
         for entry, first in rows_of(table, file, members):
             numbers = dict.fromkeys(indices[first : first + entry.length].tolist())
-            told[entry.id] = tuple(texts[number] for number in numbers if number in texts)
+            tasks[entry.id] = tuple(texts[number] for number in numbers if number in texts)
 
-    entries = (dataclasses.replace(one, tasks=one.tasks or told.get(one.id, ())) for one in layout.entries)
+    entries = (dataclasses.replace(one, tasks=one.tasks or tasks.get(one.id, ())) for one in layout.entries)
     return dataclasses.replace(layout, entries=tuple(entries))
 
 

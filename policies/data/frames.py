@@ -136,8 +136,8 @@ def _key(dataset: Dataset, key: str, entry: Entry, size: tuple[int, int], crop: 
         file.seek(max(0, stat.st_size - EDGE))
         edges = hashlib.sha256(head + file.read()).hexdigest()
     borders = [entry.id, entry.first, entry.length, clip.start if clip else None, dataset.rate]
-    told = [1, key, edges, stat.st_size, stat.st_mtime_ns, borders, size, crop]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+    identity = [1, key, edges, stat.st_size, stat.st_mtime_ns, borders, size, crop]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
 
 def _make_room(folder: Path, keep: set[Path], wanted: int, new: int) -> None:

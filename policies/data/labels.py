@@ -34,11 +34,11 @@ class Label:
     def run(self) -> None:
         layout = read_layout(expand_path(self.data))
         given = read_answers(self.success, layout, self.episodes)
-        told = read_labels(layout.root) | given
-        labels = {"success": {str(key): told[key] for key in sorted(told)}}
+        answers = read_labels(layout.root) | given
+        labels = {"success": {str(key): answers[key] for key in sorted(answers)}}
         path = replace_text(layout.root / LABELS, json.dumps(labels, indent=1))
-        won = sum(told.values())
-        print(f"{path}: {len(told)} of {len(layout.entries)} episodes labelled, {won} successes")
+        won = sum(answers.values())
+        print(f"{path}: {len(answers)} of {len(layout.entries)} episodes labelled, {won} successes")
 
 
 def read_answers(source: str, layout: Layout, episodes: str = "all") -> dict[int, bool]:
@@ -66,8 +66,8 @@ def _read_file(path: Path) -> dict[int, bool]:
     text = path.read_text()
     try:
         if path.suffix == ".json":
-            told = json.loads(text)
-            rows = told.items() if isinstance(told, dict) else enumerate(told)
+            document = json.loads(text)
+            rows = document.items() if isinstance(document, dict) else enumerate(document)
         else:
             rows = ((row["episode"], row["success"]) for row in csv.DictReader(text.splitlines()))
         return {int(key): _truth(value) for key, value in rows}

@@ -227,8 +227,8 @@ def _entry_v3(row: dict, info: dict, videos: list[str]) -> Entry:
     first, end = row["dataset_from_index"], row["dataset_to_index"]
     length = row.get("length") or end - first
     if end - first != length:
-        told = f"episode {row['episode_index']} has {length} frames but spans {end - first}"
-        raise DatasetError(f"the episodes table contradicts itself: {told}; copy meta/episodes again")
+        contradiction = f"episode {row['episode_index']} has {length} frames but spans {end - first}"
+        raise DatasetError(f"the episodes table contradicts itself: {contradiction}; copy meta/episodes again")
     data = file(info["data_path"], "data")
     return Entry(row["episode_index"], length, tuple(row.get("tasks") or ()), data, first, clips)
 

@@ -50,8 +50,8 @@ def open_dataset(
     wanted = _wanted(layout, cameras, columns, check)
     loaded = load_columns(layout, wanted, skip_missing=not check)
     if check:
-        told = {key: dimension_names(layout.features[key]) for key in loaded if key in layout.features}
-        check_finite(layout, {key: loaded[key] for key in loaded if key in (ACTION, STATE, SCENE)}, told)
+        dimensions = {key: dimension_names(layout.features[key]) for key in loaded if key in layout.features}
+        check_finite(layout, {key: loaded[key] for key in loaded if key in (ACTION, STATE, SCENE)}, dimensions)
     lengths = np.array([entry.length for entry in layout.entries], np.int64)
     return Dataset(
         layout=layout,
@@ -97,8 +97,8 @@ def fetch(hub: str, patterns: list[str]) -> Path:
 def _warn_of_depth(layout: Layout) -> None:
     if layout.depth_cameras:
         names = ", ".join(map(camera_name, layout.depth_cameras))
-        told = f"{layout.root}: left out what depth cameras measured, which are not read as pictures: {names}"
-        warnings.warn(told, DatasetWarning, stacklevel=3)
+        warning = f"{layout.root}: left out what depth cameras measured, which are not read as pictures: {names}"
+        warnings.warn(warning, DatasetWarning, stacklevel=3)
 
 
 def _wanted(layout: Layout, cameras: dict[str, str], columns: tuple[str, ...] | None, check: bool) -> tuple[str, ...]:

@@ -74,9 +74,9 @@ class Rewards:
         Raises:
             DatasetError: saying what to do, if nobody knows which episodes succeeded.
         """
-        told = () if self.success == EVERY else (self.success,)
+        labels = () if self.success == EVERY else (self.success,)
         try:
-            dataset = open_dataset(source, embodiment=embodiment, columns=(*columns, *told))
+            dataset = open_dataset(source, embodiment=embodiment, columns=(*columns, *labels))
         except DatasetError as error:
             if f"column '{self.success}' is not in" not in str(error):
                 raise
@@ -196,8 +196,8 @@ def open_windows(dataset: Dataset, learner: Learner, episodes: np.ndarray) -> Wi
     rows = rewards.rows(dataset, learner.ahead)
     if keeps(learner, TellsTasks) and learner.tasks:
         rows[TASK] = task_numbers(dataset, learner.tasks)
-    told = {"ahead": learner.ahead, "rows": rows, "acted": SENT}
-    return Windows(dataset, learner.window, learner.inputs, episodes, **told)
+    options = {"ahead": learner.ahead, "rows": rows, "acted": SENT}
+    return Windows(dataset, learner.window, learner.inputs, episodes, **options)
 
 
 def task_numbers(dataset: Dataset, tasks: tuple[str, ...]) -> np.ndarray:

@@ -132,10 +132,10 @@ def _refuse_short(dataset: Dataset, window: Window, chosen: np.ndarray) -> tuple
     before, after = window.reach, window.horizon - 1
     short = [m for m in chosen if dataset.lengths[m] < before + 1 + after]
     if short:
-        told = ", ".join(f"{dataset.episode_ids[m]} ({dataset.lengths[m]} frames)" for m in short[:5])
+        listed = ", ".join(f"{dataset.episode_ids[m]} ({dataset.lengths[m]} frames)" for m in short[:5])
         raise DatasetError(
             f"the window spans {before + 1 + after} frames, longer than {len(short)} of the episodes of"
-            f" {dataset.root}: {told}{', ...' if len(short) > 5 else ''}. Allow padding, shorten the horizon or leave"
+            f" {dataset.root}: {listed}{', ...' if len(short) > 5 else ''}. Allow padding, shorten the horizon or leave"
             " these episodes out"
         )
     return before, after

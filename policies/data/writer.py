@@ -250,8 +250,8 @@ def _features(embodiment: Embodiment, pictures: str, extra: dict[str, tuple[str,
 
 
 def _video_info(embodiment: Embodiment, height: int, width: int) -> dict:
-    told = {"height": height, "width": width, "codec": "h264", "pix_fmt": "yuv420p", "is_depth_map": False}
-    return {f"video.{k}": v for k, v in told.items()} | {
+    facts = {"height": height, "width": width, "codec": "h264", "pix_fmt": "yuv420p", "is_depth_map": False}
+    return {f"video.{k}": v for k, v in facts.items()} | {
         "video.fps": embodiment.rate,
         "video.channels": 3,
         "has_audio": False,

@@ -37,8 +37,8 @@ class Validation:
         sums, weights = defaultdict(float), defaultdict(float)
         for indices in self.chosen.split(self.batch):
             batch = {key: value.to(device) for key, value in self.gather(indices).items()}
-            loss, told = model.loss(batch)
-            for name, value in ({"loss": float(loss)} | told).items():
+            loss, scalars = model.loss(batch)
+            for name, value in ({"loss": float(loss)} | scalars).items():
                 sums[name] += value * len(indices)
                 weights[name] += len(indices)
             if keeps(model, Planner):

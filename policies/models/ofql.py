@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ...configs.spec import Embodiment
-from ..critics.value import QNetwork, ValueConfig, fill, frozen, polyak_update, target_of, told
+from ..critics.value import QNetwork, ValueConfig, fill, frozen, polyak_update, scalars_of, target_of
 from ..data.rewards import Rewards
 from ..data.windows import LATER, VALID
 from ..field import PredictionType
@@ -92,7 +92,7 @@ class OFQLPolicy(OneStepPolicy):
         with frozen(self.q):
             values = self.q.raw(features, self.jump(self.context(batch))).amin(0)
         alpha = self.config.eta / values.detach().abs().mean().clamp_min(1e-6)
-        numbers = numbers | told(imitation=imitation, td=error, q=values)
+        numbers = numbers | scalars_of(imitation=imitation, td=error, q=values)
         return imitation + error - alpha * values.mean(), numbers
 
     @torch.no_grad()

@@ -131,11 +131,11 @@ def arm_of(config: TokenConfig, masked: bool) -> str:
     if not recalled:
         return "future only" if window.reach > 1 else "no history"
     if config.given:
-        told = "past actions as inputs"
+        words = "past actions as inputs"
     elif config.past_loss_window == 0:
-        told = "noisy past without a target"
+        words = "noisy past without a target"
     elif config.past_loss_window is None or config.past_loss_window == recalled:
-        told = "past-token prediction"
+        words = "past-token prediction"
     else:
-        told = f"past-token prediction, last {config.past_loss_window} of {recalled}"
-    return told if masked else f"{told}, unmasked"
+        words = f"past-token prediction, last {config.past_loss_window} of {recalled}"
+    return words if masked else f"{words}, unmasked"
