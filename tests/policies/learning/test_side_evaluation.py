@@ -254,7 +254,7 @@ def test_ctrl_c_stops_the_judgement_and_resume_owes_it(folder, tmp_path, started
 
 def test_starts_for_reporting_and_lost_configs_are_refused_before_training(folder, tmp_path):
     for words, error, message in (
-        (("--eval-seed", "998"), ValueError, "starts 998..1000 are not for choosing"),
+        (("--eval-seed", "998"), ValueError, "env seeds 998..1000 are not for choosing"),
         (("--every", "0"), ValueError, "at least 1 step"),
         (("--eval", "gone.yaml"), FileNotFoundError, "no config 'gone.yaml'"),
     ):
