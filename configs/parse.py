@@ -44,12 +44,16 @@ def parse(config_class: type, path: str | None, words: list[str]):
     raw = _today(config_class, load(path), ()) if path else {}
     free = list(positionals_of(config_class))
 
+    spelled: dict[str, str] = {}  # key -> as its flag was written
     queue = list(words)
     while queue:
         word = queue.pop(0)
         if word.startswith("--"):  # a flag and its value
             key, value = _split(word, queue)
-            key = ".".join(_todays_key(config_class, raw, key.replace("-", "_").split(".")))
+            written = key.replace("-", "_")
+            key = ".".join(_todays_key(config_class, raw, written.split(".")))
+            if spelled.setdefault(key, written) != written:
+                raise UsageError(f"--{written} and --{spelled[key]} are the same setting; give one of them")
             if takes_words(config_class, key) and "=" not in word and not value.startswith("["):
                 value, queue = _words_before_flags(value, queue)
         else:  # a bare word
@@ -81,7 +85,7 @@ def _with_todays_includes(path: Path) -> io.StringIO:
     """The text of a YAML file whose `!include`s find the folders of today; named as the file, which they start from."""
 
     def today(include: re.Match) -> str:
-        return include[0] if (path.parent / include[1]).exists() else current_path(include[0])
+        return include[0] if (path.parent / include[1]).exists() else f"!include {current_path(include[1])}"
 
     text = io.StringIO(re.sub(r"!include\s+([^\s,}]+)", today, path.read_text()))
     text.name = str(path)

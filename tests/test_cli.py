@@ -323,6 +323,8 @@ def test_former_names_of_settings_are_read(tmp_path):
         == parse(Renamed, str(file), ["--execute", "5", "--inner.expand=2"])
     )
     assert parse(Renamed, str(file), ["--inner.mlp_ratio", "5", "--n-action-steps=6"]) == Renamed(6, Inner(5))
+    with pytest.raises(UsageError, match="--n_action_steps and --execute are the same setting; give one of them"):
+        parse(Renamed, None, ["--execute", "5", "--n_action_steps", "6"])
     file.write_text("inner: {expand: 3, mlp_ratio: 3}")
     with pytest.raises(UsageError, match="'inner.expand' is the former name of 'mlp_ratio'; give one of them"):
         parse(Renamed, str(file), [])

@@ -75,7 +75,9 @@ class GenerativeConfig(TokenConfig):
     def __post_init__(self):
         super().__post_init__()
         if not 0 < self.sigma_min < self.sigma_max:
-            raise ValueError(f"the noise range must be 0 < low < high, got {self.sigma_min} .. {self.sigma_max}")
+            raise ValueError(
+                f"the noise range must be 0 < sigma_min < sigma_max, got {self.sigma_min} .. {self.sigma_max}"
+            )
 
 
 class GenerativePolicy(TokenPolicy, Policy):

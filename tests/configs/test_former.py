@@ -74,6 +74,9 @@ def test_folders_of_configs(tmp_path):
     config = tmp_path / "train" / "old.yaml"
     config.write_text("piece: !include ../pieces/arm.yaml\n")
     assert load(config) == {"piece": {"scale": {"low": [0], "high": [2]}}}
+    beside = tmp_path / "old.yaml"
+    beside.write_text("piece: !include pieces/arm.yaml\n")
+    assert load(beside) == load(config)
     (tmp_path / "pieces").mkdir()
     (tmp_path / "pieces" / "arm.yaml").write_text("mine: true")
     assert load(config) == {"piece": {"mine": True}}

@@ -181,7 +181,7 @@ def test_settings_that_make_no_sense_are_refused():
         DiffusionConfig(window=Window(horizon=4), n_action_steps=5)
     with pytest.raises(ValueError, match="flow matching"):
         DiffusionConfig(prediction_type=PredictionType.flow)
-    with pytest.raises(ValueError, match="low < high"):
+    with pytest.raises(ValueError, match="sigma_min < sigma_max"):
         DiffusionConfig(sigma_min=2.0, sigma_max=1.0)
     with pytest.raises(EmbodimentError, match="is a picture"):
         DiffusionConfig(inputs=("observation.images.top",)).build(EMBODIMENT, SCALES)
