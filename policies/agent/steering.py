@@ -32,7 +32,7 @@ def choose(scores: Tensor, temperature: float, draws: Tensor) -> Tensor:
     """
     kept = torch.isfinite(scores)
     if scores.isnan().any() or not kept.any(1).all():
-        raise FloatingPointError("the critic scored a plan NaN, or kept none of a lane's plans")
+        raise FloatingPointError("the critic scored an action chunk NaN, or kept none of an environment's chunks")
     if not temperature:
         return scores.argmax(1)
     noise = -torch.log(-torch.log(draws.double().clamp(1e-12, 1 - 1e-12)))  # Gumbel: its argmax is a softmax draw

@@ -35,7 +35,7 @@ class Adapt:
             if not 0 <= low < high <= 1:
                 raise ValueError(f"a skipped range of angles must be 0 <= from < to <= 1, got {low}..{high}")
 
-    def spares(self, s: float) -> bool:
+    def skips(self, s: float) -> bool:
         """Whether only the heaviest parent is asked at noise-to-signal ratio `s`."""
         angle = math.atan(s) * 2 / math.pi
         return any(low <= angle < high for low, high in self.skip)
@@ -72,7 +72,7 @@ class Asked:
         beside = self.within(i, first, leading)
         if beside is None:
             return self._ask(i, y, s)
-        if self.adapt.spares(s):
+        if self.adapt.skips(s):
             return beside + self._apart[i] if self.adapt.reuse and i in self._apart else beside
         asked = self._ask(i, y, s)
         self._apart[i] = asked - beside

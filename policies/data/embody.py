@@ -1,7 +1,7 @@
-"""Who recorded a dataset: its card `meta/embodiment.json`, else what its features say, else a piece, else a guess.
+"""Who recorded a dataset: its card `meta/embodiment.json`, else what its features say, else a file, else a guess.
 
 `info.json` says the same as the card inside the features of action, state and scene, for lerobot's edit tools (delete,
-split, merge) keep features whole and drop the card. A piece is what the user names for a dataset that says nothing.
+split, merge) keep features whole and drop the card. The file is what the user names for a dataset that says nothing.
 
 A guess takes names from the features, "?" for every unit and the limits from the data; it is good for looking and for
 training, never for moving an arm.
@@ -96,20 +96,20 @@ def read_card(root: Path) -> tuple[Embodiment, Path] | None:
     return None if body is None else (body, path)
 
 
-def embodiment_of(layout: Layout, columns: dict[str, np.ndarray], piece: str | Path | None) -> Embodiment:
-    """The dataset's own card if it has one (a piece must then agree), else the piece over the guess.
+def embodiment_of(layout: Layout, columns: dict[str, np.ndarray], file: str | Path | None) -> Embodiment:
+    """The dataset's own card if it has one (a file must then agree), else the file over the guess.
 
     Raises:
-        DatasetError: a card or piece that does not fit the data.
+        DatasetError: a card or file that does not fit the data.
     """
     try:
         card = read_card(layout.root)
         if card is not None:
             found, _ = card
-            if piece is not None:
-                Embodiment.from_dict(_guess(layout, columns) | _read_piece(piece)).check(found)
+            if file is not None:
+                Embodiment.from_dict(_guess(layout, columns) | _read_embodiment(file)).check(found)
         else:
-            found = Embodiment.from_dict(_guess(layout, columns) | (_read_piece(piece) if piece else {}))
+            found = Embodiment.from_dict(_guess(layout, columns) | (_read_embodiment(file) if file else {}))
     except (EmbodimentError, ValueError) as error:
         raise DatasetError(f"embodiment of {layout.root}: {error}") from error
     for key, names in ((ACTION, found.action), (STATE, found.state), (SCENE, found.scene)):
@@ -148,21 +148,21 @@ def _wide(values: np.ndarray) -> tuple[float, float]:
     return (low, high) if high - low > 1e-6 * max(1.0, abs(low)) else (low - 0.5, high + 0.5)
 
 
-def _read_piece(path: str | Path) -> dict:
+def _read_embodiment(path: str | Path) -> dict:
     import yaml
 
     path = expand_path(path)
     if not path.is_file():
         raise DatasetError(
-            f"the embodiment piece {path} does not exist; write one in configs/task_specs/ or leave it out"
+            f"the embodiment file {path} does not exist; write one (see configs/spec.py) or leave it out"
         )
     values = yaml.safe_load(path.read_text())
     if not isinstance(values, dict):
-        raise DatasetError(f"the embodiment piece {path} must hold names and values, such as `action_units: [px, px]`")
+        raise DatasetError(f"the embodiment file {path} must hold names and values, such as `action_units: [px, px]`")
     values = values.get("embodiment", values)
     strange = sorted(set(values) - {field.name for field in dataclasses.fields(Embodiment)})
     if strange:
-        raise DatasetError(f"the embodiment piece {path} has the unknown field '{strange[0]}'; see configs/spec.py")
+        raise DatasetError(f"the embodiment file {path} has the unknown field '{strange[0]}'; see configs/spec.py")
     return values
 
 

@@ -32,7 +32,7 @@ def open_dataset(
     Labels given by `understudy label` count (`labels.py`).
 
     Args:
-        embodiment: YAML piece for a dataset without `meta/embodiment.json`; what it leaves out is guessed.
+        embodiment: YAML file for a dataset without `meta/embodiment.json`; what it leaves out is guessed.
         columns: what will be read; cameras by `observation.images.NAME`. None: every numeric column.
         check: refuse missing columns, NaN and infinities in actions and observations. False is for looking only.
 

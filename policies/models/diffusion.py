@@ -36,7 +36,9 @@ class DiffusionConfig(GenerativeConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.prediction_type is PredictionType.flow:
-            raise ValueError("head 'flow' belongs to flow matching; a diffusion policy takes epsilon, x0 or v")
+            raise ValueError(
+                "prediction type 'flow' belongs to flow matching; a diffusion policy takes epsilon, x0 or v"
+            )
 
     def build(self, embodiment: Embodiment, scales: Scales) -> GenerativePolicy:
         refuse_pictures(self.inputs, embodiment)

@@ -52,7 +52,7 @@ class TokenConfig(PolicyConfig):
                 f"past_loss_window must be within 0..{recalled} (the recalled actions), got {self.past_loss_window}"
             )
         if self.given and self.past_loss_window:
-            raise ValueError("recalled actions that are given are not in the loss; leave dose out")
+            raise ValueError("recalled actions that are given are not in the loss; leave past_loss_window out")
         if self.given and not recalled:
             raise ValueError("given needs recalled actions, but window.recall is empty")
 

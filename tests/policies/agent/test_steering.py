@@ -162,7 +162,7 @@ def test_a_score_that_is_no_number_stops_before_the_arm():
         def score(self, past, plans):
             return super().score(past, plans) * torch.nan
 
-    with pytest.raises(FloatingPointError, match="the critic scored a plan NaN"):
+    with pytest.raises(FloatingPointError, match="the critic scored an action chunk NaN"):
         act(candidates=3, critic=Broken())
     with pytest.raises(ValueError, match="temperature must be at least 0"):
         act(candidates=3, critic=Value(), temperature=-1.0)

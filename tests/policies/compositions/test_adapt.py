@@ -156,7 +156,7 @@ def test_calibration_spares_where_parents_agree():
     levels = [math.tan(angle * math.pi / 2) for angle in (0.9, 0.7, 0.5, 0.3, 0.1)]
     told = [Disagreement(*pair) for pair in zip(levels, (0.01, 0.5, 0.6, 0.02, 0.01), strict=True)]
     adapt = calibrate(told, 0.05)
-    assert [adapt.spares(level) for level in levels] == [True, False, False, True, True]
+    assert [adapt.skips(level) for level in levels] == [True, False, False, True, True]
     assert not calibrate(told, 0.0).skip
 
 

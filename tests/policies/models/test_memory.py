@@ -167,7 +167,7 @@ def test_arms_have_their_names():
 def test_settings_of_memory_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="past_loss_window must be within 0..4"):
         build(past_loss_window=5)
-    with pytest.raises(ValueError, match="leave dose out"):
+    with pytest.raises(ValueError, match="leave past_loss_window out"):
         build(past_loss_window=2, given=True)
     with pytest.raises(ValueError, match="window.recall is empty"):
         build(window=Window(observe=(0,), horizon=4), given=True)
