@@ -346,12 +346,9 @@ def refuse_leaving(relative: str, where: str) -> None:
 
 def _is_blob(path: Path) -> bool:
     """Whether a file lies among the contents of a hub cache: datasets--OWNER--NAME/blobs/HASH."""
-    cached = re.match(r"(datasets|models|spaces)--", path.parent.parent.name)
-    return (
-        bool(cached)
-        and path.parent.name == "blobs"
-        and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", path.name) is not None
-    )
+    repository, folder, name = path.parts[-3:] if len(path.parts) > 3 else ("", "", "")
+    known = re.match(r"(datasets|models|spaces)--", repository) and folder == "blobs"
+    return bool(known and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name))
 
 
 def read_tasks(root: Path) -> dict[int, str]:
@@ -494,7 +491,7 @@ def _check_template(root: Path, info: dict, key: str, known: tuple[str, ...]) ->
         ) from error
     if strange is not None:
         raise DatasetError(
-            f"{path} has a '{key}' with {{{strange}}}, which nobody fills in: {template!r}; it may hold {names}. Correct it"
+            f"{path} has a '{key}' with {{{strange}}}, which nobody fills in: {template!r}; correct it, it may hold {names}"
         )
 
 

@@ -40,9 +40,10 @@ def files_of(layout: Layout) -> dict[str, list[Entry]]:
 
 
 def read_rows(layout: Layout, file: str, entries: list[Entry], names: Iterable[str], strict: bool = True) -> Rows:
-    """Columns `names` of a data file, where it has them, with the place of each of `entries`, which are all of the file.
+    """Columns `names` of a data file, where it has them, with the place of each episode.
 
     Args:
+        entries: all episodes that the table gives the file.
         strict: refuse what contradicts the table. False: note it, and take rows as they lie where they can be counted.
 
     Raises:
@@ -53,15 +54,15 @@ def read_rows(layout: Layout, file: str, entries: list[Entry], names: Iterable[s
     lengths = np.array([entry.length for entry in entries], np.int64)
     starts = np.cumsum(lengths) - lengths
     notes: list[str] = []
+    where = str(layout.root / file)
 
     try:
-        told = _Told.of(table, file)
-        order = _order(told, entries, starts, lengths, file, notes)
+        told = _Told.of(table, where)
+        order = _order(told, entries, starts, lengths, where, notes)
         if order is not None:
             table = table.take(order)
-        _check_times(
-            told.times if order is None else _taken(told.times, order), entries, starts, layout.rate, file, notes
-        )
+        times = told.times if order is None or told.times is None else told.times[order]
+        _check_times(times, entries, starts, layout.rate, where, notes)
     except DatasetError as error:
         if strict or lengths.sum() != table.num_rows:
             raise
@@ -95,9 +96,8 @@ def _plain(column):
     """An Arrow column without lists of one number around its values; None where it is empty."""
     import pyarrow as pa
 
-    while (
-        pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type)
-    ):
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    while any(is_list(column.type) for is_list in lists):
         inner = pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type)
         if len(inner) != len(column):
             return None
@@ -137,10 +137,6 @@ def _seconds(table) -> np.ndarray | None:
     return column.to_numpy()
 
 
-def _taken(values: np.ndarray | None, order: np.ndarray) -> np.ndarray | None:
-    return None if values is None else values[order]
-
-
 def _order(
     told: _Told, entries: list[Entry], starts: np.ndarray, lengths: np.ndarray, file: str, notes: list[str]
 ) -> np.ndarray | None:
@@ -174,15 +170,14 @@ def _by_episode(
         raise _miscounted(told.episode, entries[wrong[0]], int(counts[wrong[0]]), ids, file)
 
     # in which order
-    by = told.frame if told.frame is not None else told.index if told.index is not None else np.arange(rows)
-    order = listed[np.lexsort((by[listed], owner))]
+    time = told.frame if told.frame is not None else told.index if told.index is not None else np.arange(rows)
+    order = listed[np.lexsort((time[listed], owner))]
     if told.frame is not None:
         _check_frames(told.frame[order], frames, entries, starts, file)
     elif told.index is not None and not _rises(told.index[order], starts):
         raise DatasetError(f"the column '{INDEX}' of {file} gives one number to two rows of an episode; {AGAIN}")
-    return _noted(
-        order, rows, entries, starts, file, f"{EPISODE} and {FRAME if told.frame is not None else INDEX}", notes
-    )
+    by = f"{EPISODE} and {FRAME if told.frame is not None else INDEX}"
+    return _noted(order, rows, entries, starts, file, by, notes)
 
 
 def _by_index(
@@ -211,9 +206,7 @@ def _by_index(
         return _noted(order, rows, entries, starts, file, INDEX if told.index is not None else FRAME, notes)
 
     if fits and rises and told.frame is not None:
-        notes.append(
-            f"the column '{INDEX}' of {file} does not begin where the episodes table says; rows are as they lie"
-        )
+        notes.append(f"the column '{INDEX}' of {file} does not begin where the episodes table says; read by {FRAME}")
         return None
     if filled and told.frame is not None:
         _check_frames(told.frame, frames, entries, starts, file)
@@ -263,8 +256,8 @@ def _check_frames(frame: np.ndarray, frames: np.ndarray, entries: list[Entry], s
     if off.size:
         entry, at = _at(int(off[0]), entries, starts)
         raise DatasetError(
-            f"episode {entry.id} in {file} has {FRAME} {frame[off[0]]} where {at} is due: of its {entry.length} rows some"
-            f" are lost, stand twice, or are counted otherwise; {AGAIN}"
+            f"episode {entry.id} in {file} has {FRAME} {frame[off[0]]} where {at} is due: of its {entry.length} rows"
+            f" some are lost, stand twice, or are counted otherwise; {AGAIN}"
         )
 
 
