@@ -491,7 +491,8 @@ def _check_template(root: Path, info: dict, key: str, known: tuple[str, ...]) ->
         ) from error
     if strange is not None:
         raise DatasetError(
-            f"{path} has a '{key}' with {{{strange}}}, which nobody fills in: {template!r}; correct it, it may hold {names}"
+            f"{path} has a '{key}' with {{{strange}}}, which nobody fills in: {template!r};"
+            f" correct it, it may hold {names}"
         )
 
 

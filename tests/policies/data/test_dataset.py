@@ -129,9 +129,7 @@ def test_every_layout_gives_the_same_arrays(tmp_path, version):
 def test_episodes_left_out_of_the_table_are_told(tmp_path):
     """A column `episode_index` that says something else is refused; a subset of the rows opens."""
     state, _ = rows()
-    with pytest.raises(
-        DatasetError, match=r"episode 0 has 14 rows in .*file-000.parquet .*, the episodes table says 5"
-    ):
+    with pytest.raises(DatasetError, match="episode 0 has 14 rows in .*file-000.parquet.*, the episodes table says 5"):
         open_dataset(write_v3(tmp_path / "wrong", wrong_column=True))
     with pytest.warns(DatasetWarning, match="file-000.parquet has 14 rows, the episodes table lists 9 of them"):
         subset = open_dataset(write_v3(tmp_path / "subset", episodes=(1, 3)))
