@@ -13,8 +13,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -402,23 +403,27 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-@dataclass(frozen=True)
 class _Row:
     """One row of an episodes table, whose cells are believed only as what they are due to be."""
 
-    cells: dict
-    file: Path
+    __slots__ = ("cells", "file")
+
+    def __init__(self, cells: dict, file: Path):
+        self.cells, self.file = cells, file
 
     def whole(self, key: str) -> int:
         """A whole number from 0 on. Raises KeyError: no such column; DatasetError: another value."""
         value = self.cells[key]
+        if type(value) is int and 0 <= value < MOST:
+            return value
         if not _is_whole(value):
             raise self._odd(key, "a whole number from 0 on")
         return int(value)
 
     def maybe(self, key: str) -> int | None:
         """The same, None where the cell or its column is not there."""
-        return None if _is_absent(self.cells.get(key)) else self.whole(key)
+        value = self.cells.get(key)
+        return None if value is None or _is_absent(value) else self.whole(key)
 
     def seconds(self, key: str) -> float | None:
         value = self.cells.get(key)
@@ -431,6 +436,8 @@ class _Row:
     def tasks(self) -> tuple[str, ...]:
         """The texts of `tasks`; a lone text is one task."""
         value = self.cells.get("tasks")
+        if type(value) is list and len(value) == 1 and type(value[0]) is str:
+            return (value[0],)
         if _is_absent(value):
             return ()
         texts = [value] if isinstance(value, str) else value
@@ -453,8 +460,11 @@ def _entries_v3(root: Path, info: dict) -> list[Entry]:
     _check_template(root, info, "data_path", ("chunk_index", "file_index"))
     if videos:
         _check_template(root, info, "video_path", ("chunk_index", "file_index", "video_key"))
+    data_file = cache(lambda chunk, file: info["data_path"].format(chunk_index=chunk, file_index=file))
     try:
-        return [_entry_v3(row, info, videos) for row in sorted(rows, key=lambda row: row.whole("episode_index"))]
+        return [
+            _entry_v3(row, info, videos, data_file) for row in sorted(rows, key=lambda row: row.whole("episode_index"))
+        ]
     except KeyError as error:
         raise DatasetError(f"the episodes table of {root} lacks column {error}; copy meta/episodes again") from error
 
@@ -502,7 +512,7 @@ def _clip(info: dict, key: str, start: float, **place: int) -> Clip:
     return Clip(path, start)
 
 
-def _entry_v3(row: _Row, info: dict, videos: list[str]) -> Entry:
+def _entry_v3(row: _Row, info: dict, videos: list[str], data_file: Callable[[int, int], str]) -> Entry:
     index = row.whole("episode_index")
     clips = {}
     for key in videos:
@@ -516,8 +526,8 @@ def _entry_v3(row: _Row, info: dict, videos: list[str]) -> Entry:
     if end - first != length:
         contradiction = f"episode {index} has {length} frames but spans {end - first}"
         raise DatasetError(f"the episodes table contradicts itself: {contradiction}; copy meta/episodes again")
-    place = {name: row.whole(f"data/{name}") for name in ("chunk_index", "file_index")}
-    return Entry(index, length, row.tasks(), info["data_path"].format(**place), first, clips)
+    data = data_file(row.whole("data/chunk_index"), row.whole("data/file_index"))
+    return Entry(index, length, row.tasks(), data, first, clips)
 
 
 def _videos(info: dict) -> list[str]:

@@ -114,7 +114,7 @@ def _whole(table, name: str, file: str) -> np.ndarray | None:
         return None
     kind = column.type
     numbers = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    values = column.to_numpy() if numbers else None
+    values = _array(column) if numbers else None
     whole = values is not None and (values.dtype.kind in "iu" or bool((values == np.rint(values)).all()))
     if not whole or column.null_count:
         what = f"holds {kind}" if not numbers else "has cells that are empty or no whole numbers"
@@ -130,10 +130,17 @@ def _seconds(table) -> np.ndarray | None:
         return None
     if pa.types.is_timestamp(column.type) or pa.types.is_duration(column.type):
         units = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
-        values = column.cast(pa.int64()).to_numpy()
+        values = _array(column.cast(pa.int64()))
         return (values - values[0]) / units if len(values) and values.dtype.kind == "i" else None
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         return None
+    return _array(column)
+
+
+def _array(column) -> np.ndarray:
+    """Values of an Arrow column of numbers, without a copy where it is one piece."""
+    if column.num_chunks == 1 and not column.null_count:
+        return column.chunk(0).to_numpy()
     return column.to_numpy()
 
 
@@ -151,12 +158,12 @@ def _by_episode(
 ) -> np.ndarray | None:
     """Order by `episode_index`, and by `frame_index` or else `index` within an episode."""
     assert told.episode is not None
-    rows, frames = told.rows, _frames(starts, lengths)
+    rows = told.rows
     ids = np.array([entry.recorded_id for entry in entries], np.int64)
-    if lengths.sum() == rows and np.array_equal(told.episode, np.repeat(ids, lengths)):
+    if lengths.sum() == rows and _stays(told.episode, starts, ids):
         if told.frame is None and (told.index is None or _rises(told.index, starts)):
             return None
-        if told.frame is not None and np.array_equal(told.frame, frames):
+        if told.frame is not None and _counts(told.frame, starts, lengths):
             _check_index(told, entries, starts, file, notes)
             return None
 
@@ -173,7 +180,7 @@ def _by_episode(
     time = told.frame if told.frame is not None else told.index if told.index is not None else np.arange(rows)
     order = listed[np.lexsort((time[listed], owner))]
     if told.frame is not None:
-        _check_frames(told.frame[order], frames, entries, starts, file)
+        _check_frames(told.frame[order], _frames(starts, lengths), entries, starts, file)
     elif told.index is not None and not _rises(told.index[order], starts):
         raise DatasetError(f"the column '{INDEX}' of {file} gives one number to two rows of an episode; {AGAIN}")
     by = f"{EPISODE} and {FRAME if told.frame is not None else INDEX}"
@@ -184,16 +191,16 @@ def _by_index(
     told: _Told, entries: list[Entry], starts: np.ndarray, lengths: np.ndarray, file: str, notes: list[str]
 ) -> np.ndarray | None:
     """Order by `index`, of which the table says the first of each episode, checked by `frame_index`."""
-    frames, rows = _frames(starts, lengths), told.rows
+    rows = told.rows
     firsts = [entry.first for entry in entries]
     known = np.array([0 if first is None else first for first in firsts], np.int64)
     filled = lengths.sum() == rows
-    fits = filled and (told.frame is None or np.array_equal(told.frame, frames))
+    fits = filled and (told.frame is None or _counts(told.frame, starts, lengths))
     rises = filled and (told.index is None or _rises(told.index, starts))
     if fits and rises and (told.index is None or None in firsts or np.ptp(told.index[starts] - known) == 0):
         return None
 
-    order = None
+    order, frames = None, _frames(starts, lengths)
     if told.index is not None and None not in firsts:
         order = _found(told.index, np.repeat(known, lengths) + frames)
     elif told.index is not None and filled and len(entries) == 1 and len(np.unique(told.index)) == rows:
@@ -222,6 +229,19 @@ def _frames(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     frames = np.arange(lengths.sum())
     frames -= np.repeat(starts, lengths)
     return frames
+
+
+def _stays(values: np.ndarray, starts: np.ndarray, wanted: np.ndarray) -> bool:
+    """Whether every episode holds its number and no other."""
+    same = values[1:] == values[:-1]
+    same[starts[1:] - 1] = True
+    return bool(same.all()) and np.array_equal(values[starts], wanted)
+
+
+def _counts(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> bool:
+    """Whether every episode counts 0, 1, 2, ...: whole numbers that rise from 0 to one less than its length."""
+    ends = starts + lengths - 1
+    return not values[starts].any() and np.array_equal(values[ends], lengths - 1) and _rises(values, starts)
 
 
 def _rises(values: np.ndarray, starts: np.ndarray) -> bool:
