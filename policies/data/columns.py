@@ -66,7 +66,7 @@ def load_columns(layout: Layout, names: tuple[str, ...], skip_missing: bool = Fa
             _label(out, entry, starts[entry.id], table.column_names)
 
     if notes:
-        warnings.warn(summary(layout.root, notes), DatasetWarning, stacklevel=3)
+        warnings.warn(summary(notes), DatasetWarning, stacklevel=3)
     return {name: values for name, values in out.items() if name not in absent}
 
 

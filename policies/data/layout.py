@@ -146,11 +146,11 @@ def read_layout(root: Path) -> Layout:
         raise DatasetError(f"episode {empty.id} of {root} has length {empty.length}; remove it from the episodes table")
     if labels := read_labels(root):
         entries = [dataclasses.replace(entry, success=labels.get(entry.id)) for entry in entries]
-    notes = tuple(_losses(info, entries))
+    notes = tuple(_losses(root, info, entries))
     return Layout(root, version, float(info["fps"]), info["features"], tuple(entries), notes=notes)
 
 
-def _losses(info: dict, entries: list[Entry]) -> Iterable[str]:
+def _losses(root: Path, info: dict, entries: list[Entry]) -> Iterable[str]:
     """What `total_episodes` and `total_frames` say against the table.
 
     One episode more in the table is what a writer leaves that was killed before its last file.
@@ -163,8 +163,8 @@ def _losses(info: dict, entries: list[Entry]) -> Iterable[str]:
         if number is not None and number != found[what]:
             outcome = "are lost" if found[what] < number else "are not counted there"
             yield (
-                f"meta/info.json says total_{what} {number:.0f}, the episodes table lists {found[what]}:"
-                f" {abs(found[what] - number):.0f} {outcome}; copy meta/ again, or correct meta/info.json"
+                f"{root}/meta/info.json says total_{what} {number:.0f}, the episodes table lists {found[what]}:"
+                f" {abs(found[what] - number):.0f} {outcome}; copy meta/ again, or correct the number"
             )
 
 

@@ -70,10 +70,10 @@ def read_rows(layout: Layout, file: str, entries: list[Entry], names: Iterable[s
     return Rows(table, tuple(zip(entries, starts.tolist(), strict=True)), tuple(notes))
 
 
-def summary(root, notes: list[str]) -> str:
+def summary(notes: list[str]) -> str:
     """Notes on a dataset as the text of one warning."""
     more = f"; and {len(notes) - SHOWN} more of the kind" if len(notes) > SHOWN else ""
-    return f"{root}: {'; '.join(notes[:SHOWN])}{more}"
+    return "; ".join(notes[:SHOWN]) + more
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class _Told:
 
     @classmethod
     def of(cls, table, file: str) -> _Told:
-        whole = [_whole(table, name, file) for name in (EPISODE, FRAME, INDEX)]
-        return cls(*whole, _seconds(table), table.num_rows)
+        episode, frame, index = (_whole(table, name, file) for name in (EPISODE, FRAME, INDEX))
+        return cls(episode, frame, index, _seconds(table), table.num_rows)
 
 
 def _plain(column):
@@ -114,8 +114,8 @@ def _whole(table, name: str, file: str) -> np.ndarray | None:
         return None
     kind = column.type
     numbers = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    values = _array(column) if numbers else None
-    whole = values is not None and (values.dtype.kind in "iu" or bool((values == np.rint(values)).all()))
+    values = _array(column) if numbers else np.empty(0)
+    whole = numbers and (values.dtype.kind in "iu" or bool((values == np.rint(values)).all()))
     if not whole or column.null_count:
         what = f"holds {kind}" if not numbers else "has cells that are empty or no whole numbers"
         raise DatasetError(f"the column '{name}' of {file} {what}; write whole numbers, or leave the column out")
@@ -376,20 +376,20 @@ def _check_times(
             f"in {file} time does not go on at {int((steps <= 0).sum())} frames (episode {entry.id}, frame {at + 1})"
         )
 
-    # at which rate
-    slack = np.maximum(SLOW * counts, 1)
-    off = np.abs(spans * rate - counts) > slack
+    # at which rate, single long steps apart
+    long = np.flatnonzero(steps > 1.5 * step + 2 * grain) if high > 1.5 * step + 2 * grain else np.empty(0, np.int64)
+    if 0 < len(long) <= max(1, len(steps) // 10):
+        entry, at = _at(int(long[0]), entries, starts)
+        notes.append(
+            f"in {file} {steps[long[0]]:.3g} s pass from frame {at} to {at + 1} of episode {entry.id}, {step:.3g} s are"
+            f" due, and {len(long) - 1} times more: frames may be missing"
+        )
+        np.subtract.at(spans, np.searchsorted(starts, long, "right") - 1, steps[long] - step)
+    off = np.abs(spans * rate - counts) > np.maximum(SLOW * counts, 1)
     if off.any() or abs(spans.sum() * rate - counts.sum()) > SLOW * counts.sum():
         wrong = off if off.any() else np.ones(len(off), bool)
         found = counts[wrong].sum() / spans[wrong].sum() if spans[wrong].sum() > 0 else 0.0
         notes.append(
             f"the timestamps of {file} tell of {found:.4g} frames a second (episode {entries[int(wrong.argmax())].id}),"
             f" meta/info.json says fps {rate:g}: correct the one that is wrong"
-        )
-    elif high > 1.5 * step + 2 * grain:
-        row = int(steps.argmax())
-        entry, at = _at(row, entries, starts)
-        notes.append(
-            f"in {file} {high:.3g} s pass from frame {at} to {at + 1} of episode {entry.id}, {step:.3g} s are due:"
-            " frames may be missing"
         )
