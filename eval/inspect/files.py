@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ...configs.episode import REWARD, SUCCESS
 from ...configs.former import policy_settings
 from ...configs.spec import Embodiment
 from ...policies.data.dataset import Dataset
-from ...policies.data.layout import DatasetError, expand_path
+from ...policies.data.layout import DatasetError, DatasetWarning, expand_path
 from ...policies.data.open import open_dataset
 
 
@@ -60,14 +61,17 @@ def inspect_dataset(source: str, out: Path | None = None, embodiment: Path | Non
     from .sheet import draw_sheet
     from .survey import survey
 
-    dataset = open_dataset(source, embodiment=embodiment, check=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DatasetWarning)
+        dataset = open_dataset(source, embodiment=embodiment, check=False)
     overview = survey(dataset)
+    odd = [*(str(warning.message) for warning in caught), *overview.warnings]
     console = _console()
     console.print(_facts(f"dataset {dataset.root}", _dataset_facts(dataset)))
     console.print(_dimension_table(overview.dimensions))
-    for warning in overview.warnings:
+    for warning in odd:
         console.print(f"[yellow]warning[/]: {_plain(warning)}", soft_wrap=True)
-    if not overview.warnings:
+    if not odd:
         console.print("nothing odd was found")
     path = out or Path(f"inspect-{dataset.root.resolve().name}.png")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,17 +1,18 @@
 """Parquet columns into contiguous float32 memory, episode after episode, with checks that name the place.
 
-Knows the rows of an episode from the `Layout` alone. Does not read pictures (see `frames`).
+Which rows are whose says `rows.py`. Does not read pictures (see `frames`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from itertools import groupby
+import warnings
 
 import numpy as np
 
 from ...configs.episode import DONE, REWARD, SUCCESS
-from .layout import LABELLED, DatasetError, Entry, Layout, read_table, read_tasks
+from .layout import LABELLED, DatasetError, DatasetWarning, Entry, Layout, read_table, read_tasks
+from .rows import files_of, read_rows, summary
 
 
 def load_columns(layout: Layout, names: tuple[str, ...], skip_missing: bool = False) -> dict[str, np.ndarray]:
@@ -22,18 +23,27 @@ def load_columns(layout: Layout, names: tuple[str, ...], skip_missing: bool = Fa
     Returns:
         name -> (N, D) float32, C-contiguous; scalars have D = 1, matrices are flattened.
 
+    Args:
+        skip_missing: leave out columns that are missing, and warn of rows that contradict the episodes table.
+
+    Warns:
+        DatasetWarning: rows that were put in order or left out, a clock that is not the stated one, lost episodes.
+
     Raises:
-        DatasetError: a missing or damaged file, a missing column (unless `skip_missing`), no numbers, a wrong width.
+        DatasetError: a missing or damaged file, a missing column (unless `skip_missing`), no numbers, a wrong width,
+            rows that are not those which the episodes table promises.
     """
     borders = np.cumsum([0, *(entry.length for entry in layout.entries)])
     starts = {entry.id: start for entry, start in zip(layout.entries, borders[:-1], strict=True)}
 
     out: dict[str, np.ndarray] = {}
     absent: set[str] = set()
-    for file, entries in groupby(sorted(layout.entries, key=lambda e: e.file), key=lambda e: e.file):
-        entries = list(entries)
-        table = read_table(layout.root / file, [*names, "index"])
-        places = rows_of(table, file, entries)
+    notes = list(layout.notes)
+    for file, members in files_of(layout).items():
+        rows = read_rows(layout, file, members, names, strict=not skip_missing)
+        table, notes = rows.table, [*notes, *rows.notes]
+        places = [(entry, first) for entry, first in rows.places if entry.id in starts]
+        entries = [entry for entry, _ in places]
 
         for name in names:
             if name not in table.column_names:
@@ -54,6 +64,9 @@ def load_columns(layout: Layout, names: tuple[str, ...], skip_missing: bool = Fa
 
         for entry in entries:
             _label(out, entry, starts[entry.id], table.column_names)
+
+    if notes:
+        warnings.warn(summary(notes), DatasetWarning, stacklevel=3)
     return {name: values for name, values in out.items() if name not in absent}
 
 
@@ -82,13 +95,15 @@ def with_tasks(layout: Layout) -> Layout:
         return layout
 
     tasks: dict[int, tuple[str, ...]] = {}
-    for file in sorted({entry.file for entry in unnamed}):
-        members = [entry for entry in layout.entries if entry.file == file]
-        table = read_table(layout.root / file, ["task_index", "index"])
-        if "task_index" not in table.column_names:
+    ours = {entry.file for entry in unnamed}
+    for file, members in files_of(layout).items():
+        if file not in ours:
             continue
-        indices = table["task_index"].to_numpy()
-        for entry, first in rows_of(table, file, members):
+        rows = read_rows(layout, file, members, ["task_index"], strict=False)
+        if "task_index" not in rows.table.column_names:
+            continue
+        indices = rows.table["task_index"].to_numpy()
+        for entry, first in rows.places:
             numbers = dict.fromkeys(indices[first : first + entry.length].tolist())
             tasks[entry.id] = tuple(texts[number] for number in numbers if number in texts)
 
@@ -111,27 +126,6 @@ def check_finite(layout: Layout, columns: dict[str, np.ndarray], names: dict[str
             f" dimension {dim} ('{label}'), and in {len(bad) - 1} more places;"
             f" `understudy inspect {layout.root}` shows them. Repair the values or leave the episode out"
         )
-
-
-def rows_of(table, file: str, entries: list[Entry]) -> list[tuple[Entry, int]]:
-    """First row of each of the file's episodes: in a row if they fill it, else found by the column `index`."""
-    entries = sorted(entries, key=lambda entry: entry.first or 0)
-    if sum(entry.length for entry in entries) == table.num_rows:
-        firsts = np.cumsum([0, *(entry.length for entry in entries)])
-        return list(zip(entries, firsts.tolist(), strict=False))
-    index = table["index"].to_numpy() if "index" in table.column_names else np.empty(0, np.int64)
-    return [(entry, _find(index, entry, file, table.num_rows)) for entry in entries]
-
-
-def _find(index: np.ndarray, entry: Entry, file: str, rows: int) -> int:
-    where = np.flatnonzero(index == entry.first) if entry.first is not None else np.empty(0, np.int64)
-    first = int(where[0]) if len(where) else -1
-    if first < 0 or not np.array_equal(index[first : first + entry.length], entry.first + np.arange(entry.length)):
-        raise DatasetError(
-            f"the episodes table gives episode {entry.id} {entry.length} frames in {file}, which has {rows} rows"
-            " that do not fit; copy the data file and meta/ again, from the same dataset"
-        )
-    return first
 
 
 def _missing(layout: Layout, name: str, file: str) -> DatasetError:

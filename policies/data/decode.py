@@ -6,13 +6,12 @@ Frames of an episode are found in a video by their time, counted from the clip's
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
-from .columns import rows_of
-from .layout import DatasetError, Entry, Layout, read_table
+from .layout import DatasetError, Entry, Layout, file_inside, refuse_leaving, refuse_pointer
+from .rows import files_of, read_rows
 
 Crop = tuple[int, int, int, int]  # top, left, height, width in pixels of the recorded picture
 
@@ -53,7 +52,8 @@ def decode_episodes(
 def _from_video(layout: Layout, key: str, entries: list[Entry]) -> Iterator[tuple[Entry, Iterator[np.ndarray]]]:
     for entry in entries:
         clip = entry.clips[key]
-        yield entry, read_clip(layout.root / clip.path, clip.start, entry.length, layout.rate, f"episode {entry.id}")
+        path = file_inside(layout.root, clip.path)
+        yield entry, read_clip(path, clip.start, entry.length, layout.rate, f"episode {entry.id}")
 
 
 def read_clip(path: Path, start: float, length: int, rate: float, what: str = "the clip") -> Iterator[np.ndarray]:
@@ -80,6 +80,7 @@ def read_clip(path: Path, start: float, length: int, rate: float, what: str = "t
                     yield frame.to_ndarray(format="rgb24")
                     expected += 1
     except (av.FFmpegError, IndexError) as error:
+        refuse_pointer(path)
         raise DatasetError(
             f"the video {path} cannot be decoded ({error}); copy it again or leave {what} out"
         ) from error
@@ -99,16 +100,26 @@ def _refuse_deep(deep: bool, what: str | Path) -> None:
 
 def _from_column(layout: Layout, key: str, entries: list[Entry]) -> Iterator[tuple[Entry, Iterator[np.ndarray]]]:
     wanted = set(entries)
-    for file, group in groupby(sorted(layout.entries, key=lambda e: e.file), key=lambda e: e.file):
-        members = list(group)
+    for file, members in files_of(layout).items():
         if wanted.isdisjoint(members):
             continue
-        table = read_table(layout.root / file, [key, "index"])
+        rows = read_rows(layout, file, members, [key], strict=False)
+        table = rows.table
         if key not in table.column_names:
             raise DatasetError(f"the picture column '{key}' is not in {layout.root / file}; copy the file again")
-        for entry, first in rows_of(table, file, members):
+        for entry, first in rows.places:
             if entry in wanted:
                 yield entry, _unpack(layout.root, table[key].slice(first, entry.length), f"{key} of episode {entry.id}")
+
+
+def _picture_file(root: Path, relative: str, what: str) -> bytes | None:
+    """The bytes of a picture that lies in a file of its own; None if it is not there."""
+    refuse_leaving(relative, what)
+    path = file_inside(root, relative)
+    if not path.is_file():
+        return None
+    refuse_pointer(path)
+    return path.read_bytes()
 
 
 def _unpack(root: Path, column: Iterable, what: str) -> Iterator[np.ndarray]:
@@ -118,8 +129,8 @@ def _unpack(root: Path, column: Iterable, what: str) -> Iterator[np.ndarray]:
     for frame, cell in enumerate(column):
         value = cell.as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
-        if data is None and isinstance(value, dict) and (root / (value.get("path") or "")).is_file():
-            data = (root / value["path"]).read_bytes()
+        if data is None and isinstance(value, dict) and value.get("path"):
+            data = _picture_file(root, value["path"], f"frame {frame} of {what}")
         raw = np.frombuffer(data, np.uint8) if data else None
         picture = cv2.imdecode(raw, cv2.IMREAD_COLOR) if data else None
         if picture is None:

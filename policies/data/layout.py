@@ -1,6 +1,8 @@
 """Where a LeRobotDataset keeps things: `meta/` read into one plain `Layout`, the same for v3.0, v2.1 and v2.0.
 
-Borders of episodes come from the episodes table only. This file opens no data and no video file. Source: the format as
+Borders of episodes come from the episodes table; `rows.py` compares them with the rows. This file opens no data and no
+video file, and believes nothing that it reads: what it gives on are whole numbers, texts and paths inside the folder.
+Source: the format as
 lerobot 0.4.4 (v3.0) and 0.3 (v2.x) write it; the library itself is not used.
 """
 
@@ -8,10 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from string import Formatter
+from typing import Any
 
 from ...configs.episode import DONE, REWARD, SUCCESS
 
@@ -20,6 +27,8 @@ PICTURES = ("image", "video")  # dtypes of camera features
 TEXTS = ("string", "language")  # dtypes of words; "language": lerobot's annotations, lists of messages
 LABELS = "meta/labels.json"  # ours: which episodes succeeded, see `labels.py`
 LABELLED = (SUCCESS, DONE, REWARD)  # columns that labels can stand in for
+POINTER = b"version https://git-lfs"  # how a file begins that git-lfs has not fetched
+MOST = 2**53  # above, no count is plausible
 BOOKKEEPING = ("index", "episode_index", "frame_index")  # columns that only say where a row belongs
 
 
@@ -50,6 +59,12 @@ class Entry:
     first: int | None  # value of the column `index` at its first frame; None: the file is this episode
     clips: dict[str, Clip]  # video feature -> clip
     success: bool | None = None  # as labelled afterwards; None: not
+    recorded: int | None = None  # `episode_index` of its rows where it was numbered anew; None: `id`
+
+    @property
+    def recorded_id(self) -> int:
+        """What `episode_index` says in its rows."""
+        return self.id if self.recorded is None else self.recorded
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,15 @@ class Layout:
     rate: float  # frames per second
     features: dict[str, dict]
     entries: tuple[Entry, ...]
+    others: tuple[Entry, ...] = ()  # episodes of the table that were left out; their rows still lie in the files
+    notes: tuple[str, ...] = ()  # what is odd about `meta/`, as sentences
+
+    def only(self, ids: Iterable[int]) -> Layout:
+        """The layout with these episodes alone, in the order of the table; the rest is `others`."""
+        chosen = set(ids)
+        kept = tuple(entry for entry in self.entries if entry.id in chosen)
+        left = tuple(entry for entry in self.entries if entry.id not in chosen)
+        return dataclasses.replace(self, entries=kept, others=(*self.others, *left))
 
     def of_kind(self, *dtypes: str) -> tuple[str, ...]:
         """Features of these dtypes."""
@@ -122,7 +146,26 @@ def read_layout(root: Path) -> Layout:
         raise DatasetError(f"episode {empty.id} of {root} has length {empty.length}; remove it from the episodes table")
     if labels := read_labels(root):
         entries = [dataclasses.replace(entry, success=labels.get(entry.id)) for entry in entries]
-    return Layout(root, version, float(info["fps"]), info["features"], tuple(entries))
+    notes = tuple(_losses(root, info, entries))
+    return Layout(root, version, float(info["fps"]), info["features"], tuple(entries), notes=notes)
+
+
+def _losses(root: Path, info: dict, entries: list[Entry]) -> Iterable[str]:
+    """What `total_episodes` and `total_frames` say against the table.
+
+    One episode more in the table is what a writer leaves that was killed before its last file.
+    """
+    found = {"episodes": len(entries), "frames": sum(entry.length for entry in entries)}
+    said = {what: info.get(f"total_{what}") for what in found}
+    if said["episodes"] == found["episodes"] - 1:
+        return
+    for what, number in said.items():
+        if number is not None and number != found[what]:
+            outcome = "are lost" if found[what] < number else "are not counted there"
+            yield (
+                f"{root}/meta/info.json says total_{what} {number:.0f}, the episodes table lists {found[what]}:"
+                f" {abs(found[what] - number):.0f} {outcome}; copy meta/ again, or correct the number"
+            )
 
 
 def read_labels(root: Path) -> dict[int, bool]:
@@ -131,9 +174,18 @@ def read_labels(root: Path) -> dict[int, bool]:
     if not path.is_file():
         return {}
     try:
-        return {int(key): bool(value) for key, value in json.loads(path.read_text())["success"].items()}
-    except (ValueError, KeyError, AttributeError) as error:
+        found = {int(key): _truth(value) for key, value in _json(path, "remove it and label again")["success"].items()}
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        if isinstance(error, DatasetError):
+            raise
         raise DatasetError(f"{path} is damaged ({error!r}); remove it and label again") from error
+    return found
+
+
+def _truth(value: object) -> bool:
+    if value not in (True, False):
+        raise ValueError(f"{value!r} is neither true nor false")
+    return bool(value)
 
 
 def read_info(root: Path) -> dict:
@@ -142,19 +194,102 @@ def read_info(root: Path) -> dict:
     if not path.is_file():
         what = "is not a LeRobotDataset: it has no meta/info.json" if root.is_dir() else "does not exist"
         raise DatasetError(f"{root} {what}; give the folder that holds meta/ and data/, or a hub id like lerobot/pusht")
-    try:
-        info = json.loads(path.read_text())
-    except ValueError as error:
-        raise DatasetError(f"{path} is damaged ({error}); copy the dataset again") from error
+    info = _json(path, "copy the dataset again")
+    if not isinstance(info, dict):
+        raise DatasetError(f"{path} holds no names and values; copy the dataset again")
     for key in ("codebase_version", "fps", "features", "data_path"):
-        if not info.get(key):
+        if info.get(key) in (None, "", [], {}):
             raise DatasetError(f"{path} lacks '{key}'; copy the dataset again or add it")
     if info["codebase_version"] not in VERSIONS:
         raise DatasetError(
             f"{root} is a LeRobotDataset {info['codebase_version']}; understudy reads {', '.join(VERSIONS)}."
             " Convert it with lerobot's own converter first"
         )
+    _check_info(info, path)
     return info
+
+
+def _check_info(info: dict, path: Path) -> None:
+    """Raise DatasetError for values of `info.json` that are not of their kind."""
+
+    def refuse(key: str, what: str) -> DatasetError:
+        return DatasetError(
+            f"{path} says {key} {_short(info[key])}, {what} is due; correct it or copy the dataset again"
+        )
+
+    fps = info["fps"]
+    if not _is_number(fps) or not 0 < fps < MOST:
+        raise refuse("fps", "a number of frames a second above 0")
+    for key in ("total_episodes", "total_frames"):
+        if info.get(key) is not None and not _is_whole(info[key]):
+            raise refuse(key, "a whole number from 0 on")
+    if info.get("chunks_size") is not None and not (_is_whole(info["chunks_size"]) and info["chunks_size"] >= 1):
+        raise refuse("chunks_size", "a whole number above 0")
+    for key in ("data_path", "video_path"):
+        if info.get(key) is not None and not isinstance(info[key], str):
+            raise refuse(key, "a text")
+    if not isinstance(info["features"], dict):
+        raise refuse("features", "a table of names and features")
+    for name, feature in info["features"].items():
+        shape = feature.get("shape") if isinstance(feature, dict) else None
+        sizes = shape if isinstance(shape, list) else [shape] if shape is not None else []
+        pictures = isinstance(feature, dict) and feature.get("dtype") in PICTURES
+        if not isinstance(feature, dict) or not isinstance(feature.get("dtype", ""), str):
+            raise DatasetError(
+                f"{path} says no dtype and shape of the feature '{name}'; correct it or remove the feature"
+            )
+        if not pictures and not all(_is_whole(size) for size in sizes):
+            raise DatasetError(
+                f"{path} gives the feature '{name}' the shape {_short(shape)}; whole numbers are due, such as [6]"
+            )
+        for key in ("info", "video_info"):
+            if not isinstance(feature.get(key) or {}, dict):
+                raise DatasetError(
+                    f"{path} gives the feature '{name}' no table of names as '{key}'; correct or remove it"
+                )
+
+
+def _json(path: Path, todo: str) -> Any:
+    """What a JSON file holds. Raises DatasetError naming it and what to do."""
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError, OSError) as error:
+        refuse_pointer(path)
+        raise DatasetError(f"{path} is damaged ({error}); {todo}") from error
+
+
+def _json_lines(path: Path) -> list[dict]:
+    """The rows of a file with one JSON table a line. Raises DatasetError naming the line."""
+    refuse_pointer(path)
+    rows = []
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error}); copy it again") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line) if line.strip() else None
+        except (ValueError, RecursionError) as error:
+            raise DatasetError(f"{path} is damaged in line {number} ({error}); copy it again") from error
+        if row is not None:
+            if not isinstance(row, dict):
+                raise DatasetError(f"{path} is damaged: line {number} is no table of names and values; copy it again")
+            rows.append(row)
+    return rows
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise DatasetError if git-lfs left a note in place of a file."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(len(POINTER))
+    except OSError:
+        return
+    if head == POINTER:
+        raise DatasetError(
+            f"{path} is not the file itself but a note of git-lfs where to find it; fetch the files with"
+            " `git lfs pull` in that folder, or download the dataset again"
+        )
 
 
 def read_table(path: Path, columns: list[str] | None = None):
@@ -164,14 +299,57 @@ def read_table(path: Path, columns: list[str] | None = None):
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            have = set(file.schema_arrow.names)
-            return file.read(None if columns is None else [name for name in columns if name in have])
+            have = file.schema_arrow.names
+            wanted = have if columns is None else [name for name in columns if name in have]
+            table = file.read(None if columns is None else wanted)
     except FileNotFoundError as error:
         raise DatasetError(f"the file {path} is missing; copy it again or remove its episodes from meta/") from error
-    except (pyarrow.ArrowInvalid, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        refuse_pointer(path)
         raise DatasetError(
             f"the file {path} is damaged or cut short ({error}); copy it again or remove its episodes from meta/"
         ) from error
+    twice = next((name for name in wanted if have.count(name) > 1), None)
+    if twice is not None:
+        raise DatasetError(f"the file {path} has two columns '{twice}'; remove one of them")
+    return table
+
+
+def file_inside(root: Path, relative: str) -> Path:
+    """A file that a dataset names, which must not leave the dataset's folder, also not by a link.
+
+    Links into the blobs of a hub cache are what such a cache consists of. Absolute paths are those of datasets that
+    were joined, which were looked at before.
+
+    Raises:
+        DatasetError: the path leads out of the folder.
+    """
+    path = root / relative
+    if Path(relative).is_absolute():
+        return path
+    refuse_leaving(relative, str(root))
+    target, home = Path(os.path.realpath(path)), Path(os.path.realpath(root))
+    if not target.is_relative_to(home) and not _is_blob(target):
+        raise DatasetError(
+            f"{path} is a link that leaves the dataset's folder, to {target}; put the file itself there instead"
+        )
+    return path
+
+
+def refuse_leaving(relative: str, where: str) -> None:
+    """Raise DatasetError for a path that is absolute or climbs out of its folder; links are not looked at."""
+    parts = re.split(r"[/\\]", relative)
+    if not relative or relative[0] in "/\\" or ".." in parts or "\0" in relative or re.match(r"[A-Za-z]:", relative):
+        raise DatasetError(
+            f"{where} names the file {relative!r}, which is not inside the dataset's folder; write a path below it"
+        )
+
+
+def _is_blob(path: Path) -> bool:
+    """Whether a file lies among the contents of a hub cache: datasets--OWNER--NAME/blobs/HASH."""
+    repository, folder, name = path.parts[-3:] if len(path.parts) > 3 else ("", "", "")
+    known = re.match(r"(datasets|models|spaces)--", repository) and folder == "blobs"
+    return bool(known and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name))
 
 
 def read_tasks(root: Path) -> dict[int, str]:
@@ -181,56 +359,175 @@ def read_tasks(root: Path) -> dict[int, str]:
     """
     lines, table = root / "meta" / "tasks.jsonl", root / "meta" / "tasks.parquet"
     if table.is_file():
-        rows = read_table(table).to_pylist()
-        named = [(row.pop("task_index", None), next(iter(row.values()), "")) for row in rows]
+        named = [(row.pop("task_index", None), next(iter(row.values()), "")) for row in _table_rows(table)]
+        source = table
     elif lines.is_file():
-        try:
-            rows = [json.loads(line) for line in lines.read_text().splitlines() if line.strip()]
-            named = [(row["task_index"], row["task"]) for row in rows]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{lines} is damaged ({error!r}); copy it again") from error
+        rows = _json_lines(lines)
+        lacking = next((key for row in rows for key in ("task_index", "task") if key not in row), None)
+        if lacking:
+            raise DatasetError(f"a row of {lines} lacks '{lacking}'; copy it again")
+        named, source = [(row["task_index"], row["task"]) for row in rows], lines
     else:
-        named = []
-    return {int(index): str(text) for index, text in named if index is not None}
+        return {}
+    strange = next((index for index, _ in named if not _is_absent(index) and not _is_whole(index)), None)
+    if strange is not None:
+        raise DatasetError(f"{source} has the task_index {_short(strange)}, a whole number is due; copy it again")
+    return {int(index): str(text) for index, text in named if not _is_absent(index)}
+
+
+def _table_rows(path: Path, columns: list[str] | None = None) -> list[dict]:
+    try:
+        return read_table(path, columns).to_pylist()
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"the file {path} is damaged ({error}); copy it again") from error
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: object) -> bool:
+    """Whether a value is a whole number from 0 on, also one that went through floats."""
+    return _is_number(value) and 0 <= value < MOST and value == int(value)  # type: ignore[operator, call-overload]
+
+
+def _is_absent(value: object) -> bool:
+    """Whether a cell says "not there": nothing, or the NaN that pandas makes of nothing."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+class _Row:
+    """One row of an episodes table, whose cells are believed only as what they are due to be."""
+
+    __slots__ = ("cells", "file")
+
+    def __init__(self, cells: dict, file: Path):
+        self.cells, self.file = cells, file
+
+    def whole(self, key: str) -> int:
+        """A whole number from 0 on. Raises KeyError: no such column; DatasetError: another value."""
+        value = self.cells[key]
+        if type(value) is int and 0 <= value < MOST:
+            return value
+        if not _is_whole(value):
+            raise self._odd(key, "a whole number from 0 on")
+        return int(value)
+
+    def maybe(self, key: str) -> int | None:
+        """The same, None where the cell or its column is not there."""
+        value = self.cells.get(key)
+        return None if value is None or _is_absent(value) else self.whole(key)
+
+    def seconds(self, key: str) -> float | None:
+        value = self.cells.get(key)
+        if _is_absent(value):
+            return None
+        if not _is_number(value):
+            raise self._odd(key, "a number of seconds")
+        return float(value)  # type: ignore[arg-type]
+
+    def tasks(self) -> tuple[str, ...]:
+        """The texts of `tasks`; a lone text is one task."""
+        value = self.cells.get("tasks")
+        if type(value) is list and len(value) == 1 and type(value[0]) is str:
+            return (value[0],)
+        if _is_absent(value):
+            return ()
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) or _is_absent(text) for text in texts):
+            raise self._odd("tasks", "a list of texts")
+        return tuple(text for text in texts if not _is_absent(text))
+
+    def _odd(self, key: str, due: str) -> DatasetError:
+        who = self.cells.get("episode_index")
+        return DatasetError(
+            f"'{key}' of episode {_short(who)} in {self.file} is {_short(self.cells[key])}, {due} is due;"
+            " correct it or copy meta/ again"
+        )
 
 
 def _entries_v3(root: Path, info: dict) -> list[Entry]:
     paths = sorted((root / "meta" / "episodes").glob("*/*.parquet"))
-    rows = [row for path in paths for row in _rows_without_statistics(path)]
+    rows = [row for path in paths for row in _rows_without_statistics(root, path)]
     videos = _videos(info)
+    _check_template(root, info, "data_path", ("chunk_index", "file_index"))
+    if videos:
+        _check_template(root, info, "video_path", ("chunk_index", "file_index", "video_key"))
+    data_file = cache(lambda chunk, file: info["data_path"].format(chunk_index=chunk, file_index=file))
     try:
-        return [_entry_v3(row, info, videos) for row in sorted(rows, key=lambda row: row["episode_index"])]
+        return [
+            _entry_v3(row, info, videos, data_file) for row in sorted(rows, key=lambda row: row.whole("episode_index"))
+        ]
     except KeyError as error:
         raise DatasetError(f"the episodes table of {root} lacks column {error}; copy meta/episodes again") from error
 
 
-def _rows_without_statistics(path: Path) -> list[dict]:
+def _rows_without_statistics(root: Path, path: Path) -> list[_Row]:
     import pyarrow
     import pyarrow.parquet
 
+    file_inside(root, str(path.relative_to(root)))
     try:
         names = pyarrow.parquet.read_schema(path).names
-    except (pyarrow.ArrowInvalid, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        refuse_pointer(path)
         raise DatasetError(f"the file {path} is damaged or cut short ({error}); copy it again") from error
-    return read_table(path, [name for name in names if not name.startswith("stats/")]).to_pylist()
+    return [_Row(cells, path) for cells in _table_rows(path, [name for name in names if not name.startswith("stats/")])]
 
 
-def _entry_v3(row: dict, info: dict, videos: list[str]) -> Entry:
-    def file(template: str, prefix: str, **more) -> str:
-        return template.format(chunk_index=row[f"{prefix}/chunk_index"], file_index=row[f"{prefix}/file_index"], **more)
+def _check_template(root: Path, info: dict, key: str, known: tuple[str, ...]) -> None:
+    """Raise DatasetError for a path template that cannot be filled in, or that leaves the folder."""
+    path, template = root / "meta" / "info.json", info[key]
+    names = ", ".join(f"{{{name}}}" for name in known)
+    try:
+        fields = [(name, spec) for _, name, spec, _ in Formatter().parse(template) if name is not None]
+        strange = next((name for name, spec in fields if name not in known or len(spec or "") > 8), None)
+        if strange is None:
+            refuse_leaving(
+                template.format(**{name: "0" if name == "video_key" else 0 for name in known}), f"{path}, '{key}',"
+            )
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(
+            f"{path} has a '{key}' that is no path ({error}): {template!r}; it may hold {names}"
+        ) from error
+    if strange is not None:
+        raise DatasetError(
+            f"{path} has a '{key}' with {{{strange}}}, which nobody fills in: {template!r};"
+            f" correct it, it may hold {names}"
+        )
 
-    clips = {
-        key: Clip(file(info["video_path"], f"videos/{key}", video_key=key), row[f"videos/{key}/from_timestamp"])
-        for key in videos
-        if row.get(f"videos/{key}/file_index") is not None
-    }
-    first, end = row["dataset_from_index"], row["dataset_to_index"]
-    length = row.get("length") or end - first
+
+def _clip(info: dict, key: str, start: float, **place: int) -> Clip:
+    path = info["video_path"].format(video_key=key, **place)
+    refuse_leaving(path, f"the feature '{key}'")
+    return Clip(path, start)
+
+
+def _entry_v3(row: _Row, info: dict, videos: list[str], data_file: Callable[[int, int], str]) -> Entry:
+    index = row.whole("episode_index")
+    clips = {}
+    for key in videos:
+        chunk, file = (row.maybe(f"videos/{key}/{name}") for name in ("chunk_index", "file_index"))
+        start = row.seconds(f"videos/{key}/from_timestamp")
+        if chunk is not None and file is not None and start is not None:
+            clips[key] = _clip(info, key, start, chunk_index=chunk, file_index=file)
+
+    first, end = row.whole("dataset_from_index"), row.whole("dataset_to_index")
+    length = row.maybe("length") or end - first
     if end - first != length:
-        contradiction = f"episode {row['episode_index']} has {length} frames but spans {end - first}"
+        contradiction = f"episode {index} has {length} frames but spans {end - first}"
         raise DatasetError(f"the episodes table contradicts itself: {contradiction}; copy meta/episodes again")
-    data = file(info["data_path"], "data")
-    return Entry(row["episode_index"], length, tuple(row.get("tasks") or ()), data, first, clips)
+    data = data_file(row.whole("data/chunk_index"), row.whole("data/file_index"))
+    return Entry(index, length, row.tasks(), data, first, clips)
 
 
 def _videos(info: dict) -> list[str]:
@@ -242,19 +539,20 @@ def _entries_v2(root: Path, info: dict) -> list[Entry]:
     path = root / "meta" / "episodes.jsonl"
     if not path.is_file():
         raise DatasetError(f"{path} is missing; a {info['codebase_version']} dataset needs it, copy the dataset again")
+    rows = [_Row(cells, path) for cells in _json_lines(file_inside(root, "meta/episodes.jsonl"))]
+    known = ("episode_index", "episode_chunk", "chunk_index")
+    _check_template(root, info, "data_path", known)
+    if _videos(info):
+        _check_template(root, info, "video_path", (*known, "video_key"))
     try:
-        rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    except ValueError as error:
-        raise DatasetError(f"{path} is damaged ({error}); copy it again") from error
-    try:
-        return [_entry_v2(row, info) for row in sorted(rows, key=lambda row: row["episode_index"])]
+        return [_entry_v2(row, info) for row in sorted(rows, key=lambda row: row.whole("episode_index"))]
     except KeyError as error:
         raise DatasetError(f"a row of {path} lacks {error}; copy meta/ again") from error
 
 
-def _entry_v2(row: dict, info: dict) -> Entry:
-    index = row["episode_index"]
-    place = {"episode_index": index, "episode_chunk": index // info.get("chunks_size", 1000)}
-    clips = {key: Clip(info["video_path"].format(video_key=key, **place), 0.0) for key in _videos(info)}
-    tasks = tuple(row.get("tasks") or ())
-    return Entry(index, row["length"], tasks, info["data_path"].format(**place), None, clips)
+def _entry_v2(row: _Row, info: dict) -> Entry:
+    index = row.whole("episode_index")
+    chunk = index // int(info.get("chunks_size") or 1000)
+    place = {"episode_index": index, "episode_chunk": chunk, "chunk_index": chunk}  # the last is the name in v3.0
+    clips = {key: _clip(info, key, 0.0, **place) for key in _videos(info)}
+    return Entry(index, row.whole("length"), row.tasks(), info["data_path"].format(**place), None, clips)

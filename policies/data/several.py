@@ -15,7 +15,7 @@ import numpy as np
 
 from ...configs.spec import Embodiment, EmbodimentError
 from .dataset import Dataset
-from .layout import PICTURES, DatasetError, Entry, Layout
+from .layout import PICTURES, DatasetError, Entry, Layout, file_inside
 
 SEPARATOR = ","
 
@@ -73,8 +73,9 @@ def _layout(parts: tuple[Dataset, ...]) -> Layout:
     found = {key: feature for part in reversed(parts) for key, feature in part.features.items()}
     features = {key: feature for key, feature in found.items() if _in_all(key, feature, parts)}
     entries = tuple(_moved(entry, part.root, next(numbers)) for part in parts for entry in part.layout.entries)
+    others = tuple(_moved(entry, part.root, next(numbers)) for part in parts for entry in part.layout.others)
     root = Path(SEPARATOR.join(str(part.root) for part in parts))
-    return Layout(root, first.version, first.rate, features, entries)
+    return Layout(root, first.version, first.rate, features, entries, others)
 
 
 def _in_all(key: str, feature: dict, parts: tuple[Dataset, ...]) -> bool:
@@ -94,7 +95,10 @@ def _plain(value):
 
 
 def _moved(entry: Entry, root: Path, number: int) -> Entry:
-    """The same episode with absolute paths and another id."""
+    """The same episode with absolute paths and another id; the links that it names were looked at."""
     here = root.resolve()
-    clips = {key: dataclasses.replace(clip, path=str(here / clip.path)) for key, clip in entry.clips.items()}
-    return dataclasses.replace(entry, id=number, file=str(here / entry.file), clips=clips)
+    clips = {
+        key: dataclasses.replace(clip, path=str(file_inside(here, clip.path))) for key, clip in entry.clips.items()
+    }
+    file = str(file_inside(here, entry.file))
+    return dataclasses.replace(entry, id=number, file=file, clips=clips, recorded=entry.recorded_id)

@@ -126,12 +126,13 @@ def test_every_layout_gives_the_same_arrays(tmp_path, version):
     assert dataset.starts.tolist() == [0, 5, 14, 17] and dataset.lengths.tolist() == list(LENGTHS)
 
 
-def test_borders_come_from_the_table_alone(tmp_path):
-    """A renumbered copy whose column `episode_index` is wrong, and a subset of rows, open all the same."""
+def test_episodes_left_out_of_the_table_are_told(tmp_path):
+    """A column `episode_index` that says something else is refused; a subset of the rows opens."""
     state, _ = rows()
-    wrong = open_dataset(write_v3(tmp_path / "wrong", wrong_column=True))
-    assert wrong.lengths.tolist() == list(LENGTHS)
-    subset = open_dataset(write_v3(tmp_path / "subset", episodes=(1, 3)))
+    with pytest.raises(DatasetError, match="episode 0 has 14 rows in .*file-000.parquet.*, the episodes table says 5"):
+        open_dataset(write_v3(tmp_path / "wrong", wrong_column=True))
+    with pytest.warns(DatasetWarning, match="file-000.parquet has 14 rows, the episodes table lists 9 of them"):
+        subset = open_dataset(write_v3(tmp_path / "subset", episodes=(1, 3)))
     assert subset.episode_ids.tolist() == [1, 3]
     np.testing.assert_array_equal(subset.columns[STATE], np.concatenate([state[5:14], state[17:]]))
 
@@ -348,7 +349,10 @@ def bad_table_column(root):
         (bad_infinite_state, r"'observation.state' is -inf in episode 3, frame 6, dimension 2 \('z'\)"),
         (bad_zero_episodes, "has zero episodes; record or copy at least one"),
         (bad_table_truncated, "meta/episodes/.* is damaged or cut short"),
-        (bad_rows_lost, "gives episode 1 9 frames in data/.*, which has 10 rows that do not fit"),
+        (
+            bad_rows_lost,
+            r"episode 1 has 5 rows in .*file-000.parquet \('episode_index' is 1\), the episodes table says 9",
+        ),
         (bad_table_column, "episodes table of .* lacks column 'data/file_index'"),
     ],
 )
