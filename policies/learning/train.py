@@ -114,7 +114,7 @@ def resume_run(run: Path) -> None:
     """Go on with a run from its last checkpoint, bit for bit as if it had not stopped."""
     if not (run / SETTINGS).is_file():
         raise FileNotFoundError(f"{run} is not a run: it has no config.yaml")
-    config = decode(Train, load(run / SETTINGS))
+    config = decode(Train, load(run / SETTINGS, Train))
     loop = assemble(config, _open(config), run)
     if (run / "last").exists():
         loop.restore((run / "last").resolve())
