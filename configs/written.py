@@ -1,6 +1,6 @@
 """YAML as it was written: values that YAML 1.1 reads otherwise than people mean keep their text until a field asks.
 
-YAML 1.1 takes `no` for False, `1:30` for 90 and `010` for 8. `read` gives such scalars as `Written`, and `plain` settles
+YAML 1.1 takes `no` for False, `1:30` for 90 and `010` for 8. `read` gives such scalars as `Written`; `plain` settles
 them: a field of text takes the text, a number of base 60 or 8 is refused by name, and all else is what YAML says. Tags
 that make Python objects are refused, and so is a key given twice. `!include FILE` is relative to the file that says it.
 """

@@ -106,7 +106,7 @@ def open_agent(config: Acting, where: Callable[[], Embodiment], task: str = "") 
         candidates=config.candidates,
         critic=critic,
         seed=config.policy_seed,
-        ensemble=_ensemble(config, policy),
+        ensemble=_ensemble(config, policy, n_action_steps),
         monitor=open_monitor(config, policy, n_action_steps),
         temperature=config.temperature,
     )
@@ -158,14 +158,18 @@ def _instruct(config: Acting, policy: Planner, task: str) -> None:
         raise ValueError(f"the policy in '{config.policy}' reads no text; leave out --task_text")
 
 
-def _ensemble(config: Acting, policy: Planner) -> float | None:
-    """Decay of temporal ensembling: the flag's, else what the policy was made for; says so where there are both."""
-    own = getattr(policy, "temporal_ensemble", None)
+def _ensemble(config: Acting, policy: Planner, n_action_steps: int) -> float | None:
+    """Decay of temporal ensembling: the flag's, else what the policy was made for; says what becomes of its own."""
+    from ..policy import ensemble_of, executed_of
+
+    own = ensemble_of(policy)
     asked = None if config.ensemble == -math.inf else config.ensemble
     if own is not None:
         mine = "none" if asked is None else f"{asked:g}"
         taken = "its own; --ensemble changes it" if config.ensemble is None else f"--ensemble: {mine} in its place"
         print(f"the policy was made for temporal ensembling of decay {own:g} ({taken})")
+        if n_action_steps != executed_of(policy):
+            print(f"it was made to plan every {executed_of(policy)} steps, and plans every {n_action_steps} here")
     return own if config.ensemble is None else asked
 
 
