@@ -83,6 +83,7 @@ def shares(config: Settings) -> list[range]:
 
 def recording_card(config: Settings, world: World) -> dict:
     """What a dataset of rollouts says of itself: JSON-able, equal for equal recordings."""
+    from ...policies.hub import provenance_of
     from ...policies.learning.checkpoint import fingerprint
     from ...policies.load import load_policy
     from ...policies.policy import ensemble_of
@@ -92,6 +93,7 @@ def recording_card(config: Settings, world: World) -> dict:
         policy, info = load_policy(path)
         one = {"path": path, "fingerprint": fingerprint(Path(info["path"])), "starts": [starts.start, starts.stop]}
         decay = ensemble_of(policy) if config.ensemble is None else config.ensemble
+        one |= provenance_of(path, Path(info["path"]))
         who.append(one if decay is None or decay == -math.inf else one | {"ensemble": decay})
     how = {name: getattr(config, name) for name in ("noise", "action_noise", "n_action_steps", "policy_seed", "block")}
     how |= {"keep_failures": config.keep_failures, "pictures": config.pictures}

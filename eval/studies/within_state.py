@@ -256,8 +256,8 @@ def _try(config: WithinState) -> TriedCandidates:
     first.planner.embodiment.check(world.embodiment(), first.planner.inputs)
     if first.ensemble is not None:
         raise ValueError(
-            f"the policy in '{config.policy}' blends chunks (temporal ensembling), so that no state of its own says what"
-            " it does next; this study takes policies that execute the newest chunk"
+            f"the policy in '{config.policy}' blends chunks (temporal ensembling), so that no state of its own says"
+            " what it does next; this study takes policies that execute the newest chunk"
         )
     judges = [open_critic(name, first.planner) for name in config.critics]
     agent = Agent(

@@ -17,6 +17,7 @@ from ...configs.parse import keys_of
 from ...configs.plugins import lookup
 from ...configs.protocols import keeps
 from ..critics.open import critic_checkpoints, open_critic
+from ..hub import provenance_of
 from ..learning.checkpoint import fingerprint
 from ..learning.run import training
 
@@ -37,7 +38,7 @@ class Acting:
         "plans": "proposal",
     }  # former names that are still read
 
-    policy: str  # run or checkpoint folder; lerobot's too
+    policy: str  # run or checkpoint folder, lerobot's too; or a name on the hub: OWNER/NAME, OWNER/NAME@REVISION
     embodiment: str | None = None  # file that says for whom a policy of lerobot's acts; default its dataset's card
     task_text: str | None = None  # instruction for a policy of lerobot's that reads one; default the world's task
     block: int = 8  # B, environments that act at the same time; results depend on it in the last digits
@@ -110,7 +111,8 @@ def open_agent(config: Acting, where: Callable[[], Embodiment], task: str = "") 
         monitor=open_monitor(config, policy, n_action_steps),
         temperature=config.temperature,
     )
-    about = {"path": config.policy, "fingerprint": fingerprint(Path(info["path"]))}
+    folder = Path(info["path"])
+    about = {"path": config.policy, "fingerprint": fingerprint(folder)} | provenance_of(config.policy, folder)
     if agent.monitor and agent.monitor.alarm:
         agent.monitor.alarm.check(about["fingerprint"], agent_settings(config, agent))
     return agent, about | _told(info, ("type", "step", "config", "train")) | foreign | _trained(config.policy)

@@ -72,8 +72,8 @@ class Foreign:
         decay = self.config.get("temporal_ensemble_coeff")
         if isinstance(decay, bool) or not isinstance(decay, (int, float, type(None))) or decay == math.inf:
             raise ForeignError(
-                f"{self.folder}/config.json has temporal_ensemble_coeff {decay!r}, which is no decay; set it to a number"
-                " of 0 or more, or to null for the newest chunk alone"
+                f"{self.folder}/config.json has temporal_ensemble_coeff {decay!r}, which is no decay; set it to 0 or"
+                " more, or to null for the newest chunk alone"
             )
         if decay is not None and not decay >= 0:
             raise ForeignError(
@@ -153,7 +153,7 @@ class Foreign:
         if self.config.get("use_peft"):
             raise ForeignError(
                 f"{self.folder}/config.json has use_peft: its weights are an adapter of another policy's, which are not"
-                " in this folder; merge them into one policy (peft's `merge_and_unload`), save that, and set it to false"
+                " in this folder; merge both (`merge_and_unload` of peft), save the result, and set it to false"
             )
         rtc = self.config.get("rtc_config")
         left_out = {
