@@ -24,6 +24,7 @@ from ..policy import CriticConfig, PolicyConfig, Scales, UsesPast
 from .checkpoint import find_checkpoint, load_weights
 from .loop import BatchOrder, Best, Loop, Pace
 from .optimizer import Optimize
+from .processes import refuse_several
 from .run import SETTINGS
 from .side_evaluation import SideEvaluation
 from .validate import Validation
@@ -88,6 +89,7 @@ class Train:
             raise ValueError("`eval` lets what is trained act, but a critic does not; leave it out")
 
     def run(self) -> None:
+        refuse_several()
         if self.resume:
             resume_run(self.resume)
         else:
