@@ -197,7 +197,10 @@ def release(version: str) -> tuple[int, ...]:
     return Version(version).release
 
 
-MUJOCO_AGAIN = "pip uninstall -y mujoco mujoco-core mujoco-studio, then: pip install --force-reinstall --no-deps 'mujoco>=3.3,<3.10'"
+MUJOCO_AGAIN = (
+    "pip uninstall -y mujoco mujoco-core mujoco-studio, then:"
+    " pip install --force-reinstall --no-deps 'mujoco>=3.3,<3.10'"
+)
 
 
 def mujoco() -> Finding:
