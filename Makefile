@@ -1,4 +1,4 @@
-# make setup | demo | test | experiments | findings | clean. Everything is made in .venv/ (VENV=... names another);
+# make setup [HASHES=1] | demo | test | experiments | findings | clean. Everything is made in .venv/ (VENV=... names another);
 # nothing outside this folder is touched but missing system packages (setup.sh; Chromium for experiments), which are
 # installed where that is permitted.
 SHELL := /bin/bash
@@ -8,20 +8,23 @@ STAMP := $(VENV)/.ready
 UNDERSTUDY := $(VENV)/bin/understudy
 DEMO := out/demo
 
-.PHONY: help setup demo test types experiments findings chromium clean
+.PHONY: help setup demo test types experiments findings chromium lock sbom clean
 
 help:
 	@echo "make setup        virtual environment with everything installed, in .venv/"
+	@echo "                  HASHES=1: only files whose hashes stand in requirements.txt; torch as the index has it"
 	@echo "make demo         demonstrate, train and judge robosuite Lift, with a report; under 10 minutes on 2 cores"
 	@echo "make test         the tests"
 	@echo "make types        the types, by mypy; which files, pyproject.toml says"
 	@echo "make experiments  the tests marked slow, and the reports in Chromium, installed where permitted"
 	@echo "make findings     what other libraries really do, each tried in a temporary folder; downloads about 5 GB"
+	@echo "make lock         requirements.txt, the pins of constraints.txt with hashes, anew"
+	@echo "make sbom         a bill of materials of .venv/ in CycloneDX, out/sbom.json"
 	@echo "make clean        remove .venv/, .venv-3.*/, out/ and caches; runs/ stays"
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt setup.sh
+$(STAMP): pyproject.toml constraints.txt requirements.txt setup.sh
 	bash setup.sh $(VENV)
 	@touch $@
 
@@ -46,6 +49,16 @@ findings:
 	  echo; summary="$$summary$$(printf '%-28s %s' $$name "$$word")\n"; \
 	done; \
 	printf "$$summary"; exit $$failed
+
+lock:
+	env -u UV_FIND_LINKS $(VENV)/bin/uv pip compile pyproject.toml --extra all --group setup --universal \
+	  --python-version 3.11 -c constraints.txt --generate-hashes --no-header --no-annotate --quiet -o requirements.txt
+
+sbom: $(STAMP)
+	@mkdir -p out
+	$(VENV)/bin/uv tool run --from "cyclonedx-bom>=7,<8" cyclonedx-py environment $(VENV)/bin/python \
+	  --pyproject pyproject.toml --output-reproducible -o out/sbom.json
+	@echo "out/sbom.json"
 
 chromium:
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \

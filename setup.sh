@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make the virtual environment with everything installed: bash setup.sh [FOLDER]   (default .venv)
 # List the interpreters that would do, newest first:      bash setup.sh --pythons
+# Only files whose hashes stand in requirements.txt:       HASHES=1 bash setup.sh [FOLDER]
 # Works from any folder. Takes the newest supported Python; PYTHON=... chooses another. CPU build of torch where there is no GPU.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -75,11 +76,32 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 
+large="3 to 5 GB of downloads, 7 to 9 GB on the disk"
+one_build() { "$venv/bin/python" -c 'import torch, torchvision; torchvision.ops.nms(torch.rand(2, 4), torch.rand(2), 0.5)'; }
+
+# With hashes: every file must be one that requirements.txt names, what builds packages too. That is the torch of the
+# package index; a folder of wheels or the CPU build have other hashes.
+if [ "${HASHES:-0}" != 0 ]; then
+  locked() { # PACKAGE: its lines of requirements.txt
+    awk -v name="$1==" 'index($0, name) == 1 {inside = 1} inside; inside && !/\\$/ {exit}' requirements.txt
+  }
+  tools=$(mktemp)
+  trap 'rm -f "$tools"' EXIT
+  { locked uv; locked setuptools; } >"$tools"
+  echo "setup: with hashes; torch as the package index has it ($large)"
+  env -u PIP_FIND_LINKS "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r "$tools"
+  verified=(env -u UV_FIND_LINKS "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation)
+  "${verified[@]}" --compile-bytecode --require-hashes -r requirements.txt
+  "${verified[@]}" -e .
+  one_build || { echo "setup: torchvision does not work beside this torch" >&2; exit 1; }
+  echo "setup: done, every package by its hash. Next: $venv/bin/understudy doctor"
+  exit
+fi
+
 "$venv/bin/python" -m pip install -q --disable-pip-version-check "uv>=0.7"
 install=("$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" -c constraints.txt -e ".[all]")
 links=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-$("$venv/bin/python" -m pip config get global.find-links 2>/dev/null || true)}}
 [ -z "$links" ] || export UV_FIND_LINKS="${links// /,}" # wheels that the owner of this machine configured for pip serve uv too
-large="3 to 5 GB of downloads, 7 to 9 GB on the disk"
 
 if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
   "${install[@]}"
@@ -89,7 +111,6 @@ elif ! "${install[@]}" --torch-backend=cpu; then
 fi
 
 # A folder of wheels may hold torch of one build and the index torchvision of another: then torchvision cannot be imported.
-one_build() { "$venv/bin/python" -c 'import torch, torchvision; torchvision.ops.nms(torch.rand(2, 4), torch.rand(2), 0.5)'; }
 if ! one_build 2>/dev/null; then
   echo "setup: torch and torchvision come from different builds; taking both anew from the package index ($large)" >&2
   env -u UV_FIND_LINKS "${install[@]}" --reinstall-package torch --reinstall-package torchvision --reinstall-package torchcodec

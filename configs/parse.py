@@ -3,16 +3,17 @@
 The file is YAML (`!include task_spec.yaml` is relative to the file that says it); `--a.b value` overrides one key of
 it; a bare word fills the next field of the class's `POSITIONALS`; a field of several words takes all up to the next
 flag. draccus decodes the values; keys and registered names are checked here first, so that an error names the closest
-known one. No `$VAR` is expanded: who opens a path does that, and a saved config keeps the variable.
+known one. No `$VAR` is expanded: who opens a path does that, and a saved config keeps the variable. What YAML 1.1 reads
+otherwise than it looks (`no`, `1:30`, `010`) is settled by the field that it is for (`written.py`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import io
+import json
 import os
-import re
+import tomllib
 import types
 import typing
 from collections.abc import Iterator
@@ -21,12 +22,12 @@ from pathlib import Path
 
 import draccus
 import yaml
-from draccus.cfgparsing import load_config, parse_string
 from draccus.wrappers.docstring import get_attribute_docstring
 
 from .former import current_path
 from .protocols import keeps
 from .verb import SpellsOut, positionals_of
+from .written import Written, WrittenError, as_text, plain, read, settled
 
 
 class UsageError(ValueError):
@@ -41,7 +42,7 @@ def parse(config_class: type, path: str | None, words: list[str]):
             closest known one).
         draccus.ParsingError: a value that its field refuses.
     """
-    raw = _today(config_class, load(path), ()) if path else {}
+    raw = _today(config_class, load(path, config_class), ()) if path else {}
     free = list(positionals_of(config_class))
 
     spelled: dict[str, str] = {}  # key -> as its flag was written
@@ -62,34 +63,41 @@ def parse(config_class: type, path: str | None, words: list[str]):
             key, value = free.pop(0), word
             if takes_words(config_class, key):
                 value, queue = _words_before_flags(value, queue)
-        _put(raw, key.split("."), _read(config_class, key, value))
+        _put(raw, key.split("."), _read(config_class, raw, key, value))
 
     return decode(config_class, raw)
 
 
-def load(path: str | Path) -> dict:
-    """The mapping in a YAML file. Raises UsageError if it holds anything else, FileNotFoundError if it is not there."""
+def load(path: str | Path, config_class: type | None = None) -> dict:
+    """The mapping in a YAML file (also JSON, TOML), as the fields of a class want its values where one is given.
+
+    Raises:
+        UsageError: it holds anything else, a key twice, or a value that reads otherwise than it looks.
+        FileNotFoundError: it is not there.
+    """
     path = find_config(path)
-    with _with_todays_includes(path) as file:
-        try:
-            raw = load_config(file, file=path)
-        except (yaml.YAMLError, draccus.ParsingError) as error:
-            cause = error if isinstance(error, yaml.YAMLError) else error.__cause__ or error  # 0.11 wraps it
-            raise UsageError(f"{path} is not valid YAML: {cause}") from error
+    try:
+        raw = _content(path)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not valid {path.suffix[1:].upper() or 'YAML'}: {error}") from error
     if not isinstance(raw, dict):
-        raise UsageError(f"{path} must hold keys and values, got {type(raw).__name__}")
-    return raw
+        raise UsageError(f"{path} must hold keys and values, got {type(as_text(raw)).__name__}")
+    try:
+        return _settle(config_class, raw, ()) if config_class else plain(raw)
+    except WrittenError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
-def _with_todays_includes(path: Path) -> io.StringIO:
-    """The text of a YAML file whose `!include`s find the folders of today; named as the file, which they start from."""
+def _content(path: Path) -> object:
+    text = path.read_text()
+    if path.suffix in (".json", ".toml"):
+        return {".json": json.loads, ".toml": tomllib.loads}[path.suffix](text)
+    return read(text, path, _include)
 
-    def today(include: re.Match) -> str:
-        return include[0] if (path.parent / include[1]).exists() else f"!include {current_path(include[1])}"
 
-    text = io.StringIO(re.sub(r"!include\s+([^\s,}]+)", today, path.read_text()))
-    text.name = str(path)
-    return text
+def _include(folder: Path, name: str) -> Path:
+    """The file that `!include NAME` means, in the folders of today."""
+    return folder / name if (folder / name).exists() else folder / current_path(name)
 
 
 def find_config(path: str | Path) -> Path:
@@ -207,16 +215,32 @@ def _words_before_flags(first: str, queue: list[str]) -> tuple[list[str], list[s
     return [first, *queue[:cut]], queue[cut:]
 
 
-def _read(config_class: type, key: str, value):
+def _read(config_class: type, raw: dict, key: str, value):
     """Text fields take the word as it stands (`--out 007`); everything else is read as YAML."""
     if not isinstance(value, str):
         return value
-    if hint_at(config_class, key.split(".")) in (str, Path) and value not in ("null", ""):
+    hint = _hint_of(config_class, raw, key.split("."))
+    if hint in (str, Path) and value not in ("null", ""):
         return value
     try:
-        return parse_string(value)
-    except yaml.YAMLError as error:
-        raise UsageError(f"--{key} cannot read '{value}': {error}") from error
+        return "" if value == "" else _meant(hint, read(value), key)
+    except (yaml.YAMLError, WrittenError, OSError) as error:
+        said = str(error).removeprefix(f"{key}: ")
+        raise UsageError(f"--{key} cannot read '{value}': {said}") from error
+
+
+def _hint_of(config_class: type, raw: dict, keys: list[str]) -> object:
+    """The type of a dotted key, also within the choice that `raw` makes; None where nothing says it."""
+    tree: object = raw
+    for place, key in enumerate(keys[:-1]):
+        tree = tree.get(key) if isinstance(tree, dict) else None
+        inner = _class_at(config_class, key, tree)
+        if inner is None:
+            hint = _plain(typing.get_type_hints(config_class).get(key))
+            named = place == len(keys) - 2 and typing.get_origin(hint) is dict
+            return typing.get_args(hint)[1] if named else None
+        config_class = inner
+    return _plain(typing.get_type_hints(config_class).get(keys[-1]))
 
 
 def _put(tree: dict, keys: list[str], value) -> None:
@@ -229,6 +253,60 @@ def _put(tree: dict, keys: list[str], value) -> None:
             raise UsageError(f"--{'.'.join(keys)}: '{key}' is no group of keys")
         tree = inner
     tree[keys[-1]] = value
+
+
+def _settle(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
+    """The keys of a file with every scalar as its field wants it."""
+    hints, former, settled_keys = typing.get_type_hints(config_class), former_names(config_class), {}
+    for key, value in raw.items():
+        name = str(as_text(key))
+        today = former.get(name, name)
+        inner = _class_at(config_class, today, _types_settled(value))
+        if isinstance(value, dict) and inner:
+            settled_keys[name] = _settle(inner, value, (*path, name))
+        else:
+            settled_keys[name] = _meant(hints.get(today), value, ".".join((*path, name)))
+    return settled_keys
+
+
+def _meant(hint: object, value, where: str):
+    """A value of a file as the type `hint` wants it; nothing is checked here but what reads otherwise than it looks."""
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    members = typing.get_args(hint) if union else (hint,)
+
+    if isinstance(value, dict):
+        inner = next((member for member in members if dataclasses.is_dataclass(member) or _is_choice(member)), None)
+        if inner is not None:
+            kind = inner.get_known_choices().get(as_text(value.get("type"))) if _is_choice(inner) else inner
+            return plain(value, where) if kind is None else _settle(kind, value, tuple(where.split(".")))
+        _, content = next((typing.get_args(m) for m in members if typing.get_origin(m) is dict), (None, None))
+        if content is None:
+            return plain(value, where)
+        return {as_text(key): _meant(content, inside, f"{where}.{as_text(key)}") for key, inside in value.items()}
+
+    row = next((typing.get_args(m) for m in members if typing.get_origin(m) in (tuple, list)), None)
+    if isinstance(value, list):
+        wanted = (*(row or ()), *[row[-1] if row else None] * len(value))
+        wanted = [row[0]] * len(value) if row and row[-1] is Ellipsis else wanted
+        return [_meant(one, inside, where) for one, inside in zip(wanted, value, strict=False)]
+
+    kinds = {str if _is_texts(member) else member for member in members if isinstance(member, type)}
+    if row and row[0] is str and str not in kinds and isinstance(as_text(value), str):
+        return [as_text(value)]  # one word where several may stand
+    if not isinstance(value, Written):
+        return value
+    return settled(value, kinds, where) if kinds else plain(value, where)
+
+
+def _is_texts(hint: type) -> bool:
+    return issubclass(hint, (str, Path, Enum))
+
+
+def _types_settled(value):
+    """A group of keys whose `type` is a text."""
+    if isinstance(value, dict):
+        return {as_text(key): as_text(inside) for key, inside in value.items()}
+    return as_text(value)
 
 
 def _complete(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
@@ -255,6 +333,9 @@ def _complete(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
                 value = _complete(hint, value, (*path, name))
         elif isinstance(hint, type) and issubclass(hint, Enum):
             value = _member(hint, value, (*path, name))
+        elif hint in (str, Path) and isinstance(value, (bool, list, dict)):
+            shown = f"{value}; a text that YAML reads so stands in quotes" if isinstance(value, bool) else value
+            raise UsageError(f"{'.'.join((*path, name))} takes a text, got {shown}")
         full[name] = value
 
     return full

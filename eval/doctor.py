@@ -32,6 +32,13 @@ BACKENDS = {  # GL back end -> what installs it
 PYTHONS = ("3.11", "3.12", "3.13")  # those that are supported
 CODECS = {"h264": ("libx264", "h264"), "AV1": ("libsvtav1", "libdav1d")}  # name -> (encoder, decoder)
 
+OPENCV = tuple(f"opencv-{kind}" for kind in ("python", "python-headless", "contrib-python", "contrib-python-headless"))
+
+_MUJOCO = """
+import mujoco
+mujoco.MjModel.from_xml_string("<mujoco/>")
+print(f"{mujoco.__version__} imports")
+"""
 _DRAW = """
 import time, mujoco
 xml = '<mujoco><worldbody><light pos="0 0 3"/><geom type="sphere" size="1" rgba="1 0 0 1"/></worldbody></mujoco>'
@@ -128,7 +135,9 @@ def examine(quick: bool = False) -> Iterator[Finding]:
     """Run all trials; those in processes of their own go two at a time."""
     yield python()
     yield from packages()
+    yield bounds()
     trials: list[Callable[[], Finding]] = [
+        mujoco,
         *(lambda name=name: rendering(name) for name in BACKENDS),
         *(lambda name=name: video(name) for name in CODECS),
         gpu,
@@ -166,7 +175,79 @@ def packages() -> Iterator[Finding]:
         if name == "lerobot":
             yield lerobot_version(version)
             continue
+        if name == "robosuite":
+            yield robosuite_version(version, versions("mujoco")["mujoco"])
+            continue
         yield Finding(name, version != "absent", version, f"make setup, or: pip install 'understudy[{EXTRAS[name]}]'")
+
+
+def robosuite_version(version: str, mujoco: str) -> Finding:
+    """Whether robosuite is there, beside a MuJoCo that it works with: its own metadata put no bound."""
+    advice = "make setup, or: pip install 'understudy[sim]'"
+    if version == "absent" or mujoco == "absent" or release(mujoco) < (3, 10):
+        return Finding("robosuite", version != "absent", version, advice)
+    detail = f"{version} cannot build a world beside mujoco {mujoco}: its calls changed in 3.10"
+    return Finding("robosuite", False, detail, f"{MUJOCO_AGAIN} (or make setup)")
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The numbers of a version, such as (3, 10, 0)."""
+    from packaging.version import Version
+
+    return Version(version).release
+
+
+MUJOCO_AGAIN = (
+    "pip uninstall -y mujoco mujoco-core mujoco-studio, then:"
+    " pip install --force-reinstall --no-deps 'mujoco>=3.3,<3.10'"
+)
+
+
+def mujoco() -> Finding:
+    """Whether MuJoCo can be imported: an upgrade from 3 to 4 in place leaves it broken, and pip calls that well."""
+    works, detail = attempt(_MUJOCO)
+    advice = f"an upgrade in place removes files of the new one; {MUJOCO_AGAIN}. Or a fresh environment: make setup"
+    return Finding("mujoco", works, detail, advice, True)
+
+
+def bounds() -> Finding:
+    """Whether what is installed lies within what we are tested with, and one package alone owns `cv2`."""
+    from ..configs.machine import versions
+
+    wrong = out_of_bounds()
+    owners = [f"{name} {version}" for name, version in versions(*OPENCV).items() if version != "absent"]
+    if len(owners) > 1:
+        wrong["opencv"] = f"{' and '.join(owners)} both own cv2, and either may break it; keep opencv-python-headless"
+    detail = "; ".join(wrong.values()) if wrong else "what is installed is what understudy asks for"
+    asked = " ".join(f"'{name}'" for name in wrong if name != "opencv")
+    return Finding("versions", not wrong, detail, f"make setup, or: pip install {asked}".removesuffix(" "))
+
+
+def out_of_bounds() -> dict[str, str]:
+    """What we ask for -> what is there instead; absent packages are another matter."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    from packaging.requirements import Requirement
+
+    from ..configs.machine import versions
+
+    try:
+        asked = [Requirement(text) for text in requires("understudy") or ()]
+    except PackageNotFoundError:
+        return {}
+    wrong = {}
+    for requirement in asked:
+        extras = ("", "sim", "hardware", "log", "lerobot")
+        if requirement.marker and not any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
+            continue
+        version = versions(requirement.name)[requirement.name]
+        if version == "absent" or requirement.name == "lerobot":  # the latter has a line of its own
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            wrong[f"{requirement.name}{requirement.specifier}"] = (
+                f"{requirement.name} {version} is not within {requirement.specifier}"
+            )
+    return wrong
 
 
 def rendering(backend: str) -> Finding:

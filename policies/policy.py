@@ -142,6 +142,13 @@ class Executes(Protocol):
 
 
 @runtime_checkable
+class Ensembles(Protocol):
+    """A planner that was made for temporal ensembling (`agent/ensemble.py`), or says that it was not."""
+
+    temporal_ensemble: float | None  # decay of the weights; None: the newest plan alone
+
+
+@runtime_checkable
 class Scaled(Protocol):
     """A planner that plans in a scaled space of its own."""
 
@@ -292,6 +299,11 @@ def executed_of(planner: Planner, otherwise: int = 8) -> int:
     if not keeps(planner, Executes) and hasattr(planner, "execute"):
         raise TypeError(f"{type(planner).__name__}.execute is named n_action_steps now; rename it")
     return planner.n_action_steps if keeps(planner, Executes) else otherwise
+
+
+def ensemble_of(planner: Planner) -> float | None:
+    """Decay of the temporal ensembling that the planner was made for; None: the newest plan alone."""
+    return planner.temporal_ensemble if keeps(planner, Ensembles) else None
 
 
 def half_range(planner: Planner) -> Tensor:

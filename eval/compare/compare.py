@@ -67,6 +67,7 @@ class Compare:
     workers: int = 0  # live: processes for the world; 0: in this one
     block: int = 8  # live: environments that act at the same time
     n_action_steps: int | None = None  # live: E, executed actions of each chunk; default the policy's own
+    ensemble: float | None = None  # live: decay of temporal ensembling, -inf: none; default each policy's own
     videos: int = 6  # live: films of each, first where one alone succeeded
     threads: int = 1  # live: of torch on the CPU
     device: str = "cpu"  # live: cpu | cuda
@@ -276,6 +277,7 @@ def _evaluation(config: Compare, side: int, test: Sequential) -> Eval:
         workers=config.workers,
         block=1 if config.operator else config.block,
         n_action_steps=config.n_action_steps,
+        ensemble=config.ensemble,
         policy_seed=config.other_seed if other else config.policy_seed,
         videos=0,
         threads=config.threads,

@@ -9,6 +9,7 @@ for choosing and for reporting (below 100000) are refused, so that they stay uns
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -82,13 +83,18 @@ def shares(config: Settings) -> list[range]:
 
 def recording_card(config: Settings, world: World) -> dict:
     """What a dataset of rollouts says of itself: JSON-able, equal for equal recordings."""
+    from ...policies.hub import provenance_of
     from ...policies.learning.checkpoint import fingerprint
     from ...policies.load import load_policy
+    from ...policies.policy import ensemble_of
 
     who = []
     for path, starts in zip(config.policy, shares(config), strict=True):
-        folder = Path(load_policy(path)[1]["path"])
-        who.append({"path": path, "fingerprint": fingerprint(folder), "starts": [starts.start, starts.stop]})
+        policy, info = load_policy(path)
+        one = {"path": path, "fingerprint": fingerprint(Path(info["path"])), "starts": [starts.start, starts.stop]}
+        decay = ensemble_of(policy) if config.ensemble is None else config.ensemble
+        one |= provenance_of(path, Path(info["path"]))
+        who.append(one if decay is None or decay == -math.inf else one | {"ensemble": decay})
     how = {name: getattr(config, name) for name in ("noise", "action_noise", "n_action_steps", "policy_seed", "block")}
     how |= {"keep_failures": config.keep_failures, "pictures": config.pictures}
     return json.loads(json.dumps({"by": "policy", "who": who, "how": how, "world": world.fingerprint()}, default=str))
@@ -145,6 +151,7 @@ def _actor(config: Settings, path: str, world: World) -> Actor:
         policy=path,
         block=config.block,
         n_action_steps=config.n_action_steps,
+        ensemble=config.ensemble,
         policy_seed=config.policy_seed,
     )
     agent, _ = open_agent(acting, world.embodiment, world.task)

@@ -35,6 +35,7 @@ class Settings:
     policy: tuple[str, ...] = ()  # runs or checkpoints that act instead, each in an equal share of the episodes
     policy_seed: int = 0  # with policy: of the policy's noise
     n_action_steps: int | None = None  # with policy: E, executed actions of each chunk; default its own
+    ensemble: float | None = None  # with policy: decay of temporal ensembling, -inf: none; default its own
     resume: bool = False  # with policy: go on with the recording in `out`; all else as it was
     world: dict | str | None = None  # default: the world named like the task
     workers: int = 0  # processes for the world; 0: in this one

@@ -82,7 +82,7 @@ def _trained(cell: Cell, step: Step) -> StepState:
     file = step.place / SETTINGS
     if not file.is_file():
         return StepState.fresh
-    _same(cell, step, _jsonable(decode(type(step.config), load(file))))
+    _same(cell, step, _jsonable(decode(type(step.config), load(file, type(step.config)))))
     last = step.place / "last"
     at = int(last.resolve().name) if last.exists() else 0
     return StepState.done if at >= step.config.steps else StepState.broken

@@ -292,9 +292,11 @@ def draw_maps(config: Settings, critic: Critic) -> list[HeatMap]:
     from ...configs.world import read_world
     from ...policies.agent.agent import Agent
     from ...policies.load import load_policy
-    from ...policies.policy import executed_of
+    from ...policies.policy import ensemble_of, executed_of
 
     policy = load_policy(config.policy[0])[0]
+    if ensemble_of(policy) is not None:
+        print("the maps show where the policy comes to by its newest chunk alone, without its temporal ensembling")
     world = read_world(config.world)
     policy.embodiment.check(world.embodiment(), policy.inputs)
     agent = Agent(policy, lanes=MAPS, n_action_steps=executed_of(policy), critic=Remembered((critic,)))

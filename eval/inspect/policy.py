@@ -158,14 +158,14 @@ def _act(
 ) -> dict[str, tuple[Rollouts, ...]]:
     from ...policies.agent.agent import Agent
     from ...policies.load import load_policy
-    from ...policies.policy import executed_of
+    from ...policies.policy import ensemble_of, executed_of
 
     acted: dict[str, tuple[Rollouts, ...]] = {}
     total = config.episodes * sum(len(arm.runs) for arm in arms)
     with Progress("acting", total, "episodes") as progress, closing(Lanes(world, 8, config.workers)) as lanes:
         for label, run in [(arm.label, run) for arm in arms for run in arm.runs]:
             policy = load_policy(run)[0]
-            agent = Agent(policy, lanes=8, n_action_steps=executed_of(policy))
+            agent = Agent(policy, lanes=8, n_action_steps=executed_of(policy), ensemble=ensemble_of(policy))
             policy.embodiment.check(world.embodiment(), agent.inputs)
             results = []
             for result in rollout(agent, lanes, range(config.env_seed, config.env_seed + config.episodes)):

@@ -254,6 +254,11 @@ def _try(config: WithinState) -> TriedCandidates:
     # The critics judge; the first agent's planner acts.
     first, _ = open_agent(settings, world.embodiment, world.task)
     first.planner.embodiment.check(world.embodiment(), first.planner.inputs)
+    if first.ensemble is not None:
+        raise ValueError(
+            f"the policy in '{config.policy}' blends chunks (temporal ensembling), so that no state of its own says"
+            " what it does next; this study takes policies that execute the newest chunk"
+        )
     judges = [open_critic(name, first.planner) for name in config.critics]
     agent = Agent(
         first.planner,

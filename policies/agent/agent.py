@@ -202,7 +202,7 @@ class Agent:
     def memory(self, slot: int) -> Memory:
         """What a lane remembers between two chunks. Raises ValueError where plans are blended, which is not in it."""
         if self._ensemble:
-            raise ValueError("an agent that blends plans cannot go on from another moment; leave out the ensembling")
+            raise ValueError("an agent that blends plans cannot go on from another moment; give --ensemble=-inf")
         frames = {key: held[slot].copy() for key, held in self._frames.items()}
         return Memory(frames, self._actions[slot].copy(), int(self._now[slot]))
 

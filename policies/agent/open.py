@@ -17,6 +17,7 @@ from ...configs.parse import keys_of
 from ...configs.plugins import lookup
 from ...configs.protocols import keeps
 from ..critics.open import critic_checkpoints, open_critic
+from ..hub import provenance_of
 from ..learning.checkpoint import fingerprint
 from ..learning.run import training
 
@@ -37,7 +38,7 @@ class Acting:
         "plans": "proposal",
     }  # former names that are still read
 
-    policy: str  # run or checkpoint folder; lerobot's too
+    policy: str  # run or checkpoint folder, lerobot's too; or a name on the hub: OWNER/NAME, OWNER/NAME@REVISION
     embodiment: str | None = None  # file that says for whom a policy of lerobot's acts; default its dataset's card
     task_text: str | None = None  # instruction for a policy of lerobot's that reads one; default the world's task
     block: int = 8  # B, environments that act at the same time; results depend on it in the last digits
@@ -106,11 +107,12 @@ def open_agent(config: Acting, where: Callable[[], Embodiment], task: str = "") 
         candidates=config.candidates,
         critic=critic,
         seed=config.policy_seed,
-        ensemble=_ensemble(config, policy),
+        ensemble=_ensemble(config, policy, n_action_steps),
         monitor=open_monitor(config, policy, n_action_steps),
         temperature=config.temperature,
     )
-    about = {"path": config.policy, "fingerprint": fingerprint(Path(info["path"]))}
+    folder = Path(info["path"])
+    about = {"path": config.policy, "fingerprint": fingerprint(folder)} | provenance_of(config.policy, folder)
     if agent.monitor and agent.monitor.alarm:
         agent.monitor.alarm.check(about["fingerprint"], agent_settings(config, agent))
     return agent, about | _told(info, ("type", "step", "config", "train")) | foreign | _trained(config.policy)
@@ -158,14 +160,18 @@ def _instruct(config: Acting, policy: Planner, task: str) -> None:
         raise ValueError(f"the policy in '{config.policy}' reads no text; leave out --task_text")
 
 
-def _ensemble(config: Acting, policy: Planner) -> float | None:
-    """Decay of temporal ensembling: the flag's, else what the policy was made for; says so where there are both."""
-    own = getattr(policy, "temporal_ensemble", None)
+def _ensemble(config: Acting, policy: Planner, n_action_steps: int) -> float | None:
+    """Decay of temporal ensembling: the flag's, else what the policy was made for; says what becomes of its own."""
+    from ..policy import ensemble_of, executed_of
+
+    own = ensemble_of(policy)
     asked = None if config.ensemble == -math.inf else config.ensemble
     if own is not None:
         mine = "none" if asked is None else f"{asked:g}"
         taken = "its own; --ensemble changes it" if config.ensemble is None else f"--ensemble: {mine} in its place"
         print(f"the policy was made for temporal ensembling of decay {own:g} ({taken})")
+        if n_action_steps != executed_of(policy):
+            print(f"it was made to plan every {executed_of(policy)} steps, and plans every {n_action_steps} here")
     return own if config.ensemble is None else asked
 
 

@@ -81,17 +81,13 @@ def _locate(source: str | Path) -> tuple[Path, str | None]:
 
 def fetch(hub: str, patterns: list[str]) -> Path:
     """Download part of a hub dataset (kept in the hub's cache). Raises DatasetError when it cannot."""
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError
+    from ..hub import HubError
+    from ..hub import fetch as fetch_files
 
     try:
-        return Path(huggingface_hub.snapshot_download(hub, repo_type="dataset", allow_patterns=patterns))
-    except (OSError, HfHubHTTPError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DatasetError(
-            f"'{hub}' is no folder here and could not be fetched from the hub ({reason});"
-            " check the spelling and the network, or give the path of a local copy"
-        ) from error
+        return fetch_files(hub, "dataset", patterns)
+    except HubError as error:
+        raise DatasetError(str(error)) from error
 
 
 def _warn_of_depth(layout: Layout) -> None:

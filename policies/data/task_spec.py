@@ -68,7 +68,7 @@ def load_task_spec(path: str | Path) -> TaskSpec:
         raise FileNotFoundError(
             f"no task spec at {path}; give a file of configs/task_specs/ or from:RUN of an earlier training"
         )
-    return decode(TaskSpec, load(path))
+    return decode(TaskSpec, load(path, TaskSpec))
 
 
 class Mirror:

@@ -17,6 +17,7 @@ Noise is keyed by lane in both.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -33,7 +34,9 @@ from ..policy import Field, LaneNoise, Past, Plans, Policy, past_of
 from ..schedulers import seeds_in
 from .body import Body
 from .folder import Foreign
-from .scale import Normaliser, action_scale, refuse_strange_steps
+from .scale import ForeignWarning, Normaliser, action_scale, refuse_strange_steps
+
+CLEAN = 0.5  # share of the action in the first step's sample, above which a start from pure noise is warned of
 
 
 class Between(Enum):
@@ -79,6 +82,7 @@ class ForeignDiffusion(nn.Module, Policy):
         self.normalisers = nn.ModuleDict(
             {own.replace(".", "_"): Normaliser(foreign.rules[own]) for own in body.keys.values()}
         )
+        self._warn_of_a_clean_start()
         quicken(model.unet)
 
         # its steps as noise levels
@@ -86,6 +90,22 @@ class ForeignDiffusion(nn.Module, Policy):
         self.ratios = ((1 - kept) / kept).sqrt().tolist()  # noise-to-signal ratio of each step, rising
         self._angles = np.arctan(self.ratios)
         self.adopt(body)
+
+    def _warn_of_a_clean_start(self) -> None:
+        """Say so where lerobot's scheduler begins with pure noise at a step that the network knows half clean."""
+        scheduler = self.policy.diffusion.noise_scheduler
+        scheduler.set_timesteps(self._sampler.steps)
+        first, kept = int(scheduler.timesteps[0]), scheduler.alphas_cumprod
+        share = float(kept[first].sqrt())
+        if share > CLEAN and share > 2 * float(kept[-1].sqrt()):
+            warnings.warn(
+                f"{self.foreign.folder}: with num_inference_steps {self._sampler.steps} of {len(kept)} lerobot's"
+                f" {self.scheduler} begins at step {first}, where the network expects {share:.0%} of the action in what"
+                f" is pure noise. It acts as lerobot does; --steps takes our sampler instead, which begins at"
+                f" pure noise (lerobot's does with steps that divide {len(kept)}, 5 or more)",
+                ForeignWarning,
+                stacklevel=4,
+            )
 
     def adopt(self, body: Body) -> None:
         """Act for this body from now on."""

@@ -12,6 +12,7 @@ numbers stands in `scale.py` and `body.py`.
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -69,6 +70,11 @@ class Foreign:
             ForeignError: a negative one, by which newer chunks would count more.
         """
         decay = self.config.get("temporal_ensemble_coeff")
+        if isinstance(decay, bool) or not isinstance(decay, (int, float, type(None))) or decay == math.inf:
+            raise ForeignError(
+                f"{self.folder}/config.json has temporal_ensemble_coeff {decay!r}, which is no decay; set it to 0 or"
+                " more, or to null for the newest chunk alone"
+            )
         if decay is not None and not decay >= 0:
             raise ForeignError(
                 f"{self.folder}/config.json has temporal_ensemble_coeff {decay}: newer chunks would count more, which"
@@ -123,6 +129,7 @@ class Foreign:
         import draccus
 
         kind = _config_class(self.kind, self.folder)
+        self._say_what_is_not_done()
         known = {field.name for field in fields(kind)}
         strange = sorted(set(self.config) - known - {"type"})
         if strange:
@@ -137,6 +144,27 @@ class Foreign:
             return draccus.decode(kind, values | {"device": "cpu", "use_amp": False} | _plain_speed(values))
         except (draccus.ParsingError, ValueError, TypeError) as error:
             raise ForeignError(f"{self.folder}/config.json does not fit this lerobot: {error}") from error
+
+    def _say_what_is_not_done(self) -> None:
+        """Refuse weights that are an addition to others; warn of settings of acting that are left out here.
+
+        All else of the settings is either lerobot's own, since its classes are built from it, or is of training alone.
+        """
+        if self.config.get("use_peft"):
+            raise ForeignError(
+                f"{self.folder}/config.json has use_peft: its weights are an adapter of another policy's, which are not"
+                " in this folder; merge both (`merge_and_unload` of peft), save the result, and set it to false"
+            )
+        rtc = self.config.get("rtc_config")
+        left_out = {
+            "use_amp": self.config.get("use_amp") and "networks compute in full precision here",
+            "rtc_config": isinstance(rtc, Mapping)
+            and rtc.get("enabled")
+            and "each chunk is planned afresh, without the rest of the one before",
+        }
+        for name, instead in left_out.items():
+            if instead:
+                warnings.warn(f"{self.folder}/config.json has {name}: {instead}", ForeignWarning, stacklevel=4)
 
 
 def read_json(path: Path) -> dict:

@@ -22,18 +22,18 @@ from torch import Tensor, nn
 
 from ...configs.protocols import keeps
 from ...configs.spec import IMAGES, Embodiment, Window
-from ..policy import Executes, LaneNoise, Past, Planner, Plans
+from ..policy import Ensembles, Executes, LaneNoise, Past, Planner, Plans
 from .body import Body, Settled, body_of, by_position
 from .diffusion import ForeignDiffusion, as_pictures
 from .folder import Foreign, read_json
 from .noise import keyed, row_seeds
-from .scale import PLAIN_STEPS, POSTPROCESSOR, PREPROCESSOR, ForeignError, ForeignWarning, steps_of
+from .scale import PLAIN_STEPS, POSTPROCESSOR, PREPROCESSOR, ForeignError, ForeignWarning, steps_of, warn_of_constants
 
 NOW = Window(observe=(0,))
 Chunks = Callable[[Mapping[str, Tensor]], Tensor | np.ndarray]
 
 
-class ChunkPlanner(nn.Module, Executes, Planner):
+class ChunkPlanner(nn.Module, Executes, Ensembles, Planner):
     """A `Planner` around something that maps observations to chunks of actions.
 
     Args:
@@ -195,6 +195,7 @@ def load_foreign(
     else:
         policy = _black_box(foreign, body, task)
         policy.temporal_ensemble = foreign.temporal_ensemble
+    warn_of_constants(foreign.folder, foreign.rules)
     policy.foreign, policy.body = foreign, body
     return policy.eval(), _about(foreign)
 

@@ -9,6 +9,7 @@ and safetensors files of statistics for the (un)normaliser. Before, the statisti
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,19 +110,36 @@ def read_rules(folder: Path, config: Mapping, weights: Mapping[str, Tensor]) -> 
     """
     features = {**config["input_features"], **config["output_features"]}
     if (folder / PREPROCESSOR).is_file():
-        modes, stats, eps = _of_processor(folder)
-    else:
-        modes, stats, eps = config.get("normalization_mapping") or {}, _of_buffers(features, weights), EPS
-        wanted = [key for key, feature in features.items() if modes.get(feature["type"], "IDENTITY") != "IDENTITY"]
-        if wanted and not stats:
-            raise ForeignError(
-                f"{folder} holds no statistics: neither {PREPROCESSOR} nor buffers among the weights; copy the whole"
-                " `pretrained_model` folder that lerobot-train wrote"
-            )
+        return _rules_of_processors(folder, features)
+    modes, stats = config.get("normalization_mapping") or {}, _of_buffers(features, weights)
+    wanted = [key for key, feature in features.items() if modes.get(feature["type"], "IDENTITY") != "IDENTITY"]
+    if wanted and not stats:
+        raise ForeignError(
+            f"{folder} holds no statistics: neither {PREPROCESSOR} nor buffers among the weights; copy the whole"
+            " `pretrained_model` folder that lerobot-train wrote"
+        )
     return {
-        key: _rule(folder, key, modes.get(f["type"], "IDENTITY"), stats.get(key, {}), eps)
+        key: _rule(folder, key, modes.get(f["type"], "IDENTITY"), stats.get(key, {}), EPS)
         for key, f in features.items()
     }
+
+
+def warn_of_constants(folder: Path, rules: Mapping[str, Rule]) -> None:
+    """Say which numbers that the policy reads never moved in its training: any other value is scaled beyond all."""
+    for key, rule in rules.items():
+        ends = rule.ends()
+        if key == ACTION or ends is None or ends[0].ndim != 1:
+            continue
+        still = (ends[1].abs() <= 10 * rule.eps).nonzero().flatten().tolist()
+        if still:
+            first = still[0]
+            warnings.warn(
+                f"{folder}: number {first} of '{key}' was always {float(ends[0][first]):g} in its training, so lerobot"
+                f" divides by {float(ends[1][first]):g} and any other value becomes immense; numbers of this kind:"
+                f" {', '.join(map(str, still))}. Keep them at that value, or train without them",
+                ForeignWarning,
+                stacklevel=3,
+            )
 
 
 def old_buffers(weights: Mapping[str, Tensor]) -> set[str]:
@@ -159,24 +177,50 @@ def refuse_strange_steps(folder: Path) -> None:
                     f"step '{step['registry_name']}' of {folder / name} is not understood, so the policy has no field"
                     " here; as a black box it still acts"
                 )
+            if (dtype := step.get("config", {}).get("float_dtype")) not in (None, "float32"):
+                raise ForeignError(
+                    f"{folder / name} computes in {dtype}, which a field here does not; set its float_dtype to float32"
+                )
 
 
-def _of_processor(folder: Path) -> tuple[dict, dict[str, dict[str, Tensor]], float]:
+def _rules_of_processors(folder: Path, features: Mapping) -> dict[str, Rule]:
+    """Observations are scaled by the preprocessor, actions by what the postprocessor undoes."""
+    held = {
+        PREPROCESSOR: _of_processor(folder, PREPROCESSOR, "normalizer_processor"),
+        POSTPROCESSOR: _of_processor(folder, POSTPROCESSOR, "unnormalizer_processor"),
+    }
+    rules = {}
+    for key, feature in features.items():
+        config, stats = held[POSTPROCESSOR if key == ACTION and held[POSTPROCESSOR] else PREPROCESSOR] or ({}, {})
+        kind = config.get("features", {}).get(key, feature)["type"]
+        mode = config.get("norm_map", {}).get(kind, "IDENTITY")
+        chosen = config.get("normalize_observation_keys")
+        if key != ACTION and chosen is not None and key not in chosen:
+            mode = "IDENTITY"
+        rules[key] = _rule(folder, key, mode, stats.get(key, {}), config.get("eps", EPS))
+    return rules
+
+
+def _of_processor(folder: Path, name: str, kind: str) -> tuple[dict, dict[str, dict[str, Tensor]]] | None:
+    """Settings and statistics of the scaling step of a processor; None without one."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    step = next((s for s in steps_of(folder, PREPROCESSOR) if s["registry_name"] == "normalizer_processor"), None)
-    if step is None:
-        return {}, {}, EPS
+    scaling = [s for s in steps_of(folder, name) if s["registry_name"] == kind] if (folder / name).is_file() else []
+    if not scaling:
+        return None
+    if len(scaling) > 1:
+        raise ForeignError(f"{folder / name} scales {len(scaling)} times (steps '{kind}'); one such step is understood")
+    (step,) = scaling
     stats: dict[str, dict[str, Tensor]] = {}
     try:
         flat = load_file(folder / step["state_file"]) if step.get("state_file") else {}
     except (SafetensorError, OSError) as error:
         raise ForeignError(f"{folder / step['state_file']} cannot be read ({error})") from error
-    for name, value in flat.items():
-        key, _, kind = name.rpartition(".")
-        stats.setdefault(key, {})[kind] = value.float()
-    return step["config"].get("norm_map", {}), stats, step["config"].get("eps", EPS)
+    for path, value in flat.items():
+        key, _, statistic = path.rpartition(".")
+        stats.setdefault(key, {})[statistic] = value.float()
+    return step.get("config", {}), stats
 
 
 def _of_buffers(features: Mapping, weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

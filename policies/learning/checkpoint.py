@@ -120,9 +120,10 @@ def _put(folder: Path, fill: Callable[[Path], None]) -> None:
 def find_checkpoint(path: str | Path) -> Path:
     """The checkpoint folder of `path`: itself, or a run's `best`, else its `last`. Raises FileNotFoundError.
 
-    Of lerobot's, `pretrained_model` in a checkpoint or in the last one of a training.
+    Of lerobot's, `pretrained_model` in a checkpoint or in the last one of a training. What is no path here but a name
+    on the hub (`OWNER/NAME`, with `@REVISION` for another than the newest) is fetched.
     """
-    path = Path(os.path.expandvars(path))
+    path = _local(os.path.expandvars(path))
     theirs = ("pretrained_model", "last/pretrained_model", "checkpoints/last/pretrained_model")
     for candidate in (path, path / "best", path / "last", *(path / name for name in theirs)):
         if (candidate / "config.json").is_file():
@@ -131,6 +132,18 @@ def find_checkpoint(path: str | Path) -> Path:
     raise FileNotFoundError(
         f"'{path}' is not a run or checkpoint: {there}. Give the folder that `understudy train` wrote"
     )
+
+
+def _local(source: str) -> Path:
+    """The path, or where the files of a name on the hub lie. Raises FileNotFoundError if they cannot be had."""
+    from ..hub import HubError, fetch_model, is_hub_id
+
+    if not is_hub_id(source):  # asked of the text: "./a/b" is a path
+        return Path(source)
+    try:
+        return fetch_model(source)
+    except HubError as error:
+        raise FileNotFoundError(f"'{source}' is not a run or checkpoint: {error}") from error
 
 
 def load_model(path: str | Path, kind: str) -> tuple[nn.Module, dict]:

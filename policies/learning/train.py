@@ -24,6 +24,7 @@ from ..policy import CriticConfig, PolicyConfig, Scales, UsesPast
 from .checkpoint import find_checkpoint, load_weights
 from .loop import BatchOrder, Best, Loop, Pace
 from .optimizer import Optimize
+from .processes import refuse_several
 from .run import SETTINGS
 from .side_evaluation import SideEvaluation
 from .validate import Validation
@@ -88,6 +89,7 @@ class Train:
             raise ValueError("`eval` lets what is trained act, but a critic does not; leave it out")
 
     def run(self) -> None:
+        refuse_several()
         if self.resume:
             resume_run(self.resume)
         else:
@@ -114,7 +116,7 @@ def resume_run(run: Path) -> None:
     """Go on with a run from its last checkpoint, bit for bit as if it had not stopped."""
     if not (run / SETTINGS).is_file():
         raise FileNotFoundError(f"{run} is not a run: it has no config.yaml")
-    config = decode(Train, load(run / SETTINGS))
+    config = decode(Train, load(run / SETTINGS, Train))
     loop = assemble(config, _open(config), run)
     if (run / "last").exists():
         loop.restore((run / "last").resolve())

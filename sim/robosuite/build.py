@@ -58,14 +58,30 @@ def build(
 
 
 def open_robosuite():
-    """The package, imported without its advertisements and with the rendering guard in place."""
+    """The package, imported without its advertisements and with the rendering guard in place.
+
+    Raises:
+        ImportError: a MuJoCo whose calls it does not know; its own metadata put no bound.
+    """
     logging.getLogger("robosuite_logs").addFilter(_only_errors)
+    import mujoco
+
+    check_mujoco(mujoco.__version__)
     import robosuite
 
     from ..rendering import guard_robosuite
 
     guard_robosuite()
     return robosuite
+
+
+def check_mujoco(version: str) -> None:
+    """Raise ImportError for a MuJoCo that robosuite 1.5 does not know."""
+    if tuple(int(part) for part in version.split(".")[:2]) >= (3, 10):
+        raise ImportError(
+            f"robosuite cannot build a world beside mujoco {version}, whose calls changed in 3.10; install"
+            " 'mujoco>=3.3,<3.10' (`understudy doctor` says how)"
+        )
 
 
 def environments() -> dict[str, type]:

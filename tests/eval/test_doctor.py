@@ -43,3 +43,42 @@ def test_doctor_answers_in_json(command):
     found = {finding["what"]: finding for finding in report["findings"]}
     assert {"python", "packages", "rendering egl", "video h264", "video AV1", "gpu", "machine"} <= set(found)
     assert sys.prefix in found["python"]["detail"]
+
+
+def test_robosuite_beside_a_mujoco_that_it_does_not_know_is_named():
+    assert doctor.robosuite_version("1.5.2", "3.9.0").works
+    assert not doctor.robosuite_version("absent", "3.9.0").works
+    for mujoco in ("3.10.0", "3.12.1", "4.0.0"):
+        finding = doctor.robosuite_version("1.5.2", mujoco)
+        assert not finding.works and f"beside mujoco {mujoco}" in finding.detail and "<3.10" in finding.advice
+
+
+def test_a_mujoco_that_was_upgraded_in_place_is_named_with_the_cure(monkeypatch):
+    assert doctor.mujoco().works
+    broken = (False, "ImportError: MuJoCo core bindings are missing or corrupted")
+    monkeypatch.setattr(doctor, "attempt", lambda *words, **environment: broken)
+    finding = doctor.mujoco()
+    assert not finding.works and finding.needed and "corrupted" in finding.detail
+    for words in ("pip uninstall -y mujoco mujoco-core mujoco-studio", "--force-reinstall"):
+        assert words in finding.advice
+
+
+def test_versions_that_we_are_not_tested_with_are_named(monkeypatch):
+    from understudy.configs import machine
+
+    real = machine.versions
+
+    def newest(*names):
+        new = {"av": "18.1.0", "mujoco": "4.0.0", "opencv-contrib-python": "5.0.0.93"}
+        new["opencv-python-headless"] = "5.0.0.93"
+        return {name: new.get(name, version) for name, version in real(*names).items()}
+
+    monkeypatch.setattr(machine, "versions", newest)
+    finding = doctor.bounds()
+    assert not finding.works and not finding.needed
+    for words in ("av 18.1.0 is not within <16,>=15", "mujoco 4.0.0 is not within", "both own cv2"):
+        assert words in finding.detail
+    assert "'av<16,>=15'" in finding.advice
+    assert "opencv-python-headless 5.0.0.93 is not within" in finding.detail
+    monkeypatch.setattr(machine, "versions", lambda *names: dict.fromkeys(names, "absent"))
+    assert doctor.bounds().works, "absent ones have lines of their own"

@@ -21,7 +21,7 @@ LAYERS = {  # a room may use the rooms of the lines below it; rooms on one line 
         "learning",
         "data networks",
         "schedulers",
-        "policy field",
+        "policy field hub",
     ),
     "sim": (
         "perturb",
