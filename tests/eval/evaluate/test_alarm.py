@@ -169,7 +169,7 @@ def alarm_file(run_folder, tmp_path_factory):
     """An alarm for this policy, raised where the spread is above its median, whatever became of the episode."""
     folder = tmp_path_factory.mktemp("alarm")
     record = evaluate(settings(run_folder, folder / "record", monitor=4))
-    won = [row | {"success": True} for row in record.table.to_pylist()]
+    won = [row | {"success": True, "first_success": row["length"]} for row in record.table.to_pylist()]
     with RecordWriter(folder / "calm", record.manifest) as writer:
         for row in won:
             writer.add(row)
