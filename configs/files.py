@@ -4,12 +4,11 @@ Whoever looks, or goes on after a kill, finds the old content or the new, never 
 path: the later one wins. What a killed process left beside keeps the name `.NAME.PID.part` or `.NAME.PID.half` and is
 never read; folders that collect it are cleaned by those that own them.
 
-`read_document` reads JSON files of ours, which say what they are (`kind`) and how they are written (`format`).
+`owned` keeps a second process from writing the same folder. JSON files of ours: `documents.py`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import weakref
@@ -129,24 +128,6 @@ def replace_folder(folder: Path, fill: Callable[[Path], object], *, settle: bool
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
-
-
-def read_document(path: str | Path, kind: str, newest: int, error: type[ValueError]) -> dict:
-    """What a JSON file of ours holds beside its `kind` and `format`.
-
-    Raises:
-        FileNotFoundError: no such file.
-        error: no JSON, of another kind, or of a format above `newest`.
-    """
-    try:
-        values = json.loads(Path(path).read_text())
-    except json.JSONDecodeError as cause:
-        raise error(f"{path} is not JSON ({cause})") from cause
-    if not isinstance(values, dict) or values.pop("kind", None) != kind:
-        raise error(f'{path} is no {kind}: it has no "kind": "{kind}"')
-    if values.pop("format", 0) > newest:
-        raise error(f"{path} was written by a newer understudy; upgrade to read it")
-    return values
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -133,7 +133,9 @@ def _places(keys: list[tuple[str, int]], manifest: Mapping) -> Iterator[str]:
         seen.add(key)
     yield from say("a row for an initial condition that has one already", np.array(again, bool))
     if not any(again):
-        yield from say("rows out of order", np.array([False, *(a > b for a, b in zip(keys, keys[1:]))], bool))
+        yield from say(
+            "rows out of order", np.array([False, *(a > b for a, b in zip(keys, keys[1:], strict=False))], bool)
+        )
 
     starts = manifest.get("starts")
     starts = starts if isinstance(starts, Mapping) else {}

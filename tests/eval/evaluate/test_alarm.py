@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from understudy.configs.documents import sealed
 from understudy.configs.parse import parse
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
@@ -240,7 +241,7 @@ def test_an_alarm_for_other_settings_is_refused(run_folder, alarm_file, tmp_path
 
 def test_an_alarm_for_other_weights_is_refused(run_folder, alarm_file, tmp_path):
     other = tmp_path / "alarm.json"
-    other.write_text(json.dumps(json.loads(alarm_file.read_text()) | {"policy": "feed"}))
+    other.write_text(json.dumps(sealed(json.loads(alarm_file.read_text()) | {"policy": "feed"})))
     with pytest.raises(AlarmError, match="weights feed, these are"):
         evaluate(settings(run_folder, tmp_path / "record", alarm=str(other)))
 
