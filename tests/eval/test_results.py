@@ -22,7 +22,8 @@ def row(start):
         "initial_conditions": "mujoco/point", "env_seed": start, "policy_seed": 0, "task": "point",
         "success": start % 4 > 0,
         "first_success": 3 if start % 4 > 0 else -1, "best_progress": 0.5, "final_progress": 0.5,
-        "return": 1.5, "length": 3, "progress": [0.1, 0.5, 0.5], "terminated": True, "truncated": False, "wall_physics": 0.1, "wall_render": 0.0,
+        "return": 1.5, "length": 3, "progress": [0.1, 0.5, 0.5], "terminated": True, "truncated": False,
+        "wall_physics": 0.1, "wall_render": 0.0,
         "wall_policy": 0.2, "attempt": 1, "worker": 0, "video": "", "error": "", "labels": "{}",
     }  # fmt: skip
 
