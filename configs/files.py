@@ -4,75 +4,18 @@ Whoever looks, or goes on after a kill, finds the old content or the new, never 
 path: the later one wins. What a killed process left beside keeps the name `.NAME.PID.part` or `.NAME.PID.half` and is
 never read; folders that collect it are cleaned by those that own them.
 
-`owned` keeps a second process from writing the same folder. JSON files of ours: `documents.py`.
+`read_document` reads JSON files of ours, which say what they are (`kind`) and how they are written (`format`).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 
 PART, HALF = ".part", ".half"  # endings of a file, of a folder, that is being written
-
-
-class InUseError(OSError):
-    """A folder that another process writes now."""
-
-
-class Owned:
-    """A folder that this process alone writes, until `release`, the end of the `with`, or the end of the process."""
-
-    def __init__(self, descriptor: int | None):
-        self._free = weakref.finalize(self, _free, descriptor, os.getpid()) if descriptor is not None else None
-
-    def release(self) -> None:
-        """Let others write; a second time does nothing."""
-        if self._free is not None:
-            self._free()
-
-    def __enter__(self) -> Owned:
-        return self
-
-    def __exit__(self, *reason) -> None:
-        self.release()
-
-
-def _free(descriptor: int, owner: int) -> None:
-    import fcntl
-
-    if os.getpid() == owner:  # a forked child would free its parent's folder
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
-
-
-def owned(folder: Path) -> Owned:
-    """Take a folder for this process alone: a lock on the folder itself, which leaves no file behind.
-
-    Freed by the system when the process dies, however that happens. Where the file system knows no locks there is none.
-
-    Raises:
-        FileNotFoundError: no such folder.
-        InUseError: another process, or another part of this one, holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        return Owned(None)
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        text = f"'{folder}' is being written by another process; wait for its end, or give another folder"
-        raise InUseError(text) from None
-    except OSError:
-        os.close(descriptor)
-        return Owned(None)
-    return Owned(descriptor)
 
 
 def replace_text(path: Path, text: str) -> Path:
@@ -128,6 +71,24 @@ def replace_folder(folder: Path, fill: Callable[[Path], object], *, settle: bool
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
+
+
+def read_document(path: str | Path, kind: str, newest: int, error: type[ValueError]) -> dict:
+    """What a JSON file of ours holds beside its `kind` and `format`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        error: no JSON, of another kind, or of a format above `newest`.
+    """
+    try:
+        values = json.loads(Path(path).read_text())
+    except json.JSONDecodeError as cause:
+        raise error(f"{path} is not JSON ({cause})") from cause
+    if not isinstance(values, dict) or values.pop("kind", None) != kind:
+        raise error(f'{path} is no {kind}: it has no "kind": "{kind}"')
+    if values.pop("format", 0) > newest:
+        raise error(f"{path} was written by a newer understudy; upgrade to read it")
+    return values
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ...configs.files import owned, replace_file, replace_text
+from ...configs.files import replace_file, replace_text
 from ...configs.former import current_manifest, current_names
 from ...configs.machine import versions
+from ...configs.owner import owned
 from .verify import DIGESTS, SELF, changed, digest, impossible, inside, manifest_digest
 
 FORMAT = 2  # 1: columns and keys of former names, see `former.py`

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from understudy.configs.files import InUseError, owned
+from understudy.configs.owner import InUseError, owned
 from understudy.eval.ledger.films import film_paths
 from understudy.eval.ledger.record import RecordError, RecordWriter, open_record, read_record, tables_equal
 

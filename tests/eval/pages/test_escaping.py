@@ -1,4 +1,4 @@
-"""Nothing that comes from a record, a dataset or a name becomes markup of a page: each page is fed with it and parsed."""
+"""Nothing that comes from a record, a dataset or a name becomes markup: each page is fed with it and parsed."""
 
 import json
 from html.parser import HTMLParser
