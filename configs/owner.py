@@ -15,12 +15,19 @@ class Owned:
     """A folder that this process alone writes, until `release`, the end of the `with`, or the end of the process."""
 
     def __init__(self, descriptor: int | None):
-        self._free = weakref.finalize(self, _free, descriptor, os.getpid()) if descriptor is not None else None
+        self._descriptor = descriptor
+        self._free = weakref.finalize(self, _free, descriptor) if descriptor is not None else None
+        _HELD.add(self)
 
     def release(self) -> None:
         """Let others write; a second time does nothing."""
         if self._free is not None:
             self._free()
+
+    def leave(self) -> None:
+        """In a forked child: the folder is its parent's alone, and free when the parent dies."""
+        if self._free is not None and self._free.detach():
+            os.close(self._descriptor)
 
     def __enter__(self) -> Owned:
         return self
@@ -29,11 +36,15 @@ class Owned:
         self.release()
 
 
-def _free(descriptor: int, owner: int) -> None:
+_HELD: weakref.WeakSet[Owned] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: [held.leave() for held in list(_HELD)])
+
+
+def _free(descriptor: int) -> None:
     import fcntl
 
-    if os.getpid() == owner:  # a forked child would free its parent's folder
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
     os.close(descriptor)
 
 

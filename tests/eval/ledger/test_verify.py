@@ -1,12 +1,15 @@
 """A record that cannot be is refused by name: rows, manifest, table, lines, films."""
 
 import json
+import subprocess
+import sys
 import warnings
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from understudy.__main__ import main
 from understudy.configs.owner import InUseError, owned
 from understudy.eval.ledger.films import film_paths
 from understudy.eval.ledger.record import RecordError, RecordWriter, open_record, read_record, tables_equal
@@ -229,6 +232,30 @@ def test_a_folder_is_free_once_its_owner_is_gone(tmp_path):
     owned(tmp_path).release()
 
 
+def test_a_child_process_does_not_keep_its_parents_folder(tmp_path):
+    """The parent is killed while a forked child lives on."""
+    code = f"""
+import os, sys, time
+from pathlib import Path
+from understudy.__main__ import main
+from understudy.configs.owner import owned
+held = owned(Path({str(tmp_path)!r}))
+if os.fork() == 0:
+    sys.stdin.read()
+    os._exit(0)
+print("owned", flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"owned\n"
+        with pytest.raises(InUseError):
+            owned(tmp_path)
+        parent.kill()
+        parent.wait()
+        owned(tmp_path).release()
+        parent.stdin.close()
+
+
 MP4 = b"\0\0\0\x18ftypisom" + b"\0" * 20
 
 
@@ -277,3 +304,24 @@ def test_a_changed_film_is_left_out(tmp_path):
     (tmp_path / "r" / "a.mp4").write_bytes(MP4 + b"more")
     with pytest.warns(UserWarning, match="was changed since it was written"):
         assert film_paths(record) == {}
+
+
+def test_the_doctor_tells_all_of_a_record(old, tmp_path, capsys):
+    assert main(["doctor", str(write(tmp_path / "sound").root)]) == 0
+    assert "6 episodes" in capsys.readouterr().out
+    rows = [row(1000, success=False, video="../x.mp4"), row(1001, wall_policy=-1.0), *old.table.to_pylist()[2:]]
+    put(old, rows)
+    assert main(["doctor", str(old.root)]) == 1
+    said = capsys.readouterr().out
+    for text in (
+        "first_success says when: env seed 1000",
+        "wall_policy is no time",
+        "'../x.mp4'",
+        "old/episodes.parquet",
+    ):
+        assert text in said
+    (old.root / "manifest.json").write_text("{")
+    assert main(["doctor", str(old.root)]) == 1
+    assert "manifest.json is damaged" in capsys.readouterr().out
+    assert main(["doctor", str(tmp_path)]) == 2
+    assert "is no episode record" in capsys.readouterr().err
