@@ -123,9 +123,8 @@ class Doctor:
             print(json.dumps({"works": not broken, "findings": [dataclasses.asdict(f) for f in findings]}, indent=1))
         else:
             print("\n".join(map(_line, findings)))
-            if self.path is not None:
-                raise SystemExit(1 if broken else 0)
-            print("\nThe core works." if not broken else f"\nThe core does not work: {', '.join(broken)}.")
+            if self.path is None:
+                print("\nThe core works." if not broken else f"\nThe core does not work: {', '.join(broken)}.")
         if broken:
             raise SystemExit(1)
 

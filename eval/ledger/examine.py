@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 from .films import film_faults
-from .record import MANIFEST, REMEDY, RecordError, open_record
-from .verify import DIGESTS, changed
+from .record import MANIFEST, REMEDY, TABLE, RecordError, open_record
+from .verify import DIGESTS, SELF, changed
 
 
 def is_record(path: str | Path) -> bool:
@@ -31,11 +32,12 @@ def record_faults(path: str | Path) -> list[str]:
     faults = [f"{sentence}. {REMEDY}" for sentence in wrong]
     faults += [str(warning.message) for warning in told]
     faults += [f"{fault}; no page shows it" for fault in film_faults(record)]
-    gone = [name for name in record.manifest.get(DIGESTS) or () if not (record.root / name).is_file()]
-    faults += [
-        f"{record.root / sentence}; pages are without it" for sentence in changed(record.root, record.manifest, gone)
+    digests = record.manifest.get(DIGESTS)
+    names = [name for name in digests if name not in (SELF, TABLE)] if isinstance(digests, Mapping) else []
+    gone = [name for name in names if not (record.root / name).is_file()]
+    return faults + [
+        f"{record.root / what}; pages are without it" for what in changed(record.root, record.manifest, gone)
     ]
-    return faults
 
 
 def record_remarks(path: str | Path) -> list[str]:
@@ -46,9 +48,7 @@ def record_remarks(path: str | Path) -> list[str]:
     if record.manifest.get("complete") is not True:
         remarks.append(f"the run has not ended: go on with --resume {record.root}")
     if DIGESTS not in record.manifest:
-        remarks.append(
-            "it carries no digests (an earlier version wrote it, or it is not closed): rows alone were checked"
-        )
+        remarks.append("no digests (of an earlier version, or not closed): its rows were checked, its bytes cannot be")
     code = record.manifest.get("code") or {}
     if code.get("changed"):
         remarks.append("its code had uncommitted changes: the commit alone does not make it again")

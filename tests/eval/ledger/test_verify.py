@@ -311,7 +311,8 @@ def test_the_doctor_tells_all_of_a_record(old, tmp_path, capsys):
     assert "6 episodes" in capsys.readouterr().out
     rows = [row(1000, success=False, video="../x.mp4"), row(1001, wall_policy=-1.0), *old.table.to_pylist()[2:]]
     put(old, rows)
-    assert main(["doctor", str(old.root)]) == 1
+    with pytest.raises(SystemExit, match="1"):
+        main(["doctor", str(old.root)])
     said = capsys.readouterr().out
     for text in (
         "first_success says when: env seed 1000",
@@ -321,7 +322,8 @@ def test_the_doctor_tells_all_of_a_record(old, tmp_path, capsys):
     ):
         assert text in said
     (old.root / "manifest.json").write_text("{")
-    assert main(["doctor", str(old.root)]) == 1
+    with pytest.raises(SystemExit, match="1"):
+        main(["doctor", str(old.root)])
     assert "manifest.json is damaged" in capsys.readouterr().out
     assert main(["doctor", str(tmp_path)]) == 2
     assert "is no episode record" in capsys.readouterr().err
