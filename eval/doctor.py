@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import ClassVar
 
 CORE = ("torch", "numpy", "scipy", "diffusers", "accelerate", "safetensors", "gymnasium", "mujoco", "av", "pyarrow")
 CORE += ("draccus", "jinja2", "matplotlib", "opencv-python-headless")
@@ -111,14 +112,17 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """Try what this machine can do, and say what to install for what is missing."""
+    """Try what this machine can do, and say what to install for what is missing; with a path, what is wrong there."""
 
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("path",)
+
+    path: str | None = None  # an episode record: examine it in place of the machine
     json: bool = False  # print one JSON object in place of the table
     quick: bool = False  # leave out the imports of torchvision, torchcodec and lerobot, which take half of the time
 
     def run(self) -> None:
-        findings = list(examine(self.quick))
-        broken = sick(findings)
+        findings = list(examine(self.quick) if self.path is None else examine_path(self.path))
+        broken = sick(findings) if self.path is None else [f.what for f in findings if not f.works]
         if self.json:
             import dataclasses
             import json
@@ -126,7 +130,8 @@ class Doctor:
             print(json.dumps({"works": not broken, "findings": [dataclasses.asdict(f) for f in findings]}, indent=1))
         else:
             print("\n".join(map(_line, findings)))
-            print("\nThe core works." if not broken else f"\nThe core does not work: {', '.join(broken)}.")
+            if self.path is None:
+                print("\nThe core works." if not broken else f"\nThe core does not work: {', '.join(broken)}.")
         if broken:
             raise SystemExit(1)
 
@@ -146,6 +151,22 @@ def examine(quick: bool = False) -> Iterator[Finding]:
     with ThreadPoolExecutor(2) as pool:
         yield from pool.map(lambda trial: trial(), trials)
     yield machine()
+
+
+def examine_path(path: str) -> Iterator[Finding]:
+    """What is wrong with an episode record.
+
+    Raises:
+        FileNotFoundError: nothing there that can be examined.
+    """
+    from .ledger.examine import is_record, record_faults, record_remarks
+
+    if not is_record(path):
+        raise FileNotFoundError(f"'{path}' is no episode record (it has no manifest.json)")
+    faults = record_faults(path)
+    yield from (Finding("record", False, fault, needed=True) for fault in faults)
+    if not faults:
+        yield from (Finding("record", True, remark) for remark in record_remarks(path))
 
 
 def sick(findings: list[Finding]) -> list[str]:

@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...configs.documents import check_fields, read_object, sealed, unsealed
 from ...configs.files import replace_text
 from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
@@ -87,7 +88,8 @@ def measure(name: str, episodes: int, workers: int = 0, block: int = 8) -> Measu
 
 def write_measured(measured: Measured, folder: Path) -> Path:
     """Write beside and rename; returns the file."""
-    return replace_text(folder / f"{measured.task}.json", json.dumps(dataclasses.asdict(measured), indent=1) + "\n")
+    values = sealed(dataclasses.asdict(measured))
+    return replace_text(folder / f"{measured.task}.json", json.dumps(values, indent=1) + "\n")
 
 
 def read_measured(name: str, folder: Path = RECORDS) -> Measured | None:
@@ -95,9 +97,11 @@ def read_measured(name: str, folder: Path = RECORDS) -> Measured | None:
     path = folder / f"{name}.json"
     if not path.is_file():
         return None
-    values = json.loads(path.read_text())
+    values = read_object(path, ValueError, "measured expert")
     if values.get("format") != FORMAT:
         return None
+    values = unsealed(values, path, ValueError)
+    check_fields(Measured, values, path, ValueError)
     return Measured(**values | {"lost": tuple(values["lost"])})
 
 

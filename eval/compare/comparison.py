@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.documents import check_fields, read_document, sealed
 from ...configs.files import replace_text
 from ...configs.former import MANIFEST, current_names, renamed
 from ..ledger.pairs import episodes_by_start, join
@@ -87,7 +88,7 @@ class Comparison:
 
     def write(self, folder: str | Path) -> Path:
         """Write `compare.json` into a folder, beside and renamed."""
-        return replace_text(Path(folder) / FILE, json.dumps(self.plain(), indent=1) + "\n")
+        return replace_text(Path(folder) / FILE, json.dumps(sealed(self.plain()), indent=1) + "\n")
 
     def text(self) -> str:
         """For a terminal."""
@@ -104,21 +105,17 @@ def read_comparison(folder: str | Path) -> dict:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: something else, or from a newer version.
+        ValueError: something else, damaged, or from a newer version.
     """
-    values = json.loads((Path(folder) / FILE).read_text())
-    values = _current(values)
-    if values.get("kind") != KIND or values.get("format", 0) > FORMAT:
-        raise ValueError(f"'{Path(folder) / FILE}' is no comparison that this version reads; upgrade or remove it")
-    return values
+    path = Path(folder) / FILE
+    values = renamed(read_document(path, KIND, FORMAT, ValueError), MANIFEST)
+    check_fields(Comparison, values, path, ValueError)
+    return _current(values) | {"format": FORMAT, "kind": KIND}
 
 
 def _current(values: dict) -> dict:
     """A comparison that an earlier version wrote, with today's keys."""
-    current = renamed(values, MANIFEST)
-    if "episodes" in current:
-        current["episodes"] = [current_names(episode) for episode in current["episodes"]]
-    return current
+    return values | {"episodes": [current_names(episode) for episode in values["episodes"]]}
 
 
 def compare_records(

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.files import replace_text
+from ..ledger.films import film_paths
 from ..ledger.origin import command, facts, flag_words, inline, on_lines, origin
 from ..ledger.record import Record
 from ..pages.charts import Line, chart
@@ -170,7 +171,7 @@ def pairs_of_films(comparison: Comparison, records: Sequence[Record]) -> dict[tu
     """(initial_conditions, env_seed) -> the films that the records have of it, by contestant."""
     by_place: dict[tuple[str, int], list[Film]] = {}
     for contestant, record in zip(comparison.contestants, records, strict=True):
-        for film in films(record.root, record.table.to_pylist(), contestant.label):
+        for film in films(film_paths(record), record.table.to_pylist(), contestant.label):
             by_place.setdefault(_place(film.row), []).append(film)
     return dict(sorted(by_place.items()))
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.documents import read_document, sealed
 from ...configs.files import replace_text
 from ...configs.lanes.lanes import Lanes
 from ...configs.parse import former_names
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from ...policies.agent.agent import Agent
     from ...policies.compositions.mixture import Mixture
 
-FILE = "search.json"
+FILE, FORMAT, KIND = "search.json", 1, "weight-search"
 # --resume keeps them
 FIXED = ("parents", "world", "env_seed", "policy_seed", "n_action_steps", "steps", "solver", "scheduler", "block")
 
@@ -85,7 +86,7 @@ def _enter(config: Settings) -> None:
         path = config.folder / FILE
         if not path.is_file():
             raise FileNotFoundError(f"'{config.folder}' holds no search: it has no {FILE}")
-        then = _today(json.loads(path.read_text())["settings"])
+        then = _today(read_search(path)["settings"])
         other = [f"{name} was {then.get(name)}, now {now}" for name, now in settings.items() if then.get(name) != now]
         if other:
             raise ValueError(f"'{config.folder}' was begun otherwise: {'; '.join(other)}")
@@ -171,13 +172,27 @@ def _agent(config: Settings, mixture: Mixture) -> Agent:
 
 def _write(config: Settings, report: Report | None) -> None:
     """search.json, beside and renamed, and the page."""
-    values = {"format": 1, "kind": "weight-search", "complete": report is not None}
+    values = {"format": FORMAT, "kind": KIND, "complete": report is not None}
     values["settings"] = {item.name: _listed(getattr(config, item.name)) for item in dataclasses.fields(config)}
     values |= {"report": plain(report)} if report else {}
-    text = json.dumps(values | provenance(), indent=1, default=str, allow_nan=False)
+    text = json.dumps(sealed(values | provenance()), indent=1, allow_nan=False)
     replace_text(config.folder / FILE, text + "\n")
     if report:
         write_composition(report, values["settings"], config.folder)
+
+
+def read_search(path: Path) -> dict:
+    """What `search.json` holds, also of a search that has not ended.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: something else, damaged, or from a newer version.
+    """
+    values = read_document(path, KIND, FORMAT, ValueError)
+    for name in ("settings", *(("report",) if values.get("complete") else ())):
+        if not isinstance(values.get(name), dict):
+            raise ValueError(f"{path} is damaged: it has no '{name}'")
+    return values
 
 
 def _listed(value):

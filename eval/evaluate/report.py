@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.files import replace_text
+from ..ledger.films import film_paths
 from ..ledger.origin import command, facts, origin, without_config
 from ..ledger.record import REPORT, Record
 from ..ledger.summary import Summary, summarize
@@ -44,7 +45,7 @@ def render(record: Record, run: Path | None = None) -> str:
 
     summary, rows = summarize(record), record.table.to_pylist()
     moments = [moment(row) for row in rows]
-    shown = films(record.root, rows)
+    shown = films(film_paths(record), rows)
     date, commit = origin(record.manifest)
     alarm = alarm_of(record)
     charts = {

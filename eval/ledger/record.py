@@ -3,6 +3,9 @@
 Rows are appended to `episodes.jsonl` while episodes end, and become the table when the run closes, also after Ctrl-C; a
 killed run leaves the rows that it had and can be resumed. Identical for every world, so that two records join on
 (`initial_conditions`, `env_seed`). Knows nothing of how episodes came about or of statistics.
+
+A closed record carries the sha256 of its table, films and manifest (`digests`), a line of `episodes.jsonl` a checksum;
+reading verifies them, and that the rows agree with the manifest, with each other and with themselves (`verify.py`).
 """
 
 from __future__ import annotations
@@ -11,14 +14,18 @@ import json
 import os
 import platform
 import subprocess
+import warnings
+import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ...configs.files import replace_file, replace_text
-from ...configs.former import current_manifest, current_names, former_schema
+from ...configs.former import current_manifest, current_names
 from ...configs.machine import versions
+from ...configs.owner import owned
+from .verify import DIGESTS, SELF, changed, digest, impossible, inside, manifest_digest
 
 FORMAT = 2  # 1: columns and keys of former names, see `former.py`
 MANIFEST, TABLE, ROWS, VIDEOS, REPORT = "manifest.json", "episodes.parquet", "episodes.jsonl", "videos", "report.html"
@@ -57,6 +64,8 @@ MONITORED = {  # further columns of records whose policy was monitored or steere
 }
 OUTCOMES = {"success": "success", "progress": "best_progress"}  # what policies are judged by -> its column
 INCIDENTAL = ("wall_physics", "wall_render", "wall_policy", "worker", "attempt")  # may differ between equal runs
+CHECKSUM = "crc32"  # of a line of `episodes.jsonl`, beside its columns
+REMEDY = "Take the file from a copy, or run the evaluation again"
 PACKAGES = ("torch", "numpy", "scipy", "mujoco", "robosuite", "gym-pusht", "pymunk", "gymnasium", "lerobot")
 
 
@@ -86,19 +95,29 @@ class RecordWriter:
 
     Raises:
         RecordError: the folder is in use, or another run is to be resumed, naming what differs.
+        InUseError: another process writes the record now.
     """
 
     def __init__(self, root: str | Path, manifest: Mapping, resume: bool = False):
         self.root, self.rows = Path(root), {}
         self.manifest = {"format": FORMAT, "complete": False} | dict(manifest)
-        if resume:
-            self._resume()
-        elif self.root.exists():
+        if not resume and self.root.exists():
             raise RecordError(f"'{self.root}' exists; give another --out, or --resume {self.root} to go on with it")
-        self.root.mkdir(parents=True, exist_ok=resume)
-        self._save_manifest()
-        replace_text(self.root / ROWS, "".join(json.dumps(row) + "\n" for row in self.rows.values()))
-        self._file = open(self.root / ROWS, "a")
+        if resume and not (self.root / MANIFEST).is_file():
+            raise FileNotFoundError(f"'{self.root}' is not an episode record: it has no {MANIFEST}")
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._lock = owned(self.root)
+        try:
+            if resume:
+                self._resume()
+            elif any(self.root.iterdir()):
+                raise RecordError(f"'{self.root}' was made by another process at this moment; give another --out")
+            self._save_manifest()
+            replace_text(self.root / ROWS, "".join(map(_line, self.rows.values())))
+            self._file = open(self.root / ROWS, "a")
+        except BaseException:
+            self._lock.release()
+            raise
 
     @property
     def done(self) -> frozenset[int]:
@@ -126,9 +145,11 @@ class RecordWriter:
         table = table_of(self.rows.values())
         replace_file(self.root / TABLE, lambda path: pq.write_table(table, path))
         self.note(complete=complete, episodes=len(self.rows))
+        self.note(digests=self._digests())
         self._save_manifest()
         self._file.close()
         (self.root / ROWS).unlink(missing_ok=True)
+        self._lock.release()
         return Record(self.root, self.manifest, table)
 
     def __enter__(self) -> RecordWriter:
@@ -139,8 +160,16 @@ class RecordWriter:
             self.close(complete=False)
 
     def _append(self, row: Mapping) -> None:
-        self._file.write(json.dumps(row) + "\n")
+        self._file.write(_line(row))
         self._file.flush()
+
+    def _digests(self) -> dict[str, str]:
+        """The sha256 of the table, of the films, and of the manifest as it will be read."""
+        films = sorted({row["video"] for row in self.rows.values() if row["video"]})
+        paths = {name: inside(self.root, name) for name in (TABLE, *films)}
+        digests = {name: digest(path) for name, path in paths.items() if path is not None and path.is_file()}
+        read = json.loads(json.dumps(self.manifest | {DIGESTS: digests}, default=str))
+        return digests | {SELF: manifest_digest(read)}
 
     def _save_manifest(self) -> None:
         replace_text(self.root / MANIFEST, json.dumps(self.manifest, indent=1, default=str))
@@ -176,23 +205,111 @@ def read_record(root: str | Path) -> Record:
 
     Raises:
         FileNotFoundError: no record there.
-        RecordError: written by a newer version, or damaged.
+        RecordError: written by a newer version, damaged, or with rows that cannot be; the file and what is wrong.
     """
-    import pyarrow.parquet as pq
+    record, wrong = open_record(root)
+    if wrong:
+        more = f" (and {len(wrong) - 1} more: `understudy doctor {record.root}`)" if len(wrong) > 1 else ""
+        raise RecordError(f"{wrong[0]}{more}. {REMEDY}")
+    return record
 
+
+def open_record(root: str | Path) -> tuple[Record, list[str]]:
+    """A record and all that is wrong with its content, a sentence with the file's path each.
+
+    Raises:
+        FileNotFoundError: no record there.
+        RecordError: a file that cannot be read at all, or is of a newer version.
+    """
     root = Path(os.path.expandvars(root))
-    if not (root / MANIFEST).is_file():
-        raise FileNotFoundError(f"'{root}' is not an episode record: it has no {MANIFEST}")
-    manifest = current_manifest(json.loads((root / MANIFEST).read_text()))
-    if manifest.get("format", 0) > FORMAT:
-        raise RecordError(f"'{root}' was written by a newer understudy (format {manifest['format']}); upgrade")
+    written = _read_manifest(root)
+    manifest = current_manifest(written)
     if (root / ROWS).is_file():  # a run that did not close; its rows hold the table's too
-        return Record(root, manifest, table_of(_read_rows(root / ROWS)))
+        table = _table_of_lines(root / ROWS)
+        known = {key: manifest[key] for key in ("starts",) if key in manifest}
+        wrong = [f"{root / ROWS}: {what}" for what in impossible(table, known, COLUMNS)]
+        return Record(root, manifest, table), wrong
     if not (root / TABLE).is_file():
         raise RecordError(f"'{root}' is damaged: it has neither {TABLE} nor {ROWS}")
-    held = pq.read_schema(root / TABLE).names
-    table = pq.read_table(root / TABLE, schema=former_schema(schema(held), held))
-    return Record(root, manifest, table.rename_columns(list(current_names(dict.fromkeys(table.column_names)))))
+
+    damaged = [f"{root / what}" for what in changed(root, written, (SELF, TABLE))]
+    table = _read_table(root / TABLE, damaged)
+    wrong = [f"{root / TABLE}: {what}" for what in impossible(table, manifest, COLUMNS)]
+    return Record(root, manifest, table), [*damaged, *wrong]
+
+
+def _read_manifest(root: Path) -> dict:
+    """What `manifest.json` holds, as it was written."""
+    path = root / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"'{root}' is not an episode record: it has no {MANIFEST}")
+    try:
+        manifest = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as cause:
+        raise RecordError(f"{path} is damaged: it is no JSON ({cause}). {REMEDY}") from cause
+    if not isinstance(manifest, dict):
+        raise RecordError(f"{path} is damaged: it holds a {type(manifest).__name__}, not an object. {REMEDY}")
+
+    parts = ("policy", "agent", "world", "starts", "code", "sequential", "duel")
+    kinds = {"format": int, "episodes": int, "complete": bool} | dict.fromkeys(parts, dict)
+    for name, kind in kinds.items():
+        value = manifest.get(name, kind())
+        if type(value) is not kind and not (value is None and kind is dict):
+            raise RecordError(f"{path} is damaged: its '{name}' is {json.dumps(value)[:80]}. {REMEDY}")
+    if manifest.get("format", 0) > FORMAT:
+        raise RecordError(f"'{root}' was written by a newer understudy (format {manifest['format']}); upgrade")
+    return manifest
+
+
+def _read_table(path: Path, damaged: Collection[str]):
+    """The table with today's columns and types."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(path).read()
+        table = table.rename_columns(list(current_names(dict.fromkeys(table.column_names))))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as cause:
+        raise RecordError(f"{path} is damaged: {_one_line(cause)}. {REMEDY}") from cause
+    if twice := {name for name in table.column_names if table.column_names.count(name) > 1}:
+        raise RecordError(f"{path} has the column '{min(twice)}' twice. {REMEDY}")
+    kinds = schema(table.column_names)
+    if missing := [name for name in kinds.names if name not in table.column_names]:
+        why = f" ({damaged[-1]})" if damaged else ""
+        raise RecordError(f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}{why}. {REMEDY}")
+
+    columns = []
+    for field in kinds:
+        try:
+            columns.append(_cast(table[field.name], field.type))
+        except (pa.ArrowException, TypeError) as cause:
+            kind = table.schema.field(field.name).type
+            text = f"{path}: column '{field.name}' is of type {kind}, not {field.type} ({_one_line(cause)})"
+            raise RecordError(f"{text}. {REMEDY}") from cause
+    return pa.table(columns, schema=kinds)
+
+
+def _cast(column, kind):
+    """A column as another type of the same sort: whole numbers stay whole, text stays text."""
+    import pyarrow as pa
+
+    if column.type == kind or pa.types.is_null(column.type):
+        return column.cast(kind)
+    sorts = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_list, _is_text)
+    ours, theirs = (next((sort for sort in sorts if sort(each)), None) for each in (kind, column.type))
+    if ours is not theirs and (ours, theirs) != (pa.types.is_floating, pa.types.is_integer):
+        raise TypeError("another sort of values")
+    return column.cast(kind)
+
+
+def _is_text(kind) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _one_line(cause: BaseException) -> str:
+    return " ".join(str(cause).split())[:200].rstrip(".")
 
 
 def tables_equal(a, b) -> bool:
@@ -225,16 +342,65 @@ def _check_row(row: Mapping) -> None:
         raise RecordError(f"column '{wrong[0]}' is {what} in an episode's row")
 
 
+def _line(row: Mapping) -> str:
+    """A row as a line of `episodes.jsonl`, with a checksum of its content."""
+    text = json.dumps(row)
+    return f'{text[:-1]}, "{CHECKSUM}": {_checksum(row)}}}\n'
+
+
+def _checksum(row: Mapping) -> int:
+    return zlib.crc32(json.dumps(row, sort_keys=True).encode())
+
+
+def _table_of_lines(path: Path):
+    """The rows of a run that did not close, as its table."""
+    import pyarrow as pa
+
+    rows = _read_rows(path)
+    try:
+        return table_of(rows)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as cause:
+        raise RecordError(f"{path} holds a row with a value of another type ({_one_line(cause)}). {REMEDY}") from cause
+
+
 def _read_rows(path: Path) -> list[dict]:
-    """All whole lines; a killed writer may leave half of the last one."""
-    rows = {}
-    for line in path.read_text().splitlines():
-        try:
-            row = current_names(json.loads(line))
-        except json.JSONDecodeError:
-            break
-        rows[row["env_seed"]] = row
+    """The rows of all whole lines.
+
+    A killed writer may leave half of the last one, which is dropped without a word; any other damaged line is dropped
+    with a warning, and its episode is run again by --resume.
+    """
+    rows, places = {}, {}
+    lines = path.read_bytes().split(b"\n")
+    last = max((i for i, line in enumerate(lines) if line.strip(b" \0")), default=-1)
+    for i, line in enumerate(lines[: last + 1]):
+        row = _row_of(line)
+        if row is None:
+            if i < last:
+                text = f"{path}, line {i + 1} is damaged and left out: its episode is missing until --resume runs it"
+                warnings.warn(text, stacklevel=2)
+            continue
+        if wrong := sorted(set(COLUMNS) - set(row)):
+            raise RecordError(f"{path}, line {i + 1}: column '{wrong[0]}' is missing. {REMEDY}")
+        if not isinstance(row["env_seed"], int):
+            raise RecordError(f"{path}, line {i + 1}: env_seed is {row['env_seed']!r}. {REMEDY}")
+        if (seed := row["env_seed"]) in rows:
+            raise RecordError(f"{path}: env seed {seed} has two rows, lines {places[seed]} and {i + 1}. {REMEDY}")
+        rows[seed], places[seed] = row, i + 1
     return list(rows.values())
+
+
+def _row_of(line: bytes) -> dict | None:
+    """What one line holds, with today's names; None: damaged."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict):
+        return None
+    told = row.pop(CHECKSUM, None)
+    if told is not None and told != _checksum(row):
+        return None
+    return current_names(row)
 
 
 def _commit() -> dict:

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...configs.files import read_document, replace_text
+from ...configs.documents import SEAL, check_fields, content_digest, read_document
+from ...configs.files import replace_text
 from .record import provenance
 
 FORMAT, KIND = 1, "study"
@@ -62,7 +63,8 @@ class Study:
         values = dataclasses.asdict(self) | {"provenance": self.provenance or provenance()}
         lines = [f" {json.dumps(name)}: {_lines(name, value)}" for name, value in values.items()]
         text = ",\n".join([f' "format": {FORMAT}', f' "kind": "{KIND}"', *lines])
-        return replace_text(Path(path), f"{{\n{text}\n}}\n")
+        digest = content_digest(json.loads(f"{{{text}}}"))
+        return replace_text(Path(path), f'{{\n{text},\n "{SEAL}": "{digest}"\n}}\n')
 
     def markdown(self) -> str:
         """The table alone, in GitHub's Markdown."""
@@ -82,7 +84,11 @@ def read_study(path: str | Path) -> Study:
         raise StudyError(f"{path}: unknown key '{unknown[0]}'. Known: {', '.join(sorted(fields))}")
     if missing := sorted({"title", "command", "columns", "rows"} - set(values)):
         raise StudyError(f"{path}: '{missing[0]}' is missing")
-    return Study(**values)
+    check_fields(Study, values, path, StudyError)
+    try:
+        return Study(**values)
+    except StudyError as cause:
+        raise StudyError(f"{path}: {cause}") from cause
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence]) -> str:

@@ -38,12 +38,14 @@ class Film:
         return 100 * self.moment.step / max(1, self.row["length"])
 
 
-def films(root: Path, rows: Iterable[Mapping], label: str = "") -> list[Film]:
-    """The filmed episodes of a record in `root`, by env seed; a film that has gone is left out."""
-    there = sorted(
-        (row for row in rows if row["video"] and (root / row["video"]).is_file()), key=lambda row: row["env_seed"]
-    )
-    return [Film(row, moment(row), data_uri(root / row["video"]), curve(row["progress"]), label) for row in there]
+def films(paths: Mapping[int, Path], rows: Iterable[Mapping], label: str = "") -> list[Film]:
+    """The filmed episodes, by env seed.
+
+    Args:
+        paths: env seed -> mp4, of the films that may be shown (`ledger/films.py`).
+    """
+    filmed = sorted((row for row in rows if row["env_seed"] in paths), key=lambda row: row["env_seed"])
+    return [Film(row, moment(row), data_uri(paths[row["env_seed"]]), curve(row["progress"]), label) for row in filmed]
 
 
 def curve(progress: Iterable[float]) -> str:

@@ -12,20 +12,20 @@ pairs) and once for further trainings (Student's t over the seeds, never narrowe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from ...configs.command import command_of
-from ..compose.compose import FILE
+from ..compose.compose import FILE, read_search
 from ..compose.fresh import FRESH
 from ..compose.report import CONTROL, MIXTURE, PARENT
 from ..compose.search import weights_text
 from ..ledger.pairs import difference
 from ..ledger.record import Record, read_record
 from ..ledger.study import Study
+from ..ledger.verify import inside
 from ..statistics.intervals import Interval
 from ..statistics.seeds import over_seeds
 
@@ -84,14 +84,16 @@ def read_composition(folder: Path) -> Composition:
     path = folder / FILE
     if not path.is_file():
         raise CompositionError(f"'{folder}' holds no search: it has no {FILE}")
-    values = json.loads(path.read_text())
+    values = read_search(path)
     if not values.get("complete") or not values["report"]["entries"]:
         raise CompositionError(f"'{folder}' is not finished, or had no --report; go on with compose --resume {folder}")
     report, records, number = values["report"], {}, 0
     for entry in report["entries"]:
         number += entry["role"] == PARENT
         role = f"{PARENT} {number}" if entry["role"] == PARENT else entry["role"]
-        records[role] = read_record(folder / FRESH / entry["record"])
+        if (place := inside(folder / FRESH, entry["record"])) is None:
+            raise CompositionError(f"{path} names a record outside of its folder: {entry['record']!r}")
+        records[role] = read_record(place)
     promised = report["entries"][0]["promised"]
     chosen = weights_text(tuple(report["found"]["chosen"]))
     return Composition(folder.name, chosen, _predicted(report), promised and promised[1], records)

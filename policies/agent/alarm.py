@@ -27,7 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...configs.files import read_document, replace_text
+from ...configs.documents import check_fields, read_document, sealed
+from ...configs.files import replace_text
 from ...configs.former import AGENT, renamed
 
 FORMAT, KIND = 1, "alarm"
@@ -103,7 +104,7 @@ class Alarm:
         if path.exists():
             raise FileExistsError(f"'{path}' exists already; give another --out")
         values = {"format": FORMAT, "kind": KIND} | dataclasses.asdict(self)
-        return replace_text(path, json.dumps(values, indent=1) + "\n")
+        return replace_text(path, json.dumps(sealed(values), indent=1) + "\n")
 
 
 def load_alarm(path: str | Path) -> Alarm:
@@ -120,6 +121,7 @@ def load_alarm(path: str | Path) -> Alarm:
     known = {item.name for item in dataclasses.fields(Alarm)}
     if wrong := sorted(known ^ set(values)):
         raise AlarmError(f"'{path}' is damaged: '{wrong[0]}' is {'missing' if wrong[0] in known else 'unknown'}")
+    check_fields(Alarm, values, path, AlarmError)
     return Alarm(**values | {"agent": renamed(values["agent"], AGENT)})
 
 

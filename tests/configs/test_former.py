@@ -21,7 +21,8 @@ MANIFEST = {
 def row(seed: int) -> dict:
     empty = dict.fromkeys(COLUMNS, 0) | dict.fromkeys(("task", "video", "error"), "")
     return empty | {
-        "initial_conditions": "toy", "env_seed": seed, "policy_seed": 3, "success": seed % 2 == 0, "progress": [0.5],
+        "initial_conditions": "toy", "env_seed": seed, "policy_seed": 3, "success": seed % 2 == 0, "progress": [],
+        "first_success": 0 if seed % 2 == 0 else -1,
         "terminated": True, "truncated": False, "labels": "{}",
     }  # fmt: skip
 

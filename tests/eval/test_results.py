@@ -21,8 +21,9 @@ def row(start):
     return {
         "initial_conditions": "mujoco/point", "env_seed": start, "policy_seed": 0, "task": "point",
         "success": start % 4 > 0,
-        "first_success": 3, "best_progress": 0.5, "final_progress": 0.5, "return": 1.5, "length": 3,
-        "progress": [0.1, 0.5, 0.5], "terminated": True, "truncated": False, "wall_physics": 0.1, "wall_render": 0.0,
+        "first_success": 3 if start % 4 > 0 else -1, "best_progress": 0.5, "final_progress": 0.5,
+        "return": 1.5, "length": 3, "progress": [0.1, 0.5, 0.5], "terminated": True, "truncated": False,
+        "wall_physics": 0.1, "wall_render": 0.0,
         "wall_policy": 0.2, "attempt": 1, "worker": 0, "video": "", "error": "", "labels": "{}",
     }  # fmt: skip
 
@@ -116,8 +117,8 @@ def test_the_command_perturbs_as_the_record_was(records):
 def test_a_comparison_is_told_below_its_runs(records):
     with RecordWriter(records / "walk" / "other", manifest()) as writer:
         for start in range(8):
-            writer.add(row(start) | {"success": True})
-        writer.close(complete=True)
+            writer.add(row(start) | {"success": True, "first_success": 3})
+        writer.close(complete=False)
     pair = [read_record(records / "walk" / name) for name in ("small", "other")]
     compare_records(pair).write(records / "walk")
     text = render(records)

@@ -33,14 +33,14 @@ LAYERS = {  # a room may use the rooms of the lines below it; rooms on one line 
         "arms experts rendering",
     ),
     "eval": (
-        "studies",
+        "studies doctor",
         "results compose",
         "compare grid bench",
         "evaluate inspect demos catalog",
         "rollout offline agree",
         "ledger",
         "statistics pages",
-        "doctor contracts",
+        "contracts",
     ),
 }
 

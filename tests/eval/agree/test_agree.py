@@ -29,10 +29,11 @@ def write(folder, rate, *, world="sim", name="p", first=0, n=60, seed=0, set_nam
     with RecordWriter(folder / f"{world}-{name}-{first}", manifest) as writer:
         for start in range(first, first + n):
             won = bool(rng.random() < rate)
+            best = 1.0 if won else float(0.6 * rng.random())
             writer.add({
                 "initial_conditions": set_name, "env_seed": start, "policy_seed": seed, "task": "point", "success": won,
-                "first_success": 3 if won else -1, "best_progress": 1.0 if won else float(0.6 * rng.random()),
-                "final_progress": 0.0, "return": 0.0, "length": 3, "progress": [0.0], "terminated": won,
+                "first_success": 3 if won else -1, "best_progress": best,
+                "final_progress": best, "return": 0.0, "length": 3, "progress": [0.0, 0.0, best], "terminated": won,
                 "truncated": not won, "wall_physics": 0.0, "wall_render": 0.0, "wall_policy": 0.0, "attempt": 0,
                 "worker": 0, "video": "", "error": "", "labels": "{}",
             })  # fmt: skip

@@ -33,7 +33,8 @@ def row(start, success, progress=None, **changes):
         "length": 3,
     }
     values |= {"first_success": 3 if success else -1, "best_progress": float(success if progress is None else progress)}
-    values |= {"final_progress": values["best_progress"], "return": 0.0, "progress": [0.0], "terminated": True}
+    values |= {"final_progress": values["best_progress"], "return": 0.0, "terminated": True}
+    values |= {"progress": [0.0, 0.0, values["best_progress"]]}
     values |= {"truncated": False, "attempt": 0, "worker": 0, "video": "", "error": "", "labels": "{}"}
     values |= dict.fromkeys(("wall_physics", "wall_render", "wall_policy"), 0.0)
     assert set(values) == set(COLUMNS)

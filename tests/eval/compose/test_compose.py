@@ -272,10 +272,13 @@ def test_compositions_of_several_seeds_become_one_study(done, tmp_path, capsys):
         for role, record in read_composition(folder).records.items():
             table = pq.read_table(record.root / "episodes.parquet")
             won[folder.name, role] = rng.random(len(table)) < 0.5
-            column = table.schema.get_field_index("success")
-            pq.write_table(
-                table.set_column(column, "success", pa.array(won[folder.name, role])), record.root / "episodes.parquet"
-            )
+            first = np.where(won[folder.name, role], table["length"].to_numpy(), -1).astype(np.int32)
+            for name, values in (("success", won[folder.name, role]), ("first_success", first)):
+                table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+            pq.write_table(table, record.root / "episodes.parquet")
+            manifest = json.loads((record.root / "manifest.json").read_text())
+            del manifest["digests"]  # as earlier versions wrote it
+            (record.root / "manifest.json").write_text(json.dumps(manifest))
     words = ["study", "compositions", *map(str, folders), "--title", "X", "--out"]
     assert main([*words, str(tmp_path / "pair.json")]) == 0
     study = read_study(tmp_path / "pair.json")

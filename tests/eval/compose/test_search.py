@@ -208,6 +208,7 @@ def test_replays_of_a_recorded_grid_search(tmp_path):
                     "initial_conditions": "toy",
                     "env_seed": start,
                     "success": bool(won),
+                    "first_success": 0 if won else -1,
                     "progress": [],
                     "labels": "{}",
                 }

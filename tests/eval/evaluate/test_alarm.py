@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from understudy.configs.documents import sealed
 from understudy.configs.parse import parse
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
@@ -169,7 +170,7 @@ def alarm_file(run_folder, tmp_path_factory):
     """An alarm for this policy, raised where the spread is above its median, whatever became of the episode."""
     folder = tmp_path_factory.mktemp("alarm")
     record = evaluate(settings(run_folder, folder / "record", monitor=4))
-    won = [row | {"success": True} for row in record.table.to_pylist()]
+    won = [row | {"success": True, "first_success": row["length"]} for row in record.table.to_pylist()]
     with RecordWriter(folder / "calm", record.manifest) as writer:
         for row in won:
             writer.add(row)
@@ -240,7 +241,7 @@ def test_an_alarm_for_other_settings_is_refused(run_folder, alarm_file, tmp_path
 
 def test_an_alarm_for_other_weights_is_refused(run_folder, alarm_file, tmp_path):
     other = tmp_path / "alarm.json"
-    other.write_text(json.dumps(json.loads(alarm_file.read_text()) | {"policy": "feed"}))
+    other.write_text(json.dumps(sealed(json.loads(alarm_file.read_text()) | {"policy": "feed"})))
     with pytest.raises(AlarmError, match="weights feed, these are"):
         evaluate(settings(run_folder, tmp_path / "record", alarm=str(other)))
 

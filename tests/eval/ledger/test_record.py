@@ -20,7 +20,7 @@ from understudy.eval.ledger.record import (
 def row(start, **changes):
     values = {
         "initial_conditions": "point", "env_seed": start, "policy_seed": 0, "task": "point", "success": start % 2 == 0,
-        "first_success": 3,
+        "first_success": 3 if start % 2 == 0 else -1,
         "best_progress": 0.1, "final_progress": 0.1, "return": 1.5, "length": 3, "progress": [0.1, 0.05, 0.1],
         "terminated": True, "truncated": False, "wall_physics": 0.1, "wall_render": 0.0, "wall_policy": 0.2,
         "attempt": 0, "worker": 1, "video": "", "error": "", "labels": "{}",
@@ -46,7 +46,7 @@ def test_a_used_folder_is_refused(tmp_path):
 
 
 def test_rows_are_on_disk_before_the_run_closes(tmp_path):
-    writer = RecordWriter(tmp_path / "r", {"policy": "p"})
+    writer = RecordWriter(tmp_path / "r", {"policy": {"path": "p"}})
     writer.add(row(1))
     writer.add(row(0))
     with open(tmp_path / "r" / "episodes.jsonl", "a") as file:
