@@ -23,7 +23,7 @@ from ..data.statistics import action_range, nearly_constant, statistics
 from ..data.task_spec import ActionScale, Mirror, TaskSpec, load_task_spec
 from ..data.weighting import WeightedOrder, Weighting
 from ..policy import CriticConfig, PolicyConfig, Prepared, Scales, UsesPast
-from .checkpoint import find_checkpoint, load_weights
+from .checkpoint import find_checkpoint, load_weights, with_former_defaults
 from .loop import BatchOrder, Best, Loop, Pace
 from .optimizer import Optimize
 from .processes import refuse_several
@@ -120,7 +120,7 @@ def resume_run(run: Path) -> None:
     """Go on with a run from its last checkpoint, bit for bit as if it had not stopped."""
     if not (run / SETTINGS).is_file():
         raise FileNotFoundError(f"{run} is not a run: it has no config.yaml")
-    config = decode(Train, load(run / SETTINGS, Train))
+    config = decode(Train, _saved_settings(run))
     loop = assemble(config, _open(config), run)
     if (run / "last").exists():
         loop.restore((run / "last").resolve())
@@ -129,6 +129,13 @@ def resume_run(run: Path) -> None:
         print(f"{run} has no checkpoint yet; training from the beginning")
         loop.log.forget_after(0)
     _fit(loop)
+
+
+def _saved_settings(run: Path) -> dict:
+    """What a run's config.yaml says; a run of an earlier version goes on as it began."""
+    settings = load(run / SETTINGS, Train)
+    learners = {kind: settings[kind] for kind in ("policy", "critic") if settings.get(kind)}
+    return settings | {kind: with_former_defaults(kind, learner) for kind, learner in learners.items()}
 
 
 def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:

@@ -25,7 +25,7 @@ class DiffusionConfig(GenerativeConfig):
 
     RENAMED: ClassVar[dict[str, str]] = {"head": "prediction_type"}  # former names that are still read
 
-    BEFORE: ClassVar[dict] = {**GenerativeConfig.BEFORE, "linear_skip": False}  # what checkpoints did that do not say it yet
+    BEFORE: ClassVar[dict] = {**GenerativeConfig.BEFORE, "linear_skip": False}  # of older checkpoints
 
     linear_skip: bool = True  # a fixed linear map takes the noise past the network, see `skip.py`; x0 needs none
     prediction_type: PredictionType = PredictionType.v  # epsilon | x0 | v: what the network predicts

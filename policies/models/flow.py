@@ -78,7 +78,7 @@ def time_of(s):
 class FlowConfig(GenerativeConfig):
     """Flow matching policy on state vectors."""
 
-    BEFORE: ClassVar[dict] = {**GenerativeConfig.BEFORE, "linear_skip": False}  # what checkpoints did that do not say it yet
+    BEFORE: ClassVar[dict] = {**GenerativeConfig.BEFORE, "linear_skip": False}  # of older checkpoints
 
     linear_skip: bool = True  # a fixed linear map takes the noise past the network, see `skip.py`
     times: Times = Times()  # that training draws

@@ -126,9 +126,9 @@ class GenerativePolicy(TokenPolicy, Policy):
         numbers, width = self.network.passes
         if width < numbers:
             warnings.warn(
-                f"the target '{self.prediction_type.value}' holds {numbers} numbers of noise, which cannot pass through "
-                f"a network of width {width}: plans will keep noise. Set linear_skip: true, prediction_type: x0, or "
-                f"a width of {numbers} and more",
+                f"the target '{self.prediction_type.value}' holds {numbers} numbers of noise, which cannot pass "
+                f"through a network of width {width}: plans will keep noise. Set linear_skip: true, "
+                f"prediction_type: x0, or a width of {numbers} and more",
                 stacklevel=2,
             )
 
