@@ -34,15 +34,13 @@ class LinearSkip(nn.Module):
 
     directions: Tensor  # (R, T * D) orthonormal rows
     power: Tensor  # (R,) mean square of the scaled chunks along each
-    member: Tensor  # (T * D,)
+    member: Tensor  # (T * D,) 1 where the map acts; 0 everywhere until it is fitted
     rest: Tensor  # () mean square along each direction that is left out
 
     def __init__(self, prediction_type: PredictionType, tokens: int, blocks: list[list[int]], dims: int):
         super().__init__()
         self.prediction_type, self.blocks, self.dims = prediction_type, blocks, dims
-        member = torch.zeros(tokens, dims)  # 1 where the map acts
-        member[[token for block in blocks for token in block]] = 1.0
-        self.register_buffer("member", member.flatten(), persistent=False)
+        self.register_buffer("member", torch.zeros(tokens * dims))
         count = min(sum(map(len, blocks)) * dims, MOST)
         self.register_buffer("directions", torch.zeros(count, tokens * dims))
         self.register_buffer("power", torch.ones(count))
@@ -67,6 +65,7 @@ class LinearSkip(nn.Module):
         self.power.copy_(torch.tensor([power for power, _ in found[:count]]))
         left = [power for power, _ in found[count:]]
         self.rest.fill_(sum(left) / len(left) if left else 0.0)
+        self.member.view(chunks.shape[1:])[[token for block in self.blocks for token in block]] = 1.0
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
         wide, flat = s[:, None], x.flatten(1)
