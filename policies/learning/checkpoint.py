@@ -184,11 +184,20 @@ def _info(folder: Path, document: dict) -> dict:
 
 def load_config(document: dict) -> PolicyConfig | CriticConfig | CompositionConfig:
     """The settings in a checkpoint's `config.json`."""
+    settings = with_former_defaults(document["kind"], {**document["config"], "type": document["type"]})
+    return decode_choice(_registry(document["kind"]), settings)
+
+
+def with_former_defaults(kind: str, settings: Mapping) -> dict:
+    """The saved settings of a policy, critic or mixture; what they do not say yet is as it was when they were saved.
+
+    Raises:
+        LookupError: a type that no file registers.
+    """
     discover("policies")
-    base = _registry(document["kind"])
-    lookup(f"{document['kind']} type", document["type"], base.get_known_choices())
-    before = base.get_choice_class(document["type"]).BEFORE
-    return decode_choice(base, {**before, **document["config"], "type": document["type"]})
+    base = _registry(kind)
+    lookup(f"{kind} type", settings["type"], base.get_known_choices())
+    return {**base.get_choice_class(settings["type"]).BEFORE, **settings}
 
 
 def _registry(kind: str) -> type[draccus.ChoiceRegistry]:

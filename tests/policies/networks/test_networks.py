@@ -32,7 +32,7 @@ UNET = UNetConfig(channels=(8, 16), groups=4, time_width=8)
 def test_checkpoints_from_before_tokens_had_times_act_as_they_did(network, tensors, answer):
     """Numbers of the first release: the weights lie in the same order and two keys are joined as they were."""
     window = Window(observe=(-1, 0), horizon=4)
-    config = DiffusionConfig(window=window, n_action_steps=2, inputs=(STATE, SCENE), network=network)
+    config = DiffusionConfig(window=window, n_action_steps=2, inputs=(STATE, SCENE), network=network, linear_skip=False)
     policy = config.build(BODY, SCALES).eval()
     assert len(policy.state_dict()) == tensors
     for i, (name, weight) in enumerate(policy.state_dict().items()):
