@@ -108,7 +108,7 @@ class Mutations:
         rows.append(("all", total.total(), *(total[outcome] for outcome in OUTCOMES)))
         return Study(
             title="Damaged files",
-            command=f"understudy study mutations {command_of(self).partition(' ')[2]}".strip(),
+            command=command_of(self, "study mutations"),
             columns=("what", "damages", *OUTCOMES),
             rows=rows,
             notes=(
