@@ -1,0 +1,527 @@
+"""What a damaged file does: files of every format are damaged in small ways; what opens them must say so.
+
+    understudy study mutations --out eval/records/trust/mutations.json
+    understudy study mutations --only checkpoint,record --trials 200 --told out/mutations.jsonl
+
+Small sources are made first: recordings of the world `point` in three layouts, with numbers, films and pictures, two
+trainings, a mixture, a critic, records, a comparison, an alarm, settings. A trial copies one, damages one of its files
+(`_mutate.py`), opens it in a process of its own and compares what comes out with the undamaged. It ends as
+
+    unharmed   the same comes out
+    told       a refusal in our own words, or the other content comes with a warning
+    unclear    a refusal in the words of a library below, without ours
+    traceback  an error that the command line would not answer
+    silent     other content, without a word
+    cannot be told    other content that nothing contradicts: a changed number in a file without a digest or a
+                      redundancy, a changed setting of one's own YAML
+
+What cannot be told is decided by the file and the place of the damage alone (`UNTELLABLE`), never by what came out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import random
+import re
+import select
+import shutil
+import signal
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...configs.command import command_of
+from ...configs.progress import Progress
+from ..ledger.study import Study
+from ._mutate import damage
+
+OUTCOMES = ("unharmed", "told", "unclear", "traceback", "silent", "cannot be told")
+PATIENCE = 120.0  # seconds that opening may take; longer is a traceback, for it hangs
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something that is damaged: a folder, those of its files that are, and what opens it."""
+
+    folder: str  # name among the sources
+    files: tuple[str, ...]  # patterns below it
+    opened: Callable[[Path], object]  # folder -> what came out, as JSON-able values; equal for equal content
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One damage and what it did."""
+
+    subject: str
+    done: str  # in words
+    outcome: str
+    said: str  # message, or what came out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutations:
+    """Damage files of every format in small ways, and count what is said of it."""
+
+    trials: int = 60  # damages of each subject
+    seed: int = 0  # of the damages
+    only: tuple[str, ...] = ()  # subjects; default all
+    told: Path | None = None  # file for every trial, a line of JSON each
+    out: Path | None = None  # JSON of the table
+
+    def run(self) -> None:
+        from ...configs.plugins import lookup
+
+        for name in self.only:
+            lookup("subject", name, SUBJECTS)
+        subjects = {name: SUBJECTS[name] for name in self.only or SUBJECTS}
+        with tempfile.TemporaryDirectory(prefix="understudy-mutations-") as folder:
+            sources = make_sources(Path(folder) / "sources")
+            found = [trial for name in subjects for trial in campaign(name, sources, Path(folder), self)]
+        if self.told:
+            self.told.parent.mkdir(parents=True, exist_ok=True)
+            self.told.write_text("".join(json.dumps(vars(trial)) + "\n" for trial in found))
+
+        study = self._study(found)
+        print(study.markdown(), *study.notes, sep="\n")
+        for trial in found:
+            if trial.outcome in ("silent", "unclear", "traceback"):
+                print(f"{trial.outcome}: {trial.subject}, {trial.done}: {trial.said[:200]}")
+        if self.out:
+            print(study.write(self.out))
+
+    def _study(self, found: Sequence[Trial]) -> Study:
+        rows = []
+        for name in dict.fromkeys(trial.subject for trial in found):
+            counts = Counter(trial.outcome for trial in found if trial.subject == name)
+            rows.append((name, counts.total(), *(counts[outcome] for outcome in OUTCOMES)))
+        total = Counter(trial.outcome for trial in found)
+        rows.append(("all", total.total(), *(total[outcome] for outcome in OUTCOMES)))
+        return Study(
+            title="Damaged files",
+            command=command_of(self, "study mutations"),
+            columns=("what", "damages", *OUTCOMES),
+            rows=rows,
+            notes=(
+                f"{total.total()} damages, seed {self.seed}; a subject is a kind of file or folder",
+                "told: a refusal in our own words, or a warning; cannot be told: nothing in the file or beside it "
+                "contradicts the change, as one changed number in a recording without digests",
+            ),
+        )
+
+
+def campaign(name: str, sources: Path, work: Path, config: Mutations) -> list[Trial]:
+    """All trials of one subject."""
+    subject, rng = SUBJECTS[name], random.Random(f"{name} {config.seed}")
+    source, copy = sources / subject.folder, work / "copy"
+    base = _apart(subject, _fresh(source, copy))
+    again = _apart(subject, _fresh(source, copy))
+    if base[0] != "opened" or again != base:
+        raise ValueError(f"the undamaged {name} does not open alike twice: {base}, {again}")
+
+    trials: list[Trial] = []
+    with Progress(name, config.trials, "damages") as progress:
+        while len(trials) < config.trials:
+            _fresh(source, copy)
+            files = sorted({str(p.relative_to(copy)) for f in subject.files for p in copy.glob(f) if p.is_file()})
+            done = damage(copy, files, rng)
+            if done is not None:
+                trials.append(_judged(name, done, base[1], _apart(subject, copy)))
+                progress.update(len(trials))
+    shutil.rmtree(copy)
+    return trials
+
+
+def _fresh(source: Path, copy: Path) -> Path:
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(source, copy, symlinks=True)
+    return copy
+
+
+def _judged(name: str, done: str, base: str, came: tuple[str, str, str]) -> Trial:
+    """How a trial ended, from what came out of the undamaged and of the damaged."""
+    kind, out, warned = came
+    if kind != "opened":
+        return Trial(name, done, kind, out)
+    if out == base:
+        return Trial(name, done, "unharmed", "")
+    if warned:
+        return Trial(name, done, "told", warned)
+    if any(re.search(pattern, done) for pattern in UNTELLABLE.get(name, ())):
+        return Trial(name, done, "cannot be told", out)
+    return Trial(name, done, "silent", f"{base} became {out}")
+
+
+def _apart(subject: Subject, folder: Path) -> tuple[str, str, str]:
+    """Open in a forked process: (outcome, what came out or was said, warnings)."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        os.close(reading)
+        try:
+            answer = _open(subject, folder)
+            with os.fdopen(writing, "w") as pipe:
+                json.dump(answer, pipe)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        ready = _read_all(pipe, process)
+    os.waitpid(process, 0)
+    return tuple(json.loads(ready)) if ready else ("traceback", "it hung or crashed", "")
+
+
+def _read_all(pipe, process: int) -> str:
+    """What the process says until it ends; nothing if it takes too long, and then it is ended."""
+    parts, end = [], time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if select.select([pipe], [], [], 0.5)[0]:
+            part = os.read(pipe.fileno(), 65536)
+            if not part:
+                return b"".join(parts).decode()
+            parts.append(part)
+    os.kill(process, signal.SIGKILL)
+    return ""
+
+
+def _open(subject: Subject, folder: Path) -> tuple[str, str, str]:
+    """What opens, as the command line would take its errors."""
+    from ... import __main__ as line
+
+    said, heard = io.StringIO(), io.StringIO()
+    with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(said):
+        warnings.simplefilter("always")
+        with contextlib.redirect_stderr(heard):
+            try:
+                out = json.dumps(subject.opened(folder), sort_keys=True, default=str)
+            except Exception as error:
+                if not (isinstance(error, line.EXPECTED) or type(error).__module__.startswith("draccus")):
+                    return "traceback", f"{type(error).__name__}: {error}", ""
+                line._report("study", error)
+                text = heard.getvalue()
+                return ("unclear" if "--traceback" in text else "told"), text.strip(), ""
+    told = [str(warning.message) for warning in caught]
+    told += [text for text in said.getvalue().splitlines() if "warning" in text]
+    return "opened", out, "; ".join(dict.fromkeys(told))[:1000]
+
+
+# -- what opens them
+
+
+def opened_recording(folder: Path) -> object:
+    from ...policies.data.open import open_dataset
+
+    data = open_dataset(folder)
+    columns = {key: _digest(values) for key, values in data.columns.items()}
+    return [len(data.lengths), data.lengths.tolist(), data.rate, data.tasks, data.embodiment.to_json(), columns]
+
+
+def opened_pictures(folder: Path) -> object:
+    """All pictures of the first camera."""
+    from ...policies.data.frames import open_frames
+    from ...policies.data.open import open_dataset
+
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["UNDERSTUDY_CACHE"] = cache
+        data = open_dataset(folder)
+        frames = open_frames(data, next(iter(data.cameras)))
+        return [len(data), _digest(frames.read(np.arange(len(data))))]
+
+
+def opened_policy(folder: Path) -> object:
+    """Two plans for each of two made-up observations."""
+    import torch
+
+    from ...policies.load import load_policy
+    from ...policies.policy import LaneNoise, Past
+
+    policy, info = load_policy(folder)
+    window, sizes = policy.window, {key: len(names) for key, names in policy.embodiment.offers().items()}
+    generator = torch.Generator().manual_seed(1)
+    past = Past(
+        obs={key: torch.rand(2, len(window.observe), sizes[key], generator=generator) for key in policy.inputs},
+        obs_times=window.observe,
+        obs_valid=torch.ones(2, len(window.observe), dtype=torch.bool),
+        actions=torch.zeros(2, len(window.recall), len(policy.embodiment.action)),
+        action_times=window.recall,
+        action_valid=torch.ones(2, len(window.recall), dtype=torch.bool),
+        now=torch.zeros(2, dtype=torch.int64),
+    )
+    plans = policy.plan(past, 2, LaneNoise(5, np.arange(2), np.zeros(2, np.int64)))
+    return [info["type"], policy.embodiment.to_json(), policy.n_action_steps, _digest(plans.future.numpy())]
+
+
+def opened_critic(folder: Path) -> object:
+    """Its weights and settings, as they would score."""
+    from ...policies.learning.checkpoint import load_model
+
+    critic, info = load_model(folder, "critic")
+    weights = {name: _digest(value.numpy()) for name, value in critic.state_dict().items()}
+    return [info["type"], info["config"], critic.embodiment.to_json(), weights]
+
+
+def resumed_run(folder: Path) -> object:
+    """The weights and the log after the training went on to its end."""
+    from ...policies.learning.run import training
+    from ...policies.learning.train import resume_run
+
+    resume_run(folder)
+    log = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    clocks = ("rate", "seconds")
+    lines = [{key: value for key, value in line.items() if key not in clocks} for line in log]
+    weights = (folder / "last/model.safetensors").read_bytes()
+    return [hashlib.sha256(weights).hexdigest(), lines, str(training(folder))]
+
+
+def opened_record(folder: Path) -> object:
+    """Its rows, their summary and its report."""
+    from ..evaluate.report import render
+    from ..ledger.record import read_record
+    from ..ledger.summary import summarize
+
+    record = read_record(folder)
+    return [record.table.to_pylist(), str(summarize(record)), hashlib.sha256(render(record).encode()).hexdigest()]
+
+
+def opened_comparison(folder: Path) -> object:
+    from ..compare.comparison import read_comparison
+
+    return read_comparison(folder)
+
+
+def opened_alarm(folder: Path) -> object:
+    from ...policies.agent.alarm import load_alarm
+
+    return [str(vars(load_alarm(path))) for path in sorted(folder.glob("alarm.json"))] or load_alarm(
+        folder / "alarm.json"
+    )
+
+
+def opened_study(folder: Path) -> object:
+    from ..ledger.study import read_study
+
+    return str(read_study(folder / "study.json"))
+
+
+def opened_settings(folder: Path) -> object:
+    """All three files, as their verbs read them."""
+    import draccus
+
+    from ...configs.parse import parse
+    from ...policies.learning.train import Train
+    from ..evaluate.evaluate import Eval
+    from ..grid.run import Run
+
+    verbs = {"train.yaml": Train, "eval.yaml": Eval, "grid.yaml": Run}
+    settings = {name: parse(verb, str(folder / name), []) for name, verb in verbs.items()}
+    settings["train.yaml"].check()
+    return {name: draccus.encode(part) for name, part in settings.items()}
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
+
+
+# -- what is damaged
+
+RECORDING = (
+    "meta/info.json",
+    "meta/tasks.*",
+    "meta/embodiment.json",
+    "meta/episodes*",
+    "meta/episodes/*/*",
+    "data/*/*",
+)
+ACTING = ("config.json", "embodiment.json", "model.safetensors", "digests.json")
+STATE = "checkpoints/*/training_state/*"
+
+SUBJECTS: Mapping[str, Subject] = {
+    "recording v3.0, meta": Subject("states", ("meta/*.json", "meta/tasks.parquet"), opened_recording),
+    "recording v3.0, episodes": Subject("states", ("meta/episodes/*/*",), opened_recording),
+    "recording v3.0, data": Subject("states", ("data/*/*",), opened_recording),
+    "recording without a card": Subject("bare", RECORDING, opened_recording),
+    "recording v2.1": Subject("v2", RECORDING, opened_recording),
+    "labels": Subject("states", ("meta/labels.json",), opened_recording),
+    "films": Subject("films", ("videos/*/*/*", "meta/episodes/*/*"), opened_pictures),
+    "pictures": Subject("pictures", ("data/*/*",), opened_pictures),
+    "checkpoint, weights": Subject("checkpoint", ("model.safetensors",), opened_policy),
+    "checkpoint, settings": Subject("checkpoint", ("config.json", "embodiment.json", "digests.json"), opened_policy),
+    "critic": Subject("critic", ACTING, opened_critic),
+    "mixture": Subject("mixture", (*ACTING, "parents/*/*"), opened_policy),
+    "training state, weights": Subject("half", (f"{STATE}.safetensors",), resumed_run),
+    "training state, documents": Subject("half", (f"{STATE}.json", "checkpoints/*/*.json"), resumed_run),
+    "run, settings": Subject("half", ("config.yaml", "task_spec.yaml", "*.json"), resumed_run),
+    "run, log": Subject("half", ("metrics.jsonl",), resumed_run),
+    "record, manifest": Subject("record", ("manifest.json",), opened_record),
+    "record, table": Subject("record", ("episodes.parquet",), opened_record),
+    "record, rows of a killed run": Subject("killed", ("episodes.jsonl",), opened_record),
+    "comparison": Subject("comparison", ("compare.json",), opened_comparison),
+    "alarm": Subject("alarm", ("alarm.json",), opened_alarm),
+    "study": Subject("study", ("study.json",), opened_study),
+    "settings in YAML": Subject("settings", ("*.yaml",), opened_settings),
+}  # fmt: skip
+
+VALUES = (
+    r"data/.*(to whole numbers|doubled values|exchanged columns|to float64): (action|observation|next|success)",
+    r"data/.*(bit|zeros)",  # inside of a column's pages
+)
+UNTELLABLE: Mapping[str, tuple[str, ...]] = {
+    "recording v3.0, data": VALUES,
+    "recording without a card": (*VALUES, r"meta/info.json: .*(names|robot_type|fps)"),
+    "recording v2.1": VALUES,
+    "pictures": VALUES,
+    "films": (r"videos/.*(bit|zeros)",),
+    "settings in YAML": (r"\.yaml: ",),
+}  # a YAML of one's own says what one wants; a recording without digests may hold any number
+
+
+# -- the sources
+
+TRAIN = """\
+policy:
+  type: {kind}
+  inputs: [observation.state, observation.environment_state]
+  window: {{observe: [-1, 0], recall: [-1], horizon: 8}}
+  n_action_steps: 4
+  network: {{type: mlp, width: 32, depth: 1, mlp_ratio: 1, condition_width: 16}}
+  sampler: {{steps: 3}}
+data: {data}
+batch: 32
+steps: {steps}
+validation: 0.2
+validate_every: 20
+save_every: 20
+log_every: 10
+optimize: {{lr: 1.0e-3, warmup: 5, ema: 0.9}}
+device: cpu
+threads: 1
+"""
+
+
+def make_sources(root: Path) -> Path:
+    """All folders that `SUBJECTS` name, made by our own verbs."""
+    root.mkdir(parents=True)
+
+    def verb(*words: object) -> None:
+        from ...__main__ import main
+
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as errors:
+            status = main([*map(str, words)])
+        if status:
+            raise RuntimeError(f"understudy {' '.join(map(str, words))}: {errors.getvalue()}")
+
+    # recordings
+    states = root / "states"
+    verb("demos", "point", "--episodes", 8, "--keep_failures", "true", "--out", states)
+    verb("label", states, "--success", "all")
+    for name in ("films", "pictures"):
+        how = ("--pictures", "video" if name == "films" else "image", "--cameras", "{top: [32, 32]}")
+        verb("demos", "point", "--episodes", 3, "--out", root / name, *how)
+    _without_card(states, root / "bare")
+    _as_v2(states, root / "v2")
+
+    # trainings
+    for kind, steps, name in (("diffusion", 40, "whole"), ("flow", 40, "other"), ("diffusion", 20, "half")):
+        file = root / f"{name}.yaml"
+        file.write_text(TRAIN.format(kind=kind, data=states, steps=steps))
+        verb("train", file, "--out", root / name)
+    _to_go_on(root / "half", 30)
+    critic = ("--critic.type", "iql", "--critic.inputs", "[observation.state, observation.environment_state]")
+    pace = ("--steps", 20, "--batch", 32, "--save_every", 20, "--validation", 0.2, "--device", "cpu", "--threads", 1)
+    verb("train", "--data", states, *critic, "--critic.widths", "[16, 16]", *pace, "--out", root / "critic_run")
+    shutil.copytree((root / "whole/last").resolve(), root / "checkpoint")
+    shutil.copytree((root / "critic_run/last").resolve(), root / "critic")
+    weights = ("--how.type", "convex", "--how.weights.weights", "[[0.6, 0.4]]")
+    verb("mix", root / "whole", root / "other", *weights, "--out", root / "mixture")
+
+    # records and what is made of them
+    _records(root, verb)
+    return root
+
+
+def _records(root: Path, verb: Callable) -> None:
+    asked = ("--world", "point", "--videos", 0)
+    verb("eval", "--policy", root / "whole", *asked, "--episodes", 12, "--out", root / "record")
+    verb("eval", "--policy", root / "other", *asked, "--episodes", 12, "--out", root / "record_other")
+    verb("compare", root / "record", root / "record_other", "--out", root / "comparison")
+    _as_killed(root / "record", root / "killed")
+    calm = ("--env_seed", 0, "--episodes", 60, "--monitor", 2)
+    verb("eval", "--policy", root / "whole", *asked, *calm, "--out", root / "calm")
+    (root / "alarm").mkdir()
+    verb("calibrate", root / "calm", "--alpha", 0.2, "--out", root / "alarm/alarm.json")
+    table = {"title": "Any", "command": "understudy doctor", "columns": ("a", "b"), "rows": ((1, 0.5), (2, 0.25))}
+    Study(**table, notes=("made up",), provenance={"begun": "2026"}).write(root / "study/study.json")
+
+    settings = root / "settings"
+    settings.mkdir()
+    (settings / "train.yaml").write_text(TRAIN.format(kind="diffusion", data="DATA", steps=40))
+    (settings / "eval.yaml").write_text("policy: RUN\nout: OUT\nworld: point\nepisodes: 20\nenv_seed: 1000\n")
+    (settings / "grid.yaml").write_text(
+        "name: two\nout: OUT\ntrain: {config: {data: DATA}, set: {steps: 10}}\neval: {}\nseeds: [0, 1]\n"
+    )
+
+
+def _without_card(source: Path, to: Path) -> None:
+    """The recording as another program would have written it."""
+    shutil.copytree(source, to)
+    (to / "meta/embodiment.json").unlink()
+    info = json.loads((to / "meta/info.json").read_text())
+    for feature in info["features"].values():
+        for key in ("units", "limits", "mode", "frame", "rotation"):
+            feature.pop(key, None)
+    (to / "meta/info.json").write_text(json.dumps(info))
+
+
+def _as_v2(source: Path, to: Path) -> None:
+    """The same episodes in layout v2.1: a file each."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from ...policies.data.layout import read_layout
+
+    (to / "meta").mkdir(parents=True)
+    (to / "data/chunk-000").mkdir(parents=True)
+    layout = read_layout(source)
+    info = json.loads((source / "meta/info.json").read_text())
+    info |= {
+        "codebase_version": "v2.1",
+        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+    }
+    (to / "meta/info.json").write_text(json.dumps(info))
+    shutil.copy(source / "meta/embodiment.json", to / "meta/embodiment.json")
+    rows = [{"episode_index": entry.id, "tasks": list(entry.tasks), "length": entry.length} for entry in layout.entries]
+    (to / "meta/episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (to / "meta/tasks.jsonl").write_text(json.dumps({"task_index": 0, "task": layout.entries[0].tasks[0]}) + "\n")
+    for entry in layout.entries:
+        table = pq.read_table(source / entry.file)
+        own = table.filter(pc.equal(table["episode_index"], entry.id))
+        pq.write_table(own, to / f"data/chunk-000/episode_{entry.id:06d}.parquet")
+
+
+def _to_go_on(run: Path, steps: int) -> None:
+    """A finished training as one that was asked for more steps and killed."""
+    import yaml
+
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"steps": steps}))
+
+
+def _as_killed(record: Path, to: Path) -> None:
+    """A record whose run was killed after its last episode."""
+    from ..ledger.record import read_record
+
+    read = read_record(record)
+    shutil.copytree(record, to)
+    (to / "episodes.parquet").unlink()
+    manifest = {key: value for key, value in read.manifest.items() if key not in ("episodes", "digests")}
+    (to / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))
+    (to / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in read.table.to_pylist()))
