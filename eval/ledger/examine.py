@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .films import film_faults
-from .record import MANIFEST, REMEDY, TABLE, RecordError, open_record
-from .verify import DIGESTS, SELF, changed
+from .record import MANIFEST, REMEDY, RecordError, open_record
+from .verify import DIGESTS, ROWS_DIGEST, SELF, changed
 
 
 def is_record(path: str | Path) -> bool:
@@ -33,7 +33,7 @@ def record_faults(path: str | Path) -> list[str]:
     faults += [str(warning.message) for warning in told]
     faults += [f"{fault}; no page shows it" for fault in film_faults(record)]
     digests = record.manifest.get(DIGESTS)
-    names = [name for name in digests if name not in (SELF, TABLE)] if isinstance(digests, Mapping) else []
+    names = [name for name in digests if name not in (SELF, ROWS_DIGEST)] if isinstance(digests, Mapping) else []
     gone = [name for name in names if not (record.root / name).is_file()]
     return faults + [
         f"{record.root / what}; pages are without it" for what in changed(record.root, record.manifest, gone)

@@ -25,7 +25,18 @@ from ...configs.files import replace_file, replace_text
 from ...configs.former import current_manifest, current_names
 from ...configs.machine import versions
 from ...configs.owner import owned
-from .verify import DIGESTS, SELF, changed, digest, impossible, inside, manifest_digest
+from .verify import (
+    DIGESTS,
+    ROWS_DIGEST,
+    SELF,
+    changed,
+    changed_rows,
+    digest,
+    impossible,
+    inside,
+    manifest_digest,
+    rows_digest,
+)
 
 FORMAT = 2  # 1: columns and keys of former names, see `former.py`
 MANIFEST, TABLE, ROWS, VIDEOS, REPORT = "manifest.json", "episodes.parquet", "episodes.jsonl", "videos", "report.html"
@@ -65,6 +76,7 @@ MONITORED = {  # further columns of records whose policy was monitored or steere
 OUTCOMES = {"success": "success", "progress": "best_progress"}  # what policies are judged by -> its column
 INCIDENTAL = ("wall_physics", "wall_render", "wall_policy", "worker", "attempt")  # may differ between equal runs
 CHECKSUM = "crc32"  # of a line of `episodes.jsonl`, beside its columns
+SHOWN = 3  # faults that a refusal names
 REMEDY = "Take the file from a copy, or run the evaluation again"
 PACKAGES = ("torch", "numpy", "scipy", "mujoco", "robosuite", "gym-pusht", "pymunk", "gymnasium", "lerobot")
 
@@ -145,7 +157,7 @@ class RecordWriter:
         table = table_of(self.rows.values())
         replace_file(self.root / TABLE, lambda path: pq.write_table(table, path))
         self.note(complete=complete, episodes=len(self.rows))
-        self.note(digests=self._digests())
+        self.note(digests=self._digests(table))
         self._save_manifest()
         self._file.close()
         (self.root / ROWS).unlink(missing_ok=True)
@@ -163,11 +175,12 @@ class RecordWriter:
         self._file.write(_line(row))
         self._file.flush()
 
-    def _digests(self) -> dict[str, str]:
-        """The sha256 of the table, of the films, and of the manifest as it will be read."""
+    def _digests(self, table) -> dict[str, str]:
+        """The sha256 of the rows, of the films, and of the manifest as it will be read."""
         films = sorted({row["video"] for row in self.rows.values() if row["video"]})
-        paths = {name: inside(self.root, name) for name in (TABLE, *films)}
+        paths = {name: inside(self.root, name) for name in films}
         digests = {name: digest(path) for name, path in paths.items() if path is not None and path.is_file()}
+        digests |= {ROWS_DIGEST: rows_digest(table)}
         read = json.loads(json.dumps(self.manifest | {DIGESTS: digests}, default=str))
         return digests | {SELF: manifest_digest(read)}
 
@@ -209,8 +222,8 @@ def read_record(root: str | Path) -> Record:
     """
     record, wrong = open_record(root)
     if wrong:
-        more = f" (and {len(wrong) - 1} more: `understudy doctor {record.root}`)" if len(wrong) > 1 else ""
-        raise RecordError(f"{wrong[0]}{more}. {REMEDY}")
+        more = f" (and {len(wrong) - SHOWN} more: `understudy doctor {record.root}`)" if len(wrong) > SHOWN else ""
+        raise RecordError(f"{'; '.join(wrong[:SHOWN])}{more}. {REMEDY}")
     return record
 
 
@@ -232,10 +245,15 @@ def open_record(root: str | Path) -> tuple[Record, list[str]]:
     if not (root / TABLE).is_file():
         raise RecordError(f"'{root}' is damaged: it has neither {TABLE} nor {ROWS}")
 
-    damaged = [f"{root / what}" for what in changed(root, written, (SELF, TABLE))]
-    table = _read_table(root / TABLE, damaged)
+    table = _read_table(root / TABLE)
     wrong = [f"{root / TABLE}: {what}" for what in impossible(table, manifest, COLUMNS)]
-    return Record(root, manifest, table), [*damaged, *wrong]
+    wrong += [f"{root / what}" for what in changed(root, written, (SELF,))]
+    if altered := [f"{root / TABLE}: {what}" for what in changed_rows(table, written)]:
+        names = table["video"].to_pylist()
+        outside = [name for name in names if name and inside(root, name) is None]
+        wrong += [f"{root / TABLE}: the film {name!r} lies outside of the record" for name in outside]
+        wrong += altered
+    return Record(root, manifest, table), wrong
 
 
 def _read_manifest(root: Path) -> dict:
@@ -261,7 +279,7 @@ def _read_manifest(root: Path) -> dict:
     return manifest
 
 
-def _read_table(path: Path, damaged: Collection[str]):
+def _read_table(path: Path):
     """The table with today's columns and types."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -275,8 +293,7 @@ def _read_table(path: Path, damaged: Collection[str]):
         raise RecordError(f"{path} has the column '{min(twice)}' twice. {REMEDY}")
     kinds = schema(table.column_names)
     if missing := [name for name in kinds.names if name not in table.column_names]:
-        why = f" ({damaged[-1]})" if damaged else ""
-        raise RecordError(f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}{why}. {REMEDY}")
+        raise RecordError(f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}. {REMEDY}")
 
     columns = []
     for field in kinds:

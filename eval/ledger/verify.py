@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 NEAR = 1e-5  # of progress, a float32 in 0..1
-SELF = "manifest.json"  # among a manifest's digests: that of the manifest without its digests
+SELF = "manifest.json"  # among a manifest's digests: that of the manifest without this one
+ROWS_DIGEST = "rows"  # that of the rows of the table, however they are packed
 DIGESTS = "digests"
 TIMES = ("wall_physics", "wall_render", "wall_policy")
 COUNTS = {"length": 0, "first_success": -1, "attempt": 0, "worker": -1}  # column -> smallest value
@@ -67,6 +68,8 @@ def changed(root: Path, manifest: Mapping, names: Sequence[str] | None = None) -
         yield f"{SELF}: '{DIGESTS}' are not names with a sha256 each"
         return
     for name in digests if names is None else [name for name in names if name in digests]:
+        if name == ROWS_DIGEST:
+            continue  # see `changed_rows`
         if name == SELF:
             if digests[name] != manifest_digest(manifest):
                 yield f"{SELF} was changed since it was written (its sha256 differs)"
@@ -78,6 +81,35 @@ def changed(root: Path, manifest: Mapping, names: Sequence[str] | None = None) -
             yield f"{name} is missing"
         elif digests[name] != digest(path):
             yield f"{name} was changed since it was written (its sha256 differs)"
+
+
+def changed_rows(table, manifest: Mapping) -> Iterator[str]:
+    """Whether the rows are not those that the manifest says were written."""
+    digests = manifest.get(DIGESTS)
+    told = digests.get(ROWS_DIGEST) if isinstance(digests, Mapping) else None
+    if told is not None and told != rows_digest(table):
+        yield "its rows were changed since they were written (their sha256 differs)"
+
+
+def rows_digest(table) -> str:
+    """The sha256 of a table's names, types and values, however they are packed, in hex."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = hashlib.sha256()
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        found.update(f"{name} {column.type}\n".encode())
+        if pa.types.is_list(column.type):
+            lengths = pc.fill_null(pc.list_value_length(column), -1)
+            found.update(np.ascontiguousarray(lengths.to_numpy(zero_copy_only=False)).tobytes())
+            column = pc.list_flatten(column)
+        if pa.types.is_floating(column.type):
+            found.update(np.ascontiguousarray(column.is_null().to_numpy(zero_copy_only=False)).tobytes())
+            found.update(np.ascontiguousarray(column.to_numpy(zero_copy_only=False)).tobytes())
+        else:
+            found.update(json.dumps(column.to_pylist()).encode())
+    return found.hexdigest()
 
 
 def digest(path: Path) -> str:

@@ -136,7 +136,7 @@ def opened(chromium, records, tmp_path_factory):
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     page.goto(path.as_uri())
-    page.wait_for_timeout(500)
+    page.locator(".chosen figcaption", has_text="Env seed").wait_for()  # its script has run
     yield page
     assert said == [] and [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
     page.close()
@@ -147,14 +147,14 @@ def visible_films(page):
 
 
 def test_a_start_shows_its_films_side_by_side(opened):
-    assert "Start 1003: only B" in opened.inner_text(".chosen figcaption"), "filmed and discordant: shown first"
+    assert "Env seed 1003: only B" in opened.inner_text(".chosen figcaption"), "filmed and discordant: shown first"
     assert visible_films(opened) == ["film-A-1003", "film-B-1003"]
     tops = opened.eval_on_selector_all(".film", "all => all.filter(one => one.offsetParent).map(one => one.offsetTop)")
     assert tops[0] == tops[1]
     opened.click(".start[aria-label^='env seed 1025']")
     assert visible_films(opened) == ["film-A-1025", "film-B-1025"]
     opened.keyboard.press("ArrowRight")
-    assert opened.inner_text(".chosen figcaption") == "Start 1026: both · best progress 1.00 and 1.00 · not filmed"
+    assert opened.inner_text(".chosen figcaption") == "Env seed 1026: both · best progress 1.00 and 1.00 · not filmed"
     assert visible_films(opened) == [] and opened.locator(".chosen .curves polyline").count() == 2
 
 
@@ -164,7 +164,7 @@ def test_both_films_play_together(opened):
     opened.click(".start[aria-label^='env seed 1003']")
     opened.click(".together")
     times = []
-    for _ in range(100):
+    for _ in range(600):
         opened.wait_for_timeout(100)
         times = opened.evaluate("['A', 'B'].map(one => document.querySelector(`#film-${one}-1003 video`).currentTime)")
         if min(times) > 0.4:

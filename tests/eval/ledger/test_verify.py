@@ -101,9 +101,10 @@ def test_a_row_must_not_contradict_itself(old, change, says):
 
 
 def test_all_faults_are_listed(old):
-    put(old, [row(1000, success=False, wall_policy=-1.0), *old.table.to_pylist()[1:]])
-    assert len(open_record(old.root)[1]) == 2
-    with pytest.raises(RecordError, match="and 1 more: `understudy doctor"):
+    bad = row(1000, success=False, wall_policy=-1.0, length=4, best_progress=2.0)
+    put(old, [bad, *old.table.to_pylist()[1:]])
+    assert len(open_record(old.root)[1]) == 5
+    with pytest.raises(RecordError, match="and 2 more: `understudy doctor"):
         read_record(old.root)
 
 
@@ -154,8 +155,14 @@ def test_a_damaged_manifest_is_named(old, text, says):
 def test_what_was_changed_after_closing_is_told(tmp_path):
     record = write(tmp_path / "r")
     assert tables_equal(read_record(record.root).table, record.table)
+    pq.write_table(record.table, record.root / "episodes.parquet", compression="gzip", row_group_size=2)
+    assert tables_equal(read_record(record.root).table, record.table), "packed otherwise, the same rows"
     put(record, [row(1000, **{"return": 1.25}), *record.table.to_pylist()[1:]])
-    with pytest.raises(RecordError, match="r/episodes.parquet was changed since it was written"):
+    with pytest.raises(RecordError, match="r/episodes.parquet: its rows were changed since they were written"):
+        read_record(record.root)
+
+    put(record, [row(1000, video="../x.mp4"), *record.table.to_pylist()[1:]])
+    with pytest.raises(RecordError, match=r"the film '../x.mp4' lies outside of the record; .*rows were changed"):
         read_record(record.root)
 
     record = write(tmp_path / "s")

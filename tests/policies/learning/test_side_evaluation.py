@@ -284,7 +284,7 @@ def test_children_end_when_asked_and_when_they_will_not_are_killed(tmp_path, mon
     deadline = time.monotonic() + 30
     while not all(last_line(log) == "ready" for log in logs) and time.monotonic() < deadline:
         time.sleep(0.02)
-    stop(processes, patience=2.0)
+    stop(processes, patience=5.0)
     assert processes[0].returncode == -signal.SIGKILL and processes[1].returncode not in (0, None, -signal.SIGKILL)
     assert "KeyboardInterrupt" in logs[1].read_text() and last_line(tmp_path / "none.log") == ""
 

@@ -153,12 +153,18 @@ def test_resume_after_kill_is_exact(demos, tmp_path):
     """200 steps equal 100 steps, kill -9 and resume: weights bit for bit, metrics without a gap or a repeat."""
     plan = {"steps": 200, "save_every": 100, "validate_every": 50, "keep": 9}
     settings(demos, tmp_path / "whole", **plan).run()
-    slow = "import time, understudy.policies.data.windows as w; g = w.Windows.gather"
-    slow += "\nw.Windows.gather = lambda self, i: (time.sleep(0.02), g(self, i))[1]"
-    process = spawn(settings(demos, tmp_path / "killed", **plan), tmp_path, slow)
-    wait_for(tmp_path / "killed" / "checkpoints" / "00000100", process)
-    wait_for(tmp_path / "killed" / "last", process)
-    time.sleep(0.3)
+    waits = f"""
+import pathlib, time, understudy.policies.data.windows as w
+gather, last, after = w.Windows.gather, pathlib.Path({str(tmp_path / "killed" / "last")!r}), []
+def slowly(self, i):
+    after.extend([1] * (last.resolve().name == "00000100"))
+    if len(after) > 20:
+        pathlib.Path({str(tmp_path / "waits")!r}).touch()
+        time.sleep(100)
+    return gather(self, i)
+w.Windows.gather = slowly"""
+    process = spawn(settings(demos, tmp_path / "killed", **plan), tmp_path, waits)
+    wait_for(tmp_path / "waits", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (tmp_path / "killed" / "last").resolve().name == "00000100"
@@ -241,7 +247,7 @@ def limited(*a, **k):
     return save(*a, **k)
 loop.save_checkpoint = limited"""
     process = spawn(settings(demos, tmp_path / "run"), tmp_path, limited)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=110)
     assert process.returncode not in (0, None)
     assert "could not be written" in errors and "earlier checkpoints are untouched" in errors
     assert load_policy(tmp_path / "run")[1]["step"] == 20
