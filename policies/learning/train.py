@@ -60,9 +60,9 @@ class Train:
     precision: str = "no"  # no (float32) | bf16: the forward pass; weights and acting stay float32
     threads: int | None = None  # of torch on the CPU; default all cores
     best: Best = Best.action_error  # held-out scalar that marks `best`: action_error | loss | none
-    log_every: int = 100
-    validate_every: int = 1000
-    save_every: int = 1000
+    log_every: int = 100  # steps between lines of the log
+    validate_every: int = 1000  # steps between looks at the held-out episodes
+    save_every: int = 1000  # steps between checkpoints
     keep: int = 2  # newest checkpoints kept
     keep_every: int = 0  # multiples of this step are kept for good
     eval: Path | None = None  # config of `understudy eval`: judges checkpoints in a side process; success marks `best`
