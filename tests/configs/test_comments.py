@@ -12,6 +12,7 @@ from understudy.configs.comments import comments_of
 from understudy.configs.parse import describe, settings_of
 from understudy.configs.plugins import discover
 from understudy.configs.verb import folders_of
+from understudy.eval.catalog import studies
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,17 @@ def test_a_class_without_a_file_has_none():
     assert comments_of(made) == {} and [one.name for one in settings_of(made)] == ["a"]
 
 
+def bare_flags(config_class):
+    discover(*folders_of(config_class))
+    return [one.name for one in settings_of(config_class) if not one.comment or one.comment.startswith("[")]
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_flag_of_a_verb_lacks_an_explanation(verb):
     module, name = VERBS[verb][0].split(":")
-    config_class = getattr(import_module(f"understudy.{module}"), name)
-    discover(*folders_of(config_class))
-    bare = [one.name for one in settings_of(config_class) if not one.comment or one.comment.startswith("[")]
-    assert not bare, f"write a comment beside these fields of {name}: {', '.join(bare)}"
+    assert not bare_flags(getattr(import_module(f"understudy.{module}"), name)), "write a comment beside these fields"
+
+
+@pytest.mark.parametrize("study", studies.studies())
+def test_no_flag_of_a_study_lacks_an_explanation(study):
+    assert not bare_flags(studies.settings_of(study)), "write a comment beside these fields"
