@@ -14,7 +14,7 @@ import numpy as np
 from .embody import picture_size
 from .films import Alignment, Film, align_clips, cannot_decode, read_film
 from .layout import DatasetError, DatasetWarning, Entry, Layout, file_inside, refuse_leaving, refuse_pointer
-from .rows import files_of, read_rows
+from .rows import Rows, files_of, read_rows
 
 Crop = tuple[int, int, int, int]  # top, left, height, width in pixels of the recorded picture
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"  # how these files begin
@@ -99,6 +99,27 @@ def _from_video(layout: Layout, key: str, entries: list[Entry]) -> Iterator[tupl
         yield entry, read_frames(film, found.frames[entry.id], what)
 
 
+def sample_pictures(layout: Layout, key: str, entry: Entry, places: np.ndarray) -> list[np.ndarray]:
+    """The frames `places` (ascending) of an episode as recorded, each uint8 (h, w, 3).
+
+    Raises:
+        DatasetError: as `decode_episodes` does.
+    """
+    what = f"episode {entry.id}"
+    if layout.features[key]["dtype"] == "video":
+        path = entry.clips[key].path
+        film = read_film(file_inside(layout.root, path), what)
+        found = align_clips(layout, key, path, film)
+        if entry.id in found.lacking:
+            raise DatasetError(found.lacking[entry.id])
+        numbers = found.frames[entry.id][places]
+        return [picture for number in numbers for picture in read_frames(film, np.array([number]), what)]
+    rows = _picture_rows(layout, key, entry.file, files_of(layout)[entry.file])
+    first = next(first for one, first in rows.places if one is entry)
+    cells = rows.table[key].slice(first, entry.length).take(places.tolist())
+    return list(_unpack(layout.root, cells, f"{key} of {what}"))
+
+
 def read_frames(film: Film, numbers: np.ndarray, what: str = "the episode") -> Iterator[np.ndarray]:
     """The frames `numbers` (ascending) of a film, uint8 (h, w, 3) RGB, found by their time.
 
@@ -166,13 +187,10 @@ def _from_column(layout: Layout, key: str, entries: list[Entry]) -> Iterator[tup
     for file, members in files_of(layout).items():
         if wanted.isdisjoint(members):
             continue
-        rows = read_rows(layout, file, members, [key], strict=False)
-        table = rows.table
-        if key not in table.column_names:
-            raise DatasetError(f"the picture column '{key}' is not in {layout.root / file}; copy the file again")
+        rows = _picture_rows(layout, key, file, members)
         for entry, first in rows.places:
             if entry in wanted:
-                yield entry, _unpack(layout.root, table[key].slice(first, entry.length), f"{key} of episode {entry.id}")
+                yield entry, _unpack(layout.root, rows.table[key].slice(first, entry.length), f"{key} of episode {entry.id}")
 
 
 def _picture_file(root: Path, relative: str, what: str) -> bytes | None:
@@ -183,6 +201,13 @@ def _picture_file(root: Path, relative: str, what: str) -> bytes | None:
         return None
     refuse_pointer(path)
     return path.read_bytes()
+
+
+def _picture_rows(layout: Layout, key: str, file: str, members: list[Entry]) -> Rows:
+    rows = read_rows(layout, file, members, [key], strict=False)
+    if key not in rows.table.column_names:
+        raise DatasetError(f"the picture column '{key}' is not in {layout.root / file}; copy the file again")
+    return rows
 
 
 def _unpack(root: Path, column: Iterable, what: str) -> Iterator[np.ndarray]:
