@@ -39,7 +39,7 @@ def _comments_in(config_class: type) -> dict[str, str]:
             continue
         first, last = statement.lineno, statement.end_lineno or statement.lineno
         beside = [words[line] for line in range(first, last + 1) if line in words]
-        above = []
+        above: list[str] = []
         while first - 1 in words and lines[first - 2].lstrip().startswith("#"):
             first -= 1
             above.insert(0, words[first])

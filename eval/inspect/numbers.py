@@ -40,8 +40,8 @@ def _summary(dataset: Dataset, key: str) -> StoredPicture | None:
         return None
     values = np.concatenate(blocks)
     shown = values[np.unique(np.linspace(0, len(values) - 1, SHOWN).astype(int))]
-    numbers = (float(f()) for f in (values.min, values.max, values.mean, values.std))
-    return StoredPicture(key, shape, len(values), *numbers, shown)
+    low, high, mean, std = (float(f()) for f in (values.min, values.max, values.mean, values.std))
+    return StoredPicture(key, shape, len(values), low, high, mean, std, shown)
 
 
 def _blocks(dataset: Dataset, key: str) -> Iterator[np.ndarray]:

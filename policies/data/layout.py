@@ -117,7 +117,9 @@ class Layout:
 def _has_a_pictures_shape(feature: dict) -> bool:
     """Whether the shape is (h, w), (h, w, channels) or (channels, h, w), with sides of 8 or more."""
     shape = feature.get("shape")
-    sides = sorted(shape) if isinstance(shape, (list, tuple)) and all(isinstance(n, int) for n in shape) else []
+    if not isinstance(shape, (list, tuple)) or not all(isinstance(n, int) for n in shape):
+        return False
+    sides = sorted(shape)
     if len(sides) == 3 and 1 <= sides[0] <= 4 and sides[0] in (shape[0], shape[-1]):
         sides = sides[1:]
     return len(sides) == 2 and sides[0] >= SMALLEST

@@ -17,6 +17,7 @@ from ...configs.parse import decode, load
 from ...configs.protocols import keeps
 from ...configs.spec import ACTION
 from ..data.dataset import Dataset, split_episodes
+from ..data.layout import DatasetError
 from ..data.open import open_dataset
 from ..data.rewards import Rewarded, open_windows, rewards_of
 from ..data.statistics import action_range, nearly_constant, statistics
@@ -194,6 +195,11 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
 
 
 def _open(config: Train) -> Dataset:
+    if not config.learner.inputs:
+        raise DatasetError(
+            "`inputs` is empty: nothing would be observed; name what is, such as [observation.state] or"
+            " [observation.images.top] (understudy inspect DATA lists what is there)"
+        )
     more = config.weighting.columns if config.weighting else ()
     columns, rewards = (*config.learner.inputs, *more), rewards_of(config.learner)
     if rewards is not None:
