@@ -190,7 +190,8 @@ def _from_column(layout: Layout, key: str, entries: list[Entry]) -> Iterator[tup
         rows = _picture_rows(layout, key, file, members)
         for entry, first in rows.places:
             if entry in wanted:
-                yield entry, _unpack(layout.root, rows.table[key].slice(first, entry.length), f"{key} of episode {entry.id}")
+                cells = rows.table[key].slice(first, entry.length)
+                yield entry, _unpack(layout.root, cells, f"{key} of episode {entry.id}")
 
 
 def _picture_file(root: Path, relative: str, what: str) -> bytes | None:

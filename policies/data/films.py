@@ -101,7 +101,18 @@ def align_clips(layout: Layout, key: str, path: str, film: Film) -> Alignment:
     Raises:
         DatasetError: the clips do not fit the film, so that frames of other rows could be taken; says why.
     """
-    entries = _clips_of(layout, key, path)
+    same: dict[tuple, list[Entry]] = {}  # recordings, each once: a dataset may be named twice
+    for entry in _clips_of(layout, key, path):
+        same.setdefault((entry.file, entry.first, entry.length, entry.clips[key].start), []).append(entry)
+    found = _align(layout, key, film, [entries[0] for entries in same.values()])
+    for entries in same.values():
+        for held in (found.frames, found.lacking):
+            if entries[0].id in held:
+                held.update({entry.id: held[entries[0].id] for entry in entries})
+    return found
+
+
+def _align(layout: Layout, key: str, film: Film, entries: list[Entry]) -> Alignment:
     clips = [_Clip(entry, film, entry.clips[key].start * layout.rate, layout.rate) for entry in entries]
     fault, rates = _misfit(film, clips, layout.rate), _other_rate(film, clips, layout.rate)
     if fault and rates and rates not in fault:
@@ -193,7 +204,7 @@ def _misfit(film: Film, clips: list[_Clip], rate: float) -> str:
     # whether they overlap
     for one, other in zip(clips, clips[1:], strict=False):
         whole = one.near[one.off < REACH]
-        if len(whole) and not other.outside and whole[-1] >= other.near[0] and not _same(one, other):
+        if len(whole) and not other.outside and whole[-1] >= other.near[0]:
             return (
                 f"{_whose(other)} begins at frame {other.near[0]} of the film {film.path}, before {_whose(one)} ends,"
                 f" at frame {whole[-1]}: {whole[-1] - other.near[0] + 1} frames would belong to both"
@@ -223,12 +234,6 @@ def _misfit_of_rates(film: Film, clips: list[_Clip], rate: float) -> str:
     stride = round((film.rate or rate) / rate)
     rows = sum(clip.entry.length for clip in clips)
     return reason if stride > 1 and abs(len(film.stamps) - stride * rows) >= stride else ""
-
-
-def _same(one: _Clip, other: _Clip) -> bool:
-    """Whether two entries are the same recording, as in a dataset that is named twice."""
-    a, b = one.entry, other.entry
-    return (a.file, a.first, a.length, one.first) == (b.file, b.first, b.length, other.first)
 
 
 def _follows(clip: _Clip, clips: list[_Clip]) -> bool:

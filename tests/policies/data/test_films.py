@@ -239,3 +239,13 @@ def test_a_film_tells_its_times_without_being_decoded(tmp_path):
     found = read_film(tmp_path / "a.mp4")
     np.testing.assert_allclose(found.times, np.arange(20) / 10)
     assert found.rate == pytest.approx(10) and found.places.tolist() == list(range(20))
+
+
+def test_a_dataset_that_is_named_twice_or_joined_has_the_frames_of_each(tmp_path):
+    film(dataset(tmp_path / "a"), sum(LENGTHS))
+    film(dataset(tmp_path / "b", starts=shifted(0.6)), sum(LENGTHS))
+    for names in ("a,a", "b,b", "a,b"):
+        found = open_dataset(",".join(str(tmp_path / name) for name in names.split(",")))
+        pictures = open_frames(found, "cam").read(np.arange(2 * sum(LENGTHS)))
+        rows = np.tile(np.arange(sum(LENGTHS)), 2)
+        np.testing.assert_allclose(pictures.mean((1, 2, 3)), levels(rows), atol=3)
