@@ -91,7 +91,7 @@ def _from_video(layout: Layout, key: str, entries: list[Entry]) -> Iterator[tupl
             film = read_film(file_inside(layout.root, path), what)
             films[path] = film, align_clips(layout, key, path, film)
             if (odd := films[path][1].warning) and not warned:
-                warnings.warn(odd + "; other films of this camera may be alike", DatasetWarning, stacklevel=4)
+                warnings.warn(f"{odd} (other films of this camera may be alike)", DatasetWarning, stacklevel=4)
                 warned = True
         film, found = films[path]
         if entry.id in found.lacking:

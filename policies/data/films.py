@@ -130,7 +130,8 @@ def _align(layout: Layout, key: str, film: Film, entries: list[Entry]) -> Alignm
         ends = np.cumsum([entry.length for entry in entries])
         frames = {e.id: np.arange(end - e.length, end) for e, end in zip(entries, ends, strict=True)}
         reason = fault or rates or _runs_out(film, clips, lacking)
-        return Alignment(frames, warning=f"{reason}. It has one frame a row, so they are paired in their order")
+        hint = f". If its rows were recorded at {film.rate:.5g} Hz, correct `fps` in meta/info.json" if rates else ""
+        return Alignment(frames, warning=f"{reason}. It has one frame a row, so they are paired in their order{hint}")
 
     # frames are missing
     fault = fault or rates

@@ -113,11 +113,20 @@ def test_a_picture_stored_as_numbers_is_named_and_not_loaded(tmp_path, capsys, s
     for check in (True, False):
         assert "obs.view" not in open_dataset(root, check=check).columns
     assert open_dataset(root, columns=("obs.view",)).columns["obs.view"].shape == (21, stored[0].size)  # if asked for
+    with pytest.raises(DatasetError, match="has no camera 'view'"):
+        open_dataset(root).camera("view")
     text = told(root, tmp_path, capsys)
     assert len(text.splitlines()) < 30 and text.count("warning: 'obs.view' is a picture stored as numbers") == 1
     assert f"{stored[0].size} numbers ({'x'.join(map(str, shape))} uint8, 21 frames)" in text
     assert f"{stored.mean():.5g}" in text and "`image` or `video`" in text
     assert "obs.view, a picture stored as numbers" in (tmp_path / "sheet.svg").read_text()
+
+
+def test_a_camera_asked_for_that_is_stored_as_numbers_says_so(tmp_path):
+    stored = np.zeros((sum(LENGTHS), 32, 48, 3), np.uint8)
+    root = write(tmp_path / "toy", **{STATE: vectors(2), ACTION: vectors(2, 1), CAMERA: stored})
+    with pytest.raises(DatasetError, match="'cam' of .* is a picture stored as numbers .* `image` or `video`"):
+        open_dataset(root, columns=(STATE, CAMERA))
 
 
 def test_a_camera_that_shows_nothing_or_always_the_same_is_told(tmp_path, capsys):
