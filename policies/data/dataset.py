@@ -110,7 +110,7 @@ def _no_camera(layout: Layout, name: str) -> DatasetError:
         )
     if name in map(camera_name, layout.stored_pictures):
         return DatasetError(
-            f"'{name}' of {layout.root} is a picture stored as numbers (dtype uint8), no camera; convert it to a feature"
+            f"'{name}' of {layout.root} is a picture stored as numbers (uint8), no camera; convert it to a feature"
             f" of dtype `image` or `video`. Cameras: {known}"
         )
     return DatasetError(f"{layout.root} has no camera '{name}'; its cameras: {known}. Name one or leave pictures out")
