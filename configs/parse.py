@@ -22,8 +22,8 @@ from pathlib import Path
 
 import draccus
 import yaml
-from draccus.wrappers.docstring import get_attribute_docstring
 
+from .comments import comments_of
 from .former import current_path
 from .protocols import keeps
 from .verb import SpellsOut, positionals_of
@@ -169,7 +169,7 @@ def settings_of(config_class: type, prefix: str = "", of: str = "") -> Iterator[
     hints = typing.get_type_hints(config_class)
     for item in dataclasses.fields(config_class):
         name, hint = prefix + item.name, _plain(hints[item.name])
-        comment = f"{get_attribute_docstring(config_class, item.name).comment_inline}{of}".strip()
+        comment = f"{comments_of(config_class).get(item.name, '')}{of}".strip()
 
         if _is_choice(hint):
             yield from _settings_of_choice(hint, name, comment)

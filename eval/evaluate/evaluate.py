@@ -39,7 +39,7 @@ class Eval(Acting):
     world: dict | str = "pusht"  # registered name, YAML file, or its keys
     perturb: str = ""  # light, camera, distractors, friction, mass, latency, separated by commas; or seen | felt | all
     perturb_level: float = 1.0  # scales the ranges of the perturbations
-    episodes: int = 50
+    episodes: int = 50  # one from each env seed
     env_seed: int = REPORT_STARTS  # first env seed; 1000-9999 are for reporting, 0-999 for choosing among policies
     out: str | None = None  # folder of the record; must not exist
     resume: str | None = None  # go on with this record instead of --out; all else as it was

@@ -7,6 +7,7 @@ scales.
 from __future__ import annotations
 
 import json
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from ...configs.spec import Embodiment
 from ...policies.data.dataset import Dataset
 from ...policies.data.layout import DatasetError, DatasetWarning, expand_path
 from ...policies.data.open import open_dataset
+
+SHEETS = (".png", ".svg", ".pdf")  # endings of a sheet
 
 
 def show(
@@ -58,14 +61,19 @@ def show(
 
 def inspect_dataset(source: str, out: Path | None = None, embodiment: Path | None = None) -> None:
     """Print tables and warnings about a dataset and draw its sheet."""
-    from .sheet import draw_sheet
-    from .survey import survey
-
+    require_place(out or Path("inspect-.png"), SHEETS)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DatasetWarning)
         dataset = open_dataset(source, embodiment=embodiment, check=False)
-    overview = survey(dataset)
+    path = out or Path(f"inspect-{dataset.root.resolve().name}.png")
+
+    from .cameras import look_at_cameras
+    from .sheet import draw_sheet
+    from .survey import survey
+
+    overview, looks = survey(dataset), look_at_cameras(dataset)
     odd = [*(str(warning.message) for warning in caught), *overview.warnings]
+    odd += [text for one in looks for text in one.warnings]
     console = _console()
     console.print(_facts(f"dataset {dataset.root}", _dataset_facts(dataset)))
     console.print(_dimension_table(overview.dimensions))
@@ -73,10 +81,23 @@ def inspect_dataset(source: str, out: Path | None = None, embodiment: Path | Non
         console.print(f"[yellow]warning[/]: {_plain(warning)}", soft_wrap=True)
     if not odd:
         console.print("nothing odd was found")
-    path = out or Path(f"inspect-{dataset.root.resolve().name}.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_sheet(dataset, path)
+    draw_sheet(dataset, path, looks, overview.stored)
     console.print(f"drawn: {path}", soft_wrap=True)
+
+
+def require_place(out: Path, endings: tuple[str, ...]) -> None:
+    """Refuse a file that could not be written in the end, before the work begins.
+
+    Raises:
+        DatasetError: another ending, or a folder that does not exist or may not be written.
+    """
+    if out.suffix.lower() not in endings:
+        raise DatasetError(f"--out {out} ends in none of {', '.join(endings)}; give a file that ends in one of them")
+    folder = out.parent
+    if not folder.is_dir():
+        raise DatasetError(f"the folder {folder} of --out {out} does not exist; make it, or name another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DatasetError(f"the folder {folder.resolve()} may not be written; give --out a file in another folder")
 
 
 def inspect_quality(source: str, reference: str = "", out: Path | None = None, embodiment: Path | None = None) -> None:
@@ -85,6 +106,8 @@ def inspect_quality(source: str, reference: str = "", out: Path | None = None, e
 
     if out is not None and out.suffix != ".json":
         raise DatasetError(f"--quality writes its numbers, not a picture; give a .json instead of {out}")
+    if out is not None:
+        require_place(out, (".json",))
     dataset = open_dataset(source, embodiment=embodiment, check=False)
     against = open_dataset(reference, embodiment=embodiment, check=False) if reference else None
     measures = quality(dataset, against)
@@ -94,7 +117,6 @@ def inspect_quality(source: str, reference: str = "", out: Path | None = None, e
     console.print(_facts(f"quality of {dataset.root}", {key: str(value) for key, value in facts.items()}))
     console.print(_quality_table(measures))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(facts | {"measures": {m.name: m.to_dict() for m in measures}}, indent=1) + "\n")
         console.print(f"written: {out}", soft_wrap=True)
 

@@ -28,9 +28,9 @@ class Inspect(Settings):
             )
         if self.out is not None and self.out.exists():
             raise FileExistsError(f"{self.out} exists; choose another --out")
-        if not self.policy and not self.critic:
-            from .files import show
+        from .files import require_place, show
 
+        if not self.policy and not self.critic:
             show(self.source, self.out, self.embodiment, self.quality, self.reference)
             return
         if self.quality:
@@ -39,6 +39,12 @@ class Inspect(Settings):
             raise ValueError("episodes, windows and repeats are at least 1, and env_seed at least 0")
         if self.out is not None and self.out.suffix != ".html":
             raise ValueError(f"what policies and critics do is drawn as a page; give a .html instead of {self.out}")
+        if self.out is not None:
+            require_place(self.out, (".html",))
+
+        from ...configs.plugins import discover
+
+        discover("policies", "sim")  # only now: looking at files needs none of them
         if self.critic:
             from .critic import report
         else:

@@ -18,11 +18,10 @@ class Settings:
     RENAMED: ClassVar[dict[str, str]] = {"seed": "env_seed"}  # former names that are still read
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("source",)
-    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim")
 
     source: str = ""  # dataset folder or hub id, run or checkpoint folder
     out: Path | None = (
-        None  # picture sheet, .png or .svg; default inspect-NAME.png in this folder; of policies and critics: .html
+        None  # picture sheet, .png, .svg or .pdf; default inspect-NAME.png in this folder; of policies, critics: .html
     )
     embodiment: Path | None = None  # who acts, where the dataset does not say
     quality: bool = False  # of a dataset: how good it is to imitate, instead of what is in it; `out` is then a .json

@@ -1,52 +1,72 @@
-"""One sheet of pictures about a dataset: lengths, histograms, trajectories and a strip of each camera."""
+"""One sheet of pictures about a dataset: lengths, histograms, trajectories and a strip of each camera.
+
+What is not drawn is counted and named at the foot of it.
+"""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...configs.episode import REWARD
-from ...configs.spec import ACTION, STATE
+from ...configs.spec import ACTION, SCENE, STATE
 from ...policies.data.dataset import Dataset
-from ...policies.data.decode import decode_episodes
-from ...policies.data.embody import picture_size
-from ...policies.data.frames import episodes_with_pictures
+from .cameras import Look
+from .numbers import StoredPicture
+from .survey import TIME, WIDE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMNS = 4  # plots a row
-SHOWN = 10  # dimensions drawn of a column
-STRIP = 8  # frames of a picture strip
-TALL = 120  # height of these frames, px
+PATHS = 12  # episodes whose paths are drawn
+HIGH, STRIP_HIGH, FOOT_HIGH = 2.6, 1.6, 0.2  # inches of a row of plots, of a strip, of a line at the foot
 INK, ACCENT = "#31465a", "#c8553d"
 
 
-def draw_sheet(dataset: Dataset, path: Path) -> None:
+def draw_sheet(dataset: Dataset, path: Path, looks: Sequence[Look] = (), stored: Sequence[StoredPicture] = ()) -> None:
     """Write the sheet as PNG, SVG or PDF, by the ending of `path`."""
     from matplotlib.figure import Figure
 
     outcome = [_outcome] if REWARD in dataset.columns else []
     plots = [_lengths, *outcome, *_trajectories(dataset), *_histograms(dataset)]
-    strips = [(name, _strip(dataset, name)) for name in dataset.cameras]
-    strips = [(name, strip) for name, strip in strips if strip is not None]
+    strips = [(f"camera {one.camera}", one.strip) for one in looks if one.strip is not None]
+    strips += [(f"{one.column}, a picture stored as numbers", _strip_of_numbers(one)) for one in stored]
+    foot = [line for text in _left_out(dataset, looks) for line in textwrap.wrap(text, 180)]
+
     rows = -(-len(plots) // COLUMNS)
-    figure = Figure(figsize=(4 * COLUMNS, 2.6 * rows + 1.6 * len(strips)), layout="constrained")
-    grid = figure.add_gridspec(rows + len(strips), COLUMNS, height_ratios=[2.6] * rows + [1.6] * len(strips))
-    for i, plot in enumerate(plots):
-        axes = figure.add_subplot(grid[divmod(i, COLUMNS)])
-        plot(axes, dataset)
-        axes.title.set_fontsize(9)
-        axes.tick_params(labelsize=7)
+    heights = [HIGH] * rows + [STRIP_HIGH] * len(strips) + [FOOT_HIGH * (len(foot) + 1)] * bool(foot)
+    figure = Figure(figsize=(4 * COLUMNS, sum(heights) + 0.5))
+    top, bottom = 1 - 0.8 / figure.get_figheight(), 0.3 / figure.get_figheight()
+    grid = figure.add_gridspec(len(heights), 1, height_ratios=heights, top=top, bottom=bottom, left=0.04, right=0.985)
+    grid.update(hspace=0.35)
+
+    for row in range(rows):
+        line = grid[row].subgridspec(1, COLUMNS, wspace=0.18)
+        for place, plot in enumerate(plots[row * COLUMNS : (row + 1) * COLUMNS]):
+            axes = figure.add_subplot(line[place])
+            plot(axes, dataset)
+            axes.title.set_fontsize(9)
+            axes.tick_params(labelsize=7)
+            axes.locator_params(nbins=4)
     for i, (name, strip) in enumerate(strips):
-        axes = figure.add_subplot(grid[rows + i, :])
+        axes = figure.add_subplot(grid[rows + i])
         axes.imshow(strip)
-        axes.set_title(f"camera {name}", fontsize=9)
+        axes.set_title(name, fontsize=9)
         axes.axis("off")
+    if foot:
+        axes = figure.add_subplot(grid[len(heights) - 1])
+        axes.axis("off")
+        axes.text(0, 1, "\n".join(foot), fontsize=8, va="top", transform=axes.transAxes, parse_math=False)
+
     figure.suptitle(
-        f"{dataset.root.name}: {len(dataset.lengths)} episodes, {len(dataset)} frames at {dataset.rate:g} Hz"
+        f"{dataset.root.name}: {len(dataset.lengths)} episodes, {len(dataset)} frames at {dataset.rate:g} Hz",
+        y=1 - 0.15 / figure.get_figheight(),
+        va="top",
     )
     figure.savefig(path, dpi=90)
 
@@ -62,51 +82,75 @@ def _outcome(axes: Axes, dataset: Dataset) -> None:
     axes.set_title("best reward of the episodes")
 
 
-def _trajectories(dataset: Dataset):
+def _trajectories(dataset: Dataset) -> Iterator:
     """State and action over time in a few episodes; for two dimensions the path in the plane."""
-    few = np.unique(np.linspace(0, len(dataset.lengths) - 1, 12).astype(int))
+    few = np.unique(np.linspace(0, len(dataset.lengths) - 1, PATHS).astype(int))
     for key in (STATE, ACTION):
         if key not in dataset.columns:
             continue
 
         def plot(axes: Axes, dataset: Dataset, key=key):
-            values = dataset.columns[key]
+            values, count = dataset.columns[key], len(dataset.lengths)
             parts = [values[dataset.starts[m] : dataset.starts[m] + dataset.lengths[m]] for m in few]
             if values.shape[1] == 2:
                 for part in parts:
                     axes.plot(*part.T, lw=0.7)
-                axes.set_title(f"{key}: paths of {len(few)} episodes")
+                axes.set_title(f"{key}: paths of {len(few)} of {count} episodes")
             else:
-                axes.plot(np.arange(len(parts[0])) / dataset.rate, parts[0], lw=0.7)
-                axes.set_title(f"{key} of episode {dataset.episode_ids[few[0]]}, s")
+                axes.plot(np.arange(len(parts[0])) / dataset.rate, parts[0][:, :WIDE], lw=0.7)
+                axes.set_title(f"{key} of episode {dataset.episode_ids[few[0]]}, 1 of {count}, s")
 
         yield plot
 
 
-def _histograms(dataset: Dataset):
-    names = {ACTION: (dataset.embodiment.action, dataset.embodiment.action_units)}
-    names[STATE] = (dataset.embodiment.state, dataset.embodiment.state_units)
-    for key in (STATE, ACTION):
+def _histograms(dataset: Dataset) -> Iterator:
+    """Of every dimension of actions, states and scene; a wide column is one."""
+    body = dataset.embodiment
+    named = {STATE: (body.state, body.state_units), ACTION: (body.action, body.action_units)}
+    named[SCENE] = (body.scene, body.scene_units)
+    for key in (*named, *_wide(dataset)):
         column = dataset.columns.get(key)
-        for i in range(0 if column is None else min(SHOWN, column.shape[1])):
+        if column is None:
+            continue
+        wide = column.shape[1] > WIDE
+        for i in range(1 if wide else column.shape[1]):
+            title = (
+                f"{key}: all {column.shape[1]} numbers" if wide else f"{key}: {named[key][0][i]}, {named[key][1][i]}"
+            )
 
-            def plot(axes: Axes, dataset: Dataset, key=key, i=i):
+            def plot(axes: Axes, dataset: Dataset, key=key, i=slice(None) if wide else i, title=title):
                 values = dataset.columns[key][:, i]
-                axes.hist(values[np.isfinite(values)], bins=60, color=ACCENT if key == ACTION else INK)
-                axes.set_title(f"{key}: {names[key][0][i]}, {names[key][1][i]}")
+                values = values[np.isfinite(values)].astype(np.float64)
+                counts, edges = np.histogram(values, bins=60)
+                axes.stairs(counts, edges, fill=True, color=ACCENT if key == ACTION else INK)
+                axes.set_title(title, parse_math=False)
 
             yield plot
 
 
-def _strip(dataset: Dataset, camera: str) -> np.ndarray | None:
-    """Frames of the first episode with pictures, side by side; None if no episode has any."""
-    there = episodes_with_pictures(dataset, camera)
-    if not len(there):
-        return None
-    key = dataset.camera(camera)
-    height, width = picture_size(dataset.features[key])
-    entry = dataset.layout.entries[there[0]]
-    places = set(np.linspace(0, entry.length - 1, STRIP).astype(int).tolist())
-    size = (TALL, max(1, round(width * TALL / height)))
-    for _, pictures in decode_episodes(dataset.layout, key, [entry], size):
-        return np.concatenate([picture for i, picture in enumerate(pictures) if i in places], axis=1)
+def _wide(dataset: Dataset) -> list[str]:
+    """Columns of many numbers that are neither actions, states nor scene."""
+    return [key for key, one in dataset.columns.items() if one.shape[1] > WIDE and key not in (STATE, ACTION, SCENE)]
+
+
+def _left_out(dataset: Dataset, looks: Sequence[Look]) -> Iterator[str]:
+    """What the sheet does not show, in words."""
+    drawn = {STATE, ACTION, SCENE, REWARD, TIME, "task_index", *_wide(dataset)}
+    columns = [key for key in dataset.columns if key not in drawn]
+    if columns:
+        yield f"not drawn: {len(columns)} columns, {', '.join(columns)}"
+    for one in looks:
+        if one.strip is None:
+            yield f"not drawn: camera {one.camera}: {one.note}"
+    for key in (STATE, ACTION):
+        width = dataset.columns[key].shape[1] if key in dataset.columns else 0
+        if width > WIDE:
+            yield f"{key} over time: {WIDE} of its {width} numbers are drawn"
+
+
+def _strip_of_numbers(one: StoredPicture) -> np.ndarray:
+    """Some of the pictures side by side, uint8 (h, w, 3)."""
+    frames = one.shown[..., None] if one.shown.ndim == 3 else one.shown
+    frames = np.moveaxis(frames, 1, -1) if frames.shape[1] <= 4 < frames.shape[-1] else frames
+    colours = frames[..., :3] if frames.shape[-1] >= 3 else np.repeat(frames[..., :1], 3, -1)
+    return np.concatenate(list(colours), axis=1)

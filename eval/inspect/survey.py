@@ -1,6 +1,6 @@
 """What is in a dataset and what is odd about it, as plain data; `inspect` prints it and `sheet` draws it.
 
-Looks at numbers and at which video files exist; decodes no picture.
+Looks at numbers and at which video files exist; decodes no picture, which `cameras` does.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...configs.episode import SENT
+from ...configs.episode import DONE, REWARD, SENT, SUCCESS
 from ...configs.spec import ACTION, SCENE, STATE
 from ...policies.data.dataset import Dataset
 from ...policies.data.embody import dimension_names
 from ...policies.data.frames import episodes_with_pictures, ranges
 from ...policies.data.layout import BOOKKEEPING
+from .numbers import StoredPicture, stored_pictures
 
 GAP = 0.1  # part of a step by which a timestamp may be off
 TIME = "timestamp"
+WIDE = 64  # numbers of a column that are shown one by one; more are summed up
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Survey:
 
     dimensions: tuple[Dimension, ...]
     warnings: tuple[str, ...]
+    stored: tuple[StoredPicture, ...] = ()  # pictures that are columns of numbers
 
 
 def survey(dataset: Dataset) -> Survey:
@@ -53,11 +56,47 @@ def survey(dataset: Dataset) -> Survey:
         _dimension(key, name, unit, values)
         for key, column in dataset.columns.items()
         if key not in (TIME, "task_index", *BOOKKEEPING)
-        for name, unit, values in zip(*_labels(dataset, key), column.T, strict=True)
+        for name, unit, values in _parts(dataset, key, column)
     )
-    warnings = [*_missing(dataset), *_bad(dataset, dimensions), *_constant(dimensions), *_units(dataset)]
-    warnings += [*_gaps(dataset), *_limits(dataset), *_videos(dataset)]
-    return Survey(dimensions, tuple(warnings))
+    stored = stored_pictures(dataset)
+    warnings = [*_blind(dataset), *_missing(dataset), *_bad(dataset, dimensions), *_constant(dataset, dimensions)]
+    warnings += [*_units(dataset), *_gaps(dataset), *_limits(dataset), *_videos(dataset), *_stored(stored)]
+    return Survey((*dimensions, *map(_picture, stored)), tuple(warnings), stored)
+
+
+def _parts(dataset: Dataset, key: str, column: np.ndarray):
+    """Name, unit and values of each dimension; a wide column is one."""
+    if column.shape[1] > WIDE:
+        shape = "x".join(map(str, dataset.features[key].get("shape") or column.shape[1:]))
+        return [(f"{column.shape[1]} numbers ({shape} {dataset.features[key].get('dtype')})", "", column.reshape(-1))]
+    return zip(*_labels(dataset, key), column.T, strict=True)
+
+
+def _picture(one: StoredPicture) -> Dimension:
+    name = f"{int(np.prod(one.shape))} numbers ({'x'.join(map(str, one.shape))} uint8, {one.frames} frames)"
+    return Dimension(one.column, name, "", one.low, one.high, one.mean, one.std, 0)
+
+
+def _stored(stored: tuple[StoredPicture, ...]):
+    for one in stored:
+        yield (
+            f"'{one.column}' is a picture stored as numbers ({'x'.join(map(str, one.shape))} uint8): no camera, and not"
+            " loaded. To use it, convert the dataset so that it is a feature of dtype `image` or `video`"
+        )
+
+
+def _blind(dataset: Dataset):
+    """Said of a dataset in which nothing is observed."""
+    observed = [key for key in (*dataset.columns, *dataset.layout.stored_pictures) if key.startswith("observation.")]
+    if observed or dataset.cameras:
+        return
+    other = [key for key in dataset.layout.vectors if key not in (ACTION, TIME, "task_index", REWARD, DONE, SUCCESS)]
+    other += dataset.layout.stored_pictures
+    hint = f"; its other columns: {', '.join(other)}. If one of them is the state, name it {STATE}" if other else ""
+    yield (
+        f"nothing is observed: neither {STATE}, {SCENE} nor a camera is there, so a policy could only act blindly"
+        f" and training is refused{hint}"
+    )
 
 
 def _labels(dataset: Dataset, key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -94,11 +133,16 @@ def _bad(dataset: Dataset, dimensions: tuple[Dimension, ...]):
         yield f"'{key}' has NaN or infinite values in {len(rows)} frames ({_where(dataset, rows)}), dimensions {names}"
 
 
-def _constant(dimensions: tuple[Dimension, ...]):
+def _constant(dataset: Dataset, dimensions: tuple[Dimension, ...]):
     for key in (ACTION, STATE, SCENE):
         names = [d.name for d in dimensions if d.column == key and d.constant]
         if names:
             yield f"'{key}' never changes in {', '.join(names)}"
+        column = dataset.columns.get(key)
+        if column is not None and column.shape[1] > WIDE and not names:
+            still = np.flatnonzero(column.min(0) == column.max(0))
+            if len(still):
+                yield f"'{key}' never changes in {len(still)} of its {column.shape[1]} numbers, the first is {still[0]}"
 
 
 def _units(dataset: Dataset):

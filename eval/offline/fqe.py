@@ -48,7 +48,7 @@ class FitSettings:
     tau: float = 0.02  # part of the way that the target network follows at each step; steps * tau backups in all
     bounded: bool = True  # values lie in 0..1, as of rewards 0/1 that end the episode; learnt by cross-entropy
     replicates: int = 6  # resampled fits; at least 2
-    seed: int = 0
+    seed: int = 0  # of weights, batches and resampling
 
     def __post_init__(self):
         if self.replicates < 2 or self.steps < 1 or self.batch < 1 or not 0 < self.tau <= 1:

@@ -57,7 +57,7 @@ class Compositions:
 
     folders: tuple[str, ...]  # of `understudy compose`, one a training seed
     out: Path  # file of the study
-    title: str = "Two policies composed"
+    title: str = "Two policies composed"  # of the page
     how: str = ""  # the command that made the folders, for the reader
 
     def run(self) -> None:

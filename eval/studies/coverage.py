@@ -42,10 +42,10 @@ class Coverage:
     """Measure what the intervals and fixed-n tests deliver and write it."""
 
     out: Path  # folder of the JSON files
-    runs: int = 2000
-    seed: int = 0
+    runs: int = 2000  # imagined comparisons of each kind
+    seed: int = 0  # of what is drawn
     worlds: int = 300  # runs of the part on agreement, each a whole `understudy agree`
-    parts: tuple[str, ...] = PARTS
+    parts: tuple[str, ...] = PARTS  # which tables to make
 
     def run(self) -> None:
         studies = {"rates": rates, "means": means, "pairs": pairs, "seeds": seeds, "agreement": agreement}

@@ -46,9 +46,9 @@ class PushTReplayStudy:
 
     episodes: int | None = None  # the first ones; default all
     world: str = "pusht-mujoco"  # pusht-mujoco | pusht-arm, which also says how far its pusher is from the free one
-    damping: float = PushTMuJoCo().damping
-    friction: float = PushTMuJoCo().friction
-    softness: float = PushTMuJoCo().softness
+    damping: float = PushTMuJoCo().damping  # of the world, as its setting of this name
+    friction: float = PushTMuJoCo().friction  # of the world, as its setting of this name
+    softness: float = PushTMuJoCo().softness  # of the world, as its setting of this name
 
     def run(self) -> None:
         lookup("world", self.world, dict.fromkeys(("pusht-mujoco", "pusht-arm")))

@@ -74,7 +74,7 @@ class SearchCost:
     draws: int = 200  # records: resamples of the initial conditions
     correlation: float = 0.5  # planted: of outcomes from one initial condition, on the scale of the copula
     curves: tuple[str, ...] = ()  # planted: names of some; default all
-    seed: int = 0
+    seed: int = 0  # of what is drawn
 
     def run(self) -> None:
         study = replayed(self) if self.records else planted(self)

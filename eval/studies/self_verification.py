@@ -46,10 +46,10 @@ class SelfVerification:
     world: dict | str  # registered name, YAML file, or its keys
     out: Path  # study to write, .json
     candidates: tuple[int, ...] = (1, 3, 5, 10, 50)  # N
-    episodes: int = 200
+    episodes: int = 200  # of each N
     env_seed: int = REPORT_STARTS  # first env seed
-    block: int = 8
-    workers: int = 0
+    block: int = 8  # worlds that act at once
+    workers: int = 0  # processes for the world; 0: in this one
     rounds: int = 30  # timed replannings for each N
 
     def run(self) -> None:

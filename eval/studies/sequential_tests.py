@@ -41,10 +41,10 @@ class SequentialStudy:
     """Simulate the sequential tests and write what they do."""
 
     out: Path  # folder of the JSON files
-    runs: int = 2000
+    runs: int = 2000  # imagined comparisons of each kind
     pairs: int = 200  # N, the budget
-    seed: int = 0
-    parts: tuple[str, ...] = ("false-positives", "power", "table", "permutation", "giving-up")
+    seed: int = 0  # of what is drawn
+    parts: tuple[str, ...] = ("false-positives", "power", "table", "permutation", "giving-up")  # which tables to make
     doubt_runs: int = 200  # runs of the study on giving up, which imagines futures at every look
     cases: tuple[str, ...] = ()  # for power: RATE_A/RATE_B or RATE_A/RATE_B/CORRELATION, in place of the published ones
 

@@ -68,19 +68,19 @@ class SteeringStudy:
 
     policies: tuple[str, ...]  # runs or checkpoints, training seeds of one recipe
     critics: tuple[str, ...]  # as --critic of `understudy eval`
-    world: dict | str
+    world: dict | str  # registered name, YAML file, or its keys
     records: Path  # folder for the records of all arms
     out: Path  # JSON of the table
     candidates: tuple[int, ...] = (10,)  # K of the best
     temperatures: tuple[float, ...] = ()  # of a softmax among the first K
     controls: bool = True  # a random pick, and the critic over any actions, both of the first K
-    episodes: int = 200
+    episodes: int = 200  # of each way to choose
     env_seed: int = REPORT_STARTS  # first env seed
-    policy_seed: int = 0
-    n_action_steps: int | None = None
-    steps: int | None = None
-    block: int = 8
-    workers: int = 0
+    policy_seed: int = 0  # of the policy's noise
+    n_action_steps: int | None = None  # E; default the policy's own
+    steps: int | None = None  # of the policy's sampler; default its own
+    block: int = 8  # worlds that act at once
+    workers: int = 0  # processes for the world; 0: in this one
 
     def run(self) -> None:
         """Act, print the table, write it. Raises ValueError for a critic that knows a policy that it judges."""

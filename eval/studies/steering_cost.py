@@ -34,12 +34,12 @@ class SteeringBench:
 
     policies: tuple[str, ...]  # runs or checkpoints
     critic: str  # as --critic of `understudy eval`
-    world: dict | str
+    world: dict | str  # registered name, YAML file, or its keys
     candidates: tuple[int, ...] = (1, 10, 50, 100)  # K; the first is what the others are compared to
-    rounds: int = 30
-    n_action_steps: int | None = None
+    rounds: int = 30  # timed replannings for each K
+    n_action_steps: int | None = None  # E; default the policy's own
     steps: int | None = None  # of the sampler; default the policy's own
-    out: Path | None = None
+    out: Path | None = None  # JSON of the table
 
     def run(self) -> None:
         """Time, print, write. Raises ValueError, LookupError, OSError for what cannot act here."""

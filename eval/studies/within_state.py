@@ -48,7 +48,7 @@ class WithinState:
     policy: str | None = None  # run or checkpoint whose candidates are tried
     tried: Path | None = None  # candidates tried before, in place of trying some now
     keep: Path | None = None  # .npz file for what was tried now
-    world: dict | str = "pusht"
+    world: dict | str = "pusht"  # registered name, YAML file, or its keys
     states: int = 100  # S, of as many episodes
     candidates: int = 10  # P
     times: int = 8  # C, continuations of each candidate
@@ -57,9 +57,9 @@ class WithinState:
     steps: int | None = None  # of the policy's sampler; default its own
     truth: str = "success"  # success | progress: what counts of a continuation
     gamma: float = 0.99  # discount of a control step, of success
-    block: int = 8
-    workers: int = 0
-    threads: int = 1
+    block: int = 8  # worlds that act at once
+    workers: int = 0  # processes for the world; 0: in this one
+    threads: int = 1  # of torch on the CPU
     out: Path | None = None  # JSON of the table
     curve: Path | None = None  # JSON of another: what is chosen among 1, 2, .. candidates
 

@@ -67,7 +67,7 @@ class ValueConfig(CriticConfig):
     inputs: tuple[str, ...] = ("observation.state",)  # observation keys that the critic reads
     rewards: Rewards = Rewards()
     widths: tuple[int, ...] = (256, 256)  # of each perceptron
-    layer_norm: bool = True
+    layer_norm: bool = True  # normalise each hidden layer
     ensemble: int = 2  # networks that value an action chunk
     tau: float = 0.005  # part of the way that target networks follow at each step
     pessimism: Pessimism = Pessimism.least  # least | lower: of the ensemble, when chunks are ranked

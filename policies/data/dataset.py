@@ -108,6 +108,11 @@ def _no_camera(layout: Layout, name: str) -> DatasetError:
             f"'{name}' of {layout.root} is a depth camera: it measures distances, which are read by nothing here;"
             f" cameras that see colours: {known}. Name one of those or leave pictures out"
         )
+    if name in map(camera_name, layout.stored_pictures):
+        return DatasetError(
+            f"'{name}' of {layout.root} is a picture stored as numbers (uint8), no camera; convert it to a feature"
+            f" of dtype `image` or `video`. Cameras: {known}"
+        )
     return DatasetError(f"{layout.root} has no camera '{name}'; its cameras: {known}. Name one or leave pictures out")
 
 

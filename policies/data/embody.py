@@ -9,8 +9,10 @@ training, never for moving an arm.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from ...configs.spec import ACTION, IMAGES, SCENE, STATE, UNKNOWN_UNIT, Embodime
 from .layout import PICTURES, DatasetError, Layout, expand_path, is_depth, read_info
 
 CARD = "meta/embodiment.json"
+CHANNELS = (1, 2, 3, 4)  # of a picture: grey, colours, each with alpha or without
 
 
 def camera_features(layout: Layout) -> dict[str, str]:
@@ -31,9 +34,35 @@ def camera_name(key: str) -> str:
 
 
 def picture_size(feature: dict) -> tuple[int, int]:
-    """(height, width) of a camera feature, whichever order its shape has."""
-    a, b, c = feature["shape"]
-    return (b, c) if a in (1, 3) and c not in (1, 3) else (a, b)
+    """(height, width) of a camera feature, whichever order its shape has; one without channels is a picture, too.
+
+    Raises:
+        DatasetError: a shape that no picture has.
+    """
+    shape = feature.get("shape")
+    sizes = [int(n) for n in shape if n == int(n) > 0] if _numeric(shape) else []
+    if len(sizes) not in (2, 3) or len(sizes) != len(shape or ()):
+        raise DatasetError(
+            f"meta/info.json gives a camera the shape {shape}, which no picture has; correct it to [height, width,"
+            " channels]"
+        )
+    if len(sizes) == 2:
+        return sizes[0], sizes[1]
+    a, b, c = sizes
+    return (b, c) if a in CHANNELS and c not in CHANNELS else (a, b)
+
+
+def picture_sizes(features: dict[str, dict]) -> dict[str, tuple[int, int]]:
+    """Camera name -> (height, width) of camera features; those whose shape no picture has are left out."""
+    sizes = {}
+    for key, feature in features.items():
+        with contextlib.suppress(DatasetError):
+            sizes[camera_name(key)] = picture_size(feature)
+    return sizes
+
+
+def _numeric(shape: object) -> TypeGuard[list[float]]:
+    return isinstance(shape, (list, tuple)) and all(type(n) in (int, float) and np.isfinite(n) for n in shape)
 
 
 def dimension_names(feature: dict) -> tuple[str, ...]:
@@ -71,7 +100,7 @@ def stated_body(features: dict[str, dict], name: str, rate: float) -> Embodiment
         {key: action[key] for key in ("limits", "mode", "frame", "rotation") if key in action}
         | {"name": name, "rate": rate, "action": names[ACTION], "action_units": units[ACTION]}
         | {"state": names[STATE], "state_units": units[STATE], "scene": names[SCENE], "scene_units": units[SCENE]}
-        | {"cameras": {camera_name(key): picture_size(one) for key, one in colours.items()}}
+        | {"cameras": picture_sizes(colours)}
     )
 
 
@@ -126,7 +155,7 @@ def _guess(layout: Layout, columns: dict[str, np.ndarray]) -> dict:
     names = {key: dimension_names(features[key]) if key in features else () for key in (ACTION, STATE, SCENE)}
     action = columns.get(ACTION, np.zeros((1, len(names[ACTION])), np.float32))
     limits = [_wide(column[np.isfinite(column)]) for column in action.T]
-    cameras = {name: picture_size(features[key]) for name, key in camera_features(layout).items()}
+    cameras = picture_sizes({key: features[key] for key in layout.cameras})
     unknown = {key: (UNKNOWN_UNIT,) * len(found) for key, found in names.items()}
     return {
         "name": layout.root.name,

@@ -69,7 +69,7 @@ def open_frames(
         DatasetError: no such camera, missing or damaged videos, no room in the cache or on the disk.
     """
     key = dataset.camera(camera)
-    size = tuple(size or picture_size(dataset.features[key]))
+    size = tuple(size or _stated_size(dataset, key))
     positions = [int(m) for m in (range(len(dataset.lengths)) if episodes is None else episodes)]
     _require_pictures(dataset, camera, positions)
     folder = cache_folder()
@@ -85,6 +85,13 @@ def open_frames(
         _make_room(folder, set(files.values()), sum(inputs.values()), sum(inputs[m] for m in todo))
         _decode(dataset, key, todo, size, crop)
     return Frames(files, dataset.starts, size)
+
+
+def _stated_size(dataset: Dataset, key: str) -> tuple[int, int]:
+    try:
+        return picture_size(dataset.features[key])
+    except DatasetError as error:
+        raise DatasetError(f"camera '{key}' of {dataset.root}: {error}") from error
 
 
 def episodes_with_pictures(dataset: Dataset, camera: str) -> np.ndarray:
@@ -136,7 +143,7 @@ def _key(dataset: Dataset, key: str, entry: Entry, size: tuple[int, int], crop: 
         file.seek(max(0, stat.st_size - EDGE))
         edges = hashlib.sha256(head + file.read()).hexdigest()
     borders = [entry.id, entry.first, entry.length, clip.start if clip else None, dataset.rate]
-    identity = [1, key, edges, stat.st_size, stat.st_mtime_ns, borders, size, crop]
+    identity = [2, key, edges, stat.st_size, stat.st_mtime_ns, borders, size, crop]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
 

@@ -29,6 +29,7 @@ LABELS = "meta/labels.json"  # ours: which episodes succeeded, see `labels.py`
 LABELLED = (SUCCESS, DONE, REWARD)  # columns that labels can stand in for
 POINTER = b"version https://git-lfs"  # how a file begins that git-lfs has not fetched
 MOST = 2**53  # above, no count is plausible
+SMALLEST = 8  # side of what is taken for a picture stored as numbers
 BOOKKEEPING = ("index", "episode_index", "frame_index")  # columns that only say where a row belongs
 
 
@@ -101,11 +102,27 @@ class Layout:
         return tuple(key for key in self.of_kind(*PICTURES) if is_depth(self.features[key]))
 
     @property
+    def stored_pictures(self) -> tuple[str, ...]:
+        """Features that are pictures stored as numbers; read where one is named, never because all columns are."""
+        return tuple(key for key in self.of_kind("uint8") if _has_a_pictures_shape(self.features[key]))
+
+    @property
     def vectors(self) -> tuple[str, ...]:
         """Features that are numbers and not bookkeeping, and what labels stand in for."""
-        other = {*self.of_kind(*PICTURES, *TEXTS), *BOOKKEEPING}
+        other = {*self.of_kind(*PICTURES, *TEXTS), *self.stored_pictures, *BOOKKEEPING}
         labelled = LABELLED if all(entry.success is not None for entry in self.entries) else ()
         return tuple(dict.fromkeys(key for key in (*self.features, *labelled) if key not in other))
+
+
+def _has_a_pictures_shape(feature: dict) -> bool:
+    """Whether the shape is (h, w), (h, w, channels) or (channels, h, w), with sides of 8 or more."""
+    shape = feature.get("shape")
+    if not isinstance(shape, (list, tuple)) or not all(isinstance(n, int) for n in shape):
+        return False
+    sides = sorted(shape)
+    if len(sides) == 3 and 1 <= sides[0] <= 4 and sides[0] in (shape[0], shape[-1]):
+        sides = sides[1:]
+    return len(sides) == 2 and sides[0] >= SMALLEST
 
 
 def is_depth(feature: dict) -> bool:

@@ -24,8 +24,8 @@ class Optimize:
     lr: float = 3e-4  # greatest learning rate
     warmup: int = 500  # steps of linear rise
     min_lr_ratio: float = 0.0  # learning rate at the end of the cosine, as a part of `lr`
-    weight_decay: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 1e-4  # of AdamW: part of each weight, times the learning rate, taken off at a step
+    betas: tuple[float, float] = (0.9, 0.99)  # of AdamW: decay of the averages of the gradient and of its square
     clip_norm: float = 1.0  # bound of the gradient's norm
     ema: float = 0.9995  # decay of the averaged weights; rises to it from 0.1
 

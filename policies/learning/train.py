@@ -17,6 +17,7 @@ from ...configs.parse import decode, load
 from ...configs.protocols import keeps
 from ...configs.spec import ACTION
 from ..data.dataset import Dataset, split_episodes
+from ..data.layout import DatasetError
 from ..data.open import open_dataset
 from ..data.rewards import Rewarded, open_windows, rewards_of
 from ..data.statistics import action_range, nearly_constant, statistics
@@ -60,9 +61,9 @@ class Train:
     precision: str = "no"  # no (float32) | bf16: the forward pass; weights and acting stay float32
     threads: int | None = None  # of torch on the CPU; default all cores
     best: Best = Best.action_error  # held-out scalar that marks `best`: action_error | loss | none
-    log_every: int = 100
-    validate_every: int = 1000
-    save_every: int = 1000
+    log_every: int = 100  # steps between lines of the log
+    validate_every: int = 1000  # steps between looks at the held-out episodes
+    save_every: int = 1000  # steps between checkpoints
     keep: int = 2  # newest checkpoints kept
     keep_every: int = 0  # multiples of this step are kept for good
     eval: Path | None = None  # config of `understudy eval`: judges checkpoints in a side process; success marks `best`
@@ -194,6 +195,11 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
 
 
 def _open(config: Train) -> Dataset:
+    if not config.learner.inputs:
+        raise DatasetError(
+            "`inputs` is empty: nothing would be observed; name what is, such as [observation.state] or"
+            " [observation.images.top] (understudy inspect DATA lists what is there)"
+        )
     more = config.weighting.columns if config.weighting else ()
     columns, rewards = (*config.learner.inputs, *more), rewards_of(config.learner)
     if rewards is not None:

@@ -38,7 +38,7 @@ class TokenConfig(PolicyConfig):
         "dose": "past_loss_window",
     }  # former names that are still read
 
-    network: NetworkConfig = MLPConfig()
+    network: NetworkConfig = MLPConfig()  # what computes
     n_action_steps: int = 8  # E, actions executed of each action chunk
     mask_padding: bool = True  # leave actions after the episode's end out of the loss
     past_loss_window: int | None = None  # recalled actions in the loss, newest first; none: all, 0: inputs only

@@ -105,7 +105,7 @@ def test_missing_column_video_and_unit_are_warned_of(tmp_path):
 
 def test_inspect_prints_and_draws(toy, tmp_path, capsys):
     spoil(toy, 1, ACTION, put((3, 1), np.nan))
-    out = tmp_path / "sheets" / "toy.svg"
+    out = tmp_path / "toy.svg"
     Inspect(source=str(toy), out=out).run()
     text = " ".join(capsys.readouterr().out.split())
     for part in ("LeRobotDataset v3.0", "2, of 8 to 12 frames", "20 at 10 Hz", "stack [the] cubes", "top 32x48", "rad"):

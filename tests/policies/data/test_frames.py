@@ -16,6 +16,7 @@ from understudy.policies.data import frames
 from understudy.policies.data.dataset import DatasetError
 from understudy.policies.data.decode import fit
 from understudy.policies.data.encode import write_mp4
+from understudy.policies.data.layout import DatasetWarning
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.windows import Windows
 from understudy.policies.data.writer import DatasetWriter
@@ -259,3 +260,68 @@ def test_hub_dataset_fetches_only_the_videos_it_needs(tmp_path, monkeypatch):
     assert not (near / "videos").exists() and json.loads((near / "meta/info.json").read_text())["fps"] == 10
     frames.open_frames(dataset, "top", (24, 32), episodes=[1])
     assert asked[1] == [f"videos/{TOP}/chunk-000/file-001.mp4"]
+
+
+def columns_of_pictures(root, pictures, shape, kind=".png"):
+    """Episodes whose pictures are put into the data files as they are, with this shape in `meta/info.json`."""
+    import cv2
+
+    write(root, "image")
+    info = json.loads((root / "meta/info.json").read_text())
+    info["features"][TOP]["shape"] = shape
+    (root / "meta/info.json").write_text(json.dumps(info))
+    (root / "meta/embodiment.json").unlink()
+    for key in ("action", STATE):  # nobody says who acts
+        for word in ("units", "limits"):
+            info["features"][key].pop(word, None)
+    (root / "meta/info.json").write_text(json.dumps(info))
+    for path in sorted(root.glob("data/*/*.parquet")):
+        table = pq.read_table(path)
+        cells = [{"bytes": cv2.imencode(kind, pictures(i))[1].tobytes(), "path": None} for i in range(len(table))]
+        place = table.column_names.index(TOP)
+        pq.write_table(table.set_column(place, TOP, pa.array(cells, table[TOP].type)), path)
+    return root
+
+
+@pytest.mark.parametrize("shape", [[48, 64], [48, 64, 1], [1, 48, 64]])
+@pytest.mark.parametrize("first", [0, 3])
+def test_deep_pictures_are_refused_in_any_frame_and_do_not_hinder_states(tmp_path, shape, first):
+    def picture(i):
+        return np.full((48, 64), 1000, np.uint16) if i >= first else np.full((48, 64), 10, np.uint8)
+
+    root = columns_of_pictures(tmp_path / "toy", picture, shape)
+    assert len(Windows(open_dataset(root, columns=(STATE,)), Window(), (STATE,))) == 17
+    assert open_dataset(root).embodiment.cameras == {"top": (48, 64)}
+    with pytest.raises(DatasetError, match="one channel of more than 8 bits"):
+        frames.open_frames(open_dataset(root), "top")
+
+
+@pytest.mark.parametrize("shape", [[48, 64, 4], [4, 48, 64], [3, 48, 64], [48, 64, 3], [48, 64]])
+def test_alpha_is_dropped_whichever_order_the_shape_has(tmp_path, shape):
+    root = columns_of_pictures(tmp_path / "toy", lambda i: np.full((48, 64, 4), 200, np.uint8), shape)
+    pictures = frames.open_frames(open_dataset(root), "top").read(np.arange(17))
+    assert pictures.shape == (17, 48, 64, 3) and (pictures == 200).all()
+
+
+def test_colours_of_16_bits_are_warned_of(tmp_path):
+    root = columns_of_pictures(tmp_path / "toy", lambda i: np.full((48, 64, 3), 51400, np.uint16), [48, 64, 3])
+    with pytest.warns(DatasetWarning, match="pictures of 16 bits a channel"):
+        pictures = frames.open_frames(open_dataset(root), "top", episodes=[0]).read(np.arange(6))
+    assert (pictures == 200).all()
+
+
+def test_pictures_of_another_size_than_stated_are_refused_or_warned_of(tmp_path):
+    root = columns_of_pictures(tmp_path / "toy", lambda i: np.full((48, 64, 3), 200, np.uint8), [96, 96, 3])
+    with pytest.raises(DatasetError, match=r"are 48x64 \(episode 0\), .*info.json says 96x96; correct the shape there"):
+        frames.open_frames(open_dataset(root), "top")
+    with pytest.warns(DatasetWarning, match="are 48x64 .* says 96x96; they are fitted"):
+        assert frames.open_frames(open_dataset(root), "top", (24, 32)).read(np.arange(1)).shape == (1, 24, 32, 3)
+
+
+@pytest.mark.parametrize("shape", [None, [], "48x64", [48], [1, 48, 64, 3], [0, 64, 3], [48.5, 64, 3], [None, 2, 3]])
+def test_a_camera_with_a_strange_shape_hinders_nobody_who_does_not_ask_for_it(tmp_path, shape):
+    root = columns_of_pictures(tmp_path / "toy", lambda i: np.full((48, 64, 3), 200, np.uint8), shape)
+    assert open_dataset(root, columns=(STATE,)).embodiment.cameras == {}
+    assert open_dataset(root, check=False).embodiment.cameras == {}
+    with pytest.raises(DatasetError, match="observation.images.top.*has the shape|the shape .*, which no picture has"):
+        frames.open_frames(open_dataset(root), "top")

@@ -370,3 +370,10 @@ def test_mirror_reflects_half_of_the_windows_as_a_whole():
     assert torch.allclose(seen["action"][flipped], 2 - batch["action"][flipped].flip(-1))
     with pytest.raises(ValueError, match="says nothing about 'observation.state'"):
         Mirror({"action": swap}, ("observation.state",))
+
+
+def test_nothing_observed_is_refused_by_name(demos, tmp_path):
+    config = settings(demos, tmp_path / "run")
+    with pytest.raises(DatasetError, match="`inputs` is empty: nothing would be observed"):
+        dataclasses.replace(config, policy=dataclasses.replace(config.policy, inputs=())).run()
+    assert not (tmp_path / "run").exists()
