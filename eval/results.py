@@ -115,7 +115,7 @@ def run_row(record: Record, root: Path) -> tuple:
         summary.title + seed,
         summary.world,
         summary.starts.replace("..", "-") + (" (validation)" if first < REPORT_STARTS else ""),
-        f"{summary.n}{unfinished}",
+        f"{summary.n}{unfinished}" + (f", {summary.errors} in error" if summary.errors else ""),
         f"{summary.successes}: {show(tuple(summary.success))}",
         show(tuple(summary.progress)),
         *origin(manifest),

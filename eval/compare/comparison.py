@@ -260,6 +260,10 @@ def _caveats(records: Sequence[Record], joined: Sequence[Pairs], peeked: bool):
     left_out = max((pairs.left_out for pairs in joined), default=0)
     if left_out:
         yield f"Up to {left_out} initial conditions were left out of a pair: only one of the two has them."
+    failed = [(record.root.name, sum(map(bool, record.column("error")))) for record in records]
+    if any(count for _, count in failed):
+        listed = ", ".join(f"{count} of {name}" for name, count in failed if count)
+        yield f"Episodes ended in an error of the environment ({listed}): they count as failures, whoever acted."
     if any(not record.manifest.get("complete", True) for record in records) and not peeked:
         yield "A record is unfinished: if it was stopped because of what it showed, its p-values do not hold."
     if peeked:
