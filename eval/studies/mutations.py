@@ -430,7 +430,7 @@ def make_sources(root: Path) -> Path:
     _as_v2(states, root / "v2")
 
     # trainings
-    for kind, steps, name in (("diffusion", 40, "whole"), ("flow", 40, "other"), ("diffusion", 20, "half")):
+    for kind, steps, name in (("diffusion", 200, "whole"), ("flow", 40, "other"), ("diffusion", 20, "half")):
         file = root / f"{name}.yaml"
         file.write_text(TRAIN.format(kind=kind, data=states, steps=steps))
         verb("train", file, "--out", root / name)
@@ -454,7 +454,7 @@ def _records(root: Path, verb: Callable) -> None:
     verb("eval", "--policy", root / "other", *asked, "--episodes", 12, "--out", root / "record_other")
     verb("compare", root / "record", root / "record_other", "--out", root / "comparison")
     _as_killed(root / "record", root / "killed")
-    calm = ("--env_seed", 0, "--episodes", 60, "--monitor", 2)
+    calm = ("--env_seed", 0, "--episodes", 80, "--monitor", 2)
     verb("eval", "--policy", root / "whole", *asked, *calm, "--out", root / "calm")
     (root / "alarm").mkdir()
     verb("calibrate", root / "calm", "--alpha", 0.2, "--out", root / "alarm/alarm.json")
