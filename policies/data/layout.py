@@ -21,13 +21,13 @@ from string import Formatter
 from typing import Any
 
 from ...configs.episode import DONE, REWARD, SUCCESS
+from ...configs.pointers import is_pointer, why_unread
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 PICTURES = ("image", "video")  # dtypes of camera features
 TEXTS = ("string", "language")  # dtypes of words; "language": lerobot's annotations, lists of messages
 LABELS = "meta/labels.json"  # ours: which episodes succeeded, see `labels.py`
 LABELLED = (SUCCESS, DONE, REWARD)  # columns that labels can stand in for
-POINTER = b"version https://git-lfs"  # how a file begins that git-lfs has not fetched
 MOST = 2**53  # above, no count is plausible
 BOOKKEEPING = ("index", "episode_index", "frame_index")  # columns that only say where a row belongs
 
@@ -242,6 +242,8 @@ def _check_info(info: dict, path: Path) -> None:
             raise DatasetError(
                 f"{path} gives the feature '{name}' the shape {_short(shape)}; whole numbers are due, such as [6]"
             )
+        if not isinstance(feature.get("names") or [], (list, dict, str)):
+            raise DatasetError(f"{path} gives the feature '{name}' {_short(feature['names'])} as names; a list is due")
         for key in ("info", "video_info"):
             if not isinstance(feature.get(key) or {}, dict):
                 raise DatasetError(
@@ -280,16 +282,8 @@ def _json_lines(path: Path) -> list[dict]:
 
 def refuse_pointer(path: Path) -> None:
     """Raise DatasetError if git-lfs left a note in place of a file."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(len(POINTER))
-    except OSError:
-        return
-    if head == POINTER:
-        raise DatasetError(
-            f"{path} is not the file itself but a note of git-lfs where to find it; fetch the files with"
-            " `git lfs pull` in that folder, or download the dataset again"
-        )
+    if is_pointer(path):
+        raise DatasetError(f"{path} cannot be read: {why_unread(path, '')}")
 
 
 def read_table(path: Path, columns: list[str] | None = None):
