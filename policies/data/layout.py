@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -28,6 +29,7 @@ PICTURES = ("image", "video")  # dtypes of camera features
 TEXTS = ("string", "language")  # dtypes of words; "language": lerobot's annotations, lists of messages
 LABELS = "meta/labels.json"  # ours: which episodes succeeded, see `labels.py`
 LABELLED = (SUCCESS, DONE, REWARD)  # columns that labels can stand in for
+SMALL = 2**16  # rows of a file
 MOST = 2**53  # above, no count is plausible
 BOOKKEEPING = ("index", "episode_index", "frame_index")  # columns that only say where a row belongs
 
@@ -295,7 +297,8 @@ def read_table(path: Path, columns: list[str] | None = None):
         with pyarrow.parquet.ParquetFile(path) as file:
             have = file.schema_arrow.names
             wanted = have if columns is None else [name for name in columns if name in have]
-            table = file.read(None if columns is None else wanted)
+            many = file.metadata.num_rows > SMALL  # below, threads cost more than they save
+            table = file.read(None if columns is None else wanted, use_threads=many)
     except FileNotFoundError as error:
         raise DatasetError(f"the file {path} is missing; copy it again or remove its episodes from meta/") from error
     except (pyarrow.ArrowException, OSError, ValueError) as error:
@@ -319,9 +322,11 @@ def file_inside(root: Path, relative: str) -> Path:
         DatasetError: the path leads out of the folder.
     """
     path = root / relative
-    if Path(relative).is_absolute():
+    if os.path.isabs(relative):
         return path
     refuse_leaving(relative, str(root))
+    if not any(map(os.path.islink, accumulate(relative.split("/"), os.path.join, initial=str(root)))):
+        return path  # as nearly always; resolving costs more
     target, home = Path(os.path.realpath(path)), Path(os.path.realpath(root))
     if not target.is_relative_to(home) and not _is_blob(target):
         raise DatasetError(
