@@ -17,6 +17,7 @@ import numpy as np
 
 from ...configs.episode import REWARD, SUCCESS
 from ...configs.former import policy_settings
+from ...configs.pointers import why_unread
 from ...configs.spec import Embodiment
 from ...policies.data.dataset import Dataset
 from ...policies.data.layout import DatasetError, DatasetWarning, expand_path
@@ -126,7 +127,8 @@ def show_checkpoint(folder: Path) -> None:
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{folder}/config.json cannot be read ({error})") from error
+        reason = why_unread(folder / "config.json", error)
+        raise DatasetError(f"{folder}/config.json cannot be read ({reason})") from error
     if "kind" not in config and "type" in config:
         return _show_foreign(folder)
     try:
@@ -231,7 +233,7 @@ def _weights(path: Path) -> tuple[dict[str, tuple], dict[str, str]]:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
             values = {name: file.get_tensor(name) for name in shapes if _is_scale(name)}
     except SafetensorError as error:
-        raise DatasetError(f"{path.name}: {error}") from error
+        raise DatasetError(f"{path.name}: {why_unread(path, error)}") from error
     owners = sorted({name.rsplit(".", 1)[0] for name in values})
     return shapes, {o: f"{_numbers(values[o + '.mean'])}, {_numbers(values[o + '.std'])}" for o in owners}
 

@@ -96,12 +96,13 @@ def _plain(column):
     """An Arrow column without lists of one number around its values; None where it is empty."""
     import pyarrow as pa
 
-    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    while any(is_list(column.type) for is_list in lists):
+    while pa.types.is_nested(column.type) and hasattr(column.type, "value_type"):
         inner = pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type)
         if len(inner) != len(column):
             return None
         column = inner
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     return None if column.null_count == len(column) else column
 
 

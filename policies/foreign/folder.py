@@ -21,6 +21,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from ...configs.pointers import why_unread
 from ...configs.spec import ACTION
 from .scale import ForeignError, ForeignWarning, Rule, old_buffers, read_rules
 
@@ -91,8 +92,9 @@ class Foreign:
         try:
             loaded = load_file(self.folder / WEIGHTS)
         except (OSError, SafetensorError) as error:
+            reason = why_unread(self.folder / WEIGHTS, error)
             raise ForeignError(
-                f"{self.folder / WEIGHTS} cannot be read ({error}); copy the whole `pretrained_model` folder"
+                f"{self.folder / WEIGHTS} cannot be read ({reason}); copy the whole `pretrained_model` folder"
             ) from error
         return {name.replace("._orig_mod", ""): value for name, value in loaded.items()}
 
@@ -172,7 +174,7 @@ def read_json(path: Path) -> dict:
     try:
         values = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise ForeignError(f"{path} cannot be read ({error})") from error
+        raise ForeignError(f"{path} cannot be read ({why_unread(path, error)})") from error
     if not isinstance(values, dict):
         raise ForeignError(f"{path} must hold names and values")
     return values

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ...configs.pointers import why_unread
 from ...configs.spec import ACTION
 from ..learning.checkpoint import CheckpointError
 from ..policy import Scale
@@ -216,7 +217,8 @@ def _of_processor(folder: Path, name: str, kind: str) -> tuple[dict, dict[str, d
     try:
         flat = load_file(folder / step["state_file"]) if step.get("state_file") else {}
     except (SafetensorError, OSError) as error:
-        raise ForeignError(f"{folder / step['state_file']} cannot be read ({error})") from error
+        path = folder / step["state_file"]
+        raise ForeignError(f"{path} cannot be read ({why_unread(path, error)})") from error
     for path, value in flat.items():
         key, _, statistic = path.rpartition(".")
         stats.setdefault(key, {})[statistic] = value.float()

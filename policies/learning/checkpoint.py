@@ -25,6 +25,7 @@ from ...configs.files import HALF, replace_file, replace_folder
 from ...configs.former import policy_settings
 from ...configs.parse import decode_choice
 from ...configs.plugins import discover, lookup
+from ...configs.pointers import why_unread
 from ...configs.spec import Embodiment
 
 if TYPE_CHECKING:  # torch takes seconds, and who only asks where a checkpoint is needs none of it
@@ -215,7 +216,8 @@ def load_weights(model: nn.Module, file: Path) -> None:
     try:
         model.load_state_dict(load_file(file))
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} cannot be read ({error}); the file is damaged or missing") from error
+        reason = why_unread(file, error)
+        raise CheckpointError(f"{file} cannot be read ({reason}); the file is damaged or missing") from error
     except RuntimeError as error:
         raise CheckpointError(f"{file} does not fit the network that its config describes: {error}") from error
 
