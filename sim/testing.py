@@ -1,12 +1,14 @@
 """A task and faults for tests, and a first example of a task: a point in the plane must reach a target.
 
-It takes microseconds a step. `FaultyWorld` lets chosen starts crash, hang or kill their process at a chosen step, in
-workers as well, which is why it lives here and not beside the tests.
+It takes microseconds a step. `FaultyWorld` lets chosen starts crash, hang, kill their process or hand over nonsense at
+a chosen step, in workers as well, which is why it lives here and not beside the tests.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +109,8 @@ class Fault:
 
     start: int
     step: int
-    # crash: an exception; kill: the process ends itself; hang: sleeps for an hour; reset: cannot begin
+    # crash: an exception; kill, abort: the process ends itself; hang: sleeps for an hour, spin: computes, slow: .1 s;
+    # reset, hang_reset: cannot begin; memory, full: the machine has no room; or a kind of nonsense, see `_NONSENSE`
     kind: str = "crash"
     once: str = ""  # path of a file that remembers that it has happened; empty: it happens every time
 
@@ -124,6 +127,28 @@ class FaultyWorld(MuJoCoWorld):
         return FaultyEnv(self, self.find())
 
 
+_ACTS = ("crash", "kill", "abort", "hang", "spin", "slow", "memory", "full", "exit")
+_BEGINS = ("reset", "hang_reset")
+_NONSENSE = {  # what a lane hands over from the step on -> (what of it, the nonsense)
+    "nan": ("state", lambda value: value * np.nan),
+    "infinite": ("scene", lambda value: value / 0.0),
+    "shape": ("state", lambda value: np.zeros(5, np.float32)),
+    "scalar": ("state", lambda value: np.float32(0.25)),
+    "text": ("state", lambda value: value.astype(str)),
+    "huge": ("state", lambda value: np.full(2, 1e300)),
+    "missing": ("state", None),
+    "nothing": ("observation", lambda value: None),
+    "reward": ("reward", lambda value: np.nan),
+    "progress": ("progress", lambda value: 1.5),
+    "success": ("success", lambda value: np.nan),
+    "terminated": ("terminated", lambda value: "no"),
+    "endless": ("terminated", lambda value: False),
+    "sent": ("action.sent", lambda value: value[:1]),
+    "sent_nan": ("action.sent", lambda value: value * np.nan),
+    "info": ("progress", None),
+}
+
+
 class FaultyEnv(TaskEnv):
     """A `TaskEnv` to which the faults of its world happen."""
 
@@ -133,21 +158,67 @@ class FaultyEnv(TaskEnv):
 
     def begin(self, seed: int, options: dict) -> None:
         super().begin(seed, options)
-        self._strike(("reset",), 0)
+        self._strike(_BEGINS, 0)
 
     def act(self, action: np.ndarray) -> float:
-        self._strike(("crash", "kill", "hang"), self.ticks)
+        self._strike(_ACTS, self.ticks)
         return super().act(action)
+
+    def sense(self) -> dict[str, np.ndarray]:
+        seen = super().sense()
+        with np.errstate(all="ignore"):
+            for what, nonsense in self._nonsense():
+                key = {"state": STATE, "scene": SCENE}.get(what)
+                if what == "observation":
+                    return nonsense(seen)
+                if key and nonsense is None:
+                    del seen[key]
+                elif key:
+                    seen[key] = nonsense(seen[key])
+        return seen
+
+    def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict]:
+        reward, terminated, truncated, info = super().advance(action)
+        told = {"reward": reward, "terminated": terminated, "truncated": truncated} | info
+        for what, nonsense in self._nonsense():
+            if what in told and nonsense is None:
+                del told[what]
+            elif what in told:
+                told[what] = nonsense(told[what])
+                told["truncated"] = told["truncated"] and nonsense is not _NONSENSE["endless"][1]
+        return told.pop("reward"), told.pop("terminated"), told.pop("truncated"), told
+
+    def _nonsense(self) -> list[tuple]:
+        """What is handed over wrongly now."""
+        due = [fault for fault in self._faults if fault.start == self.start and fault.step <= self.ticks]
+        return [_NONSENSE[fault.kind] for fault in due if fault.kind in _NONSENSE]
 
     def _strike(self, kinds: tuple[str, ...], step: int) -> None:
         for fault in self._faults:
-            due = fault.kind in kinds and (fault.start, fault.step) == (self.start, step)
+            due = fault.kind in kinds and fault.start == self.start and (fault.step == step or kinds is _BEGINS)
             if not due or (fault.once and Path(fault.once).exists()):
                 continue
             if fault.once:
                 Path(fault.once).touch()
-            if fault.kind == "kill":
-                os.kill(os.getpid(), 9)
-            if fault.kind == "hang":
-                time.sleep(3600)
-            raise RuntimeError(f"fault asked for: start {self.start} fails at step {step}")
+            _happen(fault, step)
+
+
+def _happen(fault: Fault, step: int) -> None:
+    if fault.kind == "slow":
+        time.sleep(0.1)
+        return
+    if fault.kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault.kind == "abort":
+        os.abort()
+    if fault.kind in ("hang", "hang_reset"):
+        time.sleep(3600)
+    while fault.kind == "spin":
+        pass
+    if fault.kind == "memory":
+        raise MemoryError("fault asked for")
+    if fault.kind == "full":
+        raise OSError(errno.ENOSPC, "fault asked for: no space left on device")
+    if fault.kind == "exit":
+        raise SystemExit(0)
+    raise RuntimeError(f"fault asked for: start {fault.start} fails at step {step}")

@@ -1,12 +1,13 @@
 """One lane: a copy of a world with time, delay and horizon, and a group of lanes run by one process.
 
 `Lane` is the base of the worlds: a subclass says how to begin, act, sense and judge. `LaneGroup` runs chunks of
-control steps on its lanes and turns an exception of one lane into a recorded failure of that lane alone. This file
-knows nothing of processes (`worker.py`) or of batches (`lanes.py`).
+control steps on its lanes and turns an exception of one lane, or nonsense that it hands over, into a recorded failure
+of that lane alone. This file knows nothing of processes (`worker.py`) or of batches (`lanes.py`).
 """
 
 from __future__ import annotations
 
+import errno
 import time
 import traceback
 from abc import abstractmethod
@@ -20,8 +21,23 @@ import numpy as np
 from ..protocols import keeps
 from ..rng import rng_of
 from ..world import World
+from .handover import Handover, truth
+from .pulse import Pulse
 
 HOLD = 5  # control steps that a disturbance lasts
+FULL = {getattr(errno, name) for name in ("ENOMEM", "ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "EAGAIN")}
+
+
+class Outside(str):
+    """Why a lane failed, where the fault is not its own: of the machine, or of another lane in its process."""
+
+
+class LaneHangs(TimeoutError):
+    """Raised inside a simulator that has not answered for too long."""
+
+
+class MachineError(OSError):
+    """The machine fails again and again: no memory, no disk, killed processes. What was kept stays valid."""
 
 
 @runtime_checkable
@@ -130,20 +146,28 @@ class LaneRun:
 class LaneGroup:
     """Lanes that one process steps, by slot. A lane is built at its first reset, and again after it failed."""
 
-    def __init__(self, world: World):
+    def __init__(self, world: World, pulse: Pulse | None = None):
         self.world = world
+        self.pulse = pulse or Pulse()
+        self.starts: dict[int, int | None] = {}  # by slot: where each lane began last
         self._envs: dict[int, gymnasium.Env] = {}
+        self._handover: Handover | None = None
 
     def reset(self, orders: dict[int, tuple[int | None, dict]]) -> dict[int, tuple | str]:
         """slot -> (seed, options), answered by slot -> (observation, info), or the text of what went wrong."""
         answers = {}
         for slot, (seed, options) in orders.items():
+            self.starts[slot] = seed
+            self.pulse.begin(slot, building=slot not in self._envs)
             try:
                 if slot not in self._envs:
                     self._envs[slot] = self.world.lane()
-                answers[slot] = self._envs[slot].reset(seed=seed, options=options)
-            except Exception as error:  # whatever a simulator raises ends this lane only
+                obs, info = self._envs[slot].reset(seed=seed, options=options)
+                answers[slot] = self._promised(obs, info)
+            except (Exception, SystemExit) as error:  # whatever a simulator raises ends this lane only
                 answers[slot] = self._drop(slot, error)
+            self.pulse.beat()
+        self.pulse.rest()
         return answers
 
     def run(self, actions: dict[int, np.ndarray], look: tuple[int, ...], film: tuple[int, ...]) -> dict[int, LaneRun]:
@@ -151,10 +175,13 @@ class LaneGroup:
         answers = {}
         for slot, chunk in actions.items():
             run = answers[slot] = LaneRun()
+            self.pulse.begin(slot)
             try:
-                _run_chunk(self._envs[slot], chunk, {len(chunk) + offset for offset in look}, slot in film, run)
-            except Exception as error:  # whatever a simulator raises ends this lane only
+                looked = {len(chunk) + offset for offset in look}
+                _run_chunk(self._envs[slot], chunk, looked, slot in film, run, self._handover, self.pulse)
+            except (Exception, SystemExit) as error:  # whatever a simulator raises ends this lane only
                 run.error = self._drop(slot, error)
+        self.pulse.rest()
         return answers
 
     def call(self, name: str, args: tuple, slots: tuple[int, ...]) -> dict[int, tuple[bool, object]]:
@@ -164,10 +191,12 @@ class LaneGroup:
             if slot not in self._envs:
                 continue
             target = getattr(self._envs[slot], name)
+            self.pulse.begin(slot)
             try:
                 answers[slot] = True, target(*args) if callable(target) else target
-            except Exception as error:  # whatever a simulator raises ends this lane only
+            except (Exception, SystemExit) as error:  # whatever a simulator raises ends this lane only
                 answers[slot] = False, self._drop(slot, error)
+        self.pulse.rest()
         return answers
 
     def close(self) -> None:
@@ -176,15 +205,28 @@ class LaneGroup:
             env.close()
         self._envs.clear()
 
-    def _drop(self, slot: int, error: Exception) -> str:
+    def _promised(self, obs, info) -> tuple[dict, dict]:
+        """What a reset gave, checked."""
+        if self._handover is None:
+            self._handover = Handover(self.world)
+        success, progress = self._handover.outcome(info)
+        return self._handover.observation(obs), {"success": success, "progress": progress}
+
+    def _drop(self, slot: int, error: BaseException) -> str:
+        self.pulse.begin(slot)
         env = self._envs.pop(slot, None)
         text = describe(error)
         if env is not None:
             try:
                 env.close()
-            except Exception as second:  # a broken simulator may not close either
+            except (Exception, SystemExit) as second:  # a broken simulator may not close either
                 text += f" (and closing it: {type(second).__name__}: {second})"
-        return text
+        return Outside(text) if of_machine(error) else text
+
+
+def of_machine(error: BaseException) -> bool:
+    """Whether memory, disk, processes or open files ran out: no fault of the world or the policy."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FULL)
 
 
 def describe(error: BaseException) -> str:
@@ -194,7 +236,15 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
-def _run_chunk(env: gymnasium.Env, actions: np.ndarray, look: set[int], film: bool, run: LaneRun) -> None:
+def _run_chunk(
+    env: gymnasium.Env,
+    actions: np.ndarray,
+    look: set[int],
+    film: bool,
+    run: LaneRun,
+    promised: Handover,
+    pulse: Pulse,
+) -> None:
     """Step `env` through `actions` into `run`, looking after the step counts in `look` and at the episode's end."""
     for done, action in enumerate(actions, start=1):
         begun = time.perf_counter()
@@ -202,22 +252,30 @@ def _run_chunk(env: gymnasium.Env, actions: np.ndarray, look: set[int], film: bo
         acted = time.perf_counter()
 
         # look, film
+        terminated, truncated = truth("terminated", terminated), truth("truncated", truncated)
         ended = terminated or truncated
+        seen = None
         if done in look or ended:
-            run.seen[done] = env.sense() if obs is None else obs
+            seen = promised.observation(env.sense() if obs is None else obs)
         sensed = time.perf_counter()
-        if film:
-            run.film.append(env.render())
+        picture = env.render() if film else None
 
-        # time and outcome
+        # time and outcome; a step that breaks a promise leaves nothing
         drawn = info.get("wall_render", 0.0) + time.perf_counter() - (acted if env.embodiment.cameras else sensed)
+        success, progress = promised.outcome(info)
+        reward, sent = promised.reward(reward), promised.sent(info)
         run.wall_render += drawn
         run.wall_physics += time.perf_counter() - begun - drawn
-        run.reward.append(float(reward))
-        run.success.append(bool(info["success"]))
-        run.progress.append(float(info["progress"]))
-        run.sent.append(np.asarray(info["action.sent"], np.float32))
-        run.terminated, run.truncated = bool(terminated), bool(truncated)
+        run.reward.append(reward)
+        run.success.append(success)
+        run.progress.append(progress)
+        run.sent.append(sent)
+        if seen is not None:
+            run.seen[done] = seen
+        if film:
+            run.film.append(picture)
+        run.terminated, run.truncated = terminated, truncated
+        pulse.beat()
         if ended:
             return
 

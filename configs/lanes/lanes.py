@@ -16,7 +16,8 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from ..world import World, WorldSource, read_world
-from .lane import LaneRun
+from .lane import LaneRun, Outside
+from .pulse import TIMEOUT, check_timeout
 from .worker import Local, Worker, WorkerDied
 
 
@@ -49,17 +50,21 @@ class Lanes(gymnasium.vector.VectorEnv):
         world: what to open; each lane is a `world.lane()`.
         lanes: B, the number of slots.
         workers: processes, each owning a contiguous part of the slots; at most one a lane.
-        timeout: seconds that a worker may take to answer before it is ended and its lanes have failed; None: for ever.
+        timeout: seconds that a control step may take, or a reset, before the lane has failed (its worker is ended;
+            without workers a simulator is interrupted where that can be done). Building a lane may take `BUILDING`
+            times as long, and nothing is a hang below `SLOWER` times the slowest so far. 0 or None: for ever.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": ["rgb_array"]}
     render_mode = "rgb_array"
 
-    def __init__(self, world: World, lanes: int = 8, workers: int = 0, timeout: float | None = None):
+    def __init__(self, world: World, lanes: int = 8, workers: int = 0, timeout: float | None = TIMEOUT):
         self._hosts: list = []  # nothing to close yet
         if lanes < 1 or workers < 0:
             raise ValueError(f"environments must be at least 1 and workers at least 0, got {lanes} and {workers}")
+        check_timeout(timeout or 0.0)
         self.world, self.embodiment, self.num_envs = world, world.embodiment(), lanes
+        self.timeout = timeout or 0.0
         self.single_observation_space, self.single_action_space = self.embodiment.spaces()
         self.observation_space = batch_space(self.single_observation_space, lanes)
         self.action_space = batch_space(self.single_action_space, lanes)
@@ -68,7 +73,7 @@ class Lanes(gymnasium.vector.VectorEnv):
         if workers > 1:
             world.warm()
         groups = np.array_split(np.arange(lanes), min(workers, lanes) or 1)
-        self._hosts = [(Worker if workers else Local)(world, timeout) for _ in groups]
+        self._hosts = [(Worker if workers else Local)(world, self.timeout) for _ in groups]
         self._host_of = {int(slot): host for host, group in zip(self._hosts, groups, strict=True) for slot in group}
 
         # what is known of each slot
@@ -77,6 +82,7 @@ class Lanes(gymnasium.vector.VectorEnv):
         self._running, self._live, self._terminated, self._truncated = np.zeros((4, lanes), bool)
         self._success, self._progress = np.zeros(lanes, bool), np.zeros(lanes, np.float32)
         self._failures: dict[int, str] = {}  # not reported yet
+        self._untouched: dict = {}  # host -> whether it was lost at nobody's turn
 
     @property
     def running(self) -> np.ndarray:
@@ -142,10 +148,10 @@ class Lanes(gymnasium.vector.VectorEnv):
         """
         actions, look = self._checked(actions, look)
         orders = {slot: actions[slot] for slot in np.flatnonzero(self._running).tolist()}
-        runs, lost = self._ask("run", orders, tuple(look), tuple(film))
+        runs, _ = self._ask("run", orders, tuple(look), tuple(film))
         chunk = self._empty(actions.shape, look, film)
         for slot in range(self.num_envs):
-            self._write(chunk, slot, LaneRun() if slot in lost else runs.get(slot, LaneRun()))
+            self._write(chunk, slot, runs.get(slot, LaneRun()))
         chunk.failed.update(self._report())
         return chunk
 
@@ -166,6 +172,11 @@ class Lanes(gymnasium.vector.VectorEnv):
                 self._fail(slot, result)
         return results
 
+    def fail(self, slot: int, text: str) -> None:
+        """Give up a running lane for a reason that whoever acts in it has; the next step reports it."""
+        if self._running[slot]:
+            self._fail(slot, text)
+
     def render(self, slots: Sequence[int] | None = None) -> dict[int, np.ndarray]:
         """slot -> the picture (h, w, 3) uint8 now."""
         pictures = self.call("render", slots=slots)
@@ -180,21 +191,20 @@ class Lanes(gymnasium.vector.VectorEnv):
 
     # -- asking the hosts
 
-    def _ask(self, name: str, orders: dict[int, object], *args) -> tuple[dict, set[int]]:
-        """Ask every host about its slots at once: (answers by slot, slots lost with their worker)."""
+    def _ask(self, name: str, orders: dict[int, object], *args) -> tuple[dict, dict[int, str]]:
+        """Ask every host about its slots at once: (answers by slot, why others were lost with their worker)."""
         shares = {host: self._share(host, orders) for host in self._hosts}
         shares = {host: share for host, share in shares.items() if share}
         for host, share in shares.items():
             host.ask(name, *((*args, tuple(share)) if name == "call" else (share, *args)))
 
         # they work at the same time
-        answers, lost, broken = {}, set(), None
+        answers, lost, broken = {}, {}, None
         for host, share in shares.items():
             try:
                 answers |= host.answer()
             except WorkerDied as death:
-                lost |= set(share)
-                self._lose(host, str(death))
+                lost |= self._lose(host, death, share)
             except AttributeError as error:
                 broken = error
         if broken:
@@ -205,20 +215,29 @@ class Lanes(gymnasium.vector.VectorEnv):
         return {slot: order for slot, order in orders.items() if self._host_of[slot] is host}
 
     def _reset_hosts(self, orders: dict) -> dict[int, object]:
-        """Reset; a worker found dead is started again, once."""
+        """Reset; a worker that was gone before any lane had its turn is started again, once."""
         answers, lost = self._ask("reset", orders)
-        if lost:
-            again, lost = self._ask("reset", {slot: orders[slot] for slot in lost})
-            answers |= again | {slot: self._failures.get(slot, "worker process died") for slot in lost}
-        return answers
+        again = [slot for slot in lost if self._untouched[self._host_of[slot]]]
+        if again:
+            more, still = self._ask("reset", {slot: orders[slot] for slot in again})
+            answers, lost = answers | more, {slot: lost[slot] for slot in lost if slot not in again} | still
+        return answers | lost
 
-    def _lose(self, host, text: str) -> None:
-        """A worker is gone, and with it what its lanes held; an ended lane has its result already."""
+    def _lose(self, host, death: WorkerDied, share: dict) -> dict[int, str]:
+        """A worker is gone, and with it what its lanes held: why, for the slots asked about.
+
+        An ended lane has its result already. Whose turn it was has failed, the others were only in the same process.
+        """
+        self._untouched[host] = death.slot is None
+        texts: dict[int, str] = {}
         for slot, owner in self._host_of.items():
             if owner is host:
+                own = slot == death.slot and not death.outside
+                texts[slot] = str(death) if own else Outside(death)
                 if self._running[slot]:
-                    self._fail(slot, text)
+                    self._fail(slot, texts[slot])
                 self._live[slot] = False
+        return {slot: texts[slot] for slot in share}
 
     def _fail(self, slot: int, text: str) -> None:
         self._running[slot] = self._live[slot] = False
@@ -328,6 +347,8 @@ class Lanes(gymnasium.vector.VectorEnv):
             raise ValueError(f"{name} needs one entry for each of {self.num_envs} environments, got {len(values)}")
 
 
-def open_world(source: WorldSource, lanes: int = 8, workers: int = 0, **changes) -> Lanes:
+def open_world(
+    source: WorldSource, lanes: int = 8, workers: int = 0, timeout: float | None = TIMEOUT, **changes
+) -> Lanes:
     """`lanes` copies of a world, in this process or in `workers` processes; see `read_world`."""
-    return Lanes(read_world(source, **changes), lanes, workers)
+    return Lanes(read_world(source, **changes), lanes, workers, timeout)

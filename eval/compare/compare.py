@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...configs.lanes.lanes import Lanes
+from ...configs.lanes.pulse import TIMEOUT
 from ...configs.progress import Progress
 from ...configs.world import REPORT_STARTS, start_set
 from ...policies.agent.open import check_world, open_agent
@@ -65,6 +66,7 @@ class Compare:
     other_seed: int | None = None  # live: noise of B, if it is to be another one
     operator: str = ""  # live: name of the person who scores every trial at the terminal, in blinded order
     workers: int = 0  # live: processes for the world; 0: in this one
+    timeout: float = TIMEOUT  # live: s the world may take for a control step; 60 times that an episode; 0: no limit
     block: int = 8  # live: environments that act at the same time
     n_action_steps: int | None = None  # live: E, executed actions of each chunk; default the policy's own
     ensemble: float | None = None  # live: decay of temporal ensembling, -inf: none; default each policy's own
@@ -145,7 +147,7 @@ def hold(config: Compare) -> Comparison:
             resume = bool(config.resume) and _resumable(folder / name, plan)
             writers.append(stack.enter_context(RecordWriter(folder / name, manifest, resume=resume)))
 
-        lanes = stack.enter_context(closing(Lanes(world, evals[0].block, config.workers)))
+        lanes = stack.enter_context(closing(Lanes(world, evals[0].block, config.workers, config.timeout)))
         sides = tuple(
             Side(
                 agent,
@@ -275,6 +277,7 @@ def _evaluation(config: Compare, side: int, test: Sequential) -> Eval:
         env_seed=config.env_seed + (config.max if side == 1 and test.independent else 0),
         out=str(Path(config.resume or config.out) / SIDES[side]),
         workers=config.workers,
+        timeout=config.timeout,
         block=1 if config.operator else config.block,
         n_action_steps=config.n_action_steps,
         ensemble=config.ensemble,

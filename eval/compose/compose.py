@@ -118,7 +118,7 @@ def _searched(config: Settings, mixture: Mixture, predicted: Predicted | None) -
     mixture.embodiment.check(world.embodiment(), mixture.inputs)
     before = _recorded(config.folder / SEARCHED)
 
-    with closing(Lanes(world, config.block, config.workers)) as lanes:
+    with closing(Lanes(world, config.block, config.workers, config.timeout)) as lanes:
         stage = _stage(config, settings, mixture, lanes)
         trials = Trials(
             config.grid, range(config.env_seed, config.env_seed + config.episodes), stage.evaluate, config.block

@@ -25,7 +25,7 @@ from .settings import Settings
 
 PAGE, TEMPLATE = "report.html", "compose.html"
 STYLES = {MIXTURE: "success", PARENT: "a", CONTROL: "b"}
-MACHINE = ("workers", "threads", "device", "videos")  # settings that do not change what is found
+MACHINE = ("workers", "timeout", "threads", "device", "videos")  # settings that do not change what is found
 SIDE, MARGIN = 520, 60  # of the triangle, user units
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ...configs.lanes.pulse import TIMEOUT
 from ...configs.plugins import lookup
 from ...configs.world import REPORT_STARTS
 from ..ledger.record import OUTCOMES
@@ -51,6 +52,7 @@ class Settings:
     out: str | None = None  # folder of records, mixture, search.json and report; must not exist
     resume: str | None = None  # go on with this folder; parents, world, noise and env seeds as they were
     workers: int = 0  # processes for the world; 0: in this one
+    timeout: float = TIMEOUT  # s that the world may take for a control step; 60 times that an episode; 0: no limit
     block: int = 8  # environments that act at the same time
     n_action_steps: int | None = None  # E, executed actions of each chunk; default the least of the parents'
     steps: int | None = None  # of all samplers; default the parents' own

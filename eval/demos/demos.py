@@ -47,7 +47,7 @@ class Demos(Settings):
             return
         world = read_world(self.world or self.task, cameras=self.cameras)
         _check_expert(world.task, self.manner)
-        with closing(Lanes(world, self.block, self.workers)) as lanes:
+        with closing(Lanes(world, self.block, self.workers, self.timeout)) as lanes:
             begun = time.perf_counter()
             writer, results = self._record(lanes, out)
         spent = time.perf_counter() - begun

@@ -136,7 +136,7 @@ def _act(config: Settings, world: World, done: frozenset[int]) -> Iterator:
     """One result an episode, policy after policy; blocks do not depend on what is done already."""
     options = {"action_noise": config.action_noise} if config.action_noise else None
     actors = [_actor(config, path, world) for path in config.policy]  # the last one is refused before the first acts
-    with closing(Lanes(world, config.block, config.workers)) as lanes:
+    with closing(Lanes(world, config.block, config.workers, config.timeout)) as lanes:
         for actor, starts in zip(actors, shares(config), strict=True):
             if done.issuperset(starts):
                 continue

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ...configs.lanes.pulse import TIMEOUT
 from ...configs.world import DATA_STARTS
 from ...sim.experts import Manner
 
@@ -39,6 +40,7 @@ class Settings:
     resume: bool = False  # with policy: go on with the recording in `out`; all else as it was
     world: dict | str | None = None  # default: the world named like the task
     workers: int = 0  # processes for the world; 0: in this one
+    timeout: float = TIMEOUT  # s that the world may take for a control step; 60 times that an episode; 0: no limit
     block: int = 8  # initial conditions that act at the same time
     noise: float = 0.0  # of the actions of an expert or policy, in half ranges of the limits; recorded
     style: str = ""  # how the expert acts: names of its styles, each episode draws one; mixed: all of them

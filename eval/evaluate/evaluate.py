@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ...configs.lanes.lanes import Lanes
+from ...configs.lanes.pulse import TIMEOUT, check_timeout
 from ...configs.parse import keys_of
 from ...configs.progress import Progress
 from ...configs.world import REPORT_STARTS, World, read_world, start_set
@@ -44,11 +45,13 @@ class Eval(Acting):
     out: str | None = None  # folder of the record; must not exist
     resume: str | None = None  # go on with this record instead of --out; all else as it was
     workers: int = 0  # processes for the world; 0: in this one
+    timeout: float = TIMEOUT  # s that the world may take for a control step; 60 times that an episode; 0: no limit
     videos: int = 6  # episodes to film: first failures and first successes
 
     def __post_init__(self):
         if self.out is None and self.resume is None:
             raise ValueError("give --out DIR for a new record, or --resume DIR to go on with one")
+        check_timeout(self.timeout)
         if self.episodes < 1 or self.block < 1 or self.env_seed < 0:
             raise ValueError(
                 f"no such env seeds: {self.episodes} episodes from {self.env_seed} in blocks of {self.block}"
@@ -70,7 +73,7 @@ def evaluate(config: Eval):
     check_world(agent, world.embodiment())
     manifest = describe(config, agent, about, world)
     writer = RecordWriter(_folder(config), manifest | provenance(), resume=config.resume is not None)
-    with writer, closing(Lanes(world, config.block, config.workers)) as lanes:
+    with writer, closing(Lanes(world, config.block, config.workers, config.timeout)) as lanes:
         try:
             _act(config, agent, lanes, writer)
         finally:

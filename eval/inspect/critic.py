@@ -300,7 +300,7 @@ def draw_maps(config: Settings, critic: Critic) -> list[HeatMap]:
     world = read_world(config.world)
     policy.embodiment.check(world.embodiment(), policy.inputs)
     agent = Agent(policy, lanes=MAPS, n_action_steps=executed_of(policy), critic=Remembered((critic,)))
-    with closing(Lanes(world, MAPS, config.workers)) as lanes:
+    with closing(Lanes(world, MAPS, config.workers, config.timeout)) as lanes:
         return heat_maps(agent, critic, lanes, range(config.env_seed, config.env_seed + MAPS))
 
 

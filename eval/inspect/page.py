@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 PAGE = "past.html"
-INCIDENTAL = ("out", "workers", "threads")  # settings that change no number
+INCIDENTAL = ("out", "workers", "timeout", "threads")  # settings that change no number
 STYLES = ("a", "b", "c", "d", "e", "f", "success", "failure", "mean")
 Changes = Mapping[str, Sequence[Sequence[Change]]]  # label -> training seed -> parts
 WHO = ("who", "trainings", "rollouts of each", "success", "squared error, 1/1000", "ratio", "of each", "inside chunks")

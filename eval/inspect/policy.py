@@ -162,7 +162,8 @@ def _act(
 
     acted: dict[str, tuple[Rollouts, ...]] = {}
     total = config.episodes * sum(len(arm.runs) for arm in arms)
-    with Progress("acting", total, "episodes") as progress, closing(Lanes(world, 8, config.workers)) as lanes:
+    lanes = Lanes(world, 8, config.workers, config.timeout)
+    with Progress("acting", total, "episodes") as progress, closing(lanes):
         for label, run in [(arm.label, run) for arm in arms for run in arm.runs]:
             policy = load_policy(run)[0]
             agent = Agent(policy, lanes=8, n_action_steps=executed_of(policy), ensemble=ensemble_of(policy))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ...configs.lanes.pulse import TIMEOUT
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -37,5 +39,6 @@ class Settings:
     keys: bool = False  # with policy: judge each observation key of a frame alone, too
     repeats: int = 3  # with policy: seeds of the probes, of ten folds each
     workers: int = 0  # with policy: processes for the world; 0: in this one
+    timeout: float = TIMEOUT  # with policy: s for a control step of the world, 60 times that for an episode; 0: any
     threads: int = 1  # with policy: of torch on the CPU
     record: Path | None = None  # with policy: write both tables as studies, FILE.json and FILE-frames.json

@@ -36,8 +36,12 @@ class ExpertActor:
         slots = np.flatnonzero(self.lanes.running).tolist()
         actions = np.zeros((self.lanes.num_envs, 1, *self.lanes.single_action_space.shape), np.float32)
         for slot, action in enumerate(self.lanes.call("expert_action", self.manner, slots=slots)):
-            if action is not None:
+            if action is None:
+                continue
+            if np.shape(action) == actions.shape[2:] and np.isfinite(action).all():
                 actions[slot, 0] = action
+            else:
+                self.lanes.fail(slot, f"the expert's action must be {actions.shape[2]} finite numbers, got {action}")
         return actions
 
     def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
 
+from ...configs.lanes.lane import MachineError
 from ...configs.lanes.lanes import Lanes
 from ...policies.data.encode import write_mp4
 from ..ledger.record import VIDEOS
@@ -61,10 +63,11 @@ def film_again(
     """
     (root / VIDEOS).mkdir(exist_ok=True)
     written = {}
-    for result in rollout(TapeActor(tapes, lanes.num_envs), lanes, list(tapes), film=tapes.keys()):
-        same = all(result.row[name] == rows[result.start][name] for name in SAME)
-        if same and result.film:
-            path = f"{VIDEOS}/{result.start:06d}.mp4"
-            write_mp4(root / path, result.film, lanes.embodiment.rate, quality=26, group=30)
-            written[result.start] = path
+    with suppress(MachineError):  # a film may be missing, the outcomes are known
+        for result in rollout(TapeActor(tapes, lanes.num_envs), lanes, list(tapes), film=tapes.keys()):
+            same = all(result.row[name] == rows[result.start][name] for name in SAME)
+            if same and result.film:
+                path = f"{VIDEOS}/{result.start:06d}.mp4"
+                write_mp4(root / path, result.film, lanes.embodiment.rate, quality=26, group=30)
+                written[result.start] = path
     return written

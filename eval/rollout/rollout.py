@@ -3,7 +3,9 @@
 The actor may be a policy's `Agent`, a scripted expert or a tape of recorded actions; the environments any world. A
 block is the reproducible unit: the actor always sees all B slots, and what happens in one slot depends on its own env
 seed alone. So the same env seeds give the same episodes for any number of workers, also where an environment failed
-and its env seed was done again. Knows nothing of files, statistics or pictures beyond handing them on.
+and its env seed was done again. An environment that fails twice gives a row with an error; what the machine did (no
+memory, a killed process) is tried again and never becomes a row. Knows nothing of files, statistics or pictures beyond
+handing them on.
 """
 
 from __future__ import annotations
@@ -18,11 +20,15 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from ...configs.episode import Episode
+from ...configs.lanes.lane import MachineError, Outside
 from ...configs.lanes.lanes import Chunk, Lanes
+from ...configs.lanes.pulse import EPISODE
 from ...configs.protocols import keeps
 
 NO_START = -1  # env seed that the actor is given for a padded slot
 ATTEMPTS = 2  # an env seed whose environment failed is done again once
+PAUSES = (0.5, 1.0, 3.0, 10.0)  # s before an env seed is tried again after the machine failed
+GIVE_UP = 3  # env seeds lost to the machine after which the others are not tried
 
 
 class Actor(Protocol):
@@ -116,6 +122,7 @@ def rollout(
 
     Raises:
         ValueError: an env seed given twice.
+        MachineError: the machine failed at some env seeds again and again; raised when the others are done.
     """
     starts = [int(start) for start in starts]
     if len(set(starts)) != len(starts):
@@ -125,6 +132,7 @@ def rollout(
     for begin in range(0, len(starts), lanes.num_envs):
         block = starts[begin : begin + lanes.num_envs]
         yield from loop.block([NO_START if start in skip else start for start in block])
+    loop.account()
 
 
 def in_order(results: Iterable[Result], starts: Sequence[int]) -> Iterator[Result]:
@@ -179,6 +187,8 @@ class _Loop:
         self.look = tuple(sorted({*actor.look, *self.frames}))
         self.told = actor.told if keeps(actor, Teller) else None
         self.labelled = True  # until a lane says that it has no labels
+        self.horizon = _horizon(lanes)
+        self.lost: dict[int, str] = {}  # env seed -> what the machine did
         self._tapes: dict[int, _Tape] = {}
 
     def block(self, starts: list[int]) -> Iterator[Result]:
@@ -186,16 +196,43 @@ class _Loop:
         ids = np.full(self.lanes.num_envs, NO_START, np.int64)
         ids[: len(starts)] = starts
         slots = np.flatnonzero(ids != NO_START).tolist()
-        for attempt in range(ATTEMPTS):
+        failed, disturbed = dict.fromkeys(slots, 0), dict.fromkeys(slots, 0)  # slot -> how often
+        attempt = 0
+        while slots:
             again = []
-            # Alone at the second try: a start that takes its process down takes no other with it.
-            for group in [slots] if attempt == 0 and slots else [[slot] for slot in slots]:
+            # Alone from the second try on: a start that takes its process down takes no other with it.
+            for group in [slots] if attempt == 0 else [[slot] for slot in slots]:
+                if attempt > 1 and disturbed[group[0]]:
+                    time.sleep(PAUSES[disturbed[group[0]] - 1])
                 for slot, tape in self._attempt(ids, group, attempt):
-                    if tape.error and attempt + 1 < ATTEMPTS:
+                    outside = isinstance(tape.error, Outside)
+                    failed[slot] += bool(tape.error) and not outside
+                    disturbed[slot] += outside
+                    if disturbed[slot] > len(PAUSES):
+                        self._lose(int(ids[slot]), tape.error)
+                    elif tape.error and failed[slot] < ATTEMPTS:
                         again.append(slot)
                     else:
                         yield self._result(int(ids[slot]), slot, attempt, tape)
             slots = sorted(again)
+            attempt += 1
+
+    def _lose(self, start: int, text: str) -> None:
+        self.lost[start] = text
+        if len(self.lost) >= GIVE_UP:
+            self.account()
+
+    def account(self) -> None:
+        """Raise MachineError if env seeds were lost to the machine."""
+        if not self.lost:
+            return
+        start, text = next(iter(self.lost.items()))
+        others = f", and at {len(self.lost) - 1} more env seeds" if len(self.lost) > 1 else ""
+        raise MachineError(
+            f"the machine failed {len(PAUSES) + 1} times at env seed {start}{others}: {text}. That says nothing of the "
+            "policy, so no row is written for it; the other episodes are kept. Make room (memory, disk, processes), "
+            "then go on with --resume"
+        )
 
     def _attempt(self, ids: np.ndarray, slots: list[int], attempt: int) -> Iterator[tuple[int, _Tape]]:
         """Run the env seeds in `slots` to their ends; the other slots stay as they are."""
@@ -242,20 +279,38 @@ class _Loop:
             tape.walls = {name: spent + float(walls[name]) for name, spent in tape.walls.items()}
             tape.error = chunk.failed.get(slot, "")
             tape.terminated, tape.truncated = bool(chunk.terminated[slot].any()), bool(chunk.truncated[slot].any())
+            if not (tape.error or tape.terminated or tape.truncated):
+                self._end_endless(slot, tape)
             if tape.error or tape.terminated or tape.truncated:
                 del self._tapes[slot]
-                tape.labels = {} if tape.error else self._labels(slot)
+                tape.labels = {} if tape.error else self._labels(slot, tape)
                 tape.watched = self.told(slot) if self.told else {}
                 yield slot, tape
 
-    def _labels(self, slot: int) -> dict:
+    def _end_endless(self, slot: int, tape: _Tape) -> None:
+        """An episode that does not end within its time, or far behind its horizon, has failed."""
+        spent, limit = tape.walls["physics"] + tape.walls["render"], EPISODE * self.lanes.timeout
+        steps = sum(len(part["reward"]) for part in tape.parts)
+        if limit and spent > limit:
+            tape.error = f"the episode took {spent:.0f} s in its environment, more than {limit:g} s: it was ended"
+        elif self.horizon and steps > 2 * self.horizon + self.actor.n_action_steps:
+            tape.error = f"the episode did not end: {steps} control steps with a horizon of {self.horizon}"
+        if tape.error:
+            self.lanes.fail(slot, tape.error)
+
+    def _labels(self, slot: int, tape: _Tape) -> dict:
         """`labels()` of an episode that has ended, if its world offers that: what success alone does not say."""
         if not self.labelled:
             return {}
         try:
-            return self.lanes.call("labels", slots=[slot])[slot] or {}
+            labels = self.lanes.call("labels", slots=[slot])[slot] or {}
         except AttributeError:
             self.labelled = False
+            return {}
+        try:
+            return json.loads(json.dumps(dict(labels), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            tape.error = f"labels() of the environment cannot be written as JSON: {error}"
             return {}
 
     def _result(self, start: int, slot: int, attempt: int, tape: _Tape) -> Result:
@@ -288,6 +343,14 @@ class _Loop:
             terminated=tape.terminated,
             truncated=tape.truncated,
         )
+
+
+def _horizon(lanes: Lanes) -> int:
+    """Control steps until an episode is cut; 0 where the world does not say."""
+    try:
+        return int(lanes.world.steps())
+    except (NotImplementedError, AttributeError, ValueError):
+        return 0
 
 
 def _outcome(tape: _Tape, reward: np.ndarray, progress: np.ndarray, success: np.ndarray) -> dict:

@@ -77,6 +77,7 @@ class Agent:
         # who acts, and how
         self.planner, self.critic, self.monitor, self.temperature = planner, critic, monitor, temperature
         self.n_action_steps, self.candidates, self.seed = n_action_steps, candidates, seed
+        self.origin = ""  # where the policy was loaded from, for messages
 
         # what all of them read
         self.window = Window.union(planner.window, *([critic.window] if critic else []))
@@ -171,13 +172,19 @@ class Agent:
         """(B, E, D) float32 actions for the next E control steps, within the embodiment's limits.
 
         Raises:
-            FloatingPointError: the policy planned a number that is not finite, in a lane named by its start id.
+            FloatingPointError: the policy planned a number that is not finite; the message names its checkpoint and the
+                start id.
         """
         future = self.think().future[:, 0]
         future = (future if self._ensemble else future[:, : self.n_action_steps]).cpu().numpy()
         broken = ~np.isfinite(future).all((1, 2))
         if broken.any():
-            raise FloatingPointError(f"the policy planned NaN or infinity at start {self._starts[broken.argmax()]}")
+            slot = broken.argmax()
+            raise FloatingPointError(
+                f"the policy{f' {self.origin}' if self.origin else ''} planned NaN or infinity at start "
+                f"{self._starts[slot]}, control step {self._now[slot]}. What it saw was finite: its weights, or its "
+                "scales, cannot act there"
+            )
         actions = self._ensemble.blend(future) if self._ensemble else future
         return np.clip(actions, self._low, self._high)
 

@@ -111,6 +111,7 @@ def open_agent(config: Acting, where: Callable[[], Embodiment], task: str = "") 
         monitor=open_monitor(config, policy, n_action_steps),
         temperature=config.temperature,
     )
+    agent.origin = str(info["path"])
     folder = Path(info["path"])
     about = {"path": config.policy, "fingerprint": fingerprint(folder)} | provenance_of(config.policy, folder)
     if agent.monitor and agent.monitor.alarm:

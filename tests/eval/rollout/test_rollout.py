@@ -1,12 +1,14 @@
 """The acting loop: the same starts give the same episodes, whoever steps the lanes and whatever fails."""
 
 import os
+import re
 import signal
 from contextlib import closing
 
 import numpy as np
 import pytest
 
+from understudy.configs.lanes.lane import MachineError
 from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.eval.ledger.record import table_of, tables_equal
@@ -76,12 +78,129 @@ def test_same_table_after_a_worker_killed_itself(plain, tmp_path):
     assert tables_equal(table(plain), table(results))
 
 
-def test_a_start_that_always_kills_its_worker_takes_no_other_with_it(plain):
-    world = FaultyWorld(task="point", horizon=40, faults=(Fault(start=303, step=20, kind="kill"),))
-    rows = {result.start: result.row for result in run(world, workers=2)}
-    assert rows[303]["error"] and not rows[303]["success"]
-    untouched = [start for start in STARTS if start != 303]
-    assert tables_equal(table_of([rows[s] for s in untouched]), table([r for r in plain if r.start != 303]))
+def without(results, *starts):
+    return table([result for result in results if result.start not in starts])
+
+
+def test_a_start_that_always_crashes_its_worker_takes_no_other_with_it(plain):
+    world = FaultyWorld(task="point", horizon=40, faults=(Fault(start=303, step=20, kind="abort"),))
+    results = run(world, workers=2)
+    (row,) = [result.row for result in results if result.start == 303]
+    assert "SIGABRT" in row["error"] and not row["success"]
+    assert tables_equal(without(results, 303), without(plain, 303))
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("kill", 2), ("memory", 0), ("full", 2)])
+def test_what_the_machine_does_is_no_row_and_ends_the_evaluation_after_the_others(plain, kind, workers, monkeypatch):
+    monkeypatch.setattr("understudy.eval.rollout.rollout.PAUSES", (0, 0))
+    world = FaultyWorld(task="point", horizon=40, faults=(Fault(start=303, step=20, kind=kind),))
+    results = []
+    with closing(Lanes(world, 8, workers)) as lanes, pytest.raises(MachineError, match="3 times at env seed 303.*kept"):
+        for result in rollout(small_agent(), lanes, STARTS):
+            results.append(result)
+    assert tables_equal(table(results), without(plain, 303))
+
+
+def test_a_machine_that_recovers_changes_nothing(plain, tmp_path):
+    faults = tuple(Fault(304, step, "memory", str(tmp_path / str(step))) for step in (1, 2, 3))
+    results = run(FaultyWorld(task="point", horizon=40, faults=faults))
+    assert tables_equal(table(plain), table(results))
+    assert {result.start: result.row["attempt"] for result in results}[304] == 3
+
+
+def test_a_machine_that_fails_everywhere_is_not_asked_for_long(monkeypatch):
+    monkeypatch.setattr("understudy.eval.rollout.rollout.PAUSES", (0,))
+    world = FaultyWorld(task="point", horizon=40, faults=tuple(Fault(start, 0, "memory") for start in STARTS))
+    with pytest.raises(MachineError, match="at env seed 300, and at 2 more"):
+        run(world)
+
+
+NONSENSE = {
+    "nan": "'observation.state' is not finite: nan at number 0 of 2",
+    "infinite": "'observation.environment_state' is not finite: inf",
+    "shape": r"'observation.state' must have shape \(2,\), got \(5,\)",
+    "scalar": r"'observation.state' must have shape \(2,\), got \(\)",
+    "text": "'observation.state' must hold float32 numbers",
+    "huge": "'observation.state' is not finite: 1e[+]300",
+    "missing": "'observation.state' is missing in the observation",
+    "nothing": "the observation must be a mapping",
+    "reward": "'reward' must be a finite number, got nan",
+    "progress": r"'progress' must be in 0..1, got 1.5",
+    "success": "'success' must be true or false, got nan",
+    "terminated": "'terminated' must be true or false, got 'no'",
+    "sent": r"'action.sent' must have shape \(2,\), got \(1,\)",
+    "sent_nan": "'action.sent' is not finite",
+    "info": "'progress' is missing in info",
+    "exit": "SystemExit: 0",
+}
+
+
+@pytest.mark.parametrize("kind", NONSENSE)
+def test_nonsense_of_one_environment_is_a_row_with_an_error(plain, kind):
+    world = FaultyWorld(task="point", horizon=40, faults=(Fault(start=302, step=5, kind=kind),))
+    results = run(world)
+    (row,) = [result.row for result in results if result.start == 302]
+    assert re.search(NONSENSE[kind], row["error"]), row["error"]
+    assert not row["success"] and row["attempt"] == 1 and row["length"] in (4, 5)
+    assert tables_equal(without(results, 302), without(plain, 302))
+
+
+def test_nonsense_of_a_worker_and_at_the_reset(plain):
+    faults = Fault(303, 0, "nan"), Fault(309, 7, "missing")
+    results = run(FaultyWorld(task="point", horizon=40, faults=faults), workers=2)
+    errors = {result.start: result.row["error"] for result in results if result.row["error"]}
+    assert set(errors) == {303, 309} and "is not finite" in errors[303]
+    assert tables_equal(without(results, 303, 309), without(plain, 303, 309))
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("hang", 0), ("spin", 0), ("hang_reset", 0), ("spin", 2)])
+def test_a_lane_that_hangs_is_a_row_with_an_error(plain, kind, workers, monkeypatch):
+    if not workers:  # a worker needs its time to begin
+        monkeypatch.setattr("understudy.configs.lanes.pulse.BUILDING", 1.5)
+    world = FaultyWorld(task="point", horizon=40, faults=(Fault(start=302, step=5, kind=kind),))
+    with closing(Lanes(world, 8, workers, timeout=0.8)) as lanes:
+        results = list(rollout(small_agent(), lanes, STARTS))
+    (row,) = [result.row for result in results if result.start == 302]
+    assert "did not answer within" in row["error"] and not row["success"]
+    assert tables_equal(without(results, 302), without(plain, 302))
+
+
+def test_a_world_slower_than_its_limit_for_a_chunk_is_no_hang():
+    """The limit is one of a control step: eight lanes of three steps may take longer together."""
+    faults = tuple(Fault(start, step, "slow") for start in STARTS for step in range(40))
+    with closing(Lanes(FaultyWorld(horizon=5, faults=faults), 8, 0, timeout=0.4)) as lanes:
+        assert not any(result.row["error"] for result in rollout(small_agent(), lanes, range(300, 308)))
+
+
+def test_an_episode_that_takes_too_long_or_never_ends_is_a_row_with_an_error(plain, monkeypatch):
+    monkeypatch.setattr("understudy.eval.rollout.rollout.EPISODE", 0.1)
+    faults = tuple(Fault(302, step, "slow") for step in range(40))
+    with closing(Lanes(FaultyWorld(horizon=40, faults=faults), 8, 0, timeout=2)) as lanes:
+        results = list(rollout(small_agent(), lanes, STARTS))
+    (row,) = [result.row for result in results if result.start == 302]
+    assert "took" in row["error"] and "was ended" in row["error"]
+    assert tables_equal(without(results, 302), without(plain, 302))
+
+    world = FaultyWorld(task="point", horizon=40, faults=(Fault(start=302, step=0, kind="endless"),))
+    (row,) = [result.row for result in run(world) if result.start == 302]
+    assert "did not end" in row["error"] and "horizon of 40" in row["error"]
+
+
+def test_an_expert_that_asks_for_nonsense_fails_alone():
+    class BadExpert(ExpertActor):
+        def act(self):
+            call = self.lanes.call
+            self.lanes.call = lambda *args, **more: [
+                action if action is None or slot != 2 else action * np.nan
+                for slot, action in enumerate(call(*args, **more))
+            ]
+            try:
+                return super().act()
+            finally:
+                self.lanes.call = call
+
+    errors = {result.start: result.row["error"] for result in run(actor=BadExpert)}
+    assert "the expert's action must be 2 finite numbers" in errors[302] and not errors[301]
 
 
 @pytest.mark.parametrize("call", [5, 14])  # in the middle of the whole block; where the second one begins
