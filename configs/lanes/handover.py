@@ -13,6 +13,7 @@ import numpy as np
 
 from ..world import World
 
+FLOAT = np.dtype(np.float32)
 ROUNDING = 1e-6  # progress may miss 0..1 by this
 
 
@@ -30,11 +31,11 @@ class Handover:
     def __init__(self, world: World):
         observations, actions = world.embodiment().spaces()
         self._spaces = {key: (space.shape, space.dtype) for key, space in observations.items()}
-        self._sent = actions.shape
+        self._sent = actions.shape  # one dimension
 
     def observation(self, seen: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """`seen` as it is. Raises LaneError: no mapping, a missing key, another shape, no numbers, NaN or infinity."""
-        if not isinstance(seen, Mapping):
+        if type(seen) is not dict and not isinstance(seen, Mapping):
             raise LaneError(f"the observation must be a mapping of keys to arrays, got {type(seen).__name__}")
         for key, (shape, dtype) in self._spaces.items():
             if key not in seen:
@@ -42,7 +43,7 @@ class Handover:
             value = np.asarray(seen[key])
             if value.shape != shape:
                 raise LaneError(f"'{key}' must have shape {shape}, got {value.shape}")
-            if value.dtype != dtype:
+            if value.dtype is not dtype and value.dtype != dtype:
                 _castable(key, value, dtype)
             if dtype.kind == "f":
                 _finite(key, value, dtype)
@@ -50,16 +51,19 @@ class Handover:
 
     def outcome(self, info: Mapping) -> tuple[bool, float]:
         """(success, progress) of an `info`. Raises LaneError: missing, no truth value, outside of 0..1."""
-        if not isinstance(info, Mapping):
-            raise LaneError(f"info must be a mapping, got {type(info).__name__}")
-        for name in ("success", "progress"):
-            if name not in info:
-                raise LaneError(f"'{name}' is missing in info, which holds {', '.join(map(str, info)) or 'nothing'}")
-        return truth("success", info["success"]), self.progress(info["progress"])
+        try:
+            success, progress = info["success"], info["progress"]
+        except KeyError as missing:
+            raise LaneError(
+                f"{missing} is missing in info, which holds {', '.join(map(str, info)) or 'nothing'}"
+            ) from None
+        except TypeError:
+            raise LaneError(f"info must be a mapping, got {type(info).__name__}") from None
+        return truth("success", success), self.progress(progress)
 
     def progress(self, value) -> float:
         """A number in 0..1. Raises LaneError otherwise."""
-        number = _number("progress", value)
+        number = value if type(value) is float else _number("progress", value)
         if 0.0 <= number <= 1.0:
             return number
         if -ROUNDING <= number <= 1 + ROUNDING:
@@ -68,23 +72,24 @@ class Handover:
 
     def reward(self, value) -> float:
         """A finite number, also as float32. Raises LaneError otherwise."""
-        number = _number("reward", value)
+        number = value if type(value) is float else _number("reward", value)
         if not abs(number) <= 3.4e38:  # NaN as well
             raise LaneError(f"'reward' must be a finite number, got {number:g}")
         return number
 
     def sent(self, info: Mapping) -> np.ndarray:
         """(D,) float32, what was executed. Raises LaneError: missing, another shape, no numbers, NaN or infinity."""
-        if "action.sent" not in info:
-            raise LaneError(f"'action.sent' is missing in info, which holds {', '.join(map(str, info))}")
-        given = info["action.sent"]
-        value = given if isinstance(given, np.ndarray) else np.asarray(given)
+        try:
+            value = np.asarray(info["action.sent"])
+        except KeyError:
+            raise LaneError(f"'action.sent' is missing in info, which holds {', '.join(map(str, info))}") from None
         if value.shape != self._sent:
             raise LaneError(f"'action.sent' must have shape {self._sent}, got {value.shape}")
-        if value.dtype != np.float32:
-            _castable("action.sent", value, np.dtype(np.float32))
+        if value.dtype is not FLOAT:
+            _castable("action.sent", value, FLOAT)
             value = value.astype(np.float32)
-        _finite("action.sent", value, value.dtype)
+        if not math.isfinite(value.dot(value)):
+            _finite("action.sent", value, FLOAT)
         return value
 
 
