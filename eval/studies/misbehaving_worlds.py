@@ -3,10 +3,10 @@
     understudy study misbehaving_worlds --out eval/records/trust/misbehaving_worlds.json
 
 A small untrained policy acts in the plane task `point`, from the same initial conditions undisturbed, in this process,
-and with workers. At every tenth one the environment hands over nonsense (NaN, another shape, a missing key, ...), raises,
-hangs, crashes, or its worker is killed once. Each of these must become a row with an error, except for the killed worker
-and a full machine, which are tried again; all other rows must equal those of the undisturbed run bit for bit, and memory
-must not grow. Rows are kept as digests, so that the study's own memory does not grow with them.
+and with workers. At every tenth one the environment hands over nonsense (NaN, another shape, a missing key, ...),
+raises, hangs, crashes, or its worker is killed once. Each of these must become a row with an error, except for the
+killed worker and a full machine, which are tried again; all other rows must equal those of the undisturbed run bit for
+bit, and memory must not grow. Rows are kept as digests, so that the study's own memory does not grow with them.
 """
 
 from __future__ import annotations
@@ -89,11 +89,10 @@ def measure(config: MisbehavingWorlds) -> Study:
         with tempfile.TemporaryDirectory() as memory:
             world, kinds = misbehaving(config, workers, Path(memory))
             seen = act(config, world, workers, f"{workers} workers")
-        differ = [s for s in starts if s not in kinds and seen.digests.get(s) != undisturbed.digests[s]]
-        wrong = [s for s, kind in kinds.items() if bool(seen.errors.get(s)) == (kind in TRIED_AGAIN)]
-        wrong += [
-            s for s, kind in kinds.items() if kind in TRIED_AGAIN and seen.digests.get(s) != undisturbed.digests[s]
-        ]
+        other = {start for start in starts if seen.digests.get(start) != undisturbed.digests[start]}
+        differ = other - kinds.keys()
+        failed = {start for start, kind in kinds.items() if kind not in TRIED_AGAIN}
+        wrong = (failed ^ seen.errors.keys()) | (other & (kinds.keys() - failed))
         name = f"misbehaving, {workers} workers" if workers else "misbehaving, one process"
         rows.append((name, len(seen.digests), len(kinds), len(seen.errors), len(wrong), len(differ), *_memory(seen)))
 
@@ -108,10 +107,10 @@ def measure(config: MisbehavingWorlds) -> Study:
         notes=(
             f"Env seeds {starts.start} to {starts.stop - 1} of {start_set(plain)}, horizon {config.horizon}, a small "
             "untrained policy, the same in all runs; rows are compared bit for bit, without times and attempts.",
-            f"In turn: {', '.join(_kinds(1))}; {' and '.join(OF_PROCESSES)} only with workers. Expected is a row with an "
-            f"error, but for {' and '.join(TRIED_AGAIN)}, which happen once and must leave the undisturbed row.",
-            f"Memory: resident, of the process that collects the rows, after {WARM:.0%} of the episodes and at the end. "
-            f"Time limit of a control step: {config.timeout:g} s.",
+            f"In turn: {', '.join(_kinds(1))}; {' and '.join(OF_PROCESSES)} only with workers. Expected is a row with "
+            f"an error, but for {' and '.join(TRIED_AGAIN)}, which happen once and must leave the undisturbed row.",
+            f"Memory: resident, of the process that collects the rows, after {WARM:.0%} of the episodes and at the "
+            f"end. Time limit of a control step: {config.timeout:g} s.",
         ),
     )  # fmt: skip
 
