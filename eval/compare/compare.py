@@ -19,7 +19,7 @@ import numpy as np
 
 from ...configs.lanes.lanes import Lanes
 from ...configs.lanes.pulse import TIMEOUT
-from ...configs.progress import Progress
+from ...configs.progress import Progress, on_terminal
 from ...configs.world import REPORT_STARTS, start_set
 from ...policies.agent.open import check_world, open_agent
 from ..evaluate.evaluate import Eval, describe, open_stage
@@ -307,5 +307,5 @@ def _close(writer: RecordWriter, ended: bool) -> Record:
 
 def _show(standing: Standing, progress: Progress, blind: bool) -> None:
     progress.update(standing.pairs, standing.text(blind))
-    if not sys.stderr.isatty():
+    if not on_terminal():
         print(standing.text(blind), flush=True)
