@@ -6,8 +6,8 @@ A verb whose first word says whose flags follow (`study NAME`) has `choose(words
 `from_words(words)`. Registries are filled before the words are read only where a flag is a registered choice, so that
 help and refusals are quick.
 
-Exit status: 0 done; 2 an error of the user's; 3 the work is done, but some of what it said could not be written; 128 + N
-ended by signal N, saved (130 Ctrl-C, 143 SIGTERM, 129 SIGHUP).
+Exit status: 0 done; 2 an error of the user's; 3 the work is done, but some of what it said could not be written;
+128 + N ended by signal N, and saved (130 Ctrl-C, 143 SIGTERM, 129 SIGHUP).
 """
 
 from __future__ import annotations
@@ -96,7 +96,10 @@ def main(argv: list[str] | None = None) -> int:
                 stream.settle()
             if status == 0 and any(stream.lost for stream in streams):
                 status = UNHEARD
-                print(f"understudy {' '.join(words[:1])}: done, but some of what it said could not be written", file=sys.stderr)
+                print(
+                    f"understudy {' '.join(words[:1])}: done, but some of what it said could not be written",
+                    file=sys.stderr,
+                )
     return status
 
 

@@ -39,7 +39,7 @@ def _interrupt() -> None:
 def listening(answer: Callable[[], object] = _interrupt) -> Iterator[None]:
     """Inside, the first signal that asks to end calls `answer`, in the main thread; later ones do nothing.
 
-    May be nested: the innermost one answers. Outside of the main thread, where Python gives no signals, nothing changes.
+    May be nested: the innermost one answers. In other threads, where Python gives no signals, nothing changes.
     """
     global _depth
 

@@ -173,6 +173,10 @@ def _hold(config: Compare, stage: PairStage, test: Sequential, rules: Rules, wri
 
         if config.videos and isinstance(stage, RolloutStage):
             stage.film(config.videos)
+    except KeyboardInterrupt as stop:
+        kept = " and ".join(str(len(writer.done)) for writer in writers)
+        goes_on = f"the same command with --resume {folder} in place of --out goes on"
+        raise KeyboardInterrupt(f"{kept} episodes are kept; {goes_on}") from stop
     finally:
         # decided, or the whole budget run
         ended = sequential is not None and (

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.files import clear_leftovers, owned
 from ...configs.lanes.lanes import Lanes
 from ...configs.plugins import lookup
 from ...configs.world import read_world, start_set
@@ -53,6 +54,10 @@ def teleoperate(
     device = device or lookup("teleoperator", config.by, TELEOPERATORS)()
 
     with closing(device), closing(Lanes(world, 1, 0)) as lanes:
+        if DatasetWriter.unbegun(out):  # an interrupted start
+            with owned(out):
+                shutil.rmtree(out)
+        clear_leftovers(out)
         writer = DatasetWriter(out, lanes.embodiment, pictures=config.pictures)
         try:
             tried = _record(config, TeleopActor(lanes, steering, device, sleep), lanes, writer)

@@ -76,6 +76,10 @@ def evaluate(config: Eval):
     with writer, closing(Lanes(world, config.block, config.workers, config.timeout)) as lanes:
         try:
             _act(config, agent, lanes, writer)
+        except KeyboardInterrupt as stop:
+            kept = f"{len(writer.done)} of {config.episodes} episodes are kept"
+            goes_on = f"the same command with --resume {writer.root} in place of --out goes on"
+            raise KeyboardInterrupt(f"{kept}; {goes_on}") from stop
         finally:
             record = writer.close(complete=len(writer.done) == config.episodes)
             if writer.done:

@@ -1,7 +1,8 @@
 """Run the cells of a grid in processes, a few at a time: go on where they are, survive those that fail, stop cleanly.
 
 Only one `understudy run` works in a folder (a lock that the system frees when the process dies). Ctrl-C, a polite
-kill and a closed terminal interrupt the commands, which save; a hard kill does the same on Linux (`configs/children.py`).
+kill and a closed terminal interrupt the commands, which save; a hard kill does the same on Linux
+(`configs/children.py`).
 """
 
 from __future__ import annotations
