@@ -13,11 +13,12 @@ Exit status: 0 done; 2 an error of the user's; 3 the work is done, but some of w
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 if __name__ == "__main__" and sys.path and os.path.realpath(sys.path[0]) == os.path.realpath(os.getcwd()):
     del sys.path[0]  # `python -m` lets any file of the current folder stand for a library's; see configs/plugins.py
+
+import signal  # from here on every import is a library's or ours
 
 from .configs.ends import UNHEARD, first_signal, listening, outputs
 
