@@ -158,7 +158,7 @@ class DatasetWriter:
         stats = {key: self._describe(key, values) for key, values in columns.items()}
         table = self._grown_table(episode, place, videos, stats)
         moments = dict(self._moments)
-        _merge(moments, stats)
+        _merge(moments, {key: Moments.from_dict(part.to_dict()) for key, part in stats.items()})  # as `resume` reads
         self._replace(TASKS, lambda path: _write_tasks(path, tasks))
         self._replace(EPISODES, lambda path: _write_parquet(table, path))
         self._start([*self._lengths, len(episode)], table, moments, tasks)
@@ -226,7 +226,10 @@ class DatasetWriter:
         new = pa.Table.from_pylist([row])
         if self._table is None:
             return new
-        names = self._table.column_names  # of a dataset begun before there were quantiles: without them to its end
+        names = self._table.column_names
+        if names == new.column_names:  # read back, its lists name their items otherwise
+            return pa.concat_tables([self._table.cast(new.schema), new])
+        # of a dataset begun before there were quantiles: without them to its end
         return pa.concat_tables([self._table, new.select(names).cast(self._table.schema)])
 
     def _write_stats(self) -> None:
@@ -360,7 +363,7 @@ def _read_tasks(path: Path) -> dict[str, int]:
 def _write_parquet(table, path: Path) -> None:
     import pyarrow.parquet
 
-    pyarrow.parquet.write_table(table, path, compression="snappy")
+    pyarrow.parquet.write_table(table.combine_chunks(), path, compression="snappy")  # bytes by the values alone
 
 
 def _write_json(path: Path, value) -> None:
