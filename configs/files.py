@@ -15,69 +15,11 @@ import json
 import os
 import re
 import shutil
-import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 PART, HALF = ".part", ".half"  # endings of a file, of a folder, that is being written
 LEFTOVER = re.compile(r"\..+\.(\d{1,9})\.(?:part|half)")  # what `_beside` names
-
-
-class InUseError(OSError):
-    """A folder that another process writes now."""
-
-
-class Owned:
-    """A folder that this process alone writes, until `release`, the end of the `with`, or the end of the process."""
-
-    def __init__(self, descriptor: int | None):
-        self._free = weakref.finalize(self, _free, descriptor, os.getpid()) if descriptor is not None else None
-
-    def release(self) -> None:
-        """Let others write; a second time does nothing."""
-        if self._free is not None:
-            self._free()
-
-    def __enter__(self) -> Owned:
-        return self
-
-    def __exit__(self, *reason) -> None:
-        self.release()
-
-
-def _free(descriptor: int, owner: int) -> None:
-    import fcntl
-
-    if os.getpid() == owner:  # a forked child would free its parent's folder
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
-
-
-def owned(folder: Path) -> Owned:
-    """Take a folder for this process alone: a lock on the folder itself, which leaves no file behind.
-
-    Freed by the system when the process dies, however that happens. Where the file system knows no locks there is none.
-
-    Raises:
-        FileNotFoundError: no such folder.
-        InUseError: another process, or another part of this one, holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        return Owned(None)
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        text = f"'{folder}' is being written by another process; wait for its end, or give another folder"
-        raise InUseError(text) from None
-    except OSError:
-        os.close(descriptor)
-        return Owned(None)
-    return Owned(descriptor)
 
 
 def replace_text(path: Path, text: str) -> Path:

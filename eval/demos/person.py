@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...configs.files import clear_leftovers, owned
+from ...configs.files import clear_leftovers
 from ...configs.lanes.lanes import Lanes
+from ...configs.owner import owned
 from ...configs.plugins import lookup
 from ...configs.world import read_world, start_set
 from ...policies.data.writer import DatasetWriter

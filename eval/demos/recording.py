@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...configs.files import clear_leftovers, owned
+from ...configs.files import clear_leftovers
 from ...configs.former import RECORDING as FORMER
 from ...configs.former import renamed
+from ...configs.owner import owned
 from ...configs.world import World
 from ...policies.data.writer import DOCUMENTS, ENV_SEED, EPISODES, FORMER_ENV_SEED, DatasetWriter
 

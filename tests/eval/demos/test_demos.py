@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from understudy.configs.files import InUseError, owned, replace_file
+from understudy.configs.files import replace_file
+from understudy.configs.owner import InUseError, owned
 from understudy.configs.spec import SCENE, STATE
 from understudy.eval.demos.demos import Demos
 from understudy.eval.demos.recording import RecordingError
@@ -85,7 +86,9 @@ KILLED_AT = (  # which writing of which file is cut off
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("changes", [{}, {"world": FAST}, {"cameras": {"top": (32, 32)}, "pictures": "image", "episodes": 3}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"world": FAST}, {"cameras": {"top": (32, 32)}, "pictures": "image", "episodes": 3}]
+)
 def test_a_killed_recording_goes_on_to_the_same_files(tmp_path, monkeypatch, changes):
     changes = {"episodes": 8, "block": 4, "noise": 0.1} | changes
     demonstrate(tmp_path / "whole", **changes)
