@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -148,13 +149,15 @@ class Trials:
         log = work / "count"
         began = time.monotonic()
         self._clean()
-        status = _finish(_fork(command.words, work / "log", _struck(self.folder, 0, log)))
+        modules = work / "modules"
+        status = _finish(_fork(command.words, work / "log", _struck(self.folder, 0, log), modules))
         if status:
             raise RuntimeError(f"{command.name} fails undisturbed: {(work / 'log').read_text()[-500:]}")
         self.seconds = time.monotonic() - began
         self.operations = len(log.read_text().splitlines())
         self.names = log.read_text().splitlines()
         self.whole = _ask(_content, self.folder)
+        _import(modules.read_text().split())
 
     def at_moments(self, count: int) -> Counts:
         """Kill after random times; those that come too late are tried again."""
@@ -273,6 +276,13 @@ def _warm() -> None:
     discover("policies", "sim")
 
 
+def _import(names: Sequence[str]) -> None:
+    """Import what a command imported, so that its next fork need not."""
+    for name in names:
+        with suppress(Exception):  # made by its parent, as some are; it is only slower then
+            import_module(name)
+
+
 def _package() -> str:
     return (__package__ or "").partition(".")[0]
 
@@ -282,8 +292,16 @@ def _line():
     return import_module(f"{_package()}.__main__")
 
 
-def _fork(words: Sequence[object], log: Path, first: Callable[[], None] | None = None) -> int:
-    """Run a command in a fork, in a session of its own; `first` is called in it before. Returns its process id."""
+def _fork(
+    words: Sequence[object], log: Path, first: Callable[[], None] | None = None, modules: Path | None = None
+) -> int:
+    """Run a command in a fork, in a session of its own, and return its process id.
+
+    Args:
+        log: takes its output.
+        first: called in it before.
+        modules: file that takes the names of all modules that it has imported in the end.
+    """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     pid = os.fork()
@@ -300,6 +318,8 @@ def _fork(words: Sequence[object], log: Path, first: Callable[[], None] | None =
         if first is not None:
             first()
         status = _line().main([str(word) for word in words])
+        if modules is not None:
+            modules.write_text("\n".join(name for name in sys.modules if name != "__main__"))
     except BaseException:
         import traceback
 
