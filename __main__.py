@@ -5,12 +5,22 @@ are the flags; `POSITIONALS` names those that bare words fill, `DISCOVER` the fo
 A verb whose first word says whose flags follow (`study NAME`) has `choose(words)`, and one that hands its words on has
 `from_words(words)`. Registries are filled before the words are read only where a flag is a registered choice, so that
 help and refusals are quick.
+
+Exit status: 0 done; 2 an error of the user's; 3 the work is done, but some of what it said could not be written;
+128 + N ended by signal N, and saved (130 Ctrl-C, 143 SIGTERM, 129 SIGHUP).
 """
 
 from __future__ import annotations
 
 import os
 import sys
+
+if __name__ == "__main__" and sys.path and os.path.realpath(sys.path[0]) == os.path.realpath(os.getcwd()):
+    del sys.path[0]  # `python -m` lets any file of the current folder stand for a library's; see configs/plugins.py
+
+import signal  # from here on every import is a library's or ours
+
+from .configs.ends import UNHEARD, first_signal, listening, outputs
 
 GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of help)
     "data": {
@@ -73,11 +83,28 @@ usage: understudy VERB [CONFIG.yaml] [WORD ...] [--key value ...]
 """
 EXPECTED = (ValueError, LookupError, OSError, ImportError, FloatingPointError)  # ours say what to do
 FAILED, INTERRUPTED = 2, 130
+SPOKEN = ("list", "inspect", "help", "--help", "-h", "--version")  # verbs whose output is all their work
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 2 on an error of the user's, 130 on Ctrl-C."""
+    """Run one command and return its exit status, see above."""
     words = list(sys.argv[1:] if argv is None else argv)
+    spoken = not words or words[0] in SPOKEN or "--help" in words or "-h" in words
+    with listening():
+        with outputs(spoken=spoken) as streams:
+            status = _main(list(words))
+            for stream in streams:
+                stream.settle()
+            if status == 0 and any(stream.lost for stream in streams):
+                status = UNHEARD
+                print(
+                    f"understudy {' '.join(words[:1])}: done, but some of what it said could not be written",
+                    file=sys.stderr,
+                )
+    return status
+
+
+def _main(words: list[str]) -> int:
     verb = words.pop(0) if words else "--help"
     if verb == "help":
         verb = words.pop(0) if words else "--help"
@@ -96,11 +123,10 @@ def _guarded(verb: str, words: list[str], traceback: bool) -> int:
     try:
         _run(verb, words)
     except KeyboardInterrupt as stop:
-        print(f"\nunderstudy {verb}: {str(stop) or 'interrupted'}", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        number = first_signal()
+        by = "" if number in (None, signal.SIGINT) else f" ({signal.Signals(number).name})"
+        print(f"\nunderstudy {verb}: {str(stop) or 'interrupted'}{by}", file=sys.stderr)
+        return INTERRUPTED if number is None else 128 + number
     except Exception as error:
         setting = type(error).__module__.startswith("draccus")  # not imported here: it may be absent
         if traceback or not (setting or isinstance(error, EXPECTED)):

@@ -1,7 +1,8 @@
 """Commands of ours in processes of their own: not reached by the terminal's Ctrl-C, stopped politely, never orphaned.
 
 On Linux a child gets an interrupt when its parent dies, however that happened (`prctl(2)`, PR_SET_PDEATHSIG), so that
-a killed grid or training leaves nothing behind that writes. Knows nothing of what the commands do.
+a killed grid or training leaves nothing behind that writes. None takes the current folder's files for modules (`-P`).
+Knows nothing of what the commands do.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 def start(words: Sequence[object], log: Path) -> subprocess.Popen:
     """`python -m WORD ...` in a process group of its own, its output appended to `log`. Call from the main thread."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-I", "-S", "-c", _BEGIN, str(os.getpid()), "-m", *map(str, words)]
+    command = [sys.executable, "-I", "-S", "-c", _BEGIN, str(os.getpid()), "-P", "-m", *map(str, words)]
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
@@ -48,7 +49,7 @@ def calling(place: str, *words: object) -> list[str]:
     """
     module, function = place.split(":")
     code = f"import sys; from {module} import {function}; {function}(*sys.argv[1:])"
-    return [sys.executable, "-c", code, *map(str, words)]
+    return [sys.executable, "-P", "-c", code, *map(str, words)]
 
 
 def stop(processes: Iterable[subprocess.Popen], patience: float = 60.0) -> None:

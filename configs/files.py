@@ -2,20 +2,24 @@
 
 Whoever looks, or goes on after a kill, finds the old content or the new, never a part. Two processes may write the same
 path: the later one wins. What a killed process left beside keeps the name `.NAME.PID.part` or `.NAME.PID.half` and is
-never read; folders that collect it are cleaned by those that own them.
+never read; `clear_leftovers` removes it, and who goes on in a folder, or begins in one, does so first.
 
 `read_document` reads JSON files of ours, which say what they are (`kind`) and how they are written (`format`).
 """
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 PART, HALF = ".part", ".half"  # endings of a file, of a folder, that is being written
+LEFTOVER = re.compile(r"\..+\.(\d{1,9})\.(?:part|half)")  # what `_beside` names
 
 
 def replace_text(path: Path, text: str) -> Path:
@@ -71,6 +75,69 @@ def replace_folder(folder: Path, fill: Callable[[Path], object], *, settle: bool
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
+
+
+def new_folder(folder: Path, fill: Callable[[Path], object]) -> Path:
+    """Let `fill(beside)` fill a folder and put it where none is, in one step; an empty one counts as none.
+
+    Raises:
+        FileExistsError: there is one that holds something.
+        Exception: what `fill` raises. In all cases nothing lies beside.
+    """
+    beside = _beside(folder, HALF)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir()
+        fill(beside)
+        beside.rename(folder)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise FileExistsError(f"'{folder}' exists already") from error
+        raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what dead processes left half written: in `folder` and below, and beside it under its own name.
+
+    For who alone works there now. What a process that lives is writing stays, and so do files of other names.
+    """
+    beside = folder.parent.glob(f".{glob.escape(folder.name)}.*") if folder.parent.is_dir() else ()
+    _clear(beside)
+    for place, folders, files in os.walk(folder):
+        gone = _clear(Path(place) / name for name in (*files, *folders))
+        folders[:] = [name for name in folders if name not in gone]
+
+
+def _clear(paths: Iterable[Path]) -> set[str]:
+    """Remove those of `paths` that a dead process left half written; their names."""
+    gone = set()
+    for path in paths:
+        left = LEFTOVER.fullmatch(path.name)
+        if left is None or _works(int(left[1])):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        gone.add(path.name)
+    return gone
+
+
+def _works(pid: int) -> bool:
+    """Whether another process of this number lives; this one has left nothing yet."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def read_document(path: str | Path, kind: str, newest: int, error: type[ValueError]) -> dict:

@@ -92,7 +92,7 @@ def _draws(backend: str) -> bool:
     """Whether a subprocess can draw a red ball with this back end."""
     environment = os.environ | {"MUJOCO_GL": backend}
     try:
-        done = subprocess.run([sys.executable, "-c", _TRIAL], env=environment, capture_output=True, timeout=60)
+        done = subprocess.run([sys.executable, "-P", "-c", _TRIAL], env=environment, capture_output=True, timeout=60)
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0

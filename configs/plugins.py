@@ -1,15 +1,21 @@
 """Find what registers itself: every module of a folder of ours, and the packages named in `UNDERSTUDY_PLUGINS`.
 
 A new policy, critic, task, expert, world or robot is one new file; nothing here or elsewhere lists it.
+
+No file of the current folder is ever taken for a module that nobody named. One that is named, as a plug-in is, and lies
+nowhere else is imported from there; then the folder is searched too, after all others.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import os
 import pkgutil
+import sys
 from collections.abc import Mapping
 from functools import cache
+from types import ModuleType
 
 PLUGINS = "UNDERSTUDY_PLUGINS"  # names of importable packages or modules, separated by commas
 
@@ -30,9 +36,25 @@ def discover(*folders: str) -> None:
             raise ImportError(f"plug-in '{name}' (named in {PLUGINS}) cannot be imported: {error}") from error
 
 
+def import_named(name: str) -> ModuleType:
+    """Import a module that the user named, also from the current folder where it lies nowhere else.
+
+    Raises:
+        ImportError: as `importlib.import_module`.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        first, here = name.partition(".")[0], os.getcwd()
+        if error.name != first or here in sys.path or not importlib.machinery.PathFinder.find_spec(first, [here]):
+            raise
+    sys.path.append(here)
+    return importlib.import_module(name)
+
+
 @cache
 def _import_all(name: str) -> None:
-    package = importlib.import_module(name)
+    package = import_named(name)
     for module in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{name}."):
         if not module.name.rpartition(".")[2].startswith("_"):
             importlib.import_module(module.name)

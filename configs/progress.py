@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 
 
 class Progress:
@@ -20,7 +21,7 @@ class Progress:
         self._bar = self._task = None
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        if on_terminal():
             from rich import progress
             from rich.console import Console
 
@@ -53,8 +54,13 @@ class Progress:
     def _speak(self, note: str) -> None:
         left = (self.total - self.done) / self.rate if self.rate else float("inf")
         clock = f"{int(left // 60)}:{int(left % 60):02d} left" if left < 1e7 else "? left"
-        print(
-            f"{self.what} {self.done}/{self.total} {self.unit}, {self.rate:.3g}/s, {clock}  {note}",
-            file=sys.stderr,
-            flush=True,
-        )
+        line = f"{self.what} {self.done}/{self.total} {self.unit}, {self.rate:.3g}/s, {clock}  {note}"
+        if sys.stderr is None:
+            return
+        with suppress(OSError):  # nobody reads it any more, or the log's disk is full: the work goes on
+            print(line, file=sys.stderr, flush=True)
+
+
+def on_terminal() -> bool:
+    """Whether somebody may be looking at standard error."""
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()

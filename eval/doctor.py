@@ -341,7 +341,7 @@ def attempt(code: str, *words: str, **environment: str) -> tuple[bool, str]:
     """Run Python code in a process of its own: (did it succeed, what it printed or the last line of its complaint)."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code, *words],
+            [sys.executable, "-P", "-c", code, *words],
             env=os.environ | environment,
             capture_output=True,
             text=True,

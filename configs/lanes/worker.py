@@ -17,6 +17,7 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 
+from ..ends import held_back, leave_to_parent, outputs
 from ..world import World
 from .lane import LaneGroup, LaneHangs, describe
 from .pulse import Pulse, Watch, shared_memory
@@ -198,9 +199,9 @@ class Worker:
         ours, theirs = socket.socketpair()
         memory = shared_memory()
         try:
-            with theirs:
+            with theirs, held_back():
                 self._process = subprocess.Popen(
-                    [sys.executable, "-c", _BOOT, json.dumps(sys.path), str(theirs.fileno()), str(memory)],
+                    [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path), str(theirs.fileno()), str(memory)],
                     stdin=subprocess.PIPE,  # open as long as the parent lives
                     pass_fds=[theirs.fileno(), memory],
                     env=os.environ | ONE_THREAD,
@@ -251,26 +252,32 @@ class Worker:
 
 def serve(pipe_number: int, pulse_number: int) -> None:
     """The life of a worker: read orders until the parent closes the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    leave_to_parent()
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     from ..machine import prepare
 
     prepare()
-    with Connection(pipe_number) as pipe:
+    with outputs(), Connection(pipe_number) as pipe:
         pulse = Pulse(pulse_number)
         os.close(pulse_number)
-        group = LaneGroup(pipe.recv(), pulse)
+        try:
+            group = LaneGroup(pipe.recv(), pulse)
+        except (EOFError, ConnectionError):  # the parent went at once
+            return
         while True:
             try:
                 name, args = pipe.recv()
-            except EOFError:
+            except (EOFError, ConnectionError):
                 break
             try:
                 answer = True, getattr(group, name)(*args)
             except AttributeError as error:
                 answer = False, AttributeError(describe(error))
             pulse.rest()
-            pipe.send(answer)
+            try:
+                pipe.send(answer)
+            except ConnectionError:
+                break
         group.close()
 
 

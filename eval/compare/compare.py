@@ -19,12 +19,13 @@ import numpy as np
 
 from ...configs.lanes.lanes import Lanes
 from ...configs.lanes.pulse import TIMEOUT
-from ...configs.progress import Progress
+from ...configs.progress import Progress, on_terminal
 from ...configs.world import REPORT_STARTS, start_set
 from ...policies.agent.open import check_world, open_agent
 from ..evaluate.evaluate import Eval, describe, open_stage
 from ..evaluate.report import write_report
 from ..ledger.record import MANIFEST, Record, RecordWriter, provenance, read_record
+from ..rollout.film import Tapes
 from ..rollout.rollout import rollout
 from ..statistics.by_name import sequential_test
 from ..statistics.power import needed
@@ -158,27 +159,36 @@ def hold(config: Compare) -> Comparison:
             for (agent, _), writer, settings in zip(opened, writers, evals, strict=True)
         )
 
-        stage = _blinded(config, sides, lanes) if config.operator else RolloutStage(sides, lanes)
+        stage = _blinded(config, sides, lanes) if config.operator else RolloutStage(sides, lanes, config.videos > 0)
         return _hold(config, stage, test, rules, writers, plan, folder)
 
 
 def _hold(config: Compare, stage: PairStage, test: Sequential, rules: Rules, writers, plan: dict, folder: Path):
     """Fight, and close the records whatever happens."""
     starts, sequential = range(config.env_seed, config.env_seed + config.max), None
+    filmed: tuple[Tapes, ...] = ()
     try:
         with Progress("sequential", config.max, "pairs", every=3600) as progress:
             watch = partial(_show, progress=progress, blind=bool(config.operator))
             for stand in fight(stage, starts, test, rules, config.block, watch):
                 sequential = stand
 
-        if config.videos and isinstance(stage, RolloutStage):
-            stage.film(config.videos)
+        if isinstance(stage, RolloutStage):
+            if config.videos:
+                stage.film(config.videos)
+            filmed = stage.tapes
+    except KeyboardInterrupt as stop:
+        kept = " and ".join(str(len(writer.done)) for writer in writers)
+        goes_on = f"the same command with --resume {folder} in place of --out goes on"
+        raise KeyboardInterrupt(f"{kept} episodes are kept; {goes_on}") from stop
     finally:
         # decided, or the whole budget run
         ended = sequential is not None and (
             sequential.pairs == config.max or (config.until_decided and sequential.decision is not None)
         )
         records = [_close(writer, ended) for writer in writers]
+        for tapes in filmed if ended else ():
+            tapes.drop()
 
         if sequential is not None and all(len(record.table) for record in records):
             comparison = compare_records(records, config.alpha, config.env_seed, _result(sequential, plan, rules, test))
@@ -307,5 +317,5 @@ def _close(writer: RecordWriter, ended: bool) -> Record:
 
 def _show(standing: Standing, progress: Progress, blind: bool) -> None:
     progress.update(standing.pairs, standing.text(blind))
-    if not sys.stderr.isatty():
+    if not on_terminal():
         print(standing.text(blind), flush=True)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from ...configs.lanes.lanes import Lanes
 from ..ledger.record import OUTCOMES, RecordWriter
-from ..rollout.film import choose_pairs, film_again
+from ..rollout.film import Tapes, choose_pairs, film_again
 from ..rollout.rollout import Actor, rollout
 from ..statistics.sequential import HOPELESS, UNDECIDED, A, B, Sequential, State
 
@@ -90,9 +90,9 @@ class SequentialComparison:
 class RolloutStage:
     """Both policies in the same environments of one world, a block each in turn; B is `lanes.num_envs`."""
 
-    def __init__(self, sides: tuple[Side, Side], lanes: Lanes):
+    def __init__(self, sides: tuple[Side, Side], lanes: Lanes, films: bool = False):
         self.sides, self.lanes = sides, lanes
-        self.tapes: tuple[dict, dict] = ({}, {})  # of each side: env seed -> its actions, as far as run by this process
+        self.tapes = tuple(Tapes(side.writer.root, films) for side in sides)  # by the env seed of the pair
 
     def play(self, starts: Sequence[int]) -> Iterator[tuple[Mapping, Mapping]]:
         for side, tapes in zip(self.sides, self.tapes, strict=True):
@@ -100,8 +100,8 @@ class RolloutStage:
             if set(env_seeds) <= side.writer.done:
                 continue
             for result in rollout(side.actor, self.lanes, env_seeds, skip=side.writer.done, **side.columns):
-                side.writer.add(result.row)
                 tapes[result.start - side.shift] = result.actions
+                side.writer.add(result.row)
         for start in starts:
             first, second = (side.writer.rows[start + side.shift] for side in self.sides)
             yield first, second
@@ -109,7 +109,7 @@ class RolloutStage:
     def film(self, count: int) -> None:
         """Film up to `count` pairs, where one alone succeeded first, by playing their actions again."""
         rows = [
-            {start: side.writer.rows[start + side.shift] for start in tapes}
+            {start: side.writer.rows[start + side.shift] for start in tapes if start + side.shift in side.writer.done}
             for side, tapes in zip(self.sides, self.tapes, strict=True)
         ]
         chosen = choose_pairs(*rows, count)

@@ -7,7 +7,7 @@ shows a learner how to recover.
 
 from __future__ import annotations
 
-import shutil
+import json
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,12 +15,13 @@ from pathlib import Path
 
 from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
-from ...configs.world import read_world, start_set
+from ...configs.world import World, read_world, start_set
 from ...policies.data.writer import DatasetWriter
 from ...sim.experts import Manner
 from ..rollout.actors import ExpertActor
 from ..rollout.rollout import Result, in_order, rollout
 from ..statistics.intervals import wilson
+from .recording import check_folder, recording
 from .settings import Settings
 
 
@@ -30,8 +31,9 @@ class Demos(Settings):
 
     def run(self) -> None:
         out = self.folder
-        if out.exists() and not (self.resume and self.policy):
-            raise FileExistsError(f"'{out}' exists already; give another --out")
+        if self.resume and not self.policy and self.by != "expert":
+            raise ValueError("what a person recorded is not gone on with; leave --resume out and give another --out")
+        check_folder(out, self.resume)
         if self.episodes < 1 or self.env_seed < 0 or self.block < 1:
             asked = f"{self.episodes} episodes from env_seed {self.env_seed} in blocks of {self.block}"
             raise ValueError(f"no such initial conditions: {asked}")
@@ -49,33 +51,43 @@ class Demos(Settings):
         _check_expert(world.task, self.manner)
         with closing(Lanes(world, self.block, self.workers, self.timeout)) as lanes:
             begun = time.perf_counter()
-            writer, results = self._record(lanes, out)
+            writer, results = self._record(lanes)
         spent = time.perf_counter() - begun
         print(_account(out, writer, results, spent))
 
-    def _record(self, lanes: Lanes, out: Path) -> tuple[DatasetWriter, list[dict]]:
+    def _record(self, lanes: Lanes) -> tuple[DatasetWriter, list[dict]]:
         """Run all env seeds; episodes are on disk, in their order, as soon as they may be."""
         expert = ExpertActor(lanes, self.manner)
         starts = range(self.env_seed, self.env_seed + self.episodes)
-        writer, rows = DatasetWriter(out, lanes.embodiment, pictures=self.pictures), []
+        rows: list[dict] = []
         columns = {
             "initial_conditions": start_set(lanes.world),
             "options": {"action_noise": self.action_noise} if self.action_noise else None,
         }
-        try:
-            with Progress("demonstrating", len(starts), "episodes") as progress:
-                for result in in_order(rollout(expert, lanes, starts, keep=True, **columns), starts):
+        with recording(self.folder, lanes.world, expert_card(self, lanes.world), self) as (writer, written):
+            # they are written in order: what comes before the last one is done, whether it was kept or not
+            first = max(written) + 1 - self.env_seed if written else 0
+            todo, done = starts[first:], starts[:first]
+            with Progress("demonstrating", len(starts), "episodes", done=len(done)) as progress:
+                for result in in_order(rollout(expert, lanes, starts, keep=True, skip=done, **columns), todo):
                     self._add(writer, result)
                     rows.append(result.row)
-                    progress.update(len(rows), f"success {sum(row['success'] for row in rows)}/{len(rows)}")
-        finally:
-            if not writer.episodes:
-                shutil.rmtree(out)
+                    won = sum(row["success"] for row in rows)
+                    progress.update(len(done) + len(rows), f"success {won}/{len(rows)}")
         return writer, rows
 
     def _add(self, writer: DatasetWriter, result: Result) -> None:
         if result.episode is not None and (result.row["success"] or self.keep_failures):
             writer.add(result.episode)
+
+
+def expert_card(settings: Settings, world: World) -> dict:
+    """What a dataset of an expert's episodes says of itself: JSON-able, equal for equal recordings."""
+    names = ("noise", "style", "fail", "action_noise", "keep_failures", "pictures")
+    how = {name: getattr(settings, name) for name in names} | {"cameras": world.embodiment().cameras}
+    starts = [settings.env_seed, settings.env_seed + settings.episodes]
+    card = {"by": "expert", "starts": starts, "how": how, "world": world.fingerprint()}
+    return json.loads(json.dumps(card, default=str))
 
 
 def _check_expert(task: str, manner: Manner) -> None:
@@ -86,6 +98,8 @@ def _check_expert(task: str, manner: Manner) -> None:
 
 
 def _account(out: Path, writer: DatasetWriter, rows: list[dict], spent: float) -> str:
+    if not rows:
+        return f"{out}: {writer.episodes} episodes, {writer.frames} steps; all were there already"
     won, errors = sum(row["success"] for row in rows), sum(bool(row["error"]) for row in rows)
     lines = [
         f"expert success  {wilson(won, len(rows))}   {won} of {len(rows)}, Wilson 95 %",

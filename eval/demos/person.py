@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.files import clear_leftovers
 from ...configs.lanes.lanes import Lanes
+from ...configs.owner import owned
 from ...configs.plugins import lookup
 from ...configs.world import read_world, start_set
 from ...policies.data.writer import DatasetWriter
@@ -53,6 +55,10 @@ def teleoperate(
     device = device or lookup("teleoperator", config.by, TELEOPERATORS)()
 
     with closing(device), closing(Lanes(world, 1, 0)) as lanes:
+        if DatasetWriter.unbegun(out):  # an interrupted start
+            with owned(out):
+                shutil.rmtree(out)
+        clear_leftovers(out)
         writer = DatasetWriter(out, lanes.embodiment, pictures=config.pictures)
         try:
             tried = _record(config, TeleopActor(lanes, steering, device, sleep), lanes, writer)

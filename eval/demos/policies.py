@@ -17,26 +17,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...configs.former import RECORDING as FORMER
-from ...configs.former import renamed
 from ...configs.lanes.lanes import Lanes
 from ...configs.plugins import discover
 from ...configs.progress import Progress
 from ...configs.world import DATA_STARTS, World, read_world, start_set
 from ...policies.agent.open import Acting, open_agent
-from ...policies.data.writer import ENV_SEED, EPISODES, FORMER_ENV_SEED, DatasetWriter
 from ..rollout.actors import NoisyActor
 from ..rollout.rollout import Actor, rollout
+from .recording import RECORDING, RecordingError, recording, written_starts
 
 if TYPE_CHECKING:
     from .settings import Settings
 
-
-RECORDING = "meta/recording.json"  # our card: who acted from which initial conditions, and how
-
-
-class RecordingError(ValueError):
-    """Episodes that must not be recorded, or not into this folder."""
+__all__ = ["RECORDING", "RecordingError", "record_policies", "recording_card", "shares", "written_starts"]
 
 
 def record_policies(config: Settings) -> list[dict]:
@@ -53,10 +46,8 @@ def record_policies(config: Settings) -> list[dict]:
     world = read_world(config.world or config.task, cameras=config.cameras)
     card = recording_card(config, world)
     out = config.folder
-    writer, done = open_writer(out, world, card, config)
-
     rows = []
-    try:
+    with recording(out, world, card, config) as (writer, done):
         with Progress("recording", config.episodes, "episodes", done=len(done)) as progress:
             for result in _act(config, world, done):
                 if result.episode is not None and (result.row["success"] or config.keep_failures):
@@ -64,9 +55,6 @@ def record_policies(config: Settings) -> list[dict]:
                 rows.append(result.row)
                 won = sum(row["success"] for row in rows)
                 progress.update(len(done) + len(rows), f"success {won}/{len(rows)}")
-    finally:
-        if not writer.episodes:
-            writer.discard()
     if not writer.episodes:
         raise RecordingError("no episode was kept: nothing is written")
     won = sum(row["success"] for row in rows)
@@ -98,38 +86,6 @@ def recording_card(config: Settings, world: World) -> dict:
     how = {name: getattr(config, name) for name in ("noise", "action_noise", "n_action_steps", "policy_seed", "block")}
     how |= {"keep_failures": config.keep_failures, "pictures": config.pictures}
     return json.loads(json.dumps({"by": "policy", "who": who, "how": how, "world": world.fingerprint()}, default=str))
-
-
-def open_writer(out: Path, world: World, card: dict, config: Settings) -> tuple[DatasetWriter, frozenset[int]]:
-    """A writer, new or going on, and the env seeds that need not be acted from any more.
-
-    Raises:
-        RecordingError: nothing there to go on with, or another recording, naming what differs.
-    """
-    if not config.resume:
-        writer = DatasetWriter(out, world.embodiment(), pictures=config.pictures)
-        (out / RECORDING).write_text(json.dumps(card, indent=1))
-        return writer, frozenset()
-    if not (out / RECORDING).is_file():
-        raise RecordingError(f"'{out}' holds no recording to go on with; leave --resume out to begin one")
-    then = json.loads((out / RECORDING).read_text())
-    then |= {"how": renamed(then.get("how", {}), FORMER)}
-    for part in card:
-        if then.get(part) != card[part]:
-            raise RecordingError(f"'{out}' holds another recording: its {part} was {then.get(part)}, not {card[part]}")
-    return DatasetWriter.resume(out), written_starts(out)
-
-
-def written_starts(out: Path) -> frozenset[int]:
-    """Env seeds of the episodes of a dataset that says them; empty for others."""
-    import pyarrow.parquet
-
-    path = out / EPISODES
-    held = pyarrow.parquet.read_schema(path).names if path.exists() else ()
-    column = next((name for name in (ENV_SEED, FORMER_ENV_SEED) if name in held), None)
-    if column is None:
-        return frozenset()
-    return frozenset(pyarrow.parquet.read_table(path, columns=[column])[column].to_pylist())
 
 
 def _act(config: Settings, world: World, done: frozenset[int]) -> Iterator:

@@ -37,7 +37,7 @@ class Settings:
     policy_seed: int = 0  # with policy: of the policy's noise
     n_action_steps: int | None = None  # with policy: E, executed actions of each chunk; default its own
     ensemble: float | None = None  # with policy: decay of temporal ensembling, -inf: none; default its own
-    resume: bool = False  # with policy: go on with the recording in `out`; all else as it was
+    resume: bool = False  # go on with the recording in `out`, or begin it; all else as it was
     world: dict | str | None = None  # default: the world named like the task
     workers: int = 0  # processes for the world; 0: in this one
     timeout: float = TIMEOUT  # s that the world may take for a control step; 60 times that an episode; 0: no limit

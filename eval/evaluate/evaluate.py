@@ -21,7 +21,7 @@ from ...policies.agent.open import Acting, agent_settings, check_world, open_age
 from ...policies.learning.run import run_folder
 from ..ledger.record import REPORT, RecordWriter, provenance
 from ..ledger.summary import summarize
-from ..rollout.film import choose, film_again
+from ..rollout.film import Tapes, choose, film_again
 from ..rollout.rollout import rollout
 from .report import write_report
 
@@ -74,10 +74,19 @@ def evaluate(config: Eval):
     manifest = describe(config, agent, about, world)
     writer = RecordWriter(_folder(config), manifest | provenance(), resume=config.resume is not None)
     with writer, closing(Lanes(world, config.block, config.workers, config.timeout)) as lanes:
+        filmed, tapes = False, Tapes(writer.root, config.videos > 0)
         try:
-            _act(config, agent, lanes, writer)
+            _act(config, agent, lanes, writer, tapes)
+            filmed = True
+        except KeyboardInterrupt as stop:
+            kept = f"{len(writer.done)} of {config.episodes} episodes are kept"
+            goes_on = f"the same command with --resume {writer.root} in place of --out goes on"
+            raise KeyboardInterrupt(f"{kept}; {goes_on}") from stop
         finally:
-            record = writer.close(complete=len(writer.done) == config.episodes)
+            complete = len(writer.done) == config.episodes
+            record = writer.close(complete=complete)
+            if complete and filmed:
+                tapes.drop()
             if writer.done:
                 write_report(record, run=run_folder(config.policy))
     return record
@@ -101,22 +110,22 @@ def open_stage(config: Eval) -> World:
     return perturbed(world, config.perturb, config.perturb_level) if config.perturb else world
 
 
-def _act(config: Eval, agent: Agent, lanes: Lanes, writer: RecordWriter) -> None:
-    """Run all env seeds that are not recorded yet into the record, then film some."""
+def _act(config: Eval, agent: Agent, lanes: Lanes, writer: RecordWriter, tapes: Tapes) -> None:
+    """Run all env seeds that are not recorded yet into the record, then film some of all that have a tape."""
     starts = range(config.env_seed, config.env_seed + config.episodes)
     columns = {"initial_conditions": start_set(lanes.world), "policy_seed": config.policy_seed}
-    tapes, begun, before = {}, time.perf_counter(), len(writer.done)
+    begun, before = time.perf_counter(), len(writer.done)
 
     with Progress("evaluating", len(starts), "episodes", done=before) as progress:
         for result in rollout(agent, lanes, starts, skip=writer.done, **columns):
+            tapes[result.start] = result.actions  # before the row: whoever goes on films what is recorded
             writer.add(result.row)
-            tapes[result.start] = result.actions
             won = sum(row["success"] for row in writer.rows.values())
             progress.update(len(writer.done), f"success {won}/{len(writer.done)}")
             writer.note(wall=time.perf_counter() - begun, acted=len(writer.done) - before)
 
     # films, by playing the actions again
-    chosen = choose((writer.rows[start] for start in sorted(tapes)), config.videos)
+    chosen = choose((writer.rows[start] for start in sorted(tapes.keys() & writer.done)), config.videos)
     if chosen:
         films = film_again(lanes, writer.rows, {start: tapes[start] for start in chosen}, writer.root)
         for start, path in films.items():

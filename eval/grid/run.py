@@ -1,12 +1,12 @@
 """Run the cells of a grid in processes, a few at a time: go on where they are, survive those that fail, stop cleanly.
 
-Only one `understudy run` works in a folder (a lock that the system frees when the process dies). Ctrl-C and a polite
-kill interrupt the commands, which save; a hard kill does the same on Linux (`configs/children.py`).
+Only one `understudy run` works in a folder (a lock that the system frees when the process dies). Ctrl-C, a polite
+kill and a closed terminal interrupt the commands, which save; a hard kill does the same on Linux
+(`configs/children.py`).
 """
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import time
 from collections import deque
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...configs.children import last_line, start, stop
+from ...configs.ends import UNHEARD, listening
 from ...configs.progress import Progress
 from .cells import GridError, StepState, reached, state, words, write_cell
 from .grid import Cell, Grid, Step, cells
@@ -24,7 +25,6 @@ from .table import write_table
 LOCK, PID = ".lock", ".pid"
 PATIENCE = 60.0  # s that interrupted commands have to save
 PAUSE = 0.2  # s between looks at the processes
-SAME = 1.0  # s within which two interrupts are one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ def run_grid(grid: Grid) -> None:
         _show(todo, states)
         return
     grid.out.mkdir(parents=True, exist_ok=True)
-    with _alone(grid.out), _polite():
+    with _alone(grid.out), listening():
         failed = Crew(todo, grid.jobs).work()
     print(write_table(grid, todo, failed))
     if failed:
@@ -116,7 +116,7 @@ class Crew:
         for task in [task for task in self.tasks if task.process.poll() is not None]:
             self.tasks.remove(task)
             code = task.process.returncode
-            if code != 0:
+            if code not in (0, UNHEARD):
                 self._fail(task.cell, f"{task.step.name} ended with status {code}: {last_line(task.step.log)}")
             else:
                 self._advance(task.cell, after=task.step)
@@ -148,25 +148,6 @@ def _alone(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise GridError(f"another `understudy run` works in {folder}; wait for it, or stop it") from error
         yield
-
-
-@contextmanager
-def _polite() -> Iterator[None]:
-    """A polite kill is a Ctrl-C; what `timeout` and shells send twice at once counts once."""
-    pressed = [float("-inf")]
-
-    def interrupt(*_):
-        now = time.monotonic()
-        if now - pressed[0] >= SAME:
-            pressed[0] = now
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _await_orphan(cell: Cell) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ...configs.files import replace_file, replace_text
+from ...configs.files import clear_leftovers, new_folder, replace_file, replace_text
 from ...configs.former import current_manifest, current_names
 from ...configs.machine import versions
 from ...configs.owner import owned
@@ -117,14 +117,14 @@ class RecordWriter:
             raise RecordError(f"'{self.root}' exists; give another --out, or --resume {self.root} to go on with it")
         if resume and not (self.root / MANIFEST).is_file():
             raise FileNotFoundError(f"'{self.root}' is not an episode record: it has no {MANIFEST}")
-        self.root.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            self._begin()
         self._lock = owned(self.root)
         try:
+            clear_leftovers(self.root)
             if resume:
                 self._resume()
-            elif any(self.root.iterdir()):
-                raise RecordError(f"'{self.root}' was made by another process at this moment; give another --out")
-            self._save_manifest()
+                self._save_manifest()
             replace_text(self.root / ROWS, "".join(map(_line, self.rows.values())))
             self._file = open(self.root / ROWS, "a")
         except BaseException:
@@ -184,8 +184,21 @@ class RecordWriter:
         read = json.loads(json.dumps(self.manifest | {DIGESTS: digests}, default=str))
         return digests | {SELF: manifest_digest(read)}
 
-    def _save_manifest(self) -> None:
-        replace_text(self.root / MANIFEST, json.dumps(self.manifest, indent=1, default=str))
+    def _begin(self) -> None:
+        """Make the folder, in one step with what a resume needs."""
+
+        def fill(beside: Path) -> None:
+            self._save_manifest(beside)
+            replace_text(beside / ROWS, "")
+
+        try:
+            new_folder(self.root, fill)
+        except FileExistsError as error:
+            text = f"'{self.root}' was made by another process at this moment; give another --out"
+            raise RecordError(text) from error
+
+    def _save_manifest(self, root: Path | None = None) -> None:
+        replace_text((root or self.root) / MANIFEST, json.dumps(self.manifest, indent=1, default=str))
 
     def _resume(self) -> None:
         record = read_record(self.root)

@@ -6,6 +6,7 @@ exactly; where the outcome comes out otherwise there is no film. Knows no policy
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -14,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.files import clear_leftovers, replace_file
 from ...configs.lanes.lane import MachineError
 from ...configs.lanes.lanes import Lanes
 from ...policies.data.encode import write_mp4
 from ..ledger.record import VIDEOS
 from .rollout import TapeActor, rollout
 
+TAPES = ".tapes.npy"  # in a record that is not complete: the actions of its episodes, until there are films
 SAME = ("success", "first_success", "length", "progress")  # columns that a faithful repetition gives again
 
 
@@ -53,6 +56,47 @@ def choose_pairs(first: Mapping[int, Mapping], second: Mapping[int, Mapping], co
     return [*in_turn, *chain.from_iterable(rest)][:count]
 
 
+class Tapes(dict):
+    """Env seed -> (T, D) float32 actions of the episodes of a record, also of those that an earlier process recorded.
+
+    Kept beside the rows until the films are made, so that these survive a kill; see `drop`.
+
+    Args:
+        root: folder of the record.
+        kept: whether films are wanted; else nothing is kept on the disk.
+    """
+
+    def __init__(self, root: Path, kept: bool):
+        super().__init__()
+        self._path, self._kept = root / TAPES, kept
+        if kept and self._path.is_file():
+            self._read(self._path)
+
+    def __setitem__(self, start: int, actions: np.ndarray) -> None:
+        super().__setitem__(start, actions)
+        if self._kept:
+            entry = io.BytesIO()
+            for part in (np.array(start), actions):
+                np.save(entry, part, allow_pickle=False)
+            with self._path.open("ab") as file:
+                file.write(entry.getbuffer())
+
+    def drop(self) -> None:
+        """Remove what is kept on the disk: the films are made, and the record says where they are."""
+        self._path.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> None:
+        """All whole entries; a killed process may leave part of the last one."""
+        with path.open("r+b") as file:
+            whole = 0
+            with suppress(ValueError, EOFError, OSError):
+                while True:
+                    start, actions = (np.load(file, allow_pickle=False) for _ in range(2))
+                    super().__setitem__(int(start), actions)
+                    whole = file.tell()
+            file.truncate(whole)
+
+
 def film_again(
     lanes: Lanes, rows: Mapping[int, Mapping], tapes: Mapping[int, np.ndarray], root: Path
 ) -> dict[int, str]:
@@ -62,12 +106,14 @@ def film_again(
         env seed -> path inside `root`, only of the episodes that came out as in `rows` and could be drawn.
     """
     (root / VIDEOS).mkdir(exist_ok=True)
+    clear_leftovers(root / VIDEOS)  # half films
     written = {}
     with suppress(MachineError):  # a film may be missing, the outcomes are known
         for result in rollout(TapeActor(tapes, lanes.num_envs), lanes, list(tapes), film=tapes.keys()):
             same = all(result.row[name] == rows[result.start][name] for name in SAME)
             if same and result.film:
                 path = f"{VIDEOS}/{result.start:06d}.mp4"
-                write_mp4(root / path, result.film, lanes.embodiment.rate, quality=26, group=30)
+                frames, rate = result.film, lanes.embodiment.rate
+                replace_file(root / path, lambda to, f=frames, r=rate: write_mp4(to, f, r, quality=26, group=30))
                 written[result.start] = path
     return written

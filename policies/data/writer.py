@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.episode import DONE, PROGRESS, REWARD, SENT, SUCCESS, Episode
-from ...configs.files import PART, replace_file, replace_text
+from ...configs.files import clear_leftovers, new_folder, replace_file, replace_text
 from ...configs.spec import ACTION, IMAGES, SCENE, STATE, Embodiment
 from .embody import about_features
 from .encode import QUANTILES, Moments, png, write_mp4
@@ -24,8 +24,9 @@ from .encode import QUANTILES, Moments, png, write_mp4
 CHUNK = 1000  # files a folder
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
-TASKS = "meta/tasks.parquet"
+EMBODIMENT, INFO, TASKS = "meta/embodiment.json", "meta/info.json", "meta/tasks.parquet"
 EPISODES = "meta/episodes/chunk-000/file-000.parquet"
+DOCUMENTS = ("meta/recording.json",)  # of the verbs that write datasets, there before the first episode
 INDEX = "__index_level_0__"  # what pandas calls an index without a name
 ENV_SEED = "env_seed"  # our column in the episodes table
 FORMER_ENV_SEED = "start"  # its name in datasets of earlier versions
@@ -39,6 +40,7 @@ class DatasetWriter:
         embodiment: whose state, scene, cameras and actions every episode holds; its rate is the dataset's.
         pictures: "image" (lossless PNG in the data files) or "video" (h264 mp4, smaller, even sizes only).
         extra: further columns of numbers, name -> names of the dimensions; taken from `Episode.extra`.
+        documents: further files of the folder, path in it -> text; there from the first moment on.
 
     Raises:
         FileExistsError: the folder exists.
@@ -51,6 +53,7 @@ class DatasetWriter:
         *,
         pictures: str = "image",
         extra: Mapping[str, tuple[str, ...]] | None = None,
+        documents: Mapping[str, str] | None = None,
     ):
         if pictures not in ("image", "video"):
             raise ValueError(f"pictures must be 'image' or 'video', got '{pictures}'")
@@ -61,24 +64,27 @@ class DatasetWriter:
             )
         self._features = _features(embodiment, pictures, dict(extra or {}))
         self._start([], None, {}, {})
-        (self.root / "meta").mkdir(parents=True)
-        replace_text(self.root / "meta/embodiment.json", embodiment.to_json())
-        self._write_info()
+
+        def fill(beside: Path) -> None:
+            for name, text in {**(documents or {}), EMBODIMENT: embodiment.to_json()}.items():
+                replace_text(beside / name, text)
+            self._write_info(beside)
+
+        new_folder(self.root, fill)
 
     def _start(self, lengths: list[int], table, moments: dict[str, Moments], tasks: dict[str, int]) -> None:
         self._lengths, self._table, self._moments, self._tasks = lengths, table, moments, tasks
 
     @classmethod
     def resume(cls, root: str | Path) -> DatasetWriter:
-        """Go on with a dataset that this class began. What a killed writer left half done is removed or overwritten."""
+        """Go on with a dataset that this class began. What a killed writer left half done is removed."""
         import pyarrow.parquet
 
         self = cls.__new__(cls)
         self.root = Path(root)
-        self.embodiment = Embodiment.load(self.root / "meta" / "embodiment.json")
-        self._features = json.loads((self.root / "meta" / "info.json").read_text())["features"]
-        for partial in self.root.rglob(f"*{PART}"):
-            partial.unlink()
+        self.embodiment = Embodiment.load(self.root / EMBODIMENT)
+        self._features = json.loads((self.root / INFO).read_text())["features"]
+        clear_leftovers(self.root)
         path = self.root / EPISODES
         table = pyarrow.parquet.read_table(path) if path.exists() else None
         if table is not None:  # of an earlier version
@@ -88,8 +94,34 @@ class DatasetWriter:
         for row in rows:
             _merge(moments, {key: Moments.from_dict(_stats_of(row, key)) for key in self._features})
         self._start([row["length"] for row in rows], table, moments, _read_tasks(self.root / TASKS))
+        self._forget_the_next()
+        self._write_stats()
         self._write_info()
         return self
+
+    def _forget_the_next(self) -> None:
+        """Remove files of an episode that the tables do not count yet, and its task where none but it has it."""
+        place = self._place()
+        for name in (DATA, *(VIDEO.replace("{video_key}", key) for key in self._of_kind("video"))):
+            (self.root / name.format(**place)).unlink(missing_ok=True)
+        told = set() if self._table is None else set(self._table["tasks"].combine_chunks().flatten().to_pylist())
+        if set(self._tasks) != told:
+            self._tasks = {task: number for task, number in self._tasks.items() if task in told}
+            if self._tasks:
+                self._replace(TASKS, lambda path: _write_tasks(path, self._tasks))
+            else:
+                (self.root / TASKS).unlink(missing_ok=True)
+
+    @staticmethod
+    def unbegun(root: str | Path) -> bool:
+        """Whether a folder holds nothing yet but what a writer writes before its first episode."""
+        begun = {EMBODIMENT, INFO, *DOCUMENTS}
+        files = (path for path in Path(root).rglob("*") if path.is_symlink() or not path.is_dir())
+        return (
+            Path(root).is_dir()
+            and not Path(root).is_symlink()
+            and all(path.relative_to(root).as_posix() in begun for path in files)
+        )
 
     @property
     def episodes(self) -> int:
@@ -111,8 +143,7 @@ class DatasetWriter:
         tasks = self._tasks if episode.task in self._tasks else {**self._tasks, episode.task: len(self._tasks)}
         columns = self._columns(episode, tasks[episode.task])
 
-        chunk, file = divmod(self.episodes, CHUNK)
-        place = {"chunk_index": chunk, "file_index": file}
+        place = self._place()
 
         # pictures and numbers first
         videos = self._of_kind("video")
@@ -127,13 +158,18 @@ class DatasetWriter:
         stats = {key: self._describe(key, values) for key, values in columns.items()}
         table = self._grown_table(episode, place, videos, stats)
         moments = dict(self._moments)
-        _merge(moments, stats)
+        _merge(moments, {key: Moments.from_dict(part.to_dict()) for key, part in stats.items()})  # as `resume` reads
         self._replace(TASKS, lambda path: _write_tasks(path, tasks))
         self._replace(EPISODES, lambda path: _write_parquet(table, path))
         self._start([*self._lengths, len(episode)], table, moments, tasks)
-        self._replace("meta/stats.json", lambda path: _write_json(path, {k: m.to_dict() for k, m in moments.items()}))
+        self._write_stats()
         self._write_info()
         return self.episodes - 1
+
+    def _place(self) -> dict[str, int]:
+        """Where the files of the next episode lie."""
+        chunk, file = divmod(self.episodes, CHUNK)
+        return {"chunk_index": chunk, "file_index": file}
 
     def _columns(self, episode: Episode, task: int) -> dict[str, np.ndarray]:
         """Every feature as (T, ...) in its dtype, checked."""
@@ -190,10 +226,18 @@ class DatasetWriter:
         new = pa.Table.from_pylist([row])
         if self._table is None:
             return new
-        names = self._table.column_names  # of a dataset begun before there were quantiles: without them to its end
+        names = self._table.column_names
+        if names == new.column_names:  # read back, its lists name their items otherwise
+            return pa.concat_tables([self._table.cast(new.schema), new])
+        # of a dataset begun before there were quantiles: without them to its end
         return pa.concat_tables([self._table, new.select(names).cast(self._table.schema)])
 
-    def _write_info(self) -> None:
+    def _write_stats(self) -> None:
+        values = {key: moments.to_dict() for key, moments in self._moments.items()}
+        if values:
+            self._replace("meta/stats.json", lambda path: _write_json(path, values))
+
+    def _write_info(self, root: Path | None = None) -> None:
         rate = self.embodiment.rate
         info = {
             "codebase_version": "v3.0",
@@ -210,7 +254,7 @@ class DatasetWriter:
             "video_path": VIDEO if self._of_kind("video") else None,
             "features": self._features,
         }
-        self._replace("meta/info.json", lambda path: _write_json(path, info))
+        replace_file((root or self.root) / INFO, lambda path: _write_json(path, info))
 
     def _replace(self, relative: str, write: Callable[[Path], object]) -> None:
         """Write beside, then rename; a failure leaves the old file."""
@@ -319,7 +363,7 @@ def _read_tasks(path: Path) -> dict[str, int]:
 def _write_parquet(table, path: Path) -> None:
     import pyarrow.parquet
 
-    pyarrow.parquet.write_table(table, path, compression="snappy")
+    pyarrow.parquet.write_table(table.combine_chunks(), path, compression="snappy")  # bytes by the values alone
 
 
 def _write_json(path: Path, value) -> None:

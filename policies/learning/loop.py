@@ -7,7 +7,6 @@ from torch's global generator, whose state is saved; so a run that was killed an
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ...configs.ends import listening
 from ...configs.progress import Progress
 from ...configs.protocols import keeps
 from ..policy import Stepped
@@ -130,23 +130,22 @@ class Loop:
         """Train to the end.
 
         Raises:
-            Interrupted: Ctrl-C or SIGTERM; the state is saved.
+            Interrupted: Ctrl-C, SIGTERM or SIGHUP; the state is saved.
             FloatingPointError: the loss is not finite; names the batch.
         """
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self._interrupt) for number in signals}
-        try:
-            with Progress("training", self.pace.steps, "steps", done=self.step) as progress:
-                while self.step < self.pace.steps:
-                    self._advance(progress)
-            self.aside.wait(lambda: self._stop)
-            if self._stop and self.aside.busy:
-                raise Interrupted(f"trained, but not judged to the end; for that: understudy train --resume {self.run}")
-        finally:
-            self.aside.stop()
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            self.log.close()
+        with listening(self._interrupt):
+            try:
+                with Progress("training", self.pace.steps, "steps", done=self.step) as progress:
+                    while self.step < self.pace.steps:
+                        self._advance(progress)
+                self.aside.wait(lambda: self._stop)
+                if self._stop and self.aside.busy:
+                    raise Interrupted(
+                        f"trained, but not judged to the end; for that: understudy train --resume {self.run}"
+                    )
+            finally:
+                self.aside.stop()
+                self.log.close()
 
     def _advance(self, progress: Progress) -> None:
         began = time.perf_counter()
@@ -255,9 +254,7 @@ class Loop:
         restore_generators(load_file(state / "rng.safetensors"))
         self.aside.resume(self.step)
 
-    def _interrupt(self, *_signal) -> None:
-        if self._stop:
-            raise KeyboardInterrupt  # asked twice: at once
+    def _interrupt(self) -> None:
         self._stop = True
 
 

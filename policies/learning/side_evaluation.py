@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...configs.children import calling, last_line, start, stop
+from ...configs.ends import UNHEARD
 from ...configs.parse import load
 from ...configs.spec import Embodiment
 from ...configs.world import REPORT_STARTS
@@ -153,7 +154,7 @@ class SideEvaluation(Aside):
         while (self.busy or self._undrawn or self._is_drawing()) and not stopped():
             self.poll()
             time.sleep(0.05)
-        if self._drawing is not None and self._drawing.poll():
+        if self._drawing is not None and self._drawing.poll() not in (None, 0, UNHEARD):
             print(f"warning: {self.run / PAGE} could not be drawn; see {self.run / 'evals' / 'curve.log'}")
 
     def stop(self) -> None:
@@ -184,7 +185,7 @@ class SideEvaluation(Aside):
 
     def _judged(self, job: _Job) -> None:
         log = self._log(job.folder)
-        if job.process.returncode != 0:
+        if job.process.returncode not in (0, UNHEARD):
             self._note(job.folder, {"failed": last_line(log), "log": str(log.relative_to(self.run))})
             return
         wins, progress = read_outcomes(self._record(job.folder))

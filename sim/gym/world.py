@@ -8,9 +8,9 @@ is built when they are first needed. Discrete actions are offered as one number 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from ...configs.lanes.lane import Lane
 from ...configs.machine import versions
+from ...configs.plugins import import_named
 from ...configs.spec import IMAGES, SCENE, STATE, UNKNOWN_UNIT, Embodiment, Mode
 from ...configs.world import World
 from ..experts import expert_action
@@ -95,11 +96,15 @@ class GymWorld(World):
 
         if self.module:
             try:
-                importlib.import_module(self.module)
+                import_named(self.module)
             except ImportError as error:
                 raise ImportError(
                     f"the world '{self.id}' needs the module '{self.module}', which cannot be imported: {error}"
                 ) from error
+
+        if ":" in self.id:  # gymnasium imports what stands before it; it may lie in the current folder
+            with suppress(ImportError):
+                import_named(self.id.partition(":")[0])
 
         usual = {"render_mode": "rgb_array", "max_episode_steps": -1, "disable_env_checker": True}
         arguments = usual | self.kwargs

@@ -1,11 +1,17 @@
 """Demonstrations: the expert in the rollout loop, into a dataset that holds successes only."""
 
+import json
+
 import numpy as np
 import pytest
 
+from understudy.configs.files import replace_file
+from understudy.configs.owner import InUseError, owned
 from understudy.configs.spec import SCENE, STATE
 from understudy.eval.demos.demos import Demos
+from understudy.eval.demos.recording import RecordingError
 from understudy.policies.data.open import open_dataset
+from understudy.policies.data.writer import DatasetWriter
 from understudy.sim.testing import REACH
 
 FAST = {"type": "point", "horizon": 14}  # too short for the farthest targets
@@ -67,3 +73,80 @@ def test_a_used_folder_and_a_task_without_expert_are_refused(tmp_path):
         demonstrate(tmp_path)
     with pytest.raises(LookupError, match="unknown expert 'Wipe'"):
         demonstrate(tmp_path / "d", task="robosuite/Wipe")
+
+
+def content(folder):
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+KILLED_AT = (  # which writing of which file is cut off
+    ("meta/info.json", 3), ("meta/stats.json", 2), ("meta/episodes", 2), ("meta/tasks", 2), ("file-001.", 1),
+    ("file-000.parquet", 1),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"world": FAST}, {"cameras": {"top": (32, 32)}, "pictures": "image", "episodes": 3}]
+)
+def test_a_killed_recording_goes_on_to_the_same_files(tmp_path, monkeypatch, changes):
+    changes = {"episodes": 8, "block": 4, "noise": 0.1} | changes
+    demonstrate(tmp_path / "whole", **changes)
+    whole = content(tmp_path / "whole")
+    for place, (name, turn) in enumerate(KILLED_AT[:: 5 if "cameras" in changes else 1]):
+        part, turns = tmp_path / f"killed{place}", []
+
+        def killed(path, write, name=name, turn=turn, turns=turns):
+            turns += [1] * (name in path.as_posix())
+            if len(turns) == turn:
+                raise Kill
+            return replace_file(path, write)
+
+        monkeypatch.setattr("understudy.policies.data.writer.replace_file", killed)
+        monkeypatch.setattr(DatasetWriter, "discard", lambda *_: None)  # a dead process tidies nothing up
+        with pytest.raises(Kill):
+            demonstrate(part, **changes)
+        monkeypatch.undo()
+        assert content(part) != whole
+        (part / "data/chunk-000").mkdir(parents=True, exist_ok=True)
+        (part / "data/chunk-000/.file-002.parquet.999999999.part").write_text("half")
+        (tmp_path / f".{part.name}.999999999.half").mkdir()
+        demonstrate(part, resume=True, **changes)
+        assert content(part) == whole
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+class Kill(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+def test_an_interrupted_recording_says_how_to_go_on(tmp_path, monkeypatch):
+    whole = demonstrate(tmp_path / "whole")
+    write = DatasetWriter._write_stats
+
+    def interrupted(self):
+        if self.episodes == 3:
+            raise KeyboardInterrupt
+        write(self)
+
+    monkeypatch.setattr(DatasetWriter, "_write_stats", interrupted)
+    monkeypatch.setattr(DatasetWriter, "_forget_the_next", lambda self: monkeypatch.undo())
+    with pytest.raises(KeyboardInterrupt, match="3 episodes are kept in .*part; the same command with --resume"):
+        demonstrate(tmp_path / "part")
+    assert json.loads((tmp_path / "part/meta/info.json").read_text())["total_episodes"] == 3
+    with pytest.raises(FileExistsError, match="or --resume to go on"):
+        demonstrate(tmp_path / "part")
+    with pytest.raises(RecordingError, match="another recording: its how was"):
+        demonstrate(tmp_path / "part", resume=True, noise=0.1)
+    assert demonstrate(tmp_path / "part", resume=True).fingerprint == whole.fingerprint
+    assert demonstrate(tmp_path / "part", resume=True).fingerprint == whole.fingerprint  # nothing is left to do
+
+
+def test_a_start_without_an_episode_is_begun_again_and_one_process_records(tmp_path):
+    (tmp_path / "d").mkdir()
+    DatasetWriter(tmp_path / "e", demonstrate(tmp_path / "d", resume=True).embodiment)
+    assert len(demonstrate(tmp_path / "e", resume=True).lengths) == 12
+    with pytest.raises(RecordingError, match="holds no recording to go on with"):
+        demonstrate(tmp_path / "f", resume=True)
+    with owned(tmp_path / "e"), pytest.raises(InUseError, match="being written by another process"):
+        demonstrate(tmp_path / "e", resume=True)

@@ -10,6 +10,7 @@ from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world, start_set
 from understudy.eval.evaluate.evaluate import Eval, evaluate
 from understudy.eval.ledger.record import RecordError, RecordWriter, read_record, tables_equal
+from understudy.eval.rollout.film import TAPES
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
@@ -85,6 +86,43 @@ def test_the_same_starts_give_the_same_table_and_a_resumed_run_too(run_folder, t
     resumed = settings(run_folder, tmp_path / "unused", resume=str(tmp_path / "part"), videos=0)
     assert tables_equal(evaluate(resumed).table, whole.table)
     assert not (tmp_path / "unused").exists()
+
+
+def content(folder, *but):
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in but)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("moment", ["rows", "films"])
+def test_films_survive_an_interruption(run_folder, tmp_path, monkeypatch, moment):
+    whole = evaluate(settings(run_folder, tmp_path / "whole", block=4))
+    films = content(tmp_path / "whole" / "videos")
+    add = RecordWriter.add
+
+    def interrupted(self, row):
+        if len(self.rows) == 6:
+            raise KeyboardInterrupt
+        add(self, row)
+
+    def film(*_):
+        (tmp_path / "part/videos").mkdir()
+        (tmp_path / "part/videos/.001000.mp4.999999999.part").write_text("half a film")
+        raise KeyboardInterrupt
+
+    if moment == "rows":
+        monkeypatch.setattr(RecordWriter, "add", interrupted)
+    else:
+        monkeypatch.setattr("understudy.eval.evaluate.evaluate.film_again", film)
+    with pytest.raises(KeyboardInterrupt, match="of 10 episodes are kept; the same command with --resume .*part in"):
+        evaluate(settings(run_folder, tmp_path / "part", block=4))
+    monkeypatch.undo()
+
+    with (tmp_path / "part" / TAPES).open("ab") as file:  # and somebody was killed while writing
+        file.write(b"\x93NUMPY half of one")
+    resumed = evaluate(settings(run_folder, None, out=None, resume=str(tmp_path / "part"), block=4))
+    assert resumed.column("video") == whole.column("video") and tables_equal(resumed.table, whole.table)
+    assert content(tmp_path / "part" / "videos") == films and len(films) == 2
+    assert not [path for path in (tmp_path / "part").rglob(".*")]
 
 
 def test_policy_seed_and_sampler_are_obeyed(run_folder, tmp_path):

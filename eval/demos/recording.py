@@ -1,0 +1,111 @@
+"""A recording that can be gone on with: who acted from which initial conditions, and how, in a card of the dataset.
+
+A killed or interrupted recording goes on with `--resume` and ends in the same files as one that was not; a folder in
+which nothing was written yet is begun again by it. One process records into a folder at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...configs.files import clear_leftovers
+from ...configs.former import RECORDING as FORMER
+from ...configs.former import renamed
+from ...configs.owner import owned
+from ...configs.world import World
+from ...policies.data.writer import DOCUMENTS, ENV_SEED, EPISODES, FORMER_ENV_SEED, DatasetWriter
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+RECORDING = DOCUMENTS[0]  # our card
+
+
+class RecordingError(ValueError):
+    """Episodes that must not be recorded, or not into this folder."""
+
+
+def check_folder(out: Path, resume: bool) -> None:
+    """Refuse a folder that cannot be recorded into, before anything heavy is done.
+
+    Raises:
+        FileExistsError: the folder exists. RecordingError: nothing there to go on with.
+    """
+    if resume:
+        if not (out / RECORDING).is_file() and not DatasetWriter.unbegun(out):
+            raise RecordingError(
+                f"'{out}' holds no recording to go on with: it has no {RECORDING}; give another --out, "
+                "or leave --resume out to begin one"
+            )
+    elif out.exists():
+        known = (out / RECORDING).is_file() or DatasetWriter.unbegun(out)
+        raise FileExistsError(f"'{out}' exists already; give another --out{', or --resume to go on' if known else ''}")
+
+
+@contextmanager
+def recording(out: Path, world: World, card: dict, config: Settings) -> Iterator[tuple[DatasetWriter, frozenset[int]]]:
+    """A writer, new or going on, for this process alone, and the env seeds whose episodes it holds already.
+
+    Where nothing is written in the end the folder is removed. Ctrl-C says how to go on.
+
+    Raises:
+        InUseError: another process records there.
+        RecordingError: another recording, naming what differs.
+        FileExistsError: the folder exists and `config` does not resume.
+    """
+    check_folder(out, config.resume)
+    if out.exists():
+        with owned(out):
+            going_on = config.resume and (out / RECORDING).is_file()
+            if going_on:
+                _compare(out, card)
+            else:
+                check_folder(out, config.resume)
+                shutil.rmtree(out)
+    else:
+        going_on = False
+    clear_leftovers(out)
+    writer = None
+    if not going_on:
+        documents = {RECORDING: json.dumps(card, indent=1)}
+        writer = DatasetWriter(out, world.embodiment(), pictures=config.pictures, documents=documents)
+
+    with owned(out):
+        writer = writer or DatasetWriter.resume(out)
+        try:
+            yield writer, written_starts(out)
+        except KeyboardInterrupt as stop:
+            if not writer.episodes:
+                raise KeyboardInterrupt("interrupted before an episode was kept; nothing is written") from stop
+            kept = DatasetWriter.resume(out).episodes  # the tables as they should be, whenever it came
+            said = f"{kept} episodes are kept in {out}; the same command with --resume goes on"
+            raise KeyboardInterrupt(said) from stop
+        finally:
+            if not writer.episodes:
+                writer.discard()
+
+
+def written_starts(out: Path) -> frozenset[int]:
+    """Env seeds of the episodes of a dataset that says them; empty for others."""
+    import pyarrow.parquet
+
+    path = out / EPISODES
+    held = pyarrow.parquet.read_schema(path).names if path.exists() else ()
+    column = next((name for name in (ENV_SEED, FORMER_ENV_SEED) if name in held), None)
+    if column is None:
+        return frozenset()
+    return frozenset(pyarrow.parquet.read_table(path, columns=[column])[column].to_pylist())
+
+
+def _compare(out: Path, card: dict) -> None:
+    """Raise RecordingError unless the folder holds the same recording."""
+    then = json.loads((out / RECORDING).read_text())
+    then |= {"how": renamed(then.get("how", {}), FORMER)}
+    for part in card:
+        if then.get(part) != card[part]:
+            raise RecordingError(f"'{out}' holds another recording: its {part} was {then.get(part)}, not {card[part]}")
