@@ -203,7 +203,14 @@ def _told(info: dict, names: tuple[str, ...]) -> dict:
 def _trained(policy: str) -> dict:
     """What the manifest says of the training run that the policy lies in; empty without one."""
     settings = training(policy)
-    return {} if settings is None else {"train": {key: settings.get(key) for key in ("seed", "data", "steps", "batch")}}
+    return {} if settings is None else {"train": _source(settings)}
+
+
+def _source(settings: dict) -> dict:
+    """What was learnt from; which episodes and columns where not simply all."""
+    told = {key: settings.get(key) for key in ("seed", "data", "steps", "batch")}
+    chosen = {key: settings.get(key) for key in ("episodes", "without", "columns")}
+    return told | {key: value for key, value in chosen.items() if value and value != "all"}
 
 
 def open_monitor(config: Acting, policy: Planner, n_action_steps: int) -> Monitor | None:
