@@ -36,7 +36,7 @@ class Settings:
         None  # of a dataset: which, such as 0-5,7-9; with policy: rollouts of each, and as many demonstrations; 100
     )
     without: str = ""  # of a dataset: episodes left out, for example 6
-    columns: dict[str, str | list[str]] = field(
+    columns: dict[str, list[str] | str] = field(
         default_factory=dict
     )  # of a dataset: {action: actions, observation.state: [a, b]}
     env_seed: int = 0  # with policy: first env seed; 0-999 are for looking, 1000-9999 for reporting

@@ -47,7 +47,7 @@ class LoggedPolicies:
     data: str  # recorded episodes with success labels, good and bad; several: A,B
     episodes: str = "all"  # which of them, for example 0-5,7-9; of several datasets one part for each: 0-5;all
     without: str = ""  # episodes left out, for example 6
-    columns: dict[str, str | list[str]] = field(default_factory=dict)  # {action: actions, observation.state: [a, b]}
+    columns: dict[str, list[str] | str] = field(default_factory=dict)  # {action: actions, observation.state: [a, b]}
     truth: tuple[str, ...] = ()  # evaluation records of the same policies, in their order
     gamma: float = 0.99  # discount of a control step
     draws: int = 2  # J, what the policy would do at each state

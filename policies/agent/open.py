@@ -39,7 +39,9 @@ class Acting:
     }  # former names that are still read
 
     policy: str  # run or checkpoint folder, lerobot's too; or a name on the hub: OWNER/NAME, OWNER/NAME@REVISION
-    embodiment: str | None = None  # file that says for whom a policy of lerobot's acts; default its dataset's card
+    embodiment: str | None = (
+        None  # file that says who acts, where the checkpoint does not; of lerobot's, default its dataset's card
+    )
     task_text: str | None = None  # instruction for a policy of lerobot's that reads one; default the world's task
     block: int = 8  # B, environments that act at the same time; results depend on it in the last digits
     n_action_steps: int | None = None  # E, actions executed of each action chunk; default the policy's own

@@ -7,6 +7,7 @@ further formats stand behind this door; nobody else opens recordings.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import warnings
 from collections.abc import Mapping, Sequence

@@ -46,7 +46,7 @@ class Train:
     data: str = ""  # LeRobot dataset: folder or hub id
     episodes: str = "all"  # which of its episodes, for example 0-5,7-9; of several datasets one part for each: 0-5;all
     without: str = ""  # episodes left out, for example 6
-    columns: dict[str, str | list[str]] = field(default_factory=dict)  # {action: actions, observation.state: [a, b]}
+    columns: dict[str, list[str] | str] = field(default_factory=dict)  # {action: actions, observation.state: [a, b]}
     policy: PolicyConfig | None = None  # what is trained
     critic: CriticConfig | None = None  # in place of a policy: what will rank action chunks
     out: Path | None = None  # run folder; default runs/<name of the dataset>
@@ -265,10 +265,8 @@ def _announce(config, dataset, model, training, held_out) -> None:
     if rewards := rewards_of(config.learner):
         print(rewards.account(dataset, training))
     _tell_of_constants(dataset, (*config.learner.inputs, ACTION), training)
-    if dataset.embodiment.unknown_units:
-        print(
-            f"warning: nobody states the unit of {', '.join(dataset.embodiment.unknown_units)}; deploy will refuse it"
-        )
+    if unknown := dataset.embodiment.unknown:
+        print(f"warning: nobody states {'; '.join(unknown)}; deploy will refuse it")
 
 
 def _tell_of_constants(dataset: Dataset, keys: tuple[str, ...], training: np.ndarray) -> None:
