@@ -34,8 +34,8 @@ from .policy import Planner
 def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple[nn.Module, dict]:
     """What acts, of a run or checkpoint folder: a policy, or a composition with its parents; see `load_model`.
 
-    A checkpoint of lerobot's acts too (`foreign/planner.py`); `embodiment` is the file that says for whom. Of a policy of ours
-    it states what nobody stated at its training, and may not contradict the rest.
+    A checkpoint of lerobot's acts too (`foreign/planner.py`); `embodiment` is the file that says for whom. Of
+    a policy of ours it states what nobody stated at its training, and may not contradict the rest.
     """
     folder = find_checkpoint(path)
     document = _document(folder)

@@ -40,7 +40,7 @@ class Acting:
 
     policy: str  # run or checkpoint folder, lerobot's too; or a name on the hub: OWNER/NAME, OWNER/NAME@REVISION
     embodiment: str | None = (
-        None  # file that says who acts, where the checkpoint does not; of lerobot's, default its dataset's card
+        None  # file that says who acts where the checkpoint does not; default of lerobot's: its card
     )
     task_text: str | None = None  # instruction for a policy of lerobot's that reads one; default the world's task
     block: int = 8  # B, environments that act at the same time; results depend on it in the last digits

@@ -3,8 +3,8 @@
 `info.json` says the same as the card inside the features of action, state and scene, for lerobot's edit tools (delete,
 split, merge) keep features whole and drop the card. The file is what the user names for a dataset that says nothing.
 
-A guess takes names from the features, "?" for every unit, mode, frame and rotation, and the limits from the data; it is good for looking and for
-training, never for moving an arm.
+A guess takes names from the features, "?" for every unit, mode, frame and rotation, and the limits from
+the data; it is good for looking and for training, never for moving an arm.
 """
 
 from __future__ import annotations

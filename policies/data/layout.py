@@ -82,7 +82,7 @@ class Layout:
     others: tuple[Entry, ...] = ()  # episodes of the table that were left out; their rows still lie in the files
     notes: tuple[str, ...] = ()  # what is odd about `meta/`, as sentences
     sources: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # column -> recorded ones it joins
-    recorded: dict[str, dict] = dataclasses.field(default_factory=dict)  # features as recorded, where columns are joined
+    recorded: dict[str, dict] = dataclasses.field(default_factory=dict)  # as recorded, where columns are joined
 
     def only(self, ids: Iterable[int]) -> Layout:
         """The layout with these episodes alone, in the order of the table; the rest is `others`."""
