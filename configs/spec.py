@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -19,11 +20,16 @@ STATE = "observation.state"
 SCENE = "observation.environment_state"
 IMAGES = "observation.images."
 ACTION = "action"
-UNKNOWN_UNIT = "?"
+UNKNOWN_UNIT = UNKNOWN = "?"
+MEANINGS = ("mode", "frame", "rotation")  # what the numbers of an action mean, beside their units
 
 
 class EmbodimentError(ValueError):
     """Two sides of a door disagree; the message names the first difference."""
+
+
+class AssumedWarning(UserWarning):
+    """Two sides were taken to agree in what only one of them states."""
 
 
 class Mode(Enum):
@@ -32,6 +38,7 @@ class Mode(Enum):
     absolute = "absolute"
     delta = "delta"
     velocity = "velocity"
+    unknown = "?"  # nobody stated it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +46,7 @@ class Embodiment:
     """Who acts: the action part that must be equal at every door, and the observations on offer.
 
     Units are SI ("m", "rad", "1"), "px" for PushT, or "?" when a dataset does not say; "?" matches any unit but is
-    refused where an arm moves.
+    refused where an arm moves. So are mode, frame and rotation.
     """
 
     name: str = "unnamed"
@@ -57,6 +64,7 @@ class Embodiment:
     scene: tuple[str, ...] = ()  # names of observation.environment_state (privileged in the real world)
     scene_units: tuple[str, ...] = ()
     cameras: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (height, width), uint8 RGB
+    guessed: tuple[str, ...] = ()  # fields that nobody stated and that the data were asked for: "limits"
 
     def __post_init__(self):
         for names, values, what in (
@@ -95,11 +103,23 @@ class Embodiment:
     def check(self, world: Embodiment, inputs: tuple[str, ...] = ()) -> None:
         """Refuse a world whose action part differs, or that does not offer what `inputs` (observation keys) asks for.
 
+        What only one side states is taken to be so.
+
         Raises:
             EmbodimentError: naming the first difference.
+
+        Warns:
+            AssumedWarning: naming what was taken to be so.
         """
+        assumed = []
         for part in ("action", "mode", "frame", "rotation", "rate", "limits"):
             ours, theirs = getattr(self, part), getattr(world, part)
+            silent = [body for body in (self, world) if not body.states(part)]
+            if silent:
+                if len(silent) == 1:
+                    assumed.append(f"{part} {_show(theirs if silent[0] is self else ours)}")
+                if part != "limits" or len(ours) == len(theirs):
+                    continue
             if part == "limits":
                 same = np.allclose(ours, theirs) if len(ours) == len(theirs) else False
             else:
@@ -110,6 +130,14 @@ class Embodiment:
                 )
 
         _check_units(self.name, self.action, self.action_units, world.name, world.action_units)
+        if assumed:
+            silent, other = (self, world) if self.unstated else (world, self)
+            warnings.warn(
+                f"nobody stated {', '.join(silent.unstated)} of '{silent.name}': assumed to be as '{other.name}' has it"
+                f" ({', '.join(assumed)}). If that is wrong, so is what follows; state it with --embodiment FILE",
+                AssumedWarning,
+                stacklevel=2,
+            )
         for need in inputs:
             self._check_need(need, world)
 
@@ -130,6 +158,22 @@ class Embodiment:
         units = {STATE: "state_units", SCENE: "scene_units"}[need]
         _check_units(self.name, ours, getattr(self, units), world.name, getattr(world, units))
 
+    def states(self, part: str) -> bool:
+        """Whether somebody stated this field."""
+        value = getattr(self, part)
+        return value not in (UNKNOWN, Mode.unknown) and part not in self.guessed
+
+    @property
+    def unstated(self) -> tuple[str, ...]:
+        """Which of mode, frame, rotation and limits nobody stated."""
+        return tuple(part for part in (*MEANINGS, "limits") if not self.states(part))
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What nobody stated, in words: units, then mode, frame and rotation; an arm refuses a body with any."""
+        units = (f"the unit of {', '.join(self.unknown_units)}",) if self.unknown_units else ()
+        return (*units, *(part for part in MEANINGS if not self.states(part)))
+
     @property
     def unknown_units(self) -> tuple[str, ...]:
         """Names whose unit nobody stated."""
@@ -145,7 +189,10 @@ class Embodiment:
         return dataclasses.replace(self, cameras={name: (h, w) for name, (h, w) in cameras.items()})
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self) | {"mode": self.mode.value}, indent=1)
+        values = dataclasses.asdict(self) | {"mode": self.mode.value}
+        if not self.guessed:
+            del values["guessed"]
+        return json.dumps(values, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Embodiment:

@@ -6,12 +6,15 @@ are saved, too, since their parents may come from anywhere.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
+from ..configs.spec import UNKNOWN, Embodiment
+from .data.embody import over, read_embodiment
 from .learning.checkpoint import (
     PARENTS,
     TRAINING,
@@ -31,7 +34,8 @@ from .policy import Planner
 def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple[nn.Module, dict]:
     """What acts, of a run or checkpoint folder: a policy, or a composition with its parents; see `load_model`.
 
-    A checkpoint of lerobot's acts too (`foreign/planner.py`); `embodiment` is the file that says for whom.
+    A checkpoint of lerobot's acts too (`foreign/planner.py`); `embodiment` is the file that says for whom. Of
+    a policy of ours it states what nobody stated at its training, and may not contradict the rest.
     """
     folder = find_checkpoint(path)
     document = _document(folder)
@@ -39,12 +43,42 @@ def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple
         from .foreign.planner import load_foreign
 
         return load_foreign(folder, embodiment)
-    if embodiment is not None:
-        raise CheckpointError(f"{folder} says itself who acts; an embodiment is for policies made elsewhere")
     if document.get("kind") != "mixture":
-        return load_model(folder, "policy")
+        policy, info = load_model(folder, "policy")
+        if embodiment is not None:
+            policy.embodiment = completed(policy.embodiment, embodiment, folder)
+        return policy, info
+    if embodiment is not None:
+        raise CheckpointError(f"{folder} is a composition; state who acts in its parents, not with --embodiment")
     parents = [load_policy(parent)[0] for parent in parents_of(folder)]
     return load_config(document).build(parents).eval(), _info(folder, document)
+
+
+def completed(body: Embodiment, file: str | Path, folder: Path) -> Embodiment:
+    """The embodiment of a checkpoint with what a file states and the training did not know.
+
+    Raises:
+        CheckpointError: the file contradicts what was stated.
+        DatasetError: it cannot be read.
+    """
+    told = read_embodiment(file)
+    values = json.loads(body.to_json())
+    meant = Embodiment.from_dict(over(values, told))
+    for part in ("action", "mode", "frame", "rotation", "rate", "limits", "action_units", "state", "state_units"):
+        before, now = getattr(body, part), getattr(meant, part)
+        if part.endswith("_units") and len(before) == len(now):
+            same = all(one in (other, UNKNOWN) for one, other in zip(before, now, strict=True))
+        else:
+            same = before == now or not body.states(part)
+        if not same:
+            raise CheckpointError(
+                f"{file} says {part} {_shown(now)}, but {folder} was trained for {_shown(before)}; leave it out there"
+            )
+    return meant
+
+
+def _shown(value: object) -> str:
+    return str(getattr(value, "value", value))
 
 
 def save_mixture(folder: str | Path, mixture: Planner, parents: Sequence[str | Path]) -> None:

@@ -48,6 +48,8 @@ class Resim:
     task: str  # whose rule of initial conditions, and world: pusht
     data: str  # LeRobotDataset folder or hub id with observation.state and action
     out: str  # dataset folder to write
+    episodes: str = "all"  # which of its episodes, for example 0-5,7-9
+    without: str = ""  # episodes left out, for example 6
     images: bool = True  # draw 96x96 pictures, camera "image"
 
     def run(self) -> None:
@@ -55,7 +57,7 @@ class Resim:
         out = Path(os.path.expandvars(self.out))
         if out.exists():
             raise FileExistsError(f"'{out}' exists already; give another --out")
-        dataset = open_dataset(self.data)
+        dataset = open_dataset(self.data, episodes=self.episodes, without=self.without)
         print(f"{out}: {write_replay(replay, dataset, out, self.images)}")
 
 

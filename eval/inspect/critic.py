@@ -92,7 +92,7 @@ def open_critic_and_data(config: Settings) -> tuple[Critic, Dataset, np.ndarray,
     """
     from ...policies.data.open import open_dataset
     from ...policies.learning.checkpoint import load_model
-    from ...policies.learning.run import held_out, training
+    from ...policies.learning.run import held_out, read_as, training
 
     critic = load_model(config.critic, "critic")[0]
     settings = training(config.critic) or {}
@@ -101,11 +101,12 @@ def open_critic_and_data(config: Settings) -> tuple[Critic, Dataset, np.ndarray,
         raise ValueError(
             f"{config.critic} does not say what it was trained on; give --data with successes and failures"
         )
-    dataset = open_dataset(source, embodiment=config.embodiment)
+    same = str(source) == str(settings.get("data"))
+    dataset = open_dataset(source, embodiment=config.embodiment, **read_as(settings if same else None))
     if SUCCESS not in dataset.columns:
         raise ValueError(f"nobody says which episodes of {dataset.root} succeeded; see `understudy label`")
     episodes, which = np.arange(len(dataset.lengths)), "all episodes"
-    if str(source) == str(settings.get("data")):
+    if same:
         held = held_out(dataset, settings)
         if len(held):
             episodes, which = held, "episodes held out of its training"

@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,7 @@ def show(
     embodiment: Path | None = None,
     quality: bool = False,
     reference: str = "",
+    **chosen: Any,
 ) -> None:
     """Print what is in a dataset, a run or a checkpoint, and write the sheet of a dataset.
 
@@ -39,6 +41,7 @@ def show(
         source: dataset folder or hub id, run or checkpoint folder.
         out: file of the sheet, or of the numbers where `quality`.
         quality: of a dataset, how good it is to imitate, relative to `reference`.
+        chosen: of a dataset, `episodes`, `without` and `sources` of `open_dataset`.
 
     Raises:
         DatasetError: neither a dataset nor a run, or flags of the other.
@@ -51,21 +54,21 @@ def show(
     if quality:
         if folder is not None:
             raise DatasetError(f"{source} is a run; --quality is of a dataset")
-        inspect_quality(source, reference, out, embodiment)
+        inspect_quality(source, reference, out, embodiment, **chosen)
     elif folder is not None:
         if out is not None:
             raise DatasetError(f"{source} is a run, which is printed and not drawn; leave out --out")
         show_checkpoint(folder)
     else:
-        inspect_dataset(source, out, embodiment)
+        inspect_dataset(source, out, embodiment, **chosen)
 
 
-def inspect_dataset(source: str, out: Path | None = None, embodiment: Path | None = None) -> None:
+def inspect_dataset(source: str, out: Path | None = None, embodiment: Path | None = None, **chosen: Any) -> None:
     """Print tables and warnings about a dataset and draw its sheet."""
     require_place(out or Path("inspect-.png"), SHEETS)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DatasetWarning)
-        dataset = open_dataset(source, embodiment=embodiment, check=False)
+        dataset = open_dataset(source, embodiment=embodiment, check=False, **chosen)
     path = out or Path(f"inspect-{dataset.root.resolve().name}.png")
 
     from .cameras import look_at_cameras
@@ -101,7 +104,9 @@ def require_place(out: Path, endings: tuple[str, ...]) -> None:
         raise DatasetError(f"the folder {folder.resolve()} may not be written; give --out a file in another folder")
 
 
-def inspect_quality(source: str, reference: str = "", out: Path | None = None, embodiment: Path | None = None) -> None:
+def inspect_quality(
+    source: str, reference: str = "", out: Path | None = None, embodiment: Path | None = None, **chosen: Any
+) -> None:
     """Print how good a dataset is to imitate, and write it to `out` as JSON if given."""
     from .quality import quality
 
@@ -109,7 +114,7 @@ def inspect_quality(source: str, reference: str = "", out: Path | None = None, e
         raise DatasetError(f"--quality writes its numbers, not a picture; give a .json instead of {out}")
     if out is not None:
         require_place(out, (".json",))
-    dataset = open_dataset(source, embodiment=embodiment, check=False)
+    dataset = open_dataset(source, embodiment=embodiment, check=False, **chosen)
     against = open_dataset(reference, embodiment=embodiment, check=False) if reference else None
     measures = quality(dataset, against)
     facts = {"episodes": len(dataset.lengths), "frames": len(dataset), "fingerprint": dataset.fingerprint}
@@ -194,6 +199,7 @@ def _dataset_facts(dataset: Dataset) -> dict[str, str]:
         "frames": f"{len(dataset)} at {dataset.rate:g} Hz, {int(seconds // 60)} min {seconds % 60:.0f} s in all",
         "tasks": "; ".join(tasks[:5]) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "") or "none named",
         "body": f"{body.name}, actions {body.mode.value} in frame '{body.frame}', rotation {body.rotation}",
+        **_sources(dataset),
         "cameras": ", ".join(f"{name} {h}x{w}" for name, (h, w) in body.cameras.items()) or "none",
     }
     for key, what in ((SUCCESS, "success"), (REWARD, "best reward")):
@@ -201,6 +207,12 @@ def _dataset_facts(dataset: Dataset) -> dict[str, str]:
             best = np.maximum.reduceat(dataset.columns[key][:, 0], dataset.starts)
             facts[what] = f"{best.mean():.3f} on average over episodes, {best.min():.3f} at least"
     return facts | {"fingerprint": dataset.fingerprint}
+
+
+def _sources(dataset: Dataset) -> dict[str, str]:
+    """Which recorded columns are read in the place of others."""
+    told = {key: " + ".join(names) for key, names in dataset.layout.sources.items()}
+    return {"read as": "; ".join(f"{key} from {names}" for key, names in told.items())} if told else {}
 
 
 def _checkpoint_facts(folder: Path, config: dict, body: Embodiment, tensors: Mapping[str, tuple]) -> dict[str, str]:

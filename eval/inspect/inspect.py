@@ -31,11 +31,15 @@ class Inspect(Settings):
         from .files import require_place, show
 
         if not self.policy and not self.critic:
-            show(self.source, self.out, self.embodiment, self.quality, self.reference)
+            show(
+                self.source, self.out, self.embodiment, self.quality, self.reference,
+                episodes="all" if self.episodes is None else str(self.episodes), without=self.without,
+                sources=self.columns,
+            )  # fmt: skip
             return
         if self.quality:
             raise ValueError("--quality is of a dataset; leave --policy and --critic out")
-        if min(self.episodes, self.windows, self.repeats) < 1 or self.env_seed < 0:
+        if min(self.rollouts, self.windows, self.repeats) < 1 or self.env_seed < 0:
             raise ValueError("episodes, windows and repeats are at least 1, and env_seed at least 0")
         if self.out is not None and self.out.suffix != ".html":
             raise ValueError(f"what policies and critics do is drawn as a page; give a .html instead of {self.out}")

@@ -18,7 +18,7 @@ import numpy as np
 from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
 from ...configs.world import World, read_world, start_set
-from ...policies.learning.run import held_out, training
+from ...policies.learning.run import held_out, read_as, training
 from ..rollout.rollout import rollout
 from .arms import RunGroup, find_arms
 from .past_matters import Change, changes, count_changes, spread_rows
@@ -78,9 +78,9 @@ def find_predictability(config: Settings, arms: Sequence[RunGroup]) -> Predictab
     world = read_world(config.world)
     demonstrations, scale = _demonstrations(config, arms)
     order = np.random.default_rng(0).permutation(len(demonstrations))
-    half = min(config.episodes, len(order) // 2)
+    half = min(config.rollouts, len(order) // 2)
     scaled = [actions / scale for actions in demonstrations]
-    chosen = [order[: config.episodes], order[:half], order[len(order) - half :]]
+    chosen = [order[: config.rollouts], order[:half], order[len(order) - half :]]
     expert, *halves = ([scaled[i] for i in some] for some in chosen)
 
     # Every probe takes as many updates as the largest set needs.
@@ -112,7 +112,8 @@ def open_data(config: Settings, run: Path, inputs: tuple[str, ...]) -> tuple[Dat
     source = config.data or (settings or {}).get("data", "")
     if not source:
         raise ValueError(f"nobody noted what {run} was trained on; give --data DATASET")
-    dataset = open_dataset(source, embodiment=config.embodiment, columns=inputs)
+    chosen = read_as(None if config.data else settings)
+    dataset = open_dataset(source, embodiment=config.embodiment, columns=inputs, **chosen)
     everything = np.arange(len(dataset.lengths))
     if settings is None or config.data:
         return dataset, everything
@@ -122,7 +123,7 @@ def open_data(config: Settings, run: Path, inputs: tuple[str, ...]) -> tuple[Dat
 
 def starts_of(config: Settings) -> str:
     """The initial conditions that were acted from, in words."""
-    last = config.env_seed + config.episodes - 1
+    last = config.env_seed + config.rollouts - 1
     return f"{start_set(read_world(config.world))}, env seeds {config.env_seed}-{last}"
 
 
@@ -145,7 +146,7 @@ def _demonstrations(config: Settings, arms: Sequence[RunGroup]) -> tuple[list[np
         raise ValueError("the policies were trained on different data; give the demonstrations by --data")
     if not all(np.allclose(scales[0], scale) for scale in scales):
         raise ValueError("the policies scale actions differently, so that their errors cannot be compared")
-    if len(dataset.lengths) < config.episodes:
+    if len(dataset.lengths) < config.rollouts:
         raise ValueError(
             f"as many demonstrations as rollouts are compared, but {dataset.root} has {len(dataset.lengths)}; "
             f"give --episodes {len(dataset.lengths)}"
@@ -161,7 +162,7 @@ def _act(
     from ...policies.policy import ensemble_of, executed_of
 
     acted: dict[str, tuple[Rollouts, ...]] = {}
-    total = config.episodes * sum(len(arm.runs) for arm in arms)
+    total = config.rollouts * sum(len(arm.runs) for arm in arms)
     lanes = Lanes(world, 8, config.workers, config.timeout)
     with Progress("acting", total, "episodes") as progress, closing(lanes):
         for label, run in [(arm.label, run) for arm in arms for run in arm.runs]:
@@ -169,7 +170,7 @@ def _act(
             agent = Agent(policy, lanes=8, n_action_steps=executed_of(policy), ensemble=ensemble_of(policy))
             policy.embodiment.check(world.embodiment(), agent.inputs)
             results = []
-            for result in rollout(agent, lanes, range(config.env_seed, config.env_seed + config.episodes)):
+            for result in rollout(agent, lanes, range(config.env_seed, config.env_seed + config.rollouts)):
                 results.append(result)
                 progress.update(progress.done + 1, label)
             whole = sorted((result for result in results if not result.row["error"]), key=lambda result: result.start)

@@ -6,7 +6,7 @@ itself stands in `inspect.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,7 +32,13 @@ class Settings:
     policy: tuple[str, ...] = ()  # instead of a source: runs, settings of a grid (all seeds), or a grid
     world: str = ""  # with policy: where to act, for the action predictability ratio; with critic too: maps of scores
     data: str = ""  # with policy: demonstrations; default those that the run was trained on
-    episodes: int = 100  # with policy: rollouts of each, and as many demonstrations
+    episodes: int | str | None = (
+        None  # of a dataset: which, such as 0-5,7-9; with policy: rollouts of each, and as many demonstrations; 100
+    )
+    without: str = ""  # of a dataset: episodes left out, for example 6
+    columns: dict[str, list[str] | str] = field(
+        default_factory=dict
+    )  # of a dataset: {action: actions, observation.state: [a, b]}
     env_seed: int = 0  # with policy: first env seed; 0-999 are for looking, 1000-9999 for reporting
     windows: int = 256  # with policy: held-out windows by which observed frames are judged
     keys: bool = False  # with policy: judge each observation key of a frame alone, too
@@ -41,3 +47,13 @@ class Settings:
     timeout: float = TIMEOUT  # with policy: s for a control step of the world, 60 times that for an episode; 0: any
     threads: int = 1  # with policy: of torch on the CPU
     record: Path | None = None  # with policy: write both tables as studies, FILE.json and FILE-frames.json
+
+    @property
+    def rollouts(self) -> int:
+        """How many episodes each policy acts. Raises ValueError for what is no number."""
+        asked = 100 if self.episodes is None else self.episodes
+        if isinstance(asked, str) and not asked.strip().isdigit():
+            raise ValueError(
+                f"--episodes {asked} chooses episodes of a dataset; of policies it is a number, such as 100"
+            )
+        return int(asked)

@@ -146,11 +146,13 @@ def _constant(dataset: Dataset, dimensions: tuple[Dimension, ...]):
 
 
 def _units(dataset: Dataset):
-    unknown = dataset.embodiment.unknown_units
+    body = dataset.embodiment
+    units = body.unknown_units
+    listed = f"the unit of {', '.join(units[:6])}{', ...' if len(units) > 6 else ''}"
+    unknown = [*([listed] if units else []), *body.unknown[bool(units) :]]
     if unknown:
-        listed = ", ".join(unknown[:6]) + (", ..." if len(unknown) > 6 else "")
         yield (
-            f'nobody states the unit of {listed} (shown as "?"): good for training in a simulator, refused by a real '
+            f'nobody states {"; ".join(unknown)} (shown as "?"): good for training in a simulator, refused by a real '
             "arm; give an embodiment with --embodiment, or add meta/embodiment.json"
         )
 

@@ -13,7 +13,7 @@ any. Nothing here acts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -45,6 +45,9 @@ class LoggedPolicies:
 
     policies: tuple[str, ...]  # runs or checkpoints
     data: str  # recorded episodes with success labels, good and bad; several: A,B
+    episodes: str = "all"  # which of them, for example 0-5,7-9; of several datasets one part for each: 0-5;all
+    without: str = ""  # episodes left out, for example 6
+    columns: dict[str, list[str] | str] = field(default_factory=dict)  # {action: actions, observation.state: [a, b]}
     truth: tuple[str, ...] = ()  # evaluation records of the same policies, in their order
     gamma: float = 0.99  # discount of a control step
     draws: int = 2  # J, what the policy would do at each state
@@ -104,7 +107,7 @@ def transitions(policy: Planner, config: LoggedPolicies) -> tuple[Logged, Interv
         raise ValueError(
             f"logged episodes are judged by state vectors, but the policy reads {', '.join(policy.inputs)}"
         )
-    dataset = open_dataset(config.data)
+    dataset = open_dataset(config.data, episodes=config.episodes, without=config.without, sources=config.columns)
     if SUCCESS not in dataset.columns:
         raise ValueError(f"nobody says which episodes of {dataset.root} succeeded; see `understudy label`")
     policy.embodiment.check(dataset.embodiment, policy.inputs)

@@ -39,7 +39,9 @@ class Acting:
     }  # former names that are still read
 
     policy: str  # run or checkpoint folder, lerobot's too; or a name on the hub: OWNER/NAME, OWNER/NAME@REVISION
-    embodiment: str | None = None  # file that says for whom a policy of lerobot's acts; default its dataset's card
+    embodiment: str | None = (
+        None  # file that says who acts where the checkpoint does not; default of lerobot's: its card
+    )
     task_text: str | None = None  # instruction for a policy of lerobot's that reads one; default the world's task
     block: int = 8  # B, environments that act at the same time; results depend on it in the last digits
     n_action_steps: int | None = None  # E, actions executed of each action chunk; default the policy's own
@@ -203,7 +205,14 @@ def _told(info: dict, names: tuple[str, ...]) -> dict:
 def _trained(policy: str) -> dict:
     """What the manifest says of the training run that the policy lies in; empty without one."""
     settings = training(policy)
-    return {} if settings is None else {"train": {key: settings.get(key) for key in ("seed", "data", "steps", "batch")}}
+    return {} if settings is None else {"train": _source(settings)}
+
+
+def _source(settings: dict) -> dict:
+    """What was learnt from; which episodes and columns where not simply all."""
+    told = {key: settings.get(key) for key in ("seed", "data", "steps", "batch")}
+    chosen = {key: settings.get(key) for key in ("episodes", "without", "columns")}
+    return told | {key: value for key, value in chosen.items() if value and value != "all"}
 
 
 def open_monitor(config: Acting, policy: Planner, n_action_steps: int) -> Monitor | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...configs.episode import DONE, REWARD, SUCCESS
 from .layout import LABELLED, DatasetError, DatasetWarning, Entry, Layout, read_table, read_tasks
+from .mapping import MAPPED, example
 from .rows import files_of, read_rows, summary
 
 
@@ -124,13 +125,17 @@ def check_finite(layout: Layout, columns: dict[str, np.ndarray], names: dict[str
         raise DatasetError(
             f"'{key}' is {values[row, dim]} in episode {layout.entries[position].id}, frame {row - starts[position]},"
             f" dimension {dim} ('{label}'), and in {len(bad) - 1} more places;"
-            f" `understudy inspect {layout.root}` shows them. Repair the values or leave the episode out"
+            f" `understudy inspect {layout.root}` shows them. Repair the values or leave the episode out:"
+            f" --without {layout.entries[position].id}"
         )
 
 
 def _missing(layout: Layout, name: str, file: str) -> DatasetError:
     known = [key for key in layout.vectors if key in read_table(layout.root / file).column_names]
-    return DatasetError(f"column '{name}' is not in {layout.root / file}; available: {', '.join(known) or 'none'}")
+    hint = f"; read others in its place: --columns '{example(name, known)}'" if known and name in MAPPED else ""
+    return DatasetError(
+        f"column '{name}' is not in {layout.root / file}; available: {', '.join(known) or 'none'}{hint}"
+    )
 
 
 def _numbers(column, name: str, file: str, features: dict) -> np.ndarray:

@@ -66,7 +66,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the content (data files, borders, features, sizes of videos, labels); equal for a renamed copy."""
+        """Hash of what is read (data files, borders, features, sizes of videos, labels); equal for a renamed copy."""
         if self.parts:
             return hashlib.sha256(" ".join(part.fingerprint for part in self.parts).encode()).hexdigest()[:16]
         digest = hashlib.sha256(json.dumps([self.rate, self.features], sort_keys=True).encode())
@@ -77,8 +77,12 @@ class Dataset:
             with open(self.root / path, "rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         if (self.root / LABELS).is_file():
-            digest.update((self.root / LABELS).read_bytes())
+            digest.update(self._labels() if self.layout.others else (self.root / LABELS).read_bytes())
         return digest.hexdigest()[:16]
+
+    def _labels(self) -> bytes:
+        """The labels of the episodes that are read."""
+        return json.dumps([[entry.id, entry.success] for entry in self.layout.entries]).encode()
 
     def camera(self, name: str) -> str:
         """Feature key of a camera, given by name or key. Raises DatasetError listing the cameras."""

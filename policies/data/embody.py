@@ -3,20 +3,33 @@
 `info.json` says the same as the card inside the features of action, state and scene, for lerobot's edit tools (delete,
 split, merge) keep features whole and drop the card. The file is what the user names for a dataset that says nothing.
 
-A guess takes names from the features, "?" for every unit and the limits from the data; it is good for looking and for
-training, never for moving an arm.
+A guess takes names from the features, "?" for every unit, mode, frame and rotation, and the limits from
+the data; it is good for looking and for training, never for moving an arm.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import TypeGuard
 
 import numpy as np
 
-from ...configs.spec import ACTION, IMAGES, SCENE, STATE, UNKNOWN_UNIT, Embodiment, EmbodimentError
+from ...configs.spec import (
+    ACTION,
+    IMAGES,
+    MEANINGS,
+    SCENE,
+    STATE,
+    UNKNOWN,
+    UNKNOWN_UNIT,
+    AssumedWarning,
+    Embodiment,
+    EmbodimentError,
+    Mode,
+)
 from .layout import PICTURES, DatasetError, Layout, expand_path, is_depth, read_info
 
 CARD = "meta/embodiment.json"
@@ -97,7 +110,8 @@ def stated_body(features: dict[str, dict], name: str, rate: float) -> Embodiment
     units = {key: (features.get(key) or {}).get("units") or [UNKNOWN_UNIT] * len(found) for key, found in names.items()}
     colours = {key: one for key, one in features.items() if one.get("dtype") in PICTURES and not is_depth(one)}
     return Embodiment.from_dict(
-        {key: action[key] for key in ("limits", "mode", "frame", "rotation") if key in action}
+        dict.fromkeys(MEANINGS, UNKNOWN)
+        | {key: action[key] for key in ("limits", *MEANINGS) if key in action}
         | {"name": name, "rate": rate, "action": names[ACTION], "action_units": units[ACTION]}
         | {"state": names[STATE], "state_units": units[STATE], "scene": names[SCENE], "scene_units": units[SCENE]}
         | {"cameras": picture_sizes(colours)}
@@ -134,11 +148,11 @@ def embodiment_of(layout: Layout, columns: dict[str, np.ndarray], file: str | Pa
     try:
         card = read_card(layout.root)
         if card is not None:
-            found, _ = card
+            found = _of_sources(card[0], layout, columns)
             if file is not None:
-                Embodiment.from_dict(_guess(layout, columns) | _read_embodiment(file)).check(found)
+                _agree(over(_guess(layout, columns), read_embodiment(file)), found)
         else:
-            found = Embodiment.from_dict(_guess(layout, columns) | (_read_embodiment(file) if file else {}))
+            found = Embodiment.from_dict(over(_guess(layout, columns), read_embodiment(file) if file else {}))
     except (EmbodimentError, ValueError) as error:
         raise DatasetError(f"embodiment of {layout.root}: {error}") from error
     for key, names in ((ACTION, found.action), (STATE, found.state), (SCENE, found.scene)):
@@ -148,6 +162,28 @@ def embodiment_of(layout: Layout, columns: dict[str, np.ndarray], file: str | Pa
                 f" {len(names)}; give a fitting one with --embodiment or correct {CARD}"
             )
     return found
+
+
+def _of_sources(card: Embodiment, layout: Layout, columns: dict[str, np.ndarray]) -> Embodiment:
+    """A card, with what the dataset's columns were joined into in place of what it says of these columns."""
+    fields = {ACTION: "action", STATE: "state", SCENE: "scene"}
+    changed = {}
+    for key in (key for key in layout.sources if key in fields):
+        guess, feature, field = _guess(layout, columns), layout.features[key], fields[key]
+        if guess[field] == getattr(card, field):
+            continue
+        changed |= {field: guess[field], f"{field}_units": tuple(feature.get("units") or guess[f"{field}_units"])}
+        if key == ACTION:
+            changed |= {name: guess[name] for name in ("limits", "guessed")}
+            changed |= {"mode": Mode.unknown, "frame": UNKNOWN, "rotation": UNKNOWN}
+    return dataclasses.replace(card, **changed)
+
+
+def _agree(told: dict, card: Embodiment) -> None:
+    """Refuse a file that contradicts the card; in what it leaves out it says nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AssumedWarning)
+        Embodiment.from_dict(told).check(card)
 
 
 def _guess(layout: Layout, columns: dict[str, np.ndarray]) -> dict:
@@ -163,6 +199,8 @@ def _guess(layout: Layout, columns: dict[str, np.ndarray]) -> dict:
         "action_units": unknown[ACTION],
         "limits": tuple(limits),
         "rate": layout.rate,
+        "guessed": ("limits",),
+        **dict.fromkeys(MEANINGS, UNKNOWN),
         "state": names[STATE],
         "state_units": unknown[STATE],
         "scene": names[SCENE],
@@ -171,13 +209,20 @@ def _guess(layout: Layout, columns: dict[str, np.ndarray]) -> dict:
     }
 
 
+def over(guess: dict, told: dict) -> dict:
+    """Fields of an embodiment: what a file tells, over the guess."""
+    guessed = tuple(name for name in guess.get("guessed", ()) if name not in told)
+    return guess | {"guessed": guessed} | told
+
+
 def _wide(values: np.ndarray) -> tuple[float, float]:
     """(min, max) of the data; a constant gets half a unit to each side."""
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
     return (low, high) if high - low > 1e-6 * max(1.0, abs(low)) else (low - 0.5, high + 0.5)
 
 
-def _read_embodiment(path: str | Path) -> dict:
+def read_embodiment(path: str | Path) -> dict:
+    """Fields of an embodiment in a YAML or JSON file. Raises DatasetError."""
     import yaml
 
     path = expand_path(path)

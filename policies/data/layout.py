@@ -81,6 +81,8 @@ class Layout:
     entries: tuple[Entry, ...]
     others: tuple[Entry, ...] = ()  # episodes of the table that were left out; their rows still lie in the files
     notes: tuple[str, ...] = ()  # what is odd about `meta/`, as sentences
+    sources: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # column -> recorded ones it joins
+    recorded: dict[str, dict] = dataclasses.field(default_factory=dict)  # as recorded, where columns are joined
 
     def only(self, ids: Iterable[int]) -> Layout:
         """The layout with these episodes alone, in the order of the table; the rest is `others`."""
@@ -160,12 +162,15 @@ def read_layout(root: Path) -> Layout:
     if len(set(ids)) != len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
         raise DatasetError(f"episode {twice} stands twice in the episodes table of {root}; remove one of the two rows")
-    empty = next((entry for entry in entries if entry.length < 1), None)
-    if empty:
-        raise DatasetError(f"episode {empty.id} of {root} has length {empty.length}; remove it from the episodes table")
+    notes = tuple(_losses(root, info, entries))
+    if empty := [entry.id for entry in entries if entry.length < 1]:
+        entries = [entry for entry in entries if entry.length >= 1]
+        listed = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
+        notes = (*notes, f"passed over {len(empty)} episodes of {root} that have length 0, no frames: {listed}")
+        if not entries:
+            raise DatasetError(f"all {len(empty)} episodes of {root} have length 0; record or copy at least one")
     if labels := read_labels(root):
         entries = [dataclasses.replace(entry, success=labels.get(entry.id)) for entry in entries]
-    notes = tuple(_losses(root, info, entries))
     return Layout(root, version, float(info["fps"]), info["features"], tuple(entries), notes=notes)
 
 

@@ -7,17 +7,21 @@ further formats stand behind this door; nobody else opens recordings.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ...configs.spec import ACTION, IMAGES, SCENE, STATE
+from .choose import ALL, choose, shares
 from .columns import check_finite, load_columns, with_tasks
 from .dataset import Dataset, _no_camera
 from .embody import camera_features, camera_name, dimension_names, embodiment_of
 from .layout import DatasetError, DatasetWarning, Layout, expand_path, read_layout
+from .mapping import mapped
 
 
 def open_dataset(
@@ -26,6 +30,9 @@ def open_dataset(
     embodiment: str | Path | None = None,
     columns: tuple[str, ...] | None = None,
     check: bool = True,
+    episodes: str = ALL,
+    without: str = "",
+    sources: Mapping[str, str | Sequence[str]] | None = None,
 ) -> Dataset:
     """Open a LeRobotDataset folder (`$VAR` expanded), a hub id such as "lerobot/pusht", or several as one: "A,B".
 
@@ -34,6 +41,8 @@ def open_dataset(
     Args:
         embodiment: YAML file for a dataset without `meta/embodiment.json`; what it leaves out is guessed.
         columns: what will be read; cameras by `observation.images.NAME`. None: every numeric column.
+        episodes, without: which episodes are read, such as "0-5,7-9", and which are left out (`choose.py`).
+        sources: column -> the recorded column, or columns to be joined, that are read in its place (`mapping.py`).
         check: refuse missing columns, NaN and infinities in actions and observations. False is for looking only.
 
     Raises:
@@ -42,13 +51,22 @@ def open_dataset(
     if several := _several(source):
         from .several import join
 
-        return join(tuple(open_dataset(one, embodiment=embodiment, columns=columns, check=check) for one in several))
+        chosen = zip(shares(episodes, several, "episodes"), shares(without, several, "without"), strict=True)
+        return join(
+            tuple(
+                open_dataset(
+                    one, embodiment=embodiment, columns=columns, check=check,
+                    episodes=some, without=left, sources=sources,
+                )
+                for one, (some, left) in zip(several, chosen, strict=True)
+            )
+        )  # fmt: skip
     root, hub = _locate(source)
-    layout = with_tasks(read_layout(root))
+    layout = mapped(with_tasks(choose(read_layout(root), episodes, without)), sources or {})
     cameras = camera_features(layout)
     _warn_of_depth(layout)
     wanted = _wanted(layout, cameras, columns, check)
-    loaded = load_columns(layout, wanted, skip_missing=not check)
+    loaded = _load(layout, wanted, skip_missing=not check)
     if check:
         dimensions = {key: dimension_names(layout.features[key]) for key in loaded if key in layout.features}
         check_finite(layout, {key: loaded[key] for key in loaded if key in (ACTION, STATE, SCENE)}, dimensions)
@@ -62,6 +80,22 @@ def open_dataset(
         hub=hub,
         cameras=cameras,
     )
+
+
+def _load(layout: Layout, names: tuple[str, ...], skip_missing: bool = False) -> dict[str, np.ndarray]:
+    """`load_columns`, also of columns that are made of others."""
+    if not layout.sources:
+        return load_columns(layout, names, skip_missing)
+    recorded = dataclasses.replace(layout, features=layout.recorded, sources={}, recorded={})
+    wanted = dict.fromkeys(source for name in names for source in layout.sources.get(name, (name,)))
+    loaded = load_columns(recorded, tuple(wanted), skip_missing)
+
+    out = {}
+    for name in names:
+        parts = layout.sources.get(name, (name,))
+        if all(part in loaded for part in parts):
+            out[name] = loaded[parts[0]] if len(parts) == 1 else np.concatenate([loaded[part] for part in parts], 1)
+    return out
 
 
 def _several(source: str | Path) -> list[str]:

@@ -20,7 +20,7 @@ import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -68,15 +68,20 @@ class Rewards:
         later, done = self.kind.pays
         return (later / (1 - self.gamma), 0.0) if done == 0 else (0.0, done)
 
-    def open(self, source: str | Path, columns: tuple[str, ...], embodiment: str | Path | None = None) -> Dataset:
+    def open(
+        self, source: str | Path, columns: tuple[str, ...], embodiment: str | Path | None = None, **chosen: Any
+    ) -> Dataset:
         """The dataset with `columns`, what says of success, and the actions that were executed.
+
+        Args:
+            chosen: `episodes`, `without` and `sources` of `open_dataset`.
 
         Raises:
             DatasetError: saying what to do, if nobody knows which episodes succeeded.
         """
         labels = () if self.success == EVERY else (self.success,)
         try:
-            dataset = open_dataset(source, embodiment=embodiment, columns=(*columns, *labels))
+            dataset = open_dataset(source, embodiment=embodiment, columns=(*columns, *labels), **chosen)
         except DatasetError as error:
             if f"column '{self.success}' is not in" not in str(error):
                 raise

@@ -75,7 +75,7 @@ def _layout(parts: tuple[Dataset, ...]) -> Layout:
     entries = tuple(_moved(entry, part.root, next(numbers)) for part in parts for entry in part.layout.entries)
     others = tuple(_moved(entry, part.root, next(numbers)) for part in parts for entry in part.layout.others)
     root = Path(SEPARATOR.join(str(part.root) for part in parts))
-    return Layout(root, first.version, first.rate, features, entries, others)
+    return Layout(root, first.version, first.rate, features, entries, others, sources=first.sources)
 
 
 def _in_all(key: str, feature: dict, parts: tuple[Dataset, ...]) -> bool:

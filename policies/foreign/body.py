@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from ...configs.spec import ACTION, IMAGES, SCENE, STATE, UNKNOWN_UNIT, Embodiment, EmbodimentError
-from ..data.embody import CARD, read_card
+from ...configs.spec import ACTION, IMAGES, MEANINGS, SCENE, STATE, UNKNOWN, UNKNOWN_UNIT, Embodiment, EmbodimentError
+from ..data.embody import CARD, over, read_card
 from ..data.layout import DatasetError
 from .folder import Foreign, read_json
 from .scale import ForeignError, ForeignWarning, renames_of
@@ -146,6 +146,8 @@ def _guess(foreign: Foreign) -> dict:
         "action_units": (UNKNOWN_UNIT,) * len(names[ACTION]),
         "limits": _limits(foreign, len(names[ACTION])),
         "rate": 1.0,
+        "guessed": ("limits",),
+        **dict.fromkeys(MEANINGS, UNKNOWN),
         "state": state,
         "state_units": (UNKNOWN_UNIT,) * len(state),
         "scene": scene,
@@ -191,4 +193,4 @@ def _read(path: Path, guess: dict) -> Embodiment:
     strange = sorted(set(values) - {field.name for field in dataclasses.fields(Embodiment)})
     if strange:
         raise ForeignError(f"{path} has the unknown field '{strange[0]}'; the fields stand in configs/spec.py")
-    return Embodiment.from_dict(guess | values)
+    return Embodiment.from_dict(over(guess, values))

@@ -32,6 +32,16 @@ def training(path: str | Path) -> dict | None:
     return None if run is None else yaml.safe_load((run / SETTINGS).read_text())
 
 
+def read_as(settings: Mapping | None) -> dict:
+    """How a training with these settings read its data: `episodes`, `without` and `sources` of `open_dataset`."""
+    told = settings or {}
+    return {
+        "episodes": told.get("episodes") or "all",
+        "without": told.get("without") or "",
+        "sources": told.get("columns") or {},
+    }
+
+
 def held_out(dataset: Dataset, settings: Mapping) -> np.ndarray:
     """Sorted positions of the episodes of `dataset` that a training with these settings held out of it."""
     from ..data.dataset import split_episodes

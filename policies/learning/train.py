@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import draccus
 import numpy as np
@@ -44,6 +44,9 @@ class Train:
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies",)
 
     data: str = ""  # LeRobot dataset: folder or hub id
+    episodes: str = "all"  # which of its episodes, for example 0-5,7-9; of several datasets one part for each: 0-5;all
+    without: str = ""  # episodes left out, for example 6
+    columns: dict[str, list[str] | str] = field(default_factory=dict)  # {action: actions, observation.state: [a, b]}
     policy: PolicyConfig | None = None  # what is trained
     critic: CriticConfig | None = None  # in place of a policy: what will rank action chunks
     out: Path | None = None  # run folder; default runs/<name of the dataset>
@@ -202,9 +205,10 @@ def _open(config: Train) -> Dataset:
         )
     more = config.weighting.columns if config.weighting else ()
     columns, rewards = (*config.learner.inputs, *more), rewards_of(config.learner)
+    chosen: dict[str, Any] = {"episodes": config.episodes, "without": config.without, "sources": config.columns}
     if rewards is not None:
-        return rewards.open(config.data, columns, config.embodiment)
-    return open_dataset(config.data, embodiment=config.embodiment, columns=columns)
+        return rewards.open(config.data, columns, config.embodiment, **chosen)
+    return open_dataset(config.data, embodiment=config.embodiment, columns=columns, **chosen)
 
 
 def _order(config: Train, dataset: Dataset, training: np.ndarray, count: int) -> BatchOrder | WeightedOrder:
@@ -261,10 +265,8 @@ def _announce(config, dataset, model, training, held_out) -> None:
     if rewards := rewards_of(config.learner):
         print(rewards.account(dataset, training))
     _tell_of_constants(dataset, (*config.learner.inputs, ACTION), training)
-    if dataset.embodiment.unknown_units:
-        print(
-            f"warning: nobody states the unit of {', '.join(dataset.embodiment.unknown_units)}; deploy will refuse it"
-        )
+    if unknown := dataset.embodiment.unknown:
+        print(f"warning: nobody states {'; '.join(unknown)}; deploy will refuse it")
 
 
 def _tell_of_constants(dataset: Dataset, keys: tuple[str, ...], training: np.ndarray) -> None:

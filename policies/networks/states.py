@@ -56,4 +56,7 @@ def refuse_pictures(inputs: tuple[str, ...], embodiment: Embodiment) -> None:
         if key.startswith(IMAGES):
             raise EmbodimentError(f"'{key}' is a picture; policies on states read vectors only")
         if key not in offered:
-            raise EmbodimentError(f"'{key}' is needed but not offered; '{embodiment.name}' offers {', '.join(offered)}")
+            raise EmbodimentError(
+                f"'{key}' is needed but not offered; '{embodiment.name}' offers {', '.join(offered) or 'nothing'}. If"
+                f" it is a column of the data, read it as the state: --columns '{{observation.state: [{key}]}}'"
+            )

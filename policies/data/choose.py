@@ -1,0 +1,86 @@
+"""Which episodes of a dataset are read: `--episodes 0-5,7-9` names them, `--without 6` leaves some out.
+
+One form for every verb. Of several datasets read as one, each gets a part of its own, between semicolons and in the
+order of the names: `--without ';6'` leaves episode 6 out of the second. Ids are those that the dataset gives.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .layout import DatasetError, Layout
+
+ALL = "all"
+
+
+def numbers_of(text: str | int) -> list[int]:
+    """`0-2,5` -> [0, 1, 2, 5]. Raises DatasetError for what names no episodes."""
+    found: list[int] = []
+    for part in str(text).split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        if match is None:
+            raise DatasetError(f"'{text}' names no episodes; write for example 0-9,12")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise DatasetError(f"'{part.strip()}' runs backwards; write {last}-{first}")
+        found.extend(range(first, last + 1))
+    return list(dict.fromkeys(found))
+
+
+def choose(layout: Layout, episodes: str = ALL, without: str = "") -> Layout:
+    """The layout with the episodes that are asked for alone.
+
+    Raises:
+        DatasetError: ids that the dataset does not have, or nothing is left.
+    """
+    if is_everything(episodes, without):
+        return layout
+    known = [entry.id for entry in layout.entries]
+    chosen = known if _is_all(episodes) else _known(layout, "episodes", episodes)
+    left = set() if not str(without).strip() else set(_known(layout, "without", without))
+    kept = set(chosen) - left
+    if not kept:
+        raise DatasetError(
+            f"no episode of {layout.root} is left by --episodes {episodes} --without {without or '(none)'}"
+        )
+    return layout.only(kept)
+
+
+def shares(text: str, names: list[str], flag: str) -> list[str]:
+    """The part of `--episodes` or `--without` for each of several datasets.
+
+    Raises:
+        DatasetError: not one part a dataset.
+    """
+    blank = ALL if flag == "episodes" else ""
+    if (_is_all(text) and flag == "episodes") or not str(text).strip():
+        return [blank] * len(names)
+    parts = [part.strip() or blank for part in str(text).split(";")]
+    if len(parts) != len(names):
+        example = ";" * (len(names) - 1) + (str(text) if len(parts) == 1 else "0-5")
+        raise DatasetError(
+            f"--{flag} '{text}': of which of the {len(names)} datasets? Give one part for each, in their order, between"
+            f" semicolons; an empty one takes all. For {names[-1]}: --{flag} '{example}'"
+        )
+    return parts
+
+
+def is_everything(episodes: str, without: str) -> bool:
+    """Whether nothing is left out."""
+    return _is_all(episodes) and not str(without).strip()
+
+
+def _is_all(text: str) -> bool:
+    return str(text).strip() in ("", ALL)
+
+
+def _known(layout: Layout, flag: str, text: str) -> list[int]:
+    asked = numbers_of(text)
+    known = {entry.id for entry in layout.entries}
+    strange = [number for number in asked if number not in known]
+    if strange:
+        raise DatasetError(
+            f"--{flag} {text}: {layout.root} has no episode {strange[0]}; it has {len(known)}, from {min(known)} to"
+            f" {max(known)}"
+        )
+    return asked
