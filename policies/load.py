@@ -25,6 +25,7 @@ from .learning.checkpoint import (
     load_model,
     parents_of,
 )
+from .learning.integrity import DIGESTS, verify, write_digests
 from .policy import Planner
 
 
@@ -38,13 +39,19 @@ def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple
     if "kind" not in document and "type" in document:
         from .foreign.planner import load_foreign
 
-        return load_foreign(folder, embodiment)
+        planner, info = load_foreign(folder, embodiment)
+        _check_finite(planner, folder)
+        return planner, info
     if embodiment is not None:
         raise CheckpointError(f"{folder} says itself who acts; an embodiment is for policies made elsewhere")
     if document.get("kind") != "mixture":
         return load_model(folder, "policy")
+    verify(folder)
     parents = [load_policy(parent)[0] for parent in parents_of(folder)]
-    return load_config(document).build(parents).eval(), _info(folder, document)
+    try:
+        return load_config(document, folder).build(parents).eval(), _info(folder, document)
+    except (ArithmeticError, AttributeError, IndexError, TypeError) as error:
+        raise CheckpointError(f"{folder / 'config.json'} describes no mixture of its parents ({error})") from error
 
 
 def save_mixture(folder: str | Path, mixture: Planner, parents: Sequence[str | Path]) -> None:
@@ -70,9 +77,18 @@ def save_mixture(folder: str | Path, mixture: Planner, parents: Sequence[str | P
             copy = shutil.copytree(path, half / PARENTS / str(place), ignore=shutil.ignore_patterns(TRAINING))
             if not (copy / "embodiment.json").is_file():  # of another program: its dataset may not come along
                 (copy / "embodiment.json").write_text(mixture.parents[place].embodiment.to_json())
+            if (copy / DIGESTS).is_file():  # without the training state, which stays behind
+                write_digests(copy)
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     _put(folder, fill)
+
+
+def _check_finite(planner: nn.Module, folder: Path) -> None:
+    """Raises CheckpointError naming the first weight that is no number."""
+    for name, values in planner.named_parameters():
+        if values.is_floating_point() and not bool(values.isfinite().all()):
+            raise CheckpointError(f"'{name}' of {folder} holds NaN or infinity; the weights are damaged")
 
 
 def _holds(folder: Path, parent: nn.Module) -> bool:
