@@ -4,7 +4,7 @@ Whoever looks, or goes on after a kill, finds the old content or the new, never 
 path: the later one wins. What a killed process left beside keeps the name `.NAME.PID.part` or `.NAME.PID.half` and is
 never read; `clear_leftovers` removes it, and who goes on in a folder, or begins in one, does so first.
 
-`read_document` reads JSON files of ours, which say what they are (`kind`) and how they are written (`format`).
+`read_lines` reads logs, in which a kill or a power loss may have left half a line.
 """
 
 from __future__ import annotations
@@ -140,22 +140,25 @@ def _works(pid: int) -> bool:
     return True
 
 
-def read_document(path: str | Path, kind: str, newest: int, error: type[ValueError]) -> dict:
-    """What a JSON file of ours holds beside its `kind` and `format`.
+def read_lines(path: Path) -> tuple[list[dict], int]:
+    """(rows, lines that could not be read) of a log with one JSON object a line; a last line cut off is not counted.
 
-    Raises:
-        FileNotFoundError: no such file.
-        error: no JSON, of another kind, or of a format above `newest`.
+    Rows of a log that is not there are none.
     """
-    try:
-        values = json.loads(Path(path).read_text())
-    except json.JSONDecodeError as cause:
-        raise error(f"{path} is not JSON ({cause})") from cause
-    if not isinstance(values, dict) or values.pop("kind", None) != kind:
-        raise error(f'{path} is no {kind}: it has no "kind": "{kind}"')
-    if values.pop("format", 0) > newest:
-        raise error(f"{path} was written by a newer understudy; upgrade to read it")
-    return values
+    text = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else ""
+    lines = text.split("\n")
+    cut = lines.pop()  # "" unless the writer was killed in the middle of it
+    rows, damaged = [], 0
+    for line in [*lines, cut]:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        elif line is not cut and line.strip():
+            damaged += 1
+    return rows, damaged
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -11,6 +11,7 @@ import json
 import warnings
 from dataclasses import dataclass, field
 from enum import Enum
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -197,25 +198,48 @@ class Embodiment:
     @classmethod
     def from_json(cls, text: str) -> Embodiment:
         """Read what `to_json` wrote; unknown newer fields are ignored, a missing one is an error by name."""
-        return cls.from_dict(json.loads(text))
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise EmbodimentError(f"an embodiment is not JSON ({error})") from error
+        return cls.from_dict(values)
 
     @classmethod
     def from_dict(cls, values: dict) -> Embodiment:
+        """Raises EmbodimentError for what is missing or cannot be."""
+        if not isinstance(values, dict):
+            raise EmbodimentError(f"an embodiment is names and values, such as `rate: 10`, not {values!r:.40}")
         names = {item.name for item in dataclasses.fields(cls)}
         kept = {key: _tuples(value) for key, value in values.items() if key in names}
-        if "mode" in kept:
-            kept["mode"] = Mode(kept["mode"])
+        for key, value in kept.items():
+            if key in _TEXTS and isinstance(value, tuple):  # `[m, 1]` in YAML has the unit 1
+                kept[key] = value = tuple(str(one) if type(one) is int else one for one in value)
+            if not _PLAUSIBLE.get(key, _is_text)(value):
+                raise EmbodimentError(f"{key} of an embodiment cannot be {value!r:.60}")
         try:
-            return cls(**kept)
+            return cls(**kept | ({"mode": Mode(kept["mode"])} if "mode" in kept else {}))
         except TypeError as error:
             raise EmbodimentError(f"embodiment is incomplete: {error}") from error
+        except ValueError as error:
+            raise EmbodimentError(str(error)) from error
 
     @classmethod
     def load(cls, path: str | Path) -> Embodiment:
-        """From a JSON or YAML file."""
+        """From a JSON or YAML file.
+
+        Raises:
+            EmbodimentError: one that cannot be read or makes no embodiment; the message names the file.
+        """
         import yaml
 
-        return cls.from_dict(yaml.safe_load(Path(path).read_text()))
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            return cls.from_dict(yaml.safe_load(text))
+        except EmbodimentError as error:
+            raise EmbodimentError(f"{path}: {error}; correct it, or bring a whole copy") from error
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # UnicodeDecodeError is a ValueError
+            reason = " ".join(str(error).split())
+            raise EmbodimentError(f"{path} cannot be read ({reason}); it is damaged, bring a whole copy") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,6 +295,39 @@ class Window:
             recall=tuple(sorted({offset for w in windows for offset in w.recall})),
             horizon=max(w.horizon for w in windows),
         )
+
+
+def _is_text(value) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(value) -> bool:
+    return isinstance(value, tuple) and all(map(_is_text, value))
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and value == value
+
+
+def _are_limits(value) -> bool:
+    return isinstance(value, tuple) and all(
+        isinstance(pair, tuple) and len(pair) == 2 and all(map(_is_number, pair)) for pair in value
+    )
+
+
+def _are_cameras(value) -> bool:
+    sizes = value.values() if isinstance(value, dict) else (None,)
+    return all(isinstance(s, tuple) and len(s) == 2 and all(_is_number(n) and n >= 1 for n in s) for s in sizes)
+
+
+_TEXTS = ("action", "action_units", "state", "state_units", "scene", "scene_units")
+_PLAUSIBLE = dict.fromkeys(_TEXTS, _are_texts) | {
+    "guessed": _are_texts,
+    "limits": _are_limits,
+    "rate": lambda value: _is_number(value) and abs(value) < float("inf"),
+    "cameras": _are_cameras,
+    "mode": lambda value: isinstance(value, (str, Mode)),
+}
 
 
 def _show(value) -> str:

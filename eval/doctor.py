@@ -14,7 +14,10 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
+
+from ..configs.finding import Finding
 
 CORE = ("torch", "numpy", "scipy", "diffusers", "accelerate", "safetensors", "gymnasium", "mujoco", "av", "pyarrow")
 CORE += ("draccus", "jinja2", "matplotlib", "opencv-python-headless")
@@ -99,30 +102,19 @@ for i in range(torch.cuda.device_count()):
 """
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What one trial showed, and what to do about it."""
-
-    what: str
-    works: bool
-    detail: str
-    advice: str = ""  # how to get what is missing
-    needed: bool = False  # the core does not work without it
-
-
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Try what this machine can do, and say what to install for what is missing; with a path, what is wrong there."""
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("path",)
 
-    path: str | None = None  # an episode record: examine it in place of the machine
+    path: str | None = None  # an episode record, run or checkpoint: examine it in place of the machine
     json: bool = False  # print one JSON object in place of the table
     quick: bool = False  # leave out the imports of torchvision, torchcodec and lerobot, which take half of the time
 
     def run(self) -> None:
         findings = list(examine(self.quick) if self.path is None else examine_path(self.path))
-        broken = sick(findings) if self.path is None else [f.what for f in findings if not f.works]
+        broken = sick(findings) if self.path is None else [f.what for f in findings if f.needed and not f.works]
         if self.json:
             import dataclasses
             import json
@@ -154,15 +146,27 @@ def examine(quick: bool = False) -> Iterator[Finding]:
 
 
 def examine_path(path: str) -> Iterator[Finding]:
-    """What is wrong with an episode record.
+    """What is wrong with an episode record, a training run or a checkpoint.
 
     Raises:
         FileNotFoundError: nothing there that can be examined.
     """
-    from .ledger.examine import is_record, record_faults, record_remarks
+    from ..policies.learning.examine import examine_checkpoint, examine_run, is_checkpoint, is_run
+    from .ledger.examine import is_record
 
-    if not is_record(path):
-        raise FileNotFoundError(f"'{path}' is no episode record (it has no manifest.json)")
+    kinds = ((is_record, _examine_record), (is_run, examine_run), (is_checkpoint, examine_checkpoint))
+    place = Path(os.path.expandvars(path))
+    examined = next((look for recognises, look in kinds if recognises(place)), None)
+    if examined is None:
+        raise FileNotFoundError(
+            f"'{path}' is no episode record (it has no manifest.json), no training run and no checkpoint"
+        )
+    yield from examined(place)
+
+
+def _examine_record(path: Path) -> Iterator[Finding]:
+    from .ledger.examine import record_faults, record_remarks
+
     faults = record_faults(path)
     yield from (Finding("record", False, fault, needed=True) for fault in faults)
     if not faults:

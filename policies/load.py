@@ -28,6 +28,7 @@ from .learning.checkpoint import (
     load_model,
     parents_of,
 )
+from .learning.integrity import DIGESTS, verify, write_digests
 from .policy import Planner
 
 
@@ -42,7 +43,9 @@ def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple
     if "kind" not in document and "type" in document:
         from .foreign.planner import load_foreign
 
-        return load_foreign(folder, embodiment)
+        planner, info = load_foreign(folder, embodiment)
+        _check_finite(planner, folder)
+        return planner, info
     if document.get("kind") != "mixture":
         policy, info = load_model(folder, "policy")
         if embodiment is not None:
@@ -50,8 +53,12 @@ def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple
         return policy, info
     if embodiment is not None:
         raise CheckpointError(f"{folder} is a composition; state who acts in its parents, not with --embodiment")
+    verify(folder)
     parents = [load_policy(parent)[0] for parent in parents_of(folder)]
-    return load_config(document).build(parents).eval(), _info(folder, document)
+    try:
+        return load_config(document, folder).build(parents).eval(), _info(folder, document)
+    except (ArithmeticError, AttributeError, IndexError, TypeError) as error:
+        raise CheckpointError(f"{folder / 'config.json'} describes no mixture of its parents ({error})") from error
 
 
 def completed(body: Embodiment, file: str | Path, folder: Path) -> Embodiment:
@@ -104,9 +111,18 @@ def save_mixture(folder: str | Path, mixture: Planner, parents: Sequence[str | P
             copy = shutil.copytree(path, half / PARENTS / str(place), ignore=shutil.ignore_patterns(TRAINING))
             if not (copy / "embodiment.json").is_file():  # of another program: its dataset may not come along
                 (copy / "embodiment.json").write_text(mixture.parents[place].embodiment.to_json())
+            if (copy / DIGESTS).is_file():  # without the training state, which stays behind
+                write_digests(copy)
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     _put(folder, fill)
+
+
+def _check_finite(planner: nn.Module, folder: Path) -> None:
+    """Raises CheckpointError naming the first weight that is no number."""
+    for name, values in planner.named_parameters():
+        if values.is_floating_point() and not bool(values.isfinite().all()):
+            raise CheckpointError(f"'{name}' of {folder} holds NaN or infinity; the weights are damaged")
 
 
 def _holds(folder: Path, parent: nn.Module) -> bool:

@@ -7,13 +7,14 @@ one checkpoint on the initial conditions used: Wilson for success, Student t for
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from ...configs.files import replace_text
+from ...policies.learning.links import linked, step_of
+from ...policies.learning.state import read_rows
 from ..ledger.record import read_record
 from ..ledger.summary import Summary, summarize
 from ..pages.charts import Line, chart
@@ -52,8 +53,7 @@ def read_judgements(run: Path) -> list[Judgement]:
     path = run / LINES
     if not path.is_file():
         raise FileNotFoundError(f"'{run}' has no {LINES}: train with --eval configs/eval/NAME.yaml")
-    lines = [line for line in path.read_text().splitlines() if line.endswith("}")]  # a kill may halve the last one
-    rows = {row["step"]: row for row in map(json.loads, lines)}
+    rows = {row["step"]: row for row in read_rows(path)}
     judgements = []
     for step, row in sorted(rows.items()):
         record = run / "evals" / f"{step:08d}"
@@ -71,13 +71,13 @@ def write_curve(run: Path) -> Path:
 
     judgements = read_judgements(run)
     judged = [judgement for judgement in judgements if judgement.summary]
-    best = (run / "best").resolve().name if (run / "best").exists() else ""
+    best = linked(run, "best")
     text = page(
         PAGE,
         run=run.name,
         judgements=judgements,
         judged=judged,
-        best=int(best) if best.isdigit() else -1,
+        best=-1 if best is None else step_of(best),
         charts=[Markup(curve) for curve in curves(judged)],
     )
     return replace_text(run / PAGE, text)

@@ -13,6 +13,7 @@ from enum import Enum
 from ...configs.files import replace_text
 from ...configs.parse import decode, load
 from ...policies.learning.checkpoint import find_checkpoint, fingerprint
+from ...policies.learning.links import linked, step_of
 from ...policies.learning.run import SETTINGS
 from ..ledger.record import MANIFEST
 from .grid import Cell, Step
@@ -74,8 +75,16 @@ def reached(step: Step) -> int:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 2048))
         lines = file.read().decode(errors="replace").splitlines()
-    whole = next((line for line in reversed(lines) if line.startswith("{") and line.endswith("}")), "{}")
-    return int(json.loads(whole).get("step", 0))
+    return next((row["step"] for row in map(_row, reversed(lines)) if type(row.get("step")) is int), 0)
+
+
+def _row(line: str) -> dict:
+    """A line of a log; nothing where it is cut off or damaged."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}
 
 
 def _trained(cell: Cell, step: Step) -> StepState:
@@ -83,8 +92,8 @@ def _trained(cell: Cell, step: Step) -> StepState:
     if not file.is_file():
         return StepState.fresh
     _same(cell, step, _jsonable(decode(type(step.config), load(file, type(step.config)))))
-    last = step.place / "last"
-    at = int(last.resolve().name) if last.exists() else 0
+    last = linked(step.place, "last")
+    at = (step_of(last) or 0) if last else 0
     return StepState.done if at >= step.config.steps else StepState.broken
 
 
@@ -105,7 +114,7 @@ def _evaluated(cell: Cell, step: Step) -> StepState:
     # weights that it judged
     values = json.loads(manifest.read_text())
     trained = cell.steps[0].place
-    if (trained / "last").exists():
+    if linked(trained, "last"):
         now, then = fingerprint(find_checkpoint(trained)), values["policy"]["fingerprint"]
         if now != then:
             raise GridError(f"{cell}: {step.place} judged other weights ({then}) than lie there now ({now}); remove it")

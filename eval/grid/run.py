@@ -10,19 +10,19 @@ from __future__ import annotations
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...configs.children import last_line, start, stop
 from ...configs.ends import UNHEARD, listening
+from ...configs.owner import InUseError, Owned, owned
 from ...configs.progress import Progress
 from .cells import GridError, StepState, reached, state, words, write_cell
 from .grid import Cell, Grid, Step, cells
 from .table import write_table
 
-LOCK, PID = ".lock", ".pid"
+PID = ".pid"
 PATIENCE = 60.0  # s that interrupted commands have to save
 PAUSE = 0.2  # s between looks at the processes
 
@@ -137,17 +137,12 @@ class Crew:
         return f"{ended} of {len(self.cells)} cells; now {now}" if now else f"{ended} of {len(self.cells)} cells"
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> Owned:
     """Only one grid in a folder at a time."""
-    import fcntl
-
-    with open(folder / LOCK, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise GridError(f"another `understudy run` works in {folder}; wait for it, or stop it") from error
-        yield
+    try:
+        return owned(folder)
+    except InUseError as error:
+        raise GridError(f"another `understudy run` works in {folder}; wait for it, or stop it") from error
 
 
 def _await_orphan(cell: Cell) -> None:

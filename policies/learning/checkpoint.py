@@ -4,9 +4,10 @@
                embodiment.json    who acts
                model.safetensors  the weights that act (averaged), with the scaling
                training_state/    what a resumed run needs: raw weights, optimiser, generators, progress
+               digests.json       hashes of all other files, compared when they are read
                parents/<number>/  instead of the last two, of a mixture: its parents' checkpoints
 
-A run folder holds `checkpoints/` and the relative links `last` and `best`, replaced by rename.
+A run folder holds `checkpoints/` and the links `last` and `best` (`links.py`).
 """
 
 from __future__ import annotations
@@ -21,12 +22,23 @@ from typing import TYPE_CHECKING
 
 import draccus
 
-from ...configs.files import HALF, replace_file, replace_folder
+from ...configs.documents import read_object
+from ...configs.files import HALF, replace_folder
 from ...configs.former import policy_settings
 from ...configs.parse import decode_choice
 from ...configs.plugins import discover, lookup
-from ...configs.pointers import why_unread
-from ...configs.spec import Embodiment
+from ...configs.spec import Embodiment, EmbodimentError
+from .integrity import (
+    TRAINING,
+    CheckpointError,
+    check_like,
+    check_scales,
+    damaged,
+    load_tensors,
+    verify,
+    write_digests,
+)
+from .links import NAMES, linked, names_nothing, numbered, point, step_of
 
 if TYPE_CHECKING:  # torch takes seconds, and who only asks where a checkpoint is needs none of it
     from torch import Tensor, nn
@@ -35,11 +47,10 @@ if TYPE_CHECKING:  # torch takes seconds, and who only asks where a checkpoint i
 
 FORMAT = 1
 KINDS = ("policy", "critic", "mixture")
-TRAINING, PARENTS = "training_state", "parents"
+PARENTS = "parents"
+ACTING = ("config.json", "embodiment.json", "model.safetensors")  # what a model of ours acts by
 
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message says which part and what to do."""
+__all__ = ["PARENTS", "TRAINING", "CheckpointError", "find_checkpoint", "load_model", "point", "save_checkpoint"]
 
 
 def save_checkpoint(
@@ -90,7 +101,7 @@ def acting_files(folder: str | Path) -> list[Path]:
     if kind not in KINDS:
         return sorted(path for path in folder.rglob("*") if path.is_file())
     if kind != "mixture":
-        return [folder / name for name in ("config.json", "embodiment.json", "model.safetensors")]
+        return [folder / name for name in ACTING]
     own = [folder / "config.json", folder / "embodiment.json"]
     return own + [file for parent in parents_of(folder) for file in acting_files(parent)]
 
@@ -109,6 +120,7 @@ def _put(folder: Path, fill: Callable[[Path], None]) -> None:
     def make(half: Path) -> None:
         half.mkdir()
         fill(half)
+        write_digests(half)
 
     try:
         replace_folder(folder, make, settle=True)
@@ -119,14 +131,31 @@ def _put(folder: Path, fill: Callable[[Path], None]) -> None:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint folder of `path`: itself, or a run's `best`, else its `last`. Raises FileNotFoundError.
+    """The checkpoint folder of `path`: itself, or a run's `best`, else its `last`, else its newest.
 
     Of lerobot's, `pretrained_model` in a checkpoint or in the last one of a training. What is no path here but a name
     on the hub (`OWNER/NAME`, with `@REVISION` for another than the newest) is fetched.
+
+    Raises:
+        FileNotFoundError: there is none, or `best` names one that is not there.
     """
     path = _local(os.path.expandvars(path))
+    if (path / "config.json").is_file():
+        return path.resolve()
+    if path.name in NAMES and path.is_file():  # in place of a link
+        found = linked(path.parent, path.name)
+        if found is not None:
+            return found
+    for name in NAMES[::-1]:
+        if names_nothing(path, name):
+            raise FileNotFoundError(
+                f"'{path / name}' names a checkpoint that is not there; give one of {path / 'checkpoints'} instead"
+            )
+        found = linked(path, name)
+        if found is not None and (found / "config.json").is_file():
+            return found
     theirs = ("pretrained_model", "last/pretrained_model", "checkpoints/last/pretrained_model")
-    for candidate in (path, path / "best", path / "last", *(path / name for name in theirs)):
+    for candidate in (*reversed(numbered(path)), *(path / name for name in theirs)):
         if (candidate / "config.json").is_file():
             return candidate.resolve()
     there = "it holds neither 'best' nor 'last'" if path.is_dir() else "no such folder"
@@ -153,7 +182,7 @@ def load_model(path: str | Path, kind: str) -> tuple[nn.Module, dict]:
     Returns:
         (model, info) with info = {"path", "step", "type", "config"}.
     Raises:
-        CheckpointError: another kind, a newer format, weights that do not fit.
+        CheckpointError: another kind, a newer format, files that are not those saved, weights that do not fit.
         LookupError: a type that no file registers.
     """
     folder = find_checkpoint(path)
@@ -161,32 +190,70 @@ def load_model(path: str | Path, kind: str) -> tuple[nn.Module, dict]:
     found = document.get("kind", "checkpoint of another program")
     if found != kind:
         raise CheckpointError(f"{folder} holds a {found}, not a {kind}")
-    config = load_config(document)
-    embodiment = Embodiment.from_json((folder / "embodiment.json").read_text())
-    model = config.build(embodiment, blank_scales(embodiment))
-    load_weights(model, folder / "model.safetensors")
+    verify(folder, ACTING)
+    embodiment = read_embodiment(folder)
+    try:
+        model = load_config(document, folder).build(embodiment, blank_scales(embodiment))
+    except (CheckpointError, EmbodimentError):
+        raise
+    except (ArithmeticError, AttributeError, MemoryError, RuntimeError, TypeError, ValueError, KeyError) as error:
+        if isinstance(error, LookupError) and not isinstance(error, KeyError):
+            raise
+        raise damaged(folder, f"{folder / 'config.json'} describes no {kind} ({error})") from error
+    try:
+        load_weights(model, folder / "model.safetensors")
+    except CheckpointError as error:
+        raise damaged(folder, str(error)) from error
     return model.eval(), _info(folder, document)
 
 
+def read_embodiment(folder: Path) -> Embodiment:
+    """Who acts by a checkpoint. Raises CheckpointError."""
+    try:
+        return Embodiment.load(folder / "embodiment.json")
+    except EmbodimentError as error:
+        raise damaged(folder, str(error)) from error
+
+
 def _document(folder: Path) -> dict:
+    """What `config.json` says, also of another program's checkpoint. Raises CheckpointError."""
     document = _read(folder / "config.json")
-    if document.get("format", 0) > FORMAT:
-        raise CheckpointError(
-            f"{folder} was written by a newer understudy (format {document['format']}); upgrade to read it"
-        )
+    verify(folder, ("config.json",))
+    if "kind" not in document:
+        return document
+    form = document.get("format", 0)
+    if type(form) is int and form > FORMAT:
+        raise CheckpointError(f"{folder} was written by a newer understudy (format {form}); upgrade to read it")
+    wanted = {"format": int, "kind": str, "type": str, "config": dict}
+    for key, kind in wanted.items():
+        if not isinstance(document.get(key, 0 if key == "format" else None), kind):
+            raise damaged(folder, f"{folder / 'config.json'} has no '{key}' that makes sense; the file is damaged")
     return document
 
 
 def _info(folder: Path, document: dict) -> dict:
-    step = int(folder.name) if folder.name.isdigit() else None
     settings = policy_settings(document["config"])  # of an earlier version, under today's names
-    return {"path": str(folder), "step": step, "type": document["type"], "config": settings}
+    return {"path": str(folder), "step": step_of(folder), "type": document["type"], "config": settings}
 
 
-def load_config(document: dict) -> PolicyConfig | CriticConfig | CompositionConfig:
-    """The settings in a checkpoint's `config.json`."""
+def load_config(document: dict, folder: Path | None = None) -> PolicyConfig | CriticConfig | CompositionConfig:
+    """The settings in a checkpoint's `config.json`.
+
+    Raises:
+        LookupError: a kind or type that no file registers.
+        CheckpointError: settings that make no sense.
+    """
+    import draccus
+
+    if document["kind"] not in KINDS:
+        raise CheckpointError(f"{folder or 'a checkpoint'} holds a '{document['kind']}', which nothing here reads")
     settings = with_former_defaults(document["kind"], {**document["config"], "type": document["type"]})
-    return decode_choice(_registry(document["kind"]), settings)
+    try:
+        return decode_choice(_registry(document["kind"]), settings)
+    except (draccus.ParsingError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        cause = error.__cause__ or error
+        place = f"{folder / 'config.json'}" if folder else "a checkpoint's config.json"
+        raise CheckpointError(f"{place} holds settings that make no sense: {cause}") from error
 
 
 def with_former_defaults(kind: str, settings: Mapping) -> dict:
@@ -209,17 +276,11 @@ def _registry(kind: str) -> type[draccus.ChoiceRegistry]:
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
-    """Read weights into `model`, refusing names or shapes that differ."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        model.load_state_dict(load_file(file))
-    except (SafetensorError, OSError) as error:
-        reason = why_unread(file, error)
-        raise CheckpointError(f"{file} cannot be read ({reason}); the file is damaged or missing") from error
-    except RuntimeError as error:
-        raise CheckpointError(f"{file} does not fit the network that its config describes: {error}") from error
+    """Read weights into `model`, refusing names, shapes or number types that differ, NaN, and scales that cannot be."""
+    tensors = load_tensors(file)
+    check_like(file, tensors, model.state_dict())
+    model.load_state_dict(tensors)
+    check_scales(file, model)
 
 
 def blank_scales(embodiment: Embodiment) -> Scales:
@@ -231,19 +292,14 @@ def blank_scales(embodiment: Embodiment) -> Scales:
     return Scales(action=((-1.0,) * dims, (1.0,) * dims), states=vectors)
 
 
-def point(run: Path, name: str, folder: Path) -> None:
-    """Make the link `run/name` point to a checkpoint, by rename."""
-    replace_file(run / name, lambda fresh: fresh.symlink_to(os.path.relpath(folder, run)))
-
-
 def rotate(run: Path, keep: int, every: int = 0, held: frozenset[Path] = frozenset()) -> None:
     """Delete checkpoints but the newest `keep`, `last`, `best`, multiples of `every` steps, and those `held`."""
-    kept = held | {(run / name).resolve() for name in ("last", "best") if (run / name).exists()}
-    folders = sorted(path for path in (run / "checkpoints").glob("*") if path.name.isdigit())
+    kept = held | {found.resolve() for name in NAMES if (found := linked(run, name))}
+    folders = numbered(run)
     for folder in folders[: max(len(folders) - keep, 0)]:
         if folder.resolve() not in kept and not (every and int(folder.name) % every == 0):
             shutil.rmtree(folder)
-    for leftover in (run / "checkpoints").glob(f".*{HALF}"):
+    for leftover in (*(run / "checkpoints").glob(f".*{HALF}"), *run.glob(f".*{HALF}")):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -257,8 +313,10 @@ def _write(path: Path, document: object) -> None:
 
 def _read(path: Path) -> dict:
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        return read_object(path, CheckpointError)
+    except CheckpointError as error:
+        raise damaged(path.parent, str(error)) from error
+    except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error})") from error
 
 

@@ -17,12 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from ...configs.ends import listening
+from ...configs.files import replace_text
 from ...configs.progress import Progress
 from ...configs.protocols import keeps
 from ..policy import Stepped
 from .checkpoint import TRAINING, load_weights, point, rotate, save_checkpoint
 from .optimizer import Optimize, generator_state, optimizer_state, restore_generators, restore_optimizer
 from .side_evaluation import Aside
+from .state import read_rows, read_state
 
 
 class Best(Enum):
@@ -239,19 +241,19 @@ class Loop:
         rotate(self.run, self.pace.keep, self.pace.keep_every, self.aside.held)
 
     def restore(self, folder: Path) -> None:
-        """Go on exactly where the checkpoint `folder` was written."""
-        from safetensors.torch import load_file
+        """Go on exactly where the checkpoint `folder` was written.
 
-        state = folder / TRAINING
-        load_weights(self.model, state / "weights.safetensors")
+        Raises:
+            CheckpointError: a part that is missing, damaged or of another training; nothing is written.
+        """
+        state = read_state(folder, self.model, self.optimizer)
+        load_weights(self.model, folder / TRAINING / "weights.safetensors")
         load_weights(self.average.module, folder / "model.safetensors")
-        groups = json.loads((state / "optimizer.json").read_text())
-        restore_optimizer(self.optimizer, load_file(state / "optimizer.safetensors"), groups)
-        progress = json.loads((state / "progress.json").read_text())
-        self.step, self.best, self.seconds = progress["step"], progress["best"], progress["seconds"]
-        self.average.n_averaged.fill_(progress["averaged"])
+        restore_optimizer(self.optimizer, state.optimizer, state.groups)
+        self.step, self.best, self.seconds = state.step, state.best, state.seconds
+        self.average.n_averaged.fill_(state.averaged)
         self.log.forget_after(self.step)
-        restore_generators(load_file(state / "rng.safetensors"))
+        restore_generators(state.generators)
         self.aside.resume(self.step)
 
     def _interrupt(self) -> None:
@@ -298,11 +300,10 @@ class MetricLog:
             self._wandb.log(dict(scalars), step=step)
 
     def forget_after(self, step: int) -> None:
-        """Drop what a killed run wrote after its last checkpoint."""
+        """Drop what a killed run wrote after its last checkpoint, and with a warning lines that cannot be read."""
         if self.path.exists():
-            lines = [line for line in self.path.read_text().splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            self.path.write_text("".join(line + "\n" for line in kept))
+            rows = read_rows(self.path)
+            replace_text(self.path, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
 
     def close(self) -> None:
         if self._board is not None:

@@ -20,10 +20,12 @@ from pathlib import Path
 
 from ...configs.children import calling, last_line, start, stop
 from ...configs.ends import UNHEARD
+from ...configs.files import replace_text
 from ...configs.parse import load
 from ...configs.spec import Embodiment
 from ...configs.world import REPORT_STARTS
-from .checkpoint import point
+from .links import numbered, point
+from .state import read_rows
 
 LINES, PAGE = "evals.jsonl", "evals.html"
 PREFLIGHT = "understudy.eval.evaluate.preflight:main"  # by name: learning imports nothing of eval
@@ -166,12 +168,10 @@ class SideEvaluation(Aside):
 
     def resume(self, step: int) -> None:
         path = self.run / LINES
-        lines = path.read_text().splitlines() if path.exists() else []
-        rows = [json.loads(line) for line in lines if line.endswith("}")]
-        self.rows = [row for row in rows if row["step"] <= step]
-        path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        self.rows = [row for row in read_rows(path) if row["step"] <= step and _is_judgement(row)]
+        replace_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
         known = max((row["step"] for row in self.rows), default=-1)
-        saved = sorted(int(folder.name) for folder in (self.run / "checkpoints").glob("*") if folder.name.isdigit())
+        saved = [int(folder.name) for folder in numbered(self.run)]
         owed = [number for number in saved if known < number <= step and self.due(number)]
         if owed:
             self.submit(self.run / "checkpoints" / f"{owed[-1]:08d}")
@@ -220,6 +220,12 @@ def read_outcomes(record: Path) -> tuple[list[bool], list[float]]:
 
     table = pq.read_table(record / "episodes.parquet", columns=["success", "best_progress"])
     return table["success"].to_pylist(), table["best_progress"].to_pylist()
+
+
+def _is_judgement(row: dict) -> bool:
+    """Whether a row has what is read of it: one that succeeded its numbers, others their reason."""
+    numbers = [row.get(name) for name in ("success", "best_progress")]
+    return "success" not in row or all(type(number) in (int, float) and number == number for number in numbers)
 
 
 def _merit(row: dict) -> tuple[float, float]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,9 @@ import draccus
 import numpy as np
 import torch
 
-from ...configs.parse import decode, load
+from ...configs.files import replace_text
+from ...configs.owner import InUseError, Owned, owned
+from ...configs.parse import UsageError, default_of, parse
 from ...configs.protocols import keeps
 from ...configs.spec import ACTION
 from ..data.dataset import Dataset, split_episodes
@@ -24,15 +27,31 @@ from ..data.statistics import action_range, nearly_constant, statistics
 from ..data.task_spec import ActionScale, Mirror, TaskSpec, load_task_spec
 from ..data.weighting import WeightedOrder, Weighting
 from ..policy import CriticConfig, PolicyConfig, Prepared, Scales, UsesPast
-from .checkpoint import find_checkpoint, load_weights, with_former_defaults
+from .doors import (
+    Parent,
+    changed,
+    check_body,
+    check_dataset,
+    check_free,
+    clear,
+    locate,
+    read_begun,
+    read_settings,
+    replaced,
+    scale_differs,
+    write_begun,
+)
+from .links import linked, step_of
 from .loop import BatchOrder, Best, Loop, Pace
 from .optimizer import Optimize
 from .processes import refuse_several
-from .run import SETTINGS
+from .run import SETTINGS, run_folder
 from .side_evaluation import SideEvaluation
 from .validate import Guesses, Validation
 
 LOOKED_AT = 20_000  # windows at most that a model sees before it is trained
+
+OUTSIDE = 3.0  # a pinned scale is not the data's where a twentieth of the actions lie further out, scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +94,7 @@ class Train:
     eval_seed: int = 0  # first env seed of a judgement; 0-999 are for choosing
     eval_workers: int = 0  # processes for the world of a judgement; results do not depend on it
     init: Path | None = None  # fine-tune from this run or checkpoint
-    resume: Path | None = None  # go on with this run, exactly; takes its config.yaml
+    resume: Path | None = None  # go on with this run, exactly; takes its config.yaml, and --steps to train longer
     wandb: bool = False  # log to Weights & Biases too
 
     @property
@@ -96,54 +115,124 @@ class Train:
         if self.critic is not None and self.eval is not None:
             raise ValueError("`eval` lets what is trained act, but a critic does not; leave it out")
 
+    @classmethod
+    def from_words(cls, words: list[str]) -> Train | Resume:
+        """A training, or with --resume the words that stand beside it."""
+        resume = _take_resume(words)
+        if resume is not None:
+            return Resume(resume, tuple(words))
+        path = words.pop(0) if words and words[0].endswith((".yaml", ".yml")) else None
+        config = parse(cls, path, words)
+        if config.resume is not None and path is not None:
+            raise ValueError(f"--resume takes the settings of its run; {path} is not read. Leave it out")
+        return config
+
     def run(self) -> None:
         refuse_several()
         if self.resume:
-            resume_run(self.resume)
+            fields = [item for item in dataclasses.fields(self) if item.name != "resume"]
+            changes = {item.name: getattr(self, item.name) for item in fields}
+            asked = {item.name for item in fields if changes[item.name] != default_of(item)}
+            resume_run(self.resume, {name: changes[name] for name in sorted(asked)})
         else:
             start_run(self)
 
 
+@dataclass(frozen=True)
+class Resume:
+    """`train --resume RUN`: go on with a run, or from one of its checkpoints."""
+
+    path: Path  # run or RUN/checkpoints/STEP
+    words: tuple[str, ...]  # beside --resume
+
+    def run(self) -> None:
+        resume_run(self.path, self.words)
+
+
 def start_run(config: Train) -> None:
-    """Train from the beginning. Refuses a run folder that exists.
+    """Train from the beginning. Refuses a run folder that holds something; one refused later leaves none.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: before anything heavy is done.
     """
     config.check()
     run = config.out or Path("runs") / Path(config.data.rstrip("/")).name
-    if run.exists():
-        raise FileExistsError(f"{run} exists; choose another --out, or go on with: understudy train --resume {run}")
-    loop = assemble(config, _open(config), run)
-    if config.init:
-        load_weights(loop.model, find_checkpoint(config.init) / "model.safetensors")
-    _fit(loop)
+    check_free(run, Train)
+    possible = prepare(config, _open(config), run)
+    _check_inside(possible)
+    with _alone(run):
+        check_free(run, Train)  # another may have begun in the meantime
+        clear(run)
+        _write(possible)
+        _fit(assemble(possible))
 
 
-def resume_run(run: Path) -> None:
-    """Go on with a run from its last checkpoint, bit for bit as if it had not stopped."""
-    if not (run / SETTINGS).is_file():
-        raise FileNotFoundError(f"{run} is not a run: it has no config.yaml")
-    config = decode(Train, _saved_settings(run))
-    loop = assemble(config, _open(config), run)
-    if (run / "last").exists():
-        loop.restore((run / "last").resolve())
-        print(f"resuming {run} at step {loop.step} of {config.steps}")
-    else:
-        print(f"{run} has no checkpoint yet; training from the beginning")
-        loop.log.forget_after(0)
-    _fit(loop)
+def resume_run(path: Path, beside: Sequence[str] | Mapping[str, object] = ()) -> None:
+    """Go on with a run from its last checkpoint, bit for bit as if it had not stopped.
+
+    Args:
+        path: run folder, or one of its checkpoints.
+        beside: words of the command line, or settings by name, that are to be changed.
+
+    Raises:
+        ValueError, FileNotFoundError: naming a flag that cannot be changed, a changed dataset, a damaged file.
+    """
+    path = Path(os.path.expandvars(path))
+    run, checkpoint = locate(path)
+    before = read_settings(run, Train)
+    config = replaced(run, before, beside) if isinstance(beside, Mapping) else changed(run, before, beside)
+    begun = read_begun(run)
+    moved = [f"--{name}" for name in ("data", "embodiment") if getattr(config, name) != getattr(before, name)]
+
+    with _alone(run):
+        dataset = _open(config)
+        check_dataset(run, begun, dataset, moved)
+        if checkpoint is not None:
+            check_body(run, checkpoint, dataset.embodiment, config.learner.inputs)
+        possible = prepare(config, dataset, run, fresh=checkpoint is None, begun=begun)
+        loop = assemble(possible)
+        if checkpoint is not None:
+            at = step_of(checkpoint)
+            if config.steps != before.steps and at is not None and config.steps < at:
+                raise ValueError(f"{run} is at step {at} already; --steps {config.steps} would go back")
+            loop.restore(checkpoint)
+            print(f"resuming {run} at step {loop.step} of {config.steps}")
+        else:
+            print(f"{run} has no checkpoint yet; training from the beginning")
+            loop.log.forget_after(0)
+        if config != before:
+            replace_text(run / SETTINGS, draccus.dump(config))
+            _announce_change(before, config, loop.step)
+        _fit(loop)
 
 
-def _saved_settings(run: Path) -> dict:
-    """What a run's config.yaml says; a run of an earlier version goes on as it began."""
-    settings = load(run / SETTINGS, Train)
-    learners = {kind: settings[kind] for kind in ("policy", "critic") if settings.get(kind)}
-    return settings | {kind: with_former_defaults(kind, learner) for kind, learner in learners.items()}
+@dataclass(frozen=True)
+class Possible:
+    """A training that was found possible; nothing of it is written yet."""
+
+    config: Train
+    dataset: Dataset
+    run: Path
+    model: torch.nn.Module
+    task_spec: TaskSpec
+    training: np.ndarray  # positions of the episodes that train
+    held_out: np.ndarray
+    windows: Any
+    order: BatchOrder | WeightedOrder
+    mirror: Mirror | None
+    aside: SideEvaluation | None
+    parent: Parent | None
 
 
-def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
-    """Build the loop of a run: data, model, validation. Writes the run's config.yaml and task_spec.yaml."""
+def prepare(
+    config: Train, dataset: Dataset, run: Path, *, fresh: bool = True, begun: Mapping | None = None
+) -> Possible:
+    """Build model and data of a run, and refuse what cannot be trained. Writes nothing.
+
+    Args:
+        fresh: begin with the weights of `config.init`, if any; a run with a checkpoint needs its parent no more.
+        begun: what an interrupted run began with.
+    """
     if config.threads:
         torch.set_num_threads(config.threads)
 
@@ -159,6 +248,9 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
         states={key: (tuple(stats[key].mean.tolist()), tuple(stats[key].std.tolist())) for key in learner.inputs},
     )
 
+    parent = Parent(config.init, learner, embodiment) if config.init and fresh else None
+    if parent and begun:
+        parent.check_unchanged(begun)
     torch.manual_seed(config.seed)
     model = learner.build(embodiment, scales)
 
@@ -174,26 +266,35 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
     order = _order(config, dataset, training, len(windows))
 
     _announce(config, dataset, model, training, held_out)
-    _prepare(run, config, task_spec, model)
+    if parent:
+        print("\n".join(parent.hand_on(model)))
+    _check_space(run, config, model)
+    return Possible(
+        config, dataset, run, model, task_spec, training, held_out, windows, order, mirror, aside, parent
+    )  # fmt: skip
 
+
+def assemble(possible: Possible) -> Loop:
+    """The loop of a training whose folder is there."""
+    config, learner = possible.config, possible.config.learner
     return Loop(
-        model,
-        windows.gather,
-        order,
+        possible.model,
+        possible.windows.gather,
+        possible.order,
         optimize=config.optimize,
         pace=Pace(
             steps=config.steps, log=config.log_every, validate=config.validate_every, save=config.save_every,
             keep=config.keep, keep_every=config.keep_every,
         ),
-        run=run,
+        run=possible.run,
         description={"kind": "policy" if config.critic is None else "critic", "config": learner},
-        validate=_validation(dataset, learner, training, held_out),
+        validate=_validation(possible.dataset, learner, possible.training, possible.held_out),
         device=config.device,
         precision=config.precision,
-        best=Best.none if aside else config.best,
-        transform=mirror,
+        best=Best.none if possible.aside else config.best,
+        transform=possible.mirror,
         wandb=config.wandb,
-        aside=aside,
+        aside=possible.aside,
     )  # fmt: skip
 
 
@@ -238,7 +339,14 @@ def _aside(config: Train, run: Path) -> SideEvaluation | None:
 def pinned_task_spec(config: Train, dataset: Dataset, training: np.ndarray) -> TaskSpec:
     """The task spec given, or one from the dataset's smallest and greatest actions."""
     if config.scale:
-        return load_task_spec(config.scale)
+        spec, run = load_task_spec(config.scale), run_folder(config.scale.removeprefix("from:"))
+        last = run and linked(run, "last")
+        if last and scale_differs(last, spec):  # fine-tuned by an earlier version
+            raise ValueError(
+                f"{run}/task_spec.yaml holds another action scale than its weights act in; write the one that "
+                "is meant to a file and give that: --scale FILE.yaml"
+            )
+        return spec
     if config.task_spec:
         return config.task_spec
     low, high = action_range(statistics(dataset, (ACTION,), training)[ACTION])
@@ -284,20 +392,85 @@ def _arm(model: torch.nn.Module) -> str:
     return f", {model.arm}" if keeps(model, UsesPast) else ""
 
 
-def _prepare(run: Path, config: Train, task_spec: TaskSpec, model: torch.nn.Module) -> None:
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "checkpoints").mkdir(exist_ok=True)
+def _check_space(run: Path, config: Train, model: torch.nn.Module) -> None:
+    """Raises OSError where the checkpoints will not fit; the folder need not be there yet."""
     weights = sum(parameter.numel() * 4 for parameter in model.parameters())
     wanted = 4 * weights * (config.keep + 2 + (config.steps // config.keep_every if config.keep_every else 0))
-    free = shutil.disk_usage(run).free
+    there = next(folder for folder in (run, *run.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free
     if free < wanted:
         raise OSError(
             f"no space left for checkpoints in {run}: {wanted / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free. "
             "Free some, lower `keep`, or choose another --out"
         )
-    if not (run / SETTINGS).exists():
-        (run / "task_spec.yaml").write_text(draccus.dump(task_spec))
-        (run / SETTINGS).write_text(draccus.dump(config))
+
+
+def _check_inside(possible: Possible) -> None:
+    """Refuse actions that a pinned scale does not hold: most of what is trained on would lie outside of [-1, 1]."""
+    config, dataset = possible.config, possible.dataset
+    if not config.scale and not config.task_spec:
+        return
+    rows = np.repeat(np.isin(np.arange(len(dataset.lengths)), possible.training), dataset.lengths)
+    low, high = (np.asarray(side, np.float64) for side in (possible.task_spec.scale.low, possible.task_spec.scale.high))
+    scaled = (dataset.columns["action"][rows] - (low + high) / 2) / ((high - low) / 2)
+    ends = np.abs(np.quantile(scaled, [0.05, 0.95], axis=0)).max(0)
+    worst = int(ends.argmax())
+    if ends[worst] > OUTSIDE:
+        values = dataset.columns["action"][rows][:, worst]
+        raise ValueError(
+            f"the pinned scale does not hold the data: action '{dataset.embodiment.action[worst]}' has "
+            f"{low[worst]:.4g}..{high[worst]:.4g} there and {values.min():.4g}..{values.max():.4g} in {config.data}. "
+            "Leave `scale` and `task_spec` out to take the range of the data, or widen it"
+        )
+
+
+def _write(possible: Possible) -> None:
+    """The folder's first files; config.yaml comes last and makes it a run."""
+    run, parent = possible.run, possible.parent
+    (run / "checkpoints").mkdir(exist_ok=True)
+    replace_text(run / "task_spec.yaml", draccus.dump(possible.task_spec))
+    write_begun(run, possible.dataset, parent.folder if parent else None)
+    replace_text(run / SETTINGS, draccus.dump(possible.config))
+
+
+def _announce_change(before: Train, now: Train, step: int) -> None:
+    """What a resume changes, and what longer training means for the learning rate."""
+    for item in dataclasses.fields(now):
+        then, value = getattr(before, item.name), getattr(now, item.name)
+        if then != value:
+            print(f"{item.name} is {value} from here on (it was {then}); noted in config.yaml")
+    if before.steps != now.steps:
+        rates = [config.optimize.rate(step, config.steps) for config in (before, now)]
+        print(
+            f"the learning rate, whose decay would have ended at step {before.steps}, is computed anew to end at step "
+            f"{now.steps}: at step {step} it is {rates[1]:.3g} in place of {rates[0]:.3g}"
+        )
+
+
+def _alone(run: Path) -> Owned:
+    """Take a run folder, which is made, for this training. Raises ValueError where another one works in it."""
+    run.mkdir(parents=True, exist_ok=True)
+    try:
+        return owned(run)
+    except InUseError as error:
+        raise ValueError(
+            f"another `understudy train` works in {run}; wait for it, stop it, or choose another --out"
+        ) from error
+
+
+def _take_resume(words: list[str]) -> Path | None:
+    """Take --resume and its value out of the words; None where it is not among them."""
+    for place, word in enumerate(words):
+        key, equals, value = word.partition("=")
+        if key == "--resume":
+            end = place + (1 if equals else 2)
+            if not equals:
+                value = words[place + 1] if place + 1 < len(words) else ""
+            if not value or value.startswith("--"):
+                raise UsageError("--resume needs the folder of a run")
+            del words[place:end]
+            return Path(value)
+    return None
 
 
 def _fit(loop: Loop) -> None:

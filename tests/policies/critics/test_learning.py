@@ -255,6 +255,7 @@ def test_a_critic_for_another_body_is_refused(runs, tmp_path):
     shutil.copytree(runs / "first", tmp_path / "other", symlinks=True)
     strange = dataclasses.replace(body, scene=("goal.x", "goal.y"))
     (tmp_path / "other" / "last" / "embodiment.json").write_text(strange.to_json())
+    (tmp_path / "other" / "last" / "digests.json").unlink()
     told = Eval(
         policy=str(runs / "policy"), world=POINT, candidates=2, critic=str(tmp_path / "other"), out=str(tmp_path / "o")
     )

@@ -117,6 +117,7 @@ def test_a_checkpoint_loads_whichever_draccus_wrote_it(tmp_path, monkeypatch, wr
     assert load_policy(tmp_path / "run")[0].config == config
 
     del document["config"]["type"]  # written beside 0.11 before this was known
+    (tmp_path / "run" / "digests.json").unlink()
     (tmp_path / "run" / "config.json").write_text(json.dumps(document))
     assert load_policy(tmp_path / "run")[0].config == config
 
@@ -263,6 +264,7 @@ def test_no_space_is_refused_before_training(demos, tmp_path, monkeypatch):
 
 def test_bad_input_is_refused_by_name(demos, tmp_path):
     (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.tex").write_text("mine")
     with pytest.raises(FileExistsError, match="exists; choose another --out"):
         settings(demos, tmp_path / "taken").run()
     with pytest.raises(ValueError, match="give a config with `policy` and `data`"):
@@ -305,6 +307,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(demos, tmp_path):
 
     def rewrite(**changes):
         (folder / "config.json").write_text(json.dumps(document | changes))
+        (folder / "digests.json").unlink(missing_ok=True)
 
     rewrite(kind="critic")
     with pytest.raises(CheckpointError, match="holds a critic, not a policy"):
