@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...configs.files import clear_leftovers
 from ...configs.lanes.lanes import Lanes
 from ...configs.lanes.pulse import TIMEOUT
 from ...configs.progress import Progress, on_terminal
@@ -139,6 +140,9 @@ def hold(config: Compare) -> Comparison:
     plan = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}
     plan |= {"until_decided": config.until_decided, "give_up": config.give_up, "independent": test.independent}
     plan |= {"operator": config.operator}
+
+    if config.resume:
+        clear_leftovers(folder)
 
     # records, environments and sides
     with ExitStack() as stack:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...configs.documents import read_document, sealed
-from ...configs.files import replace_text
+from ...configs.files import clear_leftovers, replace_text
 from ...configs.lanes.lanes import Lanes
 from ...configs.parse import former_names
 from ...configs.progress import Progress
@@ -83,6 +83,7 @@ def _enter(config: Settings) -> None:
     """Make the folder, or check that it was begun with the same settings."""
     settings = {name: _listed(getattr(config, name)) for name in FIXED}
     if config.resume:
+        clear_leftovers(config.folder)
         path = config.folder / FILE
         if not path.is_file():
             raise FileNotFoundError(f"'{config.folder}' holds no search: it has no {FILE}")

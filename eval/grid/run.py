@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ...configs.children import last_line, start, stop
 from ...configs.ends import UNHEARD, listening
+from ...configs.files import clear_leftovers
 from ...configs.owner import InUseError, Owned, owned
 from ...configs.progress import Progress
 from .cells import GridError, StepState, reached, state, words, write_cell
@@ -48,6 +49,7 @@ def run_grid(grid: Grid) -> None:
         return
     grid.out.mkdir(parents=True, exist_ok=True)
     with _alone(grid.out), listening():
+        clear_leftovers(grid.out)
         failed = Crew(todo, grid.jobs).work()
     print(write_table(grid, todo, failed))
     if failed:

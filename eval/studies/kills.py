@@ -36,7 +36,15 @@ from ..ledger.study import Study
 COMMANDS = ("train", "eval", "eval with workers", "demos", "demos of a policy", "compare", "compose", "run")
 EVENTS = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.symlink", "os.truncate")  # of Python's audit hooks
 LIMIT, PATIENCE = 300.0, 15.0  # s a command may take; s that its processes may outlive it
-TIMED = ("rate", "seconds", "wall", "acted", "begun", "digests")  # keys of JSON files that tell of time
+TIMED = (
+    "rate",
+    "seconds",
+    "wall",
+    "acted",
+    "begun",
+    "digests",
+    "code",
+)  # keys of JSON files that tell of time, or of a checkout that changes meanwhile
 UNCOMPARED = re.compile(r"(^|/)(tb/.*|.*\.log|\.pid|\.lock|.*\.html)$")  # only whether they are there
 TRAINING = """
 policy:
@@ -147,17 +155,21 @@ class Trials:
         self.command, self.work, self.folder, self.rng = command, work, work / "x", rng
         self.operations = 0  # of the undisturbed command
         log = work / "count"
-        began = time.monotonic()
         self._clean()
         modules = work / "modules"
         status = _finish(_fork(command.words, work / "log", _struck(self.folder, 0, log), modules))
         if status:
             raise RuntimeError(f"{command.name} fails undisturbed: {(work / 'log').read_text()[-500:]}")
-        self.seconds = time.monotonic() - began
         self.operations = len(log.read_text().splitlines())
         self.names = log.read_text().splitlines()
         self.whole = _ask(_content, self.folder)
         _import(modules.read_text().split())
+
+        # how long it takes where nothing is imported any more
+        self._clean()
+        began = time.monotonic()
+        _finish(_fork(command.words, work / "log"))
+        self.seconds = time.monotonic() - began
 
     def at_moments(self, count: int) -> Counts:
         """Kill after random times; those that come too late are tried again."""
