@@ -20,6 +20,7 @@ from ..configs.world import REPORT_STARTS
 from .catalog.measured import read_measured
 from .compare.comparison import FILE as COMPARISON
 from .compare.comparison import read_comparison
+from .ledger.chains import check_chain, check_committed, read_chains, used, used_by_policy
 from .ledger.origin import origin, repeat_command
 from .ledger.record import MANIFEST, Record, read_record
 from .ledger.study import read_study, show, table
@@ -34,7 +35,8 @@ HEAD = """\
 Made from `eval/records/` by `understudy results`; do not edit. Success: share of the episodes, with Wilson's 95 %
 interval. Progress: mean over the episodes of the best progress (0 to 1), with a 95 % t interval. Both say how sure one
 may be of *this checkpoint* on fresh episodes; another training seed differs by more. Env seeds 0-999 serve to choose
-among policies, 1000 and up to report. A commit with `+` had uncommitted changes.
+among policies, 1000 and up to report. A commit with `+` had uncommitted changes: it alone does not make the number
+again; no more of these are taken. How the policies, critics and data were made: `eval/records/chains.yaml`.
 """
 RUNS = ("run", "policy", "world", "env seeds", "n", "success", "best progress", "date", "commit")
 MEASURED = ("task", "expert", "env seeds", "n", "success", "best progress", "length, steps", "date", "commit")
@@ -52,7 +54,7 @@ class Results:
 
     records: Path = RECORDS  # folder of records
     out: Path = RECORDS.parent.parent / "RESULTS.md"  # file to write
-    check: bool = False  # write nothing; fail where the file is not what the records say
+    check: bool = False  # write nothing; fail where the file is not current or a record cannot be made again
 
     def run(self) -> None:
         text = render(self.records)
@@ -62,7 +64,32 @@ class Results:
         elif not self.out.is_file() or self.out.read_text() != text:
             raise StaleError(f"{self.out} is not what {self.records} says; run `understudy results` and commit it")
         else:
+            check_records(self.records)
             print(f"{self.out} is current")
+
+
+def check_records(root: Path) -> None:
+    """Refuse records that nobody else can make: a piece without a command, or code that was not committed.
+
+    Raises:
+        ChainError: the first one, and what is missing.
+    """
+    chains, changed = read_chains(root), {}
+    for path in sorted(root.rglob("*.json")):
+        folder, name = path.parent, path.relative_to(root).as_posix()
+        if path.name == COMPARISON:
+            continue
+        if path.name == MANIFEST:
+            name, manifest = folder.relative_to(root).as_posix(), read_record(folder).manifest
+            paths, provenance = used_by_policy(manifest), manifest
+        elif folder == root / EXPERTS:
+            paths, provenance = [], getattr(read_measured(path.stem, folder), "provenance", {})
+        else:
+            study = read_study(path)
+            paths, provenance = used(study.command), study.provenance
+        check_chain(chains, name, paths)
+        changed[name] = bool((provenance.get("code") or {}).get("changed"))
+    check_committed(chains, changed)
 
 
 def render(root: Path = RECORDS) -> str:

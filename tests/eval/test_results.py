@@ -54,6 +54,7 @@ def records(tmp_path):
             writer.add(row(start))
         writer.close(complete=False)
     (root / "walk" / "about.md").write_text("Trained by hand.\n")
+    (root / "chains.yaml").write_text("made: {runs/my: understudy train}\nuncommitted: [walk/small]\n")
     Study(
         title="Coverage", command="understudy eval --x", columns=("n", "rate"), rows=[(20, 0.95)], notes=["2,000 runs"],
         provenance={"begun": "2026-02-03T00:00:00"},
