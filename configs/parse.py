@@ -323,6 +323,12 @@ def _complete(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
         hint = _plain(hints[name])
         choice = _is_choice(hint)
 
+        # null where the type takes none: as if it were left out
+        if value is None and hint is hints[name] and hint in (str, int, float, bool, Path):
+            if default_of(fields[name]) is dataclasses.MISSING:
+                raise UsageError(f"{'.'.join((*path, name))} must be given; null says nothing")
+            continue
+
         # a group of keys, a choice or one value
         if value is not None and (choice or dataclasses.is_dataclass(hint)):
             if isinstance(value, str) and value.endswith((".yaml", ".yml")):

@@ -17,7 +17,7 @@ class HubError(OSError):
 def is_hub_id(source: str | Path) -> bool:
     """Whether a source that is no path here may be a name on the hub: OWNER/NAME, where no folder OWNER lies here."""
     found = re.fullmatch(r"([\w-][\w.-]*)/[\w.-]+(@[\w./-]+)?", str(source))
-    return bool(found) and not Path(source).exists() and not Path(found[1]).exists()
+    return found is not None and not Path(source).exists() and not Path(found[1]).exists()
 
 
 @cache
@@ -37,8 +37,7 @@ def fetch(name: str, kind: str, patterns: Sequence[str], revision: str | None = 
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        options = {} if revision is None else {"revision": revision}
-        path = huggingface_hub.snapshot_download(name, repo_type=kind, allow_patterns=list(patterns), **options)
+        path = huggingface_hub.snapshot_download(name, repo_type=kind, revision=revision, allow_patterns=list(patterns))
         return Path(path)
     except (OSError, HfHubHTTPError, HFValidationError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -118,6 +119,10 @@ class GymWorld(World):
             raise GymWorldError(f"gymnasium cannot make '{self.id}': {error}") from error
 
 
+class GymWorldWarning(UserWarning):
+    """An environment that does not keep what Gymnasium asks of it."""
+
+
 class GymLane(Lane):
     """One copy: `reset(seed=s)` of the environment is start s. An end of its own without success ends the episode."""
 
@@ -127,6 +132,7 @@ class GymLane(Lane):
         self._sources = sources(world.keys, world.cameras, world.id, self.env.observation_space)
         self._discrete = hasattr(self.env.action_space, "n")
         self._obs, self._info, self._reward, self._ended = None, {}, None, (False, False)
+        self._tried = bool(world.remake)
 
     @property
     def model(self):
@@ -142,8 +148,27 @@ class GymLane(Lane):
         if self._world.remake:
             self.env.close()
             self.env = self._world.make(seed)
+        if not self._tried:
+            self._tried = True
+            self._warn_if_seeds_are_ignored(seed, options)
         self._obs, self._info = self.env.reset(seed=seed, options=options or None)
         self._reward, self._ended = None, (False, False)
+
+    def _warn_if_seeds_are_ignored(self, seed: int, options: dict) -> None:
+        """Say so where one seed begins twice in other ways: then no episode can be run again, and none be paired."""
+        seen = []
+        for _ in range(2):
+            self._obs, _ = self.env.reset(seed=seed, options=options or None)
+            vectors = (parts for key, parts in self._sources.items() if not key.startswith(IMAGES))
+            seen.append([np.asarray(take(self._obs, part), np.float32) for parts in vectors for part in parts])
+        if any(not np.array_equal(first, again, equal_nan=True) for first, again in zip(*seen, strict=True)):
+            warnings.warn(
+                f"'{self._world.id}' begins otherwise each time that it is reset with the seed {seed}, so its episodes"
+                " cannot be repeated or paired. If it draws when it is made, name the argument of gymnasium.make that"
+                " takes the seed: remake: seed",
+                GymWorldWarning,
+                stacklevel=2,
+            )
 
     def act(self, action: np.ndarray) -> float:
         space = self.env.action_space

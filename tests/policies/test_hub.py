@@ -47,7 +47,7 @@ def test_a_name_on_the_hub_acts_and_the_manifest_keeps_name_and_revision(asked):
     _, about = open_agent(Acting(policy="me/it"), lambda: BODY)
     assert about["path"] == "me/it" and about["hub"] == {"id": "me/it", "revision": REVISION}
     ((name, options),) = asked
-    assert name == "me/it" and options["repo_type"] == "model" and "revision" not in options, "fetched once"
+    assert name == "me/it" and options["repo_type"] == "model" and options["revision"] is None, "fetched once"
     assert all(pattern.endswith((".json", ".safetensors")) for pattern in options["allow_patterns"])
 
 

@@ -244,7 +244,7 @@ def test_hub_dataset_fetches_only_the_videos_it_needs(tmp_path, monkeypatch):
     far, near = write(tmp_path / "far", "video"), tmp_path / "near"
     asked = []
 
-    def download(name, repo_type, allow_patterns):
+    def download(name, repo_type, allow_patterns, revision):
         asked.append(allow_patterns)
         for path in far.rglob("*"):
             relative = path.relative_to(far)

@@ -235,3 +235,34 @@ def test_meta_world():
     goals = [lane.reset(seed=start)[0]["observation.environment_state"][3:] for start in (1, 2, 1)]
     assert (goals[0] == goals[2]).all() and (goals[0] != goals[1]).any()
     lane.close()
+
+
+class Forgetful(Nested):
+    """Draws from a generator of its own, whatever seed it is told."""
+
+    def __init__(self, render_mode=None, made: int = 0):
+        super().__init__(render_mode, made)
+        self.own = np.random.default_rng(made)
+
+    def reset(self, seed=None, options=None):
+        self.pose = self.own.uniform(-1, 1, 3)
+        return self.see(), {}
+
+
+def test_an_environment_that_ignores_seeds_is_named():
+    import warnings
+
+    from understudy.sim.gym.world import GymLane, GymWorldWarning
+
+    gymnasium.register("understudy/Forgetful-v0", Forgetful)
+    world = dataclasses.replace(NESTED, id="understudy/Forgetful-v0")
+    with pytest.warns(GymWorldWarning, match="begins otherwise each time .* seed 5.*remake: seed"):
+        GymLane(world).begin(5, {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GymWorldWarning)
+        GymLane(dataclasses.replace(world, remake="made")).begin(5, {})
+        lane = GymLane(NESTED)
+        lane.begin(5, {})
+        first = lane.sense()
+        lane.begin(5, {})
+        assert all(np.array_equal(first[key], seen) for key, seen in lane.sense().items())
