@@ -47,14 +47,14 @@ class MisbehavingWorlds:
 
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim")
 
-    episodes: int = 2000
+    episodes: int = 2000  # of each run
     every: int = 10  # the environment of every so many episodes misbehaves
     env_seed: int = REPORT_STARTS  # first env seed
     horizon: int = 30  # control steps of an episode
     workers: tuple[int, ...] = (0, 2)  # a run with each number of processes
     timeout: float = 2.0  # s that a control step may take
-    block: int = 8
-    out: Path | None = None
+    block: int = 8  # episodes at a time
+    out: Path | None = None  # JSON of the table
 
     def run(self) -> None:
         study = measure(self)
