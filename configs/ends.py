@@ -156,7 +156,7 @@ def outputs(spoken: bool = False) -> Iterator[tuple[Output, Output]]:
     _occupy()
     before = sys.stdout, sys.stderr
     streams = Output(before[0], spoken), Output(before[1], spoken)
-    sys.stdout, sys.stderr = streams  # type: ignore[assignment]
+    sys.stdout, sys.stderr = streams
     try:
         yield streams
     finally:

@@ -26,7 +26,7 @@ class Owned:
 
     def leave(self) -> None:
         """In a forked child: the folder is its parent's alone, and free when the parent dies."""
-        if self._free is not None and self._free.detach():
+        if self._free is not None and self._descriptor is not None and self._free.detach():
             os.close(self._descriptor)
 
     def __enter__(self) -> Owned:
@@ -38,7 +38,12 @@ class Owned:
 
 _HELD: weakref.WeakSet[Owned] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: [held.leave() for held in list(_HELD)])
+    os.register_at_fork(after_in_child=lambda: _leave_all())
+
+
+def _leave_all() -> None:
+    for held in list(_HELD):
+        held.leave()
 
 
 def _free(descriptor: int) -> None:

@@ -132,9 +132,9 @@ class Embodiment:
 
         _check_units(self.name, self.action, self.action_units, world.name, world.action_units)
         if assumed:
-            silent, other = (self, world) if self.unstated else (world, self)
+            quiet, other = (self, world) if self.unstated else (world, self)
             warnings.warn(
-                f"nobody stated {', '.join(silent.unstated)} of '{silent.name}': assumed to be as '{other.name}' has it"
+                f"nobody stated {', '.join(quiet.unstated)} of '{quiet.name}': assumed to be as '{other.name}' has it"
                 f" ({', '.join(assumed)}). If that is wrong, so is what follows; state it with --embodiment FILE",
                 AssumedWarning,
                 stacklevel=2,

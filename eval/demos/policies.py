@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -74,13 +74,13 @@ def recording_card(config: Settings, world: World) -> dict:
     from ...policies.hub import provenance_of
     from ...policies.learning.checkpoint import fingerprint
     from ...policies.load import load_policy
-    from ...policies.policy import ensemble_of
+    from ...policies.policy import Planner, ensemble_of
 
     who = []
     for path, starts in zip(config.policy, shares(config), strict=True):
         policy, info = load_policy(path)
         one = {"path": path, "fingerprint": fingerprint(Path(info["path"])), "starts": [starts.start, starts.stop]}
-        decay = ensemble_of(policy) if config.ensemble is None else config.ensemble
+        decay = ensemble_of(cast(Planner, policy)) if config.ensemble is None else config.ensemble
         one |= provenance_of(path, Path(info["path"]))
         who.append(one if decay is None or decay == -math.inf else one | {"ensemble": decay})
     how = {name: getattr(config, name) for name in ("noise", "action_noise", "n_action_steps", "policy_seed", "block")}

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from .films import film_faults
 from .record import MANIFEST, REMEDY, RecordError, open_record
@@ -43,7 +44,8 @@ def record_faults(path: str | Path) -> list[str]:
 def record_remarks(path: str | Path) -> list[str]:
     """What a reader of a sound record must know: how much of it there is, and what cannot be verified."""
     record, _ = open_record(path)
-    n, asked = len(record.table), (record.manifest.get("starts") or {}).get("count")
+    table: Any = record.table
+    n, asked = len(table), (record.manifest.get("starts") or {}).get("count")
     remarks = [f"{n} episodes" + (f" of {asked}" if asked and asked != n else "")]
     if record.manifest.get("complete") is not True:
         remarks.append(f"the run has not ended: go on with --resume {record.root}")

@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def film_again(
             same = all(result.row[name] == rows[result.start][name] for name in SAME)
             if same and result.film:
                 path = f"{VIDEOS}/{result.start:06d}.mp4"
-                frames, rate = result.film, lanes.embodiment.rate
-                replace_file(root / path, lambda to, f=frames, r=rate: write_mp4(to, f, r, quality=26, group=30))
+                film = partial(write_mp4, frames=result.film, rate=lanes.embodiment.rate, quality=26, group=30)
+                replace_file(root / path, film)
                 written[result.start] = path
     return written

@@ -27,6 +27,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from ...configs.machine import prepare
 from ...configs.plugins import discover, lookup
@@ -191,7 +192,7 @@ class Trials:
     def at_operations(self, most: int) -> Counts:
         """Kill just before file operations."""
         counts, total = Counts(), self.operations
-        chosen = range(1, total + 1)
+        chosen: Sequence[int] = range(1, total + 1)
         if 0 < most < total:
             chosen = sorted({1 + round(k * (total - 1) / max(most - 1, 1)) for k in range(most)})
         for number in chosen:
@@ -445,7 +446,8 @@ def _digest(path: Path) -> str:
     if path.is_symlink():
         return os.readlink(path)
     if path.name == TABLE:
-        rows = read_record(path.parent).table.drop_columns(INCIDENTAL).to_pylist()
+        table: Any = read_record(path.parent).table
+        rows = table.drop_columns(INCIDENTAL).to_pylist()
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
     if path.suffix in (".json", ".jsonl"):
         text = path.read_text()
@@ -462,7 +464,7 @@ def _timeless(value):
 
 def _kept(folder: Path) -> dict[str, str]:
     """What is recorded already, with a mark that it would not have if it were done again."""
-    marks = {}
+    marks: dict[str, str] = {}
     for manifest in sorted(folder.rglob(MANIFEST)):
         try:
             record = read_record(manifest.parent)

@@ -37,11 +37,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from ...configs.command import command_of
 from ...configs.progress import Progress
+from ...configs.spec import Embodiment
 from ..ledger.study import Study
 from ._mutate import damage
 
@@ -182,7 +184,8 @@ def _apart(subject: Subject, folder: Path) -> tuple[str, str, str]:
 
 def _read_all(pipe, process: int) -> str:
     """What the process says until it ends; nothing if it takes too long, and then it is ended."""
-    parts, end = [], time.monotonic() + PATIENCE
+    parts: list[bytes] = []
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if select.select([pipe], [], [], 0.5)[0]:
             part = os.read(pipe.fileno(), 65536)
@@ -242,9 +245,10 @@ def opened_policy(folder: Path) -> object:
     import torch
 
     from ...policies.load import load_policy
-    from ...policies.policy import LaneNoise, Past
+    from ...policies.policy import LaneNoise, Past, Policy
 
-    policy, info = load_policy(folder)
+    loaded, info = load_policy(folder)
+    policy = cast(Policy, loaded)
     window, sizes = policy.window, {key: len(names) for key, names in policy.embodiment.offers().items()}
     generator = torch.Generator().manual_seed(1)
     past = Past(
@@ -265,8 +269,9 @@ def opened_critic(folder: Path) -> object:
     from ...policies.learning.checkpoint import load_model
 
     critic, info = load_model(folder, "critic")
+    body = cast(Embodiment, critic.embodiment)
     weights = {name: _digest(value.numpy()) for name, value in critic.state_dict().items()}
-    return [info["type"], info["config"], critic.embodiment.to_json(), weights]
+    return [info["type"], info["config"], body.to_json(), weights]
 
 
 def resumed_run(folder: Path) -> object:
@@ -289,7 +294,8 @@ def opened_record(folder: Path) -> object:
     from ..ledger.summary import summarize
 
     record = read_record(folder)
-    return [record.table.to_pylist(), str(summarize(record)), hashlib.sha256(render(record).encode()).hexdigest()]
+    table: Any = record.table
+    return [table.to_pylist(), str(summarize(record)), hashlib.sha256(render(record).encode()).hexdigest()]
 
 
 def opened_comparison(folder: Path) -> object:
@@ -458,8 +464,11 @@ def _records(root: Path, verb: Callable) -> None:
     verb("eval", "--policy", root / "whole", *asked, *calm, "--out", root / "calm")
     (root / "alarm").mkdir()
     verb("calibrate", root / "calm", "--alpha", 0.2, "--out", root / "alarm/alarm.json")
-    table = {"title": "Any", "command": "understudy doctor", "columns": ("a", "b"), "rows": ((1, 0.5), (2, 0.25))}
-    Study(**table, notes=("made up",), provenance={"begun": "2026"}).write(root / "study/study.json")
+    study = Study(
+        title="Any", command="understudy doctor", columns=("a", "b"), rows=((1, 0.5), (2, 0.25)), notes=("made up",),
+        provenance={"begun": "2026"},
+    )  # fmt: skip
+    study.write(root / "study/study.json")
 
     settings = root / "settings"
     settings.mkdir()
@@ -520,8 +529,9 @@ def _as_killed(record: Path, to: Path) -> None:
     from ..ledger.record import read_record
 
     read = read_record(record)
+    table: Any = read.table
     shutil.copytree(record, to)
     (to / "episodes.parquet").unlink()
     manifest = {key: value for key, value in read.manifest.items() if key not in ("episodes", "digests")}
     (to / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))
-    (to / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in read.table.to_pylist()))
+    (to / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))

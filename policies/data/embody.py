@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import warnings
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -167,7 +167,7 @@ def embodiment_of(layout: Layout, columns: dict[str, np.ndarray], file: str | Pa
 def _of_sources(card: Embodiment, layout: Layout, columns: dict[str, np.ndarray]) -> Embodiment:
     """A card, with what the dataset's columns were joined into in place of what it says of these columns."""
     fields = {ACTION: "action", STATE: "state", SCENE: "scene"}
-    changed = {}
+    changed: dict[str, Any] = {}
     for key in (key for key in layout.sources if key in fields):
         guess, feature, field = _guess(layout, columns), layout.features[key], fields[key]
         if guess[field] == getattr(card, field):

@@ -84,10 +84,12 @@ def read_film(path: Path, what: str = "the episode") -> Film:
 def _decoded_stamps(path: Path) -> list[int | None]:
     import av
 
+    stamps: list[int | None] = []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        return [frame.pts for frame in container.decode(stream)]
+        stamps += [frame.pts for frame in container.decode(stream)]
+    return stamps
 
 
 def cannot_decode(path: Path, why: object, what: str) -> DatasetError:
@@ -106,9 +108,11 @@ def align_clips(layout: Layout, key: str, path: str, film: Film) -> Alignment:
         same.setdefault((entry.file, entry.first, entry.length, entry.clips[key].start), []).append(entry)
     found = _align(layout, key, film, [entries[0] for entries in same.values()])
     for entries in same.values():
-        for held in (found.frames, found.lacking):
-            if entries[0].id in held:
-                held.update({entry.id: held[entries[0].id] for entry in entries})
+        first, ids = entries[0].id, [entry.id for entry in entries]
+        if first in found.frames:
+            found.frames.update(dict.fromkeys(ids, found.frames[first]))
+        if first in found.lacking:
+            found.lacking.update(dict.fromkeys(ids, found.lacking[first]))
     return found
 
 

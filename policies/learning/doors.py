@@ -12,13 +12,14 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ...configs.documents import read_document, sealed
 from ...configs.files import HALF, PART, replace_text
 from ...configs.parse import UsageError, decode, keys_of, load, parse
 from ...configs.spec import Embodiment, EmbodimentError
 from ..data.dataset import Dataset
+from ..data.rewards import Learner
 from ..data.task_spec import TaskSpec
 from ..policy import CriticConfig, PolicyConfig, Scale
 from .checkpoint import (
@@ -242,12 +243,13 @@ class Parent:
         kind = learner.get_choice_name(type(learner))
         if document["type"] != kind:
             raise CheckpointError(f"--init {path} holds a {wanted} of type {document['type']}, not {kind}")
-        if tuple(self.config.inputs) != tuple(learner.inputs):
+        theirs, ours = cast(Learner, self.config).inputs, cast(Learner, learner).inputs
+        if tuple(theirs) != tuple(ours):
             raise DoorError(
-                f"--init {path} reads {', '.join(self.config.inputs)}, in this order; the new {wanted} reads "
-                f"{', '.join(learner.inputs)}. Give it the same `inputs`"
+                f"--init {path} reads {', '.join(theirs)}, in this order; the new {wanted} reads "
+                f"{', '.join(ours)}. Give it the same `inputs`"
             )
-        self._compare(embodiment, learner.inputs)
+        self._compare(embodiment, ours)
         before, now = (_flat(keys_of(config)) for config in (self.config, learner))
         self.unlike = [
             f"{k} {before.get(k)} -> {now.get(k)}"

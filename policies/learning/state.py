@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...configs.documents import read_object
 from ...configs.files import read_lines
@@ -82,7 +81,7 @@ def _progress(path: Path, folder: Path) -> dict:
     found = _document(path)
     kinds = {"step": "a step", "best": "a number", "seconds": "seconds", "averaged": "a number of steps"}
     for name, kind in kinds.items():
-        value = found.get(name)
+        value: Any = found.get(name)
         whole = type(value) is int and value >= 0
         number = type(value) in (int, float) and not math.isnan(value)
         fits = whole if name in ("step", "averaged") else number and (name == "best" or 0 <= value < math.inf)
@@ -112,7 +111,7 @@ def _groups(path: Path, optimizer: torch.optim.Optimizer) -> dict:
 
 
 def _is_rate(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _check_moments(path: Path, tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, step: int) -> None:

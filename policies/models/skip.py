@@ -49,7 +49,7 @@ class LinearSkip(nn.Module):
     @torch.no_grad()
     def fit(self, chunks: Tensor, present: Tensor) -> None:
         """Take the directions from scaled chunks (n, T, D); tokens with `present` (n, T) False are not counted."""
-        found = []
+        found: list[tuple[float, Tensor]] = []
         for block in self.blocks:
             whole = present[:, block].all(1)
             part = chunks[whole][:, block].flatten(1).double()
