@@ -274,6 +274,16 @@ class Stepped(Protocol):
 
 
 @runtime_checkable
+class Prepared(Protocol):
+    """A trainable that looks at windows of the training episodes once, before it is trained for the first time."""
+
+    @abstractmethod
+    def prepare(self, batch: Mapping[str, Tensor]) -> None:
+        """Take from `action` (n, T, D) and `action.valid` (n, T) what training does not change."""
+        ...
+
+
+@runtime_checkable
 class UsesPast(Protocol):
     """A trainable that says in words how it uses the past."""
 

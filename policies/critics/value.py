@@ -61,6 +61,8 @@ class ValueConfig(CriticConfig):
         "crossing": "bootstrap_timeouts",
     }
 
+    BEFORE: ClassVar[dict] = {"input_bound": None}  # what checkpoints did that do not say it yet
+
     window: Window = Window(observe=(0,), horizon=1)  # horizon: actions between an observation and the later one
     inputs: tuple[str, ...] = ("observation.state",)  # observation keys that the critic reads
     rewards: Rewards = Rewards()
@@ -72,6 +74,7 @@ class ValueConfig(CriticConfig):
     std_penalty: float = 1.0  # standard deviations below the mean, of lower
     bounded: bool = False  # values stay within what the rewards can add up to, learnt by cross-entropy
     tasks: tuple[str, ...] = ()  # texts of a dataset's tasks that one critic is to tell apart; none: one task, unnamed
+    input_bound: float | None = 10.0  # scaled states are cut to this many standard deviations; none: not at all
     bootstrap_timeouts: bool = True  # learn from chunks that a time-out cut short; false: leave them out
 
     def __post_init__(self):
@@ -94,7 +97,7 @@ class Reader(nn.Module):
 
     def __init__(self, config: ValueConfig, embodiment: Embodiment, scales: Scales):
         super().__init__()
-        self.inputs = config.inputs
+        self.inputs, self.bound = config.inputs, config.input_bound
         self.state_scales = state_scales(config.inputs, scales)
         self.features = len(config.window.observe) * sum(state_widths(config.inputs, embodiment))
         self.film = nn.Embedding(len(config.tasks), 2 * self.features) if config.tasks else None
@@ -103,7 +106,7 @@ class Reader(nn.Module):
 
     def encode(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Observations (B, O, ...) each, and `task` (B,) int64 where several are told apart -> (B, F)."""
-        features = read_states(self.state_scales, self.inputs, obs).flatten(1)
+        features = read_states(self.state_scales, self.inputs, obs, self.bound).flatten(1)
         if self.film is None:
             return features
         scale, shift = self.film(obs[TASK]).chunk(2, -1)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,12 +48,18 @@ class TaskSpec:
     mirror: dict[str, Reflection] = field(default_factory=dict)  # key -> its reflection; empty: no symmetry
 
     def check(self, embodiment: Embodiment) -> None:
-        """Raises ValueError if the scale does not fit the action."""
+        """Raises ValueError if the scale does not fit the action, or is none that float32 can tell from a point."""
         for name, bound in (("low", self.scale.low), ("high", self.scale.high)):
             if len(bound) != len(embodiment.action):
                 raise ValueError(
                     f"the task spec's scale.{name} has {len(bound)} numbers, the action has {len(embodiment.action)} "
                     f"({', '.join(embodiment.action)})"
+                )
+        for name, low, high in zip(embodiment.action, self.scale.low, self.scale.high, strict=True):
+            if not (np.isfinite([low, high]).all() and np.float32(low) < np.float32(high)):
+                raise ValueError(
+                    f"the task spec's scale of '{name}' is {low:g} .. {high:g}; it must rise, by more than float32 "
+                    "rounds away. Of an action that is always the same, take half a unit to each side"
                 )
 
 

@@ -100,6 +100,21 @@ class Windows:
         if self._ahead is not None:
             later = self._observe(np.minimum(rows + self._ahead, last[:, 0]), first)
             out |= {LATER + key: value for key, value in later.items()}
+        out |= self._act(rows, first, last)
+        out |= {"index": rows, "episode": self._episode[rows]}
+        out |= {name: values[rows] for name, values in self._told.items()}
+        return {key: torch.from_numpy(value) for key, value in out.items()}
+
+    def actions(self, most: int) -> dict[str, Tensor]:
+        """`action` and `action.valid` of at most `most` windows, spread evenly; no observation is read."""
+        import torch
+
+        rows = self._rows[np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).astype(np.int64))]
+        acted = self._act(rows, self._first[rows][:, None], self._last[rows][:, None])
+        return {key: torch.from_numpy(value) for key, value in acted.items()}
+
+    def _act(self, rows: np.ndarray, first: np.ndarray, last: np.ndarray) -> dict[str, np.ndarray]:
+        """Actions around the rows (B,) of episodes from `first` to `last` (B, 1), and which of them are there."""
         done = rows[:, None] + self._offsets.actions
         held = np.minimum(done, last)
         if recall := self._offsets.recall:
@@ -108,9 +123,7 @@ class Windows:
         action = self._action.take(held, 0)
         if recall:
             action[:, :recall][~inside[:, :recall]] = 0
-        out |= {ACTION: action, "action.valid": inside, "index": rows, "episode": self._episode[rows]}
-        out |= {name: values[rows] for name, values in self._told.items()}
-        return {key: torch.from_numpy(value) for key, value in out.items()}
+        return {ACTION: action, "action.valid": inside}
 
     def _observe(self, now: np.ndarray, first: np.ndarray) -> dict[str, np.ndarray]:
         """Observations of the rows `now` (B,) in episodes that begin at `first` (B, 1), and which of them are there."""

@@ -121,6 +121,7 @@ class Loop:
         self.average = optimize.average(model)
         self.objective, self._stepper = self.accelerator.prepare(Objective(model), self.optimizer)
         self.step, self.best, self.seconds = 0, float("inf"), 0.0
+        self.validated: dict[str, float] = {}  # scalars of the last validation
         self.log = MetricLog(run, wandb)
         self.aside = aside if aside and self.accelerator.is_main_process else Aside()
         self._stop = False
@@ -203,6 +204,7 @@ class Loop:
             scalars = {f"validation/{name}": value for name, value in self.validate(acting).items()}
         restore_generators(state)
         self.log.write(self.step, scalars)
+        self.validated = scalars
         ranked = {Best.action_error: ("action_error", "loss"), Best.loss: ("loss",), Best.none: ()}[self.mark]
         score = next((scalars[f"validation/{n}"] for n in ranked if f"validation/{n}" in scalars), float("inf"))
         better = score < self.best

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,19 +15,22 @@ import torch
 
 from ...configs.parse import decode, load
 from ...configs.protocols import keeps
+from ...configs.spec import ACTION
 from ..data.dataset import Dataset, split_episodes
 from ..data.open import open_dataset
 from ..data.rewards import Rewarded, open_windows, rewards_of
-from ..data.statistics import statistics
+from ..data.statistics import action_range, nearly_constant, statistics
 from ..data.task_spec import ActionScale, Mirror, TaskSpec, load_task_spec
 from ..data.weighting import WeightedOrder, Weighting
-from ..policy import CriticConfig, PolicyConfig, Scales, UsesPast
+from ..policy import CriticConfig, PolicyConfig, Prepared, Scales, UsesPast
 from .checkpoint import find_checkpoint, load_weights
 from .loop import BatchOrder, Best, Loop, Pace
 from .optimizer import Optimize
 from .run import SETTINGS
 from .side_evaluation import SideEvaluation
-from .validate import Validation
+from .validate import Guesses, Validation
+
+LOOKED_AT = 20_000  # windows at most that a model sees before it is trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +150,8 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
     model = learner.build(embodiment, scales)
 
     windows = open_windows(dataset, learner, training)
+    if keeps(model, Prepared):
+        model.prepare(windows.actions(LOOKED_AT))
     mirror = Mirror(task_spec.mirror, learner.inputs) if config.mirror else None
 
     # refuse a judge that does not fit before hours are spent
@@ -168,7 +174,7 @@ def assemble(config: Train, dataset: Dataset, run: Path) -> Loop:
         ),
         run=run,
         description={"kind": "policy" if config.critic is None else "critic", "config": learner},
-        validate=_validation(dataset, learner, held_out),
+        validate=_validation(dataset, learner, training, held_out),
         device=config.device,
         precision=config.precision,
         best=Best.none if aside else config.best,
@@ -216,17 +222,17 @@ def pinned_task_spec(config: Train, dataset: Dataset, training: np.ndarray) -> T
         return load_task_spec(config.scale)
     if config.task_spec:
         return config.task_spec
-    stats = statistics(dataset, ("action",), training)["action"]
-    width = np.maximum(stats.max - stats.min, 1e-6)
-    low, high = stats.min, stats.min + width
-    return TaskSpec(scale=ActionScale(low=tuple(low.tolist()), high=tuple(high.tolist())))
+    low, high = action_range(statistics(dataset, (ACTION,), training)[ACTION])
+    return TaskSpec(scale=ActionScale(low=low, high=high))
 
 
-def _validation(dataset: Dataset, learner: PolicyConfig | CriticConfig, held_out: np.ndarray):
+def _validation(
+    dataset: Dataset, learner: PolicyConfig | CriticConfig, training: np.ndarray, held_out: np.ndarray
+) -> Callable[[torch.nn.Module], dict[str, float]]:
     if not len(held_out):
         return lambda model: {}
     windows = open_windows(dataset, learner, held_out)
-    return Validation(windows.gather, len(windows))
+    return Validation(windows.gather, len(windows), guesses=Guesses(dataset, training))
 
 
 def _announce(config, dataset, model, training, held_out) -> None:
@@ -239,9 +245,20 @@ def _announce(config, dataset, model, training, held_out) -> None:
     )
     if rewards := rewards_of(config.learner):
         print(rewards.account(dataset, training))
+    _tell_of_constants(dataset, (*config.learner.inputs, ACTION), training)
     if dataset.embodiment.unknown_units:
         print(
             f"warning: nobody states the unit of {', '.join(dataset.embodiment.unknown_units)}; deploy will refuse it"
+        )
+
+
+def _tell_of_constants(dataset: Dataset, keys: tuple[str, ...], training: np.ndarray) -> None:
+    """Name what moves by rounding noise only: it is read as a constant."""
+    names = dataset.embodiment.offers() | {ACTION: dataset.embodiment.action}
+    for key, dim, spread in nearly_constant(dataset, tuple(key for key in keys if key in dataset.columns), training):
+        print(
+            f"warning: '{names[key][dim]}' of {key} is nearly constant (standard deviation {spread:.2g}, rounding "
+            "noise); it is taken as a constant"
         )
 
 
@@ -271,3 +288,19 @@ def _fit(loop: Loop) -> None:
     loop.fit()
     wall, cpu = loop.seconds - started, sum(os.times()[:2]) - cpu
     print(f"trained to step {loop.step} in {wall:.0f} s ({cpu:.0f} CPU s); checkpoint {loop.run / 'last'}")
+    _compare_with_guesses(loop.validated)
+
+
+def _compare_with_guesses(scalars: Mapping[str, float]) -> None:
+    """Say how well the held-out actions are planned, beside what needs no policy."""
+    names = ("action_error", "mean_action_error", "last_action_error")
+    error, mean, last = (scalars.get(f"validation/{name}") for name in names)
+    if error is None or mean is None:
+        return
+    repeated = "" if last is None else f", {last:.3g} by repeating the last one"
+    print(f"held-out action error {error:.3g}; {mean:.3g} by the mean action{repeated} (1 = half of the action range)")
+    if error >= mean:
+        print(
+            "warning: these plans are no better than the mean action. Train longer, look at the scales and at "
+            "`understudy inspect`, or try prediction_type: x0 or policy.type: regression to see what can be learnt"
+        )

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ...configs.protocols import keeps
+from ...configs.spec import ACTION
+from ..data.dataset import Dataset
 from ..policy import LaneNoise, Planner, past_of
 
 
@@ -22,14 +24,21 @@ class Validation:
         count: how many held-out windows there are.
         most: how many are used, spread evenly.
         batch: windows a forward pass.
+        guesses: what a policy must beat; their errors are told beside its own.
     """
 
     def __init__(
-        self, gather: Callable[[Tensor], dict[str, Tensor]], count: int, *, most: int = 1024, batch: int = 256
+        self,
+        gather: Callable[[Tensor], dict[str, Tensor]],
+        count: int,
+        *,
+        most: int = 1024,
+        batch: int = 256,
+        guesses: Guesses | None = None,
     ):
         self.gather = gather
         self.chosen = torch.from_numpy(np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64)))
-        self.batch = batch
+        self.batch, self.guesses = batch, guesses
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         torch.manual_seed(0)
@@ -42,10 +51,35 @@ class Validation:
                 sums[name] += value * len(indices)
                 weights[name] += len(indices)
             if keeps(model, Planner):
-                error, valid = action_error(model, batch)
-                sums["action_error"] += float((error * valid).sum())
-                weights["action_error"] += float(valid.sum())
+                errors = {"action_error": action_error(model, batch)}
+                errors |= self.guesses.errors(model, batch) if self.guesses else {}
+                for name, (error, valid) in errors.items():
+                    sums[name] += float((error * valid).sum())
+                    weights[name] += float(valid.sum())
         return {name: sums[name] / weights[name] for name in sums if weights[name]}
+
+
+class Guesses:
+    """Guesses without a policy: the mean action of the training episodes, and the action before now, repeated."""
+
+    def __init__(self, dataset: Dataset, training: np.ndarray):
+        member = np.zeros(len(dataset.lengths), bool)
+        member[training] = True
+        actions = dataset.columns[ACTION]
+        self.mean = torch.from_numpy(actions[np.repeat(member, dataset.lengths)].mean(0, dtype=np.float64)).float()
+        self.actions = torch.from_numpy(actions)
+        self.firsts = torch.from_numpy(dataset.starts)
+
+    def errors(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """name -> (error (B, E), valid (B, E)), as `action_error`; nothing was done before an episode's first step."""
+        rows, device = batch["index"].cpu(), batch[ACTION].device
+        wanted, valid = _executed(model, batch)
+        last = self.actions[(rows - 1).clamp_min(0)][:, None].to(device)
+        began = torch.isin(rows, self.firsts).to(device)[:, None]
+        return {
+            "mean_action_error": (_distance(model, self.mean.to(device) - wanted), valid),
+            "last_action_error": (_distance(model, last - wanted), valid * ~began),
+        }
 
 
 def action_error(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -58,8 +92,17 @@ def action_error(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor,
     rows = batch["index"].cpu().numpy()
     past = past_of(batch, model.window, model.inputs)
     plans = model.plan(past, 1, LaneNoise(0, rows, np.zeros_like(rows)))
-    recalled, n_action_steps = len(model.window.recall), model.n_action_steps
-    wanted = batch["action"][:, recalled : recalled + n_action_steps]
-    difference = (plans.future[:, 0, :n_action_steps] - wanted) / model.action_scale.std
-    valid = batch["action.valid"][:, recalled : recalled + n_action_steps]
-    return difference.square().mean(-1).sqrt(), valid.to(difference.dtype)
+    wanted, valid = _executed(model, batch)
+    return _distance(model, plans.future[:, 0, : model.n_action_steps] - wanted), valid
+
+
+def _executed(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """(demonstrated actions (B, E, D) of the steps that would be executed, valid (B, E))."""
+    recalled = len(model.window.recall)
+    steps = slice(recalled, recalled + model.n_action_steps)
+    return batch[ACTION][:, steps], batch["action.valid"][:, steps].to(batch[ACTION].dtype)
+
+
+def _distance(model: nn.Module, difference: Tensor) -> Tensor:
+    """(B, E) root mean square of differences (B, E, D) in units, in the scaled action space."""
+    return (difference / model.action_scale.std).square().mean(-1).sqrt()

@@ -25,6 +25,9 @@ class DiffusionConfig(GenerativeConfig):
 
     RENAMED: ClassVar[dict[str, str]] = {"head": "prediction_type"}  # former names that are still read
 
+    BEFORE: ClassVar[dict] = {**GenerativeConfig.BEFORE, "linear_skip": False}  # what checkpoints did that do not say it yet
+
+    linear_skip: bool = True  # a fixed linear map takes the noise past the network, see `skip.py`; x0 needs none
     prediction_type: PredictionType = PredictionType.v  # epsilon | x0 | v: what the network predicts
 
     @classmethod
@@ -42,4 +45,4 @@ class DiffusionConfig(GenerativeConfig):
 
     def build(self, embodiment: Embodiment, scales: Scales) -> GenerativePolicy:
         refuse_pictures(self.inputs, embodiment)
-        return GenerativePolicy(self, self.prediction_type, embodiment, scales)
+        return GenerativePolicy(self, self.prediction_type, embodiment, scales, linear_skip=self.linear_skip)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -77,11 +78,14 @@ def time_of(s):
 class FlowConfig(GenerativeConfig):
     """Flow matching policy on state vectors."""
 
+    BEFORE: ClassVar[dict] = {**GenerativeConfig.BEFORE, "linear_skip": False}  # what checkpoints did that do not say it yet
+
+    linear_skip: bool = True  # a fixed linear map takes the noise past the network, see `skip.py`
     times: Times = Times()  # that training draws
 
     def build(self, embodiment: Embodiment, scales: Scales) -> FlowPolicy:
         refuse_pictures(self.inputs, embodiment)
-        return FlowPolicy(self, PredictionType.flow, embodiment, scales)
+        return FlowPolicy(self, PredictionType.flow, embodiment, scales, linear_skip=self.linear_skip)
 
 
 class FlowPolicy(GenerativePolicy):

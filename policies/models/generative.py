@@ -7,6 +7,7 @@ A kind of policy (diffusion, flow) is a head, a range of noise and a way to draw
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from ..field import Denoise, PredictionType, Solver, angle_of, from_clean, noise
 from ..networks.network import Context, repeat
 from ..policy import Field, LaneNoise, Past, Plans, Policy, Scales
 from ..schedulers import check_scheduler, sample_by
+from .skip import LinearSkip
 from .tokens import TokenConfig, TokenPolicy
 
 
@@ -90,9 +92,45 @@ class GenerativePolicy(TokenPolicy, Policy):
         embodiment: Embodiment,
         scales: Scales,
         two_times: bool = False,
+        linear_skip: bool = False,
     ):
         super().__init__(config, embodiment, scales, two_times)
         self.prediction_type, self.sampler = prediction_type, config.sampler
+        needed = linear_skip and prediction_type is not PredictionType.x0
+        self.skip = self._skip() if needed else None
+
+    def _skip(self) -> LinearSkip:
+        """The map for this window: the past is not mixed with the future, nor tokens that a masked network keeps apart.
+
+        Recalled actions that are given are no matter of denoising and get none.
+        """
+        recalled, tokens = len(self.window.recall), range(len(self.window.actions))
+        past, future = list(tokens[:recalled]), list(tokens[recalled:])
+        blocks = [future] if self.config.given else [block for block in (past, future) if block]
+        if self.network.masked:
+            blocks = [[token] for block in blocks for token in block]
+        return LinearSkip(self.prediction_type, len(tokens), blocks, len(self.embodiment.action))
+
+    def prepare(self, batch: Mapping[str, Tensor]) -> None:
+        """Fit the linear skip to the chunks of a batch of training windows; keeps `policy.Prepared`.
+
+        Warns where noise must pass through a network that is too narrow for it.
+        """
+        if self.skip is not None:
+            clean, recalled = self.action_scale.scale(batch["action"]), len(self.window.recall)
+            self.skip.fit(clean, self._present(batch["action.valid"][:, :recalled]))
+        elif self.prediction_type is not PredictionType.x0:
+            self._warn_if_narrow()
+
+    def _warn_if_narrow(self) -> None:
+        numbers, width = self.network.passes
+        if width < numbers:
+            warnings.warn(
+                f"the target '{self.prediction_type.value}' holds {numbers} numbers of noise, which cannot pass through "
+                f"a network of width {width}: plans will keep noise. Set linear_skip: true, prediction_type: x0, or "
+                f"a width of {numbers} and more",
+                stacklevel=2,
+            )
 
     def denoise(self, y: Tensor, s: Tensor, context: Context) -> Tensor:
         """Clean estimate of y (M, T, D) at noise-to-signal ratios s (M,) or (1,)."""
@@ -101,7 +139,8 @@ class GenerativePolicy(TokenPolicy, Policy):
 
     def evaluate(self, x: Tensor, s: Tensor, context: Context) -> Tensor:
         """The network's output for x (M, T, D) of unit variance at noise-to-signal ratios s (M,) or (1,)."""
-        return self.network(x, angle_of(s), context)
+        out = self.network(x, angle_of(s), context)
+        return out if self.skip is None else out + self.skip(x, s)
 
     def field(self, past: Past, n: int) -> Field:
         """The denoiser for `n` candidates a lane; observations are encoded here, once."""

@@ -61,7 +61,7 @@ class OFQLConfig(OneStepConfig):
         return ValueConfig(
             window=dataclasses.replace(self.window, horizon=self.n_action_steps), inputs=self.inputs,
             rewards=self.rewards,
-            widths=self.widths, ensemble=self.ensemble, tau=self.tau,
+            widths=self.widths, ensemble=self.ensemble, tau=self.tau, input_bound=self.input_bound,
         )  # fmt: skip
 
     def build(self, embodiment: Embodiment, scales: Scales) -> OFQLPolicy:

@@ -50,7 +50,7 @@ class Predicts(Enum):
 class OneStepConfig(GenerativeConfig):
     """Average-velocity policy on state vectors: one network evaluation a plan."""
 
-    BEFORE: ClassVar[dict] = {"predicts": "velocity"}  # what checkpoints did that do not say it yet
+    BEFORE: ClassVar[dict] = {**GenerativeConfig.BEFORE, "predicts": "velocity"}  # what checkpoints did that do not say it yet
 
     sampler: Sampler = Sampler(steps=1)  # jumps a plan; `solver` and `scheduler` are not used
     times: Times = Times(density=Density.uniform)  # both times of a training pair; the greater one is t

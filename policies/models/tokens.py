@@ -12,6 +12,7 @@ executed actions over instead. Which of the published arms a configuration is, `
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,13 +23,15 @@ from torch import Tensor, nn
 from ...configs.spec import Embodiment
 from ..networks.mlp import MLPConfig
 from ..networks.network import Context, Layout, NetworkConfig
-from ..networks.states import read_states, state_scales, state_widths
+from ..networks.states import beyond, read_states, slot, state_scales, state_widths
 from ..policy import Configured, Executes, Past, Planner, PolicyConfig, Scale, Scaled, Scales, Trainable, UsesPast
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenConfig(PolicyConfig):
     """Settings shared by policies around one network."""
+
+    BEFORE: ClassVar[dict] = {"input_bound": None}  # what checkpoints did that do not say it yet
 
     RENAMED: ClassVar[dict[str, str]] = {
         "execute": "n_action_steps",
@@ -40,6 +43,7 @@ class TokenConfig(PolicyConfig):
     mask_padding: bool = True  # leave actions after the episode's end out of the loss
     past_loss_window: int | None = None  # recalled actions in the loss, newest first; none: all, 0: inputs only
     given: bool = False  # recalled actions are inputs, as executed, and not predicted
+    input_bound: float | None = 10.0  # scaled states are cut to this many standard deviations; none: not at all
 
     def __post_init__(self):
         if not 1 <= self.n_action_steps <= self.window.horizon:
@@ -66,13 +70,14 @@ class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable, Configured, U
         self.window, self.inputs, self.n_action_steps = config.window, config.inputs, config.n_action_steps
         self.action_scale = Scale.between(*scales.action)
         self.state_scales = state_scales(self.inputs, scales)
+        self._told: set[tuple[str, int]] = set()  # states that were found out of bounds
         widths = state_widths(self.inputs, embodiment)
         layout = Layout(self.window.actions, len(embodiment.action), self.window.observe, widths)
         self.network = config.network.build(layout, two_times)
 
     def frames(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Observations (B, O, n) each, units -> (B, O, F) scaled and joined."""
-        return read_states(self.state_scales, self.inputs, obs)
+        """Observations (B, O, n) each, units -> (B, O, F) scaled, bounded and joined."""
+        return read_states(self.state_scales, self.inputs, obs, self.config.input_bound)
 
     def context(self, batch: Mapping[str, Tensor]) -> Context:
         """The observations of a batch of windows, encoded."""
@@ -86,6 +91,7 @@ class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable, Configured, U
             (context, values (B, T, D), held (B, T) bool): tokens that are held are no matter of denoising; they have
             these values in the scaled space, zero for padding.
         """
+        self._tell_of_bounds(past.obs)
         present = self._present(past.action_valid)
         context = self.network.encode(self.frames(past.obs), past.obs_valid, present)
         recalled = past.actions.shape[1]
@@ -95,6 +101,23 @@ class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable, Configured, U
             held[:, :recalled] = True
             values[:, :recalled] = self.action_scale.scale(past.actions) * present[:, :recalled, None]
         return context, values, held
+
+    def _tell_of_bounds(self, obs: Mapping[str, Tensor]) -> None:
+        """Warn of each dimension of the states that is cut, the first time that it is."""
+        bound = self.config.input_bound
+        if bound is None:
+            return
+        for key, dim, value, scaled in beyond(self.state_scales, self.inputs, obs, bound):
+            if (key, dim) in self._told:
+                continue
+            self._told.add((key, dim))
+            scale = self.state_scales[slot(key)]
+            warnings.warn(
+                f"'{self.embodiment.offers()[key][dim]}' of {key} reads {value:.6g}, {abs(scaled):.3g} standard "
+                f"deviations from what was trained on ({scale.mean[dim]:.6g} +- {scale.std[dim]:.3g}); the policy is "
+                f"told {bound:g} (input_bound)",
+                stacklevel=3,
+            )
 
     def held(self, batch: Mapping[str, Tensor], clean: Tensor) -> tuple[Tensor, Tensor]:
         """(values, held) of a batch, as in `recollect`; `clean` (B, T, D) is the scaled chunk."""

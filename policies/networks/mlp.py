@@ -59,6 +59,11 @@ class MLPDenoiser(nn.Module):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
+    @property
+    def passes(self) -> tuple[int, int]:
+        """All of the chunk goes through one residual stream."""
+        return self.enter.in_features, self.enter.out_features
+
     def encode(self, frames: Tensor, seen: Tensor, present: Tensor) -> Tensor:
         """(B, O, F) observation features -> (B, inner) context, once a plan."""
         return self.observation(self.layout.flatten(frames))

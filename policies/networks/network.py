@@ -48,6 +48,11 @@ class Denoiser(Protocol):
 
     masked: ClassVar[bool]  # whether a token sees only what its time allows, and no padding
 
+    @property
+    def passes(self) -> tuple[int, int]:
+        """(numbers of a chunk that share one vector, width of that vector): whether noise can pass undamaged."""
+        ...
+
     def encode(self, frames: Tensor, seen: Tensor, present: Tensor) -> Context:
         """Read the observations.
 

@@ -5,7 +5,7 @@ What policies and critics share. Pictures are not read here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,27 @@ from ..policy import Scale, Scales
 
 def state_scales(inputs: tuple[str, ...], scales: Scales) -> nn.ModuleDict:
     """The scale of each needed key."""
-    return nn.ModuleDict({_slot(key): Scale(*scales.states[key]) for key in inputs})
+    return nn.ModuleDict({slot(key): Scale(*scales.states[key]) for key in inputs})
 
 
-def read_states(scales: nn.ModuleDict, inputs: tuple[str, ...], obs: Mapping[str, Tensor]) -> Tensor:
-    """Observations (B, O, n) each, units -> (B, O, F) scaled and joined."""
-    return torch.cat([scales[_slot(key)].scale(obs[key]) for key in inputs], -1)
+def read_states(
+    scales: nn.ModuleDict, inputs: tuple[str, ...], obs: Mapping[str, Tensor], bound: float | None = None
+) -> Tensor:
+    """Observations (B, O, n) each, units -> (B, O, F) scaled, bounded to [-bound, bound] and joined."""
+    scaled = torch.cat([scales[slot(key)].scale(obs[key]) for key in inputs], -1)
+    return scaled if bound is None else scaled.clamp(-bound, bound)
+
+
+def beyond(
+    scales: nn.ModuleDict, inputs: tuple[str, ...], obs: Mapping[str, Tensor], bound: float
+) -> Iterator[tuple[str, int, float, float]]:
+    """(key, dimension, value in units, scaled value) of the farthest value of each dimension that is out of bounds."""
+    for key in inputs:
+        values = obs[key].flatten(0, -2)
+        scaled = scales[slot(key)].scale(values)
+        far, row = scaled.abs().max(0)
+        for dim in (far > bound).nonzero()[:, 0].tolist():
+            yield key, dim, float(values[row[dim], dim]), float(scaled[row[dim], dim])
 
 
 def state_widths(inputs: tuple[str, ...], embodiment: Embodiment) -> tuple[int, ...]:
@@ -29,7 +44,8 @@ def state_widths(inputs: tuple[str, ...], embodiment: Embodiment) -> tuple[int, 
     return tuple(len(embodiment.offers()[key]) for key in inputs)
 
 
-def _slot(key: str) -> str:
+def slot(key: str) -> str:
+    """The name of a key's scale among modules."""
     return key.replace(".", "_")  # module names may not hold dots
 
 

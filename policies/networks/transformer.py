@@ -81,6 +81,11 @@ class TransformerDenoiser(nn.Module):
         self.register_buffer("among", future <= past, persistent=False)  # (T, T) row sees column
         self.register_buffer("across", torch.tensor(layout.observe)[None] <= past, persistent=False)  # (T, O)
 
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Each action goes through a token of its own."""
+        return self.enter.in_features, self.enter.out_features
+
     def encode(self, frames: Tensor, seen: Tensor, present: Tensor) -> Memory:
         """(B, O, F) features, (B, O) and (B, T) masks -> keys and values of the frames in all layers, and the masks."""
         memory = self._memorise(self.frame(frames) + self.frame_place)

@@ -103,6 +103,11 @@ class UNetDenoiser(nn.Module):
     def _blocks(self) -> list[_Block]:
         return [*(b for pair in self.down for b in pair), *self.middle, *(b for pair in self.up for b in pair)]
 
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Each action goes through the channels of the first level."""
+        return self.leave.out_channels, self.leave.in_channels
+
     def encode(self, frames: Tensor, seen: Tensor, present: Tensor) -> Tensor:
         """(B, O, F) observation features -> (B, all FiLM widths) context, once a plan."""
         return self.film.encode(self.layout.flatten(frames))
