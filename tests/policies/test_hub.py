@@ -94,5 +94,6 @@ def test_a_critic_is_no_policy_wherever_it_came_from(asked):
     folder = find_checkpoint("me/it")
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"kind": "critic"}))
+    (folder / "digests.json").unlink()
     with pytest.raises(ValueError, match="holds a critic, not a policy"):
         open_agent(Acting(policy="me/it"), lambda: BODY)

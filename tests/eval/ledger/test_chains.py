@@ -31,7 +31,7 @@ def test_what_a_command_uses():
         "runs/a",
         "out/two",
     ]
-    assert used("understudy inspect --data /home/me/data") == ["/home/me/data"]
+    assert used("understudy inspect --data /elsewhere/me/data") == ["/elsewhere/me/data"]
     assert used("understudy train configs/train/a.yaml --world '{task: lift}' --share 1/2") == []
 
 
@@ -49,7 +49,7 @@ def test_what_a_record_uses():
         ("lerobot/pusht", []),
         ("runs/b", ["'out/gone', which 'runs/b' needs, is made by no command"]),
         ("runs/aa", ["'runs/aa' is made by no command"]),
-        ("/home/me/run", ["'/home/me/run' is made by no command"]),
+        ("/elsewhere/me/run", ["'/elsewhere/me/run' is made by no command"]),
     ],
 )
 def test_a_chain_is_followed_to_public_data(path, lacks):
