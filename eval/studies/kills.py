@@ -46,6 +46,7 @@ TIMED = (
     "digests",
     "code",
 )  # keys of JSON files that tell of time, or of a checkout that changes meanwhile
+DIGESTS, CLOCKED = "digests.json", "progress.json"  # of a checkpoint; the progress holds seconds
 UNCOMPARED = re.compile(r"(^|/)(tb/.*|.*\.log|\.pid|\.lock|.*\.html)$")  # only whether they are there
 TRAINING = """
 policy:
@@ -449,6 +450,9 @@ def _digest(path: Path) -> str:
         table: Any = read_record(path.parent).table
         rows = table.drop_columns(INCIDENTAL).to_pylist()
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    if path.name == DIGESTS:
+        digests = json.loads(path.read_text())["sha256"]
+        return json.dumps({name: value for name, value in digests.items() if not name.endswith(CLOCKED)})
     if path.suffix in (".json", ".jsonl"):
         text = path.read_text()
         values = [_timeless(json.loads(line)) for line in (text.splitlines() if path.suffix == ".jsonl" else (text,))]

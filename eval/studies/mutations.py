@@ -386,8 +386,10 @@ UNTELLABLE: Mapping[str, tuple[str, ...]] = {
     "recording v2.1": VALUES,
     "pictures": VALUES,
     "films": (r"videos/.*(bit|zeros)",),
+    "labels": (r"'success', '\d+'\): (True|False) became", r"'success', '\d+'\) taken out"),
+    "record, rows of a killed run": (r"line \d+ lost", r"cut to"),
     "settings in YAML": (r"\.yaml: ",),
-}  # a YAML of one's own says what one wants; a recording without digests may hold any number
+}  # labels and a YAML of one's own say what one wants; a recording may hold any number, a killed run have come anywhere
 
 
 # -- the sources

@@ -70,6 +70,7 @@ def open_dataset(
     if check:
         dimensions = {key: dimension_names(layout.features[key]) for key in loaded if key in layout.features}
         check_finite(layout, {key: loaded[key] for key in loaded if key in (ACTION, STATE, SCENE)}, dimensions)
+        _warn_of_gaps(layout, {key: loaded[key] for key in loaded if key not in (ACTION, STATE, SCENE)})
     lengths = np.array([entry.length for entry in layout.entries], np.int64)
     return Dataset(
         layout=layout,
@@ -96,6 +97,17 @@ def _load(layout: Layout, names: tuple[str, ...], skip_missing: bool = False) ->
         if all(part in loaded for part in parts):
             out[name] = loaded[parts[0]] if len(parts) == 1 else np.concatenate([loaded[part] for part in parts], 1)
     return out
+
+
+def _warn_of_gaps(layout: Layout, columns: dict[str, np.ndarray]) -> None:
+    """Name further columns that hold NaN or infinities; what learns from one refuses it."""
+    for key, values in columns.items():
+        if bad := int((~np.isfinite(values)).any(1).sum()):
+            warnings.warn(
+                f"{layout.root}: '{key}' is NaN or infinite in {bad} of {len(values)} rows",
+                DatasetWarning,
+                stacklevel=3,
+            )
 
 
 def _several(source: str | Path) -> list[str]:

@@ -9,7 +9,9 @@ A run folder without a config.yaml holds nothing yet.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -150,9 +152,32 @@ def replaced(run: Path, settings, changes: Mapping[str, object]):
     return dataclasses.replace(settings, **changes)
 
 
-def write_begun(run: Path, dataset: Dataset, init: Path | None) -> None:
-    """Note what a training began with."""
-    values = {"kind": KIND, "format": FORMAT, "dataset": _about(dataset)}
+def write_settings(run: Path, text: str) -> None:
+    """Write config.yaml anew, and its hash beside it."""
+    begun = read_begun(run)
+    replace_text(run / SETTINGS, text)
+    if begun:
+        values = {"kind": KIND, "format": FORMAT, **begun, "settings": _hash(text)}
+        replace_text(run / BEGUN, json.dumps(sealed(values), indent=1) + "\n")
+
+
+def warn_of_edits(run: Path, begun: Mapping) -> None:
+    """Say that config.yaml is not what `understudy train` wrote; what it says now is trained."""
+    if begun.get("settings", _hash((run / SETTINGS).read_text())) != _hash((run / SETTINGS).read_text()):
+        warnings.warn(
+            f"{run / SETTINGS} was changed since the run began; it goes on with what it says now. If nobody meant "
+            "that, stop and bring a whole copy",
+            stacklevel=3,
+        )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_begun(run: Path, dataset: Dataset, init: Path | None, settings: str) -> None:
+    """Note what a training begins with; `settings` is the text of its config.yaml."""
+    values = {"kind": KIND, "format": FORMAT, "dataset": _about(dataset), "settings": _hash(settings)}
     values["init"] = None if init is None else {"path": str(init), "fingerprint": fingerprint(init)}
     replace_text(run / BEGUN, json.dumps(sealed(values), indent=1) + "\n")
 

@@ -219,7 +219,7 @@ class Loop:
         folder = self.run / "checkpoints" / f"{self.step:08d}"
         tensors, groups = optimizer_state(self.optimizer)
         progress = {"step": self.step, "best": self.best, "seconds": self.seconds}
-        progress["averaged"] = int(self.average.n_averaged)
+        progress |= {"averaged": int(self.average.n_averaged), "marked": bool(best)}
 
         save_checkpoint(
             folder,
@@ -233,9 +233,9 @@ class Loop:
             **self.description,
         )
 
-        point(self.run, "last", folder)
-        if best:
+        if best:  # before `last`, from which a killed run goes on: what comes after a checkpoint may be lost
             point(self.run, "best", folder)
+        point(self.run, "last", folder)
         if judged:
             self.aside.submit(folder)
         rotate(self.run, self.pace.keep, self.pace.keep_every, self.aside.held)
@@ -252,6 +252,8 @@ class Loop:
         restore_optimizer(self.optimizer, state.optimizer, state.groups)
         self.step, self.best, self.seconds = state.step, state.best, state.seconds
         self.average.n_averaged.fill_(state.averaged)
+        if state.marked and not (self.run / "best").exists():  # killed before the link was made
+            point(self.run, "best", folder)
         self.log.forget_after(self.step)
         restore_generators(state.generators)
         self.aside.resume(self.step)

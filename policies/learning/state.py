@@ -31,6 +31,7 @@ class State:
     best: float
     seconds: float
     averaged: int
+    marked: bool  # whether it was the best so far
     optimizer: dict[str, Tensor]
     groups: dict
     generators: dict[str, Tensor]
@@ -77,7 +78,7 @@ def _document(path: Path) -> dict:
 
 
 def _progress(path: Path, folder: Path) -> dict:
-    """step, best, seconds and averaged."""
+    """step, best, seconds, averaged and marked, which older ones do not say."""
     found = _document(path)
     kinds = {"step": "a step", "best": "a number", "seconds": "seconds", "averaged": "a number of steps"}
     for name, kind in kinds.items():
@@ -89,7 +90,7 @@ def _progress(path: Path, folder: Path) -> dict:
             raise CheckpointError(f"'{name}' in {path} is {value!r}, not {kind}; the file is damaged")
     if folder.name.isdigit() and int(folder.name) != found["step"]:
         raise CheckpointError(f"{path} says step {found['step']}, its folder {folder.name}; one of the two is wrong")
-    return {name: found[name] for name in kinds}
+    return {name: found[name] for name in kinds} | {"marked": found.get("marked") is True}
 
 
 def _groups(path: Path, optimizer: torch.optim.Optimizer) -> dict:

@@ -39,7 +39,9 @@ from .doors import (
     read_settings,
     replaced,
     scale_differs,
+    warn_of_edits,
     write_begun,
+    write_settings,
 )
 from .links import linked, step_of
 from .loop import BatchOrder, Best, Loop, Pace
@@ -182,6 +184,7 @@ def resume_run(path: Path, beside: Sequence[str] | Mapping[str, object] = ()) ->
     before = read_settings(run, Train)
     config = replaced(run, before, beside) if isinstance(beside, Mapping) else changed(run, before, beside)
     begun = read_begun(run)
+    warn_of_edits(run, begun)
     moved = [f"--{name}" for name in ("data", "embodiment") if getattr(config, name) != getattr(before, name)]
 
     with _alone(run):
@@ -201,7 +204,7 @@ def resume_run(path: Path, beside: Sequence[str] | Mapping[str, object] = ()) ->
             print(f"{run} has no checkpoint yet; training from the beginning")
             loop.log.forget_after(0)
         if config != before:
-            replace_text(run / SETTINGS, draccus.dump(config))
+            write_settings(run, draccus.dump(config))
             _announce_change(before, config, loop.step)
         _fit(loop)
 
@@ -429,8 +432,9 @@ def _write(possible: Possible) -> None:
     run, parent = possible.run, possible.parent
     (run / "checkpoints").mkdir(exist_ok=True)
     replace_text(run / "task_spec.yaml", draccus.dump(possible.task_spec))
-    write_begun(run, possible.dataset, parent.folder if parent else None)
-    replace_text(run / SETTINGS, draccus.dump(possible.config))
+    settings = draccus.dump(possible.config)
+    write_begun(run, possible.dataset, parent.folder if parent else None, settings)
+    replace_text(run / SETTINGS, settings)
 
 
 def _announce_change(before: Train, now: Train, step: int) -> None:

@@ -34,6 +34,8 @@ class Sampler:
     scheduler: str | None = None  # class of diffusers that walks instead of `solver`, e.g. UniPCMultistepScheduler
 
     def __post_init__(self):
+        if self.clip is not None and not 0 < self.clip < float("inf"):
+            raise ValueError(f"clip bounds the clean estimate and must be above 0, or none; got {self.clip}")
         if self.scheduler is None:
             return
         check_scheduler(self.scheduler)
