@@ -40,6 +40,8 @@ def read_object(path: str | Path, error: type[ValueError], kind: str = "document
     """
     try:
         values = json.loads(Path(path).read_bytes())
+    except FileNotFoundError as cause:
+        raise FileNotFoundError(f"there is no {kind} at {path}") from cause
     except (ValueError, RecursionError) as cause:
         raise error(f"{path} is not JSON ({cause}); it is damaged") from cause
     if not isinstance(values, dict):

@@ -212,8 +212,9 @@ class Embodiment:
         names = {item.name for item in dataclasses.fields(cls)}
         kept = {key: _tuples(value) for key, value in values.items() if key in names}
         for key, value in kept.items():
-            if key in _TEXTS and isinstance(value, tuple):  # `[m, 1]` in YAML has the unit 1
-                kept[key] = value = tuple(str(one) if type(one) is int else one for one in value)
+            if key in _TEXTS and isinstance(value, tuple):  # `[m, 1]` in YAML has the unit 1, names may be 0, 1, 2
+                fit = (lambda one: one == 1) if key.endswith("_units") else (lambda one: one >= 0)
+                kept[key] = value = tuple(str(one) if type(one) is int and fit(one) else one for one in value)
             if not _PLAUSIBLE.get(key, _is_text)(value):
                 raise EmbodimentError(f"{key} of an embodiment cannot be {value!r:.60}")
         try:

@@ -196,10 +196,10 @@ def _hold(config: Compare, stage: PairStage, test: Sequential, rules: Rules, wri
 
         if sequential is not None and all(len(record.table) for record in records):
             comparison = compare_records(records, config.alpha, config.env_seed, _result(sequential, plan, rules, test))
-            comparison.write(folder)
             write_comparison(comparison, records, folder)
             for record in records:
                 write_report(record)
+            comparison.write(folder)  # the last, for it says that the comparison has ended
             if not ended:
                 print(f"\n{comparison.sequential['says']}\nGo on with --resume {folder}", file=sys.stderr)
     return comparison

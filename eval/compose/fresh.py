@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from ...configs.plugins import lookup
 from ...policies.learning.checkpoint import find_checkpoint, fingerprint
+from ...policies.learning.run import run_folder
 from ..evaluate.evaluate import Eval, evaluate
-from ..ledger.record import MANIFEST, Record, read_record
+from ..evaluate.report import write_report
+from ..ledger.record import MANIFEST, REPORT, Record, read_record
 from .report import CONTROL, MIXTURE, PARENT, Report, compared, entry, optimism
 from .search import SearchResult, Weights
 from .stage import slug
@@ -84,6 +86,8 @@ def _fresh(config: Settings, policy: str, name: str) -> Record:
             fingerprint_then == fingerprint(find_checkpoint(policy))
             and record.manifest["starts"]["first"] == config.report_seed
         ):
+            if not (folder / REPORT).is_file():  # killed before it was drawn
+                write_report(record, run=run_folder(policy))
             return record
     place = {"out": None, "resume": str(folder)} if begun else {"out": str(folder)}
     return evaluate(evaluation(config, policy, config.report, config.report_seed, **place))

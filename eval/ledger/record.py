@@ -396,8 +396,8 @@ def _table_of_lines(path: Path):
 def _read_rows(path: Path) -> list[dict]:
     """The rows of all whole lines.
 
-    A killed writer may leave half of the last one, which is dropped without a word; any other damaged line is dropped
-    with a warning, and its episode is run again by --resume.
+    A killed writer may leave half of the last one, without its end, which is dropped without a word; any other damaged
+    line is dropped with a warning, and its episode is run again by --resume.
     """
     rows, places = {}, {}
     lines = path.read_bytes().split(b"\n")
@@ -405,7 +405,7 @@ def _read_rows(path: Path) -> list[dict]:
     for i, line in enumerate(lines[: last + 1]):
         row = _row_of(line)
         if row is None:
-            if i < last:
+            if i < last or (last + 1 < len(lines) and b"\0" not in line):
                 text = f"{path}, line {i + 1} is damaged and left out: its episode is missing until --resume runs it"
                 warnings.warn(text, stacklevel=2)
             continue

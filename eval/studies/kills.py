@@ -44,6 +44,7 @@ TIMED = (
     "acted",
     "begun",
     "digests",
+    "sha256",
     "code",
 )  # keys of JSON files that tell of time, or of a checkout that changes meanwhile
 DIGESTS, CLOCKED = "digests.json", "progress.json"  # of a checkpoint; the progress holds seconds

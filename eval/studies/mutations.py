@@ -15,7 +15,8 @@ trainings, a mixture, a critic, records, a comparison, an alarm, settings. A tri
     cannot be told    other content that nothing contradicts: a changed number in a file without a digest or a
                       redundancy, a changed setting of one's own YAML
 
-What cannot be told is decided by the file and the place of the damage alone (`UNTELLABLE`), never by what came out.
+A process that a library below ends (a crash in a decoder) counts as a traceback. What cannot be told is decided by the
+file and the place of the damage alone (`UNTELLABLE`), never by what came out.
 """
 
 from __future__ import annotations
@@ -380,6 +381,8 @@ VALUES = (
     r"data/.*(to whole numbers|doubled values|exchanged columns|to float64): (action|observation|next|success)",
     r"data/.*(bit|zeros)",  # inside of a column's pages
 )
+# labels and a YAML of one's own say what one wants; a recording may hold any number; a killed run may have come
+# anywhere; a record without digests is one of an earlier version
 UNTELLABLE: Mapping[str, tuple[str, ...]] = {
     "recording v3.0, data": VALUES,
     "recording without a card": (*VALUES, r"meta/info.json: .*(names|robot_type|fps)"),
@@ -387,9 +390,10 @@ UNTELLABLE: Mapping[str, tuple[str, ...]] = {
     "pictures": VALUES,
     "films": (r"videos/.*(bit|zeros)",),
     "labels": (r"'success', '\d+'\): (True|False) became", r"'success', '\d+'\) taken out"),
+    "record, manifest": (r"\('digests',\)( taken out|.* became None)",),
     "record, rows of a killed run": (r"line \d+ lost", r"cut to"),
     "settings in YAML": (r"\.yaml: ",),
-}  # labels and a YAML of one's own say what one wants; a recording may hold any number, a killed run have come anywhere
+}
 
 
 # -- the sources

@@ -220,6 +220,7 @@ def _unpack(root: Path, column: Iterable, what: str) -> Iterator[np.ndarray]:
         data = value.get("bytes") if isinstance(value, dict) else value
         if data is None and isinstance(value, dict) and value.get("path"):
             data = _picture_file(root, value["path"], f"frame {frame} of {what}")
+        data = data if isinstance(data, bytes) else None
         raw = np.frombuffer(data, np.uint8) if data else None
         picture = cv2.imdecode(raw, cv2.IMREAD_COLOR) if data else None
         if picture is None:
