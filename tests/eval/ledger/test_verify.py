@@ -248,9 +248,9 @@ from understudy.__main__ import main
 from understudy.configs.owner import owned
 held = owned(Path({str(tmp_path)!r}))
 if os.fork() == 0:
+    print("owned", flush=True)
     sys.stdin.read()
     os._exit(0)
-print("owned", flush=True)
 time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
