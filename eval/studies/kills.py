@@ -46,7 +46,9 @@ TIMED = (
     "digests",
     "sha256",
     "code",
-)  # keys of JSON files that tell of time, or of a checkout that changes meanwhile
+    "out",
+    "resume",
+)  # keys of JSON files that tell of time, of a checkout that changes meanwhile, or of how the command was gone on with
 DIGESTS, CLOCKED = "digests.json", "progress.json"  # of a checkpoint; the progress holds seconds
 UNCOMPARED = re.compile(r"(^|/)(tb/.*|.*\.log|\.pid|\.lock|.*\.html)$")  # only whether they are there
 TRAINING = """
