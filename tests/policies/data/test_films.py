@@ -229,7 +229,8 @@ def test_films_have_the_colours_that_they_are_tagged_with_as_in_other_programs(t
         frame = next(file.decode(video=0))
     ours = _colours(frame, path)
     assert tuple(ours[24, 32]) == wanted
-    np.testing.assert_array_equal(ours, cv2.VideoCapture(str(path)).read()[1][..., ::-1])
+    if tuple(map(int, cv2.__version__.split(".")[:2])) >= (4, 13) or matrix in (None, 5):  # before, it ignores tags
+        np.testing.assert_array_equal(ours, cv2.VideoCapture(str(path)).read()[1][..., ::-1])
     if matrix in (None, 5):
         np.testing.assert_array_equal(ours, frame.to_ndarray(format="rgb24"))
 
