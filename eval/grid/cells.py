@@ -15,7 +15,7 @@ from ...configs.parse import decode, load
 from ...policies.learning.checkpoint import find_checkpoint, fingerprint
 from ...policies.learning.links import linked, step_of
 from ...policies.learning.run import SETTINGS
-from ..ledger.record import MANIFEST
+from ..ledger.record import MANIFEST, REPORT
 from .grid import Cell, Step
 
 CELL = "cell.json"
@@ -119,7 +119,9 @@ def _evaluated(cell: Cell, step: Step) -> StepState:
         if now != then:
             raise GridError(f"{cell}: {step.place} judged other weights ({then}) than lie there now ({now}); remove it")
 
-    return StepState.done if values.get("complete") else StepState.broken
+    # the report is drawn last
+    ended = values.get("complete") and (step.place / REPORT).is_file()
+    return StepState.done if ended else StepState.broken
 
 
 def _same(cell: Cell, step: Step, then: dict) -> None:
