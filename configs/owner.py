@@ -37,13 +37,15 @@ class Owned:
 
 
 _HELD: weakref.WeakSet[Owned] = weakref.WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _leave_all())
 
 
 def _leave_all() -> None:
     for held in list(_HELD):
         held.leave()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all)
 
 
 def _free(descriptor: int) -> None:

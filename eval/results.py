@@ -37,6 +37,10 @@ interval. Progress: mean over the episodes of the best progress (0 to 1), with a
 may be of *this checkpoint* on fresh episodes; another training seed differs by more. Env seeds 0-999 serve to choose
 among policies, 1000 and up to report. A commit with `+` had uncommitted changes: it alone does not make the number
 again; no more of these are taken. How the policies, critics and data were made: `eval/records/chains.yaml`.
+
+Policies of records up to 2026-11-27 were trained without the linear skip and the input bound, the default since. To
+train them again as they were: `--policy.linear_skip false --policy.input_bound null` (one-step policies and regression take
+the second alone, critics `--critic.input_bound null`).
 """
 RUNS = ("run", "policy", "world", "env seeds", "n", "success", "best progress", "date", "commit")
 MEASURED = ("task", "expert", "env seeds", "n", "success", "best progress", "length, steps", "date", "commit")

@@ -405,7 +405,7 @@ def _read_rows(path: Path) -> list[dict]:
     for i, line in enumerate(lines[: last + 1]):
         row = _row_of(line)
         if row is None:
-            if i < last or last + 1 < len(lines):
+            if i + 1 < len(lines):  # its end was written
                 text = f"{path}, line {i + 1} is damaged and left out: its episode is missing until --resume runs it"
                 warnings.warn(text, stacklevel=2)
             continue

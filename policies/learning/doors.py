@@ -163,7 +163,7 @@ def write_settings(run: Path, text: str) -> None:
 
 def warn_of_edits(run: Path, begun: Mapping) -> None:
     """Say that config.yaml is not what `understudy train` wrote; what it says now is trained."""
-    if begun.get("settings", _hash((run / SETTINGS).read_text())) != _hash((run / SETTINGS).read_text()):
+    if begun.get("settings") not in (None, _hash((run / SETTINGS).read_text())):
         warnings.warn(
             f"{run / SETTINGS} was changed since the run began; it goes on with what it says now. If nobody meant "
             "that, stop and bring a whole copy",

@@ -122,16 +122,16 @@ class GenerativePolicy(TokenPolicy, Policy):
             clean, recalled = self.action_scale.scale(batch["action"]), len(self.window.recall)
             self.skip.fit(clean, self._present(batch["action.valid"][:, :recalled]))
         elif self.prediction_type is not PredictionType.x0:
-            self._warn_if_narrow()
+            self._warn_if_narrow("linear_skip: true")
 
-    def _warn_if_narrow(self) -> None:
+    def _warn_if_narrow(self, remedy: str) -> None:
         numbers, width = self.network.passes
         if width < numbers:
             warnings.warn(
                 f"the target '{self.prediction_type.value}' holds {numbers} numbers of noise, which cannot pass "
-                f"through a network of width {width}: plans will keep noise. Set linear_skip: true, "
-                f"prediction_type: x0, or a width of {numbers} and more",
-                stacklevel=2,
+                f"through a network of width {width}: plans will keep noise. Set {remedy}, or a width of {numbers} "
+                "and more",
+                stacklevel=3,
             )
 
     def denoise(self, y: Tensor, s: Tensor, context: Context) -> Tensor:

@@ -74,6 +74,11 @@ class OneStepConfig(GenerativeConfig):
 class OneStepPolicy(GenerativePolicy):
     """A generative policy that plans by jumps of the average velocity."""
 
+    def prepare(self, batch: Mapping[str, Tensor]) -> None:
+        """Warn where noise must pass through the network: the action that it puts out by default holds none."""
+        if self.config.predicts is Predicts.velocity:
+            self._warn_if_narrow("predicts: clean")
+
     def evaluate(self, x: Tensor, s: Tensor, context: Context) -> Tensor:
         """The velocity at noise-to-signal ratios s: the network at r = t."""
         t = time_of(s)

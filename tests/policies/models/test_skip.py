@@ -15,6 +15,7 @@ from understudy.policies.learning.optimizer import Optimize
 from understudy.policies.learning.train import Train
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.models.flow import FlowConfig
+from understudy.policies.models.one_step import OneStepConfig, Predicts
 from understudy.policies.models.skip import LinearSkip, gain
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.networks.transformer import TransformerConfig
@@ -108,8 +109,11 @@ def test_what_needs_no_map_has_none_and_what_is_too_narrow_says_so():
         build(linear_skip=False).prepare(chunk)
     with pytest.warns(UserWarning, match=r"26 numbers of noise.* width 16"):
         build(linear_skip=False, network=TransformerConfig(width=16, depth=1, heads=2)).prepare(chunk)
+    with pytest.warns(UserWarning, match="416 numbers of noise.*predicts: clean"):
+        build(OneStepConfig, predicts=Predicts.velocity).prepare(chunk)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        build(OneStepConfig).prepare(chunk)
         build(prediction_type=PredictionType.x0).prepare(chunk)
         build(linear_skip=False, network=MLPConfig(width=416, depth=1, condition_width=16)).prepare(chunk)
 
