@@ -39,8 +39,8 @@ among policies, 1000 and up to report. A commit with `+` had uncommitted changes
 again; no more of these are taken. How the policies, critics and data were made: `eval/records/chains.yaml`.
 
 Policies of records up to 2026-11-27 were trained without the linear skip and the input bound, the default since. To
-train them again as they were: `--policy.linear_skip false --policy.input_bound null` (one-step policies and regression take
-the second alone, critics `--critic.input_bound null`).
+train them again as they were: `--policy.linear_skip false --policy.input_bound null` (one-step policies and
+regression take the second alone, critics `--critic.input_bound null`).
 """
 RUNS = ("run", "policy", "world", "env seeds", "n", "success", "best progress", "date", "commit")
 MEASURED = ("task", "expert", "env seeds", "n", "success", "best progress", "length, steps", "date", "commit")
