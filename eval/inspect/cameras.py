@@ -17,7 +17,8 @@ from ...policies.data.decode import fit, sample_pictures
 from ...policies.data.embody import picture_size
 from ...policies.data.films import align_clips, read_film
 from ...policies.data.frames import episodes_with_pictures
-from ...policies.data.layout import DatasetError, DatasetWarning, file_inside
+from ...policies.data.layout import DatasetError
+from ...policies.data.tables import DatasetWarning, file_inside
 
 STRIP = 8  # frames of an episode that are looked at
 EPISODES = 5  # of a camera

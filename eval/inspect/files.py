@@ -21,8 +21,9 @@ from ...configs.former import policy_settings
 from ...configs.pointers import why_unread
 from ...configs.spec import Embodiment
 from ...policies.data.dataset import Dataset
-from ...policies.data.layout import DatasetError, DatasetWarning, expand_path
+from ...policies.data.layout import DatasetError, expand_path
 from ...policies.data.open import open_dataset
+from ...policies.data.tables import DatasetWarning
 
 SHEETS = (".png", ".svg", ".pdf")  # endings of a sheet
 

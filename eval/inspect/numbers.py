@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...policies.data.dataset import Dataset
-from ...policies.data.layout import DatasetError, file_inside
+from ...policies.data.layout import DatasetError
+from ...policies.data.tables import file_inside
 
 FRAMES = 2000  # that are looked at
 SHOWN = 8  # of them that are kept to be drawn

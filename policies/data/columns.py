@@ -11,9 +11,10 @@ import warnings
 import numpy as np
 
 from ...configs.episode import DONE, REWARD, SUCCESS
-from .layout import LABELLED, DatasetError, DatasetWarning, Entry, Layout, read_table, read_tasks
+from .layout import LABELLED, DatasetError, Entry, Layout, read_tasks
 from .mapping import MAPPED, example
 from .rows import files_of, read_rows, summary
+from .tables import DatasetWarning, read_table
 
 
 def load_columns(layout: Layout, names: tuple[str, ...], skip_missing: bool = False) -> dict[str, np.ndarray]:

@@ -13,8 +13,9 @@ import numpy as np
 
 from .embody import picture_size
 from .films import Alignment, Film, align_clips, cannot_decode, read_film
-from .layout import DatasetError, DatasetWarning, Entry, Layout, file_inside, refuse_leaving, refuse_pointer
+from .layout import DatasetError, Entry, Layout
 from .rows import Rows, files_of, read_rows
+from .tables import DatasetWarning, file_inside, refuse_leaving, refuse_pointer
 
 Crop = tuple[int, int, int, int]  # top, left, height, width in pixels of the recorded picture
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"  # how these files begin

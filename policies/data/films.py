@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .layout import DatasetError, Entry, Layout, refuse_pointer
+from .layout import DatasetError, Entry, Layout
+from .tables import refuse_pointer
 
 BESIDE = 0.1  # part of a frame by which a clip may begin beside a frame
 REACH = 0.5  # part of a frame by which a later frame of a clip may be off: the nearest one is still its own

@@ -1,46 +1,45 @@
 """Where a LeRobotDataset keeps things: `meta/` read into one plain `Layout`, the same for v3.0, v2.1 and v2.0.
 
 Borders of episodes come from the episodes table; `rows.py` compares them with the rows. This file opens no data and no
-video file, and believes nothing that it reads: what it gives on are whole numbers, texts and paths inside the folder.
-Source: the format as
-lerobot 0.4.4 (v3.0) and 0.3 (v2.x) write it; the library itself is not used.
+video file, and believes nothing that it reads (`tables.py`): what it gives on are whole numbers, texts and paths inside
+the folder. Source: the format as lerobot 0.4.4 (v3.0) and 0.3 (v2.x) write it; the library itself is not used.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
 from pathlib import Path
 from string import Formatter
-from typing import Any
 
 from ...configs.episode import DONE, REWARD, SUCCESS
-from ...configs.pointers import is_pointer, why_unread
+from .tables import (
+    MOST,
+    Cells,
+    DatasetError,
+    file_inside,
+    is_absent,
+    is_number,
+    is_whole,
+    json_lines,
+    read_json,
+    refuse_leaving,
+    refuse_pointer,
+    short,
+    table_rows,
+)
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 PICTURES = ("image", "video")  # dtypes of camera features
 TEXTS = ("string", "language")  # dtypes of words; "language": lerobot's annotations, lists of messages
 LABELS = "meta/labels.json"  # ours: which episodes succeeded, see `labels.py`
 LABELLED = (SUCCESS, DONE, REWARD)  # columns that labels can stand in for
-SMALL = 2**16  # rows of a file
-MOST = 2**53  # above, no count is plausible
 SMALLEST = 8  # side of what is taken for a picture stored as numbers
 BOOKKEEPING = ("index", "episode_index", "frame_index")  # columns that only say where a row belongs
-
-
-class DatasetError(ValueError):
-    """A dataset that cannot be used as asked; the message says where and what to do."""
-
-
-class DatasetWarning(UserWarning):
-    """Something of a dataset was left out."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,9 @@ def read_labels(root: Path) -> dict[int, bool]:
     if not path.is_file():
         return {}
     try:
-        found = {int(key): _truth(value) for key, value in _json(path, "remove it and label again")["success"].items()}
+        found = {
+            int(key): _truth(value) for key, value in read_json(path, "remove it and label again")["success"].items()
+        }
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         if isinstance(error, DatasetError):
             raise
@@ -218,7 +219,7 @@ def read_info(root: Path) -> dict:
     if not path.is_file():
         what = "is not a LeRobotDataset: it has no meta/info.json" if root.is_dir() else "does not exist"
         raise DatasetError(f"{root} {what}; give the folder that holds meta/ and data/, or a hub id like lerobot/pusht")
-    info = _json(path, "copy the dataset again")
+    info = read_json(path, "copy the dataset again")
     if not isinstance(info, dict):
         raise DatasetError(f"{path} holds no names and values; copy the dataset again")
     for key in ("codebase_version", "fps", "features", "data_path"):
@@ -238,16 +239,16 @@ def _check_info(info: dict, path: Path) -> None:
 
     def refuse(key: str, what: str) -> DatasetError:
         return DatasetError(
-            f"{path} says {key} {_short(info[key])}, {what} is due; correct it or copy the dataset again"
+            f"{path} says {key} {short(info[key])}, {what} is due; correct it or copy the dataset again"
         )
 
     fps = info["fps"]
-    if not _is_number(fps) or not 0 < fps < MOST:
+    if not is_number(fps) or not 0 < fps < MOST:
         raise refuse("fps", "a number of frames a second above 0")
     for key in ("total_episodes", "total_frames"):
-        if info.get(key) is not None and not _is_whole(info[key]):
+        if info.get(key) is not None and not is_whole(info[key]):
             raise refuse(key, "a whole number from 0 on")
-    if info.get("chunks_size") is not None and not (_is_whole(info["chunks_size"]) and info["chunks_size"] >= 1):
+    if info.get("chunks_size") is not None and not (is_whole(info["chunks_size"]) and info["chunks_size"] >= 1):
         raise refuse("chunks_size", "a whole number above 0")
     for key in ("data_path", "video_path"):
         if info.get(key) is not None and not isinstance(info[key], str):
@@ -262,115 +263,17 @@ def _check_info(info: dict, path: Path) -> None:
             raise DatasetError(
                 f"{path} says no dtype and shape of the feature '{name}'; correct it or remove the feature"
             )
-        if not pictures and not all(_is_whole(size) for size in sizes):
+        if not pictures and not all(is_whole(size) for size in sizes):
             raise DatasetError(
-                f"{path} gives the feature '{name}' the shape {_short(shape)}; whole numbers are due, such as [6]"
+                f"{path} gives the feature '{name}' the shape {short(shape)}; whole numbers are due, such as [6]"
             )
         if not isinstance(feature.get("names") or [], (list, dict, str)):
-            raise DatasetError(f"{path} gives the feature '{name}' {_short(feature['names'])} as names; a list is due")
+            raise DatasetError(f"{path} gives the feature '{name}' {short(feature['names'])} as names; a list is due")
         for key in ("info", "video_info"):
             if not isinstance(feature.get(key) or {}, dict):
                 raise DatasetError(
                     f"{path} gives the feature '{name}' no table of names as '{key}'; correct or remove it"
                 )
-
-
-def _json(path: Path, todo: str) -> Any:
-    """What a JSON file holds. Raises DatasetError naming it and what to do."""
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError, OSError) as error:
-        refuse_pointer(path)
-        raise DatasetError(f"{path} is damaged ({error}); {todo}") from error
-
-
-def _json_lines(path: Path) -> list[dict]:
-    """The rows of a file with one JSON table a line. Raises DatasetError naming the line."""
-    refuse_pointer(path)
-    rows = []
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read ({error}); copy it again") from error
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line) if line.strip() else None
-        except (ValueError, RecursionError) as error:
-            raise DatasetError(f"{path} is damaged in line {number} ({error}); copy it again") from error
-        if row is not None:
-            if not isinstance(row, dict):
-                raise DatasetError(f"{path} is damaged: line {number} is no table of names and values; copy it again")
-            rows.append(row)
-    return rows
-
-
-def refuse_pointer(path: Path) -> None:
-    """Raise DatasetError if git-lfs left a note in place of a file."""
-    if is_pointer(path):
-        raise DatasetError(f"{path} cannot be read: {why_unread(path, '')}")
-
-
-def read_table(path: Path, columns: list[str] | None = None):
-    """A parquet file as a pyarrow table. Raises DatasetError naming a missing or damaged file."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            have = file.schema_arrow.names
-            wanted = have if columns is None else [name for name in columns if name in have]
-            many = file.metadata.num_rows > SMALL  # below, threads cost more than they save
-            table = file.read(None if columns is None else wanted, use_threads=many)
-    except FileNotFoundError as error:
-        raise DatasetError(f"the file {path} is missing; copy it again or remove its episodes from meta/") from error
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        refuse_pointer(path)
-        raise DatasetError(
-            f"the file {path} is damaged or cut short ({error}); copy it again or remove its episodes from meta/"
-        ) from error
-    twice = next((name for name in wanted if have.count(name) > 1), None)
-    if twice is not None:
-        raise DatasetError(f"the file {path} has two columns '{twice}'; remove one of them")
-    return table
-
-
-def file_inside(root: Path, relative: str) -> Path:
-    """A file that a dataset names, which must not leave the dataset's folder, also not by a link.
-
-    Links into the blobs of a hub cache are what such a cache consists of. Absolute paths are those of datasets that
-    were joined, which were looked at before.
-
-    Raises:
-        DatasetError: the path leads out of the folder.
-    """
-    path = root / relative
-    if os.path.isabs(relative):
-        return path
-    refuse_leaving(relative, str(root))
-    if not any(map(os.path.islink, accumulate(relative.split("/"), os.path.join, initial=str(root)))):
-        return path  # as nearly always; resolving costs more
-    target, home = Path(os.path.realpath(path)), Path(os.path.realpath(root))
-    if not target.is_relative_to(home) and not _is_blob(target):
-        raise DatasetError(
-            f"{path} is a link that leaves the dataset's folder, to {target}; put the file itself there instead"
-        )
-    return path
-
-
-def refuse_leaving(relative: str, where: str) -> None:
-    """Raise DatasetError for a path that is absolute or climbs out of its folder; links are not looked at."""
-    parts = re.split(r"[/\\]", relative)
-    if not relative or relative[0] in "/\\" or ".." in parts or "\0" in relative or re.match(r"[A-Za-z]:", relative):
-        raise DatasetError(
-            f"{where} names the file {relative!r}, which is not inside the dataset's folder; write a path below it"
-        )
-
-
-def _is_blob(path: Path) -> bool:
-    """Whether a file lies among the contents of a hub cache: datasets--OWNER--NAME/blobs/HASH."""
-    repository, folder, name = path.parts[-3:] if len(path.parts) > 3 else ("", "", "")
-    known = re.match(r"(datasets|models|spaces)--", repository) and folder == "blobs"
-    return bool(known and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name))
 
 
 def read_tasks(root: Path) -> dict[int, str]:
@@ -380,98 +283,20 @@ def read_tasks(root: Path) -> dict[int, str]:
     """
     lines, table = root / "meta" / "tasks.jsonl", root / "meta" / "tasks.parquet"
     if table.is_file():
-        named = [(row.pop("task_index", None), next(iter(row.values()), "")) for row in _table_rows(table)]
+        named = [(row.pop("task_index", None), next(iter(row.values()), "")) for row in table_rows(table)]
         source = table
     elif lines.is_file():
-        rows = _json_lines(lines)
+        rows = json_lines(lines)
         lacking = next((key for row in rows for key in ("task_index", "task") if key not in row), None)
         if lacking:
             raise DatasetError(f"a row of {lines} lacks '{lacking}'; copy it again")
         named, source = [(row["task_index"], row["task"]) for row in rows], lines
     else:
         return {}
-    strange = next((index for index, _ in named if not _is_absent(index) and not _is_whole(index)), None)
+    strange = next((index for index, _ in named if not is_absent(index) and not is_whole(index)), None)
     if strange is not None:
-        raise DatasetError(f"{source} has the task_index {_short(strange)}, a whole number is due; copy it again")
-    return {int(index): str(text) for index, text in named if not _is_absent(index)}
-
-
-def _table_rows(path: Path, columns: list[str] | None = None) -> list[dict]:
-    try:
-        return read_table(path, columns).to_pylist()
-    except (ValueError, OverflowError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(f"the file {path} is damaged ({error}); copy it again") from error
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_whole(value: object) -> bool:
-    """Whether a value is a whole number from 0 on, also one that went through floats."""
-    return _is_number(value) and 0 <= value < MOST and value == int(value)  # type: ignore[operator, call-overload]
-
-
-def _is_absent(value: object) -> bool:
-    """Whether a cell says "not there": nothing, or the NaN that pandas makes of nothing."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-class _Row:
-    """One row of an episodes table, whose cells are believed only as what they are due to be."""
-
-    __slots__ = ("cells", "file")
-
-    def __init__(self, cells: dict, file: Path):
-        self.cells, self.file = cells, file
-
-    def whole(self, key: str) -> int:
-        """A whole number from 0 on. Raises KeyError: no such column; DatasetError: another value."""
-        value = self.cells[key]
-        if type(value) is int and 0 <= value < MOST:
-            return value
-        if not _is_whole(value):
-            raise self._odd(key, "a whole number from 0 on")
-        return int(value)
-
-    def maybe(self, key: str) -> int | None:
-        """The same, None where the cell or its column is not there."""
-        value = self.cells.get(key)
-        return None if value is None or _is_absent(value) else self.whole(key)
-
-    def seconds(self, key: str) -> float | None:
-        value = self.cells.get(key)
-        if _is_absent(value):
-            return None
-        if not _is_number(value):
-            raise self._odd(key, "a number of seconds")
-        return float(value)  # type: ignore[arg-type]
-
-    def tasks(self) -> tuple[str, ...]:
-        """The texts of `tasks`; a lone text is one task."""
-        value = self.cells.get("tasks")
-        if type(value) is list and len(value) == 1 and type(value[0]) is str:
-            return (value[0],)
-        if _is_absent(value):
-            return ()
-        texts = [value] if isinstance(value, str) else value
-        if not isinstance(texts, list) or not all(isinstance(text, str) or _is_absent(text) for text in texts):
-            raise self._odd("tasks", "a list of texts")
-        return tuple(text for text in texts if not _is_absent(text))
-
-    def _odd(self, key: str, due: str) -> DatasetError:
-        who = self.cells.get("episode_index")
-        return DatasetError(
-            f"'{key}' of episode {_short(who)} in {self.file} is {_short(self.cells[key])}, {due} is due;"
-            " correct it or copy meta/ again"
-        )
+        raise DatasetError(f"{source} has the task_index {short(strange)}, a whole number is due; copy it again")
+    return {int(index): str(text) for index, text in named if not is_absent(index)}
 
 
 def _entries_v3(root: Path, info: dict) -> list[Entry]:
@@ -490,7 +315,7 @@ def _entries_v3(root: Path, info: dict) -> list[Entry]:
         raise DatasetError(f"the episodes table of {root} lacks column {error}; copy meta/episodes again") from error
 
 
-def _rows_without_statistics(root: Path, path: Path) -> list[_Row]:
+def _rows_without_statistics(root: Path, path: Path) -> list[Cells]:
     import pyarrow
     import pyarrow.parquet
 
@@ -500,7 +325,7 @@ def _rows_without_statistics(root: Path, path: Path) -> list[_Row]:
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         refuse_pointer(path)
         raise DatasetError(f"the file {path} is damaged or cut short ({error}); copy it again") from error
-    return [_Row(cells, path) for cells in _table_rows(path, [name for name in names if not name.startswith("stats/")])]
+    return [Cells(cells, path) for cells in table_rows(path, [name for name in names if not name.startswith("stats/")])]
 
 
 def _check_template(root: Path, info: dict, key: str, known: tuple[str, ...]) -> None:
@@ -533,7 +358,7 @@ def _clip(info: dict, key: str, start: float, **place: int) -> Clip:
     return Clip(path, start)
 
 
-def _entry_v3(row: _Row, info: dict, videos: list[str], data_file: Callable[[int, int], str]) -> Entry:
+def _entry_v3(row: Cells, info: dict, videos: list[str], data_file: Callable[[int, int], str]) -> Entry:
     index = row.whole("episode_index")
     clips = {}
     for key in videos:
@@ -560,7 +385,7 @@ def _entries_v2(root: Path, info: dict) -> list[Entry]:
     path = root / "meta" / "episodes.jsonl"
     if not path.is_file():
         raise DatasetError(f"{path} is missing; a {info['codebase_version']} dataset needs it, copy the dataset again")
-    rows = [_Row(cells, path) for cells in _json_lines(file_inside(root, "meta/episodes.jsonl"))]
+    rows = [Cells(cells, path) for cells in json_lines(file_inside(root, "meta/episodes.jsonl"))]
     known = ("episode_index", "episode_chunk", "chunk_index")
     _check_template(root, info, "data_path", known)
     if _videos(info):
@@ -571,7 +396,7 @@ def _entries_v2(root: Path, info: dict) -> list[Entry]:
         raise DatasetError(f"a row of {path} lacks {error}; copy meta/ again") from error
 
 
-def _entry_v2(row: _Row, info: dict) -> Entry:
+def _entry_v2(row: Cells, info: dict) -> Entry:
     index = row.whole("episode_index")
     chunk = index // int(info.get("chunks_size") or 1000)
     place = {"episode_index": index, "episode_chunk": chunk, "chunk_index": chunk}  # the last is the name in v3.0

@@ -20,8 +20,9 @@ from .choose import ALL, choose, shares
 from .columns import check_finite, load_columns, with_tasks
 from .dataset import Dataset, _no_camera
 from .embody import camera_features, camera_name, dimension_names, embodiment_of
-from .layout import DatasetError, DatasetWarning, Layout, expand_path, read_layout
+from .layout import DatasetError, Layout, expand_path, read_layout
 from .mapping import mapped
+from .tables import DatasetWarning
 
 
 def open_dataset(

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .layout import DatasetError, Entry, Layout, file_inside, read_table
+from .layout import DatasetError, Entry, Layout
+from .tables import file_inside, read_table
 
 EPISODE, FRAME, INDEX, TIME = "episode_index", "frame_index", "index", "timestamp"
 SLOW = 0.05  # part by which a clock may differ from the rate that is stated

@@ -15,7 +15,8 @@ import numpy as np
 
 from ...configs.spec import Embodiment, EmbodimentError
 from .dataset import Dataset
-from .layout import PICTURES, DatasetError, Entry, Layout, file_inside
+from .layout import PICTURES, DatasetError, Entry, Layout
+from .tables import file_inside
 
 SEPARATOR = ","
 

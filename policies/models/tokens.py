@@ -91,9 +91,12 @@ class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable, Configured, U
             (context, values (B, T, D), held (B, T) bool): tokens that are held are no matter of denoising; they have
             these values in the scaled space, zero for padding.
         """
-        self._tell_of_bounds(past.obs)
         present = self._present(past.action_valid)
-        context = self.network.encode(self.frames(past.obs), past.obs_valid, present)
+        seen, bound = read_states(self.state_scales, self.inputs, past.obs), self.config.input_bound
+        frames = seen if bound is None else seen.clamp(-bound, bound)
+        if bound is not None and not torch.equal(frames, seen):
+            self._tell_of_bounds(past.obs, bound)
+        context = self.network.encode(frames, past.obs_valid, present)
         recalled = past.actions.shape[1]
         values = past.actions.new_zeros(*present.shape, past.actions.shape[2])
         held = ~present
@@ -102,11 +105,8 @@ class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable, Configured, U
             values[:, :recalled] = self.action_scale.scale(past.actions) * present[:, :recalled, None]
         return context, values, held
 
-    def _tell_of_bounds(self, obs: Mapping[str, Tensor]) -> None:
+    def _tell_of_bounds(self, obs: Mapping[str, Tensor], bound: float) -> None:
         """Warn of each dimension of the states that is cut, the first time that it is."""
-        bound = self.config.input_bound
-        if bound is None:
-            return
         for key, dim, value, scaled in beyond(self.state_scales, self.inputs, obs, bound):
             if (key, dim) in self._told:
                 continue

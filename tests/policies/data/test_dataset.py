@@ -10,9 +10,9 @@ import pytest
 
 from understudy.configs.spec import ACTION, SCENE, STATE
 from understudy.policies.data.dataset import DatasetError, split_episodes
-from understudy.policies.data.layout import DatasetWarning
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.statistics import statistics
+from understudy.policies.data.tables import DatasetWarning
 
 LENGTHS = (5, 9, 3, 7)
 FILES = (0, 0, 1, 1)  # two files of two episodes each

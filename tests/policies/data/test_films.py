@@ -12,8 +12,9 @@ import pytest
 from understudy.policies.data.decode import _colours
 from understudy.policies.data.films import read_film
 from understudy.policies.data.frames import open_frames
-from understudy.policies.data.layout import DatasetError, DatasetWarning
+from understudy.policies.data.layout import DatasetError
 from understudy.policies.data.open import open_dataset
+from understudy.policies.data.tables import DatasetWarning
 
 KEY, NTSC = "observation.images.cam", Fraction(30000, 1001)
 LENGTHS = (12, 9, 15)

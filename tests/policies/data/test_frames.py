@@ -16,8 +16,8 @@ from understudy.policies.data import frames
 from understudy.policies.data.dataset import DatasetError
 from understudy.policies.data.decode import fit
 from understudy.policies.data.encode import write_mp4
-from understudy.policies.data.layout import DatasetWarning
 from understudy.policies.data.open import open_dataset
+from understudy.policies.data.tables import DatasetWarning
 from understudy.policies.data.windows import Windows
 from understudy.policies.data.writer import DatasetWriter
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from understudy.policies.data.decode import _unpack
-from understudy.policies.data.layout import DatasetError, file_inside, read_layout
+from understudy.policies.data.layout import DatasetError, read_layout
 from understudy.policies.data.open import open_dataset
+from understudy.policies.data.tables import file_inside
 from understudy.policies.learning.checkpoint import CheckpointError, load_weights
 
 ACTION, WRIST = "action", "observation.images.wrist"

@@ -8,8 +8,9 @@ import pytest
 from understudy.configs.episode import Episode
 from understudy.configs.spec import ACTION, IMAGES, STATE, Embodiment
 from understudy.policies.data.frames import open_frames
-from understudy.policies.data.layout import DatasetError, DatasetWarning
+from understudy.policies.data.layout import DatasetError
 from understudy.policies.data.open import open_dataset
+from understudy.policies.data.tables import DatasetWarning
 from understudy.policies.data.writer import DatasetWriter
 
 TOP = IMAGES + "top"

@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from understudy.eval.inspect.files import inspect_dataset
-from understudy.policies.data.layout import DatasetError, DatasetWarning, read_layout
+from understudy.policies.data.layout import DatasetError, read_layout
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.rows import read_rows
 from understudy.policies.data.several import join
+from understudy.policies.data.tables import DatasetWarning
 
 ACTION = "action"
 LENGTHS = (12, 9, 15, 11)
