@@ -14,7 +14,7 @@ import draccus
 import numpy as np
 import torch
 
-from ...configs.files import replace_text
+from ...configs.files import clear_leftovers, replace_text
 from ...configs.owner import InUseError, Owned, owned
 from ...configs.parse import UsageError, default_of, parse
 from ...configs.protocols import keeps
@@ -188,6 +188,7 @@ def resume_run(path: Path, beside: Sequence[str] | Mapping[str, object] = ()) ->
     moved = [f"--{name}" for name in ("data", "embodiment") if getattr(config, name) != getattr(before, name)]
 
     with _alone(run):
+        clear_leftovers(run)  # half-made links of a killed training
         dataset = _open(config)
         check_dataset(run, begun, dataset, moved)
         if checkpoint is not None:

@@ -599,3 +599,10 @@ def test_doctor_tells_it(run, capsys):
     with pytest.raises(SystemExit):
         main(["doctor", str(run)])
     assert "config.yaml cannot be read" in capsys.readouterr().out
+
+
+def test_what_a_killed_training_left_half_made_is_cleared(run):
+    left = run / ".best.99999999.part"  # no process has this number
+    left.symlink_to("checkpoints/00000020")
+    Train(resume=run).run()
+    assert not left.is_symlink()
