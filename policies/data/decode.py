@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .embody import picture_size
-from .films import Alignment, Film, align_clips, cannot_decode, read_film
+from .films import Alignment, Film, align_clips, cannot_decode, decoding, read_film
 from .layout import DatasetError, Entry, Layout
 from .rows import Rows, files_of, read_rows
 from .tables import DatasetWarning, file_inside, refuse_leaving, refuse_pointer
@@ -133,9 +133,7 @@ def read_frames(film: Film, numbers: np.ndarray, what: str = "the episode") -> I
     done = 0
     try:
         for seek in (True, False) if numbers[0] > 0 else (False,):  # from the start if the frame sought is passed by
-            with av.open(str(film.path)) as container:
-                stream = container.streams.video[0]
-                stream.thread_type = "AUTO"
+            with decoding(film.path) as (container, stream):
                 if seek:
                     container.seek(wanted[0], stream=stream)
                 for frame in container.decode(stream):

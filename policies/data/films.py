@@ -9,15 +9,22 @@ refused: a picture of another row is worse than none.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .layout import DatasetError, Entry, Layout
 from .tables import refuse_pointer
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 BESIDE = 0.1  # part of a frame by which a clip may begin beside a frame
 REACH = 0.5  # part of a frame by which a later frame of a clip may be off: the nearest one is still its own
@@ -83,14 +90,28 @@ def read_film(path: Path, what: str = "the episode") -> Film:
 
 
 def _decoded_stamps(path: Path) -> list[int | None]:
+    stamps: list[int | None] = []
+    with decoding(path) as (container, stream):
+        stamps += [frame.pts for frame in container.decode(stream)]
+    return stamps
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A film and its stream of pictures, decoded by several threads, which may be left before its end.
+
+    Where somebody turned PyAV's logging on, as lerobot does, its decoder's threads wait for Python's lock to log, and
+    closing waits for them with the lock held: for ever. So they are let go first, without it.
+    """
     import av
 
-    stamps: list[int | None] = []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        stamps += [frame.pts for frame in container.decode(stream)]
-    return stamps
+        try:
+            yield container, stream
+        finally:
+            stream.codec_context.flush_buffers()
 
 
 def cannot_decode(path: Path, why: object, what: str) -> DatasetError:

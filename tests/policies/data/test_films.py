@@ -1,6 +1,8 @@
 """Films: every row gets its own frame, found by time or by order, or the film is refused with the reason."""
 
 import json
+import subprocess
+import sys
 import warnings
 from fractions import Fraction
 
@@ -251,3 +253,20 @@ def test_a_dataset_that_is_named_twice_or_joined_has_the_frames_of_each(tmp_path
         pictures = open_frames(found, "cam").read(np.arange(2 * sum(LENGTHS)))
         rows = np.tile(np.arange(sum(LENGTHS)), 2)
         np.testing.assert_allclose(pictures.mean((1, 2, 3)), levels(rows), atol=3)
+
+
+def test_a_film_may_be_left_before_its_end_while_its_decoder_logs(tmp_path):
+    """Somebody, as lerobot, may have turned PyAV's logging on; in a process of its own, for it might wait for ever."""
+    film(tmp_path / "film.mp4", 60, bf="0")
+    script = f"""
+import logging, pathlib
+import av, numpy as np
+from understudy.policies.data.decode import read_frames
+from understudy.policies.data.films import read_film
+av.logging.set_level(av.logging.DEBUG)
+logging.getLogger("libav").setLevel(logging.CRITICAL)
+film = read_film(pathlib.Path({str(tmp_path / "film.mp4")!r}))
+print(sum(len(list(read_frames(film, np.arange(i, i + 3)))) for i in range(50)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "150\n", done.stderr
