@@ -1,0 +1,148 @@
+"""What `pages.yaml` says beside the records: which questions there are, in which words, and which records answer them.
+
+    pages:
+      memory:                                     # docs/results/memory.md
+        question: Does memory help where the present does not tell what to do?
+        answer: It succeeds in {{ cell('grids/a', 'ptp', 'success') | bare }} of the episodes.
+        plot: {title: .., axis: success, rows: [{label: with memory, at: "cell('grids/a', 'ptp', 'success')"}]}
+        table: {columns: [..], rows: [[..]]}
+        says: [..]                                # a paragraph each
+        failed: [..]                              # negative results
+        cost: [..]
+        repeat: {command: .., takes: ..}
+        claims: [{text: .., number: .., n: ..}]   # rows of the table in RESULTS.md
+        names: {runs/a: the first policy}         # what paths are called on this page
+        sections: [{title: .., records: [grids/a]}]
+    terms: [[plans, action chunks]]               # pattern and words: older records say it otherwise
+
+Texts hold no number of a result: they look it up (`facts.py`), and a typed one is refused. Every record is in exactly one
+section. A folder of records without such a file gets one page of everything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from ...configs.documents import check_fields
+from ..compare.comparison import FILE as COMPARISON
+from ..ledger.record import MANIFEST
+
+FILE = "pages.yaml"
+NUMBER = re.compile(
+    r"(?<![\w.])[-+]?\d*\.\d+|(?<![\w.])[-+]?\d[\d,]*\s?%|(?<![\w.])\d{1,3}(?:,\d{3})+|(?<![\w.])[-+]\d+"
+)
+LOOKED_UP = re.compile(r"\{\{.*?\}\}|`[^`]*`|\([^()\s]*\)", re.DOTALL)  # templates, code, targets of links
+
+
+class PagesError(ValueError):
+    """A `pages.yaml` that cannot be used; the message says where and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A heading over the tables of some records; a command instead of the one that a study keeps."""
+
+    title: str
+    records: Sequence[str]  # names, or patterns such as `pusht/*`
+    command: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """One question. The fields are the keys of `pages.yaml`, all texts templates."""
+
+    name: str
+    question: str
+    answer: str = ""
+    plot: Mapping = field(default_factory=dict)
+    table: Mapping = field(default_factory=dict)
+    says: Sequence[str] = ()
+    failed: Sequence[str] = ()
+    cost: Sequence[str] = ()
+    repeat: Mapping = field(default_factory=dict)
+    claims: Sequence[Mapping] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    sections: Sequence[Section] = ()
+
+    def texts(self) -> Iterator[str]:
+        """Every text that a reader sees, before numbers are looked up."""
+        yield from (self.question, self.answer, *self.says, *self.failed, *self.cost)
+        yield from (str(self.plot.get("title", "")), str(self.repeat.get("takes", "")))
+        yield from (str(row.get("label", "")) for row in self.plot.get("rows", ()))
+        yield from (str(text) for row in self.table.get("rows", ()) for text in row)
+        yield from (str(text) for claim in self.claims for text in claim.values())
+        yield from (section.text for section in self.sections)
+
+
+@dataclass(frozen=True)
+class Pages:
+    """All pages in their order, and how words of older records are said today."""
+
+    pages: tuple[Page, ...]
+    terms: tuple[tuple[str, str], ...] = ()
+
+
+def record_names(root: Path) -> list[str]:
+    """The name of every record: its path in the folder, without `.json`; a comparison goes with what it compares."""
+    files = (path for path in sorted(root.rglob("*.json")) if path.name != COMPARISON)
+    return [
+        (path.parent if path.name == MANIFEST else path.with_suffix("")).relative_to(root).as_posix() for path in files
+    ]
+
+
+def read_pages(root: Path) -> Pages:
+    """`pages.yaml` of a folder of records, its patterns resolved.
+
+    Raises:
+        PagesError: no such file of ours, a typed number, a record on no page or on two, a pattern without a record.
+    """
+    import yaml
+
+    path, known = root / FILE, record_names(root)
+    if not path.is_file():
+        everything = tuple(Section(title=name, records=(name,)) for name in known)
+        return Pages((Page(name="records", question="Records", sections=everything),))
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as cause:
+        raise PagesError(f"{path} is no YAML: {' '.join(str(cause).split())}") from cause
+    if not isinstance(values, dict) or not isinstance(values.get("pages"), dict) or set(values) - {"pages", "terms"}:
+        raise PagesError(f"{path} must hold `pages` and may hold `terms`, nothing else")
+
+    pages = tuple(_page(name, page, path, known) for name, page in values["pages"].items())
+    _check_once(pages, known, path)
+    return Pages(pages, tuple((str(old), str(new)) for old, new in values.get("terms") or ()))
+
+
+def _page(name: str, values: Mapping, path: Path, known: Sequence[str]) -> Page:
+    check_fields(Page, {"name": name} | dict(values), path, PagesError)
+    sections = []
+    for section in values.get("sections") or ():
+        check_fields(Section, section, path, PagesError)
+        found = [record for pattern in section["records"] for record in known if fnmatchcase(record, pattern)]
+        empty = [each for each in section["records"] if not any(fnmatchcase(record, each) for record in known)]
+        if empty:
+            raise PagesError(f"{path}: page '{name}' names '{empty[0]}', and no record is called so")
+        sections.append(Section(**section | {"records": tuple(found)}))
+    page = Page(**{"name": name} | dict(values) | {"sections": tuple(sections)})
+    for text in page.texts():
+        if typed := NUMBER.search(LOOKED_UP.sub("", text)):
+            where = f"'{typed[0].strip()}' in '{' '.join(text.split())[:60]}'"
+            raise PagesError(
+                f"{path}: page '{name}' has {where} typed by hand; look it up in a record: {{{{ cell(..) }}}}"
+            )
+    return page
+
+
+def _check_once(pages: Sequence[Page], known: Sequence[str], path: Path) -> None:
+    places = Counter(record for page in pages for section in page.sections for record in section.records)
+    if missing := [name for name in known if not places[name]]:
+        raise PagesError(f"{path}: the record '{missing[0]}' is on no page; add it to the section that it belongs to")
+    if twice := [name for name, count in places.items() if count > 1]:
+        raise PagesError(f"{path}: the record '{twice[0]}' is in {places[twice[0]]} sections; it belongs in one")
