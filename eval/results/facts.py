@@ -3,7 +3,7 @@
     episodes(record)                    an evaluation: .n .successes .success .progress
     expert(task)                        a scripted expert: .n .successes .success
     comparison(folder)                  its JSON: .sequential.pairs and so on
-    cell(record, row.., column)         a study's cell; the row is the one that holds all of these texts, or `column=text`
+    cell(record, row.., column)         a study's cell of the one row that holds all these texts, or `column=text`
     note(record, pattern)               what a pattern finds in a study's notes: its group, or all of it
     wall(record..)                      minutes that evaluations took
     config(file, pattern)               what a pattern finds in the head of a file of `configs/`

@@ -17,25 +17,26 @@ NOTES = "notes"  # folder beside the records: a page's notes in Markdown
 HEAD = """\
 # Results
 
-One page a question, each with its answer, a plot, the table, what it cost and one command to repeat it. Everything here is
-made from [eval/records/](eval/records) by `understudy results`; no number is typed by hand.
+One page a question: its answer, a plot, the table, what it cost and one command to repeat it. `understudy results`
+makes them from [eval/records/](eval/records) and looks every number up there; only the notes at the end of a page were
+written by hand.
 """
 TRAINED = """\
-What is there already is not made again. Policies of records up to 2026-11-27 had other defaults: [how to train them as they
-were](../../RESULTS.md#how-to-read-the-numbers)."""
+What is there already is not made again. Policies of records up to 2026-11-27 had other defaults: [how to train them as
+they were](../../RESULTS.md#how-to-read-the-numbers)."""
 READ = """\
 ## How to read the numbers
 
-- **Success** is the share of the episodes that reach the goal; **progress** the mean over the episodes of the best progress
-  (0 to 1). Brackets are 95 % intervals: Wilson's for a rate, Student's t for a mean.
-- An interval of one checkpoint says how sure one may be of *that checkpoint* on fresh episodes. Another training seed differs
-  by more; "over trainings" counts that in.
+- **Success** is the share of the episodes that reach the goal; **progress** the mean over the episodes of the best
+  progress (0 to 1). Brackets are 95 % intervals: Wilson's for a rate, Student's t for a mean.
+- An interval of one checkpoint says how sure one may be of *that checkpoint* on fresh episodes. Another training seed
+  differs by more; "over trainings" counts that in.
 - Env seeds 0-999 serve to choose among policies, 1000 and up to report; demonstrations come from 100000 and up.
 - A commit with `+` had uncommitted changes: it alone does not make the number again. No more of these are taken.
 - How policies, critics and data were made, from public data on: [chains.yaml](eval/records/chains.yaml).
-- Policies of records up to 2026-11-27 were trained without the linear skip and the input bound, the default since. To train
-  them again as they were: `--policy.linear_skip false --policy.input_bound null` (one-step policies and regression take the
-  second alone, critics `--critic.input_bound null`).
+- Policies of records up to 2026-11-27 were trained without the linear skip and the input bound, the default since. To
+  train them again as they were: `--policy.linear_skip false --policy.input_bound null` (one-step policies and
+  regression take the second alone, critics `--critic.input_bound null`).
 """
 
 

@@ -15,8 +15,9 @@
         sections: [{title: .., records: [grids/a]}]
     terms: [[plans, action chunks]]               # pattern and words: older records say it otherwise
 
-Texts hold no number of a result: they look it up (`facts.py`), and a typed one is refused. Every record is in exactly one
-section. A folder of records without such a file gets one page of everything.
+Texts hold no number of a result: they look it up (`facts.py`), and a typed one is refused. Every record is in exactly
+one section. A folder of records without such a file gets one page of everything. What no record holds stands in
+`notes/PAGE.md` beside the records and is printed last.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from ..compare.comparison import FILE as COMPARISON
 from ..ledger.record import MANIFEST
 
 FILE = "pages.yaml"
-NUMBER = re.compile(
-    r"(?<![\w.])[-+]?\d*\.\d+|(?<![\w.])[-+]?\d[\d,]*\s?%|(?<![\w.])\d{1,3}(?:,\d{3})+|(?<![\w.])[-+]\d+"
+NUMBER = re.compile(  # decimals, per cent, thousands, signed and long numbers
+    r"(?<![\w.])[-+]?\d*\.\d+|(?<![\w.])[-+]?\d[\d,]*\s?%|(?<![\w.])[-+]\d+|(?<![\w.-])(?:\d{3,}|\d{1,3}(?:,\d{3})+)\b"
 )
 LOOKED_UP = re.compile(r"\{\{.*?\}\}|`[^`]*`|\([^()\s]*\)", re.DOTALL)  # templates, code, targets of links
 

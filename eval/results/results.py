@@ -3,8 +3,8 @@
 Three kinds of record lie under `eval/records/`: folders with a manifest and a table of episodes (`ledger/record.py`),
 what was measured of the scripted experts (`experts/*.json`, `catalog/measured.py`), and studies (any other `*.json`,
 `ledger/study.py`). A `compare.json` beside such folders says what may be concluded from them (`compare/comparison.py`),
-`pages.yaml` which questions they answer (`pages.py`). The texts depend on these files alone: running twice gives the same
-bytes.
+`pages.yaml` which questions they answer (`pages.py`). The texts depend on these files alone: running twice gives the
+same bytes.
 """
 
 from __future__ import annotations
