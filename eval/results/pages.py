@@ -107,8 +107,7 @@ def read_pages(root: Path) -> Pages:
 
     path, known = root / FILE, record_names(root)
     if not path.is_file():
-        everything = tuple(Section(title=name, records=(name,)) for name in known)
-        return Pages((Page(name="records", question="Records", sections=everything),))
+        return Pages((Page(name="records", question="Records", sections=tuple(_everything(root, known))),))
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as cause:
@@ -119,6 +118,15 @@ def read_pages(root: Path) -> Pages:
     pages = tuple(_page(name, page, path, known) for name, page in values["pages"].items())
     _check_once(pages, known, path)
     return Pages(pages, tuple((str(old), str(new)) for old, new in values.get("terms") or ()))
+
+
+def _everything(root: Path, known: Sequence[str]) -> Iterator[Section]:
+    """A section for each study, for the evaluations of one folder, and for the experts."""
+    together: dict[str, list[str]] = {}
+    for name in known:
+        alone = not (root / name / MANIFEST).is_file() and not name.startswith("experts/")
+        together.setdefault(name if alone else name.rpartition("/")[0] or name, []).append(name)
+    yield from (Section(title=title, records=tuple(names)) for title, names in together.items())
 
 
 def _page(name: str, values: Mapping, path: Path, known: Sequence[str]) -> Page:
