@@ -8,7 +8,7 @@
     wall(record..)                      minutes that evaluations took
     config(file, pattern)               what a pattern finds in the head of a file of `configs/`
 
-Filters: `rate` estimate with interval, `bare` estimate alone, `points` in percentage points, `percent`, `count`.
+Filters: `rate` estimate with interval, `bare` estimate alone, `points` percentage points, `percent`, `count`, `about`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Facts:
         self._environment = Environment(undefined=StrictUndefined, autoescape=False)
         names = ("episodes", "expert", "comparison", "cell", "note", "wall", "config")
         self._environment.globals = {name: getattr(self, name) for name in names}
-        self._environment.filters |= dict(rate=rate, bare=bare, points=points, percent=percent, count=count)
+        self._environment.filters |= dict(
+            rate=rate, bare=bare, points=points, percent=percent, count=count, about=about
+        )
 
     def fill(self, text: str) -> str:
         """The text with its numbers, on one line."""
@@ -141,7 +143,7 @@ def bare(value, digits: int = 2) -> str:
 def points(value, digits: int = 0) -> str:
     """+24 [20, 28] points, of a difference of rates."""
     low, middle, high = (None if part is None else 100 * part for part in _parts(value))
-    sign = "+" if middle > 0 else ""
+    sign = "+" if _fixed(middle, digits).strip("0.") and middle > 0 else ""
     return f"{sign}{rate((low, middle, high), digits)} points"
 
 
@@ -153,3 +155,8 @@ def percent(value, digits: int = 0) -> str:
 def count(value) -> str:
     """3,197,396"""
     return f"{_parts(value)[1]:,.0f}"
+
+
+def about(value) -> str:
+    """6,019 as 6,000: two digits that count."""
+    return f"{float(f'{_parts(value)[1]:.2g}'):,.0f}"

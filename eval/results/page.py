@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..ledger.chains import CONFIG, Chains, used, used_by_config
+from ..ledger.chains import CODE, CONFIG, Chains, used, used_by_config
 from ..ledger.study import table
 from .facts import Facts, bare, rate
 from .pages import Page, Pages
@@ -58,7 +59,7 @@ def render_page(page: Page, pages: Pages, root: Path, up: str, facts: Facts, cha
     parts += _repeat(page, fill, chains)
     parts.append("## The records\n")
     if page.names:
-        names = "\n".join(f"- {label}: `{path}`" for path, label in page.names.items())
+        names = "\n".join(f"- {label.strip()}: `{path}`" for path, label in page.names.items())
         parts.append(f"<details><summary>What the names in the tables stand for</summary>\n\n{names}\n\n</details>\n")
     parts += sections(page, root, up, words)
     parts += _notes(page, root)
@@ -122,7 +123,7 @@ def needed(chains: Chains, command: str, seen: set[str] | None = None) -> Iterat
     """(artefact, its command) of all that a command uses, in the order in which they can be made."""
     seen = set() if seen is None else seen
     given = "--data" in command  # instead of what the configuration names
-    configs = [part for config in CONFIG.findall(command) for part in used_by_config(config) if not given]
+    configs = [part for config in CONFIG.findall(command) for part in _data_of(config) if not given]
     for path in dict.fromkeys([*used(command), *configs]):
         name = chains.maker(path)
         if name is None or name in seen:
@@ -131,6 +132,15 @@ def needed(chains: Chains, command: str, seen: set[str] | None = None) -> Iterat
         how = " ".join(chains.made[name].split())
         yield from needed(chains, how, seen)
         yield name, how
+
+
+def _data_of(config: str) -> list[str]:
+    """The artefacts that a configuration reads; not the data of files that it builds on where it names its own."""
+    text = "\n".join(line.partition("#")[0] for line in (CODE / config).read_text().splitlines())
+    below = [part for other in CONFIG.findall(text) if other != config for part in used_by_config(other)]
+    return [
+        part for part in used_by_config(config) if part in text or not (part in below and re.search(r"\bdata:", text))
+    ]
 
 
 def _notes(page: Page, root: Path) -> Iterator[str]:

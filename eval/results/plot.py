@@ -120,10 +120,10 @@ def _grid(axis: Axis, top: float, bottom: float) -> list[str]:
 
 
 def _row(row: Row, axis: Axis, y: float) -> list[str]:
-    if row.value is None:
-        return [f'<text class="b" x="{LEFT}" y="{y + 20}">{escape(row.label)}</text>']
-    colour, bar = COLOURS[row.kind], y + 27
     halo = 'paint-order="stroke" stroke="#ffffff" stroke-width="4"'
+    if row.value is None:
+        return [f'<text class="b" x="{LEFT}" y="{y + 20}" {halo}>{escape(row.label)}</text>']
+    colour, bar = COLOURS[row.kind], y + 27
     parts = [
         f'<text x="{LEFT}" y="{y + 15}" {halo}>{escape(row.label)}</text>',
         f'<text class="s" x="{RIGHT}" y="{y + 15}" text-anchor="end" {halo}>{escape(row.text)}</text>',

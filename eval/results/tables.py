@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ...configs.world import REPORT_STARTS
@@ -47,17 +46,18 @@ class Words:
 def sections(page: Page, root: Path, up: str, words: Words) -> Iterator[str]:
     """The sections of a page; `up` leads from its folder to that of the records."""
     shared = _shared_notes(page, root)
-    if shared:
-        yield "These notes hold for several tables below.\n"
-        yield "\n".join(f"- {_sentence(words(note))}" for note in shared) + "\n"
+    for tables, notes in shared.items():
+        yield f"{tables}:\n"
+        yield "\n".join(f"- {_sentence(words(note))}" for note in notes) + "\n"
+    told = {note for notes in shared.values() for note in notes}
     for section in page.sections:
         yield f"### {section.title}\n"
         if section.text:
             yield f"{section.text}\n"
-        yield from _records(section, root, up, words, shared)
+        yield from _records(section, root, up, words, told)
 
 
-def _records(section: Section, root: Path, up: str, words: Words, shared: Sequence[str]) -> Iterator[str]:
+def _records(section: Section, root: Path, up: str, words: Words, told: Container[str]) -> Iterator[str]:
     runs = [root / name for name in section.records if (root / name / MANIFEST).is_file()]
     measured = [name for name in section.records if name.startswith(f"{EXPERTS}/")]
     if runs:
@@ -66,7 +66,7 @@ def _records(section: Section, root: Path, up: str, words: Words, shared: Sequen
         yield from _experts(measured, root, up)
     studies = [name for name in section.records if root / name not in runs and name not in measured]
     for name in studies:
-        yield from _study(name, read_study(root / f"{name}.json"), up, words, shared, section.command)
+        yield from _study(name, read_study(root / f"{name}.json"), up, words, told, section.command)
 
 
 def _evaluations(runs: Sequence[Path], root: Path, up: str, words: Words, command: str) -> Iterator[str]:
@@ -130,11 +130,11 @@ def _experts(names: Sequence[str], root: Path, up: str) -> Iterator[str]:
     yield _block("\n".join(f"understudy list experts --only {Path(name).name} --measure 100" for name in names))
 
 
-def _study(name: str, study: Study, up: str, words: Words, shared: Sequence[str], command: str) -> Iterator[str]:
+def _study(name: str, study: Study, up: str, words: Words, told: Container[str], command: str) -> Iterator[str]:
     date, commit = origin(study.provenance)
     rows = [tuple(words(cell) for cell in row) for row in study.rows]
     yield _folded([table([words(column) for column in study.columns], rows)], len(rows))
-    own = [_sentence(words(note)) for note in study.notes if note not in shared]
+    own = [_sentence(words(note)) for note in study.notes if note not in told]
     if own:
         yield "\n".join(f"- {note}" for note in own) + "\n"
     yield f'Record: [{name}]({up}/{name}.json), "{words(study.title)}", {date}, {commit}.\n'
@@ -145,12 +145,23 @@ def _suffix(words: str) -> str:
     return "" if words.endswith("DIR") else ".json"
 
 
-def _shared_notes(page: Page, root: Path) -> list[str]:
-    """Notes that more than one study of a page has, in the order in which they come."""
-    files = [root / f"{name}.json" for section in page.sections for name in section.records]
-    studies = [path for path in files if path.is_file() and path.parent.name != EXPERTS]
-    notes = Counter(note for path in studies for note in dict.fromkeys(read_study(path).notes))
-    return [note for note, count in notes.items() if count > 1]
+def _shared_notes(page: Page, root: Path) -> dict[str, list[str]]:
+    """Notes of three tables or more, or of all, by the tables that they belong to."""
+    places: dict[str, dict[str, None]] = {}  # note -> titles
+    titles: dict[str, None] = {}
+    for section in page.sections:
+        for path in (root / f"{name}.json" for name in section.records):
+            if path.is_file() and path.parent.name != EXPERTS:
+                titles[section.title] = None
+                for note in read_study(path).notes:
+                    places.setdefault(note, {})[section.title] = None
+
+    shared: dict[str, list[str]] = {}
+    for note, where in places.items():
+        if len(where) > 1 and (len(where) > 2 or len(where) == len(titles)):
+            tables = "All tables" if len(where) == len(titles) else "; ".join(f"*{title}*" for title in where)
+            shared.setdefault(tables, []).append(note)
+    return shared
 
 
 def _sentence(note: str) -> str:
