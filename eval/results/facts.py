@@ -142,9 +142,10 @@ def bare(value, digits: int = 2) -> str:
 
 def points(value, digits: int = 0) -> str:
     """+24 [20, 28] points, of a difference of rates."""
-    low, middle, high = (None if part is None else 100 * part for part in _parts(value))
-    sign = "+" if _fixed(middle, digits).strip("0.") and middle > 0 else ""
-    return f"{sign}{rate((low, middle, high), digits)} points"
+    hundredfold = tuple(None if part is None else 100 * part for part in _parts(value))
+    text = rate(hundredfold, digits)
+    sign = "" if text.startswith("-") or not _fixed(100 * _parts(value)[1], digits).strip("0.") else "+"
+    return f"{sign}{text} points"
 
 
 def percent(value, digits: int = 0) -> str:

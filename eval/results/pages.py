@@ -28,6 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from ...configs.documents import check_fields
 from ..compare.comparison import FILE as COMPARISON
@@ -37,6 +38,12 @@ FILE = "pages.yaml"
 NUMBER = re.compile(  # decimals, per cent, thousands, signed and long numbers
     r"(?<![\w.])[-+]?\d*\.\d+|(?<![\w.])[-+]?\d[\d,]*\s?%|(?<![\w.])[-+]\d+|(?<![\w.-])(?:\d{3,}|\d{1,3}(?:,\d{3})+)\b"
 )
+NEEDED = {  # keys of a page's parts
+    "plot": ("title", "axis", "rows"),
+    "table": ("columns", "rows"),
+    "repeat": ("command",),
+    "claims": ("text", "number", "n"),
+}
 LOOKED_UP = re.compile(r"\{\{.*?\}\}|`[^`]*`|\([^()\s]*\)", re.DOTALL)  # templates, code, targets of links
 
 
@@ -115,9 +122,12 @@ def read_pages(root: Path) -> Pages:
     if not isinstance(values, dict) or not isinstance(values.get("pages"), dict) or set(values) - {"pages", "terms"}:
         raise PagesError(f"{path} must hold `pages` and may hold `terms`, nothing else")
 
+    terms = values.get("terms") or ()
+    if not all(isinstance(term, list) and len(term) == 2 for term in terms):
+        raise PagesError(f"{path}: `terms` holds pairs of a pattern and the words for it")
     pages = tuple(_page(name, page, path, known) for name, page in values["pages"].items())
     _check_once(pages, known, path)
-    return Pages(pages, tuple((str(old), str(new)) for old, new in values.get("terms") or ()))
+    return Pages(pages, tuple((str(old), str(new)) for old, new in terms))
 
 
 def _everything(root: Path, known: Sequence[str]) -> Iterator[Section]:
@@ -130,22 +140,31 @@ def _everything(root: Path, known: Sequence[str]) -> Iterator[Section]:
 
 
 def _page(name: str, values: Mapping, path: Path, known: Sequence[str]) -> Page:
-    check_fields(Page, {"name": name} | dict(values), path, PagesError)
+    where = f"{path}: page '{name}'"
+    if not isinstance(values, Mapping) or "question" not in values:
+        raise PagesError(f"{where} must hold keys, a `question` among them")
+    fields: dict[str, Any] = {"name": str(name)} | dict(values)
+    check_fields(Page, fields, path, PagesError)
+    for part, keys in NEEDED.items():
+        for value in fields.get(part, ()) if part == "claims" else filter(None, [fields.get(part)]):
+            if missing := [key for key in keys if key not in value]:
+                raise PagesError(f"{where}: its {part} lacks '{missing[0]}'")
+
     sections = []
     for section in values.get("sections") or ():
-        check_fields(Section, section, path, PagesError)
+        if not isinstance(section, Mapping) or not {"title", "records"} <= set(section):
+            raise PagesError(f"{where} has a section without `title` and `records`")
+        check_fields(Section, dict(section), path, PagesError)
         found = [record for pattern in section["records"] for record in known if fnmatchcase(record, pattern)]
         empty = [each for each in section["records"] if not any(fnmatchcase(record, each) for record in known)]
         if empty:
-            raise PagesError(f"{path}: page '{name}' names '{empty[0]}', and no record is called so")
-        sections.append(Section(**section | {"records": tuple(found)}))
-    page = Page(**{"name": name} | dict(values) | {"sections": tuple(sections)})
+            raise PagesError(f"{where} names '{empty[0]}', and no record is called so")
+        sections.append(Section(**dict(section) | {"records": tuple(found)}))
+    page = Page(**fields | {"sections": tuple(sections)})
     for text in page.texts():
         if typed := NUMBER.search(LOOKED_UP.sub("", text)):
-            where = f"'{typed[0].strip()}' in '{' '.join(text.split())[:60]}'"
-            raise PagesError(
-                f"{path}: page '{name}' has {where} typed by hand; look it up in a record: {{{{ cell(..) }}}}"
-            )
+            place = f"'{typed[0].strip()}' in '{' '.join(text.split())[:60]}'"
+            raise PagesError(f"{where} has {place} typed by hand; look it up in a record: {{{{ cell(..) }}}}")
     return page
 
 

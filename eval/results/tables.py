@@ -147,20 +147,21 @@ def _suffix(words: str) -> str:
 
 def _shared_notes(page: Page, root: Path) -> dict[str, list[str]]:
     """Notes of three tables or more, or of all, by the tables that they belong to."""
-    places: dict[str, dict[str, None]] = {}  # note -> titles
-    titles: dict[str, None] = {}
+    places: dict[str, dict[str, str]] = {}  # note -> record -> title of its section
+    studies = 0
     for section in page.sections:
-        for path in (root / f"{name}.json" for name in section.records):
+        for name in section.records:
+            path = root / f"{name}.json"
             if path.is_file() and path.parent.name != EXPERTS:
-                titles[section.title] = None
+                studies += 1
                 for note in read_study(path).notes:
-                    places.setdefault(note, {})[section.title] = None
+                    places.setdefault(note, {})[name] = section.title
 
     shared: dict[str, list[str]] = {}
     for note, where in places.items():
-        if len(where) > 1 and (len(where) > 2 or len(where) == len(titles)):
-            tables = "All tables" if len(where) == len(titles) else "; ".join(f"*{title}*" for title in where)
-            shared.setdefault(tables, []).append(note)
+        if len(where) > 2 or 1 < len(where) == studies:
+            titles = "; ".join(f"*{title}*" for title in dict.fromkeys(where.values()))
+            shared.setdefault("All tables" if len(where) == studies else titles, []).append(note)
     return shared
 
 

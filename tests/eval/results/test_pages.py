@@ -99,11 +99,29 @@ def test_a_record_on_no_page_or_on_two_is_refused(root):
         read_pages(write(root, sections=[{"title": "t", "records": ["group/*", "group/z"]}]))
 
 
-@pytest.mark.parametrize("text", ["[", "- 1", "pages: 3", "pages: {a: {question: q, colour: 3}}", "more: 1\npages: {}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[",
+        "- 1",
+        "pages: 3",
+        "pages: {a: 3}",
+        "pages: {a: {answer: b}}",
+        "pages: {a: {question: q, colour: 3}}",
+        "pages: {a: {question: q, says: text}}",
+        "pages: {a: {question: q, sections: [{title: t}]}}",
+        "pages: {a: {question: q, sections: [3]}}",
+        "pages: {a: {question: q, repeat: {takes: long}}}",
+        "pages: {a: {question: q, claims: [{text: t}]}}",
+        "more: 1\npages: {}",
+        "pages: {}\nterms: [3]",
+    ],
+)
 def test_a_file_of_pages_that_is_none(root, text):
     (root / FILE).write_text(text)
-    with pytest.raises(PagesError, match="pages.yaml"):
+    with pytest.raises(PagesError, match="pages.yaml") as told:
         read_pages(root)
+    assert "is on no page" not in str(told.value)
 
 
 def test_every_committed_record_is_on_one_page_with_its_numbers(committed):
