@@ -145,6 +145,13 @@ def test_claims_are_few_and_pages_have_all_their_parts(committed):
         assert page.answer and page.plot and "## Repeat it" in text and "## What it cost" in text, page.name
 
 
+def test_every_link_leads_somewhere(committed):
+    root = RECORDS.parents[1]
+    for name, text in committed.items():
+        for target in re.findall(r"\]\(([^)#\s]+)", re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)):
+            assert (root / name).parent.joinpath(target).resolve().exists(), f"{name}: {target}"
+
+
 def test_the_printed_commands_are_read_and_never_clash(committed):
     """Parsed, not run: files, names and flags exist, and what is pasted twice makes no folder twice."""
     text = "\n".join(text for name, text in committed.items() if name.endswith(".md"))
