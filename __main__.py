@@ -65,7 +65,7 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
         "list": ("eval.catalog.catalog:List", "list policies, critics, worlds, tasks, experts, robots, studies, verbs"),
         "study": ("eval.catalog.studies:StudyVerb", "run a reproducible experiment of eval/studies"),
         "bench": ("eval.bench.bench:Bench", "measure loader, training and latency beside stock lerobot"),
-        "results": ("eval.results:Results", "write RESULTS.md from the committed records, or --check it"),
+        "results": ("eval.results.results:Results", "write RESULTS.md and docs/results, or --check them"),
         "doctor": ("eval.doctor:Doctor", "try what this machine can do, and say what to install"),
     },
 }

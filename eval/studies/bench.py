@@ -70,11 +70,30 @@ def _race(title: str, what: str):
     return table
 
 
+def _loader(result: Mapping):
+    ours, peer = result["ours"], result["lerobot"]
+    least = peer["rates"][0]["per_cpu_second"]
+    rows = [
+        (name, rate["batch"], rate["per_cpu_second"], rate["per_cpu_second"] / least, side["peak_mib"])
+        for name, side in (("ours", ours), ("lerobot", peer))
+        for rate in side["rates"]
+    ]
+    columns = ("loader", "batch", "windows per CPU second", "of lerobot's", "peak memory, MiB")
+    keys = ", ".join(ours["keys"])
+    notes = (
+        f"{ours['windows']:,} windows of {keys} and actions, in random order, on one core and one thread.",
+        "Rates are of CPU time, so that a busy machine does not decide. Ours are scaled, lerobot's not yet.",
+        "Peak memory: of a process that loads at all of its batch sizes, imports included.",
+    )
+    return "Windows of a dataset beside lerobot's loader", "understudy bench loader", columns, rows, notes
+
+
 def _spread(middle: float, values: list[float]) -> tuple[float, float, float]:
     return min(values), middle, max(values)
 
 
 TABLES = {
+    "loader": _loader,
     "rollout": _rollout,
     "train": _race("A training step beside lerobot's diffusion policy", "train"),
     "latency": _race("A chunk of actions beside lerobot's diffusion policy", "latency"),

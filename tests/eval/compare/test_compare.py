@@ -16,7 +16,7 @@ from understudy.eval.compare.comparison import compare_records, read_comparison
 from understudy.eval.compare.sequential import Rules, fight, meter, say
 from understudy.eval.evaluate.evaluate import Eval
 from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record
-from understudy.eval.results import render
+from understudy.eval.results.results import render
 from understudy.eval.statistics.by_name import sequential_test
 from understudy.eval.statistics.sequential import State
 
@@ -174,7 +174,7 @@ def test_a_clear_comparison_stops_early_with_two_records(lanes_act, tmp_path, ca
 
 def test_a_committed_comparison_is_among_the_results(lanes_act, tmp_path):
     compare(sequential(tmp_path, 0.05, 0.95))
-    text = render(tmp_path)
+    text = render(tmp_path)["docs/results/records.md"]
     assert "## sequential" in text and "skill0.95" in text
 
 

@@ -14,7 +14,7 @@ from understudy.eval.ledger.chains import (
     used_by_policy,
 )
 from understudy.eval.ledger.study import Study
-from understudy.eval.results import RECORDS, Results, check_records, render
+from understudy.eval.results.results import RECORDS, Results, check_records, render
 
 MADE = {
     "out/demos": "understudy resim pusht --data lerobot/pusht --out out/demos",
@@ -92,7 +92,9 @@ def test_results_check_refuses(tmp_path):
             title="t", command="understudy study x --policies runs/a", columns=("n",), rows=((1,),),
             provenance={"begun": "2026-01-01", "code": code},
         ).write(root / "group" / "s.json")  # fmt: skip
-        out.write_text(render(root))
+        for name, text in render(root).items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
 
     write(commit="abc", changed=False)
     with pytest.raises(ChainError, match="group/s.json cannot be made again: 'runs/a' is made by no command"):

@@ -41,3 +41,17 @@ def test_a_race_s_sides_are_columns():
 def test_a_bench_without_a_table_is_refused():
     with pytest.raises(StudyError, match="no table for bench 'all'"):
         bench_study({"bench": "all", "machine": MACHINE, "result": {}})
+
+
+def test_a_loader_s_rates_are_set_beside_lerobot_s():
+    def side(peak, **rates):
+        rows = [{"batch": int(name[1:]), "per_second": 1.0, "per_cpu_second": rate} for name, rate in rates.items()]
+        return {"keys": ["observation.state"], "windows": 9, "rates": rows, "imports_mib": 1.0, "peak_mib": peak}
+
+    result = {"ours": side(10.0, b64=200.0, b256=500.0), "lerobot": side(20.0, b64=2.0)}
+    study = bench_study({"bench": "loader", "machine": MACHINE, "result": result})
+    assert study.rows == (
+        ("ours", 64, 200.0, 100.0, 10.0),
+        ("ours", 256, 500.0, 250.0, 10.0),
+        ("lerobot", 64, 2.0, 1.0, 20.0),
+    )

@@ -1,4 +1,4 @@
-"""RESULTS.md: made of the committed records, the same at every run, with commands that repeat them."""
+"""RESULTS.md and its pages: made of the committed records, the same at every run, with commands that repeat them."""
 
 import json
 import shlex
@@ -7,14 +7,15 @@ import pytest
 
 from understudy.configs.parse import parse
 from understudy.configs.plugins import discover
-from understudy.eval import results
 from understudy.eval.compare.comparison import compare_records
 from understudy.eval.evaluate.evaluate import Eval, open_stage
 from understudy.eval.ledger.origin import repeat_command
 from understudy.eval.ledger.record import RecordWriter, read_record
 from understudy.eval.ledger.study import Study, StudyError
-from understudy.eval.results import RECORDS, Results, StaleError, render
+from understudy.eval.results.results import RECORDS, Results, StaleError, render
 from understudy.sim.perturb import perturbed
+
+PAGE = "docs/results/records.md"  # of records without a `pages.yaml`
 
 
 def row(start):
@@ -53,7 +54,8 @@ def records(tmp_path):
         for start in range(8):
             writer.add(row(start))
         writer.close(complete=False)
-    (root / "walk" / "about.md").write_text("Trained by hand.\n")
+    (root / "notes").mkdir()
+    (root / "notes" / "records.md").write_text("Trained by hand.\n")
     (root / "chains.yaml").write_text("made: {runs/my: understudy train}\nuncommitted: [walk/small]\n")
     Study(
         title="Coverage", command="understudy eval --x", columns=("n", "rate"), rows=[(20, 0.95)], notes=["2,000 runs"],
@@ -63,19 +65,22 @@ def records(tmp_path):
 
 
 def test_the_committed_results_are_current():
-    """Where this fails: `understudy results`, and commit RESULTS.md."""
-    assert Results().out.read_text() == render(RECORDS)
+    """Where this fails: `understudy results`, and commit RESULTS.md and docs/results."""
+    root = Results().out.parent
+    stale = [name for name, text in render(RECORDS).items() if (root / name).read_text() != text]
+    assert stale == []
 
 
 def test_every_kind_of_record_is_told(records):
-    text = render(records)
+    text = render(records)[PAGE]
     line = next(line for line in text.splitlines() if "records/walk/small" in line)
     for part in ("runs/my point (diffusion, step 40), train seed 7", "0-7 (validation)", "8 of 12, stopped early"):
         assert part in line
     assert "6: 0.750 [0.409, 0.929]" in line and "2026-01-02 | 01234567+ |" in line
-    assert "## walk\n\nTrained by hand.\n" in text
-    assert "### Coverage\n" in text and "| 20 | 0.95 |" in text and "2,000 runs. [coverage.json]" in text
-    assert text.index("## walk") < text.index("## statistics")
+    assert "understudy eval --policy 'runs/my point'" in text and '--out "out/again/walk/small-$(date +%s)"' in text
+    assert "### statistics/coverage\n" in text and "| 20 | 0.95 |" in text and "- 2,000 runs.\n" in text
+    assert 'Record: [statistics/coverage](../../eval/records/statistics/coverage.json), "Coverage", 2026-02-03' in text
+    assert text.rstrip().endswith("Trained by hand.")
 
 
 def test_twice_is_the_same_and_a_stale_file_is_told(records, tmp_path, capsys):
@@ -83,14 +88,26 @@ def test_twice_is_the_same_and_a_stale_file_is_told(records, tmp_path, capsys):
     with pytest.raises(StaleError, match="run `understudy results`"):
         Results(records=records, out=verb.out, check=True).run()
     verb.run()
-    first = verb.out.read_bytes()
+    page = tmp_path / PAGE
+    first = page.read_bytes()
     verb.run()
     Results(records=records, out=verb.out, check=True).run()
-    assert verb.out.read_bytes() == first and "is current" in capsys.readouterr().out
-    (records / "walk" / "about.md").write_text("Trained by another.\n")
-    with pytest.raises(StaleError):
+    assert page.read_bytes() == first and "is current" in capsys.readouterr().out
+
+    (records / "notes" / "records.md").write_text("Trained by another.\n")
+    with pytest.raises(StaleError, match="records.md is not what"):
         Results(records=records, out=verb.out, check=True).run()
-    assert verb.out.read_bytes() == first, "a check writes nothing"
+    assert page.read_bytes() == first, "a check writes nothing"
+
+
+def test_a_page_that_is_no_longer_made_is_told_and_goes(records, tmp_path):
+    verb, left = Results(records=records, out=tmp_path / "RESULTS.md"), tmp_path / "docs" / "results" / "old.md"
+    verb.run()
+    left.write_text("a page of before")
+    with pytest.raises(StaleError, match="old.md"):
+        Results(records=records, out=verb.out, check=True).run()
+    verb.run()
+    assert not left.exists()
 
 
 def test_the_command_asks_for_the_same(records):
@@ -122,10 +139,11 @@ def test_a_comparison_is_told_below_its_runs(records):
         writer.close(complete=False)
     pair = [read_record(records / "walk" / name) for name in ("small", "other")]
     compare_records(pair).write(records / "walk")
-    text = render(records)
+    text = render(records)[PAGE]
     assert "Compared (A is `small`, B is `other`):" in text
     assert "A and B are not shown to differ in success: B - A is +25 points" in text
-    assert text.index("records/walk/other") < text.index("Compared (A is") < text.index("## statistics")
+    assert text.index("records/walk/other") < text.index("Compared (A is")
+    assert text.count("Compared (A is") == 1
 
 
 def test_a_file_of_another_kind_is_refused_by_name(records):
@@ -137,11 +155,12 @@ def test_a_file_of_another_kind_is_refused_by_name(records):
 
 
 def test_experts_are_told_from_their_own_folder(tmp_path):
-    folder = tmp_path / results.EXPERTS
+    folder = tmp_path / "experts"
     folder.mkdir()
     source = (RECORDS / "experts" / "lift.json").read_text()
     (folder / "lift.json").write_text(source)
-    assert "| lift | LiftExpert | 1000-1099 | 100 |" in render(tmp_path)
+    page = render(tmp_path)[PAGE]
+    assert "| [lift](../../eval/records/experts/lift.json) | LiftExpert | 1000-1099 | 100 |" in page
     (folder / "lift.json").write_text(json.dumps(json.loads(source) | {"format": 0}))
     with pytest.raises(ValueError, match="lift.json was not written by this version"):
         render(tmp_path)

@@ -1,0 +1,1 @@
+"""Results: RESULTS.md and a page a question, from the committed records."""
