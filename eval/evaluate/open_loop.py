@@ -154,10 +154,29 @@ def _open(config: OpenLoop) -> tuple[Planner, Dataset, dict, dict]:
 
     agent, about = open_agent(_acting(config), body, _text_of(config, options))
     dataset = open_dataset(config.data, columns=tuple(agent.planner.inputs), **options)
-    agent.planner.embodiment.check(dataset.embodiment, tuple(agent.planner.inputs))
+    _check_fit(config, agent.planner, dataset)
     settings = agent_settings(_acting(config), agent)
     kept = ("policy_seed", "sampler", "threads", "device", "task_text")
     return agent.planner, dataset, about, {name: settings[name] for name in kept if name in settings}
+
+
+def _check_fit(config: OpenLoop, policy: Planner, dataset: Dataset) -> None:
+    """Refuse data of another body than the policy's: names, order, units, rate, meaning. Raises EmbodimentError."""
+    from ...configs.spec import EmbodimentError
+
+    ours, theirs = policy.embodiment, dataset.embodiment
+    if ours.action != theirs.action:
+        pairs = zip((*ours.action, None), (*theirs.action, None), strict=False)
+        place, (first, other) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise EmbodimentError(
+            f"{config.policy} plans {len(ours.action)} actions, {config.data} has {len(theirs.action)}; the first that"
+            f" differs is number {place}: {first or 'none'} against {other or 'none'}. Judge it by data of its own robot,"
+            " or name the columns: --columns, --embodiment"
+        )
+    try:
+        ours.check(theirs, tuple(policy.inputs))
+    except EmbodimentError as error:
+        raise EmbodimentError(f"{config.data} does not fit {config.policy}: {error}") from error
 
 
 def _acting(config: OpenLoop) -> Acting:

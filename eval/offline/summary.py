@@ -185,6 +185,11 @@ def facts_text(summary: ErrorSummary, manifest: dict) -> list[str]:
         f" {summary.windows} observations; intervals: Student's t over {summary.n} episodes",
         f"- the mean action: of {about['mean_of']}; the last action: the one before now, repeated",
     ]
+    if (step := overtaken(summary)) is not None:
+        lines.append(
+            "- the last action is a strong guess for the next steps where control is fast: from step"
+            f" {step} of a chunk on ({1e3 * step / rate:.3g} ms later) the policy is nearer"
+        )
     if summary.samples_mean is not None:
         lines.append(
             f"- the mean of {agent['candidates']} samples is off by {interval_text(summary.samples_mean)} of the spread;"
@@ -195,6 +200,15 @@ def facts_text(summary: ErrorSummary, manifest: dict) -> list[str]:
         f" {1e3 * summary.slowest:.3g} ms); its {executed} actions last {1e3 * executed / rate:.3g} ms"
     )
     return lines
+
+
+def overtaken(summary: ErrorSummary) -> int | None:
+    """The step of the chunk, after the first, from which on the policy is nearer than the last action; None: no such."""
+    pairs = [summary.by_step.get(name, []) for name in ("error", "last_action_error")]
+    nearer = [ours.estimate < theirs.estimate for ours, theirs in zip(*pairs, strict=True)]
+    if not nearer or nearer[0] or not nearer[-1]:
+        return None
+    return max(step for step, near in enumerate(nearer) if not near) + 1
 
 
 def dimension_errors(rows: Sequence[dict], steps: int) -> np.ndarray:

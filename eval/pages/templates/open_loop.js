@@ -2,7 +2,7 @@
 {
   const data = JSON.parse(document.getElementById("curve-data").textContent);
   const grid = document.getElementById("curve-grid"), pick = document.getElementById("pick-episode"), order = document.getElementById("pick-order");
-  const [width, height, left, right, top, bottom] = [640, 260, 70, 14, 14, 46];
+  const [width, height, left, right, top, bottom] = [640, 300, 92, 14, 16, 62];
   const svg = (name, values, text) => {
     const node = document.createElementNS("http://www.w3.org/2000/svg", name);
     for (const [key, value] of Object.entries(values)) node.setAttribute(key, value);
@@ -24,7 +24,7 @@
     const px = x => left + x / last * (width - left - right), py = y => height - bottom - (y - low) / (high - low) * (height - top - bottom);
     const chart = svg("svg", {class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${name}, recorded and planned, over seconds`});
     for (const y of ticks(low, high, 4)) chart.append(svg("line", {class: "grid", x1: left, x2: width - right, y1: py(y), y2: py(y)}), svg("text", {x: left - 8, y: py(y), dy: ".32em", "text-anchor": "end"}, y));
-    for (const x of ticks(0, last, 5)) chart.append(svg("text", {x: px(x), y: height - bottom + 18, "text-anchor": "middle"}, x));
+    for (const x of ticks(0, last, 5)) chart.append(svg("text", {x: px(x), y: height - bottom + 26, "text-anchor": "middle"}, x));
     chart.append(svg("line", {class: "axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom}));
     chart.append(svg("text", {class: "name", x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle"}, "seconds"));
     for (const [series, style] of [[episode.recorded[d], "mean"], [episode.planned[d], "a"]])
