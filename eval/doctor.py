@@ -155,7 +155,12 @@ def examine_path(path: str) -> Iterator[Finding]:
     from .ledger.examine import is_record
     from .offline.record import is_error_record
 
-    kinds = ((is_error_record, _examine_errors), (is_record, _examine_record), (is_run, examine_run), (is_checkpoint, examine_checkpoint))
+    kinds = (
+        (is_error_record, _examine_errors),
+        (is_record, _examine_record),
+        (is_run, examine_run),
+        (is_checkpoint, examine_checkpoint),
+    )
     place = Path(os.path.expandvars(path))
     examined = next((look for recognises, look in kinds if recognises(place)), None)
     if examined is None:

@@ -1,6 +1,6 @@
 """`understudy eval --policy RUN --data DATASET`: how far the policy's plans lie from recorded actions; nobody acts.
 
-The composition root of open-loop evaluation: opens policy and data, chooses the episodes that its training held out, and
+The composition root of open-loop evaluation: opens policy and data, chooses the episodes that its training held out,
 keeps a record and a page. Everything that can be refused is refused before the policy plans.
 """
 
@@ -95,7 +95,7 @@ def refuse_acting(words: Sequence[str], acting: type) -> None:
         name = word.removeprefix("--").partition("=")[0].partition(".")[0].replace("-", "_")
         if word.startswith("--") and name in theirs - ours:
             raise UsageError(
-                f"--{name} is of a policy that acts; with --data it only plans at recorded observations, and nobody acts."
+                f"--{name} is of a policy that acts; with --data it only plans at recorded observations, nobody acts."
                 " Leave one of the two out"
             )
 
@@ -118,7 +118,8 @@ def judge(config: OpenLoop) -> Record:
     asked = _asked(config, policy)
     data |= _measures(policy, dataset, chosen, data.pop("baseline"), asked)
     data["notes"] += [
-        f"{name} is an angle that jumps by more than half a turn: its error counts the jumps" for name in wrapping(dataset)
+        f"{name} is an angle that jumps by more than half a turn: its error counts the jumps"
+        for name in wrapping(dataset)
     ]
     manifest = {"policy": about, "data": data, "agent": agent | dataclasses.asdict(asked)}
     manifest |= {"command": command_of(config, "eval", without=("out", "resume"))}
@@ -170,8 +171,8 @@ def _check_fit(config: OpenLoop, policy: Planner, dataset: Dataset) -> None:
         place, (first, other) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
         raise EmbodimentError(
             f"{config.policy} plans {len(ours.action)} actions, {config.data} has {len(theirs.action)}; the first that"
-            f" differs is number {place}: {first or 'none'} against {other or 'none'}. Judge it by data of its own robot,"
-            " or name the columns: --columns, --embodiment"
+            f" differs is number {place}: {first or 'none'} against {other or 'none'}. Judge it by data of its own"
+            " robot, or name the columns: --columns, --embodiment"
         )
     try:
         ours.check(theirs, tuple(policy.inputs))
@@ -334,8 +335,8 @@ def _warnings(data: dict) -> list[str]:
     """What must be heard before numbers are seen."""
     if data["trained_on"]:
         return [
-            f"the policy was TRAINED on {len(data['trained_on'])} of these {len(data['episodes'])} episodes: their errors"
-            " say how well it remembers, not how well it foretells"
+            f"the policy was TRAINED on {len(data['trained_on'])} of these {len(data['episodes'])} episodes: their"
+            " errors say how well it remembers, not how well it foretells"
         ]
     if data["status"] == "unknown":
         because = f" ({'; '.join(data['notes'])})" if data["notes"] else ""

@@ -1,7 +1,7 @@
 """`report.html` of a record of open-loop errors: one file with everything inside, legible on a phone.
 
-The sentence that says whether the policy beats both guesses, errors by dimension and by step of the chunk, planned beside
-recorded curves of single episodes, and where it came from. Computes nothing that the summary does not.
+The sentence that says whether the policy beats both guesses, errors by dimension and by step of the chunk, planned
+beside recorded curves of single episodes, and where it came from. Computes nothing that the summary does not.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ def step_chart(summary: ErrorSummary, manifest: dict) -> str:
         at = (executed - 0.5) / about["rate"]
         lines.append(Line([at, at], [0, top], "soft", f"executed: {executed} actions"))
     title = "error by step of the chunk, in standard deviations of the recorded actions"
-    return chart(lines, x_label="seconds after the observation", y_label="error / spread", y_range=(0, top), title=title)
+    return chart(
+        lines, x_label="seconds after the observation", y_label="error / spread", y_range=(0, top), title=title
+    )
 
 
 def bars(summary: ErrorSummary) -> list[dict]:

@@ -112,7 +112,7 @@ class RecordWriter:
         RecordError: the folder is in use, or another run is to be resumed, naming what differs.
         InUseError: another process writes the record now.
 
-    Records of another kind (`offline/record.py`) say what their rows are by `KEY`, `PARTS`, `_check`, `_table`, `_read`.
+    Records of another kind (`offline/record.py`) say by `KEY`, `PARTS`, `_check`, `_table` and `_read` what their rows are.
     """
 
     KEY: ClassVar[str] = "env_seed"  # column that tells rows apart
@@ -433,7 +433,9 @@ def read_rows(path: Path, key: str = "env_seed", columns: Collection[str] = tupl
         if not isinstance(row[key], int):
             raise RecordError(f"{path}, line {i + 1}: {key} is {row[key]!r}. {REMEDY}")
         if (seed := row[key]) in rows:
-            raise RecordError(f"{path}: {key.replace('_', ' ')} {seed} has two rows, lines {places[seed]} and {i + 1}. {REMEDY}")
+            raise RecordError(
+                f"{path}: {key.replace('_', ' ')} {seed} has two rows, lines {places[seed]} and {i + 1}. {REMEDY}"
+            )
         rows[seed], places[seed] = row, i + 1
     return list(rows.values())
 

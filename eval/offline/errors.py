@@ -135,7 +135,7 @@ def wrapping(dataset: Dataset) -> list[str]:
 
 
 def _plan(policy: Planner, windows: Windows, number: int, frames: np.ndarray, asked: Asked) -> tuple[np.ndarray, float]:
-    """(B, N, H, D) chunks in units, for the observations of episode `number` at `frames` (B,), and the seconds taken."""
+    """(B, N, H, D) chunks in units, for the observations of episode `number` at `frames` (B,); and the seconds."""
     import torch
 
     from ...policies.policy import LaneNoise, past_of, weights_of

@@ -1,8 +1,8 @@
 """Records of open-loop errors: one row an episode of a dataset, with what a policy planned there against what was done.
 
 A folder like that of an episode record (`ledger/record.py`: manifest with digests, table, lines while it grows), told
-apart by `kind: open-loop` in its manifest. Vectors lie flat: D values of an error, H x D of an error at each step of the
-chunk, T x D of a curve. Knows nothing of how the errors were found.
+apart by `kind: open-loop` in its manifest. Vectors lie flat: D values of an error, H x D of an error at each step of
+the chunk, T x D of a curve. Knows nothing of how the errors were found.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a record of open-loop errors says in all: of each action dimension, of each step of the chunk, and in a sentence.
+"""What a record of open-loop errors says in all: of each action dimension, each step of the chunk, and in a sentence.
 
 Episodes are the unit: an episode's errors are averaged first, then Student's t gives 95 % intervals over the episodes.
-One number for all dimensions is the mean of their errors, each in its own spread (the standard deviation of the recorded
-actions); constant dimensions have none and are left out of it.
+One number for all dimensions is the mean of their errors, each in its own spread (the standard deviation of the
+recorded actions); constant dimensions have none and are left out of it.
 """
 
 from __future__ import annotations
@@ -121,9 +121,8 @@ def verdict(summary: ErrorSummary, manifest: dict) -> str:
     which = episodes_text(summary.n, manifest["data"])
     if summary.error is None:
         return f"On {which} every action dimension is constant: there is nothing to foretell."
-    numbers = (
-        f"on {which} its actions are off by {interval_text(summary.error)} of their spread, "
-        + " and ".join(f"{what} by {summary.guesses[guess].estimate:.3g}" for guess, what in GUESSES.items())
+    numbers = f"on {which} its actions are off by {interval_text(summary.error)} of their spread, " + " and ".join(
+        f"{what} by {summary.guesses[guess].estimate:.3g}" for guess, what in GUESSES.items()
     )
     if summary.n == 1:
         return f"{numbers[0].upper()}{numbers[1:]}; one episode cannot show whether that holds for others."
@@ -192,8 +191,8 @@ def facts_text(summary: ErrorSummary, manifest: dict) -> list[str]:
         )
     if summary.samples_mean is not None:
         lines.append(
-            f"- the mean of {agent['candidates']} samples is off by {interval_text(summary.samples_mean)} of the spread;"
-            " it is nearer where the policy spreads its samples, and may be an action that nobody would take"
+            f"- the mean of {agent['candidates']} samples is off by {interval_text(summary.samples_mean)} of the"
+            " spread; it is nearer where the policy spreads its samples, and may be an action that nobody would take"
         )
     lines.append(
         f"- a chunk for one observation takes {1e3 * summary.latency:.3g} ms (median; slowest"
@@ -203,7 +202,7 @@ def facts_text(summary: ErrorSummary, manifest: dict) -> list[str]:
 
 
 def overtaken(summary: ErrorSummary) -> int | None:
-    """The step of the chunk, after the first, from which on the policy is nearer than the last action; None: no such."""
+    """The step of the chunk, after the first, from which on the policy is nearer than the last action; None: none."""
     pairs = [summary.by_step.get(name, []) for name in ("error", "last_action_error")]
     nearer = [ours.estimate < theirs.estimate for ours, theirs in zip(*pairs, strict=True)]
     if not nearer or nearer[0] or not nearer[-1]:
