@@ -26,7 +26,7 @@ from ..ledger.pairs import PairingError
 from ..ledger.record import Record
 from ..offline.errors import relative
 from ..offline.held_out import training_of
-from ..offline.record import is_error_record, over_steps, read_errors
+from ..offline.record import is_error_record, over_steps, read_errors, rows_of
 from ..offline.summary import CAVEAT, over_episodes, steps_of
 from ..pages.charts import Line, chart
 from ..pages.page import page
@@ -121,7 +121,7 @@ def judge_and_compare(
     """
     held_out_of = who_held_out(policies, data)
     for side, policy, seed in zip(SIDES, policies, seeds, strict=True):
-        place = {"resume" if (out / side).exists() else "out": str(out / side)}
+        place: dict[str, Any] = {"resume" if (out / side).exists() else "out": str(out / side)}
         judge(OpenLoop(policy=policy, data=data, held_out_of=held_out_of, policy_seed=seed, **place, **planning))
     return compare_error_records([out / side for side in SIDES], alpha, out)
 
@@ -145,7 +145,7 @@ def compare_errors(records: Sequence[Record], alpha: float = 0.05) -> ErrorCompa
     """
     first, second = records
     _check_alike(first, second)
-    rows, theirs = ({row["episode"]: row for row in record.table.to_pylist()} for record in records)
+    rows, theirs = ({row["episode"]: row for row in rows_of(record)} for record in records)
     shared = sorted(set(rows) & set(theirs))
     if not shared:
         have = "; ".join(f"'{record.root}' has {_listed(record.column('episode'))}" for record in records)
@@ -277,7 +277,7 @@ def step_chart(comparison: ErrorComparison, records: Sequence[Record]) -> str:
     shared, about = {episode for episode, _, _ in comparison.episodes}, records[0].manifest["data"]
     spread, lines = np.asarray(about["spread"], np.float64), []
     for label, record in zip("AB", records, strict=True):
-        rows = [row for row in record.table.to_pylist() if row["episode"] in shared]
+        rows = [row for row in rows_of(record) if row["episode"] in shared]
         steps = steps_of(rows, "error", spread)
         seconds = [step / about["rate"] for step in range(len(steps))]
         banded = all(np.isfinite(one.low) for one in steps)

@@ -121,8 +121,8 @@ def judge(config: OpenLoop) -> Record:
         f"{name} is an angle that jumps by more than half a turn: its error counts the jumps"
         for name in wrapping(dataset)
     ]
-    manifest = {"policy": about, "data": data, "agent": agent | dataclasses.asdict(asked)}
-    manifest |= {"command": command_of(config, "eval", without=("out", "resume"))}
+    command = command_of(config, "eval", without=("out", "resume"))
+    manifest = {"policy": about, "data": data, "agent": agent | dataclasses.asdict(asked), "command": command}
     for warning in _warnings(data):
         print(f"warning: {warning}", file=sys.stderr)
 
@@ -286,8 +286,17 @@ def _named(config: OpenLoop, dataset: Dataset) -> list:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        asked = {"episodes": config.episodes, "without": config.without, "sources": dataset.layout.sources}
-        return keys_of(open_dataset(config.data, columns=(), check=False, **asked))
+        sources = dataset.layout.sources
+        return keys_of(
+            open_dataset(
+                config.data,
+                columns=(),
+                check=False,
+                episodes=config.episodes,
+                without=config.without,
+                sources=sources,
+            )
+        )
 
 
 def _asked(config: OpenLoop, policy: Planner) -> Asked:
@@ -356,10 +365,11 @@ def _plan_all(
     from ...policies.foreign.planner import instruct
 
     mean = np.asarray(writer.manifest["data"]["mean_action"], np.float32)
-    numbers, reads = dataset.episode_ids, getattr(policy, "task_text", None) is not None
+    numbers: list[int] = list(map(int, dataset.episode_ids))
+    reads = getattr(policy, "task_text", None) is not None
     with Progress("judging", len(chosen), "episodes", done=len(writer.done)) as progress:
         for place in chosen:
-            if int(numbers[place]) in writer.done:
+            if numbers[place] in writer.done:
                 continue
             if reads and config.task_text is None:
                 instruct(policy, dataset.tasks[place])

@@ -15,7 +15,7 @@ import numpy as np
 from ...configs.files import replace_text
 from ..ledger.origin import facts, on_lines, origin
 from ..ledger.record import REPORT, Record
-from ..offline.record import over_steps
+from ..offline.record import over_steps, rows_of
 from ..offline.summary import (
     CAVEAT,
     GUESSES,
@@ -53,7 +53,7 @@ def render(record: Record) -> str:
     summary, manifest = summarize_errors(record), record.manifest
     about = manifest["data"]
     date, commit = origin(manifest)
-    rows = record.table.to_pylist()
+    rows = rows_of(record)
     shown = chosen_episodes(rows, manifest)
     repeat = f"{manifest['command']} --out out/again" if manifest.get("command") else ""
     return page(
@@ -123,9 +123,10 @@ def step_chart(summary: ErrorSummary, manifest: dict) -> str:
 def bars(summary: ErrorSummary) -> list[dict]:
     """Where each dimension's errors lie on a common scale of spreads, per cent."""
     moving = [one for one in summary.dimensions if one.relative is not None]
-    values = [max(one.relative.estimate, *(one.guesses[g] / one.spread for g in GUESSES)) for one in moving]
+    errors = [(one.error.estimate, *one.guesses.values()) for one in moving]
+    values = [max(every) / one.spread for one, every in zip(moving, errors, strict=True)]
     top = 1.05 * max([*values, 1e-9])
-    out = []
+    out: list[dict] = []
     for one in summary.dimensions:
         if one.relative is None:
             out.append({})

@@ -112,7 +112,7 @@ class RecordWriter:
         RecordError: the folder is in use, or another run is to be resumed, naming what differs.
         InUseError: another process writes the record now.
 
-    Records of another kind (`offline/record.py`) say by `KEY`, `PARTS`, `_check`, `_table` and `_read` what their rows are.
+    Records of another kind (`offline/record.py`) say what their rows are: `KEY`, `PARTS`, `_check`, `_table`, `_read`.
     """
 
     KEY: ClassVar[str] = "env_seed"  # column that tells rows apart

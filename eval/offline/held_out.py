@@ -1,9 +1,9 @@
 """Which episodes of a dataset a policy was trained on, and which its training held out, as far as anybody noted it.
 
 Known for runs of ours (their settings and what they began with, also of the runs that they were fine-tuned from) and
-for lerobot's checkpoints (`train_config.json`). Episodes are told apart by data file and number, so that a part, another
-selection or a joint reading of the same files is seen; a copy elsewhere is known by its fingerprint. A composition does
-not say what its parents were trained on.
+for lerobot's checkpoints (`train_config.json`). Episodes are told apart by data file and number, so that a part,
+another selection or a joint reading of the same files is seen; a copy elsewhere is known by its fingerprint. A
+composition does not say what its parents were trained on.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -160,12 +160,13 @@ def impossible(record: Record, growing: bool = False) -> Iterator[str]:
     if not isinstance(names, list) or type(horizon) is not int or not isinstance(asked, list):
         yield f"{MANIFEST} does not say which actions, episodes and horizon the errors are of"
         return
-    for name in record.table.column_names:
-        if empty := record.table[name].null_count:
-            yield f"column '{name}' is empty in {empty} of {len(record.table)} rows"
+    table: Any = record.table
+    for name in table.column_names:
+        if empty := table[name].null_count:
+            yield f"column '{name}' is empty in {empty} of {len(table)} rows"
             return
 
-    rows = record.table.to_pylist()
+    rows = table.to_pylist()
     episodes = [row["episode"] for row in rows]
     if strange := sorted(set(episodes) - set(asked)):
         yield f"episode {strange[0]}, which is not among those that the manifest names"
@@ -209,6 +210,12 @@ def over_steps(row: Mapping, by_step: str, steps: int) -> np.ndarray:
     return windows @ errors / windows.sum()
 
 
+def rows_of(record: Record) -> list[dict]:
+    """All rows, by episode."""
+    table: Any = record.table
+    return table.to_pylist()
+
+
 def error_faults(path: str | Path) -> list[str]:
     """What is wrong with a record of open-loop errors, a sentence each; empty where nothing is."""
     with warnings.catch_warnings(record=True) as heard:
@@ -223,7 +230,7 @@ def error_faults(path: str | Path) -> list[str]:
 def error_remarks(path: str | Path) -> list[str]:
     """What a reader of a sound record must know: how much of it there is, and what cannot be verified."""
     record, _ = open_errors(path)
-    about, n = record.manifest["data"], len(record.table)
+    about, n = record.manifest["data"], len(record.column("episode"))
     remarks = [f"open-loop errors on {n} of {len(about['episodes'])} episodes of {about.get('source')}"]
     if record.manifest.get("complete") is not True:
         remarks.append(f"the run has not ended: go on with --resume {record.root}")

@@ -16,7 +16,7 @@ from ..ledger.record import Record, RecordError
 from ..statistics.intervals import Interval
 from ..statistics.paired import paired_t
 from .errors import relative
-from .record import ERRORS, over_steps
+from .record import ERRORS, over_steps, rows_of
 
 GUESSES = {"mean_action_error": "the mean action", "last_action_error": "the last action"}
 CAVEAT = (
@@ -58,7 +58,7 @@ class ErrorSummary:
 
 def summarize_errors(record: Record) -> ErrorSummary:
     """The numbers of a record. Raises RecordError for one without an episode."""
-    rows = record.table.to_pylist()
+    rows = rows_of(record)
     if not rows:
         raise RecordError(f"the record '{record.root}' holds no episode; go on with --resume {record.root}")
     about, executed = record.manifest["data"], record.manifest["agent"]["n_action_steps"]
@@ -111,9 +111,8 @@ def steps_of(rows: Sequence[dict], name: str, spread: np.ndarray) -> list[Interv
         errors = np.array(row[ERRORS[name]], np.float64).reshape(len(row["windows_by_step"]), -1)[:, spread > 0]
         reached = np.array(row["windows_by_step"]) > 0
         curves.append(np.where(reached, (errors / spread[spread > 0]).mean(1), np.nan))
-    steps = np.array(curves)
-    reached = [column[np.isfinite(column)] for column in steps.T]
-    return [over_episodes(values) for values in reached if len(values)]
+    known = [column[np.isfinite(column)] for column in np.array(curves).T]
+    return [over_episodes(values) for values in known if len(values)]
 
 
 def verdict(summary: ErrorSummary, manifest: dict) -> str:

@@ -30,7 +30,7 @@
     for (const [series, style] of [[episode.recorded[d], "mean"], [episode.planned[d], "a"]])
       chart.append(svg("polyline", {class: style, points: series.map((y, i) => `${px(episode.seconds[i]).toFixed(1)},${py(y).toFixed(1)}`).join(" ")}));
     const figure = document.createElement("figure"), caption = document.createElement("figcaption"), soft = document.createElement("span");
-    caption.append(`${name}, ${unit === "?" ? "unit not stated" : unit} `);
+    caption.append(`${name}, ${unit === "?" ? "unit not stated" : unit === "1" ? "no unit" : unit} `);
     soft.className = "soft";
     soft.textContent = `error ${episode.error[d]}`;
     caption.append(soft);
