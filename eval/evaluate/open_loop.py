@@ -302,12 +302,8 @@ def _named(config: OpenLoop, dataset: Dataset) -> list:
 def _asked(config: OpenLoop, policy: Planner) -> Asked:
     from ...policies.policy import executed_of
 
-    horizon = policy.window.horizon
-    executed = config.n_action_steps or min(executed_of(policy), horizon)
-    if executed > horizon:
-        raise ValueError(f"--n_action_steps {executed}: a chunk of {config.policy} has {horizon} actions")
     return Asked(
-        n_action_steps=executed,
+        n_action_steps=config.n_action_steps or min(executed_of(policy), policy.window.horizon),
         candidates=config.candidates,
         policy_seed=config.policy_seed,
         every=config.every,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from understudy.__main__ import main
+from understudy.configs.spec import SCENE
 from understudy.eval.compare.open_loop import compare_errors
 from understudy.eval.evaluate import open_loop
 from understudy.eval.ledger.record import RecordError, read_record
@@ -86,7 +87,7 @@ def test_what_was_trained_on_is_told_loudly(folder, capsys):
         ("run", ["--videos=2"], "--videos is of a policy that acts"),
         ("run", ["--episodes", "3-20"], "has no episode 10"),
         ("run", ["--episodes", "some"], "names no episodes"),
-        ("run", ["--n_action_steps", "7"], "has 6 actions"),
+        ("run", ["--n_action_steps", "7"], "must be within 1..6"),
         ("run", ["--candidates", "0"], "at least 1"),
         ("run", ["--every", "0"], "at least 1"),
         ("run", ["--data", "{folder}/nothing"], "nothing"),
@@ -142,6 +143,12 @@ def test_a_record_that_was_interrupted_goes_on_to_the_same(folder, capsys, monke
     assert first.equals(second)
 
 
+def doctor(path):
+    with pytest.raises(SystemExit) as end:
+        main(["doctor", str(path)])
+    return end.value.code
+
+
 def test_doctor_finds_what_was_changed(folder, tmp_path, capsys):
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -154,12 +161,12 @@ def test_doctor_finds_what_was_changed(folder, tmp_path, capsys):
     rows = table.to_pylist()
     rows[1]["error"][0] /= 2
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), file)
-    assert main(["doctor", str(tmp_path / "changed")]) == 1
+    assert doctor(tmp_path / "changed") == 1
     told = capsys.readouterr().out
     assert "error is not that of error_by_step" in told and "rows were changed" in told
     assert main(["compare", str(folder / "record"), str(tmp_path / "changed")]) == 2
     file.write_bytes(b"PAR1")
-    assert main(["doctor", str(tmp_path / "changed")]) == 1
+    assert doctor(tmp_path / "changed") == 1
     with pytest.raises(RecordError, match="holds open-loop errors"):
         read_record(folder / "record")
 
@@ -185,7 +192,15 @@ def test_two_records_are_joined_by_episode(folder, tmp_path, capsys):
 
 def test_two_policies_are_judged_by_what_neither_was_trained_on(folder, tmp_path, capsys):
     other = train(folder / "demos", tmp_path / "other", "--validation", "0.6", "--seed", "1")
-    words = ["compare", str(folder / "run"), str(other), "--data", str(folder / "demos"), "--out", str(tmp_path / "duel")]
+    words = [
+        "compare",
+        str(folder / "run"),
+        str(other),
+        "--data",
+        str(folder / "demos"),
+        "--out",
+        str(tmp_path / "duel"),
+    ]
     assert main([*words, "--world", "point"]) == 2
     assert "--world is of policies that act" in capsys.readouterr().err
     assert main(words) == 0
@@ -255,3 +270,56 @@ def test_the_help_of_both_ways_points_to_the_other(capsys):
     assert main(["eval", "--data", "x", "--help"]) == 0
     said = capsys.readouterr().out
     assert "--held_out_of" in said and "understudy estimate" in said and "--workers" not in said
+
+
+TINY = {"horizon": 8, "n_action_steps": 4, "down_dims": (16, 32), "diffusion_step_embed_dim": 16}
+SETTINGS = {
+    "diffusion": TINY | {"noise_scheduler_type": "DDIM", "num_inference_steps": 2},
+    "act": {"chunk_size": 6, "n_action_steps": 4, "dim_model": 32, "n_heads": 2, "use_vae": False},
+}
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_a_policy_of_lerobots_is_judged_by_what_it_was_not_told_to_read(folder, lerobot, tmp_path, capsys, kind):
+    import torch
+    from lerobot.configs.types import FeatureType, PolicyFeature
+    from lerobot.policies.factory import get_policy_class, make_policy_config, make_pre_post_processors
+
+    dataset, keys = open_dataset(folder / "demos"), {"observation.state": "STATE", SCENE: "ENV", "action": "ACTION"}
+    shapes = {key: (dataset.columns[key].shape[1],) for key in keys}
+    features = {key: PolicyFeature(FeatureType(kind), shapes[key]) for key, kind in keys.items()}
+    stats = {key: _statistics(torch.from_numpy(dataset.columns[key])) for key in keys}
+    config = make_policy_config(
+        kind,
+        input_features={key: features[key] for key in keys if key != "action"},
+        output_features={"action": features["action"]},
+        device="cpu",
+        push_to_hub=False,
+        pretrained_backbone_weights=None,
+        **SETTINGS[kind],
+    )
+    torch.manual_seed(0)
+    checkpoint = tmp_path / "pretrained_model"
+    get_policy_class(kind)(config).save_pretrained(checkpoint)
+    for processor in make_pre_post_processors(config, dataset_stats=stats):
+        processor.save_pretrained(checkpoint)
+
+    def told(episodes):
+        about = {"repo_id": "me/demos", "root": str(folder / "demos"), "episodes": episodes}
+        (checkpoint / "train_config.json").write_text(json.dumps({"dataset": about}))
+
+    words = ["eval", "--policy", str(checkpoint), "--data", str(folder / "demos")]
+    told(None)
+    assert main([*words, "--out", str(tmp_path / "none")]) == 2
+    assert "held no episode of" in capsys.readouterr().err
+    told([0, 1, 2, 3, 4, 5, 6])
+    assert main([*words, "--out", str(tmp_path / "record"), "--candidates", "2"]) == 0
+    record = read_errors(tmp_path / "record")
+    assert record.column("episode") == [7, 8, 9] and record.manifest["data"]["status"] == "held out"
+    assert main(["compare", str(tmp_path / "record"), str(tmp_path / "record")]) == 0
+    assert "not shown to differ: A - B is +0" in capsys.readouterr().out
+
+
+def _statistics(values):
+    spread = {"mean": values.mean(0), "std": values.std(0).clamp_min(0.1)}
+    return spread | {"min": values.min(0).values - 0.1, "max": values.max(0).values + 0.1}

@@ -1,4 +1,4 @@
-"""Errors of planned actions against recorded ones: the numbers by hand, what a dimension is called, what is held out."""
+"""Errors of planned against recorded actions: the numbers by hand, what a dimension is called, what is held out."""
 
 import dataclasses
 import shutil
@@ -89,9 +89,7 @@ def test_errors_are_those_that_loops_find(dataset, every):
 
 def test_one_sample_is_judged_alike_however_many_are_drawn_and_their_mean_is_nearer(dataset):
     noisy, mean = planner(dataset, draw=5.0), np.zeros(2, np.float32)
-    one, many = (
-        chunk_errors(noisy, dataset, 0, mean, Asked(n_action_steps=EXECUTED, candidates=n)) for n in (1, 16)
-    )
+    one, many = (chunk_errors(noisy, dataset, 0, mean, Asked(n_action_steps=EXECUTED, candidates=n)) for n in (1, 16))
     assert one["error"] == many["error"] and one["planned"] == many["planned"]
     assert sum(many["samples_mean_error"]) < 0.7 * sum(many["error"])
 
