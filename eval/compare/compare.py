@@ -44,7 +44,10 @@ SIDES = ("a", "b")  # folders of the records of a sequential comparison
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Say which policy is better: compare finished records, or let two policies act until that is decided."""
+    """Say which policy is better: compare finished records, or let two policies act until that is decided.
+
+    Records of open-loop errors are joined by episode; with --data DATASET two policies are judged by recorded episodes.
+    """
 
     RENAMED: ClassVar[dict[str, str]] = {
         "seed": "env_seed",

@@ -75,6 +75,16 @@ class OpenLoop:
         if self.n_action_steps is not None and self.n_action_steps < 1:
             raise ValueError(f"--n_action_steps must be at least 1, got {self.n_action_steps}")
 
+    @property
+    def root(self) -> Path:
+        """The folder of the record."""
+        return Path(os.path.expandvars(self.resume or self.out or ""))
+
+    def check_names(self) -> None:
+        """Refuse a folder that is there, before anything heavy is imported."""
+        if self.resume is None and self.root.exists():
+            raise ValueError(f"'{self.root}' exists; give another --out, or --resume {self.root} to go on with it")
+
     def run(self) -> None:
         record = judge(self)
         print(text(summarize_errors(record), record.manifest))
@@ -108,9 +118,7 @@ def judge(config: OpenLoop) -> Record:
     """
     import torch
 
-    root = Path(os.path.expandvars(config.resume or config.out or ""))
-    if config.resume is None and root.exists():
-        raise ValueError(f"'{root}' exists; give another --out, or --resume {root} to go on with it")
+    config.check_names()
     torch.set_num_threads(config.threads)
 
     policy, dataset, about, agent = _open(config)
@@ -126,7 +134,7 @@ def judge(config: OpenLoop) -> Record:
     for warning in _warnings(data):
         print(f"warning: {warning}", file=sys.stderr)
 
-    writer = ErrorWriter(root, manifest | provenance(), resume=config.resume is not None)
+    writer = ErrorWriter(config.root, manifest | provenance(), resume=config.resume is not None)
     with writer:
         try:
             _plan_all(config, policy, dataset, chosen, asked, writer)
@@ -227,16 +235,10 @@ def select(config: OpenLoop, dataset: Dataset) -> tuple[np.ndarray, dict]:
     training, keys = _training(config, dataset), keys_of(dataset)
     if config.episodes != HELD_OUT:
         chosen = set(_named(config, dataset))
-    elif training.same and training.known:
-        chosen = set(keys) & training.held_out
     else:
-        chosen = set(keys)
+        chosen = set(keys) & training.held_out if training.same else set(keys)
     if not chosen:
-        raise ValueError(
-            f"the training of {config.policy} held no episode of {config.data} out"
-            f"{''.join(f' ({note})' for note in training.notes)}; judge it by episodes that it was not trained on"
-            " (another --data), train with --validation 0.1, or look at the error of training: --episodes all"
-        )
+        raise ValueError(_nothing_held_out(config, training))
 
     places = np.array([place for place, key in enumerate(keys) if key in chosen], np.int64)
     seen = [place for place in places if keys[place] in training.trained]
@@ -251,6 +253,20 @@ def select(config: OpenLoop, dataset: Dataset) -> tuple[np.ndarray, dict]:
         "notes": list(training.notes),
         "baseline": (trained, others),
     }
+
+
+def _nothing_held_out(config: OpenLoop, training: Training) -> str:
+    because = f" ({'; '.join(training.notes)})" if training.notes else ""
+    if training.known:
+        return (
+            f"the training of {config.policy} held no episode of {config.data} out{because}; judge it by episodes that"
+            " it was not trained on (another --data), train with --validation 0.1, or look at the error of training:"
+            " --episodes all"
+        )
+    return (
+        f"nobody knows which episodes of {config.data} the training of {config.policy} held out{because}. Bring back"
+        " the data as they were (a copy elsewhere will do), or name episodes that were recorded since: --episodes 80-99"
+    )
 
 
 def _status(training: Training, chosen: set, seen: bool) -> str:

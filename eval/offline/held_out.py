@@ -57,7 +57,9 @@ def _of_run(run: Path, settings: Mapping, dataset: Dataset, source: str) -> Trai
 
     read, notes = _as_read(run, settings, source)
     if read is None:
-        return Training(notes=notes)
+        own = _try_open(str(settings["data"]), settings)
+        shared = own is not None and bool(set(keys_of(own)) & set(keys_of(dataset)))
+        return Training(same=shared, notes=notes)
     split = set(held_out(read, settings).tolist())
     keys = keys_of(read)
     held = frozenset(key for place, key in enumerate(keys) if place in split)
@@ -78,31 +80,36 @@ def _of_run(run: Path, settings: Mapping, dataset: Dataset, source: str) -> Trai
 def _as_read(run: Path, settings: Mapping, source: str) -> tuple[Dataset | None, tuple[str, ...]]:
     """The dataset that a run was trained on as it read it: `source` if that is a copy of it, else its own.
 
-    Raises:
-        DatasetError: it has other episodes than when it was read, so that nobody knows which were held out.
+    None, with the reason, where it is gone, or has other episodes than then: nobody knows which were held out.
     """
     from ...policies.learning.doors import read_begun
 
-    begun = read_begun(run).get("dataset", {})
-    given = _try_open(source, settings)
-    if given is not None and given.fingerprint == begun.get("fingerprint"):
-        return given, ()
-    own = _try_open(str(settings["data"]), settings)
+    begun, data = read_begun(run).get("dataset", {}), str(settings["data"])
+    given, own = _try_open(source, settings), _try_open(data, settings)
+    for read in (given, own):
+        if read is not None and read.fingerprint == begun.get("fingerprint"):
+            return read, ()
+        if read is not None and begun and (before := _before_more(read, begun, settings)) is not None:
+            return before, (f"{len(read.lengths) - len(before.lengths)} episodes were added since the training",)
     if own is None:
-        return None, (f"what {run.name} was trained on ({settings['data']}) is not there any more",)
-    if begun and own.fingerprint != begun.get("fingerprint"):
-        sizes = len(own.lengths), len(own)
-        if sizes != (begun.get("episodes"), begun.get("frames")):
-            if given is None or not set(keys_of(given)) & set(keys_of(own)):
-                return None, (f"{settings['data']} has changed since {run.name} was trained on it",)
-            raise DatasetError(
-                f"{settings['data']} has {sizes[0]} episodes and {sizes[1]} frames, and had {begun.get('episodes')} and"
-                f" {begun.get('frames')} when {run} was trained: nobody knows which of them it held out. Bring back the"
-                " dataset as it was (a copy elsewhere will do), or judge by episodes recorded since, in a folder of"
-                " their own"
-            )
-        return own, (f"{settings['data']} was changed since {run.name} was trained on it; as many episodes and frames",)
-    return own, ()
+        return None, (f"what {run.name} was trained on ({data}) is not there any more",)
+    if not begun:  # of an earlier version, which noted only where the data lie
+        return own, ()
+    sizes = [(own_, begun.get(name)) for own_, name in ((len(own.lengths), "episodes"), (len(own), "frames"))]
+    if all(now == then for now, then in sizes):
+        return own, (f"{data} was changed since {run.name} was trained on it; it has as many episodes and frames",)
+    now, then = (" and ".join(map(str, numbers)) for numbers in zip(*sizes, strict=True))
+    return None, (f"{data} has {now} episodes and frames, and had {then} when {run.name} was trained on it",)
+
+
+def _before_more(read: Dataset, begun: Mapping, settings: Mapping) -> Dataset | None:
+    """The first episodes of a dataset that others were added to, if they are those that a training began with."""
+    n = begun.get("episodes")
+    if type(n) is not int or not 0 < n < len(read.lengths) or (settings.get("episodes") or "all") != "all":
+        return None
+    kept = ",".join(map(str, read.episode_ids[:n].tolist()))
+    before = None if read.parts else _try_open(str(read.hub or read.root), dict(settings) | {"episodes": kept})
+    return before if before is not None and before.fingerprint == begun.get("fingerprint") else None
 
 
 def _try_open(source: str, settings: Mapping) -> Dataset | None:

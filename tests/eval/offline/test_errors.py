@@ -199,15 +199,58 @@ def test_what_the_parent_of_a_fine_tuning_saw_is_not_held_out(demos, dataset, ru
     assert ids(dataset, training.held_out) == held[0] & held[1] and training.notes
 
 
-def test_data_that_changed_since_are_not_guessed_at(demos, run, tmp_path):
-    from understudy.policies.data.layout import DatasetError
+def as_v2(demos, root, episodes):
+    """The first episodes in the older format, a file each, so that more can be added beside them."""
+    import json
 
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    dataset, rows = open_dataset(demos), []
+    (root / "meta").mkdir(parents=True, exist_ok=True)
+    (root / "data/chunk-000").mkdir(parents=True, exist_ok=True)
+    keys = (STATE, ACTION)
+    shapes = {key: dataset.columns[key].shape[1] for key in keys}
+    features = {key: {"dtype": "float32", "shape": [n], "names": None} for key, n in shapes.items()}
+    info = {"codebase_version": "v2.1", "fps": 10, "features": features, "chunks_size": 1000}
+    info["data_path"] = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+    (root / "meta/info.json").write_text(json.dumps(info))
+    (root / "meta/tasks.jsonl").write_text(json.dumps({"task_index": 0, "task": "point"}))
+    for m in range(episodes):
+        length = int(dataset.lengths[m])
+        rows.append({"episode_index": m, "tasks": ["point"], "length": length})
+        part = slice(dataset.starts[m], dataset.starts[m] + length)
+        table = {key: dataset.columns[key][part].tolist() for key in keys}
+        table |= {"episode_index": [m] * length, "frame_index": list(range(length))}
+        pq.write_table(pa.table(table), root / f"data/chunk-000/episode_{m:06d}.parquet")
+    (root / "meta/episodes.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def test_episodes_that_were_added_since_were_not_trained_on(demos, tmp_path):
+    data = tmp_path / "data"
+    as_v2(demos, data, 6)
+    run = train(data, tmp_path / "run", "--validation", "0.4")
+    then = training_of(str(run), open_dataset(data), str(data))
+    as_v2(demos, data, 9)
+    grown = open_dataset(data)
+    training = training_of(str(run), grown, str(data))
+    assert training.known and training.held_out == then.held_out and training.trained == then.trained
+    assert "3 episodes were added" in training.notes[0] and len(then.held_out) == 2
+
+
+def test_data_that_changed_since_are_not_guessed_at(demos, tmp_path, capsys):
     shutil.copytree(demos, tmp_path / "data")
     own = train(tmp_path / "data", tmp_path / "run", "--validation", "0.3")
     shutil.rmtree(tmp_path / "data")
     assert main(["demos", "point", "--episodes", "6", "--out", str(tmp_path / "data")]) == 0
-    with pytest.raises(DatasetError, match="nobody knows which of them it held out"):
-        training_of(str(own), open_dataset(tmp_path / "data"), str(tmp_path / "data"))
+    changed = training_of(str(own), open_dataset(tmp_path / "data"), str(tmp_path / "data"))
+    assert changed.same and not changed.known and not changed.held_out
+    words = ["eval", "--policy", str(own), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "record")]
+    assert main(words) == 2
+    assert "nobody knows which episodes" in capsys.readouterr().err
+    assert main([*words, "--episodes", "4,5"]) == 0
+    assert "nobody knows whether the policy was trained on these" in capsys.readouterr().err
+
     shutil.rmtree(tmp_path / "data")
     gone = training_of(str(own), open_dataset(demos), "elsewhere")
     assert not gone.known and "not there any more" in gone.notes[0]
