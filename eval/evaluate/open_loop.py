@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...configs.command import command_of
 from ...configs.parse import UsageError, find_config, load
@@ -376,14 +376,15 @@ def _plan_all(
 
     from ...policies.foreign.planner import instruct
 
-    mean = np.asarray(writer.manifest["data"]["mean_action"], np.float32)
+    about: Any = writer.manifest["data"]
+    mean = np.asarray(about["mean_action"], np.float32)
     numbers: list[int] = list(map(int, dataset.episode_ids))
     reads = getattr(policy, "task_text", None) is not None
     with Progress("judging", len(chosen), "episodes", done=len(writer.done)) as progress:
-        for place in chosen:
+        for place in map(int, chosen):
             if numbers[place] in writer.done:
                 continue
             if reads and config.task_text is None:
                 instruct(policy, dataset.tasks[place])
-            writer.add(chunk_errors(policy, dataset, int(place), mean, asked))
+            writer.add(chunk_errors(policy, dataset, place, mean, asked))
             progress.update(len(writer.done))

@@ -40,7 +40,7 @@ BATCH = 256  # windows asked at a time
 class LoggedPolicies:
     """Judge what policies are worth by recorded episodes with success labels, by fitted Q-evaluation; nobody acts.
 
-    How far their plans lie from the recorded actions is another question: `understudy eval --policy RUN --data DATASET`.
+    How far their plans lie from the recorded actions is another question: `understudy eval --policy RUN --data DATA`.
     """
 
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies",)
