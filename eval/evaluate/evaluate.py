@@ -23,6 +23,7 @@ from ..ledger.record import REPORT, RecordWriter, provenance
 from ..ledger.summary import summarize
 from ..rollout.film import Tapes, choose, film_again
 from ..rollout.rollout import rollout
+from .open_loop import OpenLoop, asks_for_data, refuse_acting
 from .report import write_report
 
 if TYPE_CHECKING:
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Eval(Acting):
-    """Act in a world from many initial conditions; write an episode record and a report."""
+    """Act in a world from many initial conditions; write an episode record and a report.
+
+    With --data DATASET the policy only plans at recorded observations: its error on held-out episodes, see
+    `understudy eval --data DATASET --help`.
+    """
 
     RENAMED: ClassVar[dict[str, str]] = {"seed": "env_seed"}  # former names that are still read
 
@@ -47,6 +52,14 @@ class Eval(Acting):
     workers: int = 0  # processes for the world; 0: in this one
     timeout: float = TIMEOUT  # s that the world may take for a control step; 60 times that an episode; 0: no limit
     videos: int = 6  # episodes to film: first failures and first successes
+
+    @classmethod
+    def choose(cls, words: list[str]) -> tuple[type, str]:
+        """What the words ask for: to act in a world, or with --data open-loop errors, where nobody acts."""
+        if not asks_for_data(words):
+            return cls, ""
+        refuse_acting(words, cls)
+        return OpenLoop, ""
 
     def __post_init__(self):
         if self.out is None and self.resume is None:
