@@ -261,6 +261,13 @@ class Parametrised(Protocol):
 
 
 @runtime_checkable
+class Sees(Protocol):
+    """A planner or critic that may read pictures, and can keep what it made of one."""
+
+    eyes: Any  # `networks.eyes.Eyes`; None where it reads no pictures
+
+
+@runtime_checkable
 class Paced(Protocol):
     """A trainable whose parts learn at different rates."""
 
