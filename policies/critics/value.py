@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...configs.spec import Embodiment, Window
-from ..data.rewards import TASK, Rewards
+from ...configs.spec import TASK, Embodiment, Window
+from ..data.rewards import Rewards
 from ..data.windows import LATER
 from ..networks.heads import Heads
 from ..networks.states import read_states, refuse_pictures, state_scales, state_widths

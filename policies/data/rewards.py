@@ -27,14 +27,14 @@ import numpy as np
 
 from ...configs.episode import SENT, SUCCESS
 from ...configs.protocols import keeps
-from ...configs.spec import ACTION, Window
+from ...configs.spec import ACTION, TASK, Window
 from .columns import check_finite, load_columns
 from .dataset import Dataset
 from .layout import DatasetError
 from .open import open_dataset
 from .windows import RowReader, Windows
 
-EVERY, TASK = "every", "task"
+EVERY = "every"
 
 
 class Kind(Enum):
@@ -201,12 +201,11 @@ def open_windows(
 
     `pictures` are read for the cameras that it names (`windows.Windows`).
     """
-    rewards = rewards_of(learner)
+    rewards, tasks = rewards_of(learner), learner.tasks if keeps(learner, TellsTasks) else ()
+    rows = {TASK: task_numbers(dataset, tasks)} if tasks else {}
     if rewards is None:
-        return Windows(dataset, learner.window, learner.inputs, episodes, pictures=pictures)
-    rows = rewards.rows(dataset, learner.ahead)
-    if keeps(learner, TellsTasks) and learner.tasks:
-        rows[TASK] = task_numbers(dataset, learner.tasks)
+        return Windows(dataset, learner.window, learner.inputs, episodes, rows=rows, pictures=pictures)
+    rows |= rewards.rows(dataset, learner.ahead)
     options = {"ahead": learner.ahead, "rows": rows, "acted": SENT, "pictures": pictures}
     return Windows(dataset, learner.window, learner.inputs, episodes, **options)
 

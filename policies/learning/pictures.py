@@ -1,4 +1,4 @@
-"""Pictures of a training: whose encoder reads them, with which weights, and from decoded frames or kept embeddings."""
+"""Pictures and texts of a training: whose encoder reads them, with which weights, from frames or kept embeddings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from ..data.frames import open_frames
 from ..data.windows import RowReader
 from ..networks.encoder import EncoderError
 from ..networks.eyes import Eyes, Vision
-from ..policy import Sees
+from ..networks.language import LanguageError
+from ..policy import Instructed, Sees
 from .checkpoint import _document, find_checkpoint, load_config
 from .integrity import check_like, load_tensors
 
@@ -32,14 +33,20 @@ def eyes_of(model: object) -> Eyes | None:
     return model.eyes if keeps(model, Sees) else None
 
 
-def settled(learner: Any) -> Any:
-    """The settings of a learner, with those of the encoders that it takes over from a run (`vision.init`).
+def settled(learner: Any, dataset: Dataset) -> Any:
+    """The settings of a learner, with what they leave to a run (`vision.init`) and to the data (`language.texts`).
 
     Raises:
         EncoderError: the run reads no pictures.
         FileNotFoundError: there is no such run.
+        LanguageError: the data name no task.
     """
-    vision = getattr(learner, "vision", None)
+    language, vision = (getattr(learner, name, None) for name in ("language", "vision"))
+    if language is not None and not language.texts:
+        texts = tuple(sorted({text for text in dataset.tasks if text}))
+        if not texts:
+            raise LanguageError(f"{dataset.root} names no task; leave `language` out")
+        learner = dataclasses.replace(learner, language=dataclasses.replace(language, texts=texts))
     if vision is None or vision.init is None:
         return learner
     theirs = _vision_of(vision.init)
@@ -54,7 +61,10 @@ def fill_encoders(model: nn.Module) -> Iterator[str]:
     Raises:
         EncoderError, CheckpointError: weights that are missing or do not fit.
     """
-    eyes = eyes_of(model)
+    eyes, language = eyes_of(model), model.language if keeps(model, Instructed) else None
+    if language is not None:
+        language.fill()
+        yield f"texts: {'; '.join(language.config.texts)}"
     if eyes is None:
         return
     if eyes.config.init is not None:

@@ -244,7 +244,7 @@ def prepare(
     if config.threads:
         torch.set_num_threads(config.threads)
 
-    config = _settled(config) if checkpoint is None else config
+    config = _settled(config, dataset) if checkpoint is None else config
     learner, embodiment = config.learner, dataset.embodiment
     training, held_out = split_episodes(dataset, config.validation, config.seed)
 
@@ -375,11 +375,10 @@ def _validation(possible: Possible) -> Callable[[torch.nn.Module], dict[str, flo
     return Validation(windows.gather, len(windows), guesses=Guesses(dataset, possible.training))
 
 
-def _settled(config: Train) -> Train:
-    """The settings with those of encoders that are taken over from another run."""
-    if config.policy is not None:
-        return dataclasses.replace(config, policy=settled(config.policy))
-    return config
+def _settled(config: Train, dataset: Dataset) -> Train:
+    """The settings with what they leave to another run or to the data."""
+    policy = config.policy and settled(config.policy, dataset)
+    return config if policy == config.policy else dataclasses.replace(config, policy=policy)
 
 
 def _announce(config, dataset, model, training, held_out) -> None:

@@ -20,8 +20,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...configs.spec import Embodiment
+from ...configs.spec import TASK, Embodiment
 from ..networks.eyes import Eyes, Vision, picture_keys
+from ..networks.language import Language, LanguageConfig
 from ..networks.mlp import MLPConfig
 from ..networks.network import Context, Layout, NetworkConfig
 from ..networks.states import beyond, read_states, slot, state_scales, state_widths, vectors
@@ -40,12 +41,18 @@ class TokenConfig(PolicyConfig):
     }  # former names that are still read
 
     network: NetworkConfig = MLPConfig()  # what computes
+    language: LanguageConfig | None = None  # how the text of the task is read; none: not at all
     vision: Vision | None = None  # how pictures among the inputs are read; none: a ResNet-18 from scratch a camera
     n_action_steps: int = 8  # E, actions executed of each action chunk
     mask_padding: bool = True  # leave actions after the episode's end out of the loss
     past_loss_window: int | None = None  # recalled actions in the loss, newest first; none: all, 0: inputs only
     given: bool = False  # recalled actions are inputs, as executed, and not predicted
     input_bound: float | None = 10.0  # scaled states are cut to this many standard deviations; none: not at all
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Texts of the tasks that are told apart; none: the text is not read."""
+        return self.language.texts if self.language else ()
 
     def __post_init__(self):
         if not 1 <= self.n_action_steps <= self.window.horizon:
@@ -76,12 +83,14 @@ class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable, Configured, U
         self._told: set[tuple[str, int]] = set()  # states that were found out of bounds
         seen = bool(picture_keys(self.inputs))
         self.eyes = Eyes(config.vision or Vision(), self.inputs, embodiment) if seen else None
+        self.language = Language(config.language) if config.language else None
         widths = (*state_widths(self.inputs, embodiment), *(self.eyes.widths if self.eyes else ()))
+        widths += (self.language.features,) if self.language else ()
         layout = Layout(self.window.actions, len(embodiment.action), self.window.observe, widths)
         self.network = config.network.build(layout, two_times)
 
     def frames(self, obs: Mapping[str, Tensor], warn: bool = False) -> Tensor:
-        """Observations -> (B, O, F): vectors (B, O, n), in units, scaled and bounded; pictures encoded; all joined.
+        """Observations -> (B, O, F): vectors (B, O, n), in units, scaled and bounded; pictures and text encoded.
 
         With `warn`, each dimension of the vectors that is cut is named, the first time that it is.
         """
@@ -93,6 +102,9 @@ class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable, Configured, U
                 self._tell_of_bounds(obs, bound)
         if self.eyes is not None:
             parts += self.eyes.read(obs)
+        if self.language is not None:
+            lanes, frames = parts[0].shape[:2]
+            parts.append(self.language.read(obs.get(TASK), lanes)[:, None].expand(-1, frames, -1))
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def context(self, batch: Mapping[str, Tensor]) -> Context:
