@@ -377,8 +377,9 @@ def _validation(possible: Possible) -> Callable[[torch.nn.Module], dict[str, flo
 
 def _settled(config: Train, dataset: Dataset) -> Train:
     """The settings with what they leave to another run or to the data."""
-    policy = config.policy and settled(config.policy, dataset)
-    return config if policy == config.policy else dataclasses.replace(config, policy=policy)
+    name = "policy" if config.critic is None else "critic"
+    learner = settled(config.learner, dataset)
+    return config if learner == config.learner else dataclasses.replace(config, **{name: learner})
 
 
 def _announce(config, dataset, model, training, held_out) -> None:

@@ -28,7 +28,6 @@ class BackboneConfig(EncoderConfig):
     pretrained_weights: bool = True  # false: begin from scratch, which needs tuned
     tuned: bool = False  # training changes the backbone, too
     keypoints: int = 32  # channels whose places are read; 0: the average of each channel instead
-    features: int = 64  # numbers that the policy reads of a picture
 
     def __post_init__(self):
         if not self.pretrained_weights and not self.tuned:

@@ -41,7 +41,6 @@ class EfficientNetConfig(EncoderConfig):
     stages: int = 5  # of its 7 stages; 5 ends at a sixteenth of the picture's size, 7 at a thirty-second
     tuned: int = 0  # newest stages that training changes; 0: frozen, as many as `stages`: the whole network
     keypoints: int = 32  # channels whose places are read; 0: the average of each channel instead
-    features: int = 64  # numbers that the policy reads of a picture
 
     def __post_init__(self):
         if self.weights not in ("imagenet", "none"):

@@ -37,6 +37,8 @@ class Encoder(Protocol):
 class EncoderConfig(draccus.ChoiceRegistry):
     """Settings of a picture encoder; `type` in YAML picks the registered subclass."""
 
+    features: int = 64  # numbers that the policy reads of a picture
+
     def build(self, size: tuple[int, int]) -> nn.Module:
         """An `Encoder` of pictures of `size` (height, width), with weights drawn from torch's global generator."""
         raise NotImplementedError

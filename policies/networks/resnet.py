@@ -25,7 +25,6 @@ class ResNetConfig(EncoderConfig):
     width: int = 64  # channels of the first stage, a multiple of 16; each further stage doubles them
     blocks: tuple[int, ...] = (2, 2, 2, 2)  # residual blocks of each stage; every stage but the first halves the map
     keypoints: int = 32  # channels whose places are read; 0: the average of each channel instead
-    features: int = 64  # numbers that the policy reads of a picture
 
     def __post_init__(self):
         if self.width < GROUP or self.width % GROUP:

@@ -11,8 +11,11 @@ import torch
 from understudy.configs.episode import Episode
 from understudy.configs.spec import ACTION, IMAGES, STATE, Embodiment, Window
 from understudy.policies.agent.agent import Agent
+from understudy.policies.agent.open import Acting, open_agent
+from understudy.policies.critics.iql import IQLConfig
 from understudy.policies.data.dataset import DatasetError
 from understudy.policies.data.open import open_dataset
+from understudy.policies.data.rewards import Rewards
 from understudy.policies.data.writer import DatasetWriter
 from understudy.policies.learning.optimizer import Optimize
 from understudy.policies.learning.pictures import open_pictures, signature
@@ -182,6 +185,24 @@ def test_a_picture_of_another_size_is_fitted_as_the_recorded_ones_were(seeing):
     for one, seen in ((agent, large), (small, picture(np.zeros(2)))):
         one.reset(np.zeros(1), np.ones(1, bool), {STATE: np.zeros((1, 1), np.float32), TOP: seen[None]})
     assert np.allclose(agent.act(), small.act(), atol=1e-5)
+
+
+def test_a_critic_ranks_plans_by_what_a_policy_s_frozen_encoder_sees(demos, seeing, tmp_path, capsys):
+    vision = Vision(init=str(seeing), frozen=True)
+    critic = IQLConfig(inputs=(STATE, TOP), vision=vision, rewards=Rewards(success="every"), widths=(16,))
+    settings = {"batch": 32, "validation": 0.2, "log_every": 4, "validate_every": 4, "save_every": 4}
+    start_run(Train(data=str(demos), critic=critic, out=tmp_path / "value", steps=4, **settings))
+    assert "192 frames are read as 8 numbers each" in capsys.readouterr().out
+
+    policy = FlowConfig(**SETTINGS, vision=Vision(encoder=ENCODER))
+    start_run(_train(demos, tmp_path / "flow", policy))
+    acting = Acting(policy=str(tmp_path / "flow"), block=2, candidates=3, critic=str(tmp_path / "value"))
+    agent, _ = open_agent(acting, lambda: BODY)
+    first = np.stack([picture(np.zeros(2)), picture(np.full(2, 0.8))])
+    agent.reset(np.arange(2), np.ones(2, bool), {STATE: np.zeros((2, 1), np.float32), TOP: first})
+    assert agent.past().obs[TOP].dtype == torch.uint8  # two read it: each by its own encoder
+    scores = agent.critic.score(agent.past(), agent.planner.plan(agent.past(), 3, LaneNoise(0, *np.zeros((2, 2)))))
+    assert scores.shape == (2, 3) and bool((scores[0] != scores[1]).any()) and agent.act().shape == (2, 1, 2)
 
 
 def test_several_noise_draws_encode_an_observation_once(demos):
