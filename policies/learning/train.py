@@ -52,6 +52,7 @@ from .pictures import eyes_of, fill_encoders, open_pictures, settled, take_encod
 from .processes import refuse_several
 from .run import SETTINGS, run_folder
 from .side_evaluation import SideEvaluation
+from .stages import Staged, staged
 from .validate import Guesses, Validation
 
 LOOKED_AT = 20_000  # windows at most that a model sees before it is trained
@@ -121,12 +122,14 @@ class Train:
             raise ValueError("`eval` lets what is trained act, but a critic does not; leave it out")
 
     @classmethod
-    def from_words(cls, words: list[str]) -> Train | Resume:
-        """A training, or with --resume the words that stand beside it."""
+    def from_words(cls, words: list[str]) -> Train | Resume | Staged:
+        """A training, one of several stages, or with --resume the words that stand beside it."""
         resume = _take_resume(words)
         if resume is not None:
             return Resume(resume, tuple(words))
         path = words.pop(0) if words and words[0].endswith((".yaml", ".yml")) else None
+        if path and (stages := staged(path, words, _train_stage, resume_run)):
+            return stages
         config = parse(cls, path, words)
         if config.resume is not None and path is not None:
             raise ValueError(f"--resume takes the settings of its run; {path} is not read. Leave it out")
@@ -170,6 +173,11 @@ def start_run(config: Train) -> None:
         clear(run)
         _write(possible)
         _fit(assemble(possible))
+
+
+def _train_stage(file: str, words: list[str]) -> None:
+    """One stage of several, from its beginning."""
+    start_run(parse(Train, file, words))
 
 
 def resume_run(path: Path, beside: Sequence[str] | Mapping[str, object] = ()) -> None:
