@@ -280,7 +280,7 @@ def prepare(
     windows = open_windows(dataset, learner, training, pictures)
     if keeps(model, Prepared):
         model.prepare(windows.actions(LOOKED_AT))
-    mirror = Mirror(task_spec.mirror, learner.inputs) if config.mirror else None
+    mirror = Mirror(task_spec.mirror, learner.inputs, task_spec.mirror_pictures) if config.mirror else None
 
     # refuse a judge that does not fit before hours are spent
     aside = _aside(config, run)
