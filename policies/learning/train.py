@@ -100,6 +100,7 @@ class Train:
     eval_seed: int = 0  # first env seed of a judgement; 0-999 are for choosing
     eval_workers: int = 0  # processes for the world of a judgement; results do not depend on it
     init: Path | None = None  # fine-tune from this run or checkpoint
+    freeze: tuple[str, ...] = ()  # parts that training leaves as they are: eyes, network, or deeper: network.layers.0
     resume: Path | None = None  # go on with this run, exactly; takes its config.yaml, and --steps to train longer
     wandb: bool = False  # log to Weights & Biases too
 
@@ -273,6 +274,7 @@ def prepare(
 
     # weights that are there already, then what a frozen encoder makes of the pictures
     story = [*(parent.hand_on(model) if parent else fill_encoders(model))] if checkpoint is None else []
+    story += freeze(model, config.freeze)
     if checkpoint is not None and eyes_of(model):
         take_encoders(model, checkpoint)
     pictures = open_pictures(dataset, model, np.concatenate([training, held_out]))
@@ -381,6 +383,26 @@ def _validation(possible: Possible) -> Callable[[torch.nn.Module], dict[str, flo
         return lambda model: {}
     windows = open_windows(dataset, learner, possible.held_out, possible.pictures)
     return Validation(windows.gather, len(windows), guesses=Guesses(dataset, possible.training))
+
+
+def freeze(model: torch.nn.Module, parts: Sequence[str]) -> list[str]:
+    """Take parts of a model out of training; what to say of it.
+
+    Raises:
+        ValueError: a part that is not there, naming those that are.
+    """
+    lines = []
+    for part in parts:
+        held = [value for name, value in model.named_parameters() if f"{name}.".startswith(f"{part}.")]
+        if not held:
+            known = dict.fromkeys(name.partition(".")[0] for name, _ in model.named_parameters())
+            raise ValueError(f"there is no part '{part}' to freeze; the parts are {', '.join(known)}, and theirs")
+        for value in held:
+            value.requires_grad_(False)
+        lines.append(f"frozen: {part}, {sum(value.numel() for value in held) / 1e6:.2f} M parameters")
+    if not any(value.requires_grad for value in model.parameters()):
+        raise ValueError(f"all of the model is frozen ({', '.join(parts)}); leave something to train")
+    return lines
 
 
 def _settled(config: Train, dataset: Dataset) -> Train:

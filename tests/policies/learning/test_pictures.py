@@ -5,6 +5,7 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -252,3 +253,30 @@ def _scales(model=None):
     from understudy.policies.policy import Scales
 
     return Scales(action=((-1.0, -1.0), (1.0, 1.0)), states={STATE: ((0.0,), (1.0,))})
+
+
+def test_fine_tuning_with_another_camera_takes_what_fits_and_says_what_is_new(demos, seeing, tmp_path, capsys):
+    other = tmp_path / "side"
+    shutil.copytree(demos, other)
+    for file in (other / "meta" / "info.json", other / "meta" / "embodiment.json"):
+        file.write_text(file.read_text().replace('observation.images.top"', 'observation.images.side"'))
+    body = json.loads((other / "meta" / "embodiment.json").read_text())
+    body["cameras"] = {"side": body["cameras"]["top"]}
+    (other / "meta" / "embodiment.json").write_text(json.dumps(body))
+    for file in other.rglob("*.parquet"):
+        table = pq.read_table(file)
+        names = [name.replace("images.top", "images.side") for name in table.column_names]
+        pq.write_table(table.rename_columns(names), file)
+
+    inputs = {**SETTINGS, "inputs": (STATE, IMAGES + "side")}
+    policy = RegressionConfig(**inputs, vision=Vision(encoder=ENCODER))
+    start_run(_train(other, tmp_path / "tuned", policy, init=seeing, freeze=("network",)))
+    told = capsys.readouterr().out
+    assert "cameras that it did not read, whose encoders begin anew: observation.images.side" in told
+    assert "cameras of its own that are left out: observation.images.top" in told
+    assert "frozen: network, 0.01 M parameters" in told
+    ours, theirs = (load_policy(run)[0].network.state_dict() for run in (tmp_path / "tuned", seeing))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    seen = RegressionConfig(**SETTINGS, vision=Vision(encoder=ENCODER))
+    with pytest.raises(ValueError, match="no part 'head' to freeze; the parts are eyes, network, and theirs"):
+        start_run(_train(demos, tmp_path / "bad", seen, freeze=("head",)))
