@@ -59,7 +59,7 @@ class Eyes(nn.Module):
         encoders = {names[0]: config.encoder.build(sizes[self.keys[0]])} if config.shared else {}
         for key, name in zip(self.keys, names, strict=True):
             encoders.setdefault(name if not config.shared else names[0], config.encoder.build(sizes[key]))
-        self.encoders = nn.ModuleDict(encoders).to(memory_format=torch.channels_last)  # twice as fast in bf16
+        self.encoders = nn.ModuleDict(encoders)
         if config.frozen:
             self.encoders.requires_grad_(False)
 
@@ -100,6 +100,7 @@ class Eyes(nn.Module):
         self._check(key, value)
         pictures = self.config.augment(_channels_first(value))
         pictures = crop_random(pictures, self.config.crop) if self.config.crop else pictures
+        # twice as fast in bf16; weights stay as they are, or an optimiser's restored state would be laid out otherwise
         flat = pictures.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         return self.encoder(key).embed(flat).unflatten(0, value.shape[:2])
 
