@@ -22,7 +22,7 @@ from ...configs.files import clear_leftovers
 from ...configs.lanes.lanes import Lanes
 from ...configs.lanes.pulse import TIMEOUT
 from ...configs.progress import Progress, on_terminal
-from ...configs.world import REPORT_STARTS, start_set
+from ...configs.world import REPORT_STARTS, looked_at, start_set
 from ...policies.agent.open import check_world, open_agent
 from ..evaluate.evaluate import Eval, describe, open_stage
 from ..evaluate.report import write_report
@@ -167,6 +167,7 @@ def hold(config: Compare) -> Comparison:
     evals = [_evaluation(config, side, test) for side in range(2)]
     world = open_stage(evals[0])
     opened = [open_agent(settings, world.embodiment, world.task) for settings in evals]
+    world = looked_at(world, *(agent.pictures for agent, _ in opened))
     for agent, _ in opened:
         check_world(agent, world.embodiment())
 

@@ -16,7 +16,7 @@ from ...configs.lanes.lanes import Lanes
 from ...configs.lanes.pulse import TIMEOUT, check_timeout
 from ...configs.parse import keys_of
 from ...configs.progress import Progress
-from ...configs.world import REPORT_STARTS, World, read_world, start_set
+from ...configs.world import REPORT_STARTS, World, looked_at, read_world, start_set
 from ...policies.agent.open import Acting, agent_settings, check_world, open_agent
 from ...policies.learning.run import run_folder
 from ..ledger.record import REPORT, RecordWriter, provenance
@@ -83,6 +83,7 @@ def evaluate(config: Eval):
     torch.set_num_threads(config.threads)
     world = open_stage(config)
     agent, about = open_agent(config, world.embodiment, world.task)
+    world = looked_at(world, agent.pictures)
     check_world(agent, world.embodiment())
     manifest = describe(config, agent, about, world)
     writer = RecordWriter(_folder(config), manifest | provenance(), resume=config.resume is not None)

@@ -17,6 +17,7 @@ from ...configs.spec import Window
 from ..policy import Critic, LaneNoise, Past, Planner, Plans, weights_of
 from .ensemble import Ensemble
 from .monitor import Monitor
+from .sight import Sight
 from .steering import ScoreTrace, choice_draws, choose
 
 
@@ -88,6 +89,7 @@ class Agent:
         self._ensemble = None if ensemble is None else Ensemble(shape, n_action_steps, ensemble)
         self._trace = ScoreTrace(lanes) if candidates > 1 else None
         self._device = next((p.device for p in weights_of(planner)), torch.device("cpu"))
+        self._sight = Sight(planner, critic, self._device)
 
         # memory of each environment
         self._frames: dict[str, np.ndarray] = {}  # key -> (B, reach + 1, ...), the last one is now
@@ -100,6 +102,11 @@ class Agent:
     def ensemble(self) -> float | None:
         """Decay of the temporal ensembling; None: the newest plan alone."""
         return None if self._ensemble is None else self._ensemble.decay
+
+    @property
+    def pictures(self) -> dict[str, tuple[int, int]]:
+        """Key of each camera that is read -> (height, width) at which it is."""
+        return dict(self._sight.sizes)
 
     @property
     def look(self) -> tuple[int, ...]:
@@ -116,7 +123,7 @@ class Agent:
         """
         mask = np.asarray(mask, bool)
         for key in self.inputs:
-            first = np.asarray(obs[key])
+            first = self._sight(key, np.asarray(obs[key]))
             if key not in self._frames:
                 self._frames[key] = np.zeros((len(first), self.window.reach + 1, *first.shape[1:]), first.dtype)
             self._frames[key][mask] = first[mask][:, None]
@@ -201,7 +208,7 @@ class Agent:
             held[:, : -self.n_action_steps] = held[:, self.n_action_steps :].copy()
             for position, offset in enumerate(self.look):
                 if held.shape[1] + offset > 0:
-                    held[:, offset - 1] = obs[key][:, position]
+                    held[:, offset - 1] = self._sight(key, obs[key][:, position])
         both = np.concatenate([self._actions, sent], 1)
         self._actions = both[:, -self._actions.shape[1] :].astype(np.float32)
         self._now += valid.sum(1)
