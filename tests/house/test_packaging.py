@@ -80,8 +80,19 @@ def test_version_is_said_once():
     assert PROJECT["project"]["version"] == __version__
 
 
-def test_the_root_module_imports_nothing():
-    assert imports(ast.parse((ROOT / "__init__.py").read_text()), ROOT / "__init__.py", True) == []
+def test_the_root_module_imports_nothing_until_it_is_asked():
+    assert imports(ast.parse((ROOT / "__init__.py").read_text()), ROOT / "__init__.py", False) == ["typing"]
+
+
+def test_what_the_root_module_offers_is_said_alike():
+    import understudy
+    from understudy import api
+
+    stated = ast.parse((ROOT / "__init__.py").read_text()).body
+    (stubs,) = [node for node in stated if isinstance(node, ast.If)]
+    names = [alias.name for alias in stubs.body[0].names]
+    assert names == understudy.__all__ == api.__all__ == sorted(names)
+    assert all(getattr(understudy, name).__doc__ for name in names)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
