@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .api import compare, evaluate, load, make, open_dataset, read_record, rollout, train
+    from .api import compare, demos, evaluate, load, make, open_dataset, read_record, rollout, train
 
-__all__ = ["compare", "evaluate", "load", "make", "open_dataset", "read_record", "rollout", "train"]
+__all__ = ["compare", "demos", "evaluate", "load", "make", "open_dataset", "read_record", "rollout", "train"]
 
 
 def __getattr__(name: str):

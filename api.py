@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     PolicySource = str | os.PathLike | LoadedPolicy | TrainedRun | Planner
 
-__all__ = ["compare", "evaluate", "load", "make", "open_dataset", "read_record", "rollout", "train"]
+__all__ = ["compare", "demos", "evaluate", "load", "make", "open_dataset", "read_record", "rollout", "train"]
 
 prepare()  # before torch or MuJoCo are imported
 
@@ -180,6 +180,29 @@ def rollout(
     with in_lanes(opened, num_envs, workers, timeout) as lanes, loaded.computing():
         agent, seed = loaded.agent(num_envs), loaded.settings.policy_seed
         return collect(agent, lanes, seeds, title=loaded.title, policy_seed=seed, films=films, keep=keep)
+
+
+def demos(task: str, out: str | os.PathLike, **settings: Any) -> Dataset:
+    """Let the scripted expert of a task act, and write what it does as a LeRobot dataset: `understudy demos`.
+
+    Args:
+        task: a world with an expert; `understudy list experts` names them.
+        out: folder of the dataset, which must not exist.
+        settings: as the flags of `understudy demos`: `episodes` (50), `env_seed` (100000), `workers`, `noise` and
+            `action_noise` (in half ranges of the action limits), `cameras` (name -> (height, width)), ...
+
+    Returns:
+        the dataset, opened.
+
+    Raises:
+        LookupError: nobody demonstrates the task. FileExistsError: `out` exists. ValueError: no episode succeeded.
+    """
+    from .eval.demos.demos import Demos
+
+    check_names(settings, _names(Demos, ("task", "out")), "demos")
+    config = Demos(task=task, out=os.fspath(out), **settings)
+    config.run()
+    return open_dataset(config.folder)
 
 
 def evaluate(policy: PolicySource, world: WorldSource, out: str | os.PathLike, **settings: Any) -> Record:
@@ -376,7 +399,7 @@ def _record_of(one: Any) -> Record | None:
     if isinstance(one, Record):
         return one
     if isinstance(one, (str, os.PathLike)) and (Path(os.path.expandvars(one)) / MANIFEST).is_file():
-        return read_record(one)
+        return read_record(os.fspath(one))
     return None
 
 

@@ -235,9 +235,11 @@ def test_comparing_says_a_minus_b(runs, tmp_path):
 
 def test_policies_are_compared_in_a_world(runs, tmp_path):
     verdict = understudy.compare(*runs, WORLD, episodes=8)
-    assert verdict.n == 8 and verdict.better is None and {c.title for c in verdict.comparison.contestants} == {
-        f"{run} (diffusion, step 40)" for run in runs
-    }
+    assert (
+        verdict.n == 8
+        and verdict.better is None
+        and {c.title for c in verdict.comparison.contestants} == {f"{run} (diffusion, step 40)" for run in runs}
+    )
     live = understudy.compare(*runs, WORLD, episodes=6, until_decided=True, out=tmp_path / "live", videos=0)
     assert live.folder == tmp_path / "live" and live.n <= 6 and live.p is None and live.says
     with pytest.raises(ValueError, match="give a world"):

@@ -39,8 +39,9 @@ class WorldEnv(gymnasium.Env):
     def __init__(self, world: World):
         self.world, self.embodiment = world, world.embodiment()
         self.observation_space, self.action_space = self.embodiment.spaces()
+        self._dtypes = {key: space.dtype for key, space in self.observation_space.items()}
         self.metadata = self.metadata | {"render_fps": self.embodiment.rate}
-        self.lane = world.lane()
+        self.lane: Any = world.lane()  # a Lane, or an environment that keeps its promises
         self._promised = Handover(world)
         self._running = False
 
@@ -94,4 +95,4 @@ class WorldEnv(gymnasium.Env):
     def _seen(self, obs) -> dict[str, np.ndarray]:
         """The observation as the space has it."""
         checked = self._promised.observation(obs)
-        return {key: np.asarray(checked[key], space.dtype) for key, space in self.observation_space.items()}
+        return {key: np.asarray(checked[key], dtype) for key, dtype in self._dtypes.items()}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...configs.notebook import facts_html, facts_text
 from ..statistics.intervals import Interval
 from .comparison import Comparison, Difference
+from .page import PAGE
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,7 +42,7 @@ class Verdict:
     folder: Path | None = None
 
     @classmethod
-    def of(cls, comparison: Comparison, folder: str | Path | None = None) -> Verdict:
+    def of(cls, comparison: Comparison, folder: str | os.PathLike | None = None) -> Verdict:
         """The first two of a comparison."""
         pairs = comparison.differences[0] if comparison.differences else None
         live = comparison.sequential
@@ -51,13 +53,13 @@ class Verdict:
             better, says = _better(pairs, comparison.alpha), pairs.says if pairs else ""
         return cls(
             better=better,
-            success=pairs and _ours(pairs.success),
-            progress=pairs and _ours(pairs.progress),
+            success=_ours(pairs.success) if pairs else None,
+            progress=_ours(pairs.progress) if pairs else None,
             n=pairs.n if pairs else int(live.get("pairs", 0)),
             only_a=pairs.only_first if pairs else 0,
             only_b=pairs.only_second if pairs else 0,
-            p=pairs and pairs.p,
-            detectable=pairs and pairs.detectable,
+            p=pairs.p if pairs else None,
+            detectable=pairs.detectable if pairs else None,
             says=says,
             comparison=comparison,
             folder=None if folder is None else Path(folder),
@@ -75,7 +77,7 @@ class Verdict:
             told |= {"progress, A - B": _signed(self.progress)}
         told |= {"p": f"{self.p:.2g}  exact McNemar"} if self.p is not None else {}
         told |= {"says": self.says}
-        return told | ({"page": str(self.folder)} if self.folder else {})
+        return told | ({"page": str(self.folder / PAGE)} if self.folder else {})
 
     def __repr__(self) -> str:
         return facts_text("Verdict", self.facts())
@@ -92,7 +94,7 @@ def _better(pairs: Difference | None, alpha: float) -> str | None:
 
 def _ours(difference: Interval) -> Interval:
     """A - B of what `Difference` holds as second minus first."""
-    return Interval(-difference.high, -difference.estimate, -difference.low)
+    return Interval(0.0 - difference.high, 0.0 - difference.estimate, 0.0 - difference.low)
 
 
 def _signed(interval: Interval) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from ...configs.episode import Episode
 from ...configs.lanes.lanes import Lanes
 from ...configs.notebook import facts_html, facts_text
+from ...configs.parse import keys_of
 from ...configs.progress import Progress
 from ...configs.world import World, start_set
 from ..ledger.record import Record, table_of
@@ -74,7 +75,7 @@ class Rollouts:
         seeds = self.column("env_seed")
         manifest = {
             "policy": {"path": self.title},
-            "world": {"type": self.world.get_choice_name(type(self.world)), "config": {}},
+            "world": {"type": self.world.get_choice_name(type(self.world)), "config": keys_of(self.world)},
             "starts": {"set": start_set(self.world), "first": seeds[0], "count": len(seeds)},
             "complete": True,
         }
@@ -134,10 +135,11 @@ def collect(
         films: episodes to film, first failures and first successes; by playing their actions again.
         keep: keep whole episodes: all observations, pictures too where the world has cameras.
     """
-    columns = {"initial_conditions": start_set(lanes.world), "policy_seed": policy_seed}
-    results = []
+    kind, results = start_set(lanes.world), []
     with Progress("acting", len(env_seeds), "episodes") as progress:
-        for result in rollout(actor, lanes, env_seeds, keep=keep, **columns):
+        for result in rollout(
+            actor, lanes, env_seeds, initial_conditions=kind, policy_seed=policy_seed, keep=keep
+        ):
             results.append(result)
             won = sum(done.row["success"] for done in results)
             progress.update(len(results), f"success {won}/{len(results)}")

@@ -319,7 +319,7 @@ class Seen:
 
     values: dict[str, np.ndarray]  # key -> (B, ...)
     single: bool  # of one environment, without a batch dimension
-    device: object = None  # of a torch tensor; None: NumPy
+    device: Any = None  # of a torch tensor; None: NumPy
 
     @property
     def count(self) -> int:
