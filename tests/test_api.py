@@ -101,6 +101,24 @@ def test_a_batch_gives_the_episodes_of_an_evaluation(runs, tmp_path):
     envs.close()
 
 
+def test_a_composition_acts_as_in_an_evaluation(runs, tmp_path):
+    from understudy.policies.compositions.mixture import Mixture
+    from understudy.policies.load import load_policy, save_mixture
+
+    mixture = Mixture([load_policy(run)[0] for run in runs], (0.3, 0.7))
+    save_mixture(tmp_path / "mix", mixture, runs)
+    record = understudy.evaluate(tmp_path / "mix", WORLD, tmp_path / "r", episodes=2, block=2, videos=0)
+    rolled = understudy.rollout(tmp_path / "mix", WORLD, episodes=2, num_envs=2)
+    actions, _ = act(understudy.load(tmp_path / "mix"), understudy.make(WORLD, num_envs=2), 1000)
+    assert list(map(told, record.rows)) == list(map(told, rolled.rows))
+    assert (actions[: record.rows[1]["length"], 1] == rolled.actions[1001]).all()
+
+    made = understudy.load(mixture.eval(), n_action_steps=4, world=WORLD)  # never saved
+    assert (act(made, understudy.make(WORLD, num_envs=2), 1000)[0] == actions).all()
+    with pytest.raises(ValueError, match="a record names the checkpoint"):
+        understudy.evaluate(made, WORLD, tmp_path / "none")
+
+
 def test_a_chunk_begins_with_what_is_done_next(runs):
     policy, env = understudy.load(runs[0]), understudy.make(WORLD)
     obs, _ = env.reset(seed=1003)

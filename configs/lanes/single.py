@@ -38,8 +38,9 @@ class WorldEnv(gymnasium.Env):
 
     def __init__(self, world: World):
         self.world, self.embodiment = world, world.embodiment()
-        self.observation_space, self.action_space = self.embodiment.spaces()
-        self._dtypes = {key: space.dtype for key, space in self.observation_space.items()}
+        observations, self.action_space = self.embodiment.spaces()
+        self.observation_space = observations
+        self._dtypes = {key: space.dtype for key, space in observations.items()}
         self.metadata = self.metadata | {"render_fps": self.embodiment.rate}
         self.lane: Any = world.lane()  # a Lane, or an environment that keeps its promises
         self._promised = Handover(world)
