@@ -27,22 +27,22 @@ def main(source: str, quick: bool = False) -> None:
     )
     print(run)
 
-    # shown a recorded episode frame by frame, what would the policy do?
-    policy, episode = run.policy(), 0
-    rows = slice(dataset.starts[episode], dataset.starts[episode] + min(dataset.lengths[episode], 50 if quick else 500))
-    states, recorded = dataset.columns["observation.state"][rows], dataset.columns["action"][rows]
+    # shown an episode that it was not trained on, frame by frame: what would it do, and what was done?
+    policy, episode = run.policy(), run.held_out(dataset)[0]
+    first, length = dataset.starts[episode], min(dataset.lengths[episode], 50 if quick else 500)
+    states = dataset.columns["observation.state"][first : first + length]
+    actions = dataset.columns["action"][first : first + length]
     policy.reset()
-    planned, before = [], None
-    for state, action in zip(states, recorded, strict=True):
-        planned.append(policy.select_action({"observation.state": state}, sent=before))
-        before = action  # what was really executed then
+    planned = [
+        policy.select_action({"observation.state": state}, sent=None if step == 0 else actions[step - 1])
+        for step, state in enumerate(states)
+    ]
 
-    error = np.abs(np.stack(planned) - recorded).mean(0)
-    guess = np.abs(recorded - recorded.mean(0)).mean(0)
-    for name, unit, ours, mean in zip(
-        policy.embodiment.action, policy.embodiment.action_units, error, guess, strict=True
-    ):
-        print(f"{name:<24} mean error {ours:.3g} {unit}; by always taking the mean action {mean:.3g}")
+    errors = np.abs(planned - actions).mean(0)
+    guesses = np.abs(dataset.columns["action"].mean(0) - actions).mean(0)
+    body = policy.embodiment
+    for name, unit, error, guess in zip(body.action, body.action_units, errors, guesses, strict=True):
+        print(f"{name:<24} [{unit}]  mean error {error:.3g}; by always taking the mean action {guess:.3g}")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...configs.notebook import facts_html, facts_text
 from ..learning.links import NAMES, linked, numbered, step_of
-from ..learning.run import training
+from ..learning.run import held_out, training
 from .loaded import LoadedPolicy, open_policy
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..data.dataset import Dataset
 
 METRICS = "metrics.jsonl"
 
@@ -72,6 +77,10 @@ class TrainedRun:
             FileNotFoundError: no such checkpoint. CheckpointError: it holds no policy.
         """
         return open_policy(str(self.checkpoint(which)), **settings)
+
+    def held_out(self, dataset: Dataset) -> np.ndarray:
+        """Sorted positions of the episodes of its dataset that it was not trained on, as `validation` asked."""
+        return held_out(dataset, self.settings)
 
     def facts(self) -> dict[str, str]:
         """What there is to say of it, for people."""

@@ -21,6 +21,8 @@ from .layout import LABELS, DatasetError, Layout
 
 __all__ = ["Dataset", "DatasetError", "split_episodes"]
 
+SHOWN = 8  # action dimensions that are named where one looks at a dataset
+
 
 @dataclass(frozen=True, repr=False)
 class Dataset:
@@ -68,13 +70,13 @@ class Dataset:
     def facts(self) -> dict[str, str]:
         """What there is to say of it, for people."""
         body, tasks = self.embodiment, dict.fromkeys(filter(None, self.tasks))
-        units = dict(zip(body.action, body.action_units, strict=True))
-        actions = ", ".join(f"{name} [{unit}]" for name, unit in units.items())
+        actions = [f"{name} [{unit}]" for name, unit in zip(body.action, body.action_units, strict=True)]
+        more = f" and {len(actions) - SHOWN} more" if len(actions) > SHOWN else ""
         seconds = len(self) / self.rate
         told = {
             "dataset": f"{self.hub or self.root} (LeRobot {self.version})",
             "size": f"{len(self.lengths)} episodes, {len(self)} frames at {self.rate:g} Hz, {seconds / 60:.1f} min",
-            "action": actions if len(units) <= 8 else f"{len(units)} numbers",
+            "action": ", ".join(actions[:SHOWN]) + more,
             "columns": ", ".join(f"{name} {values.shape[1:]}" for name, values in self.columns.items()),
         }
         told |= {"cameras": ", ".join(self.cameras)} if self.cameras else {}
