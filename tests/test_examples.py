@@ -52,3 +52,17 @@ def test_an_example_is_a_plug_in_of_its_folder(root, command, monkeypatch):
     status, out, err = command("list", "--plugins", "custom_policy,custom_task")
     assert status == 0, err
     assert {"linear", "park"} <= set(out.split())
+
+
+def test_the_lines_of_the_page_run(root, tmp_path):
+    """`docs/python.md`, with fewer steps and episodes, and one step in the environment."""
+    code = (root / "docs" / "python.md").read_text().split("```python\n")[1].split("```")[0]
+    for slow, quick in (("episodes=40", "episodes=4"), ("steps=1500", "steps=20"), ("episodes=100", "episodes=4")):
+        assert slow in code
+        code = code.replace(slow, quick)
+    code = code.replace('while not info["success"]', "for _ in range(20)")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Rollouts of 4 episodes" in done.stdout
