@@ -77,7 +77,7 @@ def load(policy: PolicySource, *, world: WorldSource | None = None, **settings: 
         return open_policy(path, place, **settings)
     loaded = hold_planner(policy, **settings)  # type: ignore[arg-type]
     if place:
-        loaded.check(place.embodiment())
+        loaded.check(place)
     return loaded
 
 
@@ -372,7 +372,7 @@ def _fitting(policy: Any, world: World, settings: dict) -> LoadedPolicy:
     from .policies.agent.loaded import LoadedPolicy
 
     if isinstance(policy, LoadedPolicy) and not settings and not policy.foreign:
-        policy.check(world.embodiment())
+        policy.check(world)
         return policy
     return load(policy, world=world, **settings)
 

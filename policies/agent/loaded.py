@@ -164,9 +164,9 @@ class LoadedPolicy:
         step = "" if self.about.get("step") is None else f", step {self.about['step']}"
         return f"{self.path} ({kind}{step})"
 
-    def check(self, world: Embodiment) -> None:
+    def check(self, world: World) -> None:
         """Refuse a world whose actions or observations differ. Raises EmbodimentError naming the first difference."""
-        check_world(self._opened, world)
+        check_world(self._opened, world.embodiment())
 
     def facts(self) -> dict[str, str]:
         """What there is to say of it, for people."""
@@ -225,7 +225,7 @@ def open_policy(path: str, world: World | None = None, **settings: Any) -> Loade
     agent, about = open_agent(config, world.embodiment if world else None, world.task if world else "")
     loaded = LoadedPolicy(agent, about, config)
     if world:
-        loaded.check(world.embodiment())
+        loaded.check(world)
     return loaded
 
 
