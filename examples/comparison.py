@@ -2,7 +2,7 @@
 
     python examples/comparison.py [--quick]
 
-Minutes on a CPU; with --quick seconds, on too few episodes to decide anything, which it says.
+A minute or two on a CPU, and it is decided; with --quick seconds, on too few episodes to decide anything.
 """
 
 import sys
@@ -22,7 +22,7 @@ def main(quick: bool = False) -> None:
             data="out/comparison/data",
             out=f"out/comparison/{kind}",
             policy={"type": kind, "inputs": INPUTS, "network": {"type": "mlp", "width": 64, "depth": 2}},
-            steps=30 if quick else 1500,
+            steps=30 if quick else 200,
         )
     a, b = runs["diffusion"].policy(), runs["regression"].policy()
     print(a)
@@ -36,7 +36,7 @@ def main(quick: bool = False) -> None:
     live = understudy.compare(
         a, b, "point", until_decided=True, episodes=most, videos=videos, out="out/comparison/live"
     )
-    print(f"{live.better or 'nobody'} is better, after {live.n} pairs: {live.says}")
+    print(live.better or "nobody", "is better:", live.says)
 
 
 if __name__ == "__main__":

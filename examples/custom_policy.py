@@ -51,8 +51,9 @@ def main(quick: bool = False) -> None:
 
     understudy.demos("point", "out/linear/data", episodes=4 if quick else 40)
     policy = {"type": "linear", "inputs": ["observation.state", "observation.environment_state"]}
-    run = understudy.train(data="out/linear/data", out="out/linear/run", policy=policy, steps=50 if quick else 3000)
-    print(understudy.rollout(run, "point", episodes=4 if quick else 100))
+    steps = 50 if quick else 1000
+    run = understudy.train(data="out/linear/data", out="out/linear/run", policy=policy, steps=steps, optimize__lr=0.01)
+    print(understudy.rollout(run, "point", episodes=4 if quick else 100, n_action_steps=1))
 
 
 if __name__ == "__main__":
