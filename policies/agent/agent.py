@@ -98,11 +98,6 @@ class Agent:
         self._replans = np.zeros(lanes, np.int64)
 
     @property
-    def lanes(self) -> int:
-        """B."""
-        return len(self._now)
-
-    @property
     def ensemble(self) -> float | None:
         """Decay of the temporal ensembling; None: the newest plan alone."""
         return None if self._ensemble is None else self._ensemble.decay

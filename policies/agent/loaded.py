@@ -80,7 +80,7 @@ class LoadedPolicy:
                 environments means s, s+1, ... None counts the episodes: 0, 1, ...
         """
         if self._hand is not None and self._env_seed is None:
-            self._episodes += self._hand.agent.lanes
+            self._episodes += self._hand.count
         self._env_seed, self._hand = env_seed, None
 
     def select_action(self, obs: Mapping[str, Array], *, sent: Array | None = None) -> Array:
@@ -196,9 +196,9 @@ class LoadedPolicy:
         count = seen.count
         if self._hand is None:
             self._hand = _Hand(self, _starts(self._env_seed, count, self._episodes))
-        elif self._hand.agent.lanes != count:
+        elif self._hand.count != count:
             raise ValueError(
-                f"the policy acts in {self._hand.agent.lanes} environments since its reset, got observations of "
+                f"the policy acts in {self._hand.count} environments since its reset, got observations of "
                 f"{count}; call reset() first"
             )
         return self._hand
@@ -243,7 +243,7 @@ class _Hand:
     """The running episodes of one loop: an agent, what it was shown since its last chunk, and the rest of that."""
 
     def __init__(self, policy: LoadedPolicy, starts: np.ndarray):
-        self.agent, self.starts = policy.agent(len(starts)), starts
+        self.agent, self.starts, self.count = policy.agent(len(starts)), starts, len(starts)
         self._policy = policy
         self._chunk = np.zeros((0,), np.float32)
         self._taken = self._steps = 0  # of the chunk; of the episode
