@@ -25,6 +25,7 @@ from typing import ClassVar
 from ...configs.files import clear_leftovers, new_folder, replace_file, replace_text
 from ...configs.former import current_manifest, current_names
 from ...configs.machine import versions
+from ...configs.notebook import facts_html, facts_text
 from ...configs.owner import owned
 from .verify import (
     DIGESTS,
@@ -88,7 +89,7 @@ class RecordError(ValueError):
     """A record that cannot be written or read; the message says what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """A record on disk. `table`: pyarrow, `COLUMNS` and perhaps some of `MONITORED`, sorted by env_seed."""
 
@@ -97,7 +98,36 @@ class Record:
     table: object
 
     def column(self, name: str) -> list:
+        """One column, as a list over the episodes. Raises KeyError for an unknown one."""
         return self.table[name].to_pylist()
+
+    @property
+    def rows(self) -> list[dict]:
+        """The episodes as dicts; `pandas.DataFrame(record.rows)` is a table of them."""
+        return self.table.to_pylist()
+
+    def facts(self) -> dict[str, str]:
+        """What there is to say of it, for people; `ledger/summary.py` says more."""
+        from ..statistics.intervals import mean_interval, wilson
+
+        n, policy = len(self.table), self.manifest.get("policy") or {}
+        starts = self.manifest.get("starts") or {}
+        told = {"record": str(self.root), "policy": str(policy.get("path", "unnamed"))}
+        if not n:
+            return told | {"episodes": "none"}
+        seeds, won = self.column("env_seed"), self.column("success")
+        told |= {
+            "world": f"{starts.get('set') or self.column('task')[0]}, env seeds {seeds[0]}..{seeds[-1]}",
+            "success": f"{wilson(sum(won), n)}  {sum(won)} of {n}, Wilson 95 %",
+            "best progress": f"{mean_interval(self.column('best_progress'))}  mean, 95 %",
+        }
+        return told if self.manifest.get("complete", True) else told | {"unfinished": f"{n} of {starts.get('count')}"}
+
+    def __repr__(self) -> str:
+        return facts_text(f"Record of {len(self.table)} episodes", self.facts())
+
+    def _repr_html_(self) -> str:
+        return facts_html(self.facts())
 
 
 class RecordWriter:

@@ -80,11 +80,11 @@ def check_world(agent: Agent, world: Embodiment) -> None:
             body.check(world, one.inputs)
 
 
-def open_agent(config: Acting, where: Callable[[], Embodiment], task: str = "") -> tuple[Agent, dict]:
+def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str = "") -> tuple[Agent, dict]:
     """The agent that the settings describe, and what the manifest says of its policy.
 
     Args:
-        where: gives the embodiment of the world to act in.
+        where: gives the embodiment of the world to act in; None: not known yet.
         task: the text of that world's task, for a policy that reads one.
     """
     from ..critics.controls import UniformPlanner

@@ -200,15 +200,17 @@ def load_foreign(
     return policy.eval(), _about(foreign)
 
 
-def settle(policy, world: Callable[[], Embodiment]) -> dict:
+def settle(policy, world: Callable[[], Embodiment] | None) -> dict:
     """Let a policy whose body is a guess act for a world's, by position; what a manifest says of it, {} for ours.
+
+    Where no world is given the guess stays.
 
     Raises:
         EmbodimentError: a world with another number of dimensions.
     """
     if not keeps(policy, Settled):
         return {}
-    if policy.body.guessed:
+    if policy.body.guessed and world is not None:
         policy.body = by_position(policy.foreign, policy.body, world())
         policy.adopt(policy.body)
     scheduler = policy.scheduler if isinstance(policy, ForeignDiffusion) else None
