@@ -20,6 +20,7 @@ from .tables import DatasetWarning, file_inside, refuse_leaving, refuse_pointer
 Crop = tuple[int, int, int, int]  # top, left, height, width in pixels of the recorded picture
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"  # how these files begin
 TAGGED = (1, 4, 7, 9)  # colour matrices that PyAV before 17 takes for BT.601: BT.709, FCC, SMPTE 240M, BT.2020
+UPRIGHT = 1 | 128  # cv2.IMREAD_COLOR, IMREAD_IGNORE_ORIENTATION: as recorded and as lerobot reads, whatever EXIF says
 BT601, FULL = 5, 2  # the matrix that is none of these, and the range of 0 to 255, as FFmpeg numbers them
 
 
@@ -220,8 +221,13 @@ def _unpack(root: Path, column: Iterable, what: str) -> Iterator[np.ndarray]:
         if data is None and isinstance(value, dict) and value.get("path"):
             data = _picture_file(root, value["path"], f"frame {frame} of {what}")
         data = data if isinstance(data, bytes) else None
-        raw = np.frombuffer(data, np.uint8) if data else None
-        picture = cv2.imdecode(raw, cv2.IMREAD_COLOR) if data else None
+        try:
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), UPRIGHT) if data else None
+        except cv2.error as error:  # too large a size in a damaged header, for one
+            reason = str(error).strip().rpartition("failed)")[2].strip()
+            raise DatasetError(
+                f"frame {frame} of {what} cannot be decoded ({reason}); copy the data file again"
+            ) from error
         if picture is None:
             raise DatasetError(f"frame {frame} of {what} is no readable picture; copy the data file again")
         bits, channels = _depth(data)
