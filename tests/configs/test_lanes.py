@@ -186,7 +186,7 @@ class Careless(TaskEnv):
         kept = self.__dict__.setdefault("kept", seen)
         for key in seen:
             kept[key][...] = seen[key]
-        if self.start == 2 and self.ticks == 5:
+        if self.start == 2 and self.ticks > 5:
             raise Rude
         return kept
 
