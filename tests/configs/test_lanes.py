@@ -191,10 +191,9 @@ class Careless(TaskEnv):
         return kept
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_lane_without_manners_changes_nothing_of_others(opened, tmp_path, monkeypatch, workers):
+def test_a_lane_without_manners_changes_nothing_of_others(opened, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    polite, careless = opened(POINT, 2), opened(Unmannered(task="point"), 3, workers)
+    polite, careless = opened(POINT, 2), opened(Unmannered(task="point"), 3)
     polite.reset(seed=[0, 1])
     careless.reset(seed=[0, 1, 2])
     failed = {}
