@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...configs.files import clear_leftovers
 from ...configs.command import command_of
+from ...configs.files import clear_leftovers
 from ...configs.former import RECORDING as FORMER
 from ...configs.former import renamed
 from ...configs.owner import owned

@@ -1,4 +1,4 @@
-"""The commands that made what a record used, read where it lies: a training from its settings, a recording from its card.
+"""The commands that made what a record used: a training told by its settings, a recording by its card.
 
 They are written into the manifest of a new record, so that `results --check` can follow its chain down to public data
 without an entry in `chains.yaml`. What says nothing of how it was made is left for that file.

@@ -15,6 +15,7 @@ from .embody import picture_size
 from .films import Alignment, Film, align_clips, cannot_decode, decoding, read_film
 from .layout import DatasetError, Entry, Layout
 from .rows import Rows, files_of, read_rows
+from .suspects import noted
 from .tables import DatasetWarning, file_inside, refuse_leaving, refuse_pointer
 
 Crop = tuple[int, int, int, int]  # top, left, height, width in pixels of the recorded picture
@@ -134,7 +135,7 @@ def read_frames(film: Film, numbers: np.ndarray, what: str = "the episode") -> I
     done = 0
     try:
         for seek in (True, False) if numbers[0] > 0 else (False,):  # from the start if the frame sought is passed by
-            with decoding(film.path) as (container, stream):
+            with noted(film.path, what), decoding(film.path) as (container, stream):
                 if seek:
                     container.seek(wanted[0], stream=stream)
                 for frame in container.decode(stream):
