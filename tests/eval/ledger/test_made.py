@@ -7,7 +7,7 @@ import pytest
 from understudy.__main__ import main
 from understudy.eval.ledger.chains import ChainError
 from understudy.eval.ledger.record import read_record
-from understudy.eval.results import check_records
+from understudy.eval.results.results import check_records
 
 TRAIN = (
     "train --policy.type diffusion --policy.network.type mlp --policy.network.width 16 --policy.network.depth 1"
