@@ -19,6 +19,8 @@ from ...configs.progress import Progress
 from ...configs.world import REPORT_STARTS, World, looked_at, read_world, start_set
 from ...policies.agent.open import Acting, agent_settings, check_world, open_agent
 from ...policies.learning.run import run_folder
+from ..ledger.chains import MADE
+from ..ledger.made import made
 from ..ledger.record import REPORT, RecordWriter, provenance
 from ..ledger.summary import summarize
 from ..rollout.film import Tapes, choose, film_again
@@ -108,12 +110,13 @@ def evaluate(config: Eval):
 
 def describe(config: Eval, agent: Agent, about: dict, world: World) -> dict:
     """What the manifest says of a run: who acts, how, where and from which initial conditions."""
-    return {
+    manifest = {
         "policy": about,
         "agent": agent_settings(config, agent),
         "world": world.fingerprint() | {"config": keys_of(world)},
         "starts": {"set": start_set(world), "first": config.env_seed, "count": config.episodes},
     }
+    return manifest | {MADE: made(manifest)}
 
 
 def open_stage(config: Eval) -> World:
