@@ -30,7 +30,7 @@ from ..pages.page import page
 from ..rollout.tried import Remembered
 from .critic_facts import auc, bootstrap, by_episode, calibration, with_time_to_go
 from .heat_map import HeatMap, heat_maps
-from .settings import Settings
+from .settings import Settings, page_place
 
 if TYPE_CHECKING:
     from ...policies.data.dataset import Dataset
@@ -62,9 +62,7 @@ def report(config: Settings) -> Path:
     import torch
 
     torch.set_num_threads(config.threads)
-    out = config.out or Path(f"inspect-{Path(config.critic).name}.html")
-    if out.exists():
-        raise FileExistsError(f"{out} exists; choose another --out")
+    out = page_place(config.out, f"critic-{Path(config.critic).resolve().name}")
     critic, dataset, episodes, about = open_critic_and_data(config)
     maps = draw_maps(config, critic) if config.world and config.policy else []
     seen = look(critic, dataset, episodes, about)
@@ -80,7 +78,7 @@ def report(config: Settings) -> Path:
         print(f"written: {studies[0].write(config.record)}")
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_text(out, render(config.critic, seen, studies, maps))
-    print(f"drawn: {out}")
+    print(f"page: {out}")
     return out
 
 
