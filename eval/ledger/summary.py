@@ -59,7 +59,7 @@ class Summary:
 
     def seconds(self, steps: float) -> str:
         """ " (1.6 s)" of so many control steps, "" where the record does not say."""
-        return f" ({steps / self.hertz:.1f} s)" if self.hertz else ""
+        return f" ({steps / self.hertz:.1f}\u00a0s)" if self.hertz else ""
 
     def text(self) -> str:
         """A small table."""

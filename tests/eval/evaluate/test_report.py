@@ -106,7 +106,7 @@ def test_a_held_out_loss_that_rises_is_explained(record, tmp_path):
 
 def test_seconds_stand_beside_steps_where_the_rate_is_known(record):
     known = Record(record.root, record.manifest | {"rate": 10.0}, record.table)
-    assert "20 steps (2.0 s)" in summarize(known).text() and ">2 s</text>" in render(known)
+    assert "20 steps (2.0\u00a0s)" in summarize(known).text() and ">2 s</text>" in render(known)
     assert "20 steps" in summarize(record).text() and " s</text>" not in render(record)
 
 
