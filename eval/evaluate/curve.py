@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from ...configs.files import replace_text
 from ...policies.learning.links import linked, step_of
+from ...policies.learning.run import training
 from ...policies.learning.state import read_rows
 from ..ledger.record import read_record
 from ..ledger.summary import Summary, summarize
@@ -75,7 +76,7 @@ def write_curve(run: Path) -> Path:
     best = linked(run, "best")
     text = page(
         PAGE,
-        run=run.name,
+        run=(training(run) or {}).get("name") or run.name,
         judgements=judgements,
         judged=judged,
         best=-1 if best is None else step_of(best),
