@@ -66,10 +66,9 @@ class Eval(Acting):
         if self.out is None and self.resume is None:
             raise ValueError("give --out DIR for a new record, or --resume DIR to go on with one")
         check_timeout(self.timeout)
-        if self.episodes < 1 or self.block < 1 or self.env_seed < 0:
-            raise ValueError(
-                f"no such env seeds: {self.episodes} episodes from {self.env_seed} in blocks of {self.block}"
-            )
+        for flag, least in (("episodes", 1), ("block", 1), ("env_seed", 0)):
+            if getattr(self, flag) < least:
+                raise ValueError(f"--{flag} {getattr(self, flag)}: it must be at least {least}")
 
     def run(self) -> None:
         record = evaluate(self)

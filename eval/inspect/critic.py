@@ -102,7 +102,7 @@ def open_critic_and_data(config: Settings) -> tuple[Critic, Dataset, np.ndarray,
     same = str(source) == str(settings.get("data"))
     dataset = open_dataset(source, embodiment=config.embodiment, **read_as(settings if same else None))
     if SUCCESS not in dataset.columns:
-        raise ValueError(f"nobody says which episodes of {dataset.root} succeeded; see `understudy label`")
+        raise ValueError(f"{dataset.root} has no success labels; add them with `understudy label`")
     episodes, which = np.arange(len(dataset.lengths)), "all episodes"
     if same:
         held = held_out(dataset, settings)

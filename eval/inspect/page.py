@@ -93,7 +93,7 @@ def predictability_study(config: Settings, measured: Predictability) -> Study:
         columns=WHO,
         rows=rows,
         notes=(
-            "How well the action before foretells the next one: mean squared error on held-out demonstrations over "
+            "How well one action predicts the next: mean squared error on held-out demonstrations over "
             "that on held-out rollouts. 1: as in the demonstrations, below: less, above: more",
             f"Rollouts: {what}, one try each, successes and failures alike, the actions sent to the world; "
             "as many demonstrations as rollouts",

@@ -78,7 +78,7 @@ class Summary:
         ]
 
         # lines that not every record has
-        rows.insert(1, ("detects", detects(self.detects, self.n)))
+        rows.insert(1, ("detectable", detects(self.detects, self.n)))
         rows += [("chosen chunk", self.chosen.text())] if self.chosen else []
         rows += [("at reset", f"{self.at_reset} of {self.n} had succeeded before any action")] if self.at_reset else []
         rows += [("errors", f"{self.errors} episodes, counted as failures")] if self.errors else []
@@ -149,9 +149,9 @@ def chosen(record: Record) -> Chosen | None:
 def detects(gap: float | None, n: int) -> str:
     """The smallest difference that n episodes can show, in words."""
     if gap is None:
-        return f"no difference to another policy: {n} episodes are too few"
-    paired = f"from the same {n} initial conditions (McNemar, 80 % power)"
-    return f"a difference of {gap:.2f} in success to another policy {paired}"
+        return f"{n} episodes are too few to show any difference from another policy"
+    least = f"a difference of {gap:.2f} in success at least"
+    return f"{least}, to another policy on the same {n} initial conditions (McNemar, 80 % power)"
 
 
 def _world(record: Record) -> str:

@@ -6,11 +6,13 @@ import json
 import re
 import shlex
 import xml.dom.minidom
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from understudy.eval.evaluate.curve import Judgement, curves
 from understudy.eval.evaluate.report import render, write_report
 from understudy.eval.ledger.origin import command
 from understudy.eval.ledger.record import Record, RecordWriter, table_of
@@ -188,3 +190,16 @@ def test_films_are_chosen_failures_first():
 def test_a_logarithmic_chart_names_its_decades():
     svg = chart([Line([0, 1, 2], [0.02, 0.5, 3.0], "a")], x_label="x", y_label="y", log=True)
     assert all(f">{decade}<" in svg for decade in ("0.01", "0.1", "1", "10"))
+
+
+def judged(step, won, n=20):
+    rows = [row(start, start < won) for start in range(n)]
+    return Judgement(step, summarize(Record(Path("a"), {}, table_of(rows))), "")
+
+
+def test_a_curve_over_training_has_a_dot_for_each_checkpoint_and_a_gap_for_what_is_missing():
+    judgements = [judged(10, 5), judged(20, 12), Judgement(30, None, "skipped: busy"), judged(40, 15)]
+    success, progress = curves(judgements)
+    assert success.count("<circle") == progress.count("<circle") == 3
+    assert success.count("<polyline") == 2 and success.count('class="bar') == 1
+    assert curves(judgements[:1]) == []
