@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -84,7 +84,7 @@ def _episode(view: View) -> Iterator[np.ndarray]:
     """A picture before each control step."""
     height, width = TILE
     size = (2 * height, 2 * width) if view.world != "pusht" else (2 * height, 2 * height)
-    lane = read_world(view.world, cameras={view.camera: size} if view.camera else None).lane()
+    lane: Any = read_world(view.world, cameras={view.camera: size} if view.camera else None).lane()
     draw = None if view.camera else _free_camera(lane, view, size)
     try:
         obs, info = lane.reset(seed=REPORT_STARTS)
@@ -153,7 +153,7 @@ def compose(tiles: list[tuple[str, np.ndarray]], report: str, quality: int) -> b
         whole.write_text(f"<meta charset=utf-8><style>{style}</style><div>{tasks}</div>{right_side}")
         png = _shot(browser, whole, WIDE, TALL, 1)
 
-    pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    pixels: Any = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
     return cv2.imencode(".webp", pixels, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
 
 

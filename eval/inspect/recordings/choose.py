@@ -13,6 +13,7 @@ from ....policies.data.dataset import Dataset
 from ..survey import TIME, WIDE, Dimension
 
 CURVES = 256  # drawn at most
+OUTCOME = "outcome"  # what the columns at the end of the page are called together
 FIRST, LAST = (STATE, ACTION, SENT, SCENE), (PROGRESS, REWARD, SUCCESS, DONE)  # columns by their place on the page
 
 
@@ -101,7 +102,12 @@ def choose_panels(dataset: Dataset, dimensions: Sequence[Dimension]) -> tuple[li
             left_out.append(f"{column}: {room} of its {width} numbers are shown")
         for place in range(room):
             _add(panels, dataset, _curve(dataset, column, place, named, width))
-    return [(_heading(column, group), group) for column, group in panels.items()], left_out
+    return [(_heading(members), members) for members in panels.values()], left_out
+
+
+def group_of(column: str) -> str:
+    """Under which heading a column stands."""
+    return OUTCOME if column in LAST else column
 
 
 def _ordered(columns) -> list[str]:
@@ -129,9 +135,9 @@ def _add(panels: dict[str, list[Panel]], dataset: Dataset, curve: Curve) -> None
             if curve.name and (known.name, known.unit) == (curve.name, curve.unit):
                 panels[host][i] = Panel((*panel.curves, curve))
                 return
-    panels.setdefault(curve.column, []).append(Panel((curve,)))
+    panels.setdefault(group_of(curve.column), []).append(Panel((curve,)))
 
 
-def _heading(column: str, group: Sequence[Panel]) -> str:
-    together = dict.fromkeys(curve.column for panel in group for curve in panel.curves)
+def _heading(members: Sequence[Panel]) -> str:
+    together = dict.fromkeys(group_of(curve.column) for panel in members for curve in panel.curves)
     return " and ".join(together)

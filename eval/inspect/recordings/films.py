@@ -92,15 +92,15 @@ def _frames(dataset: Dataset, camera: str, m: int, tall: int) -> Iterator[np.nda
         yield from (fit(picture, size) for picture in pictures)
         return
     size, wanted = _size(picture_size(dataset.features[key]), tall), set(places.tolist())
-    for _, pictures in decode_episodes(dataset.layout, key, [entry], size):
-        yield from (picture for i, picture in enumerate(pictures) if i in wanted)
+    for _, decoded in decode_episodes(dataset.layout, key, [entry], size):
+        yield from (picture for i, picture in enumerate(decoded) if i in wanted)
 
 
 def _size(shape: tuple[int, int], tall: int) -> tuple[int, int]:
     """(height, width), even, at most `tall` high and never enlarged beyond what h264 needs."""
-    height, width = shape
-    scale = min(1.0, tall / height)
-    return tuple(max(16, 2 * round(side * scale / 2)) for side in (height, width))
+    scale = min(1.0, tall / shape[0])
+    height, width = (max(16, 2 * round(side * scale / 2)) for side in shape)
+    return height, width
 
 
 def _encode(frames: Sequence[np.ndarray], rate: float) -> bytes:

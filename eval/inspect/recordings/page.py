@@ -21,7 +21,7 @@ from ...pages.page import page
 from ..cameras import Look
 from ..sheet import strip_of_numbers
 from ..survey import Survey
-from .choose import Curve, Panel, choose_episodes, choose_panels, success_of, title_of
+from .choose import Curve, Panel, choose_episodes, choose_panels, group_of, success_of, title_of
 from .films import Films, data_uri_of, make_films
 
 PAGE, SHOWN = "dataset.html", 12  # the template; episodes that are shown
@@ -186,7 +186,7 @@ def _overall(dataset: Dataset) -> list[str]:
 def _by_column(panels: Sequence[Panel]) -> dict[str, list[Curve]]:
     columns: dict[str, list[Curve]] = {}
     for curve in (curve for panel in panels for curve in panel.curves):
-        columns.setdefault(curve.column, []).append(curve)
+        columns.setdefault(group_of(curve.column), []).append(curve)
     return columns
 
 
