@@ -94,7 +94,9 @@ def _instead(path: Path) -> str:
     pages = (("compare.json", "compare.html"), ("agree.json", "agree.html"), ("search.json", REPORT))
     for numbers, page in pages:
         if (path / numbers).is_file():
-            return f"what `understudy {page.split('.')[0] if page != REPORT else 'compose'}` wrote; open {path / page}"
+            verb = "compose" if page == REPORT else page.split(".")[0]
+            seen = f"open {path / page}" if (path / page).is_file() else f"its numbers are {path / numbers}"
+            return f"what `understudy {verb}` wrote; {seen}"
     if not path.is_dir() or (path / "meta").is_dir():
         return ""
     if any(path.glob("*/*/cell.json")) or any(path.glob("*/cell.json")):

@@ -78,7 +78,7 @@ class Summary:
         ]
 
         # lines that not every record has
-        rows.insert(1, ("detectable", detects(self.detects, self.n)))
+        rows.insert(2, ("detectable", detects(self.detects, self.n)))
         rows += [("chosen chunk", self.chosen.text())] if self.chosen else []
         rows += [("at reset", f"{self.at_reset} of {self.n} had succeeded before any action")] if self.at_reset else []
         rows += [("errors", f"{self.errors} episodes, counted as failures")] if self.errors else []
