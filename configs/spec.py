@@ -312,6 +312,16 @@ class Window:
         )
 
 
+def picture_keys(inputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of observation keys that are pictures."""
+    return tuple(key for key in inputs if key.startswith(IMAGES))
+
+
+def vectors(inputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of observation keys that are no pictures."""
+    return tuple(key for key in inputs if not key.startswith(IMAGES))
+
+
 def _is_text(value) -> bool:
     return isinstance(value, str)
 

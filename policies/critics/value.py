@@ -22,12 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...configs.spec import TASK, Embodiment, Window
+from ...configs.spec import TASK, Embodiment, Window, picture_keys, vectors
 from ..data.rewards import Rewards
 from ..data.windows import LATER
-from ..networks.eyes import Eyes, Vision, picture_keys
+from ..networks.eyes import Eyes, Vision
 from ..networks.heads import Heads
-from ..networks.states import check_offered, read_states, state_scales, state_widths, vectors
+from ..networks.states import check_offered, read_states, state_scales, state_widths
 from ..policy import (
     Configured,
     Critic,

@@ -19,12 +19,10 @@ from typing import TYPE_CHECKING, cast
 from ...configs.documents import read_document, sealed
 from ...configs.files import HALF, PART, replace_text
 from ...configs.parse import UsageError, decode, keys_of, load, parse
-from ...configs.spec import Embodiment, EmbodimentError
+from ...configs.spec import Embodiment, EmbodimentError, picture_keys, vectors
 from ..data.dataset import Dataset
 from ..data.rewards import Learner
 from ..data.task_spec import TaskSpec
-from ..networks.eyes import picture_keys
-from ..networks.states import vectors
 from ..policy import CriticConfig, PolicyConfig, Scale
 from .checkpoint import (
     _document,

@@ -18,7 +18,7 @@ from ...configs.files import clear_leftovers, replace_text
 from ...configs.owner import InUseError, Owned, owned
 from ...configs.parse import UsageError, default_of, parse
 from ...configs.protocols import keeps
-from ...configs.spec import ACTION
+from ...configs.spec import ACTION, vectors
 from ..data.dataset import Dataset, split_episodes
 from ..data.layout import DatasetError
 from ..data.open import open_dataset
@@ -27,7 +27,6 @@ from ..data.statistics import action_range, nearly_constant, statistics
 from ..data.task_spec import ActionScale, Mirror, TaskSpec, load_task_spec
 from ..data.weighting import WeightedOrder, Weighting
 from ..data.windows import RowReader
-from ..networks.states import vectors
 from ..policy import CriticConfig, PolicyConfig, Prepared, Scales, UsesPast
 from .doors import (
     Parent,

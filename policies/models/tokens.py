@@ -20,12 +20,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...configs.spec import TASK, Embodiment
-from ..networks.eyes import Eyes, Vision, picture_keys
+from ...configs.spec import TASK, Embodiment, picture_keys, vectors
+from ..networks.eyes import Eyes, Vision
 from ..networks.language import Language, LanguageConfig
 from ..networks.mlp import MLPConfig
 from ..networks.network import Context, Layout, NetworkConfig
-from ..networks.states import beyond, read_states, slot, state_scales, state_widths, vectors
+from ..networks.states import beyond, read_states, slot, state_scales, state_widths
 from ..policy import Configured, Executes, Past, Planner, PolicyConfig, Scale, Scaled, Scales, Trainable, UsesPast
 
 
