@@ -10,14 +10,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ...configs.parse import decode, load
 from ...configs.spec import ACTION, Embodiment
 from .windows import LATER
+
+if TYPE_CHECKING:  # settings are read before torch is imported
+    from torch import Tensor
 
 FILE = "task_spec.yaml"
 FORMER_FILE = "piece.yaml"  # of runs of earlier versions
@@ -94,6 +96,8 @@ class Mirror:
         self.maps = {key: reflections[key] for key in (*inputs, ACTION)}
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        import torch
+
         flip = torch.rand(len(batch[ACTION]), device=batch[ACTION].device) < 0.5
         held = [(name, kind) for key, kind in self.maps.items() for name in (key, LATER + key) if name in batch]
         changed = {name: _reflect(batch[name], flip, kind) for name, kind in held}
@@ -101,6 +105,8 @@ class Mirror:
 
 
 def _reflect(values: Tensor, flip: Tensor, reflection: Reflection) -> Tensor:
+    import torch
+
     sign, plus = values.new_tensor(reflection.sign), values.new_tensor(reflection.plus)
     mirrored = values[..., list(reflection.take)] * sign + plus
     return torch.where(flip.view(-1, *[1] * (values.ndim - 1)), mirrored, values)

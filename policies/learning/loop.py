@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 import torch
@@ -22,17 +21,9 @@ from ...configs.progress import Progress
 from ...configs.protocols import keeps
 from ..policy import Stepped
 from .checkpoint import TRAINING, load_weights, point, rotate, save_checkpoint
-from .optimizer import Optimize, generator_state, optimizer_state, restore_generators, restore_optimizer
+from .optimizer import Best, Optimize, generator_state, optimizer_state, restore_generators, restore_optimizer
 from .side_evaluation import Aside
 from .state import read_rows, read_state
-
-
-class Best(Enum):
-    """Which held-out scalar marks `best` by its minimum. None foretells success reliably; rollouts do."""
-
-    action_error = "action_error"  # or the loss, of a model that does not plan
-    loss = "loss"
-    none = "none"  # `best` is never marked, and `last` acts
 
 
 @dataclass(frozen=True, kw_only=True)

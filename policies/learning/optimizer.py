@@ -5,14 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar
 
 from ...configs.protocols import keeps
-from ..policy import Paced
+
+if TYPE_CHECKING:  # settings are read before torch is imported
+    import torch
+    from torch import Tensor, nn
+    from torch.optim.swa_utils import AveragedModel
+
+
+class Best(Enum):
+    """Which held-out scalar marks `best` by its minimum. None foretells success reliably; rollouts do."""
+
+    action_error = "action_error"  # or the loss, of a model that does not plan
+    loss = "loss"
+    none = "none"  # `best` is never marked, and `last` acts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +47,17 @@ class Optimize:
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Parts of a model that move slower than others are its `groups()`, each {params, pace}."""
+        import torch
+
+        from ..policy import Paced
+
         moved = model.groups() if keeps(model, Paced) else model.parameters()
         return torch.optim.AdamW(moved, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
 
     def average(self, model: nn.Module) -> AveragedModel:
         """A copy of `model` whose weights follow it exponentially, faster at first."""
+        import torch
+        from torch.optim.swa_utils import AveragedModel
 
         def follow(averaged: list[Tensor], current: list[Tensor], count) -> None:
             decay = min(self.ema, (1 + int(count)) / (10 + int(count)))
@@ -53,6 +68,8 @@ class Optimize:
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict]:
     """(tensors by "<parameter>.<name>", JSON-able groups) of an optimiser's state."""
+    import torch
+
     state = optimizer.state_dict()
     tensors = {f"{i}.{name}": value for i, values in state["state"].items() for name, value in values.items()}
     return {name: torch.as_tensor(value) for name, value in tensors.items()}, {"param_groups": state["param_groups"]}
@@ -69,6 +86,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 def generator_state() -> dict[str, Tensor]:
     """State of torch's global generators."""
+    import torch
+
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states |= {f"cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
@@ -77,6 +96,8 @@ def generator_state() -> dict[str, Tensor]:
 
 def restore_generators(states: dict[str, Tensor]) -> None:
     """Undo `generator_state`; GPUs that are not here now are passed over."""
+    import torch
+
     torch.set_rng_state(states["cpu"])
     for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         if f"cuda.{i}" in states:

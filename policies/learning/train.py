@@ -6,9 +6,9 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import draccus
 import numpy as np
@@ -22,10 +22,10 @@ from ...configs.spec import ACTION
 from ..data.dataset import Dataset, split_episodes
 from ..data.layout import DatasetError
 from ..data.open import open_dataset
-from ..data.rewards import Rewarded, open_windows, rewards_of
+from ..data.rewards import open_windows, rewards_of
 from ..data.statistics import action_range, nearly_constant, statistics
 from ..data.task_spec import ActionScale, Mirror, TaskSpec, load_task_spec
-from ..data.weighting import WeightedOrder, Weighting
+from ..data.weighting import WeightedOrder
 from ..policy import CriticConfig, PolicyConfig, Prepared, Scales, UsesPast
 from .doors import (
     Parent,
@@ -44,10 +44,11 @@ from .doors import (
     write_settings,
 )
 from .links import linked, step_of
-from .loop import BatchOrder, Best, Loop, Pace
-from .optimizer import Optimize
+from .loop import BatchOrder, Loop, Pace
+from .optimizer import Best
 from .processes import refuse_several
 from .run import SETTINGS, run_folder
+from .settings import Settings
 from .side_evaluation import SideEvaluation
 from .validate import Guesses, Validation
 
@@ -57,65 +58,8 @@ OUTSIDE = 3.0  # a pinned scale is not the data's where a twentieth of the actio
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
+class Train(Settings):
     """Train a policy on demonstrations, or a critic on what succeeded and what did not."""
-
-    RENAMED: ClassVar[dict[str, str]] = {"piece": "task_spec"}  # former names that are still read
-
-    DISCOVER: ClassVar[tuple[str, ...]] = ("policies",)
-
-    data: str = ""  # LeRobot dataset: folder or hub id
-    episodes: str = "all"  # which of its episodes, for example 0-5,7-9; of several datasets one part for each: 0-5;all
-    without: str = ""  # episodes left out, for example 6
-    columns: dict[str, list[str] | str] = field(default_factory=dict)  # {action: actions, observation.state: [a, b]}
-    policy: PolicyConfig | None = None  # what is trained
-    critic: CriticConfig | None = None  # in place of a policy: what will rank action chunks
-    out: Path | None = None  # run folder; default runs/<name of the dataset>
-    steps: int = 20_000  # optimiser steps
-    batch: int = 256  # windows a step
-    weighting: Weighting | None = None  # draw windows of good episodes more often; none: all equally often
-    optimize: Optimize = Optimize()
-    task_spec: TaskSpec | None = None  # pinned action scale (and mirror) of the task
-    scale: str | None = None  # the same from a file or an earlier run: from:RUN
-    mirror: bool = False  # augment by the task spec's mirror symmetry
-    embodiment: Path | None = None  # who acts, where the dataset does not say
-    validation: float = 0.05  # part of the episodes held out
-    seed: int = 0  # of weights, batches and noise
-    device: str = "auto"  # auto | cpu
-    precision: str = "no"  # no (float32) | bf16: the forward pass; weights and acting stay float32
-    threads: int | None = None  # of torch on the CPU; default all cores
-    best: Best = Best.action_error  # held-out scalar that marks `best`: action_error | loss | none
-    log_every: int = 100  # steps between lines of the log
-    validate_every: int = 1000  # steps between looks at the held-out episodes
-    save_every: int = 1000  # steps between checkpoints
-    keep: int = 2  # newest checkpoints kept
-    keep_every: int = 0  # multiples of this step are kept for good
-    eval: Path | None = None  # config of `understudy eval`: judges checkpoints in a side process; success marks `best`
-    every: int = 1000  # steps between judged checkpoints
-    eval_episodes: int | None = None  # episodes of a judgement; default as many as the config says
-    eval_seed: int = 0  # first env seed of a judgement; 0-999 are for choosing
-    eval_workers: int = 0  # processes for the world of a judgement; results do not depend on it
-    init: Path | None = None  # fine-tune from this run or checkpoint
-    resume: Path | None = None  # go on with this run, exactly; takes its config.yaml, and --steps to train longer
-    wandb: bool = False  # log to Weights & Biases too
-
-    @property
-    def learner(self) -> PolicyConfig | CriticConfig:
-        """What is trained."""
-        return self.critic if self.policy is None else self.policy
-
-    def check(self) -> None:
-        """Raise ValueError unless there is data, and one thing to train that can be trained."""
-        if not self.data or (self.policy is None) == (self.critic is None):
-            raise ValueError(
-                "give a config with `policy` and `data`, for example configs/train/pusht.yaml, or `critic` and `data`, "
-                "for example configs/train/value_iql.yaml; and not both"
-            )
-        if self.critic is not None and not keeps(self.critic, Rewarded):
-            kind = self.critic.get_choice_name(type(self.critic))
-            raise ValueError(f"'{kind}' needs no training: understudy eval --candidates 10 --critic {kind}")
-        if self.critic is not None and self.eval is not None:
-            raise ValueError("`eval` lets what is trained act, but a critic does not; leave it out")
 
     @classmethod
     def from_words(cls, words: list[str]) -> Train | Resume:
