@@ -30,7 +30,7 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
         "inspect": ("eval.inspect.inspect:Inspect", "what is in a dataset or a run; how policies use the past"),
     },
     "learn": {
-        "train": ("policies.learning.train:Train", "train a policy or a critic on a dataset"),
+        "train": ("policies.learning.command:TrainCommand", "train a policy or a critic on a dataset"),
         "lerobot-train": ("policies.foreign.train:LerobotTrain", "train a policy of lerobot's, by lerobot itself"),
         "run": ("eval.grid.run:Run", "many trainings and evaluations over settings and seeds, resumable, one table"),
     },
@@ -160,7 +160,7 @@ def _run(verb: str, words: list[str]) -> None:
         config_class, chosen = config_class.choose(words)
         command = f"{command} {chosen}".rstrip()
     folders = folders_of(config_class)
-    if has_choices(config_class):
+    if has_choices(config_class) and (helps or not keeps(config_class, FromWords)):
         discover(*folders)
     if helps:
         _say(describe(config_class, command))

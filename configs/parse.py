@@ -16,7 +16,7 @@ import os
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def parse(config_class: type, path: str | None, words: list[str]):
 
 
 def check_words(config_class: type, path: str | None, words: list[str]):
-    """What `parse` would give, without the groups whose types are registered by modules that are not imported yet.
+    """(what `parse` would give, keys that were given), without groups whose types no imported module registers yet.
 
     Refuses what can be refused without them: unknown flags and keys, of these groups too, and values of all others.
 
@@ -72,7 +72,8 @@ def check_words(config_class: type, path: str | None, words: list[str]):
         retyped = any(key == name or key.endswith(".type") for key in spelled)  # what is dropped is not known here
         only = frozenset(spelled) if retyped else None
         _check_outlined(config_class, _plain(hints[name]), full[name], (name,), only)
-    return _decoded(config_class, {name: value for name, value in full.items() if name not in unfilled})
+    rest = {name: value for name, value in full.items() if name not in unfilled}
+    return _decoded(config_class, rest), frozenset(name for name, value in full.items() if value is not None)
 
 
 def _given(config_class: type, path: str | None, words: list[str], tell: bool = False) -> tuple[dict, dict[str, str]]:
@@ -253,7 +254,7 @@ def _decoded(config_class: type, full: dict):
     try:
         return draccus.decode(config_class, full)
     except draccus.ParsingError as error:
-        raise UsageError(_plainly(config_class, full, error)) from error
+        raise UsageError(_plainly(config_class, full, error)) from _refusal_of(error)
 
 
 def decode_choice(base: type, raw: dict):
@@ -263,7 +264,12 @@ def decode_choice(base: type, raw: dict):
         return draccus.decode(base, full)
     except draccus.ParsingError as error:
         kind = base.get_choice_class(full["type"])
-        raise UsageError(_plainly(kind, full, error)) from error
+        raise UsageError(_plainly(kind, full, error)) from _refusal_of(error)
+
+
+def _refusal_of(error: Exception) -> BaseException | None:
+    """What a class of settings complained about; None where the framework did."""
+    return None if getattr(error, "key_path", ()) else error.__cause__
 
 
 def _plainly(config_class: type, full: dict, error: Exception) -> str:
@@ -275,7 +281,8 @@ def _plainly(config_class: type, full: dict, error: Exception) -> str:
     hint, value = _hint_of(config_class, full, keys), _at(full, keys)
     if hint is None or value is None:
         return f"{'.'.join(keys)}: {cause or getattr(error, 'message', error)}"
-    return f"{'.'.join(keys)} takes {_wanted(hint)}, got {value!r}"
+    about = comments_of(config_class).get(keys[0], "") if len(keys) == 1 else ""
+    return f"{'.'.join(keys)} takes {_wanted(hint)}, got {value!r}" + (f" ({keys[0]}: {about})" if about else "")
 
 
 def _wanted(hint: object) -> str:
@@ -284,7 +291,7 @@ def _wanted(hint: object) -> str:
     if hint in simple:
         return simple[hint]
     example = _example(hint)
-    return f"{example!r}, for example" if example else _kind(hint)
+    return f"{example}" if example else _kind(hint)
 
 
 def _example(hint: object) -> str:
@@ -646,14 +653,23 @@ def _unknown(what: str, path: tuple[str, ...], names: list[str], everywhere: lis
         everywhere: all settings, also those of other groups, such as `optimize.lr` for `lr`.
     """
     wrong = ".".join(path) if what == "setting" else path[-1]
-    last = wrong.rpartition(".")[2]
-    close = [name for name in everywhere or () if name.rpartition(".")[2] == last and name not in names][:3]
-    close = close or difflib.get_close_matches(wrong, names, 1, 0.5)
-    close = close or [name for name in (everywhere or ()) if difflib.SequenceMatcher(None, wrong, name).ratio() > 0.8]
+    close = _closest(wrong, names, everywhere or ())
     where = "" if what == "setting" else f" for {'.'.join(path[:-1])}"
     hint = f" Did you mean {' or '.join(repr(name) for name in dict.fromkeys(close[:3]))}?" if close else ""
     message = f"unknown {what} '{wrong}'{where}.{hint} Known: {', '.join(sorted(names)) or 'none'}"
     return UnknownSettingError(message, path, names) if what == "setting" else UsageError(message)
+
+
+def _closest(wrong: str, names: Iterable[str], everywhere: Iterable[str]) -> list[str]:
+    """The known names that were most likely meant, compared by their last part; equal ones all, three at most."""
+    last, beside = wrong.rpartition(".")[2], set(names)
+
+    def likeness(name: str) -> float:
+        return difflib.SequenceMatcher(None, last, name.rpartition(".")[2]).ratio() + 0.01 * (name in beside)
+
+    scores = {name: likeness(name) for name in dict.fromkeys((*names, *everywhere))}
+    best = max(scores.values(), default=0.0)
+    return [name for name, score in scores.items() if best >= 0.55 and score == best][:3]
 
 
 def _check_outlined(
@@ -671,7 +687,17 @@ def _check_outlined(
         _check_kinds(base, kinds, value, path, only)
     except UnknownSettingError as error:
         everything = [setting.name for setting in settings_of(config_class)]
+        for kind in kinds.values():
+            everything += _outlined_names(base, kind, path)
         raise _unknown("setting", error.path, error.names, everything) from None
+
+
+def _outlined_names(base: type, found: Outline, path: tuple[str, ...]) -> Iterator[str]:
+    for name, annotation in found.fields.items():
+        inner = inner_of(base, annotation)
+        yield ".".join((*path, name))
+        for kind in inner.values() if isinstance(inner, Mapping) else (inner,) if inner else ():
+            yield from _outlined_names(base, kind, (*path, name))
 
 
 def _check_kinds(

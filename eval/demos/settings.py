@@ -47,7 +47,7 @@ class Settings:
     fail: float = 0.0  # probability of an episode in which the expert fails on purpose; see keep_failures
     action_noise: float = 0.0  # of what is executed, in half ranges of the limits; the recorded action stays clean
     keep_failures: bool = False  # write episodes without success too
-    cameras: dict[str, tuple[int, int]] | None = None  # pictures to record, name -> [height, width]
+    cameras: dict[str, tuple[int, int]] | None = None  # pictures: '{agentview: [84, 84]}', height and width
     pictures: str = "video"  # image | video: how pictures are stored
 
     @property

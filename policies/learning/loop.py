@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ...configs.devices import choose_device
 from ...configs.ends import listening
 from ...configs.files import replace_text
 from ...configs.progress import Progress
@@ -105,7 +106,10 @@ class Loop:
     ):
         from accelerate import Accelerator
 
-        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
+        chosen = choose_device(device)
+        if ":" in chosen:
+            torch.cuda.set_device(chosen)
+        self.accelerator = Accelerator(cpu=chosen == "cpu", mixed_precision=precision)
         self.model, self.gather, self.order = model, gather, order
         self.optimize, self.pace, self.run, self.description = optimize, pace, run, description
         self.validate, self.transform, self.mark = validate, transform or (lambda batch: batch), best

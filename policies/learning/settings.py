@@ -6,11 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from ...configs.parse import UsageError
 from ...configs.protocols import keeps
 from ..data.task_spec import TaskSpec
 from ..data.weighting import Weighting
 from ..kinds import CriticConfig, PolicyConfig
 from .optimizer import Best, Optimize
+
+NOTHING = (
+    "give the dataset and one thing to train: --data DATA --policy.type diffusion; or a config with `policy` and "
+    "`data`, for example configs/train/pusht.yaml, or with `critic` and `data`, for example "
+    "configs/train/value_iql.yaml; and not both"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +70,34 @@ class Settings:
         """What is trained."""
         return self.critic if self.policy is None else self.policy
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the run: as asked, else by the name of the dataset."""
+        return self.out or Path("runs") / Path(self.data.rstrip("/")).name
+
     def check(self) -> None:
         """Raise ValueError unless there is data, and one thing to train that can be trained."""
         from ..data.rewards import Rewarded
 
         if not self.data or (self.policy is None) == (self.critic is None):
-            raise ValueError(
-                "give a config with `policy` and `data`, for example configs/train/pusht.yaml, or `critic` and `data`, "
-                "for example configs/train/value_iql.yaml; and not both"
-            )
+            raise ValueError(NOTHING)
         if self.critic is not None and not keeps(self.critic, Rewarded):
             kind = self.critic.get_choice_name(type(self.critic))
             raise ValueError(f"'{kind}' needs no training: understudy eval --candidates 10 --critic {kind}")
         if self.critic is not None and self.eval is not None:
             raise ValueError("`eval` lets what is trained act, but a critic does not; leave it out")
+
+
+def take_resume(words: list[str]) -> Path | None:
+    """Take --resume and its value out of the words; None where it is not among them."""
+    for place, word in enumerate(words):
+        key, equals, value = word.partition("=")
+        if key == "--resume":
+            end = place + (1 if equals else 2)
+            if not equals:
+                value = words[place + 1] if place + 1 < len(words) else ""
+            if not value or value.startswith("--"):
+                raise UsageError("--resume needs the folder of a run")
+            del words[place:end]
+            return Path(value)
+    return None

@@ -14,9 +14,11 @@ import draccus
 import numpy as np
 import torch
 
+from ...configs.devices import choose_device, device_name
 from ...configs.files import clear_leftovers, replace_text
 from ...configs.owner import InUseError, Owned, owned
-from ...configs.parse import UsageError, default_of, parse
+from ...configs.parse import default_of, parse
+from ...configs.progress import counted
 from ...configs.protocols import keeps
 from ...configs.spec import ACTION
 from ..data.dataset import Dataset, split_episodes
@@ -27,14 +29,13 @@ from ..data.statistics import action_range, nearly_constant, statistics
 from ..data.task_spec import ActionScale, Mirror, TaskSpec, load_task_spec
 from ..data.weighting import WeightedOrder
 from ..policy import CriticConfig, PolicyConfig, Prepared, Scales, UsesPast
+from .checks import check_names
 from .doors import (
     Parent,
     changed,
     check_body,
     check_dataset,
-    check_free,
-    clear,
-    locate,
+    is_whole,
     read_begun,
     read_settings,
     replaced,
@@ -46,9 +47,10 @@ from .doors import (
 from .links import linked, step_of
 from .loop import BatchOrder, Loop, Pace
 from .optimizer import Best
+from .places import check_free, clear, locate
 from .processes import refuse_several
 from .run import SETTINGS, run_folder
-from .settings import Settings
+from .settings import Settings, take_resume
 from .side_evaluation import SideEvaluation
 from .validate import Guesses, Validation
 
@@ -64,7 +66,7 @@ class Train(Settings):
     @classmethod
     def from_words(cls, words: list[str]) -> Train | Resume:
         """A training, or with --resume the words that stand beside it."""
-        resume = _take_resume(words)
+        resume = take_resume(words)
         if resume is not None:
             return Resume(resume, tuple(words))
         path = words.pop(0) if words and words[0].endswith((".yaml", ".yml")) else None
@@ -102,12 +104,13 @@ def start_run(config: Train) -> None:
         ValueError, FileNotFoundError, FileExistsError: before anything heavy is done.
     """
     config.check()
-    run = config.out or Path("runs") / Path(config.data.rstrip("/")).name
-    check_free(run, Train)
+    check_names(config)
+    run = config.folder
+    check_free(run, lambda run: is_whole(run, Train))
     possible = prepare(config, _open(config), run)
     _check_inside(possible)
     with _alone(run):
-        check_free(run, Train)  # another may have begun in the meantime
+        check_free(run, lambda run: is_whole(run, Train))  # another may have begun in the meantime
         clear(run)
         _write(possible)
         _fit(assemble(possible))
@@ -314,9 +317,11 @@ def _announce(config, dataset, model, training, held_out) -> None:
     count = sum(parameter.numel() for parameter in model.parameters())
     frames = int(dataset.lengths[training].sum())
     kind = config.learner.get_choice_name(type(config.learner))
+    device = device_name(choose_device(config.device))
     print(
-        f"training {kind}{_arm(model)} ({count / 1e6:.2f} M parameters) on "
-        f"{len(training)} episodes, {frames} windows; {len(held_out)} episodes held out"
+        f"training {kind}{_arm(model)} ({count / 1e6:.2f} M parameters) on {device}: "
+        f"{counted(len(training), 'episode')}, {counted(frames, 'window')}; "
+        f"{counted(len(held_out), 'episode')} held out"
     )
     if rewards := rewards_of(config.learner):
         print(rewards.account(dataset, training))
@@ -405,21 +410,6 @@ def _alone(run: Path) -> Owned:
         raise ValueError(
             f"another `understudy train` works in {run}; wait for it, stop it, or choose another --out"
         ) from error
-
-
-def _take_resume(words: list[str]) -> Path | None:
-    """Take --resume and its value out of the words; None where it is not among them."""
-    for place, word in enumerate(words):
-        key, equals, value = word.partition("=")
-        if key == "--resume":
-            end = place + (1 if equals else 2)
-            if not equals:
-                value = words[place + 1] if place + 1 < len(words) else ""
-            if not value or value.startswith("--"):
-                raise UsageError("--resume needs the folder of a run")
-            del words[place:end]
-            return Path(value)
-    return None
 
 
 def _fit(loop: Loop) -> None:
