@@ -143,7 +143,7 @@ def _run(verb: str, words: list[str]) -> None:
     from .configs.parse import describe, find_config, has_choices, parse
     from .configs.plugins import PLUGINS, discover
     from .configs.protocols import keeps
-    from .configs.verb import Chooses, FromWords, folders_of
+    from .configs.verb import ChecksNames, Chooses, FromWords, folders_of
 
     plugins = _option(words, "--plugins")
     if plugins:
@@ -171,6 +171,8 @@ def _run(verb: str, words: list[str]) -> None:
     else:
         path = words.pop(0) if words and _is_config(words[0]) else None
         config = parse(config_class, path, words)
+    if keeps(config, ChecksNames):
+        config.check_names()
     discover(*folders)
     config.run()
 

@@ -153,8 +153,8 @@ class Embodiment:
         ours, theirs = self.offers().get(need, ()), offered[need]
         if ours != theirs:
             first = next((pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]), None)
-            because = f"'{first[0]}' against '{first[1]}'" if first else f"{len(ours)} against {len(theirs)} names"
-            raise EmbodimentError(f"'{need}' differs between '{self.name}' and '{world.name}': {because}")
+            wanted, there = first or (f"{len(ours)} numbers", f"{len(theirs)}")
+            raise EmbodimentError(f"'{need}' differs: '{wanted}' is expected, '{there}' is offered")
 
         units = {STATE: "state_units", SCENE: "scene_units"}[need]
         _check_units(self.name, ours, getattr(self, units), world.name, getattr(world, units))
@@ -332,6 +332,8 @@ _PLAUSIBLE = dict.fromkeys(_TEXTS, _are_texts) | {
 
 
 def _show(value) -> str:
+    if isinstance(value, tuple) and len(value) > 8:
+        return f"{len(value)} of them ({', '.join(map(str, value[:3]))}, ...)"
     return value.value if isinstance(value, Enum) else repr(value)
 
 

@@ -299,7 +299,14 @@ class Parent:
 
 
 def _about(dataset: Dataset) -> dict:
-    return {
+    """What is noted of a dataset; the world that it was recorded in where the recording says so."""
+    recording = dataset.root / "meta" / "recording.json"
+    try:
+        world = json.loads(recording.read_bytes()).get("world")
+    except (OSError, ValueError, AttributeError):  # of other programs, or none
+        world = None
+    about = {} if world is None else {"world": world}
+    return about | {
         "source": str(dataset.hub or dataset.root),
         "fingerprint": dataset.fingerprint,
         "episodes": len(dataset.lengths),
