@@ -23,6 +23,8 @@ def preflight(config: str, embodiment: Embodiment, inputs: tuple[str, ...]) -> N
     """
     discover(*Eval.DISCOVER)
     settings = parse(Eval, config, ["--policy=none", "--out=none"])
+    if settings.world is None:
+        raise ValueError(f"{config} names no world; add `world: NAME` (understudy list worlds)")
     embodiment.check(open_stage(settings).embodiment(), inputs)
 
 

@@ -30,13 +30,13 @@ def check_free(run: Path, whole: Callable[[Path], bool] = lambda run: False) -> 
         return
     if (run / SETTINGS).is_file() and (numbered(run) or whole(run)):
         raise FileExistsError(
-            f"{run} exists: it holds a run. For a new one: --out {free_beside(run)}; to go on with it: "
+            f"{run} exists; choose another --out, such as {free_beside(run)}, or go on with: "
             f"understudy train --resume {run}"
         )
     strange = sorted(path.name for path in run.iterdir() if not _is_own(path)) if run.is_dir() else [run.name]
     if strange or numbered(run):
         which = f"it holds {strange[0]}" if strange else f"it holds checkpoints but no {SETTINGS}"
-        raise FileExistsError(f"{run} exists ({which}); choose another, such as --out {free_beside(run)}")
+        raise FileExistsError(f"{run} exists; choose another --out, such as {free_beside(run)} ({which})")
 
 
 def free_beside(run: Path) -> Path:
