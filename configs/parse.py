@@ -317,18 +317,6 @@ def former_names(config_class: type) -> dict[str, str]:
     return names
 
 
-def describe(config_class: type, command: str) -> str:
-    """The help of a verb: its docstring, then a line for every field with default and comment."""
-    positionals = positionals_of(config_class)
-    bare = " ".join(name.upper() for name in positionals)
-    lines = [f"usage: {command} [CONFIG.yaml] {bare}{' ' if bare else ''}[--key value ...]", ""]
-    lines += [(config_class.__doc__ or "").strip(), ""]
-    for setting in settings_of(config_class):
-        comment = f"{setting.comment}  " if setting.comment else ""
-        lines.append(f"  --{setting.name:<32} {comment}({setting.kind}{setting.default})")
-    return "\n".join(lines)
-
-
 def has_choices(config_class: type) -> bool:
     """Whether a setting is a registered choice, so that its registry is needed to show help and to read words."""
     hints = typing.get_type_hints(config_class)
@@ -364,7 +352,8 @@ def settings_of(config_class: type, prefix: str = "", of: str = "") -> Iterator[
 def _settings_of_choice(hint, name: str, comment: str) -> Iterator[Setting]:
     """Its type, the keys that all types share, then those of each type alone."""
     choices = hint.get_known_choices()
-    yield Setting(f"{name}.type", " | ".join(sorted(choices)) or "none registered", "", comment)
+    known = " | ".join(sorted(choices or outlines_of(hint))) or "none registered"
+    yield Setting(f"{name}.type", known, "", f"{comment}: {known}" if comment else known)
 
     shared = set(hint.__dataclass_fields__) if dataclasses.is_dataclass(hint) else set()
     yield from settings_of(hint, f"{name}.") if shared else ()

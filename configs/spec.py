@@ -249,7 +249,7 @@ class Window:
 
     observe: tuple[int, ...] = (-1, 0)  # offsets of the observed frames, oldest first, none after now
     recall: tuple[int, ...] = ()  # offsets of past actions predicted again (PTP), oldest first, all before now
-    horizon: int = 16  # H future actions, at offsets 0 .. H-1
+    horizon: int = 16  # prediction horizon: future actions of a chunk (H)
 
     def __post_init__(self):
         if self.horizon < 1:

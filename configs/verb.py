@@ -52,6 +52,15 @@ class FromWords(Protocol):
 
 
 @runtime_checkable
+class Explains(Protocol):
+    """It has a help of its own."""
+
+    def explain(self, command: str, words: list[str]) -> str:
+        """The help that the words beside `--help` ask for. Raises UsageError or LookupError."""
+        ...
+
+
+@runtime_checkable
 class ChecksNames(Protocol):
     """It can refuse names and paths before registries are filled and anything heavy is imported."""
 

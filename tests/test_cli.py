@@ -13,7 +13,8 @@ import draccus
 import pytest
 
 from understudy import __main__ as cli
-from understudy.configs.parse import UsageError, describe, find_config, load, parse
+from understudy.configs.help import describe
+from understudy.configs.parse import UsageError, find_config, load, parse
 
 
 class Colour(Enum):

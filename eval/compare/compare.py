@@ -143,7 +143,6 @@ def compare(config: Compare) -> Comparison:
 
 def hold(config: Compare) -> Comparison:
     """The live sequential comparison. Ctrl-C ends it with valid records and a compare.json, and is raised again."""
-    config.check_names()
     import torch
 
     config = replace(config, world=_stage(config))

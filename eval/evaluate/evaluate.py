@@ -84,7 +84,6 @@ class Eval(Acting):
 
 def evaluate(config: Eval):
     """Evaluate and return the `Record`. Ctrl-C ends the record early and is raised again."""
-    config.check_names()
     import torch
 
     torch.set_num_threads(config.threads)

@@ -29,8 +29,8 @@ FORMER_FILE = "piece.yaml"  # of runs of earlier versions
 class ActionScale:
     """The action range, per dimension and in the embodiment's units, that becomes [-1, 1]."""
 
-    low: tuple[float, ...]  # one a dimension, becomes -1
-    high: tuple[float, ...]  # one a dimension, becomes 1
+    low: tuple[float, ...]  # lower end of each action dimension, which becomes -1
+    high: tuple[float, ...]  # upper end of each action dimension, which becomes 1
 
 
 @dataclass(frozen=True, kw_only=True)

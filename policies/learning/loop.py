@@ -25,6 +25,7 @@ from .checkpoint import TRAINING, load_weights, point, rotate, save_checkpoint
 from .optimizer import Best, Optimize, generator_state, optimizer_state, restore_generators, restore_optimizer
 from .side_evaluation import Aside
 from .state import read_rows, read_state
+from .validate import account
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +202,8 @@ class Loop:
         restore_generators(state)
         self.log.write(self.step, scalars)
         self.validated = scalars
+        if self.step < self.pace.steps and (line := account(self.step, scalars)):  # the end has words of its own
+            print(line, flush=True)
         ranked = {Best.action_error: ("action_error", "loss"), Best.loss: ("loss",), Best.none: ()}[self.mark]
         score = next((scalars[f"validation/{n}"] for n in ranked if f"validation/{n}" in scalars), float("inf"))
         better = score < self.best

@@ -30,13 +30,13 @@ class Optimize:
 
     RENAMED: ClassVar[dict[str, str]] = {"final": "min_lr_ratio"}  # former names that are still read
 
-    lr: float = 3e-4  # greatest learning rate
-    warmup: int = 500  # steps of linear rise
-    min_lr_ratio: float = 0.0  # learning rate at the end of the cosine, as a part of `lr`
-    weight_decay: float = 1e-4  # of AdamW: part of each weight, times the learning rate, taken off at a step
-    betas: tuple[float, float] = (0.9, 0.99)  # of AdamW: decay of the averages of the gradient and of its square
-    clip_norm: float = 1.0  # bound of the gradient's norm
-    ema: float = 0.9995  # decay of the averaged weights; rises to it from 0.1
+    lr: float = 3e-4  # learning rate at its peak
+    warmup: int = 500  # steps of the linear rise of the learning rate
+    min_lr_ratio: float = 0.0  # learning rate at the end of the cosine decay, as a fraction of lr
+    weight_decay: float = 1e-4  # weight decay of AdamW
+    betas: tuple[float, float] = (0.9, 0.99)  # betas of AdamW
+    clip_norm: float = 1.0  # greatest norm of the gradient
+    ema: float = 0.9995  # decay of the averaged weights (EMA); it rises to this from 0.1
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of the step numbered `step` (from 0) of `steps`: linear rise, then half a cosine."""

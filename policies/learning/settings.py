@@ -34,8 +34,8 @@ class Settings:
     columns: dict[str, list[str] | str] = field(
         default_factory=dict
     )  # columns read under another name: {action: actions, observation.state: [a, b]}
-    policy: PolicyConfig | None = None  # the kind of policy that is trained
-    critic: CriticConfig | None = None  # the kind of critic, which ranks action chunks, trained in place of a policy
+    policy: PolicyConfig | None = None  # type of the policy that is trained
+    critic: CriticConfig | None = None  # type of the critic (ranks action chunks) that is trained in place of a policy
     out: Path | None = None  # the folder of the run, which must be new; by default runs/NAME of the dataset
     steps: int = 20_000  # optimiser steps
     batch: int = 256  # training windows in each step
