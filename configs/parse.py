@@ -334,33 +334,42 @@ class Setting:
     comment: str
 
 
-def settings_of(config_class: type, prefix: str = "", of: str = "") -> Iterator[Setting]:
-    """Every key of a config class; the keys that only some registered type of a choice has say which."""
+def settings_of(
+    config_class: type, prefix: str = "", of: str = "", within: frozenset[type] = frozenset()
+) -> Iterator[Setting]:
+    """Every key of a config class; the keys that only some registered type of a choice has say which.
+
+    Args:
+        within: choices whose keys these are; one within itself is named and not gone into.
+    """
     hints = typing.get_type_hints(config_class)
     for item in dataclasses.fields(config_class):
         name, hint = prefix + item.name, _plain(hints[item.name])
         comment = f"{comments_of(config_class).get(item.name, '')}{of}".strip()
 
         if _is_choice(hint):
-            yield from _settings_of_choice(hint, name, comment)
+            yield from _settings_of_choice(hint, name, comment, within)
         elif dataclasses.is_dataclass(hint):
-            yield from settings_of(hint, f"{name}.", of)
+            yield from settings_of(hint, f"{name}.", of, within)
         else:
             yield Setting(name, _kind(hint), _default(item), comment)
 
 
-def _settings_of_choice(hint, name: str, comment: str) -> Iterator[Setting]:
+def _settings_of_choice(hint, name: str, comment: str, within: frozenset[type]) -> Iterator[Setting]:
     """Its type, the keys that all types share, then those of each type alone."""
     choices = hint.get_known_choices()
     known = " | ".join(sorted(choices or outlines_of(hint))) or "none registered"
     yield Setting(f"{name}.type", known, "", f"{comment}: {known}" if comment else known)
+    if hint in within:
+        return
 
+    inside = within | {hint}
     shared = set(hint.__dataclass_fields__) if dataclasses.is_dataclass(hint) else set()
-    yield from settings_of(hint, f"{name}.") if shared else ()
+    yield from settings_of(hint, f"{name}.", within=inside) if shared else ()
 
     depth = name.count(".") + 1
     for choice in sorted(choices):
-        for setting in settings_of(choices[choice], f"{name}.", f" [{choice}]"):
+        for setting in settings_of(choices[choice], f"{name}.", f" [{choice}]", inside):
             if setting.name.split(".")[depth] not in shared:
                 yield setting
 

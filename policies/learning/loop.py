@@ -277,7 +277,10 @@ class MetricLog:
         if wandb:
             import wandb as client
 
-            self._wandb = client.init(project="understudy", name=run.name, dir=str(run), resume="allow")
+            try:
+                self._wandb = client.init(project="understudy", name=run.name, dir=str(run), resume="allow")
+            except client.errors.Error as error:
+                raise ValueError(f"--wandb: {error} Or leave it out; metrics.jsonl has the same numbers") from error
 
     def collect(self, scalars: Mapping[str, float]) -> None:
         self._count += 1

@@ -20,7 +20,7 @@ from ...configs.owner import InUseError, Owned, owned
 from ...configs.parse import default_of, parse
 from ...configs.progress import counted
 from ...configs.protocols import keeps
-from ...configs.spec import ACTION
+from ...configs.spec import ACTION, IMAGES
 from ..data.dataset import Dataset, split_episodes
 from ..data.layout import DatasetError
 from ..data.open import open_dataset
@@ -113,7 +113,12 @@ def start_run(config: Train) -> None:
         check_free(run, lambda run: is_whole(run, Train))  # another may have begun in the meantime
         clear(run)
         _write(possible)
-        _fit(assemble(possible))
+        try:
+            loop = assemble(possible)
+        except Exception:  # nothing is trained: the same command may be tried again
+            clear(run)
+            raise
+        _fit(loop)
 
 
 def resume_run(path: Path, beside: Sequence[str] | Mapping[str, object] = ()) -> None:
@@ -193,10 +198,11 @@ def prepare(
     # scales: actions pinned per task, states by the dataset
     task_spec = pinned_task_spec(config, dataset, training)
     task_spec.check(embodiment)
-    stats = statistics(dataset, learner.inputs, training)
+    vectors = tuple(key for key in learner.inputs if not key.startswith(IMAGES))
+    stats = statistics(dataset, vectors, training)
     scales = Scales(
         action=(task_spec.scale.low, task_spec.scale.high),
-        states={key: (tuple(stats[key].mean.tolist()), tuple(stats[key].std.tolist())) for key in learner.inputs},
+        states={key: (tuple(stats[key].mean.tolist()), tuple(stats[key].std.tolist())) for key in vectors},
     )
 
     parent = Parent(config.init, learner, embodiment) if config.init and fresh else None
