@@ -102,7 +102,7 @@ def evaluate(config: Eval):
             filmed = True
         except KeyboardInterrupt as stop:
             kept = f"{len(writer.done)} of {config.episodes} episodes are kept"
-            goes_on = f"the same command with --resume {writer.root} in place of --out goes on (films come last, so there are none yet)"
+            goes_on = f"the same command with --resume {writer.root} in place of --out goes on; films come last"
             raise KeyboardInterrupt(f"{kept}; {goes_on}") from stop
         finally:
             complete = len(writer.done) == config.episodes

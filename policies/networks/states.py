@@ -57,7 +57,7 @@ def refuse_pictures(inputs: tuple[str, ...], embodiment: Embodiment) -> None:
             raise EmbodimentError(
                 f"'{key}' is a picture, and no policy here reads pictures yet: there is no image encoder. Leave it out "
                 f"of `inputs` ({', '.join(name for name in offered if not name.startswith(IMAGES)) or 'no vector'} can "
-                "be read), train on pictures by lerobot (understudy lerobot-train), or register a policy that reads them"
+                "be read), train on pictures by lerobot (understudy lerobot-train), or register a policy for them"
             )
         if key not in offered:
             raise EmbodimentError(
