@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -58,11 +58,9 @@ class Eval(Acting):
         if self.out is None and self.resume is None:
             raise ValueError("give --out DIR for a new record, or --resume DIR to go on with one")
         check_timeout(self.timeout)
-        if self.episodes < 1 or self.block < 1 or self.env_seed < 0:
-            raise ValueError(
-                f"--episodes and --block must be at least 1, and --env_seed at least 0; got {self.episodes}, "
-                f"{self.block} and {self.env_seed}"
-            )
+        for flag, least in (("episodes", 1), ("block", 1), ("env_seed", 0)):
+            if getattr(self, flag) < least:
+                raise ValueError(f"--{flag} {getattr(self, flag)}: it must be at least {least}")
 
     def check_names(self) -> None:
         """Refuse names and paths that are not there, before anything heavy is imported; the folder comes last."""
@@ -87,7 +85,6 @@ def evaluate(config: Eval):
     import torch
 
     torch.set_num_threads(config.threads)
-    config = replace(config, world=stage_of(config))
     world = open_stage(config)
     agent, about = open_agent(config, world.embodiment, world.task)
     check_world(agent, world)

@@ -54,11 +54,7 @@ def refuse_pictures(inputs: tuple[str, ...], embodiment: Embodiment) -> None:
     offered = embodiment.offers()
     for key in inputs:
         if key.startswith(IMAGES):
-            raise EmbodimentError(
-                f"'{key}' is a picture, and no policy here reads pictures yet: there is no image encoder. Leave it out "
-                f"of `inputs` ({', '.join(name for name in offered if not name.startswith(IMAGES)) or 'no vector'} can "
-                "be read), train on pictures by lerobot (understudy lerobot-train), or register a policy for them"
-            )
+            raise EmbodimentError(f"'{key}' is a picture; policies on states read vectors only")
         if key not in offered:
             raise EmbodimentError(
                 f"'{key}' is needed but not offered; '{embodiment.name}' offers {', '.join(offered) or 'nothing'}. If"

@@ -160,7 +160,7 @@ def test_resuming_something_else_is_refused(run_folder, tmp_path):
     ("changes", "message"),
     [
         ({"out": None}, "--out DIR"),
-        ({"episodes": 0}, "--episodes and --block must be at least 1"),
+        ({"episodes": 0}, "--episodes 0: it must be at least 1"),
         ({"policy": "no/such/run"}, "is not a run or checkpoint"),
         ({"world": "poimt"}, "Did you mean 'point'"),
         ({"world": {"type": "point", "horizn": 3}}, "Did you mean 'world.horizon'"),
