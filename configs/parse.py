@@ -67,7 +67,7 @@ def check_words(config_class: type, path: str | None, words: list[str]):
     raw, spelled = _given(config_class, path, words)
     full = _decodable(config_class, raw)
     hints = typing.get_type_hints(config_class)
-    unfilled = {name for name in full if _is_choice(hint := _plain(hints[name])) and not hint.get_known_choices()}
+    unfilled = {name for name in full if _is_choice(hint := _plain(hints[name])) and _is_unfilled(hint)}
     for name in unfilled:
         retyped = any(key == name or key.endswith(".type") for key in spelled)  # what is dropped is not known here
         only = frozenset(spelled) if retyped else None
@@ -358,7 +358,7 @@ def settings_of(
 def _settings_of_choice(hint, name: str, comment: str, within: frozenset[type]) -> Iterator[Setting]:
     """Its type, the keys that all types share, then those of each type alone."""
     choices = hint.get_known_choices()
-    known = " | ".join(sorted(choices or outlines_of(hint))) or "none registered"
+    known = " | ".join(sorted({*choices, *outlines_of(hint)})) or "none registered"
     yield Setting(f"{name}.type", known, "", f"{comment}: {known}" if comment else known)
     if hint in within:
         return
@@ -403,7 +403,7 @@ def _annotation(config_class: type, raw: dict, keys: list[str]) -> str:
     """The annotation of a key of a choice whose registry is not filled yet, by its outline; empty elsewhere."""
     hint = _plain(typing.get_type_hints(config_class).get(keys[0]))
     kind = _at(raw, [keys[0], "type"])
-    if not _is_choice(hint) or hint.get_known_choices() or len(keys) != 2:
+    if not _is_choice(hint) or not _is_unfilled(hint) or len(keys) != 2:
         return ""
     found = outlines_of(hint).get(str(as_text(kind)))
     name = keys[1] if found is None else found.former.get(keys[1], keys[1])
@@ -627,7 +627,7 @@ def _chosen(hint, value, item: dataclasses.Field | None, path: tuple[str, ...]) 
     choices = hint.get_known_choices()
     if not isinstance(value, dict):
         raise UsageError(f"{'.'.join(path)} must hold keys, got {value!r}")
-    if not choices and outlines_of(hint):  # by `check_words`, before its modules are imported
+    if value.get("type") not in choices and _is_unfilled(hint):  # by `check_words`, before its modules are imported
         return value
 
     # without a type: the default's, under the keys given
@@ -750,6 +750,11 @@ def _plain(hint):
         inner = [arg for arg in typing.get_args(hint) if arg is not type(None)]
         return inner[0] if len(inner) == 1 else hint
     return hint
+
+
+def _is_unfilled(hint) -> bool:
+    """Whether modules of ours that register types of this choice are not imported yet."""
+    return bool(outlines_of(hint).keys() - hint.get_known_choices().keys())
 
 
 def _is_choice(hint) -> bool:
