@@ -17,14 +17,17 @@ from ...configs.lanes.lanes import Lanes
 from ...configs.lanes.pulse import TIMEOUT, check_timeout
 from ...configs.parse import keys_of
 from ...configs.progress import Progress, counted
-from ...configs.world import REPORT_STARTS, World, name_of, read_world, start_set
+from ...configs.world import REPORT_STARTS, World, looked_at, name_of, read_world, start_set
 from ...policies.agent.open import Acting, agent_settings, check_policy_names, check_world, open_agent
 from ...policies.agent.stage import check_saved, world_of
 from ...policies.learning.run import run_folder
+from ..ledger.chains import MADE
+from ..ledger.made import made
 from ..ledger.record import MANIFEST, REPORT, RecordError, RecordWriter, provenance, read_record
 from ..ledger.summary import summarize
 from ..rollout.film import Tapes, choose, film_again
 from ..rollout.rollout import rollout
+from .open_loop import OpenLoop, asks_for_data, refuse_acting
 from .report import write_report
 
 if TYPE_CHECKING:
@@ -33,7 +36,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Eval(Acting):
-    """Act in a world from many initial conditions; write an episode record and a report."""
+    """Act in a world from many initial conditions; write an episode record and a report.
+
+    With --data DATASET the policy only plans at recorded observations: its error on held-out episodes, see
+    `understudy eval --data DATASET --help`.
+    """
 
     RENAMED: ClassVar[dict[str, str]] = {"seed": "env_seed"}  # former names that are still read
 
@@ -53,6 +60,14 @@ class Eval(Acting):
     workers: int = 0  # processes that simulate; 0: this one
     timeout: float = TIMEOUT  # seconds that a control step may take, and an episode 60 times as long; 0: no limit
     videos: int = 6  # episodes to film: first failures and first successes
+
+    @classmethod
+    def choose(cls, words: list[str]) -> tuple[type, str]:
+        """What the words ask for: to act in a world, or with --data open-loop errors, where nobody acts."""
+        if not asks_for_data(words):
+            return cls, ""
+        refuse_acting(words, cls)
+        return OpenLoop, ""
 
     def __post_init__(self):
         if self.out is None and self.resume is None:
@@ -87,6 +102,7 @@ def evaluate(config: Eval):
     torch.set_num_threads(config.threads)
     world = open_stage(config)
     agent, about = open_agent(config, world.embodiment, world.task)
+    world = looked_at(world, agent.pictures)
     check_world(agent, world)
     device, number = device_name(choose_device(config.device)), counted(config.episodes, "episode")
     print(f"evaluating {config.policy} on {device} in world {name_of(world)}, {number}")
@@ -113,12 +129,13 @@ def evaluate(config: Eval):
 
 def describe(config: Eval, agent: Agent, about: dict, world: World) -> dict:
     """What the manifest says of a run: who acts, how, where and from which initial conditions."""
-    return {
+    manifest = {
         "policy": about,
         "agent": agent_settings(config, agent),
         "world": world.fingerprint() | {"config": keys_of(world)},
         "starts": {"set": start_set(world), "first": config.env_seed, "count": config.episodes},
     }
+    return manifest | {MADE: made(manifest)}
 
 
 def stage_of(config: Eval, tell: bool = True) -> dict | str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...configs.plugins import discover
-from ...configs.spec import AssumedWarning, Embodiment, EmbodimentError
+from ...configs.spec import IMAGES, AssumedWarning, Embodiment, EmbodimentError
 from ...configs.world import WORLDS, World, name_of, read_world
 from ..hub import is_hub_id
 from ..learning.checkpoint import CheckpointError, find_checkpoint, parents_of
@@ -69,7 +69,7 @@ def check_saved(policy: str, world: World) -> None:
     if body is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AssumedWarning)  # said when the policy is opened
-            check_fit(policy, *body, world)
+            check_fit(policy, body[0], [key for key in body[1] if not key.startswith(IMAGES)], world)
 
 
 def fitting(body: Embodiment, inputs: Sequence[str]) -> list[str]:
@@ -80,11 +80,11 @@ def fitting(body: Embodiment, inputs: Sequence[str]) -> list[str]:
 
 def fits(body: Embodiment, inputs: Sequence[str], world: World) -> bool:
     """Whether a body can act in a world."""
-    cameras = {key.removeprefix("observation.images.") for key in inputs if "images" in key}
+    cameras = {key.removeprefix(IMAGES) for key in inputs if key.startswith(IMAGES)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AssumedWarning)
         try:
-            body.check(world.embodiment(), tuple(key for key in inputs if "images" not in key))
+            body.check(world.embodiment(), tuple(key for key in inputs if not key.startswith(IMAGES)))
             return cameras <= set(world.views()) | set(world.cameras)
         except (EmbodimentError, ImportError, OSError, LookupError):  # what is not installed here cannot be acted in
             return False

@@ -22,6 +22,7 @@ from .checks import check_names
 from .places import check_free, locate
 from .run import SETTINGS
 from .settings import NOTHING, Settings, take_resume
+from .stages import STAGES
 
 BASES = {"policy": PolicyConfig, "critic": CriticConfig}
 OTHER = {"policy": ("policy.type", "critic.type"), "critic": ("policy.type", "critic.type")}
@@ -94,6 +95,8 @@ class TrainCommand(Settings):
 
 def _check(path: str | None, words: list[str]) -> None:
     """Refuse what of a new training can be refused without torch."""
+    if path and STAGES in load(path):  # each stage is checked as it begins
+        return
     asked, given = check_words(Settings, path, words)
     check_device(asked.device)
     if asked.resume is not None:

@@ -23,6 +23,8 @@ from ...configs.spec import Embodiment, EmbodimentError
 from ..data.dataset import Dataset
 from ..data.rewards import Learner
 from ..data.task_spec import TaskSpec
+from ..networks.eyes import picture_keys
+from ..networks.states import vectors
 from ..policy import CriticConfig, PolicyConfig, Scale
 from .checkpoint import (
     _document,
@@ -226,11 +228,12 @@ class Parent:
         if document["type"] != kind:
             raise CheckpointError(f"--init {path} holds a {wanted} of type {document['type']}, not {kind}")
         theirs, ours = cast(Learner, self.config).inputs, cast(Learner, learner).inputs
-        if tuple(theirs) != tuple(ours):
+        if vectors(tuple(theirs)) != vectors(tuple(ours)):
             raise DoorError(
                 f"--init {path} reads {', '.join(theirs)}, in this order; the new {wanted} reads "
-                f"{', '.join(ours)}. Give it the same `inputs`"
+                f"{', '.join(ours)}. Give it the same `inputs`; only cameras may be others"
             )
+        self.cameras = picture_keys(tuple(theirs)), picture_keys(tuple(ours))
         self._compare(embodiment, ours)
         before, now = (_flat(keys_of(config)) for config in (self.config, learner))
         self.unlike = [
@@ -248,6 +251,7 @@ class Parent:
         file, own = self.folder / "model.safetensors", model.state_dict()
         try:
             weights = load_tensors(file)
+            new = self._other_cameras(weights, own)
             check_like(file, weights, own)
         except CheckpointError as error:
             raise damaged(self.folder, f"--init {self.given}: {error}") from error
@@ -260,7 +264,27 @@ class Parent:
         fitted = [name for name in own if name.startswith("skip.")]  # to the new data, in the new scale
         model.load_state_dict(weights | {name: own[name] for name in (*scales, *fitted)})
         moved = [name for name in scales if not bool((weights[name].to(own[name].device) == own[name]).all())]
-        return self._story(moved, weights, own)
+        return self._story(moved, weights, own) + new
+
+    def _other_cameras(self, weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+        """Where other cameras are read, leave new in `weights` what belongs to them; what to say of it.
+
+        The encoders of cameras that both read are taken over, and all that has the same shape.
+        """
+        theirs, ours = self.cameras
+        if theirs == ours:
+            return []
+        fresh = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+        for name in [*weights]:
+            if name not in own:
+                del weights[name]
+        weights |= {name: own[name] for name in fresh}
+        cameras = [key for key in ours if key not in theirs]
+        lines = [f"  cameras that it did not read, whose encoders begin anew: {', '.join(cameras)}"] if cameras else []
+        dropped = [key for key in theirs if key not in ours]
+        lines += [f"  cameras of its own that are left out: {', '.join(dropped)}"] if dropped else []
+        layers = [name for name in fresh if not name.startswith("eyes.")]
+        return lines + ([f"  layers that read the cameras together begin anew: {', '.join(layers)}"] if layers else [])
 
     def check_unchanged(self, begun: Mapping) -> None:
         """Refuse a parent that has been trained on since the run began. Raises DoorError."""

@@ -62,13 +62,17 @@ def locate(path: Path) -> tuple[Path, Path | None]:
     run, named = path, None
     if not (path / SETTINGS).is_file() and path.parent.name == CHECKPOINTS and path.is_dir():
         run, named = path.parent.parent, path
+    elif path.name == "last" and (path.parent / SETTINGS).is_file():
+        run = path.parent
     if not (run / SETTINGS).is_file():
         if run.is_dir() and all(map(_is_own, run.iterdir())):
             raise FileNotFoundError(
                 f"{run} is not a run: it has no config.yaml, so its training died before it was written"
                 f"{', or lost it' if numbered(run) else ''}. Begin it with: understudy train CONFIG.yaml --out {run}"
             )
-        raise FileNotFoundError(f"{run} is not a run: it has no config.yaml")
+        what = "is not a run: it has no config.yaml" if run.is_dir() else "does not exist"
+        held = ", ".join(one.name for one in numbered(path.parent.parent)) if path.parent.name == CHECKPOINTS else ""
+        raise FileNotFoundError(f"{run} {what}{f'; its run holds {held}' if held else ''}")
     if named is not None:
         return run, named
     last = linked(run, "last")

@@ -62,6 +62,7 @@ class Settings:
     eval_seed: int = 0  # with --eval: first evaluation seed; 0-999 are for choosing among policies
     eval_workers: int = 0  # with --eval: processes that simulate; results do not depend on it
     init: Path | None = None  # starts from the weights of this run or checkpoint (fine-tuning)
+    freeze: tuple[str, ...] = ()  # parts that training leaves as they are: eyes, network, or deeper: network.layers.0
     resume: Path | None = None  # goes on with this run exactly, by its own settings; --steps trains it longer
     wandb: bool = False  # logs to Weights & Biases too
 
