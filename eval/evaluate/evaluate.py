@@ -56,6 +56,7 @@ class Eval(Acting):
     episodes: int = 50  # episodes, one from each evaluation seed
     env_seed: int = REPORT_STARTS  # first evaluation seed; 1000-9999 are for reporting, 0-999 for choosing policies
     out: str | None = None  # folder of the new record, which must not be there
+    name: str = ""  # title of the report, and label of the record in comparisons; default the policy's name or path
     resume: str | None = None  # goes on with this record in place of --out; all else as it was
     workers: int = 0  # processes that simulate; 0: this one
     timeout: float = TIMEOUT  # seconds that a control step may take, and an episode 60 times as long; 0: no limit
@@ -129,9 +130,11 @@ def evaluate(config: Eval):
 
 def describe(config: Eval, agent: Agent, about: dict, world: World) -> dict:
     """What the manifest says of a run: who acts, how, where and from which initial conditions."""
-    manifest = {
+    named = {"name": config.name} if config.name else {}
+    manifest = named | {
         "policy": about,
         "agent": agent_settings(config, agent),
+        "rate": world.embodiment().rate,
         "world": world.fingerprint() | {"config": keys_of(world)},
         "starts": {"set": start_set(world), "first": config.env_seed, "count": config.episodes},
     }

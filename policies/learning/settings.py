@@ -37,6 +37,7 @@ class Settings:
     policy: PolicyConfig | None = None  # type of the policy that is trained
     critic: CriticConfig | None = None  # type of the critic (ranks action chunks) that is trained in place of a policy
     out: Path | None = None  # the folder of the run, which must be new; by default runs/NAME of the dataset
+    name: str = ""  # what reports call the policy; by default the path of its run
     steps: int = 20_000  # optimiser steps
     batch: int = 256  # training windows in each step
     weighting: Weighting | None = None  # draws windows of good episodes more often; by default all alike

@@ -1,6 +1,7 @@
 """`understudy eval` from a checkpoint to a report, and what it refuses."""
 
 import json
+import shutil
 
 import pytest
 
@@ -10,6 +11,7 @@ from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world, start_set
 from understudy.eval.evaluate.evaluate import Eval, evaluate
 from understudy.eval.ledger.record import RecordError, RecordWriter, read_record, tables_equal
+from understudy.eval.ledger.summary import summarize
 from understudy.eval.rollout.film import TAPES
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.models.diffusion import DiffusionConfig
@@ -65,6 +67,22 @@ def test_a_record_with_a_report(run_folder, tmp_path, capsys):
     assert f"{sum(record.column('success'))} of 10, Wilson 95 %" in text and "report.html" in text
     html = (tmp_path / "record" / "report.html").read_text()
     assert html.count("data:video/mp4;base64,") == 2 and "Training of this policy" in html
+
+
+def test_a_run_and_a_record_have_the_names_that_people_gave_them(run_folder, tmp_path):
+    named = tmp_path / "named"
+    shutil.copytree(run_folder, named, symlinks=True)
+    with (named / "config.yaml").open("a") as file:
+        file.write("name: with history\n")
+    first = evaluate(settings(named, tmp_path / "a", videos=0))
+    assert first.manifest["policy"]["name"] == "with history" and first.manifest["rate"] == 20
+    assert summarize(first).title == "with history (diffusion, step 40)" and summarize(first).hertz == 20
+
+    second = evaluate(settings(named, tmp_path / "b", videos=0, name="A <title>"))
+    assert summarize(second).title == "A <title>" and "A &lt;title&gt;" in (tmp_path / "b/report.html").read_text()
+    again = evaluate(settings(named, tmp_path / "unused", resume=str(tmp_path / "b"), videos=0))
+    assert again.manifest["name"] == "A <title>"
+    assert "name" not in evaluate(settings(run_folder, tmp_path / "c", videos=0)).manifest
 
 
 def test_the_same_starts_give_the_same_table_and_a_resumed_run_too(run_folder, tmp_path, monkeypatch):
