@@ -114,7 +114,7 @@ REFUSED = [
     (["train", "configs/train/lfit.yaml"], "Did you mean configs/train/lift.yaml?"),
     (["train", "configs/train/lift"], "Did you mean configs/train/lift.yaml?"),
     ([*LIFT, "--lr", "1e-3"], "unknown setting 'lr'. Did you mean 'optimize.lr'?"),
-    ([*LIFT, "--policy.widht", "3"], "Did you mean 'policy.network.width'?"),
+    ([*LIFT, "--policy.widht", "3"], "Did you mean 'policy.network.width'"),
     ([*LIFT, "--policy.type", "flwo"], "unknown type 'flwo' for policy. Did you mean 'flow'?"),
     ([*LIFT, "--steps", "many"], "steps takes a whole number, got 'many'"),
     ([*LIFT, "--device", "gpu"], "--device cannot be 'gpu'. Known: auto (a GPU if there is one), cpu, cuda, cuda:N"),

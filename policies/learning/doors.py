@@ -23,9 +23,7 @@ from ...configs.spec import Embodiment, EmbodimentError
 from ..data.dataset import Dataset
 from ..data.rewards import Learner
 from ..data.task_spec import TaskSpec
-from ..networks.eyes import picture_keys
-from ..networks.states import vectors
-from ..policy import CriticConfig, PolicyConfig, Scale
+from ..kinds import CriticConfig, PolicyConfig
 from .checkpoint import (
     _document,
     find_checkpoint,
@@ -201,6 +199,8 @@ def scale_differs(folder: Path, spec: TaskSpec) -> bool:
     """
     import torch
 
+    from ..policy import Scale
+
     held = load_tensors(folder / "model.safetensors")
     ours = Scale.between(spec.scale.low, spec.scale.high)
     pairs = [(held.get(f"action_scale.{name}"), getattr(ours, name)) for name in ("mean", "std")]
@@ -222,6 +222,9 @@ class Parent:
         if document.get("kind") != wanted:
             kind = document.get("kind", "checkpoint of another program")
             raise CheckpointError(f"--init {path} holds a {kind}; a {wanted} begins with the weights of a {wanted}")
+        from ..networks.eyes import picture_keys
+        from ..networks.states import vectors
+
         verify(self.folder, ("config.json", "embodiment.json", "model.safetensors"))
         self.config = load_config(document, self.folder)
         kind = learner.get_choice_name(type(learner))
@@ -248,6 +251,8 @@ class Parent:
         Raises:
             CheckpointError: weights that do not fit or cannot be.
         """
+        from ..policy import Scale
+
         file, own = self.folder / "model.safetensors", model.state_dict()
         try:
             weights = load_tensors(file)

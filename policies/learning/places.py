@@ -70,7 +70,7 @@ def locate(path: Path) -> tuple[Path, Path | None]:
                 f"{run} is not a run: it has no config.yaml, so its training died before it was written"
                 f"{', or lost it' if numbered(run) else ''}. Begin it with: understudy train CONFIG.yaml --out {run}"
             )
-        what = "is not a run: it has no config.yaml" if run.is_dir() else "does not exist"
+        what = "is not a run: it has no config.yaml" if run.is_dir() else "is not a run: it does not exist"
         held = ", ".join(one.name for one in numbered(path.parent.parent)) if path.parent.name == CHECKPOINTS else ""
         raise FileNotFoundError(f"{run} {what}{f'; its run holds {held}' if held else ''}")
     if named is not None:
