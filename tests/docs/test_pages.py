@@ -1,0 +1,279 @@
+"""The pages say what is so: their commands run as printed, their links lead somewhere, their flags exist.
+
+A page is README.md or docs/*.md. Its `sh` and `python` blocks run in order in a scratch folder of its own, which begins
+as docs/first_steps.md leaves it. An HTML comment in the line above a block says otherwise:
+
+    <!-- file: NAME -->             the block is saved as NAME
+    <!-- slow: HOW LONG -->         run among the slow tests only
+    <!-- needs: VARIABLE -->        run where this environment variable is set
+    <!-- not run: REASON -->        never run; what it calls `understudy` is parsed all the same
+
+A `text` block under a block that was run is its output: each of its lines must begin like one that was printed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from understudy import __main__ as cli
+from understudy.configs.protocols import keeps
+from understudy.configs.verb import Chooses
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST = ROOT / "docs/first_steps.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WRITTEN = [*PAGES, *sorted(ROOT.glob("[!R]*.md")), *sorted((ROOT / "docs").glob("*/**/*.md"))]
+KINDS = ("sh", "python", "yaml", "text")
+NOT_RUN = 16  # blocks that no test runs, at most; a new one needs a reason why none of them can go
+COMMENT = re.compile(r"<!-- (file|slow|needs|not run): (.+?) -->")
+BLOCK = re.compile(r"^(?:(<!-- [^\n]+ -->)\n)?```(\w*)\n(.*?)^```$", re.M | re.S)
+MINUTES = 60
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    kind: str  # sh, python, yaml, text; empty where the page does not say
+    text: str
+    line: int
+    note: str = ""  # file, slow, needs or not run
+    value: str = ""  # what the note says
+
+    def runs(self, slow: bool) -> bool:
+        if self.kind not in ("sh", "python") or self.note in ("file", "not run"):
+            return False
+        return (slow or self.note != "slow") and (self.note != "needs" or bool(os.environ.get(self.value)))
+
+
+@cache
+def blocks(page: Path) -> tuple[Block, ...]:
+    """The fenced blocks of a page, in order. Raises ValueError: a comment that is none of the four."""
+    text, found = page.read_text(), []
+    for match in BLOCK.finditer(text):
+        comment, kind, inside = match.groups()
+        note = COMMENT.fullmatch(comment) if comment else None
+        if comment and not note:
+            raise ValueError(f"{page.name}: no such comment of a block: {comment}")
+        line = text.count("\n", 0, match.start(2)) + 1
+        found.append(Block(kind, inside, line, *(note.groups() if note else ())))
+    return tuple(found)
+
+
+def play(page: Path, folder: Path, slow: bool) -> None:
+    """Run a page's blocks in `folder`. Raises AssertionError: one that fails, or prints otherwise than the page."""
+    environment = os.environ | {"PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))}
+    environment |= {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    said = None
+    for block in blocks(page):
+        if block.note == "file":
+            (folder / block.value).parent.mkdir(parents=True, exist_ok=True)
+            (folder / block.value).write_text(block.text)
+        elif block.kind == "text" and said is not None:
+            assert_printed(block, said, page)
+        if block.kind != "text":
+            said = _printed(block, folder, environment, page) if block.runs(slow) else None
+
+
+def _printed(block: Block, folder: Path, environment: dict, page: Path) -> str:
+    words = ["bash", "-eo", "pipefail", "-c"] if block.kind == "sh" else [sys.executable, "-c"]
+    done = subprocess.run(
+        [*words, block.text], cwd=folder, env=environment, capture_output=True, text=True, timeout=20 * MINUTES
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, f"{page.name}:{block.line} ends with {done.returncode}\n{block.text}\n{said}"
+    return said
+
+
+def assert_printed(block: Block, said: str, page: Path) -> None:
+    """Each line of an output on a page begins like one that was printed: two words, whatever the numbers are."""
+    printed = {_beginning(line) for line in said.splitlines()}
+    for line in block.text.splitlines():
+        if line.strip() and not line.strip().startswith("..."):
+            assert _beginning(line) in printed, f"{page.name}:{block.line}: not printed: {line}\nbut\n{said}"
+
+
+def _beginning(line: str) -> str:
+    return " ".join(re.sub(r"-?\d[\d.,:e+-]*", "0", line).split()[:2])
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """What the first steps leave: every other page begins there."""
+    folder = tmp_path_factory.mktemp("first_steps")
+    play(FIRST, folder, slow=False)
+    return folder
+
+
+@pytest.fixture
+def scratch(prepared, tmp_path):
+    """A page's own folder."""
+    shutil.copytree(prepared, tmp_path / "page")
+    if (ROOT / "examples").is_dir():
+        (tmp_path / "page/examples").symlink_to(ROOT / "examples")
+    return tmp_path / "page"
+
+
+def has(page: Path, slow: bool) -> bool:
+    """Whether a page has blocks that this kind of test runs (for slow: that the quick one leaves out)."""
+    return any(block.runs(slow) and not (slow and block.runs(False)) for block in blocks(page))
+
+
+@pytest.mark.timeout(10 * MINUTES)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != FIRST and has(page, False)], ids=lambda p: p.name)
+def test_a_page_runs_as_printed(page, scratch):
+    play(page, scratch, slow=False)
+
+
+@pytest.mark.timeout(10 * MINUTES)
+def test_the_first_steps_run_as_printed(prepared):
+    assert any(prepared.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60 * MINUTES)
+@pytest.mark.parametrize("page", [page for page in PAGES if has(page, True)], ids=lambda p: p.name)
+def test_a_page_runs_as_printed_with_what_takes_long(page, scratch):
+    play(page, scratch, slow=True)
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words after each `understudy` of shell text, without what is piped, redirected or commented."""
+    found = []
+    for line in re.sub(r"\\\n\s*", " ", text).splitlines():
+        if "understudy" not in line:
+            continue
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+        lexer.whitespace_split = True
+        words: list[str] | None = None
+        for token in lexer:
+            if set(token) <= set("|&;<>"):
+                words = None
+            elif words is not None:
+                words.append(token)
+            elif token.rpartition("/")[2] == "understudy":
+                words = []
+                found.append(words)
+    return [words for words in found if words]
+
+
+def written_commands() -> list[tuple[str, list[str]]]:
+    """(where, words) of all commands in blocks and inline code of pages, in examples and in the heads of configs."""
+    found = []
+    for page in WRITTEN:
+        for block in blocks(page):
+            if block.kind in ("sh", ""):
+                found += [(f"{page.name}:{block.line}", words) for words in commands(block.text)]
+        inline = re.findall(r"(?<!`)`(understudy [^`]+)`(?!`)", BLOCK.sub("", page.read_text()))
+        for span in inline:
+            found += [(page.name, words) for words in commands(" ".join(span.split()))]
+    for file in sorted([*(ROOT / "configs").glob("*/*.yaml"), *ROOT.glob("examples/**/*.*")]):
+        lines = "".join(f"{line.lstrip('# ')}\n" for line in file.read_text().splitlines() if line.startswith("#"))
+        lines = re.sub(r"\\\n\s*", " ", lines)
+        for line in lines.splitlines():
+            if line.startswith("understudy "):
+                found += [(file.name, words) for words in commands(re.sub(r"\s{2,}\(.*", "", line))]
+    return [(where, words) for where, words in found if _whole(words)]
+
+
+def _whole(words: list[str]) -> bool:
+    """Whether a command is meant to be complete, and not a pattern for one."""
+    return words[0] != "VERB" and not {"...", "NAME", "…"} & set(words)
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """words -> the exit status of the real command line, in which no verb does its work."""
+
+    def idle(self):
+        return None
+
+    def resting(choose):
+        def chosen(words):
+            config_class, name = choose(words)
+            monkeypatch.setattr(config_class, "run", idle)
+            return config_class, name
+
+        return chosen
+
+    for where, _ in cli.VERBS.values():
+        module, name = where.split(":")
+        config_class = getattr(import_module(f"understudy.{module}"), name)
+        monkeypatch.setattr(config_class, "run", idle)
+        if keeps(config_class, Chooses):
+            monkeypatch.setattr(config_class, "choose", resting(config_class.choose))
+    return lambda words: cli.main(list(words))
+
+
+@pytest.mark.timeout(5 * MINUTES)
+def test_every_written_command_is_one(parsed, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for page in PAGES:
+        for block in (block for block in blocks(page) if block.note == "file"):
+            (tmp_path / block.value).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / block.value).write_text(block.text)
+
+    wrong = []
+    for where, words in written_commands():
+        if parsed(words) != 0:
+            wrong.append(f"{where}: understudy {shlex.join(words)}\n    {capsys.readouterr().err.strip()}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "docs"], ids=lambda p: p.name)
+def test_every_block_says_what_it_is(page):
+    for block in blocks(page):
+        assert block.kind in KINDS, f"{page.name}:{block.line}: a block is one of {', '.join(KINDS)}"
+        if block.kind == "yaml":
+            yaml.safe_load(block.text)
+        if block.kind == "python":
+            compile(block.text, page.name, "exec")
+        if block.kind == "sh":
+            subprocess.run(["bash", "-n", "-c", block.text], check=True)
+
+
+def test_few_blocks_are_never_run():
+    left = [f"{page.name}:{b.line}: {b.value}" for page in PAGES for b in blocks(page) if b.note == "not run"]
+    assert len(left) <= NOT_RUN, "\n".join(left)
+
+
+@pytest.mark.parametrize("target", sorted({t for page in PAGES for t in re.findall(r"^make (\w+)", page.read_text(), re.M)}))
+def test_make_knows_what_pages_ask_it_for(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+
+
+def anchors(page: Path) -> set[str]:
+    """Names that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = BLOCK.sub("", page.read_text())
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"(?:src|href)=\"([^\"]+)\"", text)
+    for link in links:
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        path, _, anchor = link.partition("#")
+        aim = (page.parent / path).resolve() if path else page
+        assert aim.exists(), f"{page.name}: no {link}"
+        assert not anchor or anchor in anchors(aim), f"{page.name}: no heading {link}"
+
+
+def test_every_page_is_in_the_contents():
+    contents = (ROOT / "docs/README.md").read_text()
+    for page in PAGES[1:]:
+        assert page.name == "README.md" or f"({page.name})" in contents, f"docs/README.md does not name {page.name}"
