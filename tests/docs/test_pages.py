@@ -1,7 +1,7 @@
 """The pages say what is so: their commands run as printed, their links lead somewhere, their flags exist.
 
 A page is README.md or docs/*.md. Its `sh` and `python` blocks run in order in a scratch folder of its own, which begins
-as docs/first_steps.md leaves it. An HTML comment in the line above a block says otherwise:
+as docs/first_steps.md leaves it. HTML comments in the lines above a block say otherwise:
 
     <!-- file: NAME -->             the block is saved as NAME
     <!-- slow: HOW LONG -->         run among the slow tests only
@@ -19,6 +19,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -42,7 +43,7 @@ WRITTEN = [*PAGES, *sorted(ROOT.glob("[!R]*.md")), *sorted((ROOT / "docs").glob(
 KINDS = ("sh", "python", "yaml", "text")
 NOT_RUN = 16  # blocks that no test runs, at most; a new one needs a reason why none of them can go
 COMMENT = re.compile(r"<!-- (file|slow|needs|not run): (.+?) -->")
-BLOCK = re.compile(r"^(?:(<!-- [^\n]+ -->)\n)?```(\w*)\n(.*?)^```$", re.M | re.S)
+BLOCK = re.compile(r"^((?:<!-- [^\n]+ -->\n)*)```(\w*)\n(.*?)^```$", re.M | re.S)
 MINUTES = 60
 QUICK = "test_a_page_runs_as_printed"
 
@@ -54,13 +55,16 @@ class Block:
     kind: str  # sh, python, yaml, text; empty where the page does not say
     text: str
     line: int
-    note: str = ""  # file, slow, needs or not run
-    value: str = ""  # what the note says
+    notes: Mapping[str, str]  # file, slow, needs or not run -> what it says
+
+    @property
+    def file(self) -> str | None:
+        return self.notes.get("file")
 
     def runs(self, slow: bool) -> bool:
-        if self.kind not in ("sh", "python") or self.note in ("file", "not run"):
+        if self.kind not in ("sh", "python") or {"file", "not run"} & self.notes.keys():
             return False
-        return (slow or self.note != "slow") and (self.note != "needs" or bool(os.environ.get(self.value)))
+        return (slow or "slow" not in self.notes) and ("needs" not in self.notes or self.notes["needs"] in os.environ)
 
 
 def named(page: Path) -> str:
@@ -73,12 +77,12 @@ def blocks(page: Path) -> tuple[Block, ...]:
     """The fenced blocks of a page, in order. Raises ValueError: a comment that is none of the four."""
     text, found = page.read_text(), []
     for match in BLOCK.finditer(text):
-        comment, kind, inside = match.groups()
-        note = COMMENT.fullmatch(comment) if comment else None
-        if comment and not note:
-            raise ValueError(f"{page.name}: no such comment of a block: {comment}")
+        comments, kind, inside = match.groups()
+        notes = [COMMENT.fullmatch(comment) for comment in comments.splitlines()]
+        if None in notes:
+            raise ValueError(f"{page.name}: no such comment of a block: {comments}")
         line = text.count("\n", 0, match.start(2)) + 1
-        found.append(Block(kind, inside, line, *(note.groups() if note else ())))
+        found.append(Block(kind, inside, line, dict(note.groups() for note in notes if note)))
     return tuple(found)
 
 
@@ -88,9 +92,8 @@ def play(page: Path, folder: Path, slow: bool) -> None:
     environment |= {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     said = None
     for block in blocks(page):
-        if block.note == "file":
-            (folder / block.value).parent.mkdir(parents=True, exist_ok=True)
-            (folder / block.value).write_text(block.text)
+        if block.file:
+            (folder / block.file).write_text(block.text)
         elif block.kind == "text" and said is not None:
             assert_printed(block, said, page)
         if block.kind != "text":
@@ -246,9 +249,9 @@ def test_every_written_command_is_one(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     for page in PAGES:
-        for block in (block for block in blocks(page) if block.note == "file"):
-            (tmp_path / block.value).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / block.value).write_text(block.text)
+        for block in blocks(page):
+            if block.file:
+                (tmp_path / block.file).write_text(block.text)
 
     wrong = []
     for where, words in written_commands():
@@ -274,7 +277,12 @@ def test_every_block_says_what_it_is(page):
 
 
 def test_few_blocks_are_never_run():
-    left = [f"{page.name}:{b.line}: {b.value}" for page in PAGES for b in blocks(page) if b.note == "not run"]
+    left = [
+        f"{page.name}:{block.line}: {block.notes['not run']}"
+        for page in PAGES
+        for block in blocks(page)
+        if "not run" in block.notes
+    ]
     assert len(left) <= NOT_RUN, "\n".join(left)
 
 
