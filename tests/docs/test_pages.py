@@ -45,6 +45,7 @@ NOT_RUN = 16  # blocks that no test runs, at most; a new one needs a reason why 
 COMMENT = re.compile(r"<!-- (file|slow|needs|not run): (.+?) -->")
 BLOCK = re.compile(r"^((?:<!-- [^\n]+ -->\n)*)```(\w*)\n(.*?)^```$", re.M | re.S)
 MINUTES = 60
+INLINE = ", in the text"
 QUICK = "test_a_page_runs_as_printed"
 
 
@@ -205,9 +206,8 @@ def written_commands() -> list[tuple[str, list[str]]]:
             continue
         inline = re.findall(r"(?<!`)`(understudy [^`]+)`(?!`)", BLOCK.sub("", page.read_text()))
         for span in inline:
-            found += [
-                (named(page), words) for words in commands(" ".join(span.split())) if any("--" in w for w in words)
-            ]
+            flags = [words for words in commands(" ".join(span.split())) if any("--" in word for word in words)]
+            found += [(named(page) + INLINE, words) for words in flags]
     for file in sorted([*(ROOT / "configs").glob("*/*.yaml"), *ROOT.glob("examples/**/*.*")]):
         lines = "".join(f"{line.lstrip('# ')}\n" for line in file.read_text().splitlines() if line.startswith("#"))
         for line in re.sub(r"\\\n", "", lines).splitlines():
@@ -264,6 +264,8 @@ def test_every_written_command_is_one(monkeypatch, tmp_path):
         try:
             settings_of(words, monkeypatch)
         except (ValueError, LookupError, ImportError, AssertionError, DraccusException) as error:
+            if where.endswith(INLINE) and "unknown" not in str(error):
+                continue  # it need not be complete
             wrong.append(f"{where}: understudy {shlex.join(words)}\n    {error}")
     assert not wrong, "\n".join(wrong)
 
