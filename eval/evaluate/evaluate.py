@@ -5,24 +5,25 @@ The composition root of evaluation. Everything that can be refused is refused be
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ...configs.lanes.lanes import Lanes
 from ...configs.lanes.pulse import TIMEOUT, check_timeout
 from ...configs.parse import keys_of
 from ...configs.progress import Progress
 from ...configs.world import REPORT_STARTS, World, read_world, start_set
 from ...policies.agent.open import Acting, agent_settings, check_world, open_agent
+from ...policies.learning.checkpoint import find_checkpoint
 from ...policies.learning.run import run_folder
 from ..ledger.record import REPORT, RecordWriter, provenance
 from ..ledger.summary import summarize
+from ..rollout.crew import Crew, crew_for
 from ..rollout.film import Tapes, choose, film_again
-from ..rollout.rollout import rollout
+from ..rollout.recipes import PolicyRecipe
 from .report import write_report
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Eval(Acting):
     env_seed: int = REPORT_STARTS  # first env seed; 1000-9999 are for reporting, 0-999 for choosing among policies
     out: str | None = None  # folder of the record; must not exist
     resume: str | None = None  # go on with this record instead of --out; all else as it was
-    workers: int = 0  # processes for the world; 0: in this one
+    workers: int | None = None  # processes that each run whole blocks; default: as the machine allows; 0: this one
     timeout: float = TIMEOUT  # s that the world may take for a control step; 60 times that an episode; 0: no limit
     videos: int = 6  # episodes to film: first failures and first successes
 
@@ -63,20 +64,29 @@ class Eval(Acting):
         print(f"report          {record.root / REPORT}")
 
 
-def evaluate(config: Eval):
-    """Evaluate and return the `Record`. Ctrl-C ends the record early and is raised again."""
+def evaluate(config: Eval, crew: Crew | None = None):
+    """Evaluate and return the `Record`. Ctrl-C ends the record early and is raised again.
+
+    Args:
+        crew: workers that are there already, in the world and with the block of `config`; they stay.
+    """
     import torch
 
     torch.set_num_threads(config.threads)
-    world = open_stage(config)
-    agent, about = open_agent(config, world.embodiment, world.task)
-    check_world(agent, world.embodiment())
-    manifest = describe(config, agent, about, world)
-    writer = RecordWriter(_folder(config), manifest | provenance(), resume=config.resume is not None)
-    with writer, closing(Lanes(world, config.block, config.workers, config.timeout)) as lanes:
+    world = crew.world if crew else open_stage(config)
+    with contextlib.ExitStack() as stack:
+        crew = crew or stack.enter_context(open_crew(config, world))
+        crew.start()
+        agent, about = open_agent(config, world.embodiment, world.task)
+        check_world(agent, world.embodiment())
+        manifest = describe(config, agent, about, world)
+        recipe = PolicyRecipe.of(config, agent, about, world)
+        crew.know(recipe, agent)
+        writer = RecordWriter(_folder(config), manifest | provenance(), resume=config.resume is not None)
+        stack.enter_context(writer)
         filmed, tapes = False, Tapes(writer.root, config.videos > 0)
         try:
-            _act(config, agent, lanes, writer, tapes)
+            _act(config, recipe, crew, writer, tapes)
             filmed = True
         except KeyboardInterrupt as stop:
             kept = f"{len(writer.done)} of {config.episodes} episodes are kept"
@@ -110,24 +120,47 @@ def open_stage(config: Eval) -> World:
     return perturbed(world, config.perturb, config.perturb_level) if config.perturb else world
 
 
-def _act(config: Eval, agent: Agent, lanes: Lanes, writer: RecordWriter, tapes: Tapes) -> None:
+def open_crew(config: Eval, world: World) -> Crew:
+    """Who runs the episodes of these settings on this machine."""
+    return crew_for(
+        world,
+        config.workers,
+        episodes=config.episodes,
+        block=config.block,
+        timeout=config.timeout,
+        threads=config.threads,
+        device=config.device,
+        weights=weight_of(config.policy),
+    )
+
+
+def weight_of(*policies: str) -> float:
+    """Bytes of the files of policies that lie here."""
+    folders = [Path(os.path.expandvars(policy)) for policy in policies]
+    found = [find_checkpoint(folder) for folder in folders if folder.exists()]
+    return float(sum(file.stat().st_size for folder in found for file in folder.rglob("*.safetensors")))
+
+
+def _act(config: Eval, recipe: PolicyRecipe, crew: Crew, writer: RecordWriter, tapes: Tapes) -> None:
     """Run all env seeds that are not recorded yet into the record, then film some of all that have a tape."""
     starts = range(config.env_seed, config.env_seed + config.episodes)
-    columns = {"initial_conditions": start_set(lanes.world), "policy_seed": config.policy_seed}
+    columns = {"initial_conditions": start_set(crew.world), "policy_seed": config.policy_seed}
     begun, before = time.perf_counter(), len(writer.done)
+    crew.account.begin()
 
     with Progress("evaluating", len(starts), "episodes", done=before) as progress:
-        for result in rollout(agent, lanes, starts, skip=writer.done, **columns):
+        for result in crew.run(recipe, starts, skip=writer.done, **columns):
             tapes[result.start] = result.actions  # before the row: whoever goes on films what is recorded
             writer.add(result.row)
             won = sum(row["success"] for row in writer.rows.values())
             progress.update(len(writer.done), f"success {won}/{len(writer.done)}")
             writer.note(wall=time.perf_counter() - begun, acted=len(writer.done) - before)
+    writer.note(crew=crew.account.told())
 
     # films, by playing the actions again
     chosen = choose((writer.rows[start] for start in sorted(tapes.keys() & writer.done)), config.videos)
     if chosen:
-        films = film_again(lanes, writer.rows, {start: tapes[start] for start in chosen}, writer.root)
+        films = film_again(crew, writer.rows, {start: tapes[start] for start in chosen}, writer.root)
         for start, path in films.items():
             writer.set_video(start, path)
         if len(films) < len(chosen):
