@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,16 +18,16 @@ from typing import ClassVar
 import numpy as np
 
 from ...configs.files import clear_leftovers
-from ...configs.lanes.lanes import Lanes
 from ...configs.lanes.pulse import TIMEOUT
 from ...configs.progress import Progress, on_terminal
-from ...configs.world import REPORT_STARTS, start_set
+from ...configs.world import REPORT_STARTS, World, start_set
 from ...policies.agent.open import check_world, open_agent
 from ..evaluate.evaluate import Eval, describe, open_stage
 from ..evaluate.report import write_report
 from ..ledger.record import MANIFEST, Record, RecordWriter, provenance, read_record
+from ..rollout.crew import Crew, crew_for
 from ..rollout.film import Tapes
-from ..rollout.rollout import rollout
+from ..rollout.recipes import PolicyRecipe, weight_of
 from ..statistics.by_name import sequential_test
 from ..statistics.power import needed
 from ..statistics.sequential import A, B, Sequential
@@ -67,7 +67,7 @@ class Compare:
     policy_seed: int = 0  # live: noise of the policies
     other_seed: int | None = None  # live: noise of B, if it is to be another one
     operator: str = ""  # live: name of the person who scores every trial at the terminal, in blinded order
-    workers: int = 0  # live: processes for the world; 0: in this one
+    workers: int | None = None  # live: processes that each run whole blocks; default: by the machine; 0: this one
     timeout: float = TIMEOUT  # live: s the world may take for a control step; 60 times that an episode; 0: no limit
     block: int = 8  # live: environments that act at the same time
     n_action_steps: int | None = None  # live: E, executed actions of each chunk; default the policy's own
@@ -144,7 +144,7 @@ def hold(config: Compare) -> Comparison:
     if config.resume:
         clear_leftovers(folder)
 
-    # records, environments and sides
+    # records, workers and sides
     with ExitStack() as stack:
         writers = []
         for name, settings, (agent, about) in zip(SIDES, evals, opened, strict=True):
@@ -152,18 +152,15 @@ def hold(config: Compare) -> Comparison:
             resume = bool(config.resume) and _resumable(folder / name, plan)
             writers.append(stack.enter_context(RecordWriter(folder / name, manifest, resume=resume)))
 
-        lanes = stack.enter_context(closing(Lanes(world, evals[0].block, config.workers, config.timeout)))
-        sides = tuple(
-            Side(
-                agent,
-                writer,
-                {"initial_conditions": start_set(world), "policy_seed": settings.policy_seed},
-                settings.env_seed - config.env_seed,
-            )
-            for (agent, _), writer, settings in zip(opened, writers, evals, strict=True)
-        )
+        crew = stack.enter_context(_crew(config, evals[0], world))
+        sides = []
+        for (agent, about), writer, settings in zip(opened, writers, evals, strict=True):
+            recipe = PolicyRecipe.of(settings, agent, about, world)
+            crew.know(recipe, agent)
+            columns = {"initial_conditions": start_set(world), "policy_seed": settings.policy_seed}
+            sides.append(Side(recipe, writer, columns, settings.env_seed - config.env_seed))
 
-        stage = _blinded(config, sides, lanes) if config.operator else RolloutStage(sides, lanes, config.videos > 0)
+        stage = _stage(config, tuple(sides), crew)
         return _hold(config, stage, test, rules, writers, plan, folder)
 
 
@@ -302,11 +299,33 @@ def _evaluation(config: Compare, side: int, test: Sequential) -> Eval:
     )
 
 
-def _blinded(config: Compare, sides: tuple[Side, Side], lanes: Lanes) -> BlindStage:
+def _crew(config: Compare, settings: Eval, world: World) -> Crew:
+    """Who runs the episodes; with a person, who scores them one by one, this process alone."""
+    return crew_for(
+        world,
+        0 if config.operator and config.workers is None else config.workers,
+        episodes=2 * config.max,
+        block=settings.block,
+        timeout=config.timeout,
+        threads=config.threads,
+        device=config.device,
+        weights=weight_of(*config.what),
+    )
+
+
+def _stage(config: Compare, sides: tuple[Side, Side], crew: Crew) -> PairStage:
+    if config.operator:
+        return _blinded(config, sides, crew)
+    starts = range(config.env_seed, config.env_seed + config.max)
+    plan = [starts[begin : begin + config.block] for begin in range(0, config.max, config.block)]
+    return RolloutStage(sides, crew, config.videos > 0, plan)
+
+
+def _blinded(config: Compare, sides: tuple[Side, Side], crew: Crew) -> BlindStage:
     """Both policies from one initial condition at a time, and a person who does not know which."""
 
     def act(side: Side):
-        return lambda start: next(iter(rollout(side.actor, lanes, [start], **side.columns))).row
+        return lambda start: next(crew.run(side.recipe, [start], **side.columns)).row
 
     acts, writers = (act(sides[0]), act(sides[1])), (sides[0].writer, sides[1].writer)
     return BlindStage(acts, writers, ask, config.env_seed, config.operator)

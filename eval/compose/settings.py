@@ -51,7 +51,7 @@ class Settings:
     windows: int = 1024  # predict: most windows of the demonstrations
     out: str | None = None  # folder of records, mixture, search.json and report; must not exist
     resume: str | None = None  # go on with this folder; parents, world, noise and env seeds as they were
-    workers: int = 0  # processes for the world; 0: in this one
+    workers: int | None = None  # processes that each run whole blocks; default: as the machine allows; 0: this one
     timeout: float = TIMEOUT  # s that the world may take for a control step; 60 times that an episode; 0: no limit
     block: int = 8  # environments that act at the same time
     n_action_steps: int | None = None  # E, executed actions of each chunk; default the least of the parents'

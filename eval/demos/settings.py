@@ -39,7 +39,7 @@ class Settings:
     ensemble: float | None = None  # with policy: decay of temporal ensembling, -inf: none; default its own
     resume: bool = False  # go on with the recording in `out`, or begin it; all else as it was
     world: dict | str | None = None  # default: the world named like the task
-    workers: int = 0  # processes for the world; 0: in this one
+    workers: int | None = None  # processes that each run whole blocks; default: as the machine allows; 0: this one
     timeout: float = TIMEOUT  # s that the world may take for a control step; 60 times that an episode; 0: no limit
     block: int = 8  # initial conditions that act at the same time
     noise: float = 0.0  # of the actions of an expert or policy, in half ranges of the limits; recorded

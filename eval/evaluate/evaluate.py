@@ -17,13 +17,12 @@ from ...configs.parse import keys_of
 from ...configs.progress import Progress
 from ...configs.world import REPORT_STARTS, World, read_world, start_set
 from ...policies.agent.open import Acting, agent_settings, check_world, open_agent
-from ...policies.learning.checkpoint import find_checkpoint
 from ...policies.learning.run import run_folder
 from ..ledger.record import REPORT, RecordWriter, provenance
 from ..ledger.summary import summarize
 from ..rollout.crew import Crew, crew_for
 from ..rollout.film import Tapes, choose, film_again
-from ..rollout.recipes import PolicyRecipe
+from ..rollout.recipes import PolicyRecipe, weight_of
 from .report import write_report
 
 if TYPE_CHECKING:
@@ -132,13 +131,6 @@ def open_crew(config: Eval, world: World) -> Crew:
         device=config.device,
         weights=weight_of(config.policy),
     )
-
-
-def weight_of(*policies: str) -> float:
-    """Bytes of the files of policies that lie here."""
-    folders = [Path(os.path.expandvars(policy)) for policy in policies]
-    found = [find_checkpoint(folder) for folder in folders if folder.exists()]
-    return float(sum(file.stat().st_size for folder in found for file in folder.rglob("*.safetensors")))
 
 
 def _act(config: Eval, recipe: PolicyRecipe, crew: Crew, writer: RecordWriter, tapes: Tapes) -> None:

@@ -49,6 +49,7 @@ class Job:
     """Env seeds to act from, and how far they are."""
 
     recipe: Recipe
+    blocks: Sequence[Block]  # as they were given
     waiting: deque[Block]
     results: deque[Result] = field(default_factory=deque)
     lost: dict[int, str] = field(default_factory=dict)
@@ -177,7 +178,8 @@ class Crew:
             refuse_main(recipe)
         columns = {"initial_conditions": initial_conditions, "policy_seed": policy_seed}
         how = {"columns": columns, "keep": keep, "film": frozenset(film), "options": dict(options or {})}
-        job = Job(recipe, deque(blocks(starts, self.block, skip, **how)))
+        cut = blocks(starts, self.block, skip, **how)
+        job = Job(recipe, cut, deque(cut))
         self._jobs.append(job)
         return job
 
@@ -205,6 +207,29 @@ class Crew:
             account(job.lost)
         finally:
             self.drop(job)
+
+    def in_order(self, job: Job, n_action_steps: int) -> Iterator[Result]:
+        """The results of a job block by block, in each as they end in a process of its own.
+
+        Args:
+            n_action_steps: E of who acts.
+        """
+        if not self._hands:
+            yield from self.results(job)
+            return
+        place = {start: (at, slot) for at, block in enumerate(job.blocks) for slot, start in enumerate(block.starts)}
+        left = [set(block.todo) for block in job.blocks]
+        held: list[list[Result]] = [[] for _ in job.blocks]
+        now = 0
+        for result in self.results(job):
+            at, _ = place[result.start]
+            held[at].append(result)
+            left[at].discard(result.start)
+            while now < len(left) and not left[now]:
+                ended = held[now]
+                ended.sort(key=lambda one: (-(-one.row["length"] // n_action_steps), place[one.start][1]))
+                yield from ended
+                held[now], now = [], now + 1
 
     def drop(self, job: Job) -> None:
         """Forget a job; what runs of it runs on, to nobody's use."""

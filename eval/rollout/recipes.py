@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from ...configs.plugins import discover
 from ...configs.world import World
 from ...policies.agent.open import Acting, open_agent
 from ...policies.critics.open import critic_checkpoints
-from ...policies.learning.checkpoint import fingerprint
+from ...policies.learning.checkpoint import find_checkpoint, fingerprint
 from ...sim.experts import Manner
 from .actors import ExpertActor, NoisyActor
 from .rollout import Actor, TapeActor
@@ -114,6 +115,13 @@ class TapeRecipe:
 
     def actor(self, lanes: Lanes) -> Actor:
         return TapeActor(self.tapes, lanes.num_envs)
+
+
+def weight_of(*policies: str) -> float:
+    """Bytes of the files of policies that lie here."""
+    folders = [Path(os.path.expandvars(policy)) for policy in policies]
+    found = [find_checkpoint(folder) for folder in folders if folder.exists()]
+    return float(sum(file.stat().st_size for folder in found for file in folder.rglob("*.safetensors")))
 
 
 def _weights(acting: Acting, about: Mapping) -> tuple[str, ...]:
