@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +70,7 @@ def compose(config: Settings) -> Report:
     mixture, paths = open_mixture(config, config.parents)
     predicted = _predict(config, mixture) if config.predict else None
     try:
-        with _crew(config) as crew:  # its workers live through search and report
+        with _crew(config) if _acts(config) else nullcontext() as crew:  # its workers live through search and report
             result = _searched(config, mixture, paths, predicted, crew)
             save_mixture(config.folder / MIXTURE, mixture.weighted(result.chosen), paths)
             report = Report(config.parents, config.search, config.on, result, predicted=predicted)
@@ -107,6 +108,11 @@ def _predict(config: Settings, mixture: Mixture) -> Predicted:
     return predicted
 
 
+def _acts(config: Settings) -> bool:
+    """Whether a world is needed at all."""
+    return config.search != PREDICT or config.report > 0
+
+
 def _crew(config: Settings) -> Crew:
     """Who runs the episodes of the search and of the report."""
     searched = 0 if config.search == PREDICT else config.episodes * len(config.grid)
@@ -123,7 +129,7 @@ def _crew(config: Settings) -> Crew:
 
 
 def _searched(
-    config: Settings, mixture: Mixture, paths: Sequence[Path], predicted: Predicted | None, crew: Crew
+    config: Settings, mixture: Mixture, paths: Sequence[Path], predicted: Predicted | None, crew: Crew | None
 ) -> SearchResult:
     """The search itself."""
     if config.search == PREDICT:
