@@ -51,15 +51,17 @@ class MixtureStage:
 
     def expect(self, weights: Weights, starts: Sequence[int]) -> None:
         """These env seeds will be asked for: let idle workers play them."""
-        writer = self.writers.get(weights) or self._open(weights)
-        if (weights, starts[0]) not in self.jobs and not set(starts) <= writer.done:
-            job = self.crew.submit(self.recipe(weights), starts, skip=writer.done, **self.columns)
+        if weights not in self.writers and (self.folder / slug(weights) / MANIFEST).is_file():
+            self._open(weights)
+        done = self.writers[weights].done if weights in self.writers else frozenset()
+        if (weights, starts[0]) not in self.jobs and not set(starts) <= done:
+            job = self.crew.submit(self.recipe(weights), starts, skip=done, **self.columns)
             self.jobs[weights, starts[0]] = job
 
     def evaluate(self, weights: Weights, starts: Sequence[int]) -> list[float]:
         """Outcomes in [0, 1] from these env seeds, played or remembered."""
         self.expect(weights, starts)
-        writer = self.writers[weights]
+        writer = self.writers.get(weights) or self._open(weights)
         if job := self.jobs.pop((weights, starts[0]), None):
             for result in self.crew.results(job):
                 writer.add(result.row)

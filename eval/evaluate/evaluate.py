@@ -69,13 +69,13 @@ def evaluate(config: Eval, crew: Crew | None = None):
     Args:
         crew: workers that are there already, in the world and with the block of `config`; they stay.
     """
-    import torch
-
-    torch.set_num_threads(config.threads)
     world = crew.world if crew else open_stage(config)
     with contextlib.ExitStack() as stack:
         crew = crew or stack.enter_context(open_crew(config, world))
-        crew.start()
+        crew.start()  # workers get ready while the policy is opened here
+        import torch
+
+        torch.set_num_threads(config.threads)
         agent, about = open_agent(config, world.embodiment, world.task)
         check_world(agent, world.embodiment())
         manifest = describe(config, agent, about, world)

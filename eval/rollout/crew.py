@@ -24,6 +24,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
@@ -123,6 +124,7 @@ class Crew:
         self.world, self.embodiment, self.block, self.workers = world, world.embodiment(), block, workers
         self.timeout, self.overlap = timeout, overlap
         self.account = Account(workers)
+        self.stays = False  # whoever made it closes it, see `standing`
         self._jobs: list[Job] = []
         self._here = Station(lambda: Lanes(world, block, 0, timeout))
         if workers:
@@ -252,7 +254,11 @@ class Crew:
         return self
 
     def __exit__(self, *_) -> None:
-        self.close()
+        if self.stays:
+            for job in list(self._jobs):
+                self.drop(job)
+        else:
+            self.close()
 
     # -- in this process
 
@@ -408,8 +414,45 @@ def crew_for(
         draws=draws,
         weights=0 if on_gpu else weights,
     )
-    crew = Crew(world, block, chosen.count, timeout, overlap=on_gpu)
+    settings = world, block, chosen.count, timeout, on_gpu
+    crew = _standing.get(settings) if _standing else Crew(*settings[:4], overlap=on_gpu)
     crew.account.why = chosen.why
     if not quiet and asked is None:
         print(f"workers         {chosen}; --workers changes it", flush=True)
     return crew
+
+
+class Standing:
+    """The crew that was used last, kept for the next run that asks for one like it."""
+
+    def __init__(self) -> None:
+        self._held: tuple[tuple, Crew] | None = None
+
+    def get(self, settings: tuple) -> Crew:
+        if self._held is None or self._held[0] != settings:
+            self.close()
+            world, block, workers, timeout, overlap = settings
+            self._held = settings, Crew(world, block, workers, timeout, overlap=overlap)
+            self._held[1].stays = True
+        return self._held[1]
+
+    def close(self) -> None:
+        """End its workers."""
+        if self._held is not None:
+            self._held[1].close()
+            self._held = None
+
+
+_standing: Standing | None = None
+
+
+@contextmanager
+def standing() -> Iterator[Standing]:
+    """Inside, the workers of a run live on for the next one."""
+    global _standing
+    before, _standing = _standing, Standing()
+    try:
+        yield _standing
+    finally:
+        _standing.close()
+        _standing = before

@@ -22,7 +22,7 @@ from ...configs.plugins import discover
 from ...configs.world import World
 from ...policies.agent.open import Acting, open_agent
 from ...policies.critics.open import critic_checkpoints
-from ...policies.learning.checkpoint import find_checkpoint, fingerprint
+from ...policies.learning.checkpoint import acting_files, find_checkpoint, fingerprint
 from ...sim.experts import Manner
 from .actors import ExpertActor, NoisyActor
 from .rollout import Actor, TapeActor
@@ -121,7 +121,7 @@ def weight_of(*policies: str) -> float:
     """Bytes of the files of policies that lie here."""
     folders = [Path(os.path.expandvars(policy)) for policy in policies]
     found = [find_checkpoint(folder) for folder in folders if folder.exists()]
-    return float(sum(file.stat().st_size for folder in found for file in folder.rglob("*.safetensors")))
+    return float(sum(file.stat().st_size for folder in found for file in acting_files(folder)))
 
 
 def _weights(acting: Acting, about: Mapping) -> tuple[str, ...]:

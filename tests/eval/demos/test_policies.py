@@ -71,7 +71,7 @@ def test_a_policy_of_another_body_is_refused_before_the_first_one_acts(policies,
 
 
 def test_an_interrupted_recording_goes_on_to_the_same_dataset(policies, tmp_path, monkeypatch):
-    whole = record(policies, tmp_path / "whole", noise=0.2, workers=1)
+    whole = record(policies, tmp_path / "whole", noise=0.2, workers=2)
     add = DatasetWriter.add
 
     def interrupted(self, episode):
