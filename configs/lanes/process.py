@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from ..ends import held_back, leave_to_parent, outputs
@@ -43,6 +44,21 @@ class WorkerDied(RuntimeError):
         self.slot, self.outside = slot, outside or slot is None
 
 
+@dataclass
+class _Started:
+    """A process that was started, and what leads to it."""
+
+    process: subprocess.Popen
+    pipe: Connection
+    pulse: Pulse
+    watch: Watch
+
+    def hang_up(self) -> None:
+        self.pipe.close()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+
 class Companion:
     """One helper process, not started yet.
 
@@ -57,89 +73,102 @@ class Companion:
         if os.name != "posix":
             raise OSError("worker processes need a POSIX system; use workers=0 here")
         self._place, self._timeout, self._grace, self._rest = place.split(":"), timeout, grace, rest
-        self._process: subprocess.Popen | None = None
-        self._pulse: Pulse | None = None
-        self._watch: Watch | None = None
-        self.pipe: Connection | None = None
+        self._started: _Started | None = None
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        return self._started.process.pid if self._started else None
 
-    def start(self) -> None:
+    @property
+    def pipe(self) -> Connection | None:
+        """To it; None while it is not started."""
+        return self._started.pipe if self._started else None
+
+    def start(self) -> Connection:
         """Raises OSError where there is no memory, no process or no open file left."""
         ours, theirs = socket.socketpair()
         memory = shared_memory()
         try:
             with theirs, held_back():
-                self._process = subprocess.Popen(
+                process = subprocess.Popen(
                     [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path), *self._place]
                     + [str(theirs.fileno()), str(memory)],
                     stdin=subprocess.PIPE,  # open as long as the parent lives
                     pass_fds=[theirs.fileno(), memory],
                     env=os.environ | ONE_THREAD,
                 )
-            self._pulse = Pulse(memory, self._rest)
+            pulse = Pulse(memory, self._rest)
         except OSError:
             ours.close()
             raise
         finally:
             os.close(memory)
-        self._pulse.rest(building=True)
-        self.pipe = Connection(ours.detach())
+        pulse.rest(building=True)
+        pipe = Connection(ours.detach())
+        self._started = _Started(process, pipe, pulse, Watch(pulse, self._timeout, self._grace))
+        return pipe
 
     def watch(self) -> Watch:
         """Counts from now how long it has not moved."""
-        self._watch = Watch(self._pulse, self._timeout, self._grace)
-        return self._watch
+        up = self._up()
+        up.watch = Watch(up.pulse, self._timeout, self._grace)
+        return up.watch
 
     def stuck(self) -> WorkerDied | None:
         """Look at the pulse; a process that hangs is ended."""
-        if not self._timeout or not self._watch.stuck():
+        up = self._up()
+        if not self._timeout or not up.watch.stuck():
             return None
-        limit = self._pulse.limit(self._timeout)
+        limit = up.pulse.limit(self._timeout)
         return self.died(f"did not answer within {limit:g} s and was ended", hangs=True)
 
     def died(self, how: str = "died", hangs: bool = False) -> WorkerDied:
         """What became of it: whose turn it was, and why it ended. It is ended where it is not gone."""
+        up = self._up()
         if hangs:
-            self._process.kill()
+            up.process.kill()
         try:
-            code = self._process.wait(5)  # its end of the pipe is closed: it is ending
+            code = up.process.wait(5)  # its end of the pipe is closed: it is ending
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            code = self._process.wait()
+            up.process.kill()
+            code = up.process.wait()
         because = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        pid, slot = self._process.pid, self._pulse.slot
-        self.pipe.close()
-        self._process.stdin.close()
+        slot = up.pulse.slot
         self._forget()
-        return WorkerDied(f"worker process {pid} {how} ({because})", slot, not hangs and -code in FROM_OUTSIDE)
+        return WorkerDied(
+            f"worker process {up.process.pid} {how} ({because})", slot, not hangs and -code in FROM_OUTSIDE
+        )
 
     def dismiss(self, at_once: bool = False) -> None:
         """Let the process end, politely or `at_once`; `close` waits for it."""
-        if self._process is None or self.pipe.closed:
+        if self._started is None:
             return
         if at_once:
-            self._process.kill()
-        self.pipe.close()
-        self._process.stdin.close()
+            self._started.process.kill()
+        self._started.hang_up()
 
     def close(self) -> None:
         """End the process: politely, then after 5 s for certain."""
-        if self._process is None:
+        if self._started is None:
             return
         self.dismiss()
+        process = self._started.process
         try:
-            self._process.wait(5)
+            process.wait(5)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            process.wait()
         self._forget()
 
+    def _up(self) -> _Started:
+        if self._started is None:
+            raise RuntimeError("the process is not started")
+        return self._started
+
     def _forget(self) -> None:
-        self._pulse.close()
-        self._process = self.pipe = self._pulse = self._watch = None
+        up, self._started = self._up(), None
+        up.hang_up()
+        up.pulse.close()
 
 
 @contextmanager

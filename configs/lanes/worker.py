@@ -8,10 +8,12 @@ of it a line tells.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
+from multiprocessing.connection import Connection
 
 from ..world import World
 from .lane import LaneGroup, LaneHangs, describe
@@ -128,7 +130,7 @@ class Worker(Companion):
 
     def ask(self, name: str, *args) -> None:
         """Send an order; a worker found dead before any of its lanes were lost is started again."""
-        if self._process is None:
+        if self.pipe is None:
             try:
                 self.start()
             except OSError as error:  # no memory, no processes, no open files
@@ -141,7 +143,7 @@ class Worker(Companion):
 
     def answer(self):
         """The result of the last order. Raises what the order raised, or `WorkerDied`."""
-        if self._process is None:
+        if self.pipe is None:
             raise WorkerDied(self._failed, None, True)
         try:
             self._wait()
@@ -152,12 +154,11 @@ class Worker(Companion):
             raise result
         return result
 
-    def start(self) -> None:
-        super().start()
-        try:
-            self.pipe.send(self._world)
-        except OSError:
-            return  # `answer` says that it died
+    def start(self) -> Connection:
+        pipe = super().start()
+        with contextlib.suppress(OSError):  # `answer` says that it died
+            pipe.send(self._world)
+        return pipe
 
     def _wait(self) -> None:
         """Until an answer has come. Raises WorkerDied where no control step ends within the limit."""

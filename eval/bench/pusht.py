@@ -137,7 +137,10 @@ def lerobot_rollout(envs: int, n_action_steps: int, pictures: bool, steps: int, 
 
 
 def _side_by_side(config, envs: int):
-    """The `AsyncVectorEnv` that lerobot would make; in its own the processes do not know gym-pusht's name."""
+    """The `AsyncVectorEnv` that lerobot would make.
+
+    In its own the processes do not know gym-pusht's name, and end when they are asked for a task that it does not have.
+    """
     from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
     make = partial(_gym, config.package_name, config.gym_id, config.disable_env_checker, config.gym_kwargs)
@@ -148,7 +151,9 @@ def _gym(package: str, name: str, unchecked: bool, settings: dict):
     import gymnasium
 
     importlib.import_module(package)
-    return gymnasium.make(name, disable_env_checker=unchecked, **settings)
+    env = gymnasium.make(name, disable_env_checker=unchecked, **settings)
+    env.unwrapped.task = env.unwrapped.task_description = ""
+    return env
 
 
 def _noise_policy(envs: int, n_action_steps: int):

@@ -87,7 +87,7 @@ def _lap(world: World, recipe: Recipe, block: int, workers: int, episodes: int) 
     """Two runs of one crew: from nothing, then with workers that are there."""
     with Crew(world, block, workers) as crew:
         starts = range(REPORT_STARTS, REPORT_STARTS + episodes)
-        spent = []
+        spent: list[float] = []
         for _ in range(2):
             begun = time.perf_counter()
             if not spent:

@@ -100,8 +100,10 @@ def _act(config: Settings, world: World, done: frozenset[int]) -> Iterator:
         for (recipe, agent), starts in zip(opened, shares(config), strict=True):
             crew.know(recipe, recipe.noisy(agent))
             if not done.issuperset(starts):
-                columns = {"initial_conditions": start_set(world), "policy_seed": config.policy_seed}
-                job = crew.submit(recipe, starts, keep=True, skip=done, options=options, **columns)
+                job = crew.submit(
+                    recipe, starts, keep=True, skip=done, options=options,
+                    initial_conditions=start_set(world), policy_seed=config.policy_seed,
+                )  # fmt: skip
                 jobs[job] = agent.n_action_steps
         for job, n_action_steps in jobs.items():
             yield from crew.in_order(job, n_action_steps)

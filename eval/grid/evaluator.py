@@ -7,6 +7,7 @@ would, and the next one starts another. It ends with the grid, or when it is int
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -64,21 +65,21 @@ class Evaluator:
         self.busy = False
         log = folder / "evaluator.log"
         self.process = start_process((__name__, folder), log, subprocess.PIPE, environment)
+        assert self.process.stdin is not None  # it was asked for
+        self._orders = self.process.stdin
 
     def begin(self, words: Sequence[object], log: Path) -> Evaluation:
         answer = log.with_name(log.name + STATUS)
         answer.unlink(missing_ok=True)
         self.busy = True
         order = {"words": [str(word) for word in words], "log": str(log), "answer": str(answer)}
-        try:
-            self.process.stdin.write((json.dumps(order) + "\n").encode())
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # `poll` says that it has ended
+        with contextlib.suppress(BrokenPipeError):  # `poll` says that it has ended
+            self._orders.write((json.dumps(order) + "\n").encode())
+            self._orders.flush()
         return Evaluation(self, answer)
 
     def close(self) -> None:
-        self.process.stdin.close()
+        self._orders.close()
 
 
 class Evaluators:

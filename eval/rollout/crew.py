@@ -282,8 +282,9 @@ class Crew:
         busy = {hand.pipe: hand for hand in self._hands if hand.order is not None and hand.pipe is not None}
         heard = wait(list(busy), LOOK) if busy else []
         for hand in [hand for hand in self._hands if hand.order is not None]:
-            if hand.pipe is None:
-                self._lose(hand, hand.death)
+            if hand.pipe is None:  # it could not be started
+                self._lose(hand, hand.death or WorkerDied("a worker could not be started", None, True))
+                time.sleep(PAUSES[0])
             elif hand.pipe in heard:
                 self._hear(hand)
             elif death := hand.stuck():

@@ -25,7 +25,7 @@ from ...configs.protocols import keeps
 from ...configs.world import World
 from .recipes import Recipe
 from .rollout import Actor, Block, Teller
-from .station import Opening, Order, Station, attend, serve
+from .station import Opening, Order, Station, UnwantedError, attend, serve
 
 
 class Ordered(Protocol):
@@ -107,8 +107,9 @@ class ProcessHand:
         self._process.close()
 
     def _send(self, message: object) -> None:
-        with contextlib.suppress(ConnectionError):  # whoever listens hears that it died
-            self.pipe.send(message)
+        if self.pipe is not None:
+            with contextlib.suppress(ConnectionError):  # whoever listens hears that it died
+                self.pipe.send(message)
 
 
 class ThreadHand:
@@ -140,7 +141,9 @@ class ThreadHand:
         self.left = set(block.todo)
         if self.pipe is None:
             self.start()
-        self.pipe.send(Order(job.recipe, block))
+        if self.pipe is not None:
+            with contextlib.suppress(OSError):  # whoever listens hears that it has ended
+                self.pipe.send(Order(job.recipe, block))
 
     def rested(self) -> None:
         """Nothing to note."""
@@ -204,7 +207,7 @@ class InTurn:
         with self._turn:
             self.waited += time.perf_counter() - begun
             if self._over.is_set():
-                raise ConnectionError("nobody waits for this block any more")
+                raise UnwantedError
             return self.actor.act()
 
     def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
@@ -216,7 +219,8 @@ class InTurn:
 
 def beside(actor: Actor) -> Actor:
     """Another actor with a memory of its own and the same policy."""
-    inner, shared = actor, {}
+    inner: object = actor
+    shared: dict[int, object] = {}
     while inner is not None:
         for name in ("planner", "critic"):
             heavy = getattr(inner, name, None)

@@ -8,12 +8,11 @@ took. Nothing else crosses the pipe. The crew (`crew.py`) hands the blocks out; 
 from __future__ import annotations
 
 import math
-import pickle
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, Pipe
 
 from ...configs.lanes.lane import MachineError, describe
 from ...configs.lanes.lanes import Lanes
@@ -103,13 +102,20 @@ class Station:
             self._lanes = None
 
 
+class UnwantedError(RuntimeError):
+    """Nobody waits for the block any more."""
+
+
 def attend(pipe: Connection, station: Station) -> None:
     """Answer orders until the other end closes the pipe."""
     while True:
         try:
             order = pipe.recv()
-            _answer(pipe, station, order)
         except (EOFError, OSError):
+            return
+        try:
+            _answer(pipe, station, order)
+        except UnwantedError:
             return
 
 
@@ -121,27 +127,38 @@ def _answer(pipe: Connection, station: Station, order: Order) -> None:
         opening = time.perf_counter() - begun
         for result in run_block(order.block, actor, station.lanes, lost):
             told = time.perf_counter()
-            pipe.send((RESULT, result))
+            _send(pipe, RESULT, result)
             sending += time.perf_counter() - told
-    except (BrokenPipeError, ConnectionError):
+    except UnwantedError:
         raise
     except MachineError:
         pass  # `lost` tells
     except Exception as error:  # whatever a policy raises ends the run where it was begun
-        pipe.send((RAISED, _sendable(error)))
+        _send(pipe, RAISED, _sendable(error))
         return
     wall = time.perf_counter() - begun
-    pipe.send((DONE, Took(wall, sending, opening, peak_memory(), lost)))
+    _send(pipe, DONE, Took(wall, sending, opening, peak_memory(), lost))
+
+
+def _send(pipe: Connection, kind: str, content: object) -> None:
+    try:
+        pipe.send((kind, content))
+    except OSError as error:
+        raise UnwantedError from error
 
 
 def _sendable(error: Exception) -> Exception:
     """The error, or its words where it cannot be sent."""
-    try:
-        if type(error).__module__ != "__main__" and str(pickle.loads(pickle.dumps(error))) == str(error):
-            return error
-    except Exception:  # an exception may refuse in any way
-        pass
-    return RuntimeError(describe(error))
+    words = RuntimeError(describe(error))
+    if type(error).__module__ == "__main__":
+        return words
+    ours, theirs = Pipe()
+    with ours, theirs:
+        try:
+            ours.send(error)
+            return error if str(theirs.recv()) == str(error) else words
+        except Exception:  # an exception may refuse to be sent, or to be made again, in any way
+            return words
 
 
 def peak_memory() -> float:

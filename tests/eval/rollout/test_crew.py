@@ -1,8 +1,11 @@
 """Whole blocks in workers: the same rows for any number of them, whatever dies or hangs, and nothing left behind."""
 
+import importlib
+import inspect
 import os
 import signal
 import time
+from dataclasses import dataclass
 
 import pytest
 
@@ -174,3 +177,39 @@ def test_a_worker_that_cannot_be_interrupted_is_ended(monkeypatch):
     errors = {result.start: result.row["error"] for result in results if result.row["error"]}
     assert list(errors) == [301] and "did not answer within 1 s and was ended" in errors[301]
     assert sum(result.row["success"] for result in results) == 3
+
+
+@dataclass(frozen=True)
+class Refusing:
+    """An actor whose policy raises in its second chunk, as one does that lives on a server which went away."""
+
+    kind: type = ConnectionError
+    needs_torch = False
+
+    def actor(self, lanes):
+        actor = ExpertRecipe().actor(lanes)
+        act, calls = actor.act, []
+
+        def second():
+            calls.append(1)
+            if len(calls) > 1:
+                raise self.kind("the policy is gone")
+            return act()
+
+        actor.act = second
+        return actor
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_what_a_policy_raises_ends_the_run(overlap, monkeypatch, tmp_path):
+    """The recipe lies in a module that the workers can import, as that of a plug-in does."""
+    (tmp_path / "refusing.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from understudy.eval.rollout.recipes import ExpertRecipe\n\n" + inspect.getsource(Refusing)
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    refusing = importlib.import_module("refusing")
+    with Crew(POINT, workers=1, overlap=overlap) as crew:
+        with pytest.raises(ConnectionError, match="the policy is gone"):
+            run(crew, refusing.Refusing())
+        assert len(run(crew, ExpertRecipe(), STARTS[:3])) == 3, "the worker goes on"
