@@ -69,10 +69,9 @@ def test_a_record_with_a_report(run_folder, tmp_path, capsys):
 
 
 def test_the_same_starts_give_the_same_table_and_a_resumed_run_too(run_folder, tmp_path, monkeypatch):
-    whole = evaluate(settings(run_folder, tmp_path / "whole", videos=1, workers=1))
+    whole = evaluate(settings(run_folder, tmp_path / "whole", videos=0, workers=1))
     assert whole.manifest["crew"]["workers"] == 1 and whole.manifest["crew"]["memory_mb"][0] > 0
-    assert sum(map(bool, whole.column("video"))) == 1 and min(whole.column("wall_ipc")) > 0
-    assert "bound by" in summarize(whole).text()
+    assert min(whole.column("wall_ipc")) > 0 and "bound by" in summarize(whole).text()
     add = RecordWriter.add
 
     def interrupted(self, row):

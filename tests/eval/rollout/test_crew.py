@@ -127,12 +127,12 @@ def test_a_block_of_a_worker_that_was_killed_is_run_again(plain, checkpoint, tmp
 
 def test_what_always_goes_wrong_is_a_row_with_an_error_and_disturbs_nobody(plain, checkpoint):
     faults = Fault(303, 9, "abort"), Fault(305, 2), Fault(310, 3, "hang"), Fault(313, 0, "reset")
-    with Crew(faulty(*faults), workers=2, timeout=1.5) as crew:
+    with Crew(faulty(*faults), workers=2, timeout=4) as crew:
         results = run(crew, recipe(checkpoint))
     errors = {result.start: result.row["error"] for result in results if result.row["error"]}
     assert set(errors) == {303, 305, 310, 313} and len(results) == len(STARTS)
     assert "SIGABRT" in errors[303] and "start 305 fails at step 2" in errors[305]
-    assert "did not answer within 1.5 s" in errors[310] and "start 313 fails" in errors[313]
+    assert "did not answer within" in errors[310] and "start 313 fails" in errors[313]
     assert tables_equal(without(results, *errors), without(plain, *errors))
     assert not {result.start: result for result in results}[303].row["success"]
 
