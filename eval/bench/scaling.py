@@ -165,11 +165,8 @@ def _others(world: World, block: int, n_action_steps: int, most: int) -> Iterato
     if kind == "gym_pusht" and importlib.util.find_spec("lerobot"):
         from .pusht import lerobot_rollout
 
-        for name, envs, parallel in (
-            (f"lerobot-eval, SyncVectorEnv of {block}", block, False),
-            (f"lerobot-eval, AsyncVectorEnv of {block}", block, True),
-            (f"lerobot-eval, AsyncVectorEnv of {most}", most, True),
-        ):
+        for envs, parallel in dict.fromkeys([(block, False), (block, True), (most, True)]):
+            name = f"lerobot-eval, {'Async' if parallel else 'Sync'}VectorEnv of {envs}"
             work, close = lerobot_rollout(envs, n_action_steps, bool(world.cameras), steps, parallel)
             work()
             begun = time.perf_counter()

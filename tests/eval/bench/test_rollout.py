@@ -76,7 +76,7 @@ def test_scaling_is_beside_one_process_and_lerobot(monkeypatch):
     assert one["steady_times"] == one["efficiency"] == 1 and two["efficiency"] == pytest.approx(two["steady_times"] / 2)
     assert two["first_episode_s"] > 0 and two["memory_mb"] > 0
     if importlib.util.find_spec("lerobot"):
-        assert [name.split(",")[0] for name in told["others"]] == ["lerobot-eval"] * 3
+        assert list(told["others"]) == ["lerobot-eval, SyncVectorEnv of 2", "lerobot-eval, AsyncVectorEnv of 2"]
     assert "2 workers" in bench_scaling.table(told) and "efficiency" in bench_scaling.table(told)
     with pytest.raises(ValueError, match="3 were asked for"):
         bench_scaling.world_for("pusht", 3, 84, 10)
