@@ -8,6 +8,7 @@ shared cores they save 30 % of a training step, and up to 10x when other process
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -36,6 +37,8 @@ raise SystemExit(0 if renderer.render().std() > 0 else 1)
 def prepare() -> None:
     """Set OpenMP, allocator, SDL and GL for this process. Call before torch and MuJoCo; repeated calls are cheap.
 
+    GL is put right after MuJoCo too; for OpenMP it is too late where torch was imported before.
+
     Variables that the user has set are left alone.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -45,7 +48,15 @@ def prepare() -> None:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     if "MUJOCO_GL" not in os.environ and (backend := choose_gl()):
         os.environ["MUJOCO_GL"] = backend
+        _tell_mujoco()
     _keep_memory()
+
+
+def _tell_mujoco() -> None:
+    """Where MuJoCo was imported already it has chosen how to draw, for a display: let it choose again."""
+    for name in ("mujoco.rendering.classic.gl_context", "mujoco.gl_context"):
+        if name in sys.modules:
+            importlib.reload(sys.modules[name])
 
 
 def cache_folder() -> Path:

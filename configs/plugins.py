@@ -13,7 +13,7 @@ import importlib.machinery
 import os
 import pkgutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from types import ModuleType
 
@@ -63,9 +63,20 @@ def _import_all(name: str) -> None:
 def lookup(kind: str, name: str, registered: Mapping):
     """`registered[name]`, or a `LookupError` that lists the known names."""
     if name not in registered:
-        import difflib
-
-        close = difflib.get_close_matches(name, registered, 1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
-        raise LookupError(f"unknown {kind} '{name}'.{hint} Known: {', '.join(sorted(registered)) or 'none'}")
+        raise LookupError(f"unknown {kind} '{name}'.{_known(name, registered)}")
     return registered[name]
+
+
+def check_names(given: Iterable[str], known: Collection[str], what: str) -> None:
+    """Refuse settings, given by name in Python, that `what` does not have. Raises ValueError listing the known ones."""
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{what} has no setting '{name}'.{_known(name, known)}")
+
+
+def _known(name: str, names: Collection[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, names, 1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"{hint} Known: {', '.join(sorted(names)) or 'none'}"

@@ -21,6 +21,7 @@ STATE = "observation.state"
 SCENE = "observation.environment_state"
 IMAGES = "observation.images."
 ACTION = "action"
+TASK = "task"  # of a batch: number of each window's task among the texts that a model knows
 UNKNOWN_UNIT = UNKNOWN = "?"
 MEANINGS = ("mode", "frame", "rotation")  # what the numbers of an action mean, beside their units
 
@@ -40,6 +41,11 @@ class Mode(Enum):
     delta = "delta"
     velocity = "velocity"
     unknown = "?"  # nobody stated it
+
+
+def unnamed(names: tuple[str, ...]) -> bool:
+    """Whether the numbers of a vector are only counted: what data get that name none."""
+    return bool(names) and names == tuple(map(str, range(len(names))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +134,7 @@ class Embodiment:
             if not same:
                 raise EmbodimentError(
                     f"embodiments differ in {part}: '{self.name}' has {_show(ours)}, '{world.name}' has {_show(theirs)}"
+                    f"{self._naming() if part == 'action' else ''}"
                 )
 
         _check_units(self.name, self.action, self.action_units, world.name, world.action_units)
@@ -154,10 +161,17 @@ class Embodiment:
         if ours != theirs:
             first = next((pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]), None)
             because = f"'{first[0]}' against '{first[1]}'" if first else f"{len(ours)} against {len(theirs)} names"
+            because += self._naming() if unnamed(ours) else ""
             raise EmbodimentError(f"'{need}' differs between '{self.name}' and '{world.name}': {because}")
 
         units = {STATE: "state_units", SCENE: "scene_units"}[need]
         _check_units(self.name, ours, getattr(self, units), world.name, getattr(world, units))
+
+    def _naming(self) -> str:
+        """What to do about a vector whose numbers nobody named."""
+        if not unnamed(self.action) and not unnamed(self.state):
+            return ""
+        return f". Nobody named the numbers of '{self.name}', which are counted: name them with --embodiment FILE"
 
     def states(self, part: str) -> bool:
         """Whether somebody stated this field."""

@@ -17,7 +17,7 @@ import draccus
 from .parse import decode, decode_choice, load
 from .plugins import discover, lookup
 from .protocols import keeps
-from .spec import Embodiment
+from .spec import IMAGES, Embodiment, EmbodimentError
 
 if TYPE_CHECKING:
     import gymnasium
@@ -132,6 +132,31 @@ def read_world(source: WorldSource, **changes) -> World:
     else:
         world = find_world(os.path.expandvars(str(source)))
     return dataclasses.replace(world, **{key: value for key, value in changes.items() if value is not None})
+
+
+def looked_at(world: World, *readers: Mapping[str, tuple[int, int]]) -> World:
+    """The world with the cameras that policies read, at their sizes, where it does not offer them already.
+
+    Args:
+        readers: of each policy, key of a camera -> (height, width). Cameras that the world does not have are left
+            out: who compares the policy with the world refuses them by name.
+
+    Raises:
+        EmbodimentError: two policies read one camera at different sizes, and the world does not say which to draw.
+    """
+    wanted: dict[str, tuple[int, int]] = {}
+    views = set(world.views()) if any(readers) else set()
+    for key, size in (item for reader in readers for item in reader.items()):
+        name = key.removeprefix(IMAGES)
+        if name in world.cameras or name not in views:
+            continue
+        if wanted.setdefault(name, tuple(size)) != tuple(size):
+            raise EmbodimentError(
+                f"camera '{name}' is read at {wanted[name][0]}x{wanted[name][1]} and at {size[0]}x{size[1]} by "
+                "policies that act in one world; judge each in a record of its own and compare the records, or give "
+                f"the world's `cameras: {{{name}: [height, width]}}`, from which both are resized"
+            )
+    return dataclasses.replace(world, cameras={**world.cameras, **wanted}) if wanted else world
 
 
 def start_set(world: World) -> str:

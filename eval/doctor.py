@@ -108,7 +108,7 @@ class Doctor:
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("path",)
 
-    path: str | None = None  # an episode record, run or checkpoint: examine it in place of the machine
+    path: str | None = None  # a record, run or checkpoint: examine it in place of the machine
     json: bool = False  # print one JSON object in place of the table
     quick: bool = False  # leave out the imports of torchvision, torchcodec and lerobot, which take half of the time
 
@@ -153,8 +153,14 @@ def examine_path(path: str) -> Iterator[Finding]:
     """
     from ..policies.learning.examine import examine_checkpoint, examine_run, is_checkpoint, is_run
     from .ledger.examine import is_record
+    from .offline.record import is_error_record
 
-    kinds = ((is_record, _examine_record), (is_run, examine_run), (is_checkpoint, examine_checkpoint))
+    kinds = (
+        (is_error_record, _examine_errors),
+        (is_record, _examine_record),
+        (is_run, examine_run),
+        (is_checkpoint, examine_checkpoint),
+    )
     place = Path(os.path.expandvars(path))
     examined = next((look for recognises, look in kinds if recognises(place)), None)
     if examined is None:
@@ -171,6 +177,15 @@ def _examine_record(path: Path) -> Iterator[Finding]:
     yield from (Finding("record", False, fault, needed=True) for fault in faults)
     if not faults:
         yield from (Finding("record", True, remark) for remark in record_remarks(path))
+
+
+def _examine_errors(path: Path) -> Iterator[Finding]:
+    from .offline.record import error_faults, error_remarks
+
+    faults = error_faults(path)
+    yield from (Finding("open-loop record", False, fault, needed=True) for fault in faults)
+    if not faults:
+        yield from (Finding("open-loop record", True, remark) for remark in error_remarks(path))
 
 
 def sick(findings: list[Finding]) -> list[str]:

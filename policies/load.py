@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ..configs.spec import UNKNOWN, Embodiment
+from ..configs.spec import UNKNOWN, Embodiment, unnamed
 from .data.embody import over, read_embodiment
 from .learning.checkpoint import (
     PARENTS,
@@ -75,6 +75,8 @@ def completed(body: Embodiment, file: str | Path, folder: Path) -> Embodiment:
         before, now = getattr(body, part), getattr(meant, part)
         if part.endswith("_units") and len(before) == len(now):
             same = all(one in (other, UNKNOWN) for one, other in zip(before, now, strict=True))
+        elif part in ("action", "state"):
+            same = before == now or (unnamed(before) and len(before) == len(now))
         else:
             same = before == now or not body.states(part)
         if not same:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ..configs.protocols import keeps
 from ..configs.rng import rng_of
-from ..configs.spec import Embodiment, Window
+from ..configs.spec import TASK, Embodiment, Window
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Past:
     Invalid observations repeat the first frame, invalid actions are zeros.
     """
 
-    obs: Mapping[str, Tensor]  # key -> (B, O, ...), float32 in units; images uint8 (B, O, h, w, 3)
+    # key -> (B, O, ...), float32 in units; images uint8 (B, O, h, w, 3), or what their encoder made of them (B, O, E);
+    # in training also `task`, (B,) number of the task among the texts that the model knows
+    obs: Mapping[str, Tensor]
     obs_times: tuple[int, ...]  # O offsets in control steps, 0 = now
     obs_valid: Tensor  # (B, O) bool
     actions: Tensor  # (B, K, D) really executed, units of the embodiment
@@ -49,7 +51,7 @@ class Past:
         tokens = _positions(self.action_times, window.recall, "action")
         return dataclasses.replace(
             self,
-            obs={key: value[:, frames] for key, value in self.obs.items()},
+            obs={key: value if key == TASK else value[:, frames] for key, value in self.obs.items()},
             obs_times=window.observe,
             obs_valid=self.obs_valid[:, frames],
             actions=self.actions[:, tokens],
@@ -261,6 +263,20 @@ class Parametrised(Protocol):
 
 
 @runtime_checkable
+class Sees(Protocol):
+    """A planner or critic that may read pictures, and can keep what it made of one."""
+
+    eyes: Any  # `networks.eyes.Eyes`; None where it reads no pictures
+
+
+@runtime_checkable
+class Instructed(Protocol):
+    """A planner that may act by the text of a task."""
+
+    language: Any  # `networks.language.Language`; None where it reads no text
+
+
+@runtime_checkable
 class Paced(Protocol):
     """A trainable whose parts learn at different rates."""
 
@@ -425,8 +441,9 @@ class CompositionConfig(draccus.ChoiceRegistry):
 def past_of(batch: Mapping[str, Tensor], window: Window, inputs: tuple[str, ...]) -> Past:
     """The `Past` that an agent would hold at each window of a batch."""
     recalled = len(window.recall)
+    told = (TASK,) if TASK in batch else ()
     return Past(
-        obs={key: batch[key] for key in inputs},
+        obs={key: batch[key] for key in (*inputs, *told)},
         obs_times=window.observe,
         obs_valid=batch["observation.valid"],
         actions=batch["action"][:, :recalled],

@@ -8,6 +8,7 @@ of that lane alone. This file knows nothing of processes (`worker.py`) or of bat
 from __future__ import annotations
 
 import errno
+import os
 import time
 import traceback
 from abc import abstractmethod
@@ -152,6 +153,7 @@ class LaneGroup:
         self.starts: dict[int, int | None] = {}  # by slot: where each lane began last
         self._envs: dict[int, gymnasium.Env] = {}
         self._handover: Handover | None = None
+        self._folder = os.getcwd()
 
     def build(self, slots: tuple[int, ...]) -> None:
         """Build lanes in advance. One that cannot be built says so at its reset."""
@@ -176,10 +178,10 @@ class LaneGroup:
                     self._envs[slot] = self.world.lane()
                 obs, info = self._envs[slot].reset(seed=seed, options=options)
                 answers[slot] = self._promised(obs, info)
-            except (Exception, SystemExit) as error:  # whatever a simulator raises ends this lane only
+            except BaseException as error:  # whatever a simulator raises ends this lane only
                 answers[slot] = self._drop(slot, error)
             self.pulse.beat()
-        self.pulse.rest()
+        self._rest()
         return answers
 
     def run(self, actions: dict[int, np.ndarray], look: tuple[int, ...], film: tuple[int, ...]) -> dict[int, LaneRun]:
@@ -191,9 +193,9 @@ class LaneGroup:
             try:
                 looked = {len(chunk) + offset for offset in look}
                 _run_chunk(self._envs[slot], chunk, looked, slot in film, run, self._handover, self.pulse)
-            except (Exception, SystemExit) as error:  # whatever a simulator raises ends this lane only
+            except BaseException as error:  # whatever a simulator raises ends this lane only
                 run.error = self._drop(slot, error)
-        self.pulse.rest()
+        self._rest()
         return answers
 
     def call(self, name: str, args: tuple, slots: tuple[int, ...]) -> dict[int, tuple[bool, object]]:
@@ -206,9 +208,9 @@ class LaneGroup:
             self.pulse.begin(slot)
             try:
                 answers[slot] = True, target(*args) if callable(target) else target
-            except (Exception, SystemExit) as error:  # whatever a simulator raises ends this lane only
+            except BaseException as error:  # whatever a simulator raises ends this lane only
                 answers[slot] = False, self._drop(slot, error)
-        self.pulse.rest()
+        self._rest()
         return answers
 
     def close(self) -> None:
@@ -216,6 +218,12 @@ class LaneGroup:
         for env in self._envs.values():
             env.close()
         self._envs.clear()
+
+    def _rest(self) -> None:
+        """Wait for the next order, in the folder of before: a simulator that changed it would move what is written."""
+        self.pulse.rest()
+        if os.getcwd() != self._folder:
+            os.chdir(self._folder)
 
     def _promised(self, obs, info) -> tuple[dict, dict]:
         """What a reset gave, checked."""
@@ -225,6 +233,9 @@ class LaneGroup:
         return self._handover.observation(obs), {"success": success, "progress": progress}
 
     def _drop(self, slot: int, error: BaseException) -> str:
+        """Close a lane and say why. Ctrl-C is no fault of a lane: it is raised again."""
+        if isinstance(error, KeyboardInterrupt):
+            raise error
         self.pulse.begin(slot)
         env = self._envs.pop(slot, None)
         text = describe(error)
@@ -232,7 +243,7 @@ class LaneGroup:
             try:
                 env.close()
             except (Exception, SystemExit) as second:  # a broken simulator may not close either
-                text += f" (and closing it: {type(second).__name__}: {second})"
+                text += f" (and closing it: {type(second).__name__}: {_text(second)})"
         return Outside(text) if of_machine(error) else text
 
 
@@ -245,7 +256,14 @@ def describe(error: BaseException) -> str:
     """`Type: message (file:line)` of an exception."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
+    return f"{type(error).__name__}: {_text(error)}{where}"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:  # whatever a simulator's own exception raises when it is to be told
+        return f"(its text raises {type(second).__name__})"
 
 
 def _run_chunk(
@@ -282,8 +300,8 @@ def _run_chunk(
         run.success.append(success)
         run.progress.append(progress)
         run.sent.append(sent)
-        if seen is not None:
-            run.seen[done] = seen
+        if seen is not None:  # in memory of its own where another look follows: some lanes fill the same arrays again
+            run.seen[done] = seen if len(look) == 1 else {key: np.array(value) for key, value in seen.items()}
         if film:
             run.film.append(picture)
         run.terminated, run.truncated = terminated, truncated

@@ -6,6 +6,7 @@ and act, two of them, from the same initial conditions in one world.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping
@@ -20,11 +21,12 @@ import numpy as np
 from ...configs.files import clear_leftovers
 from ...configs.lanes.pulse import TIMEOUT
 from ...configs.progress import Progress, on_terminal
-from ...configs.world import REPORT_STARTS, World, start_set
+from ...configs.world import REPORT_STARTS, World, looked_at, start_set
 from ...policies.agent.open import check_world, open_agent
 from ..evaluate.evaluate import Eval, describe, open_stage
 from ..evaluate.report import write_report
 from ..ledger.record import MANIFEST, Record, RecordWriter, provenance, read_record
+from ..offline.record import is_error_record
 from ..rollout.crew import Crew, crew_for
 from ..rollout.film import Tapes
 from ..rollout.recipes import PolicyRecipe, weight_of
@@ -33,6 +35,7 @@ from ..statistics.power import needed
 from ..statistics.sequential import A, B, Sequential
 from .blind import BlindStage, ask
 from .comparison import FILE, Comparison, compare_records, read_comparison
+from .open_loop import ErrorComparison, compare_error_records, judge_and_compare
 from .page import PAGE, write_comparison
 from .sequential import PairStage, RolloutStage, Rules, SequentialComparison, Side, Standing, fight, say
 
@@ -41,7 +44,10 @@ SIDES = ("a", "b")  # folders of the records of a sequential comparison
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Say which policy is better: compare finished records, or let two policies act until that is decided."""
+    """Say which policy is better: compare finished records, or let two policies act until that is decided.
+
+    Records of open-loop errors are joined by episode; with --data DATASET two policies are judged by recorded episodes.
+    """
 
     RENAMED: ClassVar[dict[str, str]] = {
         "seed": "env_seed",
@@ -57,6 +63,7 @@ class Compare:
         None  # folder of the report and compare.json; of a live comparison also of both records, and then new
     )
     resume: str | None = None  # live: go on with this folder; all else as it was
+    data: str | None = None  # judge two policies by recorded episodes of this dataset, open-loop: nobody acts
     world: dict | str = "pusht"  # live: registered name, YAML file, or its keys
     until_decided: bool = False  # live: stop when decided or hopeless; else run --max pairs, a fixed number
     max: int = 500  # live: most pairs
@@ -92,8 +99,8 @@ class Compare:
             print(f"\nreport          {Path(os.path.expandvars(folder)) / PAGE}")
 
 
-def compare(config: Compare) -> Comparison:
-    """Compare records, or hold the sequential comparison.
+def compare(config: Compare) -> Comparison | ErrorComparison:
+    """Compare records, or hold the sequential comparison; with `data`, or of such records, compare open-loop errors.
 
     Raises:
         ValueError: records and policies mixed, a third policy in a live comparison, a policy against itself
@@ -101,6 +108,15 @@ def compare(config: Compare) -> Comparison:
     """
     paths = [Path(os.path.expandvars(word)) for word in config.what]
     recorded = [(path / MANIFEST).is_file() for path in paths]
+    place = config.resume or config.out
+    out = None if place is None else Path(os.path.expandvars(place))
+
+    if config.data is not None and not any(recorded):
+        return judge_two(config, out)
+    if any(map(is_error_record, paths)):
+        return compare_error_records(paths, config.alpha, out)
+    if config.data is not None:
+        raise ValueError("--data is for policies: these are records already. Leave it out")
 
     if not any(recorded):
         return hold(config)
@@ -122,6 +138,24 @@ def compare(config: Compare) -> Comparison:
     return comparison
 
 
+PLANNING = ("n_action_steps", "threads", "device")  # settings that say how policies plan, also where nobody acts
+
+
+def judge_two(config: Compare, out: Path | None) -> ErrorComparison:
+    """Compare the open-loop errors of two policies on recorded data. Raises ValueError for settings of acting."""
+    shared = {*PLANNING, "what", "alpha", "out", "resume", "data", "policy_seed", "other_seed"}
+    for item in dataclasses.fields(config):
+        if item.name not in shared and getattr(config, item.name) != item.default:
+            raise ValueError(f"--{item.name} is of policies that act; with --data nobody acts. Leave one of them out")
+    if len(config.what) != 2 or out is None:
+        raise ValueError("give two policies and a folder: compare A B --data DATASET --out DIR (or --resume DIR)")
+    if not config.resume and out.exists():
+        raise ValueError(f"'{out}' exists; give another --out, or --resume {out} to go on with it")
+    seeds = config.policy_seed, config.policy_seed if config.other_seed is None else config.other_seed
+    planning = {name: getattr(config, name) for name in PLANNING}
+    return judge_and_compare(config.what, str(config.data), out, config.alpha, seeds, planning)
+
+
 def hold(config: Compare) -> Comparison:
     """The live sequential comparison. Ctrl-C ends it with valid records and a compare.json, and is raised again."""
     import torch
@@ -131,8 +165,9 @@ def hold(config: Compare) -> Comparison:
     torch.set_num_threads(config.threads)
 
     evals = [_evaluation(config, side, test) for side in range(2)]
-    world = open_stage(evals[0])
-    opened = [open_agent(settings, world.embodiment, world.task) for settings in evals]
+    offered = open_stage(evals[0])
+    opened = [open_agent(settings, offered.embodiment, offered.task) for settings in evals]
+    world = looked_at(offered, *(agent.pictures for agent, _ in opened))
     for agent, _ in opened:
         check_world(agent, world.embodiment())
 
@@ -155,7 +190,7 @@ def hold(config: Compare) -> Comparison:
         crew = stack.enter_context(_crew(config, evals[0], world))
         sides = []
         for (agent, about), writer, settings in zip(opened, writers, evals, strict=True):
-            recipe = PolicyRecipe.of(settings, agent, about, world)
+            recipe = PolicyRecipe.of(settings, agent, about, offered)
             crew.know(recipe, agent)
             columns = {"initial_conditions": start_set(world), "policy_seed": settings.policy_seed}
             sides.append(Side(recipe, writer, columns, settings.env_seed - config.env_seed))

@@ -13,6 +13,7 @@ import json
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from itertools import combinations
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import numpy as np
 from ...configs.documents import check_fields, read_document, sealed
 from ...configs.files import replace_text
 from ...configs.former import MANIFEST, current_names, renamed
+from ...configs.notebook import rows_html
 from ..ledger.pairs import episodes_by_start, join
 from ..ledger.record import Record
 from ..ledger.summary import summarize
@@ -69,7 +71,7 @@ class Difference:
     says: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """All that is concluded, and from what."""
 
@@ -89,6 +91,16 @@ class Comparison:
     def write(self, folder: str | Path) -> Path:
         """Write `compare.json` into a folder, beside and renamed."""
         return replace_text(Path(folder) / FILE, json.dumps(sealed(self.plain()), indent=1) + "\n")
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        head = ("", "policy", "n", "success, 95 %", "best progress, 95 %")
+        rows = [(one.label, one.title, str(one.n), str(one.success), str(one.progress)) for one in self.contestants]
+        said = [self.sequential["says"]] if self.sequential else []
+        said += [difference.says for difference in self.differences]
+        return rows_html(head, rows) + "".join(f"<p>{escape(text)}</p>" for text in (*said, *self.caveats))
 
     def text(self) -> str:
         """For a terminal."""

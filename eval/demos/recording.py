@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...configs.command import command_of
 from ...configs.files import clear_leftovers
 from ...configs.former import RECORDING as FORMER
 from ...configs.former import renamed
@@ -72,7 +73,8 @@ def recording(out: Path, world: World, card: dict, config: Settings) -> Iterator
     clear_leftovers(out)
     writer = None
     if not going_on:
-        documents = {RECORDING: json.dumps(card, indent=1)}
+        told = card | {"command": command_of(config, "demos", without=("out", "resume"))}
+        documents = {RECORDING: json.dumps(told, indent=1)}
         writer = DatasetWriter(out, world.embodiment(), pictures=config.pictures, documents=documents)
 
     with owned(out):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -50,6 +50,7 @@ class Resim:
     out: str  # dataset folder to write
     episodes: str = "all"  # which of its episodes, for example 0-5,7-9
     without: str = ""  # episodes left out, for example 6
+    columns: dict[str, list[str] | str] = field(default_factory=dict)  # {action: actions, observation.state: [a, b]}
     images: bool = True  # draw 96x96 pictures, camera "image"
 
     def run(self) -> None:
@@ -57,7 +58,7 @@ class Resim:
         out = Path(os.path.expandvars(self.out))
         if out.exists():
             raise FileExistsError(f"'{out}' exists already; give another --out")
-        dataset = open_dataset(self.data, episodes=self.episodes, without=self.without)
+        dataset = open_dataset(self.data, episodes=self.episodes, without=self.without, sources=self.columns)
         print(f"{out}: {write_replay(replay, dataset, out, self.images)}")
 
 

@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, ClassVar
 from ...configs.lanes.pulse import TIMEOUT, check_timeout
 from ...configs.parse import keys_of
 from ...configs.progress import Progress
-from ...configs.world import REPORT_STARTS, World, read_world, start_set
+from ...configs.world import REPORT_STARTS, World, looked_at, read_world, start_set
 from ...policies.agent.open import Acting, agent_settings, check_world, open_agent
 from ...policies.learning.run import run_folder
+from ..ledger.chains import MADE
+from ..ledger.made import made
 from ..ledger.record import REPORT, RecordWriter, provenance
 from ..ledger.summary import summarize
 from ..rollout.crew import Crew, crew_for
 from ..rollout.film import Tapes, choose, film_again
 from ..rollout.recipes import PolicyRecipe, weight_of
+from .open_loop import OpenLoop, asks_for_data, refuse_acting
 from .report import write_report
 
 if TYPE_CHECKING:
@@ -31,7 +34,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Eval(Acting):
-    """Act in a world from many initial conditions; write an episode record and a report."""
+    """Act in a world from many initial conditions; write an episode record and a report.
+
+    With --data DATASET the policy only plans at recorded observations: its error on held-out episodes, see
+    `understudy eval --data DATASET --help`.
+    """
 
     RENAMED: ClassVar[dict[str, str]] = {"seed": "env_seed"}  # former names that are still read
 
@@ -47,6 +54,14 @@ class Eval(Acting):
     workers: int | None = None  # processes that each run whole blocks; default: as the machine allows; 0: this one
     timeout: float = TIMEOUT  # s that the world may take for a control step; 60 times that an episode; 0: no limit
     videos: int = 6  # episodes to film: first failures and first successes
+
+    @classmethod
+    def choose(cls, words: list[str]) -> tuple[type, str]:
+        """What the words ask for: to act in a world, or with --data open-loop errors, where nobody acts."""
+        if not asks_for_data(words):
+            return cls, ""
+        refuse_acting(words, cls)
+        return OpenLoop, ""
 
     def __post_init__(self):
         if self.out is None and self.resume is None:
@@ -67,9 +82,9 @@ def evaluate(config: Eval, crew: Crew | None = None):
     """Evaluate and return the `Record`. Ctrl-C ends the record early and is raised again.
 
     Args:
-        crew: workers that are there already, in the world and with the block of `config`; they stay.
+        crew: workers that are there already, with the block of `config`; they stay.
     """
-    world = crew.world if crew else open_stage(config)
+    world = open_stage(config)
     with contextlib.ExitStack() as stack:
         crew = crew or stack.enter_context(open_crew(config, world))
         crew.start()  # workers get ready while the policy is opened here
@@ -77,8 +92,10 @@ def evaluate(config: Eval, crew: Crew | None = None):
 
         torch.set_num_threads(config.threads)
         agent, about = open_agent(config, world.embodiment, world.task)
-        check_world(agent, world.embodiment())
-        manifest = describe(config, agent, about, world)
+        seen = looked_at(world, agent.pictures)
+        check_world(agent, seen.embodiment())
+        crew.enter(seen)
+        manifest = describe(config, agent, about, seen)
         recipe = PolicyRecipe.of(config, agent, about, world)
         crew.know(recipe, agent)
         writer = RecordWriter(_folder(config), manifest | provenance(), resume=config.resume is not None)
@@ -103,12 +120,13 @@ def evaluate(config: Eval, crew: Crew | None = None):
 
 def describe(config: Eval, agent: Agent, about: dict, world: World) -> dict:
     """What the manifest says of a run: who acts, how, where and from which initial conditions."""
-    return {
+    manifest = {
         "policy": about,
         "agent": agent_settings(config, agent),
         "world": world.fingerprint() | {"config": keys_of(world)},
         "starts": {"set": start_set(world), "first": config.env_seed, "count": config.episodes},
     }
+    return manifest | {MADE: made(manifest)}
 
 
 def open_stage(config: Eval) -> World:

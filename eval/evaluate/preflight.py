@@ -11,8 +11,11 @@ import sys
 
 from ...configs.parse import parse
 from ...configs.plugins import discover
-from ...configs.spec import Embodiment
+from ...configs.spec import IMAGES, Embodiment
+from ...configs.world import looked_at
 from .evaluate import Eval, open_stage
+
+ANY_SIZE = (64, 64)  # of pictures: nothing is drawn
 
 
 def preflight(config: str, embodiment: Embodiment, inputs: tuple[str, ...]) -> None:
@@ -23,7 +26,9 @@ def preflight(config: str, embodiment: Embodiment, inputs: tuple[str, ...]) -> N
     """
     discover(*Eval.DISCOVER)
     settings = parse(Eval, config, ["--policy=none", "--out=none"])
-    embodiment.check(open_stage(settings).embodiment(), inputs)
+    world = open_stage(settings)
+    read = {key: ANY_SIZE for key in inputs if key.startswith(IMAGES)}
+    embodiment.check(looked_at(world, read).embodiment(), inputs)
 
 
 def main(config: str, *inputs: str) -> None:

@@ -1,8 +1,9 @@
 """Whether a reader can make a record from public data: every file that its command uses has a command that makes it.
 
 `chains.yaml` in the folder of records says what is public and, for each artefact (a run, a dataset, a folder of
-results), the command that makes it. A path below an artefact is made with it. `uncommitted` lists the records of code
-with uncommitted changes; it may only shrink.
+results), the command that makes it. A path below an artefact is made with it. What a record itself says of how its
+pieces were made (`made.py`) counts, too. `uncommitted` lists the records of code with uncommitted changes; it may only
+shrink.
 
     public: [lerobot/pusht]
     made: {out/demos: understudy demos point --out out/demos, runs/a: understudy train --data out/demos --out runs/a}
@@ -15,12 +16,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...configs.documents import check_fields
 
 FILE = "chains.yaml"
+MADE = "made"  # of a manifest: artefact -> the command that makes it
 CODE = Path(__file__).resolve().parents[2]  # where `configs/...` of a command lie
 ARTEFACT = re.compile(r"(?<![\w./~$-])(?:out|runs)/[\w./\[\]?*-]*[\w\]*?]|(?<![\w./~$<>:-])/[\w.-]+/[\w./-]*\w")
 OUTPUT = re.compile(r"--(?:out|record|records|keep|resume|output_dir)(?:=|\s+)\S+")
@@ -39,6 +41,11 @@ class Chains:
     made: Mapping[str, str] = field(default_factory=dict)  # artefact -> command, or several, a line each
     rebuilt: Mapping[str, str] = field(default_factory=dict)  # artefact -> what of its command was not kept
     uncommitted: tuple[str, ...] = ()  # records of code with uncommitted changes, by their path in the folder
+
+    def with_own(self, made: object) -> Chains:
+        """With the commands that a record brings along; those of the file come first."""
+        own = {str(name): str(command) for name, command in made.items()} if isinstance(made, Mapping) else {}
+        return replace(self, made={**own, **self.made})
 
     def maker(self, path: str) -> str | None:
         """The artefact that a path is, or lies in."""

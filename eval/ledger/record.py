@@ -20,10 +20,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 from ...configs.files import clear_leftovers, new_folder, replace_file, replace_text
 from ...configs.former import current_manifest, current_names
 from ...configs.machine import versions
+from ...configs.notebook import facts_html, facts_text
 from ...configs.owner import owned
 from .verify import (
     DIGESTS,
@@ -88,6 +90,8 @@ INCIDENTAL = (
 )  # may differ between equal runs
 CHECKSUM = "crc32"  # of a line of `episodes.jsonl`, beside its columns
 SHOWN = 3  # faults that a refusal names
+OPEN_LOOP = "open-loop"  # `kind` of a manifest whose record is of another kind, see `offline/record.py`
+OPEN_LOOP_USE = "understudy compare A B joins two of these, doctor examines one"
 REMEDY = "Take the file from a copy, or run the evaluation again"
 PACKAGES = ("torch", "numpy", "scipy", "mujoco", "robosuite", "gym-pusht", "pymunk", "gymnasium", "lerobot")
 
@@ -96,7 +100,7 @@ class RecordError(ValueError):
     """A record that cannot be written or read; the message says what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """A record on disk. `table`: pyarrow, `COLUMNS` and perhaps some of `MONITORED`, sorted by env_seed."""
 
@@ -105,7 +109,36 @@ class Record:
     table: object
 
     def column(self, name: str) -> list:
+        """One column, as a list over the episodes. Raises KeyError for an unknown one."""
         return self.table[name].to_pylist()
+
+    @property
+    def rows(self) -> list[dict]:
+        """The episodes as dicts; `pandas.DataFrame(record.rows)` is a table of them."""
+        return self.table.to_pylist()
+
+    def facts(self) -> dict[str, str]:
+        """What there is to say of it, for people; `ledger/summary.py` says more."""
+        from ..statistics.intervals import mean_interval, wilson
+
+        n, policy = len(self.table), self.manifest.get("policy") or {}
+        starts = self.manifest.get("starts") or {}
+        told = {"record": str(self.root), "policy": str(policy.get("path", "unnamed"))}
+        if not n:
+            return told | {"episodes": "none"}
+        seeds, won = self.column("env_seed"), self.column("success")
+        told |= {
+            "world": f"{starts.get('set') or self.column('task')[0]}, env seeds {seeds[0]}..{seeds[-1]}",
+            "success": f"{wilson(sum(won), n)}  {sum(won)} of {n}, Wilson 95 %",
+            "best progress": f"{mean_interval(self.column('best_progress'))}  mean, 95 %",
+        }
+        return told if self.manifest.get("complete", True) else told | {"unfinished": f"{n} of {starts.get('count')}"}
+
+    def __repr__(self) -> str:
+        return facts_text(f"Record of {len(self.table)} episodes", self.facts())
+
+    def _repr_html_(self) -> str:
+        return facts_html(self.facts())
 
 
 class RecordWriter:
@@ -119,7 +152,12 @@ class RecordWriter:
     Raises:
         RecordError: the folder is in use, or another run is to be resumed, naming what differs.
         InUseError: another process writes the record now.
+
+    Records of another kind (`offline/record.py`) say what their rows are: `KEY`, `PARTS`, `_check`, `_table`, `_read`.
     """
+
+    KEY: ClassVar[str] = "env_seed"  # column that tells rows apart
+    PARTS: ClassVar[tuple[str, ...]] = ("policy", "world", "starts", "agent")  # of the manifest, equal when it goes on
 
     def __init__(self, root: str | Path, manifest: Mapping, resume: bool = False):
         self.root, self.rows = Path(root), {}
@@ -149,8 +187,8 @@ class RecordWriter:
 
     def add(self, row: Mapping) -> None:
         """Record one episode; on disk when this returns."""
-        _check_row(row)
-        self.rows[row["env_seed"]] = dict(row)
+        self._check(row)
+        self.rows[row[self.KEY]] = dict(row)
         self._append(row)
 
     def note(self, **values) -> None:
@@ -165,7 +203,7 @@ class RecordWriter:
         """Write the table and say whether the run came to its end."""
         import pyarrow.parquet as pq
 
-        table = table_of(self.rows.values())
+        table = self._table()
         replace_file(self.root / TABLE, lambda path: pq.write_table(table, path))
         self.note(complete=complete, episodes=len(self.rows))
         self.note(digests=self._digests(table))
@@ -188,7 +226,7 @@ class RecordWriter:
 
     def _digests(self, table) -> dict[str, str]:
         """The sha256 of the rows, of the films, and of the manifest as it will be read."""
-        films = sorted({row["video"] for row in self.rows.values() if row["video"]})
+        films = sorted({row["video"] for row in self.rows.values() if row.get("video")})
         paths = {name: inside(self.root, name) for name in films}
         digests = {name: digest(path) for name, path in paths.items() if path is not None and path.is_file()}
         digests |= {ROWS_DIGEST: rows_digest(table)}
@@ -212,12 +250,21 @@ class RecordWriter:
         replace_text((root or self.root) / MANIFEST, json.dumps(self.manifest, indent=1, default=str))
 
     def _resume(self) -> None:
-        record = read_record(self.root)
-        for part in ("policy", "world", "starts", "agent"):
+        record = self._read()
+        for part in self.PARTS:
             then, now = record.manifest.get(part), json.loads(json.dumps(self.manifest.get(part), default=str))
             if then != now:
                 raise RecordError(f"'{self.root}' holds another run: its {part} was {then}, now it is {now}")
-        self.rows = {row["env_seed"]: row for row in record.table.to_pylist()}
+        self.rows = {row[self.KEY]: row for row in record.table.to_pylist()}
+
+    def _check(self, row: Mapping) -> None:
+        _check_row(row)
+
+    def _table(self):
+        return table_of(self.rows.values())
+
+    def _read(self) -> Record:
+        return read_record(self.root)
 
 
 def schema(names: Collection[str] = ()):
@@ -259,7 +306,9 @@ def open_record(root: str | Path) -> tuple[Record, list[str]]:
         RecordError: a file that cannot be read at all, or is of a newer version.
     """
     root = Path(os.path.expandvars(root))
-    written = _read_manifest(root)
+    written = read_manifest(root)
+    if written.get("kind") == OPEN_LOOP:
+        raise RecordError(f"'{root}' holds open-loop errors on recorded data, no episodes in a world; {OPEN_LOOP_USE}")
     manifest = current_manifest(written)
     if (root / ROWS).is_file():  # a run that did not close; its rows hold the table's too
         table = _table_of_lines(root / ROWS)
@@ -280,7 +329,7 @@ def open_record(root: str | Path) -> tuple[Record, list[str]]:
     return Record(root, manifest, table), wrong
 
 
-def _read_manifest(root: Path) -> dict:
+def read_manifest(root: Path) -> dict:
     """What `manifest.json` holds, as it was written."""
     path = root / MANIFEST
     if not path.is_file():
@@ -402,15 +451,15 @@ def _table_of_lines(path: Path):
     """The rows of a run that did not close, as its table."""
     import pyarrow as pa
 
-    rows = _read_rows(path)
+    rows = read_rows(path)
     try:
         return table_of(rows)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as cause:
         raise RecordError(f"{path} holds a row with a value of another type ({_one_line(cause)}). {REMEDY}") from cause
 
 
-def _read_rows(path: Path) -> list[dict]:
-    """The rows of all whole lines.
+def read_rows(path: Path, key: str = "env_seed", columns: Collection[str] = tuple(COLUMNS)) -> list[dict]:
+    """The rows of all whole lines, told apart by the whole number `key`.
 
     A killed writer may leave half of the last one, without its end, which is dropped without a word; any other damaged
     line is dropped with a warning, and its episode is run again by --resume.
@@ -425,12 +474,14 @@ def _read_rows(path: Path) -> list[dict]:
                 text = f"{path}, line {i + 1} is damaged and left out: its episode is missing until --resume runs it"
                 warnings.warn(text, stacklevel=2)
             continue
-        if wrong := sorted(set(COLUMNS) - set(row)):
+        if wrong := sorted(set(columns) - set(row)):
             raise RecordError(f"{path}, line {i + 1}: column '{wrong[0]}' is missing. {REMEDY}")
-        if not isinstance(row["env_seed"], int):
-            raise RecordError(f"{path}, line {i + 1}: env_seed is {row['env_seed']!r}. {REMEDY}")
-        if (seed := row["env_seed"]) in rows:
-            raise RecordError(f"{path}: env seed {seed} has two rows, lines {places[seed]} and {i + 1}. {REMEDY}")
+        if not isinstance(row[key], int):
+            raise RecordError(f"{path}, line {i + 1}: {key} is {row[key]!r}. {REMEDY}")
+        if (seed := row[key]) in rows:
+            raise RecordError(
+                f"{path}: {key.replace('_', ' ')} {seed} has two rows, lines {places[seed]} and {i + 1}. {REMEDY}"
+            )
         rows[seed], places[seed] = row, i + 1
     return list(rows.values())
 

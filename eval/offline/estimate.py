@@ -38,7 +38,10 @@ BATCH = 256  # windows asked at a time
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedPolicies:
-    """Judge policies by recorded episodes."""
+    """Judge what policies are worth by recorded episodes with success labels, by fitted Q-evaluation; nobody acts.
+
+    How far their plans lie from the recorded actions is another question: `understudy eval --policy RUN --data DATA`.
+    """
 
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies",)
     POSITIONALS: ClassVar[tuple[str, ...]] = ("policies",)

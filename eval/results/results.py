@@ -16,7 +16,7 @@ from typing import ClassVar
 from ...configs.files import replace_text
 from ..catalog.measured import read_measured
 from ..compare.comparison import FILE as COMPARISON
-from ..ledger.chains import check_chain, check_committed, read_chains, used, used_by_policy
+from ..ledger.chains import MADE, check_chain, check_committed, read_chains, used, used_by_policy
 from ..ledger.record import MANIFEST, read_record
 from ..ledger.study import read_study
 from .facts import Facts
@@ -107,6 +107,6 @@ def check_records(root: Path) -> None:
         else:
             study = read_study(path)
             paths, provenance = used(study.command), study.provenance
-        check_chain(chains, name, paths)
+        check_chain(chains.with_own(provenance.get(MADE)), name, paths)
         changed[name] = bool((provenance.get("code") or {}).get("changed"))
     check_committed(chains, changed)

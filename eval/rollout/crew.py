@@ -126,7 +126,7 @@ class Crew:
         self.account = Account(workers)
         self.stays = False  # whoever made it closes it, see `standing`
         self._jobs: list[Job] = []
-        self._here = Station(lambda: Lanes(world, block, 0, timeout))
+        self._here = Station(lambda: Lanes(self.world, block, 0, timeout))
         if workers:
             refuse_main(world)
         self.turn = threading.Lock()
@@ -144,6 +144,15 @@ class Crew:
             if hand.pipe is None:
                 hand.needs_torch = needs_torch
                 hand.start()
+
+    def enter(self, world: World) -> None:
+        """Act in this world from now on; nothing happens where it is the same."""
+        if world == self.world:
+            return
+        self.world, self.embodiment = world, world.embodiment()
+        self._here.close()
+        for hand in self._hands:
+            hand.reopen()
 
     def know(self, recipe: Recipe, actor: Actor) -> None:
         """An actor that is open in this process already."""

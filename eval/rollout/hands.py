@@ -68,7 +68,6 @@ class ProcessHand:
 
     def start(self) -> None:
         """Start it and let it get ready."""
-        crew = self.crew
         try:
             self._process.start()
         except OSError as error:  # no memory, no processes, no open files
@@ -76,7 +75,14 @@ class ProcessHand:
             return
         self._idle = False
         self._process.watch()
-        self._send(Opening(crew.world, crew.block, crew.timeout, self.needs_torch))
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Let it open the world that the crew is in now."""
+        crew = self.crew
+        if self.pipe is not None:
+            self._idle = False
+            self._send(Opening(crew.world, crew.block, crew.timeout, self.needs_torch))
 
     def give(self, order: tuple[Ordered, Block]) -> None:
         job, block = self.order = order
@@ -135,6 +141,10 @@ class ThreadHand:
         arguments = Connection(theirs.detach()), station
         self._thread = threading.Thread(target=self._work, args=arguments, name="blocks", daemon=True)
         self._thread.start()
+
+    def reopen(self) -> None:
+        """Its environments are opened anew with its next order."""
+        self.close()
 
     def give(self, order: tuple[Ordered, Block]) -> None:
         job, block = self.order = order

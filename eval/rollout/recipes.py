@@ -53,6 +53,7 @@ class PolicyRecipe:
     """A policy's agent, as `open_agent` makes it.
 
     Args:
+        world: what the agent was opened for; it may act in one with more cameras.
         noise: of its actions, see `NoisyActor`.
         weights: fingerprints of the policy and its critics; "": not known.
     """

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, Pipe
 
 from ...configs.lanes.lane import MachineError, describe
@@ -97,6 +98,8 @@ class Station:
         return actor
 
     def close(self) -> None:
+        """Close the environments, and forget whoever acted in them."""
+        self._actors.clear()
         if self._lanes is not None:
             self._lanes.close()
             self._lanes = None
@@ -106,17 +109,19 @@ class UnwantedError(RuntimeError):
     """Nobody waits for the block any more."""
 
 
-def attend(pipe: Connection, station: Station) -> None:
-    """Answer orders until the other end closes the pipe."""
+def attend(pipe: Connection, station: Station) -> Opening | None:
+    """Answer orders until the other end closes the pipe, or wants something else opened, which is returned."""
     while True:
         try:
             order = pipe.recv()
         except (EOFError, OSError):
-            return
+            return None
+        if isinstance(order, Opening):
+            return order
         try:
             _answer(pipe, station, order)
         except UnwantedError:
-            return
+            return None
 
 
 def _answer(pipe: Connection, station: Station, order: Order) -> None:
@@ -180,18 +185,19 @@ def serve(pipe_number: int, pulse_number: int) -> None:
     """The life of a worker process that runs whole blocks."""
     with at_work(pipe_number, pulse_number, rest=math.inf) as (pipe, pulse):
         try:
-            opening: Opening = pipe.recv()
+            opening: Opening | None = pipe.recv()
         except (EOFError, OSError):
             return
-        if opening.needs_torch:
-            import torch
+        while opening is not None:
+            if opening.needs_torch:
+                import torch
 
-            torch.set_num_threads(1)
-            discover("policies")
-        station = Station(lambda: Lanes(opening.world, opening.lanes, 0, opening.timeout, pulse))
-        _get_ready(pipe, station, pulse)
-        attend(pipe, station)
-        station.close()
+                torch.set_num_threads(1)
+                discover("policies")
+            station = Station(partial(Lanes, opening.world, opening.lanes, 0, opening.timeout, pulse))
+            _get_ready(pipe, station, pulse)
+            opening = attend(pipe, station)
+            station.close()
 
 
 def _get_ready(pipe: Connection, station: Station, pulse: Pulse) -> None:

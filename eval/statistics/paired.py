@@ -64,6 +64,28 @@ def paired_difference(pairs: Pairs, rng: np.random.Generator, confidence: float 
     )
 
 
+def paired_t(differences, confidence: float = 0.95) -> tuple[Interval, float | None]:
+    """Student's t interval of the mean of paired differences of any size, and the two-sided p-value of no difference.
+
+    Of one pair neither says anything: the ends are NaN and p is None. Equal differences have no width.
+
+    Raises:
+        ValueError: no differences, or one that is not finite.
+    """
+    from scipy.stats import t
+
+    values = np.asarray(differences, np.float64)
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+        raise ValueError("paired differences are a list of at least one finite value")
+    n, mean = len(values), float(values.mean())
+    if n == 1:
+        return Interval(np.nan, mean, np.nan), None
+    error = float(values.std(ddof=1) / np.sqrt(n))
+    half = float(t.isf((1 - confidence) / 2, n - 1)) * error
+    p = 2 * float(t.sf(abs(mean) / error, n - 1)) if error else float(mean == 0)
+    return Interval(mean - half, mean, mean + half), p
+
+
 def mcnemar(won: int, lost: int) -> float:
     """Two-sided p-value of the exact McNemar test: discordant pairs fall either way with probability 1/2."""
     from scipy.special import bdtr

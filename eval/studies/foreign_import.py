@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -36,6 +36,9 @@ class ForeignImport:
 
     policy: str  # lerobot checkpoint or training folder
     data: str  # dataset
+    episodes: str = "all"  # which of its episodes, for example 0-5,7-9
+    without: str = ""  # episodes left out, for example 6
+    columns: dict[str, list[str] | str] = field(default_factory=dict)  # {action: actions, observation.state: [a, b]}
     windows: int = 256  # spread evenly
 
     def run(self) -> None:
@@ -48,7 +51,7 @@ class ForeignImport:
 
         torch.set_num_threads(1)
         policy, _ = load_foreign(find_checkpoint(self.policy))
-        dataset = open_dataset(self.data)
+        dataset = open_dataset(self.data, episodes=self.episodes, without=self.without, sources=self.columns)
         windows = Windows(dataset, policy.window, policy.inputs, split_episodes(dataset, 0.1, 0)[1])
         chosen = np.unique(np.linspace(0, len(windows) - 1, self.windows).astype(np.int64))
         batch = windows.gather(chosen)

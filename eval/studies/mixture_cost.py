@@ -14,7 +14,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -48,6 +48,9 @@ class MixtureCost:
     pairs: int = 15  # turns
     repeat: int = 10  # action chunks of a turn
     data: str | None = None  # dataset: what sparing does to action chunks on its windows, in place of times
+    episodes: str = "all"  # which of its episodes, for example 0-5,7-9
+    without: str = ""  # episodes left out, for example 6
+    columns: dict[str, list[str] | str] = field(default_factory=dict)  # {action: actions, observation.state: [a, b]}
     windows: int = 256  # of the dataset
     out: Path | None = None  # JSON of the table
 
@@ -58,7 +61,7 @@ class MixtureCost:
     def run(self) -> None:
         torch.set_num_threads(1)
         if self.data:
-            result = savings(self.parents, self.data, self.windows)
+            result = savings(self)
         else:
             result = study(self.parents, self.observations, self.pairs, self.repeat)
         print("\n".join("  ".join(map(str, row)) for row in (result.columns, *result.rows)), *result.notes, sep="\n")
@@ -131,14 +134,16 @@ def study(parents: Sequence[str], lanes: Sequence[int], pairs: int, repeat: int)
     )
 
 
-def savings(parents: Sequence[str], data: str, windows: int) -> Study:
+def savings(asked: MixtureCost) -> Study:
     """What sparing each half of the path saves and does to action chunks for windows spread evenly over a dataset."""
     from ...policies.data.open import open_dataset
     from ...policies.data.windows import Windows
 
-    mixture = Mixture([load_policy(parent)[0] for parent in parents], (0.5, 0.5))
-    held = Windows(open_dataset(data), mixture.window, mixture.inputs)
-    chosen = np.unique(np.linspace(0, len(held) - 1, windows).astype(np.int64))
+    mixture = Mixture([load_policy(parent)[0] for parent in asked.parents], (0.5, 0.5))
+    assert asked.data is not None
+    dataset = open_dataset(asked.data, episodes=asked.episodes, without=asked.without, sources=asked.columns)
+    held = Windows(dataset, mixture.window, mixture.inputs)
+    chosen = np.unique(np.linspace(0, len(held) - 1, asked.windows).astype(np.int64))
 
     rows = []
     for low, high in ((0.5, 1.0), (0.3, 1.0), (0.0, 0.5)):
@@ -148,7 +153,7 @@ def savings(parents: Sequence[str], data: str, windows: int) -> Study:
 
     columns = ("spared angles", "reuse", "evaluations spared", "change of chunks", "change by other noise")
     notes = (f"Root mean square in the scaled action space, {len(chosen)} windows, the same noise; seed 0.",)
-    command = command_of(MixtureCost(parents=tuple(parents), data=data, windows=windows), "study mixture_cost")
+    command = command_of(replace(asked, out=None), "study mixture_cost")
     return Study(
         title="What sparing evaluations does to action chunks", command=command, columns=columns, rows=rows, notes=notes
     )
@@ -165,7 +170,7 @@ def _alternation(mixture: Mixture, past: Past) -> Callable[[], None]:
         fields = [parent.field(past.at(parent.window), 1) for parent in mixture.parents]
         chunks = [torch.zeros(field.shape) for field in fields]
         for level in noise_levels(mixture.sampler.steps, fields[0].sigma_min, fields[0].sigma_max)[:-1]:
-            for field, chunk in zip(fields, chunks, strict=True):
-                field(chunk, level)
+            for asked, chunk in zip(fields, chunks, strict=True):
+                asked(chunk, level)
 
     return work

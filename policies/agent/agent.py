@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from ...configs.spec import Window
-from ..policy import Critic, LaneNoise, Past, Planner, Plans, weights_of
+from ..policy import Critic, LaneNoise, Past, Planner, Plans, executed_of, weights_of
 from .ensemble import Ensemble
 from .monitor import Monitor
+from .sight import Sight
 from .steering import ScoreTrace, choice_draws, choose
 
 
@@ -35,7 +36,7 @@ class Agent:
     Args:
         planner: the policy.
         lanes: B.
-        n_action_steps: E, actions executed of each plan; at most the planner's horizon.
+        n_action_steps: E, actions executed of each plan; at most the planner's horizon. None: the planner's own.
         candidates: N plans drawn at each replanning; more than one asks for a critic.
         critic: scores the plans; the best is executed.
         temperature: above 0 the plan is drawn by a softmax over its score in place of the best (`steering.py`).
@@ -50,7 +51,7 @@ class Agent:
         planner: Planner,
         *,
         lanes: int,
-        n_action_steps: int,
+        n_action_steps: int | None = None,
         candidates: int = 1,
         critic: Critic | None = None,
         seed: int = 0,
@@ -58,6 +59,7 @@ class Agent:
         monitor: Monitor | None = None,
         temperature: float = 0.0,
     ):
+        n_action_steps = executed_of(planner) if n_action_steps is None else n_action_steps
         if not 1 <= n_action_steps <= planner.window.horizon:
             raise ValueError(
                 f"n_action_steps must be within 1..{planner.window.horizon} (the policy's horizon), "
@@ -88,6 +90,7 @@ class Agent:
         self._ensemble = None if ensemble is None else Ensemble(shape, n_action_steps, ensemble)
         self._trace = ScoreTrace(lanes) if candidates > 1 else None
         self._device = next((p.device for p in weights_of(planner)), torch.device("cpu"))
+        self._sight = Sight(planner, critic, self._device)
 
         # memory of each environment
         self._frames: dict[str, np.ndarray] = {}  # key -> (B, reach + 1, ...), the last one is now
@@ -100,6 +103,11 @@ class Agent:
     def ensemble(self) -> float | None:
         """Decay of the temporal ensembling; None: the newest plan alone."""
         return None if self._ensemble is None else self._ensemble.decay
+
+    @property
+    def pictures(self) -> dict[str, tuple[int, int]]:
+        """Key of each camera that is read -> (height, width) at which it is."""
+        return dict(self._sight.sizes)
 
     @property
     def look(self) -> tuple[int, ...]:
@@ -116,7 +124,7 @@ class Agent:
         """
         mask = np.asarray(mask, bool)
         for key in self.inputs:
-            first = np.asarray(obs[key])
+            first = self._sight(key, np.asarray(obs[key]))
             if key not in self._frames:
                 self._frames[key] = np.zeros((len(first), self.window.reach + 1, *first.shape[1:]), first.dtype)
             self._frames[key][mask] = first[mask][:, None]
@@ -201,10 +209,14 @@ class Agent:
             held[:, : -self.n_action_steps] = held[:, self.n_action_steps :].copy()
             for position, offset in enumerate(self.look):
                 if held.shape[1] + offset > 0:
-                    held[:, offset - 1] = obs[key][:, position]
+                    held[:, offset - 1] = self._sight(key, obs[key][:, position])
         both = np.concatenate([self._actions, sent], 1)
         self._actions = both[:, -self._actions.shape[1] :].astype(np.float32)
         self._now += valid.sum(1)
+
+    def replans(self, slot: int) -> int:
+        """Chunks that were planned in a lane since its episode began."""
+        return int(self._replans[slot])
 
     def memory(self, slot: int) -> Memory:
         """What a lane remembers between two chunks. Raises ValueError where plans are blended, which is not in it."""
@@ -213,8 +225,11 @@ class Agent:
         frames = {key: held[slot].copy() for key, held in self._frames.items()}
         return Memory(frames, self._actions[slot].copy(), int(self._now[slot]))
 
-    def remember(self, slot: int, memory: Memory, start: int) -> None:
-        """Begin anew in a lane with what an agent of this window remembered; noise is keyed by `start` from here."""
+    def remember(self, slot: int, memory: Memory, start: int, replan: int = 0) -> None:
+        """Begin anew in a lane with what an agent of this window remembered.
+
+        Noise is keyed by `start` from here; `replan` replannings are taken to be done.
+        """
         self.reset(
             np.full(len(self._now), start),
             np.arange(len(self._now)) == slot,
@@ -225,7 +240,7 @@ class Agent:
         )
         for key, frames in memory.frames.items():
             self._frames[key][slot] = frames
-        self._actions[slot], self._now[slot] = memory.actions, memory.now
+        self._actions[slot], self._now[slot], self._replans[slot] = memory.actions, memory.now, replan
 
     def _draw(self, past: Past, n: int) -> Plans:
         return self.planner.plan(past, n, LaneNoise(self.seed, self._starts, self._replans))

@@ -8,7 +8,7 @@ world offers is handed in as an `Embodiment`, and `check_world` refuses one that
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -23,7 +23,7 @@ from ..learning.run import training
 
 if TYPE_CHECKING:
     from ...configs.spec import Embodiment
-    from ..policy import Planner
+    from ..policy import Instructed, Planner
     from .agent import Agent
     from .monitor import Monitor
 
@@ -42,7 +42,7 @@ class Acting:
     embodiment: str | None = (
         None  # file that says who acts where the checkpoint does not; default of lerobot's: its card
     )
-    task_text: str | None = None  # instruction for a policy of lerobot's that reads one; default the world's task
+    task_text: str | None = None  # instruction for a policy that reads one; default the world's task
     block: int = 8  # B, environments that act at the same time; results depend on it in the last digits
     n_action_steps: int | None = None  # E, actions executed of each action chunk; default the policy's own
     candidates: int = 1  # N action chunks sampled at each replanning; more need a critic
@@ -80,11 +80,11 @@ def check_world(agent: Agent, world: Embodiment) -> None:
             body.check(world, one.inputs)
 
 
-def open_agent(config: Acting, where: Callable[[], Embodiment], task: str = "") -> tuple[Agent, dict]:
+def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str = "") -> tuple[Agent, dict]:
     """The agent that the settings describe, and what the manifest says of its policy.
 
     Args:
-        where: gives the embodiment of the world to act in.
+        where: gives the embodiment of the world to act in; None: not known yet.
         task: the text of that world's task, for a policy that reads one.
     """
     from ..critics.controls import UniformPlanner
@@ -156,11 +156,25 @@ def _instruct(config: Acting, policy: Planner, task: str) -> None:
     from ..foreign.planner import instruct
 
     text = task if config.task_text is None else config.task_text
-    if instruct(policy, text):
+    ours = [*_instructed(policy)]
+    for one in ours:
+        one.language.instruct(text)
+        one.task_text = policy.task_text = text
+    if instruct(policy, text) or ours:
         source = "the world's task; --task_text changes it" if config.task_text is None else "--task_text"
         print(f"the policy reads the text of its task: '{text}' ({source})")
     elif config.task_text is not None:
         raise ValueError(f"the policy in '{config.policy}' reads no text; leave out --task_text")
+
+
+def _instructed(actor: object) -> Iterator[Instructed]:
+    """What reads the text of its task among a policy of ours and its parents."""
+    from ..policy import Instructed
+
+    if keeps(actor, Instructed) and actor.language is not None:
+        yield actor
+    for parent in getattr(actor, "parents", ()):
+        yield from _instructed(parent)
 
 
 def _ensemble(config: Acting, policy: Planner, n_action_steps: int) -> float | None:

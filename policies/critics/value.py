@@ -22,11 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...configs.spec import Embodiment, Window
-from ..data.rewards import TASK, Rewards
+from ...configs.spec import TASK, Embodiment, Window
+from ..data.rewards import Rewards
 from ..data.windows import LATER
+from ..networks.eyes import Eyes, Vision, picture_keys
 from ..networks.heads import Heads
-from ..networks.states import read_states, refuse_pictures, state_scales, state_widths
+from ..networks.states import check_offered, read_states, state_scales, state_widths, vectors
 from ..policy import (
     Configured,
     Critic,
@@ -74,10 +75,15 @@ class ValueConfig(CriticConfig):
     std_penalty: float = 1.0  # standard deviations below the mean, of lower
     bounded: bool = False  # values stay within what the rewards can add up to, learnt by cross-entropy
     tasks: tuple[str, ...] = ()  # texts of a dataset's tasks that one critic is to tell apart; none: one task, unnamed
+    vision: Vision | None = None  # how pictures are read: by the frozen encoders of a policy's run (init, frozen: true)
     input_bound: float | None = 10.0  # scaled states are cut to this many standard deviations; none: not at all
     bootstrap_timeouts: bool = True  # learn from chunks that a time-out cut short; false: leave them out
 
     def __post_init__(self):
+        if picture_keys(self.inputs) and not (self.vision and self.vision.frozen):
+            raise ValueError(
+                "a critic reads pictures by the frozen encoders of a policy: set vision: {init: RUN, frozen: true}"
+            )
         if self.window.recall:
             raise ValueError("a critic reads observations and plans, no past actions; leave window.recall out")
         if self.ensemble < 1 or not self.widths or not 0 < self.tau <= 1:
@@ -93,20 +99,24 @@ class ValueConfig(CriticConfig):
 
 
 class Reader(nn.Module):
-    """Reads observations, with scales and a task embedding of its own. A picture encoder belongs into `encode`."""
+    """Reads observations, with scales and a task embedding of its own; pictures as their embeddings."""
 
     def __init__(self, config: ValueConfig, embodiment: Embodiment, scales: Scales):
         super().__init__()
-        self.inputs, self.bound = config.inputs, config.input_bound
+        self.inputs, self.bound = vectors(config.inputs), config.input_bound
+        self.pictures = picture_keys(config.inputs)
         self.state_scales = state_scales(config.inputs, scales)
-        self.features = len(config.window.observe) * sum(state_widths(config.inputs, embodiment))
+        seen = [config.vision.encoder.features] * len(self.pictures) if config.vision else []
+        self.features = len(config.window.observe) * sum((*state_widths(config.inputs, embodiment), *seen))
         self.film = nn.Embedding(len(config.tasks), 2 * self.features) if config.tasks else None
         if self.film is not None:
             nn.init.zeros_(self.film.weight)
 
     def encode(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Observations (B, O, ...) each, and `task` (B,) int64 where several are told apart -> (B, F)."""
-        features = read_states(self.state_scales, self.inputs, obs, self.bound).flatten(1)
+        parts = [read_states(self.state_scales, self.inputs, obs, self.bound)] if self.inputs else []
+        parts += [obs[key] for key in self.pictures]
+        features = (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).flatten(1)
         if self.film is None:
             return features
         scale, shift = self.film(obs[TASK]).chunk(2, -1)
@@ -158,12 +168,14 @@ class ValueModel(nn.Module, Critic, Trainable, Configured, Embodied, TaskJudge, 
 
     def __init__(self, config: ValueConfig, embodiment: Embodiment, scales: Scales, reads: int):
         super().__init__()
-        refuse_pictures(config.inputs, embodiment)
+        check_offered(config.inputs, embodiment)
         self.config, self.embodiment = config, embodiment
         self.window, self.inputs, self.reads = config.window, config.inputs, reads
         self.action_scale = Scale.between(*scales.action)
         limits = torch.tensor(embodiment.limits, dtype=torch.float32)
         self.register_buffer("limits", limits, persistent=False)
+        seen = picture_keys(config.inputs)
+        self.eyes = Eyes(config.vision, config.inputs, embodiment) if seen and config.vision else None
         self.task = 0  # number of the task that plans are scored for, among `config.tasks`
 
     def judge_task(self, name: str | None) -> None:
@@ -204,7 +216,8 @@ class ValueModel(nn.Module, Critic, Trainable, Configured, Embodied, TaskJudge, 
         """
         past, judge = past.at(self.window), self.ranks
         task = torch.full((len(past.now),), self.task, device=past.now.device)
-        features = judge.encode({**past.obs, TASK: task})[:, None]
+        seen = dict(zip(self.eyes.keys, self.eyes.read(past.obs), strict=True)) if self.eyes else {}
+        features = judge.encode({**past.obs, **seen, TASK: task})[:, None]
         return self.reduce_ensemble(judge.value(judge.raw(features, self.actions(plans.future))))
 
     def actions(self, future: Tensor) -> Tensor:

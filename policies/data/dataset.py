@@ -14,14 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.notebook import facts_html, facts_text
 from ...configs.spec import IMAGES, Embodiment
 from .embody import camera_features, camera_name
 from .layout import LABELS, DatasetError, Layout
 
 __all__ = ["Dataset", "DatasetError", "split_episodes"]
 
+SHOWN = 8  # action dimensions that are named where one looks at a dataset
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """M episodes of N frames in all; position m in 0..M-1 is not the episode's id."""
 
@@ -63,6 +66,27 @@ class Dataset:
 
     def __len__(self) -> int:
         return int(self.lengths.sum())
+
+    def facts(self) -> dict[str, str]:
+        """What there is to say of it, for people."""
+        body, tasks = self.embodiment, dict.fromkeys(filter(None, self.tasks))
+        actions = [f"{name} [{unit}]" for name, unit in zip(body.action, body.action_units, strict=True)]
+        more = f" and {len(actions) - SHOWN} more" if len(actions) > SHOWN else ""
+        seconds = len(self) / self.rate
+        told = {
+            "dataset": f"{self.hub or self.root} (LeRobot {self.version})",
+            "size": f"{len(self.lengths)} episodes, {len(self)} frames at {self.rate:g} Hz, {seconds / 60:.1f} min",
+            "action": ", ".join(actions[:SHOWN]) + more,
+            "columns": ", ".join(f"{name} {values.shape[1:]}" for name, values in self.columns.items()),
+        }
+        told |= {"cameras": ", ".join(self.cameras)} if self.cameras else {}
+        return told | ({"tasks": "; ".join(list(tasks)[:3]) + (" ..." if len(tasks) > 3 else "")} if tasks else {})
+
+    def __repr__(self) -> str:
+        return facts_text("Dataset", self.facts())
+
+    def _repr_html_(self) -> str:
+        return facts_html(self.facts())
 
     @cached_property
     def fingerprint(self) -> str:

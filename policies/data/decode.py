@@ -15,11 +15,13 @@ from .embody import picture_size
 from .films import Alignment, Film, align_clips, cannot_decode, decoding, read_film
 from .layout import DatasetError, Entry, Layout
 from .rows import Rows, files_of, read_rows
+from .suspects import noted
 from .tables import DatasetWarning, file_inside, refuse_leaving, refuse_pointer
 
 Crop = tuple[int, int, int, int]  # top, left, height, width in pixels of the recorded picture
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"  # how these files begin
 TAGGED = (1, 4, 7, 9)  # colour matrices that PyAV before 17 takes for BT.601: BT.709, FCC, SMPTE 240M, BT.2020
+UPRIGHT = 1 | 128  # cv2.IMREAD_COLOR, IMREAD_IGNORE_ORIENTATION: as recorded and as lerobot reads, whatever EXIF says
 BT601, FULL = 5, 2  # the matrix that is none of these, and the range of 0 to 255, as FFmpeg numbers them
 
 
@@ -133,7 +135,7 @@ def read_frames(film: Film, numbers: np.ndarray, what: str = "the episode") -> I
     done = 0
     try:
         for seek in (True, False) if numbers[0] > 0 else (False,):  # from the start if the frame sought is passed by
-            with decoding(film.path) as (container, stream):
+            with noted(film.path, what), decoding(film.path) as (container, stream):
                 if seek:
                     container.seek(wanted[0], stream=stream)
                 for frame in container.decode(stream):
@@ -220,8 +222,13 @@ def _unpack(root: Path, column: Iterable, what: str) -> Iterator[np.ndarray]:
         if data is None and isinstance(value, dict) and value.get("path"):
             data = _picture_file(root, value["path"], f"frame {frame} of {what}")
         data = data if isinstance(data, bytes) else None
-        raw = np.frombuffer(data, np.uint8) if data else None
-        picture = cv2.imdecode(raw, cv2.IMREAD_COLOR) if data else None
+        try:
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), UPRIGHT) if data else None
+        except cv2.error as error:  # too large a size in a damaged header, for one
+            reason = str(error).strip().rpartition("failed)")[2].strip()
+            raise DatasetError(
+                f"frame {frame} of {what} cannot be decoded ({reason}); copy the data file again"
+            ) from error
         if picture is None:
             raise DatasetError(f"frame {frame} of {what} is no readable picture; copy the data file again")
         bits, channels = _depth(data)

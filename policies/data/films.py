@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .layout import DatasetError, Entry, Layout
+from .layout import Clip, DatasetError, Entry, Layout
 from .tables import refuse_pointer
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def align_clips(layout: Layout, key: str, path: str, film: Film) -> Alignment:
 
 
 def _align(layout: Layout, key: str, film: Film, entries: list[Entry]) -> Alignment:
-    clips = [_Clip(entry, film, entry.clips[key].start * layout.rate, layout.rate) for entry in entries]
+    clips = [_Clip(entry, film, entry.clips[key], layout.rate) for entry in entries]
     fault, rates = _misfit(film, clips, layout.rate), _other_rate(film, clips, layout.rate)
     if fault and rates and rates not in fault:
         fault = f"{rates}: {fault.replace(f'the film {film.path}', 'it')}"
@@ -167,7 +167,18 @@ def _align(layout: Layout, key: str, film: Film, entries: list[Entry]) -> Alignm
     if fault:
         raise DatasetError(f"{fault}. {_advice(film, clips, layout.rate)}")
     frames = {clip.entry.id: clip.near for clip in clips if clip.entry.id not in lacking}
-    return Alignment(frames, {i: _lacks(film, clips, i, frame) for i, frame in lacking.items()})
+    lost = {i: _lacks(film, clips, i, frame) for i, frame in lacking.items()}
+    return Alignment(frames, lost, _told_of_lost(film, rows) if frames else "")
+
+
+def _told_of_lost(film: Film, rows: int) -> str:
+    """A warning of a film with fewer frames than rows, where its times do not tell which are lost; else empty."""
+    if len(film.stamps) >= rows or film.places[-1] >= len(film.stamps):
+        return ""
+    return (
+        f"the film {film.path} has {len(film.stamps)} frames, its episodes {rows} rows: if it lost frames before its"
+        " end, the pictures that follow are those of later rows"
+    )
 
 
 def _clips_of(layout: Layout, key: str, path: str) -> list[Entry]:
@@ -180,7 +191,8 @@ def _clips_of(layout: Layout, key: str, path: str) -> list[Entry]:
 class _Clip:
     """An episode's part of a film, by time. Places and distances are in steps of the dataset."""
 
-    def __init__(self, entry: Entry, film: Film, first: float, rate: float):
+    def __init__(self, entry: Entry, film: Film, clip: Clip, rate: float):
+        first, end = clip.start * rate, clip.end
         times = film.times * rate
         wanted = first + np.arange(entry.length)
         after = np.searchsorted(times, wanted).clip(1, len(times) - 1) if len(times) > 1 else np.zeros(1, np.int64)
@@ -188,7 +200,7 @@ class _Clip:
         nearer = wanted - times[before] <= times[after] - wanted
         self.near: np.ndarray = np.broadcast_to(np.where(nearer, before, after), wanted.shape)  # (length,)
         self.off = np.abs(times[self.near] - wanted)  # (length,)
-        self.entry, self.first = entry, first
+        self.entry, self.first, self.end = entry, first, end
         self.beyond = bool(wanted[-1] > times[-1] + REACH)  # it ends after the film
         self.outside = bool(first > times[-1] + REACH)  # it begins after the film
         place = float(np.interp(first, times, np.arange(len(times))))
@@ -286,12 +298,46 @@ def _told(film: Film, clips: list[_Clip], rate: float) -> str:
         return f"{reason}. The frame at the time of each row is taken"
     if reason and any((clip.off > BESIDE).any() for clip in clips):
         return f"{reason}. The frames that follow the beginning of an episode are taken, one a row"
+    if reason:
+        return ""
+    return _told_of_order(film, clips, rate) or _told_of_rest(film, clips)
+
+
+def _told_of_order(film: Film, clips: list[_Clip], rate: float) -> str:
+    """A warning of clips that end elsewhere than their rows, or lie in another order; else empty."""
+    for clip in clips:
+        end = clip.end
+        if end is not None and abs((end - clip.first / rate) * rate - clip.entry.length) > 1 + BESIDE:
+            return (
+                f"the clip of {_whose(clip)} in the film {film.path} lasts from {clip.first / rate:.4g} to {end:.4g} s,"
+                f" {(end * rate - clip.first):.4g} frames, and has {clip.entry.length} rows: the frames from its"
+                " beginning on are taken"
+            )
     for one, other in zip(clips, clips[1:], strict=False):
-        if 0 < (between := int(other.near[0] - one.near[-1]) - 1) <= SLIVER and not reason:
+        early, late = other.entry, one.entry
+        if early.file == late.file and early.first is not None and late.first is not None and early.first < late.first:
+            return (
+                f"{_whose(other)} lies before {_whose(one)} in {early.file} and after it in the film {film.path}; each"
+                " gets the frames from where its clip begins: if the two have changed places, those of the other"
+            )
+    return ""
+
+
+def _told_of_rest(film: Film, clips: list[_Clip]) -> str:
+    """A warning of a few frames between two clips or after the last, which may belong elsewhere; else empty."""
+    for one, other in zip(clips, clips[1:], strict=False):
+        if 0 < (between := int(other.near[0] - one.near[-1]) - 1) <= SLIVER:
             return (
                 f"{between} frames of the film {film.path} lie between {_whose(one)} and {_whose(other)} and belong to"
                 f" neither; if {_whose(other)} should begin at once, its clip begins too late, by {between} frames"
             )
+    rest, own = len(film.stamps) - 1 - int(clips[-1].near[-1]), clips[-1].entry.first is None
+    if clips[0].near[0] == 0 and 0 < rest and (own or rest <= SLIVER):
+        rows = sum(clip.entry.length for clip in clips)
+        return (
+            f"the film {film.path} has {len(film.stamps)} frames for {rows} rows: the last {rest} belong to none; if it"
+            f" has {rest} too many before its end, the pictures that follow are those of earlier rows"
+        )
     return ""
 
 

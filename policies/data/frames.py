@@ -45,6 +45,20 @@ class Frames:
             out[i] = self._episode(position)[step]
         return out.reshape(*rows.shape, *self._size, 3)
 
+    @property
+    def files(self) -> dict[int, Path]:
+        """File of each episode, by position."""
+        return self._files
+
+    @property
+    def starts(self) -> np.ndarray:
+        """(M,) row of each episode's first frame."""
+        return self._starts
+
+    def episode(self, position: int) -> np.ndarray:
+        """All pictures of an episode, uint8 (n, h, w, 3), a copy."""
+        return np.array(self._episode(position))
+
     def _episode(self, position: int) -> np.ndarray:
         if position not in self._open:
             self._open[position] = np.asarray(np.load(self._files[position], mmap_mode="r"))
@@ -82,7 +96,7 @@ def open_frames(
     if todo:
         frame = size[0] * size[1] * 3
         inputs = {m: int(dataset.lengths[m]) * frame for m in positions}
-        _make_room(folder, set(files.values()), sum(inputs.values()), sum(inputs[m] for m in todo))
+        make_room(folder, set(files.values()), sum(inputs.values()), sum(inputs[m] for m in todo))
         _decode(dataset, key, todo, size, crop)
     return Frames(files, dataset.starts, size)
 
@@ -147,7 +161,7 @@ def _key(dataset: Dataset, key: str, entry: Entry, size: tuple[int, int], crop: 
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
 
-def _make_room(folder: Path, keep: set[Path], wanted: int, new: int) -> None:
+def make_room(folder: Path, keep: set[Path], wanted: int, new: int) -> None:
     """Evict what was used longest ago until the bound and the disk can take `new` more bytes."""
     bound = int(float(os.environ.get("UNDERSTUDY_CACHE_GB") or 50) * 1e9)
     if wanted > bound:

@@ -48,6 +48,7 @@ class Clip:
 
     path: str  # relative to the root
     start: float  # seconds of its first frame in the file
+    end: float | None = None  # seconds where it ends, as the table says
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,10 +353,10 @@ def _check_template(root: Path, info: dict, key: str, known: tuple[str, ...]) ->
         )
 
 
-def _clip(info: dict, key: str, start: float, **place: int) -> Clip:
+def _clip(info: dict, key: str, start: float, end: float | None = None, **place: int) -> Clip:
     path = info["video_path"].format(video_key=key, **place)
     refuse_leaving(path, f"the feature '{key}'")
-    return Clip(path, start)
+    return Clip(path, start, end)
 
 
 def _entry_v3(row: Cells, info: dict, videos: list[str], data_file: Callable[[int, int], str]) -> Entry:
@@ -365,12 +366,13 @@ def _entry_v3(row: Cells, info: dict, videos: list[str], data_file: Callable[[in
         chunk, file = (row.maybe(f"videos/{key}/{name}") for name in ("chunk_index", "file_index"))
         start = row.seconds(f"videos/{key}/from_timestamp")
         if chunk is not None and file is not None and start is not None:
-            clips[key] = _clip(info, key, start, chunk_index=chunk, file_index=file)
+            end = row.seconds(f"videos/{key}/to_timestamp")
+            clips[key] = _clip(info, key, start, end, chunk_index=chunk, file_index=file)
 
-    first, end = row.whole("dataset_from_index"), row.whole("dataset_to_index")
-    length = row.maybe("length") or end - first
-    if end - first != length:
-        contradiction = f"episode {index} has {length} frames but spans {end - first}"
+    first, last = row.whole("dataset_from_index"), row.whole("dataset_to_index")
+    length = row.maybe("length") or last - first
+    if last - first != length:
+        contradiction = f"episode {index} has {length} frames but spans {last - first}"
         raise DatasetError(f"the episodes table contradicts itself: {contradiction}; copy meta/episodes again")
     data = data_file(row.whole("data/chunk_index"), row.whole("data/file_index"))
     return Entry(index, length, row.tasks(), data, first, clips)

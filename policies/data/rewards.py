@@ -17,6 +17,7 @@ Actions are those that were really executed (`action.sent`), where the dataset t
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -26,14 +27,14 @@ import numpy as np
 
 from ...configs.episode import SENT, SUCCESS
 from ...configs.protocols import keeps
-from ...configs.spec import ACTION, Window
+from ...configs.spec import ACTION, TASK, Window
 from .columns import check_finite, load_columns
 from .dataset import Dataset
 from .layout import DatasetError
 from .open import open_dataset
-from .windows import Windows
+from .windows import RowReader, Windows
 
-EVERY, TASK = "every", "task"
+EVERY = "every"
 
 
 class Kind(Enum):
@@ -193,15 +194,19 @@ def rewards_of(learner: object) -> Rewards | None:
     return learner.rewards if keeps(learner, Rewarded) else None
 
 
-def open_windows(dataset: Dataset, learner: Learner, episodes: np.ndarray) -> Windows:
-    """The windows that a learner is trained or validated on; one with `rewards` gets outcomes and later frames."""
-    rewards = rewards_of(learner)
+def open_windows(
+    dataset: Dataset, learner: Learner, episodes: np.ndarray, pictures: Mapping[str, RowReader] | None = None
+) -> Windows:
+    """The windows that a learner is trained or validated on; one with `rewards` gets outcomes and later frames.
+
+    `pictures` are read for the cameras that it names (`windows.Windows`).
+    """
+    rewards, tasks = rewards_of(learner), learner.tasks if keeps(learner, TellsTasks) else ()
+    rows = {TASK: task_numbers(dataset, tasks)} if tasks else {}
     if rewards is None:
-        return Windows(dataset, learner.window, learner.inputs, episodes)
-    rows = rewards.rows(dataset, learner.ahead)
-    if keeps(learner, TellsTasks) and learner.tasks:
-        rows[TASK] = task_numbers(dataset, learner.tasks)
-    options = {"ahead": learner.ahead, "rows": rows, "acted": SENT}
+        return Windows(dataset, learner.window, learner.inputs, episodes, rows=rows, pictures=pictures)
+    rows |= rewards.rows(dataset, learner.ahead)
+    options = {"ahead": learner.ahead, "rows": rows, "acted": SENT, "pictures": pictures}
     return Windows(dataset, learner.window, learner.inputs, episodes, **options)
 
 

@@ -7,8 +7,11 @@ are read by these and put in order, and a note says so; what cannot be settled i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import dataclasses
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -17,6 +20,8 @@ from .tables import file_inside, read_table
 
 EPISODE, FRAME, INDEX, TIME = "episode_index", "frame_index", "index", "timestamp"
 SLOW = 0.05  # part by which a clock may differ from the rate that is stated
+COUNTED = 100  # files that the table does not list, whose rows are counted
+CLOCK = 1e6  # s; timestamps beyond are those of a clock, not of a film
 SHOWN = 4  # notes that one warning spells out
 AGAIN = "copy the data file and meta/ again, from the same dataset, or leave these episodes out of meta/"
 
@@ -28,6 +33,19 @@ class Rows:
     table: object  # pyarrow.Table
     places: tuple[tuple[Entry, int], ...]  # episode, its first row in the table
     notes: tuple[str, ...]  # what was odd, as sentences
+    begins: int | None = None  # `index` of its first row where nothing else says whose the file is
+
+    def of(self, ids: Container[int]) -> Rows:
+        """The rows of these episodes alone, so that what is odd in others is not met."""
+        kept = [(entry, first) for entry, first in self.places if entry.id in ids]
+        if len(kept) == len(self.places):
+            return self
+        import pyarrow as pa
+
+        table = pa.concat_tables([self.table.slice(first, entry.length) for entry, first in kept])  # type: ignore[attr-defined]
+        ends = accumulate((entry.length for entry, _ in kept), initial=0)
+        places = tuple((entry, end) for (entry, _), end in zip(kept, ends, strict=False))
+        return dataclasses.replace(self, table=table, places=places)
 
 
 def files_of(layout: Layout) -> dict[str, list[Entry]]:
@@ -58,17 +76,59 @@ def read_rows(layout: Layout, file: str, entries: list[Entry], names: Iterable[s
     where = str(layout.root / file)
 
     try:
-        told = _Told.of(table, where)
+        told = _from_zero(_Told.of(table, where), entries, starts, lengths, layout.rate, where, notes)
         order = _order(told, entries, starts, lengths, where, notes)
         if order is not None:
             table = table.take(order)
         times = told.times if order is None or told.times is None else told.times[order]
         _check_times(times, entries, starts, layout.rate, where, notes)
+        _note_late(times, entries, starts, layout.rate, where, notes)
+        alone = told.episode is None and told.index is not None and entries[0].first is None
+        begins = int(told.index[0]) if alone and told.index is not None and len(told.index) else None
     except DatasetError as error:
         if strict or lengths.sum() != table.num_rows:
             raise
         notes.append(str(error))
-    return Rows(table, tuple(zip(entries, starts.tolist(), strict=True)), tuple(notes))
+        begins = None
+    return Rows(table, tuple(zip(entries, starts.tolist(), strict=True)), tuple(notes), begins)
+
+
+def exchanged(begins: dict[str, tuple[Entry, int]]) -> tuple[str, str] | None:
+    """Two files of one episode each whose rows, by `index`, stand in the other order; None where none do.
+
+    Args:
+        begins: file -> its episode and the `index` of its first row, of files that say no `episode_index`.
+    """
+    files = sorted(begins, key=lambda file: begins[file][0].id)
+    first = [begins[file][1] for file in files]
+    if len(set(first)) < len(first):
+        return None  # counted anew in each file
+    return next(((a, b) for a, b, i, j in zip(files, files[1:], first, first[1:], strict=False) if i > j), None)
+
+
+def unlisted(layout: Layout) -> list[str]:
+    """A note on data files of which the episodes table knows nothing; empty where there are none."""
+    import pyarrow
+    import pyarrow.parquet
+
+    listed = {entry.file for entry in (*layout.entries, *layout.others)}
+    folders = {file.split("/")[0] for file in listed if "/" in file and not file.startswith("/")}
+    found = [path for folder in folders for path in (layout.root / folder).rglob("*.parquet") if path.name[0] != "."]
+    if len(found) <= len(listed):
+        return []
+    extra = sorted(path for path in found if path.relative_to(layout.root).as_posix() not in listed)
+    if not extra:
+        return []
+    rows = 0
+    for path in extra[:COUNTED]:
+        with contextlib.suppress(pyarrow.ArrowException, OSError, ValueError):
+            rows += pyarrow.parquet.read_metadata(path).num_rows
+    known = sum(entry.length for entry in (*layout.entries, *layout.others))
+    more = "" if len(extra) <= COUNTED else " or more"
+    return [
+        f"the episodes table lists {known} rows in {len(listed)} files; {rows}{more} more lie in {len(extra)} files"
+        f" that it does not list, such as {extra[0]}: they are left out; copy meta/ again if they belong to it"
+    ]
 
 
 def summary(notes: list[str]) -> str:
@@ -226,6 +286,44 @@ def _by_index(
     )
 
 
+def _from_zero(
+    told: _Told, entries: list[Entry], starts: np.ndarray, lengths: np.ndarray, rate: float, file: str, notes: list[str]
+) -> _Told:
+    """The same with a `frame_index` that begins at 0 in each episode, where it is complete but begins elsewhere.
+
+    An episode with films must say by its timestamps that its first row is the first of its clip.
+    """
+    if told.frame is None or lengths.sum() != told.rows or not told.frame[starts].any():
+        return told
+    frame = told.frame - np.repeat(told.frame[starts], lengths)
+    late = told.times is None or bool((np.abs(told.times[starts]) * rate > 0.5).any())
+    if not _counts(frame, starts, lengths) or (late and any(entry.clips for entry in entries)):
+        return told
+    place = int(np.flatnonzero(told.frame[starts])[0])
+    notes.append(
+        f"'{FRAME}' of {file} begins at {told.frame[starts[place]]} in episode {entries[place].id}, not at 0:"
+        " read in its order; rows before may have been left out"
+    )
+    return dataclasses.replace(told, frame=frame)
+
+
+def _note_late(
+    times: np.ndarray | None, entries: list[Entry], starts: np.ndarray, rate: float, file: str, notes: list[str]
+) -> None:
+    """Note episodes with films whose first timestamp is not 0, and no time of a clock either."""
+    if times is None or not any(entry.clips for entry in entries):
+        return
+    first = times[starts].astype(np.float64)
+    late = np.flatnonzero((np.abs(first) * rate > 0.5) & (np.abs(first) < CLOCK))
+    if late.size:
+        entry, begin = entries[late[0]], first[late[0]]
+        notes.append(
+            f"the timestamps of {file} begin at {begin:.4g} s in episode {entry.id}, not at 0; its first row gets the"
+            f" first frame of its clip: if rows were cut off and the film was not, {abs(begin) * rate:.0f} frames"
+            " beside the right one"
+        )
+
+
 def _frames(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """0, 1, 2, ... for each episode."""
     frames = np.arange(lengths.sum())
@@ -285,7 +383,10 @@ def _check_frames(frame: np.ndarray, frames: np.ndarray, entries: list[Entry], s
 
 def _check_index(told: _Told, entries: list[Entry], starts: np.ndarray, file: str, notes: list[str]) -> None:
     """`index` may begin anywhere but must not contradict `frame_index`, unless timestamps settle it (judged later)."""
-    if told.index is None or _rises(told.index, starts):
+    if told.index is None:
+        return
+    if _rises(told.index, starts):
+        _note_jumps(told.index, entries, starts, file, notes)
         return
     later = told.index[1:] > told.index[:-1]
     later[starts[1:] - 1] = True
@@ -294,6 +395,18 @@ def _check_index(told: _Told, entries: list[Entry], starts: np.ndarray, file: st
     if told.times is None or not _rises(told.times, starts):
         raise DatasetError(f"{said}; {AGAIN}, or leave out the wrong one of the two columns")
     notes.append(f"{said}; read by {FRAME}, as the timestamps say too")
+
+
+def _note_jumps(index: np.ndarray, entries: list[Entry], starts: np.ndarray, file: str, notes: list[str]) -> None:
+    """Note episodes in which `index` leaves numbers out: the rows that had them are not there."""
+    ends = np.append(starts[1:], len(index)) - 1
+    gone = index[ends] - index[starts] - (ends - starts)
+    if gone.any():
+        place = int(np.flatnonzero(gone)[0])
+        notes.append(
+            f"'{INDEX}' of {file} leaves out {gone[place]} numbers within episode {entries[place].id}, which"
+            f" '{FRAME}' counts on: {gone.sum()} rows of {(gone > 0).sum()} episodes may be lost"
+        )
 
 
 def _at(row: int, entries: list[Entry], starts: np.ndarray) -> tuple[Entry, int]:

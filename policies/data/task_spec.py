@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,31 @@ class Reflection:
     plus: tuple[float, ...]
 
 
+class Flip(Enum):
+    """How a picture looks in the mirror."""
+
+    horizontal = "horizontal"  # left becomes right
+    vertical = "vertical"  # top becomes bottom
+    diagonal = "diagonal"  # rows become columns; square pictures
+    antidiagonal = "antidiagonal"  # the other diagonal stays; square pictures
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Pictures (..., h, w, 3) -> their mirror images."""
+        if self is Flip.horizontal:
+            return pictures.flip(-2)
+        if self is Flip.vertical:
+            return pictures.flip(-3)
+        turned = pictures.transpose(-3, -2)
+        return turned if self is Flip.diagonal else turned.flip(-3, -2)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskSpec:
     """Facts pinned per task."""
 
     scale: ActionScale
     mirror: dict[str, Reflection] = field(default_factory=dict)  # key -> its reflection; empty: no symmetry
+    mirror_pictures: dict[str, Flip] = field(default_factory=dict)  # key of a camera -> what the mirror does to it
 
     def check(self, embodiment: Embodiment) -> None:
         """Raises ValueError if the scale does not fit the action, or is none that float32 can tell from a point."""
@@ -85,13 +105,14 @@ class Mirror:
         ValueError: a key of the batch has no reflection, so the mirrored window would be inconsistent.
     """
 
-    def __init__(self, reflections: Mapping[str, Reflection], inputs: tuple[str, ...]):
-        missing = [key for key in (*inputs, ACTION) if key not in reflections]
+    def __init__(
+        self, reflections: Mapping[str, Reflection], inputs: tuple[str, ...], flips: Mapping[str, Flip] | None = None
+    ):
+        known = {**reflections, **(flips or {})}
+        missing = [key for key in (*inputs, ACTION) if key not in known]
         if missing:
-            raise ValueError(
-                f"the task spec's mirror says nothing about '{missing[0]}'; it knows {', '.join(reflections)}"
-            )
-        self.maps = {key: reflections[key] for key in (*inputs, ACTION)}
+            raise ValueError(f"the task spec's mirror says nothing about '{missing[0]}'; it knows {', '.join(known)}")
+        self.maps = {key: known[key] for key in (*inputs, ACTION)}
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         flip = torch.rand(len(batch[ACTION]), device=batch[ACTION].device) < 0.5
@@ -100,7 +121,13 @@ class Mirror:
         return {**batch, **changed}
 
 
-def _reflect(values: Tensor, flip: Tensor, reflection: Reflection) -> Tensor:
+def _reflect(values: Tensor, flip: Tensor, reflection: Reflection | Flip) -> Tensor:
+    if isinstance(reflection, Flip):
+        if values.dtype != torch.uint8:
+            raise ValueError("embeddings of pictures cannot be mirrored; leave `mirror` out where encoders are frozen")
+        mirrored = values.clone()
+        mirrored[flip] = reflection(values[flip])
+        return mirrored
     sign, plus = values.new_tensor(reflection.sign), values.new_tensor(reflection.plus)
     mirrored = values[..., list(reflection.take)] * sign + plus
     return torch.where(flip.view(-1, *[1] * (values.ndim - 1)), mirrored, values)

@@ -7,7 +7,7 @@ invalid. Values stay in units; models scale them. Pictures come from the frame c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 LATER = "later."  # before the keys of observations that came `ahead` steps later
 VALID = "observation.valid"
+
+
+class RowReader(Protocol):
+    """Reads what belongs to rows of a dataset (`frames.Frames`, `embeddings.Embeddings`)."""
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of any shape -> (*shape, ...)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class Windows:
         ahead: gather the observations this many steps later too, or the episode's last if it ends before.
         rows: name -> (N, ...) values of each row of the dataset that are gathered with it.
         acted: column that is gathered as `action`.
+        pictures: key -> what reads pictures, or what stands for them, by row; those not given are opened here.
 
     Raises:
         DatasetError: a missing column or camera, no episodes, or an episode too short for `padding=False`.
@@ -58,6 +67,7 @@ class Windows:
         ahead: int | None = None,
         rows: Mapping[str, np.ndarray] | None = None,
         acted: str = ACTION,
+        pictures: Mapping[str, RowReader] | None = None,
     ):
         self.dataset, self.window, self.inputs = dataset, window, tuple(inputs)
         chosen = np.arange(len(dataset.lengths)) if episodes is None else np.asarray(episodes, np.int64)
@@ -75,7 +85,9 @@ class Windows:
         self._offsets = _Offsets(np.array(window.observe), np.array(window.actions), len(window.recall))
         self._vectors = {key: _column(dataset, key) for key in self.inputs if not key.startswith(IMAGES)}
         self._action = _column(dataset, acted)
-        self._pictures = _open_pictures(dataset, self.inputs, chosen, images or {})
+        given = {key: reader for key, reader in (pictures or {}).items() if key in self.inputs}
+        missing = tuple(key for key in self.inputs if key not in given)
+        self._pictures = _open_pictures(dataset, missing, chosen, images or {}) | given
         self._ahead, self._told = ahead, dict(rows or {})
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ...configs.pointers import why_unread
 from ...configs.spec import ACTION
-from .scale import ForeignError, ForeignWarning, Rule, old_buffers, read_rules
+from .scale import OLD_BUFFERS, ForeignError, ForeignWarning, Rule, old_buffers, read_rules
 
 WEIGHTS = "model.safetensors"
 REASONS = {  # types that act otherwise than by chunks
@@ -96,6 +96,11 @@ class Foreign:
             raise ForeignError(
                 f"{self.folder / WEIGHTS} cannot be read ({reason}); copy the whole `pretrained_model` folder"
             ) from error
+        for name, value in loaded.items():  # statistics that were never filled are refused where they are used
+            if value.is_floating_point() and not name.startswith(OLD_BUFFERS) and not bool(value.isfinite().all()):
+                raise ForeignError(
+                    f"{self.folder / WEIGHTS}: '{name}' holds NaN or infinity; copy the checkpoint again"
+                )
         return {name.replace("._orig_mod", ""): value for name, value in loaded.items()}
 
     @cached_property

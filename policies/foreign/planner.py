@@ -27,7 +27,16 @@ from .body import Body, Settled, body_of, by_position
 from .diffusion import ForeignDiffusion, as_pictures
 from .folder import Foreign, read_json
 from .noise import keyed, row_seeds
-from .scale import PLAIN_STEPS, POSTPROCESSOR, PREPROCESSOR, ForeignError, ForeignWarning, steps_of, warn_of_constants
+from .scale import (
+    PLAIN_STEPS,
+    POSTPROCESSOR,
+    PREPROCESSOR,
+    ForeignError,
+    ForeignWarning,
+    check_statistics,
+    steps_of,
+    warn_of_constants,
+)
 
 NOW = Window(observe=(0,))
 Chunks = Callable[[Mapping[str, Tensor]], Tensor | np.ndarray]
@@ -200,15 +209,17 @@ def load_foreign(
     return policy.eval(), _about(foreign)
 
 
-def settle(policy, world: Callable[[], Embodiment]) -> dict:
+def settle(policy, world: Callable[[], Embodiment] | None) -> dict:
     """Let a policy whose body is a guess act for a world's, by position; what a manifest says of it, {} for ours.
+
+    Where no world is given the guess stays.
 
     Raises:
         EmbodimentError: a world with another number of dimensions.
     """
     if not keeps(policy, Settled):
         return {}
-    if policy.body.guessed:
+    if policy.body.guessed and world is not None:
         policy.body = by_position(policy.foreign, policy.body, world())
         policy.adopt(policy.body)
     scheduler = policy.scheduler if isinstance(policy, ForeignDiffusion) else None
@@ -272,6 +283,7 @@ def _processors(foreign: Foreign, config):
     if not (foreign.folder / PREPROCESSOR).is_file():
         stats = {key: dict(rule.stats) for key, rule in foreign.rules.items() if rule.stats}
         return make_pre_post_processors(config, dataset_stats=stats)
+    check_statistics(foreign.folder)
     here = {"device_processor": {"device": "cpu"}}
     named = {
         name: {s["registry_name"] for s in steps_of(foreign.folder, name)} for name in (PREPROCESSOR, POSTPROCESSOR)

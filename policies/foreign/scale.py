@@ -184,6 +184,36 @@ def refuse_strange_steps(folder: Path) -> None:
                 )
 
 
+def check_statistics(folder: Path) -> None:
+    """Look at all that the processors of a checkpoint will compute with, as lerobot itself does not.
+
+    Raises:
+        ForeignError: a file outside of the folder or unreadable, statistics in use that are not finite or cannot be.
+    """
+    for name in (PREPROCESSOR, POSTPROCESSOR):
+        for step in steps_of(folder, name) if (folder / name).is_file() else ():
+            config, stats = step.get("config", {}), _statistics(folder, step)
+            features = config.get("features", {})
+            for key, held in stats.items():
+                mode = config.get("norm_map", {}).get(features.get(key, {}).get("type"), "IDENTITY")
+                used = {named: held[named] for named in MODES.get(mode, held) if named in held}
+                _check_possible(folder, key, used if features else held)
+
+
+def _check_possible(folder: Path, key: str, stats: Mapping[str, Tensor]) -> None:
+    """Raise ForeignError for statistics that no data have."""
+    for name, value in stats.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ForeignError(f"{folder}: statistic '{name}' of '{key}' was never filled (not finite)")
+    if "std" in stats and bool((stats["std"] < 0).any()):
+        raise ForeignError(f"{folder}: statistic 'std' of '{key}' is negative; copy the checkpoint again")
+    for low, high in (("min", "max"), ("q01", "q99"), ("q10", "q90")):
+        if low in stats and high in stats and bool((stats[low] > stats[high]).any()):
+            raise ForeignError(
+                f"{folder}: statistic '{low}' of '{key}' is above its '{high}'; copy the checkpoint again"
+            )
+
+
 def _rules_of_processors(folder: Path, features: Mapping) -> dict[str, Rule]:
     """Observations are scaled by the preprocessor, actions by what the postprocessor undoes."""
     held = {
@@ -204,25 +234,38 @@ def _rules_of_processors(folder: Path, features: Mapping) -> dict[str, Rule]:
 
 def _of_processor(folder: Path, name: str, kind: str) -> tuple[dict, dict[str, dict[str, Tensor]]] | None:
     """Settings and statistics of the scaling step of a processor; None without one."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     scaling = [s for s in steps_of(folder, name) if s["registry_name"] == kind] if (folder / name).is_file() else []
     if not scaling:
         return None
     if len(scaling) > 1:
         raise ForeignError(f"{folder / name} scales {len(scaling)} times (steps '{kind}'); one such step is understood")
     (step,) = scaling
-    stats: dict[str, dict[str, Tensor]] = {}
+    return step.get("config", {}), _statistics(folder, step)
+
+
+def _statistics(folder: Path, step: Mapping) -> dict[str, dict[str, Tensor]]:
+    """Feature -> statistic -> its values, of one step of a processor; empty where it has none.
+
+    Raises:
+        ForeignError: a file that cannot be read, or lies outside of the folder.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not (file := step.get("state_file")):
+        return {}
+    path = folder / str(file)
+    if Path(str(file)).is_absolute() or ".." in Path(str(file)).parts:
+        raise ForeignError(f"a processor of {folder} names the file '{file}', which is not inside the folder")
     try:
-        flat = load_file(folder / step["state_file"]) if step.get("state_file") else {}
+        flat = load_file(path)
     except (SafetensorError, OSError) as error:
-        path = folder / step["state_file"]
         raise ForeignError(f"{path} cannot be read ({why_unread(path, error)})") from error
-    for path, value in flat.items():
-        key, _, statistic = path.rpartition(".")
+    stats: dict[str, dict[str, Tensor]] = {}
+    for name, value in flat.items():
+        key, _, statistic = name.rpartition(".")
         stats.setdefault(key, {})[statistic] = value.float()
-    return step.get("config", {}), stats
+    return stats
 
 
 def _of_buffers(features: Mapping, weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -243,6 +286,5 @@ def _rule(folder: Path, key: str, mode: str, stats: Mapping[str, Tensor], eps: f
     for name in MODES[mode]:
         if name not in stats:
             raise ForeignError(f"{folder} scales '{key}' by {mode} but holds no statistic '{name}' of it")
-        if not bool(torch.isfinite(stats[name]).all()):
-            raise ForeignError(f"{folder}: statistic '{name}' of '{key}' was never filled (not finite)")
+    _check_possible(folder, key, {name: stats[name] for name in MODES[mode]})
     return Rule(mode, stats, eps)

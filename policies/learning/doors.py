@@ -23,6 +23,8 @@ from ...configs.spec import Embodiment, EmbodimentError
 from ..data.dataset import Dataset
 from ..data.rewards import Learner
 from ..data.task_spec import TaskSpec
+from ..networks.eyes import picture_keys
+from ..networks.states import vectors
 from ..policy import CriticConfig, PolicyConfig, Scale
 from .checkpoint import (
     _document,
@@ -84,13 +86,17 @@ def locate(path: Path) -> tuple[Path, Path | None]:
     run, named = path, None
     if not (path / SETTINGS).is_file() and path.parent.name == CHECKPOINTS and path.is_dir():
         run, named = path.parent.parent, path
+    elif path.name == "last" and (path.parent / SETTINGS).is_file():
+        run = path.parent
     if not (run / SETTINGS).is_file():
         if run.is_dir() and all(map(_is_own, run.iterdir())):
             raise FileNotFoundError(
                 f"{run} is not a run: it has no config.yaml, so its training died before it was written"
                 f"{', or lost it' if numbered(run) else ''}. Begin it with: understudy train CONFIG.yaml --out {run}"
             )
-        raise FileNotFoundError(f"{run} is not a run: it has no config.yaml")
+        what = "is not a run: it has no config.yaml" if run.is_dir() else "does not exist"
+        held = ", ".join(one.name for one in numbered(path.parent.parent)) if path.parent.name == CHECKPOINTS else ""
+        raise FileNotFoundError(f"{run} {what}{f'; its run holds {held}' if held else ''}")
     if named is not None:
         return run, named
     last = linked(run, "last")
@@ -269,11 +275,12 @@ class Parent:
         if document["type"] != kind:
             raise CheckpointError(f"--init {path} holds a {wanted} of type {document['type']}, not {kind}")
         theirs, ours = cast(Learner, self.config).inputs, cast(Learner, learner).inputs
-        if tuple(theirs) != tuple(ours):
+        if vectors(tuple(theirs)) != vectors(tuple(ours)):
             raise DoorError(
                 f"--init {path} reads {', '.join(theirs)}, in this order; the new {wanted} reads "
-                f"{', '.join(ours)}. Give it the same `inputs`"
+                f"{', '.join(ours)}. Give it the same `inputs`; only cameras may be others"
             )
+        self.cameras = picture_keys(tuple(theirs)), picture_keys(tuple(ours))
         self._compare(embodiment, ours)
         before, now = (_flat(keys_of(config)) for config in (self.config, learner))
         self.unlike = [
@@ -291,6 +298,7 @@ class Parent:
         file, own = self.folder / "model.safetensors", model.state_dict()
         try:
             weights = load_tensors(file)
+            new = self._other_cameras(weights, own)
             check_like(file, weights, own)
         except CheckpointError as error:
             raise damaged(self.folder, f"--init {self.given}: {error}") from error
@@ -303,7 +311,27 @@ class Parent:
         fitted = [name for name in own if name.startswith("skip.")]  # to the new data, in the new scale
         model.load_state_dict(weights | {name: own[name] for name in (*scales, *fitted)})
         moved = [name for name in scales if not bool((weights[name].to(own[name].device) == own[name]).all())]
-        return self._story(moved, weights, own)
+        return self._story(moved, weights, own) + new
+
+    def _other_cameras(self, weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+        """Where other cameras are read, leave new in `weights` what belongs to them; what to say of it.
+
+        The encoders of cameras that both read are taken over, and all that has the same shape.
+        """
+        theirs, ours = self.cameras
+        if theirs == ours:
+            return []
+        fresh = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+        for name in [*weights]:
+            if name not in own:
+                del weights[name]
+        weights |= {name: own[name] for name in fresh}
+        cameras = [key for key in ours if key not in theirs]
+        lines = [f"  cameras that it did not read, whose encoders begin anew: {', '.join(cameras)}"] if cameras else []
+        dropped = [key for key in theirs if key not in ours]
+        lines += [f"  cameras of its own that are left out: {', '.join(dropped)}"] if dropped else []
+        layers = [name for name in fresh if not name.startswith("eyes.")]
+        return lines + ([f"  layers that read the cameras together begin anew: {', '.join(layers)}"] if layers else [])
 
     def check_unchanged(self, begun: Mapping) -> None:
         """Refuse a parent that has been trained on since the run began. Raises DoorError."""

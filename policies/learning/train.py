@@ -26,6 +26,8 @@ from ..data.rewards import Rewarded, open_windows, rewards_of
 from ..data.statistics import action_range, nearly_constant, statistics
 from ..data.task_spec import ActionScale, Mirror, TaskSpec, load_task_spec
 from ..data.weighting import WeightedOrder, Weighting
+from ..data.windows import RowReader
+from ..networks.states import vectors
 from ..policy import CriticConfig, PolicyConfig, Prepared, Scales, UsesPast
 from .doors import (
     Parent,
@@ -46,9 +48,11 @@ from .doors import (
 from .links import linked, step_of
 from .loop import BatchOrder, Best, Loop, Pace
 from .optimizer import Optimize
+from .pictures import eyes_of, fill_encoders, open_pictures, settled, take_encoders
 from .processes import refuse_several
 from .run import SETTINGS, run_folder
 from .side_evaluation import SideEvaluation
+from .stages import Staged, staged
 from .validate import Guesses, Validation
 
 LOOKED_AT = 20_000  # windows at most that a model sees before it is trained
@@ -96,6 +100,7 @@ class Train:
     eval_seed: int = 0  # first env seed of a judgement; 0-999 are for choosing
     eval_workers: int = 0  # processes for the world of a judgement; results do not depend on it
     init: Path | None = None  # fine-tune from this run or checkpoint
+    freeze: tuple[str, ...] = ()  # parts that training leaves as they are: eyes, network, or deeper: network.layers.0
     resume: Path | None = None  # go on with this run, exactly; takes its config.yaml, and --steps to train longer
     wandb: bool = False  # log to Weights & Biases too
 
@@ -118,12 +123,14 @@ class Train:
             raise ValueError("`eval` lets what is trained act, but a critic does not; leave it out")
 
     @classmethod
-    def from_words(cls, words: list[str]) -> Train | Resume:
-        """A training, or with --resume the words that stand beside it."""
+    def from_words(cls, words: list[str]) -> Train | Resume | Staged:
+        """A training, one of several stages, or with --resume the words that stand beside it."""
         resume = _take_resume(words)
         if resume is not None:
             return Resume(resume, tuple(words))
         path = words.pop(0) if words and words[0].endswith((".yaml", ".yml")) else None
+        if path and (stages := staged(path, words, _train_stage, resume_run)):
+            return stages
         config = parse(cls, path, words)
         if config.resume is not None and path is not None:
             raise ValueError(f"--resume takes the settings of its run; {path} is not read. Leave it out")
@@ -169,6 +176,11 @@ def start_run(config: Train) -> None:
         _fit(assemble(possible))
 
 
+def _train_stage(file: str, words: list[str]) -> None:
+    """One stage of several, from its beginning."""
+    start_run(parse(Train, file, words))
+
+
 def resume_run(path: Path, beside: Sequence[str] | Mapping[str, object] = ()) -> None:
     """Go on with a run from its last checkpoint, bit for bit as if it had not stopped.
 
@@ -193,7 +205,7 @@ def resume_run(path: Path, beside: Sequence[str] | Mapping[str, object] = ()) ->
         check_dataset(run, begun, dataset, moved)
         if checkpoint is not None:
             check_body(run, checkpoint, dataset.embodiment, config.learner.inputs)
-        possible = prepare(config, dataset, run, fresh=checkpoint is None, begun=begun)
+        possible = prepare(config, dataset, run, checkpoint=checkpoint, begun=begun)
         loop = assemble(possible)
         if checkpoint is not None:
             at = step_of(checkpoint)
@@ -222,6 +234,7 @@ class Possible:
     training: np.ndarray  # positions of the episodes that train
     held_out: np.ndarray
     windows: Any
+    pictures: Mapping[str, RowReader]
     order: BatchOrder | WeightedOrder
     mirror: Mirror | None
     aside: SideEvaluation | None
@@ -229,39 +242,47 @@ class Possible:
 
 
 def prepare(
-    config: Train, dataset: Dataset, run: Path, *, fresh: bool = True, begun: Mapping | None = None
+    config: Train, dataset: Dataset, run: Path, *, checkpoint: Path | None = None, begun: Mapping | None = None
 ) -> Possible:
     """Build model and data of a run, and refuse what cannot be trained. Writes nothing.
 
     Args:
-        fresh: begin with the weights of `config.init`, if any; a run with a checkpoint needs its parent no more.
+        checkpoint: where the run goes on from; it needs its parent and the weights of others no more.
         begun: what an interrupted run began with.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
 
+    config = _settled(config, dataset) if checkpoint is None else config
     learner, embodiment = config.learner, dataset.embodiment
     training, held_out = split_episodes(dataset, config.validation, config.seed)
 
     # scales: actions pinned per task, states by the dataset
     task_spec = pinned_task_spec(config, dataset, training)
     task_spec.check(embodiment)
-    stats = statistics(dataset, learner.inputs, training)
+    stats = statistics(dataset, vectors(learner.inputs), training)
     scales = Scales(
         action=(task_spec.scale.low, task_spec.scale.high),
-        states={key: (tuple(stats[key].mean.tolist()), tuple(stats[key].std.tolist())) for key in learner.inputs},
+        states={key: (tuple(one.mean.tolist()), tuple(one.std.tolist())) for key, one in stats.items()},
     )
 
-    parent = Parent(config.init, learner, embodiment) if config.init and fresh else None
+    parent = Parent(config.init, learner, embodiment) if config.init and checkpoint is None else None
     if parent and begun:
         parent.check_unchanged(begun)
     torch.manual_seed(config.seed)
     model = learner.build(embodiment, scales)
 
-    windows = open_windows(dataset, learner, training)
+    # weights that are there already, then what a frozen encoder makes of the pictures
+    story = [*(parent.hand_on(model) if parent else fill_encoders(model))] if checkpoint is None else []
+    story += freeze(model, config.freeze)
+    if checkpoint is not None and eyes_of(model):
+        take_encoders(model, checkpoint)
+    pictures = open_pictures(dataset, model, np.concatenate([training, held_out]))
+
+    windows = open_windows(dataset, learner, training, pictures)
     if keeps(model, Prepared):
         model.prepare(windows.actions(LOOKED_AT))
-    mirror = Mirror(task_spec.mirror, learner.inputs) if config.mirror else None
+    mirror = Mirror(task_spec.mirror, learner.inputs, task_spec.mirror_pictures) if config.mirror else None
 
     # refuse a judge that does not fit before hours are spent
     aside = _aside(config, run)
@@ -270,11 +291,10 @@ def prepare(
     order = _order(config, dataset, training, len(windows))
 
     _announce(config, dataset, model, training, held_out)
-    if parent:
-        print("\n".join(parent.hand_on(model)))
+    print("\n".join(story), end="\n" if story else "")
     _check_space(run, config, model)
     return Possible(
-        config, dataset, run, model, task_spec, training, held_out, windows, order, mirror, aside, parent
+        config, dataset, run, model, task_spec, training, held_out, windows, pictures, order, mirror, aside, parent
     )  # fmt: skip
 
 
@@ -292,7 +312,7 @@ def assemble(possible: Possible) -> Loop:
         ),
         run=possible.run,
         description={"kind": "policy" if config.critic is None else "critic", "config": learner},
-        validate=_validation(possible.dataset, learner, possible.training, possible.held_out),
+        validate=_validation(possible),
         device=config.device,
         precision=config.precision,
         best=Best.none if possible.aside else config.best,
@@ -357,13 +377,39 @@ def pinned_task_spec(config: Train, dataset: Dataset, training: np.ndarray) -> T
     return TaskSpec(scale=ActionScale(low=low, high=high))
 
 
-def _validation(
-    dataset: Dataset, learner: PolicyConfig | CriticConfig, training: np.ndarray, held_out: np.ndarray
-) -> Callable[[torch.nn.Module], dict[str, float]]:
-    if not len(held_out):
+def _validation(possible: Possible) -> Callable[[torch.nn.Module], dict[str, float]]:
+    dataset, learner = possible.dataset, possible.config.learner
+    if not len(possible.held_out):
         return lambda model: {}
-    windows = open_windows(dataset, learner, held_out)
-    return Validation(windows.gather, len(windows), guesses=Guesses(dataset, training))
+    windows = open_windows(dataset, learner, possible.held_out, possible.pictures)
+    return Validation(windows.gather, len(windows), guesses=Guesses(dataset, possible.training))
+
+
+def freeze(model: torch.nn.Module, parts: Sequence[str]) -> list[str]:
+    """Take parts of a model out of training; what to say of it.
+
+    Raises:
+        ValueError: a part that is not there, naming those that are.
+    """
+    lines = []
+    for part in parts:
+        held = [value for name, value in model.named_parameters() if f"{name}.".startswith(f"{part}.")]
+        if not held:
+            known = dict.fromkeys(name.partition(".")[0] for name, _ in model.named_parameters())
+            raise ValueError(f"there is no part '{part}' to freeze; the parts are {', '.join(known)}, and theirs")
+        for value in held:
+            value.requires_grad_(False)
+        lines.append(f"frozen: {part}, {sum(value.numel() for value in held) / 1e6:.2f} M parameters")
+    if not any(value.requires_grad for value in model.parameters()):
+        raise ValueError(f"all of the model is frozen ({', '.join(parts)}); leave something to train")
+    return lines
+
+
+def _settled(config: Train, dataset: Dataset) -> Train:
+    """The settings with what they leave to another run or to the data."""
+    name = "policy" if config.critic is None else "critic"
+    learner = settled(config.learner, dataset)
+    return config if learner == config.learner else dataclasses.replace(config, **{name: learner})
 
 
 def _announce(config, dataset, model, training, held_out) -> None:

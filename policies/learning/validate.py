@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...configs.protocols import keeps
 from ...configs.spec import ACTION
 from ..data.dataset import Dataset
-from ..policy import LaneNoise, Planner, past_of
+from ..policy import LaneNoise, Planner, executed_of, half_range, past_of
 
 
 class Validation:
@@ -93,16 +93,16 @@ def action_error(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor,
     past = past_of(batch, model.window, model.inputs)
     plans = model.plan(past, 1, LaneNoise(0, rows, np.zeros_like(rows)))
     wanted, valid = _executed(model, batch)
-    return _distance(model, plans.future[:, 0, : model.n_action_steps] - wanted), valid
+    return _distance(model, plans.future[:, 0, : executed_of(model)] - wanted), valid
 
 
 def _executed(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """(demonstrated actions (B, E, D) of the steps that would be executed, valid (B, E))."""
     recalled = len(model.window.recall)
-    steps = slice(recalled, recalled + model.n_action_steps)
+    steps = slice(recalled, recalled + executed_of(model))
     return batch[ACTION][:, steps], batch["action.valid"][:, steps].to(batch[ACTION].dtype)
 
 
 def _distance(model: nn.Module, difference: Tensor) -> Tensor:
     """(B, E) root mean square of differences (B, E, D) in units, in the scaled action space."""
-    return (difference / model.action_scale.std).square().mean(-1).sqrt()
+    return (difference / half_range(model).to(difference)).square().mean(-1).sqrt()

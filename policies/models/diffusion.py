@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from ...configs.spec import Embodiment
 from ..field import PredictionType
-from ..networks.states import refuse_pictures
+from ..networks.states import check_offered
 from ..policy import PolicyConfig, Scales
 from .generative import GenerativeConfig, GenerativePolicy
 
@@ -21,7 +21,7 @@ DIFFUSERS = {"sample": "x0", "v_prediction": "v"}  # its words for prediction ty
 @PolicyConfig.register_subclass("diffusion")
 @dataclass(frozen=True, kw_only=True)
 class DiffusionConfig(GenerativeConfig):
-    """Diffusion policy on state vectors."""
+    """Diffusion policy."""
 
     RENAMED: ClassVar[dict[str, str]] = {"head": "prediction_type"}  # former names that are still read
 
@@ -44,5 +44,5 @@ class DiffusionConfig(GenerativeConfig):
             )
 
     def build(self, embodiment: Embodiment, scales: Scales) -> GenerativePolicy:
-        refuse_pictures(self.inputs, embodiment)
+        check_offered(self.inputs, embodiment)
         return GenerativePolicy(self, self.prediction_type, embodiment, scales, linear_skip=self.linear_skip)

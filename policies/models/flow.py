@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...configs.spec import Embodiment
 from ..field import PredictionType
-from ..networks.states import refuse_pictures
+from ..networks.states import check_offered
 from ..policy import PolicyConfig, Scales
 from .generative import GenerativeConfig, GenerativePolicy
 
@@ -76,7 +76,7 @@ def time_of(s):
 @PolicyConfig.register_subclass("flow")
 @dataclass(frozen=True, kw_only=True)
 class FlowConfig(GenerativeConfig):
-    """Flow matching policy on state vectors."""
+    """Flow matching policy."""
 
     BEFORE: ClassVar[dict] = {**GenerativeConfig.BEFORE, "linear_skip": False}  # of older checkpoints
 
@@ -84,7 +84,7 @@ class FlowConfig(GenerativeConfig):
     times: Times = Times()  # that training draws
 
     def build(self, embodiment: Embodiment, scales: Scales) -> FlowPolicy:
-        refuse_pictures(self.inputs, embodiment)
+        check_offered(self.inputs, embodiment)
         return FlowPolicy(self, PredictionType.flow, embodiment, scales, linear_skip=self.linear_skip)
 
 

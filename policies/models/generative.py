@@ -75,6 +75,7 @@ class GenerativeConfig(TokenConfig):
     sampler: Sampler = Sampler()
     sigma_min: float = 0.01  # least noise-to-signal ratio that the field is trained for
     sigma_max: float = 64.0  # greatest
+    noise_draws: int = 1  # noised chunks that each encoded observation of a batch is trained on (arXiv 2505.09430)
 
     def __post_init__(self):
         super().__post_init__()
@@ -82,6 +83,8 @@ class GenerativeConfig(TokenConfig):
             raise ValueError(
                 f"the noise range must be 0 < sigma_min < sigma_max, got {self.sigma_min} .. {self.sigma_max}"
             )
+        if self.noise_draws < 1:
+            raise ValueError(f"noise_draws must be at least 1, got {self.noise_draws}")
 
 
 class GenerativePolicy(TokenPolicy, Policy):
@@ -172,9 +175,20 @@ class GenerativePolicy(TokenPolicy, Policy):
         strata = (torch.arange(count, device=like.device) + torch.rand(count, device=like.device)) / count
         return ratio_of(low + (high - low) * strata[torch.randperm(count, device=like.device)])
 
+    def drawn_from(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Context, Mapping[str, Tensor]]:
+        """What noise is drawn for, each window `noise_draws` times, encoded once: scaled chunks, context, the batch.
+
+        Of the batch only what tells of actions is repeated.
+        """
+        clean, context, draws = self.action_scale.scale(batch["action"]), self.context(batch), self.config.noise_draws
+        if draws == 1:
+            return clean, context, batch
+        acted = {key: batch[key].repeat_interleave(draws, 0) for key in ("action", "action.valid")}
+        return clean.repeat_interleave(draws, 0), repeat(context, draws), {**batch, **acted}
+
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """Mean squared error of the head's output over the action tokens that count, at random noise levels."""
-        clean = self.action_scale.scale(batch["action"])
+        clean, context, batch = self.drawn_from(batch)
         s = self.draw_levels(len(clean), clean)
         wide = s[:, None, None]
         y = clean + wide * torch.randn_like(clean)
@@ -182,7 +196,7 @@ class GenerativePolicy(TokenPolicy, Policy):
         if self.window.recall:
             values, held = self.held(batch, clean)
             x = torch.where(held[..., None], values, x)
-        out = self.evaluate(x, s, self.context(batch))
+        out = self.evaluate(x, s, context)
         error = (out - from_clean(self.prediction_type, clean, y, wide)).square().mean(-1)
         weights = self.weights(batch, error)
         return (error * weights).sum() / weights.sum(), {}

@@ -29,7 +29,7 @@ from torch import Tensor
 from ...configs.spec import Embodiment
 from ..field import PredictionType, angle_of
 from ..networks.network import Context, repeat
-from ..networks.states import refuse_pictures
+from ..networks.states import check_offered
 from ..policy import LaneNoise, Past, Plans, PolicyConfig, Scales
 from .flow import Density, Times, time_of
 from .generative import GenerativeConfig, GenerativePolicy, Sampler
@@ -48,7 +48,7 @@ class Predicts(Enum):
 @PolicyConfig.register_subclass("one_step")
 @dataclass(frozen=True, kw_only=True)
 class OneStepConfig(GenerativeConfig):
-    """Average-velocity policy on state vectors: one network evaluation a plan."""
+    """Average-velocity policy: one network evaluation a plan."""
 
     BEFORE: ClassVar[dict] = {**GenerativeConfig.BEFORE, "predicts": "velocity"}  # of older checkpoints
 
@@ -67,7 +67,7 @@ class OneStepConfig(GenerativeConfig):
         _check(self.sampler)
 
     def build(self, embodiment: Embodiment, scales: Scales) -> OneStepPolicy:
-        refuse_pictures(self.inputs, embodiment)
+        check_offered(self.inputs, embodiment)
         return OneStepPolicy(self, PredictionType.flow, embodiment, scales, two_times=True)
 
 
@@ -128,11 +128,11 @@ class OneStepPolicy(GenerativePolicy):
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """Squared error of the average velocity over the action tokens that count, at random pairs of times."""
-        clean = self.action_scale.scale(batch["action"])
+        clean, context, batch = self.drawn_from(batch)
         r, t = self.draw_times(len(clean), clean.device)
         noise = torch.randn_like(clean)
         pinned, held = self.held(batch, clean)
-        out, target = self.pair(clean, noise, r, t, self.context(batch), pinned, held)
+        out, target = self.pair(clean, noise, r, t, context, pinned, held)
         error = (out - target).square().mean(-1)
         weights = self.weights(batch, error)
         plain = (error * weights).sum() / weights.sum()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...configs.spec import Embodiment
 from ..networks.network import Context
-from ..networks.states import refuse_pictures
+from ..networks.states import check_offered
 from ..policy import LaneNoise, Past, Plans, PolicyConfig, Scales
 from .tokens import TokenConfig, TokenPolicy
 
@@ -25,10 +25,10 @@ TIME = 0.5  # what the network is told instead of a noise level
 @PolicyConfig.register_subclass("regression")
 @dataclass(frozen=True, kw_only=True)
 class RegressionConfig(TokenConfig):
-    """Regression policy on state vectors."""
+    """Regression policy."""
 
     def build(self, embodiment: Embodiment, scales: Scales) -> RegressionPolicy:
-        refuse_pictures(self.inputs, embodiment)
+        check_offered(self.inputs, embodiment)
         return RegressionPolicy(self, embodiment, scales)
 
 

@@ -68,10 +68,11 @@ class LinearSkip(nn.Module):
         self.member.view(chunks.shape[1:])[[token for block in self.blocks for token in block]] = 1.0
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        wide, flat = s[:, None], x.flatten(1)
-        rest = gain(self.prediction_type, self.rest, wide)
-        along = flat @ self.directions.T * (gain(self.prediction_type, self.power, wide) - rest)
-        return (along @ self.directions + rest * self.member * flat).view_as(x)
+        with torch.autocast(x.device.type, enabled=False):  # which would round what is to be exact to 8 bits
+            wide, flat = s[:, None], x.flatten(1).to(self.directions.dtype)
+            rest = gain(self.prediction_type, self.rest, wide)
+            along = flat @ self.directions.T * (gain(self.prediction_type, self.power, wide) - rest)
+            return (along @ self.directions + rest * self.member * flat).view_as(x)
 
 
 def gain(prediction_type: PredictionType, power: Tensor, s: Tensor) -> Tensor:

@@ -20,10 +20,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...configs.spec import Embodiment
+from ...configs.spec import TASK, Embodiment
+from ..networks.eyes import Eyes, Vision, picture_keys
+from ..networks.language import Language, LanguageConfig
 from ..networks.mlp import MLPConfig
 from ..networks.network import Context, Layout, NetworkConfig
-from ..networks.states import beyond, read_states, slot, state_scales, state_widths
+from ..networks.states import beyond, read_states, slot, state_scales, state_widths, vectors
 from ..policy import Configured, Executes, Past, Planner, PolicyConfig, Scale, Scaled, Scales, Trainable, UsesPast
 
 
@@ -39,11 +41,18 @@ class TokenConfig(PolicyConfig):
     }  # former names that are still read
 
     network: NetworkConfig = MLPConfig()  # what computes
+    language: LanguageConfig | None = None  # how the text of the task is read; none: not at all
+    vision: Vision | None = None  # how pictures among the inputs are read; none: a ResNet-18 from scratch a camera
     n_action_steps: int = 8  # E, actions executed of each action chunk
     mask_padding: bool = True  # leave actions after the episode's end out of the loss
     past_loss_window: int | None = None  # recalled actions in the loss, newest first; none: all, 0: inputs only
     given: bool = False  # recalled actions are inputs, as executed, and not predicted
     input_bound: float | None = 10.0  # scaled states are cut to this many standard deviations; none: not at all
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Texts of the tasks that are told apart; none: the text is not read."""
+        return self.language.texts if self.language else ()
 
     def __post_init__(self):
         if not 1 <= self.n_action_steps <= self.window.horizon:
@@ -70,14 +79,33 @@ class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable, Configured, U
         self.window, self.inputs, self.n_action_steps = config.window, config.inputs, config.n_action_steps
         self.action_scale = Scale.between(*scales.action)
         self.state_scales = state_scales(self.inputs, scales)
+        self._vectors = vectors(self.inputs)
         self._told: set[tuple[str, int]] = set()  # states that were found out of bounds
-        widths = state_widths(self.inputs, embodiment)
+        seen = bool(picture_keys(self.inputs))
+        self.eyes = Eyes(config.vision or Vision(), self.inputs, embodiment) if seen else None
+        self.language = Language(config.language) if config.language else None
+        widths = (*state_widths(self.inputs, embodiment), *(self.eyes.widths if self.eyes else ()))
+        widths += (self.language.features,) if self.language else ()
         layout = Layout(self.window.actions, len(embodiment.action), self.window.observe, widths)
         self.network = config.network.build(layout, two_times)
 
-    def frames(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Observations (B, O, n) each, units -> (B, O, F) scaled, bounded and joined."""
-        return read_states(self.state_scales, self.inputs, obs, self.config.input_bound)
+    def frames(self, obs: Mapping[str, Tensor], warn: bool = False) -> Tensor:
+        """Observations -> (B, O, F): vectors (B, O, n), in units, scaled and bounded; pictures and text encoded.
+
+        With `warn`, each dimension of the vectors that is cut is named, the first time that it is.
+        """
+        parts, bound = [], self.config.input_bound
+        if self._vectors:
+            seen = read_states(self.state_scales, self._vectors, obs)
+            parts.append(seen if bound is None else seen.clamp(-bound, bound))
+            if warn and bound is not None and not torch.equal(parts[0], seen):
+                self._tell_of_bounds(obs, bound)
+        if self.eyes is not None:
+            parts += self.eyes.read(obs)
+        if self.language is not None:
+            lanes, frames = parts[0].shape[:2]
+            parts.append(self.language.read(obs.get(TASK), lanes)[:, None].expand(-1, frames, -1))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def context(self, batch: Mapping[str, Tensor]) -> Context:
         """The observations of a batch of windows, encoded."""
@@ -92,11 +120,7 @@ class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable, Configured, U
             these values in the scaled space, zero for padding.
         """
         present = self._present(past.action_valid)
-        seen, bound = read_states(self.state_scales, self.inputs, past.obs), self.config.input_bound
-        frames = seen if bound is None else seen.clamp(-bound, bound)
-        if bound is not None and not torch.equal(frames, seen):
-            self._tell_of_bounds(past.obs, bound)
-        context = self.network.encode(frames, past.obs_valid, present)
+        context = self.network.encode(self.frames(past.obs, warn=True), past.obs_valid, present)
         recalled = past.actions.shape[1]
         values = past.actions.new_zeros(*present.shape, past.actions.shape[2])
         held = ~present

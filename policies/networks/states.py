@@ -1,6 +1,6 @@
 """State vectors as networks read them: scaled by the dataset's statistics, key beside key, frame by frame.
 
-What policies and critics share. Pictures are not read here.
+What policies and critics share. Pictures are passed over here; `eyes.py` reads them.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ..policy import Scale, Scales
 
 def state_scales(inputs: tuple[str, ...], scales: Scales) -> nn.ModuleDict:
     """The scale of each needed key."""
-    return nn.ModuleDict({slot(key): Scale(*scales.states[key]) for key in inputs})
+    return nn.ModuleDict({slot(key): Scale(*scales.states[key]) for key in vectors(inputs)})
 
 
 def read_states(
     scales: nn.ModuleDict, inputs: tuple[str, ...], obs: Mapping[str, Tensor], bound: float | None = None
 ) -> Tensor:
     """Observations (B, O, n) each, units -> (B, O, F) scaled, bounded to [-bound, bound] and joined."""
-    scaled = torch.cat([scales[slot(key)].scale(obs[key]) for key in inputs], -1)
+    scaled = torch.cat([scales[slot(key)].scale(obs[key]) for key in vectors(inputs)], -1)
     return scaled if bound is None else scaled.clamp(-bound, bound)
 
 
@@ -31,7 +31,7 @@ def beyond(
     scales: nn.ModuleDict, inputs: tuple[str, ...], obs: Mapping[str, Tensor], bound: float
 ) -> Iterator[tuple[str, int, float, float]]:
     """(key, dimension, value in units, scaled value) of the farthest value of each dimension that is out of bounds."""
-    for key in inputs:
+    for key in vectors(inputs):
         values = obs[key].flatten(0, -2)
         scaled = scales[slot(key)].scale(values)
         far, row = scaled.abs().max(0)
@@ -40,8 +40,13 @@ def beyond(
 
 
 def state_widths(inputs: tuple[str, ...], embodiment: Embodiment) -> tuple[int, ...]:
-    """Numbers of a frame, of each needed key."""
-    return tuple(len(embodiment.offers()[key]) for key in inputs)
+    """Numbers of a frame, of each needed vector."""
+    return tuple(len(embodiment.offers()[key]) for key in vectors(inputs))
+
+
+def vectors(inputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the observation keys that are no pictures."""
+    return tuple(key for key in inputs if not key.startswith(IMAGES))
 
 
 def slot(key: str) -> str:
@@ -51,10 +56,16 @@ def slot(key: str) -> str:
 
 def refuse_pictures(inputs: tuple[str, ...], embodiment: Embodiment) -> None:
     """Raise EmbodimentError unless each needed key is a state vector that the embodiment offers."""
-    offered = embodiment.offers()
     for key in inputs:
         if key.startswith(IMAGES):
-            raise EmbodimentError(f"'{key}' is a picture; policies on states read vectors only")
+            raise EmbodimentError(f"'{key}' is a picture, which this model does not read; give it vectors alone")
+    check_offered(inputs, embodiment)
+
+
+def check_offered(inputs: tuple[str, ...], embodiment: Embodiment) -> None:
+    """Raise EmbodimentError unless the embodiment offers each needed key."""
+    offered = embodiment.offers()
+    for key in inputs:
         if key not in offered:
             raise EmbodimentError(
                 f"'{key}' is needed but not offered; '{embodiment.name}' offers {', '.join(offered) or 'nothing'}. If"

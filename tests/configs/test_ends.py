@@ -26,6 +26,14 @@ def wait_for(what, seconds=60.0):
         time.sleep(0.02)
 
 
+@pytest.fixture(autouse=True)
+def hangups_end():
+    """As in a terminal, also where the tests themselves run under nohup, which every child inherits."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_interrupts_and_later_ones_do_not_end_the_saving(number):
     saved = []

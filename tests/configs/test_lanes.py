@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 
 from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.spec import SCENE, STATE
-from understudy.sim.task import MuJoCoWorld
+from understudy.sim.task import MuJoCoWorld, TaskEnv
 from understudy.sim.testing import Fault, FaultyWorld
 
 POINT = MuJoCoWorld(task="point")
@@ -163,6 +163,49 @@ def test_an_exception_stays_in_its_lane(opened, workers):
     assert faulty.step_chunk(actions).failed == {}, "a failure is reported once"
     faulty.reset(seed=[None, 9, None, None], options={"reset_mask": [False, True, False, False]})
     assert faulty.running.all()
+
+
+class Rude(BaseException):
+    """As some libraries raise them: no Exception, and its text cannot be made."""
+
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+class Unmannered(MuJoCoWorld):
+    """Its lanes fill the same arrays at each look, change the folder, and one of them raises what it likes."""
+
+    def lane(self):
+        return Careless(self, self.find())
+
+
+class Careless(TaskEnv):
+    def sense(self):
+        seen = super().sense()
+        os.chdir("/")
+        kept = self.__dict__.setdefault("kept", seen)
+        for key in seen:
+            kept[key][...] = seen[key]
+        if self.start == 2 and self.ticks > 5:
+            raise Rude
+        return kept
+
+
+def test_a_lane_without_manners_changes_nothing_of_others(opened, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    polite, careless = opened(POINT, 2), opened(Unmannered(task="point"), 3)
+    polite.reset(seed=[0, 1])
+    careless.reset(seed=[0, 1, 2])
+    failed = {}
+    for _ in range(3):
+        actions = np.repeat(experts(polite)[:, None], 4, 1)
+        right = polite.step_chunk(actions, look=(-1, 0))
+        found = careless.step_chunk(np.concatenate([actions, actions[:1]]), look=(-1, 0))
+        failed |= found.failed
+        for key in right.obs:
+            assert (found.obs[key][:2] == right.obs[key]).all()
+    assert os.getcwd() == str(tmp_path)
+    assert list(failed) == [2] and "Rude: (its text raises RuntimeError)" in failed[2]
 
 
 def test_a_lane_that_cannot_begin_is_reported(opened):

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("configs", "policies", "sim", "world_models", "hardware", "eval", "tests")
 SOURCES = sorted([*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
+SOURCES += sorted(ROOT.glob("examples/*.py"))  # scripts: not a package, and not shipped
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PYTHONS = ("3.11", "3.12", "3.13")
 FLOORS = {  # folder -> the folders of ours that it may import
@@ -63,7 +64,7 @@ def test_every_package_ships():
 
 
 def test_every_folder_with_modules_is_a_package():
-    folders = {path.parent for path in SOURCES if path.relative_to(ROOT).parts[0] != "tests"}
+    folders = {path.parent for path in SOURCES if path.relative_to(ROOT).parts[0] not in ("tests", "examples")}
     assert [name_of(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
 
 
@@ -80,8 +81,19 @@ def test_version_is_said_once():
     assert PROJECT["project"]["version"] == __version__
 
 
-def test_the_root_module_imports_nothing():
-    assert imports(ast.parse((ROOT / "__init__.py").read_text()), ROOT / "__init__.py", True) == []
+def test_the_root_module_imports_nothing_until_it_is_asked():
+    assert imports(ast.parse((ROOT / "__init__.py").read_text()), ROOT / "__init__.py", False) == ["typing"]
+
+
+def test_what_the_root_module_offers_is_said_alike():
+    import understudy
+    from understudy import api
+
+    stated = ast.parse((ROOT / "__init__.py").read_text()).body
+    (stubs,) = [node for node in stated if isinstance(node, ast.If)]
+    names = [alias.name for alias in stubs.body[0].names]
+    assert names == understudy.__all__ == api.__all__ == sorted(names)
+    assert all(getattr(understudy, name).__doc__ for name in names)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

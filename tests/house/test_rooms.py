@@ -47,7 +47,8 @@ LAYERS = {  # a room may use the rooms of the lines below it; rooms on one line 
 
 def sources() -> dict[str, Path]:
     """Every module of ours by its dotted name, without `understudy.`."""
-    files = [ROOT / "__main__.py", *(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))]
+    inside = (file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
+    files = [ROOT / "__main__.py", ROOT / "api.py", *inside]
     return {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in files}
 
 

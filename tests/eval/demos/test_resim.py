@@ -73,6 +73,20 @@ def test_starts_are_found_whatever_the_order_and_numbers(tmp_path, capsys):
         assert np.array_equal(dataset.columns["action"][rows], action)
 
 
+def test_columns_of_other_names_and_chosen_episodes_are_replayed(tmp_path):
+    data = write(tmp_path / "data", [recording(3), recording(512)])
+    info = json.loads((data / "meta/info.json").read_text())
+    info["features"]["pusher"] = info["features"].pop(STATE)
+    (data / "meta/info.json").write_text(json.dumps(info))
+    for path in data.glob("data/*/*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.rename_columns(["pusher" if name == STATE else name for name in table.column_names]), path)
+    flags = {"columns": {STATE: "pusher"}, "episodes": "1", "images": False}
+    Resim(task="pusht", data=str(data), out=str(tmp_path / "out"), **flags).run()
+    table = pq.read_table(tmp_path / "out/meta/episodes/chunk-000/file-000.parquet")
+    assert table["env_seed"].to_pylist() == [512]
+
+
 def test_what_is_written_is_what_the_world_offers(tmp_path):
     dataset = resim(write(tmp_path / "data", [recording(5)]), tmp_path / "out", images=True)
     world = find_world("pusht").embodiment().with_cameras({"image": (96, 96)})

@@ -5,7 +5,7 @@ import inspect
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -109,6 +109,17 @@ def test_experts_films_and_whole_episodes_come_back_from_workers():
             assert len(result.film) == len(theirs[start].film) == (result.row["length"] + 1 if start == 301 else 0)
         tapes = {start: result.actions for start, result in ours.items()}
         assert tables_equal(rows(acted), rows(run(there, TapeRecipe(tapes), list(tapes))))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_another_world_is_entered_with_the_workers_that_are_there(workers):
+    with Crew(POINT, workers=workers) as crew:
+        assert len(run(crew, ExpertRecipe(), [300])) == 1
+        pids = crew.worker_pids()
+        crew.enter(replace(POINT, cameras={"top": (16, 24)}))
+        (result,) = run(crew, ExpertRecipe(), [300], keep=True)
+        assert result.episode.obs["observation.images.top"].shape[1:] == (16, 24, 3)
+        assert crew.worker_pids() == pids and crew.embodiment.cameras == {"top": (16, 24)}
 
 
 def test_a_block_of_a_worker_that_was_killed_is_run_again(plain, checkpoint, tmp_path):

@@ -276,8 +276,10 @@ def test_settings_that_make_no_sense_are_refused():
     ):
         with pytest.raises(ValueError, match=told):
             config(**wrong)
-    with pytest.raises(EmbodimentError, match="is a picture"):
-        IQLConfig(inputs=("observation.images.top",)).build(BODY, SCALES)
+    with pytest.raises(ValueError, match="by the frozen encoders of a policy"):
+        IQLConfig(inputs=("observation.images.top",))
+    with pytest.raises(EmbodimentError, match="is needed but not offered"):
+        IQLConfig(inputs=("observation.wrench",)).build(BODY, SCALES)
 
 
 def test_former_names_of_a_critic_s_settings():

@@ -344,7 +344,7 @@ def bad_table_column(root):
         (bad_no_action, "column 'action' is not in .*file-000.parquet; available: observation.state, timestamp"),
         (bad_dtype, "column 'action' in .* has dtype string, numbers are needed"),
         (bad_width, "holds 42 numbers in 14 rows, meta/info.json promises 2 a row"),
-        (bad_uneven, "meta/info.json promises 2 a row"),
+        (bad_uneven, "holds 3 numbers in row 1 and 2 in others"),
         (bad_nan, r"'action' is nan in episode 1, frame 2, dimension 1 \('right'\)"),
         (bad_infinite_state, r"'observation.state' is -inf in episode 3, frame 6, dimension 2 \('z'\)"),
         (bad_zero_episodes, "has zero episodes; record or copy at least one"),

@@ -159,7 +159,7 @@ def test_frames_that_are_stored_out_of_order_stand_at_their_rows(tmp_path, optio
 
 def test_a_little_other_rate_shows_over_long_films_only(tmp_path):
     film(dataset(tmp_path / "short"), sum(LENGTHS) + 2, rate=NTSC)
-    assert not seen(tmp_path / "short")
+    assert "Hz" not in seen(tmp_path / "short")
     film(dataset(tmp_path / "one", (600,)), 600, rate=NTSC)
     assert "600 frames at 29.97 Hz, episode 0 has 600 rows at 30 Hz" in seen(tmp_path / "one")
     film(dataset(tmp_path / "by time", (400, 200), starts=[0, 400 / float(NTSC)]), 610, rate=NTSC)
@@ -183,7 +183,8 @@ def test_one_frame_a_row_at_quite_another_rate_is_paired_one_to_one(tmp_path, fp
 def test_a_film_that_is_cut_short_says_so_whatever_its_rate(tmp_path):
     path = dataset(tmp_path / "toy")
     film(path, 30)
-    assert not seen(tmp_path / "toy", [0, 1])  # which are whole
+    told = seen(tmp_path / "toy", [0, 1])  # which are whole, if the film is cut at its end
+    assert "has 30 frames, its episodes 36 rows: if it lost frames before its end" in told
     with pytest.raises(DatasetError, match="lacks frame 9 of the 15 of episode 2; copy it again"):
         open_frames(open_dataset(tmp_path / "toy"), "cam")
     film(path, sum(LENGTHS) + 1, without=(5,))
@@ -270,3 +271,36 @@ print(sum(len(list(read_frames(film, np.arange(i, i + 3)))) for i in range(50)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.stdout == "150\n", done.stderr
+
+
+@pytest.mark.parametrize(("more", "told"), [(1, "37 frames for 36 rows: the last 1 belong to none"), (12, "")])
+def test_a_frame_too_many_is_told_episodes_that_were_left_out_are_not(tmp_path, more, told):
+    film(dataset(tmp_path / "toy"), sum(LENGTHS) + more)
+    assert told in (said := seen(tmp_path / "toy")) and bool(said) == bool(told)
+
+
+def episodes_table(root, change):
+    path = root / "meta/episodes/chunk-000/file-000.parquet"
+    pq.write_table(pa.Table.from_pylist([change(row) for row in pq.read_table(path).to_pylist()]), path)
+
+
+def test_a_clip_that_ends_elsewhere_than_its_rows_is_told(tmp_path):
+    film(dataset(tmp_path / "toy"), sum(LENGTHS))
+    episodes_table(tmp_path / "toy", lambda row: row | {f"videos/{KEY}/to_timestamp": 1.2})
+    assert "clip of episode 0 in the film" in (told := seen(tmp_path / "toy")) and "36 frames, and has 12 rows" in told
+
+
+def test_clips_that_lie_in_another_order_than_the_rows_are_told(tmp_path):
+    film(dataset(tmp_path / "toy", starts=(0, 27 / 30, 12 / 30)), sum(LENGTHS))
+    with pytest.warns(DatasetWarning, match="episode 1 lies before episode 2 in .* and after it in the film"):
+        open_frames(open_dataset(tmp_path / "toy"), "cam")
+
+
+def test_rows_with_a_film_whose_time_does_not_begin_at_0_are_told(tmp_path):
+    film(dataset(tmp_path / "toy"), sum(LENGTHS))
+    path = tmp_path / "toy/data/chunk-000/file-000.parquet"
+    rows = pq.read_table(path)
+    late = pa.array(rows["timestamp"].to_numpy() + np.float32(0.5))
+    pq.write_table(rows.set_column(rows.column_names.index("timestamp"), "timestamp", late), path)
+    with pytest.warns(DatasetWarning, match=r"begin at 0.5 s in episode 0, not at 0; .* 15 frames beside"):
+        open_dataset(tmp_path / "toy")

@@ -310,6 +310,40 @@ def test_colours_of_16_bits_are_warned_of(tmp_path):
     assert (pictures == 200).all()
 
 
+def replaced(root, change):
+    """Picture columns whose cells' bytes are changed."""
+    for path in sorted(root.glob("data/*/*.parquet")):
+        table = pq.read_table(path)
+        cells = [cell | {"bytes": change(cell["bytes"])} for cell in table[TOP].to_pylist()]
+        pq.write_table(table.set_column(table.column_names.index(TOP), TOP, pa.array(cells, table[TOP].type)), path)
+    return root
+
+
+def test_pictures_are_read_as_they_lie_whatever_their_exif_says(tmp_path):
+    def turned(data):
+        """A JPEG with the note that it is to be turned by a quarter."""
+        note = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+        return data[:2] + b"\xff\xe1" + (len(note) + 2).to_bytes(2, "big") + note + data[2:]
+
+    bar = np.zeros((48, 64, 3), np.uint8)
+    bar[:8] = 255
+    root = replaced(columns_of_pictures(tmp_path / "toy", lambda i: bar, [48, 64, 3], ".jpg"), turned)
+    pictures = frames.open_frames(open_dataset(root), "top").read(np.arange(17))
+    assert pictures[:, :6].min() > 240 and pictures[:, 12:].max() < 20
+
+
+def test_a_picture_whose_header_tells_of_a_monstrous_one_is_named(tmp_path):
+    import zlib
+
+    def monstrous(data):
+        header = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + data[24:29]
+        return data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + data[33:]
+
+    root = columns_of_pictures(tmp_path / "toy", lambda i: np.full((48, 64, 3), 9, np.uint8), [48, 64, 3])
+    with pytest.raises(DatasetError, match="frame 0 of observation.images.top of episode 0 cannot be decoded"):
+        frames.open_frames(open_dataset(replaced(root, monstrous)), "top")
+
+
 def test_pictures_of_another_size_than_stated_are_refused_or_warned_of(tmp_path):
     root = columns_of_pictures(tmp_path / "toy", lambda i: np.full((48, 64, 3), 200, np.uint8), [96, 96, 3])
     with pytest.raises(DatasetError, match=r"are 48x64 \(episode 0\), .*info.json says 96x96; correct the shape there"):

@@ -305,7 +305,6 @@ def empty_cells(rows):
     ("change", "message"),
     [
         (lost_and_doubled, "episode 0 in .*file-000.parquet has frame_index 4 where 5 is due"),
-        (counted_from_1, "episode 0 in .*file-000.parquet has frame_index 1 where 0 is due"),
         (shuffled_and_counted_anew, "timestamps of episode 2 in .*file-000.parquet go back from .* at frame"),
         (shuffled_without_a_clock, "'frame_index' and 'index' of .* contradict each other in episode 2 from frame"),
         (as_text, "column 'episode_index' of .*file-000.parquet holds string; write whole numbers"),
@@ -412,3 +411,67 @@ def test_inspect_prints_what_it_found(tmp_path, capsys):
     inspect_dataset(str(write(tmp_path / "b", change=renumbered, lengths=(10,) * 4)), tmp_path / "b.png")
     shown = capsys.readouterr().out.replace("\n", " ")
     assert "do not lie as the episodes table says" in shown and "nothing odd" not in shown
+
+
+def test_files_that_changed_places_are_told_by_their_index_alone(tmp_path):
+    lengths, drop = (10, 10, 10), ("episode_index",)
+    assert read(open_dataset(write_v2(tmp_path / "right", lengths, drop=drop), columns=())) == truth(lengths)
+    with pytest.raises(DatasetError, match=r"episode_000001.parquet come after .*episode_000002.parquet by 'index'"):
+        open_dataset(write_v2(tmp_path / "exchanged", lengths, names=[0, 2, 1], drop=drop))
+    restart = write_v2(tmp_path / "anew", lengths, drop=drop, change=lambda rows: set_column(rows, "index", range(10)))
+    assert read(open_dataset(restart, columns=())) == truth(lengths)
+
+
+def test_files_that_the_table_does_not_list_are_counted(tmp_path):
+    root = write(tmp_path / "data", files=2, edit=lambda table: table[:2])
+    with pytest.warns(DatasetWarning, match="lists 21 rows in 1 files; 26 more lie in 1 files"):
+        assert len(open_dataset(root)) == 21
+
+
+def test_numbers_that_index_leaves_out_within_an_episode_are_told(tmp_path):
+    def skip(rows):
+        index = rows["index"].to_numpy()
+        return set_column(rows, "index", np.where(index > 4, index + 3, index))
+
+    with pytest.warns(DatasetWarning, match="leaves out 3 numbers within episode 0"):
+        assert read(open_dataset(write(tmp_path / "data", change=skip))) == truth()
+
+
+def test_a_frame_index_may_begin_elsewhere(tmp_path):
+    with pytest.warns(DatasetWarning, match="begins at 1 in episode 0, not at 0"):
+        assert read(open_dataset(write(tmp_path / "data", change=counted_from_1))) == truth()
+
+
+def test_a_task_that_the_rows_and_the_table_tell_otherwise_is_named(tmp_path):
+    def tasks(rows):
+        return rows.append_column("task_index", pa.array(np.repeat([0, 1, 0, 1], LENGTHS)))
+
+    def edit(table):
+        return [row | {"tasks": [text]} for row, text in zip(table, ("push", "push", "pull", "pull"), strict=True)]
+
+    root = write(tmp_path / "data", change=tasks, edit=edit)
+    pq.write_table(pa.table({"task_index": [0, 1], "__index_level_0__": ["push", "pull"]}), root / "meta/tasks.parquet")
+    with pytest.warns(DatasetWarning, match="episode 1 .* has the task 'pull' by its rows .*, 'push' by the episodes"):
+        open_dataset(root)
+
+
+def actions(change):
+    """The actions changed, in 64 bits."""
+    return lambda rows: set_column(rows, ACTION, change(rows[ACTION].to_pylist()))
+
+
+def test_an_empty_cell_is_named_and_hinders_its_own_episode_alone(tmp_path):
+    root = write(tmp_path / "data", change=actions(lambda cells: [None, *cells[1:]]))
+    with pytest.raises(DatasetError, match="has 1 empty cells, the first in row 0"):
+        open_dataset(root)
+    assert list(read(open_dataset(root, without="0"))) == [1, 2, 3]
+
+
+def test_what_float32_cannot_hold_is_told(tmp_path):
+    far = actions(lambda cells: [[a + 1e9, b] for a, b in cells])
+    with pytest.warns(DatasetWarning, match=r"varies by 310 around 1e\+09 and is read in steps of 64"):
+        open_dataset(write(tmp_path / "far", change=far))
+    great = actions(lambda cells: [[a * 1e39, b] for a, b in cells])
+    refused = pytest.raises(DatasetError, match="is inf in episode 0")
+    with pytest.warns(DatasetWarning, match="more than float32 holds"), refused:
+        open_dataset(write(tmp_path / "great", change=great))

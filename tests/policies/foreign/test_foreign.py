@@ -16,7 +16,15 @@ from understudy.policies.foreign.body import body_of, by_position
 from understudy.policies.foreign.folder import Foreign, _lacks_packages
 from understudy.policies.foreign.noise import keyed, row_seeds
 from understudy.policies.foreign.planner import callable_planner
-from understudy.policies.foreign.scale import ForeignError, ForeignWarning, Normaliser, Rule, action_scale, read_rules
+from understudy.policies.foreign.scale import (
+    ForeignError,
+    ForeignWarning,
+    Normaliser,
+    Rule,
+    action_scale,
+    check_statistics,
+    read_rules,
+)
 from understudy.policies.foreign.train import LerobotTrain, flags_of, for_installed, merge
 from understudy.policies.policy import LaneNoise, Past, Planner, Policy
 
@@ -242,6 +250,40 @@ def test_what_is_missing_or_strange_in_a_checkpoint_is_refused_by_name(tmp_path)
     old = checkpoint(tmp_path / "ancient", {"type": "diffusion", "input_shapes": {}})
     with pytest.raises(ForeignError, match="no 'input_features'"):
         _ = Foreign(old).config
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "reason"),
+    [
+        ("MEAN_STD", {"mean": [0.0, torch.nan], "std": [1.0, 1.0]}, "'mean' of 'action' was never filled"),
+        ("MEAN_STD", {"mean": [0.0, 0.0], "std": [1.0, -1.0]}, "'std' of 'action' is negative"),
+        ("MIN_MAX", {"min": [0.0, 2.0], "max": [1.0, 1.0]}, "'min' of 'action' is above its 'max'"),
+        ("MIN_MAX", {"min": [0.0, 0.0], "max": [1.0, 1.0], "mean": [torch.nan, 0.0]}, ""),  # which is not used
+    ],
+)
+def test_statistics_that_cannot_be_are_refused_before_lerobots_own_processors_use_them(tmp_path, mode, values, reason):
+    folder = checkpoint(tmp_path / "one")
+    save_file({f"action.{name}": torch.tensor(value) for name, value in values.items()}, folder / "state.safetensors")
+    config = {"norm_map": {"ACTION": mode}, "features": {"action": {"type": "ACTION", "shape": [2]}}}
+    step = {"registry_name": "unnormalizer_processor", "config": config, "state_file": "state.safetensors"}
+    processors(folder, [step])
+    if not reason:
+        return check_statistics(folder)
+    with pytest.raises(ForeignError, match=reason):
+        check_statistics(folder)
+
+
+def test_a_processor_reads_no_file_outside_of_its_folder(tmp_path):
+    folder = checkpoint(tmp_path / "one")
+    save_file({"action.min": torch.zeros(2)}, tmp_path / "other.safetensors")
+    processors(folder, [{"registry_name": "unnormalizer_processor", "state_file": "../other.safetensors"}])
+    with pytest.raises(ForeignError, match="names the file '../other.safetensors', which is not inside"):
+        check_statistics(folder)
+
+
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path):
+    with pytest.raises(ForeignError, match="'head' holds NaN or infinity"):
+        _ = Foreign(checkpoint(tmp_path / "one", head=torch.tensor([1.0, torch.nan]))).weights
 
 
 def test_who_acts_is_said_by_a_file_or_a_card_and_else_guessed(tmp_path):

@@ -466,6 +466,42 @@ def test_eval_judges_a_checkpoint_of_lerobots(folder, tmp_path):
     assert {path.name for path in acting_files(run)} >= {"config.json", "model.safetensors", "policy_preprocessor.json"}
 
 
+@pytest.mark.filterwarnings("ignore::understudy.policies.foreign.scale.ForeignWarning")
+def test_loaded_in_python_it_acts_as_in_an_evaluation(folder, tmp_path):
+    import understudy
+
+    world = {"type": "pusht", "horizon": 12}
+    record = understudy.evaluate(folder, world, tmp_path / "record", episodes=2, block=1, videos=0)
+    rolled = understudy.rollout(understudy.load(folder), world, episodes=2, num_envs=1)
+    policy, env = understudy.load(folder, world=world), understudy.make(world)
+    assert "by position" in policy.about["body"] and "lerobot/diffusion" in repr(policy)
+    for row in record.rows:
+        obs, _ = env.reset(seed=row["env_seed"])
+        policy.reset(env_seed=row["env_seed"])
+        actions = []
+        for _ in range(row["length"]):
+            actions.append(policy.select_action({key: torch.from_numpy(value) for key, value in obs.items()}).numpy())
+            obs, _, _, _, info = env.step(actions[-1])
+        assert (np.stack(actions) == rolled.actions[row["env_seed"]]).all()
+        assert np.float32(info["progress"]) == np.float32(row["final_progress"])
+
+
+@pytest.mark.filterwarnings("ignore::understudy.policies.foreign.scale.ForeignWarning")
+def test_select_action_is_lerobots(peer, tmp_path):
+    import understudy
+
+    settings = ENSEMBLED | {"n_action_steps": 3, "temporal_ensemble_coeff": None}
+    folder, sight = peer.save(tmp_path / "m", "act", **settings), Sight(9)
+    theirs, (before, after) = peer.make("act", **settings)
+    ours = understudy.load(folder)
+    low, high = torch.tensor(ours.embodiment.limits).T
+    for step in range(sight.steps):
+        seen = {key: values[step] for key, values in sight.obs.items()}
+        wanted = after(theirs.select_action(before(seen))).detach()
+        assert ours.predict_action_chunk(seen).shape == (2, 6, 2)
+        assert (ours.select_action(seen) - wanted.clamp(low, high)).abs().max() < 2e-4, "px of 500"
+
+
 def test_it_composes_and_its_body_travels_with_the_mixture(folder, tmp_path):
     body = Embodiment(
         name="pusht", action=("x", "y"), action_units=("px", "px"), limits=((0.0, 512.0),) * 2, rate=10.0,

@@ -183,8 +183,8 @@ def test_settings_that_make_no_sense_are_refused():
         DiffusionConfig(prediction_type=PredictionType.flow)
     with pytest.raises(ValueError, match="sigma_min < sigma_max"):
         DiffusionConfig(sigma_min=2.0, sigma_max=1.0)
-    with pytest.raises(EmbodimentError, match="is a picture"):
-        DiffusionConfig(inputs=("observation.images.top",)).build(EMBODIMENT, SCALES)
+    with pytest.raises(EmbodimentError, match="'observation.images.wrist' is needed but not offered"):
+        DiffusionConfig(inputs=("observation.images.wrist",)).build(EMBODIMENT, SCALES)
     with pytest.raises(EmbodimentError, match="it offers|offers observation.state"):
         DiffusionConfig(inputs=("observation.environment_state",)).build(EMBODIMENT, SCALES)
     with pytest.raises(ValueError, match="multiple of 2 tokens, got 7"):

@@ -58,6 +58,15 @@ def test_alone_it_is_the_linear_least_squares_denoiser(kind):
     torch.testing.assert_close(clean, expected, atol=1e-5, rtol=1e-4)
 
 
+def test_it_is_not_rounded_where_the_network_is():
+    skip = LinearSkip(PredictionType.v, 3, [[0, 1, 2]], 2)
+    skip.fit(torch.randn(500, 3, 2), torch.ones(500, 3, dtype=torch.bool))
+    x, s = torch.randn(7, 3, 2), torch.rand(7) + 0.1
+    plain = skip(x, s)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(skip(x, s), plain)
+
+
 def test_directions_beyond_the_most_share_their_mean(monkeypatch):
     monkeypatch.setattr("understudy.policies.models.skip.MOST", 2)
     chunks = torch.randn(50_000, 1, 4) * torch.tensor([3.0, 2.0, 0.2, 0.1])

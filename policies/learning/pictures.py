@@ -1,0 +1,155 @@
+"""Pictures and texts of a training: whose encoder reads them, with which weights, from frames or kept embeddings."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...configs.protocols import keeps
+from ...configs.spec import IMAGES
+from ..data.dataset import Dataset
+from ..data.embeddings import open_embeddings
+from ..data.frames import Frames, open_frames
+from ..data.windows import RowReader
+from ..networks.encoder import EncoderError
+from ..networks.eyes import Eyes, Vision
+from ..networks.language import LanguageError
+from ..policy import Instructed, Sees
+from .checkpoint import _document, find_checkpoint, load_config
+from .integrity import check_like, load_tensors
+
+EYES = "eyes."  # how the names of encoders' weights begin
+
+
+def eyes_of(model: object) -> Eyes | None:
+    """What a model sees with, if anything."""
+    return model.eyes if keeps(model, Sees) else None
+
+
+def settled(learner: Any, dataset: Dataset) -> Any:
+    """The settings of a learner, with what they leave to a run (`vision.init`) and to the data (`language.texts`).
+
+    Raises:
+        EncoderError: the run reads no pictures.
+        FileNotFoundError: there is no such run.
+        LanguageError: the data name no task.
+    """
+    language, vision = (getattr(learner, name, None) for name in ("language", "vision"))
+    if language is not None and not language.texts:
+        texts = tuple(sorted({text for text in dataset.tasks if text}))
+        if not texts:
+            raise LanguageError(f"{dataset.root} names no task; leave `language` out")
+        learner = dataclasses.replace(learner, language=dataclasses.replace(language, texts=texts))
+    if vision is None or vision.init is None:
+        return learner
+    theirs = _vision_of(vision.init)
+    taken = {name: getattr(theirs, name) for name in ("encoder", "crop", "shared")}
+    taken["size"] = theirs.size or vision.size
+    return dataclasses.replace(learner, vision=dataclasses.replace(vision, **taken))
+
+
+def fill_encoders(model: nn.Module) -> Iterator[str]:
+    """Give new encoders the weights that the settings name; yields what to say of it.
+
+    Raises:
+        EncoderError, CheckpointError: weights that are missing or do not fit.
+    """
+    eyes, language = eyes_of(model), model.language if keeps(model, Instructed) else None
+    if language is not None:
+        language.fill()
+        yield f"texts: {'; '.join(language.config.texts)}"
+    if eyes is None:
+        return
+    if eyes.config.init is not None:
+        folder = find_checkpoint(eyes.config.init)
+        take_encoders(model, folder)
+        yield f"encoders of {folder}{', frozen' if eyes.config.frozen else ''}"
+        return
+    loaded = {eyes.config.encoder.pretrained(encoder) for encoder in eyes.encoders.values()}
+    yield from (f"encoder: {what}{', frozen' if eyes.frozen else ''}" for what in loaded if what)
+
+
+def take_encoders(model: nn.Module, folder: Path) -> None:
+    """Copy the encoders' weights of a checkpoint into a model. Raises CheckpointError: they do not fit."""
+    file = folder / "model.safetensors"
+    weights = {name: value for name, value in load_tensors(file).items() if name.startswith(EYES)}
+    if not weights:
+        raise EncoderError(f"{folder} reads no pictures; take the encoders of another run")
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(EYES)}
+    check_like(file, weights, own)
+    model.load_state_dict(weights, strict=False)
+
+
+def open_pictures(dataset: Dataset, model: nn.Module, episodes: np.ndarray) -> dict[str, RowReader]:
+    """What reads the pictures of a model's cameras by row: decoded frames, or embeddings where encoders are frozen.
+
+    Args:
+        episodes: positions of the episodes that will be read.
+    """
+    eyes, readers = eyes_of(model), {}
+    if eyes is None:
+        return readers
+    for key in eyes.keys:
+        camera = key.removeprefix(IMAGES)
+        frames = open_frames(dataset, camera, eyes.sizes[key], sorted(int(m) for m in episodes))
+        readers[key] = _embedded(eyes, key, frames, dataset) if eyes.frozen else frames
+    return readers
+
+
+def _embedded(eyes: Eyes, key: str, frames: Frames, dataset: Dataset) -> RowReader:
+    device = next(eyes.parameters()).device
+    encoder = eyes.encoder(key)
+    width = encoder.features if eyes.config.frozen else encoder.embedding
+    embeddings, fresh = open_embeddings(
+        frames,
+        lambda pictures: eyes.embed(key, pictures.to(device)),
+        signature(eyes, key),
+        width,
+        dataset.lengths.tolist(),
+        key.removeprefix(IMAGES),
+    )
+    count = sum(int(dataset.lengths[m]) for m in frames.files)
+    cost = 1e3 * _seconds_a_frame(eyes, key, frames, device)
+    print(
+        f"{key}: {count} frames are read as {width} numbers each, {count - fresh} of them kept from before; that saves "
+        f"{cost:.2g} ms for each frame that a step of training reads"
+    )
+    return embeddings
+
+
+@torch.no_grad()
+def _seconds_a_frame(eyes: Eyes, key: str, frames: Frames, device: torch.device) -> float:
+    """Wall time of embedding one picture among several."""
+    some = torch.from_numpy(frames.episode(min(frames.files))[:16]).to(device)
+    began = time.perf_counter()
+    eyes.embed(key, some).cpu()
+    return (time.perf_counter() - began) / len(some)
+
+
+def signature(eyes: Eyes, key: str) -> str:
+    """Hash of all that decides what the frozen part of an encoder makes of a picture."""
+    encoder, digest = eyes.encoder(key), hashlib.sha256()
+    digest.update(f"{type(encoder).__name__} {eyes.config.crop} {eyes.config.frozen} {torch.__version__}".encode())
+    fixed = {name for name, value in encoder.named_parameters() if not value.requires_grad}
+    fixed |= {name for name, _ in encoder.named_buffers()}
+    for name, value in sorted(encoder.state_dict().items()):
+        if name in fixed:
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _vision_of(run: str) -> Vision:
+    """How a run reads pictures."""
+    folder = find_checkpoint(run)
+    config: Any = load_config(_document(folder), folder)
+    if not any(key.startswith(IMAGES) for key in config.inputs):
+        raise EncoderError(f"{folder} reads no pictures; take the encoders of another run")
+    return config.vision or Vision()

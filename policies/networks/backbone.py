@@ -1,0 +1,213 @@
+"""Any image network of timm or transformers as an encoder, from its name, a folder or a hub id; frozen or tuned.
+
+What it makes of a picture (a map, or tokens that lie on a grid) is read like the map of any other encoder. The settings
+name where the architecture stands; it is read again whenever a checkpoint is opened, its weights are not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...configs.compat import prepare_torchvision
+from .encoder import IMAGENET, EncoderConfig, EncoderError, Neck, map_size, normalise
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig(EncoderConfig):
+    """What backbones of either library are told."""
+
+    pretrained_weights: bool = True  # false: begin from scratch, which needs tuned
+    tuned: bool = False  # training changes the backbone, too
+    keypoints: int = 32  # channels whose places are read; 0: the average of each channel instead
+
+    def __post_init__(self):
+        if not self.pretrained_weights and not self.tuned:
+            raise EncoderError("without weights nothing can be frozen; set tuned: true, or pretrained_weights: true")
+        if self.keypoints < 0 or self.features < 1:
+            raise EncoderError("keypoints must be 0 or more, features at least 1")
+
+    @property
+    def frozen(self) -> bool:
+        return not self.tuned
+
+    @abstractmethod
+    def open(self, size: tuple[int, int], weights: bool) -> tuple[nn.Module, tuple]:
+        """The network and (mean, std) of its pictures' channels, with its published weights or new ones.
+
+        Raises:
+            EncoderError: the library is not installed, or there is no such network.
+        """
+
+    @abstractmethod
+    def run(self, network: nn.Module, pictures: Tensor) -> Tensor:
+        """Normalised pictures (M, 3, h, w) -> map (M, C, h', w') or tokens (M, N, C)."""
+
+    def build(self, size: tuple[int, int]) -> Backbone:
+        return Backbone(self, size)
+
+    def pretrained(self, encoder: nn.Module) -> str | None:
+        if not self.pretrained_weights:
+            return None
+        network, _ = self.open(encoder.size, True)
+        try:
+            encoder.network.load_state_dict(network.state_dict())
+        except RuntimeError as error:
+            raise EncoderError(f"the weights do not fit the architecture: {error}") from error
+        return str(getattr(self, "name", None) or getattr(self, "path", ""))
+
+
+@EncoderConfig.register_subclass("timm")
+@dataclass(frozen=True, kw_only=True)
+class TimmConfig(BackboneConfig):
+    """An image network of timm."""
+
+    name: str  # of timm, such as resnet18.a1_in1k; or hf-hub:OWNER/NAME, local-dir:FOLDER
+
+    def open(self, size: tuple[int, int], weights: bool) -> tuple[nn.Module, tuple]:
+        timm = _library("timm")
+        name = os.path.expandvars(self.name)
+        options: dict[str, Any] = {"pretrained": weights, "num_classes": 0, "global_pool": ""}
+        try:
+            try:
+                network = timm.create_model(name, **options, img_size=size)  # transformers want to know
+            except TypeError:
+                network = timm.create_model(name, **options)
+        except (RuntimeError, ValueError, OSError, KeyError, AssertionError) as error:
+            raise EncoderError(f"timm cannot open '{self.name}': {_one_line(error)}") from error
+        about = network.pretrained_cfg or {}
+        return network, (about.get("mean") or IMAGENET[0], about.get("std") or IMAGENET[1])
+
+    def run(self, network: nn.Module, pictures: Tensor) -> Tensor:
+        out = network.forward_features(pictures)
+        if out.ndim == 3:  # class and register tokens lie on no place
+            return out[:, getattr(network, "num_prefix_tokens", 0) :]
+        last = out.ndim == 4 and out.shape[-1] == network.num_features and out.shape[1] != network.num_features
+        return out.movedim(-1, 1) if last else out
+
+
+@EncoderConfig.register_subclass("transformers")
+@dataclass(frozen=True, kw_only=True)
+class TransformersVisionConfig(BackboneConfig):
+    """An image network of transformers."""
+
+    path: str  # folder ($VAR expanded) or hub id, for example facebook/dinov2-small
+
+    def open(self, size: tuple[int, int], weights: bool) -> tuple[nn.Module, tuple]:
+        transformers = _library("transformers")
+        path = os.path.expandvars(self.path)
+        try:
+            if weights:
+                network = transformers.AutoModel.from_pretrained(path)
+            else:
+                network = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(path))
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise EncoderError(f"transformers cannot open '{self.path}': {_one_line(error)}") from error
+        return network, _statistics(Path(path))
+
+    def run(self, network: nn.Module, pictures: Tensor) -> Tensor:
+        try:
+            out = network(pixel_values=pictures, interpolate_pos_encoding=True)
+        except TypeError:
+            out = network(pixel_values=pictures)
+        out = out.last_hidden_state
+        return out if out.ndim == 4 else _without_class_token(out)
+
+
+class Backbone(nn.Module):
+    """See `encoder.Encoder`."""
+
+    def __init__(self, config: BackboneConfig, size: tuple[int, int]):
+        super().__init__()
+        self.config, self.size = config, size
+        self.network, (mean, std) = config.open(size, False)
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("std", torch.tensor(std), persistent=False)
+        channels, *shape = map_size(_Called(self.network, self.body), size)
+        self.neck = Neck(channels, (shape[0], shape[1]), config.keypoints, config.features)
+        self.features = config.features
+        self.embedding = channels * shape[0] * shape[1] if config.frozen else config.features
+        if config.frozen:
+            self.network.requires_grad_(False)
+        self.train()
+
+    def body(self, pictures: Tensor) -> Tensor:
+        """(M, 3, h, w) in [0, 1] -> map (M, C, h', w')."""
+        try:
+            out = self.config.run(self.network, normalise(pictures, self.mean, self.std))
+        except (AttributeError, TypeError, ValueError) as error:
+            kind = type(self.network).__name__
+            raise EncoderError(
+                f"{kind} does not read pictures alone; name an image network: {_one_line(error)}"
+            ) from error
+        return out if out.ndim == 4 else _on_grid(out, self.size)
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        if not self.config.frozen:
+            return self.neck(self.body(pictures))
+        with torch.no_grad():
+            return self.body(pictures).flatten(1)
+
+    def project(self, embedded: Tensor) -> Tensor:
+        return self.neck(embedded) if self.config.frozen else embedded
+
+    def train(self, mode: bool = True) -> Backbone:
+        """What is frozen acts as it was published; batch norm keeps its statistics in any case."""
+        super().train(mode)
+        for part in (self.network,) if self.config.frozen else self.network.modules():
+            if self.config.frozen or isinstance(part, nn.BatchNorm2d):
+                part.eval()
+        return self
+
+
+class _Called(nn.Module):
+    """A function of a network as a module, to be asked for the size of what it gives."""
+
+    def __init__(self, network: nn.Module, call: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.network, self.call = network, call
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.call(pictures)
+
+
+def _on_grid(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+    """Tokens (M, N, C) row by row -> map (M, C, h', w') of the picture's proportions; one row where none fit."""
+    count = tokens.shape[1]
+    fits = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
+    rows, columns = min(fits, key=lambda one: abs(one[0] / one[1] - size[0] / size[1]))
+    return tokens.movedim(1, 2).unflatten(2, (rows, columns))
+
+
+def _without_class_token(tokens: Tensor) -> Tensor:
+    """Tokens without the one that lies on no place, where their number tells that there is one."""
+    return tokens[:, 1:] if round((tokens.shape[1] - 1) ** 0.5) ** 2 == tokens.shape[1] - 1 else tokens
+
+
+def _statistics(folder: Path) -> tuple:
+    """(mean, std) that a folder of transformers states for its pictures; ImageNet's where it does not."""
+    file = folder / "preprocessor_config.json"
+    stated = json.loads(file.read_text()) if file.is_file() else {}
+    return stated.get("image_mean") or IMAGENET[0], stated.get("image_std") or IMAGENET[1]
+
+
+def _library(name: str) -> Any:
+    import importlib
+
+    prepare_torchvision()
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise EncoderError(f"{name} is not installed ({error}): pip install 'understudy[vision]'") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

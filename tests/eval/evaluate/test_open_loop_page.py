@@ -1,0 +1,106 @@
+"""The page of open-loop errors and that of a comparison: nothing fed becomes markup; Chromium draws what is picked."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from understudy.eval.compare.open_loop import compare_errors
+from understudy.eval.compare.open_loop import render as compare_page
+from understudy.eval.evaluate.open_loop_page import EPISODES, render, write_error_report
+from understudy.eval.offline.record import ERRORS, ErrorWriter, over_steps, read_errors
+from understudy.eval.offline.summary import summarize_errors, verdict
+
+EVIL = "\"'></title></style></script><script>alert(1)</script><img src=x onerror=alert(1)>&amp;${alert(1)}"
+DIMS, HORIZON, EXECUTED = 3, 4, 2
+
+
+def write(root, episodes, error=0.5, names=("x", "gripper", "still"), path="runs/a", task="a task", **changes):
+    """A record whose policy is off by about `error`, the mean action by 1 and the last action by 0.2."""
+    about = {
+        "source": "demos", "fingerprint": "f", "episodes": list(episodes), "trained_on": [], "status": "held out",
+        "notes": [], "rate": 10.0, "action": list(names), "units": ["m", "1", "?"], "kinds": ["other"] * 3,
+        "mode": "absolute", "inputs": ["observation.state"], "horizon": HORIZON, "every": 1, "spread": [1.0, 2.0, 0.0],
+        "mean_action": [0.0] * 3, "mean_of": "the 7 episodes that it was trained on",
+    } | changes  # fmt: skip
+    manifest = {"policy": {"path": path}, "data": about, "command": f"understudy eval --policy {json.dumps(path)}"}
+    manifest["agent"] = {"n_action_steps": EXECUTED, "candidates": 1}
+    with ErrorWriter(root, manifest) as writer:
+        for number in episodes:
+            rng = np.random.default_rng(number)
+            length = 30 + number
+            row = {"episode": number, "task": task, "length": length, "windows": length, "latency": 0.01}
+            row["windows_by_step"] = [float(length - k) for k in range(HORIZON)]
+            for name, size in zip(ERRORS, (error, 1.0, 0.2, None), strict=True):
+                values = [] if size is None else (size + 0.01 * rng.random(HORIZON * DIMS)).tolist()
+                row[ERRORS[name]] = values
+                row[name] = over_steps(row, ERRORS[name], EXECUTED).tolist() if values else []
+            row["recorded"], row["planned"] = (rng.random(length * DIMS).tolist() for _ in range(2))
+            writer.add(row | {"wall_policy": 0.1})
+        return writer.close(complete=True)
+
+
+def test_the_sentence_says_which_guess_is_beaten(tmp_path):
+    record = write(tmp_path / "record", range(4))
+    said = verdict(summarize_errors(record), record.manifest)
+    assert said.startswith("The policy beats the mean action and is worse than the last action: on 4 held-out episodes")
+    good = write(tmp_path / "good", range(4), error=0.1)
+    assert "beats the mean action and the last action" in verdict(summarize_errors(good), good.manifest)
+    even = write(tmp_path / "even", range(4), error=0.2)
+    assert "is not shown to differ from the last action" in verdict(summarize_errors(even), even.manifest)
+    one = write(tmp_path / "one", [5])
+    assert "one episode cannot show" in verdict(summarize_errors(one), one.manifest)
+    assert not re.search(r"\bnan\b", re.sub(r"<script.*?</script>", "", render(one), flags=re.S).lower())
+    still = write(tmp_path / "still", range(2), spread=[0.0, 0.0, 0.0])
+    assert "every action dimension is constant" in render(still)
+
+
+def test_nothing_that_is_fed_becomes_markup(tmp_path):
+    names = (EVIL, "b", "c")
+    records = [
+        write(
+            tmp_path / name, range(3), names=names, path=EVIL + name, task=EVIL, source=EVIL, notes=[EVIL], error=error
+        )
+        for name, error in (("one", 0.3), ("other", 0.4))
+    ]
+    pages = [render(records[0]), compare_page(compare_errors(records), records)]
+    for html in pages:
+        assert "<script>alert" not in html and "<img" not in html and html.count("</title>") == 1
+
+
+def test_a_page_holds_the_worst_and_the_best_of_many_episodes(tmp_path):
+    record = write(tmp_path / "record", range(40))
+    data = json.loads(re.search(r'id="curve-data">(.*?)</script>', render(record))[1])
+    errors = {row: sum(error[:2]) for row, error in zip(record.column("episode"), record.column("error"), strict=True)}
+    shown = [episode["episode"] for episode in data["episodes"]]
+    scaled = {
+        number: error[0] + error[1] / 2
+        for number, error in zip(record.column("episode"), record.column("error"), strict=True)
+    }
+    order = sorted(errors, key=scaled.get, reverse=True)
+    assert len(shown) == EPISODES and shown[0] == order[0] and shown[-1] == order[-1]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_chromium_draws_the_curves_of_the_episode_that_is_picked(chromium, tmp_path, width):
+    write(
+        tmp_path / "record",
+        range(4),
+        names=("a joint whose name is long enough to wrap on a phone", "gripper", "still"),
+    )
+    path = write_error_report(read_errors(tmp_path / "record"))
+    page = chromium.new_page(viewport={"width": width, "height": 900})
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    assert page.locator("#curve-grid svg.chart").count() == DIMS
+    first = page.locator("#curve-grid polyline").first.get_attribute("points")
+    page.select_option("#pick-episode", index=2)
+    assert page.locator("#curve-grid polyline").first.get_attribute("points") != first
+    assert "seconds" in page.inner_text("#curve-grid") and "gripper, no unit" in page.inner_text("#curve-grid")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert said == [] and [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    page.close()
