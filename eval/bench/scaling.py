@@ -14,6 +14,7 @@ import importlib.util
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,8 @@ def compare_scaling(
         rounds, `efficiency` beside as many processes, s to the first episode, MB of a worker; and `others`.
     """
     results: dict = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # an untrained policy has seen nothing
         for name, recipe in _recipes(world, block, n_action_steps, Path(folder)).items():
             laps: dict[int, list[dict]] = {}
             for turn in range(rounds):

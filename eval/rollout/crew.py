@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,7 +42,7 @@ from ...configs.world import World
 from .hands import ProcessHand, ThreadHand
 from .recipes import Recipe
 from .rollout import ATTEMPTS, NO_START, PAUSES, Actor, Block, Result, account, blocks, error_row, horizon_of, run_block
-from .station import RAISED, RESULT, Station, Took, peak_memory
+from .station import RAISED, RESULT, WARNED, Station, Took, peak_memory
 
 LOOK = 0.5  # s between two looks at workers that say nothing
 
@@ -130,6 +132,7 @@ class Crew:
         if workers:
             refuse_main(world)
         self.turn = threading.Lock()
+        self._warned: set[str] = set()
         self._hands: list[ProcessHand] | list[ThreadHand] = []
         if workers > 1:
             world.warm()
@@ -328,6 +331,8 @@ class Crew:
                 kind, content = hand.pipe.recv()
                 if kind == RESULT:
                     self._take(hand, job, content)
+                elif kind == WARNED:
+                    self._warn(*content)
                 elif kind == RAISED:
                     job.error = content
                     self._free(hand)
@@ -344,6 +349,13 @@ class Crew:
         hand.left.discard(result.start)
         if not job.dropped:
             job.results.append(dataclasses.replace(result, row=result.row | {"worker": hand.number}))
+
+    def _warn(self, text: str, filename: str, line: int) -> None:
+        """What a worker warns of, once for all: their numbers may differ."""
+        kind = re.sub(r"[\d.]+", "#", text)
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn_explicit(text, UserWarning, filename, line)
 
     def _free(self, hand) -> None:
         hand.order[0].running -= 1

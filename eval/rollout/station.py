@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +26,7 @@ from .recipes import Recipe
 from .rollout import Actor, Block, run_block
 
 ACTORS = 4  # kept open, those used last
-RESULT, DONE, RAISED = "result", "done", "raised"  # what an answer begins with
+RESULT, DONE, RAISED, WARNED = "result", "done", "raised", "warned"  # what an answer begins with
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,7 @@ def serve(pipe_number: int, pulse_number: int) -> None:
             opening: Opening | None = pipe.recv()
         except (EOFError, OSError):
             return
+        warnings.showwarning = partial(_tell_warning, pipe)
         while opening is not None:
             if opening.needs_torch:
                 import torch
@@ -198,6 +200,11 @@ def serve(pipe_number: int, pulse_number: int) -> None:
             _get_ready(pipe, station, pulse)
             opening = attend(pipe, station)
             station.close()
+
+
+def _tell_warning(pipe: Connection, message, category, filename: str, lineno: int, *_) -> None:
+    """In place of a line of this process: who began the run hears it, and says it once for all workers."""
+    _send(pipe, WARNED, (str(message), filename, lineno))
 
 
 def _get_ready(pipe: Connection, station: Station, pulse: Pulse) -> None:

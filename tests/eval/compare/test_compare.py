@@ -65,7 +65,7 @@ class Lane:
         self.able, self.obs = np.zeros(lanes), None
         self.planner = SimpleNamespace(embodiment=SimpleNamespace(check=lambda *_: None))
         self.critic = None
-        self.inputs = ()
+        self.inputs, self.pictures = (), {}
 
     def reset(self, starts, mask, obs):
         luck = np.array([np.random.default_rng((self.seed, max(0, start))).random() for start in starts])

@@ -5,6 +5,7 @@ import inspect
 import os
 import signal
 import time
+import warnings
 from dataclasses import dataclass, replace
 
 import pytest
@@ -203,6 +204,7 @@ class Refusing:
 
         def second():
             calls.append(1)
+            warnings.warn(f"call {os.getpid()} of the policy", stacklevel=2)
             if len(calls) > 1:
                 raise self.kind("the policy is gone")
             return act()
@@ -215,12 +217,16 @@ class Refusing:
 def test_what_a_policy_raises_ends_the_run(overlap, monkeypatch, tmp_path):
     """The recipe lies in a module that the workers can import, as that of a plug-in does."""
     (tmp_path / "refusing.py").write_text(
-        "from dataclasses import dataclass\n"
+        "import os\nimport warnings\nfrom dataclasses import dataclass\n"
         "from understudy.eval.rollout.recipes import ExpertRecipe\n\n" + inspect.getsource(Refusing)
     )
     monkeypatch.syspath_prepend(tmp_path)
     refusing = importlib.import_module("refusing")
     with Crew(POINT, workers=1, overlap=overlap) as crew:
-        with pytest.raises(ConnectionError, match="the policy is gone"):
+        with warnings.catch_warnings(record=True) as said, pytest.raises(ConnectionError, match="the policy is gone"):
+            warnings.simplefilter("always")
             run(crew, refusing.Refusing())
+        if not overlap:
+            (one,) = [str(warning.message) for warning in said]
+            assert one == f"call {crew.worker_pids()[0]} of the policy", "once for all calls and workers"
         assert len(run(crew, ExpertRecipe(), STARTS[:3])) == 3, "the worker goes on"
