@@ -48,7 +48,7 @@ class Agree:
             raise ValueError(f"'{self.out}' exists; give another --out")
         truth, proxy = open_records(self.truth), open_records(self.proxy)
         if both := {record.root.resolve() for record in truth} & {record.root.resolve() for record in proxy}:
-            raise ValueError(f"'{min(both)}' is on both sides; a world cannot vouch for itself")
+            raise ValueError(f"'{min(both)}' is on both sides; give records of two worlds")
 
         agreement = agree(matched(truth, proxy), self.by, np.random.default_rng(self.seed), self.draws)
         worlds = {"truth": world_name(truth[0]), "proxy": world_name(proxy[0])}
@@ -137,7 +137,7 @@ def scatter(agreement: Agreement) -> str:
     ]
     equal = Line([0, 1], [0, 1], "soft", "equal in both")
     axes = {"x_label": f"{agreement.by} in the truth", "y_label": f"{agreement.by} in the proxy", "y_range": (0, 1)}
-    return chart([equal], **axes, marks=marks)
+    return chart([equal], **axes, marks=marks, square=True)
 
 
 def render(agreement: Agreement, worlds: dict[str, str], about: dict) -> str:

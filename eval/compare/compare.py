@@ -62,6 +62,7 @@ class Compare:
     out: str | None = (
         None  # folder of the report and compare.json; of a live comparison also of both records, and then new
     )
+    name: str = ""  # title of the report; default: Which is better: A or B?
     resume: str | None = None  # live: go on with this folder; all else as it was
     data: str | None = None  # judge two policies by recorded episodes of this dataset, open-loop: nobody acts
     world: dict | str = "pusht"  # live: registered name, YAML file, or its keys
@@ -131,7 +132,7 @@ def compare(config: Compare) -> Comparison | ErrorComparison:
         )
 
     records = [read_record(path) for path in paths]
-    comparison = compare_records(records, config.alpha, config.env_seed)
+    comparison = compare_records(records, config.alpha, config.env_seed, name=config.name)
     if config.out:
         comparison.write(os.path.expandvars(config.out))
         write_comparison(comparison, records, os.path.expandvars(config.out))
@@ -227,7 +228,8 @@ def _hold(config: Compare, stage: PairStage, test: Sequential, rules: Rules, wri
             tapes.drop()
 
         if sequential is not None and all(len(record.table) for record in records):
-            comparison = compare_records(records, config.alpha, config.env_seed, _result(sequential, plan, rules, test))
+            result = _result(sequential, plan, rules, test)
+            comparison = compare_records(records, config.alpha, config.env_seed, result, config.name)
             write_comparison(comparison, records, folder)
             for record in records:
                 write_report(record)
@@ -242,12 +244,12 @@ def _result(sequential: SequentialComparison, plan: Mapping, rules: Rules, test:
     result = dict(plan) | {
         "decision": sequential.decision,
         "pairs": sequential.pairs,
-        "evidence": round(sequential.state.evidence, 4),
+        "evidence": 0.0 - round(sequential.state.evidence, 4),  # above 0 for A
     }
     result |= {
         "note": sequential.state.note,
         "counts": sequential.counts,
-        "history": sequential.history,
+        "history": [(pairs, 0.0 - evidence) for pairs, evidence in sequential.history],
         "says": say(sequential, rules, test),
     }
 

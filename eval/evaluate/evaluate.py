@@ -50,6 +50,7 @@ class Eval(Acting):
     episodes: int = 50  # one from each env seed
     env_seed: int = REPORT_STARTS  # first env seed; 1000-9999 are for reporting, 0-999 for choosing among policies
     out: str | None = None  # folder of the record; must not exist
+    name: str = ""  # title of the report, and label of the record in comparisons; default the policy's name or path
     resume: str | None = None  # go on with this record instead of --out; all else as it was
     workers: int | None = None  # processes that each run whole blocks; default: as the machine allows; 0: this one
     timeout: float = TIMEOUT  # s that the world may take for a control step; 60 times that an episode; 0: no limit
@@ -67,10 +68,9 @@ class Eval(Acting):
         if self.out is None and self.resume is None:
             raise ValueError("give --out DIR for a new record, or --resume DIR to go on with one")
         check_timeout(self.timeout)
-        if self.episodes < 1 or self.block < 1 or self.env_seed < 0:
-            raise ValueError(
-                f"no such env seeds: {self.episodes} episodes from {self.env_seed} in blocks of {self.block}"
-            )
+        for flag, least in (("episodes", 1), ("block", 1), ("env_seed", 0)):
+            if getattr(self, flag) < least:
+                raise ValueError(f"--{flag} {getattr(self, flag)}: it must be at least {least}")
 
     def run(self) -> None:
         record = evaluate(self)
@@ -120,9 +120,11 @@ def evaluate(config: Eval, crew: Crew | None = None):
 
 def describe(config: Eval, agent: Agent, about: dict, world: World) -> dict:
     """What the manifest says of a run: who acts, how, where and from which initial conditions."""
-    manifest = {
+    named = {"name": config.name} if config.name else {}
+    manifest = named | {
         "policy": about,
         "agent": agent_settings(config, agent),
+        "rate": world.embodiment().rate,
         "world": world.fingerprint() | {"config": keys_of(world)},
         "starts": {"set": start_set(world), "first": config.env_seed, "count": config.episodes},
     }

@@ -255,6 +255,8 @@ class RecordWriter:
             then, now = record.manifest.get(part), json.loads(json.dumps(self.manifest.get(part), default=str))
             if then != now:
                 raise RecordError(f"'{self.root}' holds another run: its {part} was {then}, now it is {now}")
+        if "name" in record.manifest:
+            self.manifest.setdefault("name", record.manifest["name"])
         self.rows = {row[self.KEY]: row for row in record.table.to_pylist()}
 
     def _check(self, row: Mapping) -> None:

@@ -219,7 +219,10 @@ def _told(info: dict, names: tuple[str, ...]) -> dict:
 def _trained(policy: str) -> dict:
     """What the manifest says of the training run that the policy lies in; empty without one."""
     settings = training(policy)
-    return {} if settings is None else {"train": _source(settings)}
+    if settings is None:
+        return {}
+    named = {"name": settings["name"]} if settings.get("name") else {}
+    return named | {"train": _source(settings)}
 
 
 def _source(settings: dict) -> dict:

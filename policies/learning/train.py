@@ -75,6 +75,7 @@ class Train:
     policy: PolicyConfig | None = None  # what is trained
     critic: CriticConfig | None = None  # in place of a policy: what will rank action chunks
     out: Path | None = None  # run folder; default runs/<name of the dataset>
+    name: str = ""  # what reports call the policy; default the path of its run
     steps: int = 20_000  # optimiser steps
     batch: int = 256  # windows a step
     weighting: Weighting | None = None  # draw windows of good episodes more often; none: all equally often

@@ -118,9 +118,56 @@ def test_two_records(tmp_path, capsys):
     told = read_comparison(tmp_path / "out")
     (difference,) = told["differences"]
     assert difference["n"] == 60 and difference["only_second"] == 0 and difference["p"] < 0.001
-    assert difference["success"][0] < difference["success"][1] < 0
+    assert difference["success"][2] > difference["success"][1] > difference["success"][0] > 0  # A - B
+    assert difference["progress"][1] > 0 and f"A - B is {100 * difference['success'][1]:+.0f} points" in text
+    page = (tmp_path / "out/compare.html").read_text()
+    assert "first minus second" in page and f"{100 * difference['success'][1]:+.0f} [" in page
+    assert "exact McNemar test" in page and "betting test, valid at any time" in page
     assert len(told["episodes"]) == 60 and told["episodes"][0]["env_seed"] == 1000
     assert told["contestants"][0]["success"][1] == pytest.approx(told["contestants"][0]["successes"] / 60)
+
+
+def test_a_difference_is_the_first_minus_the_second_whoever_leads(tmp_path):
+    strong, weak = (read_record(record(tmp_path / name, rate)) for name, rate in (("s", 0.9), ("w", 0.5)))
+    for order, sign in (([strong, weak], "+"), ([weak, strong], "-")):
+        found = compare_records(order)
+        assert f"A - B is {sign}" in found.text() and "B - A" not in found.text()
+    peeked = compare_records([weak, strong], sequential={"until_decided": True, "says": "B is better."})
+    assert "A - B is -" in peeked.differences[0].says
+
+
+def test_a_comparison_of_an_earlier_version_opens_with_the_signs_of_today(tmp_path):
+    now = compare_records([read_record(record(tmp_path / name, rate)) for name, rate in (("s", 0.9), ("w", 0.5))])
+    now.write(tmp_path)
+    today, then = read_comparison(tmp_path), json.loads((tmp_path / "compare.json").read_text())
+    for one in then["differences"]:
+        for key in ("success", "progress"):
+            one[key] = [-end for end in reversed(one[key])]
+    then |= {"format": 1, "sequential": {"evidence": 0.5, "history": [[8, 0.5]]}}
+    then = {name: value for name, value in then.items() if name not in ("sha256", "name")}
+    (tmp_path / "compare.json").write_text(json.dumps(then))
+    read = read_comparison(tmp_path)
+    assert read["differences"] == today["differences"]
+    assert read["sequential"] == {"evidence": -0.5, "history": [[8, -0.5]]}
+
+
+def test_names_that_people_give_are_titles(tmp_path):
+    folders = record(tmp_path / "s", 0.9, name="with history"), record(tmp_path / "w", 0.5)
+    Compare(what=tuple(map(str, folders)), out=str(tmp_path / "out"), name="Does history help?").run()
+    page = (tmp_path / "out/compare.html").read_text()
+    assert "<h1>Does history help?</h1>" in page and "with history" in page
+    assert read_comparison(tmp_path / "out")["name"] == "Does history help?"
+
+
+def test_successes_at_reset_are_counted(tmp_path):
+    rows = [row(start, True) | {"first_success": 0 if start < 1003 else 3} for start in range(1000, 1010)]
+    for name in "ab":
+        with RecordWriter(tmp_path / name, {"policy": {"path": name}}) as writer:
+            for one in rows:
+                writer.add(one)
+            writer.close(complete=True)
+    found = compare_records([read_record(tmp_path / name) for name in "ab"])
+    assert "3 episodes of a had succeeded at reset" in found.text()
 
 
 def test_equal_records_are_not_called_equal(tmp_path):
@@ -167,7 +214,7 @@ def test_a_clear_comparison_stops_early_with_two_records(lanes_act, tmp_path, ca
     text = capsys.readouterr().out
     assert "B is better than A" in text and "8/64 pairs" in text
     told = read_comparison(tmp_path / "sequential")["sequential"]
-    assert told["decision"] == "B" and told["pairs"] < 24 and told["history"][-1][1] == 1.0
+    assert told["decision"] == "B" and told["pairs"] < 24 and told["history"][-1][1] == -1.0
     assert told["fixed_pairs"] > 0 and sum(told["counts"]) == told["pairs"]
     for side in "ab":
         kept = read_record(tmp_path / "sequential" / side)

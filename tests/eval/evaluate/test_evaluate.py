@@ -1,6 +1,7 @@
 """`understudy eval` from a checkpoint to a report, and what it refuses."""
 
 import json
+import shutil
 
 import pytest
 
@@ -66,6 +67,22 @@ def test_a_record_with_a_report(run_folder, tmp_path, capsys):
     assert f"{sum(record.column('success'))} of 10, Wilson 95 %" in text and "report.html" in text
     html = (tmp_path / "record" / "report.html").read_text()
     assert html.count("data:video/mp4;base64,") == 2 and "Training of this policy" in html
+
+
+def test_a_run_and_a_record_have_the_names_that_people_gave_them(run_folder, tmp_path):
+    named = tmp_path / "named"
+    shutil.copytree(run_folder, named, symlinks=True)
+    with (named / "config.yaml").open("a") as file:
+        file.write("name: with history\n")
+    first = evaluate(settings(named, tmp_path / "a", videos=0))
+    assert first.manifest["policy"]["name"] == "with history" and first.manifest["rate"] == 20
+    assert summarize(first).title == "with history (diffusion, step 40)" and summarize(first).hertz == 20
+
+    second = evaluate(settings(named, tmp_path / "b", videos=0, name="A <title>"))
+    assert summarize(second).title == "A <title>" and "A &lt;title&gt;" in (tmp_path / "b/report.html").read_text()
+    again = evaluate(settings(named, tmp_path / "unused", resume=str(tmp_path / "b"), videos=0))
+    assert again.manifest["name"] == "A <title>"
+    assert "name" not in evaluate(settings(run_folder, tmp_path / "c", videos=0)).manifest
 
 
 def test_the_same_starts_give_the_same_table_and_a_resumed_run_too(run_folder, tmp_path, monkeypatch):
@@ -170,7 +187,7 @@ def test_resuming_something_else_is_refused(run_folder, tmp_path):
     ("changes", "message"),
     [
         ({"out": None}, "--out DIR"),
-        ({"episodes": 0}, "no such env seeds"),
+        ({"episodes": 0}, "--episodes 0: it must be at least 1"),
         ({"policy": "no/such/run"}, "is not a run or checkpoint"),
         ({"world": "poimt"}, "Did you mean 'point'"),
         ({"world": {"type": "point", "horizn": 3}}, "Did you mean 'world.horizon'"),
