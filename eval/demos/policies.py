@@ -93,7 +93,7 @@ def _act(config: Settings, world: World, done: frozenset[int]) -> Iterator:
     opened = [_open(config, path, world) for path in config.policy]  # the last one is refused before the first acts
     crew = crew_for(
         world, config.workers, episodes=config.episodes, block=config.block, timeout=config.timeout,
-        weights=weight_of(*config.policy),
+        device=opened[0][0].acting.device, weights=weight_of(*config.policy),
     )  # fmt: skip
     with crew:
         jobs = {}

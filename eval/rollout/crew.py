@@ -33,6 +33,7 @@ from multiprocessing.connection import wait
 import numpy as np
 
 from ...configs.cores import choose_workers
+from ...configs.devices import choose_device
 from ...configs.lanes.lane import Outside
 from ...configs.lanes.lanes import Lanes
 from ...configs.lanes.process import WorkerDied
@@ -426,7 +427,7 @@ def crew_for(
         device: where the policy computes; on a GPU it stays in this process.
         weights: bytes of the policy.
     """
-    on_gpu = not device.startswith("cpu")
+    on_gpu = choose_device(device) != "cpu"
     steps, draws = episodes * horizon_of(world), bool(world.embodiment().cameras)
     chosen = choose_workers(
         asked,
