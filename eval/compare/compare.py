@@ -216,7 +216,7 @@ def hold(config: Compare) -> Comparison:
             columns = {"initial_conditions": start_set(world), "policy_seed": settings.policy_seed}
             sides.append(Side(recipe, writer, columns, settings.env_seed - config.env_seed))
 
-        stage = _stage(config, tuple(sides), crew)
+        stage = _pair_stage(config, tuple(sides), crew)
         return _hold(config, stage, test, rules, writers, plan, folder)
 
 
@@ -385,7 +385,7 @@ def _crew(config: Compare, settings: Eval, world: World) -> Crew:
     )
 
 
-def _stage(config: Compare, sides: tuple[Side, Side], crew: Crew) -> PairStage:
+def _pair_stage(config: Compare, sides: tuple[Side, Side], crew: Crew) -> PairStage:
     if config.operator:
         return _blinded(config, sides, crew)
     starts = range(config.env_seed, config.env_seed + config.max)
