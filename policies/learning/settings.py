@@ -70,7 +70,7 @@ class Settings:
     @property
     def learner(self) -> PolicyConfig | CriticConfig:
         """What is trained."""
-        return self.critic if self.policy is None else self.policy
+        return self.critic if self.policy is None else self.policy  # type: ignore[return-value]  # `check` sees to it
 
     @property
     def folder(self) -> Path:
