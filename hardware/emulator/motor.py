@@ -112,7 +112,9 @@ class SetPoint:
             wanted = max(-command.speed, min(command.speed, command.goal))
         else:
             gap = command.goal - self.place
-            stopping = math.sqrt(2 * command.acceleration * abs(gap)) if math.isfinite(command.acceleration) else math.inf
+            stopping = (
+                math.sqrt(2 * command.acceleration * abs(gap)) if math.isfinite(command.acceleration) else math.inf
+            )
             wanted = math.copysign(min(command.speed, stopping, abs(gap) / dt), gap)
 
         change = command.acceleration * dt

@@ -4,7 +4,7 @@ Sources. Addresses, initial values and units: Feetech, "Memory table of the STS 
 and lerobot 0.6.1, `motors/feetech/tables.py`, whose names are used. Position loop: better-actuator-models 1.0.2,
 `feetech/actuator.py` (duty per rad and unit of P, measured with an oscilloscope; greatest duty).
 Not published and therefore chosen here: D and I are stored and have no effect; the starting force is added to the loop;
-a value out of range is brought into it; switching the torque on takes the present position for the goal; an overload
+a value out of range is brought into it; a hot servo works again 5 K below its limit; switching the torque on takes the present position for the goal; an overload
 ends with a goal on the other side or with the torque switched off.
 """
 
@@ -75,7 +75,7 @@ STS_TABLE = Table(
         R("DTs", 81, default=1, unit="ms", writable=False),
         R("Velocity_Unit_factor", 82, default=1),
         R("Hts", 83, default=0, writable=False),
-        R("Maximum_Velocity_Limit", 84, default=0, unit="50 count/s"),
+        R("Maximum_Velocity_Limit", 84, default=68, unit="50 count/s"),
         R("Maximum_Acceleration", 85, default=254, unit="100 count/s^2"),
         R("Acceleration_Multiplier", 86, default=1),
     ),
@@ -84,6 +84,7 @@ BAUDS = (1_000_000, 500_000, 250_000, 128_000, 115_200, 76_800, 57_600, 38_400) 
 VOLTAGE, ENCODER, TEMPERATURE, CURRENT, LOAD = 1, 2, 4, 8, 32  # bits of the status
 DUTY_PER_RAD = 0.166  # and unit of P
 GREATEST_DUTY = 0.97
+COOLED = 5.0  # K below the limit, where a hot servo works again
 AMPERE = 1 / 0.0065  # counts of Present_Current
 MULTI_TURN = 0x10  # bit of Phase: positions are not folded into one turn
 CENTRE = 128  # written to Torque_Enable: the present position becomes 2048
@@ -162,7 +163,10 @@ class STS3215(Servo):
     def _asked(self) -> Command | None:
         """See `Servo._asked`."""
         memory, mode = self.memory, self.memory["Operating_Mode"]
-        if not memory["Torque_Enable"] or self.status & (VOLTAGE | TEMPERATURE | CURRENT) & memory["Unloading_Condition"]:
+        if (
+            not memory["Torque_Enable"]
+            or self.status & (VOLTAGE | TEMPERATURE | CURRENT) & memory["Unloading_Condition"]
+        ):
             return None
         limit = min(memory["Max_Torque_Limit"], memory["Torque_Limit"]) / 1000
         if self.status & LOAD and memory["Unloading_Condition"] & LOAD:
@@ -209,7 +213,8 @@ class STS3215(Servo):
         if self._surged > memory["Over_Current_Protection_Time"] / 100:
             self.status |= CURRENT
 
-        self._mark(TEMPERATURE, self.temperature > memory["Max_Temperature_Limit"])
+        cool = COOLED if status & TEMPERATURE else 0.0
+        self._mark(TEMPERATURE, self.temperature > memory["Max_Temperature_Limit"] - cool)
         volts = 10 * self.voltage
         self._mark(VOLTAGE, not memory["Min_Voltage_Limit"] <= volts <= memory["Max_Voltage_Limit"])
         if self.status != status:

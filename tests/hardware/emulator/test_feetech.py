@@ -87,7 +87,9 @@ def test_the_names_and_addresses_are_lerobots():
             assert register.sign == tables.STS_SMS_SERIES_ENCODINGS_TABLE.get(name, register.sign)
 
 
-@pytest.mark.parametrize(("name", "value", "data"), [("Goal_Position", -100, b"\x64\x80"), ("Homing_Offset", -5, b"\5\x08")])
+@pytest.mark.parametrize(
+    ("name", "value", "data"), [("Goal_Position", -100, b"\x64\x80"), ("Homing_Offset", -5, b"\5\x08")]
+)
 def test_negative_values_are_sign_magnitude(name, value, data):
     assert STS_TABLE[name].encode(value) == data and STS_TABLE[name].decode(data) == value
 
@@ -178,7 +180,7 @@ def test_speed_and_acceleration_bound_the_movement(chain):
         steepest = max(steepest, (servo.set_point.speed - before) / 0.001)
         before = servo.set_point.speed
     assert fastest == pytest.approx(400) and steepest == pytest.approx(1000)
-    assert 400 < read(chain, 1, "Present_Position") - 2048 < 500
+    assert 450 < read(chain, 1, "Present_Position") - 2048 < 520
     assert read(chain, 1, "Moving") == 1 and read(chain, 1, "Present_Velocity") == pytest.approx(400, abs=10)
 
 
@@ -195,9 +197,9 @@ def test_across_the_seam_the_servo_goes_the_long_way_round():
     shaft.low, shaft.high, shaft.angle = -99.0, 99.0, 6.2
     chain.advance(0.002)
     write(chain, 1, "Torque_Enable", 1)
-    write(chain, 1, "Goal_Position", 30)
+    write(chain, 1, "Goal_Position", 200)
     chain.advance(3.0)
-    assert shaft.angle == pytest.approx(30 / 4096 * 6.2832, abs=0.01), "not 6.33, which is nearer"
+    assert shaft.angle == pytest.approx(200 / 4096 * 6.2832, abs=0.01), "not 6.59, which is nearer"
 
 
 def test_free_speed_and_stall_are_the_data_sheets(chain):
@@ -247,9 +249,9 @@ def test_without_torque_a_hand_moves_the_joint_and_with_it_it_does_not(chain):
     chain.advance(1.0)
     assert abs(shaft.angle - shaft.hand) < 0.01
     write(chain, 2, "Torque_Enable", 1)
-    shaft.hand = shaft.angle + 0.02
+    shaft.hand, before = shaft.angle + 0.02, shaft.angle
     chain.advance(1.0)
-    assert abs(shaft.angle - shaft.hand) > 0.01
+    assert shaft.angle - before < 0.015 and read(chain, 2, "Present_Load") < 0
 
 
 def test_a_chain_is_a_simulation_that_repeats():

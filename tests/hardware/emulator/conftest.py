@@ -1,0 +1,29 @@
+"""What the tests of the emulator share."""
+
+import threading
+import time
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def lerobot_motors():
+    """lerobot, ready to drive: skipped where it is not installed."""
+    pytest.importorskip("lerobot", reason="lerobot is not installed")
+    from understudy.configs.compat import prepare_lerobot
+
+    prepare_lerobot()
+    return pytest.importorskip("lerobot.motors")
+
+
+@pytest.fixture
+def until():
+    """Wait until `holds()` is true; fail with `what` after 20 s."""
+
+    def wait(holds, what="the state that is waited for"):
+        end = time.monotonic() + 20
+        while not holds():
+            assert time.monotonic() < end, f"{what} did not come"
+            threading.Event().wait(0.002)
+
+    return wait
