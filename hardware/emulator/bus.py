@@ -1,13 +1,13 @@
 """The wire: a pseudo-terminal that any serial software can open, with a thread behind it that plays the chain.
 
-Line time: a byte takes 10 bits at the speed that the host has set on the port; a half-duplex line carries one byte after
-the other, so a request of 14 bytes and six answers of 8 take 0.62 ms at 1 Mbaud. Servos set to another speed hear
+Line time: a byte takes 10 bits at the speed that the host has set on the port; a half-duplex line carries one after
+the other, so a request of 14 bytes and six answers of 8 take 0.62 ms at 1 Mbaud; the host gets the answers to one request together,
+when the line has carried the last, as from a USB adapter. Servos set to another speed hear
 nothing. Modem lines (CTS, DTR) do not exist on a pseudo-terminal. Needs Linux (the host's speed is read by TCGETS2).
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import select
@@ -25,7 +25,8 @@ from .faults import Faults
 from .packets import Codec, Request, Status
 
 TICK = 0.005  # s between steps while nobody asks
-LATE = 0.25  # s that the thread may be behind; more is not made up for
+LATE = 0.05  # s that the thread may be behind; more is not made up for, or answers would come late
+FRAME = 0.001  # s that an adapter collects bytes for before it hands them to the host
 SILENCE = 0.05  # s after which half a packet is forgotten
 BITS = 10  # of a byte on the line: start, 8, stop
 _TCGETS2 = 0x802C542A
@@ -36,8 +37,8 @@ class Counts:
     """What went over the line, and the seconds that the emulator fell behind the clock and let go."""
 
     requests: int = 0
-    answers: int = 0
     corrupt: int = 0
+    overrun: int = 0  # answers that the host did not make room for
     dropped: float = 0.0  # s
 
 
@@ -200,11 +201,16 @@ class Bus:
         byte = BITS / baud if self.wire else 0.0
         self._free = max(self._free, arrived) + request.size * byte
 
+        carried = b""
         for group in self.chain.answer(request, baud):
             packet = self._collide(group)
             packet, late = self.faults.spoil(packet, group[0], self.codec, self.chain.time)
+            if late > FRAME:
+                self._send(carried)
+                carried = b""
             self._free += (group[0].delay if self.wire else 0.0) + len(packet) * byte + late
-            self._send(packet)
+            carried += packet
+        self._send(carried)
 
     def _collide(self, group: list[Status]) -> bytes:
         """What the line carries when several servos answer at once: low bits win, what is longer goes on alone."""
@@ -217,16 +223,15 @@ class Bus:
                 whole[place] &= byte
         return bytes(whole)
 
-    def _send(self, packet: bytes) -> None:
-        """Hand `packet` to the host when the line has carried it."""
+    def _send(self, packets: bytes) -> None:
+        """Hand bytes to the host when the line has carried the last of them."""
+        if not packets:
+            return
         assert self._ends is not None
         wait = self._free - time.monotonic()
         if wait > 0:
             time.sleep(wait)
-        if packet:
-            try:
-                os.write(self._ends[0], packet)
-                self.counts.answers += 1
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EIO):
-                    raise
+        try:
+            os.write(self._ends[0], packets)
+        except BlockingIOError:
+            self.counts.overrun += 1  # the host does not read

@@ -28,7 +28,7 @@ class Fault:
 
     lost: no answer. checksum: a wrong check. truncated: the second half is missing. foreign: another servo's id.
     slow: the answer comes `seconds` later. overload: the servo limits its torque and says so. brownout: no voltage for
-    `seconds`, then the servo comes back with its stored registers and no torque. unplug: the port is gone for `seconds`.
+    `seconds`, then the servo comes back with its stored registers and no torque. unplug: no port for `seconds`.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""A servo's motor and gear, what its position loop asks of them, and how warm they get. In SI units at the output shaft.
+"""A servo's motor and gear, what its position loop asks of them, and how warm they get. SI units, at the output shaft.
 
 The motor is driven by a duty of the supply voltage: current = (duty V - kt w) / R, torque = kt current. Without drive
 the bridge is open, no current flows and only friction brakes. Friction is Coulomb and viscous, on the load's side of

@@ -18,7 +18,7 @@ PER_RAD = COUNTS / (2 * math.pi)
 
 
 class Servo(ABC):
-    """A servo on the bus. `angle` in rad and `velocity` in rad/s are the shaft's; `values` are registers' first values."""
+    """A servo on the bus. `angle` (rad) and `velocity` (rad/s) are the shaft's, `values` the first values of registers."""
 
     model: str
     table: Table
@@ -31,6 +31,8 @@ class Servo(ABC):
         self.duty = self.current = 0.0
         self.temperature, self.voltage = AMBIENT, self.motor.voltage
         self.set_point = SetPoint()
+        self._steps = 0.0  # counts, the goal where goals are relative
+        self._blocked = self._loaded = self._surged = 0.0  # duty at the overload, s of load, s of current
         self.power_up()
 
     @property

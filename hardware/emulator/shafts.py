@@ -36,7 +36,11 @@ class Shafts(Protocol):
     """The mechanics on the shafts."""
 
     dt: float  # s, of one step
-    shafts: Sequence[Shaft]
+
+    @property
+    def shafts(self) -> Sequence[Shaft]:
+        """Of the servos, in their order."""
+        ...
 
     def step(self, torques: Sequence[float], braking: Sequence[float]) -> None:
         """Advance by `dt`: torques in N m at standstill, and what they lose, N m s / rad; moves `shafts`."""
@@ -47,7 +51,8 @@ class FreeShafts:
     """Shafts without an arm: the inertia and friction of the motor, hands and stops."""
 
     def __init__(self, motors: Sequence[Motor], shafts: Sequence[Shaft], dt: float = 0.001):
-        self.motors, self.shafts, self.dt = tuple(motors), tuple(shafts), dt
+        self.motors, self.dt = tuple(motors), dt
+        self.shafts: Sequence[Shaft] = tuple(shafts)
 
     def step(self, torques: Sequence[float], braking: Sequence[float]) -> None:
         """See `Shafts.step`. Friction is implicit, so that it stops a shaft and never turns it."""

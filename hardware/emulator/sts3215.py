@@ -1,11 +1,12 @@
 """The Feetech STS3215: its control table, and what its firmware does with it.
 
-Sources. Addresses, initial values and units: Feetech, "Memory table of the STS servos" (FT-SMS-STS-emanual, doc.feetech.cn),
-and lerobot 0.6.1, `motors/feetech/tables.py`, whose names are used. Position loop: better-actuator-models 1.0.2,
-`feetech/actuator.py` (duty per rad and unit of P, measured with an oscilloscope; greatest duty).
+Sources. Addresses, initial values and units: Feetech, "Memory table of the STS servos" (FT-SMS-STS-emanual,
+doc.feetech.cn), and lerobot 0.6.1, `motors/feetech/tables.py`, whose names are used. Position loop:
+better-actuator-models 1.0.2, `feetech/actuator.py` (duty per rad and unit of P, measured with an oscilloscope; greatest
+duty and speed).
 Not published and therefore chosen here: D and I are stored and have no effect; the starting force is added to the loop;
-a value out of range is brought into it; a hot servo works again 5 K below its limit; switching the torque on takes the present position for the goal; an overload
-ends with a goal on the other side or with the torque switched off.
+a value out of range is brought into it; a hot servo works again 5 K below its limit; switching the torque on takes the
+present position for the goal; an overload ends with a goal on the other side or with the torque switched off.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class STS3215(Servo):
         return self.memory["Response_Status_Level"] > 0 or kind in ("ping", "read", "sync_read")
 
     def accept(self, address: int, data: bytes) -> int:
-        """Write `data`; the error that is answered. What may not be written is left without a word, as the servo does."""
+        """See `Servo.accept`. What may not be written is left as it is without a word."""
         memory = self.memory
         before = {register.name: memory[register.name] for register in self.table.touched(address, len(data))}
         self._place_bytes(address, data)
@@ -142,7 +143,8 @@ class STS3215(Servo):
             self._clear(LOAD | CURRENT)
         elif not before:
             place = self._frame()
-            memory["Goal_Position"] = self._steps = round(place)
+            self._steps = place
+            memory["Goal_Position"] = round(place)
             self.set_point.put(place)
         memory["Torque_Enable"] = min(1, memory["Torque_Enable"])
 
@@ -152,8 +154,9 @@ class STS3215(Servo):
         """See `Servo.wake`."""
         memory = self.memory
         memory["Torque_Limit"] = memory["Max_Torque_Limit"]
-        memory["Goal_Position"] = self._steps = round(self._frame())
-        self._blocked, self._loaded, self._surged = 0.0, 0.0, 0.0
+        self._steps = round(self._frame())
+        memory["Goal_Position"] = round(self._frame())
+        self._blocked = self._loaded = self._surged = 0.0
 
     def _frame(self) -> float:
         """Where the shaft is, in the counts that goals and readings are in."""

@@ -28,7 +28,7 @@ class Register:
     sign: int | None = None
     writable: bool = True
 
-    def decode(self, data: bytes) -> int:
+    def decode(self, data: bytes | bytearray) -> int:
         """The number in `size` bytes."""
         value = int.from_bytes(data, "little", signed=self.sign == -1)
         if self.sign is None or self.sign < 0:

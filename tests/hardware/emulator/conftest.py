@@ -27,3 +27,19 @@ def until():
             threading.Event().wait(0.002)
 
     return wait
+
+
+@pytest.fixture
+def patiently():
+    """Call again while a busy machine lets an answer come after lerobot's 50 ms; `close()` before another try."""
+
+    def call(action, close=lambda: None):
+        for _ in range(20):
+            try:
+                return action()
+            except (ConnectionError, RuntimeError) as error:
+                missed = error
+                close()
+        raise missed
+
+    return call
