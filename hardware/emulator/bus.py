@@ -1,9 +1,9 @@
 """The wire: a pseudo-terminal that any serial software can open, with a thread behind it that plays the chain.
 
 Line time: a byte takes 10 bits at the speed that the host has set on the port; a half-duplex line carries one after
-the other, so a request of 14 bytes and six answers of 8 take 0.62 ms at 1 Mbaud; the host gets the answers to one request together,
-when the line has carried the last, as from a USB adapter. Servos set to another speed hear
-nothing. Modem lines (CTS, DTR) do not exist on a pseudo-terminal. Needs Linux (the host's speed is read by TCGETS2).
+the other, so a request of 14 bytes and six answers of 8 take 0.62 ms at 1 Mbaud. The host gets the answers to one
+request together, when the line has carried the last, as from a USB adapter. Servos set to another speed hear nothing.
+Modem lines (CTS, DTR) do not exist on a pseudo-terminal. Needs Linux (the host's speed is read by TCGETS2).
 """
 
 from __future__ import annotations
@@ -228,9 +228,10 @@ class Bus:
         if not packets:
             return
         assert self._ends is not None
-        wait = self._free - time.monotonic()
-        if wait > 0:
-            time.sleep(wait)
+        while (wait := self._free - time.monotonic()) > 0:
+            time.sleep(min(wait, TICK))
+            if wait > TICK:
+                self._catch_up()
         try:
             os.write(self._ends[0], packets)
         except BlockingIOError:

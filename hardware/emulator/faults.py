@@ -65,9 +65,9 @@ class Faults:
     def add(self, fault: Fault) -> int:
         """Put a fault at the end of the script; its place."""
         place = len(self.script)
-        self.script.append(fault)
         self.done.append(0)
         self._chances.append(np.random.default_rng([self.seed, place]))
+        self.script.append(fault)  # last: the bus may be looking
         return place
 
     def spoil(self, packet: bytes, status: Status, codec: Codec, time: float) -> tuple[bytes, float]:

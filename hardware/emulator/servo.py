@@ -18,7 +18,7 @@ PER_RAD = COUNTS / (2 * math.pi)
 
 
 class Servo(ABC):
-    """A servo on the bus. `angle` (rad) and `velocity` (rad/s) are the shaft's, `values` the first values of registers."""
+    """A servo on the bus. `angle` (rad) and `velocity` (rad/s) are the shaft's; `values` are stored in registers."""
 
     model: str
     table: Table

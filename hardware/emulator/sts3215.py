@@ -178,7 +178,7 @@ class STS3215(Servo):
         if mode == PWM:
             return Command(mode="duty", duty=memory["Goal_Time"] / 1000, limit=limit)
 
-        acceleration = 100 * min(a for a in (memory["Acceleration"], memory["Maximum_Acceleration"], 999) if a)
+        acceleration: float = 100 * min(a for a in (memory["Acceleration"], memory["Maximum_Acceleration"], 999) if a)
         if not memory["Acceleration"]:
             acceleration = math.inf
         speed, fastest = abs(memory["Goal_Velocity"]), 50 * memory["Maximum_Velocity_Limit"] or math.inf

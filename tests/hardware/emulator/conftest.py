@@ -18,10 +18,10 @@ def lerobot_motors():
 
 @pytest.fixture
 def until():
-    """Wait until `holds()` is true; fail with `what` after 20 s."""
+    """Wait until `holds()` is true; fail with `what` after 60 s."""
 
     def wait(holds, what="the state that is waited for"):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not holds():
             assert time.monotonic() < end, f"{what} did not come"
             threading.Event().wait(0.002)

@@ -192,7 +192,7 @@ def test_goals_stay_inside_the_position_limits(chain):
 
 
 def test_across_the_seam_the_servo_goes_the_long_way_round():
-    chain = make_chain(so101(), calibrated=False)
+    chain = make_chain(so101(), stored=False)
     shaft = chain.shafts.shafts[0]
     shaft.low, shaft.high, shaft.angle = -99.0, 99.0, 6.2
     chain.advance(0.002)

@@ -47,7 +47,7 @@ def feetech(arm, lerobot_motors, patiently):
 @pytest.fixture
 def calibrated(lerobot_motors):
     """The calibration of the emulated arm as lerobot holds it."""
-    return {name: lerobot_motors.MotorCalibration(id, 0, 0, *KIND.ranges()[id - 1]) for name, id in ARM.items()}
+    return {name: lerobot_motors.MotorCalibration(**vars(one)) for name, one in KIND.calibration().items()}
 
 
 @pytest.fixture

@@ -1,0 +1,107 @@
+"""The verb `emulate`: an arm on a pseudo-terminal, for any software that drives a real one.
+
+`understudy emulate so101` prints the port and runs until it is ended (Ctrl-C, SIGTERM) or `--seconds` are over.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from .arm import KINDS, Kind, find_kind, make_chain, read_calibration, swept, write_calibration
+from .bus import Bus
+from .chain import Chain
+from .faults import Fault, Faults
+
+STEP = 0.02  # s between moves of the hand
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emulate:
+    """Emulate the servos of an arm on a pseudo-terminal."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("arm",)
+    DISCOVER: ClassVar[tuple[str, ...]] = ("sim",)
+
+    arm: str = "so101"
+    # path that names the port, e.g. robot_port; stays the same when the arm is unplugged and comes back
+    link: Path | None = None
+    # calibration file of lerobot's that the servos hold; written for this arm where there is none
+    calibration: Path | None = None
+    # servos fresh from the factory: no ranges, no offsets stored
+    fresh: bool = False
+    baud: int = 1_000_000
+    # bytes take their time on the line
+    wire: bool = True
+    # none, or sweep: a hand leads each joint whose torque is off over its range, as one does to calibrate or to lead
+    hand: str = "none"
+    # V at the servos; 0 for a bus without power, empty for the usual
+    voltage: float | None = None
+    # what goes wrong: a list of {kind, id, at, until, chance, count, seconds}
+    faults: tuple[Fault, ...] = ()
+    seed: int = 0  # of the faults
+    # s to run; empty: until it is ended
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.arm not in KINDS:
+            find_kind(self.arm)  # says which there are
+        if self.hand not in ("none", "sweep"):
+            raise ValueError(f"hand: '{self.hand}' is neither none nor sweep")
+        if self.seconds is not None and self.seconds <= 0:
+            raise ValueError(f"seconds: {self.seconds} is not above 0")
+
+    def run(self) -> None:
+        """Play the arm until the end. Raises OSError, ValueError."""
+        kind = find_kind(self.arm)
+        bus = Bus(self._chain(kind), kind.codec(), Faults(self.faults, self.seed), wire=self.wire, link=self.link)
+        with bus:
+            print(f"port: {bus.port}", flush=True)
+            ids = ", ".join(f"{name} {servo.id}" for name, servo in zip(kind.joints, bus.chain.servos, strict=True))
+            print(f"{kind.name}: {ids}; {self.baud} baud. Ctrl-C ends it.", flush=True)
+            try:
+                self._play(bus, kind)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(self._ended(bus)) from None
+            print(self._ended(bus))
+
+    def _chain(self, kind: Kind) -> Chain:
+        calibration = kind.calibration()
+        if self.calibration is not None and self.calibration.exists():
+            calibration = read_calibration(self.calibration, kind)
+        elif self.calibration is not None:
+            write_calibration(self.calibration, calibration)
+            print(f"wrote {self.calibration}")
+        try:
+            chain = make_chain(kind, calibration, stored=not self.fresh, baud=self.baud)
+        except ValueError:
+            speeds = ", ".join(map(str, kind.servos[0].bauds))
+            raise ValueError(f"baud: these servos know {speeds}, not {self.baud}") from None
+        if self.voltage is not None:
+            chain.supply(self.voltage)
+        return chain
+
+    def _play(self, bus: Bus, kind: Kind) -> None:
+        zeros = [shaft.angle - home for shaft, home in zip(bus.chain.shafts.shafts, kind.home, strict=True)]
+        begin, pause = time.monotonic(), threading.Event()
+        while bus.failed is None:
+            if self.hand == "sweep":
+                with bus.held() as chain:
+                    _lead(chain, [zero + angle for zero, angle in zip(zeros, swept(kind, chain.time), strict=True)])
+            pause.wait(STEP)
+            if self.seconds is not None and time.monotonic() - begin >= self.seconds:
+                return
+
+    def _ended(self, bus: Bus) -> str:
+        faults = sum(bus.faults.done)
+        struck = f", {faults} faults" if self.faults else ""
+        return f"{bus.counts.requests} requests, {bus.counts.corrupt} of them corrupt{struck}; the port is gone"
+
+
+def _lead(chain: Chain, angles: list[float]) -> None:
+    """Move the hand on every joint that gives way."""
+    for servo, shaft, angle in zip(chain.servos, chain.shafts.shafts, angles, strict=True):
+        shaft.hand = None if servo.driven else angle
