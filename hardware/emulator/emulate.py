@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from .arm import KINDS, Kind, find_kind, make_chain, read_calibration, swept, write_calibration
+from .arm import KINDS, Calibration, Kind, find_kind, make_chain, read_calibration, swept, write_calibration
 from .bus import Bus
 from .chain import Chain
 from .faults import Fault, Faults
+from .shafts import Shafts
 
 STEP = 0.02  # s between moves of the hand
 
@@ -40,9 +41,11 @@ class Emulate:
     hand: str = "none"
     # V at the servos; 0 for a bus without power, empty for the usual
     voltage: float | None = None
+    # what the servos turn: nothing, arm (in MuJoCo, with gravity), or a task of the arm's, e.g. so101-pick-place
+    load: str = "nothing"
     # what goes wrong: a list of {kind, id, at, until, chance, count, seconds}
     faults: tuple[Fault, ...] = ()
-    seed: int = 0  # of the faults
+    seed: int = 0  # of the faults and of the task's start
     # s to run; empty: until it is ended
     seconds: float | None = None
 
@@ -51,41 +54,53 @@ class Emulate:
             find_kind(self.arm)  # says which there are
         if self.hand not in ("none", "sweep"):
             raise ValueError(f"hand: '{self.hand}' is neither none nor sweep")
+        if self.load not in ("nothing", "arm"):
+            from .coupled import find_task
+
+            find_task(self.load, find_kind(self.arm))
         if self.seconds is not None and self.seconds <= 0:
             raise ValueError(f"seconds: {self.seconds} is not above 0")
 
     def run(self) -> None:
         """Play the arm until the end. Raises OSError, ValueError."""
         kind = find_kind(self.arm)
-        bus = Bus(self._chain(kind), kind.codec(), Faults(self.faults, self.seed), wire=self.wire, link=self.link)
+        calibration = self._calibration(kind)
+        chain = self._chain(kind, calibration)
+        bus = Bus(chain, kind.codec(), Faults(self.faults, self.seed), wire=self.wire, link=self.link)
         with bus:
             print(f"port: {bus.port}", flush=True)
             ids = ", ".join(f"{name} {servo.id}" for name, servo in zip(kind.joints, bus.chain.servos, strict=True))
             print(f"{kind.name}: {ids}; {self.baud} baud. Ctrl-C ends it.", flush=True)
             try:
-                self._play(bus, kind)
+                self._play(bus, kind, kind.zeros(calibration))
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(self._ended(bus)) from None
             print(self._ended(bus))
 
-    def _chain(self, kind: Kind) -> Chain:
-        calibration = kind.calibration()
+    def _calibration(self, kind: Kind) -> dict[str, Calibration]:
         if self.calibration is not None and self.calibration.exists():
-            calibration = read_calibration(self.calibration, kind)
-        elif self.calibration is not None:
-            write_calibration(self.calibration, calibration)
+            return read_calibration(self.calibration, kind)
+        if self.calibration is not None:
+            write_calibration(self.calibration, kind.calibration())
             print(f"wrote {self.calibration}")
-        try:
-            chain = make_chain(kind, calibration, stored=not self.fresh, baud=self.baud)
-        except ValueError:
-            speeds = ", ".join(map(str, kind.servos[0].bauds))
-            raise ValueError(f"baud: these servos know {speeds}, not {self.baud}") from None
+        return kind.calibration()
+
+    def _chain(self, kind: Kind, calibration: dict[str, Calibration]) -> Chain:
+        def coupled(zeros: tuple[float, ...]) -> Shafts:
+            from .coupled import CoupledShafts
+
+            return CoupledShafts(kind, zeros, None if self.load == "arm" else self.load, self.seed)
+
+        shafts = None if self.load == "nothing" else coupled
+        known = kind.servos[0].bauds
+        if self.baud not in known:
+            raise ValueError(f"baud: these servos know {', '.join(map(str, known))}, not {self.baud}")
+        chain = make_chain(kind, calibration, stored=not self.fresh, baud=self.baud, shafts=shafts)
         if self.voltage is not None:
             chain.supply(self.voltage)
         return chain
 
-    def _play(self, bus: Bus, kind: Kind) -> None:
-        zeros = [shaft.angle - home for shaft, home in zip(bus.chain.shafts.shafts, kind.home, strict=True)]
+    def _play(self, bus: Bus, kind: Kind, zeros: tuple[float, ...]) -> None:
         begin, pause = time.monotonic(), threading.Event()
         while bus.failed is None:
             if self.hand == "sweep":
