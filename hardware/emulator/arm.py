@@ -11,17 +11,20 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from ...configs.files import replace_text
 from ...configs.plugins import lookup
 from ...sim.arms import find_arm
 from .chain import Chain
+from .dynamixel import Dynamixel
 from .feetech import Feetech
 from .packets import Codec
 from .servo import COUNTS, PER_RAD, Servo
 from .shafts import FreeShafts, Shaft, Shafts
 from .sts3215 import STS3215
+from .xseries import XL330M077, XL330M288, XL430
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,23 @@ def so101() -> Kind:
     )
 
 
-KINDS: dict[str, Callable[[], Kind]] = {"so101": so101}
+def koch(leader: bool = False) -> Kind:
+    """The Koch v1.1 as lerobot has it: limits and home of an SO-101's joints, for nobody has published its own."""
+    arm = find_arm("so101")
+    large, small = (XL330M077, XL330M077) if leader else (XL430, XL330M288)
+    return Kind(
+        name="koch-leader" if leader else "koch",
+        joints=arm.joints,
+        servos=(large, large, small, small, small, small),
+        codec=Dynamixel,
+        limits=arm.limits,
+        home=arm.home,
+        full_turn=("shoulder_pan", "wrist_roll"),
+        offset_sign=1,
+    )
+
+
+KINDS: dict[str, Callable[[], Kind]] = {"so101": so101, "koch": koch, "koch-leader": partial(koch, leader=True)}
 
 
 def find_kind(name: str) -> Kind:
@@ -112,6 +131,8 @@ def make_chain(
     for make, name in zip(kind.servos, kind.joints, strict=True):
         one = calibration[name]
         values = {"ID": one.id, "Baud_Rate": make.bauds.index(baud)}
+        if "Drive_Mode" in make.table.by_name:
+            values["Drive_Mode"] = one.drive_mode
         if stored:
             values |= {
                 "Homing_Offset": one.homing_offset,

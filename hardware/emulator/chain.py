@@ -69,6 +69,8 @@ class Chain:
         `baud`: bits a second of the host; who is set to another hears nothing. None is every servo's own.
         """
         hearing = [servo for servo in self.servos if servo.powered and baud in (None, servo.baud)]
+        for servo in hearing:
+            servo.quiet = 0.0
         everyone = sorted({servo.id for servo in hearing})
         called = everyone if request.id == BROADCAST else [request.id]
         groups = [(id, [servo for servo in hearing if servo.id == id]) for id in called]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...configs.plugins import discover, lookup
-from ...sim.arms import Wiring, find_arm
+from ...sim.arms import ARMS, Wiring, find_arm
 from ...sim.task import TASKS
 from .arm import Kind
 from .shafts import Shaft
@@ -97,6 +97,15 @@ class CoupledShafts:
         speeds = self.data.qvel[self._wiring.qvel].tolist()
         for shaft, angle, speed in zip(self.shafts, angles, speeds, strict=True):
             shaft.angle, shaft.velocity = angle, speed
+
+
+def check_load(name: str, kind: Kind) -> None:
+    """Raises LookupError: there is no MuJoCo model of this arm, or `name` is neither `arm` nor a task of it."""
+    discover("sim")
+    if kind.name not in ARMS:
+        raise LookupError(f"load: there is no model of {kind.name} to turn, only of {', '.join(ARMS)}: leave load out")
+    if name != "arm":
+        find_task(name, kind)
 
 
 def find_task(name: str, kind: Kind):

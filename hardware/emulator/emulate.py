@@ -54,10 +54,10 @@ class Emulate:
             find_kind(self.arm)  # says which there are
         if self.hand not in ("none", "sweep"):
             raise ValueError(f"hand: '{self.hand}' is neither none nor sweep")
-        if self.load not in ("nothing", "arm"):
-            from .coupled import find_task
+        if self.load != "nothing":
+            from .coupled import check_load
 
-            find_task(self.load, find_kind(self.arm))
+            check_load(self.load, find_kind(self.arm))
         if self.seconds is not None and self.seconds <= 0:
             raise ValueError(f"seconds: {self.seconds} is not above 0")
 

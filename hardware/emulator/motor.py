@@ -10,7 +10,7 @@ Source of the figures: better-actuator-models 1.0.2 (Rhoban, Apache-2.0), files 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 AMBIENT = 25.0  # degrees C
 
@@ -27,6 +27,16 @@ class Motor:
     voltage: float  # V, usual supply
     thermal_resistance: float = 6.0  # K / W
     thermal_time: float = 200.0  # s
+
+    def geared(self, ratio: float) -> Motor:
+        """The motor behind a gear `ratio` times as long; friction taken as the motor's."""
+        return replace(
+            self,
+            kt=self.kt * ratio,
+            armature=self.armature * ratio**2,
+            coulomb=self.coulomb * ratio,
+            viscous=self.viscous * ratio**2,
+        )
 
     @property
     def braking(self) -> float:
@@ -56,7 +66,7 @@ STS3215_MOTOR = Motor(
     viscous=0.05909,
     voltage=7.4,
 )
-XL330_MOTOR = Motor(
+XL330_M288_MOTOR = Motor(
     kt=0.3867,
     resistance=4.0171,
     armature=0.001814,
@@ -64,6 +74,7 @@ XL330_MOTOR = Motor(
     viscous=0.003662,
     voltage=5.0,
 )
+XL330_M077_MOTOR = XL330_M288_MOTOR.geared(77.5 / 288.4)  # the same motor behind its shorter gear
 # Nobody has identified the XL430: stall 1.4 N m at 1.3 A and 57 rev/min without load at 11.1 V (its data sheet), the
 # friction of an XL330 for its torque
 XL430_MOTOR = Motor(

@@ -68,6 +68,7 @@ class Servo(ABC):
         self.memory.power_up()
         self.status = 0
         self.pending: tuple[int, bytes] | None = None  # a change that waits for the action
+        self.quiet = 0.0  # s since the last request on the bus
         self._command: Command | None = None
         self._known = False
         self.angle %= 2 * math.pi  # an encoder of one turn
@@ -137,7 +138,7 @@ class Servo(ABC):
         place = self._frame()
         if command.mode != "duty":
             self.set_point.step(command, dt)
-        duty = duty_of(command, self.set_point, place, self.velocity * PER_RAD)
+        duty = self._sense() * duty_of(command, self.set_point, place, self._sense() * self.velocity * PER_RAD)
         if command.current < math.inf:
             middle, reach = self.motor.kt * self.velocity, self.motor.resistance * command.current
             volts = max(middle - reach, min(middle + reach, duty * self.voltage))
@@ -167,6 +168,10 @@ class Servo(ABC):
     @abstractmethod
     def _frame(self) -> float:
         """Where the shaft is, in the counts of goals and readings."""
+
+    def _sense(self) -> float:
+        """1, or -1 where the frame counts against the shaft."""
+        return 1.0
 
     @abstractmethod
     def _asked(self) -> Command | None:

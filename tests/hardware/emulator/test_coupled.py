@@ -99,5 +99,10 @@ def test_the_verb_refuses_tasks_of_other_arms():
         Emulate(load="pusht-mujoco")
 
 
+def test_the_verb_refuses_an_arm_without_a_model():
+    with pytest.raises(LookupError, match="no model of koch"):
+        Emulate(arm="koch", load="arm")
+
+
 def test_the_verb_plays_a_task():
     Emulate(load="so101-reach", seconds=0.05).run()
