@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -43,6 +44,11 @@ class Emulate:
     voltage: float | None = None
     # what the servos turn: nothing, arm (in MuJoCo, with gravity), or a task of the arm's, e.g. so101-pick-place
     load: str = "nothing"
+    # name of a camera of the load's scene -> [height, width]; streams for browsers and OpenCV
+    cameras: dict[str, tuple[int, int]] = field(default_factory=dict)
+    fps: float = 30.0  # of the cameras
+    # port for lerobot's zmq cameras, e.g. 5555; needs pyzmq
+    zmq: int | None = None
     # what goes wrong: a list of {kind, id, at, until, chance, count, seconds}
     faults: tuple[Fault, ...] = ()
     seed: int = 0  # of the faults and of the task's start
@@ -58,6 +64,10 @@ class Emulate:
             from .coupled import check_load
 
             check_load(self.load, find_kind(self.arm))
+        if self.zmq is not None and not self.cameras:
+            raise ValueError("zmq: which cameras? Name them with --cameras '{front: [480, 640]}'")
+        if self.cameras and self.load == "nothing":
+            raise ValueError("cameras: nothing to see; give the arm a load, e.g. --load so101-pick-place")
         if self.seconds is not None and self.seconds <= 0:
             raise ValueError(f"seconds: {self.seconds} is not above 0")
 
@@ -67,10 +77,17 @@ class Emulate:
         calibration = self._calibration(kind)
         chain = self._chain(kind, calibration)
         bus = Bus(chain, kind.codec(), Faults(self.faults, self.seed), wire=self.wire, link=self.link)
-        with bus:
+        with ExitStack() as open_:
+            open_.enter_context(bus)
             print(f"port: {bus.port}", flush=True)
-            ids = ", ".join(f"{name} {servo.id}" for name, servo in zip(kind.joints, bus.chain.servos, strict=True))
+            ids = ", ".join(f"{name} {servo.id}" for name, servo in zip(kind.joints, chain.servos, strict=True))
             print(f"{kind.name}: {ids}; {self.baud} baud. Ctrl-C ends it.", flush=True)
+            if self.cameras:
+                from .cameras import Cameras
+
+                cameras = open_.enter_context(Cameras(bus, self.cameras, self.fps, zmq=self.zmq))
+                for name in self.cameras:
+                    print(f"camera: {cameras.address}{name}", flush=True)
             try:
                 self._play(bus, kind, kind.zeros(calibration))
             except KeyboardInterrupt:
