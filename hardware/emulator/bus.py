@@ -124,14 +124,13 @@ class Bus:
     # the port
 
     def _plug(self) -> None:
-        ours, theirs = os.openpty()
-        for end in (ours, theirs):
+        if self.link and self.link.exists() and not self.link.is_symlink():
+            raise FileExistsError(f"{self.link} is there already and is no link: name another path")
+        self._ends = ours, theirs = os.openpty()
+        for end in self._ends:
             tty.setraw(end)  # or the host's bytes would come back as an echo
         os.set_blocking(ours, False)
-        self._ends = ours, theirs
         if self.link:
-            if self.link.exists() and not self.link.is_symlink():
-                raise FileExistsError(f"{self.link} is there already and is no link: name another path")
             spare = self.link.with_name(f".{self.link.name}.{os.getpid()}")
             spare.symlink_to(os.ttyname(theirs))
             spare.replace(self.link)

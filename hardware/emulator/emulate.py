@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from .arm import KINDS, Calibration, Kind, find_kind, make_chain, read_calibration, swept, write_calibration
+from .arm import Calibration, Kind, find_kind, make_chain, read_calibration, swept, write_calibration
 from .bus import Bus
 from .chain import Chain
 from .faults import Fault, Faults
 from .shafts import Shafts
+
+if TYPE_CHECKING:
+    from .cameras import Cameras
 
 STEP = 0.02  # s between moves of the hand
 
@@ -35,6 +39,8 @@ class Emulate:
     calibration: Path | None = None
     # servos fresh from the factory: no ranges, no offsets stored
     fresh: bool = False
+    # ids on the bus in the order of the joints, e.g. [1, 2, 3, 3, 5, 6]; empty: 1, 2, 3 ...
+    ids: tuple[int, ...] = ()
     baud: int = 1_000_000
     # bytes take their time on the line
     wire: bool = True
@@ -56,14 +62,16 @@ class Emulate:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        if self.arm not in KINDS:
-            find_kind(self.arm)  # says which there are
+        kind = find_kind(self.arm)
         if self.hand not in ("none", "sweep"):
             raise ValueError(f"hand: '{self.hand}' is neither none nor sweep")
         if self.load != "nothing":
             from .coupled import check_load
 
-            check_load(self.load, find_kind(self.arm))
+            check_load(self.load, kind)
+        joints = len(kind.joints)
+        if self.ids and (len(self.ids) != joints or not all(0 <= id <= 252 for id in self.ids)):
+            raise ValueError(f"ids: {list(self.ids)} are not {joints} numbers within 0..252")
         if self.zmq is not None and not self.cameras:
             raise ValueError("zmq: which cameras? Name them with --cameras '{front: [480, 640]}'")
         if self.cameras and self.load == "nothing":
@@ -82,14 +90,11 @@ class Emulate:
             print(f"port: {bus.port}", flush=True)
             ids = ", ".join(f"{name} {servo.id}" for name, servo in zip(kind.joints, chain.servos, strict=True))
             print(f"{kind.name}: {ids}; {self.baud} baud. Ctrl-C ends it.", flush=True)
+            parts: list[Bus | Cameras] = [bus]
             if self.cameras:
-                from .cameras import Cameras
-
-                cameras = open_.enter_context(Cameras(bus, self.cameras, self.fps, zmq=self.zmq))
-                for name in self.cameras:
-                    print(f"camera: {cameras.address}{name}", flush=True)
+                parts.append(open_.enter_context(self._show(bus)))
             try:
-                self._play(bus, kind, kind.zeros(calibration))
+                self._play(bus, kind, kind.zeros(calibration), parts)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(self._ended(bus)) from None
             print(self._ended(bus))
@@ -112,14 +117,25 @@ class Emulate:
         known = kind.servos[0].bauds
         if self.baud not in known:
             raise ValueError(f"baud: these servos know {', '.join(map(str, known))}, not {self.baud}")
+        for name, id in zip(kind.joints, self.ids, strict=False):
+            calibration = calibration | {name: replace(calibration[name], id=id)}
         chain = make_chain(kind, calibration, stored=not self.fresh, baud=self.baud, shafts=shafts)
         if self.voltage is not None:
             chain.supply(self.voltage)
         return chain
 
-    def _play(self, bus: Bus, kind: Kind, zeros: tuple[float, ...]) -> None:
+    def _show(self, bus: Bus) -> Cameras:
+        from .cameras import Cameras
+
+        cameras = Cameras(bus, self.cameras, self.fps, zmq=self.zmq)
+        for name in self.cameras:
+            print(f"camera: {cameras.address}{name}", flush=True)
+        return cameras
+
+    def _play(self, bus: Bus, kind: Kind, zeros: tuple[float, ...], parts: Sequence[Bus | Cameras]) -> None:
+        """Until the time is over, or a part has failed: its close says of what."""
         begin, pause = time.monotonic(), threading.Event()
-        while bus.failed is None:
+        while all(part.failed is None for part in parts):
             if self.hand == "sweep":
                 with bus.held() as chain:
                     _lead(chain, [zero + angle for zero, angle in zip(zeros, swept(kind, chain.time), strict=True)])

@@ -59,6 +59,7 @@ class Faults:
         self.done: list[int] = []
         self._chances: list[np.random.Generator] = []
         self._dark: dict[int, float] = {}  # place in the script -> when its voltage comes back
+        self._back = 0.0  # when the port is there again
         for fault in script:
             self.add(fault)
 
@@ -115,9 +116,9 @@ class Faults:
             chain.supply(None, self.script[place].id)
 
     def unplugged(self, time: float) -> bool:
-        """Whether the port is gone now."""
-        gone = False
+        """Whether the port is gone now; `seconds` count from when that is first asked."""
         for place, fault in enumerate(self.script):
-            if fault.kind == "unplug" and fault.at <= time < fault.at + fault.seconds:
-                self.done[place], gone = 1, True
-        return gone
+            if fault.kind == "unplug" and not self.done[place] and time >= fault.at:
+                self.done[place] = 1
+                self._back = max(self._back, time + fault.seconds)
+        return time < self._back

@@ -99,6 +99,7 @@ def test_an_empty_range_is_refused(tmp_path):
     ("settings", "says"),
     [
         ({"arm": "ur5"}, "unknown emulated arm"),
+        ({"ids": (1, 2)}, "are not 6 numbers"),
         ({"hand": "wave"}, "neither none nor sweep"),
         ({"seconds": 0}, "above 0"),
     ],
@@ -111,6 +112,14 @@ def test_settings_that_cannot_be(settings, says):
 def test_a_speed_that_the_servos_do_not_know():
     with pytest.raises(ValueError, match="these servos know 1000000"):
         Emulate(baud=9600).run()
+
+
+def test_two_servos_with_one_id(emulate):
+    serial = pytest.importorskip("serial", reason="pyserial is not installed")
+    _, port = emulate("so101", "--ids", "[1, 2, 3, 3, 5, 6]")
+    with serial.Serial(port, 1_000_000, timeout=10) as line:
+        line.write(bytes.fromhex("ff ff fe 02 01 fe"))
+        assert [packet[0] for packet in line.read(30).split(b"\xff\xff")[1:]] == [1, 2, 3, 5, 6]
 
 
 def test_fresh_servos_hold_no_ranges():
