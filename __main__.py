@@ -61,6 +61,9 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
         ),
         "mix": ("eval.compose.mix:Mix", "a mixture, AND or OR of policies by hand, without a search"),
     },
+    "perform": {
+        "emulate": ("hardware.emulator.emulate:Emulate", "an arm's servos on a pseudo-terminal, to try drivers on"),
+    },
     "house": {
         "list": (
             "eval.catalog.catalog:List",
