@@ -17,7 +17,7 @@ import numpy as np
 
 from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
-from ...configs.world import World, read_world, start_set
+from ...configs.world import World, looked_at, read_world, start_set
 from ...policies.learning.run import held_out, read_as, training
 from ..rollout.rollout import rollout
 from .arms import RunGroup, find_arms
@@ -25,6 +25,7 @@ from .past_matters import Change, changes, count_changes, spread_rows
 from .predictability import Errors, Probe, held_out_errors
 
 if TYPE_CHECKING:
+    from ...policies.agent.agent import Agent
     from ...policies.data.dataset import Dataset
     from .settings import Settings
 
@@ -157,18 +158,14 @@ def _demonstrations(config: Settings, arms: Sequence[RunGroup]) -> tuple[list[np
 def _act(
     config: Settings, arms: Sequence[RunGroup], world: World, scale: np.ndarray
 ) -> dict[str, tuple[Rollouts, ...]]:
-    from ...policies.agent.agent import Agent
-    from ...policies.load import load_policy
-    from ...policies.policy import ensemble_of, executed_of
-
     acted: dict[str, tuple[Rollouts, ...]] = {}
-    total = config.rollouts * sum(len(arm.runs) for arm in arms)
+    agents = [(arm.label, _agent(run)) for arm in arms for run in arm.runs]
+    world = looked_at(world, *(agent.pictures for _, agent in agents))
+    for _, agent in agents:
+        agent.planner.embodiment.check(world.embodiment(), agent.inputs)
     lanes = Lanes(world, 8, config.workers, config.timeout)
-    with Progress("acting", total, "episodes") as progress, closing(lanes):
-        for label, run in [(arm.label, run) for arm in arms for run in arm.runs]:
-            policy = load_policy(run)[0]
-            agent = Agent(policy, lanes=8, n_action_steps=executed_of(policy), ensemble=ensemble_of(policy))
-            policy.embodiment.check(world.embodiment(), agent.inputs)
+    with Progress("acting", config.rollouts * len(agents), "episodes") as progress, closing(lanes):
+        for label, agent in agents:
             results = []
             for result in rollout(agent, lanes, range(config.env_seed, config.env_seed + config.rollouts)):
                 results.append(result)
@@ -178,3 +175,12 @@ def _act(
             rollouts = Rollouts([result.actions / scale for result in whole], won, agent.n_action_steps)
             acted[label] = (*acted.get(label, ()), rollouts)
     return acted
+
+
+def _agent(run: Path) -> Agent:
+    from ...policies.agent.agent import Agent
+    from ...policies.load import load_policy
+    from ...policies.policy import ensemble_of, executed_of
+
+    policy = load_policy(run)[0]
+    return Agent(policy, lanes=8, n_action_steps=executed_of(policy), ensemble=ensemble_of(policy))
