@@ -30,6 +30,8 @@ class Sight:
         self.sizes = sizes_of(readers)
         self.recorded = recorded_by([planner, *([critic] if critic else [])], self.sizes)
         self._told: set[str] = set()
+        self._known = {key: look for one in readers for key, look in one.eyes.config.looks.items()}
+        self._looks: dict[str, tuple[int, ...]] = {}  # of the first pictures
         self._eyes = planner.eyes if readers == [planner] else None
         self._device = device
 
@@ -44,6 +46,8 @@ class Sight:
             )
         self._tell_of_another_size(key, value.shape[1:3])
         pictures = fitted(value, self.sizes[key])
+        if key in self._known and key not in self._looks:
+            self._tell_of_another_look(key, pictures)
         if self._eyes is None:
             return pictures
         with torch.no_grad():
@@ -62,6 +66,15 @@ class Sight:
             SightWarning,
             stacklevel=4,
         )
+
+    def _tell_of_another_look(self, key: str, first: np.ndarray) -> None:
+        """Warn of cameras that look swapped, or without colours, once the first pictures of all are here."""
+        from ..data.looks import differences, look_of
+
+        self._looks[key] = look_of(first)
+        if len(self._looks) == len(self._known):
+            for strange in differences(self._known, self._looks):
+                warnings.warn(f"{strange} (beside what was learnt from)", SightWarning, stacklevel=4)
 
 
 class SightWarning(UserWarning):

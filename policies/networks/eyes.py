@@ -30,6 +30,7 @@ class Vision:
     shared: bool = False  # one encoder for all cameras
     init: str | None = None  # run whose encoders are taken over, with their settings and sizes
     frozen: bool = False  # encoders do not change in training; their embeddings of the data are kept
+    looks: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of each camera in training (data/looks.py)
 
     def __post_init__(self):
         for name in ("size", "crop"):
