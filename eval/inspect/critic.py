@@ -235,6 +235,7 @@ def above(
     """
     import torch
 
+    from ...policies.agent.sight import images_of
     from ...policies.data.windows import Windows
     from ...policies.policy import LaneNoise, past_of
     from .past_matters import spread_rows
@@ -246,7 +247,7 @@ def above(
 
     rows = spread_rows(dataset.starts[good], first[good] + 1, most)
     low, high = np.asarray(policy.embodiment.limits, np.float32).T
-    windows = Windows(dataset, policy.window, tuple(policy.inputs))
+    windows = Windows(dataset, policy.window, tuple(policy.inputs), images=images_of(policy))
 
     scored_above: dict[str, list[np.ndarray]] = {"itself moved by the policy's spread": [], "any action": []}
     for some, (past, future) in zip(_parts(rows), _recorded(critic, dataset, rows), strict=True):
@@ -269,6 +270,7 @@ def _recorded(critic: Critic, dataset: Dataset, rows: np.ndarray):
     import dataclasses
 
     from ...configs.spec import ACTION, Window
+    from ...policies.agent.sight import images_of
     from ...policies.data.windows import Windows
     from ...policies.policy import past_of
 
@@ -276,7 +278,7 @@ def _recorded(critic: Critic, dataset: Dataset, rows: np.ndarray):
         dataset = dataclasses.replace(dataset, columns=dataset.columns | {ACTION: dataset.columns[SENT]})
     own = critic.window
     window = Window(observe=own.observe, recall=own.recall, horizon=max(1, critic.reads))
-    windows = Windows(dataset, window, tuple(critic.inputs))
+    windows = Windows(dataset, window, tuple(critic.inputs), images=images_of(critic))
     for some in _parts(rows):
         batch = windows.gather(some)
         yield past_of(batch, window, tuple(critic.inputs)), batch[ACTION][:, None, len(window.recall) :].numpy()

@@ -119,6 +119,11 @@ def sizes_of(readers: list[Sees]) -> dict[str, tuple[int, int]]:
     return sizes
 
 
+def images_of(actor: object) -> dict[str, tuple[int, int]]:
+    """(height, width) at which recorded pictures are handed to an actor, by key; others are read as recorded."""
+    return sizes_of([*seers(actor)])
+
+
 def fitted(pictures: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Pictures (B, h, w, 3) as they were recorded -> (B, height, width, 3), as training saw them."""
     if pictures.shape[1:3] == tuple(size):

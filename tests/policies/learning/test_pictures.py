@@ -245,9 +245,9 @@ def test_a_policy_acts_and_goes_on_when_the_run_that_it_took_its_encoder_from_is
     policy = FlowConfig(**SETTINGS, vision=Vision(init=str(parent), frozen=True))
     start_run(_train(demos, tmp_path / "head", policy))
     shutil.rmtree(parent)
-    before = load_policy(tmp_path / "head")[0].state_dict()
+    before = load_policy(tmp_path / "head" / "last")[0].state_dict()
     resume_run(tmp_path / "head", {"steps": 6})
-    after = load_policy(tmp_path / "head")[0].state_dict()
+    after = load_policy(tmp_path / "head" / "last")[0].state_dict()
     moved = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert moved and "eyes" not in moved  # averaging leaves what is frozen as it was, to the last bit
 
