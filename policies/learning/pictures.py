@@ -73,9 +73,7 @@ def _looks(vision: Vision, learner: Any, dataset: Dataset) -> dict[str, tuple[in
         for look, part, end in zip(looks, parts, ends, strict=True):
             look[key] = look_of_frames(frames, range(end - len(part.lengths), end))
             if is_grey(frames.episode(end - len(part.lengths))[0]):
-                grey = (
-                    f"the pictures of '{key}' in {part.root} hold no colours; one in colour will look otherwise"
-                )
+                grey = f"the pictures of '{key}' in {part.root} hold no colours; one in colour will look otherwise"
                 warnings.warn(grey, DatasetWarning, stacklevel=4)
     for part, look in zip(parts[1:], looks[1:], strict=True):
         for strange in differences(looks[0], look):
