@@ -30,6 +30,7 @@ class Vision:
     shared: bool = False  # one encoder for all cameras
     init: str | None = None  # run whose encoders are taken over, with their settings and sizes
     frozen: bool = False  # encoders do not change in training; their embeddings of the data are kept
+    looks: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of each camera in training (data/looks.py)
 
     def __post_init__(self):
         for name in ("size", "crop"):
@@ -94,6 +95,7 @@ class Eyes(nn.Module):
 
     def _embedded(self, key: str, value: Tensor) -> Tensor:
         if value.dtype != torch.uint8:
+            self._check_embedded(key, value)
             return value
         if not self.training or self.frozen:
             return self.embed(key, value.flatten(0, 1)).unflatten(0, value.shape[:2])
@@ -108,6 +110,16 @@ class Eyes(nn.Module):
         if self.config.frozen:
             return embedded
         return self.encoder(key).project(embedded.flatten(0, 1)).unflatten(0, embedded.shape[:2])
+
+    def _check_embedded(self, key: str, value: Tensor) -> None:
+        encoder = self.encoder(key)
+        width = encoder.features if self.config.frozen else encoder.embedding
+        if value.ndim != 3 or value.shape[-1] != width:
+            raise EmbodimentError(
+                f"'{key}' should be uint8 pictures of {self.sizes[key][0]}x{self.sizes[key][1]} in three colours, or "
+                f"what this encoder made of them, {width} numbers a frame; it is {value.dtype} of shape "
+                f"{tuple(value.shape[1:])}"
+            )
 
     def _middle(self, pictures: Tensor) -> Tensor:
         return crop_middle(pictures, self.config.crop) if self.config.crop else pictures
