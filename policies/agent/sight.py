@@ -32,7 +32,7 @@ class Sight:
         self._told: set[str] = set()
         self._known = {key: look for one in readers for key, look in one.eyes.config.looks.items()}
         self._looks: dict[str, tuple[int, ...]] = {}  # of the first pictures
-        self._eyes = planner.eyes if readers == [planner] else None
+        self._eyes = readers[0].eyes if len(readers) == 1 and id(readers[0]) == id(planner) else None
         self._device = device
 
     def __call__(self, key: str, value: np.ndarray) -> np.ndarray:

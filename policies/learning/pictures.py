@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from ..data.frames import Frames, open_frames
 from ..data.looks import differences, is_grey, look_of_frames
 from ..data.tables import DatasetWarning
 from ..data.windows import RowReader
-from ..networks.encoder import EncoderError
+from ..networks.encoder import Encoder, EncoderError
 from ..networks.eyes import Eyes, Vision, picture_keys, picture_sizes
 from ..networks.language import LanguageError
 from ..policy import Instructed, Sees
@@ -98,7 +98,7 @@ def fill_encoders(model: nn.Module) -> Iterator[str]:
         take_encoders(model, folder)
         yield f"encoders of {folder}{', frozen' if eyes.config.frozen else ''}"
         return
-    loaded = {eyes.config.encoder.pretrained(encoder) for encoder in eyes.encoders.values()}
+    loaded = {eyes.config.encoder.pretrained(cast(Encoder, encoder)) for encoder in eyes.encoders.values()}
     yield from (f"encoder: {what}{', frozen' if eyes.frozen else ''}" for what in loaded if what)
 
 
@@ -119,7 +119,8 @@ def open_pictures(dataset: Dataset, model: nn.Module, episodes: np.ndarray) -> d
     Args:
         episodes: positions of the episodes that will be read.
     """
-    eyes, readers = eyes_of(model), {}
+    eyes = eyes_of(model)
+    readers: dict[str, RowReader] = {}
     if eyes is None:
         return readers
     for key in eyes.keys:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ...configs.compat import prepare_torchvision
-from .encoder import IMAGENET, EncoderConfig, EncoderError, Neck, map_size, normalise
+from .encoder import IMAGENET, Encoder, EncoderConfig, EncoderError, Neck, map_size, normalise
 
 PREFIX = 8  # class and register tokens at most
 
@@ -56,9 +56,10 @@ class BackboneConfig(EncoderConfig):
     def build(self, size: tuple[int, int]) -> Backbone:
         return Backbone(self, size)
 
-    def pretrained(self, encoder: nn.Module) -> str | None:
+    def pretrained(self, encoder: Encoder) -> str | None:
         if not self.pretrained_weights:
             return None
+        assert isinstance(encoder, Backbone)  # as `build` made it
         network, _ = self.open(encoder.size, True)
         try:
             encoder.network.load_state_dict(network.state_dict())
@@ -89,7 +90,7 @@ class TimmConfig(BackboneConfig):
         return network, (about.get("mean") or IMAGENET[0], about.get("std") or IMAGENET[1])
 
     def run(self, network: nn.Module, pictures: Tensor) -> Tensor:
-        out = network.forward_features(pictures)
+        out = network.forward_features(pictures)  # type: ignore[operator]
         if out.ndim == 3:
             return on_grid(out, pictures.shape[-2:], network, getattr(network, "num_prefix_tokens", 0))
         last = out.ndim == 4 and out.shape[-1] == network.num_features and out.shape[1] != network.num_features
@@ -124,7 +125,7 @@ class TransformersVisionConfig(BackboneConfig):
         return out if out.ndim == 4 else on_grid(out, pictures.shape[-2:], network)
 
 
-class Backbone(nn.Module):
+class Backbone(Encoder):
     """See `encoder.Encoder`."""
 
     def __init__(self, config: BackboneConfig, size: tuple[int, int]):

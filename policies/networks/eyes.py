@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ...configs.spec import IMAGES, Embodiment, EmbodimentError, picture_keys
 from .augment import Augment, crop_middle, crop_random
-from .encoder import EncoderConfig
+from .encoder import Encoder, EncoderConfig
 from .resnet import ResNetConfig
 from .states import slot
 
@@ -74,9 +75,9 @@ class Eyes(nn.Module):
         """Whether embeddings stay what they are in training."""
         return self.config.frozen or self.config.encoder.frozen
 
-    def encoder(self, key: str) -> nn.Module:
+    def encoder(self, key: str) -> Encoder:
         """The encoder of a camera's key."""
-        return self.encoders[slot(self.keys[0] if self.config.shared else key)]
+        return cast(Encoder, self.encoders[slot(self.keys[0] if self.config.shared else key)])
 
     def read(self, obs: Mapping[str, Tensor]) -> list[Tensor]:
         """Pictures (B, O, h, w, 3) uint8, or embeddings (B, O, E) float, of each camera -> (B, O, F) each."""
@@ -139,7 +140,7 @@ def picture_sizes(config: Vision, inputs: tuple[str, ...], embodiment: Embodimen
     Raises:
         EmbodimentError: the body has no such camera.
     """
-    sizes = {}
+    sizes: dict[str, tuple[int, int]] = {}
     for key in picture_keys(inputs):
         name = key.removeprefix(IMAGES)
         if name not in embodiment.cameras:
@@ -147,7 +148,8 @@ def picture_sizes(config: Vision, inputs: tuple[str, ...], embodiment: Embodimen
             raise EmbodimentError(
                 f"'{key}' is read, but '{embodiment.name}' has no camera '{name}'; its cameras: {known}"
             )
-        sizes[key] = tuple(config.size or embodiment.cameras[name])
+        height, width = config.size or embodiment.cameras[name]
+        sizes[key] = height, width
     return sizes
 
 
