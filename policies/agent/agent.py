@@ -126,9 +126,7 @@ class Agent:
         for key in self.inputs:
             first = self._sight(key, np.asarray(obs[key]))
             if key not in self._frames:
-                # lanes without an episode see what a begun one saw, not zeros that no body reads
-                stands_in = first[mask.argmax()]
-                self._frames[key] = np.tile(stands_in, (len(first), self.window.reach + 1, *[1] * stands_in.ndim))
+                self._frames[key] = np.zeros((len(first), self.window.reach + 1, *first.shape[1:]), first.dtype)
             self._frames[key][mask] = first[mask][:, None]
         self._starts[mask] = np.asarray(starts)[mask]
         for array in (self._actions, self._now, self._replans):
