@@ -148,8 +148,8 @@ def _constant(dataset: Dataset, dimensions: tuple[Dimension, ...]):
 def _units(dataset: Dataset):
     if unknown := dataset.embodiment.unknown_in_short:
         yield (
-            f'not specified: {unknown} (shown as "?"): good for training in a simulator, refused by a real arm; give an '
-            "embodiment with --embodiment, or add meta/embodiment.json"
+            f'not specified: {unknown} (shown as "?"): good for training in a simulator, refused by a real arm; give '
+            "an embodiment with --embodiment, or add meta/embodiment.json"
         )
 
 

@@ -236,7 +236,9 @@ def read_embodiment(path: str | Path) -> dict:
     values = values.get("embodiment", values)
     strange = sorted(set(values) - {field.name for field in dataclasses.fields(Embodiment)})
     if strange:
-        raise DatasetError(f"the embodiment file {path} has the unknown field '{strange[0]}'; docs/data.md shows a file")
+        raise DatasetError(
+            f"the embodiment file {path} has the unknown field '{strange[0]}'; docs/data.md shows a file"
+        )
     return values
 
 

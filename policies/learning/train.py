@@ -384,7 +384,9 @@ def _announce(config, dataset, model, training, held_out) -> None:
         print(rewards.account(dataset, training))
     _tell_of_constants(dataset, (*config.learner.inputs, ACTION), training)
     if unknown := dataset.embodiment.unknown_in_short:
-        print(f"warning: not specified: {unknown}. It trains all the same; a real arm would refuse it (--embodiment FILE)")
+        print(
+            f"warning: not specified: {unknown}. It trains all the same; a real arm would refuse it (--embodiment FILE)"
+        )
 
 
 def _tell_of_constants(dataset: Dataset, keys: tuple[str, ...], training: np.ndarray) -> None:
