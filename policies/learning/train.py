@@ -383,8 +383,10 @@ def _announce(config, dataset, model, training, held_out) -> None:
     if rewards := rewards_of(config.learner):
         print(rewards.account(dataset, training))
     _tell_of_constants(dataset, (*config.learner.inputs, ACTION), training)
-    if unknown := dataset.embodiment.unknown:
-        print(f"warning: nobody states {'; '.join(unknown)}; deploy will refuse it")
+    if unknown := dataset.embodiment.unknown_in_short:
+        print(
+            f"warning: not specified: {unknown}. It trains all the same; a real arm would refuse it (--embodiment FILE)"
+        )
 
 
 def _tell_of_constants(dataset: Dataset, keys: tuple[str, ...], training: np.ndarray) -> None:
