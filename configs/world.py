@@ -134,6 +134,14 @@ def read_world(source: WorldSource, **changes) -> World:
     return dataclasses.replace(world, **{key: value for key, value in changes.items() if value is not None})
 
 
+def name_of(world: World) -> str:
+    """The registered name of a world with these settings, else its kind and task."""
+    kind = world.get_choice_name(type(world))
+    named = [name for name, other in WORLDS.items() if type(other) is type(world) and other.task == world.task]
+    same = [name for name in named if WORLDS[name] == world]
+    return (same or named or [f"{kind}/{world.task}"])[0]
+
+
 def looked_at(world: World, *readers: Mapping[str, tuple[int, int]]) -> World:
     """The world with the cameras that policies read, at their sizes, where it does not offer them already.
 

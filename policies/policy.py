@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import draccus
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,9 @@ from torch import Tensor, nn
 from ..configs.protocols import keeps
 from ..configs.rng import rng_of
 from ..configs.spec import TASK, Embodiment, Window
+from .kinds import CompositionConfig, CriticConfig, PolicyConfig, Scales
+
+__all__ = ["CompositionConfig", "CriticConfig", "PolicyConfig", "Scales"]  # of `kinds.py`, for who builds them
 
 
 @dataclass(frozen=True)
@@ -383,59 +385,11 @@ class Scale(nn.Module):
         return y * self.std + self.mean
 
 
-@dataclass(frozen=True)
-class Scales:
-    """What a model learns about its inputs and outputs before training. All in units."""
-
-    action: tuple[tuple[float, ...], tuple[float, ...]]  # (low, high) that become [-1, 1]
-    states: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]  # key -> (mean, std)
-
-    def to_dict(self) -> dict:
-        return {"action": self.action, "states": dict(self.states)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolicyConfig(draccus.ChoiceRegistry):
-    """Settings of a policy; `type` in YAML picks the registered subclass."""
-
-    RENAMED: ClassVar[dict[str, str]] = {"needs": "inputs"}  # former names that are still read
-
-    BEFORE: ClassVar[Mapping] = {}  # values of settings that older checkpoints do not say
-
-    window: Window = Window()
-    inputs: tuple[str, ...] = ("observation.state",)  # observation keys that the policy reads
-
-    def build(self, embodiment: Embodiment, scales: Scales) -> nn.Module:
-        """A `Planner` that is a `Trainable`. Weights are drawn from torch's global generator."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, kw_only=True)
-class CriticConfig(draccus.ChoiceRegistry):
-    """Settings of a critic; `type` in YAML picks the registered subclass."""
-
-    BEFORE: ClassVar[Mapping] = {}  # values of settings that older checkpoints do not say
-
-    def build(self, embodiment: Embodiment, scales: Scales) -> Critic:
-        raise NotImplementedError
-
-
 def _positions(held: tuple[int, ...], wanted: tuple[int, ...], what: str) -> list[int]:
     missing = [offset for offset in wanted if offset not in held]
     if missing:
         raise KeyError(f"{what} at offset {missing[0]} is not held; held offsets are {held}")
     return [held.index(offset) for offset in wanted]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompositionConfig(draccus.ChoiceRegistry):
-    """Settings of a planner made of policies; `type` in config.json picks the registered subclass."""
-
-    BEFORE: ClassVar[Mapping] = {}  # values of settings that older checkpoints do not say
-
-    def build(self, parents: Sequence[Policy]) -> Planner:
-        """The planner of these parents, in the order in which they were saved."""
-        raise NotImplementedError
 
 
 def past_of(batch: Mapping[str, Tensor], window: Window, inputs: tuple[str, ...]) -> Past:

@@ -35,13 +35,13 @@ MEASURE_NAMES = {"r": "Pearson r", "rho": "Spearman rho", "tau": "Kendall tau", 
 class Agree:
     """Judge whether a proxy world ranks policies as the truth does."""
 
-    truth: tuple[str, ...]  # records (or folders of records) of the policies in the world that counts
-    proxy: tuple[str, ...]  # records of the same policies in the world that would stand in for it
-    by: str = "success"  # success | progress: what the verdict is about
-    out: str | None = None  # folder for agree.html and agree.json; must not exist
+    truth: tuple[str, ...]  # evaluation records (or folders of them) of the policies in the environment that counts
+    proxy: tuple[str, ...]  # records of the same policies in the environment that would stand in for it
+    by: str = "success"  # what the verdict is about: success | progress
+    out: str | None = None  # folder for agree.html and agree.json, which must be new
     study: str | None = None  # file for the numbers as a study, which `understudy results` prints
-    seed: int = 0  # of the resampling
-    draws: int = 2000  # resamples
+    seed: int = 0  # seed of the bootstrap
+    draws: int = 2000  # bootstrap resamples
 
     def run(self) -> None:
         if self.out is not None and Path(os.path.expandvars(self.out)).exists():

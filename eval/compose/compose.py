@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.devices import check_device, choose_device
 from ...configs.documents import read_document, sealed
 from ...configs.files import clear_leftovers, replace_text
 from ...configs.lanes.lanes import Lanes
 from ...configs.parse import former_names
 from ...configs.progress import Progress
 from ...configs.world import read_world, start_set
+from ...policies.agent.open import check_policy
+from ...policies.agent.stage import check_fit, check_saved, world_of
 from ...policies.learning.checkpoint import find_checkpoint, fingerprint
 from ..evaluate.evaluate import Eval, describe
 from ..ledger.record import MANIFEST, provenance, read_record
@@ -47,6 +50,17 @@ FIXED = ("parents", "world", "env_seed", "policy_seed", "n_action_steps", "steps
 class Compose(Settings):
     """Find the weights of a mixture by rollouts, report it on fresh initial conditions, write it as a checkpoint."""
 
+    def check_names(self) -> None:
+        """Refuse names and paths that are not there, before anything heavy is imported; the folder comes last."""
+        check_device(self.device)
+        for policy in (*self.parents, *self.control):
+            check_policy(policy)
+        if _acts(self):
+            world = read_world(_world(self, tell=False))
+            for policy in self.parents:
+                check_saved(policy, world)
+        _check_folder(self)
+
     def run(self) -> None:
         report = compose(self)
         print(report.text())
@@ -65,6 +79,9 @@ def compose(config: Settings) -> Report:
     from ...policies.load import save_mixture
 
     torch.set_num_threads(config.threads)
+    if _acts(config):
+        config = dataclasses.replace(config, world=_world(config))
+    config = dataclasses.replace(config, device=choose_device(config.device))
     _enter(config)
     mixture, paths = open_mixture(config, config.parents)
     predicted = _predict(config, mixture) if config.predict else None
@@ -79,21 +96,40 @@ def compose(config: Settings) -> Report:
     return report
 
 
+def _acts(config: Settings) -> bool:
+    """Whether anybody acts in a world."""
+    return config.search != PREDICT or config.report > 0
+
+
+def _world(config: Settings, tell: bool = True) -> dict | str:
+    """As asked, of the search that is gone on with, or where the parents were trained."""
+    if config.world is not None:
+        return config.world
+    if config.resume and (config.folder / FILE).is_file():
+        return _today(read_search(config.folder / FILE)["settings"])["world"]
+    return world_of(config.parents, tell=tell)
+
+
+def _check_folder(config: Settings) -> None:
+    """Raise FileNotFoundError or ValueError where a search cannot begin, or go on, in its folder."""
+    if config.resume and not (config.folder / FILE).is_file():
+        raise FileNotFoundError(f"'{config.folder}' holds no search: it has no {FILE}")
+    if not config.resume and config.folder.exists():
+        raise ValueError(f"'{config.folder}' exists; give another --out, or --resume {config.folder} to go on with it")
+
+
 def _enter(config: Settings) -> None:
     """Make the folder, or check that it was begun with the same settings."""
     settings = {name: _listed(getattr(config, name)) for name in FIXED}
+    _check_folder(config)
     if config.resume:
         clear_leftovers(config.folder)
         path = config.folder / FILE
-        if not path.is_file():
-            raise FileNotFoundError(f"'{config.folder}' holds no search: it has no {FILE}")
         then = _today(read_search(path)["settings"])
         other = [f"{name} was {then.get(name)}, now {now}" for name, now in settings.items() if then.get(name) != now]
         if other:
             raise ValueError(f"'{config.folder}' was begun otherwise: {'; '.join(other)}")
         return
-    if config.folder.exists():
-        raise ValueError(f"'{config.folder}' exists; give another --out, or --resume {config.folder} to go on with it")
     config.folder.mkdir(parents=True)
     _write(config, None)
 
@@ -116,7 +152,7 @@ def _searched(config: Settings, mixture: Mixture, predicted: Predicted | None) -
 
     world = read_world(config.world)
     settings = evaluation(config, str(config.folder / MIXTURE), config.episodes, config.env_seed)
-    mixture.embodiment.check(world.embodiment(), mixture.inputs)
+    check_fit("the mixture", mixture.embodiment, mixture.inputs, world)
     before = _recorded(config.folder / SEARCHED)
 
     with closing(Lanes(world, config.block, config.workers, config.timeout)) as lanes:

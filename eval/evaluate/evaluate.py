@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from ...configs.devices import choose_device, device_name
 from ...configs.lanes.lanes import Lanes
 from ...configs.lanes.pulse import TIMEOUT, check_timeout
 from ...configs.parse import keys_of
-from ...configs.progress import Progress
-from ...configs.world import REPORT_STARTS, World, looked_at, read_world, start_set
-from ...policies.agent.open import Acting, agent_settings, check_world, open_agent
+from ...configs.progress import Progress, counted
+from ...configs.world import REPORT_STARTS, World, looked_at, name_of, read_world, start_set
+from ...policies.agent.open import Acting, agent_settings, check_policy_names, check_world, open_agent
+from ...policies.agent.stage import check_saved, world_of
 from ...policies.learning.run import run_folder
 from ..ledger.chains import MADE
 from ..ledger.made import made
-from ..ledger.record import REPORT, RecordWriter, provenance
+from ..ledger.record import MANIFEST, REPORT, RecordError, RecordWriter, provenance, read_record
 from ..ledger.summary import summarize
 from ..rollout.film import Tapes, choose, film_again
 from ..rollout.rollout import rollout
@@ -44,16 +46,20 @@ class Eval(Acting):
 
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim")
 
-    world: dict | str = "pusht"  # registered name, YAML file, or its keys
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("policy",)
+
+    world: dict | str | None = (
+        None  # a registered name (understudy list worlds), a YAML file, or its keys; by default where it was trained
+    )
     perturb: str = ""  # light, camera, distractors, friction, mass, latency, separated by commas; or seen | felt | all
     perturb_level: float = 1.0  # scales the ranges of the perturbations
-    episodes: int = 50  # one from each env seed
-    env_seed: int = REPORT_STARTS  # first env seed; 1000-9999 are for reporting, 0-999 for choosing among policies
-    out: str | None = None  # folder of the record; must not exist
+    episodes: int = 50  # episodes, one from each evaluation seed
+    env_seed: int = REPORT_STARTS  # first evaluation seed; 1000-9999 are for reporting, 0-999 for choosing policies
+    out: str | None = None  # folder of the new record, which must not be there
     name: str = ""  # title of the report, and label of the record in comparisons; default the policy's name or path
-    resume: str | None = None  # go on with this record instead of --out; all else as it was
-    workers: int = 0  # processes for the world; 0: in this one
-    timeout: float = TIMEOUT  # s that the world may take for a control step; 60 times that an episode; 0: no limit
+    resume: str | None = None  # goes on with this record in place of --out; all else as it was
+    workers: int = 0  # processes that simulate; 0: this one
+    timeout: float = TIMEOUT  # seconds that a control step may take, and an episode 60 times as long; 0: no limit
     videos: int = 6  # episodes to film: first failures and first successes
 
     @classmethod
@@ -72,6 +78,18 @@ class Eval(Acting):
             if getattr(self, flag) < least:
                 raise ValueError(f"--{flag} {getattr(self, flag)}: it must be at least {least}")
 
+    def check_names(self) -> None:
+        """Refuse names and paths that are not there, before anything heavy is imported; the folder comes last."""
+        check_policy_names(self)
+        world = read_world(stage_of(self, tell=False))
+        if self.embodiment is None:
+            check_saved(self.policy, world)
+        folder = _folder(self)
+        if self.resume is None and folder.exists():
+            raise RecordError(f"'{folder}' exists; give another --out, or --resume {folder} to go on with it")
+        if self.resume is not None and not (folder / MANIFEST).is_file():
+            raise RecordError(f"'{folder}' holds no record to go on with; give --out {folder} to begin one")
+
     def run(self) -> None:
         record = evaluate(self)
         print(summarize(record).text())
@@ -86,7 +104,9 @@ def evaluate(config: Eval):
     world = open_stage(config)
     agent, about = open_agent(config, world.embodiment, world.task)
     world = looked_at(world, agent.pictures)
-    check_world(agent, world.embodiment())
+    check_world(agent, world)
+    device, number = device_name(choose_device(config.device)), counted(config.episodes, "episode")
+    print(f"evaluating {config.policy} on {device} in world {name_of(world)}, {number}")
     manifest = describe(config, agent, about, world)
     writer = RecordWriter(_folder(config), manifest | provenance(), resume=config.resume is not None)
     with writer, closing(Lanes(world, config.block, config.workers, config.timeout)) as lanes:
@@ -96,7 +116,7 @@ def evaluate(config: Eval):
             filmed = True
         except KeyboardInterrupt as stop:
             kept = f"{len(writer.done)} of {config.episodes} episodes are kept"
-            goes_on = f"the same command with --resume {writer.root} in place of --out goes on"
+            goes_on = f"the same command with --resume {writer.root} in place of --out goes on; films come last"
             raise KeyboardInterrupt(f"{kept}; {goes_on}") from stop
         finally:
             complete = len(writer.done) == config.episodes
@@ -121,11 +141,26 @@ def describe(config: Eval, agent: Agent, about: dict, world: World) -> dict:
     return manifest | {MADE: made(manifest)}
 
 
+def stage_of(config: Eval, tell: bool = True) -> dict | str:
+    """The world to act in: as asked, of the record that is gone on with, or where the policy was trained.
+
+    Raises:
+        ValueError: nobody says it. LookupError: no such world.
+    """
+    world = config.world
+    if world is None and config.resume is not None and (_folder(config) / MANIFEST).is_file():
+        world = read_record(_folder(config)).manifest["world"].get("config")
+    if world is None:
+        world = world_of([config.policy], tell=tell)
+    read_world(world)
+    return world
+
+
 def open_stage(config: Eval) -> World:
     """The world to act in, under the perturbations asked for."""
     from ...sim.perturb import perturbed
 
-    world = read_world(config.world)
+    world = read_world(stage_of(config))
     return perturbed(world, config.perturb, config.perturb_level) if config.perturb else world
 
 

@@ -59,7 +59,7 @@ class ReadmePictures:
     """Make the picture of README.md."""
 
     record: Path  # whose report is shown; the name that `eval --name` gave it is its title
-    out: Path = Path("docs/pictures/overview.webp")
+    out: Path = Path("docs/pictures/overview.webp")  # folder for the pictures
     quality: int = 80  # of the WebP, 0..100
 
     def run(self) -> None:

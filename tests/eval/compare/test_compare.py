@@ -279,7 +279,7 @@ def test_the_table_gives_each_policy_its_own_starts(lanes_act, tmp_path):
         ({"on": "succes"}, "Did you mean 'success'"),
         ({"test": "bet"}, "Known: betting, table"),
         ({"give_up": 1.5}, "share of futures"),
-        ({"max": 0}, "no such comparison"),
+        ({"max": 0}, "--max and --block"),
     ],
 )
 def test_what_is_no_comparison_is_refused(lanes_act, tmp_path, changes, message):

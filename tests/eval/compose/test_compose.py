@@ -189,7 +189,7 @@ def test_weights_by_prediction_alone_need_no_world(runs, tmp_path, capsys):
         ({"parents": ("one",)}, "at least two policies"),
         ({"out": None}, "--out DIR"),
         ({"search": "predict"}, "--predict DATA"),
-        ({"episodes": 0}, "no such search"),
+        ({"episodes": 0}, "--episodes and --block"),
     ],
 )
 def test_what_is_no_search_is_refused(runs, tmp_path, changes, message):
