@@ -157,6 +157,11 @@ class Guard:
         """Whether the set-point stands still."""
         return self._motion is None or self._motion.rests
 
+    @property
+    def due(self) -> float:
+        """When the next step begins, s; from `TIMELY` of a step before it is taken."""
+        return self._last + self.step_length
+
     def engage(self, measured: Measured, now: float) -> np.ndarray:
         """Begin at the measured pose, also after a stop and when a leader is coupled again; what to send, (D,).
 

@@ -89,7 +89,7 @@ def test_after_a_silence_the_next_command_is_a_first_one(guard, arm):
 
 def test_the_table_is_not_touched(guard, arm, judge):
     drive = Driven(guard())
-    target = np.array(arm.home) + [0, 0.9, 0.4, 0, 0, 0]
+    target = np.array(arm.home) + [0, 0.7, -0.2, 0, 0, 0]
     assert judge.nearest(target).min() < 0
     for _ in range(150):
         verdict = drive(target)
@@ -100,7 +100,7 @@ def test_the_table_is_not_touched(guard, arm, judge):
 def test_along_the_table_it_slides(guard, arm, judge):
     """What leads into the table is taken away, the rest is kept."""
     drive = Driven(guard())
-    target = np.array(arm.home) + [0.7, 0.9, 0.4, 0, 0, 0]
+    target = np.array(arm.home) + [0.7, 0.7, -0.2, 0, 0, 0]
     for _ in range(200):
         drive(target)
     assert drive.pose[0] == pytest.approx(target[0], abs=0.02)
