@@ -99,7 +99,9 @@ class Clearance:
                 a, b = (int(model.body_weldid[body]) for body in (one, other))
                 above = [int(model.body_weldid[model.body_parentid[body]]) if body else -1 for body in (a, b)]
                 if a != b and above[0] != b and above[1] != a:
-                    found.append(_Pair(one, other, -1, *(grid.ravel() for grid in np.meshgrid(capsules[one], capsules[other]))))
+                    found.append(
+                        _Pair(one, other, -1, *(grid.ravel() for grid in np.meshgrid(capsules[one], capsules[other])))
+                    )
         return found
 
     def _moving(self, pair: _Pair) -> np.ndarray:
@@ -122,7 +124,10 @@ class Clearance:
         model = self._model
 
         def below(body: int) -> float:
-            own = [np.linalg.norm(model.geom_pos[g]) + model.geom_rbound[g] for g in np.flatnonzero(model.geom_bodyid == body)]
+            own = [
+                np.linalg.norm(model.geom_pos[g]) + model.geom_rbound[g]
+                for g in np.flatnonzero(model.geom_bodyid == body)
+            ]
             children = [c for c in range(1, model.nbody) if model.body_parentid[c] == body]
             return max([0.0, *own, *(np.linalg.norm(model.body_pos[child]) + below(child) for child in children)])
 

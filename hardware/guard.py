@@ -381,7 +381,9 @@ class Guard:
         return self._motion.after(np.clip((answer - self._motion.velocity) / step, least, most), step)
 
     def _nearest(self, gaps, wish: Motion) -> list[str]:
-        nearing = [(gap.distance + self.step_length * float(gap.slope @ wish.velocity), gap.name) for gap in gaps.values()]
+        nearing = [
+            (gap.distance + self.step_length * float(gap.slope @ wish.velocity), gap.name) for gap in gaps.values()
+        ]
         return [f"{min(nearing)[1]} come too near"] if nearing else []
 
     def _take(self, wish: Motion, because: list[str] | None) -> bool:
@@ -394,7 +396,9 @@ class Guard:
             if (needed > self._torque).any():
                 joint = int(np.argmax(needed / self._torque))
                 if because is not None:
-                    because[:] = [f"{self.names[joint]} would bear {needed[joint]:.2f} N m of {self._torque[joint]:.2f}"]
+                    because[:] = [
+                        f"{self.names[joint]} would bear {needed[joint]:.2f} N m of {self._torque[joint]:.2f}"
+                    ]
                 return False
         if self._clearance.too_near(wish.position, self._needed) or not self._can_rest(wish):
             return False

@@ -154,7 +154,7 @@ def serve(pipe: Connection, config: RobotConfig) -> None:
         pass  # the caller is gone
     except (ConnectionError, ValueError, LookupError, ImportError, OSError) as error:
         with suppress(OSError):
-            _say(pipe, error=str(error), kind=type(error).__name__)
+            _say(pipe, error=str(error), kind=_kind(error))
     finally:
         if session is not None:
             session.close()
@@ -183,7 +183,7 @@ def _listen(pipe: Connection, session: Session, wished: list[str]) -> None:
         except (ConnectionError, ValueError) as error:
             if isinstance(error, (BrokenPipeError, ConnectionResetError)):
                 raise
-            _say(pipe, error=str(error), kind=type(error).__name__)
+            _say(pipe, error=str(error), kind=_kind(error))
 
 
 def _carry_out(session: Session, message: dict) -> dict:
@@ -195,6 +195,13 @@ def _carry_out(session: Session, message: dict) -> dict:
     target = np.array(message["target"], float)  # NaN arrives as such
     verdict = session.command(Command(target=target, time=message["time"], number=message["number"]))
     return {"outcome": verdict.outcome.value, "sent": verdict.sent.tolist(), "reasons": verdict.reasons}
+
+
+KINDS: tuple[type[Exception], ...] = (ValueError, LookupError, ImportError)  # that the caller sees as such
+
+
+def _kind(error: Exception) -> str:
+    return next((kind.__name__ for kind in KINDS if isinstance(error, kind)), "ConnectionError")
 
 
 def _say(pipe: Connection, **content) -> None:
@@ -325,7 +332,7 @@ class GuardedRobot:
         except (EOFError, ConnectionResetError) as error:
             raise ConnectionError("the guard's process is gone; the arm stands at its last goal") from error
         if "error" in answer:
-            kinds = {"ValueError": ValueError, "LookupError": LookupError, "ImportError": ImportError}
+            kinds = {kind.__name__: kind for kind in KINDS}
             raise kinds.get(answer["kind"], ConnectionError)(answer["error"])
         return answer
 

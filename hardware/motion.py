@@ -81,9 +81,7 @@ def window(motion: Motion, bounds: Bounds, step: float) -> tuple[np.ndarray, np.
     return np.minimum(least, most), most
 
 
-def towards(
-    motion: Motion, goal: np.ndarray, drift: np.ndarray, bounds: Bounds, step: float
-) -> tuple[Motion, bool]:
+def towards(motion: Motion, goal: np.ndarray, drift: np.ndarray, bounds: Bounds, step: float) -> tuple[Motion, bool]:
     """The next set-point on the way to `goal` (D,), which moves at `drift` (D,); and whether it is the goal itself.
 
     A goal that is reached too fast to stay with it is approached instead.

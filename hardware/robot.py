@@ -21,6 +21,7 @@ from ..configs.spec import Embodiment
 from .clearance import Surroundings
 from .guard import Measured
 
+
 @runtime_checkable
 class Robot(Protocol):
     """An arm, or what behaves as one. Between `connect` and `disconnect` it may hold a torque."""

@@ -140,7 +140,9 @@ def test_stale_reordered_and_repeated_commands_are_dropped(guard, arm):
     def give(age, number):
         drive.now += 1 / 30
         seen = Measured(position=drive.pose, time=drive.now)
-        return drive.take(drive.guard.step(seen, Command(target=target, time=drive.now - age, number=number), drive.now))
+        return drive.take(
+            drive.guard.step(seen, Command(target=target, time=drive.now - age, number=number), drive.now)
+        )
 
     assert "0.50 s old" in str(give(0.5, 10)) and "command 1 came after 1" in str(give(0.0, 1))
     assert give(0.0, 11).sent[0] > 0.01 and "older than the one before" in str(give(0.05, 12))

@@ -7,12 +7,12 @@ import time
 import numpy as np
 import pytest
 
-from understudy.hardware.emulator.arm import Calibration, find_kind, make_chain, write_calibration
+from understudy.hardware.emulator.arm import find_kind, make_chain, write_calibration
 from understudy.hardware.emulator.bus import Bus
 from understudy.hardware.emulator.faults import Fault, Faults
 from understudy.hardware.emulator.feetech import Feetech
-from understudy.hardware.guard import Outcome
-from understudy.hardware.guarded import open_robot
+from understudy.hardware.guard import Command, Outcome
+from understudy.hardware.guarded import Session, open_robot
 from understudy.hardware.so101 import CalibrationError, Scale, SO101Config
 from understudy.sim.arms import find_arm
 
@@ -32,12 +32,31 @@ def arm():
 
 @pytest.fixture
 def file(tmp_path):
-    ranges = zip(KIND.joints, KIND.ranges(), strict=True)
     path = tmp_path / "so101.json"
-    write_calibration(
-        path, {n: Calibration(id=i, range_min=a, range_max=b) for i, (n, (a, b)) in enumerate(ranges, 1)}
-    )
+    write_calibration(path, KIND.calibration())
     return path
+
+
+@pytest.fixture
+def session(arm, file):
+    """(**settings) -> driver and guard in this process, open."""
+    made = []
+
+    def make(**settings):
+        made.append(Session(SO101Config(port=arm.port, calibration=str(file), **settings)))
+        made[-1].open()
+        made[-1].number = 0
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def drive(session, target):
+    session.number += 1
+    command = Command(target=np.asarray(target, float), time=time.monotonic(), number=session.number)
+    return session.command(command)
 
 
 @pytest.fixture
@@ -76,21 +95,20 @@ def test_positions_come_back_within_a_count(file):
     from understudy.hardware.emulator.arm import read_calibration
 
     scale = Scale(read_calibration(file, KIND))
-    counts = np.array([(a + b) // 2 + 100 for a, b in KIND.ranges()])
+    counts = np.array([(one.range_min + one.range_max) // 2 + 100 for one in KIND.calibration().values()])
     assert (scale.counts(scale.angles(counts)) == counts).all()
     assert np.array(scale.limits()) == pytest.approx(np.array(KIND.limits), abs=0.002)
 
 
-def test_it_stands_moves_and_lets_go(arm, robot):
-    driven = robot()
-    assert driven.get_observation()["observation.state"] == pytest.approx(HOME, abs=0.01) and all(torques(arm))
-    sent = driven.send_action(HOME)
+def test_it_stands_moves_and_lets_go(arm, session):
+    opened = session()
+    assert opened.observe().position == pytest.approx(HOME, abs=0.01) and all(torques(arm))
     for step in range(20):
-        sent = driven.send_action(HOME + [0.01 * step, 0, 0, 0, 0, 0])
-    assert driven.verdict.outcome is Outcome.passed and sent[0] == pytest.approx(0.19, abs=1e-6)
-    assert until(lambda: abs(driven.get_observation()["observation.state"][0] - 0.19) < 0.02)
+        verdict = drive(opened, HOME + [0.01 * step, 0, 0, 0, 0, 0])
+    assert verdict.sent[0] == pytest.approx(0.19, abs=0.02) and verdict.outcome is not Outcome.stopped
+    assert until(lambda: abs(opened.observe().position[0] - verdict.sent[0]) < 0.02)
 
-    driven.disconnect()
+    opened.close()
     assert not any(torques(arm))
 
 
@@ -129,21 +147,17 @@ def test_a_killed_guard_leaves_the_servos_at_their_goal(arm, robot):
     assert goals(arm) == before and all(torques(arm))
 
 
-def test_a_silent_caller_makes_the_arm_stand(arm, robot):
-    driven = robot()
+def test_silence_and_emergency_stops(arm, robot, tmp_path):
+    driven = robot(estop=str(tmp_path / "stop"))
     for step in range(15):
         driven.send_action(HOME + [0.03 * step, 0, 0, 0, 0, 0])
     time.sleep(0.6)
     before = goals(arm)
     time.sleep(0.4)
-    assert goals(arm) == before
+    assert goals(arm) == before  # the arm stands
     driven.send_action(HOME)
     assert "from the first command" in str(driven.verdict)
 
-
-def test_the_emergency_stop_by_signal_and_by_file(arm, robot, tmp_path):
-    driven = robot(estop=str(tmp_path / "stop"))
-    driven.send_action(HOME)
     os.kill(driven.guard_process, signal.SIGUSR1)
     assert until(lambda: driven.send_action(HOME) is not None and driven.verdict.outcome is Outcome.stopped, 2)
     driven.engage()
@@ -157,11 +171,10 @@ def test_the_emergency_stop_by_signal_and_by_file(arm, robot, tmp_path):
         driven.engage()
 
 
-def test_a_stale_calibration_is_refused(arm, file):
-    text = file.read_text().replace('"homing_offset": 0', '"homing_offset": 7', 1)
-    file.write_text(text)
-    with pytest.raises(ValueError, match="shoulder_pan has homing_offset 0, the file 7"):
-        open_robot(SO101Config(port=arm.port, calibration=str(file))).connect()
+def test_a_stale_calibration_is_refused(arm, file, session):
+    file.write_text(file.read_text().replace('"homing_offset": 0', '"homing_offset": 7', 1))
+    with pytest.raises(CalibrationError, match="shoulder_pan has homing_offset 0, the file 7"):
+        session()
     assert not any(torques(arm))
 
 
@@ -176,35 +189,32 @@ def test_a_joint_behind_the_seam_is_refused(file):
 
 def test_no_port_and_no_file_are_named(file, tmp_path):
     with pytest.raises(ConnectionError, match="no such port"):
-        open_robot(SO101Config(port=str(tmp_path / "none"), calibration=str(file))).connect()
-    with pytest.raises(ValueError, match="lerobot-calibrate"):
-        open_robot(SO101Config(port="/dev/null", calibration=str(tmp_path / "no.json"))).connect()
+        Session(SO101Config(port=str(tmp_path / "none"), calibration=str(file))).open()
+    with pytest.raises(CalibrationError, match="lerobot-calibrate"):
+        Session(SO101Config(port="/dev/null", calibration=str(tmp_path / "no.json"))).open()
 
 
-def test_a_silent_servo_never_hands_on_old_values(arm, robot):
-    driven = robot()
-    driven.send_action(HOME)
+def test_a_silent_servo_never_hands_on_old_values(arm, session):
+    opened = session()
+    drive(opened, HOME)
     with arm.held():
         arm.faults.add(Fault(kind="lost", id=3))
     with pytest.raises(ConnectionError):
-        driven.get_observation()
+        opened.observe()
     with pytest.raises(ConnectionError):
         for _ in range(20):
-            driven.send_action(HOME)
+            drive(opened, HOME)
+    assert "could not be read" in opened.guard.stopped
 
 
-def test_an_unplugged_port_is_one_error_and_nothing_hangs(arm, robot):
-    driven = robot()
-    driven.send_action(HOME)
+def test_an_unplugged_port_is_one_error_and_nothing_hangs(arm, session):
+    opened = session()
+    drive(opened, HOME)
     with arm.held() as chain:
         arm.faults.add(Fault(kind="unplug", at=chain.time, seconds=1e6))
-    with pytest.raises(ConnectionError):
+    with pytest.raises(ConnectionError, match="/dev/"):
         for _ in range(40):
-            driven.send_action(HOME)
+            drive(opened, HOME)
     began = time.monotonic()
-    driven.disconnect()
+    opened.close()
     assert time.monotonic() - began < 10
-
-
-def test_calibration_errors_are_value_errors():
-    assert issubclass(CalibrationError, ValueError)
