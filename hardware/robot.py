@@ -92,6 +92,14 @@ class Driver(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Description:
+    """Whose numbers a robot takes, and the arm in `sim/arms.py` that it is."""
+
+    embodiment: Embodiment
+    body: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class RobotConfig(draccus.ChoiceRegistry):
     """Settings of a robot; `type` in YAML picks the registered subclass."""
@@ -109,6 +117,11 @@ class RobotConfig(draccus.ChoiceRegistry):
     def driver(self) -> Driver:
         """The bus, not connected. For `guarded.py` alone: whoever else calls it goes round the guard."""
         raise NotImplementedError
+
+    def describe(self) -> Description:
+        """What the robot is, without opening it."""
+        driver = self.driver()
+        return Description(driver.embodiment, driver.body)
 
     def cameras(self) -> Mapping[str, Any]:
         """Name -> an opened-by-nobody-yet camera of `cameras.py`."""

@@ -244,6 +244,9 @@ class SO101Config(RobotConfig):
     def driver(self) -> SO101:
         return SO101(os.path.expandvars(self.port), self.file, self.rate)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "envelope", {"torque": TORQUE} | self.envelope)
+
     def cameras(self) -> dict[str, Camera]:
         return {name: Camera(name=name, **settings) for name, settings in self.camera.items()}
 
