@@ -31,6 +31,12 @@ STALL = 2.94  # N m of an STS3215 at 7.4 V, full duty
 SEAM = 40  # counts that a joint may be outside its calibrated range: 3.5 degrees
 RETRIES = 2  # of a read, before it counts as failed
 TORQUE = 2.4  # N m
+GREETINGS = 3  # tries to find all servos
+STORED = {  # of the calibration -> register
+    "homing_offset": "Homing_Offset",
+    "range_min": "Min_Position_Limit",
+    "range_max": "Max_Position_Limit",
+}
 SETTINGS = {  # register -> value in every servo; those of lerobot's follower
     "Return_Delay_Time": 0,
     "Maximum_Acceleration": 254,
@@ -101,6 +107,8 @@ def spoken_for(port: str) -> Iterator[None]:
         raise ConnectionError(f"{port}: {error}") from error
     except (serial.SerialException, OSError, termios.error, RuntimeError) as error:
         raise ConnectionError(f"{port}: {error}") from error
+    except IndexError as error:  # scservo_sdk's answer to a packet that is too short
+        raise ConnectionError(f"{port}: an answer was cut short") from error
 
 
 class SO101:
@@ -144,22 +152,31 @@ class SO101:
         motors = {name: Motor(one.id, "sts3215", MotorNormMode.DEGREES) for name, one in self._calibrated()}
         known = {name: MotorCalibration(**vars(one)) for name, one in self._calibrated()}
         bus = FeetechMotorsBus(port=self.port, motors=motors, calibration=known)
-        with spoken_for(self.port):
-            bus.connect()
+        self._greet(bus)
         self._bus = bus
-        with spoken_for(self.port):
-            stored = bus.read_calibration()
-        wrong = [
-            f"{name} has {field} {getattr(stored[name], field)}, the file {getattr(known[name], field)}"
-            for name in joints
-            for field in ("homing_offset", "range_min", "range_max")
-            if getattr(stored[name], field) != getattr(known[name], field)
-        ]
+        wrong = []
+        for field, register in STORED.items():
+            for name, stored in zip(joints, self._read(register), strict=True):
+                if stored != getattr(known[name], field):
+                    wrong.append(f"{name} has {field} {stored:.0f}, the file {getattr(known[name], field)}")
         if wrong:
             raise CalibrationError(f"{self.path} is not the calibration that the servos hold: {'; '.join(wrong[:3])}")
         seams = self.scale.seams(self._counts())
         if seams:
             raise CalibrationError("; ".join(seams))
+
+    def _greet(self, bus) -> None:
+        """Open the port and ask for every servo; a lost answer is asked for again."""
+        for left in reversed(range(GREETINGS)):
+            try:
+                with spoken_for(self.port):
+                    bus.connect()
+                return
+            except ConnectionError:
+                if bus.is_connected:
+                    bus.port_handler.closePort()
+                if not left:
+                    raise
 
     def _calibrated(self):
         return self.scale.calibration.items()
