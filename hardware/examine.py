@@ -12,7 +12,7 @@ from ..configs.compat import prepare_lerobot
 from ..configs.finding import Finding
 from .emulator.arm import Kind, find_kind, read_calibration
 from .open import robot_config
-from .so101 import STORED, Scale, SO101Config, spoken_for
+from .so101 import STORED, Scale, SO101Config, fall_silent, read_all, spoken_for
 
 READS = 40  # of the loop rate
 VOLTS = (4.5, 8.4)  # of an SO-101's supply, within its servos' limits; 12 V arms: up to 14
@@ -105,9 +105,12 @@ def _found(bus) -> tuple[set[int], list[int]]:
 def _heard(bus, id: int, address: int) -> int:
     """What the library says of reading two bytes from a servo: 0 is well."""
     try:
-        return bus.packet_handler.read2ByteTxRx(bus.port_handler, id, address)[1]
+        said = bus.packet_handler.read2ByteTxRx(bus.port_handler, id, address)[1]
     except IndexError:  # its answer to a packet that is too short
-        return CORRUPT
+        said = CORRUPT
+    if said != 0:
+        fall_silent(bus, bus.port)
+    return said
 
 
 def _other_bauds(bus) -> dict[int, list[int]]:
@@ -129,9 +132,7 @@ def _values(bus, config: SO101Config, kind: Kind) -> Iterator[Finding]:
     """Firmware, supply, calibration, seam and loop rate of servos that all answer."""
 
     def read(register: str) -> np.ndarray:
-        with spoken_for(config.port):
-            values = bus.sync_read(register, normalize=False, num_retry=3)
-        return np.array([values[name] for name in kind.joints])
+        return read_all(bus, config.port, register, kind.joints)
 
     versions = [f"{a:.0f}.{b:.0f}" for a, b in zip(read("Firmware_Major_Version"), read("Firmware_Minor_Version"))]
     same = len(set(versions)) == 1
@@ -154,7 +155,7 @@ def _values(bus, config: SO101Config, kind: Kind) -> Iterator[Finding]:
     wrong = [
         f"{name} has {field} {stored}, the file {getattr(known[name], field)}"
         for field, register in STORED.items()
-        for name, stored in zip(kind.joints, read(register).tolist(), strict=True)
+        for name, stored in zip(kind.joints, read(register).astype(int).tolist(), strict=True)
         if stored != getattr(known[name], field)
     ]
     detail = "; ".join(wrong[:3]) if wrong else f"{config.file} is what the servos hold"
@@ -165,6 +166,7 @@ def _values(bus, config: SO101Config, kind: Kind) -> Iterator[Finding]:
     yield Finding("pose", not seams, detail, "lead the arm to the middle of its range and calibrate it again", True)
     yield Finding("units", True, "rad; lerobot's degrees with --units degrees; ranges as the calibration has them")
 
+    fall_silent(bus, config.port)
     begun = time.perf_counter()
     for _ in range(READS):
         read("Present_Position")

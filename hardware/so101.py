@@ -31,6 +31,7 @@ STALL = 2.94  # N m of an STS3215 at 7.4 V, full duty
 SEAM = 40  # counts that a joint may be outside its calibrated range: 3.5 degrees
 RETRIES = 2  # of a read, before it counts as failed
 TORQUE = 2.4  # N m
+LATE = 0.05  # s that an answer may come late
 GREETINGS = 3  # tries to find all servos
 STORED = {  # of the calibration -> register
     "homing_offset": "Homing_Offset",
@@ -111,6 +112,32 @@ def spoken_for(port: str) -> Iterator[None]:
         raise ConnectionError(f"{port}: an answer was cut short") from error
 
 
+def read_all(bus, port: str, register: str, names) -> np.ndarray:
+    """One register of all servos, as whole numbers (D,). Raises ConnectionError.
+
+    An answer says neither what it answers nor when it was asked, so after a failure the line is given time to fall
+    silent: or the late answer to this request would be taken for that to the next.
+    """
+    for left in reversed(range(RETRIES + 1)):
+        try:
+            with spoken_for(port):
+                values = bus.sync_read(register, normalize=False, num_retry=0)
+            return np.array([values[name] for name in names], float)
+        except ConnectionError:
+            fall_silent(bus, port)
+            if not left:
+                raise
+    raise AssertionError
+
+
+def fall_silent(bus, port: str) -> None:
+    """Wait for answers that are late, and forget them. Raises ConnectionError."""
+    time.sleep(LATE)
+    with spoken_for(port):
+        bus.port_handler.clearPort()
+        bus.port_handler.ser.reset_input_buffer()
+
+
 class SO101:
     """See `Driver`. `calibration`: lerobot's file of this arm."""
 
@@ -156,6 +183,7 @@ class SO101:
         self._bus = bus
         wrong = []
         for field, register in STORED.items():
+            fall_silent(bus, self.port)
             for name, stored in zip(joints, self._read(register), strict=True):
                 if stored != getattr(known[name], field):
                     wrong.append(f"{name} has {field} {stored:.0f}, the file {getattr(known[name], field)}")
@@ -184,9 +212,7 @@ class SO101:
     def _read(self, register: str) -> np.ndarray:
         if self._bus is None:
             raise ConnectionError(f"{self.port}: not connected")
-        with spoken_for(self.port):
-            values = self._bus.sync_read(register, normalize=False, num_retry=RETRIES)
-        return np.array([values[name] for name in self.scale.arm.joints], float)
+        return read_all(self._bus, self.port, register, self.scale.arm.joints)
 
     def _counts(self) -> np.ndarray:
         return self._read("Present_Position")

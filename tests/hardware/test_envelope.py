@@ -62,9 +62,9 @@ def fed(guard, arm, judge, kinds, rng):
     return outcomes
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    kinds=st.lists(st.sampled_from(KINDS), min_size=20, max_size=80),
+    kinds=st.lists(st.sampled_from(KINDS), min_size=20, max_size=50),
     rate=st.sampled_from([30.0, 60.0, 200.0]),
     seed=st.integers(0, 2**32 - 1),
 )
