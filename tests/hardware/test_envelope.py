@@ -22,7 +22,7 @@ def fed(guard, arm, judge, kinds, rng):
     place, speed, push = guard.goal, np.zeros(6), np.zeros(6)
     outcomes = []
     for kind in kinds:
-        elapsed = guard.step_length * {"late": 12.0, "fast": 0.2}.get(kind, 1.0)
+        elapsed = {"late": 0.3, "fast": 0.2 * guard.step_length}.get(kind, guard.step_length)
         now, number = now + elapsed, number + 1
         if kind == "near":
             target = np.clip(target + rng.normal(0, 0.03, 6), low, high)
