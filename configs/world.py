@@ -158,7 +158,7 @@ def looked_at(world: World, *readers: Mapping[str, tuple[int, int]]) -> World:
         name = key.removeprefix(IMAGES)
         if name in world.cameras or name not in views:
             continue
-        if wanted.setdefault(name, tuple(size)) != tuple(size):
+        if wanted.setdefault(name, (size[0], size[1])) != tuple(size):
             raise EmbodimentError(
                 f"camera '{name}' is read at {wanted[name][0]}x{wanted[name][1]} and at {size[0]}x{size[1]} by "
                 "policies that act in one world; judge each in a record of its own and compare the records, or give "

@@ -155,6 +155,18 @@ class LaneGroup:
         self._handover: Handover | None = None
         self._folder = os.getcwd()
 
+    def build(self, slots: tuple[int, ...]) -> None:
+        """Build lanes in advance. One that cannot be built says so at its reset."""
+        for slot in slots:
+            self.pulse.begin(slot, building=True)
+            try:
+                if slot not in self._envs:
+                    self._envs[slot] = self.world.lane()
+            except (Exception, SystemExit):  # it will be raised again where a row can tell it
+                break
+            self.pulse.beat()
+        self.pulse.rest()
+
     def reset(self, orders: dict[int, tuple[int | None, dict]]) -> dict[int, tuple | str]:
         """slot -> (seed, options), answered by slot -> (observation, info), or the text of what went wrong."""
         answers = {}

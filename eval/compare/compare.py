@@ -10,7 +10,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,18 +20,18 @@ import numpy as np
 
 from ...configs.devices import check_device
 from ...configs.files import clear_leftovers
-from ...configs.lanes.lanes import Lanes
 from ...configs.lanes.pulse import TIMEOUT
 from ...configs.progress import Progress, on_terminal
-from ...configs.world import REPORT_STARTS, looked_at, read_world, start_set
+from ...configs.world import REPORT_STARTS, World, looked_at, read_world, start_set
 from ...policies.agent.open import check_policy, check_world, open_agent
 from ...policies.agent.stage import check_saved, world_of
 from ..evaluate.evaluate import Eval, describe, open_stage
 from ..evaluate.report import write_report
 from ..ledger.record import MANIFEST, Record, RecordWriter, provenance, read_record
 from ..offline.record import is_error_record
+from ..rollout.crew import Crew, crew_for
 from ..rollout.film import Tapes
-from ..rollout.rollout import rollout
+from ..rollout.recipes import PolicyRecipe, weight_of
 from ..statistics.by_name import sequential_test
 from ..statistics.power import needed
 from ..statistics.sequential import A, B, Sequential
@@ -79,7 +79,7 @@ class Compare:
     policy_seed: int = 0  # live: seed of the policies' sampling noise
     other_seed: int | None = None  # live: seed of the noise of B, if it is to be another one
     operator: str = ""  # live: name of the person who scores every trial at the terminal, in blinded order
-    workers: int = 0  # live: processes that simulate; 0: this one
+    workers: int | None = None  # live: processes, each for whole blocks; by default by the machine; 0: this one
     timeout: float = TIMEOUT  # live: seconds that a control step may take, an episode 60 times as long; 0: no limit
     block: int = 8  # live: parallel environments
     n_action_steps: int | None = None  # live: actions executed of each action chunk; by default the policy's own number
@@ -186,9 +186,9 @@ def hold(config: Compare) -> Comparison:
     torch.set_num_threads(config.threads)
 
     evals = [_evaluation(config, side, test) for side in range(2)]
-    world = open_stage(evals[0])
-    opened = [open_agent(settings, world.embodiment, world.task) for settings in evals]
-    world = looked_at(world, *(agent.pictures for agent, _ in opened))
+    offered = open_stage(evals[0])
+    opened = [open_agent(settings, offered.embodiment, offered.task) for settings in evals]
+    world = looked_at(offered, *(agent.pictures for agent, _ in opened))
     for agent, _ in opened:
         check_world(agent, world)
 
@@ -200,7 +200,7 @@ def hold(config: Compare) -> Comparison:
     if config.resume:
         clear_leftovers(folder)
 
-    # records, environments and sides
+    # records, workers and sides
     with ExitStack() as stack:
         writers = []
         for name, settings, (agent, about) in zip(SIDES, evals, opened, strict=True):
@@ -208,18 +208,15 @@ def hold(config: Compare) -> Comparison:
             resume = bool(config.resume) and _resumable(folder / name, plan)
             writers.append(stack.enter_context(RecordWriter(folder / name, manifest, resume=resume)))
 
-        lanes = stack.enter_context(closing(Lanes(world, evals[0].block, config.workers, config.timeout)))
-        sides = tuple(
-            Side(
-                agent,
-                writer,
-                {"initial_conditions": start_set(world), "policy_seed": settings.policy_seed},
-                settings.env_seed - config.env_seed,
-            )
-            for (agent, _), writer, settings in zip(opened, writers, evals, strict=True)
-        )
+        crew = stack.enter_context(_crew(config, evals[0], world))
+        sides = []
+        for (agent, about), writer, settings in zip(opened, writers, evals, strict=True):
+            recipe = PolicyRecipe.of(settings, agent, about, offered)
+            crew.know(recipe, agent)
+            columns = {"initial_conditions": start_set(world), "policy_seed": settings.policy_seed}
+            sides.append(Side(recipe, writer, columns, settings.env_seed - config.env_seed))
 
-        stage = _blinded(config, sides, lanes) if config.operator else RolloutStage(sides, lanes, config.videos > 0)
+        stage = _pair_stage(config, tuple(sides), crew)
         return _hold(config, stage, test, rules, writers, plan, folder)
 
 
@@ -374,11 +371,33 @@ def _evaluation(config: Compare, side: int, test: Sequential) -> Eval:
     )
 
 
-def _blinded(config: Compare, sides: tuple[Side, Side], lanes: Lanes) -> BlindStage:
+def _crew(config: Compare, settings: Eval, world: World) -> Crew:
+    """Who runs the episodes; with a person, who scores them one by one, this process alone."""
+    return crew_for(
+        world,
+        0 if config.operator and config.workers is None else config.workers,
+        episodes=2 * config.max,
+        block=settings.block,
+        timeout=config.timeout,
+        threads=config.threads,
+        device=config.device,
+        weights=weight_of(*config.what),
+    )
+
+
+def _pair_stage(config: Compare, sides: tuple[Side, Side], crew: Crew) -> PairStage:
+    if config.operator:
+        return _blinded(config, sides, crew)
+    starts = range(config.env_seed, config.env_seed + config.max)
+    plan = [starts[begin : begin + config.block] for begin in range(0, config.max, config.block)]
+    return RolloutStage(sides, crew, config.videos > 0, plan)
+
+
+def _blinded(config: Compare, sides: tuple[Side, Side], crew: Crew) -> BlindStage:
     """Both policies from one initial condition at a time, and a person who does not know which."""
 
     def act(side: Side):
-        return lambda start: next(iter(rollout(side.actor, lanes, [start], **side.columns))).row
+        return lambda start: next(crew.run(side.recipe, [start], **side.columns)).row
 
     acts, writers = (act(sides[0]), act(sides[1])), (sides[0].writer, sides[1].writer)
     return BlindStage(acts, writers, ask, config.env_seed, config.operator)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,25 +21,25 @@ import numpy as np
 from ...configs.devices import check_device, choose_device
 from ...configs.documents import read_document, sealed
 from ...configs.files import clear_leftovers, replace_text
-from ...configs.lanes.lanes import Lanes
 from ...configs.parse import former_names
 from ...configs.progress import Progress
-from ...configs.world import read_world, start_set
+from ...configs.world import looked_at, read_world, start_set
 from ...policies.agent.open import check_policy
 from ...policies.agent.stage import check_fit, check_saved, world_of
-from ...policies.learning.checkpoint import find_checkpoint, fingerprint
 from ..evaluate.evaluate import Eval, describe
 from ..ledger.record import MANIFEST, provenance, read_record
+from ..rollout.crew import Crew, crew_for
+from ..rollout.recipes import weight_of
 from .fresh import SEARCHED, evaluation, on_fresh_starts, open_mixture
 from .page import PAGE, write_composition
 from .predicted import Predicted, predict_weights
+from .recipe import agent_of, recipe_of
 from .report import MIXTURE, Report, plain, predicted_text
 from .search import SearchResult, Trials, grid, planned, successive_halving, top_two
 from .settings import BAYES, GRID, HALVING, PREDICT, Settings
 from .stage import MixtureStage, slug
 
 if TYPE_CHECKING:
-    from ...policies.agent.agent import Agent
     from ...policies.compositions.mixture import Mixture
 
 FILE, FORMAT, KIND = "search.json", 1, "weight-search"
@@ -86,10 +87,11 @@ def compose(config: Settings) -> Report:
     mixture, paths = open_mixture(config, config.parents)
     predicted = _predict(config, mixture) if config.predict else None
     try:
-        result = _searched(config, mixture, predicted)
-        save_mixture(config.folder / MIXTURE, mixture.weighted(result.chosen), paths)
-        report = Report(config.parents, config.search, config.on, result, predicted=predicted)
-        report = on_fresh_starts(config, report) if config.report else report
+        with _crew(config) if _acts(config) else nullcontext() as crew:  # its workers live through search and report
+            result = _searched(config, mixture, paths, predicted, crew)
+            save_mixture(config.folder / MIXTURE, mixture.weighted(result.chosen), paths)
+            report = Report(config.parents, config.search, config.on, result, predicted=predicted)
+            report = on_fresh_starts(config, report, crew) if config.report else report
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(f"interrupted; go on with --resume {config.folder}") from stop
     _write(config, report)
@@ -142,7 +144,24 @@ def _predict(config: Settings, mixture: Mixture) -> Predicted:
     return predicted
 
 
-def _searched(config: Settings, mixture: Mixture, predicted: Predicted | None) -> SearchResult:
+def _crew(config: Settings) -> Crew:
+    """Who runs the episodes of the search and of the report."""
+    searched = 0 if config.search == PREDICT else config.episodes * len(config.grid)
+    return crew_for(
+        read_world(config.world),
+        config.workers,
+        episodes=searched + config.report * (len(config.parents) + 1),
+        block=config.block,
+        timeout=config.timeout,
+        threads=config.threads,
+        device=config.device,
+        weights=weight_of(*config.parents),
+    )
+
+
+def _searched(
+    config: Settings, mixture: Mixture, paths: Sequence[Path], predicted: Predicted | None, crew: Crew | None
+) -> SearchResult:
     """The search itself."""
     if config.search == PREDICT:
         weights = tuple(round(part, 9) for part in predicted.prediction.weights)
@@ -150,22 +169,20 @@ def _searched(config: Settings, mixture: Mixture, predicted: Predicted | None) -
             weights, (), len(config.grid) * config.episodes, "The weights are those of least denoising error."
         )
 
-    world = read_world(config.world)
     settings = evaluation(config, str(config.folder / MIXTURE), config.episodes, config.env_seed)
-    check_fit("the mixture", mixture.embodiment, mixture.inputs, world)
+    crew.enter(looked_at(crew.world, agent_of(config, mixture).pictures))
+    check_fit("the mixture", mixture.embodiment, mixture.inputs, crew.world)
     before = _recorded(config.folder / SEARCHED)
 
-    with closing(Lanes(world, config.block, config.workers, config.timeout)) as lanes:
-        stage = _stage(config, settings, mixture, lanes)
-        trials = Trials(
-            config.grid, range(config.env_seed, config.env_seed + config.episodes), stage.evaluate, config.block
-        )
-        try:
-            with Progress("searching", _most(config, trials), "episodes", done=before) as progress:
-                stage.watch = lambda played: progress.update(before + played, _leading(trials))
-                return _search(config, trials)
-        finally:
-            stage.close()
+    stage = _stage(config, settings, mixture, paths, crew)
+    starts = range(config.env_seed, config.env_seed + config.episodes)
+    trials = Trials(config.grid, starts, stage.evaluate, config.block, stage.expect)
+    try:
+        with Progress("searching", _most(config, trials), "episodes", done=before) as progress:
+            stage.watch = lambda played: progress.update(before + played, _leading(trials))
+            return _search(config, trials)
+    finally:
+        stage.close()
 
 
 def _search(config: Settings, trials: Trials) -> SearchResult:
@@ -184,27 +201,21 @@ def _most(config: Settings, trials: Trials) -> int:
     return planned(len(trials.points), len(trials.starts), config.block, keep)
 
 
-def _stage(config: Settings, settings: Eval, mixture: Mixture, lanes: Lanes) -> MixtureStage:
-    parts = [fingerprint(find_checkpoint(path)) for path in config.parents]
+def _stage(config: Settings, settings: Eval, mixture: Mixture, paths: Sequence[Path], crew: Crew) -> MixtureStage:
+    recipe = recipe_of(config, mixture, config.grid[0], paths)
     about = {"path": "+".join(config.parents), "type": MIXTURE, "step": None}
     about["config"] = {"parents": list(config.parents)}
-    manifest = describe(settings, _agent(config, mixture), about, lanes.world)
+    manifest = describe(settings, agent_of(config, mixture), about, crew.world)
     del manifest["starts"]["count"]
     return MixtureStage(
         folder=config.folder / SEARCHED,
-        lanes=lanes,
-        actor=lambda weights: _agent(config, mixture.weighted(weights).to(config.device)),
-        parts=parts,
+        crew=crew,
+        recipe=lambda weights: dataclasses.replace(recipe, weights=weights),
+        parts=recipe.parts,
         manifest=manifest,
-        columns={"initial_conditions": start_set(lanes.world), "policy_seed": config.policy_seed},
+        columns={"initial_conditions": start_set(crew.world), "policy_seed": config.policy_seed},
         on=config.on,
     )
-
-
-def _agent(config: Settings, mixture: Mixture) -> Agent:
-    from ...policies.agent.agent import Agent
-
-    return Agent(mixture, lanes=config.block, n_action_steps=mixture.n_action_steps, seed=config.policy_seed)
 
 
 def _write(config: Settings, report: Report | None) -> None:

@@ -53,7 +53,7 @@ class Settings:
     windows: int = 1024  # predict: most windows of the demonstrations
     out: str | None = None  # folder of records, mixture, search.json and report; must not exist
     resume: str | None = None  # goes on with this folder; parents, world, noise and env seeds as they were
-    workers: int = 0  # processes that simulate; 0: this one
+    workers: int | None = None  # processes, each for whole blocks; by default as the machine allows; 0: this one
     timeout: float = TIMEOUT  # seconds that a control step may take, an episode 60 times as long; 0: no limit
     block: int = 8  # parallel environments
     n_action_steps: int | None = None  # actions executed of each action chunk; by default the least of the parents'

@@ -39,7 +39,7 @@ class Settings:
     ensemble: float | None = None  # with --policy: decay of temporal ensembling, -inf: none; by default its own
     resume: bool = False  # goes on with the recording in --out, or begins it; all else as it was
     world: dict | str | None = None  # a name, a YAML file, or its keys; by default the world named like the task
-    workers: int = 0  # processes that simulate; 0: this one
+    workers: int | None = None  # processes, each for whole blocks; by default as the machine allows; 0: this one
     timeout: float = TIMEOUT  # seconds that a control step may take, an episode 60 times as long; 0: no limit
     block: int = 8  # parallel environments
     noise: float = 0.0  # std of noise on actions, as a fraction of half the action range; it is recorded

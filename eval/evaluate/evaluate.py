@@ -1,19 +1,19 @@
 """`understudy eval`: let a policy act from many initial conditions, record every episode, report what it was worth.
 
-The composition root of evaluation. Everything that can be refused is refused before a policy thinks or a world opens.
+The composition root of evaluation. Everything that can be refused is refused before a policy thinks or a world opens
+here; workers get their own ready meanwhile.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ...configs.devices import choose_device, device_name
-from ...configs.lanes.lanes import Lanes
 from ...configs.lanes.pulse import TIMEOUT, check_timeout
 from ...configs.parse import keys_of
 from ...configs.progress import Progress, counted
@@ -25,8 +25,9 @@ from ..ledger.chains import MADE
 from ..ledger.made import made
 from ..ledger.record import MANIFEST, REPORT, RecordError, RecordWriter, provenance, read_record
 from ..ledger.summary import summarize
+from ..rollout.crew import Crew, crew_for
 from ..rollout.film import Tapes, choose, film_again
-from ..rollout.rollout import rollout
+from ..rollout.recipes import PolicyRecipe, weight_of
 from .open_loop import OpenLoop, asks_for_data, refuse_acting
 from .report import write_report
 
@@ -58,7 +59,7 @@ class Eval(Acting):
     out: str | None = None  # folder of the new record, which must not be there
     name: str = ""  # title of the report, and label of the record in comparisons; default the policy's name or path
     resume: str | None = None  # goes on with this record in place of --out; all else as it was
-    workers: int = 0  # processes that simulate; 0: this one
+    workers: int | None = None  # processes, each for whole blocks; by default as the machine allows; 0: this one
     timeout: float = TIMEOUT  # seconds that a control step may take, and an episode 60 times as long; 0: no limit
     videos: int = 6  # episodes to film: first failures and first successes
 
@@ -96,23 +97,33 @@ class Eval(Acting):
         print(f"report          {record.root / REPORT}")
 
 
-def evaluate(config: Eval):
-    """Evaluate and return the `Record`. Ctrl-C ends the record early and is raised again."""
-    import torch
+def evaluate(config: Eval, crew: Crew | None = None):
+    """Evaluate and return the `Record`. Ctrl-C ends the record early and is raised again.
 
-    torch.set_num_threads(config.threads)
+    Args:
+        crew: workers that are there already, with the block of `config`; they stay.
+    """
     world = open_stage(config)
-    agent, about = open_agent(config, world.embodiment, world.task)
-    world = looked_at(world, agent.pictures)
-    check_world(agent, world)
-    device, number = device_name(choose_device(config.device)), counted(config.episodes, "episode")
-    print(f"evaluating {config.policy} on {device} in world {name_of(world)}, {number}")
-    manifest = describe(config, agent, about, world)
-    writer = RecordWriter(_folder(config), manifest | provenance(), resume=config.resume is not None)
-    with writer, closing(Lanes(world, config.block, config.workers, config.timeout)) as lanes:
+    with contextlib.ExitStack() as stack:
+        crew = crew or stack.enter_context(open_crew(config, world))
+        crew.start()  # workers get ready while the policy is opened here
+        import torch
+
+        torch.set_num_threads(config.threads)
+        agent, about = open_agent(config, world.embodiment, world.task)
+        seen = looked_at(world, agent.pictures)
+        check_world(agent, seen)
+        device, number = device_name(choose_device(config.device)), counted(config.episodes, "episode")
+        print(f"evaluating {config.policy} on {device} in world {name_of(seen)}, {number}")
+        crew.enter(seen)
+        manifest = describe(config, agent, about, seen)
+        recipe = PolicyRecipe.of(config, agent, about, world)
+        crew.know(recipe, agent)
+        writer = RecordWriter(_folder(config), manifest | provenance(), resume=config.resume is not None)
+        stack.enter_context(writer)
         filmed, tapes = False, Tapes(writer.root, config.videos > 0)
         try:
-            _act(config, agent, lanes, writer, tapes)
+            _act(config, recipe, crew, writer, tapes)
             filmed = True
         except KeyboardInterrupt as stop:
             kept = f"{len(writer.done)} of {config.episodes} episodes are kept"
@@ -164,24 +175,40 @@ def open_stage(config: Eval) -> World:
     return perturbed(world, config.perturb, config.perturb_level) if config.perturb else world
 
 
-def _act(config: Eval, agent: Agent, lanes: Lanes, writer: RecordWriter, tapes: Tapes) -> None:
+def open_crew(config: Eval, world: World) -> Crew:
+    """Who runs the episodes of these settings on this machine."""
+    return crew_for(
+        world,
+        config.workers,
+        episodes=config.episodes,
+        block=config.block,
+        timeout=config.timeout,
+        threads=config.threads,
+        device=config.device,
+        weights=weight_of(config.policy),
+    )
+
+
+def _act(config: Eval, recipe: PolicyRecipe, crew: Crew, writer: RecordWriter, tapes: Tapes) -> None:
     """Run all env seeds that are not recorded yet into the record, then film some of all that have a tape."""
     starts = range(config.env_seed, config.env_seed + config.episodes)
-    columns = {"initial_conditions": start_set(lanes.world), "policy_seed": config.policy_seed}
+    columns = {"initial_conditions": start_set(crew.world), "policy_seed": config.policy_seed}
     begun, before = time.perf_counter(), len(writer.done)
+    crew.account.begin()
 
     with Progress("evaluating", len(starts), "episodes", done=before) as progress:
-        for result in rollout(agent, lanes, starts, skip=writer.done, **columns):
+        for result in crew.run(recipe, starts, skip=writer.done, **columns):
             tapes[result.start] = result.actions  # before the row: whoever goes on films what is recorded
             writer.add(result.row)
             won = sum(row["success"] for row in writer.rows.values())
             progress.update(len(writer.done), f"success {won}/{len(writer.done)}")
             writer.note(wall=time.perf_counter() - begun, acted=len(writer.done) - before)
+    writer.note(crew=crew.account.told())
 
     # films, by playing the actions again
     chosen = choose((writer.rows[start] for start in sorted(tapes.keys() & writer.done)), config.videos)
     if chosen:
-        films = film_again(lanes, writer.rows, {start: tapes[start] for start in chosen}, writer.root)
+        films = film_again(crew, writer.rows, {start: tapes[start] for start in chosen}, writer.root)
         for start, path in films.items():
             writer.set_video(start, path)
         if len(films) < len(chosen):

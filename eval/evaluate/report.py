@@ -153,9 +153,9 @@ def training_note(run: Path | None) -> str:
 
 def time_split(summary: Summary) -> list[tuple[str, float, float]]:
     """(what, seconds, share in per cent) of where the episodes' time went."""
-    parts = {"physics": summary.physics, "rendering": summary.render, "policy": summary.policy}
-    total = max(sum(parts.values()), 1e-9)
-    return [(name, seconds, 100 * seconds / total) for name, seconds in parts.items()]
+    total = max(sum(summary.split.values()), 1e-9)
+    shown = {"render": "rendering"}
+    return [(shown.get(name, name), seconds, 100 * seconds / total) for name, seconds in summary.split.items()]
 
 
 def _metrics(run: Path | None) -> list[dict]:

@@ -49,6 +49,8 @@ class Summary:
     physics: float  # s, summed over the episodes
     render: float  # s
     policy: float  # s
+    ipc: float  # s, handing over: checks, copies, other processes; 0 where the record does not tell
+    wait: float  # s, for slower environments, for a policy that plans for others, for work; 0 likewise
     rate: float | None  # episodes per second of wall time
     detects: (
         float | None
@@ -61,14 +63,26 @@ class Summary:
         """ " (1.6 s)" of so many control steps, "" where the record does not say."""
         return f" ({steps / self.hertz:.1f}\u00a0s)" if self.hertz else ""
 
+    @property
+    def split(self) -> dict[str, float]:
+        """Where the time went, in s."""
+        parts = {"physics": self.physics, "render": self.render, "policy": self.policy}
+        return parts | ({"ipc": self.ipc, "waiting": self.wait} if self.ipc else {})
+
+    @property
+    def bound(self) -> str:
+        """What the run spent most of its time with, and what would help."""
+        name = max(self.split, key=lambda part: self.split[part])
+        share = self.split[name] / max(sum(self.split.values()), 1e-9)
+        return f"{_BOUND[name][0]} ({100 * share:.0f} % of the time): {_BOUND[name][1]}"
+
     def text(self) -> str:
         """A small table."""
-        spent = max(self.physics + self.render + self.policy, 1e-9)
         steps = ""
         if self.first_success is not None:
             steps = f", success after {self.first_success:.0f}{self.seconds(self.first_success)} (median)"
-        parts = (("physics", self.physics), ("render", self.render), ("policy", self.policy))
-        split = ", ".join(f"{name} {100 * seconds / spent:.0f} %" for name, seconds in parts)
+        spent = max(sum(self.split.values()), 1e-9)
+        split = ", ".join(f"{name} {100 * seconds / spent:.0f} %" for name, seconds in self.split.items())
 
         rows = [
             ("success", f"{self.success}   {self.successes} of {self.n}, Wilson 95 %"),
@@ -78,6 +92,7 @@ class Summary:
         ]
 
         # lines that not every record has
+        rows += [("bound by", self.bound)] if self.ipc else []
         rows.insert(2, ("detectable", detects(self.detects, self.n)))
         rows += [("chosen chunk", self.chosen.text())] if self.chosen else []
         rows += [("at reset", f"{self.at_reset} of {self.n} had succeeded before any action")] if self.at_reset else []
@@ -115,6 +130,8 @@ def summarize(record: Record) -> Summary:
         physics=float(column["wall_physics"].sum()),
         render=float(column["wall_render"].sum()),
         policy=float(column["wall_policy"].sum()),
+        ipc=_told(record, "wall_ipc"),
+        wait=_told(record, "wall_wait") + float((record.manifest.get("crew") or {}).get("idle") or 0.0),
         rate=record.manifest.get("acted", n) / wall if wall else None,
         detects=detectable(n, successes / n, paired=True),
         chosen=chosen(record),
@@ -169,6 +186,22 @@ def title(manifest: dict) -> str:
     step = "" if policy.get("step") is None else f", step {policy['step']}"
     kind = f" ({policy['type']}{step})" if policy.get("type") else ""
     return f"{policy.get('name') or policy.get('path', 'unnamed')}{kind}"
+
+
+_BOUND = {  # part of the time -> its name, and what makes it shorter
+    "physics": ("physics", "more cores (--workers), or a shorter horizon"),
+    "render": ("drawing", "smaller or fewer cameras, --world.look light, or more cores (--workers)"),
+    "policy": ("planning", "fewer solver steps, more executed actions, or --device cuda"),
+    "ipc": ("handing over", "more executed actions of each chunk, or a larger --block"),
+    "waiting": ("waiting", "fewer workers, more episodes, or a smaller --block"),
+}
+
+
+def _told(record: Record, name: str) -> float:
+    """The sum of a column that not every record has, nor every row."""
+    if name not in record.table.column_names:
+        return 0.0
+    return float(sum(value or 0.0 for value in record.column(name)))
 
 
 _NUMBERS = (

@@ -110,7 +110,7 @@ class Mirror:
     def __init__(
         self, reflections: Mapping[str, Reflection], inputs: tuple[str, ...], flips: Mapping[str, Flip] | None = None
     ):
-        known = {**reflections, **(flips or {})}
+        known: dict[str, Reflection | Flip] = {**reflections, **(flips or {})}
         missing = [key for key in (*inputs, ACTION) if key not in known]
         if missing:
             raise ValueError(f"the task spec's mirror says nothing about '{missing[0]}'; it knows {', '.join(known)}")

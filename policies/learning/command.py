@@ -141,7 +141,7 @@ def _type_asked(words: list[str], config: dict) -> tuple[str, str] | None:
 
 def _of_type(group: str, kind: str) -> Iterator[Setting]:
     """The settings of a registered type."""
-    known = BASES[group].get_known_choices()
+    known = BASES[group].get_known_choices()  # type: ignore[attr-defined]  # a ChoiceRegistry
     return settings_of(lookup(f"{group} type", kind, known), f"{group}.")
 
 

@@ -9,16 +9,21 @@ import pytest
 
 from understudy.__main__ import main
 from understudy.configs.lanes.lanes import open_world
+from understudy.configs.spec import SCENE, STATE, Window
+from understudy.configs.world import read_world
 from understudy.eval.compare import compare as module
 from understudy.eval.compare.blind import BlindStage, Score, ask, blind_order, scored
 from understudy.eval.compare.compare import Compare, compare
 from understudy.eval.compare.comparison import compare_records, read_comparison
 from understudy.eval.compare.sequential import Rules, fight, meter, say
 from understudy.eval.evaluate.evaluate import Eval
-from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record
+from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record, tables_equal
 from understudy.eval.results.results import render
 from understudy.eval.statistics.by_name import sequential_test
 from understudy.eval.statistics.sequential import State
+from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
+from understudy.policies.models.diffusion import DiffusionConfig
+from understudy.policies.networks.mlp import MLPConfig
 
 WORLD = {"type": "point", "horizon": 30}
 
@@ -383,3 +388,25 @@ def test_the_skills_of_this_file_act(tmp_path):
     with closing(open_world(WORLD, 8)) as lanes:
         rates = [np.mean([r.row["success"] for r in rollout(Lane(s), lanes, range(16))]) for s in (0.0, 1.0)]
     assert rates[0] < 0.3 and rates[1] > 0.9
+
+
+def test_workers_that_play_ahead_change_no_record(tmp_path):
+    """Two workers play the next block while the verdict falls; what it does not ask for is in no record."""
+    import torch
+
+    body, network = read_world("point").embodiment(), MLPConfig(width=16, depth=1, condition_width=8)
+    config = DiffusionConfig(window=Window(horizon=8), inputs=(STATE, SCENE), network=network, n_action_steps=4)
+    for seed, name in enumerate("xy"):
+        torch.manual_seed(seed)
+        save_checkpoint(tmp_path / name, config.build(body, blank_scales(body)), kind="policy", config=config)
+
+    told = []
+    for workers in (0, 2):
+        out = tmp_path / f"workers{workers}"
+        common = {"what": (str(tmp_path / "x"), str(tmp_path / "y")), "world": WORLD, "out": str(out), "max": 40}
+        compare(Compare(**common, block=4, until_decided=True, on="progress", videos=1, workers=workers))
+        tables = [read_record(out / side).table for side in "ab"]
+        told.append((read_comparison(out)["sequential"], tables))
+    (one, ours), (two, theirs) = told
+    assert one == two and all(tables_equal(*pair) for pair in zip(ours, theirs, strict=True))
+    assert sum(map(bool, theirs[0]["video"].to_pylist())) == 1

@@ -138,7 +138,7 @@ def test_a_killed_search_goes_on_to_the_same_table(runs, done, tmp_path, monkeyp
     killed = compose(settings(runs, None, out=None, resume=str(tmp_path / "killed"), report=0))
     assert killed.found == done[1].found and len(added) == 30 - 13
     added.clear()
-    found = compose(settings(runs, None, out=None, resume=str(tmp_path / "out"))).found
+    found = compose(settings(runs, None, out=None, resume=str(tmp_path / "out"), workers=2)).found
     assert found == done[1].found and len(added) == 30 - 13 + 3 * 8
     for folder in (done[0].folder / "validation").iterdir():
         assert tables_equal(read_record(folder).table, read_record(tmp_path / "out" / "validation" / folder.name).table)

@@ -87,6 +87,8 @@ def test_a_run_and_a_record_have_the_names_that_people_gave_them(run_folder, tmp
 
 def test_the_same_starts_give_the_same_table_and_a_resumed_run_too(run_folder, tmp_path, monkeypatch):
     whole = evaluate(settings(run_folder, tmp_path / "whole", videos=0, workers=1))
+    assert whole.manifest["crew"]["workers"] == 1 and whole.manifest["crew"]["memory_mb"][0] > 0
+    assert min(whole.column("wall_ipc")) > 0 and "bound by" in summarize(whole).text()
     add = RecordWriter.add
 
     def interrupted(self, row):
@@ -141,6 +143,13 @@ def test_films_survive_an_interruption(run_folder, tmp_path, monkeypatch, moment
     assert resumed.column("video") == whole.column("video") and tables_equal(resumed.table, whole.table)
     assert content(tmp_path / "part" / "videos") == films and len(films) == 2
     assert not [path for path in (tmp_path / "part").rglob(".*")]
+
+
+def test_the_number_of_workers_is_chosen_printed_and_stored(run_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UNDERSTUDY_CORES", "1")
+    record = evaluate(settings(run_folder, tmp_path / "one", videos=0, episodes=300, world=WORLD | {"horizon": 60}))
+    assert record.manifest["crew"]["workers"] == 0 and record.manifest["crew"]["chosen"] == "1 cores"
+    assert "workers         0 (1 cores); --workers changes it" in capsys.readouterr().out
 
 
 def test_policy_seed_and_sampler_are_obeyed(run_folder, tmp_path):

@@ -79,6 +79,7 @@ def begun(monkeypatch) -> list[list[str]]:
         return type("Ended", (), {"pid": os.getpid(), "returncode": code, "poll": lambda self: code})()
 
     monkeypatch.setattr(grid_run, "start", start)
+    monkeypatch.setattr(grid_run.Evaluators, "begin", lambda self, words, log: start(["understudy", *words], log))
     monkeypatch.setattr(grid_run, "PAUSE", 0.0)
     return commands
 
