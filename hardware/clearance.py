@@ -43,7 +43,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two links, whose capsules `first[i]` and `second[i]` can meet, or one and a fence, which its geoms `first` can."""
+    """Two links, whose capsules `first[i]` and `second[i]` can meet; or one, geoms `first`, and a fence."""
 
     one: int
     other: int | None

@@ -141,7 +141,9 @@ def _values(bus, config: SO101Config, kind: Kind) -> Iterator[Finding]:
     volts = read("Present_Voltage") / 10
     fine = bool((volts >= VOLTS[0]).all())
     detail = f"{volts.min():.1f} .. {volts.max():.1f} V"
-    yield Finding("supply", fine, detail, f"servos of 7.4 V want {VOLTS[0]:g} V and more: look at supply and plugs", True)
+    yield Finding(
+        "supply", fine, detail, f"servos of 7.4 V want {VOLTS[0]:g} V and more: look at supply and plugs", True
+    )
 
     if not config.file.is_file():
         advice = f"lerobot-calibrate --robot.type=so101_follower --robot.port={config.port} --robot.id={config.id}"
@@ -172,7 +174,9 @@ def _values(bus, config: SO101Config, kind: Kind) -> Iterator[Finding]:
         read("Present_Position")
     rate = READS / (time.perf_counter() - begun)
     enough = rate > 2 * config.rate
-    yield Finding("loop rate", enough, f"{rate:.0f} readings/s", "lower --rate; look at the USB hub and its latency timer")
+    yield Finding(
+        "loop rate", enough, f"{rate:.0f} readings/s", "lower --rate; look at the USB hub and its latency timer"
+    )
 
 
 def _cameras(config: SO101Config) -> Iterator[Finding]:

@@ -119,9 +119,7 @@ def rehearse(config: RobotConfig, body: Embodiment, model: str | None, actions: 
     guard.engage(Measured(position=pose, time=now), now)
     for number, action in enumerate(actions):
         now += guard.step_length
-        verdict = guard.step(
-            Measured(position=pose, time=now), Command(target=action, time=now, number=number), now
-        )
+        verdict = guard.step(Measured(position=pose, time=now), Command(target=action, time=now, number=number), now)
         pose = verdict.sent
         account.add(verdict)
     return account

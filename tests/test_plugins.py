@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from understudy.configs.plugins import discover, lookup
-from understudy.eval.contracts import BrokenContract, check_critic, check_policy, check_robot, check_world
+from understudy.eval.contracts import BrokenContract, check_critic, check_policy, check_world
 from understudy.policies.policy import executed_of
 
 POLICY = '''
