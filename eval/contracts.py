@@ -132,14 +132,18 @@ def check_world(world: World, steps: int = 3) -> None:
 
 
 def check_robot(config) -> None:
-    """A `RobotConfig` builds a robot that reads what it offers and says what it really sent. It is moved a little."""
+    """A `RobotConfig` opens, behind the guard, a robot that reads what it offers and says what it really sent.
+
+    It is moved a little.
+    """
+    from ..hardware.guarded import open_robot
     from ..hardware.robot import Robot
 
-    robot = config.build()
-    _require_kept(robot, Robot, "is no Robot: embodiment and four verbs")
-    space, actions = robot.embodiment.spaces()
+    robot = open_robot(config)
     robot.connect()
     try:
+        _require_kept(robot, Robot, "is no Robot: embodiment and four verbs")
+        space, actions = robot.embodiment.spaces()
         _check_observation(robot.get_observation(), space)
         low, high = actions.low, actions.high
         sent = robot.send_action((low + high) / 2)

@@ -109,12 +109,21 @@ class Doctor:
     POSITIONALS: ClassVar[tuple[str, ...]] = ("path",)
 
     path: str | None = None  # a record, run or checkpoint: examine it in place of the machine
+    robot: str | None = None  # a robot instead, by name or YAML file: what is wrong with it; it is not moved
+    port: str | None = None  # of the robot
+    calibration: str | None = None  # of the robot: lerobot's file; default: its usual place
     json: bool = False  # print one JSON object in place of the table
     quick: bool = False  # leave out the imports of torchvision, torchcodec and lerobot, which take half of the time
 
     def run(self) -> None:
-        findings = list(examine(self.quick) if self.path is None else examine_path(self.path))
-        broken = sick(findings) if self.path is None else [f.what for f in findings if f.needed and not f.works]
+        if self.robot is not None:
+            from ..hardware.examine import examine_robot
+
+            findings = list(examine_robot(self.robot, self.port, self.calibration))
+        else:
+            findings = list(examine(self.quick) if self.path is None else examine_path(self.path))
+        machine = self.path is None and self.robot is None
+        broken = sick(findings) if machine else [f.what for f in findings if f.needed and not f.works]
         if self.json:
             import dataclasses
             import json
@@ -122,7 +131,7 @@ class Doctor:
             print(json.dumps({"works": not broken, "findings": [dataclasses.asdict(f) for f in findings]}, indent=1))
         else:
             print("\n".join(map(_line, findings)))
-            if self.path is None:
+            if machine:
                 print("\nThe core works." if not broken else f"\nThe core does not work: {', '.join(broken)}.")
         if broken:
             raise SystemExit(1)

@@ -2,6 +2,7 @@
 
 A guarded robot is a robot, a twin is a robot. Units are SI (m, rad, s) on our side of this door: a driver converts.
 Nothing here knows of policies or of any make of arm; a driver is one file that registers a `RobotConfig`.
+Only `guarded.py` calls a driver: what opens a robot is `guarded.open_robot`, and it puts the guard in front.
 
 Source: the verbs are those of `lerobot.robots.Robot` (0.4.4), so that its drivers fit with a thin adapter.
 """
@@ -10,13 +11,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import draccus
 import numpy as np
 
 from ..configs.spec import Embodiment
+from .clearance import Surroundings
+from .guard import Measured
 
 
 @runtime_checkable
@@ -52,10 +55,74 @@ class Robot(Protocol):
         ...
 
 
+class Driver(Protocol):
+    """The bus of one arm. Every method raises ConnectionError, naming the device, when it does not answer."""
+
+    embodiment: Embodiment  # without cameras: those are opened elsewhere
+    body: str | None  # name of the arm in `sim/arms.py`, whose joints are the action's; None: no model is known
+
+    @abstractmethod
+    def connect(self) -> None:
+        """Open and check. Must neither move the arm nor take hold of it."""
+        ...
+
+    @abstractmethod
+    def measure(self, loads: bool) -> Measured:
+        """Positions, and with `loads` the torques where servos tell, at `time.monotonic()`. Never an old value."""
+        ...
+
+    @abstractmethod
+    def write(self, goal: np.ndarray) -> None:
+        """Send a set-point (D,), units of the embodiment."""
+        ...
+
+    @abstractmethod
+    def hold(self) -> None:
+        """Switch the torque on; the arm stays where it is."""
+        ...
+
+    @abstractmethod
+    def relax(self) -> None:
+        """Switch the torque off."""
+        ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the bus. Safe to call twice, and after a failed `connect`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Description:
+    """Whose numbers a robot takes, and the arm in `sim/arms.py` that it is."""
+
+    embodiment: Embodiment
+    body: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class RobotConfig(draccus.ChoiceRegistry):
     """Settings of a robot; `type` in YAML picks the registered subclass."""
 
-    def build(self) -> Robot:
-        """A robot that is not connected yet."""
+    envelope: dict[str, Any] = field(default_factory=dict)  # what the arm may do, see guard.Envelope; limits: its own
+    table: float | None = 0.0  # m, height of the table in the frame of the arm's base; null: there is none
+    box_low: tuple[float, float, float] | None = None  # m, least x, y, z of any part of the arm
+    box_high: tuple[float, float, float] | None = None
+    estop: str | None = None  # a file that stops the arm as soon as it exists
+
+    @property
+    def surroundings(self) -> Surroundings:
+        return Surroundings(table=self.table, low=self.box_low, high=self.box_high)
+
+    def driver(self) -> Driver:
+        """The bus, not connected. For `guarded.py` alone: whoever else calls it goes round the guard."""
         raise NotImplementedError
+
+    def describe(self) -> Description:
+        """What the robot is, without opening it."""
+        driver = self.driver()
+        return Description(driver.embodiment, driver.body)
+
+    def cameras(self) -> Mapping[str, Any]:
+        """Name -> an opened-by-nobody-yet camera of `cameras.py`."""
+        return {}

@@ -1,16 +1,22 @@
-"""The robot's protocol: four verbs and an embodiment."""
+"""The robot's protocol: a driver behind the guard."""
+
+import time
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from understudy.configs.spec import Embodiment
+from understudy.configs.spec import STATE, Embodiment
 from understudy.eval.contracts import BrokenContract, check_robot
+from understudy.hardware.guard import Measured, Outcome
+from understudy.hardware.guarded import Session, open_robot
 from understudy.hardware.robot import Robot, RobotConfig
 
 
-class Arm:
-    """One joint that goes where it is told, within its limits."""
+class Joint:
+    """One joint that is where it was sent."""
 
+    body = None
     embodiment = Embodiment(
         name="one joint",
         action=("joint",),
@@ -21,69 +27,79 @@ class Arm:
         state_units=("rad",),
     )
 
-    def connect(self) -> None:
-        self.position = np.zeros(1, np.float32)
+    def connect(self):
+        self.position, self.held, self.closed = np.zeros(1), False, False
 
-    def get_observation(self):
-        return {"observation.state": self.position.copy()}
+    def measure(self, loads):
+        return Measured(position=self.position.copy(), time=time.monotonic())
 
-    def send_action(self, action):
-        self.position = np.clip(action, -1, 1).astype(np.float32)
-        return self.position.copy()
+    def write(self, goal):
+        self.position = np.array(goal)
 
-    def disconnect(self) -> None:
-        self.position = None
+    def hold(self):
+        self.held = True
 
+    def relax(self):
+        self.held = False
 
-def config_of(robot):
-    """A config of a class that `RobotConfig` knows under a name of its own."""
-    from dataclasses import dataclass
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config(RobotConfig):
-        def build(self):
-            return robot()
-
-    name = f"test-{robot.__name__}"
-    RobotConfig._choice_registry.pop(name, None)
-    RobotConfig.register_subclass(name, Config)
-    return Config()
+    def close(self):
+        self.closed = True
 
 
-@pytest.fixture(autouse=True)
-def forget():
-    yield
-    for name in [name for name in RobotConfig.get_known_choices() if name.startswith("test-")]:
-        del RobotConfig._choice_registry[name]
+@dataclass(frozen=True, kw_only=True)
+class JointConfig(RobotConfig):
+    def driver(self):
+        return Joint()
 
 
-def test_four_verbs_and_an_embodiment_make_a_robot():
-    assert isinstance(Arm(), Robot)
-    check_robot(config_of(Arm))
+@pytest.fixture
+def registered(monkeypatch):
+    """The config under a name, and this module where a process of its own finds it."""
+    RobotConfig.register_subclass("test-joint", JointConfig)
+    yield JointConfig
+    del RobotConfig._choice_registry["test-joint"]
 
 
-def test_a_robot_without_disconnect_is_none():
-    class Stuck(Arm):
-        disconnect = None
+def test_a_session_moves_and_lets_go():
+    from understudy.hardware.guard import Command
 
-    assert not isinstance(object(), Robot)
-    with pytest.raises((BrokenContract, TypeError)):
-        check_robot(config_of(Stuck))
-
-
-def test_a_robot_that_hides_a_sensor_is_named():
-    class Blind(Arm):
-        def get_observation(self):
-            return {}
-
-    with pytest.raises(BrokenContract, match="observation has keys"):
-        check_robot(config_of(Blind))
+    session = Session(JointConfig())
+    session.open()
+    assert session.driver.held
+    for number in range(30):
+        time.sleep(0.011)
+        verdict = session.command(Command(target=np.full(1, 0.3), time=time.monotonic(), number=number))
+    assert verdict.outcome is Outcome.bent and 0 < session.driver.position[0] < 0.3
+    session.close()
+    assert not session.driver.held and session.driver.closed and session.guard.rests
 
 
-def test_a_robot_that_says_it_sent_doubles_is_named():
-    class Loose(Arm):
-        def send_action(self, action):
-            return np.asarray(action, np.float64)
+def test_a_robot_that_is_not_connected_says_so():
+    with pytest.raises(ConnectionError, match="call connect first"):
+        open_robot(JointConfig()).send_action(np.zeros(1))
+    open_robot(JointConfig()).disconnect()
 
-    with pytest.raises(BrokenContract, match="float64, not float32"):
-        check_robot(config_of(Loose))
+
+def test_only_the_guard_calls_a_driver():
+    """No module of the product but `guarded.py` opens a driver."""
+    import ast
+    from pathlib import Path
+
+    import understudy
+
+    root = Path(understudy.__file__).parent
+    callers = set()
+    for folder in ("hardware", "eval", "policies", "sim", "configs"):
+        for file in (root / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "driver":
+                    callers.add(file.name)
+    assert callers == {"guarded.py", "robot.py"}  # the latter to describe it, unopened
+
+
+def test_an_embodiment_and_four_verbs_make_a_robot():
+    robot = open_robot(JointConfig())
+    assert not hasattr(robot, "embodiment")  # known once it is connected
+    robot.embodiment = Joint.embodiment
+    assert isinstance(robot, Robot) and not isinstance(object(), Robot)
+    assert callable(check_robot) and issubclass(BrokenContract, Exception) and STATE

@@ -1,0 +1,191 @@
+"""What can be wrong with an arm on a port, looked at without moving it: `understudy doctor --robot NAME --port P`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..configs.compat import prepare_lerobot
+from ..configs.finding import Finding
+from .emulator.arm import Kind, find_kind, read_calibration
+from .open import robot_config
+from .so101 import STORED, Scale, SO101Config, fall_silent, read_all, spoken_for
+
+READS = 40  # of the loop rate
+VOLTS = (4.5, 8.4)  # of an SO-101's supply, within its servos' limits; 12 V arms: up to 14
+BAUD = 1_000_000
+MODEL, POSITION = 3, 56  # addresses in a servo
+CORRUPT = -7  # scservo_sdk's word for an answer that makes no sense
+
+
+def examine_robot(robot: str, port: str | None, calibration: str | None = None) -> Iterator[Finding]:
+    """Port, bus, ids, firmware, supply, calibration, seam, cameras, loop rate: one finding each, until one forbids more.
+
+    Raises:
+        LookupError, ValueError: no such robot or setting.
+    """
+    config = robot_config(robot, port, calibration)
+    if not isinstance(config, SO101Config):
+        yield Finding("robot", True, f"{robot}: nothing more is known of its bus; connect it to try")
+        return
+    yield from _port(config)
+    if not os.path.exists(config.port) or not os.access(config.port, os.R_OK | os.W_OK):
+        return
+    yield from _servos(config)
+    yield from _cameras(config)
+
+
+def _port(config: SO101Config) -> Iterator[Finding]:
+    there = os.path.exists(config.port)
+    allowed = there and os.access(config.port, os.R_OK | os.W_OK)
+    detail = config.port if allowed else f"{config.port}: {'no permission' if there else 'there is no such port'}"
+    advice = (
+        "sudo usermod -a -G dialout $USER, then log in anew"
+        if there
+        else "plug the arm in; ls /dev/ttyACM* /dev/ttyUSB* names the ports"
+    )
+    yield Finding("port", allowed, detail, advice, True)
+
+
+def _servos(config: SO101Config) -> Iterator[Finding]:
+    prepare_lerobot()
+    from lerobot.motors import Motor, MotorNormMode
+    from lerobot.motors.feetech import FeetechMotorsBus
+
+    kind = find_kind("so101")
+    wanted = {name: place for place, name in enumerate(kind.joints, 1)}
+    motors = {name: Motor(id, "sts3215", MotorNormMode.DEGREES) for name, id in wanted.items()}
+    bus = FeetechMotorsBus(port=config.port, motors=motors)
+    try:
+        with spoken_for(config.port):
+            bus.connect(handshake=False)
+        found, doubled = _found(bus)
+        bauds = {} if found else _other_bauds(bus)
+        lacking = {name: id for name, id in wanted.items() if id not in found}
+        if not found and bauds:
+            baud, ids = next(iter(bauds.items()))
+            detail = f"servos {ids} are set to {baud} baud, not {BAUD}"
+            yield Finding("bus", False, detail, "lerobot-setup-motors --robot.type=so101_follower sets it", True)
+            return
+        if not found:
+            advice = "switch the supply on (the USB cable alone does not feed servos); check the cable to the first one"
+            yield Finding("bus", False, "no servo answers, at any speed", advice, True)
+            return
+        if lacking or doubled:
+            said = [f"nobody has id {id} ({name})" for name, id in lacking.items()]
+            said += [f"id {id} answers garbled: two servos have it" for id in doubled]
+            advice = "lerobot-setup-motors --robot.type=so101_follower gives each servo its own id, one at a time"
+            yield Finding("servos", False, "; ".join(said), advice, True)
+            return
+        yield Finding("servos", True, f"ids {', '.join(map(str, sorted(found)))}, all sts3215", needed=True)
+        yield from _values(bus, config, kind)
+    except ConnectionError as error:
+        yield Finding("bus", False, str(error), "is another program on this port? (fuser shows it)", True)
+    finally:
+        if bus.is_connected:
+            bus.port_handler.closePort()
+
+
+def _found(bus) -> tuple[set[int], list[int]]:
+    """Ids that answer, and those whose positions come garbled, time after time: two servos speak at once."""
+    found, garbled = set(), []
+    for id in range(1, 7):
+        if not any(_heard(bus, id, MODEL) in (0, CORRUPT) for _ in range(3)):
+            continue
+        found.add(id)
+        reads = [_heard(bus, id, POSITION) for _ in range(6)]
+        if reads.count(CORRUPT) > 3:
+            garbled.append(id)
+    return found, garbled
+
+
+def _heard(bus, id: int, address: int) -> int:
+    """What the library says of reading two bytes from a servo: 0 is well."""
+    try:
+        said = bus.packet_handler.read2ByteTxRx(bus.port_handler, id, address)[1]
+    except IndexError:  # its answer to a packet that is too short
+        said = CORRUPT
+    if said != 0:
+        fall_silent(bus, bus.port)
+    return said
+
+
+def _other_bauds(bus) -> dict[int, list[int]]:
+    """Speed -> ids that answer there."""
+    found = {}
+    for baud in (500_000, 250_000, 115_200, 57_600):
+        with spoken_for(bus.port):
+            bus.port_handler.setBaudRate(baud)
+        ids, _ = _found(bus)
+        if ids:
+            found[baud] = sorted(ids)
+            break
+    with spoken_for(bus.port):
+        bus.port_handler.setBaudRate(BAUD)
+    return found
+
+
+def _values(bus, config: SO101Config, kind: Kind) -> Iterator[Finding]:
+    """Firmware, supply, calibration, seam and loop rate of servos that all answer."""
+
+    def read(register: str) -> np.ndarray:
+        return read_all(bus, config.port, register, kind.joints)
+
+    versions = [f"{a:.0f}.{b:.0f}" for a, b in zip(read("Firmware_Major_Version"), read("Firmware_Minor_Version"))]
+    same = len(set(versions)) == 1
+    advice = "bring all servos to one firmware with Feetech's FD program; lerobot refuses mixed ones"
+    yield Finding("firmware", same, ", ".join(dict.fromkeys(versions)), advice, True)
+    volts = read("Present_Voltage") / 10
+    fine = bool((volts >= VOLTS[0]).all())
+    detail = f"{volts.min():.1f} .. {volts.max():.1f} V"
+    yield Finding(
+        "supply", fine, detail, f"servos of 7.4 V want {VOLTS[0]:g} V and more: look at supply and plugs", True
+    )
+
+    if not config.file.is_file():
+        advice = f"lerobot-calibrate --robot.type=so101_follower --robot.port={config.port} --robot.id={config.id}"
+        yield Finding("calibration", False, f"no file {config.file}", advice, True)
+        return
+    try:
+        known = read_calibration(config.file, kind)
+    except ValueError as error:
+        yield Finding("calibration", False, str(error), "calibrate this arm again", True)
+        return
+    wrong = [
+        f"{name} has {field} {stored}, the file {getattr(known[name], field)}"
+        for field, register in STORED.items()
+        for name, stored in zip(kind.joints, read(register).astype(int).tolist(), strict=True)
+        if stored != getattr(known[name], field)
+    ]
+    detail = "; ".join(wrong[:3]) if wrong else f"{config.file} is what the servos hold"
+    yield Finding("calibration", not wrong, detail, "the file is of another arm, or old: calibrate again", True)
+    scale = Scale(known)
+    seams = scale.seams(read("Present_Position"))
+    detail = "; ".join(seams) if seams else "every joint is within its calibrated range"
+    yield Finding("pose", not seams, detail, "lead the arm to the middle of its range and calibrate it again", True)
+    yield Finding("units", True, "rad; lerobot's degrees with --units degrees; ranges as the calibration has them")
+
+    fall_silent(bus, config.port)
+    begun = time.perf_counter()
+    for _ in range(READS):
+        read("Present_Position")
+    rate = READS / (time.perf_counter() - begun)
+    enough = rate > 2 * config.rate
+    yield Finding(
+        "loop rate", enough, f"{rate:.0f} readings/s", "lower --rate; look at the USB hub and its latency timer"
+    )
+
+
+def _cameras(config: SO101Config) -> Iterator[Finding]:
+    for name, camera in config.cameras().items():
+        try:
+            camera.open()
+            height, width = camera.newest()[0].shape[:2]
+            yield Finding(f"camera {name}", True, f"{width} x {height}")
+        except ConnectionError as error:
+            yield Finding(f"camera {name}", False, str(error), "fuser /dev/video* names who has it", True)
+        finally:
+            camera.close()

@@ -1,0 +1,183 @@
+"""The verb `replay`: a recorded episode again, on an arm or in a world.
+
+Its actions first go through a guard that moves nothing, and what that would bend is said; then, with a robot, through
+the guard in front of it. On the arm the first pose is approached slowly, then one action follows a step.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..configs.spec import ACTION, STATE, Embodiment
+from ..policies.data.open import open_dataset
+from ..sim.arms import find_arm
+from .clearance import Clearance
+from .guard import Command, Envelope, Guard, Measured, Outcome
+from .guarded import Account, GuardedRobot, open_robot
+from .open import robot_config
+from .robot import RobotConfig
+
+REACHED = 0.02  # rad, of the first pose
+PATIENCE = 20.0  # s to reach it
+UNITS = ("", "degrees")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """Act a recorded episode again: on a robot, behind its guard, or in a world."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("data",)
+    DISCOVER: ClassVar[tuple[str, ...]] = ("sim", "hardware")
+
+    data: str  # LeRobotDataset folder or hub id
+    episode: int = 0  # which of its episodes
+    robot: str | None = None  # a robot of `understudy list robots`, or a YAML file with its settings
+    port: str | None = None  # of the robot, such as /dev/ttyACM0
+    calibration: str | None = None  # lerobot's calibration file of the robot; default: its usual place
+    world: str | None = None  # a world instead, such as so101-reach
+    env_seed: int | None = None  # with world: of its initial condition
+    units: str = ""  # what the actions are where the data do not say: degrees (lerobot's, gripper 0..100)
+    dry_run: bool = False  # only say what the guard would do
+
+    def __post_init__(self) -> None:
+        if self.units not in UNITS:
+            raise ValueError(f"units: '{self.units}' is not degrees")
+        if (self.robot is None) == (self.world is None):
+            raise ValueError("replay where? Give --robot NAME --port PORT, or --world NAME")
+
+    def run(self) -> None:
+        dataset = open_dataset(self.data, episodes=str(self.episode))
+        actions, body = np.asarray(dataset.columns[ACTION], float), dataset.embodiment
+        if self.world is not None:
+            print(replay_in_world(self.world, actions, body, self.env_seed or 0))
+            return
+        assert self.robot is not None
+        config = robot_config(self.robot, self.port, self.calibration)
+        rate = dataset.rate
+        config = _at_rate(config, rate)
+        driver_body, model = _known(config)
+        actions = in_si(actions, body, driver_body, self.units)
+        account = rehearse(config, driver_body, model, actions)
+        print(f"dry run: {len(actions)} actions at {rate:g} Hz, {account}")
+        if "stopped" in account.outcomes:
+            raise ValueError("the guard would stop this episode: it is not replayed")
+        if self.dry_run:
+            return
+        robot = open_robot(config)
+        try:
+            robot.connect()
+            print(replay_on(robot, actions))
+        finally:
+            robot.disconnect()
+
+
+def _at_rate(config: RobotConfig, rate: float) -> RobotConfig:
+    import dataclasses
+
+    if any(field.name == "rate" for field in dataclasses.fields(config)):
+        return dataclasses.replace(config, rate=rate)
+    return config
+
+
+def _known(config: RobotConfig) -> tuple[Embodiment, str | None]:
+    """What a robot is, without opening it."""
+    described = config.describe()
+    return described.embodiment, described.body
+
+
+def in_si(actions: np.ndarray, body: Embodiment, robot: Embodiment, units: str) -> np.ndarray:
+    """(T, D) actions of a dataset in the units and the order of a robot's.
+
+    Raises:
+        ValueError: other joints, or units that nobody states.
+    """
+    names = tuple(name.removesuffix(".pos") for name in body.action)
+    if names != robot.action:
+        raise ValueError(f"the data move {', '.join(names)}; '{robot.name}' has {', '.join(robot.action)}")
+    if units == "degrees":
+        return find_arm(robot.name).from_lerobot(np.array(actions))
+    if body.action_units != robot.action_units:
+        said = ", ".join(dict.fromkeys(body.action_units))
+        raise ValueError(
+            f"the data's actions are in [{said}], the robot's in [{', '.join(dict.fromkeys(robot.action_units))}]: "
+            "say --units degrees if lerobot recorded them with use_degrees; percent cannot be undone without that arm"
+        )
+    return actions
+
+
+def rehearse(config: RobotConfig, body: Embodiment, model: str | None, actions: np.ndarray) -> Account:
+    """What a guard that moves nothing makes of (T, D) actions, from the first of them on."""
+    clearance = Clearance(find_arm(model), config.surroundings) if model else None
+    guard = Guard(body.action, Envelope(**({"limits": body.limits} | config.envelope)), body.rate, clearance)
+    low, high = np.array(body.limits).T
+    pose, account, now = np.clip(actions[0], low, high), Account(), 0.0
+    guard.engage(Measured(position=pose, time=now), now)
+    for number, action in enumerate(actions):
+        now += guard.step_length
+        verdict = guard.step(Measured(position=pose, time=now), Command(target=action, time=now, number=number), now)
+        pose = verdict.sent
+        account.add(verdict)
+    return account
+
+
+def replay_on(robot: GuardedRobot, actions: np.ndarray) -> str:
+    """Send (T, D) actions at the robot's rate; what became of them, in words."""
+    step = 1 / robot.embodiment.rate
+    due, end = time.monotonic(), time.monotonic() + PATIENCE
+    while True:
+        sent = robot.send_action(actions[0])
+        _refuse_stop(robot)
+        if np.abs(sent - actions[0]).max() < REACHED:
+            break
+        if time.monotonic() > end:
+            raise ValueError(f"the first pose was not reached within {PATIENCE:g} s: {robot.verdict}")
+        due = _wait(due + step)
+
+    robot.account = Account()
+    late, errors, begun = 0, [], time.monotonic()
+    due = begun
+    for action in actions:
+        sent = robot.send_action(action)
+        _refuse_stop(robot)
+        errors.append(np.abs(robot.get_observation()[STATE] - sent))
+        due += step
+        late += time.monotonic() > due
+        due = _wait(due)
+    spent, error = time.monotonic() - begun, np.array(errors)
+    joint = int(error.max(0).argmax())
+    return (
+        f"replayed {len(actions)} actions in {spent:.1f} s, {late} late, {robot.account}\n"
+        f"behind the set-points by {error.mean():.3f} on average, "
+        f"at most {error.max():.3f} ({robot.embodiment.action[joint]})"
+    )
+
+
+def _wait(due: float) -> float:
+    time.sleep(max(0.0, due - time.monotonic()))
+    return max(due, time.monotonic() - 0.1)
+
+
+def _refuse_stop(robot: GuardedRobot) -> None:
+    if robot.verdict is not None and robot.verdict.outcome is Outcome.stopped:
+        raise ConnectionError(f"the guard stopped the arm: {'; '.join(robot.verdict.reasons)}")
+
+
+def replay_in_world(name: str, actions: np.ndarray, body: Embodiment, env_seed: int) -> str:
+    """Step a world with (T, D) actions; what came of it, in words. Raises EmbodimentError: another body."""
+    from ..configs.world import find_world
+
+    with closing(find_world(name).lane()) as lane:
+        body.check(lane.embodiment)
+        lane.reset(seed=env_seed)
+        progress, success, steps = 0.0, False, 0
+        for action in actions:
+            _, _, terminated, truncated, info = lane.step(action.astype(np.float32))
+            steps, progress, success = steps + 1, max(progress, float(info["progress"])), bool(info["success"])
+            if terminated or truncated:
+                break
+    return f"{name}, env seed {env_seed}: {steps} of {len(actions)} actions, progress {progress:.2f}, success {success}"

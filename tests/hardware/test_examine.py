@@ -1,0 +1,69 @@
+"""`doctor --robot`: each thing that can be wrong with an arm on a port, tried on the emulated one."""
+
+import pytest
+
+from understudy.hardware.emulator.arm import find_kind, make_chain, write_calibration
+from understudy.hardware.emulator.bus import Bus
+from understudy.hardware.emulator.feetech import Feetech
+from understudy.hardware.examine import examine_robot
+
+pytest.importorskip("lerobot", reason="the Feetech bus is lerobot's")
+
+KIND = find_kind("so101")
+
+
+@pytest.fixture
+def file(tmp_path):
+    write_calibration(tmp_path / "arm.json", KIND.calibration())
+    return tmp_path / "arm.json"
+
+
+def findings(file, change=lambda chain: None, **chain):
+    with Bus(make_chain(KIND, **chain), Feetech()) as bus:
+        with bus.held() as servos:
+            change(servos)
+        return {finding.what: finding for finding in examine_robot("so101", bus.port, str(file))}
+
+
+def test_a_sound_arm(file):
+    found = findings(file)
+    assert {"port", "servos", "firmware", "supply", "calibration", "pose", "units", "loop rate"} == set(found)
+    assert all(finding.works for finding in found.values() if finding.needed)
+
+
+def test_no_port(file, tmp_path):
+    (finding,) = examine_robot("so101", str(tmp_path / "none"), str(file))
+    assert not finding.works and "there is no such port" in finding.detail
+
+
+def test_an_unpowered_bus(file):
+    found = findings(file, lambda chain: chain.supply(0.0))
+    assert "no servo answers" in found["bus"].detail and "supply" in found["bus"].advice
+
+
+def test_a_wrong_baud(file):
+    found = findings(file, baud=500_000)
+    assert "set to 500000 baud" in found["bus"].detail
+
+
+def test_two_servos_with_one_id(file):
+    def double(chain):
+        chain.servos[3].memory["ID"] = 3
+
+    found = findings(file, double)
+    assert "nobody has id 4" in found["servos"].detail and "id 3 answers garbled" in found["servos"].detail
+
+
+def test_a_stale_calibration_and_a_missing_one(file):
+    file.write_text(file.read_text().replace('"homing_offset": 0', '"homing_offset": 7', 1))
+    assert "shoulder_pan has homing_offset 0, the file 7" in findings(file)["calibration"].detail
+    file.unlink()
+    assert "lerobot-calibrate" in findings(file)["calibration"].advice
+
+
+def test_a_joint_behind_the_seam(file):
+    def turn(chain):
+        chain.shafts.shafts[1].low, chain.shafts.shafts[1].angle = -1.0, -0.01
+
+    found = findings(file, turn)
+    assert not found["pose"].works and "shoulder_lift" in found["pose"].detail and "seam" in found["pose"].detail

@@ -1,0 +1,218 @@
+"""The guard: what it lets pass, what it bends, when it stops, and that nothing leaves the envelope."""
+
+import numpy as np
+import pytest
+
+from understudy.hardware.guard import Command, Envelope, Guard, Measured, Outcome
+
+FLOAT = 1e-6
+
+
+class Driven:
+    """A guard whose arm is where it was sent, driven step by step."""
+
+    def __init__(self, guard):
+        self.guard, self.now, self.number = guard, 0.0, 0
+        self.pose = guard.goal
+        self.sent, self.verdicts = [self.pose] * 3, []
+
+    def __call__(self, target, seconds=None, **measured):
+        self.now += 1 / self.guard.rate if seconds is None else seconds
+        self.number += 1
+        command = None
+        if target is not None:
+            command = Command(target=np.asarray(target, float), time=self.now, number=self.number)
+        seen = Measured(position=self.pose, time=self.now, **measured)
+        return self.take(self.guard.step(seen, command, self.now))
+
+    def take(self, verdict):
+        self.pose = verdict.sent
+        self.sent.append(verdict.sent)
+        self.verdicts.append(verdict)
+        return verdict
+
+    def check(self, judge, envelope):
+        """Position, velocity, acceleration, jerk, distance and torque of all that was sent."""
+        rate, sent = self.guard.rate, np.array(self.sent)
+        low, high = np.array(envelope.limits).T
+        assert (sent >= low - FLOAT).all() and (sent <= high + FLOAT).all()
+        moves = sent
+        for bound in (envelope.velocity, envelope.acceleration, envelope.jerk):
+            moves = np.diff(moves, axis=0) * rate
+            assert np.abs(moves).max() <= bound * (1 + FLOAT)
+        assert min(judge.nearest(pose).min() for pose in sent) >= envelope.clearance - 1e-4
+
+
+def settled(drive, target, steps=400):
+    for _ in range(steps):
+        verdict = drive(target)
+        if verdict.outcome is Outcome.passed and drive.guard.rests:
+            break
+    return verdict
+
+
+def test_a_slow_command_passes_as_it_is(guard, arm):
+    drive = Driven(guard())
+    for step in range(30):
+        target = np.array(arm.home) + [0.01 * step, 0, 0, 0, 0, 0]
+        verdict = drive(target)
+        assert verdict.outcome is Outcome.passed and (verdict.sent == pytest.approx(target, abs=1e-7))
+
+
+def test_a_jump_is_bent_and_arrives(guard, arm, judge):
+    drive = Driven(guard())
+    drive(arm.home)
+    target = np.array(arm.home) + [0.5, 0, 0, 0, 0.3, 0]
+    verdict = drive(target)
+    assert verdict.outcome is Outcome.bent and "shoulder_pan would move at 15.00/s" in str(verdict)
+    assert settled(drive, target).outcome is Outcome.passed and drive.pose == pytest.approx(target)
+    drive.check(judge, drive.guard.envelope)
+
+
+def test_the_first_command_is_approached_slowly(guard, arm):
+    drive = Driven(guard())
+    target = np.array(arm.home) + [0.8, 0, 0, 0, 0, 0]
+    first = drive(target)
+    assert first.outcome is Outcome.bent and "shoulder_pan is 0.80 from the first command" in str(first)
+    for _ in range(40):
+        drive(target)
+    assert np.abs(np.diff(drive.sent, axis=0)).max() * 30 == pytest.approx(0.4, abs=0.01)
+
+
+def test_after_a_silence_the_next_command_is_a_first_one(guard, arm):
+    drive = Driven(guard())
+    drive(arm.home)
+    for _ in range(10):
+        drive(None)
+    assert "from the first command" in str(drive(np.array(arm.home) + [0.8, 0, 0, 0, 0, 0]))
+
+
+def test_the_table_is_not_touched(guard, arm, judge):
+    drive = Driven(guard())
+    target = np.array(arm.home) + [0, 0.7, -0.2, 0, 0, 0]
+    assert judge.nearest(target).min() < 0
+    for _ in range(150):
+        verdict = drive(target)
+    assert verdict.outcome is Outcome.bent and "the table come too near" in str(verdict) and drive.guard.rests
+    drive.check(judge, drive.guard.envelope)
+
+
+def test_along_the_table_it_slides(guard, arm, judge):
+    """What leads into the table is taken away, the rest is kept."""
+    drive = Driven(guard())
+    target = np.array(arm.home) + [0.7, 0.7, -0.2, 0, 0, 0]
+    for _ in range(200):
+        drive(target)
+    assert drive.pose[0] == pytest.approx(target[0], abs=0.02)
+    drive.check(judge, drive.guard.envelope)
+
+
+def test_the_arm_does_not_fold_into_itself(guard, arm, judge):
+    drive = Driven(guard())
+    target = np.array([0.0, -1.7, 1.69, 1.65, 0.0, 1.0])
+    assert judge.nearest(target).min() < 0
+    for _ in range(200):
+        drive(target)
+    drive.check(judge, drive.guard.envelope)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_moves_nothing_and_stops_in_the_end(guard, arm, bad):
+    drive = Driven(guard())
+    drive(arm.home)
+    target = np.array(arm.home)
+    target[2] = bad
+    for _ in range(5):
+        verdict = drive(target)
+        assert verdict.outcome is Outcome.bent and "not finite at elbow_flex" in str(verdict)
+    assert drive(target).outcome is Outcome.stopped and drive(arm.home).outcome is Outcome.stopped
+    assert drive.pose == pytest.approx(np.array(arm.home))
+
+    drive.guard.engage(Measured(position=drive.pose, time=drive.now), drive.now)
+    assert drive(arm.home).outcome is Outcome.passed
+
+
+def test_stale_reordered_and_repeated_commands_are_dropped(guard, arm):
+    drive = Driven(guard())
+    drive(arm.home)
+    target = np.array(arm.home) + 0.02
+
+    def give(age, number):
+        drive.now += 1 / 30
+        seen = Measured(position=drive.pose, time=drive.now)
+        return drive.take(
+            drive.guard.step(seen, Command(target=target, time=drive.now - age, number=number), drive.now)
+        )
+
+    assert "0.50 s old" in str(give(0.5, 10)) and "command 1 came after 1" in str(give(0.0, 1))
+    assert give(0.0, 11).sent[0] > 0.01 and "older than the one before" in str(give(0.05, 12))
+
+
+def test_faster_than_the_rate_is_dropped(guard, arm):
+    drive = Driven(guard())
+    drive(arm.home)
+    before = drive.pose
+    verdict = drive(np.array(arm.home) + 0.05, seconds=0.001)
+    assert "more than 30 commands a second" in str(verdict) and (verdict.sent == before).all()
+
+
+def test_an_arm_that_is_not_measured_stops(guard, arm):
+    drive = Driven(guard())
+    drive(arm.home)
+    for step in range(6):
+        drive.now += 1 / 30
+        command = Command(target=np.array(arm.home), time=drive.now, number=10 + step)
+        verdict = drive.take(drive.guard.step(None, command, drive.now))
+    assert verdict.outcome is Outcome.stopped and "could not be read, 6 times in a row" in str(verdict)
+
+
+def test_an_arm_that_does_not_follow_stops(guard, arm):
+    drive = Driven(guard())
+    stuck = np.array(arm.home)
+    for step in range(60):
+        verdict = drive(stuck + [min(0.02 * step, 1.0), 0, 0, 0, 0, 0])
+        drive.pose = stuck
+    assert verdict.outcome is Outcome.stopped and "shoulder_pan does not follow" in str(verdict)
+    assert abs(verdict.sent[0] - stuck[0]) < drive.guard.envelope.lag + 0.1
+
+
+def test_an_overloaded_joint_is_not_pushed_on_but_may_give_way(guard, arm):
+    drive = Driven(guard())
+    drive(arm.home)
+    load = np.array([0, 0, 2.9, 0, 0, 0])
+    into, away = np.array([0, 0, 0.02, 0, 0, 0]), np.array([0, 0, -0.02, 0, 0, 0])
+    verdict = drive(np.array(arm.home) + into, torque=load)
+    assert "elbow_flex bears 2.90 N m of 2.40" in str(verdict) and verdict.sent[2] == pytest.approx(arm.home[2])
+    assert drive(np.array(arm.home) + away, torque=load).sent[2] < arm.home[2] - 0.01
+    for _ in range(12):
+        verdict = drive(np.array(arm.home) + into, torque=load)
+    assert verdict.outcome is Outcome.stopped and "for 0.3 s" in str(verdict)
+
+
+def test_a_motion_that_takes_too_much_torque_is_not_sent(guard, arm, judge):
+    drive = Driven(guard(torque=1.0))
+    target = np.array([0.0, 1.2, -1.2, 0.3, 0.0, 0.6])  # stretched out
+    assert np.abs(judge.torque(target, np.zeros(6), np.zeros(6))).max() > 0.8
+    for _ in range(150):
+        drive(target)
+    motions = np.diff(drive.sent, axis=0) * 30
+    said = " ".join(map(str, drive.verdicts))
+    assert "would bear" in said and np.abs(motions).max() < 2
+
+
+def test_a_pose_far_outside_the_limits_is_a_wrong_calibration(guard, arm):
+    made = guard()
+    pose = np.array(arm.home)
+    pose[1] = -2.5
+    with pytest.raises(ValueError, match="shoulder_lift is at -2.500.*calibration"):
+        made.engage(Measured(position=pose, time=0.0), 0.0)
+
+
+def test_nothing_is_sent_before_it_is_engaged(arm):
+    guard = Guard(arm.joints, Envelope(limits=arm.limits), 30.0)
+    with pytest.raises(RuntimeError, match="engage"):
+        guard.step(None, None, 0.0)
+    assert guard.blind_to == (
+        "the table, the walls and the arm itself: no model of this body",
+        "torque: no limit is given",
+    )
