@@ -16,7 +16,8 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import draccus
 import numpy as np
@@ -26,6 +27,9 @@ from torch import Tensor, nn
 from ..configs.protocols import keeps
 from ..configs.rng import rng_of
 from ..configs.spec import TASK, Embodiment, Window
+
+if TYPE_CHECKING:
+    from .data.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -408,6 +412,63 @@ class PolicyConfig(draccus.ChoiceRegistry):
     def build(self, embodiment: Embodiment, scales: Scales) -> nn.Module:
         """A `Planner` that is a `Trainable`. Weights are drawn from torch's global generator."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldModelConfig(draccus.ChoiceRegistry):
+    """Settings of a world model or of a part of one; `type` in YAML picks the registered subclass.
+
+    The `window` ends now: what is imagined in training are the frames up to now, so that all observations and actions
+    that a step of training reads lie in the past of a window.
+    """
+
+    BEFORE: ClassVar[Mapping] = {}  # values of settings that older checkpoints do not say
+
+    @property
+    def window(self) -> Window:
+        """What a step of training reads, see above."""
+        raise NotImplementedError
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Observation keys of the data that it reads."""
+        raise NotImplementedError
+
+    def settle(self, dataset: Dataset) -> WorldModelConfig:
+        """The settings with what they leave to the data, or to another run. Raises ValueError."""
+        return self
+
+    def open(self, source: str | Path, embodiment: str | Path | None, **chosen: Any) -> Dataset:
+        """The dataset with all that is learnt from. Raises DatasetError."""
+        raise NotImplementedError
+
+    def windows(self, dataset: Dataset, episodes: np.ndarray, model: nn.Module) -> WindowSet:
+        """The windows of these episodes that the model is trained or judged on."""
+        raise NotImplementedError
+
+    def build(self, embodiment: Embodiment, scales: Scales) -> nn.Module:
+        """A `Trainable`. Weights are drawn from torch's global generator."""
+        raise NotImplementedError
+
+
+class WindowSet(Protocol):
+    """Windows of a dataset, by position."""
+
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: Tensor) -> dict[str, Tensor]:
+        """The windows at positions (B,) as a batch."""
+        ...
+
+
+@runtime_checkable
+class Begins(Protocol):
+    """A trainable that takes something from its data, or from another run, before it is trained for the first time."""
+
+    @abstractmethod
+    def begin(self, dataset: Dataset, episodes: np.ndarray) -> list[str]:
+        """Take it from the training episodes at these positions; what to say of it. Raises ValueError."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

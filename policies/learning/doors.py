@@ -25,7 +25,7 @@ from ..data.rewards import Learner
 from ..data.task_spec import TaskSpec
 from ..networks.eyes import picture_keys
 from ..networks.states import vectors
-from ..policy import CriticConfig, PolicyConfig, Scale
+from ..policy import CriticConfig, PolicyConfig, Scale, WorldModelConfig
 from .checkpoint import (
     _document,
     find_checkpoint,
@@ -47,6 +47,16 @@ CONTINUED = (  # settings that a resume may change: how long, where, how much is
     "eval_workers",
 )  # fmt: skip
 OWN = ("config.yaml", "task_spec.yaml", BEGUN, "metrics.jsonl", "evals.jsonl", "evals.html", "tb", "evals", CHECKPOINTS)
+
+
+LEARNERS = {"policy": "policy", "critic": "critic", "world_model": "world"}  # setting of a training -> kind
+
+
+def kind_of(learner: PolicyConfig | CriticConfig | WorldModelConfig) -> str:
+    """What the checkpoints of a training hold."""
+    if isinstance(learner, WorldModelConfig):
+        return "world"
+    return "critic" if isinstance(learner, CriticConfig) else "policy"
 
 
 class DoorError(ValueError):
@@ -113,8 +123,10 @@ def read_settings(run: Path, config_class: type):
     """
     try:
         raw = load(run / SETTINGS, config_class)
-        learners = {kind: raw[kind] for kind in ("policy", "critic") if raw.get(kind)}
-        settings = decode(config_class, raw | {k: with_former_defaults(k, learner) for k, learner in learners.items()})
+        learners = {kind: raw[kind] for kind in LEARNERS if raw.get(kind)}
+        settings = decode(
+            config_class, raw | {k: with_former_defaults(LEARNERS[k], learner) for k, learner in learners.items()}
+        )
         settings.check()
         return settings
     except (UsageError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -262,10 +274,10 @@ class Parent:
         DoorError: another body, or other inputs.
     """
 
-    def __init__(self, path: Path, learner: PolicyConfig | CriticConfig, embodiment: Embodiment):
+    def __init__(self, path: Path, learner: PolicyConfig | CriticConfig | WorldModelConfig, embodiment: Embodiment):
         self.given, self.folder = path, find_checkpoint(path)
         document = _document(self.folder)
-        wanted = "critic" if isinstance(learner, CriticConfig) else "policy"
+        wanted = kind_of(learner)
         if document.get("kind") != wanted:
             kind = document.get("kind", "checkpoint of another program")
             raise CheckpointError(f"--init {path} holds a {kind}; a {wanted} begins with the weights of a {wanted}")

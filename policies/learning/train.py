@@ -28,14 +28,26 @@ from ..data.task_spec import ActionScale, Mirror, TaskSpec, load_task_spec
 from ..data.weighting import WeightedOrder, Weighting
 from ..data.windows import RowReader
 from ..networks.states import vectors
-from ..policy import CriticConfig, PolicyConfig, Prepared, Scales, UsesPast
+from ..policy import (
+    Begins,
+    CriticConfig,
+    PolicyConfig,
+    Prepared,
+    Scales,
+    UsesPast,
+    WindowSet,
+    WorldModelConfig,
+)
+from .checkpoint import load_weights
 from .doors import (
+    LEARNERS,
     Parent,
     changed,
     check_body,
     check_dataset,
     check_free,
     clear,
+    kind_of,
     locate,
     read_begun,
     read_settings,
@@ -62,11 +74,11 @@ OUTSIDE = 3.0  # a pinned scale is not the data's where a twentieth of the actio
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train a policy on demonstrations, or a critic on what succeeded and what did not."""
+    """Train a policy on demonstrations, a critic on what succeeded and what did not, or a world model on both."""
 
     RENAMED: ClassVar[dict[str, str]] = {"piece": "task_spec"}  # former names that are still read
 
-    DISCOVER: ClassVar[tuple[str, ...]] = ("policies",)
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "world_models")
 
     data: str = ""  # LeRobot dataset: folder or hub id
     episodes: str = "all"  # which of its episodes, for example 0-5,7-9; of several datasets one part for each: 0-5;all
@@ -74,6 +86,7 @@ class Train:
     columns: dict[str, list[str] | str] = field(default_factory=dict)  # {action: actions, observation.state: [a, b]}
     policy: PolicyConfig | None = None  # what is trained
     critic: CriticConfig | None = None  # in place of a policy: what will rank action chunks
+    world_model: WorldModelConfig | None = None  # in place of a policy: what will imagine what actions lead to
     out: Path | None = None  # run folder; default runs/<name of the dataset>
     steps: int = 20_000  # optimiser steps
     batch: int = 256  # windows a step
@@ -105,22 +118,37 @@ class Train:
     wandb: bool = False  # log to Weights & Biases too
 
     @property
-    def learner(self) -> PolicyConfig | CriticConfig:
+    def learner(self) -> PolicyConfig | CriticConfig | WorldModelConfig:
         """What is trained."""
-        return self.critic if self.policy is None else self.policy
+        return getattr(self, self.learns)
+
+    @property
+    def learns(self) -> str:
+        """Which of the settings says what is trained."""
+        return next(name for name in LEARNERS if getattr(self, name) is not None)
 
     def check(self) -> None:
         """Raise ValueError unless there is data, and one thing to train that can be trained."""
-        if not self.data or (self.policy is None) == (self.critic is None):
+        if not self.data or sum(getattr(self, name) is not None for name in LEARNERS) != 1:
             raise ValueError(
                 "give a config with `policy` and `data`, for example configs/train/pusht.yaml, or `critic` and `data`, "
-                "for example configs/train/value_iql.yaml; and not both"
+                "for example configs/train/value_iql.yaml, or `world_model` and `data`, for example "
+                "configs/train/dream_pusht.yaml; and only one of them"
             )
+        if self.world_model is not None:
+            self._check_world_model()
         if self.critic is not None and not keeps(self.critic, Rewarded):
             kind = self.critic.get_choice_name(type(self.critic))
             raise ValueError(f"'{kind}' needs no training: understudy eval --candidates 10 --critic {kind}")
         if self.critic is not None and self.eval is not None:
             raise ValueError("`eval` lets what is trained act, but a critic does not; leave it out")
+
+    def _check_world_model(self) -> None:
+        for name in ("weighting", "eval"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"`{name}` is of policies; a world model does not take it, leave it out")
+        if self.mirror:
+            raise ValueError("`mirror` is of policies: a world model's pictures are not mirrored yet; leave it out")
 
     @classmethod
     def from_words(cls, words: list[str]) -> Train | Resume | Staged:
@@ -233,7 +261,7 @@ class Possible:
     task_spec: TaskSpec
     training: np.ndarray  # positions of the episodes that train
     held_out: np.ndarray
-    windows: Any
+    windows: WindowSet
     pictures: Mapping[str, RowReader]
     order: BatchOrder | WeightedOrder
     mirror: Mirror | None
@@ -274,12 +302,16 @@ def prepare(
 
     # weights that are there already, then what a frozen encoder makes of the pictures
     story = [*(parent.hand_on(model) if parent else fill_encoders(model))] if checkpoint is None else []
+    if checkpoint is None and keeps(model, Begins):
+        story += model.begin(dataset, training)
     story += freeze(model, config.freeze)
     if checkpoint is not None and eyes_of(model):
         take_encoders(model, checkpoint)
+    if checkpoint is not None and isinstance(learner, WorldModelConfig):
+        load_weights(model, checkpoint / "model.safetensors")  # its frozen parts read the data
     pictures = open_pictures(dataset, model, np.concatenate([training, held_out]))
 
-    windows = open_windows(dataset, learner, training, pictures)
+    windows = _windows(dataset, learner, training, pictures, model)
     if keeps(model, Prepared):
         model.prepare(windows.actions(LOOKED_AT))
     mirror = Mirror(task_spec.mirror, learner.inputs, task_spec.mirror_pictures) if config.mirror else None
@@ -311,7 +343,7 @@ def assemble(possible: Possible) -> Loop:
             keep=config.keep, keep_every=config.keep_every,
         ),
         run=possible.run,
-        description={"kind": "policy" if config.critic is None else "critic", "config": learner},
+        description={"kind": kind_of(learner), "config": learner},
         validate=_validation(possible),
         device=config.device,
         precision=config.precision,
@@ -323,6 +355,9 @@ def assemble(possible: Possible) -> Loop:
 
 
 def _open(config: Train) -> Dataset:
+    chosen: dict[str, Any] = {"episodes": config.episodes, "without": config.without, "sources": config.columns}
+    if isinstance(config.learner, WorldModelConfig):
+        return config.learner.open(config.data, config.embodiment, **chosen)
     if not config.learner.inputs:
         raise DatasetError(
             "`inputs` is empty: nothing would be observed; name what is, such as [observation.state] or"
@@ -330,10 +365,22 @@ def _open(config: Train) -> Dataset:
         )
     more = config.weighting.columns if config.weighting else ()
     columns, rewards = (*config.learner.inputs, *more), rewards_of(config.learner)
-    chosen: dict[str, Any] = {"episodes": config.episodes, "without": config.without, "sources": config.columns}
     if rewards is not None:
         return rewards.open(config.data, columns, config.embodiment, **chosen)
     return open_dataset(config.data, embodiment=config.embodiment, columns=columns, **chosen)
+
+
+def _windows(
+    dataset: Dataset,
+    learner: PolicyConfig | CriticConfig | WorldModelConfig,
+    episodes: np.ndarray,
+    pictures: Mapping[str, RowReader],
+    model: torch.nn.Module,
+) -> WindowSet:
+    """The windows that a learner is trained or validated on."""
+    if isinstance(learner, WorldModelConfig):
+        return learner.windows(dataset, episodes, model)
+    return open_windows(dataset, learner, episodes, pictures)
 
 
 def _order(config: Train, dataset: Dataset, training: np.ndarray, count: int) -> BatchOrder | WeightedOrder:
@@ -381,7 +428,7 @@ def _validation(possible: Possible) -> Callable[[torch.nn.Module], dict[str, flo
     dataset, learner = possible.dataset, possible.config.learner
     if not len(possible.held_out):
         return lambda model: {}
-    windows = open_windows(dataset, learner, possible.held_out, possible.pictures)
+    windows = _windows(dataset, learner, possible.held_out, possible.pictures, possible.model)
     return Validation(windows.gather, len(windows), guesses=Guesses(dataset, possible.training))
 
 
@@ -407,9 +454,9 @@ def freeze(model: torch.nn.Module, parts: Sequence[str]) -> list[str]:
 
 def _settled(config: Train, dataset: Dataset) -> Train:
     """The settings with what they leave to another run or to the data."""
-    name = "policy" if config.critic is None else "critic"
-    learner = settled(config.learner, dataset)
-    return config if learner == config.learner else dataclasses.replace(config, **{name: learner})
+    given = config.learner
+    learner = given.settle(dataset) if isinstance(given, WorldModelConfig) else settled(given, dataset)
+    return config if learner == given else dataclasses.replace(config, **{config.learns: learner})
 
 
 def _announce(config, dataset, model, training, held_out) -> None:
