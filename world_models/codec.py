@@ -27,6 +27,7 @@ from .judge import RESERVED, Judge, Verdict, fakes
 from .reader import Reader
 
 LOOKED_AT = 512  # frames that the mean picture is made of
+COMPARED = 3  # one window in so many teaches which films cannot be true
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,14 +220,14 @@ class CodecModel(nn.Module, Trainable, Begins):
     def _judge(
         self, batch: Mapping[str, Tensor], now: Tensor, before: Tensor, features: Tensor, decoded: Tensor
     ) -> tuple[Tensor, dict[str, float]]:
-        sight, codec = self.sight, self.sight.codec
-        faked, _, told = fakes(now, before, codec.mean)
+        sight, codec, some = self.sight, self.sight.codec, max(1, len(now) // COMPARED)
+        faked, _, told = fakes(now[:some], before[:some], codec.mean)
         with torch.no_grad():
-            both = torch.cat([before, faked])
+            both = torch.cat([before[:some], faked])
             rounded = codec.decode(codec.encode(both)).clamp(0, 1)
-            both = channels_last(torch.where(decoded.repeat(2, 1, 1, 1), rounded, both))
+            both = channels_last(torch.where(decoded[:some].repeat(2, 1, 1, 1), rounded, both))
         earlier, wrong = sight.reader(both)[1].chunk(2)
-        actions = self.action_scale.scale(batch[ACTION][:, :-1]).flatten(1)
-        true, fake = (sight.judge.compare(one, earlier, actions) for one in (features, wrong))
+        actions = self.action_scale.scale(batch[ACTION][:some, :-1]).flatten(1)
+        true, fake = (sight.judge.compare(one, earlier, actions) for one in (features[:some], wrong))
         reserved = batch["episode"] % RESERVED == RESERVED - 1
         return sight.judge.loss(features, batch[OUTCOME], batch[JUDGED], true, fake, told, reserved)

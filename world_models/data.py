@@ -96,7 +96,7 @@ def _optional(dataset: Dataset, names: tuple[str, ...]) -> dict[str, np.ndarray]
 
 
 def outcomes(dataset: Dataset) -> dict[str, np.ndarray]:
-    """`OUTCOME` (N, 2) float32, success and progress of each frame, and `JUDGED` (N, 2) bool, whether they are known."""
+    """`OUTCOME` (N, 2) float32, success and progress of each frame; `JUDGED` (N, 2) bool, whether they are known."""
     values, known = np.zeros((2, len(dataset), 2), np.float32)
     first = np.zeros(len(dataset), bool)
     first[dataset.starts] = True

@@ -64,7 +64,7 @@ class Judge(nn.Module):
 
         Args:
             now: (M, F) features of frames with `outcome` (M, 2), success and progress, where `known` (M, 2).
-            true, fake: (M,) what `compare` says of true pairs and of faked ones; `told` (M,) which fakes count.
+            true, fake: (m,) what `compare` says of the first m, and of faked ones; `told` (m,) which fakes count.
             reserved: (M,) bool, frames that only calibrate.
         """
         said = self.outcome(now).float()
@@ -78,7 +78,7 @@ class Judge(nn.Module):
         won = _mean(F.binary_cross_entropy_with_logits(success, outcome[:, 0], reduction="none"), weight)
         done = _mean((progress.sigmoid() - outcome[:, 1]).square(), counts[:, 1] * teach)
         logits, labels = torch.cat([true, fake]), torch.cat([torch.ones_like(true), torch.zeros_like(fake)])
-        counted, held = torch.cat([torch.ones_like(told), told]), torch.cat([reserved, reserved])
+        counted, held = torch.cat([torch.ones_like(told), told]), reserved[: len(told)].repeat(2)
         doubt = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
         real = _mean(doubt, counted * (~held).float())
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+
 from understudy.configs.episode import Episode
 from understudy.configs.lanes.lane import Lane
 from understudy.configs.rng import rng_of
@@ -120,11 +121,13 @@ stages:
     batch: 24
     world_model:
       type: codec
-      codec: {{size: [32, 32], width: 24, inner: 32, keypoints: 8, state_maps: {{observation.state: {{take: [0, 1], high: [100, 100]}}}}}}
+      codec:
+        {{size: [32, 32], width: 24, inner: 32, keypoints: 8, state_maps: {{observation.state: {{high: [100, 100]}}}}}}
   video:
     steps: 400
     batch: 32
-    world_model: {{type: video, run: "stage:codec", horizon: 4, width: 32, blocks: 2, condition: 32, own_after: 100, {video}}}
+    world_model:
+      {{type: video, run: "stage:codec", horizon: 4, width: 32, blocks: 2, condition: 32, own_after: 100, {video}}}
 """
 MAPS = "action_maps: [{take: [0, 1], high: [100, 100]}]"
 
