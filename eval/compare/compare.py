@@ -26,6 +26,8 @@ from ...configs.world import REPORT_STARTS, looked_at, start_set
 from ...policies.agent.open import check_world, open_agent
 from ..evaluate.evaluate import Eval, describe, open_stage
 from ..evaluate.report import write_report
+from ..ledger.dreams import check_world as check_dream
+from ..ledger.dreams import refuse_unproven
 from ..ledger.record import MANIFEST, Record, RecordWriter, provenance, read_record
 from ..offline.record import is_error_record
 from ..rollout.film import Tapes
@@ -131,6 +133,7 @@ def compare(config: Compare) -> Comparison | ErrorComparison:
         )
 
     records = [read_record(path) for path in paths]
+    refuse_unproven(records)
     comparison = compare_records(records, config.alpha, config.env_seed)
     if config.out:
         comparison.write(os.path.expandvars(config.out))
@@ -170,6 +173,9 @@ def hold(config: Compare) -> Comparison:
     world = looked_at(world, *(agent.pictures for agent, _ in opened))
     for agent, _ in opened:
         check_world(agent, world.embodiment())
+    first = evals[0], *opened[0]
+
+    check_dream(describe(*first, world)["world"], "this comparison")
 
     # what both manifests say of the test
     plan = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}

@@ -16,18 +16,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...configs.command import command_of
 from ...configs.files import new_folder, replace_text
-from ..ledger.record import MANIFEST, REPORT, provenance
+from ...world_models.gate import note, passes
+from ..ledger.record import MANIFEST, REPORT, WORLD_MODEL, provenance
 from ..offline.held_out import keys_of, training_of
-from .measures import LABELS, passes, remarks, summarise, verdict
+from .measures import LABELS, remarks, summarise, verdict
 
 if TYPE_CHECKING:
-
     from ...policies.data.dataset import Dataset
     from ...world_models.video import VideoModel
 
 HELD_OUT, ALL = "held-out", "all"
 FLAG = "--world-model"
-KIND = "world-model"  # `kind` of the manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +93,7 @@ def judge(config: EvalWorldModel) -> dict:
     wanted += [config.horizon] if config.horizon not in wanted else []
     measures, cuts = _measure(config, model, dataset, places, wanted)
     about = {
-        "kind": KIND,
+        "kind": WORLD_MODEL,
         "world_model": {key: info[key] for key in ("path", "step", "type", "config")} | _fingerprint(info["path"]),
         "data": data | {"rate": dataset.rate},
         "settings": {
@@ -107,13 +106,17 @@ def judge(config: EvalWorldModel) -> dict:
 
     from .page import render
 
-    page = render(about, model, cuts, config)
+    page = render(about, model, cuts)
 
     def fill(beside: Path) -> None:
         replace_text(beside / MANIFEST, json.dumps(about, indent=1, default=str))
         replace_text(beside / REPORT, page)
 
     new_folder(root, fill)
+    try:
+        note(info["path"], about["world_model"]["fingerprint"], measures["following"])
+    except OSError as error:
+        print(f"warning: {info['path']} cannot be told what was measured ({error}); no dream of it will rank policies")
     return about
 
 

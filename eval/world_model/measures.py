@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-GATE = 2.0  # dB
-AT = 16  # frames on
+from ...world_models.gate import AT, GATE, passes, refusal
+
 DRAWS = 2000  # of the bootstrap over episodes
 
 
@@ -73,24 +73,6 @@ def following(measured: Mapping[str, np.ndarray], wanted: Sequence[int], episode
     others = [name for name in measured if name.startswith("psnr ") and name != "psnr true"]
     gaps = {name.removeprefix("psnr "): true - measured[name][moved, place] for name in others}
     return about | {"gap": {name: interval(gap, episodes[moved]) for name, gap in gaps.items()}}
-
-
-def passes(about: Mapping[str, Any]) -> bool:
-    """Whether a model's `following` lets it rank policies."""
-    gap = about.get("gap", {}).get("shuffled")
-    return bool(gap) and gap[1] >= GATE
-
-
-def refusal(about: Mapping[str, Any]) -> str:
-    """Why it does not, and what to do."""
-    if "gap" not in about:
-        return "nothing moves in these films, so nobody can tell whether the model follows actions; take other episodes"
-    return (
-        f"true actions foretell only {about['gap']['shuffled'][1]:+.2f} dB better than shuffled ones at "
-        f"{about['step']} frames, and {GATE:g} dB are asked for: the model does not follow its actions, and no ranking "
-        "of policies by it is to be believed. Give it action_maps where an action is a place in the picture, train it "
-        "longer, or on episodes in which more happens"
-    )
 
 
 LABELS = {

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...world_models.gate import passes
 from ..ledger.origin import on_lines, origin
 from ..pages.charts import Line, chart
 from ..pages.gallery import data_uri
 from ..pages.page import page
-from .measures import LABELS, passes, remarks, verdict
+from .measures import LABELS, remarks, verdict
 
 if TYPE_CHECKING:
     from ...world_models.films import Clips
     from ...world_models.video import VideoModel
-    from .evaluate import EvalWorldModel
 
 SIDE = 192  # px, the least height of a shown picture
 STYLES = {"psnr true": "a", "copy psnr": "soft", "codec psnr": "c", "psnr shuffled": "failure"}
 
 
-def render(about: dict, model: VideoModel, cut: Clips, config: EvalWorldModel) -> str:
+def render(about: dict, model: VideoModel, cut: Clips) -> str:
     """The HTML text of the page."""
     from markupsafe import Markup
 
@@ -42,7 +43,7 @@ def render(about: dict, model: VideoModel, cut: Clips, config: EvalWorldModel) -
         remarks=remarks(about),
         psnr=Markup(_chart(measures, seconds)),
         states=Markup(_states(measures, seconds)),
-        films=list(films(model, cut, config, about["data"]["rate"])),
+        films=list(films(model, cut, about["data"]["rate"])),
         date=date,
         commit=commit,
         command=on_lines(shlex.join(shlex.split(f"{about['command']} --out out/again"))),
@@ -75,7 +76,7 @@ def _states(measures: dict, seconds: list[float]) -> str:
     )
 
 
-def films(model: VideoModel, cut: Clips, config: EvalWorldModel, rate: float):
+def films(model: VideoModel, cut: Clips, rate: float) -> Iterator[dict]:
     """Each shown film: true on the left, imagined on the right, frame by frame."""
     from ...policies.data.encode import write_mp4
     from ...world_models.films import imagine
