@@ -74,6 +74,8 @@ class CodecConfig:
 class Codec(nn.Module):
     """Pictures (M, 3 cameras, h, w) in 0..1 <-> latents (M, C, h / 8, w / 8)."""
 
+    mean: Tensor  # (3 cameras, h, w), the mean picture
+
     def __init__(self, config: CodecConfig):
         super().__init__()
         channels, latent, width, inner = config.channels, config.shape[0], config.width, config.inner
@@ -120,7 +122,8 @@ class Sight(nn.Module):
         maps = {key: one for key, one in config.state_maps.items() if key in states}
         self.codec = Codec(config)
         self.reader = Reader(config.channels, config.size, states, maps, config.keypoints)
-        self.judge = Judge(self.reader.features, config.gap * len(embodiment.action))
+        self.actions = len(embodiment.action)
+        self.judge = Judge(self.reader.features, config.gap * self.actions)
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -128,7 +128,7 @@ class InsideWindows:
     ):
         reach = -frames[0]
         window = Window(observe=frames, recall=tuple(range(-reach, 0)), horizon=1)
-        told = {"rows": outcomes(dataset), "acted": SENT, "pictures": {SEEN: seen}}
+        told: dict[str, Any] = {"rows": outcomes(dataset), "acted": SENT, "pictures": {SEEN: seen}}
         self._windows = Windows(dataset, window, (SEEN, *states), episodes, **told)
         places = np.concatenate([np.arange(dataset.lengths[m]) for m in episodes])
         self._kept = np.flatnonzero(places >= reach)

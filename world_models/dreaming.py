@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,8 @@ class Dreamer:
         """A film at the start `seed`, read and judged. Raises DreamError for a start that is not there."""
         first = self.starts.picture(seed).to(self.world.device)[None]
         film = Film(self.model.remember(first), seed)
-        self._see([film], [0], self.model.sight.decode(film.memory.now))
+        decoded = self.model.sight.decode(film.memory.now)
+        self._see([film], [0], decoded, self.model.sight.read(decoded))
         return film
 
     @torch.no_grad()
@@ -111,9 +113,12 @@ class Dreamer:
             )
             for film, row in zip(films[:live], actions, strict=False):
                 film.sent.extend(row[at : at + chunk.shape[1]])
-            for column, k in enumerate(wanted):
-                pictures = self.model.sight.decode(latents[:, column])
-                self._see(films[:live], [tick + k for tick in begun[:live]], pictures)
+            if wanted:
+                pictures = self.model.sight.decode(latents.flatten(0, 1))
+                reading = self.model.sight.read(pictures)
+                for column, k in enumerate(wanted):
+                    part = slice(column, None, len(wanted))
+                    self._see(films[:live], [tick + k for tick in begun[:live]], pictures[part], _part(reading, part))
         for row, film in enumerate(films[:live]):
             film.memory = memory.rows(torch.tensor([row], device=device))
 
@@ -121,9 +126,8 @@ class Dreamer:
         """Whether the judge looks after this step of a film."""
         return tick % self.world.judge_every == 0 or tick >= self.horizon
 
-    def _see(self, films: Sequence[Film], ticks: Sequence[int], pictures: Tensor) -> None:
-        """Read pictures (M, cameras, h, w, 3) of films at their steps, judge those that are due; M may be more."""
-        reading = self.model.sight.read(pictures)
+    def _see(self, films: Sequence[Film], ticks: Sequence[int], pictures: Tensor, reading: Reading) -> None:
+        """Keep what is read from pictures (M, cameras, h, w, 3) of films at their steps, and judge what is due."""
         states = {key: value.cpu().numpy() for key, value in reading.states.items()}
         for row, (film, tick) in enumerate(zip(films, ticks, strict=True)):
             film.frames[tick] = pictures[row].cpu()
@@ -150,6 +154,10 @@ class Dreamer:
             film.features[tick] = now[row]
 
 
+def _part(reading: Reading, rows: slice) -> Reading:
+    return Reading(reading.features[rows], {key: value[rows] for key, value in reading.states.items()})
+
+
 def _last(film: Film, tick: int, gap: int, dims: int) -> np.ndarray:
     """(gap, D) the actions that led from `gap` steps before to this one; zeros where there were not so many."""
     done = film.sent[max(tick - gap, 0) : tick]
@@ -167,7 +175,8 @@ class Starts:
             unknown = [name for name in config.cameras if name not in world.truth.views()]
             if unknown:
                 raise DreamError(f"'{world.starts}' has no camera '{unknown[0]}', which the model imagines")
-            true = dataclasses.replace(world.truth, cameras=dict.fromkeys(config.cameras, tuple(config.size)))
+            height, width = config.size
+            true = dataclasses.replace(world.truth, cameras=dict.fromkeys(config.cameras, (height, width)))
             model.embodiment.check(true.embodiment())
             self._lane = true.lane()
             return
@@ -221,6 +230,7 @@ class DreamLane(Lane):
     def __init__(self, world: DreamWorld):
         super().__init__(world)
         self.dreamer = dreamer_of(world)
+        self.low, self.high = np.asarray(self.embodiment.limits, np.float32).T
         self._film: Film | None = None
 
     @property
@@ -257,10 +267,10 @@ class DreamLane(Lane):
 
     def rest(self) -> np.ndarray:
         """Where the body stands, if actions are such places; else the middle of what may be done."""
-        low, high = self.action_space.low, self.action_space.high
         here = self.film.states[0].get(STATE)
-        absolute = here is not None and self.embodiment.state == self.embodiment.action
-        return np.clip(here, low, high).astype(np.float32) if absolute else (low + high) / 2
+        if here is None or self.embodiment.state != self.embodiment.action:
+            return (self.low + self.high) / 2
+        return np.clip(here, self.low, self.high).astype(np.float32)
 
     def render(self) -> np.ndarray:
         return self.picture(max(self.film.frames))
@@ -275,10 +285,10 @@ class DreamLane(Lane):
 
     def executed(self, actions: np.ndarray) -> np.ndarray:
         """What is executed of actions (E, D) asked for, after delay, disturbance and limits; time goes on."""
-        low, high, out = self.action_space.low, self.action_space.high, []
+        out = []
         for action in actions:
             self._waiting.append(np.asarray(action, np.float32))
-            out.append(np.clip(self._waiting.popleft() + self._disturbance(), low, high))
+            out.append(np.clip(self._waiting.popleft() + self._disturbance(), self.low, self.high))
             self.ticks += 1
         return np.stack(out).astype(np.float32)
 
@@ -325,7 +335,7 @@ class DreamGroup(LaneGroup):
     def _imagine(
         self, slots: list[int], actions: dict[int, np.ndarray], look: tuple[int, ...], film: tuple[int, ...], runs: dict
     ) -> None:
-        lanes = [self._envs[slot] for slot in slots]
+        lanes: list[Any] = [self._envs[slot] for slot in slots]
         sent = np.stack([lane.executed(actions[slot]) for lane, slot in zip(lanes, slots, strict=True)])
         steps = sent.shape[1]
         looked = {steps + offset for offset in look if steps + offset > 0} | {steps}

@@ -18,7 +18,9 @@ from torch import Tensor
 from ..configs.episode import SENT
 from ..policies.policy import LaneNoise
 from .blocks import as_floats
-from .data import offered_states, open_joint
+from .codec import Reading, Sight
+from .data import JUDGED, OUTCOME, offered_states, open_joint, outcomes
+from .judge import FAKES, fakes
 from .judge import SEEN as STILL
 from .metrics import psnr, ssim
 from .video import Memory, VideoModel
@@ -41,6 +43,8 @@ class Clips:
     actions: np.ndarray  # (B, T, D) executed, units
     pictures: Tensor  # (B, T + 1, cameras, h, w, 3) uint8
     states: dict[str, np.ndarray]  # key -> (B, T + 1, D), units
+    outcome: np.ndarray  # (B, T + 1, 2) success and progress, as recorded
+    known: np.ndarray  # (B, T + 1, 2) bool, whether they were recorded
 
     @property
     def steps(self) -> int:
@@ -67,7 +71,11 @@ def clips(dataset: Dataset, model: VideoModel, episodes: Sequence[int], steps: i
     frames = open_joint(dataset, config.cameras, config.size, np.unique(position))
     keys = [key for key in model.sight.keys if key in offered_states(dataset)]
     states = {key: dataset.columns[key][rows] for key in keys}
-    return Clips(position, first, dataset.columns[SENT][rows[:, :-1]], torch.from_numpy(frames.read(rows)), states)
+    recorded = outcomes(dataset)
+    return Clips(
+        position, first, dataset.columns[SENT][rows[:, :-1]], torch.from_numpy(frames.read(rows)), states,
+        recorded[OUTCOME][rows], recorded[JUDGED][rows],
+    )  # fmt: skip
 
 
 def tellings(actions: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -111,7 +119,7 @@ def measure(model: VideoModel, cut: Clips, wanted: Sequence[int], seed: int = 0)
         `psnr TOLD` for each of `TOLD`, `ssim`, `latent` (mean squared error) of the true actions; `copy ssim`, `copy
         psnr`, `copy latent` of repeating the first frame; `codec psnr`, the round trip, which is the ceiling; `moved`,
         bool, whether the picture changed; `KEY error` and `KEY seen` (B, L, D), of states read from imagined and from
-        true frames, units.
+        true frames, units; `success seen`, `progress seen`, `success imagined`, `progress imagined`, as judged.
     """
     sight, device = model.sight, next(model.parameters()).device
     out: dict[str, list] = {}
@@ -130,7 +138,9 @@ def measure(model: VideoModel, cut: Clips, wanted: Sequence[int], seed: int = 0)
         put("copy latent", (begun - latent).square().mean((1, 2, 3)))
         put("codec psnr", psnr(sight.codec.decode(latent).clamp(0, 1), true))
         put("moved", (start - true).abs().mean((1, 2, 3)) > STILL)
-        _put_states(put, "seen", sight.read(frame).states, cut, step)
+        read = sight.read(frame)
+        _put_states(put, "seen", read.states, cut, step)
+        _put_outcome(put, "seen", sight, read)
 
     for name, actions in tellings(cut.actions, np.random.default_rng(seed)).items():
         for step, imagined in imagine(model, cut.pictures[:, 0], actions, wanted, seed):
@@ -141,8 +151,43 @@ def measure(model: VideoModel, cut: Clips, wanted: Sequence[int], seed: int = 0)
             if name == "true":
                 put("ssim", ssim(seen, true))
                 put("latent", (imagined - model.encode(frame)).square().mean((1, 2, 3)))
-                _put_states(put, "error", sight.read(pictures).states, cut, step)
+                read = sight.read(pictures)
+                _put_states(put, "error", read.states, cut, step)
+                _put_outcome(put, "imagined", sight, read)
     return {name: np.stack(values, 1) for name, values in out.items()}
+
+
+def _put_outcome(put, name: str, sight: Sight, read: Reading) -> None:
+    none = read.features.new_zeros(len(read.features), sight.config.gap * sight.actions)
+    said = sight.judge(read.features, read.features, none)
+    put(f"success {name}", said.success)
+    put(f"progress {name}", said.progress)
+
+
+@torch.no_grad()
+def told_fakes(model: VideoModel, cut: Clips) -> dict[str, float]:
+    """How often the judge takes a true frame for one, and each kind of faked frame for none, at probability 0.5."""
+    sight, gap = model.sight, model.sight.config.gap
+    if cut.steps < gap:
+        return {}
+    before, now = (as_floats(cut.pictures[:, step]) for step in (0, gap))
+    mean = sight.codec.mean.cpu()
+    generator = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    faked, kind, visible = fakes(now, before, mean)
+    torch.random.set_rng_state(generator)
+
+    device = next(model.parameters()).device
+    actions = model.action_scale.scale(torch.from_numpy(cut.actions[:, :gap]).to(device)).flatten(1)
+    first, true, false = (sight.reader(one.to(device))[1] for one in (before, now, faked))
+    accepted = sight.judge(true, first, actions).real >= 0.5
+    refused = (sight.judge(false, first, actions).real < 0.5).cpu()
+    out = {"true accepted": float(accepted.float().mean())}
+    for place, name in enumerate(FAKES):
+        chosen = (kind == place) & (visible > 0)
+        if chosen.any():
+            out[f"{name} refused"] = float(refused[chosen].float().mean())
+    return out
 
 
 def _put_states(put, name: str, read: Mapping[str, Tensor], cut: Clips, step: int) -> None:

@@ -98,9 +98,10 @@ class VideoConfig(WorldModelConfig):
         return settings.open(source, embodiment, **chosen)
 
     def windows(self, dataset: Dataset, episodes: np.ndarray, model: nn.Module) -> InsideWindows:
+        if not isinstance(model, VideoModel):
+            raise TypeError(f"windows of a {type(model).__name__}")
         frames = open_joint(dataset, self.eyes.cameras, self.eyes.size, episodes)
-        sight = model.sight
-        latents = encoded(dataset, frames, model.encode, weights_hash(sight.codec), self.eyes.shape)
+        latents = encoded(dataset, frames, model.encode, weights_hash(model.sight.codec), self.eyes.shape)
         return InsideWindows(dataset, episodes, self.window.observe, latents, ())
 
     def build(self, embodiment: Embodiment, scales: Scales) -> VideoModel:
@@ -153,8 +154,8 @@ class Dynamics(nn.Module):
         self.blocks = nn.ModuleList(Residual(config.width, config.condition) for _ in range(config.blocks))
         self.norm = nn.GroupNorm(1, config.width)
         self.leave = nn.Conv2d(config.width, channels, 1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        for value in self.leave.parameters():
+            nn.init.zeros_(value)
 
     def forward(
         self, memory: Memory, actions: Tensor, scaled: Tensor, k: Tensor, noised: tuple[Tensor, Tensor] | None = None
@@ -170,6 +171,8 @@ class Dynamics(nn.Module):
 
 class VideoModel(nn.Module, Trainable, Begins, Stepped, WorldModel):
     """A `WorldModel` and `Trainable`."""
+
+    trained: Tensor  # steps
 
     def __init__(self, config: VideoConfig, embodiment: Embodiment, scales: Scales):
         super().__init__()

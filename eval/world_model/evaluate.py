@@ -19,7 +19,7 @@ from ...configs.files import new_folder, replace_text
 from ...world_models.gate import note, passes
 from ..ledger.record import MANIFEST, REPORT, WORLD_MODEL, provenance
 from ..offline.held_out import keys_of, training_of
-from .measures import LABELS, remarks, summarise, verdict
+from .measures import LABELS, judge_lines, judged, remarks, summarise, verdict
 
 if TYPE_CHECKING:
     from ...policies.data.dataset import Dataset
@@ -170,7 +170,7 @@ def _measure(config: EvalWorldModel, model: VideoModel, dataset: Dataset, places
     import numpy as np
 
     from ...configs.progress import Progress
-    from ...world_models.films import clips, lags, measure
+    from ...world_models.films import clips, lags, measure, told_fakes
 
     cut = clips(dataset, model, places, config.horizon, config.films)
     parts: list[dict] = []
@@ -184,6 +184,7 @@ def _measure(config: EvalWorldModel, model: VideoModel, dataset: Dataset, places
     spreads = {key: np.maximum(dataset.columns[key].std(0), 1e-6).tolist() for key in cut.states}
     measures: dict[str, Any] = summarise(measured, wanted, cut.episode, spreads)
     measures |= {"films": len(cut), "lags": lags(model, dataset, places, model.horizon, config.films)}
+    measures |= {"judge": judged(measured, wanted, cut.outcome, cut.known) | {"fakes": told_fakes(model, cut)}}
     measures |= {"names": {key: list(model.embodiment.offers()[key]) for key in cut.states}, "spreads": spreads}
     order = np.argsort(measured["psnr true"][:, -1])
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(config.shown, len(order))).round().astype(int))]
@@ -197,7 +198,7 @@ def _part(cut, chosen):
     pictures = cut.pictures[chosen]
     return dataclasses.replace(
         cut, episode=cut.episode[chosen], first=cut.first[chosen], actions=cut.actions[chosen], pictures=pictures,
-        states=states,
+        states=states, outcome=cut.outcome[chosen], known=cut.known[chosen],
     )  # fmt: skip
 
 
@@ -222,5 +223,5 @@ def text(about: dict) -> str:
             values = "".join(f"{value:8.3g}" for value in kinds[kind]["relative"])
             lines.append(f"{short[:14]}, {label}".ljust(26) + values)
     lines.append("(of states: error of what is read from frames, in spreads)")
-    lines += ["", verdict(about)]
+    lines += [*judge_lines(measures["judge"]), "", verdict(about)]
     return "\n".join(lines + [f"note: {note}" for note in remarks(about)])

@@ -42,7 +42,7 @@ def summarise(
         episodes: (B,) of each film.
         spreads: key of a state vector -> standard deviation of each dimension.
     """
-    pictures = [name for name, values in measured.items() if values.ndim == 2 and name != "moved"]
+    pictures = [name for name in measured if name.split()[-1] in ("psnr", "ssim", "latent") or name.startswith("psnr ")]
     by_step = {name: [interval(measured[name][:, i], episodes) for i in range(len(wanted))] for name in pictures}
     states = {}
     for key, spread in spreads.items():
@@ -60,6 +60,29 @@ def summarise(
         "following": following(measured, wanted, episodes),
         "states": states,
     }
+
+
+def judged(
+    measured: Mapping[str, np.ndarray], wanted: Sequence[int], outcome: np.ndarray, known: np.ndarray
+) -> dict[str, Any]:
+    """How right the judge is on true and on imagined frames, at each step, where outcomes were recorded.
+
+    Args:
+        outcome, known: (B, T + 1, 2) success and progress, and whether they are known.
+    """
+    at = list(wanted)
+    out: dict[str, Any] = {}
+    for kind, label in (("seen", "true"), ("imagined", "imagined")):
+        right = (measured[f"success {kind}"] >= 0.5) == (outcome[:, at, 0] > 0.5)
+        away = np.abs(measured[f"progress {kind}"] - outcome[:, at, 1])
+        out[label] = {"success": _where(right, known[:, at, 0]), "progress": _where(away, known[:, at, 1])}
+    out["successes"] = int(((outcome[:, at, 0] > 0.5) & known[:, at, 0]).sum())
+    return out
+
+
+def _where(values: np.ndarray, known: np.ndarray) -> list[float | None]:
+    """(L,) means of the values that are known."""
+    return [float(v[k].mean()) if k.any() else None for v, k in zip(values.T, known.T, strict=True)]
 
 
 def following(measured: Mapping[str, np.ndarray], wanted: Sequence[int], episodes: np.ndarray) -> dict[str, Any]:
@@ -121,3 +144,17 @@ def remarks(about: dict) -> list[str]:
     if worse:
         notes.append(f"at {', '.join(map(str, worse))} frames the first frame, copied, is as near to the truth")
     return notes
+
+
+def judge_lines(judge: Mapping[str, Any]) -> list[str]:
+    """How right the judge is, a line each, in the columns of the table."""
+    lines = []
+    for label in ("true", "imagined"):
+        for what, name in (("success", "judge right"), ("progress", "judge, progress off")):
+            values = judge[label][what]
+            if any(value is not None for value in values):
+                cells = "".join(f"{'-' if value is None else format(value, '.3g'):>8}" for value in values)
+                lines.append(f"{name}, {label}".ljust(26) + cells)
+    if judge["fakes"]:
+        lines.append("judge of films: " + ", ".join(f"{name} {value:.0%}" for name, value in judge["fakes"].items()))
+    return lines

@@ -15,7 +15,7 @@ from ..ledger.origin import on_lines, origin
 from ..pages.charts import Line, chart
 from ..pages.gallery import data_uri
 from ..pages.page import page
-from .measures import LABELS, remarks, verdict
+from .measures import LABELS, judge_lines, remarks, verdict
 
 if TYPE_CHECKING:
     from ...world_models.films import Clips
@@ -38,6 +38,7 @@ def render(about: dict, model: VideoModel, cut: Clips) -> str:
         about=about,
         measures=measures,
         labels=LABELS,
+        judge=judge_lines(measures["judge"]),
         verdict=verdict(about),
         open=passes(measures["following"]),
         remarks=remarks(about),

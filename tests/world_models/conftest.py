@@ -117,14 +117,14 @@ optimize: {{lr: 2.0e-3, warmup: 20, ema: 0.98, weight_decay: 0.0}}
 scale: {scale}
 stages:
   codec:
-    steps: 250
+    steps: 200
     batch: 24
     world_model:
       type: codec
       codec:
         {{size: [32, 32], width: 24, inner: 32, keypoints: 8, state_maps: {{observation.state: {{high: [100, 100]}}}}}}
   video:
-    steps: 400
+    steps: 320
     batch: 32
     world_model:
       {{type: video, run: "stage:codec", horizon: 4, width: 32, blocks: 2, condition: 32, own_after: 100, {video}}}

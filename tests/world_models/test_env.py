@@ -16,6 +16,8 @@ from understudy.policies.learning.checkpoint import find_checkpoint, fingerprint
 from understudy.world_models import gate
 from understudy.world_models.env import DreamWorld
 
+pytestmark = pytest.mark.timeout(900)  # a small training comes first, on a machine that others load
+
 TOP = "observation.images.top"
 TRUE = "{type: test_dots, cameras: {top: [32, 32]}}"
 
