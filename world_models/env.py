@@ -37,7 +37,7 @@ class DreamWorld(World):
     batch: int = 8  # lanes imagined at a time; results depend on it in the last digits
     judge_every: int = 2  # control steps between two looks of the judge
     success_at: float = 0.5  # calibrated probability of success from which it counts
-    real_at: float = 0.5  # below this probability that a film can be true, success does not count
+    real_at: float = 0.1  # below this probability that a film can be true, success does not count
     seed: int = 0  # of a model that is a field
     device: str = "cpu"  # cpu | cuda
     threads: int | None = None  # of torch, where nothing else has set them

@@ -213,15 +213,15 @@ def text(about: dict) -> str:
     measures = about["measures"]
     rows, steps = measures["by_step"], measures["steps"]
     lines = [f"{measures['films']} films of {len(about['data']['episodes'])} episodes of {about['data']['source']}", ""]
-    lines.append("frames on".ljust(26) + "".join(f"{step:>8}" for step in steps))
+    lines.append("frames on".ljust(28) + "".join(f"{step:>8}" for step in steps))
     for name, label in LABELS.items():
         if name in rows:
-            lines.append(label.ljust(26) + "".join(f"{value[1]:8.3g}" for value in rows[name]))
+            lines.append(label.ljust(28) + "".join(f"{value[1]:8.3g}" for value in rows[name]))
     for key, kinds in measures["states"].items():
         short = key.removeprefix("observation.")
         for kind, label in (("imagined", "imagined"), ("true", "true")):
             values = "".join(f"{value:8.3g}" for value in kinds[kind]["relative"])
-            lines.append(f"{short[:14]}, {label}".ljust(26) + values)
+            lines.append(f"{short[:14]}, {label}".ljust(28) + values)
     lines.append("(of states: error of what is read from frames, in spreads)")
     lines += [*judge_lines(measures["judge"]), "", verdict(about)]
     return "\n".join(lines + [f"note: {note}" for note in remarks(about)])

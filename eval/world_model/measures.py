@@ -154,7 +154,7 @@ def judge_lines(judge: Mapping[str, Any]) -> list[str]:
             values = judge[label][what]
             if any(value is not None for value in values):
                 cells = "".join(f"{'-' if value is None else format(value, '.3g'):>8}" for value in values)
-                lines.append(f"{name}, {label}".ljust(26) + cells)
+                lines.append(f"{name}, {label}".ljust(28) + cells)
     if judge["fakes"]:
         lines.append("judge of films: " + ", ".join(f"{name} {value:.0%}" for name, value in judge["fakes"].items()))
     return lines
