@@ -8,7 +8,7 @@ STAMP := $(VENV)/.ready
 UNDERSTUDY := $(VENV)/bin/understudy
 DEMO := out/demo
 
-.PHONY: help setup demo test types experiments findings chromium lock sbom clean
+.PHONY: help setup demo test types experiments findings chromium readme-pictures lock sbom clean
 
 help:
 	@echo "make setup        virtual environment with everything installed, in .venv/"
@@ -20,6 +20,7 @@ help:
 	@echo "make findings     what other libraries really do, each tried in a temporary folder; downloads about 5 GB"
 	@echo "make lock         requirements.txt, the pins of constraints.txt with hashes, anew"
 	@echo "make sbom         a bill of materials of .venv/ in CycloneDX, out/sbom.json"
+	@echo "make readme-pictures  the picture of README.md, from the record of make demo"
 	@echo "make clean        remove .venv/, .venv-3.*/, out/ and caches; runs/ stays"
 
 setup: $(STAMP)
@@ -71,12 +72,17 @@ demo: $(STAMP)
 	rm -rf $(DEMO)
 	$(UNDERSTUDY) demos lift --episodes 60 --action_noise 0.1 --workers 2 --out $(DEMO)/data
 	$(UNDERSTUDY) train configs/train/lift.yaml --data $(DEMO)/data --out $(DEMO)/run
-	$(UNDERSTUDY) eval configs/eval/lift.yaml --policy $(DEMO)/run --episodes 50 --out $(DEMO)/eval
+	$(UNDERSTUDY) eval configs/eval/lift.yaml --policy $(DEMO)/run --episodes 50 --name "Lift from 60 demonstrations" \
+	  --out $(DEMO)/eval
 	@echo
 	@echo "Report: $(CURDIR)/$(DEMO)/eval/report.html"
 	@echo "Next:   $(UNDERSTUDY) inspect $(DEMO)/data                        what the policy learned from"
 	@echo "        $(UNDERSTUDY) eval configs/eval/lift.yaml --policy $(DEMO)/run --episodes 100 --env_seed 2000 --out out/lift-again"
 	@echo "        $(UNDERSTUDY) list                                        all policies, worlds, experts"
+
+readme-pictures: $(STAMP) chromium
+	@test -d $(DEMO)/eval || { echo "run make demo first: the report shown is that of $(DEMO)/eval" >&2; exit 1; }
+	$(UNDERSTUDY) study readme_pictures --record $(DEMO)/eval --out docs/pictures/overview.webp
 
 clean:
 	rm -rf .venv .venv-3.* out build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

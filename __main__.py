@@ -30,7 +30,7 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
         "inspect": ("eval.inspect.inspect:Inspect", "what is in a dataset or a run; how policies use the past"),
     },
     "learn": {
-        "train": ("policies.learning.train:Train", "train a policy or a critic on a dataset"),
+        "train": ("policies.learning.command:TrainCommand", "train a policy or a critic on a dataset"),
         "lerobot-train": ("policies.foreign.train:LerobotTrain", "train a policy of lerobot's, by lerobot itself"),
         "run": ("eval.grid.run:Run", "many trainings and evaluations over settings and seeds, resumable, one table"),
     },
@@ -61,8 +61,14 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
         ),
         "mix": ("eval.compose.mix:Mix", "a mixture, AND or OR of policies by hand, without a search"),
     },
+    "perform": {
+        "emulate": ("hardware.emulator.emulate:Emulate", "an arm's servos on a pseudo-terminal, to try drivers on"),
+    },
     "house": {
-        "list": ("eval.catalog.catalog:List", "list policies, critics, worlds, tasks, experts, robots, studies, verbs"),
+        "list": (
+            "eval.catalog.catalog:List",
+            "list policies, worlds, tasks, experts, configs, studies, ...: all that has a name",
+        ),
         "study": ("eval.catalog.studies:StudyVerb", "run a reproducible experiment of eval/studies"),
         "bench": ("eval.bench.bench:Bench", "measure loader, training and latency beside stock lerobot"),
         "results": ("eval.results.results:Results", "write RESULTS.md and docs/results, or --check them"),
@@ -83,6 +89,19 @@ usage: understudy VERB [CONFIG.yaml] [WORD ...] [--key value ...]
 """
 EXPECTED = (ValueError, LookupError, OSError, ImportError, FloatingPointError)  # ours say what to do
 FAILED, INTERRUPTED = 2, 130
+NOTHING = dict.fromkeys(
+    ("resim", "label", "agree", "estimate", "calibrate", "mix", "curve", "results", "inspect"),
+    "interrupted; nothing is written, for that comes last",
+)
+STOPPED = NOTHING | {  # what a verb that says nothing itself leaves when it is interrupted
+    "train": "interrupted before the first step; where its folder is there, understudy train --resume RUN begins it",
+    "eval": "interrupted before the first episode; nothing is written",
+    "compare": "interrupted before the first episode; nothing is written",
+    "demos": "interrupted before the first episode; nothing is written",
+    "lerobot-train": "interrupted; checkpoints in its output_dir are whole; its --resume=true goes on from the last",
+    "study": "interrupted; a study writes its results at the end, so there are none",
+    "bench": "interrupted; what was printed is all, and nothing is written",
+}
 SPOKEN = ("list", "inspect", "help", "--help", "-h", "--version")  # verbs whose output is all their work
 
 
@@ -125,7 +144,7 @@ def _guarded(verb: str, words: list[str], traceback: bool) -> int:
     except KeyboardInterrupt as stop:
         number = first_signal()
         by = "" if number in (None, signal.SIGINT) else f" ({signal.Signals(number).name})"
-        print(f"\nunderstudy {verb}: {str(stop) or 'interrupted'}{by}", file=sys.stderr)
+        print(f"\nunderstudy {verb}: {str(stop) or STOPPED.get(verb, 'interrupted')}{by}", file=sys.stderr)
         return INTERRUPTED if number is None else 128 + number
     except Exception as error:
         setting = type(error).__module__.startswith("draccus")  # not imported here: it may be absent
@@ -139,16 +158,17 @@ def _guarded(verb: str, words: list[str], traceback: bool) -> int:
 def _run(verb: str, words: list[str]) -> None:
     from importlib import import_module
 
+    from .configs.help import FLAG, describe
     from .configs.machine import prepare
-    from .configs.parse import describe, find_config, has_choices, parse
+    from .configs.parse import find_config, has_choices, parse
     from .configs.plugins import PLUGINS, discover
     from .configs.protocols import keeps
-    from .configs.verb import Chooses, FromWords, folders_of
+    from .configs.verb import ChecksNames, Chooses, Explains, FromWords, folders_of
 
     plugins = _option(words, "--plugins")
     if plugins:
         os.environ[PLUGINS] = ",".join(filter(None, (os.environ.get(PLUGINS), plugins)))
-    helps = "--help" in words or "-h" in words
+    helps = any(word in FLAG for word in words)
     if not helps:
         if words and _is_config(words[0]):
             find_config(words[0])  # refused before anything heavy is imported
@@ -160,7 +180,10 @@ def _run(verb: str, words: list[str]) -> None:
         config_class, chosen = config_class.choose(words)
         command = f"{command} {chosen}".rstrip()
     folders = folders_of(config_class)
-    if has_choices(config_class):
+    if helps and keeps(config_class, Explains):
+        _say(config_class.explain(command, [word for word in words if word not in FLAG]))
+        return
+    if has_choices(config_class) and (helps or not keeps(config_class, FromWords)):
         discover(*folders)
     if helps:
         _say(describe(config_class, command))
@@ -171,6 +194,8 @@ def _run(verb: str, words: list[str]) -> None:
     else:
         path = words.pop(0) if words and _is_config(words[0]) else None
         config = parse(config_class, path, words)
+    if keeps(config, ChecksNames):
+        config.check_names()
     discover(*folders)
     config.run()
 

@@ -255,6 +255,7 @@ def train(config: str | os.PathLike | None = None, /, **settings: Any) -> Traine
     """
     from .configs.plugins import discover
     from .policies.agent.trained import TrainedRun
+    from .policies.learning.stages import Staged
     from .policies.learning.train import Resume, Train
 
     discover("policies")
@@ -262,6 +263,8 @@ def train(config: str | os.PathLike | None = None, /, **settings: Any) -> Traine
     words += [f"--{name.replace('__', '.')}={_word(value)}" for name, value in settings.items()]
     asked = Train.from_words(words)
     asked.run()
+    if isinstance(asked, Staged):
+        return TrainedRun(asked.last)
     if isinstance(asked, Resume):
         path = Path(os.path.expandvars(asked.path))
         return TrainedRun(path if (path / "config.yaml").is_file() else path.parents[1])
@@ -430,7 +433,7 @@ def _compare_live(a, b, world, most: int, env_seed: int, alpha: float, out, sett
     check_names(settings, _names(Compare, ("what", "out", "world")), "compare")
     asked = {"max": most, "env_seed": env_seed, "alpha": alpha, "until_decided": True} | settings
     config = Compare(what=paths, world=world, out=os.fspath(out), **asked)  # type: ignore[arg-type]
-    return Verdict.of(run(config), out)
+    return Verdict.of(run(config), out)  # type: ignore[arg-type]  # of episodes, since no data were given
 
 
 def _changed(policy: LoadedPolicy) -> dict[str, Any]:

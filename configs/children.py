@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 _BEGIN = """
@@ -27,18 +27,20 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
 
 
-def start(words: Sequence[object], log: Path) -> subprocess.Popen:
+def start(
+    words: Sequence[object], log: Path, stdin: int = subprocess.DEVNULL, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen:
     """`python -m WORD ...` in a process group of its own, its output appended to `log`. Call from the main thread."""
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-I", "-S", "-c", _BEGIN, str(os.getpid()), "-P", "-m", *map(str, words)]
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=output,
             stderr=subprocess.STDOUT,
             process_group=0,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | dict(environment or {}),
         )
 
 

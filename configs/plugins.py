@@ -33,7 +33,10 @@ def discover(*folders: str) -> None:
         try:
             _import_all(name)
         except ImportError as error:
-            raise ImportError(f"plug-in '{name}' (named in {PLUGINS}) cannot be imported: {error}") from error
+            raise ImportError(
+                f"plug-in '{name}' (of --plugins or {PLUGINS}) cannot be imported: {error}. Give the name of a package "
+                "that is installed, or of a folder or file here"
+            ) from error
 
 
 def import_named(name: str) -> ModuleType:

@@ -64,3 +64,8 @@ class Progress:
 def on_terminal() -> bool:
     """Whether somebody may be looking at standard error."""
     return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+
+def counted(number: int, what: str) -> str:
+    """A number and what is counted: "1 episode", "2 episodes"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -160,9 +160,9 @@ class Embodiment:
         ours, theirs = self.offers().get(need, ()), offered[need]
         if ours != theirs:
             first = next((pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]), None)
-            because = f"'{first[0]}' against '{first[1]}'" if first else f"{len(ours)} against {len(theirs)} names"
-            because += self._naming() if unnamed(ours) else ""
-            raise EmbodimentError(f"'{need}' differs between '{self.name}' and '{world.name}': {because}")
+            wanted, there = first or (f"{len(ours)} numbers", f"{len(theirs)}")
+            advice = self._naming() if unnamed(ours) else ""
+            raise EmbodimentError(f"'{need}' differs: '{wanted}' is expected, '{there}' is offered{advice}")
 
         units = {STATE: "state_units", SCENE: "scene_units"}[need]
         _check_units(self.name, ours, getattr(self, units), world.name, getattr(world, units))
@@ -263,7 +263,7 @@ class Window:
 
     observe: tuple[int, ...] = (-1, 0)  # offsets of the observed frames, oldest first, none after now
     recall: tuple[int, ...] = ()  # offsets of past actions predicted again (PTP), oldest first, all before now
-    horizon: int = 16  # H future actions, at offsets 0 .. H-1
+    horizon: int = 16  # prediction horizon: future actions of a chunk (H)
 
     def __post_init__(self):
         if self.horizon < 1:
@@ -312,6 +312,16 @@ class Window:
         )
 
 
+def picture_keys(inputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of observation keys that are pictures."""
+    return tuple(key for key in inputs if key.startswith(IMAGES))
+
+
+def vectors(inputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of observation keys that are no pictures."""
+    return tuple(key for key in inputs if not key.startswith(IMAGES))
+
+
 def _is_text(value) -> bool:
     return isinstance(value, str)
 
@@ -346,6 +356,8 @@ _PLAUSIBLE = dict.fromkeys(_TEXTS, _are_texts) | {
 
 
 def _show(value) -> str:
+    if isinstance(value, tuple) and len(value) > 8:
+        return f"{len(value)} of them ({', '.join(map(str, value[:3]))}, ...)"
     return value.value if isinstance(value, Enum) else repr(value)
 
 

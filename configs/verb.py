@@ -51,6 +51,24 @@ class FromWords(Protocol):
         ...
 
 
+@runtime_checkable
+class Explains(Protocol):
+    """It has a help of its own."""
+
+    def explain(self, command: str, words: list[str]) -> str:
+        """The help that the words beside `--help` ask for. Raises UsageError or LookupError."""
+        ...
+
+
+@runtime_checkable
+class ChecksNames(Protocol):
+    """It can refuse names and paths before registries are filled and anything heavy is imported."""
+
+    def check_names(self) -> None:
+        """Raise ValueError or OSError naming the setting. No class method."""
+        ...
+
+
 def folders_of(config_class: type) -> tuple[str, ...]:
     """Folders of ours whose registries a class of settings needs."""
     return config_class.DISCOVER if keeps(config_class, Discovers) else ()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 REPORT_STARTS = 1_000  # the first for reporting; those below are for choosing: policies, weights, alarms
 DATA_STARTS = 100_000  # the first that may enter data
 
+KINDS = ("sim", "world_models.env", "hardware")  # where worlds register; of world models only what needs no torch
+
 
 @dataclass(frozen=True, kw_only=True)
 class World(draccus.ChoiceRegistry):
@@ -102,7 +104,7 @@ def register_world(name: str, world: World) -> None:
 
 def find_world(name: str) -> World:
     """The world of a registered name, of `TYPE/TASK`, or of a YAML file. Raises LookupError listing the known names."""
-    discover("sim", "world_models", "hardware")
+    discover(*KINDS)
     if name.endswith((".yaml", ".yml")):
         return decode_choice(World, load(name))
     kind, _, task = name.partition("/")
@@ -134,6 +136,14 @@ def read_world(source: WorldSource, **changes) -> World:
     return dataclasses.replace(world, **{key: value for key, value in changes.items() if value is not None})
 
 
+def name_of(world: World) -> str:
+    """The registered name of a world with these settings, else its kind and task."""
+    kind = world.get_choice_name(type(world))
+    named = [name for name, other in WORLDS.items() if type(other) is type(world) and other.task == world.task]
+    same = [name for name in named if WORLDS[name] == world]
+    return (same or named or [f"{kind}/{world.task}"])[0]
+
+
 def looked_at(world: World, *readers: Mapping[str, tuple[int, int]]) -> World:
     """The world with the cameras that policies read, at their sizes, where it does not offer them already.
 
@@ -150,7 +160,7 @@ def looked_at(world: World, *readers: Mapping[str, tuple[int, int]]) -> World:
         name = key.removeprefix(IMAGES)
         if name in world.cameras or name not in views:
             continue
-        if wanted.setdefault(name, tuple(size)) != tuple(size):
+        if wanted.setdefault(name, (size[0], size[1])) != tuple(size):
             raise EmbodimentError(
                 f"camera '{name}' is read at {wanted[name][0]}x{wanted[name][1]} and at {size[0]}x{size[1]} by "
                 "policies that act in one world; judge each in a record of its own and compare the records, or give "
@@ -170,7 +180,7 @@ def start_set(world: World) -> str:
 
 def _from_keys(keys: dict) -> World:
     """`type` may be a kind of world, or a registered name whose defaults the other keys change."""
-    discover("sim", "world_models", "hardware")
+    discover(*KINDS)
     named = WORLDS.get(keys.get("type", ""))
     if named is not None:
         keys = draccus.encode(named) | keys | {"type": named.get_choice_name(type(named))}

@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import draccus
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -27,9 +25,9 @@ from torch import Tensor, nn
 from ..configs.protocols import keeps
 from ..configs.rng import rng_of
 from ..configs.spec import TASK, Embodiment, Window
+from .kinds import CompositionConfig, CriticConfig, PolicyConfig, Scales, WorldModelConfig
 
-if TYPE_CHECKING:
-    from .data.dataset import Dataset
+__all__ = ["CompositionConfig", "CriticConfig", "PolicyConfig", "Scales", "WorldModelConfig"]  # of `kinds.py`
 
 
 @dataclass(frozen=True)
@@ -300,6 +298,26 @@ class Stepped(Protocol):
         ...
 
 
+class WindowSet(Protocol):
+    """Windows of a dataset, by position."""
+
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: Tensor) -> dict[str, Tensor]:
+        """The windows at positions (B,) as a batch."""
+        ...
+
+
+@runtime_checkable
+class Begins(Protocol):
+    """A trainable that takes something from its data, or from another run, before it is trained for the first time."""
+
+    @abstractmethod
+    def begin(self, dataset: Any, episodes: np.ndarray) -> list[str]:
+        """Take it from the training episodes of a `Dataset`, by position; what to say of it. Raises ValueError."""
+        ...
+
+
 @runtime_checkable
 class Prepared(Protocol):
     """A trainable that looks at windows of the training episodes once, before it is trained for the first time."""
@@ -387,116 +405,11 @@ class Scale(nn.Module):
         return y * self.std + self.mean
 
 
-@dataclass(frozen=True)
-class Scales:
-    """What a model learns about its inputs and outputs before training. All in units."""
-
-    action: tuple[tuple[float, ...], tuple[float, ...]]  # (low, high) that become [-1, 1]
-    states: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]  # key -> (mean, std)
-
-    def to_dict(self) -> dict:
-        return {"action": self.action, "states": dict(self.states)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolicyConfig(draccus.ChoiceRegistry):
-    """Settings of a policy; `type` in YAML picks the registered subclass."""
-
-    RENAMED: ClassVar[dict[str, str]] = {"needs": "inputs"}  # former names that are still read
-
-    BEFORE: ClassVar[Mapping] = {}  # values of settings that older checkpoints do not say
-
-    window: Window = Window()
-    inputs: tuple[str, ...] = ("observation.state",)  # observation keys that the policy reads
-
-    def build(self, embodiment: Embodiment, scales: Scales) -> nn.Module:
-        """A `Planner` that is a `Trainable`. Weights are drawn from torch's global generator."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorldModelConfig(draccus.ChoiceRegistry):
-    """Settings of a world model or of a part of one; `type` in YAML picks the registered subclass.
-
-    The `window` ends now: what is imagined in training are the frames up to now, so that all observations and actions
-    that a step of training reads lie in the past of a window.
-    """
-
-    BEFORE: ClassVar[Mapping] = {}  # values of settings that older checkpoints do not say
-
-    @property
-    def window(self) -> Window:
-        """What a step of training reads, see above."""
-        raise NotImplementedError
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Observation keys of the data that it reads."""
-        raise NotImplementedError
-
-    def settle(self, dataset: Dataset) -> WorldModelConfig:
-        """The settings with what they leave to the data, or to another run. Raises ValueError."""
-        return self
-
-    def open(self, source: str | Path, embodiment: str | Path | None, **chosen: Any) -> Dataset:
-        """The dataset with all that is learnt from. Raises DatasetError."""
-        raise NotImplementedError
-
-    def windows(self, dataset: Dataset, episodes: np.ndarray, model: nn.Module) -> WindowSet:
-        """The windows of these episodes that the model is trained or judged on."""
-        raise NotImplementedError
-
-    def build(self, embodiment: Embodiment, scales: Scales) -> nn.Module:
-        """A `Trainable`. Weights are drawn from torch's global generator."""
-        raise NotImplementedError
-
-
-class WindowSet(Protocol):
-    """Windows of a dataset, by position."""
-
-    def __len__(self) -> int: ...
-
-    def gather(self, indices: Tensor) -> dict[str, Tensor]:
-        """The windows at positions (B,) as a batch."""
-        ...
-
-
-@runtime_checkable
-class Begins(Protocol):
-    """A trainable that takes something from its data, or from another run, before it is trained for the first time."""
-
-    @abstractmethod
-    def begin(self, dataset: Dataset, episodes: np.ndarray) -> list[str]:
-        """Take it from the training episodes at these positions; what to say of it. Raises ValueError."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class CriticConfig(draccus.ChoiceRegistry):
-    """Settings of a critic; `type` in YAML picks the registered subclass."""
-
-    BEFORE: ClassVar[Mapping] = {}  # values of settings that older checkpoints do not say
-
-    def build(self, embodiment: Embodiment, scales: Scales) -> Critic:
-        raise NotImplementedError
-
-
 def _positions(held: tuple[int, ...], wanted: tuple[int, ...], what: str) -> list[int]:
     missing = [offset for offset in wanted if offset not in held]
     if missing:
         raise KeyError(f"{what} at offset {missing[0]} is not held; held offsets are {held}")
     return [held.index(offset) for offset in wanted]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompositionConfig(draccus.ChoiceRegistry):
-    """Settings of a planner made of policies; `type` in config.json picks the registered subclass."""
-
-    BEFORE: ClassVar[Mapping] = {}  # values of settings that older checkpoints do not say
-
-    def build(self, parents: Sequence[Policy]) -> Planner:
-        """The planner of these parents, in the order in which they were saved."""
-        raise NotImplementedError
 
 
 def past_of(batch: Mapping[str, Tensor], window: Window, inputs: tuple[str, ...]) -> Past:

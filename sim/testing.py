@@ -109,7 +109,8 @@ class Fault:
 
     start: int
     step: int
-    # crash: an exception; kill, abort: the process ends itself; hang: sleeps for an hour, spin: computes, slow: .1 s;
+    # crash: an exception; kill, abort: the process ends itself; hang: sleeps for an hour, deaf: and hears no signal,
+    # spin: computes, slow: .1 s;
     # reset, hang_reset: cannot begin; memory, full: the machine has no room; or a kind of nonsense, see `_NONSENSE`
     kind: str = "crash"
     once: str = ""  # path of a file that remembers that it has happened; empty: it happens every time
@@ -127,7 +128,7 @@ class FaultyWorld(MuJoCoWorld):
         return FaultyEnv(self, self.find())
 
 
-_ACTS = ("crash", "kill", "abort", "hang", "spin", "slow", "memory", "full", "exit")
+_ACTS = ("crash", "kill", "abort", "hang", "deaf", "spin", "slow", "memory", "full", "exit")
 _BEGINS = ("reset", "hang_reset")
 _NONSENSE = {  # what a lane hands over from the step on -> (what of it, the nonsense)
     "nan": ("state", lambda value: value * np.nan),
@@ -211,7 +212,9 @@ def _happen(fault: Fault, step: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if fault.kind == "abort":
         os.abort()
-    if fault.kind in ("hang", "hang_reset"):
+    if fault.kind == "deaf":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGURG})
+    if fault.kind in ("hang", "hang_reset", "deaf"):
         time.sleep(3600)
     while fault.kind == "spin":
         pass

@@ -103,7 +103,8 @@ def chromium():
     """A headless Chromium for pages that we write; skipped where playwright or a browser is missing."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync_api.sync_playwright() as play:
-        found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"))
+        names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+        found = map(shutil.which, (*names, "chromium-headless-shell"))
         path = next(filter(None, found), play.chromium.executable_path)
         if not Path(path).is_file():
             pytest.skip("no Chromium found: apt-get install chromium, or playwright install chromium")

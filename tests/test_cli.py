@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -13,7 +15,8 @@ import draccus
 import pytest
 
 from understudy import __main__ as cli
-from understudy.configs.parse import UsageError, describe, find_config, load, parse
+from understudy.configs.help import describe
+from understudy.configs.parse import UsageError, find_config, load, parse
 
 
 class Colour(Enum):
@@ -73,13 +76,25 @@ def modules_after(words: list[str], status: int) -> list[str]:
     return modules
 
 
+def modules_and_words(words: list[str], status: int, **environment: str) -> tuple[list[str], str]:
+    """What a command imported, and what it said on standard error."""
+    code = f"import sys, understudy.__main__ as cli; got = cli.main({words}); print('@', got, *sys.modules)"
+    place = os.environ | environment
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=place, stdin=subprocess.DEVNULL
+    )
+    _, got, *modules = done.stdout.splitlines()[-1].split()
+    assert int(got) == status, done.stderr
+    return modules, done.stderr
+
+
 @pytest.mark.parametrize("words", [[], ["--help"], ["--version"], ["evla"]])
 def test_the_command_line_imports_nothing_heavy(words):
     modules = modules_after(words, 2 if words == ["evla"] else 0)
     assert not {"torch", "numpy", "mujoco", "draccus"} & set(modules)
 
 
-HEAVY = {"train", "mix"}  # their help shows the settings of what is registered beside its network
+HEAVY = {"mix"}  # their help shows the settings of what is registered beside its network
 
 
 @pytest.mark.parametrize("verb", sorted(set(cli.VERBS) - HEAVY))
@@ -93,13 +108,85 @@ def test_a_refusal_needs_no_torch(verb):
     assert "torch" not in modules_after([verb, "configs/eval/gone.yaml"], 2)
 
 
-def test_an_unknown_config_is_refused_before_torch_is_imported():
-    assert "torch" not in modules_after(["train", "configs/train/gone.yaml"], 2)
+LIFT = ["train", "configs/train/lift.yaml", "--data", "no/such/data"]
+REFUSED = [
+    (["train", "configs/train/gone.yaml"], "'understudy list configs' shows all"),
+    (["train", "configs/train/lfit.yaml"], "Did you mean configs/train/lift.yaml?"),
+    (["train", "configs/train/lift"], "Did you mean configs/train/lift.yaml?"),
+    ([*LIFT, "--lr", "1e-3"], "unknown setting 'lr'. Did you mean 'optimize.lr'?"),
+    ([*LIFT, "--policy.widht", "3"], "Did you mean 'policy.network.width'"),
+    ([*LIFT, "--policy.type", "flwo"], "unknown type 'flwo' for policy. Did you mean 'flow'?"),
+    ([*LIFT, "--steps", "many"], "steps takes a whole number, got 'many'"),
+    ([*LIFT, "--device", "gpu"], "--device cannot be 'gpu'. Known: auto (a GPU if there is one), cpu, cuda, cuda:N"),
+    ([*LIFT, "--out", "."], "--data no/such/data: there is no such folder"),
+    (["train", "--data", "."], "give the dataset and one thing to train"),
+    (["train", "--resume", "no/run"], "no/run is not a run"),
+    (["eval", "./no/run", "--world", "lift", "--out", "x/y"], "no/run' is not a run or checkpoint"),
+    (["eval", "./no/run"], "give --out DIR for a new record"),
+    (["eval", "a", "--policy", "b", "--out", "x"], "--policy is given twice; give it once"),
+    (["eval", "a", "--out", "x/y", "--device", "tpu"], "--device cannot be 'tpu'"),
+    (["compare", "./no/run", "./no/other", "--out", "x/y"], "no/run' is not a run or checkpoint"),
+    (["compose", "./no/run", "./no/other", "--out", "x/y"], "no/run' is not a run or checkpoint"),
+    (["demos", "lift"], "give --out DIR (the dataset folder to write, which must be new)"),
+    (["demos", "lift", "--out", "x/y", "--cameras", "front"], "cameras takes {NAME: [84, 84]}, got 'front'"),
+    (["list", "--plugins", "no_such_package"], "(of --plugins or UNDERSTUDY_PLUGINS) cannot be imported"),
+]
 
 
-def test_the_registries_are_filled_before_registered_settings_are_shown(capsys):
+@pytest.mark.parametrize(("words", "message"), REFUSED)
+def test_names_and_paths_are_refused_in_plain_words_before_torch_is_imported(words, message):
+    modules, said = modules_and_words(words, 2)
+    assert message in said and "Traceback" not in said and not FRAMEWORK.search(said), said
+    assert not {"torch", "mujoco", "robosuite", "lerobot", "matplotlib"} & set(modules)
+
+
+FRAMEWORK = re.compile(r"instantiate|decode|draccus|Missing required|Couldn't|class \w+Config")
+
+
+def test_a_used_folder_is_named_with_one_that_is_free_before_torch_is_imported(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").touch()
+    (tmp_path / "data").mkdir()
+    words = ["train", "configs/train/lift.yaml", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run")]
+    modules, said = modules_and_words(words, 2)
+    assert f"exists; choose another --out, such as {tmp_path / 'run-2'}" in said and "torch" not in modules
+
+
+def test_a_log_without_login_is_refused_before_anything_is_made(tmp_path):
+    pytest.importorskip("wandb")
+    (tmp_path / "data").mkdir()
+    words = ["train", "configs/train/lift.yaml", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run")]
+    modules, said = modules_and_words([*words, "--wandb"], 2, HOME=str(tmp_path), WANDB_API_KEY="", WANDB_MODE="")
+    assert "--wandb: nobody is logged in" in said and not (tmp_path / "run").exists() and "torch" not in modules
+
+
+def test_the_help_of_train_fits_one_screen(capsys):
     assert cli.main(["train", "--help"]) == 0
-    assert "--policy.type" in (said := capsys.readouterr().out) and "diffusion | flow" in said
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) <= 45 and "--help policy flow" in said
+    line = next(line for line in said.splitlines() if line.startswith("  --policy.type"))
+    assert {"diffusion", "flow"} <= set(line.split())
+
+
+def test_the_help_of_train_narrows_to_a_type(capsys):
+    assert cli.main(["train", "--help", "policy", "flow"]) == 0
+    flow = capsys.readouterr().out
+    assert "--policy.times.density" in flow and "--policy.prediction_type" not in flow
+    assert cli.main(["train", "configs/train/lift.yaml", "--help"]) == 0
+    config = capsys.readouterr().out
+    assert "--policy.prediction_type" in config and "--policy.times" not in config and "--data" in config
+    assert cli.main(["train", "--help", "all"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 150
+    assert cli.main(["train", "--help", "policy", "flwo"]) == 2
+    assert "Did you mean 'flow'?" in capsys.readouterr().err
+    assert cli.main(["train", "--help", "optimise"]) == 2
+    assert "Did you mean 'optimize'?" in capsys.readouterr().err
+
+
+def test_the_configs_are_listed_by_what_they_say_of_themselves(capsys):
+    assert cli.main(["list", "configs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split()[:2] == ["configs/train/lift.yaml", "robosuite"] for line in lines)
 
 
 def test_the_help_shows_all_verbs_by_group(capsys):
@@ -142,7 +229,9 @@ def test_a_misspelt_flag_ends_with_status_2(capsys):
 def test_unknown_kind_lists_the_known(capsys):
     assert cli.main(["list", "polices"]) == 2
     error = capsys.readouterr().err
-    assert "Did you mean 'policies'?" in error and "Known: critics, experts" in error and "--traceback" not in error
+    assert (
+        "Did you mean 'policies'?" in error and "Known: all, configs, critics" in error and "--traceback" not in error
+    )
 
 
 def test_unknown_task_lists_the_known(capsys, tmp_path):
@@ -218,6 +307,8 @@ def test_choices_by_name_file_and_default(tmp_path):
         (["--colour", "green"], "colour cannot be 'green'. Known: red, blue"),
         (["a", "b"], "nothing here takes the word 'b'"),
         (["--rate", "a: b: c"], "--rate cannot read 'a: b: c'"),
+        (["--rate", "1", "--rate", "2"], "--rate is given twice; give it once"),
+        (["--steps", "3"], "unknown setting 'steps'. Did you mean 'group.steps'?"),
     ],
 )
 def test_wrong_settings_are_named(words, message):
@@ -228,14 +319,47 @@ def test_wrong_settings_are_named(words, message):
 
 @pytest.mark.parametrize("words", [["--rate", "abc"], ["--fast", "maybe"], ["--group.steps", "1.5"]])
 def test_wrong_values_are_named(words):
-    with pytest.raises(draccus.ParsingError, match=words[0].removeprefix("--")):
+    with pytest.raises(UsageError, match=words[0].removeprefix("--")):
         parse(Verb, None, words)
 
 
 def test_what_a_config_complains_about_is_the_cause():
-    with pytest.raises(draccus.ParsingError) as caught:
+    with pytest.raises(UsageError) as caught:
         parse(Verb, None, ["--group.steps", "0"])
-    assert "steps must be at least 1" in str(caught.value.__cause__)
+    assert "steps must be at least 1" in str(caught.value)
+
+
+def test_another_type_over_a_file_keeps_what_it_has_too_and_names_the_rest(tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text("net: {type: tall, width: 9, depth: 4}\n")
+    for flag in ("--net.type", "--net"):
+        assert parse(Verb, str(tmp_path / "c.yaml"), [flag, "flat", "--net.dims", "[5]"]).net == Flat(
+            width=9, dims=(5,)
+        )
+        said = capsys.readouterr().out
+        assert said.startswith(f"net.depth of {tmp_path / 'c.yaml'} does not apply") and "width" not in said
+    with pytest.raises(UsageError, match="unknown setting 'net.depth'"):
+        parse(Verb, str(tmp_path / "c.yaml"), ["--net.type", "flat", "--net.depth", "2"])
+    capsys.readouterr()
+    assert parse(Verb, str(tmp_path / "c.yaml"), ["--net.type", "tall"]).net == Tall(width=9, depth=4)
+    assert not capsys.readouterr().out
+
+
+def test_the_outline_of_registered_settings_is_what_the_classes_have():
+    """Quick refusals go by the sources; what they say must be what the classes say."""
+    from dataclasses import fields
+
+    from understudy.configs.outline import outlines_of
+    from understudy.configs.plugins import discover
+    from understudy.policies.kinds import CriticConfig, PolicyConfig
+
+    discover("policies")
+    ours = "understudy.policies."
+    for base in (PolicyConfig, CriticConfig):
+        known = {k: c for k, c in base.get_known_choices().items() if c.__module__.startswith(ours)}
+        outlines = outlines_of(base)
+        assert outlines.keys() == known.keys()
+        for kind, config_class in known.items():
+            assert set(outlines[kind].fields) == {item.name for item in fields(config_class)}, kind
 
 
 def test_broken_files_are_named(tmp_path):
@@ -261,7 +385,7 @@ def test_help_shows_comment_type_default_and_choice():
     text = describe(Verb, "understudy verb")
     assert "usage: understudy verb [CONFIG.yaml] DATA" in text
     lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("  --")}
-    assert "a folder" in lines["--data"] and "(str" in lines["--data"]
+    assert "a folder" in lines["--data"] and "--data TEXT" in lines["--data"]
     assert "flat | tall" in lines["--net.type"] and "[flat]" in lines["--net.dims"]
     assert "default 0.0001" in lines["--rate"]
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,12 +21,36 @@ from torch import Tensor
 
 from ..configs.lanes.lane import Lane, LaneGroup, LaneRun
 from ..configs.spec import IMAGES, STATE
+from ..configs.world import World
 from ..policies.learning.checkpoint import load_model
 from ..policies.policy import LaneNoise
 from .codec import Reading
 from .data import open_joint
-from .env import DreamError, DreamWorld
+from .gate import DreamError
 from .video import Memory, VideoModel
+
+
+class Dream(Protocol):
+    """What a dream is told, see `env.py`."""
+
+    model: str
+    starts: str
+    batch: int
+    judge_every: int
+    success_at: float
+    real_at: float
+    seed: int
+    device: str
+    threads: int | None
+
+    @property
+    def truth(self) -> World | None:
+        """The world that first frames come from."""
+        ...
+
+    def steps(self) -> int:
+        """Until an episode is cut."""
+        ...
 
 
 @dataclass
@@ -54,7 +78,7 @@ class Dreamer:
         DreamError: no model that imagines, or settings that do not fit it.
     """
 
-    def __init__(self, world: DreamWorld):
+    def __init__(self, world: Dream):
         model, info = load_model(world.model, "world")
         if not isinstance(model, VideoModel):
             raise DreamError(f"{info['path']} holds no model that imagines; give the run of type `video`")
@@ -123,8 +147,8 @@ class Dreamer:
             film.memory = memory.rows(torch.tensor([row], device=device))
 
     def _due(self, tick: int) -> bool:
-        """Whether the judge looks after this step of a film."""
-        return tick % self.world.judge_every == 0 or tick >= self.horizon
+        """Whether the judge looks after this step of a film; the first, for one that began with success."""
+        return tick <= 1 or tick % self.world.judge_every == 0 or tick >= self.horizon
 
     def _see(self, films: Sequence[Film], ticks: Sequence[int], pictures: Tensor, reading: Reading) -> None:
         """Keep what is read from pictures (M, cameras, h, w, 3) of films at their steps, and judge what is due."""
@@ -133,18 +157,18 @@ class Dreamer:
             film.frames[tick] = pictures[row].cpu()
             film.states[tick] = {key: value[row] for key, value in states.items()}
 
-        # judged beside the frame `gap` steps before, if there is one
+        # judged beside the frame `gap` steps before, if there is one; dead rows repeat the first
         earlier = [film.features.get(tick - self.gap) for film, tick in zip(films, ticks, strict=True)]
-        now = reading.features[: len(films)]
-        before = torch.stack([now[row] if one is None else one for row, one in enumerate(earlier)])
-        done = [
-            _last(film, tick, self.gap, len(self.model.embodiment.action))
-            for film, tick in zip(films, ticks, strict=True)
-        ]
-        scaled = self.model.action_scale.scale(torch.from_numpy(np.stack(done)).to(now.device))
-        said = self.model.sight.verdict(Reading(now, {}), Reading(before, {}), scaled)
+        now, spare = reading.features, len(reading.features) - len(films)
+        before = torch.stack(
+            [now[row] if one is None else one for row, one in enumerate([*earlier, *earlier[:1] * spare])]
+        )
+        dims = len(self.model.embodiment.action)
+        done = [_last(film, tick, self.gap, dims) for film, tick in zip(films, ticks, strict=True)]
+        actions = torch.from_numpy(np.stack([*done, *done[:1] * spare])).to(now.device)
+        said = self.model.sight.verdict(Reading(now, {}), Reading(before, {}), self.model.action_scale.scale(actions))
         for row, (film, tick) in enumerate(zip(films, ticks, strict=True)):
-            if tick and not self._due(tick):
+            if not self._due(tick):
                 continue
             real = 1.0 if earlier[row] is None else float(said.real[row])
             film.least_real = min(film.least_real, real)
@@ -167,7 +191,7 @@ def _last(film: Film, tick: int, gap: int, dims: int) -> np.ndarray:
 class Starts:
     """First frames by env seed."""
 
-    def __init__(self, world: DreamWorld, model: VideoModel):
+    def __init__(self, world: Dream, model: VideoModel):
         config = model.config.eyes
         self.world, self.cameras, self.size = world, config.cameras, config.size
         self._lane = None
@@ -216,7 +240,7 @@ def recorded_seeds(dataset) -> list[int]:
 _DREAMERS: dict[str, Dreamer] = {}  # of this process, by their settings
 
 
-def dreamer_of(world: DreamWorld) -> Dreamer:
+def dreamer_of(world: Any) -> Dreamer:
     """The dreamer of these settings in this process; policies' cameras do not matter to it."""
     key = repr(dataclasses.replace(world, cameras={}, delay=0))
     if key not in _DREAMERS:
@@ -227,7 +251,7 @@ def dreamer_of(world: DreamWorld) -> Dreamer:
 class DreamLane(Lane):
     """One film; alone it is imagined step by step, in a `DreamGroup` together with others."""
 
-    def __init__(self, world: DreamWorld):
+    def __init__(self, world: Any):  # a `World` and a `Dream`
         super().__init__(world)
         self.dreamer = dreamer_of(world)
         self.low, self.high = np.asarray(self.embodiment.limits, np.float32).T

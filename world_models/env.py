@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..configs.spec import SCENE, STATE, Embodiment
 from ..configs.world import World, read_world, start_set
+from .gate import DreamError
 
 if TYPE_CHECKING:
     from ..configs.lanes.lane import LaneGroup
     from ..configs.lanes.pulse import Pulse
     from .dreaming import DreamLane
-
-
-class DreamError(ValueError):
-    """A dream that cannot begin or go on; the message says what to do."""
 
 
 @World.register_subclass("dream")

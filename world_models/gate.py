@@ -18,6 +18,10 @@ GATE = 2.0  # dB
 AT = 16  # frames
 
 
+class DreamError(ValueError):
+    """A dream that cannot begin or go on; the message says what to do."""
+
+
 def note(checkpoint: str | Path, fingerprint: str, following: Mapping[str, Any]) -> Path:
     """Keep what was measured of a checkpoint's action following. Raises OSError where it cannot be written."""
     file = _file(checkpoint)

@@ -155,6 +155,18 @@ class LaneGroup:
         self._handover: Handover | None = None
         self._folder = os.getcwd()
 
+    def build(self, slots: tuple[int, ...]) -> None:
+        """Build lanes in advance. One that cannot be built says so at its reset."""
+        for slot in slots:
+            self.pulse.begin(slot, building=True)
+            try:
+                if slot not in self._envs:
+                    self._envs[slot] = self.world.lane()
+            except (Exception, SystemExit):  # it will be raised again where a row can tell it
+                break
+            self.pulse.beat()
+        self.pulse.rest()
+
     def reset(self, orders: dict[int, tuple[int | None, dict]]) -> dict[int, tuple | str]:
         """slot -> (seed, options), answered by slot -> (observation, info), or the text of what went wrong."""
         answers = {}
@@ -233,6 +245,21 @@ class LaneGroup:
             except (Exception, SystemExit) as second:  # a broken simulator may not close either
                 text += f" (and closing it: {type(second).__name__}: {_text(second)})"
         return Outside(text) if of_machine(error) else text
+
+
+@runtime_checkable
+class Together(Protocol):
+    """A world whose lanes in one process are stepped together."""
+
+    @abstractmethod
+    def group(self, pulse: Pulse | None) -> LaneGroup:
+        """All lanes of one process, none built yet."""
+        ...
+
+
+def open_group(world: World, pulse: Pulse | None = None) -> LaneGroup:
+    """The lanes of this process, one by one, or all together where the world steps them so."""
+    return world.group(pulse) if keeps(world, Together) else LaneGroup(world, pulse)
 
 
 def of_machine(error: BaseException) -> bool:

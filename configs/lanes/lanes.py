@@ -7,6 +7,7 @@ the number of worker processes. This file knows nothing of policies or of what t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from gymnasium.vector.utils import batch_space
 
 from ..world import World, WorldSource, read_world
 from .lane import LaneRun, Outside
-from .pulse import TIMEOUT, check_timeout
+from .pulse import TIMEOUT, Pulse, check_timeout
 from .worker import Local, Worker, WorkerDied
 
 
@@ -39,6 +40,8 @@ class Chunk:
     valid: np.ndarray  # (B, E) bool, this step was executed
     wall_physics: np.ndarray  # (B,) float64 seconds
     wall_render: np.ndarray  # (B,) float64 seconds
+    wall_ipc: np.ndarray  # (B,) float64 seconds, share of what handing over took: checks, copies, processes
+    wall_wait: np.ndarray  # (B,) float64 seconds, share of what its process waited for slower ones
     film: dict[int, list[np.ndarray]]  # slot -> (h, w, 3) uint8 after each executed step, for the slots asked for
     failed: dict[int, str]  # slot -> error: these lanes are lost until their next reset
 
@@ -53,12 +56,20 @@ class Lanes(gymnasium.vector.VectorEnv):
         timeout: seconds that a control step may take, or a reset, before the lane has failed (its worker is ended;
             without workers a simulator is interrupted where that can be done). Building a lane may take `BUILDING`
             times as long, and nothing is a hang below `SLOWER` times the slowest so far. 0 or None: for ever.
+        pulse: without workers: written at every control step, for whoever watches this process.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": ["rgb_array"]}
     render_mode = "rgb_array"
 
-    def __init__(self, world: World, lanes: int = 8, workers: int = 0, timeout: float | None = TIMEOUT):
+    def __init__(
+        self,
+        world: World,
+        lanes: int = 8,
+        workers: int = 0,
+        timeout: float | None = TIMEOUT,
+        pulse: Pulse | None = None,
+    ):
         self._hosts: list = []  # nothing to close yet
         if lanes < 1 or workers < 0:
             raise ValueError(f"environments must be at least 1 and workers at least 0, got {lanes} and {workers}")
@@ -73,7 +84,7 @@ class Lanes(gymnasium.vector.VectorEnv):
         if workers > 1:
             world.warm()
         groups = np.array_split(np.arange(lanes), min(workers, lanes) or 1)
-        self._hosts = [(Worker if workers else Local)(world, self.timeout) for _ in groups]
+        self._hosts = [Worker(world, self.timeout) if workers else Local(world, self.timeout, pulse) for _ in groups]
         self._host_of = {int(slot): host for host, group in zip(self._hosts, groups, strict=True) for slot in group}
 
         # what is known of each slot
@@ -147,13 +158,21 @@ class Lanes(gymnasium.vector.VectorEnv):
             ValueError: a wrong shape or offset, or an action that is not a number, naming the lane.
         """
         actions, look = self._checked(actions, look)
+        begun = time.perf_counter()
         orders = {slot: actions[slot] for slot in np.flatnonzero(self._running).tolist()}
         runs, _ = self._ask("run", orders, tuple(look), tuple(film))
         chunk = self._empty(actions.shape, look, film)
         for slot in range(self.num_envs):
             self._write(chunk, slot, runs.get(slot, LaneRun()))
         chunk.failed.update(self._report())
+        self._account(chunk, list(orders), begun)
         return chunk
+
+    def build(self, slots: Sequence[int]) -> None:
+        """Build lanes in advance, one after the other; what goes wrong is told by their reset."""
+        for slot in slots:
+            self._host_of[slot].ask("build", (slot,))
+            self._host_of[slot].answer()
 
     def call(self, name: str, *args, slots: Sequence[int] | None = None) -> list:
         """Call a method (or read an attribute) of each lane, where it lives: results by slot, None where there is none.
@@ -270,7 +289,7 @@ class Lanes(gymnasium.vector.VectorEnv):
     def _empty(self, shape: tuple[int, int, int], look: tuple[int, ...], film: Sequence[int]) -> Chunk:
         lanes, steps, _ = shape
         flags = {name: np.zeros((lanes, steps), bool) for name in ("terminated", "truncated", "success", "valid")}
-        walls = {name: np.zeros(lanes) for name in ("wall_physics", "wall_render")}
+        walls = {name: np.zeros(lanes) for name in ("wall_physics", "wall_render", "wall_ipc", "wall_wait")}
         obs = {key: np.repeat(value[:, None], len(look), 1) for key, value in self._obs.items()}
         floats = {name: np.zeros((lanes, steps), np.float32) for name in ("reward", "progress")}
         sent = np.zeros(shape, np.float32)
@@ -297,6 +316,18 @@ class Lanes(gymnasium.vector.VectorEnv):
         if run.error:
             self._fail(slot, run.error)
         self._end(chunk, slot, run, done)
+
+    def _account(self, chunk: Chunk, slots: list[int], begun: float) -> None:
+        """Share out what the chunk took beyond the lanes' own work."""
+        groups: dict = {}
+        for slot in slots:
+            groups.setdefault(self._host_of[slot], []).append(slot)
+        own = chunk.wall_physics + chunk.wall_render
+        busy = {host: float(own[group].sum()) for host, group in groups.items()}
+        longest = max(busy.values(), default=0.0)
+        for host, group in groups.items():
+            chunk.wall_wait[group] = (longest - busy[host]) / len(group)
+        chunk.wall_ipc[slots] = max(0.0, time.perf_counter() - begun - longest) / max(1, len(slots))
 
     def _look(self, chunk: Chunk, slot: int, run: LaneRun, done: int, steps: int) -> None:
         for column, offset in enumerate(chunk.look):

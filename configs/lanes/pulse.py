@@ -25,9 +25,15 @@ def check_timeout(timeout: float) -> None:
 
 
 class Pulse:
-    """Written by the process that steps lanes. `shared`: file number of memory that two processes map; None: own."""
+    """Written by the process that steps lanes.
 
-    def __init__(self, shared: int | None = None):
+    Args:
+        shared: file number of memory that two processes map; None: own.
+        rest: how many times longer than a control step nobody's turn may last; inf where a policy thinks meanwhile.
+    """
+
+    def __init__(self, shared: int | None = None, rest: float = 1.0):
+        self._rest = rest
         size = 8 * _SIZE
         self._memory = bytearray(size) if shared is None else mmap.mmap(shared, size)
         self._numbers = memoryview(self._memory).cast("d")
@@ -49,7 +55,7 @@ class Pulse:
 
     def rest(self, building: bool = False) -> None:
         """No lane's turn."""
-        self._numbers[_SLOT], self._numbers[_FACTOR] = 0, BUILDING if building else 1.0
+        self._numbers[_SLOT], self._numbers[_FACTOR] = 0, max(BUILDING, self._rest) if building else self._rest
         self._numbers[_BEATS] += 1
 
     @property
@@ -76,8 +82,8 @@ class Watch:
     """Counts how long a pulse has not moved. Time in which the watcher itself did not run, for example in a machine
     that was asleep, does not count."""
 
-    def __init__(self, pulse: Pulse, timeout: float):
-        self._pulse, self._timeout = pulse, timeout
+    def __init__(self, pulse: Pulse, timeout: float, grace: float = 0.0):
+        self._pulse, self._timeout, self._grace = pulse, timeout, grace
         self.pause = min(1.0, timeout / 4)  # s between two looks
         self._looked, self.beats, self.waited = time.monotonic(), pulse.beats, 0.0
 
@@ -89,7 +95,7 @@ class Watch:
             self.beats, self.waited = self._pulse.beats, 0.0
             return False
         self.waited += spent
-        return self.waited > self._pulse.limit(self._timeout)
+        return self.waited > self._pulse.limit(self._timeout) + self._grace
 
 
 def shared_memory() -> int:

@@ -1,60 +1,44 @@
-"""A group of lanes in a process of its own: started fresh (never forked), one thread, gone with its parent.
+"""A group of lanes in a process of its own, or in this one, spoken to in the same way.
 
-The parent speaks to it through `Worker.ask` and `Worker.answer`; messages are pickled over a socket between the two and
-never touch a disk. A worker never imports torch. A worker that dies, or in which no control step ends within the time
-limit, raises `WorkerDied`. Lanes in this process (`Local`) have the same limit, as far as one process can keep it: a
-simulator that hangs in Python is interrupted by a signal, of one that hangs outside of it a line tells.
+The parent asks through `Worker.ask` and `Worker.answer`. A worker never imports torch. A worker that dies, or in which
+no control step ends within the time limit, raises `WorkerDied`. Lanes in this process (`Local`) have the same limit, as
+far as one process can keep it: a simulator that hangs in Python is interrupted by a signal, of one that hangs outside
+of it a line tells.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import signal
-import socket
-import subprocess
 import sys
 import threading
 from multiprocessing.connection import Connection
 
-from ..ends import held_back, leave_to_parent, outputs
 from ..world import World
-from .lane import LaneGroup, LaneHangs, describe
-from .pulse import Pulse, Watch, shared_memory
+from .lane import LaneHangs, describe, open_group
+from .process import Companion, WorkerDied, at_work
+from .pulse import Pulse, Watch
 
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA", "VECLIB")}
-_BOOT = (
-    f"import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {__name__} import serve; "
-    "serve(*map(int, sys.argv[2:]))"
-)
+__all__ = ["Local", "Worker", "WorkerDied"]
 
-
-# Sent by the system that has no memory left, a cluster, a person; a simulator that crashes ends by another one.
-FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU}
 RING = signal.SIGURG  # interrupts a lane of this process that hangs; ignored where nobody listens
 GRACE = 5.0  # s after the signal until a lane of this process is said to hang outside of Python
 
 
-class WorkerDied(RuntimeError):
-    """The process is gone, or was ended because it did not answer in time.
-
-    Attributes:
-        slot: whose turn it was; None: nobody's.
-        outside: whether the cause lies outside of the lane.
-    """
-
-    def __init__(self, text: str, slot: int | None, outside: bool):
-        super().__init__(text)
-        self.slot, self.outside = slot, outside or slot is None
-
-
 class Local:
-    """A group of lanes in this process, spoken to like a `Worker`. `timeout`: of a control step in s, 0: none."""
+    """A group of lanes in this process, spoken to like a `Worker`.
+
+    Args:
+        timeout: of a control step in s, 0: none.
+        pulse: where somebody else watches this process too, and ends it if it hangs outside of Python.
+    """
 
     pid = None
 
-    def __init__(self, world: World, timeout: float = 0.0):
-        self._group = LaneGroup(world)
+    def __init__(self, world: World, timeout: float = 0.0, pulse: Pulse | None = None):
+        self._group = open_group(world, pulse)
+        self._watched = pulse is not None
         self._result = None
         self._timeout, self._busy = timeout, False
         self._watch = Watch(self._group.pulse, timeout) if timeout else None
@@ -104,7 +88,7 @@ class Local:
                 self._ring()
             elif stuck and self._watch.waited <= rung + GRACE:
                 self._ring()  # a simulator may have swallowed the first one
-            elif stuck and not told:
+            elif stuck and not told and not self._watched:
                 told = True
                 self._tell()
 
@@ -132,7 +116,7 @@ def _ring(number, frame) -> None:
         host.interrupt()
 
 
-class Worker:
+class Worker(Companion):
     """A group of lanes in a new process, started at the first `ask` and again at the first one after its death.
 
     Args:
@@ -140,128 +124,68 @@ class Worker:
     """
 
     def __init__(self, world: World, timeout: float = 0.0):
-        if os.name != "posix":
-            raise OSError("worker processes need a POSIX system; use workers=0 here")
-        if type(world).__module__ == "__main__":
-            raise ValueError(
-                f"the world {type(world).__name__} is defined in the main script, where workers cannot import it; "
-                "move it to a module, or use workers=0"
-            )
-        self._world, self._timeout = world, timeout
-        self._process: subprocess.Popen | None = None
-        self._pipe: Connection | None = None
-        self._pulse: Pulse | None = None
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        super().__init__(f"{__name__}:serve", timeout)
+        refuse_main(world)
+        self._world = world
 
     def ask(self, name: str, *args) -> None:
         """Send an order; a worker found dead before any of its lanes were lost is started again."""
-        if self._process is None:
+        if self.pipe is None:
             try:
-                self._start()
+                self.start()
             except OSError as error:  # no memory, no processes, no open files
                 self._failed = f"worker process cannot be started: {error}"
                 return
         try:
-            self._pipe.send((name, args))
+            self.pipe.send((name, args))
         except OSError:
             return  # `answer` says that it died
 
     def answer(self):
         """The result of the last order. Raises what the order raised, or `WorkerDied`."""
-        if self._process is None:
+        if self.pipe is None:
             raise WorkerDied(self._failed, None, True)
         try:
             self._wait()
-            fine, result = self._pipe.recv()
+            fine, result = self.pipe.recv()
         except (EOFError, ConnectionError) as error:
-            raise self._died("died") from error
+            raise self.died() from error
         if not fine:
             raise result
         return result
 
-    def close(self) -> None:
-        """End the process: politely, then after 5 s for certain."""
-        if self._process is None:
-            return
-        self._pipe.close()
-        self._process.stdin.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._forget()
-
-    def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        memory = shared_memory()
-        try:
-            with theirs, held_back():
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path), str(theirs.fileno()), str(memory)],
-                    stdin=subprocess.PIPE,  # open as long as the parent lives
-                    pass_fds=[theirs.fileno(), memory],
-                    env=os.environ | ONE_THREAD,
-                )
-            self._pulse = Pulse(memory)
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            os.close(memory)
-        self._pulse.rest(building=True)
-        self._pipe = Connection(ours.detach())
-        try:
-            self._pipe.send(self._world)
-        except OSError:
-            return  # `answer` says that it died
+    def start(self) -> Connection:
+        pipe = super().start()
+        with contextlib.suppress(OSError):  # `answer` says that it died
+            pipe.send(self._world)
+        return pipe
 
     def _wait(self) -> None:
         """Until an answer has come. Raises WorkerDied where no control step ends within the limit."""
         if not self._timeout:
-            self._pipe.poll(None)
+            self.pipe.poll(None)
             return
-        watch = Watch(self._pulse, self._timeout)
-        while not self._pipe.poll(watch.pause):
-            if watch.stuck():
-                limit = self._pulse.limit(self._timeout)
-                raise self._died(f"did not answer within {limit:g} s and was ended", hangs=True)
+        watch = self.watch()
+        while not self.pipe.poll(watch.pause):
+            if death := self.stuck():
+                raise death
 
-    def _died(self, how: str, hangs: bool = False) -> WorkerDied:
-        if hangs:
-            self._process.kill()
-        try:
-            code = self._process.wait(5)  # its end of the pipe is closed: it is ending
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            code = self._process.wait()
-        because = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        pid, slot = self._process.pid, self._pulse.slot
-        self._pipe.close()
-        self._process.stdin.close()
-        self._forget()
-        return WorkerDied(f"worker process {pid} {how} ({because})", slot, not hangs and -code in FROM_OUTSIDE)
 
-    def _forget(self) -> None:
-        self._pulse.close()
-        self._process = self._pipe = self._pulse = None
+def refuse_main(*objects: object) -> None:
+    """Raise ValueError for an object of the main script, which no worker can import."""
+    for one in objects:
+        if type(one).__module__ == "__main__":
+            raise ValueError(
+                f"the world {type(one).__name__} is defined in the main script, where workers cannot import it; "
+                "move it to a module, or use workers=0"
+            )
 
 
 def serve(pipe_number: int, pulse_number: int) -> None:
     """The life of a worker: read orders until the parent closes the pipe."""
-    leave_to_parent()
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    from ..machine import prepare
-
-    prepare()
-    with outputs(), Connection(pipe_number) as pipe:
-        pulse = Pulse(pulse_number)
-        os.close(pulse_number)
+    with at_work(pipe_number, pulse_number) as (pipe, pulse):
         try:
-            group = LaneGroup(pipe.recv(), pulse)
+            group = open_group(pipe.recv(), pulse)
         except (EOFError, ConnectionError):  # the parent went at once
             return
         while True:
@@ -279,11 +203,3 @@ def serve(pipe_number: int, pulse_number: int) -> None:
             except ConnectionError:
                 break
         group.close()
-
-
-def _leave_with_parent() -> None:
-    """Standard input ends when the parent is gone, however it went; a lane that hangs must not outlive it."""
-    while os.read(0, 4096):
-        pass
-    threading.Event().wait(4)  # a parent that closed politely gives the lanes time to close
-    os._exit(1)

@@ -36,20 +36,20 @@ MEASURE_NAMES = {"r": "Pearson r", "rho": "Spearman rho", "tau": "Kendall tau", 
 class Agree:
     """Judge whether a proxy world ranks policies as the truth does."""
 
-    truth: tuple[str, ...]  # records (or folders of records) of the policies in the world that counts
-    proxy: tuple[str, ...]  # records of the same policies in the world that would stand in for it
-    by: str = "success"  # success | progress: what the verdict is about
-    out: str | None = None  # folder for agree.html and agree.json; must not exist
+    truth: tuple[str, ...]  # evaluation records (or folders of them) of the policies in the environment that counts
+    proxy: tuple[str, ...]  # records of the same policies in the environment that would stand in for it
+    by: str = "success"  # what the verdict is about: success | progress
+    out: str | None = None  # folder for agree.html and agree.json, which must be new
     study: str | None = None  # file for the numbers as a study, which `understudy results` prints
-    seed: int = 0  # of the resampling
-    draws: int = 2000  # resamples
+    seed: int = 0  # seed of the bootstrap
+    draws: int = 2000  # bootstrap resamples
 
     def run(self) -> None:
         if self.out is not None and Path(os.path.expandvars(self.out)).exists():
             raise ValueError(f"'{self.out}' exists; give another --out")
         truth, proxy = open_records(self.truth), open_records(self.proxy)
         if both := {record.root.resolve() for record in truth} & {record.root.resolve() for record in proxy}:
-            raise ValueError(f"'{min(both)}' is on both sides; a world cannot vouch for itself")
+            raise ValueError(f"'{min(both)}' is on both sides; give records of two worlds")
 
         refuse_unproven((*truth, *proxy))
         agreement = agree(matched(truth, proxy), self.by, np.random.default_rng(self.seed), self.draws)
@@ -139,7 +139,7 @@ def scatter(agreement: Agreement) -> str:
     ]
     equal = Line([0, 1], [0, 1], "soft", "equal in both")
     axes = {"x_label": f"{agreement.by} in the truth", "y_label": f"{agreement.by} in the proxy", "y_range": (0, 1)}
-    return chart([equal], **axes, marks=marks)
+    return chart([equal], **axes, marks=marks, square=True)
 
 
 def render(agreement: Agreement, worlds: dict[str, str], about: dict) -> str:

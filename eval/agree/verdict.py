@@ -22,6 +22,7 @@ from ..statistics.multiple import differing, letters
 from ..statistics.paired import mcnemar
 
 ALPHA = 0.05
+_RATES = {"success": "success rate", "progress": "progress"}
 LOW_CEILING = 0.5  # r of a perfect proxy below which the episodes are too few to say much
 MEASURED = {"success": 0, "progress": 1}  # what is compared -> its place among an episode's outcomes
 
@@ -121,7 +122,7 @@ def decide(agreement: Agreement, pairs: Sequence[tuple[Tested, Tested]]) -> Verd
     at_most = "" if math.isnan(gap.high) else f"; 95 %: up to {gap.high:.3f}"
     words = (
         f"The proxy orders these {k} policies as the truth does, better than chance (p = {agreement.bound.p:.2g}).",
-        f"What it orders wrongly lies at most {gap.estimate:.3f} of true {agreement.by} apart, averaged over the "
+        f"Mis-ranked pairs differ by at most {gap.estimate:.3f} in true {_RATES[agreement.by]}, averaged over the "
         f"policies (MMRV{at_most}).",
     )
     return Verdict(True, words, (*warnings, *_advice(agreement)), tuple(_ranking(pairs, agreement)))
@@ -199,9 +200,9 @@ def _warnings(points: Sequence[PolicyPoint]) -> Iterator[str]:
     elif runs <= FEW:
         count = "1 training run" if runs == 1 else f"{runs} training runs"
         yield (
-            f"Policies of {count} are too few to draw policies anew: the intervals resample initial conditions "
-            f"only and hold for these policies. How the proxy ranks others is open; "
-            f"{FEW + 1} or more training runs would tell."
+            f"Policies of {count} are too few to resample policies: the intervals resample initial conditions "
+            f"only and hold for these policies. How the proxy ranks others is not known; "
+            f"{FEW + 1} or more training runs would show it."
         )
 
     if errors := sum(point.errors for point in points):

@@ -33,9 +33,13 @@ class Bench:
     channels: tuple[int, ...] = (64, 128, 256)  # train, latency: of the U-Net's levels
     solver_steps: int = 10  # latency: DDIM steps
     task: str = "lift"  # rollout: a robosuite task, beside robosuite; or pusht, beside lerobot-eval
-    envs: int = 8  # rollout of pusht: environments on both sides
+    envs: int = 8  # rollout of pusht: environments on both sides; --scaling: those of a block
     size: int = 84  # rollout: px, height and width of the pictures
     n_action_steps: int = 8  # rollout: control steps of a chunk
+    scaling: str = ""  # rollout: numbers of workers beside one process, such as 1,2,4
+    episodes: int = 0  # rollout --scaling: of each run; default two blocks a worker
+    steps: int = 100  # rollout --scaling: control steps of an episode
+    cameras: int = 0  # rollout --scaling: pictures of so many cameras
     threads: int | None = None  # train, latency: of torch; default all cores
     out: Path | None = None  # also write the JSON to this file
 
@@ -97,6 +101,8 @@ def _rollout(bench: Bench) -> tuple[str, dict]:
     if min(bench.pairs, bench.size, bench.n_action_steps, bench.envs) < 1:
         asked = f"{bench.pairs}, {bench.size}, {bench.n_action_steps}, {bench.envs}"
         raise ValueError(f"pairs, size, n_action_steps and envs must be at least 1: {asked}")
+    if bench.scaling:
+        return _scaling(bench)
     if bench.task == "pusht":
         return _pusht(bench)
 
@@ -116,6 +122,28 @@ def _pusht(bench: Bench) -> tuple[str, dict]:
     settings = {"task": "pusht", "size": SIZE, "n_action_steps": bench.n_action_steps, "envs": bench.envs}
     title = f"pusht, {bench.envs} environments, {SIZE} px, chunks of {bench.n_action_steps} steps"
     return f"{title}\n{table(result)}", settings | versions("gym-pusht", "lerobot") | {"cases": result}
+
+
+def _scaling(bench: Bench) -> tuple[str, dict]:
+    from .scaling import compare_scaling, table, world_for
+
+    words = bench.scaling.split(",")
+    workers = tuple(int(word) for word in words if word.strip().isdigit())
+    if len(workers) < len(words) or min(*workers, bench.steps) < 1 or bench.episodes < 0 or bench.cameras < 0:
+        raise ValueError(
+            f"--scaling takes numbers of workers from 1 on, such as 1,2,4, not '{bench.scaling}'; "
+            "steps are at least 1, episodes and cameras at least 0"
+        )
+    world = world_for(bench.task, bench.cameras, bench.size, bench.steps)
+    episodes = bench.episodes or 2 * bench.envs * max(workers)
+    rounds = max(1, bench.pairs // 3)
+    result = compare_scaling(
+        world, workers, block=bench.envs, n_action_steps=bench.n_action_steps, episodes=episodes, rounds=rounds
+    )
+    settings = {"task": bench.task, "workers": list(workers), "block": bench.envs, "episodes": episodes}
+    settings |= {"steps": bench.steps, "cameras": bench.cameras, "rounds": rounds}
+    title = f"{bench.task}, {episodes} episodes of {bench.steps} steps in blocks of {bench.envs}, {rounds} rounds"
+    return f"{title}\n{table(result)}", settings | {"cases": result}
 
 
 def _report(bench: Bench) -> tuple[str, dict]:

@@ -11,10 +11,12 @@ as many as lerobot draws. Both run all their steps: nobody succeeds with random 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import statistics
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -100,6 +102,15 @@ def _ours(lanes: Lanes, actor: Noise):
 
 def _lerobot(envs: int, n_action_steps: int, pictures: bool, steps: int):
     """lerobot's own evaluation of as many episodes as environments."""
+    return lerobot_rollout(envs, n_action_steps, pictures, steps)[0]
+
+
+def lerobot_rollout(envs: int, n_action_steps: int, pictures: bool, steps: int, parallel: bool = False):
+    """(work, close): lerobot's own evaluation of as many episodes as environments, with random actions.
+
+    Args:
+        parallel: each environment in a process (`AsyncVectorEnv`); else one after the other (`SyncVectorEnv`).
+    """
     from ...configs.compat import prepare_lerobot
 
     prepare_lerobot()
@@ -111,7 +122,7 @@ def _lerobot(envs: int, n_action_steps: int, pictures: bool, steps: int):
 
     kind = "pixels_agent_pos" if pictures else "environment_state_agent_pos"
     config = PushtEnv(obs_type=kind, episode_length=steps, observation_height=SIZE, observation_width=SIZE)
-    env = make_env(config, n_envs=envs)["pusht"][0]
+    env = _side_by_side(config, envs) if parallel else make_env(config, n_envs=envs)["pusht"][0]
     empty = [PolicyProcessorPipeline(steps=[]) for _ in range(3)]
     asis = {"to_transition": policy_action_to_transition, "to_output": transition_to_policy_action}
     empty.append(PolicyProcessorPipeline(steps=[], **asis))
@@ -122,7 +133,27 @@ def _lerobot(envs: int, n_action_steps: int, pictures: bool, steps: int):
             episodes = stock(env, policy, *empty, seeds=seeds)
         return episodes["done"].numel()
 
-    return work
+    return work, env.close
+
+
+def _side_by_side(config, envs: int):
+    """The `AsyncVectorEnv` that lerobot would make.
+
+    In its own the processes do not know gym-pusht's name, and end when they are asked for a task that it does not have.
+    """
+    from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+
+    make = partial(_gym, config.package_name, config.gym_id, config.disable_env_checker, config.gym_kwargs)
+    return AsyncVectorEnv([make] * envs, autoreset_mode=AutoresetMode.SAME_STEP, context="forkserver")
+
+
+def _gym(package: str, name: str, unchecked: bool, settings: dict):
+    import gymnasium
+
+    importlib.import_module(package)
+    env = gymnasium.make(name, disable_env_checker=unchecked, **settings)
+    env.unwrapped.task = env.unwrapped.task_description = ""
+    return env
 
 
 def _noise_policy(envs: int, n_action_steps: int):

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
+from ...configs.parse import find_config, shipped_configs
 from ...configs.plugins import discover, lookup
 from .studies import studies
+
+WIDTH = 20  # columns of a name; longer ones have twice as many
 
 
 @dataclass(frozen=True, kw_only=True)
 class List:
-    """List the registered policies, critics, worlds, tasks, experts, robots, world models, studies and verbs."""
+    """List the registered policies, critics, worlds, tasks, experts, robots and models, configs, studies and verbs."""
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("kind",)
 
-    kind: str = "all"  # policies | critics | worlds | tasks | experts | robots | models | studies | verbs | all
-    only: str = ""  # of tasks and experts: names, separated by commas
-    sheet: str = ""  # list tasks: a PNG to write with a picture of each
-    measure: int = 0  # list experts: measure them from this many initial conditions first, and remember it
+    kind: str = "all"  # policies critics worlds tasks experts robots models configs studies verbs | all: what is listed
+    only: str = ""  # with tasks or experts: names, separated by commas
+    sheet: str = ""  # with tasks: a PNG to write, with a picture of each
+    measure: int = 0  # with experts: measures them from this many initial conditions first, and remembers it
     records: str = ""  # folder of what was measured; default the one that came with the package
     workers: int = 0  # processes that measure; 0: this one
+
+    def check_names(self) -> None:
+        """Raise LookupError for a kind of things that there is not."""
+        lookup("kind", self.kind, dict.fromkeys([*KINDS, "all"]))
 
     def run(self) -> None:
         for name, kind in (("sheet", "tasks"), ("measure", "experts")):
@@ -32,7 +42,7 @@ class List:
             return self._stages()
         kinds = list(KINDS) if self.kind == "all" else [self.kind]
         for kind in kinds:
-            registered = lookup("kind", kind, KINDS)()
+            registered = KINDS[kind]()
             if len(kinds) > 1:
                 print(f"{kind}:")
             print("\n".join(_line(name, registered[name]) for name in sorted(registered)) or "  (none registered)")
@@ -104,18 +114,31 @@ def models() -> Mapping[str, object]:
     return WorldModelConfig.get_known_choices()
 
 
+def configs() -> Mapping[str, object]:
+    """Shipped config -> what its first lines say of it."""
+    return {name: _first_comment(find_config(name)) for name in shipped_configs()}
+
+
+def _first_comment(file: Path) -> str:
+    """The first sentence of the comment that a file begins with."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), file.read_text().splitlines())
+    text = " ".join(line.lstrip("# ") for line in lines)
+    return re.split(r"(?<=[.:]) ", text, maxsplit=1)[0].rstrip(".:")
+
+
 def verbs() -> Mapping[str, object]:
     from ...__main__ import VERBS
 
     return {verb: help_line for verb, (_, help_line) in VERBS.items()}
 
 
-_FUNCTIONS = (policies, critics, worlds, tasks, experts, robots, models, studies, verbs)
+_FUNCTIONS = (policies, critics, worlds, tasks, experts, robots, models, configs, studies, verbs)
 KINDS: dict[str, Callable[[], Mapping[str, object]]] = {function.__name__: function for function in _FUNCTIONS}
 
 
 def _line(name: str, what: object) -> str:
-    return f"  {name:<20} {what if isinstance(what, str) else _first_line(what)}".rstrip()
+    width = WIDTH if len(name) <= WIDTH else 2 * WIDTH
+    return f"  {name:<{width}} {what if isinstance(what, str) else _first_line(what)}".rstrip()
 
 
 def _first_line(what: object) -> str:

@@ -10,17 +10,14 @@ import dataclasses
 import hashlib
 import json
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...configs.documents import check_fields, read_object, sealed, unsealed
 from ...configs.files import replace_text
-from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
 from ...configs.world import REPORT_STARTS, WORLDS, World, start_set
 from ..ledger.record import provenance
-from ..rollout.rollout import rollout
 from ..statistics.intervals import wilson
 
 FORMAT = 1
@@ -54,17 +51,18 @@ class Measured:
 def measure(name: str, episodes: int, workers: int = 0, block: int = 8) -> Measured:
     """Let the expert of the registered world `name` act from the env seeds 1000, 1001, ..."""
     from ...sim.experts import EXPERTS
-    from ..rollout.actors import ExpertActor
+    from ..rollout.crew import Crew
+    from ..rollout.recipes import ExpertRecipe
 
     world = WORLDS[name]
     starts = range(REPORT_STARTS, REPORT_STARTS + episodes)
     begun, rows = time.perf_counter(), []
 
     with (
-        closing(Lanes(world, min(block, episodes), workers)) as lanes,
+        Crew(world, min(block, episodes), workers) as crew,
         Progress(name, episodes, "episodes") as progress,
     ):
-        for result in rollout(ExpertActor(lanes), lanes, starts, initial_conditions=start_set(world)):
+        for result in crew.run(ExpertRecipe(), starts, initial_conditions=start_set(world)):
             rows.append(result.row)
             progress.update(len(rows), f"success {sum(row['success'] for row in rows)}/{len(rows)}")
 

@@ -10,28 +10,30 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from ...configs.devices import check_device
 from ...configs.files import clear_leftovers
-from ...configs.lanes.lanes import Lanes
 from ...configs.lanes.pulse import TIMEOUT
 from ...configs.progress import Progress, on_terminal
-from ...configs.world import REPORT_STARTS, looked_at, start_set
-from ...policies.agent.open import check_world, open_agent
+from ...configs.world import REPORT_STARTS, World, looked_at, read_world, start_set
+from ...policies.agent.open import check_policy, check_world, open_agent
+from ...policies.agent.stage import check_saved, world_of
 from ..evaluate.evaluate import Eval, describe, open_stage
 from ..evaluate.report import write_report
 from ..ledger.dreams import check_world as check_dream
 from ..ledger.dreams import refuse_unproven
 from ..ledger.record import MANIFEST, Record, RecordWriter, provenance, read_record
 from ..offline.record import is_error_record
+from ..rollout.crew import Crew, crew_for
 from ..rollout.film import Tapes
-from ..rollout.rollout import rollout
+from ..rollout.recipes import PolicyRecipe, weight_of
 from ..statistics.by_name import sequential_test
 from ..statistics.power import needed
 from ..statistics.sequential import A, B, Sequential
@@ -64,34 +66,52 @@ class Compare:
     out: str | None = (
         None  # folder of the report and compare.json; of a live comparison also of both records, and then new
     )
-    resume: str | None = None  # live: go on with this folder; all else as it was
-    data: str | None = None  # judge two policies by recorded episodes of this dataset, open-loop: nobody acts
-    world: dict | str = "pusht"  # live: registered name, YAML file, or its keys
-    until_decided: bool = False  # live: stop when decided or hopeless; else run --max pairs, a fixed number
-    max: int = 500  # live: most pairs
-    on: str = "success"  # live: success | progress: what decides
-    test: str = "betting"  # live: betting (paired) | table (success only; initial conditions of its own for B)
-    give_up: float = 0.05  # live: stop when the chance of a verdict falls below this; 0: never
-    env_seed: int = REPORT_STARTS  # live: first env seed
-    policy_seed: int = 0  # live: noise of the policies
-    other_seed: int | None = None  # live: noise of B, if it is to be another one
+    name: str = ""  # title of the report; default: Which is better: A or B?
+    resume: str | None = None  # live: goes on with this folder; all else as it was
+    data: str | None = None  # judges two policies by recorded episodes of this dataset, open-loop: nobody acts
+    world: dict | str | None = (
+        None  # live: a registered name, a YAML file, or its keys; by default where both policies were trained
+    )
+    until_decided: bool = False  # live: stops when decided or hopeless; else --max pairs are run, a fixed number
+    max: int = 500  # live: greatest number of pairs of episodes
+    on: str = "success"  # live: what decides, success | progress
+    test: str = "betting"  # live: betting (paired) | table (success only; B acts from evaluation seeds of its own)
+    give_up: float = 0.05  # live: stops when the chance of a verdict falls below this; 0: never
+    env_seed: int = REPORT_STARTS  # live: first evaluation seed
+    policy_seed: int = 0  # live: seed of the policies' sampling noise
+    other_seed: int | None = None  # live: seed of the noise of B, if it is to be another one
     operator: str = ""  # live: name of the person who scores every trial at the terminal, in blinded order
-    workers: int = 0  # live: processes for the world; 0: in this one
-    timeout: float = TIMEOUT  # live: s the world may take for a control step; 60 times that an episode; 0: no limit
-    block: int = 8  # live: environments that act at the same time
-    n_action_steps: int | None = None  # live: E, executed actions of each chunk; default the policy's own
-    ensemble: float | None = None  # live: decay of temporal ensembling, -inf: none; default each policy's own
+    workers: int | None = None  # live: processes, each for whole blocks; by default by the machine; 0: this one
+    timeout: float = TIMEOUT  # live: seconds that a control step may take, an episode 60 times as long; 0: no limit
+    block: int = 8  # live: parallel environments
+    n_action_steps: int | None = None  # live: actions executed of each action chunk; by default the policy's own number
+    ensemble: float | None = None  # live: decay of temporal ensembling, -inf: none; by default each policy's own
     videos: int = 6  # live: films of each, first where one alone succeeded
-    threads: int = 1  # live: of torch on the CPU
-    device: str = "cpu"  # live: cpu | cuda
+    threads: int = 1  # live: CPU threads that torch uses
+    device: str = "auto"  # live: where to compute, auto (a GPU if there is one) | cpu | cuda | cuda:N
 
     def __post_init__(self):
         if len(self.what) < 2:
             raise ValueError("compare needs at least two records or policies: understudy compare A B")
         if not 0 < self.alpha < 1 or self.max < 1 or self.block < 1:
             raise ValueError(
-                f"no such comparison: alpha {self.alpha}, at most {self.max} pairs, blocks of {self.block}"
+                f"--alpha must be between 0 and 1, --max and --block at least 1; got {self.alpha}, {self.max} and "
+                f"{self.block}"
             )
+
+    def check_names(self) -> None:
+        """Refuse names and paths that are not there, before anything heavy is imported; the folder comes last."""
+        paths = [Path(os.path.expandvars(word)) for word in self.what]
+        if self.data is not None or any((path / MANIFEST).is_file() or is_error_record(path) for path in paths):
+            return
+        check_device(self.device)
+        for policy in self.what:
+            check_policy(policy)
+        _checked_kind(self)
+        world = read_world(_stage(self, tell=False))
+        for policy in self.what:
+            check_saved(policy, world)
+        _checked_folder(self)
 
     def run(self) -> None:
         comparison = compare(self)
@@ -134,7 +154,7 @@ def compare(config: Compare) -> Comparison | ErrorComparison:
 
     records = [read_record(path) for path in paths]
     refuse_unproven(records)
-    comparison = compare_records(records, config.alpha, config.env_seed)
+    comparison = compare_records(records, config.alpha, config.env_seed, name=config.name)
     if config.out:
         comparison.write(os.path.expandvars(config.out))
         write_comparison(comparison, records, os.path.expandvars(config.out))
@@ -163,19 +183,18 @@ def hold(config: Compare) -> Comparison:
     """The live sequential comparison. Ctrl-C ends it with valid records and a compare.json, and is raised again."""
     import torch
 
+    config = replace(config, world=_stage(config))
     rules, folder = _checked(config), Path(os.path.expandvars(config.resume or config.out or ""))
     test = sequential_test(config.test, config.max, config.alpha, seed=config.env_seed)
     torch.set_num_threads(config.threads)
 
     evals = [_evaluation(config, side, test) for side in range(2)]
-    world = open_stage(evals[0])
-    opened = [open_agent(settings, world.embodiment, world.task) for settings in evals]
-    world = looked_at(world, *(agent.pictures for agent, _ in opened))
+    offered = open_stage(evals[0])
+    opened = [open_agent(settings, offered.embodiment, offered.task) for settings in evals]
+    world = looked_at(offered, *(agent.pictures for agent, _ in opened))
     for agent, _ in opened:
-        check_world(agent, world.embodiment())
-    first = evals[0], *opened[0]
-
-    check_dream(describe(*first, world)["world"], "this comparison")
+        check_world(agent, world)
+    check_dream(describe(evals[0], *opened[0], world)["world"], "this comparison")
 
     # what both manifests say of the test
     plan = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}
@@ -185,7 +204,7 @@ def hold(config: Compare) -> Comparison:
     if config.resume:
         clear_leftovers(folder)
 
-    # records, environments and sides
+    # records, workers and sides
     with ExitStack() as stack:
         writers = []
         for name, settings, (agent, about) in zip(SIDES, evals, opened, strict=True):
@@ -193,18 +212,15 @@ def hold(config: Compare) -> Comparison:
             resume = bool(config.resume) and _resumable(folder / name, plan)
             writers.append(stack.enter_context(RecordWriter(folder / name, manifest, resume=resume)))
 
-        lanes = stack.enter_context(closing(Lanes(world, evals[0].block, config.workers, config.timeout)))
-        sides = tuple(
-            Side(
-                agent,
-                writer,
-                {"initial_conditions": start_set(world), "policy_seed": settings.policy_seed},
-                settings.env_seed - config.env_seed,
-            )
-            for (agent, _), writer, settings in zip(opened, writers, evals, strict=True)
-        )
+        crew = stack.enter_context(_crew(config, evals[0], world))
+        sides = []
+        for (agent, about), writer, settings in zip(opened, writers, evals, strict=True):
+            recipe = PolicyRecipe.of(settings, agent, about, offered)
+            crew.know(recipe, agent)
+            columns = {"initial_conditions": start_set(world), "policy_seed": settings.policy_seed}
+            sides.append(Side(recipe, writer, columns, settings.env_seed - config.env_seed))
 
-        stage = _blinded(config, sides, lanes) if config.operator else RolloutStage(sides, lanes, config.videos > 0)
+        stage = _pair_stage(config, tuple(sides), crew)
         return _hold(config, stage, test, rules, writers, plan, folder)
 
 
@@ -236,7 +252,8 @@ def _hold(config: Compare, stage: PairStage, test: Sequential, rules: Rules, wri
             tapes.drop()
 
         if sequential is not None and all(len(record.table) for record in records):
-            comparison = compare_records(records, config.alpha, config.env_seed, _result(sequential, plan, rules, test))
+            result = _result(sequential, plan, rules, test)
+            comparison = compare_records(records, config.alpha, config.env_seed, result, config.name)
             write_comparison(comparison, records, folder)
             for record in records:
                 write_report(record)
@@ -251,12 +268,12 @@ def _result(sequential: SequentialComparison, plan: Mapping, rules: Rules, test:
     result = dict(plan) | {
         "decision": sequential.decision,
         "pairs": sequential.pairs,
-        "evidence": round(sequential.state.evidence, 4),
+        "evidence": 0.0 - round(sequential.state.evidence, 4),  # above 0 for A
     }
     result |= {
         "note": sequential.state.note,
         "counts": sequential.counts,
-        "history": sequential.history,
+        "history": [(pairs, 0.0 - evidence) for pairs, evidence in sequential.history],
         "says": say(sequential, rules, test),
     }
 
@@ -286,15 +303,38 @@ def _fixed(sequential: SequentialComparison, test: Sequential) -> int | None:
     return needed(first, second, paired=not test.independent, correlation=correlation, power=0.9, alpha=test.alpha)
 
 
+def _stage(config: Compare, tell: bool = True) -> dict | str:
+    """The world to act in: as asked, of the comparison that is gone on with, or where both policies were trained."""
+    begun = Path(os.path.expandvars(config.resume or "")) / SIDES[0]
+    if config.world is None and config.resume and (begun / MANIFEST).is_file():
+        return read_record(begun).manifest["world"]["config"]
+    return world_of(config.what, tell=tell) if config.world is None else config.world
+
+
 def _checked(config: Compare) -> Rules:
     """Refuse what cannot be a sequential comparison before anything is opened."""
+    _checked_kind(config)
+    _checked_folder(config)
+    return Rules(config.on, config.until_decided, config.give_up)
+
+
+def _checked_kind(config: Compare) -> None:
     if len(config.what) != 2:
         raise ValueError(
             "a live comparison is between two policies; evaluate more of them first and compare their records"
         )
     if config.out is None and config.resume is None:
         raise ValueError("a live comparison records its episodes: give --out DIR, or --resume DIR to go on with one")
+    same = len({str(Path(os.path.expandvars(word)).resolve()) for word in config.what}) == 1
+    if same and config.other_seed in (None, config.policy_seed) and config.test == "betting":
+        raise ValueError("both are the same policy with the same noise, so every pair is equal; give --other_seed")
+    if config.test == "table" and config.on != "success":
+        raise ValueError("the table is for success; give --test betting to decide on progress")
+    if config.operator and config.test == "table":
+        raise ValueError("a person scores both policies from the same initial conditions: use --test betting")
 
+
+def _checked_folder(config: Compare) -> None:
     if not config.resume and Path(os.path.expandvars(config.out)).exists():
         raise ValueError(f"'{config.out}' exists; give another --out, or --resume {config.out} to go on with it")
 
@@ -302,14 +342,6 @@ def _checked(config: Compare) -> Rules:
         ended = read_comparison(os.path.expandvars(config.resume))["sequential"]
         if ended.get("decision"):
             raise ValueError(f"the comparison in '{config.resume}' has ended: {ended['says']}")
-    same = len({str(Path(os.path.expandvars(word)).resolve()) for word in config.what}) == 1
-    if same and config.other_seed in (None, config.policy_seed) and config.test == "betting":
-        raise ValueError("both are the same policy with the same noise, so every pair is equal; give --other_seed")
-    if config.test == "table" and config.on != "success":
-        raise ValueError("the table is for success; give --test betting to decide on progress")
-    if config.operator and config.test == "table":
-        raise ValueError("a person scores both policies from the same starts: use --test betting")
-    return Rules(config.on, config.until_decided, config.give_up)
 
 
 def _resumable(folder: Path, plan: dict) -> bool:
@@ -343,11 +375,33 @@ def _evaluation(config: Compare, side: int, test: Sequential) -> Eval:
     )
 
 
-def _blinded(config: Compare, sides: tuple[Side, Side], lanes: Lanes) -> BlindStage:
+def _crew(config: Compare, settings: Eval, world: World) -> Crew:
+    """Who runs the episodes; with a person, who scores them one by one, this process alone."""
+    return crew_for(
+        world,
+        0 if config.operator and config.workers is None else config.workers,
+        episodes=2 * config.max,
+        block=settings.block,
+        timeout=config.timeout,
+        threads=config.threads,
+        device=config.device,
+        weights=weight_of(*config.what),
+    )
+
+
+def _pair_stage(config: Compare, sides: tuple[Side, Side], crew: Crew) -> PairStage:
+    if config.operator:
+        return _blinded(config, sides, crew)
+    starts = range(config.env_seed, config.env_seed + config.max)
+    plan = [starts[begin : begin + config.block] for begin in range(0, config.max, config.block)]
+    return RolloutStage(sides, crew, config.videos > 0, plan)
+
+
+def _blinded(config: Compare, sides: tuple[Side, Side], crew: Crew) -> BlindStage:
     """Both policies from one initial condition at a time, and a person who does not know which."""
 
     def act(side: Side):
-        return lambda start: next(iter(rollout(side.actor, lanes, [start], **side.columns))).row
+        return lambda start: next(crew.run(side.recipe, [start], **side.columns)).row
 
     acts, writers = (act(sides[0]), act(sides[1])), (sides[0].writer, sides[1].writer)
     return BlindStage(acts, writers, ask, config.env_seed, config.operator)

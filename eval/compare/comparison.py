@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...configs.documents import check_fields, read_document, sealed
+from ...configs.documents import check_fields, read_document, read_object, sealed
 from ...configs.files import replace_text
 from ...configs.former import MANIFEST, current_names, renamed
 from ...configs.notebook import rows_html
@@ -32,7 +32,7 @@ from ..statistics.multiple import differing, holm, letters
 from ..statistics.paired import PairedDifference, Pairs, paired_difference
 from ..statistics.power import detectable
 
-FORMAT, KIND, FILE = 1, "comparison", "compare.json"
+FORMAT, KIND, FILE = 2, "comparison", "compare.json"  # 1: differences were second minus first, evidence above 0 for B
 POWER = 0.8  # for the smallest difference that would have been seen
 CLOSE = 0.1  # a difference whose interval lies within this is called small
 
@@ -55,7 +55,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two contestants on the initial conditions that both have: second minus first."""
+    """Two contestants on the initial conditions that both have; differences are first minus second."""
 
     first: str  # label
     second: str
@@ -83,6 +83,7 @@ class Comparison:
         dict, ...
     ]  # one an initial condition: initial_conditions, env_seed, success and progress (lists, None where not run)
     sequential: dict = field(default_factory=dict)  # of a live comparison: test, decision, pairs, budget, history, says
+    name: str = ""  # title that a person gave
 
     def plain(self) -> dict:
         """JSON-able; intervals are [low, estimate, high]."""
@@ -122,7 +123,23 @@ def read_comparison(folder: str | Path) -> dict:
     path = Path(folder) / FILE
     values = renamed(read_document(path, KIND, FORMAT, ValueError), MANIFEST)
     check_fields(Comparison, values, path, ValueError)
+    if read_object(path, ValueError).get("format", 0) < 2:
+        values = _turned(values)
     return _current(values) | {"format": FORMAT, "kind": KIND}
+
+
+def _turned(values: dict) -> dict:
+    """A comparison of format 1 with the signs of today; its sentences name both sides and stay."""
+    differences = [
+        one | {name: [-end for end in reversed(one[name])] for name in ("success", "progress")}
+        for one in values["differences"]
+    ]
+    sequential = dict(values["sequential"])
+    if "evidence" in sequential:
+        sequential["evidence"] = -sequential["evidence"]
+    if "history" in sequential:
+        sequential["history"] = [[pairs, -evidence] for pairs, evidence in sequential["history"]]
+    return values | {"differences": differences, "sequential": sequential}
 
 
 def _current(values: dict) -> dict:
@@ -131,12 +148,13 @@ def _current(values: dict) -> dict:
 
 
 def compare_records(
-    records: Sequence[Record], alpha: float = 0.05, seed: int = 0, sequential: Mapping | None = None
+    records: Sequence[Record], alpha: float = 0.05, seed: int = 0, sequential: Mapping | None = None, name: str = ""
 ) -> Comparison:
     """Compare two or more records on the initial conditions that each two of them share.
 
     Args:
         seed: of the bootstrap.
+        name: title of the comparison.
         sequential: result of a live comparison that looked at the records as they came in; then no fixed-n p-value
             is given.
 
@@ -180,6 +198,7 @@ def compare_records(
         caveats=tuple(_caveats(records, joined, peeked)),
         episodes=tuple(_episodes(records)),
         sequential=dict(sequential or {}),
+        name=name,
     )
 
 
@@ -212,8 +231,8 @@ def _difference(
         n=measured.n,
         only_first=measured.only_first,
         only_second=measured.only_second,
-        success=measured.success,
-        progress=measured.progress,
+        success=_mirrored(measured.success),
+        progress=_mirrored(measured.progress),
         p=None if p_holm is None else measured.p,
         p_holm=p_holm,
         p_progress=progress,
@@ -223,21 +242,23 @@ def _difference(
 
 
 def _say(first, second, measured: PairedDifference, p_holm, p_progress: float, seen, alpha: float, asked: int) -> str:
-    """A comparison in words."""
-    better, worse = (second, first) if measured.success.estimate >= 0 else (first, second)
-    points = _points(measured.success if better == second else _mirrored(measured.success))
+    """A comparison in words; every difference is first - second."""
+    better, worse = (second, first) if measured.success.estimate > 0 else (first, second)
+    points = f"{first} - {second} is {_points(_mirrored(measured.success))}"
+    progress = f"in best progress {_points(_mirrored(measured.progress))}"
     counts = f"{measured.n} common initial conditions, only {first} succeeds at {measured.only_first}, "
     counts += f"only {second} at {measured.only_second}"
 
     if p_holm is None:
-        return f"{better} - {worse}: {points} ({counts}). The episodes were looked at while they came in: no p-value."
+        looked = "The episodes were looked at while they came in: no p-value."
+        return f"{points} in success ({counts}), {progress}. {looked}"
 
     test = f"exact McNemar p = {p_holm:.2g}" + (f", Holm over {asked} comparisons" if asked > 1 else "")
     if p_holm <= alpha:
-        text = f"{better} succeeds more often than {worse}: {points} ({counts}; {test})."
+        text = f"{better} succeeds more often than {worse}: {points} ({counts}; {test}), {progress}."
     else:
         text = f"{first} and {second} are not shown to differ in success: "
-        text += f"{better} - {worse} is {points} ({counts}; {test})."
+        text += f"{points} ({counts}; {test}), {progress}."
         text += f" {_blind_spot(measured.n, seen)} That is no evidence of being equal"
         text += f", but a difference beyond {100 * CLOSE:.0f} points is unlikely." if _small(measured.success) else "."
 
@@ -263,7 +284,10 @@ def _bet_on_progress(pairs: Pairs, alpha: float) -> float:
 
 
 def _caveats(records: Sequence[Record], joined: Sequence[Pairs], peeked: bool):
-    yield "Said of these checkpoints and initial conditions like these; another training seed may differ by more."
+    yield "Applies to these checkpoints and to initial conditions like these; another training seed may differ by more."
+    for record in records:
+        if begun := sum(first == 0 for first in record.column("first_success")):
+            yield f"{begun} episodes of {record.root.name} had succeeded at reset, before any action."
     worlds = {json.dumps(record.manifest.get("world", {}).get("config", {}), sort_keys=True) for record in records}
     if len(worlds) > 1:
         yield "The records are from different worlds: a difference may be the world's, not the policy's."

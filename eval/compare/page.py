@@ -18,6 +18,7 @@ from ...configs.files import replace_text
 from ..ledger.films import film_paths
 from ..ledger.origin import command, facts, flag_words, inline, on_lines, origin
 from ..ledger.record import Record
+from ..ledger.summary import rate_of
 from ..pages.charts import Line, chart
 from ..pages.gallery import Film, films
 from ..pages.page import page
@@ -52,6 +53,8 @@ def render(comparison: Comparison, records: Sequence[Record]) -> str:
         headline=headline(comparison),
         styles=styles,
         dates=sorted({origin(record.manifest)[0] for record in records} - {"-"}),
+        at_reset={one.label: record.column("first_success").count(0) for one, record in sides},
+        rate=_rate(records),
         success=Markup(success_chart(comparison, records)),
         progress=Markup(progress_chart(comparison, records)),
         evidence=Markup(evidence_chart(comparison.sequential)),
@@ -64,9 +67,10 @@ def render(comparison: Comparison, records: Sequence[Record]) -> str:
 
 
 def title(comparison: Comparison) -> str:
-    """Who is compared."""
-    names = [contestant.title.split(" (")[0] for contestant in comparison.contestants]
-    return f"{names[0]} or {names[1]}?" if len(names) == 2 else f"{len(names)} policies compared"
+    """The name that was given, or what is asked."""
+    labels = [contestant.label for contestant in comparison.contestants]
+    asked = f"{labels[0]} or {labels[1]}" if len(labels) == 2 else f"{labels[0]} to {labels[-1]}"
+    return comparison.name or f"Which is better: {asked}?"
 
 
 def headline(comparison: Comparison) -> str:
@@ -94,7 +98,15 @@ def success_chart(comparison: Comparison, records: Sequence[Record]) -> str:
         low, high = [band.low for band in bands], [band.high for band in bands]
         lines.append(Line(range(horizon + 1), share.tolist(), STYLES[i % len(STYLES)], contestant.label, low, high))
     name = "share of episodes that have succeeded, over control steps, for each policy"
-    return chart(lines, x_label="control steps", y_label="share of episodes", y_range=(0, 1), title=name)
+    return chart(
+        lines, x_label="control steps", y_label="share of episodes", y_range=(0, 1), title=name, rate=_rate(records)
+    )
+
+
+def _rate(records: Sequence[Record]) -> float | None:
+    """Control steps per second, where all records say the same."""
+    rates = {rate_of(record.manifest) for record in records}
+    return rates.pop() if len(rates) == 1 else None
 
 
 def progress_chart(comparison: Comparison, records: Sequence[Record]) -> str:
@@ -106,7 +118,8 @@ def progress_chart(comparison: Comparison, records: Sequence[Record]) -> str:
             held = np.stack([np.pad(curve, (0, horizon - len(curve)), mode="edge") for curve in curves])
             lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), STYLES[i % len(STYLES)], contestant.label))
     name = "mean progress over control steps, for each policy"
-    return chart(lines, x_label="control steps", y_label="progress", y_range=(0, 1), title=name) if lines else ""
+    words = {"x_label": "control steps", "y_label": "progress", "title": name}
+    return chart(lines, **words, y_range=(0, 1), rate=_rate(records)) if lines else ""
 
 
 def evidence_chart(sequential: Mapping) -> str:
@@ -117,12 +130,12 @@ def evidence_chart(sequential: Mapping) -> str:
     ends = (0, max(pairs))
     lines = [
         Line(pairs, evidence, "mean", "evidence"),
-        Line(ends, (1, 1), "boundary b", "verdict for B"),
-        Line(ends, (-1, -1), "boundary a", "verdict for A"),
+        Line(ends, (1, 1), "boundary a", "verdict for A"),
+        Line(ends, (-1, -1), "boundary b", "verdict for B"),
         Line(ends, (0, 0), "thin mean"),
     ]
-    name = "evidence over pairs, from a verdict for A below to a verdict for B above"
-    return chart(lines, x_label="pairs", y_label="A ← evidence → B", y_range=(-1.1, 1.1), title=name)
+    name = "evidence over pairs, from a verdict for B below to a verdict for A above"
+    return chart(lines, x_label="pairs", y_label="B ← evidence → A", y_range=(-1.1, 1.1), title=name)
 
 
 def outcome_counts(comparison: Comparison) -> list[tuple[str, str, int]]:

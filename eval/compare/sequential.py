@@ -7,14 +7,15 @@ was stopped goes on where it was. Knows no world, no policy and no statistics be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ...configs.lanes.lanes import Lanes
 from ..ledger.record import OUTCOMES, RecordWriter
+from ..rollout.crew import Crew, Job
 from ..rollout.film import Tapes, choose_pairs, film_again
-from ..rollout.rollout import Actor, rollout
+from ..rollout.recipes import Recipe
 from ..statistics.sequential import HOPELESS, UNDECIDED, A, B, Sequential, State
 
 METER = 24  # characters to either side
@@ -31,7 +32,7 @@ class PairStage(Protocol):
 class Side:
     """One policy of a sequential comparison in the rollout loop."""
 
-    actor: Actor
+    recipe: Recipe
     writer: RecordWriter
     columns: Mapping  # initial_conditions and policy_seed of its rows
     shift: int = 0  # added to every env seed, for tests that need independent pairs
@@ -88,23 +89,51 @@ class SequentialComparison:
 
 
 class RolloutStage:
-    """Both policies in the same environments of one world, a block each in turn; B is `lanes.num_envs`."""
+    """Both policies in one world, a block each in turn, or at the same time where a crew has workers.
 
-    def __init__(self, sides: tuple[Side, Side], lanes: Lanes, films: bool = False):
-        self.sides, self.lanes = sides, lanes
+    Args:
+        plan: the env seeds of each call of `play`, in order. Workers that would be idle play ahead; what they played
+            is recorded only where it is asked for, so that the records do not depend on their number.
+    """
+
+    def __init__(
+        self,
+        sides: tuple[Side, Side],
+        crew: Crew,
+        films: bool = False,
+        plan: Sequence[Sequence[int]] = (),
+    ):
+        self.sides, self.crew, self.plan = sides, crew, [list(starts) for starts in plan]
         self.tapes = tuple(Tapes(side.writer.root, films) for side in sides)  # by the env seed of the pair
+        self._jobs: dict[tuple[int, int], Job] = {}  # (side, first env seed of the pair)
 
     def play(self, starts: Sequence[int]) -> Iterator[tuple[Mapping, Mapping]]:
-        for side, tapes in zip(self.sides, self.tapes, strict=True):
-            env_seeds = [start + side.shift for start in starts]
-            if set(env_seeds) <= side.writer.done:
-                continue
-            for result in rollout(side.actor, self.lanes, env_seeds, skip=side.writer.done, **side.columns):
+        self._submit(starts)
+        for number, (side, tapes) in enumerate(zip(self.sides, self.tapes, strict=True)):
+            job = self._jobs.pop((number, starts[0]), None)
+            for result in self.crew.results(job) if job else ():
                 tapes[result.start - side.shift] = result.actions
                 side.writer.add(result.row)
         for start in starts:
             first, second = (side.writer.rows[start + side.shift] for side in self.sides)
             yield first, second
+
+    def _submit(self, starts: Sequence[int]) -> None:
+        """Give out these env seeds, and those of later calls that idle workers can begin with."""
+        ahead = math.ceil(self.crew.workers / 2)
+        now = self.plan.index(list(starts)) if list(starts) in self.plan else len(self.plan)
+        for pairs in [starts, *self.plan[now + 1 : now + 1 + ahead]]:
+            for number, side in enumerate(self.sides):
+                env_seeds = [start + side.shift for start in pairs]
+                if (number, pairs[0]) not in self._jobs and not set(env_seeds) <= side.writer.done:
+                    job = self.crew.submit(side.recipe, env_seeds, skip=side.writer.done, **side.columns)
+                    self._jobs[number, pairs[0]] = job
+
+    def stop(self) -> None:
+        """What was played ahead is not wanted."""
+        for job in self._jobs.values():
+            self.crew.drop(job)
+        self._jobs.clear()
 
     def film(self, count: int) -> None:
         """Film up to `count` pairs, where one alone succeeded first, by playing their actions again."""
@@ -112,10 +141,11 @@ class RolloutStage:
             {start: side.writer.rows[start + side.shift] for start in tapes if start + side.shift in side.writer.done}
             for side, tapes in zip(self.sides, self.tapes, strict=True)
         ]
+        self.stop()
         chosen = choose_pairs(*rows, count)
         for side, tapes in zip(self.sides, self.tapes, strict=True):
             again = {start + side.shift: tapes[start] for start in chosen}
-            for start, path in film_again(self.lanes, side.writer.rows, again, side.writer.root).items():
+            for start, path in film_again(self.crew, side.writer.rows, again, side.writer.root).items():
                 side.writer.set_video(start, path)
 
 

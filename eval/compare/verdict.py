@@ -53,8 +53,8 @@ class Verdict:
             better, says = _better(pairs, comparison.alpha), pairs.says if pairs else ""
         return cls(
             better=better,
-            success=_ours(pairs.success) if pairs else None,
-            progress=_ours(pairs.progress) if pairs else None,
+            success=pairs.success if pairs else None,
+            progress=pairs.progress if pairs else None,
             n=pairs.n if pairs else int(live.get("pairs", 0)),
             only_a=pairs.only_first if pairs else 0,
             only_b=pairs.only_second if pairs else 0,
@@ -90,11 +90,6 @@ def _better(pairs: Difference | None, alpha: float) -> str | None:
     if pairs is None or pairs.p_holm is None or pairs.p_holm > alpha:
         return None
     return "A" if pairs.only_first > pairs.only_second else "B"
-
-
-def _ours(difference: Interval) -> Interval:
-    """A - B of what `Difference` holds as second minus first."""
-    return Interval(0.0 - difference.high, 0.0 - difference.estimate, 0.0 - difference.low)
 
 
 def _signed(interval: Interval) -> str:

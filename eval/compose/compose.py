@@ -10,32 +10,36 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.devices import check_device, choose_device
 from ...configs.documents import read_document, sealed
 from ...configs.files import clear_leftovers, replace_text
-from ...configs.lanes.lanes import Lanes
 from ...configs.parse import former_names
 from ...configs.progress import Progress
 from ...configs.world import read_world, start_set
-from ...policies.learning.checkpoint import find_checkpoint, fingerprint
+from ...policies.agent.open import check_policy
+from ...policies.agent.stage import check_fit, check_saved, world_of
 from ..evaluate.evaluate import Eval, describe
 from ..ledger.record import MANIFEST, provenance, read_record
+from ..rollout.crew import Crew, crew_for
+from ..rollout.recipes import weight_of
 from .fresh import SEARCHED, evaluation, on_fresh_starts, open_mixture
 from .page import PAGE, write_composition
 from .predicted import Predicted, predict_weights
+from .recipe import agent_of, recipe_of
 from .report import MIXTURE, Report, plain, predicted_text
 from .search import SearchResult, Trials, grid, planned, successive_halving, top_two
 from .settings import BAYES, GRID, HALVING, PREDICT, Settings
 from .stage import MixtureStage, slug
 
 if TYPE_CHECKING:
-    from ...policies.agent.agent import Agent
     from ...policies.compositions.mixture import Mixture
 
 FILE, FORMAT, KIND = "search.json", 1, "weight-search"
@@ -46,6 +50,17 @@ FIXED = ("parents", "world", "env_seed", "policy_seed", "n_action_steps", "steps
 @dataclass(frozen=True, kw_only=True)
 class Compose(Settings):
     """Find the weights of a mixture by rollouts, report it on fresh initial conditions, write it as a checkpoint."""
+
+    def check_names(self) -> None:
+        """Refuse names and paths that are not there, before anything heavy is imported; the folder comes last."""
+        check_device(self.device)
+        for policy in (*self.parents, *self.control):
+            check_policy(policy)
+        if _acts(self):
+            world = read_world(_world(self, tell=False))
+            for policy in self.parents:
+                check_saved(policy, world)
+        _check_folder(self)
 
     def run(self) -> None:
         report = compose(self)
@@ -65,35 +80,58 @@ def compose(config: Settings) -> Report:
     from ...policies.load import save_mixture
 
     torch.set_num_threads(config.threads)
+    if _acts(config):
+        config = dataclasses.replace(config, world=_world(config))
+    config = dataclasses.replace(config, device=choose_device(config.device))
     _enter(config)
     mixture, paths = open_mixture(config, config.parents)
     predicted = _predict(config, mixture) if config.predict else None
     try:
-        result = _searched(config, mixture, predicted)
-        save_mixture(config.folder / MIXTURE, mixture.weighted(result.chosen), paths)
-        report = Report(config.parents, config.search, config.on, result, predicted=predicted)
-        report = on_fresh_starts(config, report) if config.report else report
+        with _crew(config) if _acts(config) else nullcontext() as crew:  # its workers live through search and report
+            result = _searched(config, mixture, paths, predicted, crew)
+            save_mixture(config.folder / MIXTURE, mixture.weighted(result.chosen), paths)
+            report = Report(config.parents, config.search, config.on, result, predicted=predicted)
+            report = on_fresh_starts(config, report, crew) if config.report else report
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(f"interrupted; go on with --resume {config.folder}") from stop
     _write(config, report)
     return report
 
 
+def _acts(config: Settings) -> bool:
+    """Whether anybody acts in a world."""
+    return config.search != PREDICT or config.report > 0
+
+
+def _world(config: Settings, tell: bool = True) -> dict | str:
+    """As asked, of the search that is gone on with, or where the parents were trained."""
+    if config.world is not None:
+        return config.world
+    if config.resume and (config.folder / FILE).is_file():
+        return _today(read_search(config.folder / FILE)["settings"])["world"]
+    return world_of(config.parents, tell=tell)
+
+
+def _check_folder(config: Settings) -> None:
+    """Raise FileNotFoundError or ValueError where a search cannot begin, or go on, in its folder."""
+    if config.resume and not (config.folder / FILE).is_file():
+        raise FileNotFoundError(f"'{config.folder}' holds no search: it has no {FILE}")
+    if not config.resume and config.folder.exists():
+        raise ValueError(f"'{config.folder}' exists; give another --out, or --resume {config.folder} to go on with it")
+
+
 def _enter(config: Settings) -> None:
     """Make the folder, or check that it was begun with the same settings."""
     settings = {name: _listed(getattr(config, name)) for name in FIXED}
+    _check_folder(config)
     if config.resume:
         clear_leftovers(config.folder)
         path = config.folder / FILE
-        if not path.is_file():
-            raise FileNotFoundError(f"'{config.folder}' holds no search: it has no {FILE}")
         then = _today(read_search(path)["settings"])
         other = [f"{name} was {then.get(name)}, now {now}" for name, now in settings.items() if then.get(name) != now]
         if other:
             raise ValueError(f"'{config.folder}' was begun otherwise: {'; '.join(other)}")
         return
-    if config.folder.exists():
-        raise ValueError(f"'{config.folder}' exists; give another --out, or --resume {config.folder} to go on with it")
     config.folder.mkdir(parents=True)
     _write(config, None)
 
@@ -106,7 +144,24 @@ def _predict(config: Settings, mixture: Mixture) -> Predicted:
     return predicted
 
 
-def _searched(config: Settings, mixture: Mixture, predicted: Predicted | None) -> SearchResult:
+def _crew(config: Settings) -> Crew:
+    """Who runs the episodes of the search and of the report."""
+    searched = 0 if config.search == PREDICT else config.episodes * len(config.grid)
+    return crew_for(
+        read_world(config.world),
+        config.workers,
+        episodes=searched + config.report * (len(config.parents) + 1),
+        block=config.block,
+        timeout=config.timeout,
+        threads=config.threads,
+        device=config.device,
+        weights=weight_of(*config.parents),
+    )
+
+
+def _searched(
+    config: Settings, mixture: Mixture, paths: Sequence[Path], predicted: Predicted | None, crew: Crew | None
+) -> SearchResult:
     """The search itself."""
     if config.search == PREDICT:
         weights = tuple(round(part, 9) for part in predicted.prediction.weights)
@@ -114,22 +169,19 @@ def _searched(config: Settings, mixture: Mixture, predicted: Predicted | None) -
             weights, (), len(config.grid) * config.episodes, "The weights are those of least denoising error."
         )
 
-    world = read_world(config.world)
     settings = evaluation(config, str(config.folder / MIXTURE), config.episodes, config.env_seed)
-    mixture.embodiment.check(world.embodiment(), mixture.inputs)
+    check_fit("the mixture", mixture.embodiment, mixture.inputs, crew.world)
     before = _recorded(config.folder / SEARCHED)
 
-    with closing(Lanes(world, config.block, config.workers, config.timeout)) as lanes:
-        stage = _stage(config, settings, mixture, lanes)
-        trials = Trials(
-            config.grid, range(config.env_seed, config.env_seed + config.episodes), stage.evaluate, config.block
-        )
-        try:
-            with Progress("searching", _most(config, trials), "episodes", done=before) as progress:
-                stage.watch = lambda played: progress.update(before + played, _leading(trials))
-                return _search(config, trials)
-        finally:
-            stage.close()
+    stage = _stage(config, settings, mixture, paths, crew)
+    starts = range(config.env_seed, config.env_seed + config.episodes)
+    trials = Trials(config.grid, starts, stage.evaluate, config.block, stage.expect)
+    try:
+        with Progress("searching", _most(config, trials), "episodes", done=before) as progress:
+            stage.watch = lambda played: progress.update(before + played, _leading(trials))
+            return _search(config, trials)
+    finally:
+        stage.close()
 
 
 def _search(config: Settings, trials: Trials) -> SearchResult:
@@ -148,27 +200,21 @@ def _most(config: Settings, trials: Trials) -> int:
     return planned(len(trials.points), len(trials.starts), config.block, keep)
 
 
-def _stage(config: Settings, settings: Eval, mixture: Mixture, lanes: Lanes) -> MixtureStage:
-    parts = [fingerprint(find_checkpoint(path)) for path in config.parents]
+def _stage(config: Settings, settings: Eval, mixture: Mixture, paths: Sequence[Path], crew: Crew) -> MixtureStage:
+    recipe = recipe_of(config, mixture, config.grid[0], paths)
     about = {"path": "+".join(config.parents), "type": MIXTURE, "step": None}
     about["config"] = {"parents": list(config.parents)}
-    manifest = describe(settings, _agent(config, mixture), about, lanes.world)
+    manifest = describe(settings, agent_of(config, mixture), about, crew.world)
     del manifest["starts"]["count"]
     return MixtureStage(
         folder=config.folder / SEARCHED,
-        lanes=lanes,
-        actor=lambda weights: _agent(config, mixture.weighted(weights).to(config.device)),
-        parts=parts,
+        crew=crew,
+        recipe=lambda weights: dataclasses.replace(recipe, weights=weights),
+        parts=recipe.parts,
         manifest=manifest,
-        columns={"initial_conditions": start_set(lanes.world), "policy_seed": config.policy_seed},
+        columns={"initial_conditions": start_set(crew.world), "policy_seed": config.policy_seed},
         on=config.on,
     )
-
-
-def _agent(config: Settings, mixture: Mixture) -> Agent:
-    from ...policies.agent.agent import Agent
-
-    return Agent(mixture, lanes=config.block, n_action_steps=mixture.n_action_steps, seed=config.policy_seed)
 
 
 def _write(config: Settings, report: Report | None) -> None:

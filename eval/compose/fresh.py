@@ -16,6 +16,7 @@ from ...policies.learning.run import run_folder
 from ..evaluate.evaluate import Eval, evaluate
 from ..evaluate.report import write_report
 from ..ledger.record import MANIFEST, REPORT, Record, read_record
+from ..rollout.crew import Crew
 from .report import CONTROL, MIXTURE, PARENT, Report, compared, entry, optimism
 from .search import SearchResult, Weights
 from .stage import slug
@@ -50,7 +51,7 @@ def evaluation(config: Settings, policy: str, episodes: int, env_seed: int, **ch
     return Eval(policy=policy, episodes=episodes, env_seed=env_seed, **values | {"out": ""} | changes)
 
 
-def on_fresh_starts(config: Settings, report: Report) -> Report:
+def on_fresh_starts(config: Settings, report: Report, crew: Crew) -> Report:
     """The chosen mixture, the parents and the control from initial conditions that no weight was chosen on."""
     from ...policies.load import save_mixture
 
@@ -64,7 +65,7 @@ def on_fresh_starts(config: Settings, report: Report) -> Report:
         mixture, paths = open_mixture(config, seeds)
         save_mixture(folder / CONTROL, mixture, paths)
         who.append((f"{len(seeds)} seeds of {config.parents[0]}", CONTROL, str(folder / CONTROL), CONTROL, None))
-    records = [_fresh(config, path, name) for _, _, path, name, _ in who]
+    records = [_fresh(config, path, name, crew) for _, _, path, name, _ in who]
     seen = [_seen(config, result, corner) for *_, corner in who]
     rows = [
         entry(name, role, record, validation)
@@ -76,7 +77,7 @@ def on_fresh_starts(config: Settings, report: Report) -> Report:
     return dataclasses.replace(report, notes=tuple(_notes(config, report)))
 
 
-def _fresh(config: Settings, policy: str, name: str) -> Record:
+def _fresh(config: Settings, policy: str, name: str, crew: Crew) -> Record:
     """The record of `understudy eval` on the fresh initial conditions; gone on with if it was begun."""
     folder = config.folder / FRESH / name
     begun = (folder / MANIFEST).is_file()
@@ -90,7 +91,7 @@ def _fresh(config: Settings, policy: str, name: str) -> Record:
                 write_report(record, run=run_folder(policy))
             return record
     place = {"out": None, "resume": str(folder)} if begun else {"out": str(folder)}
-    return evaluate(evaluation(config, policy, config.report, config.report_seed, **place))
+    return evaluate(evaluation(config, policy, config.report, config.report_seed, **place), crew)
 
 
 def _seen(config: Settings, result: SearchResult, weights: Weights | None) -> Record | None:

@@ -28,7 +28,7 @@ class Mix:
 
     parents: tuple[str, ...]  # runs or checkpoints
     how: CompositionConfig  # type convex | and | or, and its settings
-    out: Path  # checkpoint folder; must not exist
+    out: Path  # the checkpoint folder to write, which must be new
 
     def run(self) -> None:
         """Load the parents, refuse what does not compose, write. Raises FileExistsError, ValueError, LookupError."""

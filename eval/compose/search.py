@@ -70,12 +70,14 @@ class Trials:
         points: the weights that may be chosen.
         starts: env seeds, in the order in which they are played.
         block: env seeds of one call of `evaluate`, but for a last one that may be shorter.
+        expect: told of calls of `evaluate` that are to come for certain, so that they may be played at the same time.
     """
 
     points: Sequence[Weights]
     starts: Sequence[int]
     evaluate: Evaluate
     block: int = 8
+    expect: Callable[[Weights, Sequence[int]], None] = lambda weights, starts: None
     outcomes: dict[Weights, list[float]] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -100,6 +102,14 @@ class Trials:
                 raise ValueError(f"{len(env_seeds)} env seeds need as many outcomes in [0, 1], got {got}")
             outcomes.extend(got)
 
+    def announce(self, among: Sequence[Weights], count: int) -> None:
+        """All of `among` will be played until their first `count` env seeds are done."""
+        for begin in range(0, min(count, len(self.starts)), self.block):
+            for weights in among:
+                done = len(self.outcomes[weights])
+                if begin + self.block > done:
+                    self.expect(weights, self.starts[max(begin, done) : begin + self.block])
+
     def stops(self) -> list[int]:
         """Numbers of initial conditions after which every weight may be looked at."""
         n = len(self.starts)
@@ -118,6 +128,7 @@ class Trials:
 
 def grid(trials: Trials, smooth: float = SMOOTH) -> SearchResult:
     """Every weight from every initial condition; the best one."""
+    trials.announce(trials.points, len(trials.starts))
     for count in trials.stops():
         for weights in trials.points:
             trials.reach(weights, count)
@@ -141,6 +152,7 @@ def successive_halving(trials: Trials, alpha: float = 0.05, keep: float = 0.5, s
     ends = rungs(len(alive), len(trials.starts), trials.block, keep)
 
     for count in trials.stops():
+        trials.announce(alive, count)
         for weights in alive:
             trials.reach(weights, count)
 
@@ -230,7 +242,9 @@ def top_two(trials: Trials, budget: int, rng: np.random.Generator) -> SearchResu
     """
     from .surrogate import Surrogate
 
-    for weights in seeds(trials.points):
+    first = seeds(trials.points)
+    trials.announce(first, trials.block)
+    for weights in first:
         trials.reach(weights, trials.block)
     while sum(map(len, trials.outcomes.values())) + trials.block <= budget:
         going = [w for w in trials.points if len(trials.outcomes[w]) < len(trials.starts)]

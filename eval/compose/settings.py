@@ -34,34 +34,36 @@ class Settings:
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim")
 
     parents: tuple[str, ...]  # two or more runs or checkpoints, also of mixtures
-    world: dict | str = "pusht"  # registered name, YAML file, or its keys
+    world: dict | str | None = (
+        None  # a registered name, a YAML file, or its keys; by default where the policies were trained
+    )
     search: str = HALVING  # grid | successive-halving | bayes | predict: how weights are found
-    points: int | None = None  # weights an edge of the grid; default 11 for two parents, 6 for three
+    points: int | None = None  # weights along an edge of the grid; default 11 for two parents, 6 for three
     episodes: int = 50  # initial conditions of the search, the same for all weights
-    env_seed: int = 0  # first env seed of the search, 0-999
+    env_seed: int = 0  # first evaluation seed of the search, 0-999
     on: str = "success"  # success | progress: what is searched for
     keep: float = 0.5  # successive-halving: part of the weights that goes on after a rung; 1: only tests drop any
     alpha: float = 0.05  # successive-halving: chance that tests drop the best weights; 0: no tests
     budget: int | None = None  # bayes: episodes; default half of the grid's
     report: int = 200  # fresh initial conditions for the mixture, its parents and the control; 0: none
-    report_seed: int = REPORT_STARTS  # first fresh env seed, 1000 and up
+    report_seed: int = REPORT_STARTS  # first fresh evaluation seed, 1000 and up
     control: tuple[str, ...] = ()  # other training seeds of A, mixed with A at equal weights: costs as much
     predict: str | None = None  # dataset of demonstrations: weights of least denoising error, beside the search
     error: Error = Error.epsilon  # epsilon | x0 | v: in which coordinate denoising is wrong
     windows: int = 1024  # predict: most windows of the demonstrations
     out: str | None = None  # folder of records, mixture, search.json and report; must not exist
-    resume: str | None = None  # go on with this folder; parents, world, noise and env seeds as they were
-    workers: int = 0  # processes for the world; 0: in this one
-    timeout: float = TIMEOUT  # s that the world may take for a control step; 60 times that an episode; 0: no limit
-    block: int = 8  # environments that act at the same time
-    n_action_steps: int | None = None  # E, executed actions of each chunk; default the least of the parents'
-    steps: int | None = None  # of all samplers; default the parents' own
-    solver: str | None = None  # of all samplers: ddim | dpmpp | heun
-    scheduler: str | None = None  # instead of a solver: a class of diffusers, such as UniPCMultistepScheduler
-    policy_seed: int = 0  # of the policies' noise, the same for all weights
+    resume: str | None = None  # goes on with this folder; parents, world, noise and env seeds as they were
+    workers: int | None = None  # processes, each for whole blocks; by default as the machine allows; 0: this one
+    timeout: float = TIMEOUT  # seconds that a control step may take, an episode 60 times as long; 0: no limit
+    block: int = 8  # parallel environments
+    n_action_steps: int | None = None  # actions executed of each action chunk; by default the least of the parents'
+    steps: int | None = None  # denoising steps of all samplers; by default the parents' own
+    solver: str | None = None  # solver of all samplers: ddim | dpmpp | heun
+    scheduler: str | None = None  # class of diffusers in place of a solver, such as UniPCMultistepScheduler
+    policy_seed: int = 0  # seed of the policies' sampling noise, the same for all weights
     videos: int = 0  # fresh episodes to film of each
-    threads: int = 1  # of torch on the CPU
-    device: str = "cpu"  # cpu | cuda
+    threads: int = 1  # CPU threads that torch uses
+    device: str = "auto"  # where to compute: auto (a GPU if there is one) | cpu | cuda | cuda:N
 
     def __post_init__(self):
         if len(self.parents) < 2:
@@ -76,7 +78,8 @@ class Settings:
 
         if self.episodes < 1 or self.report < 0 or self.block < 1:
             raise ValueError(
-                f"no such search: {self.episodes} initial conditions, {self.report} fresh ones, blocks of {self.block}"
+                f"--episodes and --block must be at least 1, --report at least 0; got {self.episodes}, {self.block} "
+                f"and {self.report}"
             )
 
         if not 0 <= self.env_seed <= self.env_seed + self.episodes <= REPORT_STARTS:

@@ -12,15 +12,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ...configs.lanes.lanes import Lanes
 from ..ledger.record import MANIFEST, OUTCOMES, RecordWriter, provenance, read_record
-from ..rollout.rollout import rollout
+from ..rollout.crew import Crew, Job
+from ..rollout.recipes import Recipe
 from .search import Weights
-
-if TYPE_CHECKING:
-    from ...policies.agent.agent import Agent
 
 
 def slug(weights: Weights) -> str:
@@ -33,7 +29,7 @@ class MixtureStage:
     """Plays weights in environments and records the episodes under `folder`.
 
     Args:
-        actor: makes the agent of some weights.
+        recipe: how to make the agent of some weights.
         parts: fingerprints of the parents, in their order.
         manifest: what all records say: policy, agent, world, starts.
         columns: initial_conditions and policy_seed of the rows.
@@ -42,8 +38,8 @@ class MixtureStage:
     """
 
     folder: Path
-    lanes: Lanes
-    actor: Callable[[Weights], Agent]
+    crew: Crew
+    recipe: Callable[[Weights], Recipe]
     parts: Sequence[str]
     manifest: Mapping
     columns: Mapping
@@ -51,12 +47,23 @@ class MixtureStage:
     watch: Callable[[int], None] = lambda episodes: None
     writers: dict[Weights, RecordWriter] = field(default_factory=dict)
     played: int = 0
+    jobs: dict[tuple[Weights, int], Job] = field(default_factory=dict)  # by weights and first env seed
+
+    def expect(self, weights: Weights, starts: Sequence[int]) -> None:
+        """These env seeds will be asked for: let idle workers play them."""
+        if weights not in self.writers and (self.folder / slug(weights) / MANIFEST).is_file():
+            self._open(weights)
+        done = self.writers[weights].done if weights in self.writers else frozenset()
+        if (weights, starts[0]) not in self.jobs and not set(starts) <= done:
+            job = self.crew.submit(self.recipe(weights), starts, skip=done, **self.columns)
+            self.jobs[weights, starts[0]] = job
 
     def evaluate(self, weights: Weights, starts: Sequence[int]) -> list[float]:
         """Outcomes in [0, 1] from these env seeds, played or remembered."""
+        self.expect(weights, starts)
         writer = self.writers.get(weights) or self._open(weights)
-        if not set(starts) <= writer.done:
-            for result in rollout(self.actor(weights), self.lanes, starts, skip=writer.done, **self.columns):
+        if job := self.jobs.pop((weights, starts[0]), None):
+            for result in self.crew.results(job):
                 writer.add(result.row)
                 self.played += 1
             self.watch(self.played)
@@ -64,6 +71,9 @@ class MixtureStage:
 
     def close(self) -> None:
         """Write all tables; a record asked for as many episodes as it has."""
+        for job in self.jobs.values():
+            self.crew.drop(job)
+        self.jobs.clear()
         for writer in self.writers.values():
             writer.note(starts=self.manifest["starts"] | {"count": len(writer.done)})
             writer.close(complete=True)

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
 from ...configs.world import World, read_world, start_set
 from ...policies.data.writer import DatasetWriter
 from ...sim.experts import Manner
-from ..rollout.actors import ExpertActor
-from ..rollout.rollout import Result, in_order, rollout
+from ..rollout.crew import Crew, crew_for
+from ..rollout.recipes import ExpertRecipe
+from ..rollout.rollout import Result, in_order
 from ..statistics.intervals import wilson
 from .recording import check_folder, recording
 from .settings import Settings
@@ -49,27 +48,28 @@ class Demos(Settings):
             return
         world = read_world(self.world or self.task, cameras=self.cameras)
         _check_expert(world.task, self.manner)
-        with closing(Lanes(world, self.block, self.workers, self.timeout)) as lanes:
+        with crew_for(world, self.workers, episodes=self.episodes, block=self.block, timeout=self.timeout) as crew:
             begun = time.perf_counter()
-            writer, results = self._record(lanes)
+            crew.start(needs_torch=False)
+            writer, results = self._record(crew)
         spent = time.perf_counter() - begun
         print(_account(out, writer, results, spent))
 
-    def _record(self, lanes: Lanes) -> tuple[DatasetWriter, list[dict]]:
+    def _record(self, crew: Crew) -> tuple[DatasetWriter, list[dict]]:
         """Run all env seeds; episodes are on disk, in their order, as soon as they may be."""
-        expert = ExpertActor(lanes, self.manner)
         starts = range(self.env_seed, self.env_seed + self.episodes)
         rows: list[dict] = []
         columns = {
-            "initial_conditions": start_set(lanes.world),
+            "initial_conditions": start_set(crew.world),
             "options": {"action_noise": self.action_noise} if self.action_noise else None,
         }
-        with recording(self.folder, lanes.world, expert_card(self, lanes.world), self) as (writer, written):
+        with recording(self.folder, crew.world, expert_card(self, crew.world), self) as (writer, written):
             # they are written in order: what comes before the last one is done, whether it was kept or not
             first = max(written) + 1 - self.env_seed if written else 0
             todo, done = starts[first:], starts[:first]
             with Progress("demonstrating", len(starts), "episodes", done=len(done)) as progress:
-                for result in in_order(rollout(expert, lanes, starts, keep=True, skip=done, **columns), todo):
+                acted = crew.run(ExpertRecipe(self.manner), starts, keep=True, skip=done, **columns)
+                for result in in_order(acted, todo):
                     self._add(writer, result)
                     rows.append(result.row)
                     won = sum(row["success"] for row in rows)

@@ -11,22 +11,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ...configs.lanes.lanes import Lanes
 from ...configs.plugins import discover
 from ...configs.progress import Progress
 from ...configs.world import DATA_STARTS, World, read_world, start_set
 from ...policies.agent.open import Acting, open_agent
-from ..rollout.actors import NoisyActor
-from ..rollout.rollout import Actor, rollout
+from ..rollout.crew import crew_for
+from ..rollout.recipes import PolicyRecipe, weight_of
 from .recording import RECORDING, RecordingError, recording, written_starts
 
 if TYPE_CHECKING:
+    from ...policies.agent.agent import Agent
     from .settings import Settings
 
 __all__ = ["RECORDING", "RecordingError", "record_policies", "recording_card", "shares", "written_starts"]
@@ -91,18 +90,26 @@ def recording_card(config: Settings, world: World) -> dict:
 def _act(config: Settings, world: World, done: frozenset[int]) -> Iterator:
     """One result an episode, policy after policy; blocks do not depend on what is done already."""
     options = {"action_noise": config.action_noise} if config.action_noise else None
-    actors = [_actor(config, path, world) for path in config.policy]  # the last one is refused before the first acts
-    with closing(Lanes(world, config.block, config.workers, config.timeout)) as lanes:
-        for actor, starts in zip(actors, shares(config), strict=True):
-            if done.issuperset(starts):
-                continue
-            yield from rollout(
-                actor, lanes, starts, keep=True, skip=done, options=options,
-                initial_conditions=start_set(world), policy_seed=config.policy_seed,
-            )  # fmt: skip
+    opened = [_open(config, path, world) for path in config.policy]  # the last one is refused before the first acts
+    crew = crew_for(
+        world, config.workers, episodes=config.episodes, block=config.block, timeout=config.timeout,
+        device=opened[0][0].acting.device, weights=weight_of(*config.policy),
+    )  # fmt: skip
+    with crew:
+        jobs = {}
+        for (recipe, agent), starts in zip(opened, shares(config), strict=True):
+            crew.know(recipe, recipe.noisy(agent))
+            if not done.issuperset(starts):
+                job = crew.submit(
+                    recipe, starts, keep=True, skip=done, options=options,
+                    initial_conditions=start_set(world), policy_seed=config.policy_seed,
+                )  # fmt: skip
+                jobs[job] = agent.n_action_steps
+        for job, n_action_steps in jobs.items():
+            yield from crew.in_order(job, n_action_steps)
 
 
-def _actor(config: Settings, path: str, world: World) -> Actor:
+def _open(config: Settings, path: str, world: World) -> tuple[PolicyRecipe, Agent]:
     acting = Acting(
         policy=path,
         block=config.block,
@@ -110,11 +117,9 @@ def _actor(config: Settings, path: str, world: World) -> Actor:
         ensemble=config.ensemble,
         policy_seed=config.policy_seed,
     )
-    agent, _ = open_agent(acting, world.embodiment, world.task)
+    agent, about = open_agent(acting, world.embodiment, world.task)
     agent.planner.embodiment.check(world.embodiment(), agent.inputs)
-    if not config.noise:
-        return agent
-    return NoisyActor(agent, world.embodiment().limits, config.noise, config.block, config.policy_seed)
+    return PolicyRecipe.of(acting, agent, about, world, config.noise), agent
 
 
 def _check(config: Settings) -> None:

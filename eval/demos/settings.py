@@ -28,27 +28,27 @@ class Settings:
     POSITIONALS: ClassVar[tuple[str, ...]] = ("task",)
     DISCOVER: ClassVar[tuple[str, ...]] = ("sim",)
 
-    task: str  # a world with an expert; `understudy list experts` names them
-    episodes: int = 50  # initial conditions that are tried; those that fail are left out
-    env_seed: int = DATA_STARTS  # first env seed; 100000 and up are for data
-    out: str  # dataset folder to write; must not exist
-    by: str = "expert"  # expert | keyboard | gamepad: who acts
+    task: str  # the task, by the name of a world that has an expert (understudy list experts)
+    episodes: int = 50  # episodes that are tried, one from each evaluation seed; those that fail are left out
+    env_seed: int = DATA_STARTS  # first seed of the initial conditions; 100000 and up are for data
+    out: str  # the dataset folder to write, which must be new
+    by: str = "expert"  # who acts: expert | keyboard | gamepad
     policy: tuple[str, ...] = ()  # runs or checkpoints that act instead, each in an equal share of the episodes
-    policy_seed: int = 0  # with policy: of the policy's noise
-    n_action_steps: int | None = None  # with policy: E, executed actions of each chunk; default its own
-    ensemble: float | None = None  # with policy: decay of temporal ensembling, -inf: none; default its own
-    resume: bool = False  # go on with the recording in `out`, or begin it; all else as it was
-    world: dict | str | None = None  # default: the world named like the task
-    workers: int = 0  # processes for the world; 0: in this one
-    timeout: float = TIMEOUT  # s that the world may take for a control step; 60 times that an episode; 0: no limit
-    block: int = 8  # initial conditions that act at the same time
-    noise: float = 0.0  # of the actions of an expert or policy, in half ranges of the limits; recorded
-    style: str = ""  # how the expert acts: names of its styles, each episode draws one; mixed: all of them
+    policy_seed: int = 0  # with --policy: seed of the policy's sampling noise
+    n_action_steps: int | None = None  # with --policy: actions executed of each action chunk; by default its own number
+    ensemble: float | None = None  # with --policy: decay of temporal ensembling, -inf: none; by default its own
+    resume: bool = False  # goes on with the recording in --out, or begins it; all else as it was
+    world: dict | str | None = None  # a name, a YAML file, or its keys; by default the world named like the task
+    workers: int | None = None  # processes, each for whole blocks; by default as the machine allows; 0: this one
+    timeout: float = TIMEOUT  # seconds that a control step may take, an episode 60 times as long; 0: no limit
+    block: int = 8  # parallel environments
+    noise: float = 0.0  # std of noise on actions, as a fraction of half the action range; it is recorded
+    style: str = ""  # styles of the expert, of which each episode draws one; mixed: all of them
     fail: float = 0.0  # probability of an episode in which the expert fails on purpose; see keep_failures
-    action_noise: float = 0.0  # of what is executed, in half ranges of the limits; the recorded action stays clean
-    keep_failures: bool = False  # write episodes without success too
-    cameras: dict[str, tuple[int, int]] | None = None  # pictures to record, name -> [height, width]
-    pictures: str = "video"  # image | video: how pictures are stored
+    action_noise: float = 0.0  # std of noise on what is executed only (DART), as a fraction of half the action range
+    keep_failures: bool = False  # writes episodes without success too
+    cameras: dict[str, tuple[int, int]] | None = None  # pictures: '{agentview: [84, 84]}', height and width
+    pictures: str = "video"  # how pictures are stored: image | video
 
     @property
     def folder(self) -> Path:

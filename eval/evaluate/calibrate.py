@@ -34,11 +34,11 @@ class Calibrate:
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("record",)
 
-    record: str  # folder that `understudy eval --monitor N` wrote, from env seeds 0-999
-    out: str  # alarm file to write
-    alpha: float = 0.05  # share of successful episodes that may raise it
-    signals: tuple[str, ...] = ("recall", "spread", "drift")  # which count, of those that the policy gives
-    slack: float = 0.0  # what the score forgets at each replanning, in standard deviations of a signal; 0: plain sum
+    record: str  # record that `understudy eval --monitor N` wrote, from evaluation seeds 0-999
+    out: str  # the alarm file to write
+    alpha: float = 0.05  # share of successful episodes that may raise the alarm by mistake
+    signals: tuple[str, ...] = ("recall", "spread", "drift")  # signals that count, of those that the policy gives
+    slack: float = 0.0  # slack of the cumulative sum, in standard deviations of a signal; 0: plain sum
 
     def run(self) -> None:
         record = read_record(self.record)

@@ -7,6 +7,7 @@ one checkpoint on the initial conditions used: Wilson for success, Student t for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import ClassVar
 
 from ...configs.files import replace_text
 from ...policies.learning.links import linked, step_of
+from ...policies.learning.run import training
 from ...policies.learning.state import read_rows
 from ..ledger.record import read_record
 from ..ledger.summary import Summary, summarize
@@ -74,27 +76,31 @@ def write_curve(run: Path) -> Path:
     best = linked(run, "best")
     text = page(
         PAGE,
-        run=run.name,
+        run=(training(run) or {}).get("name") or run.name,
         judgements=judgements,
         judged=judged,
         best=-1 if best is None else step_of(best),
-        charts=[Markup(curve) for curve in curves(judged)],
+        charts=[Markup(curve) for curve in curves(judgements)],
     )
     return replace_text(run / PAGE, text)
 
 
-def curves(judged: Sequence[Judgement]) -> list[str]:
-    """Success and mean best progress over optimiser steps, with their intervals; none of a single judgement."""
+def curves(judgements: Sequence[Judgement]) -> list[str]:
+    """Success and mean best progress over optimiser steps, with their intervals; none of a single judgement.
+
+    A dot is a checkpoint that was judged; where one was due and is missing, the line has a gap.
+    """
+    judged = [judgement for judgement in judgements if judgement.summary]
     if len(judged) < 2:
         return []
-    steps = [judgement.step for judgement in judged]
+    steps = [judgement.step for judgement in judgements]
     drawn = []
     for name, style, pick in (
         ("success rate", "success", lambda summary: summary.success),
         ("mean best progress", "a", lambda summary: summary.progress),
     ):
-        bands = [pick(judgement.summary) for judgement in judged]
+        bands = [pick(judgement.summary) if judgement.summary else (math.nan,) * 3 for judgement in judgements]
         low, middle, high = zip(*bands, strict=True)
-        line = Line(steps, middle, style, f"{name}, 95 % interval, n = {judged[-1].summary.n}", low, high)
+        line = Line(steps, middle, style, f"{name}, 95 % interval, n = {judged[-1].summary.n}", low, high, dots=True)
         drawn.append(chart([line], x_label="optimiser steps", y_label=name, y_range=(0, 1)))
     return drawn

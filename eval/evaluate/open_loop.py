@@ -46,6 +46,8 @@ class OpenLoop:
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies",)
 
     policy: str  # run or checkpoint folder, lerobot's too; or a name on the hub: OWNER/NAME, OWNER/NAME@REVISION
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("policy",)
+
     data: str  # LeRobot dataset: folder or hub id; several: A,B
     out: str | None = None  # folder of the record; must not exist
     resume: str | None = None  # go on with this record instead of --out; all else as it was
@@ -64,7 +66,7 @@ class OpenLoop:
     scheduler: str | None = None  # instead of a solver: a class of diffusers, such as UniPCMultistepScheduler
     batch: int = 64  # observations at a time; results depend on it in the last digits
     threads: int = 1  # of torch on the CPU
-    device: str = "cpu"  # cpu | cuda: where the policy computes
+    device: str = "auto"  # where the policy computes: auto (a GPU if there is one) | cpu | cuda | cuda:N
 
     def __post_init__(self):
         if (self.out is None) == (self.resume is None):

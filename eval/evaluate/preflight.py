@@ -26,6 +26,8 @@ def preflight(config: str, embodiment: Embodiment, inputs: tuple[str, ...]) -> N
     """
     discover(*Eval.DISCOVER)
     settings = parse(Eval, config, ["--policy=none", "--out=none"])
+    if settings.world is None:
+        raise ValueError(f"{config} names no world; add `world: NAME` (understudy list worlds)")
     world = open_stage(settings)
     read = {key: ANY_SIZE for key in inputs if key.startswith(IMAGES)}
     embodiment.check(looked_at(world, read).embodiment(), inputs)

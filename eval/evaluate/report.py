@@ -15,7 +15,7 @@ from ...configs.files import replace_text
 from ..ledger.films import film_paths
 from ..ledger.origin import command, facts, origin, without_config
 from ..ledger.record import REPORT, Record
-from ..ledger.summary import Summary, summarize
+from ..ledger.summary import Summary, rate_of, summarize
 from ..pages.charts import Line, Mark, chart
 from ..pages.gallery import films
 from ..pages.moments import RULE, Moment, failures_text, moment
@@ -67,6 +67,7 @@ def render(record: Record, run: Path | None = None) -> str:
         detections=tally(recorded(record), alarm["clock"]) if alarm else None,
         elsewhere=bool(alarm) and alarm["world"] != without_config(record.manifest["world"]),
         charts={name: Markup(text) for name, text in charts.items()},
+        training_note=training_note(run),
         split=time_split(summary),
         facts=list(facts(record.manifest)),
         command=command(record.manifest),
@@ -95,11 +96,12 @@ def success_chart(record: Record) -> str:
     low, high = [band.low for band in bands], [band.high for band in bands]
     line = Line(range(horizon + 1), share.tolist(), "success", f"succeeded, 95 % interval, n = {n}", low, high)
     title = "share of episodes that have succeeded, over control steps"
-    return chart([line], x_label="control steps", y_label="share of episodes", y_range=(0, 1), title=title)
+    rate = rate_of(record.manifest)
+    return chart([line], x_label="control steps", y_label="share of episodes", y_range=(0, 1), title=title, rate=rate)
 
 
 def progress_chart(record: Record, moments: list[Moment]) -> str:
-    """Progress of single episodes, where they failed, and the mean of all; an ended episode keeps its last value."""
+    """Progress of single episodes, where failures were last near their best, and the mean; an ended one stays."""
     pairs = zip(record.column("progress"), record.column("success"), strict=True)
     pairs = [(curve, "thin success" if won else "thin failure") for curve, won in pairs if curve]
     if not pairs:
@@ -110,30 +112,50 @@ def progress_chart(record: Record, moments: list[Moment]) -> str:
     for curve, style in pairs[:CURVES]:
         lines.append(Line(range(1, len(curve) + 1), curve, style, labels.pop(style, "")))
     lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), "mean", "mean of all episodes"))
-    lost = [failure for failure in moments if failure.kind in ("lost", "stuck", "late") and failure.step][:CURVES]
+    lost = [failure for failure in moments if failure.kind not in ("success", "error") and failure.step][:CURVES]
     marks = [Mark(failure.step, failure.progress, "small failure") for failure in lost]
     title = "progress of each episode over control steps, and their mean"
-    return chart(lines, x_label="control steps", y_label="progress", y_range=(0, 1), marks=marks, title=title)
+    words = {"x_label": "control steps", "y_label": "progress", "title": title}
+    return chart(lines, **words, y_range=(0, 1), marks=marks, rate=rate_of(record.manifest))
 
 
 def training_chart(run: Path | None) -> str:
     """Training and validation loss by step, "" where there is nothing to draw."""
     lines = []
-    for name, style, label in (("loss", "a", "training loss"), ("validation/loss", "b", "validation loss")):
+    for name, style, label in (
+        ("loss", "a", "training loss"),
+        ("validation/loss", "b", "held-out loss"),
+        ("validation/action_error", "c", "held-out action error"),
+    ):
         points = [(entry["step"], entry[name]) for entry in _metrics(run) if entry.get(name, 0) > 0]
         if len(points) > 1:
             steps, values = np.array(points).T
             if name == "loss":
                 values = _smooth(values)
             lines.append(Line(steps.tolist(), values.tolist(), style, label))
-    return chart(lines, x_label="optimiser steps", y_label="loss", log=True) if lines else ""
+    name = "loss" if len(lines) < 3 else "loss, action error"
+    return chart(lines, x_label="optimiser steps", y_label=name, log=True) if lines else ""
+
+
+def training_note(run: Path | None) -> str:
+    """How to read a held-out loss beside a rate of success; "" where none was logged."""
+    losses = [entry["validation/loss"] for entry in _metrics(run) if entry.get("validation/loss", 0) > 0]
+    if not losses:
+        return ""
+    risen = losses[-1] > 1.2 * min(losses)
+    rise = f"It rose from {min(losses):.2g} to {losses[-1]:.2g} here. " if risen else ""
+    return (
+        "Held-out loss is a loss on the few episodes kept out of training, not a rate of success. "
+        f"{rise}Rising while training loss falls is usual of policies trained on few demonstrations and does not by "
+        "itself mean that the policy acts worse: judge checkpoints by success (train --eval) or by action error."
+    )
 
 
 def time_split(summary: Summary) -> list[tuple[str, float, float]]:
     """(what, seconds, share in per cent) of where the episodes' time went."""
-    parts = {"physics": summary.physics, "rendering": summary.render, "policy": summary.policy}
-    total = max(sum(parts.values()), 1e-9)
-    return [(name, seconds, 100 * seconds / total) for name, seconds in parts.items()]
+    total = max(sum(summary.split.values()), 1e-9)
+    shown = {"render": "rendering"}
+    return [(shown.get(name, name), seconds, 100 * seconds / total) for name, seconds in summary.split.items()]
 
 
 def _metrics(run: Path | None) -> list[dict]:

@@ -10,6 +10,7 @@ import json
 import shutil
 from enum import Enum
 
+from ...configs.devices import choose_device
 from ...configs.files import replace_text
 from ...configs.parse import decode, load
 from ...policies.learning.checkpoint import find_checkpoint, fingerprint
@@ -127,12 +128,20 @@ def _evaluated(cell: Cell, step: Step) -> StepState:
 def _same(cell: Cell, step: Step, then: dict) -> None:
     """Refuse settings that differ, naming the first."""
     old, new = (dict(_flat(values)) for values in (then, _jsonable(step.config)))
+    free = (*INCIDENTAL, *(("world",) if new.get("world", "") is None else ()))  # no world asked for: any will do
     for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) and key.partition(".")[0] not in INCIDENTAL:
+        if key == "device" and _same_device(str(old.get(key)), str(new.get(key))):
+            continue
+        if old.get(key) != new.get(key) and key.partition(".")[0] not in free:
             raise GridError(
                 f"{cell}: {step.name} was run with {key} = {old.get(key)}, the grid now says {new.get(key)}. "
                 f"Give the grid another `out`, or remove {step.place}"
             )
+
+
+def _same_device(old: str, new: str) -> bool:
+    """Whether two words mean the same device here, such as `auto` and `cpu` where there is no GPU."""
+    return old == new or choose_device(old) == choose_device(new)
 
 
 def _jsonable(config: object) -> dict:

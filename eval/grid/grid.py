@@ -40,7 +40,7 @@ OWN = ("seed", "out", "resume")  # flags that the grid sets itself
 class Part:
     """What all cells have in common in their training, or in one evaluation."""
 
-    config: dict | str = field(default_factory=dict)  # YAML file, or its keys
+    config: dict | str = field(default_factory=dict)  # a YAML file of `understudy train`, or its keys
     set: dict = field(default_factory=dict)  # dotted key -> value, on top
 
 
@@ -55,7 +55,7 @@ class Grid:
     out: Path | None = None  # folder of all cells and of the table
     train: Part = Part()  # what is trained
     eval: dict[str, dict] = field(default_factory=dict)  # name -> config and set of an evaluation
-    seeds: tuple[int, ...] = (0,)  # training seeds, each for every setting
+    seeds: tuple[int, ...] = (0,)  # training seeds; every setting is trained with each
     vary: dict[str, dict] = field(default_factory=dict)  # setting -> {dotted key of training: value}
     cross: dict[str, list] = field(default_factory=dict)  # dotted key of training -> values, all combinations
     against: str = ""  # setting that all others are compared with, over pairs of the same seed and initial condition

@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...configs.children import last_line, start, stop
+from ...configs.cores import CORES
+from ...configs.cores import cores as cores_of_machine
 from ...configs.ends import UNHEARD, listening
 from ...configs.files import clear_leftovers
 from ...configs.owner import InUseError, Owned, owned
 from ...configs.progress import Progress
 from .cells import GridError, StepState, reached, state, words, write_cell
+from .evaluator import Evaluation, Evaluators, works_for
 from .grid import Cell, Grid, Step, cells
 from .table import write_table
 
@@ -50,7 +53,13 @@ def run_grid(grid: Grid) -> None:
     grid.out.mkdir(parents=True, exist_ok=True)
     with _alone(grid.out), listening():
         clear_leftovers(grid.out)
-        failed = Crew(todo, grid.jobs).work()
+        # cells at the same time share the cores
+        shared = {CORES: str(max(1, int(cores_of_machine()) // grid.jobs))} if grid.jobs > 1 else {}
+        evaluators = Evaluators(grid.out, shared)
+        try:
+            failed = Crew(todo, grid.jobs, evaluators).work()
+        finally:
+            evaluators.close()
     print(write_table(grid, todo, failed))
     if failed:
         raise GridError(
@@ -64,7 +73,7 @@ class RunningCell:
 
     cell: Cell
     step: Step
-    process: subprocess.Popen
+    process: subprocess.Popen | Evaluation
 
 
 @dataclass
@@ -73,6 +82,7 @@ class Crew:
 
     cells: Sequence[Cell]
     jobs: int
+    evaluators: Evaluators
     tasks: list[RunningCell] = field(default_factory=list)
     failed: list[tuple[Cell, str]] = field(default_factory=list)
     finished: int = 0
@@ -106,12 +116,18 @@ class Crew:
                 raise GridError(f"{step.name} ended, but is not done; see {step.log}")
             _await_orphan(cell)
             write_cell(cell)
-            process = start(["understudy", *words(cell, step)], step.log)
+            process = self._begin(step, words(cell, step))
         except (ValueError, OSError) as error:
             self._fail(cell, str(error))
             return
         (cell.folder / PID).write_text(str(process.pid))
         self.tasks.append(RunningCell(cell, step, process))
+
+    def _begin(self, step: Step, asked: Sequence[str]) -> subprocess.Popen | Evaluation:
+        """A training in a process of its own; evaluations in one that lives on, with its workers."""
+        if step.name == "train":
+            return start(["understudy", *asked], step.log)
+        return self.evaluators.begin(asked, step.log)
 
     def _collect(self) -> None:
         """Go on with the cells whose command has ended."""
@@ -161,9 +177,10 @@ def _await_orphan(cell: Cell) -> None:
 def _works_in(pid: int, folder: Path) -> bool:
     """Whether this process is a command of ours that names the folder; where there is no /proc nobody knows."""
     try:
-        return str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        asked = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+    return str(folder).encode() in asked or works_for(folder, asked)
 
 
 def _show(todo: Sequence[Cell], states: dict[int, StepState]) -> None:

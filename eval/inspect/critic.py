@@ -30,7 +30,7 @@ from ..pages.page import page
 from ..rollout.tried import Remembered
 from .critic_facts import auc, bootstrap, by_episode, calibration, with_time_to_go
 from .heat_map import HeatMap, heat_maps
-from .settings import Settings
+from .settings import Settings, page_place
 
 if TYPE_CHECKING:
     from ...policies.data.dataset import Dataset
@@ -62,9 +62,7 @@ def report(config: Settings) -> Path:
     import torch
 
     torch.set_num_threads(config.threads)
-    out = config.out or Path(f"inspect-{Path(config.critic).name}.html")
-    if out.exists():
-        raise FileExistsError(f"{out} exists; choose another --out")
+    out = page_place(config.out, f"critic-{Path(config.critic).resolve().name}")
     critic, dataset, episodes, about = open_critic_and_data(config)
     maps = draw_maps(config, critic) if config.world and config.policy else []
     seen = look(critic, dataset, episodes, about)
@@ -80,7 +78,7 @@ def report(config: Settings) -> Path:
         print(f"written: {studies[0].write(config.record)}")
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_text(out, render(config.critic, seen, studies, maps))
-    print(f"drawn: {out}")
+    print(f"page: {out}")
     return out
 
 
@@ -104,7 +102,7 @@ def open_critic_and_data(config: Settings) -> tuple[Critic, Dataset, np.ndarray,
     same = str(source) == str(settings.get("data"))
     dataset = open_dataset(source, embodiment=config.embodiment, **read_as(settings if same else None))
     if SUCCESS not in dataset.columns:
-        raise ValueError(f"nobody says which episodes of {dataset.root} succeeded; see `understudy label`")
+        raise ValueError(f"{dataset.root} has no success labels; add them with `understudy label`")
     episodes, which = np.arange(len(dataset.lengths)), "all episodes"
     if same:
         held = held_out(dataset, settings)

@@ -1,4 +1,4 @@
-"""What `understudy inspect` shows of files: what is in a dataset, or in a run or checkpoint.
+"""What `understudy inspect` shows of files: what is in a dataset, a record, or a run or checkpoint.
 
 A checkpoint is read without building its network: JSON files, the header of the weights, and the few numbers of the
 scales.
@@ -17,15 +17,22 @@ from typing import Any
 import numpy as np
 
 from ...configs.episode import REWARD, SUCCESS
+from ...configs.files import replace_text
 from ...configs.former import policy_settings
+from ...configs.machine import cache_folder
 from ...configs.pointers import why_unread
 from ...configs.spec import Embodiment
 from ...policies.data.dataset import Dataset
 from ...policies.data.layout import DatasetError, expand_path
 from ...policies.data.open import open_dataset
 from ...policies.data.tables import DatasetWarning
+from ..ledger.record import MANIFEST, REPORT, read_record
+from ..ledger.summary import summarize
+from .settings import PLACE
 
-SHEETS = (".png", ".svg", ".pdf")  # endings of a sheet
+SHEETS, PAGES = (".png", ".svg", ".pdf"), (".html", ".htm")  # endings of a sheet, of a page
+FILES = (".jpg", ".jpeg", ".gif", ".webp", ".json", ".txt", ".md", ".csv", ".yaml", ".yml", ".mp4")  # of neither
+INDEX = "index.html"  # the page in a folder of its own
 
 
 def show(
@@ -34,60 +41,139 @@ def show(
     embodiment: Path | None = None,
     quality: bool = False,
     reference: str = "",
+    shown: int = 12,
     **chosen: Any,
 ) -> None:
-    """Print what is in a dataset, a run or a checkpoint, and write the sheet of a dataset.
+    """Print what is in a dataset, an episode record, a run or a checkpoint, and write the page of a dataset.
 
     Args:
-        source: dataset folder or hub id, run or checkpoint folder.
-        out: file of the sheet, or of the numbers where `quality`.
+        source: dataset folder or hub id, record, run or checkpoint folder.
+        out: folder or .html of the page, picture of the sheet, or file of the numbers where `quality`.
         quality: of a dataset, how good it is to imitate, relative to `reference`.
+        shown: of a dataset, episodes on the page.
         chosen: of a dataset, `episodes`, `without` and `sources` of `open_dataset`.
 
     Raises:
-        DatasetError: neither a dataset nor a run, or flags of the other.
+        DatasetError: nothing of the kind, or flags of another.
     """
     if reference and not quality:
         raise DatasetError("--reference is for --quality; give both or none")
 
-    folder = _checkpoint(expand_path(source))
+    path = expand_path(source)
+    folder = _checkpoint(path)
+    kind = "an episode record" if (path / MANIFEST).is_file() else "a run" if folder is not None else ""
 
-    if quality:
-        if folder is not None:
-            raise DatasetError(f"{source} is a run; --quality is of a dataset")
-        inspect_quality(source, reference, out, embodiment, **chosen)
+    if kind and quality:
+        raise DatasetError(f"{source} is {kind}; --quality is of a dataset")
+    if kind and out is not None:
+        raise DatasetError(f"{source} is {kind}, which is printed and not drawn; leave out --out")
+    if (path / MANIFEST).is_file():
+        show_record(path)
     elif folder is not None:
-        if out is not None:
-            raise DatasetError(f"{source} is a run, which is printed and not drawn; leave out --out")
         show_checkpoint(folder)
+    elif instead := _instead(path):
+        raise DatasetError(f"{source} is {instead}")
+    elif quality:
+        inspect_quality(source, reference, out, embodiment, **chosen)
     else:
-        inspect_dataset(source, out, embodiment, **chosen)
+        inspect_dataset(source, out, embodiment, shown, **chosen)
 
 
-def inspect_dataset(source: str, out: Path | None = None, embodiment: Path | None = None, **chosen: Any) -> None:
-    """Print tables and warnings about a dataset and draw its sheet."""
-    require_place(out or Path("inspect-.png"), SHEETS)
+def show_record(root: Path) -> None:
+    """Print the summary of an episode record and where its report is."""
+    record = read_record(root)
+    print(summarize(record).text())
+    report = root / REPORT
+    remedy = "none; the command that made the record writes it"
+    print(f"report          {report if report.is_file() else remedy}")
+    print(f"next            understudy compare {root} OTHER_RECORD    which of the two is better")
+
+
+def _instead(path: Path) -> str:
+    """What a folder is that other verbs made, and how to look at it; "" for any other."""
+    pages = (("compare.json", "compare.html"), ("agree.json", "agree.html"), ("search.json", REPORT))
+    for numbers, page in pages:
+        if (path / numbers).is_file():
+            verb = "compose" if page == REPORT else page.split(".")[0]
+            seen = f"open {path / page}" if (path / page).is_file() else f"its numbers are {path / numbers}"
+            return f"what `understudy {verb}` wrote; {seen}"
+    if not path.is_dir() or (path / "meta").is_dir():
+        return ""
+    if any(path.glob("*/*/cell.json")) or any(path.glob("*/cell.json")):
+        runs = sorted(file.parent for file in (*path.glob("*/cell.json"), *path.glob("*/*/cell.json")))
+        table = next((file for file in (path / "table.md", path / "table.json") if file.is_file()), None)
+        read = f"; its table is {table}" if table else ""
+        return f"a grid of {len(runs)} trainings (`understudy run`){read}; inspect one of them, such as {runs[0]}"
+    records = sorted(file.parent for file in path.glob(f"*/{MANIFEST}"))
+    if records:
+        return f"a folder of {len(records)} episode records; inspect one of them, such as {records[0]}"
+    return ""
+
+
+def inspect_dataset(
+    source: str, out: Path | None = None, embodiment: Path | None = None, shown: int = 12, **chosen: Any
+) -> None:
+    """Print tables and warnings about a dataset; write its page, or its sheet where `out` is a picture."""
+    if shown < 1:
+        raise DatasetError(f"--shown {shown}: at least one episode is shown")
+    require_out(cache_folder() / PLACE / "new" if out is None else out)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DatasetWarning)
         dataset = open_dataset(source, embodiment=embodiment, check=False, **chosen)
-    path = out or Path(f"inspect-{dataset.root.resolve().name}.png")
 
     from .cameras import look_at_cameras
-    from .sheet import draw_sheet
     from .survey import survey
 
     overview, looks = survey(dataset), look_at_cameras(dataset)
     odd = [*(str(warning.message) for warning in caught), *overview.warnings]
     odd += [text for one in looks for text in one.warnings]
+    facts = _dataset_facts(dataset)
     console = _console()
-    console.print(_facts(f"dataset {dataset.root}", _dataset_facts(dataset)))
+    console.print(_facts(f"dataset {dataset.root}", facts))
     console.print(_dimension_table(overview.dimensions))
     for warning in odd:
         console.print(f"[yellow]warning[/]: {_plain(warning)}", soft_wrap=True)
     if not odd:
-        console.print("nothing odd was found")
-    draw_sheet(dataset, path, looks, overview.stored)
-    console.print(f"drawn: {path}", soft_wrap=True)
+        console.print("no warnings")
+
+    if out is not None and out.suffix.lower() in SHEETS:
+        from .sheet import draw_sheet
+
+        draw_sheet(dataset, out, looks, overview.stored)
+        console.print(f"picture: {_plain(str(out))}", soft_wrap=True)
+        return
+
+    from .recordings.page import Seen, render
+
+    file = page_file(dataset, out)
+    replace_text(file, render(dataset, Seen(facts, odd, overview, looks), shown))
+    console.print(f"page: {_plain(str(file))}", soft_wrap=True)
+
+
+def page_file(dataset: Dataset, out: Path | None) -> Path:
+    """Where the page goes: `out`, or beside the caches, where the same dataset overwrites its own page alone."""
+    if out is None:
+        name = re.sub(r"[^\w.-]+", "-", dataset.root.resolve().name) or "dataset"
+        return cache_folder() / PLACE / f"{name}-{dataset.fingerprint[:8]}" / INDEX
+    return out if out.suffix.lower() in PAGES else out / INDEX
+
+
+def require_out(out: Path) -> None:
+    """Refuse what could not be written in the end, before the work begins.
+
+    Raises:
+        DatasetError: the name of another kind of file, or a place that may not be written.
+        FileExistsError: there is something already.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists; choose another --out")
+    if out.suffix.lower() in (*SHEETS, *PAGES):
+        return require_place(out, (*SHEETS, *PAGES))
+    if out.suffix.lower() in FILES:
+        raise DatasetError(f"--out {out}: give a folder or an .html for the page, or a picture ({', '.join(SHEETS)})")
+    there = next(folder for folder in out.absolute().parents if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise DatasetError(f"{there} may not be written; give --out a place that may")
 
 
 def require_place(out: Path, endings: tuple[str, ...]) -> None:

@@ -33,7 +33,7 @@ class Inspect(Settings):
         if not self.policy and not self.critic:
             show(
                 self.source, self.out, self.embodiment, self.quality, self.reference,
-                episodes="all" if self.episodes is None else str(self.episodes), without=self.without,
+                shown=self.shown, episodes="all" if self.episodes is None else str(self.episodes), without=self.without,
                 sources=self.columns,
             )  # fmt: skip
             return

@@ -19,6 +19,7 @@ from ..pages.page import page
 from .past_matters import FRAME, GIVEN, NOISE, PINNED, Change, interval_of
 from .policy import Predictability, arms_of, find_changes, find_predictability, starts_of
 from .predictability import mean_error, pooled, ratio
+from .settings import page_place
 
 if TYPE_CHECKING:
     from ..statistics.intervals import Interval
@@ -38,9 +39,7 @@ def report(config: Settings) -> Path:
     torch.set_num_threads(config.threads)
     arms = arms_of(config)
 
-    out = config.out or Path(f"inspect-{'-'.join(arm.label for arm in arms)[:60]}.html")
-    if out.exists():
-        raise FileExistsError(f"{out} exists; choose another --out")
+    out = page_place(config.out, f"policy-{'-'.join(arm.label for arm in arms)[:60].replace('/', '-')}")
 
     # With a world, rollouts too.
     studies = []
@@ -63,7 +62,7 @@ def report(config: Settings) -> Path:
 
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_text(out, render(by_label, studies))
-    print(f"drawn: {out}")
+    print(f"page: {out}")
     return out
 
 
@@ -94,7 +93,7 @@ def predictability_study(config: Settings, measured: Predictability) -> Study:
         columns=WHO,
         rows=rows,
         notes=(
-            "How well the action before foretells the next one: mean squared error on held-out demonstrations over "
+            "How well one action predicts the next: mean squared error on held-out demonstrations over "
             "that on held-out rollouts. 1: as in the demonstrations, below: less, above: more",
             f"Rollouts: {what}, one try each, successes and failures alike, the actions sent to the world; "
             "as many demonstrations as rollouts",

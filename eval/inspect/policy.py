@@ -111,7 +111,7 @@ def open_data(config: Settings, run: Path, inputs: tuple[str, ...]) -> tuple[Dat
     settings = training(run)
     source = config.data or (settings or {}).get("data", "")
     if not source:
-        raise ValueError(f"nobody noted what {run} was trained on; give --data DATASET")
+        raise ValueError(f"{run} does not say what it was trained on; give --data DATASET")
     chosen = read_as(None if config.data else settings)
     dataset = open_dataset(source, embodiment=config.embodiment, columns=inputs, **chosen)
     everything = np.arange(len(dataset.lengths))

@@ -11,6 +11,18 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...configs.lanes.pulse import TIMEOUT
+from ...configs.machine import cache_folder
+
+PLACE = "inspect"  # folder of the cache for pages that nobody named a place for
+
+
+def page_place(out: Path | None, name: str) -> Path:
+    """`out`, which must not exist, or a file of the cache by this name, which the same question overwrites."""
+    if out is None:
+        return cache_folder() / PLACE / f"{name}.html"
+    if out.exists():
+        raise FileExistsError(f"{out} exists; choose another --out")
+    return out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +33,9 @@ class Settings:
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("source",)
 
-    source: str = ""  # dataset folder or hub id, run or checkpoint folder
+    source: str = ""  # dataset folder or hub id; run, checkpoint or episode record
     out: Path | None = (
-        None  # picture sheet, .png, .svg or .pdf; default inspect-NAME.png in this folder; of policies, critics: .html
+        None  # folder of the page, or .html; .png, .svg or .pdf: one picture; default: in the cache; else .html alone
     )
     embodiment: Path | None = None  # who acts, where the dataset does not say
     quality: bool = False  # of a dataset: how good it is to imitate, instead of what is in it; `out` is then a .json
@@ -39,6 +51,7 @@ class Settings:
     columns: dict[str, list[str] | str] = field(
         default_factory=dict
     )  # of a dataset: {action: actions, observation.state: [a, b]}
+    shown: int = 12  # of a dataset: episodes with films and curves on the page
     env_seed: int = 0  # with policy: first env seed; 0-999 are for looking, 1000-9999 for reporting
     windows: int = 256  # with policy: held-out windows by which observed frames are judged
     keys: bool = False  # with policy: judge each observation key of a frame alone, too

@@ -35,7 +35,7 @@ def draw_sheet(dataset: Dataset, path: Path, looks: Sequence[Look] = (), stored:
     outcome = [_outcome] if REWARD in dataset.columns else []
     plots = [_lengths, *outcome, *_trajectories(dataset), *_histograms(dataset)]
     strips = [(f"camera {one.camera}", one.strip) for one in looks if one.strip is not None]
-    strips += [(f"{one.column}, a picture stored as numbers", _strip_of_numbers(one)) for one in stored]
+    strips += [(f"{one.column}, a picture stored as numbers", strip_of_numbers(one)) for one in stored]
     foot = [line for text in _left_out(dataset, looks) for line in textwrap.wrap(text, 180)]
 
     rows = -(-len(plots) // COLUMNS)
@@ -43,10 +43,10 @@ def draw_sheet(dataset: Dataset, path: Path, looks: Sequence[Look] = (), stored:
     figure = Figure(figsize=(4 * COLUMNS, sum(heights) + 0.5))
     top, bottom = 1 - 0.8 / figure.get_figheight(), 0.3 / figure.get_figheight()
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights, top=top, bottom=bottom, left=0.04, right=0.985)
-    grid.update(hspace=0.35)
+    grid.update(hspace=0.42)
 
     for row in range(rows):
-        line = grid[row].subgridspec(1, COLUMNS, wspace=0.18)
+        line = grid[row].subgridspec(1, COLUMNS, wspace=0.24)
         for place, plot in enumerate(plots[row * COLUMNS : (row + 1) * COLUMNS]):
             axes = figure.add_subplot(line[place])
             plot(axes, dataset)
@@ -73,13 +73,15 @@ def draw_sheet(dataset: Dataset, path: Path, looks: Sequence[Look] = (), stored:
 
 def _lengths(axes: Axes, dataset: Dataset) -> None:
     axes.hist(dataset.lengths / dataset.rate, bins=30, color=INK)
-    axes.set_title("length of the episodes, s")
+    axes.set_title("length of the episodes")
+    _name(axes, "s", "episodes")
 
 
 def _outcome(axes: Axes, dataset: Dataset) -> None:
     best = np.maximum.reduceat(dataset.columns[REWARD][:, 0], dataset.starts)
     axes.hist(best[np.isfinite(best)], bins=30, color=ACCENT)
     axes.set_title("best reward of the episodes")
+    _name(axes, "reward", "episodes")
 
 
 def _trajectories(dataset: Dataset) -> Iterator:
@@ -96,27 +98,25 @@ def _trajectories(dataset: Dataset) -> Iterator:
                 for part in parts:
                     axes.plot(*part.T, lw=0.7)
                 axes.set_title(f"{key}: paths of {len(few)} of {count} episodes")
+                _name(axes, *(_with_unit(*one) for one in zip(*_named(dataset, key), strict=True)))
             else:
-                axes.plot(np.arange(len(parts[0])) / dataset.rate, parts[0][:, :WIDE], lw=0.7)
-                axes.set_title(f"{key} of episode {dataset.episode_ids[few[0]]}, 1 of {count}, s")
+                lines = axes.plot(np.arange(len(parts[0])) / dataset.rate, parts[0][:, :WIDE], lw=0.7)
+                axes.set_title(f"{key} of episode {dataset.episode_ids[few[0]]}, 1 of {count}")
+                _name(axes, "s", f"all {values.shape[1]} numbers" if len(lines) == values.shape[1] else "")
 
         yield plot
 
 
 def _histograms(dataset: Dataset) -> Iterator:
     """Of every dimension of actions, states and scene; a wide column is one."""
-    body = dataset.embodiment
-    named = {STATE: (body.state, body.state_units), ACTION: (body.action, body.action_units)}
-    named[SCENE] = (body.scene, body.scene_units)
-    for key in (*named, *_wide(dataset)):
+    for key in dict.fromkeys((STATE, ACTION, SCENE, *_wide(dataset))):
         column = dataset.columns.get(key)
         if column is None:
             continue
         wide = column.shape[1] > WIDE
         for i in range(1 if wide else column.shape[1]):
-            title = (
-                f"{key}: all {column.shape[1]} numbers" if wide else f"{key}: {named[key][0][i]}, {named[key][1][i]}"
-            )
+            names, units = ((), ()) if wide else _named(dataset, key)
+            title = f"{key}: all {column.shape[1]} numbers" if wide else f"{key}: {_with_unit(names[i], units[i])}"
 
             def plot(axes: Axes, dataset: Dataset, key=key, i=slice(None) if wide else i, title=title):
                 values = dataset.columns[key][:, i]
@@ -124,8 +124,24 @@ def _histograms(dataset: Dataset) -> Iterator:
                 counts, edges = np.histogram(values, bins=60)
                 axes.stairs(counts, edges, fill=True, color=ACCENT if key == ACTION else INK)
                 axes.set_title(title, parse_math=False)
+                _name(axes, "", "frames")
 
             yield plot
+
+
+def _named(dataset: Dataset, key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    body = dataset.embodiment
+    named = {STATE: (body.state, body.state_units), ACTION: (body.action, body.action_units)}
+    return (named | {SCENE: (body.scene, body.scene_units)})[key]
+
+
+def _with_unit(name: str, unit: str) -> str:
+    return name + {"": "", "1": "", "?": " (unit ?)"}.get(unit, f", {unit}")
+
+
+def _name(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x, fontsize=7, labelpad=1, parse_math=False)
+    axes.set_ylabel(y, fontsize=7, labelpad=1, parse_math=False)
 
 
 def _wide(dataset: Dataset) -> list[str]:
@@ -148,7 +164,7 @@ def _left_out(dataset: Dataset, looks: Sequence[Look]) -> Iterator[str]:
             yield f"{key} over time: {WIDE} of its {width} numbers are drawn"
 
 
-def _strip_of_numbers(one: StoredPicture) -> np.ndarray:
+def strip_of_numbers(one: StoredPicture) -> np.ndarray:
     """Some of the pictures side by side, uint8 (h, w, 3)."""
     frames = one.shown[..., None] if one.shown.ndim == 3 else one.shown
     frames = np.moveaxis(frames, 1, -1) if frames.shape[1] <= 4 < frames.shape[-1] else frames

@@ -152,7 +152,7 @@ def _units(dataset: Dataset):
     unknown = [*([listed] if units else []), *body.unknown[bool(units) :]]
     if unknown:
         yield (
-            f'nobody states {"; ".join(unknown)} (shown as "?"): good for training in a simulator, refused by a real '
+            f'not specified: {"; ".join(unknown)} (shown as "?"): good for training in a simulator, refused by a real '
             "arm; give an embodiment with --embodiment, or add meta/embodiment.json"
         )
 

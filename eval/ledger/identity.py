@@ -58,7 +58,8 @@ def identify(manifest: Mapping) -> Identity:
         raise MatchError("a record's manifest says neither policy.fingerprint nor policy.path: nobody knows who acted")
     several = f", best of {agent['candidates']}" if (agent.get("candidates") or 1) > 1 else ""
     acts = json.dumps({key: agent.get(key) for key in ACTS}, sort_keys=True)
-    return Identity(weights, acts, (path or weights) + several, _run(path) or weights)
+    name = str(manifest.get("name") or policy.get("name") or path or weights)
+    return Identity(weights, acts, name + several, _run(path) or weights)
 
 
 def open_records(paths: Iterable[str | Path]) -> list[Record]:

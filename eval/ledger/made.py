@@ -14,7 +14,6 @@ from pathlib import Path
 
 from ...configs.command import command_of
 from ...policies.data.writer import DOCUMENTS
-from ...policies.learning.doors import DoorError, read_settings
 from ...policies.learning.run import SETTINGS
 from .chains import used_by_policy
 
@@ -44,6 +43,7 @@ def _parents(manifest: Mapping) -> list[str]:
 
 def _training(path: str) -> tuple[str, str, list[str]] | None:
     """(run, its command, what it read) of a path that is a run or lies in one."""
+    from ...policies.learning.doors import DoorError, read_settings  # torch takes seconds
     from ...policies.learning.train import Train
 
     place = Path(path)

@@ -75,8 +75,19 @@ MONITORED = {  # further columns of records whose policy was monitored or steere
     "value_mean": "list",  # of all candidates, without those that a filter took out
     "value_spread": "list",  # their standard deviation
 }
+TIMED = {  # further columns of records that tell them
+    "wall_ipc": "float64",  # s, this episode's share of what handing over took: checks, copies, other processes
+    "wall_wait": "float64",  # s, share of what its process waited for others
+}
 OUTCOMES = {"success": "success", "progress": "best_progress"}  # what policies are judged by -> its column
-INCIDENTAL = ("wall_physics", "wall_render", "wall_policy", "worker", "attempt")  # may differ between equal runs
+INCIDENTAL = (
+    "wall_physics",
+    "wall_render",
+    "wall_policy",
+    *TIMED,
+    "worker",
+    "attempt",
+)  # may differ between equal runs
 CHECKSUM = "crc32"  # of a line of `episodes.jsonl`, beside its columns
 SHOWN = 3  # faults that a refusal names
 OPEN_LOOP = "open-loop"  # `kind` of a manifest whose record is of another kind, see `offline/record.py`
@@ -245,6 +256,8 @@ class RecordWriter:
             then, now = record.manifest.get(part), json.loads(json.dumps(self.manifest.get(part), default=str))
             if then != now:
                 raise RecordError(f"'{self.root}' holds another run: its {part} was {then}, now it is {now}")
+        if "name" in record.manifest:
+            self.manifest.setdefault("name", record.manifest["name"])
         self.rows = {row[self.KEY]: row for row in record.table.to_pylist()}
 
     def _check(self, row: Mapping) -> None:
@@ -261,7 +274,7 @@ def schema(names: Collection[str] = ()):
     """The pyarrow schema of `episodes.parquet`: `COLUMNS`, and those of `MONITORED` that are among `names`."""
     import pyarrow as pa
 
-    columns = COLUMNS | {name: kind for name, kind in MONITORED.items() if name in names}
+    columns = COLUMNS | {name: kind for name, kind in (TIMED | MONITORED).items() if name in names}
     named = {"list": pa.list_(pa.float32()), "string": pa.string(), "bool": pa.bool_()}
     return pa.schema([(name, named.get(kind) or getattr(pa, kind)()) for name, kind in columns.items()])
 
@@ -396,7 +409,12 @@ def _one_line(cause: BaseException) -> str:
 
 def tables_equal(a, b) -> bool:
     """Whether two tables tell of the same episodes: all columns but `INCIDENTAL` are equal, bit for bit."""
-    return a.drop_columns(INCIDENTAL).equals(b.drop_columns(INCIDENTAL))
+    return without_incidental(a).equals(without_incidental(b))
+
+
+def without_incidental(table):
+    """The columns of a table that do not differ between equal runs."""
+    return table.drop_columns([name for name in INCIDENTAL if name in table.column_names])
 
 
 def provenance() -> dict:
@@ -418,7 +436,7 @@ def provenance() -> dict:
 
 
 def _check_row(row: Mapping) -> None:
-    wrong = sorted(set(COLUMNS) ^ (set(row) - set(MONITORED)))
+    wrong = sorted(set(COLUMNS) ^ (set(row) - set(TIMED | MONITORED)))
     if wrong:
         what = "missing" if wrong[0] in COLUMNS else "unknown"
         raise RecordError(f"column '{wrong[0]}' is {what} in an episode's row")

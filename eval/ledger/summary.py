@@ -49,29 +49,53 @@ class Summary:
     physics: float  # s, summed over the episodes
     render: float  # s
     policy: float  # s
+    ipc: float  # s, handing over: checks, copies, other processes; 0 where the record does not tell
+    wait: float  # s, for slower environments, for a policy that plans for others, for work; 0 likewise
     rate: float | None  # episodes per second of wall time
     detects: (
         float | None
     )  # difference of success that as many episodes of another policy would show, paired; None: none
     chosen: Chosen | None = None  # what the critic said of the action chunks, if one chose
+    at_reset: int = 0  # successes that were there before any action
+    hertz: float | None = None  # control steps per second of the world; None: the record does not say
+
+    def seconds(self, steps: float) -> str:
+        """ " (1.6 s)" of so many control steps, "" where the record does not say."""
+        return f" ({steps / self.hertz:.1f}\u00a0s)" if self.hertz else ""
+
+    @property
+    def split(self) -> dict[str, float]:
+        """Where the time went, in s."""
+        parts = {"physics": self.physics, "render": self.render, "policy": self.policy}
+        return parts | ({"ipc": self.ipc, "waiting": self.wait} if self.ipc else {})
+
+    @property
+    def bound(self) -> str:
+        """What the run spent most of its time with, and what would help."""
+        name = max(self.split, key=lambda part: self.split[part])
+        share = self.split[name] / max(sum(self.split.values()), 1e-9)
+        return f"{_BOUND[name][0]} ({100 * share:.0f} % of the time): {_BOUND[name][1]}"
 
     def text(self) -> str:
         """A small table."""
-        spent = max(self.physics + self.render + self.policy, 1e-9)
-        steps = "" if self.first_success is None else f", success after {self.first_success:.0f} (median)"
-        parts = (("physics", self.physics), ("render", self.render), ("policy", self.policy))
-        split = ", ".join(f"{name} {100 * seconds / spent:.0f} %" for name, seconds in parts)
+        steps = ""
+        if self.first_success is not None:
+            steps = f", success after {self.first_success:.0f}{self.seconds(self.first_success)} (median)"
+        spent = max(sum(self.split.values()), 1e-9)
+        split = ", ".join(f"{name} {100 * seconds / spent:.0f} %" for name, seconds in self.split.items())
 
         rows = [
             ("success", f"{self.success}   {self.successes} of {self.n}, Wilson 95 %"),
             ("best progress", f"{self.progress}   mean, 95 %"),
-            ("length", f"{self.length:.0f} steps{steps}"),
+            ("length", f"{self.length:.0f} steps{self.seconds(self.length)}{steps}"),
             ("time", split + ("" if self.rate is None else f"; {self.rate:.2f} episodes/s")),
         ]
 
         # lines that not every record has
-        rows.insert(1, ("detects", detects(self.detects, self.n)))
+        rows += [("bound by", self.bound)] if self.ipc else []
+        rows.insert(2, ("detectable", detects(self.detects, self.n)))
         rows += [("chosen chunk", self.chosen.text())] if self.chosen else []
+        rows += [("at reset", f"{self.at_reset} of {self.n} had succeeded before any action")] if self.at_reset else []
         rows += [("errors", f"{self.errors} episodes, counted as failures")] if self.errors else []
         rows += [("unfinished", f"{self.n} of {self.asked} episodes")] if self.n < self.asked else []
 
@@ -106,10 +130,20 @@ def summarize(record: Record) -> Summary:
         physics=float(column["wall_physics"].sum()),
         render=float(column["wall_render"].sum()),
         policy=float(column["wall_policy"].sum()),
+        ipc=_told(record, "wall_ipc"),
+        wait=_told(record, "wall_wait") + float((record.manifest.get("crew") or {}).get("idle") or 0.0),
         rate=record.manifest.get("acted", n) / wall if wall else None,
         detects=detectable(n, successes / n, paired=True),
         chosen=chosen(record),
+        at_reset=int((first == 0).sum()),
+        hertz=rate_of(record.manifest),
     )
+
+
+def rate_of(manifest: dict) -> float | None:
+    """Control steps per second of the world; None where the manifest does not say."""
+    rate = manifest.get("rate", manifest.get("world", {}).get("rate"))
+    return float(rate) if isinstance(rate, int | float) and rate > 0 else None
 
 
 def chosen(record: Record) -> Chosen | None:
@@ -132,9 +166,9 @@ def chosen(record: Record) -> Chosen | None:
 def detects(gap: float | None, n: int) -> str:
     """The smallest difference that n episodes can show, in words."""
     if gap is None:
-        return f"no difference to another policy: {n} episodes are too few"
-    paired = f"from the same {n} initial conditions (McNemar, 80 % power)"
-    return f"a difference of {gap:.2f} in success to another policy {paired}"
+        return f"{n} episodes are too few to show any difference from another policy"
+    least = f"a difference of {gap:.2f} in success at least"
+    return f"{least}, to another policy on the same {n} initial conditions (McNemar, 80 % power)"
 
 
 def _world(record: Record) -> str:
@@ -145,11 +179,29 @@ def _world(record: Record) -> str:
 
 
 def title(manifest: dict) -> str:
-    """Who acted: a policy's path, type and step, or an expert."""
+    """The name that was given; else who acted: a policy's name or path, type and step, or an expert."""
+    if manifest.get("name"):
+        return manifest["name"]
     policy = manifest.get("policy", {})
     step = "" if policy.get("step") is None else f", step {policy['step']}"
     kind = f" ({policy['type']}{step})" if policy.get("type") else ""
-    return f"{policy.get('path', 'unnamed')}{kind}"
+    return f"{policy.get('name') or policy.get('path', 'unnamed')}{kind}"
+
+
+_BOUND = {  # part of the time -> its name, and what makes it shorter
+    "physics": ("physics", "more cores (--workers), or a shorter horizon"),
+    "render": ("drawing", "smaller or fewer cameras, --world.look light, or more cores (--workers)"),
+    "policy": ("planning", "fewer solver steps, more executed actions, or --device cuda"),
+    "ipc": ("handing over", "more executed actions of each chunk, or a larger --block"),
+    "waiting": ("waiting", "fewer workers, more episodes, or a smaller --block"),
+}
+
+
+def _told(record: Record, name: str) -> float:
+    """The sum of a column that not every record has, nor every row."""
+    if name not in record.table.column_names:
+        return 0.0
+    return float(sum(value or 0.0 for value in record.column(name)))
 
 
 _NUMBERS = (

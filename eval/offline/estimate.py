@@ -53,12 +53,12 @@ class LoggedPolicies:
     columns: dict[str, list[str] | str] = field(default_factory=dict)  # {action: actions, observation.state: [a, b]}
     truth: tuple[str, ...] = ()  # evaluation records of the same policies, in their order
     gamma: float = 0.99  # discount of a control step
-    draws: int = 2  # J, what the policy would do at each state
+    draws: int = 2  # actions sampled from the policy at each state
     most: int = 20_000  # transitions used, spread evenly
-    shortlist: int = 2  # k of SharpeRatio@k, with truths
+    shortlist: int = 2  # with --truth: how many policies are short-listed, k of SharpeRatio@k
     fit: FitSettings = FitSettings()
-    threads: int = 1  # of torch
-    out: Path | None = None  # JSON of the table
+    threads: int = 1  # CPU threads that torch uses
+    out: Path | None = None  # JSON file for the table
 
     def run(self) -> None:
         """Print the table, write it if asked. Raises ValueError, OSError, LookupError for what cannot be judged."""

@@ -41,14 +41,14 @@ class Logged:
 class FitSettings:
     """How Q is fitted."""
 
-    widths: tuple[int, ...] = (128, 128)  # of the hidden layers; none: linear
-    steps: int = 3000  # of Adam
+    widths: tuple[int, ...] = (128, 128)  # widths of the hidden layers; none: linear
+    steps: int = 3000  # steps of the optimiser (Adam)
     batch: int = 256  # transitions a step; all of them where there are fewer
     rate: float = 1e-3  # learning rate, falling to 0 along a half cosine
     tau: float = 0.02  # part of the way that the target network follows at each step; steps * tau backups in all
     bounded: bool = True  # values lie in 0..1, as of rewards 0/1 that end the episode; learnt by cross-entropy
-    replicates: int = 6  # resampled fits; at least 2
-    seed: int = 0  # of weights, batches and resampling
+    replicates: int = 6  # bootstrap fits, at least 2
+    seed: int = 0  # seed of weights, batches and resampling
 
     def __post_init__(self):
         if self.replicates < 2 or self.steps < 1 or self.batch < 1 or not 0 < self.tau <= 1:

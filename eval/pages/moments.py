@@ -1,7 +1,7 @@
-"""Where an episode went wrong: the step that a film of a failure is stopped at.
+"""Where a failed episode was last near its best: the step that its film is stopped at.
 
-Reads the progress after each control step, so it is as good as the task's progress: a stage that progress does not see
-(a grip that is loose, a detour) is not found. Knows nothing of pictures.
+Reads the progress after each control step and nothing else. That is where to begin looking, not why it failed: a stage
+that progress does not see (a grip that is loose, a detour) is not found. Knows nothing of pictures.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ import numpy as np
 
 NEAR = 0.05  # of progress: within so much of the best counts as being there
 LATE = 0.95  # of the episode: what came near its best only after that was still on its way
+RETURNS = 3  # times that progress leaves its best and comes back, from which on it is said not to have settled
 RULE = (
-    f"where progress fell for good, the last step within {NEAR:g} of its best (lost ground); "
-    "otherwise the step from which it stayed that near and came no further (got stuck, "
-    f"or ran out of time if that was in the last {100 * (1 - LATE):.0f} % of the episode)"
+    f"the last step within {NEAR:g} of the best progress, where progress fell afterwards (lost ground); "
+    "otherwise the step from which it stayed that near (no further progress, "
+    f"or still rising at the end if that was in the last {100 * (1 - LATE):.0f} % of the episode); "
+    f"the best step itself, where progress came back to its best {RETURNS} times or more (never settled)"
 )
 KIND_WORDS = {
     "lost": "lost ground",
-    "stuck": "got stuck",
-    "late": "ran out of time",
+    "stuck": "no further progress",
+    "late": "still rising at the end",
+    "unsettled": "never settled",
     "error": "ended in an error",
     "success": "succeeded",
 }
@@ -31,7 +34,7 @@ KIND_WORDS = {
 class Moment:
     """A step of an episode that is worth looking at."""
 
-    kind: str  # lost | stuck | late | success | error
+    kind: str  # lost | stuck | late | unsettled | success | error
     step: int  # control steps done, 0..length
     progress: float = 0.0  # after that step
 
@@ -42,12 +45,15 @@ class Moment:
 
 
 def failing_moment(progress: Sequence[float]) -> Moment:
-    """The step at which a failed episode went wrong, see `RULE`; step 0 of an episode without steps."""
+    """The step at which a failed episode was last near its best, see `RULE`; step 0 of an episode without steps."""
     curve = np.asarray(progress, np.float64)
     if not len(curve):
         return Moment("stuck", 0)
     near = curve >= curve.max() - NEAR
-    if not near[-1]:
+    returns = int((near[1:] & ~near[:-1]).sum()) - (not near[0])  # without the first time
+    if returns >= RETURNS:
+        kind, at = "unsettled", int(curve.argmax())
+    elif not near[-1]:
         kind, at = "lost", np.flatnonzero(near)[-1]
     else:
         at = np.flatnonzero(~near)[-1] + 1 if not near.all() else 0
@@ -56,7 +62,7 @@ def failing_moment(progress: Sequence[float]) -> Moment:
 
 
 def moment(row: Mapping) -> Moment:
-    """The moment of an episode: its first success, its error, or where it went wrong."""
+    """The moment of an episode: its first success, its error, or where it was last near its best."""
     if row["error"]:
         return Moment("error", row["length"], row["final_progress"])
     if row["success"]:

@@ -137,9 +137,7 @@ def collect(
     """
     kind, results = start_set(lanes.world), []
     with Progress("acting", len(env_seeds), "episodes") as progress:
-        for result in rollout(
-            actor, lanes, env_seeds, initial_conditions=kind, policy_seed=policy_seed, keep=keep
-        ):
+        for result in rollout(actor, lanes, env_seeds, initial_conditions=kind, policy_seed=policy_seed, keep=keep):
             results.append(result)
             won = sum(done.row["success"] for done in results)
             progress.update(len(results), f"success {won}/{len(results)}")

@@ -1,7 +1,7 @@
 """Films of chosen episodes: picked after the outcomes are known, played again, written as small mp4 files.
 
 An episode is shown by playing its recorded actions from its initial condition once more, which a simulator repeats
-exactly; where the outcome comes out otherwise there is no film. Knows no policy.
+exactly; where the outcome comes out otherwise there is no film.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 
 from ...configs.files import clear_leftovers, replace_file
 from ...configs.lanes.lane import MachineError
-from ...configs.lanes.lanes import Lanes
 from ...policies.data.encode import write_mp4
 from ..ledger.record import VIDEOS
-from .rollout import TapeActor, rollout
+from .crew import Crew
+from .recipes import TapeRecipe
 
 TAPES = ".tapes.npy"  # in a record that is not complete: the actions of its episodes, until there are films
 SAME = ("success", "first_success", "length", "progress")  # columns that a faithful repetition gives again
@@ -98,9 +98,7 @@ class Tapes(dict):
             file.truncate(whole)
 
 
-def film_again(
-    lanes: Lanes, rows: Mapping[int, Mapping], tapes: Mapping[int, np.ndarray], root: Path
-) -> dict[int, str]:
+def film_again(crew: Crew, rows: Mapping[int, Mapping], tapes: Mapping[int, np.ndarray], root: Path) -> dict[int, str]:
     """Play the episodes `tapes` (env seed -> (T, D) actions) again and write `root/videos/START.mp4`.
 
     Returns:
@@ -110,11 +108,11 @@ def film_again(
     clear_leftovers(root / VIDEOS)  # half films
     written = {}
     with suppress(MachineError):  # a film may be missing, the outcomes are known
-        for result in rollout(TapeActor(tapes, lanes.num_envs), lanes, list(tapes), film=tapes.keys()):
+        for result in crew.run(TapeRecipe(tapes), list(tapes), film=tapes.keys()):
             same = all(result.row[name] == rows[result.start][name] for name in SAME)
             if same and result.film:
                 path = f"{VIDEOS}/{result.start:06d}.mp4"
-                film = partial(write_mp4, frames=result.film, rate=lanes.embodiment.rate, quality=26, group=30)
+                film = partial(write_mp4, frames=result.film, rate=crew.embodiment.rate, quality=26, group=30)
                 replace_file(root / path, film)
                 written[result.start] = path
     return written

@@ -24,11 +24,13 @@ from ...configs.lanes.lane import MachineError, Outside
 from ...configs.lanes.lanes import Chunk, Lanes
 from ...configs.lanes.pulse import EPISODE
 from ...configs.protocols import keeps
+from ...configs.world import World
 
 NO_START = -1  # env seed that the actor is given for a padded slot
 ATTEMPTS = 2  # an env seed whose environment failed is done again once
 PAUSES = (0.5, 1.0, 3.0, 10.0)  # s before an env seed is tried again after the machine failed
 GIVE_UP = 3  # env seeds lost to the machine after which the others are not tried
+WALLS = ("physics", "render", "policy", "ipc", "wait")  # where the time of an episode goes: columns `wall_*`
 
 
 class Actor(Protocol):
@@ -55,6 +57,13 @@ class Actor(Protocol):
 
 
 @runtime_checkable
+class Waits(Protocol):
+    """An actor that shares its policy with others and waits for its turn."""
+
+    waited: float  # s so far
+
+
+@runtime_checkable
 class Teller(Protocol):
     """An actor that has something to say of an episode."""
 
@@ -78,6 +87,23 @@ class Result:
         return self.row["env_seed"]
 
 
+@dataclass(frozen=True)
+class Block:
+    """One block of env seeds in their slots, and what was tried of it already. Everything in it may be sent away."""
+
+    starts: tuple[int, ...]  # B of them, NO_START where a slot stays empty
+    columns: Mapping  # of every row
+    keep: bool = False
+    film: frozenset[int] = frozenset()
+    options: Mapping = field(default_factory=dict)
+    failed: int = 0  # times that its environment has failed; above 0 it holds one env seed alone
+    disturbed: int = 0  # times that the machine has failed at it
+
+    @property
+    def todo(self) -> tuple[int, ...]:
+        return tuple(start for start in self.starts if start != NO_START)
+
+
 @dataclass
 class _Tape:
     """What one running episode gave so far."""
@@ -86,7 +112,7 @@ class _Tape:
     begun_well: bool  # success before any step
     parts: list[dict[str, np.ndarray]] = field(default_factory=list)  # one a chunk, only executed steps
     film: list[np.ndarray] = field(default_factory=list)
-    walls: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("physics", "render", "policy"), 0.0))
+    walls: dict[str, float] = field(default_factory=lambda: dict.fromkeys(WALLS, 0.0))
     terminated: bool = False
     truncated: bool = False
     error: str = ""
@@ -124,15 +150,59 @@ def rollout(
         ValueError: an env seed given twice.
         MachineError: the machine failed at some env seeds again and again; raised when the others are done.
     """
+    lost: dict[int, str] = {}
+    how = {"columns": {"initial_conditions": initial_conditions, "policy_seed": policy_seed}, "keep": keep}
+    how |= {"film": frozenset(film), "options": dict(options or {})}
+    for block in blocks(starts, lanes.num_envs, skip, **how):
+        yield from run_block(block, actor, lanes, lost)
+        account(lost, early=True)
+    account(lost)
+
+
+def blocks(starts: Sequence[int], size: int, skip: Collection[int] = (), **how) -> list[Block]:
+    """The blocks of env seeds in their order, those that are to be skipped left out of their slots; empty ones too.
+
+    Raises:
+        ValueError: an env seed given twice.
+    """
     starts = [int(start) for start in starts]
     if len(set(starts)) != len(starts):
         raise ValueError("an env seed is given twice; the outcome of an initial condition is one row")
-    columns = {"initial_conditions": initial_conditions, "policy_seed": policy_seed}
-    loop = _Loop(actor, lanes, columns, keep=keep, film=frozenset(film), options=dict(options or {}))
-    for begin in range(0, len(starts), lanes.num_envs):
-        block = starts[begin : begin + lanes.num_envs]
-        yield from loop.block([NO_START if start in skip else start for start in block])
-    loop.account()
+    cut = [starts[begin : begin + size] for begin in range(0, len(starts), size)]
+    left = [tuple(NO_START if start in skip else start for start in part) for part in cut]
+    made = [Block(part + (NO_START,) * (size - len(part)), **how) for part in left]
+    return [block for block in made if block.todo]
+
+
+def run_block(block: Block, actor: Actor, lanes: Lanes, lost: dict[int, str]) -> Iterator[Result]:
+    """Act from every env seed of one block, and yield each episode when it has ended.
+
+    Args:
+        lost: is told env seeds at which the machine failed again and again, and how.
+    """
+    yield from _Loop(actor, lanes, block, lost).run()
+
+
+def account(lost: Mapping[int, str], early: bool = False) -> None:
+    """Raise MachineError if env seeds were lost to the machine; `early`: if there were many."""
+    if not lost or (early and len(lost) < GIVE_UP):
+        return
+    start, text = next(iter(lost.items()))
+    others = f", and at {len(lost) - 1} more env seeds" if len(lost) > 1 else ""
+    raise MachineError(
+        f"the machine failed {len(PAUSES) + 1} times at env seed {start}{others}: {text}. That says nothing of the "
+        "policy, so no row is written for it; the other episodes are kept. Make room (memory, disk, processes), "
+        "then go on with --resume"
+    )
+
+
+def error_row(block: Block, start: int, text: str, task: str) -> dict:
+    """The row of an episode of which nothing is left but why it ended, twice."""
+    tape = _Tape({}, False, error=text)
+    nothing = np.zeros(0, np.float32)
+    row = dict(block.columns) | _outcome(tape, nothing, nothing, nothing.astype(bool))
+    row |= {"env_seed": start, "task": task, "attempt": block.failed + block.disturbed, "worker": 0}
+    return row | {f"wall_{name}": 0.0 for name in WALLS} | {"video": "", "labels": "{}"}
 
 
 def in_order(results: Iterable[Result], starts: Sequence[int]) -> Iterator[Result]:
@@ -178,86 +248,74 @@ class TapeActor:
 
 
 class _Loop:
-    """State of one `rollout` call; `_tapes` holds the episodes that run now, by slot."""
+    """State of one block; `_tapes` holds the episodes that run now, by slot."""
 
-    def __init__(self, actor: Actor, lanes: Lanes, columns: dict, *, keep: bool, film: frozenset[int], options: dict):
-        self.actor, self.lanes, self.columns = actor, lanes, columns
-        self.keep, self.film, self.options = keep, film, options
-        self.frames = tuple(range(1 - actor.n_action_steps, 1)) if keep else ()
+    def __init__(self, actor: Actor, lanes: Lanes, block: Block, lost: dict[int, str]):
+        self.actor, self.lanes, self.block, self.lost = actor, lanes, block, lost
+        self.ids = np.asarray(block.starts, np.int64)
+        self.frames = tuple(range(1 - actor.n_action_steps, 1)) if block.keep else ()
         self.look = tuple(sorted({*actor.look, *self.frames}))
         self.told = actor.told if keeps(actor, Teller) else None
         self.labelled = True  # until a lane says that it has no labels
-        self.horizon = _horizon(lanes)
-        self.lost: dict[int, str] = {}  # env seed -> what the machine did
+        self.horizon = horizon_of(lanes.world)
         self._tapes: dict[int, _Tape] = {}
 
-    def block(self, starts: list[int]) -> Iterator[Result]:
-        """All env seeds of one block, those of failed environments a second time."""
-        ids = np.full(self.lanes.num_envs, NO_START, np.int64)
-        ids[: len(starts)] = starts
-        slots = np.flatnonzero(ids != NO_START).tolist()
-        failed, disturbed = dict.fromkeys(slots, 0), dict.fromkeys(slots, 0)  # slot -> how often
-        attempt = 0
+    def run(self) -> Iterator[Result]:
+        """All env seeds of the block, those of failed environments a second time."""
+        ids, slots = self.ids, np.flatnonzero(self.ids != NO_START).tolist()
+        failed, disturbed = dict.fromkeys(slots, self.block.failed), dict.fromkeys(slots, self.block.disturbed)
+        attempt = self.block.failed + self.block.disturbed
+        anew = True
         while slots:
             again = []
             # Alone from the second try on: a start that takes its process down takes no other with it.
             for group in [slots] if attempt == 0 else [[slot] for slot in slots]:
                 if attempt > 1 and disturbed[group[0]]:
                     time.sleep(PAUSES[disturbed[group[0]] - 1])
-                for slot, tape in self._attempt(ids, group, attempt):
+                for slot, tape in self._attempt(group, anew):
                     outside = isinstance(tape.error, Outside)
                     failed[slot] += bool(tape.error) and not outside
                     disturbed[slot] += outside
                     if disturbed[slot] > len(PAUSES):
-                        self._lose(int(ids[slot]), tape.error)
+                        self.lost[int(ids[slot])] = tape.error
+                        account(self.lost, early=True)
                     elif tape.error and failed[slot] < ATTEMPTS:
                         again.append(slot)
                     else:
                         yield self._result(int(ids[slot]), slot, attempt, tape)
+                anew = False
             slots = sorted(again)
             attempt += 1
 
-    def _lose(self, start: int, text: str) -> None:
-        self.lost[start] = text
-        if len(self.lost) >= GIVE_UP:
-            self.account()
-
-    def account(self) -> None:
-        """Raise MachineError if env seeds were lost to the machine."""
-        if not self.lost:
-            return
-        start, text = next(iter(self.lost.items()))
-        others = f", and at {len(self.lost) - 1} more env seeds" if len(self.lost) > 1 else ""
-        raise MachineError(
-            f"the machine failed {len(PAUSES) + 1} times at env seed {start}{others}: {text}. That says nothing of the "
-            "policy, so no row is written for it; the other episodes are kept. Make room (memory, disk, processes), "
-            "then go on with --resume"
-        )
-
-    def _attempt(self, ids: np.ndarray, slots: list[int], attempt: int) -> Iterator[tuple[int, _Tape]]:
+    def _attempt(self, slots: list[int], anew: bool) -> Iterator[tuple[int, _Tape]]:
         """Run the env seeds in `slots` to their ends; the other slots stay as they are."""
-        yield from self._begin(ids, slots, attempt)
-        filmed = [slot for slot in self._tapes if int(ids[slot]) in self.film]
+        yield from self._begin(slots, anew)
+        filmed = [slot for slot in self._tapes if int(self.ids[slot]) in self.block.film]
         while self._tapes:
-            begun = time.perf_counter()
+            begun, waited = time.perf_counter(), self._waited()
             asked = np.asarray(self.actor.act(), np.float32)
             thought = time.perf_counter() - begun
             chunk = self.lanes.step_chunk(asked, look=self.look, film=[slot for slot in filmed if slot in self._tapes])
             begun = time.perf_counter()
             columns = [chunk.look.index(offset) for offset in self.actor.look]
             self.actor.observe({key: seen[:, columns] for key, seen in chunk.obs.items()}, chunk.sent, chunk.valid)
-            thought += time.perf_counter() - begun
-            yield from self._write(chunk, asked, thought / len(self._tapes))
+            waited = self._waited() - waited
+            thought += time.perf_counter() - begun - waited
+            yield from self._write(chunk, asked, thought / len(self._tapes), waited / len(self._tapes))
 
-    def _begin(self, ids: np.ndarray, slots: list[int], attempt: int) -> Iterator[tuple[int, _Tape]]:
+    def _waited(self) -> float:
+        return self.actor.waited if keeps(self.actor, Waits) else 0.0
+
+    def _begin(self, slots: list[int], anew: bool) -> Iterator[tuple[int, _Tape]]:
+        ids, film = self.ids, self.block.film
         mask = np.zeros(len(ids), bool)
         mask[slots] = True
         seeds = [start if start != NO_START else None for start in ids.tolist()]
-        obs, info = self.lanes.reset(seed=seeds, options=self.options | {"reset_mask": mask})
-        self.actor.reset(ids, mask if attempt else np.ones(len(ids), bool), obs)
-        pictures = self.lanes.render([slot for slot in slots if int(ids[slot]) in self.film]) if self.film else {}
+        obs, info = self.lanes.reset(seed=seeds, options=dict(self.block.options) | {"reset_mask": mask})
+        self.actor.reset(ids, np.ones(len(ids), bool) if anew else mask, obs)
+        pictures = self.lanes.render([slot for slot in slots if int(ids[slot]) in film]) if film else {}
         for slot in slots:
-            first = {key: value[slot].copy() for key, value in obs.items()} if self.keep else {}
+            first = {key: value[slot].copy() for key, value in obs.items()} if self.block.keep else {}
             tape = _Tape(first, bool(info["success"][slot]), error=info["failed"].get(slot, ""))
             tape.film.extend([pictures[slot]] if slot in pictures else [])
             if tape.error:
@@ -265,17 +323,18 @@ class _Loop:
             else:
                 self._tapes[slot] = tape
 
-    def _write(self, chunk: Chunk, asked: np.ndarray, thought: float) -> Iterator[tuple[int, _Tape]]:
+    def _write(self, chunk: Chunk, asked: np.ndarray, thought: float, waited: float) -> Iterator:
         """Put a chunk onto the running tapes and give those that have ended."""
         for slot, tape in list(self._tapes.items()):
             done = int(chunk.valid[slot].sum())
             names = ("reward", "progress", "success", "sent")
             part = {name: getattr(chunk, name)[slot, :done] for name in names} | {"action": asked[slot, :done]}
-            for key, seen in chunk.obs.items() if self.keep else ():
+            for key, seen in chunk.obs.items() if self.block.keep else ():
                 part[key] = seen[slot, [chunk.look.index(offset) for offset in self.frames[:done]]]
             tape.parts.append(part)
             tape.film.extend(chunk.film.get(slot, ()))
-            walls = {"physics": chunk.wall_physics[slot], "render": chunk.wall_render[slot], "policy": thought}
+            walls = {name: getattr(chunk, f"wall_{name}")[slot] for name in WALLS if name != "policy"}
+            walls |= {"policy": thought, "wait": walls["wait"] + waited}
             tape.walls = {name: spent + float(walls[name]) for name, spent in tape.walls.items()}
             tape.error = chunk.failed.get(slot, "")
             tape.terminated, tape.truncated = bool(chunk.terminated[slot].any()), bool(chunk.truncated[slot].any())
@@ -318,11 +377,13 @@ class _Loop:
         asked, reward, progress = tape.all("action", dims), tape.all("reward", ()), tape.all("progress", ())
         success = tape.all("success", (), bool)
         task = self.lanes.world.task
-        row = self.columns | _outcome(tape, reward, progress, success)
+        row = dict(self.block.columns) | _outcome(tape, reward, progress, success)
         row |= {"env_seed": start, "task": task, "attempt": attempt, "worker": self.lanes.worker_of(slot)}
         row |= {f"wall_{name}": spent for name, spent in tape.walls.items()}
         row |= {"video": "", "labels": json.dumps(tape.labels)} | tape.watched
-        episode = self._episode(start, tape, asked, reward, progress, success) if self.keep and not tape.error else None
+        episode = (
+            self._episode(start, tape, asked, reward, progress, success) if self.block.keep and not tape.error else None
+        )
         return Result(row, asked, episode, tuple(tape.film))
 
     def _episode(self, start: int, tape: _Tape, asked, reward, progress, success) -> Episode:
@@ -345,10 +406,10 @@ class _Loop:
         )
 
 
-def _horizon(lanes: Lanes) -> int:
+def horizon_of(world: World) -> int:
     """Control steps until an episode is cut; 0 where the world does not say."""
     try:
-        return int(lanes.world.steps())
+        return int(world.steps())
     except (NotImplementedError, AttributeError, ValueError):
         return 0
 

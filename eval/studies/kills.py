@@ -31,7 +31,7 @@ from typing import Any
 
 from ...configs.machine import prepare
 from ...configs.plugins import discover, lookup
-from ..ledger.record import INCIDENTAL, MANIFEST, TABLE, read_record
+from ..ledger.record import MANIFEST, TABLE, read_record, without_incidental
 from ..ledger.study import Study
 
 COMMANDS = ("train", "eval", "eval with workers", "demos", "demos of a policy", "compare", "compose", "run")
@@ -451,7 +451,7 @@ def _digest(path: Path) -> str:
         return os.readlink(path)
     if path.name == TABLE:
         table: Any = read_record(path.parent).table
-        rows = table.drop_columns(INCIDENTAL).to_pylist()
+        rows = without_incidental(table).to_pylist()
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
     if path.name == DIGESTS:
         digests = json.loads(path.read_text())["sha256"]

@@ -48,7 +48,9 @@ class WithinState:
     policy: str | None = None  # run or checkpoint whose candidates are tried
     tried: Path | None = None  # candidates tried before, in place of trying some now
     keep: Path | None = None  # .npz file for what was tried now
-    world: dict | str = "pusht"  # registered name, YAML file, or its keys
+    world: dict | str | None = (
+        None  # a registered name, a YAML file, or its keys; by default where the policy was trained
+    )
     states: int = 100  # S, of as many episodes
     candidates: int = 10  # P
     times: int = 8  # C, continuations of each candidate

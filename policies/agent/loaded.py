@@ -166,7 +166,7 @@ class LoadedPolicy:
 
     def check(self, world: World) -> None:
         """Refuse a world whose actions or observations differ. Raises EmbodimentError naming the first difference."""
-        check_world(self._opened, world.embodiment())
+        check_world(self._opened, world)
 
     def facts(self) -> dict[str, str]:
         """What there is to say of it, for people."""

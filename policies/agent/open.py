@@ -8,21 +8,25 @@ world offers is handed in as an `Embodiment`, and `check_world` refuses one that
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from ...configs.devices import check_device, choose_device
 from ...configs.parse import keys_of
 from ...configs.plugins import lookup
 from ...configs.protocols import keeps
+from ...configs.spec import EmbodimentError
 from ..critics.open import critic_checkpoints, open_critic
-from ..hub import provenance_of
-from ..learning.checkpoint import fingerprint
+from ..hub import is_hub_id, provenance_of
+from ..learning.checkpoint import find_checkpoint, fingerprint
 from ..learning.run import training
 
 if TYPE_CHECKING:
     from ...configs.spec import Embodiment
+    from ...configs.world import World
     from ..policy import Instructed, Planner
     from .agent import Agent
     from .monitor import Monitor
@@ -38,46 +42,75 @@ class Acting:
         "plans": "proposal",
     }  # former names that are still read
 
-    policy: str  # run or checkpoint folder, lerobot's too; or a name on the hub: OWNER/NAME, OWNER/NAME@REVISION
+    policy: str  # the run or checkpoint folder, lerobot's too; or a name on the hub: OWNER/NAME, OWNER/NAME@REVISION
     embodiment: str | None = (
-        None  # file that says who acts where the checkpoint does not; default of lerobot's: its card
+        None  # file that names the robot's actions, units and rate where the checkpoint does not; lerobot's: its card
     )
-    task_text: str | None = None  # instruction for a policy that reads one; default the world's task
-    block: int = 8  # B, environments that act at the same time; results depend on it in the last digits
-    n_action_steps: int | None = None  # E, actions executed of each action chunk; default the policy's own
-    candidates: int = 1  # N action chunks sampled at each replanning; more need a critic
-    critic: str | None = None  # who chooses: folder of a trained critic, recall, or random; A:5>B sieves, A+0.5*B adds
-    temperature: float = 0.0  # above 0: draw the chunk by a softmax over its score; in spreads of the scores
-    proposal: str = "policy"  # where candidates come from: policy | uniform: any action, held, as a control
-    ensemble: float | None = None  # temporal ensembling: decay of its weights, -inf: none; default the policy's own
-    monitor: int = 0  # N chunks looked at in each replanning; records recall error, spread, drift; 0: not
-    alarm: str | None = None  # file of `understudy calibrate`: monitor, and say when the alarm is raised
-    policy_seed: int = 0  # of the policy's noise
-    steps: int | None = None  # of the sampler; default the policy's own
-    solver: str | None = None  # of the sampler: ddim | dpmpp | heun
-    scheduler: str | None = None  # instead of a solver: a class of diffusers, such as UniPCMultistepScheduler
-    threads: int = 1  # of torch on the CPU
-    device: str = "cpu"  # cpu | cuda: where the policy computes
+    task_text: str | None = None  # instruction for a policy that reads one; by default the world's task
+    block: int = 8  # parallel environments (B); results depend on it in the last digits
+    n_action_steps: int | None = None  # actions executed of each action chunk (E); by default the policy's own number
+    candidates: int = 1  # action chunks sampled at each replanning (N); more than one need a critic
+    critic: str | None = (
+        None  # who chooses among candidates: a critic's run, recall, random; A:5>B: B ranks the best 5 of A; A+0.5*B
+    )
+    temperature: float = 0.0  # above 0, the chunk is drawn by a softmax over the scores; in standard deviations of them
+    proposal: str = "policy"  # where candidates come from: policy | uniform (any action, held, as a control)
+    ensemble: float | None = (
+        None  # decay of the weights of temporal ensembling, -inf switches it off; by default the policy's own
+    )
+    monitor: int = 0  # chunks that the run-time monitor samples at each replanning; 0: no monitor
+    alarm: str | None = None  # file of `understudy calibrate`: monitors, and says when the alarm is raised
+    policy_seed: int = 0  # seed of the policy's sampling noise
+    steps: int | None = None  # denoising steps of the sampler; by default the policy's own number
+    solver: str | None = None  # solver of the sampler: ddim | dpmpp | heun
+    scheduler: str | None = None  # class of diffusers in place of a solver, such as UniPCMultistepScheduler
+    threads: int = 1  # CPU threads that torch uses
+    device: str = "auto"  # where the policy computes: auto (a GPU if there is one) | cpu | cuda | cuda:N
 
 
-def check_world(agent: Agent, world: Embodiment) -> None:
+def check_policy_names(config: Acting) -> None:
+    """Refuse a device, a policy, or files beside it that are not there, without loading anything.
+
+    Raises:
+        ValueError, FileNotFoundError: naming what is wrong.
+    """
+    check_device(config.device)
+    check_policy(config.policy)
+    for name in ("embodiment", "alarm"):
+        value = getattr(config, name)
+        if value is not None and not Path(os.path.expandvars(value)).is_file():
+            raise FileNotFoundError(f"--{name} {value}: there is no such file")
+
+
+def check_policy(policy: str) -> None:
+    """Raise FileNotFoundError where a word is no run or checkpoint here, and no name that may be on the hub."""
+    if not is_hub_id(policy):
+        find_checkpoint(policy)
+
+
+def check_world(agent: Agent, world: World) -> None:
     """Refuse a world that differs from what the agent's policy, or a critic that chooses for it, was trained for.
 
     Raises:
-        EmbodimentError: naming the first difference.
+        EmbodimentError: naming the first difference, and worlds that fit.
     """
     from ..policy import Combination, Embodied
+    from .stage import misfit
 
-    if not agent.critic:
-        agent.planner.embodiment.check(world, agent.inputs)
-        return
-    waiting = [agent.planner, agent.critic]
-    for one in waiting:
-        parts = one.parts if keeps(one, Combination) else ()
-        waiting.extend(parts)
-        if not parts:
-            body = one.embodiment if keeps(one, Embodied) else agent.planner.embodiment
-            body.check(world, one.inputs)
+    offered = world.embodiment()
+    try:
+        if not agent.critic:
+            agent.planner.embodiment.check(offered, agent.inputs)
+            return
+        waiting = [agent.planner, agent.critic]
+        for one in waiting:
+            parts = one.parts if keeps(one, Combination) else ()
+            waiting.extend(parts)
+            if not parts:
+                body = one.embodiment if keeps(one, Embodied) else agent.planner.embodiment
+                body.check(offered, one.inputs)
+    except EmbodimentError as error:
+        raise misfit(agent.origin or "the policy", agent.planner.embodiment, agent.inputs, world, error) from error
 
 
 def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str = "") -> tuple[Agent, dict]:
@@ -93,6 +126,7 @@ def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str
     from ..policy import executed_of
     from .agent import Agent
 
+    device = choose_device(config.device)
     lookup("source of plans", config.proposal, {"policy": None, "uniform": None})
     policy, info = load_policy(config.policy, config.embodiment)
     foreign = settle(policy, where)
@@ -100,10 +134,10 @@ def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str
     if config.steps or config.solver or config.scheduler:
         policy = _resampled(policy, config)
     policy = UniformPlanner(policy) if config.proposal == "uniform" else policy
-    critic = open_critic(config.critic, policy, config.device) if config.critic else None
+    critic = open_critic(config.critic, policy, device) if config.critic else None
     n_action_steps = config.n_action_steps or executed_of(policy)
     agent = Agent(
-        policy.to(config.device),
+        policy.to(device),
         lanes=config.block,
         n_action_steps=n_action_steps,
         candidates=config.candidates,
@@ -127,6 +161,7 @@ def agent_settings(config: Acting, agent: Agent) -> dict:
 
     from ..policy import Sampled
 
+    device = choose_device(config.device)
     sampler = agent.planner.sampler if keeps(agent.planner, Sampled) else None
     unusual = monitored(config, agent) | _stated(agent, "ensemble") | _stated(agent.planner, "task_text")
     unusual |= {"temperature": config.temperature} if config.temperature else {}
@@ -141,7 +176,7 @@ def agent_settings(config: Acting, agent: Agent) -> dict:
         "sampler": _sampling(sampler),
         "block": config.block,
         "threads": config.threads,
-        "device": torch.cuda.get_device_name() if config.device.startswith("cuda") else config.device,
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
     }
 
 
@@ -219,7 +254,10 @@ def _told(info: dict, names: tuple[str, ...]) -> dict:
 def _trained(policy: str) -> dict:
     """What the manifest says of the training run that the policy lies in; empty without one."""
     settings = training(policy)
-    return {} if settings is None else {"train": _source(settings)}
+    if settings is None:
+        return {}
+    named = {"name": settings["name"]} if settings.get("name") else {}
+    return named | {"train": _source(settings)}
 
 
 def _source(settings: dict) -> dict:

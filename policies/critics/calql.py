@@ -36,7 +36,7 @@ class CalQLConfig(ValueConfig):
     alpha: float = 5.0  # weight of the conservative term
     samples: int = 4  # actions of each kind in it, and of the actor in the backup
     calibrated: bool = True  # false: conservative Q-learning without the returns
-    entropy: float | None = None  # the actor's, in nats; default minus the numbers of an action
+    entropy: float | None = None  # target entropy of the actor, in nats; by default minus the dimension of an action
     actor_pace: float = 1 / 3  # learning rate of the actor, as a part of the critic's
 
     def __post_init__(self):

@@ -31,7 +31,7 @@ class ChunkConfig(ValueConfig):
 
     window: Window = Window(observe=(0,), horizon=16)  # horizon: h, actions of a chunk
     prefix: int = 8  # E, actions that chunks are ranked by; as many as the agent executes
-    quantile: float = 0.9  # of the values of the data's actions, taken as the state's
+    quantile: float = 0.9  # quantile or expectile of the values of the data's actions that counts as the state's value
     distil: float = 0.8  # expectile of the chunks' values, taken as their beginning's
     bounded: bool = True
 

@@ -25,7 +25,7 @@ from .value import QNetwork, ValueConfig, ValueModel, average, expectile_weight,
 class IQLConfig(ValueConfig):
     """Implicit Q-learning."""
 
-    expectile: float = 0.7  # of the values of the data's actions, taken as the state's
+    expectile: float = 0.7  # quantile or expectile of the values of the data's actions that counts as the state's value
 
     def __post_init__(self):
         super().__post_init__()

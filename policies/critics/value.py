@@ -22,12 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...configs.spec import TASK, Embodiment, Window
+from ...configs.spec import TASK, Embodiment, Window, picture_keys, vectors
 from ..data.rewards import Rewards
 from ..data.windows import LATER
-from ..networks.eyes import Eyes, Vision, picture_keys
+from ..networks.eyes import Eyes, Vision
 from ..networks.heads import Heads
-from ..networks.states import check_offered, read_states, state_scales, state_widths, vectors
+from ..networks.states import check_offered, read_states, state_scales, state_widths
 from ..policy import (
     Configured,
     Critic,
@@ -67,17 +67,17 @@ class ValueConfig(CriticConfig):
     window: Window = Window(observe=(0,), horizon=1)  # horizon: actions between an observation and the later one
     inputs: tuple[str, ...] = ("observation.state",)  # observation keys that the critic reads
     rewards: Rewards = Rewards()
-    widths: tuple[int, ...] = (256, 256)  # of each perceptron
-    layer_norm: bool = True  # normalise each hidden layer
+    widths: tuple[int, ...] = (256, 256)  # hidden widths of each network
+    layer_norm: bool = True  # normalises each hidden layer
     ensemble: int = 2  # networks that value an action chunk
     tau: float = 0.005  # part of the way that target networks follow at each step
-    pessimism: Pessimism = Pessimism.least  # least | lower: of the ensemble, when chunks are ranked
-    std_penalty: float = 1.0  # standard deviations below the mean, of lower
+    pessimism: Pessimism = Pessimism.least  # what of the ensemble ranks chunks: least | lower (mean minus std_penalty)
+    std_penalty: float = 1.0  # with lower: standard deviations below the mean
     bounded: bool = False  # values stay within what the rewards can add up to, learnt by cross-entropy
     tasks: tuple[str, ...] = ()  # texts of a dataset's tasks that one critic is to tell apart; none: one task, unnamed
     vision: Vision | None = None  # how pictures are read: by the frozen encoders of a policy's run (init, frozen: true)
     input_bound: float | None = 10.0  # scaled states are cut to this many standard deviations; none: not at all
-    bootstrap_timeouts: bool = True  # learn from chunks that a time-out cut short; false: leave them out
+    bootstrap_timeouts: bool = True  # learns from chunks that a time-out cut short; false: leaves them out
 
     def __post_init__(self):
         if picture_keys(self.inputs) and not (self.vision and self.vision.frozen):

@@ -52,7 +52,7 @@ class Kind(Enum):
 class Rewards:
     """What steps earn, and how what comes later counts."""
 
-    kind: Kind = Kind.zero_one  # zero_one | minus_one
+    kind: Kind = Kind.zero_one  # rewards of a step: zero_one (1 on success) | minus_one (-1 until success)
     gamma: float = 0.98  # discount of a control step
     final: int = 3  # steps up to the first success that are terminal
     success: str = SUCCESS  # column that is 1 after a successful step; every: each episode succeeds with its last step

@@ -11,14 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ...configs.parse import decode, load
 from ...configs.spec import ACTION, Embodiment
 from .windows import LATER
+
+if TYPE_CHECKING:  # settings are read before torch is imported
+    from torch import Tensor
 
 FILE = "task_spec.yaml"
 FORMER_FILE = "piece.yaml"  # of runs of earlier versions
@@ -28,8 +30,8 @@ FORMER_FILE = "piece.yaml"  # of runs of earlier versions
 class ActionScale:
     """The action range, per dimension and in the embodiment's units, that becomes [-1, 1]."""
 
-    low: tuple[float, ...]  # one a dimension, becomes -1
-    high: tuple[float, ...]  # one a dimension, becomes 1
+    low: tuple[float, ...]  # lower end of each action dimension, which becomes -1
+    high: tuple[float, ...]  # upper end of each action dimension, which becomes 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +110,15 @@ class Mirror:
     def __init__(
         self, reflections: Mapping[str, Reflection], inputs: tuple[str, ...], flips: Mapping[str, Flip] | None = None
     ):
-        known = {**reflections, **(flips or {})}
+        known: dict[str, Reflection | Flip] = {**reflections, **(flips or {})}
         missing = [key for key in (*inputs, ACTION) if key not in known]
         if missing:
             raise ValueError(f"the task spec's mirror says nothing about '{missing[0]}'; it knows {', '.join(known)}")
         self.maps = {key: known[key] for key in (*inputs, ACTION)}
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        import torch
+
         flip = torch.rand(len(batch[ACTION]), device=batch[ACTION].device) < 0.5
         held = [(name, kind) for key, kind in self.maps.items() for name in (key, LATER + key) if name in batch]
         changed = {name: _reflect(batch[name], flip, kind) for name, kind in held}
@@ -122,6 +126,8 @@ class Mirror:
 
 
 def _reflect(values: Tensor, flip: Tensor, reflection: Reflection | Flip) -> Tensor:
+    import torch
+
     if isinstance(reflection, Flip):
         if values.dtype != torch.uint8:
             raise ValueError("embeddings of pictures cannot be mirrored; leave `mirror` out where encoders are frozen")

@@ -51,8 +51,8 @@ class By(Enum):
 class Weighting:
     """How often the frames of which episode are drawn."""
 
-    by: By = By.returns  # returns | advantage
-    outcome: Outcome = Outcome.best  # best | total | success: what counts as return
+    by: By = By.returns  # what makes an episode weigh more: returns | advantage
+    outcome: Outcome = Outcome.best  # what counts as return: best | total | success
     alpha: float = 0.1  # temperature: large is uniform, towards 0 only the best episode remains
 
     def __post_init__(self):

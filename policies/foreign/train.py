@@ -29,7 +29,7 @@ class LerobotTrain:
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("flags",)
 
-    flags: tuple[str, ...]  # of lerobot-train, as they are: --name=value; the file's where they say nothing else
+    flags: tuple[str, ...]  # flags of lerobot-train as they are, --name=value; they win over those of the file
 
     @classmethod
     def from_words(cls, words: list[str]) -> LerobotTrain:

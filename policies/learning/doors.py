@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ...configs.documents import read_document, sealed
-from ...configs.files import HALF, PART, replace_text
+from ...configs.files import replace_text
 from ...configs.parse import UsageError, decode, keys_of, load, parse
-from ...configs.spec import Embodiment, EmbodimentError
+from ...configs.spec import Embodiment, EmbodimentError, picture_keys, vectors
 from ..data.dataset import Dataset
 from ..data.rewards import Learner
 from ..data.task_spec import TaskSpec
-from ..networks.eyes import picture_keys
-from ..networks.states import vectors
-from ..policy import CriticConfig, PolicyConfig, Scale, WorldModelConfig
+from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
 from .checkpoint import (
     _document,
     find_checkpoint,
@@ -35,84 +33,28 @@ from .checkpoint import (
     with_former_defaults,
 )
 from .integrity import CheckpointError, check_like, damaged, load_tensors, verify
-from .links import CHECKPOINTS, NAMES, linked, numbered
+from .links import linked, numbered
+from .places import BEGUN, DoorError
 from .run import SETTINGS
+from .settings import LEARNERS, kind_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-BEGUN, KIND, FORMAT = "begun_with.json", "training", 1
+KIND, FORMAT = "training", 1
 CONTINUED = (  # settings that a resume may change: how long, where, how much is kept; never what is learnt from
     "steps", "data", "embodiment", "device", "threads", "log_every", "save_every", "keep", "keep_every", "wandb",
     "eval_workers",
 )  # fmt: skip
-OWN = ("config.yaml", "task_spec.yaml", BEGUN, "metrics.jsonl", "evals.jsonl", "evals.html", "tb", "evals", CHECKPOINTS)
 
 
-LEARNERS = {"policy": "policy", "critic": "critic", "world_model": "world"}  # setting of a training -> kind
-
-
-def kind_of(learner: PolicyConfig | CriticConfig | WorldModelConfig) -> str:
-    """What the checkpoints of a training hold."""
-    if isinstance(learner, WorldModelConfig):
-        return "world"
-    return "critic" if isinstance(learner, CriticConfig) else "policy"
-
-
-class DoorError(ValueError):
-    """A training that cannot begin or go on as asked; the message says why and what to do."""
-
-
-def check_free(run: Path, config_class: type) -> None:
-    """Refuse a place where there is something already. A run that died before its settings were written is nothing.
-
-    Raises:
-        FileExistsError: a run, or anything that no run would hold.
-    """
-    if not run.exists() and not run.is_symlink():
-        return
-    if (run / SETTINGS).is_file() and (numbered(run) or _is_whole(run, config_class)):
-        raise FileExistsError(f"{run} exists; choose another --out, or go on with: understudy train --resume {run}")
-    strange = sorted(path.name for path in run.iterdir() if not _is_own(path)) if run.is_dir() else [run.name]
-    if strange or numbered(run):
-        which = f"it holds {strange[0]}" if strange else f"it holds checkpoints but no {SETTINGS}"
-        raise FileExistsError(f"{run} exists; choose another --out ({which})")
-
-
-def clear(run: Path) -> None:
-    """Remove what a training left that died before its settings were written."""
-    import shutil
-
-    for path in run.iterdir():
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-
-
-def locate(path: Path) -> tuple[Path, Path | None]:
-    """(run, checkpoint) to go on with: a run and its last checkpoint, or the one of its checkpoints that is named.
-
-    Raises:
-        FileNotFoundError: no run. DoorError: a run that cannot be gone on with.
-    """
-    run, named = path, None
-    if not (path / SETTINGS).is_file() and path.parent.name == CHECKPOINTS and path.is_dir():
-        run, named = path.parent.parent, path
-    elif path.name == "last" and (path.parent / SETTINGS).is_file():
-        run = path.parent
-    if not (run / SETTINGS).is_file():
-        if run.is_dir() and all(map(_is_own, run.iterdir())):
-            raise FileNotFoundError(
-                f"{run} is not a run: it has no config.yaml, so its training died before it was written"
-                f"{', or lost it' if numbered(run) else ''}. Begin it with: understudy train CONFIG.yaml --out {run}"
-            )
-        what = "is not a run: it has no config.yaml" if run.is_dir() else "does not exist"
-        held = ", ".join(one.name for one in numbered(path.parent.parent)) if path.parent.name == CHECKPOINTS else ""
-        raise FileNotFoundError(f"{run} {what}{f'; its run holds {held}' if held else ''}")
-    if named is not None:
-        return run, named
-    last = linked(run, "last")
-    if last is None and (saved := numbered(run)):
-        last = saved[-1]  # `last` was lost, by a copy or a kill
-    return run, last
+def is_whole(run: Path, config_class: type) -> bool:
+    """Whether the settings of a run can be read."""
+    try:
+        read_settings(run, config_class)
+    except DoorError:
+        return False
+    return True
 
 
 def read_settings(run: Path, config_class: type):
@@ -260,6 +202,8 @@ def scale_differs(folder: Path, spec: TaskSpec) -> bool:
     """
     import torch
 
+    from ..policy import Scale
+
     held = load_tensors(folder / "model.safetensors")
     ours = Scale.between(spec.scale.low, spec.scale.high)
     pairs = [(held.get(f"action_scale.{name}"), getattr(ours, name)) for name in ("mean", "std")]
@@ -281,6 +225,7 @@ class Parent:
         if document.get("kind") != wanted:
             kind = document.get("kind", "checkpoint of another program")
             raise CheckpointError(f"--init {path} holds a {kind}; a {wanted} begins with the weights of a {wanted}")
+
         verify(self.folder, ("config.json", "embodiment.json", "model.safetensors"))
         self.config = load_config(document, self.folder)
         kind = learner.get_choice_name(type(learner))
@@ -307,6 +252,8 @@ class Parent:
         Raises:
             CheckpointError: weights that do not fit or cannot be.
         """
+        from ..policy import Scale
+
         file, own = self.folder / "model.safetensors", model.state_dict()
         try:
             weights = load_tensors(file)
@@ -382,7 +329,14 @@ class Parent:
 
 
 def _about(dataset: Dataset) -> dict:
-    return {
+    """What is noted of a dataset; the world that it was recorded in where the recording says so."""
+    recording = dataset.root / "meta" / "recording.json"
+    try:
+        world = json.loads(recording.read_bytes()).get("world")
+    except (OSError, ValueError, AttributeError):  # of other programs, or none
+        world = None
+    about = {} if world is None else {"world": world}
+    return about | {
         "source": str(dataset.hub or dataset.root),
         "fingerprint": dataset.fingerprint,
         "episodes": len(dataset.lengths),
@@ -407,19 +361,6 @@ def _flags(words: Sequence[str]) -> list[list[str]]:
         else:
             groups[-1].append(word)
     return groups
-
-
-def _is_whole(run: Path, config_class: type) -> bool:
-    try:
-        read_settings(run, config_class)
-    except DoorError:
-        return False
-    return True
-
-
-def _is_own(path: Path) -> bool:
-    """Whether a name in a run folder is one that trainings write."""
-    return path.name in (*OWN, *NAMES) or path.name.endswith((PART, HALF))
 
 
 def _flat(values: Mapping, prefix: str = "") -> dict:

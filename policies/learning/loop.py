@@ -10,29 +10,22 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ...configs.devices import choose_device
 from ...configs.ends import listening
 from ...configs.files import replace_text
 from ...configs.progress import Progress
 from ...configs.protocols import keeps
 from ..policy import Stepped
 from .checkpoint import TRAINING, load_weights, point, rotate, save_checkpoint
-from .optimizer import Optimize, generator_state, optimizer_state, restore_generators, restore_optimizer
+from .optimizer import Best, Optimize, generator_state, optimizer_state, restore_generators, restore_optimizer
 from .side_evaluation import Aside
 from .state import read_rows, read_state
-
-
-class Best(Enum):
-    """Which held-out scalar marks `best` by its minimum. None foretells success reliably; rollouts do."""
-
-    action_error = "action_error"  # or the loss, of a model that does not plan
-    loss = "loss"
-    none = "none"  # `best` is never marked, and `last` acts
+from .validate import account
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +107,10 @@ class Loop:
     ):
         from accelerate import Accelerator
 
-        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
+        chosen = choose_device(device)
+        if ":" in chosen:
+            torch.cuda.set_device(chosen)
+        self.accelerator = Accelerator(cpu=chosen == "cpu", mixed_precision=precision)
         self.model, self.gather, self.order = model, gather, order
         self.optimize, self.pace, self.run, self.description = optimize, pace, run, description
         self.validate, self.transform, self.mark = validate, transform or (lambda batch: batch), best
@@ -206,6 +202,8 @@ class Loop:
         restore_generators(state)
         self.log.write(self.step, scalars)
         self.validated = scalars
+        if self.step < self.pace.steps and (line := account(self.step, scalars)):  # the end has words of its own
+            print(line, flush=True)
         ranked = {Best.action_error: ("action_error", "loss"), Best.loss: ("loss",), Best.none: ()}[self.mark]
         score = next((scalars[f"validation/{n}"] for n in ranked if f"validation/{n}" in scalars), float("inf"))
         better = score < self.best
@@ -279,7 +277,10 @@ class MetricLog:
         if wandb:
             import wandb as client
 
-            self._wandb = client.init(project="understudy", name=run.name, dir=str(run), resume="allow")
+            try:
+                self._wandb = client.init(project="understudy", name=run.name, dir=str(run), resume="allow")
+            except client.errors.Error as error:
+                raise ValueError(f"--wandb: {error} Or leave it out; metrics.jsonl has the same numbers") from error
 
     def collect(self, scalars: Mapping[str, float]) -> None:
         self._count += 1

@@ -5,14 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar
 
 from ...configs.protocols import keeps
-from ..policy import Paced
+
+if TYPE_CHECKING:  # settings are read before torch is imported
+    import torch
+    from torch import Tensor, nn
+    from torch.optim.swa_utils import AveragedModel
+
+
+class Best(Enum):
+    """Which held-out scalar marks `best` by its minimum. None foretells success reliably; rollouts do."""
+
+    action_error = "action_error"  # or the loss, of a model that does not plan
+    loss = "loss"
+    none = "none"  # `best` is never marked, and `last` acts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +30,13 @@ class Optimize:
 
     RENAMED: ClassVar[dict[str, str]] = {"final": "min_lr_ratio"}  # former names that are still read
 
-    lr: float = 3e-4  # greatest learning rate
-    warmup: int = 500  # steps of linear rise
-    min_lr_ratio: float = 0.0  # learning rate at the end of the cosine, as a part of `lr`
-    weight_decay: float = 1e-4  # of AdamW: part of each weight, times the learning rate, taken off at a step
-    betas: tuple[float, float] = (0.9, 0.99)  # of AdamW: decay of the averages of the gradient and of its square
-    clip_norm: float = 1.0  # bound of the gradient's norm
-    ema: float = 0.9995  # decay of the averaged weights; rises to it from 0.1
+    lr: float = 3e-4  # learning rate at its peak
+    warmup: int = 500  # steps of the linear rise of the learning rate
+    min_lr_ratio: float = 0.0  # learning rate at the end of the cosine decay, as a fraction of lr
+    weight_decay: float = 1e-4  # weight decay of AdamW
+    betas: tuple[float, float] = (0.9, 0.99)  # betas of AdamW
+    clip_norm: float = 1.0  # greatest norm of the gradient
+    ema: float = 0.9995  # decay of the averaged weights (EMA); it rises to this from 0.1
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of the step numbered `step` (from 0) of `steps`: linear rise, then half a cosine."""
@@ -38,11 +47,17 @@ class Optimize:
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Parts of a model that move slower than others are its `groups()`, each {params, pace}."""
+        import torch
+
+        from ..policy import Paced
+
         moved = model.groups() if keeps(model, Paced) else model.parameters()
         return torch.optim.AdamW(moved, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
 
     def average(self, model: nn.Module) -> AveragedModel:
         """A copy of `model` whose weights follow it exponentially, faster at first."""
+        import torch
+        from torch.optim.swa_utils import AveragedModel
 
         def follow(averaged: list[Tensor], current: list[Tensor], count) -> None:
             decay = min(self.ema, (1 + int(count)) / (10 + int(count)))
@@ -53,6 +68,8 @@ class Optimize:
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict]:
     """(tensors by "<parameter>.<name>", JSON-able groups) of an optimiser's state."""
+    import torch
+
     state = optimizer.state_dict()
     tensors = {f"{i}.{name}": value for i, values in state["state"].items() for name, value in values.items()}
     return {name: torch.as_tensor(value) for name, value in tensors.items()}, {"param_groups": state["param_groups"]}
@@ -69,6 +86,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 def generator_state() -> dict[str, Tensor]:
     """State of torch's global generators."""
+    import torch
+
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states |= {f"cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
@@ -77,6 +96,8 @@ def generator_state() -> dict[str, Tensor]:
 
 def restore_generators(states: dict[str, Tensor]) -> None:
     """Undo `generator_state`; GPUs that are not here now are passed over."""
+    import torch
+
     torch.set_rng_state(states["cpu"])
     for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         if f"cuda.{i}" in states:

@@ -64,7 +64,12 @@ class Staged:
                 self._advance(name, run)
             except KeyboardInterrupt as stop:
                 raise KeyboardInterrupt(f"{stop or 'stopped'}. The same command goes on with all stages") from stop
-        print(f"what acts: {self.out / next(reversed(self.stages))}")
+        print(f"what acts: {self.last}")
+
+    @property
+    def last(self) -> Path:
+        """The run of the last stage, which acts."""
+        return self.out / [*self.stages][-1]
 
     def _advance(self, name: str, run: Path) -> None:
         if numbered(run):

@@ -6,49 +6,39 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import draccus
 import numpy as np
 import torch
 
+from ...configs.devices import choose_device, device_name
 from ...configs.files import clear_leftovers, replace_text
 from ...configs.owner import InUseError, Owned, owned
-from ...configs.parse import UsageError, default_of, parse
+from ...configs.parse import default_of, parse
+from ...configs.progress import counted
 from ...configs.protocols import keeps
-from ...configs.spec import ACTION
+from ...configs.spec import ACTION, vectors
 from ..data.dataset import Dataset, split_episodes
 from ..data.layout import DatasetError
 from ..data.open import open_dataset
-from ..data.rewards import Rewarded, open_windows, rewards_of
+from ..data.rewards import open_windows, rewards_of
 from ..data.statistics import action_range, nearly_constant, statistics
 from ..data.task_spec import ActionScale, Mirror, TaskSpec, load_task_spec
-from ..data.weighting import WeightedOrder, Weighting
+from ..data.weighting import WeightedOrder
 from ..data.windows import RowReader
-from ..networks.states import vectors
-from ..policy import (
-    Begins,
-    CriticConfig,
-    PolicyConfig,
-    Prepared,
-    Scales,
-    UsesPast,
-    WindowSet,
-    WorldModelConfig,
-)
+from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
+from ..policy import Begins, Prepared, Scales, UsesPast, WindowSet
 from .checkpoint import load_weights
+from .checks import check_names
 from .doors import (
-    LEARNERS,
     Parent,
     changed,
     check_body,
     check_dataset,
-    check_free,
-    clear,
-    kind_of,
-    locate,
+    is_whole,
     read_begun,
     read_settings,
     replaced,
@@ -58,11 +48,13 @@ from .doors import (
     write_settings,
 )
 from .links import linked, step_of
-from .loop import BatchOrder, Best, Loop, Pace
-from .optimizer import Optimize
+from .loop import BatchOrder, Loop, Pace
+from .optimizer import Best
 from .pictures import eyes_of, fill_encoders, open_pictures, settled, take_encoders
+from .places import check_free, clear, locate
 from .processes import refuse_several
 from .run import SETTINGS, run_folder
+from .settings import Settings, kind_of, take_resume
 from .side_evaluation import SideEvaluation
 from .stages import Staged, staged
 from .validate import Guesses, Validation
@@ -73,87 +65,13 @@ OUTSIDE = 3.0  # a pinned scale is not the data's where a twentieth of the actio
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
+class Train(Settings):
     """Train a policy on demonstrations, a critic on what succeeded and what did not, or a world model on both."""
-
-    RENAMED: ClassVar[dict[str, str]] = {"piece": "task_spec"}  # former names that are still read
-
-    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "world_models")
-
-    data: str = ""  # LeRobot dataset: folder or hub id
-    episodes: str = "all"  # which of its episodes, for example 0-5,7-9; of several datasets one part for each: 0-5;all
-    without: str = ""  # episodes left out, for example 6
-    columns: dict[str, list[str] | str] = field(default_factory=dict)  # {action: actions, observation.state: [a, b]}
-    policy: PolicyConfig | None = None  # what is trained
-    critic: CriticConfig | None = None  # in place of a policy: what will rank action chunks
-    world_model: WorldModelConfig | None = None  # in place of a policy: what will imagine what actions lead to
-    out: Path | None = None  # run folder; default runs/<name of the dataset>
-    steps: int = 20_000  # optimiser steps
-    batch: int = 256  # windows a step
-    weighting: Weighting | None = None  # draw windows of good episodes more often; none: all equally often
-    optimize: Optimize = Optimize()
-    task_spec: TaskSpec | None = None  # pinned action scale (and mirror) of the task
-    scale: str | None = None  # the same from a file or an earlier run: from:RUN
-    mirror: bool = False  # augment by the task spec's mirror symmetry
-    embodiment: Path | None = None  # who acts, where the dataset does not say
-    validation: float = 0.05  # part of the episodes held out
-    seed: int = 0  # of weights, batches and noise
-    device: str = "auto"  # auto | cpu
-    precision: str = "no"  # no (float32) | bf16: the forward pass; weights and acting stay float32
-    threads: int | None = None  # of torch on the CPU; default all cores
-    best: Best = Best.action_error  # held-out scalar that marks `best`: action_error | loss | none
-    log_every: int = 100  # steps between lines of the log
-    validate_every: int = 1000  # steps between looks at the held-out episodes
-    save_every: int = 1000  # steps between checkpoints
-    keep: int = 2  # newest checkpoints kept
-    keep_every: int = 0  # multiples of this step are kept for good
-    eval: Path | None = None  # config of `understudy eval`: judges checkpoints in a side process; success marks `best`
-    every: int = 1000  # steps between judged checkpoints
-    eval_episodes: int | None = None  # episodes of a judgement; default as many as the config says
-    eval_seed: int = 0  # first env seed of a judgement; 0-999 are for choosing
-    eval_workers: int = 0  # processes for the world of a judgement; results do not depend on it
-    init: Path | None = None  # fine-tune from this run or checkpoint
-    freeze: tuple[str, ...] = ()  # parts that training leaves as they are: eyes, network, or deeper: network.layers.0
-    resume: Path | None = None  # go on with this run, exactly; takes its config.yaml, and --steps to train longer
-    wandb: bool = False  # log to Weights & Biases too
-
-    @property
-    def learner(self) -> PolicyConfig | CriticConfig | WorldModelConfig:
-        """What is trained."""
-        return getattr(self, self.learns)
-
-    @property
-    def learns(self) -> str:
-        """Which of the settings says what is trained."""
-        return next(name for name in LEARNERS if getattr(self, name) is not None)
-
-    def check(self) -> None:
-        """Raise ValueError unless there is data, and one thing to train that can be trained."""
-        if not self.data or sum(getattr(self, name) is not None for name in LEARNERS) != 1:
-            raise ValueError(
-                "give a config with `policy` and `data`, for example configs/train/pusht.yaml, or `critic` and `data`, "
-                "for example configs/train/value_iql.yaml, or `world_model` and `data`, for example "
-                "configs/train/dream_pusht.yaml; and only one of them"
-            )
-        if self.world_model is not None:
-            self._check_world_model()
-        if self.critic is not None and not keeps(self.critic, Rewarded):
-            kind = self.critic.get_choice_name(type(self.critic))
-            raise ValueError(f"'{kind}' needs no training: understudy eval --candidates 10 --critic {kind}")
-        if self.critic is not None and self.eval is not None:
-            raise ValueError("`eval` lets what is trained act, but a critic does not; leave it out")
-
-    def _check_world_model(self) -> None:
-        for name in ("weighting", "eval"):
-            if getattr(self, name) is not None:
-                raise ValueError(f"`{name}` is of policies; a world model does not take it, leave it out")
-        if self.mirror:
-            raise ValueError("`mirror` is of policies: a world model's pictures are not mirrored yet; leave it out")
 
     @classmethod
     def from_words(cls, words: list[str]) -> Train | Resume | Staged:
         """A training, one of several stages, or with --resume the words that stand beside it."""
-        resume = _take_resume(words)
+        resume = take_resume(words)
         if resume is not None:
             return Resume(resume, tuple(words))
         path = words.pop(0) if words and words[0].endswith((".yaml", ".yml")) else None
@@ -193,15 +111,21 @@ def start_run(config: Train) -> None:
         ValueError, FileNotFoundError, FileExistsError: before anything heavy is done.
     """
     config.check()
-    run = config.out or Path("runs") / Path(config.data.rstrip("/")).name
-    check_free(run, Train)
+    check_names(config)
+    run = config.folder
+    check_free(run, lambda run: is_whole(run, Train))
     possible = prepare(config, _open(config), run)
     _check_inside(possible)
     with _alone(run):
-        check_free(run, Train)  # another may have begun in the meantime
+        check_free(run, lambda run: is_whole(run, Train))  # another may have begun in the meantime
         clear(run)
         _write(possible)
-        _fit(assemble(possible))
+        try:
+            loop = assemble(possible)
+        except Exception:  # nothing is trained: the same command may be tried again
+            clear(run)
+            raise
+        _fit(loop)
 
 
 def _train_stage(file: str, words: list[str]) -> None:
@@ -463,9 +387,11 @@ def _announce(config, dataset, model, training, held_out) -> None:
     count = sum(parameter.numel() for parameter in model.parameters())
     frames = int(dataset.lengths[training].sum())
     kind = config.learner.get_choice_name(type(config.learner))
+    device = device_name(choose_device(config.device))
     print(
-        f"training {kind}{_arm(model)} ({count / 1e6:.2f} M parameters) on "
-        f"{len(training)} episodes, {frames} windows; {len(held_out)} episodes held out"
+        f"training {kind}{_arm(model)} ({count / 1e6:.2f} M parameters) on {device}: "
+        f"{counted(len(training), 'episode')}, {counted(frames, 'window')}; "
+        f"{counted(len(held_out), 'episode')} held out"
     )
     if rewards := rewards_of(config.learner):
         print(rewards.account(dataset, training))
@@ -554,21 +480,6 @@ def _alone(run: Path) -> Owned:
         raise ValueError(
             f"another `understudy train` works in {run}; wait for it, stop it, or choose another --out"
         ) from error
-
-
-def _take_resume(words: list[str]) -> Path | None:
-    """Take --resume and its value out of the words; None where it is not among them."""
-    for place, word in enumerate(words):
-        key, equals, value = word.partition("=")
-        if key == "--resume":
-            end = place + (1 if equals else 2)
-            if not equals:
-                value = words[place + 1] if place + 1 < len(words) else ""
-            if not value or value.startswith("--"):
-                raise UsageError("--resume needs the folder of a run")
-            del words[place:end]
-            return Path(value)
-    return None
 
 
 def _fit(loop: Loop) -> None:

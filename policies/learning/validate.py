@@ -59,6 +59,16 @@ class Validation:
         return {name: sums[name] / weights[name] for name in sums if weights[name]}
 
 
+def account(step: int, scalars: Mapping[str, float]) -> str:
+    """A line of held-out loss and action error, with what needs no policy beside it; empty of nothing held out."""
+    loss, error, mean = (scalars.get(f"validation/{name}") for name in ("loss", "action_error", "mean_action_error"))
+    if loss is None:
+        return ""
+    planned = "" if error is None else f", action error {error:.3g}"
+    guess = "" if mean is None else f" ({mean:.3g} by the mean action; 1 = half of the action range)"
+    return f"step {step}: held-out loss {loss:.3g}{planned}{guess}"
+
+
 class Guesses:
     """Guesses without a policy: the mean action of the training episodes, and the action before now, repeated."""
 

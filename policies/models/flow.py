@@ -35,7 +35,7 @@ class Density(Enum):
 class Times:
     """Times in (0, 1) of the straight path that training draws, cut to the field's noise range."""
 
-    density: Density = Density.uniform  # uniform | logit_normal | beta
+    density: Density = Density.uniform  # distribution of noise levels in training: uniform | logit_normal | beta
     mean: float = 0.0  # logit_normal: of the logit
     std: float = 1.0  # logit_normal: of the logit
     power: float = 1.5  # beta: 1 is uniform

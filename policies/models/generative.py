@@ -28,10 +28,10 @@ from .tokens import TokenConfig, TokenPolicy
 class Sampler:
     """How plans are drawn from a field when acting."""
 
-    steps: int = 10  # noise levels that the field is evaluated at
-    solver: Solver = Solver.ddim  # ddim | dpmpp | heun
+    steps: int = 10  # denoising steps
+    solver: Solver = Solver.ddim  # solver: ddim | dpmpp | heun
     clip: float | None = 1.0  # bound of the clean estimate, in the scaled action space
-    scheduler: str | None = None  # class of diffusers that walks instead of `solver`, e.g. UniPCMultistepScheduler
+    scheduler: str | None = None  # class of diffusers in place of the solver, such as UniPCMultistepScheduler
 
     def __post_init__(self):
         if self.clip is not None and not 0 < self.clip < float("inf"):
@@ -73,8 +73,8 @@ class GenerativeConfig(TokenConfig):
     RENAMED: ClassVar[dict[str, str]] = {"low": "sigma_min", "high": "sigma_max"}  # former names that are still read
 
     sampler: Sampler = Sampler()
-    sigma_min: float = 0.01  # least noise-to-signal ratio that the field is trained for
-    sigma_max: float = 64.0  # greatest
+    sigma_min: float = 0.01  # least noise-to-signal ratio in training
+    sigma_max: float = 64.0  # greatest noise-to-signal ratio in training
     noise_draws: int = 1  # noised chunks that each encoded observation of a batch is trained on (arXiv 2505.09430)
 
     def __post_init__(self):

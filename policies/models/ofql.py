@@ -39,8 +39,8 @@ class OFQLConfig(OneStepConfig):
 
     rewards: Rewards = Rewards()
     eta: float = 0.1  # weight of the critic beside imitation; tuned within 0.001..0.5 by the paper
-    widths: tuple[int, ...] = (256, 256)  # of each of the critic's perceptrons
-    ensemble: int = 2  # of them
+    widths: tuple[int, ...] = (256, 256)  # hidden widths of each of the critic's networks
+    ensemble: int = 2  # number of the critic's networks
     tau: float = 0.005  # part of the way that the target networks follow at each step
 
     def __post_init__(self):

@@ -20,12 +20,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...configs.spec import TASK, Embodiment
-from ..networks.eyes import Eyes, Vision, picture_keys
+from ...configs.spec import TASK, Embodiment, picture_keys, vectors
+from ..networks.eyes import Eyes, Vision
 from ..networks.language import Language, LanguageConfig
 from ..networks.mlp import MLPConfig
 from ..networks.network import Context, Layout, NetworkConfig
-from ..networks.states import beyond, read_states, slot, state_scales, state_widths, vectors
+from ..networks.states import beyond, read_states, slot, state_scales, state_widths
 from ..policy import Configured, Executes, Past, Planner, PolicyConfig, Scale, Scaled, Scales, Trainable, UsesPast
 
 
@@ -40,11 +40,11 @@ class TokenConfig(PolicyConfig):
         "dose": "past_loss_window",
     }  # former names that are still read
 
-    network: NetworkConfig = MLPConfig()  # what computes
+    network: NetworkConfig = MLPConfig()  # kind of network
     language: LanguageConfig | None = None  # how the text of the task is read; none: not at all
     vision: Vision | None = None  # how pictures among the inputs are read; none: a ResNet-18 from scratch a camera
-    n_action_steps: int = 8  # E, actions executed of each action chunk
-    mask_padding: bool = True  # leave actions after the episode's end out of the loss
+    n_action_steps: int = 8  # actions executed of each action chunk (E)
+    mask_padding: bool = True  # leaves actions after the episode's end out of the loss
     past_loss_window: int | None = None  # recalled actions in the loss, newest first; none: all, 0: inputs only
     given: bool = False  # recalled actions are inputs, as executed, and not predicted
     input_bound: float | None = 10.0  # scaled states are cut to this many standard deviations; none: not at all

@@ -20,9 +20,9 @@ class Augment:
     """How far pictures are varied; 0 leaves a property alone."""
 
     shift: int = 4  # pixels in each direction; the border is repeated
-    brightness: float = 0.2  # factors are drawn from 1 - x .. 1 + x
-    contrast: float = 0.2
-    saturation: float = 0.2
+    brightness: float = 0.2  # jitter: factors are drawn from 1 - x .. 1 + x
+    contrast: float = 0.2  # jitter, likewise
+    saturation: float = 0.2  # jitter, likewise
 
     def __post_init__(self):
         if self.shift < 0 or not all(0 <= x < 1 for x in (self.brightness, self.contrast, self.saturation)):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ...configs.spec import IMAGES, Embodiment, EmbodimentError
+from ...configs.spec import IMAGES, Embodiment, EmbodimentError, picture_keys
 from .augment import Augment, crop_middle, crop_random
 from .encoder import EncoderConfig
 from .resnet import ResNetConfig
@@ -119,11 +119,6 @@ class Eyes(nn.Module):
                 f"'{key}' should be uint8 pictures of {wanted[0]}x{wanted[1]} in three colours, as in training, but is "
                 f"{pictures.dtype} of shape {found}"
             )
-
-
-def picture_keys(inputs: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the observation keys that are pictures."""
-    return tuple(key for key in inputs if key.startswith(IMAGES))
 
 
 def picture_sizes(config: Vision, inputs: tuple[str, ...], embodiment: Embodiment) -> dict[str, tuple[int, int]]:

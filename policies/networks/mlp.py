@@ -25,11 +25,11 @@ class MLPConfig(NetworkConfig):
 
     RENAMED: ClassVar[dict[str, str]] = {"expand": "mlp_ratio"}  # former names that are still read
 
-    width: int = 384  # of the residual stream
+    width: int = 384  # width of the residual stream
     depth: int = 3  # residual blocks
     mlp_ratio: int = 2  # hidden width of a block, in units of `width`
     condition_width: int = 256  # width of the modulating vector
-    dropout: float = 0.0  # inside each block
+    dropout: float = 0.0  # dropout inside each block
 
     def build(self, layout: Layout, two_times: bool = False) -> MLPDenoiser:
         return MLPDenoiser(self, layout, two_times)

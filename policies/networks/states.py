@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from ...configs.spec import IMAGES, Embodiment, EmbodimentError
+from ...configs.spec import IMAGES, Embodiment, EmbodimentError, vectors
 from ..policy import Scale, Scales
 
 
@@ -42,11 +42,6 @@ def beyond(
 def state_widths(inputs: tuple[str, ...], embodiment: Embodiment) -> tuple[int, ...]:
     """Numbers of a frame, of each needed vector."""
     return tuple(len(embodiment.offers()[key]) for key in vectors(inputs))
-
-
-def vectors(inputs: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the observation keys that are no pictures."""
-    return tuple(key for key in inputs if not key.startswith(IMAGES))
 
 
 def slot(key: str) -> str:

@@ -33,11 +33,11 @@ class TransformerConfig(NetworkConfig):
 
     RENAMED: ClassVar[dict[str, str]] = {"expand": "mlp_ratio"}  # former names that are still read
 
-    width: int = 96  # of a token
+    width: int = 96  # width of a token
     depth: int = 3  # layers
-    heads: int = 4  # of attention
+    heads: int = 4  # heads of attention
     mlp_ratio: int = 4  # hidden width of a layer, in units of `width`
-    dropout: float = 0.0  # of attention, in training
+    dropout: float = 0.0  # dropout of attention, in training
 
     def __post_init__(self):
         if self.width % self.heads or self.width % 2:

@@ -22,11 +22,11 @@ from .network import Layout, NetworkConfig
 class UNetConfig(NetworkConfig):
     """1-D U-Net over time; the number of tokens must be divisible by 2 ** (levels - 1)."""
 
-    channels: tuple[int, ...] = (64, 128, 256)  # of each level
+    channels: tuple[int, ...] = (64, 128, 256)  # channels of each level
     kernel: int = 5  # width of a convolution, in tokens
-    groups: int = 8  # of group normalisation
-    time_width: int = 128  # of the time embedding
-    film_scale: bool = True  # FiLM scales and shifts; False: only shifts
+    groups: int = 8  # groups of group normalisation
+    time_width: int = 128  # width of the embedding of the noise level
+    film_scale: bool = True  # FiLM scales and shifts; false: only shifts
 
     def build(self, layout: Layout, two_times: bool = False) -> UNetDenoiser:
         factor, tokens = 2 ** (len(self.channels) - 1), len(layout.actions)

@@ -6,10 +6,12 @@ Knows nothing of worlds or of what is observed. robosuite and mujoco are importe
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
 import logging
 from collections.abc import Iterator
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -36,7 +38,7 @@ def build(
     made = lookup("robosuite environment", environment, environments())
     takes_seed = _takes_seed(made)
 
-    with contextlib.nullcontext() if takes_seed else global_draws(model_seed):
+    with contextlib.nullcontext() if takes_seed else global_draws(model_seed), compiled_once():
         env = suite.make(
             environment,
             robots=[robot] * _robots(made, robot),
@@ -134,6 +136,37 @@ def global_draws(seed: int) -> Iterator[None]:
         yield
     finally:
         np.random.set_state(before)
+
+
+@contextlib.contextmanager
+def compiled_once() -> Iterator[None]:
+    """Inside, robosuite gets a copy of a model that this process has compiled before, where the XML is the same.
+
+    Compiling is half of what it takes to build an environment, and the lanes of a world differ in nothing.
+    """
+    from robosuite.models.base import MujocoXML
+    from robosuite.utils.binding_utils import MjSim
+
+    before = MjSim.__dict__["from_xml_string"], MujocoXML.get_model
+
+    def get_model(self, mode: str = "mujoco"):
+        if mode != "mujoco":
+            return before[1](self, mode)
+        return copy.copy(_compiled(ElementTree.tostring(self.root, encoding="unicode")))
+
+    MjSim.from_xml_string = classmethod(lambda made, xml: made(copy.copy(_compiled(xml))))
+    MujocoXML.get_model = get_model
+    try:
+        yield
+    finally:
+        MjSim.from_xml_string, MujocoXML.get_model = before
+
+
+@functools.lru_cache(maxsize=4)  # an arm, and a scene as it is made and as its first reset makes it again
+def _compiled(xml: str):
+    import mujoco
+
+    return mujoco.MjModel.from_xml_string(xml)
 
 
 def _soften(env) -> None:

@@ -22,6 +22,7 @@ LAYERS = {  # a room may use the rooms of the lines below it; rooms on one line 
         "data networks",
         "schedulers",
         "policy field hub",
+        "kinds",
     ),
     "sim": (
         "perturb",

@@ -136,6 +136,7 @@ def test_a_policy_acts_in_it_and_only_a_measured_model_ranks(dots_run, dots_data
         assert main(["eval", *words, "--world", place, "--policy_seed", str(seed)]) == 0
         records.append(str(out))
     record = read_record(records[0])
+    assert record.column("error") == [""] * 4
     assert record.column("initial_conditions")[0] == "test_dots/dots" and record.manifest["world"]["type"] == "dream"
     assert "least_real" in json.loads(record.column("labels")[0]) and record.column("video")[0] is not None
 

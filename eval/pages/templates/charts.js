@@ -3,10 +3,13 @@ for (const svg of document.querySelectorAll("svg.chart[data-x]")) {
   const [x, y] = [svg.dataset.x, svg.dataset.y].map(text => text.split(" ").map(Number));
   const value = (at, [low, high, from, to]) => low + (at - from) / (to - from) * (high - low);
   const keys = svg.nextElementSibling?.children ?? [];
-  const lines = [...svg.querySelectorAll("polyline[data-key]:not(.thin)")].filter(line => keys[line.dataset.key]).map(line => {
+  const byKey = new Map();
+  for (const line of svg.querySelectorAll("polyline[data-key]:not(.thin)")) if (keys[line.dataset.key])
+    byKey.set(line.dataset.key, [...byKey.get(line.dataset.key) ?? [], ...line.points]);
+  const lines = [...byKey].map(([key, points]) => {
     const output = document.createElement("output");
-    keys[line.dataset.key].append(output);
-    return [[...line.points], output];
+    keys[key].append(output);
+    return [points, output];
   });
   const cursor = document.createElementNS(svg.namespaceURI, "line"), place = document.createElementNS(svg.namespaceURI, "text");
   cursor.setAttribute("class", "cursor");
@@ -18,7 +21,8 @@ for (const svg of document.querySelectorAll("svg.chart[data-x]")) {
     const right = at > (x[2] + x[3]) / 2;
     place.setAttribute("x", at + (right ? -6 : 6));
     place.setAttribute("text-anchor", right ? "end" : "start");
-    place.textContent = Math.round(value(at, x));
+    const there = value(at, x), rate = Number(svg.dataset.rate);
+    place.textContent = x[1] - x[0] < 20 && !rate ? there.toFixed(2) : rate ? `${Math.round(there)}, ${(there / rate).toFixed(1)} s` : Math.round(there);
     svg.append(cursor, place);
     for (const [points, output] of lines) {
       const near = points.reduce((best, one) => Math.abs(one.x - at) < Math.abs(best.x - at) ? one : best);

@@ -1,14 +1,15 @@
 // One initial condition after another: the boxes choose what the figure under them shows; arrow keys go from one to the next.
 {
-  const {starts, styles} = JSON.parse(document.getElementById("starts").textContent);
+  const {starts, styles, rate} = JSON.parse(document.getElementById("starts").textContent);
   const boxes = [...document.querySelectorAll(".start")], figure = document.querySelector(".chosen");
   const together = figure.querySelector(".together");
   const draw = curves => {
-    const last = Math.max(1, ...curves.flat().map(([step]) => step)), x = step => 40 + 590 * step / last, y = value => 170 - 160 * value;
-    const rule = value => `<line class="grid" x1="40" x2="630" y1="${y(value)}" y2="${y(value)}"/><text x="32" y="${y(value)}" dy=".32em" text-anchor="end">${value}</text>`;
+    const last = Math.max(1, ...curves.flat().map(([step]) => step)), x = step => 64 + 562 * step / last, y = value => 214 - 200 * value;
+    const rule = value => `<line class="grid" x1="64" x2="626" y1="${y(value)}" y2="${y(value)}"/><text x="56" y="${y(value)}" dy=".32em" text-anchor="end">${value}</text>`;
+    const at = (share, anchor) => `<text x="${x(last * share)}" y="234" text-anchor="${anchor}">${Math.round(last * share)}${rate ? ` (${(last * share / rate).toFixed(1)} s)` : ""}</text>`;
     const line = (curve, i) => `<polyline class="${styles[i]}" points="${curve.map(([step, value]) => `${x(step)},${y(value)}`).join(" ")}"/>`;
-    return `<svg class="chart" viewBox="0 0 640 200" role="img" aria-label="progress of each policy from this initial condition">${
-      [0, 0.5, 1].map(rule).join("")}<text x="40" y="192">0</text><text x="630" y="192" text-anchor="end">${last} control steps</text>${curves.map(line).join("")}</svg>`;
+    return `<svg class="chart" viewBox="0 0 640 262" role="img" aria-label="progress of each policy from this initial condition">${
+      [0, 0.5, 1].map(rule).join("")}${at(0, "start")}${at(0.5, "middle")}${at(1, "end")}<text class="name" x="345" y="258" text-anchor="middle">control steps</text><text class="name" x="12" y="114" text-anchor="middle" transform="rotate(-90 12 114)">progress</text>${curves.map(line).join("")}</svg>`;
   };
   const choose = i => {
     for (const [j, box] of boxes.entries()) {

@@ -1,10 +1,13 @@
 """The benchmarks of rollouts: both sides act, what it says adds up, and the command refuses what makes no sense."""
 
+import importlib.util
+
 import pytest
 
 from understudy.configs.lanes.lanes import Lanes
 from understudy.eval.bench import pusht as bench_pusht
 from understudy.eval.bench import rollout as bench_rollout
+from understudy.eval.bench import scaling as bench_scaling
 from understudy.eval.bench.bench import Bench
 from understudy.sim.pusht.gym_pusht import GymPushT
 from understudy.sim.robosuite.suite import Robosuite
@@ -62,3 +65,32 @@ def test_settings_that_make_no_sense_are_refused():
         Bench(what="rollout", n_action_steps=0).run()
     with pytest.raises(LookupError, match="lift"):
         Bench(what="rollout", task="lft").run()
+
+
+def test_scaling_is_beside_one_process_and_lerobot(monkeypatch):
+    monkeypatch.setattr(bench_scaling, "STATE", "nothing")  # no policy acts
+    monkeypatch.setattr(bench_scaling, "SCENE", "nothing")
+    world = bench_scaling.world_for("pusht", 0, 96, 6)
+    told = bench_scaling.compare_scaling(world, [2], block=2, n_action_steps=3, episodes=4, rounds=1)
+    one, two = told[bench_scaling.RANDOM].values()
+    assert one["steady_times"] == one["efficiency"] == 1 and two["efficiency"] == pytest.approx(two["steady_times"] / 2)
+    assert two["first_episode_s"] > 0 and two["memory_mb"] > 0
+    if importlib.util.find_spec("lerobot"):
+        assert list(told["others"]) == ["lerobot-eval, SyncVectorEnv of 2", "lerobot-eval, AsyncVectorEnv of 2"]
+    assert "2 workers" in bench_scaling.table(told) and "efficiency" in bench_scaling.table(told)
+    with pytest.raises(ValueError, match="3 were asked for"):
+        bench_scaling.world_for("pusht", 3, 84, 10)
+
+
+def test_scaling_with_a_policy_acts_in_workers_too(tmp_path):
+    world = bench_scaling.world_for("point", 0, 0, 6)
+    recipes = bench_scaling._recipes(world, 2, 3, tmp_path)
+    assert list(recipes) == [bench_scaling.RANDOM, bench_scaling.POLICY]
+    lap = bench_scaling._lap(world, recipes[bench_scaling.POLICY], 2, 0, 4)
+    assert lap["whole"] > 0 and lap["steady"] > 0
+
+
+@pytest.mark.parametrize("asked", ["0", "x", "1,,2"])
+def test_scaling_takes_numbers(asked):
+    with pytest.raises(ValueError, match="numbers of workers"):
+        Bench(what="rollout", scaling=asked).run()

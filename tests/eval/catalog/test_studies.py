@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from understudy.__main__ import main
-from understudy.configs.parse import describe, parse
+from understudy.configs.help import describe
+from understudy.configs.parse import parse
 from understudy.eval.catalog import studies as module
 from understudy.eval.catalog.studies import first_sentence, settings_of, studies
 

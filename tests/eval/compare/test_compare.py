@@ -9,16 +9,21 @@ import pytest
 
 from understudy.__main__ import main
 from understudy.configs.lanes.lanes import open_world
+from understudy.configs.spec import SCENE, STATE, Window
+from understudy.configs.world import read_world
 from understudy.eval.compare import compare as module
 from understudy.eval.compare.blind import BlindStage, Score, ask, blind_order, scored
 from understudy.eval.compare.compare import Compare, compare
 from understudy.eval.compare.comparison import compare_records, read_comparison
 from understudy.eval.compare.sequential import Rules, fight, meter, say
 from understudy.eval.evaluate.evaluate import Eval
-from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record
+from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record, tables_equal
 from understudy.eval.results.results import render
 from understudy.eval.statistics.by_name import sequential_test
 from understudy.eval.statistics.sequential import State
+from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
+from understudy.policies.models.diffusion import DiffusionConfig
+from understudy.policies.networks.mlp import MLPConfig
 
 WORLD = {"type": "point", "horizon": 30}
 
@@ -60,7 +65,7 @@ class Lane:
         self.able, self.obs = np.zeros(lanes), None
         self.planner = SimpleNamespace(embodiment=SimpleNamespace(check=lambda *_: None))
         self.critic = None
-        self.inputs = ()
+        self.inputs, self.pictures = (), {}
 
     def reset(self, starts, mask, obs):
         luck = np.array([np.random.default_rng((self.seed, max(0, start))).random() for start in starts])
@@ -113,9 +118,56 @@ def test_two_records(tmp_path, capsys):
     told = read_comparison(tmp_path / "out")
     (difference,) = told["differences"]
     assert difference["n"] == 60 and difference["only_second"] == 0 and difference["p"] < 0.001
-    assert difference["success"][0] < difference["success"][1] < 0
+    assert difference["success"][2] > difference["success"][1] > difference["success"][0] > 0  # A - B
+    assert difference["progress"][1] > 0 and f"A - B is {100 * difference['success'][1]:+.0f} points" in text
+    page = (tmp_path / "out/compare.html").read_text()
+    assert "first minus second" in page and f"{100 * difference['success'][1]:+.0f} [" in page
+    assert "exact McNemar test" in page and "betting test, valid at any time" in page
     assert len(told["episodes"]) == 60 and told["episodes"][0]["env_seed"] == 1000
     assert told["contestants"][0]["success"][1] == pytest.approx(told["contestants"][0]["successes"] / 60)
+
+
+def test_a_difference_is_the_first_minus_the_second_whoever_leads(tmp_path):
+    strong, weak = (read_record(record(tmp_path / name, rate)) for name, rate in (("s", 0.9), ("w", 0.5)))
+    for order, sign in (([strong, weak], "+"), ([weak, strong], "-")):
+        found = compare_records(order)
+        assert f"A - B is {sign}" in found.text() and "B - A" not in found.text()
+    peeked = compare_records([weak, strong], sequential={"until_decided": True, "says": "B is better."})
+    assert "A - B is -" in peeked.differences[0].says
+
+
+def test_a_comparison_of_an_earlier_version_opens_with_the_signs_of_today(tmp_path):
+    now = compare_records([read_record(record(tmp_path / name, rate)) for name, rate in (("s", 0.9), ("w", 0.5))])
+    now.write(tmp_path)
+    today, then = read_comparison(tmp_path), json.loads((tmp_path / "compare.json").read_text())
+    for one in then["differences"]:
+        for key in ("success", "progress"):
+            one[key] = [-end for end in reversed(one[key])]
+    then |= {"format": 1, "sequential": {"evidence": 0.5, "history": [[8, 0.5]]}}
+    then = {name: value for name, value in then.items() if name not in ("sha256", "name")}
+    (tmp_path / "compare.json").write_text(json.dumps(then))
+    read = read_comparison(tmp_path)
+    assert read["differences"] == today["differences"]
+    assert read["sequential"] == {"evidence": -0.5, "history": [[8, -0.5]]}
+
+
+def test_names_that_people_give_are_titles(tmp_path):
+    folders = record(tmp_path / "s", 0.9, name="with history"), record(tmp_path / "w", 0.5)
+    Compare(what=tuple(map(str, folders)), out=str(tmp_path / "out"), name="Does history help?").run()
+    page = (tmp_path / "out/compare.html").read_text()
+    assert "<h1>Does history help?</h1>" in page and "with history" in page
+    assert read_comparison(tmp_path / "out")["name"] == "Does history help?"
+
+
+def test_successes_at_reset_are_counted(tmp_path):
+    rows = [row(start, True) | {"first_success": 0 if start < 1003 else 3} for start in range(1000, 1010)]
+    for name in "ab":
+        with RecordWriter(tmp_path / name, {"policy": {"path": name}}) as writer:
+            for one in rows:
+                writer.add(one)
+            writer.close(complete=True)
+    found = compare_records([read_record(tmp_path / name) for name in "ab"])
+    assert "3 episodes of a had succeeded at reset" in found.text()
 
 
 def test_equal_records_are_not_called_equal(tmp_path):
@@ -162,7 +214,7 @@ def test_a_clear_comparison_stops_early_with_two_records(lanes_act, tmp_path, ca
     text = capsys.readouterr().out
     assert "B is better than A" in text and "8/64 pairs" in text
     told = read_comparison(tmp_path / "sequential")["sequential"]
-    assert told["decision"] == "B" and told["pairs"] < 24 and told["history"][-1][1] == 1.0
+    assert told["decision"] == "B" and told["pairs"] < 24 and told["history"][-1][1] == -1.0
     assert told["fixed_pairs"] > 0 and sum(told["counts"]) == told["pairs"]
     for side in "ab":
         kept = read_record(tmp_path / "sequential" / side)
@@ -232,7 +284,7 @@ def test_the_table_gives_each_policy_its_own_starts(lanes_act, tmp_path):
         ({"on": "succes"}, "Did you mean 'success'"),
         ({"test": "bet"}, "Known: betting, table"),
         ({"give_up": 1.5}, "share of futures"),
-        ({"max": 0}, "no such comparison"),
+        ({"max": 0}, "--max and --block"),
     ],
 )
 def test_what_is_no_comparison_is_refused(lanes_act, tmp_path, changes, message):
@@ -336,3 +388,25 @@ def test_the_skills_of_this_file_act(tmp_path):
     with closing(open_world(WORLD, 8)) as lanes:
         rates = [np.mean([r.row["success"] for r in rollout(Lane(s), lanes, range(16))]) for s in (0.0, 1.0)]
     assert rates[0] < 0.3 and rates[1] > 0.9
+
+
+def test_workers_that_play_ahead_change_no_record(tmp_path):
+    """Two workers play the next block while the verdict falls; what it does not ask for is in no record."""
+    import torch
+
+    body, network = read_world("point").embodiment(), MLPConfig(width=16, depth=1, condition_width=8)
+    config = DiffusionConfig(window=Window(horizon=8), inputs=(STATE, SCENE), network=network, n_action_steps=4)
+    for seed, name in enumerate("xy"):
+        torch.manual_seed(seed)
+        save_checkpoint(tmp_path / name, config.build(body, blank_scales(body)), kind="policy", config=config)
+
+    told = []
+    for workers in (0, 2):
+        out = tmp_path / f"workers{workers}"
+        common = {"what": (str(tmp_path / "x"), str(tmp_path / "y")), "world": WORLD, "out": str(out), "max": 40}
+        compare(Compare(**common, block=4, until_decided=True, on="progress", videos=1, workers=workers))
+        tables = [read_record(out / side).table for side in "ab"]
+        told.append((read_comparison(out)["sequential"], tables))
+    (one, ours), (two, theirs) = told
+    assert one == two and all(tables_equal(*pair) for pair in zip(ours, theirs, strict=True))
+    assert sum(map(bool, theirs[0]["video"].to_pylist())) == 1

@@ -48,7 +48,11 @@ def test_a_pair_in_words_and_counts(records):
     assert headline(found).startswith("B succeeds more often than A")
     assert outcome_counts(found) == [("01", "only B", 17), ("10", "only A", 2), ("00", "neither", 3), ("11", "both", 8)]
     html = render(found, records)
-    assert "runs/a or runs/b?" in html and len(re.findall(r'class="start(?: filmed)?"', html)) == N
+    assert (
+        "Which is better: A or B?" in html
+        and "runs/b" in html
+        and len(re.findall(r'class="start(?: filmed)?"', html)) == N
+    )
     assert html.count("<video ") == 4 and "another training seed" in html
 
 

@@ -138,7 +138,7 @@ def test_a_killed_search_goes_on_to_the_same_table(runs, done, tmp_path, monkeyp
     killed = compose(settings(runs, None, out=None, resume=str(tmp_path / "killed"), report=0))
     assert killed.found == done[1].found and len(added) == 30 - 13
     added.clear()
-    found = compose(settings(runs, None, out=None, resume=str(tmp_path / "out"))).found
+    found = compose(settings(runs, None, out=None, resume=str(tmp_path / "out"), workers=2)).found
     assert found == done[1].found and len(added) == 30 - 13 + 3 * 8
     for folder in (done[0].folder / "validation").iterdir():
         assert tables_equal(read_record(folder).table, read_record(tmp_path / "out" / "validation" / folder.name).table)
@@ -189,7 +189,7 @@ def test_weights_by_prediction_alone_need_no_world(runs, tmp_path, capsys):
         ({"parents": ("one",)}, "at least two policies"),
         ({"out": None}, "--out DIR"),
         ({"search": "predict"}, "--predict DATA"),
-        ({"episodes": 0}, "no such search"),
+        ({"episodes": 0}, "--episodes and --block"),
     ],
 )
 def test_what_is_no_search_is_refused(runs, tmp_path, changes, message):

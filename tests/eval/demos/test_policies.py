@@ -64,14 +64,14 @@ def test_a_policy_of_another_body_is_refused_before_the_first_one_acts(policies,
     network = MLPConfig(width=16, depth=1, condition_width=8)
     config = DiffusionConfig(window=Window(observe=(0,), horizon=8), inputs=(STATE,), network=network, n_action_steps=4)
     save_checkpoint(tmp_path / "other", config.build(body, blank_scales(body)), kind="policy", config=config)
-    monkeypatch.setattr("understudy.eval.demos.policies.Lanes", None)  # no world is begun
+    monkeypatch.setattr("understudy.eval.demos.policies.crew_for", None)  # no world is begun
     with pytest.raises(EmbodimentError):
         record((*policies, str(tmp_path / "other")), tmp_path / "d")
     assert not (tmp_path / "d").exists()
 
 
 def test_an_interrupted_recording_goes_on_to_the_same_dataset(policies, tmp_path, monkeypatch):
-    whole = record(policies, tmp_path / "whole", noise=0.2, workers=1)
+    whole = record(policies, tmp_path / "whole", noise=0.2, workers=2)
     add = DatasetWriter.add
 
     def interrupted(self, episode):

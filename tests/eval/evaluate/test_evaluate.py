@@ -1,6 +1,7 @@
 """`understudy eval` from a checkpoint to a report, and what it refuses."""
 
 import json
+import shutil
 
 import pytest
 
@@ -10,6 +11,7 @@ from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world, start_set
 from understudy.eval.evaluate.evaluate import Eval, evaluate
 from understudy.eval.ledger.record import RecordError, RecordWriter, read_record, tables_equal
+from understudy.eval.ledger.summary import summarize
 from understudy.eval.rollout.film import TAPES
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.models.diffusion import DiffusionConfig
@@ -67,8 +69,26 @@ def test_a_record_with_a_report(run_folder, tmp_path, capsys):
     assert html.count("data:video/mp4;base64,") == 2 and "Training of this policy" in html
 
 
+def test_a_run_and_a_record_have_the_names_that_people_gave_them(run_folder, tmp_path):
+    named = tmp_path / "named"
+    shutil.copytree(run_folder, named, symlinks=True)
+    with (named / "config.yaml").open("a") as file:
+        file.write("name: with history\n")
+    first = evaluate(settings(named, tmp_path / "a", videos=0))
+    assert first.manifest["policy"]["name"] == "with history" and first.manifest["rate"] == 20
+    assert summarize(first).title == "with history (diffusion, step 40)" and summarize(first).hertz == 20
+
+    second = evaluate(settings(named, tmp_path / "b", videos=0, name="A <title>"))
+    assert summarize(second).title == "A <title>" and "A &lt;title&gt;" in (tmp_path / "b/report.html").read_text()
+    again = evaluate(settings(named, tmp_path / "unused", resume=str(tmp_path / "b"), videos=0))
+    assert again.manifest["name"] == "A <title>"
+    assert "name" not in evaluate(settings(run_folder, tmp_path / "c", videos=0)).manifest
+
+
 def test_the_same_starts_give_the_same_table_and_a_resumed_run_too(run_folder, tmp_path, monkeypatch):
     whole = evaluate(settings(run_folder, tmp_path / "whole", videos=0, workers=1))
+    assert whole.manifest["crew"]["workers"] == 1 and whole.manifest["crew"]["memory_mb"][0] > 0
+    assert min(whole.column("wall_ipc")) > 0 and "bound by" in summarize(whole).text()
     add = RecordWriter.add
 
     def interrupted(self, row):
@@ -125,6 +145,13 @@ def test_films_survive_an_interruption(run_folder, tmp_path, monkeypatch, moment
     assert not [path for path in (tmp_path / "part").rglob(".*")]
 
 
+def test_the_number_of_workers_is_chosen_printed_and_stored(run_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UNDERSTUDY_CORES", "1")
+    record = evaluate(settings(run_folder, tmp_path / "one", videos=0, episodes=300, world=WORLD | {"horizon": 60}))
+    assert record.manifest["crew"]["workers"] == 0 and record.manifest["crew"]["chosen"] == "1 cores"
+    assert "workers         0 (1 cores); --workers changes it" in capsys.readouterr().out
+
+
 def test_policy_seed_and_sampler_are_obeyed(run_folder, tmp_path):
     first, *others = (
         evaluate(settings(run_folder, tmp_path / name, videos=0, **changes))
@@ -160,7 +187,7 @@ def test_resuming_something_else_is_refused(run_folder, tmp_path):
     ("changes", "message"),
     [
         ({"out": None}, "--out DIR"),
-        ({"episodes": 0}, "no such env seeds"),
+        ({"episodes": 0}, "--episodes 0: it must be at least 1"),
         ({"policy": "no/such/run"}, "is not a run or checkpoint"),
         ({"world": "poimt"}, "Did you mean 'point'"),
         ({"world": {"type": "point", "horizn": 3}}, "Did you mean 'world.horizon'"),

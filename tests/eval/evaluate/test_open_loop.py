@@ -42,7 +42,9 @@ def folder(tmp_path_factory):
 
 
 def words_of(folder, run, out, *more):
-    return ["eval", "--policy", str(folder / run), "--data", str(folder / "demos"), "--out", str(folder / out), *more]
+    usual = {"--data": str(folder / "demos"), "--out": str(folder / out)}
+    given = [word for flag, value in usual.items() if flag not in more for word in (flag, value)]
+    return ["eval", "--policy", str(folder / run), *given, *more]
 
 
 def test_the_held_out_episodes_are_judged_and_a_page_says_so(folder):

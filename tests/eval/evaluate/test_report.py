@@ -6,11 +6,13 @@ import json
 import re
 import shlex
 import xml.dom.minidom
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from understudy.eval.evaluate.curve import Judgement, curves
 from understudy.eval.evaluate.report import render, write_report
 from understudy.eval.ledger.origin import command
 from understudy.eval.ledger.record import Record, RecordWriter, table_of
@@ -91,11 +93,34 @@ def test_charts_are_well_formed_and_training_is_drawn(record, tmp_path):
     )
     html = render(record, run=tmp_path)
     charts = re.findall(r'<svg class="chart".*?</svg>', html, re.S)
-    assert len(charts) == 3 and "validation loss" in html
+    assert len(charts) == 3 and "held-out loss" in html and "not a rate of success" in html and "It rose" not in html
     for svg in charts:
         assert xml.dom.minidom.parseString(svg).getElementsByTagName("polyline")
         assert not re.search(r"nan|inf", svg)
     assert len(re.findall(r'<polyline class="thin (success|failure)"', html)) == 20
+
+
+def test_a_held_out_loss_that_rises_is_explained(record, tmp_path):
+    lines = [json.dumps({"step": s, "loss": 0.5, "validation/loss": 0.1 + s / 100}) for s in range(9)]
+    (tmp_path / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
+    assert "It rose from 0.1 to 0.18 here." in render(record, run=tmp_path)
+
+
+def test_seconds_stand_beside_steps_where_the_rate_is_known(record):
+    known = Record(record.root, record.manifest | {"rate": 10.0}, record.table)
+    assert "20 steps (2.0\u00a0s)" in summarize(known).text() and ">2 s</text>" in render(known)
+    assert "20 steps" in summarize(record).text() and " s</text>" not in render(record)
+
+
+def test_successes_at_reset_are_told_and_names_are_titles(record):
+    rows = record.table.to_pylist()
+    for one in rows[10:14]:
+        one["first_success"] = 0
+    named = Record(record.root, record.manifest | {"name": "my <best> policy"}, table_of(rows))
+    assert "4 of 20 had succeeded before any action" in summarize(named).text()
+    html = render(named)
+    assert "4 of 20 episodes had succeeded at reset" in html and "Without them: 13 of 16" in html
+    assert "<h1>my &lt;best&gt; policy</h1>" in html
 
 
 def test_errors_and_early_ends_are_said(record):
@@ -126,6 +151,7 @@ def test_an_empty_record_has_none(tmp_path):
         ([0.2, 0.8, 0.3, 0.79, 0.79, 0.78], "stuck", 4),  # what was lost was regained
         ([0.0, 0.0, 0.0], "stuck", 1),
         ([*(0.9 * np.linspace(0, 1, 100) ** 3)], "late", 99),
+        ([0.2, *[0.8, 0.7] * 5, 0.81, 0.7, 0.8], "unsettled", 12),
         ([], "stuck", 0),
     ],
 )
@@ -139,7 +165,7 @@ def test_moments_of_episodes_and_their_count():
     moments = [moment(row(0, True)), moment(row(1, False)), moment(row(2, False, error="broken", length=7))]
     assert moments[0] == Moment("success", STEPS, 1.0) and moments[2].kind == "error" and moments[2].step == 7
     assert (
-        failures_text(moments) == "2 failures: 1 ran out of time, 1 ended in an error."
+        failures_text(moments) == "2 failures: 1 still rising at the end, 1 ended in an error."
         and failures_text(moments[:1]) == ""
     )
 
@@ -164,3 +190,16 @@ def test_films_are_chosen_failures_first():
 def test_a_logarithmic_chart_names_its_decades():
     svg = chart([Line([0, 1, 2], [0.02, 0.5, 3.0], "a")], x_label="x", y_label="y", log=True)
     assert all(f">{decade}<" in svg for decade in ("0.01", "0.1", "1", "10"))
+
+
+def judged(step, won, n=20):
+    rows = [row(start, start < won) for start in range(n)]
+    return Judgement(step, summarize(Record(Path("a"), {}, table_of(rows))), "")
+
+
+def test_a_curve_over_training_has_a_dot_for_each_checkpoint_and_a_gap_for_what_is_missing():
+    judgements = [judged(10, 5), judged(20, 12), Judgement(30, None, "skipped: busy"), judged(40, 15)]
+    success, progress = curves(judgements)
+    assert success.count("<circle") == progress.count("<circle") == 3
+    assert success.count("<polyline") == 2 and success.count('class="bar') == 1
+    assert curves(judgements[:1]) == []

@@ -79,6 +79,7 @@ def begun(monkeypatch) -> list[list[str]]:
         return type("Ended", (), {"pid": os.getpid(), "returncode": code, "poll": lambda self: code})()
 
     monkeypatch.setattr(grid_run, "start", start)
+    monkeypatch.setattr(grid_run.Evaluators, "begin", lambda self, words, log: start(["understudy", *words], log))
     monkeypatch.setattr(grid_run, "PAUSE", 0.0)
     return commands
 
@@ -201,7 +202,7 @@ def test_a_dry_run_lists_and_runs_nothing(folder, begun, capsys):
         (("--train.set", "{polcy: 3}"), "train: unknown setting 'polcy'. Did you mean 'policy'"),
         (("--vary", "{a: {steps: many}}"), "train: .*many"),
         (("--vary", "{a: {seed: 3}}"), "train: 'seed' is set by the grid itself"),
-        (("--eval.short.set", "{episodes: 0}"), "short: no such env seeds"),
+        (("--eval.short.set", "{episodes: 0}"), "short: --episodes 0"),
         (("--eval", "{train: {config: {}}}"), "'train' cannot name an evaluation"),
         (("--vary", "{a b: {}, a/b: {}}"), "'a b' and 'a/b' would share"),
         (("--train.config", "gone.yaml"), "train: no config 'gone.yaml'"),

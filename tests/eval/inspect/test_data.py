@@ -95,7 +95,7 @@ def test_oddities_are_found_with_their_place(toy):
 def test_missing_column_video_and_unit_are_warned_of(tmp_path):
     root = write(tmp_path / "a", "video", dataclasses.replace(BODY, action_units=("m", "?")))
     (root / f"videos/{TOP}/chunk-000/file-001.mp4").unlink()
-    assert "nobody states the unit of y" in odd(root)
+    assert "not specified: the unit of y" in odd(root)
     assert "camera 'top' has no video on disk for 1 episodes: 1" in odd(root)
     for file in (0, 1):
         path = root / f"data/chunk-000/file-{file:03d}.parquet"
@@ -120,7 +120,7 @@ def test_inspect_prints_and_draws(toy, tmp_path, capsys):
 def test_inspect_real_sets(data_root, tmp_path, capsys, name):
     Inspect(source=f"$UNDERSTUDY_DATA/{name}", out=tmp_path / "sheet.png").run()
     text = capsys.readouterr().out
-    assert "nobody states the unit of" in text and (tmp_path / "sheet.png").stat().st_size > 20_000
+    assert "not specified: the unit of" in text and (tmp_path / "sheet.png").stat().st_size > 20_000
     assert ("no video on disk for 70 episodes: 0-9, 20-79" in text) == (name == "g1_bottle_v21")
 
 

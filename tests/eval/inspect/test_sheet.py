@@ -177,8 +177,7 @@ def test_a_dataset_in_which_nothing_is_observed_says_so(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("out", "reason"),
     [
-        ("page.html", "ends in none of .png, .svg, .pdf"),
-        ("page", "ends in none of .png, .svg, .pdf"),
+        ("nowhere/page.html", "does not exist"),
         ("nowhere/sheet.png", "does not exist"),
         ("sheet.txt", ".png, .svg, .pdf"),
     ],

@@ -141,7 +141,7 @@ def test_a_comparison_is_told_below_its_runs(records):
     compare_records(pair).write(records / "walk")
     text = render(records)[PAGE]
     assert "Compared (A is `small`, B is `other`):" in text
-    assert "A and B are not shown to differ in success: B - A is +25 points" in text
+    assert "A and B are not shown to differ in success: A - B is -25 points" in text
     assert text.index("records/walk/other") < text.index("Compared (A is")
     assert text.count("Compared (A is") == 1
 

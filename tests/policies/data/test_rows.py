@@ -410,7 +410,7 @@ def test_inspect_prints_what_it_found(tmp_path, capsys):
     assert "episode 1 has 9 rows" in capsys.readouterr().out.replace("\n", " ")
     inspect_dataset(str(write(tmp_path / "b", change=renumbered, lengths=(10,) * 4)), tmp_path / "b.png")
     shown = capsys.readouterr().out.replace("\n", " ")
-    assert "do not lie as the episodes table says" in shown and "nothing odd" not in shown
+    assert "do not lie as the episodes table says" in shown and "no warnings" not in shown
 
 
 def test_files_that_changed_places_are_told_by_their_index_alone(tmp_path):

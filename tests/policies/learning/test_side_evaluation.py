@@ -259,7 +259,8 @@ def test_starts_for_reporting_and_lost_configs_are_refused_before_training(folde
         (("--eval", "gone.yaml"), FileNotFoundError, "no config 'gone.yaml'"),
     ):
         with pytest.raises(error, match=message):
-            train(folder, "--out", tmp_path / "run", "--eval", folder / "eval.yaml", *words)
+            judged = () if "--eval" in words else ("--eval", folder / "eval.yaml")
+            train(folder, "--out", tmp_path / "run", *judged, *words)
     assert not (tmp_path / "run").exists()
 
 

@@ -267,7 +267,7 @@ def test_bad_input_is_refused_by_name(demos, tmp_path):
     (tmp_path / "taken" / "thesis.tex").write_text("mine")
     with pytest.raises(FileExistsError, match="exists; choose another --out"):
         settings(demos, tmp_path / "taken").run()
-    with pytest.raises(ValueError, match="give a config with `policy` and `data`"):
+    with pytest.raises(ValueError, match="give the dataset and one thing to train"):
         Train().run()
     scene = dataclasses.replace(settings(demos, tmp_path / "x").policy, inputs=("observation.environment_state",))
     with pytest.raises(DatasetError, match="observation.environment_state"):

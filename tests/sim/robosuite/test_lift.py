@@ -5,6 +5,7 @@ import pytest
 
 from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.spec import SCENE, STATE
+from understudy.sim.robosuite import build
 from understudy.sim.robosuite.build import global_draws
 from understudy.sim.robosuite.suite import Robosuite
 from understudy.sim.robosuite.tasks import six
@@ -125,3 +126,18 @@ def test_global_draws_are_put_back():
     assert (np.random.rand(3) == expected).all()
     with global_draws(1):
         assert (np.random.rand(3) == inside).all()
+
+
+def test_lanes_of_a_model_that_was_compiled_before_are_those_of_a_new_one(monkeypatch):
+    def acted() -> list:
+        lanes = Lanes(Robosuite(task="lift"), 2)
+        lanes.reset(seed=3)
+        chunk = lanes.step_chunk(np.random.default_rng(0).uniform(-1, 1, (2, 6, 7)))
+        lanes.close()
+        return [*chunk.obs.values(), chunk.reward]
+
+    build._compiled.cache_clear()
+    copied = acted()
+    assert build._compiled.cache_info().hits > build._compiled.cache_info().misses
+    monkeypatch.setattr(build, "_compiled", build._compiled.__wrapped__)
+    assert all((one == other).all() for one, other in zip(copied, acted(), strict=True))

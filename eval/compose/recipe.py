@@ -1,0 +1,80 @@
+"""The agent of a mixture at given weights, as something that a worker can make: it loads the parents once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...configs.plugins import discover
+from ...policies.learning.checkpoint import find_checkpoint, fingerprint
+from ..rollout.recipes import ChangedPolicyError
+from .fresh import open_mixture
+from .search import Weights
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from ...configs.lanes.lanes import Lanes
+    from ...policies.agent.agent import Agent
+    from ...policies.compositions.mixture import Mixture
+
+_opened: list[tuple[tuple, Mixture]] = []  # of this process: the parents at equal weights, by what they were made of
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureRecipe:
+    """Parents at some weights.
+
+    Args:
+        folders: checkpoints of the parents.
+        parts: their fingerprints.
+    """
+
+    settings: Settings
+    weights: Weights
+    folders: tuple[str, ...]
+    parts: tuple[str, ...]
+    needs_torch = True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MixtureRecipe) and self._key() + (self.weights,) == other._key() + (other.weights,)
+
+    def __hash__(self) -> int:
+        return hash((self._key(), self.weights))
+
+    def actor(self, lanes: Lanes) -> Agent:
+        import torch
+
+        torch.set_num_threads(self.settings.threads)
+        mixture = next((opened for key, opened in _opened if key == self._key()), None)
+        if mixture is None:
+            discover("policies")
+            if tuple(fingerprint(find_checkpoint(folder)) for folder in self.folders) != self.parts:
+                raise ChangedPolicyError("a parent was changed during the search; let its training end, or use a copy")
+            mixture, _ = open_mixture(self.settings, self.folders)
+            self.know(mixture)
+        return agent_of(self.settings, mixture.weighted(self.weights).to(self.settings.device))
+
+    def know(self, mixture: Mixture) -> None:
+        """The parents are open in this process already."""
+        _opened[:] = [(self._key(), mixture)]
+
+    def _key(self) -> tuple:
+        names = ("n_action_steps", "steps", "solver", "scheduler", "policy_seed", "block", "threads", "device")
+        return (*self.parts, *self.folders, *(getattr(self.settings, name) for name in names))
+
+
+def agent_of(settings: Settings, mixture: Mixture) -> Agent:
+    """Who acts with a mixture in the search."""
+    from ...policies.agent.agent import Agent
+
+    return Agent(mixture, lanes=settings.block, n_action_steps=mixture.n_action_steps, seed=settings.policy_seed)
+
+
+def recipe_of(settings: Settings, mixture: Mixture, weights: Weights, paths: Sequence[Path]) -> MixtureRecipe:
+    """The recipe of a mixture whose parents are open already."""
+    parts = tuple(fingerprint(path) for path in paths)
+    recipe = MixtureRecipe(settings, tuple(weights), tuple(map(str, paths)), parts)
+    recipe.know(mixture)
+    return recipe

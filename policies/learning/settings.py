@@ -1,0 +1,128 @@
+"""The settings of `understudy train`, read and checked before torch is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from ...configs.parse import UsageError
+from ...configs.protocols import keeps
+from ..data.task_spec import TaskSpec
+from ..data.weighting import Weighting
+from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
+from .optimizer import Best, Optimize
+
+LEARNERS = {"policy": "policy", "critic": "critic", "world_model": "world"}  # setting -> kind of its checkpoints
+NOTHING = (
+    "give the dataset and one thing to train: --data DATA --policy.type diffusion; or a config with `policy` and "
+    "`data`, for example configs/train/pusht.yaml, or with `critic` and `data`, for example "
+    "configs/train/value_iql.yaml, or with `world_model` and `data`, for example configs/train/dream_pusht.yaml; and "
+    "only one of them"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Train a policy on demonstrations, a critic on what succeeded and what did not, or a world model on both."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"piece": "task_spec"}  # former names that are still read
+
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "world_models")
+
+    data: str = ""  # the LeRobot dataset: a folder, a name on the hub, or several as one: A,B
+    episodes: str = "all"  # the episodes that are read, such as 0-5,7-9; of several datasets a part for each: 0-5;all
+    without: str = ""  # the episodes that are left out, such as 6
+    columns: dict[str, list[str] | str] = field(
+        default_factory=dict
+    )  # columns read under another name: {action: actions, observation.state: [a, b]}
+    policy: PolicyConfig | None = None  # type of the policy that is trained
+    critic: CriticConfig | None = None  # type of the critic (ranks action chunks) that is trained in place of a policy
+    world_model: WorldModelConfig | None = None  # type of the world model that is trained in place of a policy
+    out: Path | None = None  # the folder of the run, which must be new; by default runs/NAME of the dataset
+    name: str = ""  # what reports call the policy; by default the path of its run
+    steps: int = 20_000  # optimiser steps
+    batch: int = 256  # training windows in each step
+    weighting: Weighting | None = None  # draws windows of good episodes more often; by default all alike
+    optimize: Optimize = Optimize()
+    task_spec: TaskSpec | None = None  # file with the action scale (and mirror symmetry) that policies of a task share
+    scale: str | None = None  # takes the action scale from a file, or from an earlier run: from:RUN
+    mirror: bool = False  # mirrors a random half of each batch, by the symmetry that the task spec states
+    embodiment: Path | None = None  # file that says names, units and rate of the robot where the dataset does not
+    validation: float = 0.05  # share of the episodes that is held out, to measure errors on
+    seed: int = 0  # seed of the initial weights, the order of batches and the noise
+    device: str = "auto"  # where to compute: auto (a GPU if there is one) | cpu | cuda | cuda:N
+    precision: str = "no"  # the forward pass in float32 (no) or bf16; weights and acting stay in float32
+    threads: int | None = None  # CPU threads that torch uses; by default all cores
+    best: Best = Best.action_error  # which held-out error marks the checkpoint `best`: action_error | loss | none
+    log_every: int = 100  # steps between lines of metrics.jsonl
+    validate_every: int = 1000  # steps between measurements on the held-out episodes
+    save_every: int = 1000  # steps between checkpoints
+    keep: int = 2  # how many of the newest checkpoints are kept, beside `best` and `last`
+    keep_every: int = 0  # keeps the checkpoints at multiples of this step for good; 0: none
+    eval: Path | None = None  # config of `understudy eval` by which checkpoints act as training goes on; marks `best`
+    every: int = 1000  # with --eval: steps between checkpoints that act
+    eval_episodes: int | None = None  # with --eval: episodes of each evaluation; by default as its config says
+    eval_seed: int = 0  # with --eval: first evaluation seed; 0-999 are for choosing among policies
+    eval_workers: int = 0  # with --eval: processes that simulate; results do not depend on it
+    init: Path | None = None  # starts from the weights of this run or checkpoint (fine-tuning)
+    freeze: tuple[str, ...] = ()  # parts that training leaves as they are: eyes, network, or deeper: network.layers.0
+    resume: Path | None = None  # goes on with this run exactly, by its own settings; --steps trains it longer
+    wandb: bool = False  # logs to Weights & Biases too
+
+    @property
+    def learner(self) -> PolicyConfig | CriticConfig | WorldModelConfig:
+        """What is trained."""
+        return getattr(self, self.learns)
+
+    @property
+    def learns(self) -> str:
+        """Which of the settings says what is trained."""
+        return next(name for name in LEARNERS if getattr(self, name) is not None)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run: as asked, else by the name of the dataset."""
+        return self.out or Path("runs") / Path(self.data.rstrip("/")).name
+
+    def check(self) -> None:
+        """Raise ValueError unless there is data, and one thing to train that can be trained."""
+        from ..data.rewards import Rewarded
+
+        if not self.data or sum(getattr(self, name) is not None for name in LEARNERS) != 1:
+            raise ValueError(NOTHING)
+        if self.world_model is not None:
+            self._check_world_model()
+        if self.critic is not None and not keeps(self.critic, Rewarded):
+            kind = self.critic.get_choice_name(type(self.critic))
+            raise ValueError(f"'{kind}' needs no training: understudy eval --candidates 10 --critic {kind}")
+        if self.critic is not None and self.eval is not None:
+            raise ValueError("`eval` lets what is trained act, but a critic does not; leave it out")
+
+    def _check_world_model(self) -> None:
+        for name in ("weighting", "eval"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"`{name}` is of policies; a world model does not take it, leave it out")
+        if self.mirror:
+            raise ValueError("`mirror` is of policies: a world model's pictures are not mirrored yet; leave it out")
+
+
+def kind_of(learner: PolicyConfig | CriticConfig | WorldModelConfig) -> str:
+    """What the checkpoints of a training hold."""
+    bases = {PolicyConfig: "policy", CriticConfig: "critic", WorldModelConfig: "world"}
+    return next(kind for base, kind in bases.items() if isinstance(learner, base))
+
+
+def take_resume(words: list[str]) -> Path | None:
+    """Take --resume and its value out of the words; None where it is not among them."""
+    for place, word in enumerate(words):
+        key, equals, value = word.partition("=")
+        if key == "--resume":
+            end = place + (1 if equals else 2)
+            if not equals:
+                value = words[place + 1] if place + 1 < len(words) else ""
+            if not value or value.startswith("--"):
+                raise UsageError("--resume needs the folder of a run")
+            del words[place:end]
+            return Path(value)
+    return None

@@ -1,0 +1,45 @@
+"""What the tests of the emulator share."""
+
+import threading
+import time
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def lerobot_motors():
+    """lerobot, ready to drive: skipped where it is not installed."""
+    pytest.importorskip("lerobot", reason="lerobot is not installed")
+    from understudy.configs.compat import prepare_lerobot
+
+    prepare_lerobot()
+    return pytest.importorskip("lerobot.motors")
+
+
+@pytest.fixture
+def until():
+    """Wait until `holds()` is true; fail with `what` after 60 s."""
+
+    def wait(holds, what="the state that is waited for"):
+        end = time.monotonic() + 60
+        while not holds():
+            assert time.monotonic() < end, f"{what} did not come"
+            threading.Event().wait(0.002)
+
+    return wait
+
+
+@pytest.fixture
+def patiently():
+    """Call again while a busy machine lets an answer come after lerobot's 50 ms; `close()` before another try."""
+
+    def call(action, close=lambda: None):
+        for _ in range(20):
+            try:
+                return action()
+            except (ConnectionError, RuntimeError) as error:
+                missed = error
+                close()
+        raise missed
+
+    return call
