@@ -54,8 +54,8 @@ class VideoConfig(WorldModelConfig):
     run: str = ""  # training of a `codec` whose pictures, readings and judgements are taken over
     codec: CodecConfig | None = None  # its settings; taken from `run`
     horizon: int = 8  # H, control steps imagined in one pass at most
-    width: int = 96
-    blocks: int = 4
+    width: int = 96  # channels of the dynamics
+    blocks: int = 4  # residual blocks of the dynamics
     condition: int = 128  # width of the embedded actions
     action_maps: tuple[PictureMap, ...] = ()  # places in the pictures among the numbers of an action
     noise: float = 0.25  # greatest disturbance of the latents that are seen
