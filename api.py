@@ -177,6 +177,7 @@ def rollout(
             return collect(ExpertActor(lanes), lanes, seeds, title=EXPERT, films=films, keep=keep)
 
     loaded = _fitting(policy, opened, settings)
+    opened = loaded.looked_at(opened)
     with in_lanes(opened, num_envs, workers, timeout) as lanes, loaded.computing():
         agent, seed = loaded.agent(num_envs), loaded.settings.policy_seed
         return collect(agent, lanes, seeds, title=loaded.title, policy_seed=seed, films=films, keep=keep)

@@ -23,7 +23,7 @@ from ...configs.documents import read_document, sealed
 from ...configs.files import clear_leftovers, replace_text
 from ...configs.parse import former_names
 from ...configs.progress import Progress
-from ...configs.world import read_world, start_set
+from ...configs.world import looked_at, read_world, start_set
 from ...policies.agent.open import check_policy
 from ...policies.agent.stage import check_fit, check_saved, world_of
 from ..evaluate.evaluate import Eval, describe
@@ -170,6 +170,7 @@ def _searched(
         )
 
     settings = evaluation(config, str(config.folder / MIXTURE), config.episodes, config.env_seed)
+    crew.enter(looked_at(crew.world, agent_of(config, mixture).pictures))
     check_fit("the mixture", mixture.embodiment, mixture.inputs, crew.world)
     before = _recorded(config.folder / SEARCHED)
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from ...configs.plugins import discover
 from ...configs.progress import Progress
-from ...configs.world import DATA_STARTS, World, read_world, start_set
-from ...policies.agent.open import Acting, open_agent
+from ...configs.world import DATA_STARTS, World, looked_at, read_world, start_set
+from ...policies.agent.open import Acting, check_world, open_agent
 from ..rollout.crew import crew_for
 from ..rollout.recipes import PolicyRecipe, weight_of
 from .recording import RECORDING, RecordingError, recording, written_starts
@@ -43,12 +43,16 @@ def record_policies(config: Settings) -> list[dict]:
     _check(config)
     discover("policies")
     world = read_world(config.world or config.task, cameras=config.cameras)
+    opened = [_open(config, path, world) for path in config.policy]  # the last one is refused before the first acts
+    world = looked_at(world, *(agent.pictures for _, agent in opened))
+    for _, agent in opened:
+        check_world(agent, world)
     card = recording_card(config, world)
     out = config.folder
     rows = []
     with recording(out, world, card, config) as (writer, done):
         with Progress("recording", config.episodes, "episodes", done=len(done)) as progress:
-            for result in _act(config, world, done):
+            for result in _act(config, world, opened, done):
                 if result.episode is not None and (result.row["success"] or config.keep_failures):
                     writer.add(result.episode)
                 rows.append(result.row)
@@ -87,10 +91,9 @@ def recording_card(config: Settings, world: World) -> dict:
     return json.loads(json.dumps({"by": "policy", "who": who, "how": how, "world": world.fingerprint()}, default=str))
 
 
-def _act(config: Settings, world: World, done: frozenset[int]) -> Iterator:
+def _act(config: Settings, world: World, opened: list[tuple[PolicyRecipe, Agent]], done: frozenset[int]) -> Iterator:
     """One result an episode, policy after policy; blocks do not depend on what is done already."""
     options = {"action_noise": config.action_noise} if config.action_noise else None
-    opened = [_open(config, path, world) for path in config.policy]  # the last one is refused before the first acts
     crew = crew_for(
         world, config.workers, episodes=config.episodes, block=config.block, timeout=config.timeout,
         device=opened[0][0].acting.device, weights=weight_of(*config.policy),
@@ -118,7 +121,6 @@ def _open(config: Settings, path: str, world: World) -> tuple[PolicyRecipe, Agen
         policy_seed=config.policy_seed,
     )
     agent, about = open_agent(acting, world.embodiment, world.task)
-    agent.planner.embodiment.check(world.embodiment(), agent.inputs)
     return PolicyRecipe.of(acting, agent, about, world, config.noise), agent
 
 

@@ -235,6 +235,7 @@ def above(
     """
     import torch
 
+    from ...policies.agent.sight import images_of
     from ...policies.data.windows import Windows
     from ...policies.policy import LaneNoise, past_of
     from .past_matters import spread_rows
@@ -246,7 +247,7 @@ def above(
 
     rows = spread_rows(dataset.starts[good], first[good] + 1, most)
     low, high = np.asarray(policy.embodiment.limits, np.float32).T
-    windows = Windows(dataset, policy.window, tuple(policy.inputs))
+    windows = Windows(dataset, policy.window, tuple(policy.inputs), images=images_of(policy))
 
     scored_above: dict[str, list[np.ndarray]] = {"itself moved by the policy's spread": [], "any action": []}
     for some, (past, future) in zip(_parts(rows), _recorded(critic, dataset, rows), strict=True):
@@ -269,6 +270,7 @@ def _recorded(critic: Critic, dataset: Dataset, rows: np.ndarray):
     import dataclasses
 
     from ...configs.spec import ACTION, Window
+    from ...policies.agent.sight import images_of
     from ...policies.data.windows import Windows
     from ...policies.policy import past_of
 
@@ -276,7 +278,7 @@ def _recorded(critic: Critic, dataset: Dataset, rows: np.ndarray):
         dataset = dataclasses.replace(dataset, columns=dataset.columns | {ACTION: dataset.columns[SENT]})
     own = critic.window
     window = Window(observe=own.observe, recall=own.recall, horizon=max(1, critic.reads))
-    windows = Windows(dataset, window, tuple(critic.inputs))
+    windows = Windows(dataset, window, tuple(critic.inputs), images=images_of(critic))
     for some in _parts(rows):
         batch = windows.gather(some)
         yield past_of(batch, window, tuple(critic.inputs)), batch[ACTION][:, None, len(window.recall) :].numpy()
@@ -288,7 +290,7 @@ def _parts(rows: np.ndarray) -> list[np.ndarray]:
 
 def draw_maps(config: Settings, critic: Critic) -> list[HeatMap]:
     """Scores of places over pictures of the world, in which the first policy acts. Raises ValueError for others."""
-    from ...configs.world import read_world
+    from ...configs.world import looked_at, read_world
     from ...policies.agent.agent import Agent
     from ...policies.load import load_policy
     from ...policies.policy import ensemble_of, executed_of
@@ -296,9 +298,9 @@ def draw_maps(config: Settings, critic: Critic) -> list[HeatMap]:
     policy = load_policy(config.policy[0])[0]
     if ensemble_of(policy) is not None:
         print("the maps show where the policy comes to by its newest chunk alone, without its temporal ensembling")
-    world = read_world(config.world)
-    policy.embodiment.check(world.embodiment(), policy.inputs)
     agent = Agent(policy, lanes=MAPS, n_action_steps=executed_of(policy), critic=Remembered((critic,)))
+    world = looked_at(read_world(config.world), agent.pictures)
+    policy.embodiment.check(world.embodiment(), policy.inputs)
     with closing(Lanes(world, MAPS, config.workers, config.timeout)) as lanes:
         return heat_maps(agent, critic, lanes, range(config.env_seed, config.env_seed + MAPS))
 

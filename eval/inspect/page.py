@@ -17,9 +17,10 @@ from ..ledger.study import Study, show
 from ..pages.charts import Line, Mark, chart
 from ..pages.page import page
 from .past_matters import FRAME, GIVEN, NOISE, PINNED, Change, interval_of
-from .policy import Predictability, arms_of, find_changes, find_predictability, starts_of
+from .policy import Predictability, arms_of, find_changes, find_predictability, find_sights, starts_of
 from .predictability import mean_error, pooled, ratio
 from .settings import page_place
+from .sight_map import SightMap
 
 if TYPE_CHECKING:
     from ..statistics.intervals import Interval
@@ -29,6 +30,7 @@ PAGE = "past.html"
 INCIDENTAL = ("out", "workers", "timeout", "threads")  # settings that change no number
 STYLES = ("a", "b", "c", "d", "e", "f", "success", "failure", "mean")
 Changes = Mapping[str, Sequence[Sequence[Change]]]  # label -> training seed -> parts
+SIGHT = ("who", "camera", "moments", "change, all blurred", "change, one part", "area of half the change")
 WHO = ("who", "trainings", "rollouts of each", "success", "squared error, 1/1000", "ratio", "of each", "inside chunks")
 
 
@@ -47,6 +49,12 @@ def report(config: Settings) -> Path:
         studies.append(predictability_study(config, find_predictability(config, arms)))
         _tell(studies[-1])
 
+    # Where those that see look.
+    sights = find_sights(config, arms) if config.world else {}
+    if sights:
+        studies.append(sights_study(config, sights))
+        _tell(studies[-1])
+
     # What swapped frames change.
     by_label = find_changes(config, arms)
     studies.append(frames_study(config, by_label))
@@ -57,11 +65,12 @@ def report(config: Settings) -> Path:
     # Kept as studies and drawn.
     if config.record is not None:
         frames = config.record.with_name(f"{config.record.stem}-frames.json")
-        for study, path in zip(studies, [config.record, frames][-len(studies) :], strict=True):
+        kept = [study for study in studies if study.columns[: len(SIGHT)] != SIGHT]
+        for study, path in zip(kept, [config.record, frames][-len(kept) :], strict=True):
             print(f"written: {study.write(path)}")
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(out, render(by_label, studies))
+    replace_text(out, render(by_label, studies, sights))
     print(f"page: {out}")
     return out
 
@@ -133,11 +142,37 @@ def frames_study(config: Settings, by_label: Changes) -> Study:
     )
 
 
-def render(by_label: Changes, studies: Sequence[Study]) -> str:
+def sights_study(config: Settings, sights: Mapping[str, Sequence[SightMap]]) -> Study:
+    """A row for each camera of each policy that sees."""
+    rows = []
+    for label, maps in sights.items():
+        for camera in dict.fromkeys(one.camera for one in maps):
+            own = [one for one in maps if one.camera == camera]
+            part, whole = (
+                float(np.mean(values)) for values in zip(*((m.change.max(), m.whole) for m in own), strict=True)
+            )
+            rows.append((label, camera, len(own), whole, part, float(np.mean([one.half for one in own]))))
+    return Study(
+        title=f"Where in its pictures a policy looks, {starts_of(config).partition(',')[0]}",
+        command=command_of(config, "inspect", without=INCIDENTAL),
+        columns=SIGHT,
+        rows=rows,
+        notes=(
+            "Change of the executed actions when a part of the picture, or all of it, is blurred in all frames, "
+            "under the same noise; root mean square, 1 is half of the action range; means over moments of rollouts",
+            "Area: the part of the picture that holds half of the squared change; .5: all parts weigh alike",
+            "Of two places of which one is enough, each looks unimportant",
+        ),
+    )
+
+
+def render(by_label: Changes, studies: Sequence[Study], sights: Mapping[str, Sequence[SightMap]] | None = None) -> str:
     """The page."""
     from markupsafe import Markup
 
-    return page(PAGE, names=list(by_label), chart=Markup(frames_chart(by_label)), studies=studies, show=show)
+    maps = [(label, [one.drawn() for one in some]) for label, some in (sights or {}).items()]
+    chart = Markup(frames_chart(by_label))
+    return page(PAGE, names=list(by_label), chart=chart, studies=studies, show=show, maps=maps)
 
 
 def frames_chart(by_label: Changes) -> str:

@@ -17,16 +17,21 @@ import numpy as np
 
 from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
-from ...configs.world import World, read_world, start_set
+from ...configs.world import World, looked_at, read_world, start_set
 from ...policies.learning.run import held_out, read_as, training
 from ..rollout.rollout import rollout
 from .arms import RunGroup, find_arms
 from .past_matters import Change, changes, count_changes, spread_rows
 from .predictability import Errors, Probe, held_out_errors
+from .sight_map import SightMap, sight_maps
 
 if TYPE_CHECKING:
+    from ...policies.agent.agent import Agent
     from ...policies.data.dataset import Dataset
     from .settings import Settings
+
+
+LOOKED = 4  # episodes whose pictures are blurred
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Predictability:
 
 def find_changes(config: Settings, arms: Sequence[RunGroup]) -> dict[str, list[list[Change]]]:
     """Label -> for each training seed what swapping parts of the past changes; see `past_matters`."""
+    from ...policies.agent.sight import images_of
     from ...policies.data.windows import Windows
     from ...policies.load import load_policy
 
@@ -59,7 +65,7 @@ def find_changes(config: Settings, arms: Sequence[RunGroup]) -> dict[str, list[l
     with Progress("swapping frames", total, "changes") as progress:
         for label, run, policy in policies:
             dataset, judged = open_data(config, run, tuple(policy.inputs))
-            windows = Windows(dataset, policy.window, tuple(policy.inputs))
+            windows = Windows(dataset, policy.window, tuple(policy.inputs), images=images_of(policy))
             rows = spread_rows(dataset.starts[judged], dataset.lengths[judged], config.windows)
             of_run = []
             for change in changes(policy, windows, rows, keys=config.keys):
@@ -99,6 +105,21 @@ def find_predictability(config: Settings, arms: Sequence[RunGroup]) -> Predictab
     rest = iter(errors[3:])
     by_arm = {label: tuple(itertools.islice(rest, len(runs))) for label, runs in acted.items()}
     return Predictability(errors[0], (errors[1], errors[2]), by_arm, acted)
+
+
+def find_sights(config: Settings, arms: Sequence[RunGroup]) -> dict[str, list[SightMap]]:
+    """Label -> where its first run looks in pictures of its own rollouts; only of policies that see."""
+    maps: dict[str, list[SightMap]] = {}
+    agents = [(arm.label, _agent(arm.runs[0])) for arm in arms]
+    seeing = [(label, agent) for label, agent in agents if agent.pictures]
+    episodes = min(LOOKED, config.rollouts)
+    with Progress("blurring pictures", len(seeing), "policies") as progress:
+        for label, agent in seeing:
+            world = looked_at(read_world(config.world), agent.pictures)
+            with closing(Lanes(world, 8, config.workers, config.timeout)) as lanes:
+                maps[label] = [*sight_maps(agent, lanes, range(config.env_seed, config.env_seed + episodes))]
+            progress.update(progress.done + 1, label)
+    return maps
 
 
 def open_data(config: Settings, run: Path, inputs: tuple[str, ...]) -> tuple[Dataset, np.ndarray]:
@@ -157,18 +178,14 @@ def _demonstrations(config: Settings, arms: Sequence[RunGroup]) -> tuple[list[np
 def _act(
     config: Settings, arms: Sequence[RunGroup], world: World, scale: np.ndarray
 ) -> dict[str, tuple[Rollouts, ...]]:
-    from ...policies.agent.agent import Agent
-    from ...policies.load import load_policy
-    from ...policies.policy import ensemble_of, executed_of
-
     acted: dict[str, tuple[Rollouts, ...]] = {}
-    total = config.rollouts * sum(len(arm.runs) for arm in arms)
+    agents = [(arm.label, _agent(run)) for arm in arms for run in arm.runs]
+    world = looked_at(world, *(agent.pictures for _, agent in agents))
+    for _, agent in agents:
+        agent.planner.embodiment.check(world.embodiment(), agent.inputs)
     lanes = Lanes(world, 8, config.workers, config.timeout)
-    with Progress("acting", total, "episodes") as progress, closing(lanes):
-        for label, run in [(arm.label, run) for arm in arms for run in arm.runs]:
-            policy = load_policy(run)[0]
-            agent = Agent(policy, lanes=8, n_action_steps=executed_of(policy), ensemble=ensemble_of(policy))
-            policy.embodiment.check(world.embodiment(), agent.inputs)
+    with Progress("acting", config.rollouts * len(agents), "episodes") as progress, closing(lanes):
+        for label, agent in agents:
             results = []
             for result in rollout(agent, lanes, range(config.env_seed, config.env_seed + config.rollouts)):
                 results.append(result)
@@ -178,3 +195,12 @@ def _act(
             rollouts = Rollouts([result.actions / scale for result in whole], won, agent.n_action_steps)
             acted[label] = (*acted.get(label, ()), rollouts)
     return acted
+
+
+def _agent(run: Path) -> Agent:
+    from ...policies.agent.agent import Agent
+    from ...policies.load import load_policy
+    from ...policies.policy import ensemble_of, executed_of
+
+    policy = load_policy(run)[0]
+    return Agent(policy, lanes=8, n_action_steps=executed_of(policy), ensemble=ensemble_of(policy))

@@ -126,14 +126,15 @@ class Bus:
     def _plug(self) -> None:
         if self.link and self.link.exists() and not self.link.is_symlink():
             raise FileExistsError(f"{self.link} is there already and is no link: name another path")
-        self._ends = ours, theirs = os.openpty()
-        for end in self._ends:
+        ours, theirs = os.openpty()
+        for end in (ours, theirs):
             tty.setraw(end)  # or the host's bytes would come back as an echo
         os.set_blocking(ours, False)
         if self.link:
             spare = self.link.with_name(f".{self.link.name}.{os.getpid()}")
             spare.symlink_to(os.ttyname(theirs))
             spare.replace(self.link)
+        self._ends = ours, theirs  # from now on it is plugged in
 
     def _unplug(self) -> None:
         if self._ends is None:

@@ -106,8 +106,8 @@ class Agent:
 
     @property
     def pictures(self) -> dict[str, tuple[int, int]]:
-        """Key of each camera that is read -> (height, width) at which it is."""
-        return dict(self._sight.sizes)
+        """Key of each camera that is read -> (height, width) at which it is to be drawn: as it was recorded."""
+        return dict(self._sight.recorded)
 
     @property
     def look(self) -> tuple[int, ...]:

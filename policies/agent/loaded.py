@@ -18,6 +18,7 @@ import numpy as np
 from ...configs.notebook import facts_html, facts_text
 from ...configs.plugins import check_names
 from ...configs.spec import IMAGES, Embodiment, Window
+from ...configs.world import looked_at
 from .agent import Agent, Memory
 from .open import Acting, check_world, open_agent
 
@@ -166,7 +167,11 @@ class LoadedPolicy:
 
     def check(self, world: World) -> None:
         """Refuse a world whose actions or observations differ. Raises EmbodimentError naming the first difference."""
-        check_world(self._opened, world)
+        check_world(self._opened, self.looked_at(world))
+
+    def looked_at(self, world: World) -> World:
+        """The world with the cameras that the policy reads, where it has them and does not offer them already."""
+        return looked_at(world, self._opened.pictures)
 
     def facts(self) -> dict[str, str]:
         """What there is to say of it, for people."""

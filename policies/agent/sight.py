@@ -7,14 +7,15 @@ critic), frames are remembered as they are, and each encodes them for itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 
 from ...configs.protocols import keeps
-from ...configs.spec import EmbodimentError
-from ..policy import Critic, Planner, Sees
+from ...configs.spec import IMAGES, EmbodimentError
+from ..policy import Critic, Embodied, Planner, Sees
 
 
 class Sight:
@@ -27,18 +28,73 @@ class Sight:
     def __init__(self, planner: Planner, critic: Critic | None, device: torch.device):
         readers = [*seers(planner), *(seers(critic) if critic else ())]
         self.sizes = sizes_of(readers)
-        self._eyes = planner.eyes if readers == [planner] else None
+        self.recorded = recorded_by([planner, *([critic] if critic else [])], self.sizes)
+        self._told: set[str] = set()
+        self._known = {key: look for one in readers for key, look in one.eyes.config.looks.items()}
+        self._looks: dict[str, tuple[int, ...]] = {}  # of the first pictures
+        self._eyes = readers[0].eyes if len(readers) == 1 and id(readers[0]) == id(planner) else None
         self._device = device
 
     def __call__(self, key: str, value: np.ndarray) -> np.ndarray:
         """Observations (B, ...) of all environments: pictures (B, h, w, 3) uint8 are fitted, and embedded (B, E)."""
-        if key not in self.sizes or value.dtype != np.uint8:
+        if key not in self.sizes or (value.ndim == 2 and value.dtype != np.uint8):
             return value
+        if value.dtype != np.uint8 or value.ndim != 4 or value.shape[-1] != 3:
+            raise EmbodimentError(
+                f"'{key}' should be uint8 pictures (h, w, 3) in three colours, but is {value.dtype} of shape "
+                f"{value.shape[1:]}"
+            )
+        self._tell_of_another_size(key, value.shape[1:3])
         pictures = fitted(value, self.sizes[key])
+        if key in self._known and key not in self._looks:
+            self._tell_of_another_look(key, pictures)
         if self._eyes is None:
             return pictures
         with torch.no_grad():
             return self._eyes.embed(key, torch.from_numpy(pictures).to(self._device)).float().cpu().numpy()
+
+    def _tell_of_another_size(self, key: str, came: tuple[int, ...]) -> None:
+        """Warn once of a camera that gives other pictures than were recorded."""
+        recorded, read = self.recorded[key], self.sizes[key]
+        if tuple(came) == tuple(recorded) or tuple(came) == tuple(read) or key in self._told:
+            return
+        self._told.add(key)
+        cut = "resized" if came[0] * recorded[1] == came[1] * recorded[0] else "cut to other proportions and resized"
+        warnings.warn(
+            f"'{key}' gives pictures of {came[0]}x{came[1]}, the policy learnt from {recorded[0]}x{recorded[1]}; they "
+            f"are {cut} to {read[0]}x{read[1]}, and may show the scene otherwise than in training",
+            SightWarning,
+            stacklevel=4,
+        )
+
+    def _tell_of_another_look(self, key: str, first: np.ndarray) -> None:
+        """Warn of cameras that look swapped, or without colours, once the first pictures of all are here."""
+        from ..data.looks import differences, look_of
+
+        self._looks[key] = look_of(first)
+        if len(self._looks) == len(self._known):
+            for strange in differences(self._known, self._looks):
+                warnings.warn(f"{strange} (beside what was learnt from)", SightWarning, stacklevel=4)
+
+
+class SightWarning(UserWarning):
+    """A camera that is not quite the one that was learnt from."""
+
+
+def recorded_by(actors: list, sizes: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """(height, width) at which each camera was recorded, by key: from those pictures are fitted to what is read.
+
+    Args:
+        sizes: of the pictures that encoders of ours read; stands in where nobody says what was recorded.
+    """
+    recorded: dict[str, tuple[int, int]] = {}
+    for actor in actors:
+        cameras = actor.embodiment.cameras if keeps(actor, Embodied) else {}
+        for key in (key for key in actor.inputs if key.startswith(IMAGES)):
+            size = cameras.get(key.removeprefix(IMAGES)) or sizes.get(key)
+            if size and (key not in recorded or size[0] * size[1] > recorded[key][0] * recorded[key][1]):
+                recorded[key] = (int(size[0]), int(size[1]))
+    return recorded
 
 
 def seers(actor: object) -> Iterator[Sees]:
@@ -61,6 +117,11 @@ def sizes_of(readers: list[Sees]) -> dict[str, tuple[int, int]]:
                     "together must read pictures of one size (vision.size)"
                 )
     return sizes
+
+
+def images_of(actor: object) -> dict[str, tuple[int, int]]:
+    """(height, width) at which recorded pictures are handed to an actor, by key; others are read as recorded."""
+    return sizes_of([*seers(actor)])
 
 
 def fitted(pictures: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -11,6 +11,7 @@ import dataclasses
 import os
 import warnings
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -86,6 +87,8 @@ def by_position(foreign: Foreign, body: Body, world: Embodiment) -> Body:
     missing = [key for key in pictures if key not in offered]
     if missing and len(pictures) == len(offered) == 1:
         keys = {key: own for key, own in keys.items() if key not in pictures} | {offered[0]: pictures[missing[0]]}
+    elif missing and not offered:  # its cameras are opened where it has them; who compares both refuses others
+        world = world.with_cameras({key.removeprefix(IMAGES): _sizes(foreign, pictures)[key] for key in pictures})
     elif missing:
         raise EmbodimentError(
             f"the policy looks through '{missing[0].removeprefix(IMAGES)}', '{world.name}' offers"
@@ -133,11 +136,7 @@ def _guess(foreign: Foreign) -> dict:
     keys = _keys(foreign)
     names = {key: tuple(str(i) for i in range(foreign.dims(own))) for key, own in {**keys, ACTION: ACTION}.items()}
 
-    cameras = {}
-    for key, own in keys.items():
-        if key.startswith(IMAGES):
-            _, height, width = foreign.config["input_features"][own]["shape"]
-            cameras[key.removeprefix(IMAGES)] = (int(height), int(width))
+    cameras = {key.removeprefix(IMAGES): size for key, size in _sizes(foreign, keys).items()}
 
     state, scene = names.get(STATE, ()), names.get(SCENE, ())
     return {
@@ -154,6 +153,13 @@ def _guess(foreign: Foreign) -> dict:
         "scene_units": (UNKNOWN_UNIT,) * len(scene),
         "cameras": cameras,
     }
+
+
+def _sizes(foreign: Foreign, keys: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """Our key of each camera -> (height, width) of its pictures."""
+    pictures = {key: own for key, own in keys.items() if key.startswith(IMAGES)}
+    shapes = {key: foreign.config["input_features"][own]["shape"] for key, own in pictures.items()}
+    return {key: (int(height), int(width)) for key, (_, height, width) in shapes.items()}
 
 
 def _limits(foreign: Foreign, dims: int) -> tuple[tuple[float, float], ...]:

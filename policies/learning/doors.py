@@ -21,6 +21,7 @@ from ...configs.files import replace_text
 from ...configs.parse import UsageError, decode, keys_of, load, parse
 from ...configs.spec import Embodiment, EmbodimentError, picture_keys, vectors
 from ..data.dataset import Dataset
+from ..data.looks import differences
 from ..data.rewards import Learner
 from ..data.task_spec import TaskSpec
 from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
@@ -243,8 +244,10 @@ class Parent:
         self.unlike = [
             f"{k} {before.get(k)} -> {now.get(k)}"
             for k in sorted(before.keys() | now.keys())
-            if before.get(k) != now.get(k)
+            if before.get(k) != now.get(k) and not k.startswith("vision.looks.")
         ]
+        looks = [getattr(getattr(one, "vision", None), "looks", {}) for one in (self.config, learner)]
+        self.strange = [*differences(*looks)]
 
     def hand_on(self, model: nn.Module) -> list[str]:
         """Put the weights into a new model, which keeps what was fitted to its data; what to say of it, line by line.
@@ -316,6 +319,7 @@ class Parent:
 
     def _story(self, moved: Sequence[str], weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
         lines = [f"fine-tuning {self.folder}"]
+        lines += [f"  warning: {strange}" for strange in self.strange]
         if self.unlike:
             lines.append(f"  settings that differ from its own: {'; '.join(self.unlike)}")
         if not moved:

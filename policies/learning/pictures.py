@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from ...configs.spec import IMAGES
 from ..data.dataset import Dataset
 from ..data.embeddings import open_embeddings
 from ..data.frames import Frames, open_frames
+from ..data.looks import differences, is_grey, look_of_frames
+from ..data.tables import DatasetWarning
 from ..data.windows import RowReader
-from ..networks.encoder import EncoderError
-from ..networks.eyes import Eyes, Vision
+from ..networks.encoder import Encoder, EncoderError
+from ..networks.eyes import Eyes, Vision, picture_keys, picture_sizes
 from ..networks.language import LanguageError
 from ..policy import Instructed, Sees
 from .checkpoint import _document, find_checkpoint, load_config
@@ -48,12 +51,34 @@ def settled(learner: Any, dataset: Dataset) -> Any:
         if not texts:
             raise LanguageError(f"{dataset.root} names no task; leave `language` out")
         learner = dataclasses.replace(learner, language=dataclasses.replace(language, texts=texts))
-    if vision is None or vision.init is None:
+    if vision is not None and vision.init is not None:
+        theirs = _vision_of(vision.init)
+        taken = {name: getattr(theirs, name) for name in ("encoder", "crop", "shared")}
+        taken["size"] = theirs.size or vision.size
+        learner = dataclasses.replace(learner, vision=dataclasses.replace(vision, **taken))
+    if not picture_keys(tuple(learner.inputs)):
         return learner
-    theirs = _vision_of(vision.init)
-    taken = {name: getattr(theirs, name) for name in ("encoder", "crop", "shared")}
-    taken["size"] = theirs.size or vision.size
-    return dataclasses.replace(learner, vision=dataclasses.replace(vision, **taken))
+    vision = learner.vision or Vision()
+    return dataclasses.replace(learner, vision=dataclasses.replace(vision, looks=_looks(vision, learner, dataset)))
+
+
+def _looks(vision: Vision, learner: Any, dataset: Dataset) -> dict[str, tuple[int, ...]]:
+    """How each camera looks in the data; warns where parts of it look as if cameras were swapped."""
+    parts = dataset.parts or (dataset,)
+    ends = np.cumsum([len(part.lengths) for part in parts])
+    looks: list[dict[str, tuple[int, ...]]] = [{} for _ in parts]
+    whole = range(len(dataset.lengths))
+    for key, size in picture_sizes(vision, tuple(learner.inputs), dataset.embodiment).items():
+        frames = open_frames(dataset, key.removeprefix(IMAGES), size, list(whole))
+        for look, part, end in zip(looks, parts, ends, strict=True):
+            look[key] = look_of_frames(frames, range(end - len(part.lengths), end))
+            if is_grey(frames.episode(end - len(part.lengths))[0]):
+                grey = f"the pictures of '{key}' in {part.root} hold no colours; one in colour will look otherwise"
+                warnings.warn(grey, DatasetWarning, stacklevel=4)
+    for part, look in zip(parts[1:], looks[1:], strict=True):
+        for strange in differences(looks[0], look):
+            warnings.warn(f"{part.root} beside {parts[0].root}: {strange}", DatasetWarning, stacklevel=4)
+    return looks[0]
 
 
 def fill_encoders(model: nn.Module) -> Iterator[str]:
@@ -73,7 +98,7 @@ def fill_encoders(model: nn.Module) -> Iterator[str]:
         take_encoders(model, folder)
         yield f"encoders of {folder}{', frozen' if eyes.config.frozen else ''}"
         return
-    loaded = {eyes.config.encoder.pretrained(encoder) for encoder in eyes.encoders.values()}
+    loaded = {eyes.config.encoder.pretrained(cast(Encoder, encoder)) for encoder in eyes.encoders.values()}
     yield from (f"encoder: {what}{', frozen' if eyes.frozen else ''}" for what in loaded if what)
 
 
@@ -94,7 +119,8 @@ def open_pictures(dataset: Dataset, model: nn.Module, episodes: np.ndarray) -> d
     Args:
         episodes: positions of the episodes that will be read.
     """
-    eyes, readers = eyes_of(model), {}
+    eyes = eyes_of(model)
+    readers: dict[str, RowReader] = {}
     if eyes is None:
         return readers
     for key in eyes.keys:
@@ -140,7 +166,8 @@ def signature(eyes: Eyes, key: str) -> str:
     digest.update(f"{type(encoder).__name__} {eyes.config.crop} {eyes.config.frozen} {torch.__version__}".encode())
     fixed = {name for name, value in encoder.named_parameters() if not value.requires_grad}
     fixed |= {name for name, _ in encoder.named_buffers()}
-    for name, value in sorted(encoder.state_dict().items()):
+    held = dict(encoder.named_parameters()) | dict(encoder.named_buffers())  # those too that are not saved
+    for name, value in sorted(held.items()):
         if name in fixed:
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

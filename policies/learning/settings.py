@@ -43,6 +43,9 @@ class Settings:
     name: str = ""  # what reports call the policy; by default the path of its run
     steps: int = 20_000  # optimiser steps
     batch: int = 256  # training windows in each step
+    shares: str = (
+        ""  # with --data A,B: the shares of each batch from A and B, such as 2,1; by default one pool of windows
+    )
     weighting: Weighting | None = None  # draws windows of good episodes more often; by default all alike
     optimize: Optimize = Optimize()
     task_spec: TaskSpec | None = None  # file with the action scale (and mirror symmetry) that policies of a task share
@@ -87,6 +90,7 @@ class Settings:
 
     def check(self) -> None:
         """Raise ValueError unless there is data, and one thing to train that can be trained."""
+        from ..data.mixing import check_shares, shares_of
         from ..data.rewards import Rewarded
 
         if not self.data or sum(getattr(self, name) is not None for name in LEARNERS) != 1:
@@ -98,10 +102,11 @@ class Settings:
             raise ValueError(f"'{kind}' needs no training: understudy eval --candidates 10 --critic {kind}")
         if self.critic is not None and self.eval is not None:
             raise ValueError("`eval` lets what is trained act, but a critic does not; leave it out")
+        check_shares(shares_of(self.shares), len(self.data.split(",")), self.weighting is not None, self.batch)
 
     def _check_world_model(self) -> None:
-        for name in ("weighting", "eval"):
-            if getattr(self, name) is not None:
+        for name in ("weighting", "eval", "shares"):
+            if getattr(self, name):
                 raise ValueError(f"`{name}` is of policies; a world model does not take it, leave it out")
         if self.mirror:
             raise ValueError("`mirror` is of policies: a world model's pictures are not mirrored yet; leave it out")

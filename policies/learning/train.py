@@ -23,6 +23,7 @@ from ...configs.protocols import keeps
 from ...configs.spec import ACTION, vectors
 from ..data.dataset import Dataset, split_episodes
 from ..data.layout import DatasetError
+from ..data.mixing import SharedOrder, shared_order, shares_of
 from ..data.open import open_dataset
 from ..data.rewards import open_windows, rewards_of
 from ..data.statistics import action_range, nearly_constant, statistics
@@ -187,7 +188,7 @@ class Possible:
     held_out: np.ndarray
     windows: WindowSet
     pictures: Mapping[str, RowReader]
-    order: BatchOrder | WeightedOrder
+    order: BatchOrder | WeightedOrder | SharedOrder
     mirror: Mirror | None
     aside: SideEvaluation | None
     parent: Parent | None
@@ -307,8 +308,15 @@ def _windows(
     return open_windows(dataset, learner, episodes, pictures)
 
 
-def _order(config: Train, dataset: Dataset, training: np.ndarray, count: int) -> BatchOrder | WeightedOrder:
+def _order(
+    config: Train, dataset: Dataset, training: np.ndarray, count: int
+) -> BatchOrder | WeightedOrder | SharedOrder:
     """Which of the `count` windows come when."""
+    if config.shares:
+        order = shared_order(dataset, training, shares_of(config.shares), config.batch, config.seed)
+        each = zip(order.each, dataset.parts, strict=True)
+        print(f"windows of each batch: {', '.join(f'{count} of {part.root}' for count, part in each)}")
+        return order
     if config.weighting is None:
         return BatchOrder(count, config.batch, config.seed)
     keys = tuple(key for key in config.learner.inputs if key in dataset.columns)

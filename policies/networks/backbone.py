@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from ...configs.compat import prepare_torchvision
-from .encoder import IMAGENET, EncoderConfig, EncoderError, Neck, map_size, normalise
+from .encoder import IMAGENET, Encoder, EncoderConfig, EncoderError, Neck, map_size, normalise
+
+PREFIX = 8  # class and register tokens at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +51,15 @@ class BackboneConfig(EncoderConfig):
 
     @abstractmethod
     def run(self, network: nn.Module, pictures: Tensor) -> Tensor:
-        """Normalised pictures (M, 3, h, w) -> map (M, C, h', w') or tokens (M, N, C)."""
+        """Normalised pictures (M, 3, h, w) -> map (M, C, h', w')."""
 
     def build(self, size: tuple[int, int]) -> Backbone:
         return Backbone(self, size)
 
-    def pretrained(self, encoder: nn.Module) -> str | None:
+    def pretrained(self, encoder: Encoder) -> str | None:
         if not self.pretrained_weights:
             return None
+        assert isinstance(encoder, Backbone)  # as `build` made it
         network, _ = self.open(encoder.size, True)
         try:
             encoder.network.load_state_dict(network.state_dict())
@@ -87,9 +90,9 @@ class TimmConfig(BackboneConfig):
         return network, (about.get("mean") or IMAGENET[0], about.get("std") or IMAGENET[1])
 
     def run(self, network: nn.Module, pictures: Tensor) -> Tensor:
-        out = network.forward_features(pictures)
-        if out.ndim == 3:  # class and register tokens lie on no place
-            return out[:, getattr(network, "num_prefix_tokens", 0) :]
+        out = network.forward_features(pictures)  # type: ignore[operator]
+        if out.ndim == 3:
+            return on_grid(out, pictures.shape[-2:], network, getattr(network, "num_prefix_tokens", 0))
         last = out.ndim == 4 and out.shape[-1] == network.num_features and out.shape[1] != network.num_features
         return out.movedim(-1, 1) if last else out
 
@@ -111,7 +114,7 @@ class TransformersVisionConfig(BackboneConfig):
                 network = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(path))
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise EncoderError(f"transformers cannot open '{self.path}': {_one_line(error)}") from error
-        return network, _statistics(Path(path))
+        return network, _statistics(path)
 
     def run(self, network: nn.Module, pictures: Tensor) -> Tensor:
         try:
@@ -119,10 +122,10 @@ class TransformersVisionConfig(BackboneConfig):
         except TypeError:
             out = network(pixel_values=pictures)
         out = out.last_hidden_state
-        return out if out.ndim == 4 else _without_class_token(out)
+        return out if out.ndim == 4 else on_grid(out, pictures.shape[-2:], network)
 
 
-class Backbone(nn.Module):
+class Backbone(Encoder):
     """See `encoder.Encoder`."""
 
     def __init__(self, config: BackboneConfig, size: tuple[int, int]):
@@ -148,7 +151,7 @@ class Backbone(nn.Module):
             raise EncoderError(
                 f"{kind} does not read pictures alone; name an image network: {_one_line(error)}"
             ) from error
-        return out if out.ndim == 4 else _on_grid(out, self.size)
+        return out
 
     def embed(self, pictures: Tensor) -> Tensor:
         if not self.config.frozen:
@@ -179,24 +182,64 @@ class _Called(nn.Module):
         return self.call(pictures)
 
 
-def _on_grid(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """Tokens (M, N, C) row by row -> map (M, C, h', w') of the picture's proportions; one row where none fit."""
-    count = tokens.shape[1]
-    fits = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
-    rows, columns = min(fits, key=lambda one: abs(one[0] / one[1] - size[0] / size[1]))
-    return tokens.movedim(1, 2).unflatten(2, (rows, columns))
+def on_grid(tokens: Tensor, size: Sequence[int], network: nn.Module, prefix: int | None = None) -> Tensor:
+    """Tokens (M, N, C) row by row -> map (M, C, h', w').
+
+    By the network's patches, where it says what they measure; else by the picture's proportions, one row where none
+    fit. Tokens before the first patch lie on no place and are left out.
+
+    Args:
+        prefix: how many those are; None: nobody says.
+    """
+    count, patch = tokens.shape[1], _patch(network)
+    rows, columns = (length // step for length, step in zip(size, patch, strict=True)) if patch else (0, 0)
+    before = count - rows * columns
+    if not patch or not 0 <= before <= PREFIX or (prefix is not None and before != prefix):
+        before = _class_tokens(count) if prefix is None else prefix
+        count -= before
+        fits = [(tall, count // tall) for tall in range(1, count + 1) if count % tall == 0]
+        rows, columns = min(fits, key=lambda one: abs(one[0] / one[1] - size[0] / size[1]))
+    return tokens[:, before:].movedim(1, 2).unflatten(2, (rows, columns))
 
 
-def _without_class_token(tokens: Tensor) -> Tensor:
-    """Tokens without the one that lies on no place, where their number tells that there is one."""
-    return tokens[:, 1:] if round((tokens.shape[1] - 1) ** 0.5) ** 2 == tokens.shape[1] - 1 else tokens
+def _patch(network: nn.Module) -> tuple[int, int] | None:
+    """(height, width) of a token's patch in pixels, of networks that say it."""
+    for owner in (getattr(network, "config", None), getattr(network, "patch_embed", None)):
+        stated = getattr(owner, "patch_size", None)
+        if isinstance(stated, int) and stated > 0:
+            return stated, stated
+        if isinstance(stated, (tuple, list)) and len(stated) == 2:
+            return int(stated[0]), int(stated[1])
+    return None
 
 
-def _statistics(folder: Path) -> tuple:
-    """(mean, std) that a folder of transformers states for its pictures; ImageNet's where it does not."""
-    file = folder / "preprocessor_config.json"
-    stated = json.loads(file.read_text()) if file.is_file() else {}
-    return stated.get("image_mean") or IMAGENET[0], stated.get("image_std") or IMAGENET[1]
+def _class_tokens(count: int) -> int:
+    """1 where the number of tokens tells that one of them lies on no place."""
+    return int(round((count - 1) ** 0.5) ** 2 == count - 1)
+
+
+def _statistics(path: str) -> tuple:
+    """(mean, std) that a folder or hub id of transformers states for its pictures; ImageNet's where it does not.
+
+    Raises:
+        EncoderError: a file that cannot be read, or is of other than three channels.
+    """
+    from transformers.utils import cached_file
+
+    missing = {
+        f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors", "gated_repo")
+    }
+    try:
+        file = cached_file(path, "preprocessor_config.json", **missing)
+        stated = json.loads(Path(file).read_text()) if file else {}
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"preprocessor_config.json of '{path}' cannot be read: {_one_line(error)}") from error
+    if stated.get("do_normalize") is False:
+        return (0.0,) * 3, (1.0,) * 3
+    found = stated.get("image_mean") or IMAGENET[0], stated.get("image_std") or IMAGENET[1]
+    if any(len(one) != 3 for one in found):
+        raise EncoderError(f"'{path}' reads pictures of {len(found[0])} channels; name a network of colour pictures")
+    return found
 
 
 def _library(name: str) -> Any:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .encoder import IMAGENET, EncoderConfig, EncoderError, Neck, map_size, normalise
+from .encoder import IMAGENET, Encoder, EncoderConfig, EncoderError, Neck, map_size, normalise
 
 STAGES = (  # blocks, kernel, stride, expansion, channels
     (1, 3, 1, 1, 16),
@@ -61,7 +61,7 @@ class EfficientNetConfig(EncoderConfig):
     def build(self, size: tuple[int, int]) -> EfficientNet:
         return EfficientNet(self, size)
 
-    def pretrained(self, encoder: nn.Module) -> str | None:
+    def pretrained(self, encoder: Encoder) -> str | None:
         """Raises EncoderError: the package with the weights is not installed, or holds others."""
         if self.weights == "none":
             return None
@@ -73,11 +73,12 @@ class EfficientNetConfig(EncoderConfig):
             )
         file = Path(found.origin).parent / FILE
         saved = torch.load(file, map_location="cpu", weights_only=True)  # tensors alone, nothing that runs
+        assert isinstance(encoder, EfficientNet)  # as `build` made it
         _fill(encoder, saved, file)
         return "EfficientNet-lite0 of ImageNet"
 
 
-class EfficientNet(nn.Module):
+class EfficientNet(Encoder):
     """See `encoder.Encoder`."""
 
     def __init__(self, config: EfficientNetConfig, size: tuple[int, int]):
@@ -176,10 +177,10 @@ class _Block(nn.Module):
         return h + x if self.added else h
 
 
-def _fill(encoder: nn.Module, saved: dict[str, Tensor], file: Path) -> None:
+def _fill(encoder: EfficientNet, saved: dict[str, Tensor], file: Path) -> None:
     """Copy the published weights, block by block, into an encoder of ours."""
     units: list[tuple[_Unit, str, str]] = [(encoder.stem, "_conv_stem", "_bn0")]
-    blocks = [block for stage in encoder.stages for block in stage]
+    blocks = [block for stage in encoder.stages for block in stage.children() if isinstance(block, _Block)]
     for number, block in enumerate(blocks):
         name = f"_blocks.{number}."
         if block.widen is not None:

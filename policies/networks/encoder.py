@@ -9,7 +9,6 @@ cropping or augmentation (`eyes.py`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import draccus
 import torch
@@ -18,19 +17,21 @@ from torch import Tensor, nn
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of its pictures' channels
 
 
-class Encoder(Protocol):
-    """An `nn.Module` that reads pictures of one size."""
+class Encoder(nn.Module):
+    """Reads pictures of one size."""
 
     features: int  # F, numbers that the policy reads of a picture
     embedding: int  # E, numbers that `embed` gives
+    mean: Tensor  # (3,) of the pictures' channels
+    std: Tensor  # (3,)
 
     def embed(self, pictures: Tensor) -> Tensor:
         """(M, 3, h, w) float in [0, 1] -> (M, E)."""
-        ...
+        raise NotImplementedError
 
     def project(self, embedded: Tensor) -> Tensor:
         """(M, E) -> (M, F)."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +40,11 @@ class EncoderConfig(draccus.ChoiceRegistry):
 
     features: int = 64  # numbers that the policy reads of a picture
 
-    def build(self, size: tuple[int, int]) -> nn.Module:
-        """An `Encoder` of pictures of `size` (height, width), with weights drawn from torch's global generator."""
+    def build(self, size: tuple[int, int]) -> Encoder:
+        """An encoder of pictures of `size` (height, width), with weights drawn from torch's global generator."""
         raise NotImplementedError
 
-    def pretrained(self, encoder: nn.Module) -> str | None:
+    def pretrained(self, encoder: Encoder) -> str | None:
         """Load the weights that the settings name into a new encoder, once, before training.
 
         Returns:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ...configs.spec import IMAGES, Embodiment, EmbodimentError, picture_keys
 from .augment import Augment, crop_middle, crop_random
-from .encoder import EncoderConfig
+from .encoder import Encoder, EncoderConfig
 from .resnet import ResNetConfig
 from .states import slot
 
@@ -30,6 +31,7 @@ class Vision:
     shared: bool = False  # one encoder for all cameras
     init: str | None = None  # run whose encoders are taken over, with their settings and sizes
     frozen: bool = False  # encoders do not change in training; their embeddings of the data are kept
+    looks: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of each camera in training (data/looks.py)
 
     def __post_init__(self):
         for name in ("size", "crop"):
@@ -73,9 +75,9 @@ class Eyes(nn.Module):
         """Whether embeddings stay what they are in training."""
         return self.config.frozen or self.config.encoder.frozen
 
-    def encoder(self, key: str) -> nn.Module:
+    def encoder(self, key: str) -> Encoder:
         """The encoder of a camera's key."""
-        return self.encoders[slot(self.keys[0] if self.config.shared else key)]
+        return cast(Encoder, self.encoders[slot(self.keys[0] if self.config.shared else key)])
 
     def read(self, obs: Mapping[str, Tensor]) -> list[Tensor]:
         """Pictures (B, O, h, w, 3) uint8, or embeddings (B, O, E) float, of each camera -> (B, O, F) each."""
@@ -94,6 +96,7 @@ class Eyes(nn.Module):
 
     def _embedded(self, key: str, value: Tensor) -> Tensor:
         if value.dtype != torch.uint8:
+            self._check_embedded(key, value)
             return value
         if not self.training or self.frozen:
             return self.embed(key, value.flatten(0, 1)).unflatten(0, value.shape[:2])
@@ -108,6 +111,16 @@ class Eyes(nn.Module):
         if self.config.frozen:
             return embedded
         return self.encoder(key).project(embedded.flatten(0, 1)).unflatten(0, embedded.shape[:2])
+
+    def _check_embedded(self, key: str, value: Tensor) -> None:
+        encoder = self.encoder(key)
+        width = encoder.features if self.config.frozen else encoder.embedding
+        if value.ndim != 3 or value.shape[-1] != width:
+            raise EmbodimentError(
+                f"'{key}' should be uint8 pictures of {self.sizes[key][0]}x{self.sizes[key][1]} in three colours, or "
+                f"what this encoder made of them, {width} numbers a frame; it is {value.dtype} of shape "
+                f"{tuple(value.shape[1:])}"
+            )
 
     def _middle(self, pictures: Tensor) -> Tensor:
         return crop_middle(pictures, self.config.crop) if self.config.crop else pictures
@@ -127,7 +140,7 @@ def picture_sizes(config: Vision, inputs: tuple[str, ...], embodiment: Embodimen
     Raises:
         EmbodimentError: the body has no such camera.
     """
-    sizes = {}
+    sizes: dict[str, tuple[int, int]] = {}
     for key in picture_keys(inputs):
         name = key.removeprefix(IMAGES)
         if name not in embodiment.cameras:
@@ -135,7 +148,8 @@ def picture_sizes(config: Vision, inputs: tuple[str, ...], embodiment: Embodimen
             raise EmbodimentError(
                 f"'{key}' is read, but '{embodiment.name}' has no camera '{name}'; its cameras: {known}"
             )
-        sizes[key] = tuple(config.size or embodiment.cameras[name])
+        height, width = config.size or embodiment.cameras[name]
+        sizes[key] = height, width
     return sizes
 
 

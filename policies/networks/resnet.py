@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .encoder import IMAGENET, EncoderConfig, EncoderError, Neck, map_size, normalise
+from .encoder import IMAGENET, Encoder, EncoderConfig, EncoderError, Neck, map_size, normalise
 
 GROUP = 16  # channels normalised together
 
@@ -36,7 +36,7 @@ class ResNetConfig(EncoderConfig):
         return ResNet(self, size)
 
 
-class ResNet(nn.Module):
+class ResNet(Encoder):
     """See `encoder.Encoder`."""
 
     def __init__(self, config: ResNetConfig, size: tuple[int, int]):

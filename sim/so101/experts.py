@@ -34,8 +34,12 @@ class ReachExpert:
 
     def act(self, env) -> np.ndarray:
         angles, kinematics = env.task.joints(env.model, env.data), _kinematics((0.0, 0.0, 0.0))
-        aim = toward(kinematics.forward(angles)[0], env.data.mocap_pos[0], self.step)
+        aim = toward(kinematics.forward(angles)[0], self.goal(env), self.step)
         return kinematics.inverse(Wish(position=aim, out=DOWN, out_weight=0.03), angles, iterations=8)
+
+    def goal(self, env) -> np.ndarray:
+        """(3,) m, where the hand is to come."""
+        return env.data.mocap_pos[0]
 
 
 @register_expert("so101-pick-place")

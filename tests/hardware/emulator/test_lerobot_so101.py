@@ -136,7 +136,7 @@ def test_the_follower_goes_where_it_is_told_in_degrees(arm, follower, until, pat
     count = 360 / 4095 * 2  # goals are cut to whole counts, places are whole counts
 
     def arrived():
-        places = robot.get_observation()
+        places = patiently(robot.get_observation)
         return all(abs(places[key] - goal) <= count for key, goal in action.items())
 
     until(arrived, f"{action}")
@@ -161,9 +161,9 @@ def test_a_leader_teleoperates_a_follower(arm, follower, calibrated, tmp_path, u
                 shaft.hand = (shaft.low + shaft.high) / 2 + 0.3
 
         def followed():
-            action = leader.get_action()
+            action = patiently(leader.get_action)
             robot.send_action(action)
-            places = robot.get_observation()
+            places = patiently(robot.get_observation)
             there = all(abs(shaft.angle - shaft.hand) < 0.01 for shaft in hand.chain.shafts.shafts)
             return there and all(abs(places[key] - value) < 0.5 for key, value in action.items())
 

@@ -341,6 +341,9 @@ def test_a_lone_camera_is_matched_by_being_alone_and_two_are_not(tmp_path):
     assert taken.keys["observation.images.top"] == "observation.image"
     with pytest.raises(EmbodimentError, match="looks through 'image', 'table' offers top, side"):
         by_position(foreign, body, BODY.with_cameras({"top": (9, 9), "side": (9, 9)}))
+    with pytest.warns(ForeignWarning):
+        blind = by_position(foreign, body, BODY.with_cameras({}))
+    assert blind.embodiment.cameras == {"image": (8, 10)}  # opened where the world has it
 
 
 def test_flags_for_lerobot_train_come_from_a_file_and_later_ones_win(tmp_path, monkeypatch):

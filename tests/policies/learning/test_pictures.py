@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,8 +14,10 @@ from understudy.configs.episode import Episode
 from understudy.configs.spec import ACTION, IMAGES, STATE, Embodiment, Window
 from understudy.policies.agent.agent import Agent
 from understudy.policies.agent.open import Acting, open_agent
+from understudy.policies.agent.sight import SightWarning
 from understudy.policies.critics.iql import IQLConfig
 from understudy.policies.data.dataset import DatasetError
+from understudy.policies.data.looks import look_of
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.rewards import Rewards
 from understudy.policies.data.writer import DatasetWriter
@@ -234,6 +237,36 @@ def test_what_cannot_be_seen_is_refused_before_anything_is_trained(demos, seeing
     with pytest.raises(EncoderError, match="reads no pictures; take the encoders of another run"):
         start_run(_train(demos, run, FlowConfig(**SETTINGS, vision=Vision(init=str(blind)))))
     assert not run.exists()
+
+
+def test_a_policy_acts_and_goes_on_when_the_run_that_it_took_its_encoder_from_is_gone(demos, seeing, tmp_path):
+    parent = tmp_path / "parent"
+    shutil.copytree(seeing, parent, symlinks=True)
+    policy = FlowConfig(**SETTINGS, vision=Vision(init=str(parent), frozen=True))
+    start_run(_train(demos, tmp_path / "head", policy))
+    shutil.rmtree(parent)
+    before = load_policy(tmp_path / "head" / "last")[0].state_dict()
+    resume_run(tmp_path / "head", {"steps": 6})
+    after = load_policy(tmp_path / "head" / "last")[0].state_dict()
+    moved = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved and "eyes" not in moved  # averaging leaves what is frozen as it was, to the last bit
+
+
+def test_how_cameras_look_is_kept_and_a_swap_is_named_when_acting(demos, seeing, tmp_path):
+    model, _ = load_policy(seeing)
+    looks = model.config.vision.looks
+    assert set(looks) == {TOP} and len(looks[TOP]) == 48
+    other = IMAGES + "side"
+    body = dataclasses.replace(BODY, cameras={"top": (SIDE, SIDE), "side": (SIDE, SIDE)})
+    bright, dark = np.full((1, SIDE, SIDE, 3), (200, 220, 120), np.uint8), np.full((1, SIDE, SIDE, 3), 30, np.uint8)
+    vision = Vision(encoder=ENCODER, looks={TOP: look_of(bright), other: look_of(dark)})
+    two = FlowConfig(**{**SETTINGS, "inputs": (STATE, TOP, other)}, vision=vision).build(body, _scales())
+    state = np.zeros((1, 1), np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Agent(two, lanes=1).reset(np.zeros(1), np.ones(1, bool), {STATE: state, TOP: bright, other: dark})
+    with pytest.warns(SightWarning, match="are the two cameras swapped"):
+        Agent(two, lanes=1).reset(np.zeros(1), np.ones(1, bool), {STATE: state, TOP: dark, other: bright})
 
 
 def _past(pictures: np.ndarray) -> Past:
