@@ -27,7 +27,7 @@ def check_world(world: Mapping, what: str) -> None:
     Raises:
         DreamGateError: naming `what` rests on it, and what to do.
     """
-    if world.get("type") != "dream":
+    if world.get("type") != "dream" or "model" not in world:  # one of another make says nothing of a model
         return
     config = world.get("config") or {}
     model = (config.get("of") or config).get("model", "")
