@@ -294,6 +294,6 @@ def test_a_record_says_how_to_repeat_it(acted, trained):
     keys = [dataclasses.asdict(one) | {"solver": one.solver.value} for one in (own, used)]
     manifest = {"policy": {"path": "p", "config": {"sampler": keys[0]}}, "agent": {"sampler": keys[1]}}
     words = repeat_command(manifest).split()[2:]
-    config = parse(Eval, None, [*words, "--world", "point"])
+    config = parse(Eval, None, words)
     solver = Solver(config.solver) if config.solver else None
     assert own.changed(steps=config.steps, solver=solver, scheduler=config.scheduler) == used

@@ -30,6 +30,7 @@ from understudy.policies.learning.train import Train
 from understudy.policies.load import load_policy
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.models.ofql import OFQLConfig
+from understudy.policies.networks.eyes import Vision
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.policy import Past, Plans, Scales
 
@@ -259,7 +260,7 @@ def test_a_critic_for_another_body_is_refused(runs, tmp_path):
     told = Eval(
         policy=str(runs / "policy"), world=POINT, candidates=2, critic=str(tmp_path / "other"), out=str(tmp_path / "o")
     )
-    with pytest.raises(EmbodimentError, match="'goal.x' against 'target.x'"):
+    with pytest.raises(EmbodimentError, match="'goal.x' is expected, 'target.x' is offered"):
         evaluate(told)
 
 
@@ -293,11 +294,15 @@ def test_a_policy_that_learns_with_a_critic_is_trained_by_the_same_loop(data, tm
 def test_what_cannot_be_trained_is_refused_before_a_run_is_made(data, tmp_path):
     policy = DiffusionConfig(window=Window(horizon=4), n_action_steps=2)
     for changes, error, told in (
-        ({"policy": policy}, ValueError, "and not both"),
+        ({"policy": policy}, ValueError, "and only one of them"),
         ({"critic": RecallConfig()}, ValueError, "'recall' needs no training"),
         ({"eval": Path("configs/eval/lift.yaml")}, ValueError, "a critic does not"),
         ({"critic": IQLConfig(rewards=Rewards(success="next.victory"))}, DatasetError, "rewards.success to every"),
-        ({"critic": IQLConfig(inputs=("observation.images.top",))}, DatasetError, "has no camera 'top'"),
+        (
+            {"critic": IQLConfig(inputs=("observation.images.top",), vision=Vision(init="runs/none", frozen=True))},
+            DatasetError,
+            "has no camera 'top'",
+        ),
     ):
         with pytest.raises(error, match=told):
             settings(data, tmp_path / "x", **changes).run()
