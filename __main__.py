@@ -19,6 +19,8 @@ if __name__ == "__main__" and sys.path and os.path.realpath(sys.path[0]) == os.p
     del sys.path[0]  # `python -m` lets any file of the current folder stand for a library's; see configs/plugins.py
 
 import signal  # from here on every import is a library's or ours
+import warnings
+from contextlib import contextmanager
 
 from .configs.ends import UNHEARD, first_signal, listening, outputs
 
@@ -112,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     spoken = not words or words[0] in SPOKEN or "--help" in words or "-h" in words
     with listening():
-        with outputs(spoken=spoken) as streams:
+        with outputs(spoken=spoken) as streams, _plain_warnings():
             status = _main(list(words))
             for stream in streams:
                 stream.settle()
@@ -123,6 +125,22 @@ def main(argv: list[str] | None = None) -> int:
                     file=sys.stderr,
                 )
     return status
+
+
+@contextmanager
+def _plain_warnings():
+    """Warnings that are meant for who runs a command are a line, without file and source."""
+    usual = warnings.formatwarning
+
+    def plain(message, category, *rest, **more):
+        meant = issubclass(category, UserWarning)
+        return f"warning: {message}\n" if meant else usual(message, category, *rest, **more)
+
+    warnings.formatwarning = plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _main(words: list[str]) -> int:

@@ -24,17 +24,16 @@ class Outline:
 
 def outlines_of(base: type) -> Mapping[str, Outline]:
     """Registered name -> its settings, of a registry of ours that is not filled yet; empty for others'."""
-    ours, _, module = base.__module__.partition(".")
-    if ours != __package__.partition(".")[0]:
+    if base.__module__.partition(".")[0] != __package__.partition(".")[0]:
         return {}
-    sources = _sources(Path(__file__).parents[1] / module.partition(".")[0])
+    sources = _sources_of(base)
     return {kind: outline(sources, name) for kind, name in _registered(sources, base.__name__).items()}
 
 
 def inner_of(base: type, annotation: str) -> Outline | Mapping[str, Outline] | None:
     """What an annotation stands for: a class of settings, a registry (by type), or None where it is neither."""
     name = annotation.removesuffix("| None").strip()
-    sources = _sources(Path(__file__).parents[1] / base.__module__.split(".")[1])
+    sources = _sources_of(base)
     kinds = _registered(sources, name)
     if kinds:
         return {kind: outline(sources, held) for kind, held in kinds.items()}
@@ -65,6 +64,13 @@ def outline(sources: Mapping[str, ast.ClassDef], name: str) -> Outline:
             constants = (part.value for part in ast.walk(statement) if isinstance(part, ast.Constant))
             short |= frozenset(value for value in constants if isinstance(value, str))
     return Outline(fields, former, short)
+
+
+def _sources_of(base: type) -> Mapping[str, ast.ClassDef]:
+    """Classes of the folder that a registry of ours lies in, and of those that it says its types lie in (`FOLDERS`)."""
+    root, own = Path(__file__).parents[1], base.__module__.split(".")[1]
+    folders = dict.fromkeys((own, *getattr(base, "FOLDERS", ())))
+    return {name: node for folder in folders for name, node in _sources(root / folder).items()}
 
 
 @cache

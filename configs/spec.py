@@ -190,6 +190,13 @@ class Embodiment:
         return (*units, *(part for part in MEANINGS if not self.states(part)))
 
     @property
+    def unknown_in_short(self) -> str:
+        """`unknown` as a part of a sentence, with the first six names at most."""
+        units = self.unknown_units
+        listed = f"the unit of {', '.join(units[:6])}{', ...' if len(units) > 6 else ''}"
+        return "; ".join([*([listed] if units else []), *self.unknown[bool(units) :]])
+
+    @property
     def unknown_units(self) -> tuple[str, ...]:
         """Names whose unit nobody stated."""
         pairs = (

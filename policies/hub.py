@@ -40,11 +40,20 @@ def fetch(name: str, kind: str, patterns: Sequence[str], revision: str | None = 
         path = huggingface_hub.snapshot_download(name, repo_type=kind, revision=revision, allow_patterns=list(patterns))
         return Path(path)
     except (OSError, HfHubHTTPError, HFValidationError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise HubError(
-            f"'{name}' is no folder here and could not be fetched from the hub ({reason});"
+            f"'{name}' is no folder here and could not be fetched from the hub ({_reason(error)});"
             " check the spelling and the network, or give the path of a local copy"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+
+    if isinstance(error, LocalEntryNotFoundError):
+        return "no connection, and no earlier download"
+    if isinstance(error, RepositoryNotFoundError):
+        return "no such name there, or a private one"
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def provenance_of(source: str | Path, folder: Path) -> dict:

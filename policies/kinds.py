@@ -1,4 +1,5 @@
-"""The registries of what acts and chooses: settings of policies, critics and compositions, by `type`.
+"""The registries of what acts, chooses and imagines: settings of policies, critics, compositions and world models, by
+`type`.
 
 They know no torch, so that names and settings are checked before it is imported. What they build: `policy.py`.
 """
@@ -14,6 +15,9 @@ import draccus
 from ..configs.spec import Embodiment, Window
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
     from torch import nn
 
 
@@ -63,4 +67,43 @@ class CompositionConfig(draccus.ChoiceRegistry):
 
     def build(self, parents: Sequence[Any]) -> Any:
         """The `Planner` of these parents, in the order in which they were saved."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldModelConfig(draccus.ChoiceRegistry):
+    """Settings of a world model or of a part of one; `type` in YAML picks the registered subclass.
+
+    The `window` ends now: what is imagined in training are the frames up to now, so that all observations and actions
+    that a step of training reads lie in the past of a window.
+    """
+
+    FOLDERS: ClassVar[tuple[str, ...]] = ("world_models",)  # of ours where types register
+
+    BEFORE: ClassVar[Mapping] = {}  # values of settings that older checkpoints do not say
+
+    @property
+    def window(self) -> Window:
+        """What a step of training reads, see above."""
+        raise NotImplementedError
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Observation keys of the data that it reads."""
+        raise NotImplementedError
+
+    def settle(self, dataset: Any) -> WorldModelConfig:
+        """The settings with what they leave to the `Dataset`, or to another run. Raises ValueError."""
+        return self
+
+    def open(self, source: str | Path, embodiment: str | Path | None, **chosen: Any) -> Any:
+        """The `Dataset` with all that is learnt from. Raises DatasetError."""
+        raise NotImplementedError
+
+    def windows(self, dataset: Any, episodes: np.ndarray, model: nn.Module) -> Any:
+        """The `WindowSet` of these episodes that the model is trained or judged on."""
+        raise NotImplementedError
+
+    def build(self, embodiment: Embodiment, scales: Scales) -> nn.Module:
+        """A `Trainable`. Weights are drawn from torch's global generator."""
         raise NotImplementedError

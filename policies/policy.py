@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from ..configs.protocols import keeps
 from ..configs.rng import rng_of
 from ..configs.spec import TASK, Embodiment, Window
-from .kinds import CompositionConfig, CriticConfig, PolicyConfig, Scales
+from .kinds import CompositionConfig, CriticConfig, PolicyConfig, Scales, WorldModelConfig
 
-__all__ = ["CompositionConfig", "CriticConfig", "PolicyConfig", "Scales"]  # of `kinds.py`, for who builds them
+__all__ = ["CompositionConfig", "CriticConfig", "PolicyConfig", "Scales", "WorldModelConfig"]  # of `kinds.py`
 
 
 @dataclass(frozen=True)
@@ -295,6 +295,26 @@ class Stepped(Protocol):
     @abstractmethod
     def stepped(self) -> None:
         """Called after each step of the optimiser."""
+        ...
+
+
+class WindowSet(Protocol):
+    """Windows of a dataset, by position."""
+
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: Tensor) -> dict[str, Tensor]:
+        """The windows at positions (B,) as a batch."""
+        ...
+
+
+@runtime_checkable
+class Begins(Protocol):
+    """A trainable that takes something from its data, or from another run, before it is trained for the first time."""
+
+    @abstractmethod
+    def begin(self, dataset: Any, episodes: np.ndarray) -> list[str]:
+        """Take it from the training episodes of a `Dataset`, by position; what to say of it. Raises ValueError."""
         ...
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -442,3 +443,16 @@ def test_former_names_of_settings_are_read(tmp_path):
     file.write_text("inner: {expand: 3, mlp_ratio: 3}")
     with pytest.raises(UsageError, match="'inner.expand' is the former name of 'mlp_ratio'; give one of them"):
         parse(Renamed, str(file), [])
+
+
+def test_warnings_of_commands_are_one_plain_line(monkeypatch):
+    shown, usual = [], warnings.formatwarning
+
+    def run(words):
+        shown.extend(warnings.formatwarning("black", kind, "a.py", 3) for kind in (UserWarning, RuntimeWarning))
+        return 0
+
+    monkeypatch.setattr(cli, "_main", run)
+    assert cli.main(["list"]) == 0
+    assert shown[0] == "warning: black\n" and "a.py:3: RuntimeWarning: black" in shown[1]
+    assert warnings.formatwarning is usual

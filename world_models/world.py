@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import draccus
-
 from ..configs.spec import Embodiment, Window
+from ..policies.policy import WorldModelConfig
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from ..policies.policy import LaneNoise, Past, Scales
+    from ..policies.policy import LaneNoise, Past
+
+__all__ = ["WorldModel", "WorldModelConfig"]
 
 
 @runtime_checkable
@@ -35,12 +35,3 @@ class WorldModel(Protocol):
     def imagine(self, past: Past, actions: Tensor, rng: LaneNoise) -> Mapping[str, Tensor]:
         """The observations after each of `actions` (B, H, D): key -> (B, H, ...). Deterministic in `rng`."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorldModelConfig(draccus.ChoiceRegistry):
-    """Settings of a world model; `type` in YAML picks the registered subclass."""
-
-    def build(self, embodiment: Embodiment, scales: Scales) -> nn.Module:
-        """A `WorldModel` that is a `Trainable`. Weights are drawn from torch's global generator."""
-        raise NotImplementedError

@@ -247,6 +247,21 @@ class LaneGroup:
         return Outside(text) if of_machine(error) else text
 
 
+@runtime_checkable
+class Together(Protocol):
+    """A world whose lanes in one process are stepped together."""
+
+    @abstractmethod
+    def group(self, pulse: Pulse | None) -> LaneGroup:
+        """All lanes of one process, none built yet."""
+        ...
+
+
+def open_group(world: World, pulse: Pulse | None = None) -> LaneGroup:
+    """The lanes of this process, one by one, or all together where the world steps them so."""
+    return world.group(pulse) if keeps(world, Together) else LaneGroup(world, pulse)
+
+
 def of_machine(error: BaseException) -> bool:
     """Whether memory, disk, processes or open files ran out: no fault of the world or the policy."""
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FULL)

@@ -16,7 +16,7 @@ import threading
 from multiprocessing.connection import Connection
 
 from ..world import World
-from .lane import LaneGroup, LaneHangs, describe
+from .lane import LaneHangs, describe, open_group
 from .process import Companion, WorkerDied, at_work
 from .pulse import Pulse, Watch
 
@@ -37,7 +37,7 @@ class Local:
     pid = None
 
     def __init__(self, world: World, timeout: float = 0.0, pulse: Pulse | None = None):
-        self._group = LaneGroup(world, pulse)
+        self._group = open_group(world, pulse)
         self._watched = pulse is not None
         self._result = None
         self._timeout, self._busy = timeout, False
@@ -185,7 +185,7 @@ def serve(pipe_number: int, pulse_number: int) -> None:
     """The life of a worker: read orders until the parent closes the pipe."""
     with at_work(pipe_number, pulse_number) as (pipe, pulse):
         try:
-            group = LaneGroup(pipe.recv(), pulse)
+            group = open_group(pipe.recv(), pulse)
         except (EOFError, ConnectionError):  # the parent went at once
             return
         while True:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ...configs.command import command_of
 from ...configs.files import replace_text
+from ..ledger.dreams import refuse_unproven
 from ..ledger.identity import matched, open_records, world_name
 from ..ledger.record import provenance
 from ..ledger.study import Study
@@ -50,6 +51,7 @@ class Agree:
         if both := {record.root.resolve() for record in truth} & {record.root.resolve() for record in proxy}:
             raise ValueError(f"'{min(both)}' is on both sides; give records of two worlds")
 
+        refuse_unproven((*truth, *proxy))
         agreement = agree(matched(truth, proxy), self.by, np.random.default_rng(self.seed), self.draws)
         worlds = {"truth": world_name(truth[0]), "proxy": world_name(proxy[0])}
         print(text(agreement, worlds))

@@ -27,6 +27,8 @@ from ...policies.agent.open import check_policy, check_world, open_agent
 from ...policies.agent.stage import check_saved, world_of
 from ..evaluate.evaluate import Eval, describe, open_stage
 from ..evaluate.report import write_report
+from ..ledger.dreams import check_world as check_dream
+from ..ledger.dreams import refuse_unproven
 from ..ledger.record import MANIFEST, Record, RecordWriter, provenance, read_record
 from ..offline.record import is_error_record
 from ..rollout.crew import Crew, crew_for
@@ -151,6 +153,7 @@ def compare(config: Compare) -> Comparison | ErrorComparison:
         )
 
     records = [read_record(path) for path in paths]
+    refuse_unproven(records)
     comparison = compare_records(records, config.alpha, config.env_seed, name=config.name)
     if config.out:
         comparison.write(os.path.expandvars(config.out))
@@ -191,6 +194,7 @@ def hold(config: Compare) -> Comparison:
     world = looked_at(offered, *(agent.pictures for agent, _ in opened))
     for agent, _ in opened:
         check_world(agent, world)
+    check_dream(describe(evals[0], *opened[0], world)["world"], "this comparison")
 
     # what both manifests say of the test
     plan = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}

@@ -27,7 +27,7 @@ from ..ledger.record import Record
 from ..offline.errors import relative
 from ..offline.held_out import training_of
 from ..offline.record import is_error_record, over_steps, read_errors, rows_of
-from ..offline.summary import CAVEAT, over_episodes, steps_of
+from ..offline.summary import CAVEAT, GUESSES, over_episodes, steps_of
 from ..pages.charts import Line, chart
 from ..pages.page import page
 from ..statistics.intervals import Interval
@@ -171,6 +171,10 @@ def compare_errors(records: Sequence[Record], alpha: float = 0.05) -> ErrorCompa
     ps = [p for _, p in tests]
     adjusted = [None] * len(ps) if None in ps else holm(ps).tolist()
     difference, p = paired_t(overall[:, 0] - overall[:, 1])
+    guesses = {
+        what: float(np.mean([np.nanmean(relative(rows[episode], guess, spread, steps)) for episode in shared]))
+        for guess, what in GUESSES.items()
+    }
     titles = _titles(records)
     caveats = _caveats(records, shared, executed, steps)
     return ErrorComparison(
@@ -195,7 +199,7 @@ def compare_errors(records: Sequence[Record], alpha: float = 0.05) -> ErrorCompa
         ),
         episodes=tuple((episode, float(a), float(b)) for episode, (a, b) in zip(shared, overall.tolist(), strict=True)),
         caveats=tuple(caveats),
-        says=_say(len(shared), difference, p, alpha, _seen(records, shared)),
+        says=_say(len(shared), difference, p, alpha, _seen(records, shared)) + _levels(overall.mean(0), guesses),
     )
 
 
@@ -223,6 +227,12 @@ def _say(n: int, difference: Interval, p: float | None, alpha: float, seen: dict
     for label, count in seen.items():
         text += f" But {label} was TRAINED on {count} of these episodes."
     return text
+
+
+def _levels(errors: np.ndarray, guesses: Mapping[str, float]) -> str:
+    """What both are worth beside guesses that need no policy: the nearer of two may be of no use."""
+    beside = " and ".join(f"{what} by {error:.3g}" for what, error in guesses.items())
+    return f" A is off by {errors[0]:.3g} and B by {errors[1]:.3g} of the spread; without any policy, {beside}."
 
 
 def _seen(records: Sequence[Record], shared: Sequence[int]) -> dict[str, int]:

@@ -28,6 +28,7 @@ from ..ledger.summary import summarize
 from ..rollout.crew import Crew, crew_for
 from ..rollout.film import Tapes, choose, film_again
 from ..rollout.recipes import PolicyRecipe, weight_of
+from ..world_model.evaluate import EvalWorldModel, asks_for_world_model
 from .open_loop import OpenLoop, asks_for_data, refuse_acting
 from .report import write_report
 
@@ -40,7 +41,8 @@ class Eval(Acting):
     """Act in a world from many initial conditions; write an episode record and a report.
 
     With --data DATASET the policy only plans at recorded observations: its error on held-out episodes, see
-    `understudy eval --data DATASET --help`.
+    `understudy eval --data DATASET --help`. With --world-model RUN --data DATASET a world model imagines films, see
+    `understudy eval --world-model --help`.
     """
 
     RENAMED: ClassVar[dict[str, str]] = {"seed": "env_seed"}  # former names that are still read
@@ -65,7 +67,9 @@ class Eval(Acting):
 
     @classmethod
     def choose(cls, words: list[str]) -> tuple[type, str]:
-        """What the words ask for: to act in a world, or with --data open-loop errors, where nobody acts."""
+        """What the words ask for: to act in a world, or where nobody acts, with --data, open-loop errors, or films."""
+        if asks_for_world_model(words):
+            return EvalWorldModel, "--world-model"
         if not asks_for_data(words):
             return cls, ""
         refuse_acting(words, cls)

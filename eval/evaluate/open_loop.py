@@ -359,7 +359,7 @@ def _warnings(data: dict) -> list[str]:
     if data["trained_on"]:
         return [
             f"the policy was TRAINED on {len(data['trained_on'])} of these {len(data['episodes'])} episodes: their"
-            " errors say how well it remembers, not how well it foretells"
+            " errors say how well it remembers, not how well it predicts"
         ]
     if data["status"] == "unknown":
         because = f" ({'; '.join(data['notes'])})" if data["notes"] else ""

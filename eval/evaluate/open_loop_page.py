@@ -89,7 +89,7 @@ def warning(manifest: dict) -> str:
         seen, n = len(about["trained_on"]), len(about["episodes"])
         return (
             f"The policy was trained on {seen} of these {n} episodes. Their errors say how well it remembers, not how"
-            " well it foretells."
+            " well it predicts."
         )
     if about["status"] == "unknown":
         return "Nobody knows whether the policy was trained on these episodes. If it was, the errors are too small."

@@ -289,10 +289,15 @@ def _dataset_facts(dataset: Dataset) -> dict[str, str]:
         **_sources(dataset),
         "cameras": ", ".join(f"{name} {h}x{w}" for name, (h, w) in body.cameras.items()) or "none",
     }
-    for key, what in ((SUCCESS, "success"), (REWARD, "best reward")):
-        if key in dataset.columns:
-            best = np.maximum.reduceat(dataset.columns[key][:, 0], dataset.starts)
-            facts[what] = f"{best.mean():.3f} on average over episodes, {best.min():.3f} at least"
+    best = {
+        key: np.maximum.reduceat(dataset.columns[key][:, 0], dataset.starts)
+        for key in (SUCCESS, REWARD)
+        if key in dataset.columns
+    }
+    if SUCCESS in best:
+        facts["success"] = f"{int((best[SUCCESS] > 0).sum())} of {len(lengths)} episodes"
+    if REWARD in best:
+        facts["best reward"] = f"{best[REWARD].mean():.3f} on average over episodes, {best[REWARD].min():.3f} at least"
     return facts | {"fingerprint": dataset.fingerprint}
 
 

@@ -39,7 +39,7 @@ class Settings:
     )
     embodiment: Path | None = None  # who acts, where the dataset does not say
     quality: bool = False  # of a dataset: how good it is to imitate, instead of what is in it; `out` is then a .json
-    reference: str = ""  # with quality: the dataset that TQ and SACo are relative to
+    reference: str = ""  # with quality: the dataset that return and coverage are relative to
     critic: str = ""  # instead of a source: a trained critic, beside recorded episodes; policy: whose spread to beat
     policy: tuple[str, ...] = ()  # instead of a source: runs, settings of a grid (all seeds), or a grid
     world: str = ""  # with policy: where to act, for the action predictability ratio; with critic too: maps of scores

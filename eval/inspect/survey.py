@@ -146,14 +146,10 @@ def _constant(dataset: Dataset, dimensions: tuple[Dimension, ...]):
 
 
 def _units(dataset: Dataset):
-    body = dataset.embodiment
-    units = body.unknown_units
-    listed = f"the unit of {', '.join(units[:6])}{', ...' if len(units) > 6 else ''}"
-    unknown = [*([listed] if units else []), *body.unknown[bool(units) :]]
-    if unknown:
+    if unknown := dataset.embodiment.unknown_in_short:
         yield (
-            f'not specified: {"; ".join(unknown)} (shown as "?"): good for training in a simulator, refused by a real '
-            "arm; give an embodiment with --embodiment, or add meta/embodiment.json"
+            f'not specified: {unknown} (shown as "?"): good for training in a simulator, refused by a real arm; give '
+            "an embodiment with --embodiment, or add meta/embodiment.json"
         )
 
 

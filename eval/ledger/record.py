@@ -92,6 +92,7 @@ CHECKSUM = "crc32"  # of a line of `episodes.jsonl`, beside its columns
 SHOWN = 3  # faults that a refusal names
 OPEN_LOOP = "open-loop"  # `kind` of a manifest whose record is of another kind, see `offline/record.py`
 OPEN_LOOP_USE = "understudy compare A B joins two of these, doctor examines one"
+WORLD_MODEL = "world-model"  # `kind` of what `eval --world-model` wrote, which has no table
 REMEDY = "Take the file from a copy, or run the evaluation again"
 PACKAGES = ("torch", "numpy", "scipy", "mujoco", "robosuite", "gym-pusht", "pymunk", "gymnasium", "lerobot")
 
@@ -311,6 +312,8 @@ def open_record(root: str | Path) -> tuple[Record, list[str]]:
     written = read_manifest(root)
     if written.get("kind") == OPEN_LOOP:
         raise RecordError(f"'{root}' holds open-loop errors on recorded data, no episodes in a world; {OPEN_LOOP_USE}")
+    if written.get("kind") == WORLD_MODEL:
+        raise RecordError(f"'{root}' says how well a world model foretells films, it holds no episodes; see {REPORT}")
     manifest = current_manifest(written)
     if (root / ROWS).is_file():  # a run that did not close; its rows hold the table's too
         table = _table_of_lines(root / ROWS)

@@ -20,7 +20,7 @@ from .record import ERRORS, over_steps, rows_of
 
 GUESSES = {"mean_action_error": "the mean action", "last_action_error": "the last action"}
 CAVEAT = (
-    "Open-loop error does not foretell success: the policy never acted, small errors add up once it does, and an action"
+    "Open-loop error does not predict success: the policy never acted, small errors add up once it does, and an action"
     " that differs from the recorded one may be as good. Let it act before you believe in it."
 )
 
@@ -119,7 +119,7 @@ def verdict(summary: ErrorSummary, manifest: dict) -> str:
     """One sentence: whether the policy beats both guesses, on what, and by how much."""
     which = episodes_text(summary.n, manifest["data"])
     if summary.error is None:
-        return f"On {which} every action dimension is constant: there is nothing to foretell."
+        return f"On {which} every action dimension is constant: there is nothing to predict."
     numbers = f"on {which} its actions are off by {interval_text(summary.error)} of their spread, " + " and ".join(
         f"{what} by {summary.guesses[guess].estimate:.3g}" for guess, what in GUESSES.items()
     )

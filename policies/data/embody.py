@@ -228,7 +228,7 @@ def read_embodiment(path: str | Path) -> dict:
     path = expand_path(path)
     if not path.is_file():
         raise DatasetError(
-            f"the embodiment file {path} does not exist; write one (see configs/spec.py) or leave it out"
+            f"the embodiment file {path} does not exist; write one (docs/data.md shows it) or leave it out"
         )
     values = yaml.safe_load(path.read_text())
     if not isinstance(values, dict):
@@ -236,7 +236,9 @@ def read_embodiment(path: str | Path) -> dict:
     values = values.get("embodiment", values)
     strange = sorted(set(values) - {field.name for field in dataclasses.fields(Embodiment)})
     if strange:
-        raise DatasetError(f"the embodiment file {path} has the unknown field '{strange[0]}'; see configs/spec.py")
+        raise DatasetError(
+            f"the embodiment file {path} has the unknown field '{strange[0]}'; docs/data.md shows a file"
+        )
     return values
 
 

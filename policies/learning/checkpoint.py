@@ -43,10 +43,11 @@ from .links import NAMES, linked, names_nothing, numbered, point, step_of
 if TYPE_CHECKING:  # torch takes seconds, and who only asks where a checkpoint is needs none of it
     from torch import Tensor, nn
 
-    from ..policy import CompositionConfig, CriticConfig, PolicyConfig, Scales
+    from ..policy import CompositionConfig, CriticConfig, PolicyConfig, Scales, WorldModelConfig
 
 FORMAT = 1
-KINDS = ("policy", "critic", "mixture")
+KINDS = ("policy", "critic", "mixture", "world")
+FOLDERS = {"world": ("policies", "world_models")}  # kind -> where its types register, if not in policies alone
 PARENTS = "parents"
 ACTING = ("config.json", "embodiment.json", "model.safetensors")  # what a model of ours acts by
 
@@ -58,7 +59,7 @@ def save_checkpoint(
     model: nn.Module,
     *,
     kind: str,
-    config: PolicyConfig | CriticConfig,
+    config: PolicyConfig | CriticConfig | WorldModelConfig,
     tensors: Mapping[str, Mapping[str, Tensor]] | None = None,
     documents: Mapping[str, object] | None = None,
 ) -> None:
@@ -236,7 +237,9 @@ def _info(folder: Path, document: dict) -> dict:
     return {"path": str(folder), "step": step_of(folder), "type": document["type"], "config": settings}
 
 
-def load_config(document: dict, folder: Path | None = None) -> PolicyConfig | CriticConfig | CompositionConfig:
+def load_config(
+    document: dict, folder: Path | None = None
+) -> PolicyConfig | CriticConfig | CompositionConfig | WorldModelConfig:
     """The settings in a checkpoint's `config.json`.
 
     Raises:
@@ -262,7 +265,7 @@ def with_former_defaults(kind: str, settings: Mapping) -> dict:
     Raises:
         LookupError: a type that no file registers.
     """
-    discover("policies")
+    discover(*FOLDERS.get(kind, ("policies",)))
     base = _registry(kind)
     lookup(f"{kind} type", settings["type"], base.get_known_choices())
     return {**base.get_choice_class(settings["type"]).BEFORE, **settings}
@@ -270,9 +273,9 @@ def with_former_defaults(kind: str, settings: Mapping) -> dict:
 
 def _registry(kind: str) -> type[draccus.ChoiceRegistry]:
     """Where the settings of this kind of checkpoint are registered."""
-    from ..policy import CompositionConfig, CriticConfig, PolicyConfig
+    from ..policy import CompositionConfig, CriticConfig, PolicyConfig, WorldModelConfig
 
-    return dict(zip(KINDS, (PolicyConfig, CriticConfig, CompositionConfig), strict=True))[kind]
+    return dict(zip(KINDS, (PolicyConfig, CriticConfig, CompositionConfig, WorldModelConfig), strict=True))[kind]
 
 
 def load_weights(model: nn.Module, file: Path) -> None:

@@ -17,24 +17,24 @@ from ...configs.help import describe, lines_of, summary
 from ...configs.outline import outlines_of
 from ...configs.parse import Setting, UsageError, check_words, load, settings_of
 from ...configs.plugins import discover, lookup
-from ..kinds import CriticConfig, PolicyConfig
+from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
 from .checks import check_names
 from .places import check_free, locate
 from .run import SETTINGS
 from .settings import NOTHING, Settings, take_resume
 from .stages import STAGES
 
-BASES = {"policy": PolicyConfig, "critic": CriticConfig}
-OTHER = {"policy": ("policy.type", "critic.type"), "critic": ("policy.type", "critic.type")}
+BASES = {"policy": PolicyConfig, "critic": CriticConfig, "world_model": WorldModelConfig}
+TYPES = tuple(f"{group}.type" for group in BASES)
 EXAMPLES = (
     "understudy train --data lerobot/pusht --policy.type diffusion --out runs/pusht",
     "understudy train configs/train/lift.yaml --policy.type flow --out runs/lift-flow --seed 1",
     "understudy train --resume runs/lift-flow --steps 12000",
 )
 COMMON = (
-    "data", "episodes", "policy.type", "critic.type", "out", "steps", "batch", "optimize.lr", "seed", "device",
-    "threads", "validation", "validate_every", "save_every", "eval", "every", "scale", "embodiment", "init", "resume",
-    "wandb",
+    "data", "episodes", "policy.type", "critic.type", "world_model.type", "out", "steps", "batch", "optimize.lr",
+    "seed", "device", "threads", "validation", "validate_every", "save_every", "eval", "every", "scale", "embodiment",
+    "init", "resume", "wandb",
 )  # fmt: skip
 FURTHER = (
     "  understudy train --help policy flow    the settings of one type of policy; --help critic iql: of a critic",
@@ -47,7 +47,7 @@ FURTHER = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand(Settings):
-    """Train a policy on demonstrations, or a critic on what succeeded and what did not."""
+    """Train a policy on demonstrations, a critic on what succeeded and what did not, or a world model on both."""
 
     @classmethod
     def from_words(cls, words: list[str]) -> Any:
@@ -81,9 +81,9 @@ class TrainCommand(Settings):
         discover(*cls.DISCOVER)
         group, kind = asked
         own = list(lines_of(_of_type(group, kind)))
-        if words[0] in ("policy", "critic"):
+        if words[0] in BASES:
             return "\n".join([f"settings of the {group} type '{kind}':", *own])
-        head = summary(cls, command, EXAMPLES, (name for name in COMMON if name not in OTHER[group]), ())
+        head = summary(cls, command, EXAMPLES, (name for name in COMMON if name not in TYPES), ())
         return head.replace("\n\nmore:\n", f"\n\n{group} type '{kind}':\n" + "\n".join(own) + "\n")
 
     def run(self) -> None:
@@ -102,7 +102,7 @@ def _check(path: str | None, words: list[str]) -> None:
     if asked.resume is not None:
         return
     check_names(asked)
-    if len(given & {"policy", "critic"}) != 1:
+    if len(given & set(BASES)) != 1:
         raise ValueError(NOTHING)
     if asked.data or asked.out:
         check_free(asked.folder)
@@ -119,19 +119,19 @@ def _check_beside(settings: str, words: list[str]) -> None:
 
 
 def _type_asked(words: list[str], config: dict) -> tuple[str, str] | None:
-    """(policy or critic, its type) that the words of a help name, or the config among them; None: another group.
+    """(what is trained, its type) that the words of a help name, or the config among them; None: another group.
 
     Raises:
         UsageError: no type is named.
     """
-    for group in ("policy", "critic"):
+    for group in BASES:
         given = [word.partition("=")[2] or after for word, after in zip(words, [*words[1:], ""], strict=True)
                  if word.partition("=")[0] in (f"--{group}.type", f"--{group}")]  # fmt: skip
         held = config.get(group)
         kind = given[0] if given else held.get("type") if isinstance(held, dict) else held
         if kind:
             return group, str(kind)
-    if words[0] not in ("policy", "critic"):
+    if words[0] not in BASES:
         return None
     if len(words) == 1:
         known = outlines_of(BASES[words[0]])

@@ -24,7 +24,7 @@ from ..data.dataset import Dataset
 from ..data.looks import differences
 from ..data.rewards import Learner
 from ..data.task_spec import TaskSpec
-from ..kinds import CriticConfig, PolicyConfig
+from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
 from .checkpoint import (
     _document,
     find_checkpoint,
@@ -37,6 +37,7 @@ from .integrity import CheckpointError, check_like, damaged, load_tensors, verif
 from .links import linked, numbered
 from .places import BEGUN, DoorError
 from .run import SETTINGS
+from .settings import LEARNERS, kind_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -65,8 +66,10 @@ def read_settings(run: Path, config_class: type):
     """
     try:
         raw = load(run / SETTINGS, config_class)
-        learners = {kind: raw[kind] for kind in ("policy", "critic") if raw.get(kind)}
-        settings = decode(config_class, raw | {k: with_former_defaults(k, learner) for k, learner in learners.items()})
+        learners = {kind: raw[kind] for kind in LEARNERS if raw.get(kind)}
+        settings = decode(
+            config_class, raw | {k: with_former_defaults(LEARNERS[k], learner) for k, learner in learners.items()}
+        )
         settings.check()
         return settings
     except (UsageError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -216,10 +219,10 @@ class Parent:
         DoorError: another body, or other inputs.
     """
 
-    def __init__(self, path: Path, learner: PolicyConfig | CriticConfig, embodiment: Embodiment):
+    def __init__(self, path: Path, learner: PolicyConfig | CriticConfig | WorldModelConfig, embodiment: Embodiment):
         self.given, self.folder = path, find_checkpoint(path)
         document = _document(self.folder)
-        wanted = "critic" if isinstance(learner, CriticConfig) else "policy"
+        wanted = kind_of(learner)
         if document.get("kind") != wanted:
             kind = document.get("kind", "checkpoint of another program")
             raise CheckpointError(f"--init {path} holds a {kind}; a {wanted} begins with the weights of a {wanted}")

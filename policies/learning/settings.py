@@ -10,23 +10,25 @@ from ...configs.parse import UsageError
 from ...configs.protocols import keeps
 from ..data.task_spec import TaskSpec
 from ..data.weighting import Weighting
-from ..kinds import CriticConfig, PolicyConfig
+from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
 from .optimizer import Best, Optimize
 
+LEARNERS = {"policy": "policy", "critic": "critic", "world_model": "world"}  # setting -> kind of its checkpoints
 NOTHING = (
     "give the dataset and one thing to train: --data DATA --policy.type diffusion; or a config with `policy` and "
     "`data`, for example configs/train/pusht.yaml, or with `critic` and `data`, for example "
-    "configs/train/value_iql.yaml; and not both"
+    "configs/train/value_iql.yaml, or with `world_model` and `data`, for example configs/train/dream_pusht.yaml; and "
+    "only one of them"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Train a policy on demonstrations, or a critic on what succeeded and what did not."""
+    """Train a policy on demonstrations, a critic on what succeeded and what did not, or a world model on both."""
 
     RENAMED: ClassVar[dict[str, str]] = {"piece": "task_spec"}  # former names that are still read
 
-    DISCOVER: ClassVar[tuple[str, ...]] = ("policies",)
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "world_models")
 
     data: str = ""  # the LeRobot dataset: a folder, a name on the hub, or several as one: A,B
     episodes: str = "all"  # the episodes that are read, such as 0-5,7-9; of several datasets a part for each: 0-5;all
@@ -36,6 +38,7 @@ class Settings:
     )  # columns read under another name: {action: actions, observation.state: [a, b]}
     policy: PolicyConfig | None = None  # type of the policy that is trained
     critic: CriticConfig | None = None  # type of the critic (ranks action chunks) that is trained in place of a policy
+    world_model: WorldModelConfig | None = None  # type of the world model that is trained in place of a policy
     out: Path | None = None  # the folder of the run, which must be new; by default runs/NAME of the dataset
     name: str = ""  # what reports call the policy; by default the path of its run
     steps: int = 20_000  # optimiser steps
@@ -71,9 +74,14 @@ class Settings:
     wandb: bool = False  # logs to Weights & Biases too
 
     @property
-    def learner(self) -> PolicyConfig | CriticConfig:
+    def learner(self) -> PolicyConfig | CriticConfig | WorldModelConfig:
         """What is trained."""
-        return self.critic if self.policy is None else self.policy  # type: ignore[return-value]  # `check` sees to it
+        return getattr(self, self.learns)
+
+    @property
+    def learns(self) -> str:
+        """Which of the settings says what is trained."""
+        return next(name for name in LEARNERS if getattr(self, name) is not None)
 
     @property
     def folder(self) -> Path:
@@ -85,14 +93,29 @@ class Settings:
         from ..data.mixing import check_shares, shares_of
         from ..data.rewards import Rewarded
 
-        if not self.data or (self.policy is None) == (self.critic is None):
+        if not self.data or sum(getattr(self, name) is not None for name in LEARNERS) != 1:
             raise ValueError(NOTHING)
+        if self.world_model is not None:
+            self._check_world_model()
         if self.critic is not None and not keeps(self.critic, Rewarded):
             kind = self.critic.get_choice_name(type(self.critic))
             raise ValueError(f"'{kind}' needs no training: understudy eval --candidates 10 --critic {kind}")
         if self.critic is not None and self.eval is not None:
             raise ValueError("`eval` lets what is trained act, but a critic does not; leave it out")
         check_shares(shares_of(self.shares), len(self.data.split(",")), self.weighting is not None, self.batch)
+
+    def _check_world_model(self) -> None:
+        for name in ("weighting", "eval", "shares"):
+            if getattr(self, name):
+                raise ValueError(f"`{name}` is of policies; a world model does not take it, leave it out")
+        if self.mirror:
+            raise ValueError("`mirror` is of policies: a world model's pictures are not mirrored yet; leave it out")
+
+
+def kind_of(learner: PolicyConfig | CriticConfig | WorldModelConfig) -> str:
+    """What the checkpoints of a training hold."""
+    bases = {PolicyConfig: "policy", CriticConfig: "critic", WorldModelConfig: "world"}
+    return next(kind for base, kind in bases.items() if isinstance(learner, base))
 
 
 def take_resume(words: list[str]) -> Path | None:

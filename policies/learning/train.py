@@ -30,7 +30,9 @@ from ..data.statistics import action_range, nearly_constant, statistics
 from ..data.task_spec import ActionScale, Mirror, TaskSpec, load_task_spec
 from ..data.weighting import WeightedOrder
 from ..data.windows import RowReader
-from ..policy import Prepared, Scales, UsesPast
+from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
+from ..policy import Begins, Prepared, Scales, UsesPast, WindowSet
+from .checkpoint import load_weights
 from .checks import check_names
 from .doors import (
     Parent,
@@ -53,7 +55,7 @@ from .pictures import eyes_of, fill_encoders, open_pictures, settled, take_encod
 from .places import check_free, clear, locate
 from .processes import refuse_several
 from .run import SETTINGS, run_folder
-from .settings import Settings, take_resume
+from .settings import Settings, kind_of, take_resume
 from .side_evaluation import SideEvaluation
 from .stages import Staged, staged
 from .validate import Guesses, Validation
@@ -65,7 +67,7 @@ OUTSIDE = 3.0  # a pinned scale is not the data's where a twentieth of the actio
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Settings):
-    """Train a policy on demonstrations, or a critic on what succeeded and what did not."""
+    """Train a policy on demonstrations, a critic on what succeeded and what did not, or a world model on both."""
 
     @classmethod
     def from_words(cls, words: list[str]) -> Train | Resume | Staged:
@@ -184,7 +186,7 @@ class Possible:
     task_spec: TaskSpec
     training: np.ndarray  # positions of the episodes that train
     held_out: np.ndarray
-    windows: Any
+    windows: WindowSet
     pictures: Mapping[str, RowReader]
     order: BatchOrder | WeightedOrder | SharedOrder
     mirror: Mirror | None
@@ -225,12 +227,16 @@ def prepare(
 
     # weights that are there already, then what a frozen encoder makes of the pictures
     story = [*(parent.hand_on(model) if parent else fill_encoders(model))] if checkpoint is None else []
+    if checkpoint is None and keeps(model, Begins):
+        story += model.begin(dataset, training)
     story += freeze(model, config.freeze)
     if checkpoint is not None and eyes_of(model):
         take_encoders(model, checkpoint)
+    if checkpoint is not None and isinstance(learner, WorldModelConfig):
+        load_weights(model, checkpoint / "model.safetensors")  # its frozen parts read the data
     pictures = open_pictures(dataset, model, np.concatenate([training, held_out]))
 
-    windows = open_windows(dataset, learner, training, pictures)
+    windows = _windows(dataset, learner, training, pictures, model)
     if keeps(model, Prepared):
         model.prepare(windows.actions(LOOKED_AT))
     mirror = Mirror(task_spec.mirror, learner.inputs, task_spec.mirror_pictures) if config.mirror else None
@@ -262,7 +268,7 @@ def assemble(possible: Possible) -> Loop:
             keep=config.keep, keep_every=config.keep_every,
         ),
         run=possible.run,
-        description={"kind": "policy" if config.critic is None else "critic", "config": learner},
+        description={"kind": kind_of(learner), "config": learner},
         validate=_validation(possible),
         device=config.device,
         precision=config.precision,
@@ -274,6 +280,9 @@ def assemble(possible: Possible) -> Loop:
 
 
 def _open(config: Train) -> Dataset:
+    chosen: dict[str, Any] = {"episodes": config.episodes, "without": config.without, "sources": config.columns}
+    if isinstance(config.learner, WorldModelConfig):
+        return config.learner.open(config.data, config.embodiment, **chosen)
     if not config.learner.inputs:
         raise DatasetError(
             "`inputs` is empty: nothing would be observed; name what is, such as [observation.state] or"
@@ -281,10 +290,22 @@ def _open(config: Train) -> Dataset:
         )
     more = config.weighting.columns if config.weighting else ()
     columns, rewards = (*config.learner.inputs, *more), rewards_of(config.learner)
-    chosen: dict[str, Any] = {"episodes": config.episodes, "without": config.without, "sources": config.columns}
     if rewards is not None:
         return rewards.open(config.data, columns, config.embodiment, **chosen)
     return open_dataset(config.data, embodiment=config.embodiment, columns=columns, **chosen)
+
+
+def _windows(
+    dataset: Dataset,
+    learner: PolicyConfig | CriticConfig | WorldModelConfig,
+    episodes: np.ndarray,
+    pictures: Mapping[str, RowReader],
+    model: torch.nn.Module,
+) -> WindowSet:
+    """The windows that a learner is trained or validated on."""
+    if isinstance(learner, WorldModelConfig):
+        return learner.windows(dataset, episodes, model)
+    return open_windows(dataset, learner, episodes, pictures)
 
 
 def _order(
@@ -339,7 +360,7 @@ def _validation(possible: Possible) -> Callable[[torch.nn.Module], dict[str, flo
     dataset, learner = possible.dataset, possible.config.learner
     if not len(possible.held_out):
         return lambda model: {}
-    windows = open_windows(dataset, learner, possible.held_out, possible.pictures)
+    windows = _windows(dataset, learner, possible.held_out, possible.pictures, possible.model)
     return Validation(windows.gather, len(windows), guesses=Guesses(dataset, possible.training))
 
 
@@ -365,9 +386,9 @@ def freeze(model: torch.nn.Module, parts: Sequence[str]) -> list[str]:
 
 def _settled(config: Train, dataset: Dataset) -> Train:
     """The settings with what they leave to another run or to the data."""
-    name = "policy" if config.critic is None else "critic"
-    learner = settled(config.learner, dataset)
-    return config if learner == config.learner else dataclasses.replace(config, **{name: learner})
+    given = config.learner
+    learner = given.settle(dataset) if isinstance(given, WorldModelConfig) else settled(given, dataset)
+    return config if learner == given else dataclasses.replace(config, **{config.learns: learner})
 
 
 def _announce(config, dataset, model, training, held_out) -> None:
@@ -383,8 +404,10 @@ def _announce(config, dataset, model, training, held_out) -> None:
     if rewards := rewards_of(config.learner):
         print(rewards.account(dataset, training))
     _tell_of_constants(dataset, (*config.learner.inputs, ACTION), training)
-    if unknown := dataset.embodiment.unknown:
-        print(f"warning: nobody states {'; '.join(unknown)}; deploy will refuse it")
+    if unknown := dataset.embodiment.unknown_in_short:
+        print(
+            f"warning: not specified: {unknown}. It trains all the same; a real arm would refuse it (--embodiment FILE)"
+        )
 
 
 def _tell_of_constants(dataset: Dataset, keys: tuple[str, ...], training: np.ndarray) -> None:

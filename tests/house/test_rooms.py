@@ -38,6 +38,7 @@ LAYERS = {  # a room may use the rooms of the lines below it; rooms on one line 
         "results compose",
         "compare grid bench",
         "evaluate inspect demos catalog",
+        "world_model",
         "rollout offline agree",
         "ledger",
         "statistics pages",

@@ -60,7 +60,7 @@ def test_the_held_out_episodes_are_judged_and_a_page_says_so(folder):
     page = (folder / "record" / "report.html").read_text()
     said = re.search(r'<p class="verdict">(.*?)</p>', page)[1]
     assert "on 3 held-out episodes" in said and "the mean action" in said and "the last action" in said
-    assert "does not foretell success" in page and 'class="warning"' not in page.partition("<noscript>")[0]
+    assert "does not predict success" in page and 'class="warning"' not in page.partition("<noscript>")[0]
     curves = json.loads(re.search(r'id="curve-data">(.*?)</script>', page)[1])
     assert curves["names"] == list(dataset.embodiment.action) and len(curves["episodes"]) == 3
     one = curves["episodes"][0]

@@ -43,3 +43,20 @@ def patiently():
         raise missed
 
     return call
+
+
+@pytest.fixture(scope="session")
+def unhurried():
+    """Make a bus of lerobot's wait a second longer than its 34 or 50 ms: this machine may be busy. Returns the bus."""
+
+    def make(bus):
+        port, usual = bus.port_handler, bus.port_handler.setPacketTimeout
+
+        def longer(length):
+            usual(length)
+            port.packet_timeout += 1000
+
+        port.setPacketTimeout = longer
+        return bus
+
+    return make

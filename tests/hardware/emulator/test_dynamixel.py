@@ -1,4 +1,4 @@
-"""Dynamixel's codec, control tables and firmware, and stock lerobot's Koch, unmodified, against them."""
+"""Dynamixel's codec, control tables and firmware, and stock lerobot's Koch against them."""
 
 import json
 
@@ -214,13 +214,14 @@ def arm():
 
 
 @pytest.fixture
-def koch(arm, tmp_path, lerobot_motors, patiently):
+def koch(arm, tmp_path, lerobot_motors, patiently, unhurried):
     """lerobot's Koch follower, connected to the emulated arm and calibrated as it is."""
     from lerobot.robots.koch_follower import KochFollower, KochFollowerConfig
 
     saved = {name: vars(one) for name, one in KOCH.calibration().items()}
     (tmp_path / "arm.json").write_text(json.dumps(saved))
     robot = KochFollower(KochFollowerConfig(port=arm.port, id="arm", calibration_dir=tmp_path))
+    unhurried(robot.bus)
     patiently(lambda: robot.connect(calibrate=False), robot.bus.port_handler.closePort)
     yield robot
     robot.disconnect()
@@ -229,7 +230,7 @@ def koch(arm, tmp_path, lerobot_motors, patiently):
 def test_koch_is_found_read_and_written(arm, koch, until, patiently):
     models = {1: 1060, 2: 1060, 3: 1200, 4: 1200, 5: 1200, 6: 1200}
     until(lambda: koch.bus.broadcast_ping() == models)
-    assert patiently(lambda: koch.is_calibrated)
+    until(lambda: patiently(lambda: koch.is_calibrated))
     assert [servo.memory["Operating_Mode"] for servo in arm.chain.servos] == [4, 4, 4, 4, 4, 5]
     assert arm.chain.servos[2].memory["Position_P_Gain"] == 1500
 
@@ -266,7 +267,7 @@ def test_koch_hears_of_a_lost_answer(arm, koch):
     arm.faults.script.clear()
 
 
-def test_kochs_leader_is_moved_by_hand(lerobot_motors, tmp_path, until, patiently):
+def test_kochs_leader_is_moved_by_hand(lerobot_motors, tmp_path, until, patiently, unhurried):
     from lerobot.teleoperators.koch_leader import KochLeader, KochLeaderConfig
 
     kind = find_kind("koch-leader")
@@ -274,6 +275,7 @@ def test_kochs_leader_is_moved_by_hand(lerobot_motors, tmp_path, until, patientl
     (tmp_path / "hand.json").write_text(json.dumps(saved))
     with Bus(make_chain(kind), Dynamixel()) as arm:
         leader = KochLeader(KochLeaderConfig(port=arm.port, id="hand", calibration_dir=tmp_path))
+        unhurried(leader.bus)
         patiently(lambda: leader.connect(calibrate=False), leader.bus.port_handler.closePort)
         before = patiently(leader.get_action)
         with arm.held() as chain:

@@ -1,0 +1,1 @@
+"""How well a world model foretells recorded films: measures, gate, record and page."""

@@ -1,0 +1,227 @@
+"""`understudy eval --world-model RUN --data DATASET`: how well a world model foretells recorded films; nobody acts.
+
+PSNR, SSIM and latent error over the horizon beside copying the first frame, action following, errors of the states that
+are read from imagined frames, and a page with true and imagined films side by side.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ...configs.command import command_of
+from ...configs.files import new_folder, replace_text
+from ...world_models.gate import note, passes
+from ..ledger.record import MANIFEST, REPORT, WORLD_MODEL, provenance
+from ..offline.held_out import keys_of, training_of
+from .measures import LABELS, judge_lines, judged, remarks, summarise, verdict
+
+if TYPE_CHECKING:
+    from ...policies.data.dataset import Dataset
+    from ...world_models.video import VideoModel
+
+HELD_OUT, ALL = "held-out", "all"
+FLAG = "--world-model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalWorldModel:
+    """Let a world model imagine recorded films from their first frames and actions, and measure how alike they are.
+
+    Whether it may judge policies is another question, which the gate asks first: does it follow its actions?
+    """
+
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "world_models")
+
+    world_model: str  # run or checkpoint folder of a `video` model
+    data: str  # LeRobot dataset with its cameras: folder or hub id; several: A,B
+    out: str  # folder of the record; must not exist
+    episodes: str = HELD_OUT  # held-out: those that its training held out, all of a dataset it never saw; or all, 0-5,7
+    without: str = ""  # episodes left out, for example 6
+    columns: dict[str, list[str] | str] = field(default_factory=dict)  # {action: actions}; default as recorded
+    embodiment: str | None = None  # file that says who acts, where the dataset does not
+    horizon: int = 64  # control steps of a film
+    films: int = 64  # at most, spread evenly over the episodes
+    shown: int = 6  # films on the page
+    seed: int = 0  # of shuffled actions, and of the noise of a model that is a field
+    batch: int = 16  # films at a time
+    threads: int = 1  # of torch on the CPU
+    device: str = "cpu"  # cpu | cuda
+
+    def __post_init__(self):
+        for name in ("horizon", "films", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
+
+    def run(self) -> None:
+        about = judge(self)
+        print(text(about))
+        print(f"\nreport          {Path(os.path.expandvars(self.out)) / REPORT}")
+
+
+def asks_for_world_model(words: Sequence[str]) -> bool:
+    """Whether the words of `understudy eval` name a world model."""
+    names = (FLAG, FLAG.replace("-m", "_m"))
+    return any(word in names or word.startswith(tuple(f"{name}=" for name in names)) for word in words)
+
+
+def judge(config: EvalWorldModel) -> dict:
+    """Measure, write record and page, and return the manifest.
+
+    Raises:
+        ValueError: saying what does not fit: the model, the dataset, its episodes, or the place of the record.
+    """
+    import torch
+
+    from ...world_models.films import HORIZONS
+
+    root = Path(os.path.expandvars(config.out))
+    if root.exists():
+        raise ValueError(f"'{root}' exists; give another --out")
+    torch.set_num_threads(config.threads)
+    model, info = open_video(config.world_model, config.device)
+    dataset = _open(config, model)
+    places, data = _select(config, dataset)
+
+    begun = time.perf_counter()
+    wanted = [step for step in HORIZONS if step <= config.horizon]
+    wanted += [config.horizon] if config.horizon not in wanted else []
+    measures, cuts = _measure(config, model, dataset, places, wanted)
+    about = {
+        "kind": WORLD_MODEL,
+        "world_model": {key: info[key] for key in ("path", "step", "type", "config")} | _fingerprint(info["path"]),
+        "data": data | {"rate": dataset.rate},
+        "settings": {
+            name: getattr(config, name) for name in ("horizon", "films", "seed", "batch", "threads", "device")
+        },
+        "measures": measures | {"gate": passes(measures["following"])},
+        "seconds": round(time.perf_counter() - begun, 2),
+        "command": command_of(config, "eval", without=("out",)),
+    } | provenance()
+
+    from .page import render
+
+    page = render(about, model, cuts)
+
+    def fill(beside: Path) -> None:
+        replace_text(beside / MANIFEST, json.dumps(about, indent=1, default=str))
+        replace_text(beside / REPORT, page)
+
+    new_folder(root, fill)
+    try:
+        note(info["path"], about["world_model"]["fingerprint"], measures["following"])
+    except OSError as error:
+        print(f"warning: {info['path']} cannot be told what was measured ({error}); no dream of it will rank policies")
+    return about
+
+
+def open_video(source: str, device: str = "cpu") -> tuple[VideoModel, dict]:
+    """A world model that imagines, of a run or checkpoint. Raises CheckpointError, FileNotFoundError."""
+    from ...policies.learning.checkpoint import CheckpointError, load_model
+    from ...world_models.video import VideoModel
+
+    model, info = load_model(source, "world")
+    if not isinstance(model, VideoModel):
+        raise CheckpointError(
+            f"{info['path']} holds a {info['type']}, which imagines nothing; give the run of a `video` trained on it"
+        )
+    return model.to(device), info
+
+
+def _open(config: EvalWorldModel, model: VideoModel) -> Dataset:
+    options = {"episodes": "all" if config.episodes == HELD_OUT else config.episodes, "without": config.without}
+    dataset = model.config.open(config.data, config.embodiment, **options, sources=config.columns)
+    model.embodiment.check(dataset.embodiment, tuple(model.inputs))
+    return dataset
+
+
+def _select(config: EvalWorldModel, dataset: Dataset) -> tuple[list[int], dict]:
+    """Positions of the episodes that are imagined, and what a manifest says of them."""
+    training, keys = training_of(config.world_model, dataset, config.data), keys_of(dataset)
+    chosen = set(keys)
+    if config.episodes == HELD_OUT and training.same:
+        chosen &= training.held_out
+    if not chosen:
+        notes = f" ({'; '.join(training.notes)})" if training.notes else ""
+        raise ValueError(
+            f"the training of {config.world_model} held no episode of {config.data} out{notes}; take other data, train "
+            "with --validation 0.1, or look at films that it was trained on: --episodes all"
+        )
+    places = [place for place, key in enumerate(keys) if key in chosen]
+    seen = [int(dataset.episode_ids[place]) for place in places if keys[place] in training.trained]
+    if seen:
+        print(f"warning: the model was TRAINED on {len(seen)} of these {len(places)} episodes")
+    return places, {
+        "source": config.data,
+        "fingerprint": dataset.fingerprint,
+        "episodes": [int(dataset.episode_ids[place]) for place in places],
+        "trained_on": seen,
+        "known": training.known,
+        "notes": list(training.notes),
+    }
+
+
+def _measure(config: EvalWorldModel, model: VideoModel, dataset: Dataset, places: list[int], wanted: list[int]):
+    import numpy as np
+
+    from ...configs.progress import Progress
+    from ...world_models.films import clips, lags, measure, told_fakes
+
+    cut = clips(dataset, model, places, config.horizon, config.films)
+    parts: list[dict] = []
+    with Progress("imagining", len(cut), "films") as progress:
+        for at in range(0, len(cut), config.batch):
+            parts.append(measure(model, _part(cut, slice(at, at + config.batch)), wanted, config.seed + at))
+            progress.update(min(at + config.batch, len(cut)))
+    shared = [name for name in parts[0] if all(name in part for part in parts)]
+    measured = {name: np.concatenate([part[name] for part in parts]) for name in shared}
+
+    spreads = {key: np.maximum(dataset.columns[key].std(0), 1e-6).tolist() for key in cut.states}
+    measures: dict[str, Any] = summarise(measured, wanted, cut.episode, spreads)
+    measures |= {"films": len(cut), "lags": lags(model, dataset, places, model.horizon, config.films)}
+    measures |= {"judge": judged(measured, wanted, cut.outcome, cut.known) | {"fakes": told_fakes(model, cut)}}
+    measures |= {"names": {key: list(model.embodiment.offers()[key]) for key in cut.states}, "spreads": spreads}
+    order = np.argsort(measured["psnr true"][:, -1])
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(config.shown, len(order))).round().astype(int))]
+    return measures, _part(cut, chosen)
+
+
+def _part(cut, chosen):
+    import dataclasses
+
+    states = {key: value[chosen] for key, value in cut.states.items()}
+    pictures = cut.pictures[chosen]
+    return dataclasses.replace(
+        cut, episode=cut.episode[chosen], first=cut.first[chosen], actions=cut.actions[chosen], pictures=pictures,
+        states=states, outcome=cut.outcome[chosen], known=cut.known[chosen],
+    )  # fmt: skip
+
+
+def _fingerprint(path: str) -> dict:
+    from ...policies.learning.checkpoint import fingerprint
+
+    return {"fingerprint": fingerprint(Path(path))}
+
+
+def text(about: dict) -> str:
+    """What the terminal says of a measured model."""
+    measures = about["measures"]
+    rows, steps = measures["by_step"], measures["steps"]
+    lines = [f"{measures['films']} films of {len(about['data']['episodes'])} episodes of {about['data']['source']}", ""]
+    lines.append("frames on".ljust(28) + "".join(f"{step:>8}" for step in steps))
+    for name, label in LABELS.items():
+        if name in rows:
+            lines.append(label.ljust(28) + "".join(f"{value[1]:8.3g}" for value in rows[name]))
+    for key, kinds in measures["states"].items():
+        short = key.removeprefix("observation.")
+        for kind, label in (("imagined", "imagined"), ("true", "true")):
+            values = "".join(f"{value:8.3g}" for value in kinds[kind]["relative"])
+            lines.append(f"{short[:14]}, {label}".ljust(28) + values)
+    lines.append("(of states: error of what is read from frames, in spreads)")
+    lines += [*judge_lines(measures["judge"]), "", verdict(about)]
+    return "\n".join(lines + [f"note: {note}" for note in remarks(about)])

@@ -1,0 +1,160 @@
+"""Numbers of a world model from measured films: means with 95 % intervals over episodes, and the gate.
+
+The gate: nothing that a world model says of policies is to be believed while true actions do not foretell at least
+`GATE` dB better than shuffled ones, `BLOCK` frames on and where something moves. A model whose pictures are as sharp
+may ignore its actions, and then ranks policies at random or backwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...world_models.gate import AT, GATE, passes, refusal
+
+DRAWS = 2000  # of the bootstrap over episodes
+
+
+def interval(values: np.ndarray, episodes: np.ndarray) -> list[float]:
+    """[low, mean, high] of the mean of values (B,), 95 % by a bootstrap over episodes; nan ends of one episode."""
+    names, member = np.unique(episodes, return_inverse=True)
+    sums, counts = np.zeros(len(names)), np.zeros(len(names))
+    np.add.at(sums, member, values)
+    np.add.at(counts, member, 1)
+    mean = float(sums.sum() / counts.sum())
+    if len(names) < 2:
+        return [float("nan"), mean, float("nan")]
+    drawn = np.random.default_rng(0).integers(len(names), size=(DRAWS, len(names)))
+    low, high = np.quantile(sums[drawn].sum(1) / counts[drawn].sum(1), (0.025, 0.975))
+    return [float(low), mean, float(high)]
+
+
+def summarise(
+    measured: Mapping[str, np.ndarray], wanted: Sequence[int], episodes: np.ndarray, spreads: Mapping[str, list]
+) -> dict[str, Any]:
+    """What a record says: `by_step`, `following`, `states`.
+
+    Args:
+        measured: of `world_models.films.measure`.
+        wanted: steps, in its order.
+        episodes: (B,) of each film.
+        spreads: key of a state vector -> standard deviation of each dimension.
+    """
+    pictures = [name for name in measured if name.split()[-1] in ("psnr", "ssim", "latent") or name.startswith("psnr ")]
+    by_step = {name: [interval(measured[name][:, i], episodes) for i in range(len(wanted))] for name in pictures}
+    states = {}
+    for key, spread in spreads.items():
+        kinds = {"imagined": measured[f"{key} error"], "true": measured[f"{key} seen"]}
+        states[key] = {
+            kind: {
+                "median": np.median(np.abs(errors), 0).tolist(),  # (L, D) units
+                "relative": [float(v) for v in (np.abs(errors).mean(0) / np.asarray(spread)).mean(1)],  # (L,) spreads
+            }
+            for kind, errors in kinds.items()
+        }
+    return {
+        "steps": list(wanted),
+        "by_step": by_step,
+        "following": following(measured, wanted, episodes),
+        "states": states,
+    }
+
+
+def judged(
+    measured: Mapping[str, np.ndarray], wanted: Sequence[int], outcome: np.ndarray, known: np.ndarray
+) -> dict[str, Any]:
+    """How right the judge is on true and on imagined frames, at each step, where outcomes were recorded.
+
+    Args:
+        outcome, known: (B, T + 1, 2) success and progress, and whether they are known.
+    """
+    at = list(wanted)
+    out: dict[str, Any] = {}
+    for kind, label in (("seen", "true"), ("imagined", "imagined")):
+        right = (measured[f"success {kind}"] >= 0.5) == (outcome[:, at, 0] > 0.5)
+        away = np.abs(measured[f"progress {kind}"] - outcome[:, at, 1])
+        out[label] = {"success": _where(right, known[:, at, 0]), "progress": _where(away, known[:, at, 1])}
+    out["successes"] = int(((outcome[:, at, 0] > 0.5) & known[:, at, 0]).sum())
+    return out
+
+
+def _where(values: np.ndarray, known: np.ndarray) -> list[float | None]:
+    """(L,) means of the values that are known."""
+    return [float(v[k].mean()) if k.any() else None for v, k in zip(values.T, known.T, strict=True)]
+
+
+def following(measured: Mapping[str, np.ndarray], wanted: Sequence[int], episodes: np.ndarray) -> dict[str, Any]:
+    """Action following at `AT` frames (or the furthest before), over films in which the picture changed, in dB."""
+    place = max((i for i, step in enumerate(wanted) if step <= AT), default=0)
+    moved = measured["moved"][:, place].astype(bool)
+    about: dict[str, Any] = {"step": int(wanted[place]), "films": int(moved.sum()), "gate": GATE}
+    if not moved.any():
+        return about
+    true = measured["psnr true"][moved, place]
+    others = [name for name in measured if name.startswith("psnr ") and name != "psnr true"]
+    gaps = {name.removeprefix("psnr "): true - measured[name][moved, place] for name in others}
+    return about | {"gap": {name: interval(gap, episodes[moved]) for name, gap in gaps.items()}}
+
+
+LABELS = {
+    "psnr true": "PSNR, dB",
+    "copy psnr": "  copy of the first frame",
+    "codec psnr": "  codec alone (ceiling)",
+    "psnr shuffled": "  actions shuffled",
+    "psnr backwards": "  actions backwards",
+    "psnr another's": "  another film's actions",
+    "ssim": "SSIM",
+    "copy ssim": "  copy of the first frame",
+    "latent": "latent error",
+    "copy latent": "  copy of the first frame",
+}
+
+
+def verdict(about: dict) -> str:
+    """The sentence that says whether the model follows its actions."""
+    following = about["measures"]["following"]
+    if not passes(following):
+        return f"gate: SHUT. {refusal(following)}."
+    low, gap, high = following["gap"]["shuffled"]
+    return (
+        f"gate: open. True actions foretell {gap:.2f} dB [{low:.2f}, {high:.2f}] better than shuffled ones at "
+        f"{following['step']} frames ({following['films']} films in which something moves; {GATE:g} dB are asked for)."
+    )
+
+
+def remarks(about: dict) -> list[str]:
+    """What a reader must know beside the numbers."""
+    measures, notes = about["measures"], list(about["data"]["notes"])
+    lags = {int(lag): value for lag, value in measures["lags"].items()}
+    if lags and (best := max(lags, key=lambda lag: lags[lag])) != 0:
+        notes.append(
+            f"actions told {abs(best)} steps {'later' if best > 0 else 'earlier'} foretell better ({lags[best]:.2f} dB "
+            f"against {lags[0]:.2f}): frames and actions of {about['data']['source']} may be shifted against each "
+            "other, or were when the model was trained"
+        )
+    if about["data"]["trained_on"]:
+        notes.append("the model was trained on some of these episodes: its films say how well it remembers")
+    elif not about["data"]["known"]:
+        notes.append("nobody knows whether the model was trained on these episodes")
+    copied = [i for i, step in enumerate(measures["steps"]) if step >= 8]
+    rows = measures["by_step"]
+    worse = [measures["steps"][i] for i in copied if rows["psnr true"][i][1] <= rows["copy psnr"][i][1]]
+    if worse:
+        notes.append(f"at {', '.join(map(str, worse))} frames the first frame, copied, is as near to the truth")
+    return notes
+
+
+def judge_lines(judge: Mapping[str, Any]) -> list[str]:
+    """How right the judge is, a line each, in the columns of the table."""
+    lines = []
+    for label in ("true", "imagined"):
+        for what, name in (("success", "judge right"), ("progress", "judge, progress off")):
+            values = judge[label][what]
+            if any(value is not None for value in values):
+                cells = "".join(f"{'-' if value is None else format(value, '.3g'):>8}" for value in values)
+                lines.append(f"{name}, {label}".ljust(28) + cells)
+    if judge["fakes"]:
+        lines.append("judge of films: " + ", ".join(f"{name} {value:.0%}" for name, value in judge["fakes"].items()))
+    return lines

@@ -1,0 +1,154 @@
+"""A dream is a world like any other: a policy acts in it, its rows join with the truth's, and it knows its limits."""
+
+import json
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from understudy.__main__ import main
+from understudy.configs.lanes.lanes import Lanes
+from understudy.configs.rng import rng_of
+from understudy.configs.spec import STATE
+from understudy.configs.world import read_world, start_set
+from understudy.eval.ledger.record import read_record
+from understudy.policies.learning.checkpoint import find_checkpoint, fingerprint
+from understudy.world_models import gate
+from understudy.world_models.env import DreamWorld
+
+pytestmark = pytest.mark.timeout(900)  # a small training comes first, on a machine that others load
+
+TOP = "observation.images.top"
+TRUE = "{type: test_dots, cameras: {top: [32, 32]}}"
+
+
+@pytest.fixture
+def truth(tmp_path):
+    path = tmp_path / "dots.yaml"
+    path.write_text("type: test_dots\n")
+    return str(path)
+
+
+def world(run, starts, **more):
+    return read_world({"type": "dream", "model": str(run), "starts": str(starts), "cameras": {"top": [32, 32]}} | more)
+
+
+def far_seeds(count):
+    """Starts that are far from success."""
+    places = {seed: rng_of(seed, 7).uniform(12, 88, (2, 2))[0] for seed in range(1000, 1100)}
+    return [seed for seed, place in places.items() if np.hypot(*(place - (30, 70))) > 45][:count]
+
+
+def toward(goal, lanes, steps):
+    return np.broadcast_to(np.asarray(goal, np.float32), (lanes, steps, 2)).copy()
+
+
+def test_the_dream_goes_where_the_truth_goes(dots_run, truth):
+    dream = world(dots_run, truth)
+    true = read_world({"type": "test_dots", "cameras": {"top": [32, 32]}})
+    assert start_set(dream) == start_set(true)
+    ends = []
+    for one in (dream, true):
+        with closing(Lanes(one, 4)) as lanes:
+            begun, _ = lanes.reset(seed=far_seeds(4))
+            chunk = lanes.step_chunk(toward((70, 20), 4, 4), look=(-1, 0))
+            assert chunk.obs[TOP].shape == (4, 2, 32, 32, 3) and chunk.valid.all()
+            ends.append((begun[STATE], chunk.obs[STATE][:, -1]))
+    assert np.abs(ends[0][0] - ends[1][0]).max() < 12
+    assert np.median(np.abs(ends[0][1] - ends[1][1])) < 8
+
+
+def test_success_is_seen_and_ends_the_episode(dots_run, truth):
+    with closing(Lanes(world(dots_run, truth), 4)) as lanes:
+        lanes.reset(seed=far_seeds(4))
+        for _ in range(3):
+            chunk = lanes.step_chunk(toward((30, 70), 4, 8))
+        assert lanes.running.sum() <= 1  # all but perhaps one have seen that they are there
+        assert chunk.progress.mean() > 0.9
+        labels = lanes.call("labels")
+        assert all(0 <= one["least_real"] <= 1 for one in labels)
+
+
+def test_what_one_lane_dreams_does_not_depend_on_the_others(dots_run, truth):
+    films = []
+    for count in (3, 1):
+        with closing(Lanes(world(dots_run, truth), count)) as lanes:
+            lanes.reset(seed=far_seeds(count))
+            chunk = lanes.step_chunk(toward((70, 20), count, 6), look=(-3, 0))
+            films.append((chunk.obs[STATE][0], chunk.obs[TOP][0], chunk.progress[0]))
+    for together, alone in zip(*films, strict=True):
+        assert np.array_equal(together, alone)
+
+
+def test_one_lane_alone_is_an_environment(dots_run, truth):
+    lane = world(dots_run, truth, horizon=3).lane()
+    obs, info = lane.reset(seed=1000)
+    assert set(obs) == {STATE, TOP} and set(info) == {"success", "progress"}
+    for _ in range(3):
+        obs, reward, terminated, truncated, info = lane.step(np.array([50, 50], np.float32))
+    assert truncated or terminated
+    assert lane.render().shape == (32, 32, 3) and info["action.sent"].tolist() == [50, 50]
+
+
+def test_delay_holds_the_first_actions_back(dots_run, truth):
+    with closing(Lanes(world(dots_run, truth, delay=2), 1)) as lanes:
+        begun, _ = lanes.reset(seed=far_seeds(1))
+        chunk = lanes.step_chunk(toward((90, 20), 1, 4))
+        assert np.allclose(chunk.sent[0, :2], begun[STATE][0], atol=1e-3)  # stays where it was read to be
+        assert chunk.sent[0, 2:].tolist() == [[90, 20]] * 2
+
+
+def test_starts_that_were_recorded(dots_run, dots_data):
+    dream = world(dots_run, dots_data, horizon=8)
+    with closing(Lanes(dream, 2)) as lanes:
+        _, info = lanes.reset(seed=100_005)
+        assert not info["failed"]
+        _, info = lanes.reset(seed=7)
+        assert "was not recorded" in info["failed"][0]
+    with pytest.raises(ValueError, match="say `horizon`"):
+        world(dots_run, dots_data).steps()
+
+
+def test_bad_settings_are_refused_by_name(dots_run, truth, dots_data):
+    with pytest.raises(ValueError, match="names the run"):
+        DreamWorld(starts=truth)
+    with pytest.raises(ValueError, match="where films begin"):
+        DreamWorld(model=str(dots_run))
+    with pytest.raises(ValueError, match="must divide"):
+        world(dots_run, truth, judge_every=3).lane()
+    with pytest.raises(ValueError, match="imagines"):
+        world(dots_run.parent / "codec", truth).embodiment()
+    with pytest.raises(ValueError, match="no camera 'top'"):
+        world(dots_run, "pusht-mujoco").lane()
+
+
+def test_a_policy_acts_in_it_and_only_a_measured_model_ranks(dots_run, dots_data, truth, tmp_path, capsys):
+    run = tmp_path / "policy"
+    scale = dots_run.parent.parent / "scale.yaml"
+    text = f"data: {dots_data}\nout: {run}\nsteps: 30\nbatch: 32\ndevice: cpu\nscale: {scale}\n"
+    (tmp_path / "policy.yaml").write_text(text + "policy: {type: regression, window: {observe: [0], horizon: 8}}\n")
+    assert main(["train", str(tmp_path / "policy.yaml")]) == 0
+    place = f"{{type: dream, model: {dots_run}, starts: {truth}}}"
+    records = []
+    for seed in (0, 1):
+        out = tmp_path / f"dreamt{seed}"
+        words = ["--policy", str(run), "--out", str(out), "--episodes", "4", "--block", "4", "--videos", "1"]
+        assert main(["eval", *words, "--world", place, "--policy_seed", str(seed)]) == 0
+        records.append(str(out))
+    record = read_record(records[0])
+    assert record.column("error") == [""] * 4
+    assert record.column("initial_conditions")[0] == "test_dots/dots" and record.manifest["world"]["type"] == "dream"
+    assert "least_real" in json.loads(record.column("labels")[0]) and record.column("video")[0] is not None
+
+    checkpoint = find_checkpoint(dots_run)
+    known = gate.noted(checkpoint, fingerprint(checkpoint))
+    file = dots_run / gate.FILE
+    file.unlink(missing_ok=True)
+    capsys.readouterr()
+    assert main(["compare", *records]) == 2
+    assert "nobody has measured" in capsys.readouterr().err
+    gate.note(checkpoint, fingerprint(checkpoint), {"step": 16, "films": 9, "gap": {"shuffled": [0.1, 0.4, 0.7]}})
+    assert main(["compare", *records]) == 2
+    assert "does not follow its actions" in capsys.readouterr().err
+    gate.note(checkpoint, fingerprint(checkpoint), known or {"step": 16, "films": 9, "gap": {"shuffled": [3, 4, 5]}})
+    assert main(["compare", *records]) == 0

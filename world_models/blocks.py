@@ -1,0 +1,95 @@
+"""Convolutional blocks that world models share, fast on a CPU: squares of pixels are folded into channels first.
+
+All maps are (M, C, h, w), kept with the channels last in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FOLD = 8  # pixels of a picture's side that become one place of a latent
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureMap:
+    """Which numbers of a vector are places in a picture: x from its left border, y from its upper one."""
+
+    take: tuple[int, ...] = (0, 1)  # dimensions in pairs x, y, x, y, ...
+    low: tuple[float, float] = (0.0, 0.0)  # x and y at the left upper corner, units of the vector
+    high: tuple[float, float] = (1.0, 1.0)  # at the right lower corner
+    camera: int = 0  # number of the camera among those that are read
+
+    def __post_init__(self):
+        if not self.take or len(self.take) % 2:
+            raise ValueError(f"`take` holds pairs of dimensions, x and y of each place, got {list(self.take)}")
+        if any(low == high for low, high in zip(self.low, self.high, strict=True)):
+            raise ValueError(f"the picture has no extent from {self.low} to {self.high}")
+
+    def check(self, names: Sequence[str], what: str) -> None:
+        """Raise ValueError unless the vector has these dimensions."""
+        if missing := [place for place in self.take if not 0 <= place < len(names)]:
+            raise ValueError(f"{what} has {len(names)} numbers ({', '.join(names)}), no number {missing[0]} for a map")
+
+    def places(self, vector: Tensor) -> Tensor:
+        """Vectors (..., D) in units -> places (..., P, 2), -1..1 from border to border of the picture."""
+        low, high = (vector.new_tensor(end) for end in (self.low, self.high))
+        pairs = vector[..., list(self.take)].unflatten(-1, (-1, 2))
+        return (pairs - low) / (high - low) * 2 - 1
+
+
+def grid(size: tuple[int, int]) -> Tensor:
+    """(2, h, w) x and y of the middles of the places of a map, -1..1 from border to border."""
+    y, x = ((torch.arange(n) + 0.5) * (2 / n) - 1 for n in size)
+    return torch.stack([x[None].expand(size), y[:, None].expand(size)])
+
+
+class Residual(nn.Module):
+    """x + two convolutions of it; a condition (M, K) shifts, scales and gates them."""
+
+    def __init__(self, width: int, condition: int = 0):
+        super().__init__()
+        self.norm = nn.GroupNorm(1, width, affine=not condition)
+        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        nn.init.normal_(self.second.weight, std=0.01)
+        self.modulate = nn.Linear(condition, 3 * width) if condition else None
+        if self.modulate is not None:
+            nn.init.zeros_(self.modulate.weight)
+            nn.init.zeros_(self.modulate.bias)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        hidden = self.norm(x)
+        if self.modulate is None:
+            return x + self.second(F.silu(self.first(F.silu(hidden))))
+        shift, scale, gate = self.modulate(condition)[..., None, None].chunk(3, 1)
+        return x + (1 + gate) * self.second(F.silu(self.first(F.silu(hidden * (1 + scale) + shift))))
+
+
+def unit_norm(latent: Tensor) -> Tensor:
+    """A latent (M, C, h, w) whose channels have a root mean square of 1 at every place, float32."""
+    return F.normalize(latent.float(), dim=1) * latent.shape[1] ** 0.5
+
+
+def waves(values: Tensor, octaves: int = 3) -> Tensor:
+    """Fourier features of values (..., D) of about -1..1 -> (..., 2 * octaves * D)."""
+    angles = torch.pi * torch.cat([values * 2**octave for octave in range(octaves)], -1)
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def as_floats(pictures: Tensor) -> Tensor:
+    """Pictures (M, cameras, h, w, 3) uint8 -> (M, 3 cameras, h, w) in 0..1."""
+    return channels_last(pictures.permute(0, 1, 4, 2, 3).flatten(1, 2).float() / 255)
+
+
+def as_pictures(floats: Tensor) -> Tensor:
+    """The inverse of `as_floats`, rounded."""
+    pictures = (floats.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return pictures.unflatten(1, (-1, 3)).permute(0, 1, 3, 4, 2)

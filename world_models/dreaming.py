@@ -1,0 +1,380 @@
+"""The lanes of a dream: B films imagined at once, judged at fixed steps, read as a policy reads any world.
+
+A chunk of actions is imagined in passes of at most the model's horizon, and of it only the frames that somebody reads:
+those that the agent looks at, those that the judge looks at, those that are filmed, and what the model itself
+remembers. States come from a reader that sees decoded frames alone. The network is always called for `batch` films, so
+that what one lane gives does not depend on how many others there are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..configs.lanes.lane import Lane, LaneGroup, LaneRun
+from ..configs.spec import IMAGES, STATE
+from ..configs.world import World
+from ..policies.learning.checkpoint import load_model
+from ..policies.policy import LaneNoise
+from .codec import Reading
+from .data import open_joint
+from .gate import DreamError
+from .video import Memory, VideoModel
+
+
+class Dream(Protocol):
+    """What a dream is told, see `env.py`."""
+
+    model: str
+    starts: str
+    batch: int
+    judge_every: int
+    success_at: float
+    real_at: float
+    seed: int
+    device: str
+    threads: int | None
+
+    @property
+    def truth(self) -> World | None:
+        """The world that first frames come from."""
+        ...
+
+    def steps(self) -> int:
+        """Until an episode is cut."""
+        ...
+
+
+@dataclass
+class Film:
+    """Where one lane's film stands; steps count from its beginning."""
+
+    memory: Memory  # of one film, B = 1
+    start: int
+    frames: dict[int, Tensor] = field(default_factory=dict)  # of the last chunk: step -> (cameras, h, w, 3) uint8
+    states: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # of the last chunk: what is read there
+    features: dict[int, Tensor] = field(default_factory=dict)  # of the steps that the judge may still look back to
+    outcomes: dict[int, tuple[bool, float]] = field(default_factory=dict)  # judged step -> success, progress
+    sent: list[np.ndarray] = field(default_factory=list)  # executed actions
+    least_real: float = 1.0
+
+    def outcome(self, step: int) -> tuple[bool, float]:
+        """What was judged last, not after `step`."""
+        return self.outcomes[max(judged for judged in self.outcomes if judged <= step)]
+
+
+class Dreamer:
+    """A world model, its first frames, and how it is asked. One for each process.
+
+    Raises:
+        DreamError: no model that imagines, or settings that do not fit it.
+    """
+
+    def __init__(self, world: Dream):
+        model, info = load_model(world.model, "world")
+        if not isinstance(model, VideoModel):
+            raise DreamError(f"{info['path']} holds no model that imagines; give the run of type `video`")
+        if world.threads:
+            torch.set_num_threads(world.threads)
+        self.world, self.model, self.horizon = world, model.to(world.device), world.steps()
+        self.gap = model.config.eyes.gap
+        if self.gap % world.judge_every:
+            raise DreamError(
+                f"judge_every {world.judge_every} must divide {self.gap}, the steps between the frames that the judge "
+                "of this model compares"
+            )
+        self.starts = Starts(world, model)
+
+    @torch.no_grad()
+    def begin(self, seed: int) -> Film:
+        """A film at the start `seed`, read and judged. Raises DreamError for a start that is not there."""
+        first = self.starts.picture(seed).to(self.world.device)[None]
+        film = Film(self.model.remember(first), seed)
+        decoded = self.model.sight.decode(film.memory.now)
+        self._see([film], [0], decoded, self.model.sight.read(decoded))
+        return film
+
+    @torch.no_grad()
+    def go_on(self, films: Sequence[Film], actions: np.ndarray, looked: Collection[int]) -> None:
+        """Imagine E more steps of every film under executed actions (B, E, D).
+
+        Args:
+            looked: numbers of steps of the chunk, 1..E, after which frames are wanted beside those that are judged.
+        """
+        size = self.world.batch
+        for at in range(0, len(films), size):
+            batch, told = films[at : at + size], actions[at : at + size]
+            spare = size - len(batch)  # dead rows, so that the network always sees as many
+            self._imagine(
+                [*batch, *[batch[0]] * spare], np.concatenate([told, told[:1].repeat(spare, 0)]), looked, len(batch)
+            )
+
+    def _imagine(self, films: list[Film], actions: np.ndarray, looked: Collection[int], live: int) -> None:
+        """One batch of which the first `live` films count, in passes of at most the model's horizon."""
+        device, begun = self.world.device, [len(film.sent) for film in films]
+        memory = Memory(*(torch.cat([getattr(film.memory, name) for film in films]) for name in ("now", "before")))
+        told = torch.from_numpy(np.ascontiguousarray(actions, np.float32)).to(device)
+        for film in films[:live]:
+            film.frames.clear()
+            film.states.clear()
+
+        for at in range(0, actions.shape[1], self.model.horizon):
+            chunk = told[:, at : at + self.model.horizon]
+            steps = range(at + 1, at + chunk.shape[1] + 1)
+            judged = {k for k in steps if any(self._due(tick + k) for tick in begun[:live])}
+            wanted = sorted(judged | (set(steps) & set(looked)))
+            noise = LaneNoise(self.world.seed, np.array([film.start for film in films]), np.array(begun) + at)
+            latents, memory = self.model.advance(
+                memory, chunk, [k - at for k in wanted], noise.normal(1, *memory.now.shape[1:]).to(device)
+            )
+            for film, row in zip(films[:live], actions, strict=False):
+                film.sent.extend(row[at : at + chunk.shape[1]])
+            if wanted:
+                pictures = self.model.sight.decode(latents.flatten(0, 1))
+                reading = self.model.sight.read(pictures)
+                for column, k in enumerate(wanted):
+                    part = slice(column, None, len(wanted))
+                    self._see(films[:live], [tick + k for tick in begun[:live]], pictures[part], _part(reading, part))
+        for row, film in enumerate(films[:live]):
+            film.memory = memory.rows(torch.tensor([row], device=device))
+
+    def _due(self, tick: int) -> bool:
+        """Whether the judge looks after this step of a film; the first, for one that began with success."""
+        return tick <= 1 or tick % self.world.judge_every == 0 or tick >= self.horizon
+
+    def _see(self, films: Sequence[Film], ticks: Sequence[int], pictures: Tensor, reading: Reading) -> None:
+        """Keep what is read from pictures (M, cameras, h, w, 3) of films at their steps, and judge what is due."""
+        states = {key: value.cpu().numpy() for key, value in reading.states.items()}
+        for row, (film, tick) in enumerate(zip(films, ticks, strict=True)):
+            film.frames[tick] = pictures[row].cpu()
+            film.states[tick] = {key: value[row] for key, value in states.items()}
+
+        # judged beside the frame `gap` steps before, if there is one; dead rows repeat the first
+        earlier = [film.features.get(tick - self.gap) for film, tick in zip(films, ticks, strict=True)]
+        now, spare = reading.features, len(reading.features) - len(films)
+        before = torch.stack(
+            [now[row] if one is None else one for row, one in enumerate([*earlier, *earlier[:1] * spare])]
+        )
+        dims = len(self.model.embodiment.action)
+        done = [_last(film, tick, self.gap, dims) for film, tick in zip(films, ticks, strict=True)]
+        actions = torch.from_numpy(np.stack([*done, *done[:1] * spare])).to(now.device)
+        said = self.model.sight.verdict(Reading(now, {}), Reading(before, {}), self.model.action_scale.scale(actions))
+        for row, (film, tick) in enumerate(zip(films, ticks, strict=True)):
+            if not self._due(tick):
+                continue
+            real = 1.0 if earlier[row] is None else float(said.real[row])
+            film.least_real = min(film.least_real, real)
+            success = float(said.success[row]) >= self.world.success_at and real >= self.world.real_at
+            film.outcomes[tick] = success, 1.0 if success else min(float(said.progress[row]), 0.99)
+            film.features = {step: one for step, one in film.features.items() if step >= tick - self.gap}
+            film.features[tick] = now[row]
+
+
+def _part(reading: Reading, rows: slice) -> Reading:
+    return Reading(reading.features[rows], {key: value[rows] for key, value in reading.states.items()})
+
+
+def _last(film: Film, tick: int, gap: int, dims: int) -> np.ndarray:
+    """(gap, D) the actions that led from `gap` steps before to this one; zeros where there were not so many."""
+    done = film.sent[max(tick - gap, 0) : tick]
+    return np.stack(done).astype(np.float32) if len(done) == gap else np.zeros((gap, dims), np.float32)
+
+
+class Starts:
+    """First frames by env seed."""
+
+    def __init__(self, world: Dream, model: VideoModel):
+        config = model.config.eyes
+        self.world, self.cameras, self.size = world, config.cameras, config.size
+        self._lane = None
+        if world.truth is not None:
+            unknown = [name for name in config.cameras if name not in world.truth.views()]
+            if unknown:
+                raise DreamError(f"'{world.starts}' has no camera '{unknown[0]}', which the model imagines")
+            height, width = config.size
+            true = dataclasses.replace(world.truth, cameras=dict.fromkeys(config.cameras, (height, width)))
+            model.embodiment.check(true.embodiment())
+            self._lane = true.lane()
+            return
+        dataset = model.config.open(world.starts, None)
+        model.embodiment.check(dataset.embodiment)
+        self._frames = open_joint(dataset, config.cameras, config.size, range(len(dataset.lengths)))
+        self._rows = dict(zip(recorded_seeds(dataset), dataset.starts.tolist(), strict=True))
+
+    def picture(self, seed: int) -> Tensor:
+        """(cameras, h, w, 3) uint8, the first frame. Raises DreamError for a start that was not recorded."""
+        if self._lane is not None:
+            obs, _ = self._lane.reset(seed=seed)
+            return torch.from_numpy(np.stack([obs[IMAGES + name] for name in self.cameras]))
+        if seed not in self._rows:
+            known = sorted(self._rows)
+            raise DreamError(
+                f"start {seed} was not recorded in {self.world.starts}, which has {len(known)} from {known[0]} to "
+                f"{known[-1]}; give --env_seed {known[0]}"
+            )
+        return torch.from_numpy(self._frames.read(np.array(self._rows[seed])))
+
+
+def recorded_seeds(dataset) -> list[int]:
+    """The env seed of each episode as it was recorded, or its number where none was."""
+    import pyarrow.parquet as pq
+
+    from ..policies.data.writer import ENV_SEED
+
+    seeds: dict[int, int] = {}
+    for file in sorted(Path(dataset.root).glob("meta/episodes/*/*.parquet")):
+        table = pq.read_table(file)
+        if ENV_SEED in table.column_names:
+            seeds |= dict(zip(table["episode_index"].to_pylist(), table[ENV_SEED].to_pylist(), strict=True))
+    return [seeds.get(number, number) for number in dataset.episode_ids.tolist()]
+
+
+_DREAMERS: dict[str, Dreamer] = {}  # of this process, by their settings
+
+
+def dreamer_of(world: Any) -> Dreamer:
+    """The dreamer of these settings in this process; policies' cameras do not matter to it."""
+    key = repr(dataclasses.replace(world, cameras={}, delay=0))
+    if key not in _DREAMERS:
+        _DREAMERS[key] = Dreamer(world)
+    return _DREAMERS[key]
+
+
+class DreamLane(Lane):
+    """One film; alone it is imagined step by step, in a `DreamGroup` together with others."""
+
+    def __init__(self, world: Any):  # a `World` and a `Dream`
+        super().__init__(world)
+        self.dreamer = dreamer_of(world)
+        self.low, self.high = np.asarray(self.embodiment.limits, np.float32).T
+        self._film: Film | None = None
+
+    @property
+    def film(self) -> Film:
+        """Raises DreamError before the first reset."""
+        if self._film is None:
+            raise DreamError("the lane was not reset")
+        return self._film
+
+    def begin(self, seed: int, options: dict) -> None:
+        self._film = self.dreamer.begin(seed)
+
+    def act(self, action: np.ndarray) -> float:
+        self.dreamer.go_on([self.film], action[None, None], (1,))
+        return self.judge()[1]
+
+    def sense(self) -> dict[str, np.ndarray]:
+        return self.seen(max(self.film.frames))
+
+    def seen(self, tick: int) -> dict[str, np.ndarray]:
+        """The observation after the step `tick` of the last chunk."""
+        out = {
+            key: np.array(self.film.states[tick][key], np.float32)
+            for key in self.embodiment.offers()
+            if key in self.film.states[tick]
+        }
+        for name, size in self.embodiment.cameras.items():
+            place = self.dreamer.model.config.eyes.cameras.index(name)
+            out[IMAGES + name] = resized(self.film.frames[tick][place].numpy(), size)
+        return out
+
+    def judge(self) -> tuple[bool, float]:
+        return self.film.outcome(len(self.film.sent))
+
+    def rest(self) -> np.ndarray:
+        """Where the body stands, if actions are such places; else the middle of what may be done."""
+        here = self.film.states[0].get(STATE)
+        if here is None or self.embodiment.state != self.embodiment.action:
+            return (self.low + self.high) / 2
+        return np.clip(here, self.low, self.high).astype(np.float32)
+
+    def render(self) -> np.ndarray:
+        return self.picture(max(self.film.frames))
+
+    def picture(self, tick: int) -> np.ndarray:
+        """For films: all cameras below each other."""
+        return np.concatenate(list(self.film.frames[tick].numpy()), 0)
+
+    def labels(self) -> dict:
+        """How real the film looked where it looked least so."""
+        return {"least_real": round(self.film.least_real, 4)}
+
+    def executed(self, actions: np.ndarray) -> np.ndarray:
+        """What is executed of actions (E, D) asked for, after delay, disturbance and limits; time goes on."""
+        out = []
+        for action in actions:
+            self._waiting.append(np.asarray(action, np.float32))
+            out.append(np.clip(self._waiting.popleft() + self._disturbance(), self.low, self.high))
+            self.ticks += 1
+        return np.stack(out).astype(np.float32)
+
+    def tell(self, run: LaneRun, sent: np.ndarray, looked: Collection[int], filmed: bool) -> None:
+        """Put the chunk that was imagined last into `run`, up to the episode's end."""
+        begun = self.ticks - len(sent)
+        for k, action in enumerate(sent, 1):
+            success, progress = self.film.outcome(begun + k)
+            run.terminated = success
+            run.truncated = begun + k >= self.horizon and not success
+            ended = run.terminated or run.truncated
+            run.reward.append(progress)
+            run.success.append(success)
+            run.progress.append(progress)
+            run.sent.append(action)
+            if k in looked or ended:
+                run.seen[k] = self.seen(begun + k)
+            if filmed:
+                run.film.append(self.picture(begun + k))
+            if ended:
+                return
+
+
+class DreamGroup(LaneGroup):
+    """All lanes of one process, imagined at once."""
+
+    def run(self, actions: dict[int, np.ndarray], look: tuple[int, ...], film: tuple[int, ...]) -> dict[int, LaneRun]:
+        """slot -> (E, D) actions, answered by what each lane did; it stops where its episode ends."""
+        begun, runs = time.perf_counter(), {slot: LaneRun() for slot in actions}
+        if not runs:
+            return runs
+        slots = sorted(actions)
+        self.pulse.begin(slots[0])
+        try:
+            self._imagine(slots, actions, look, film, runs)
+        except (Exception, SystemExit) as error:  # one network imagines all: they are lost together
+            runs = {slot: LaneRun(error=self._drop(slot, error)) for slot in slots}
+        self.pulse.rest()
+        spent = (time.perf_counter() - begun) / len(slots)
+        for run in runs.values():
+            run.wall_physics = spent
+        return runs
+
+    def _imagine(
+        self, slots: list[int], actions: dict[int, np.ndarray], look: tuple[int, ...], film: tuple[int, ...], runs: dict
+    ) -> None:
+        lanes: list[Any] = [self._envs[slot] for slot in slots]
+        sent = np.stack([lane.executed(actions[slot]) for lane, slot in zip(lanes, slots, strict=True)])
+        steps = sent.shape[1]
+        looked = {steps + offset for offset in look if steps + offset > 0} | {steps}
+        drawn = set(range(1, steps + 1)) if any(slot in film for slot in slots) else looked
+        lanes[0].dreamer.go_on([lane.film for lane in lanes], sent, drawn)
+        for lane, slot, done in zip(lanes, slots, sent, strict=True):
+            lane.tell(runs[slot], done, looked, slot in film)
+            self.pulse.beat()
+
+
+def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture (h, w, 3) at another (height, width)."""
+    if picture.shape[:2] == tuple(size):
+        return picture.copy()
+    import cv2
+
+    smaller = size[0] < picture.shape[0]
+    return cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)

@@ -1,0 +1,128 @@
+"""A dream as a world: lanes begin at true first frames and go on in what a world model imagines, all at once.
+
+World type `dream`. Its settings need no torch; what computes is in `dreaming.py`. Nothing here is true but the first
+frame: see docs/dreams.md for what may be believed, and `gate.py` for when nothing may.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..configs.spec import SCENE, STATE, Embodiment
+from ..configs.world import World, read_world, start_set
+from .gate import DreamError
+
+if TYPE_CHECKING:
+    from ..configs.lanes.lane import LaneGroup
+    from ..configs.lanes.pulse import Pulse
+    from .dreaming import DreamLane
+
+
+@World.register_subclass("dream")
+@dataclass(frozen=True, kw_only=True)
+class DreamWorld(World):
+    """What a world model imagines from true first frames."""
+
+    model: str = ""  # run or checkpoint of a `video` world model
+    starts: str = (
+        ""  # where first frames come from: a world by name or YAML file, or a dataset with the model's cameras
+    )
+    batch: int = 8  # lanes imagined at a time; results depend on it in the last digits
+    judge_every: int = 2  # control steps between two looks of the judge
+    success_at: float = 0.5  # calibrated probability of success from which it counts
+    real_at: float = 0.1  # below this probability that a film can be true, success does not count
+    seed: int = 0  # of a model that is a field
+    device: str = "cpu"  # cpu | cuda
+    threads: int | None = None  # of torch, where nothing else has set them
+
+    def __post_init__(self):
+        if not self.model:
+            raise DreamError("`model` of a dream names the run of a trained world model (understudy train, type video)")
+        if not self.starts:
+            raise DreamError(
+                f"`starts` of a dream of {self.model} says where films begin: a world such as pusht, or a dataset"
+            )
+        if self.batch < 1 or self.judge_every < 1:
+            raise DreamError(f"batch and judge_every must be at least 1, got {self.batch} and {self.judge_every}")
+
+    @cached_property
+    def folder(self) -> Path:
+        """Of the checkpoint. Raises FileNotFoundError."""
+        from ..policies.learning.checkpoint import find_checkpoint
+
+        return find_checkpoint(self.model)
+
+    @cached_property
+    def body(self) -> Embodiment:
+        """Who acts, with all cameras and the states that are read."""
+        from ..policies.learning.checkpoint import read_embodiment
+
+        return read_embodiment(self.folder)
+
+    @cached_property
+    def settings(self) -> Any:
+        """Of the model. Raises DreamError for one that imagines nothing."""
+        from ..policies.learning.checkpoint import _document, load_config
+
+        config = load_config(_document(self.folder), self.folder)
+        if not hasattr(config, "eyes"):
+            raise DreamError(f"{self.folder} holds no model that imagines; give the run of type `video`")
+        return config
+
+    @cached_property
+    def truth(self) -> World | None:
+        """The world that first frames come from; None where they were recorded."""
+        from ..policies.data.layout import expand_path
+
+        return None if expand_path(self.starts).is_dir() else read_world(os.path.expandvars(self.starts))
+
+    def embodiment(self) -> Embodiment:
+        import dataclasses
+
+        read = self.settings.eyes.states or ()
+        cleared: dict[str, tuple] = {} if STATE in read else {"state": (), "state_units": ()}
+        cleared |= {} if SCENE in read else {"scene": (), "scene_units": ()}
+        return dataclasses.replace(self.body, **cleared).with_cameras(self.cameras)  # type: ignore[arg-type]
+
+    def views(self) -> tuple[str, ...]:
+        return tuple(self.settings.eyes.cameras)
+
+    def lane(self) -> DreamLane:
+        from .dreaming import DreamLane
+
+        return DreamLane(self)
+
+    def group(self, pulse: Pulse | None) -> LaneGroup:
+        from .dreaming import DreamGroup
+
+        return DreamGroup(self, pulse)
+
+    def steps(self) -> int:
+        if self.horizon is not None:
+            return self.horizon
+        if self.truth is not None:
+            return self.truth.steps()
+        raise DreamError(f"say `horizon`: recordings ({self.starts}) do not tell when an episode is cut")
+
+    @property
+    def start_set(self) -> str:
+        """The truth's, so that rows join with it; of recordings, the recordings'."""
+        if self.truth is not None:
+            return start_set(self.truth)
+        from ..policies.data.open import open_dataset
+
+        return f"recorded/{open_dataset(self.starts, columns=(), check=False).fingerprint}"
+
+    def fingerprint(self) -> dict:
+        from ..configs.machine import versions
+        from ..policies.learning.checkpoint import fingerprint
+
+        names = ("batch", "judge_every", "success_at", "real_at", "seed", "device", "delay")
+        settings = {name: getattr(self, name) for name in names}
+        origin = {"starts": self.truth.fingerprint()} if self.truth is not None else {"starts": self.start_set}
+        about = {"type": "dream", "model": fingerprint(self.folder), "horizon": self.steps(), "cameras": self.cameras}
+        return about | settings | origin | {"versions": versions("torch")}

@@ -1,0 +1,215 @@
+"""Imagined beside recorded films: what a world model makes of the first frame and the actions of an episode.
+
+A film is imagined from its first frame alone, a chunk at a time, on frames of the model's own. Beside the true actions
+it is told them shuffled in time and backwards (within blocks of `BLOCK` steps), and those of another film: a model that
+follows actions is worse at those. Nothing here acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..configs.episode import SENT
+from ..policies.policy import LaneNoise
+from .blocks import as_floats
+from .codec import Reading, Sight
+from .data import JUDGED, OUTCOME, offered_states, open_joint, outcomes
+from .judge import FAKES, fakes
+from .judge import SEEN as STILL
+from .metrics import psnr, ssim
+from .video import Memory, VideoModel
+
+if TYPE_CHECKING:
+    from ..policies.data.dataset import Dataset
+
+BLOCK = 16  # control steps in which actions are shuffled, and at which action following is judged
+HORIZONS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+LAGS = (-2, -1, 0, 1, 2)
+TOLD = ("true", "shuffled", "backwards", "another's")
+
+
+@dataclass(frozen=True)
+class Clips:
+    """B stretches of recorded episodes, T steps each."""
+
+    episode: np.ndarray  # (B,) position in the dataset
+    first: np.ndarray  # (B,) its frame that the film begins with
+    actions: np.ndarray  # (B, T, D) executed, units
+    pictures: Tensor  # (B, T + 1, cameras, h, w, 3) uint8
+    states: dict[str, np.ndarray]  # key -> (B, T + 1, D), units
+    outcome: np.ndarray  # (B, T + 1, 2) success and progress, as recorded
+    known: np.ndarray  # (B, T + 1, 2) bool, whether they were recorded
+
+    @property
+    def steps(self) -> int:
+        return self.actions.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.episode)
+
+
+def clips(dataset: Dataset, model: VideoModel, episodes: Sequence[int], steps: int, most: int) -> Clips:
+    """At most `most` stretches of `steps` steps, spread evenly over episodes at these positions.
+
+    Raises:
+        ValueError: no episode is that long.
+    """
+    config = model.config.eyes
+    begin = [(m, at) for m in episodes for at in range(0, int(dataset.lengths[m]) - steps, max(1, steps // 2))]
+    if not begin:
+        longest = max((int(dataset.lengths[m]) for m in episodes), default=0)
+        raise ValueError(f"no chosen episode has {steps + 1} frames, the longest has {longest}; give a lower --horizon")
+    places = np.unique(np.linspace(0, len(begin) - 1, min(most, len(begin))).round().astype(int))
+    position, first = (np.array(part) for part in zip(*(begin[place] for place in places), strict=True))
+    rows = (dataset.starts[position] + first)[:, None] + np.arange(steps + 1)
+    frames = open_joint(dataset, config.cameras, config.size, np.unique(position))
+    keys = [key for key in model.sight.keys if key in offered_states(dataset)]
+    states = {key: dataset.columns[key][rows] for key in keys}
+    recorded = outcomes(dataset)
+    return Clips(
+        position, first, dataset.columns[SENT][rows[:, :-1]], torch.from_numpy(frames.read(rows)), states,
+        recorded[OUTCOME][rows], recorded[JUDGED][rows],
+    )  # fmt: skip
+
+
+def tellings(actions: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The actions (B, T, D) as each of `TOLD`; "another's" is left out where there is one film alone."""
+    steps = actions.shape[1]
+    blocks = [np.arange(at, min(at + BLOCK, steps)) for at in range(0, steps, BLOCK)]
+    mixed = np.stack([np.concatenate([rng.permutation(block) for block in blocks]) for _ in actions])
+    told = {
+        "true": actions,
+        "shuffled": np.take_along_axis(actions, mixed[..., None], 1),
+        "backwards": actions[:, np.concatenate([block[::-1] for block in blocks])],
+    }
+    return told | ({"another's": np.roll(actions, 1, 0)} if len(actions) > 1 else {})
+
+
+@torch.no_grad()
+def imagine(
+    model: VideoModel, pictures: Tensor, actions: np.ndarray, wanted: Sequence[int], seed: int = 0
+) -> Iterator[tuple[int, Tensor]]:
+    """Films from first frames (B, cameras, h, w, 3) uint8 under actions (B, T, D): (step, latents (B, C, h, w)).
+
+    Args:
+        wanted: steps after which frames are wanted.
+    """
+    device = next(model.parameters()).device
+    memory: Memory = model.remember(pictures.to(device))
+    told, count = torch.from_numpy(np.ascontiguousarray(actions, np.float32)).to(device), len(actions)
+    for at in range(0, max(wanted), model.horizon):
+        chunk = told[:, at : at + model.horizon]
+        here = [step for step in wanted if at < step <= at + chunk.shape[1]]
+        noise = LaneNoise(seed, np.arange(count), np.full(count, at)).normal(1, *memory.now.shape[1:]).to(device)
+        latents, memory = model.advance(memory, chunk, [step - at for step in here], noise)
+        yield from zip(here, latents.unbind(1), strict=True)
+
+
+@torch.no_grad()
+def measure(model: VideoModel, cut: Clips, wanted: Sequence[int], seed: int = 0) -> dict[str, np.ndarray]:
+    """How alike imagined and recorded films are, each (B, L) at the steps `wanted`.
+
+    Returns:
+        `psnr TOLD` for each of `TOLD`, `ssim`, `latent` (mean squared error) of the true actions; `copy ssim`, `copy
+        psnr`, `copy latent` of repeating the first frame; `codec psnr`, the round trip, which is the ceiling; `moved`,
+        bool, whether the picture changed; `KEY error` and `KEY seen` (B, L, D), of states read from imagined and from
+        true frames, units; `success seen`, `progress seen`, `success imagined`, `progress imagined`, as judged.
+    """
+    sight, device = model.sight, next(model.parameters()).device
+    out: dict[str, list] = {}
+
+    def put(name: str, value: Tensor) -> None:
+        out.setdefault(name, []).append(value.cpu().numpy())
+
+    # against copying, and against the codec alone
+    first = cut.pictures[:, 0].to(device)
+    start, begun = as_floats(first), model.encode(first)
+    for step in wanted:
+        frame = cut.pictures[:, step].to(device)
+        true, latent = as_floats(frame), model.encode(frame)
+        put("copy psnr", psnr(start, true))
+        put("copy ssim", ssim(start, true))
+        put("copy latent", (begun - latent).square().mean((1, 2, 3)))
+        put("codec psnr", psnr(sight.codec.decode(latent).clamp(0, 1), true))
+        put("moved", (start - true).abs().mean((1, 2, 3)) > STILL)
+        read = sight.read(frame)
+        _put_states(put, "seen", read.states, cut, step)
+        _put_outcome(put, "seen", sight, read)
+
+    for name, actions in tellings(cut.actions, np.random.default_rng(seed)).items():
+        for step, imagined in imagine(model, cut.pictures[:, 0], actions, wanted, seed):
+            frame = cut.pictures[:, step].to(device)
+            pictures = sight.decode(imagined)
+            seen, true = as_floats(pictures), as_floats(frame)
+            put(f"psnr {name}", psnr(seen, true))
+            if name == "true":
+                put("ssim", ssim(seen, true))
+                put("latent", (imagined - model.encode(frame)).square().mean((1, 2, 3)))
+                read = sight.read(pictures)
+                _put_states(put, "error", read.states, cut, step)
+                _put_outcome(put, "imagined", sight, read)
+    return {name: np.stack(values, 1) for name, values in out.items()}
+
+
+def _put_outcome(put, name: str, sight: Sight, read: Reading) -> None:
+    none = read.features.new_zeros(len(read.features), sight.config.gap * sight.actions)
+    said = sight.judge(read.features, read.features, none)
+    put(f"success {name}", said.success)
+    put(f"progress {name}", said.progress)
+
+
+@torch.no_grad()
+def told_fakes(model: VideoModel, cut: Clips) -> dict[str, float]:
+    """How often the judge takes a true frame for one, and each kind of faked frame for none, at probability 0.5."""
+    sight, gap = model.sight, model.sight.config.gap
+    if cut.steps < gap:
+        return {}
+    before, now = (as_floats(cut.pictures[:, step]) for step in (0, gap))
+    mean = sight.codec.mean.cpu()
+    generator = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    faked, kind, visible = fakes(now, before, mean)
+    torch.random.set_rng_state(generator)
+
+    device = next(model.parameters()).device
+    actions = model.action_scale.scale(torch.from_numpy(cut.actions[:, :gap]).to(device)).flatten(1)
+    first, true, false = (sight.reader(one.to(device))[1] for one in (before, now, faked))
+    accepted = sight.judge(true, first, actions).real >= 0.5
+    refused = (sight.judge(false, first, actions).real < 0.5).cpu()
+    out = {"true accepted": float(accepted.float().mean())}
+    for place, name in enumerate(FAKES):
+        chosen = (kind == place) & (visible > 0)
+        if chosen.any():
+            out[f"{name} refused"] = float(refused[chosen].float().mean())
+    return out
+
+
+def _put_states(put, name: str, read: Mapping[str, Tensor], cut: Clips, step: int) -> None:
+    for key, states in cut.states.items():
+        put(f"{key} {name}", read[key].cpu() - torch.from_numpy(states[:, step]))
+
+
+@torch.no_grad()
+def lags(model: VideoModel, dataset: Dataset, episodes: Sequence[int], step: int, most: int) -> dict[int, float]:
+    """PSNR after `step` steps where actions are told that many rows later than recorded; empty of short episodes.
+
+    The best is at 0, unless frames and actions are shifted against each other, here or where the model was trained.
+    """
+    reach = max(LAGS)
+    long = [m for m in episodes if dataset.lengths[m] > step + 2 * reach]
+    if not long:
+        return {}
+    cut = clips(dataset, model, long, step + 2 * reach, most)
+    begin = (dataset.starts[cut.episode] + cut.first + reach)[:, None] + np.arange(step)
+    first, true = cut.pictures[:, reach], as_floats(cut.pictures[:, reach + step])
+    found = {}
+    for lag in LAGS:
+        [(_, latents)] = imagine(model, first, dataset.columns[SENT][begin + lag], (step,))
+        found[lag] = float(psnr(as_floats(model.sight.decode(latents)).cpu(), true).mean())
+    return found

@@ -1,0 +1,65 @@
+"""What was measured of a world model, noted beside its run, so that nobody ranks policies by one that was not.
+
+`understudy eval --world-model` writes it; worlds that dream read it, by the fingerprint of the weights. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..configs.documents import read_object
+from ..configs.files import replace_text
+
+FILE = "following.json"  # beside the checkpoints of a run: fingerprint of the weights -> how they follow actions
+GATE = 2.0  # dB
+AT = 16  # frames
+
+
+class DreamError(ValueError):
+    """A dream that cannot begin or go on; the message says what to do."""
+
+
+def note(checkpoint: str | Path, fingerprint: str, following: Mapping[str, Any]) -> Path:
+    """Keep what was measured of a checkpoint's action following. Raises OSError where it cannot be written."""
+    file = _file(checkpoint)
+    return replace_text(file, json.dumps({**_read(file), fingerprint: dict(following)}, indent=1) + "\n")
+
+
+def noted(checkpoint: str | Path, fingerprint: str) -> dict | None:
+    """What was measured of these weights, if anything was."""
+    return _read(_file(checkpoint)).get(fingerprint)
+
+
+def passes(following: Mapping[str, Any] | None) -> bool:
+    """Whether a model that follows its actions so may rank policies."""
+    gap = (following or {}).get("gap", {}).get("shuffled")
+    return bool(gap) and gap[1] >= GATE
+
+
+def refusal(following: Mapping[str, Any] | None) -> str:
+    """Why it may not, and what to do."""
+    if following is None:
+        return (
+            "nobody has measured whether the model follows its actions; measure it with: understudy eval --world-model "
+            "RUN --data DATA --out DIR"
+        )
+    if "gap" not in following:
+        return "nothing moves in these films, so nobody can tell whether the model follows actions; take other episodes"
+    return (
+        f"true actions foretell only {following['gap']['shuffled'][1]:+.2f} dB better than shuffled ones at "
+        f"{following['step']} frames, and {GATE:g} dB are asked for: the model does not follow its actions, and no "
+        "ranking of policies by it is to be believed. Give it action_maps where an action is a place in the picture, "
+        "train it longer, or on episodes in which more happens"
+    )
+
+
+def _file(checkpoint: str | Path) -> Path:
+    folder = Path(checkpoint)
+    return (folder.parent.parent if folder.parent.name == "checkpoints" else folder) / FILE
+
+
+def _read(file: Path) -> dict:
+    return read_object(file, ValueError) if file.is_file() else {}

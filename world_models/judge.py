@@ -1,0 +1,147 @@
+"""Success, progress, and whether a film can be true, judged from frames; learned on true frames and on faked ones.
+
+Success and progress are read from one frame. Whether what is seen can have happened is judged from two frames and the
+actions between them: negatives are true frames in which a thing has vanished, is there twice or is suddenly elsewhere,
+and frames that stand still although the true ones moved. Episodes of one in `RESERVED` teach the judge nothing: on them
+alone its probabilities are calibrated (Platt scaling), in the same training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+RESERVED = 5  # one episode in so many calibrates
+FAKES = ("vanished", "duplicated", "teleported", "frozen")
+FOREGROUND = 0.1  # difference from the mean picture, of 1, that makes a pixel part of a thing
+SEEN = 0.004  # mean difference of two pictures, of 1, below which they are the same
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge says of M frames, each (M,) in 0..1."""
+
+    success: Tensor  # calibrated probability
+    progress: Tensor
+    real: Tensor  # calibrated probability that the frame can follow from the one before
+
+
+class Judge(nn.Module):
+    """Heads over the reader's features.
+
+    Args:
+        features: F, numbers that the reader says of a frame.
+        actions: numbers that say what was done between two frames.
+    """
+
+    def __init__(self, features: int, actions: int, hidden: int = 128):
+        super().__init__()
+        self.outcome = nn.Sequential(nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, 2))
+        self.follows = nn.Sequential(nn.Linear(3 * features + actions, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+        self.platt = nn.Parameter(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))  # (success, real) x (factor, shift / 10)
+
+    def forward(self, now: Tensor, before: Tensor, actions: Tensor) -> Verdict:
+        """Of features (M, F) of a frame and of an earlier one, with the scaled actions (M, A) between them."""
+        success, progress = self.outcome(now).float().unbind(1)
+        real = self.compare(now, before, actions)
+        calibrated = self._calibrated(torch.stack([success, real], 1)).sigmoid()
+        return Verdict(calibrated[:, 0], progress.sigmoid(), calibrated[:, 1])
+
+    def compare(self, now: Tensor, before: Tensor, actions: Tensor) -> Tensor:
+        """(M,) logit that `now` can follow `before`."""
+        return self.follows(torch.cat([now, before, now - before, actions.to(now.dtype)], 1)).float()[:, 0]
+
+    def _calibrated(self, logits: Tensor) -> Tensor:
+        return logits * self.platt[:, 0] + 10 * self.platt[:, 1]
+
+    def loss(
+        self, now: Tensor, outcome: Tensor, known: Tensor, true: Tensor, fake: Tensor, told: Tensor, reserved: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Error of success, progress and reality, and of their calibration.
+
+        Args:
+            now: (M, F) features of frames with `outcome` (M, 2), success and progress, where `known` (M, 2).
+            true, fake: (m,) what `compare` says of the first m, and of faked ones; `told` (m,) which fakes count.
+            reserved: (M,) bool, frames that only calibrate.
+        """
+        said = self.outcome(now).float()
+        success, progress = said.unbind(1)
+        teach, counts = (~reserved).float(), known.float()
+
+        # rare successes weigh more; calibration undoes it
+        positive = outcome[:, 0] > 0.5
+        rare = ((~positive).sum() / positive.sum().clamp(min=1)).clamp(1, 20)
+        weight = torch.where(positive, rare, torch.ones_like(rare)) * counts[:, 0] * teach
+        won = _mean(F.binary_cross_entropy_with_logits(success, outcome[:, 0], reduction="none"), weight)
+        done = _mean((progress.sigmoid() - outcome[:, 1]).square(), counts[:, 1] * teach)
+        logits, labels = torch.cat([true, fake]), torch.cat([torch.ones_like(true), torch.zeros_like(fake)])
+        counted, held = torch.cat([torch.ones_like(told), told]), reserved[: len(told)].repeat(2)
+        doubt = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        real = _mean(doubt, counted * (~held).float())
+
+        # what the reserved episodes say of probabilities
+        factor, shift = self.platt[:, 0], 10 * self.platt[:, 1]
+        fit = F.binary_cross_entropy_with_logits(
+            success.detach() * factor[0] + shift[0], outcome[:, 0], reduction="none"
+        )
+        again = F.binary_cross_entropy_with_logits(logits.detach() * factor[1] + shift[1], labels, reduction="none")
+        calibration = _mean(fit, counts[:, 0] * reserved.float()) + _mean(again, counted * held.float())
+
+        right = ((logits > 0).float() == labels).float()
+        scalars = {
+            "success": float(won.detach()),
+            "progress": float(done.detach()),
+            "fakes_told": float(_mean(right, counted)),
+        }
+        return won + 5 * done + real + calibration, scalars
+
+
+def fakes(now: Tensor, before: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Frames (M, C, h, w) in which something happened that cannot be.
+
+    Args:
+        now, before: true frames.
+        mean: (C, h, w) the mean picture, which stands for the background.
+
+    Returns:
+        (faked frames, (M,) place in `FAKES` of what was done, (M,) float, 1 where it can be seen).
+    """
+    count, device = len(now), now.device
+    kind = torch.randint(len(FAKES), (count,), device=device)
+    thing = _box(now, mean)
+    moved = tuple(int(torch.randint(int(side) // 4, 3 * int(side) // 4 + 1, ())) for side in now.shape[2:])
+    elsewhere = torch.roll(thing & _foreground(now, mean), moved, (2, 3))
+    made = [
+        torch.where(thing, mean, now),
+        torch.where(elsewhere, torch.roll(now, moved, (2, 3)), now),
+        torch.roll(now, 1, 0),
+        before,
+    ]
+    out = torch.stack(made).gather(0, kind[None, :, None, None, None].expand(1, *now.shape))[0]
+    return out, kind, ((out - now).abs().mean((1, 2, 3)) > SEEN).float()
+
+
+def _foreground(pictures: Tensor, mean: Tensor) -> Tensor:
+    """(M, 1, h, w) bool."""
+    return (pictures - mean).abs().amax(1, keepdim=True) > FOREGROUND
+
+
+def _box(pictures: Tensor, mean: Tensor) -> Tensor:
+    """(M, 1, h, w) bool: a square around a random pixel of a thing, a sixth to a half of the picture wide."""
+    (count, _, height, width), device = pictures.shape, pictures.device
+    weights = _foreground(pictures, mean).flatten(1).float() + 1e-6
+    y, x = (part[:, None, None] for part in _divmod(torch.multinomial(weights, 1)[:, 0], width))
+    half = (torch.rand(count, device=device) / 6 + 1 / 12)[:, None, None] * min(height, width)
+    rows, columns = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
+    return (((rows - y).abs() <= half) & ((columns - x).abs() <= half))[:, None]
+
+
+def _divmod(value: Tensor, by: int) -> tuple[Tensor, Tensor]:
+    return value // by, value % by
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    return (values * weights).sum() / weights.sum().clamp(min=1e-6)

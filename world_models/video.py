@@ -1,0 +1,337 @@
+"""Latent dynamics: what is seen after each of the actions to come, a whole chunk of them in one pass.
+
+From the latents of now and of one frame before, and a prefix of k actions, the latent k steps on: each k of a chunk is
+asked in parallel, so only frames that somebody reads are imagined. Longer films alternate chunks. Trained on a frozen
+codec's latents (`codec.py`), with noise on what is seen and partly on frames of its own, so that errors heal.
+
+Two forms: `one_pass`, deterministic, and `field`, a denoiser D(y, s) walked by the sampler of the policies in a few
+steps (`policies/field.py`), whose films differ by their noise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..configs.spec import ACTION, IMAGES, Embodiment, Window
+from ..policies.data.dataset import Dataset
+from ..policies.field import PredictionType, angle_of, from_clean, noise_levels, ratio_of, to_clean
+from ..policies.learning.checkpoint import CheckpointError, _document, find_checkpoint, load_config, load_model
+from ..policies.models.generative import Sampler
+from ..policies.policy import Begins, Field, LaneNoise, Past, Scale, Scales, Stepped, Trainable, WorldModelConfig
+from .blocks import PictureMap, Residual, channels_last, unit_norm
+from .codec import CodecConfig, CodecModel, CodecModelConfig, Sight
+from .conditioning import Conditioning
+from .data import SEEN, InsideWindows, encoded, open_joint
+from .world import WorldModel
+
+CHANGED = 4.0  # how much more a place counts that changes by as much as its own size
+SIGMA_MIN, SIGMA_MAX = 0.02, 20.0  # noise-to-signal ratios of the field
+
+
+class Form(Enum):
+    """What the dynamics gives."""
+
+    one_pass = "one_pass"  # the latent itself
+    field = "field"  # a denoiser of latents, sampled
+
+
+@WorldModelConfig.register_subclass("video")
+@dataclass(frozen=True, kw_only=True)
+class VideoConfig(WorldModelConfig):
+    """The second stage of a world model: its dynamics, on the latents of a trained codec."""
+
+    run: str = ""  # training of a `codec` whose pictures, readings and judgements are taken over
+    codec: CodecConfig | None = None  # its settings; taken from `run`
+    horizon: int = 8  # H, control steps imagined in one pass at most
+    width: int = 96  # channels of the dynamics
+    blocks: int = 4  # residual blocks of the dynamics
+    condition: int = 128  # width of the embedded actions
+    action_maps: tuple[PictureMap, ...] = ()  # places in the pictures among the numbers of an action
+    noise: float = 0.25  # greatest disturbance of the latents that are seen
+    own: float = 0.5  # part of the batches that begin from frames of the model's own
+    own_after: int = 1000  # steps of training before that
+    form: Form = Form.one_pass  # one_pass | field
+    sampler: Sampler = Sampler(steps=4, clip=None)  # of a field
+
+    def __post_init__(self):
+        if self.horizon < 2:
+            raise ValueError(f"horizon counts control steps imagined at a time, at least 2, got {self.horizon}")
+        if not 0 <= self.own <= 1:
+            raise ValueError(f"own is a part of the batches, 0..1, got {self.own}")
+
+    @property
+    def window(self) -> Window:
+        reach = 2 * self.horizon + 1
+        return Window(observe=tuple(range(-reach, 1)), recall=tuple(range(-reach, 0)), horizon=1)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(self.eyes.states or ())
+
+    @property
+    def eyes(self) -> CodecConfig:
+        """Settings of the codec."""
+        if self.codec is None:
+            raise ValueError("world_model.run names no trained codec; train one first, or both as stages of one file")
+        return self.codec
+
+    def settle(self, dataset: Dataset) -> VideoConfig:
+        if self.codec is None and not self.run:
+            raise ValueError(
+                "give world_model.run, the training of a `codec` (configs/train/dream_pusht.yaml has both)"
+            )
+        return self if not self.run else dataclasses.replace(self, codec=_settings(self.run).codec)
+
+    def open(self, source: str | Path, embodiment: str | Path | None, **chosen: Any) -> Dataset:
+        settings = CodecModelConfig(codec=self.codec) if self.codec else _settings(self.run)
+        return settings.open(source, embodiment, **chosen)
+
+    def windows(self, dataset: Dataset, episodes: np.ndarray, model: nn.Module) -> InsideWindows:
+        if not isinstance(model, VideoModel):
+            raise TypeError(f"windows of a {type(model).__name__}")
+        frames = open_joint(dataset, self.eyes.cameras, self.eyes.size, episodes)
+        latents = encoded(dataset, frames, model.encode, weights_hash(model.sight.codec), self.eyes.shape)
+        return InsideWindows(dataset, episodes, self.window.observe, latents, ())
+
+    def build(self, embodiment: Embodiment, scales: Scales) -> VideoModel:
+        for one in self.action_maps:
+            one.check(embodiment.action, "an action")
+            if not 0 <= one.camera < len(self.eyes.cameras):
+                raise ValueError(f"an action map names camera {one.camera}; there are {len(self.eyes.cameras)}")
+        return VideoModel(self, embodiment, scales)
+
+
+def _settings(run: str) -> CodecModelConfig:
+    """Of the codec that a run trained. Raises CheckpointError."""
+    folder = find_checkpoint(run)
+    config = load_config(_document(folder), folder)
+    if not isinstance(config, CodecModelConfig):
+        raise CheckpointError(f"{folder} holds no codec; world_model.run names the training of one")
+    return config
+
+
+def weights_hash(module: nn.Module) -> str:
+    """Hash of all that decides what a module computes."""
+    digest = hashlib.sha256(f"{torch.__version__}".encode())
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the dynamics remembers of B films: latents (B, C, h, w) of now and of one frame before."""
+
+    now: Tensor
+    before: Tensor
+
+    def rows(self, chosen: Tensor) -> Memory:
+        """Those of some films."""
+        return Memory(self.now[chosen], self.before[chosen])
+
+
+class Dynamics(nn.Module):
+    """The network: latents and actions -> residual of the latent k steps on, or what a field's head predicts."""
+
+    def __init__(self, config: VideoConfig, dims: int):
+        super().__init__()
+        channels, *size = config.eyes.shape
+        noised = config.form is Form.field
+        shape = (int(size[0]), int(size[1]))
+        self.told = Conditioning(dims, config.horizon, shape, config.action_maps, config.condition, extra=int(noised))
+        self.enter = nn.Conv2d(channels * (2 + noised) + self.told.channels, config.width, 1)
+        self.blocks = nn.ModuleList(Residual(config.width, config.condition) for _ in range(config.blocks))
+        self.norm = nn.GroupNorm(1, config.width)
+        self.leave = nn.Conv2d(config.width, channels, 1)
+        for value in self.leave.parameters():
+            nn.init.zeros_(value)
+
+    def forward(
+        self, memory: Memory, actions: Tensor, scaled: Tensor, k: Tensor, noised: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """(M, C, h, w) of actions (M, H, D); `noised` is a value of unit variance and its time (M,) in 0..1."""
+        maps, condition = self.told(actions, scaled, k, None if noised is None else noised[1][:, None])
+        seen = [memory.now, memory.before, *([] if noised is None else [noised[0]])]
+        hidden = self.enter(channels_last(torch.cat([*seen, maps], 1)))
+        for block in self.blocks:
+            hidden = block(hidden, condition)
+        return self.leave(F.silu(self.norm(hidden))).float()
+
+
+class VideoModel(nn.Module, Trainable, Begins, Stepped, WorldModel):
+    """A `WorldModel` and `Trainable`."""
+
+    trained: Tensor  # steps
+
+    def __init__(self, config: VideoConfig, embodiment: Embodiment, scales: Scales):
+        super().__init__()
+        self.config, self.embodiment = config, embodiment
+        self.window, self.inputs = config.window, config.inputs
+        self.horizon = config.horizon
+        self.action_scale = Scale.between(*scales.action)
+        self.sight = Sight(config.eyes, embodiment, scales)
+        self.sight.requires_grad_(False)
+        self.dynamics = Dynamics(config, len(embodiment.action))
+        self.register_buffer("trained", torch.zeros((), dtype=torch.int64))  # steps
+
+    # -- training
+
+    def begin(self, dataset: Dataset, episodes: np.ndarray) -> list[str]:
+        """Take codec, reader and judge of the run that the settings name."""
+        if not self.config.run:
+            raise ValueError("world_model.run names no trained codec")
+        theirs, info = load_model(self.config.run, "world")
+        assert isinstance(theirs, CodecModel)
+        self.embodiment.check(theirs.embodiment)
+        self.sight.load_state_dict(theirs.sight.state_dict())
+        how = f"{len(self.config.action_maps)} action maps" if self.config.action_maps else "no action maps"
+        return [f"codec, reader and judge of {info['path']}, frozen; {how} and added embeddings"]
+
+    def stepped(self) -> None:
+        self.trained += 1
+
+    def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """Error of the latents k steps on, k drawn anew for each window; partly from frames of the model's own."""
+        latents, actions = batch[SEEN], batch[ACTION]
+        count, steps, device = len(latents), self.horizon, latents.device
+        first = torch.arange(count, device=device)
+        begun = torch.full((count,), 1, device=device)  # place of now among the frames
+        memory = self._disturbed(Memory(latents[:, 1], latents[:, 0]))
+
+        own = int(self.trained) >= self.config.own_after and float(torch.rand(())) < self.config.own
+        if own:
+            done = int(torch.randint(max(2, steps // 2), steps + 1, ()))
+            with torch.no_grad():
+                told = actions[:, 1 : 1 + steps]
+                _, memory = self.advance(memory, told[:, :done], (done,), torch.randn_like(latents[:, :2]))
+            begun = begun + done
+
+        k = torch.randint(1, steps + 1, (count,), device=device)
+        # the longest window holds 2 H steps: own frames leave at least H of them
+        told = torch.stack([actions[first, begun + i] for i in range(steps)], 1)
+        target, was = latents[first, begun + k], latents[first, begun]
+        changed = (target - was).square().mean(1, keepdim=True).clamp(max=1)
+        error = self._error(memory, told, k, target)
+        loss = ((1 + CHANGED * changed) * error).mean()
+        copied = (target - was).square().mean()
+        return loss, {"latent": float(error.detach().mean()), "copy": float(copied), "own": float(own)}
+
+    def _error(self, memory: Memory, actions: Tensor, k: Tensor, target: Tensor) -> Tensor:
+        """(M, C, h, w) squared."""
+        scaled = self.action_scale.scale(actions)
+        if self.config.form is Form.one_pass:
+            out = unit_norm(memory.now + self.dynamics(memory, actions, scaled, k))
+            return (out - target).square()
+        low, high = (float(angle_of(torch.tensor(s))) for s in (SIGMA_MIN, SIGMA_MAX))
+        s = ratio_of(low + (high - low) * torch.rand(len(k), device=k.device))[:, None, None, None]
+        y = target + s * torch.randn_like(target)
+        out = self.dynamics(memory, actions, scaled, k, (y * torch.rsqrt(1 + s * s), angle_of(s.flatten())))
+        return (out - from_clean(PredictionType.v, target, y, s)).square()
+
+    def _disturbed(self, memory: Memory) -> Memory:
+        """What is seen, with noise of a strength of each film's own."""
+        strength = self.config.noise * torch.rand(len(memory.now), 1, 1, 1, device=memory.now.device)
+        return Memory(*(unit_norm(z + strength * torch.randn_like(z)) for z in (memory.now, memory.before)))
+
+    # -- imagining
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Pictures (M, cameras, h, w, 3) uint8 -> latents (M, C, h, w)."""
+        return self.sight.encode(pictures)
+
+    def remember(self, pictures: Tensor, before: Tensor | None = None) -> Memory:
+        """What is remembered where films begin with pictures (B, cameras, h, w, 3) uint8; None: they stood still."""
+        now = self.encode(pictures)
+        return Memory(now, now if before is None else self.encode(before))
+
+    def advance(self, memory: Memory, actions: Tensor, wanted: Sequence[int], noise: Tensor) -> tuple[Tensor, Memory]:
+        """Imagine what follows E <= H actions (B, E, D), units.
+
+        Args:
+            wanted: numbers of actions after which the latents are wanted, 1..E.
+            noise: (B, L or 1, C, h, w) standard normal, of a field; equal for all that is wanted where there is one.
+
+        Returns:
+            (latents (B, L, C, h, w) in the order of `wanted`, what is remembered after the last action).
+        Raises:
+            ValueError: more actions than are imagined at a time, or none.
+        """
+        done = actions.shape[1]
+        if not 1 <= done <= self.horizon or not all(1 <= k <= done for k in wanted):
+            raise ValueError(f"{done} actions, frames {tuple(wanted)}: this model imagines 1..{self.horizon} at a time")
+        kept = sorted({*wanted, done, max(done - 1, 1)})
+        field = self.field(memory, actions, kept)
+        flat = noise[:, :1].expand(-1, len(kept), -1, -1, -1)
+        made = self.sample(field, flat.flatten(2)[:, None]) if field else self._pass(memory, actions, kept)
+        made = made.view(len(actions), len(kept), *memory.now.shape[1:])
+        before = made[:, kept.index(done - 1)] if done > 1 else memory.now
+        return made[:, [kept.index(k) for k in wanted]], Memory(made[:, -1], before)
+
+    def field(self, past: Memory, actions: Tensor, wanted: Sequence[int]) -> Field | None:
+        """The denoiser of the latents after `wanted` numbers of actions, (B, 1, L, C h w); None of a one-pass model."""
+        if self.config.form is Form.one_pass:
+            return None
+        asked = self._asked(past, actions, wanted)
+
+        def denoise(y: Tensor, s: float) -> Tensor:
+            value = y[:, 0].unflatten(-1, past.now.shape[1:]).flatten(0, 1)
+            time = angle_of(torch.full((len(value),), s, device=y.device))
+            out = self.dynamics(*asked, (value * (1 + s * s) ** -0.5, time))
+            return to_clean(PredictionType.v, out, value, s).flatten(1).view_as(y)
+
+        shape = (len(actions), 1, len(wanted), past.now[0].numel())
+        return Field(denoise, shape, tuple(wanted), SIGMA_MIN, SIGMA_MAX)
+
+    def sample(self, field: Field, noise: Tensor) -> Tensor:
+        """Walk a field from noise (B, 1, L, C h w) to latents (B, L, C, h, w) of unit norm."""
+        sampler = self.config.sampler
+        drawn = sampler.draw(field, noise, noise_levels(sampler.steps, field.sigma_min, field.sigma_max))
+        shape = self.config.eyes.shape
+        return unit_norm(drawn[:, 0].flatten(0, 1).view(-1, *shape)).view(len(drawn), -1, *shape)
+
+    def _pass(self, memory: Memory, actions: Tensor, wanted: Sequence[int]) -> Tensor:
+        repeated, told, scaled, k = self._asked(memory, actions, wanted)
+        return unit_norm(repeated.now + self.dynamics(repeated, told, scaled, k))
+
+    def _asked(self, memory: Memory, actions: Tensor, wanted: Sequence[int]) -> tuple[Memory, Tensor, Tensor, Tensor]:
+        """What the network is asked for B films x L numbers of actions at once."""
+        count, each = len(actions), len(wanted)
+        rows = torch.arange(count, device=actions.device).repeat_interleave(each)
+        missing = self.horizon - actions.shape[1]
+        told = F.pad(actions, (0, 0, 0, missing))[rows]
+        k = torch.tensor(wanted, device=actions.device).repeat(count)
+        return memory.rows(rows), told, self.action_scale.scale(told), k
+
+    @torch.no_grad()
+    def imagine(self, past: Past, actions: Tensor, rng: LaneNoise) -> Mapping[str, Tensor]:
+        """The pictures of each camera after each of `actions` (B, H, D), units, and the states read from them."""
+        keys = [IMAGES + name for name in self.config.eyes.cameras]
+        newest = [torch.stack([past.obs[key][:, place] for key in keys], 1) for place in (-1, -2) if _held(past, place)]
+        memory = self.remember(newest[0], newest[1] if len(newest) > 1 else None)
+        films, device = [], actions.device
+        for chunk in actions.split(self.horizon, 1):
+            noise = rng.normal(1, *memory.now.shape[1:]).to(device)
+            latents, memory = self.advance(memory, chunk, range(1, chunk.shape[1] + 1), noise)
+            films.append(latents)
+        latents = torch.cat(films, 1)
+        pictures = self.sight.decode(latents.flatten(0, 1))
+        read = self.sight.read(pictures).states
+        seen = {key: pictures[:, place] for place, key in enumerate(keys)} | read
+        return {key: value.unflatten(0, latents.shape[:2]) for key, value in seen.items()}
+
+
+def _held(past: Past, place: int) -> bool:
+    """Whether the past holds this frame, counted from the end, one control step before the next one."""
+    times = past.obs_times
+    return len(times) >= -place and times[place] == times[-1] + place + 1
