@@ -141,7 +141,7 @@ def fall_silent(bus, port: str) -> None:
 class SO101:
     """See `Driver`. `calibration`: lerobot's file of this arm."""
 
-    body = "so101"
+    body: str | None = "so101"
 
     def __init__(self, port: str, calibration: Path, rate: float):
         self.port, self.path = port, calibration
