@@ -16,7 +16,8 @@ class Camera:
 
     def __init__(self, name: str, index: int | str, width: int = 640, height: int = 480, fps: float = 30.0):
         self.name, self.index, self.size, self.fps = name, index, (height, width), fps
-        self._lock, self._newest = threading.Lock(), None
+        self._lock = threading.Lock()
+        self._newest: tuple[np.ndarray, float] | None = None
         self._failed: str | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None

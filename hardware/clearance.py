@@ -73,7 +73,7 @@ class Clearance:
         self._shapes()
         self._wrap()
         self._pairs = self._meeting()
-        self._levers = np.array([self._moving(pair) for pair in self._pairs]).reshape(-1, len(arm.joints))
+        self._levers: np.ndarray = np.array([self._moving(pair) for pair in self._pairs]).reshape(-1, len(arm.joints))
         home = self._measured(np.asarray(arm.home, float), range(len(self._pairs)))
         rough = home < 0  # the model of the arm is rough there
         self._pairs = [pair for pair, out in zip(self._pairs, rough, strict=True) if not out]
@@ -290,21 +290,6 @@ class Clearance:
         rows = np.zeros((3, self._model.nv))
         mujoco.mj_jac(self._model, self._data, rows, None, np.array(point), int(self._model.geom_bodyid[geom]))
         return rows[:, self._wiring.qvel]
-
-    def _lowest(self, geom: int, normal: np.ndarray) -> np.ndarray:
-        """(3,) m, the point of a part that is furthest along -normal."""
-        import mujoco
-
-        turn = self._data.geom_xmat[geom].reshape(3, 3)
-        own, (a, b, c) = normal @ turn, self._model.geom_size[geom]
-        kind = self._model.geom_type[geom]
-        if kind == mujoco.mjtGeom.mjGEOM_BOX:
-            local = -np.sign(own) * (a, b, c)
-        else:
-            flat = np.hypot(own[0], own[1])
-            rim = -a * own if kind != mujoco.mjtGeom.mjGEOM_CYLINDER else -a * np.append(own[:2] / max(flat, 1e-9), 0.0)
-            local = rim - np.array([0.0, 0.0, np.sign(own[2]) * (0.0 if kind == mujoco.mjtGeom.mjGEOM_SPHERE else b)])
-        return self._data.geom_xpos[geom] + turn @ local
 
     def torque(self, angles: np.ndarray, velocity: np.ndarray, acceleration: np.ndarray) -> np.ndarray:
         """(D,) N m that the servos must give for this motion in free space: weight, inertia, friction."""

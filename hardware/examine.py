@@ -17,12 +17,13 @@ from .so101 import STORED, Scale, SO101Config, fall_silent, read_all, spoken_for
 READS = 40  # of the loop rate
 VOLTS = (4.5, 8.4)  # of an SO-101's supply, within its servos' limits; 12 V arms: up to 14
 BAUD = 1_000_000
+FIRMWARE = ("Firmware_Major_Version", "Firmware_Minor_Version")
 MODEL, POSITION = 3, 56  # addresses in a servo
 CORRUPT = -7  # scservo_sdk's word for an answer that makes no sense
 
 
 def examine_robot(robot: str, port: str | None, calibration: str | None = None) -> Iterator[Finding]:
-    """Port, bus, ids, firmware, supply, calibration, seam, cameras, loop rate: one finding each, until one forbids more.
+    """Port, bus, ids, firmware, supply, calibration, seam, cameras, loop rate: a finding each.
 
     Raises:
         LookupError, ValueError: no such robot or setting.
@@ -134,16 +135,14 @@ def _values(bus, config: SO101Config, kind: Kind) -> Iterator[Finding]:
     def read(register: str) -> np.ndarray:
         return read_all(bus, config.port, register, kind.joints)
 
-    versions = [f"{a:.0f}.{b:.0f}" for a, b in zip(read("Firmware_Major_Version"), read("Firmware_Minor_Version"))]
+    versions = [f"{a:.0f}.{b:.0f}" for a, b in zip(*map(read, FIRMWARE), strict=True)]
     same = len(set(versions)) == 1
     advice = "bring all servos to one firmware with Feetech's FD program; lerobot refuses mixed ones"
     yield Finding("firmware", same, ", ".join(dict.fromkeys(versions)), advice, True)
     volts = read("Present_Voltage") / 10
     fine = bool((volts >= VOLTS[0]).all())
     detail = f"{volts.min():.1f} .. {volts.max():.1f} V"
-    yield Finding(
-        "supply", fine, detail, f"servos of 7.4 V want {VOLTS[0]:g} V and more: look at supply and plugs", True
-    )
+    yield Finding("supply", fine, detail, f"look at supply and plugs: {VOLTS[0]:g} V are wanted", True)
 
     if not config.file.is_file():
         advice = f"lerobot-calibrate --robot.type=so101_follower --robot.port={config.port} --robot.id={config.id}"
@@ -174,9 +173,7 @@ def _values(bus, config: SO101Config, kind: Kind) -> Iterator[Finding]:
         read("Present_Position")
     rate = READS / (time.perf_counter() - begun)
     enough = rate > 2 * config.rate
-    yield Finding(
-        "loop rate", enough, f"{rate:.0f} readings/s", "lower --rate; look at the USB hub and its latency timer"
-    )
+    yield Finding("loop rate", enough, f"{rate:.0f} readings/s", "look at the USB hub and its latency timer")
 
 
 def _cameras(config: SO101Config) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """The guard in front of every robot: each command passes, is bent, or stops the arm, with the reason.
 
-`Guard.step` is fed what was measured, what is commanded and the time, and says what to send. It knows no bus, no process
-and no clock, so that it can be tried with a hundred thousand commands. What it promises, whatever it is fed:
+`Guard.step` is fed what was measured, what is commanded and the time, and says what to send. It knows no bus, process
+or clock, so that it can be tried with a hundred thousand commands. What it promises, whatever it is fed:
 
 - the set-points that it gives out keep position, velocity, acceleration and jerk, as differences over its steps;
 - from every one of them it can brake to rest within those bounds, clear of the table, the walls and the arm itself;

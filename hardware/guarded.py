@@ -4,7 +4,7 @@ The process of the guard owns the bus. The caller's process, where a policy may 
 over a pipe and gets back what was really sent. What happens when something ends:
 
 - the caller is silent for `silence` s: the arm stands at its last set-point; the next command is approached slowly;
-- the caller dies, or Ctrl-C, SIGTERM, SIGHUP: the guard brakes the arm to rest, switches the torque off, closes the bus;
+- the caller dies, or Ctrl-C, SIGTERM, SIGHUP: the guard brakes to rest, switches the torque off, closes the bus;
 - the guard is killed: the servos stay at their last goal, at most one step away, with their torque on;
 - the file `estop` appears, or the guard gets SIGUSR1: the arm brakes and holds until `engage`;
 - the bus fails: the guard retries, then stops; a bus that comes back is relaxed at the end.

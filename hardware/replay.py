@@ -80,7 +80,7 @@ def _at_rate(config: RobotConfig, rate: float) -> RobotConfig:
     import dataclasses
 
     if any(field.name == "rate" for field in dataclasses.fields(config)):
-        return dataclasses.replace(config, rate=rate)
+        return dataclasses.replace(config, **{"rate": rate})
     return config
 
 
@@ -171,8 +171,9 @@ def replay_in_world(name: str, actions: np.ndarray, body: Embodiment, env_seed: 
     """Step a world with (T, D) actions; what came of it, in words. Raises EmbodimentError: another body."""
     from ..configs.world import find_world
 
-    with closing(find_world(name).lane()) as lane:
-        body.check(lane.embodiment)
+    world = find_world(name)
+    with closing(world.lane()) as lane:
+        body.check(world.embodiment())
         lane.reset(seed=env_seed)
         progress, success, steps = 0.0, False, 0
         for action in actions:

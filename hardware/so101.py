@@ -141,7 +141,7 @@ def fall_silent(bus, port: str) -> None:
 class SO101:
     """See `Driver`. `calibration`: lerobot's file of this arm."""
 
-    body = "so101"
+    body: str | None = "so101"
 
     def __init__(self, port: str, calibration: Path, rate: float):
         self.port, self.path = port, calibration
@@ -182,11 +182,11 @@ class SO101:
         self._greet(bus)
         self._bus = bus
         wrong = []
-        for field, register in STORED.items():
+        for part, register in STORED.items():
             fall_silent(bus, self.port)
             for name, stored in zip(joints, self._read(register), strict=True):
-                if stored != getattr(known[name], field):
-                    wrong.append(f"{name} has {field} {stored:.0f}, the file {getattr(known[name], field)}")
+                if stored != getattr(known[name], part):
+                    wrong.append(f"{name} has {part} {stored:.0f}, the file {getattr(known[name], part)}")
         if wrong:
             raise CalibrationError(f"{self.path} is not the calibration that the servos hold: {'; '.join(wrong[:3])}")
         seams = self.scale.seams(self._counts())

@@ -73,11 +73,12 @@ def test_nothing_leaves_the_envelope(guard, arm, judge, kinds, rate, seed):
 
 
 def test_silence_stops_the_arm(guard, arm, judge):
-    made, rng = guard(100.0), np.random.default_rng(0)
-    fed(made, arm, judge, ["jump"] + ["hold"] * 60, rng)
-    assert not made.rests
-    fed(made, arm, judge, ["none"] * 25, rng)
-    assert made.rests
+    moving, kinds = guard(100.0), ["jump"] + ["hold"] * 60
+    fed(moving, arm, judge, kinds, np.random.default_rng(0))
+    assert not moving.rests
+    stopped = guard(100.0)
+    fed(stopped, arm, judge, kinds + ["none"] * 25, np.random.default_rng(0))
+    assert stopped.rests
 
 
 @pytest.mark.slow
