@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -80,7 +80,8 @@ def _at_rate(config: RobotConfig, rate: float) -> RobotConfig:
     import dataclasses
 
     if any(field.name == "rate" for field in dataclasses.fields(config)):
-        return dataclasses.replace(config, **{"rate": rate})
+        changed: dict[str, Any] = {"rate": rate}
+        return dataclasses.replace(config, **changed)
     return config
 
 

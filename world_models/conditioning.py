@@ -26,6 +26,10 @@ class Conditioning(nn.Module):
         extra: further numbers of the condition.
     """
 
+    grid: Tensor
+    steep: Tensor  # (2,)
+    steps: Tensor  # (H,)
+
     def __init__(
         self,
         dims: int,
