@@ -30,9 +30,14 @@ def read_states(
 def beyond(
     scales: nn.ModuleDict, inputs: tuple[str, ...], obs: Mapping[str, Tensor], bound: float
 ) -> Iterator[tuple[str, int, float, float]]:
-    """(key, dimension, value in units, scaled value) of the farthest value of each dimension that is out of bounds."""
-    for key in vectors(inputs):
-        values = obs[key].flatten(0, -2)
+    """(key, dimension, value in units, scaled value) of the farthest value of each dimension that is out of bounds.
+
+    Environments without an episode hold zeros in every observation; they tell nothing.
+    """
+    keys = vectors(inputs)
+    busy = torch.stack([obs[key].flatten(1).any(1) for key in keys]).any(0)  # (B,)
+    for key in keys if bool(busy.any()) else ():
+        values = obs[key][busy].flatten(0, -2)
         scaled = scales[slot(key)].scale(values)
         far, row = scaled.abs().max(0)
         for dim in (far > bound).nonzero()[:, 0].tolist():

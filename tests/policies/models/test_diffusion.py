@@ -1,6 +1,7 @@
 """Contracts of a policy with a denoiser: shapes, units, one encoding for N plans, loss equal to the hand-made one."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -209,3 +210,19 @@ def test_plans_pick_one_candidate_a_lane():
 def test_prediction_types_may_be_spelled_as_in_diffusers(word, ours):
     config = decode_choice(PolicyConfig, {"type": "diffusion", "prediction_type": word})
     assert config.prediction_type.value == ours
+
+
+def test_environments_without_an_episode_are_not_warned_of():
+    policy = DiffusionConfig(window=Window(observe=(0,), horizon=4), n_action_steps=2).build(EMBODIMENT, SCALES)
+    scale = policy.state_scales["observation_state"]
+    scale.mean.fill_(100.0)
+    scale.std.fill_(1.0)
+    near = torch.full((2, 1, len(scale.mean)), 100.5)
+    near[1] = 0.0  # idle
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        policy.frames({"observation.state": near}, warn=True)
+    far = near.clone()
+    far[0, 0, 0] = 200.0
+    with pytest.warns(UserWarning, match="reads 200, 100 standard deviations"):
+        policy.frames({"observation.state": far}, warn=True)
