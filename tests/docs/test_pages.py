@@ -31,10 +31,11 @@ import yaml
 from draccus.utils import DraccusException
 
 from understudy import __main__ as cli
-from understudy.configs.parse import parse
+from understudy.configs.parse import decode, load, parse
 from understudy.configs.plugins import PLUGINS, discover
 from understudy.configs.protocols import keeps
 from understudy.configs.verb import Chooses, folders_of
+from understudy.policies.learning.stages import STAGES, staged
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = ROOT / "docs/first_steps.md"
@@ -245,6 +246,10 @@ def settings_of(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         config_class.from_words(rest)
         return
     config = rest.pop(0) if rest and rest[0].endswith((".yaml", ".yml")) else None
+    if verb == "train" and config and STAGES in load(config):
+        for keys in staged(config, rest, play, play).stages.values():
+            decode(config_class, dict(keys))
+        return
     parse(config_class, config, rest)
 
 
