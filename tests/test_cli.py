@@ -398,7 +398,7 @@ def test_every_committed_config_parses(root):
     from understudy.policies.learning.stages import staged
     from understudy.policies.learning.train import Train
 
-    discover("policies", "sim")
+    discover("policies", "sim", "world_models")
     for folder, verb in (("train", Train), ("eval", Eval)):
         paths = sorted((root / "configs" / folder).glob("*.yaml"))
         assert {"lift.yaml", "pusht.yaml"} <= {path.name for path in paths}
