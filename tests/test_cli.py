@@ -405,7 +405,7 @@ def test_every_committed_config_parses(root):
         for path in paths:
             stages = staged(str(path), [], None, None) if verb is Train else None
             for keys in stages.stages.values() if stages else ():
-                decode(verb, dict(keys)).check()
+                decode(verb, {"data": "given by a flag", **keys}).check()
             if not stages:
                 parse(verb, str(path), [])
 
