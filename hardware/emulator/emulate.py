@@ -32,6 +32,7 @@ class Emulate:
     POSITIONALS: ClassVar[tuple[str, ...]] = ("arm",)
     DISCOVER: ClassVar[tuple[str, ...]] = ("sim",)
 
+    # which arm: so101, koch or koch-leader
     arm: str = "so101"
     # path that names the port, e.g. robot_port; stays the same when the arm is unplugged and comes back
     link: Path | None = None
@@ -41,6 +42,7 @@ class Emulate:
     fresh: bool = False
     # ids on the bus in the order of the joints, e.g. [1, 2, 3, 3, 5, 6]; empty: 1, 2, 3 ...
     ids: tuple[int, ...] = ()
+    # bits a second that the servos listen at; software of another rate is not heard
     baud: int = 1_000_000
     # bytes take their time on the line
     wire: bool = True

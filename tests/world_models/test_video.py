@@ -72,7 +72,8 @@ def test_imagine_is_the_same_film_and_speaks_of_units(model, cut):
         model.sight.decode(latents)[:, 0]
         for _, latents in imagine(model, cut.pictures[:2, 0], cut.actions[:2], range(1, 9))
     ]
-    assert torch.equal(seen[TOP], torch.stack(film, 1))
+    apart = (seen[TOP].int() - torch.stack(film, 1).int()).abs()
+    assert int(apart.max()) <= 1  # levels: frames decoded together and one by one round otherwise
     assert 0 < float(seen[STATE].median()) < 100
 
 
