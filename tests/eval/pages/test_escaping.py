@@ -160,4 +160,4 @@ def test_words_of_a_chart():
 
 
 def test_values_are_escaped_by_default():
-    assert page("past.html", names=[EVIL], chart=EVIL, studies=[], show=str).count("<script>") == 1
+    assert page("past.html", names=[EVIL], chart=EVIL, studies=[], maps=[(EVIL, [])], show=str).count("<script>") == 1
