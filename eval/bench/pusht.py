@@ -136,6 +136,13 @@ def lerobot_rollout(envs: int, n_action_steps: int, pictures: bool, steps: int, 
     return work, env.close
 
 
+def evaluates_processes() -> bool:
+    """Whether lerobot's evaluation takes environments in processes: 0.4 asks for their objects, which lie elsewhere."""
+    from importlib.metadata import version
+
+    return tuple(map(int, version("lerobot").split(".")[:2])) >= (0, 5)
+
+
 def _side_by_side(config, envs: int):
     """The `AsyncVectorEnv` that lerobot would make.
 

@@ -165,10 +165,13 @@ def _others(world: World, block: int, n_action_steps: int, most: int) -> Iterato
         yield "stock robosuite", {"episodes_per_s": chunks * n_action_steps / steps / (time.perf_counter() - begun)}
         stock.close()
     if kind == "gym_pusht" and importlib.util.find_spec("lerobot"):
-        from .pusht import lerobot_rollout
+        from .pusht import evaluates_processes, lerobot_rollout
 
         for envs, parallel in dict.fromkeys([(block, False), (block, True), (most, True)]):
             name = f"lerobot-eval, {'Async' if parallel else 'Sync'}VectorEnv of {envs}"
+            if parallel and not evaluates_processes():
+                yield name, {"absent": "this lerobot evaluates environments of its own process only"}
+                continue
             work, close = lerobot_rollout(envs, n_action_steps, bool(world.cameras), steps, parallel)
             work()
             begun = time.perf_counter()
@@ -200,6 +203,9 @@ def table(results: Mapping) -> str:
             )
     alone = results[RANDOM][_setting(0)]["steady"]
     for name, told in results["others"].items():
+        if "absent" in told:
+            lines.append(f"{name:<34}{told['absent']}")
+            continue
         rate = told["episodes_per_s"]
         lines.append(f"{name:<34}{'':>20}{rate:>9.2f}{rate / alone:>7.2f}")
     lines.append("times: one process of ours; medians of the rounds. first: until the first episode had ended")
