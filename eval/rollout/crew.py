@@ -36,6 +36,7 @@ from ...configs.cores import choose_workers
 from ...configs.devices import choose_device
 from ...configs.lanes.lane import Outside
 from ...configs.lanes.lanes import Lanes
+from ...configs.lanes.nursery import Nursery, can_fork
 from ...configs.lanes.process import WorkerDied
 from ...configs.lanes.pulse import TIMEOUT, check_timeout
 from ...configs.lanes.worker import refuse_main
@@ -43,7 +44,7 @@ from ...configs.world import World
 from .hands import ProcessHand, ThreadHand
 from .recipes import Recipe
 from .rollout import ATTEMPTS, NO_START, PAUSES, Actor, Block, Result, account, blocks, error_row, horizon_of, run_block
-from .station import RAISED, RESULT, WARNED, Station, Took, peak_memory
+from .station import RAISED, RESULT, WARNED, Station, Took, load, peak_memory
 
 LOOK = 0.5  # s between two looks at workers that say nothing
 
@@ -134,6 +135,7 @@ class Crew:
             refuse_main(world)
         self.turn = threading.Lock()
         self._warned: set[str] = set()
+        self._nursery: Nursery | None = None
         self._hands: list[ProcessHand] | list[ThreadHand] = []
         if workers > 1:
             world.warm()
@@ -148,6 +150,12 @@ class Crew:
             if hand.pipe is None:
                 hand.needs_torch = needs_torch
                 hand.start()
+
+    def nursery(self, needs_torch: bool) -> Nursery | None:
+        """Which forks the workers; the first that was lost with all that it knew is the last."""
+        if self._nursery is None and self.workers > 1 and can_fork():
+            self._nursery = Nursery(f"{load.__module__}:{load.__name__}", needs_torch, self.world)
+        return self._nursery if self._nursery is not None and self._nursery.alive else None
 
     def enter(self, world: World) -> None:
         """Act in this world from now on; nothing happens where it is the same."""
@@ -261,6 +269,9 @@ class Crew:
             hand.dismiss()
         for hand in self._hands:
             hand.close()
+        if self._nursery is not None:
+            self._nursery.close()
+            self._nursery = None
         self._here.close()
 
     def __enter__(self) -> Crew:
