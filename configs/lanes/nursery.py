@@ -50,6 +50,7 @@ class Nursery:
             )
         self._socket, self._pipe = ours, Connection(os.dup(ours.fileno()))
         self._helpers = 0
+        self._born: list[int] = []  # pids
         self._say((load, given))
 
     @property
@@ -64,18 +65,23 @@ class Nursery:
             socket.send_fds(self._socket, [b"."], [*passed, standard_input])
         return helper
 
-    def ask(self, what: str, helper: int, patience: float) -> int | None:
-        """`pid`, or `code` with which it ended if it did. A nursery that does not answer in time is ended.
+    def pid_of(self, helper: int, patience: float) -> int:
+        """Told at its birth; a nursery that does not tell in time is ended. Raises ProcessLookupError: it is gone."""
+        while len(self._born) <= helper:
+            self._born.append(self._hear(patience))
+        return self._born[helper]
 
-        Raises:
-            ProcessLookupError: it is gone.
-        """
-        try:
-            self._pipe.send((what, helper))
+    def code_of(self, helper: int) -> int | None:
+        """Its exit code if it has ended. Raises ProcessLookupError: the nursery is gone."""
+        while len(self._born) < self._helpers:
+            self._born.append(self._hear(PATIENCE))
+        self._say(("code", helper))
+        return self._hear(PATIENCE)
+
+    def _hear(self, patience: float):
+        with contextlib.suppress(EOFError, OSError):
             if self._pipe.poll(patience):
                 return self._pipe.recv()
-        except (EOFError, OSError):
-            pass
         self._process.kill()
         raise ProcessLookupError
 
@@ -116,7 +122,7 @@ class Forked:
         end = None if timeout is None else time.monotonic() + timeout
         while self._code is None:
             try:
-                self._code = self._nursery.ask("code", self._number, PATIENCE)
+                self._code = self._nursery.code_of(self._number)
             except ProcessLookupError:
                 self._code = GONE
             if self._code is None and end is not None and time.monotonic() > end:
@@ -127,7 +133,7 @@ class Forked:
     def _find(self, patience: float) -> int | None:
         if self._pid is None and self._code is None:
             with contextlib.suppress(ProcessLookupError):
-                self._pid = self._nursery.ask("pid", self._number, patience)
+                self._pid = self._nursery.pid_of(self._number, patience)
         return self._pid
 
 
@@ -160,8 +166,9 @@ def _bring_up(number: int) -> tuple[str, list[int]] | None:
                     if helper is None:
                         return about, files[:2]
                     helpers.append(helper)
+                    pipe.send(helper if isinstance(helper, int) else helper.pid)
                 else:
-                    pipe.send(_pid(helpers[about]) if what == "pid" else _code(helpers, about))
+                    pipe.send(_code(helpers[about]))
         except (EOFError, OSError):
             return None
 
@@ -184,12 +191,7 @@ def _begin(place: str, files: list[int]) -> int | subprocess.Popen | None:
     return None
 
 
-def _pid(helper: int | subprocess.Popen) -> int:
-    return helper if isinstance(helper, int) else helper.pid
-
-
-def _code(helpers: list[int | subprocess.Popen], number: int) -> int | None:
-    helper = helpers[number]
+def _code(helper: int | subprocess.Popen) -> int | None:
     if not isinstance(helper, int):
         return helper.poll()
     pid, status = os.waitpid(helper, os.WNOHANG)
