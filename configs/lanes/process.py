@@ -1,4 +1,4 @@
-"""A helper process of ours: started fresh (never forked), one thread, gone with its parent.
+"""A helper process of ours: one thread, gone with its parent; started fresh, or forked by a `Nursery`, never by us.
 
 The parent speaks to it over a socket between the two; messages are pickled there and never touch a disk. Beside it both
 map a little memory, the `Pulse`, by which the parent sees that it still moves. What a helper does with its orders is
@@ -7,26 +7,21 @@ the function that it is started with: `worker.py` steps lanes, `eval/rollout/cre
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from ..ends import held_back, leave_to_parent, outputs
+from .boot import ONE_THREAD, words
+from .nursery import Forked, Nursery
 from .pulse import Pulse, Watch, shared_memory
 
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA", "VECLIB", "LP")}
-_BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from importlib import import_module; "
-    "getattr(import_module(sys.argv[2]), sys.argv[3])(*map(int, sys.argv[4:]))"
-)
 # Sent by the system that has no memory left, a cluster, a person; a simulator that crashes ends by another one.
 FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU}
 
@@ -48,15 +43,16 @@ class WorkerDied(RuntimeError):
 class _Started:
     """A process that was started, and what leads to it."""
 
-    process: subprocess.Popen
+    process: subprocess.Popen | Forked
+    standard_input: int  # open file at whose end the process leaves
     pipe: Connection
     pulse: Pulse
     watch: Watch
 
     def hang_up(self) -> None:
-        self.pipe.close()
-        if self.process.stdin is not None:
-            self.process.stdin.close()
+        if not self.pipe.closed:
+            self.pipe.close()
+            os.close(self.standard_input)
 
 
 class Companion:
@@ -72,7 +68,7 @@ class Companion:
     def __init__(self, place: str, timeout: float = 0.0, grace: float = 0.0, rest: float = 1.0):
         if os.name != "posix":
             raise OSError("worker processes need a POSIX system; use workers=0 here")
-        self._place, self._timeout, self._grace, self._rest = place.split(":"), timeout, grace, rest
+        self._place, self._timeout, self._grace, self._rest = place, timeout, grace, rest
         self._started: _Started | None = None
 
     @property
@@ -84,29 +80,30 @@ class Companion:
         """To it; None while it is not started."""
         return self._started.pipe if self._started else None
 
-    def start(self) -> Connection:
-        """Raises OSError where there is no memory, no process or no open file left."""
-        ours, theirs = socket.socketpair()
-        memory = shared_memory()
-        try:
-            with theirs, held_back():
-                process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path), *self._place]
-                    + [str(theirs.fileno()), str(memory)],
-                    stdin=subprocess.PIPE,  # open as long as the parent lives
-                    pass_fds=[theirs.fileno(), memory],
-                    env=os.environ | ONE_THREAD,
-                )
+    def start(self, nursery: Nursery | None = None) -> Connection:
+        """Start it, or let a nursery fork it. Raises OSError where there is no memory, no process or no open file."""
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as failed:
+            ours, other = socket.socketpair()
+            theirs.enter_context(other)
+            failed.enter_context(ours)
+            memory = shared_memory()
+            theirs.callback(os.close, memory)
+            read, write = os.pipe()
+            theirs.callback(os.close, read)
+            failed.callback(os.close, write)
+            with held_back():
+                process = self._begin(nursery, (other.fileno(), memory), read)
             pulse = Pulse(memory, self._rest)
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            os.close(memory)
+            failed.pop_all()
         pulse.rest(building=True)
         pipe = Connection(ours.detach())
-        self._started = _Started(process, pipe, pulse, Watch(pulse, self._timeout, self._grace))
+        self._started = _Started(process, write, pipe, pulse, Watch(pulse, self._timeout, self._grace))
         return pipe
+
+    def _begin(self, nursery: Nursery | None, passed: tuple[int, int], read: int) -> subprocess.Popen | Forked:
+        if nursery is not None:
+            return nursery.fork(self._place, passed, read)
+        return subprocess.Popen(words(self._place, *passed), stdin=read, pass_fds=passed, env=os.environ | ONE_THREAD)
 
     def watch(self) -> Watch:
         """Counts from now how long it has not moved."""
@@ -171,7 +168,7 @@ class Companion:
         up.pulse.close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def at_work(pipe_number: int, pulse_number: int, rest: float = 1.0) -> Iterator[tuple[Connection, Pulse]]:
     """Inside, this process is a helper: signals are its parent's, and it leaves with its parent.
 

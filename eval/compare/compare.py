@@ -31,9 +31,10 @@ from ..ledger.dreams import check_world as check_dream
 from ..ledger.dreams import refuse_unproven
 from ..ledger.record import MANIFEST, Record, RecordWriter, provenance, read_record
 from ..offline.record import is_error_record
-from ..rollout.crew import Crew, crew_for
+from ..rollout.crew import Crew
 from ..rollout.film import Tapes
 from ..rollout.recipes import PolicyRecipe, weight_of
+from ..rollout.standing import crew_for
 from ..statistics.by_name import sequential_test
 from ..statistics.power import needed
 from ..statistics.sequential import A, B, Sequential

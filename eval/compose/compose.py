@@ -28,8 +28,9 @@ from ...policies.agent.open import check_policy
 from ...policies.agent.stage import check_fit, check_saved, world_of
 from ..evaluate.evaluate import Eval, describe
 from ..ledger.record import MANIFEST, provenance, read_record
-from ..rollout.crew import Crew, crew_for
+from ..rollout.crew import Crew
 from ..rollout.recipes import weight_of
+from ..rollout.standing import crew_for
 from .fresh import SEARCHED, evaluation, on_fresh_starts, open_mixture
 from .page import PAGE, write_composition
 from .predicted import Predicted, predict_weights

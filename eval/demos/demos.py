@@ -16,9 +16,10 @@ from ...configs.progress import Progress
 from ...configs.world import World, read_world, start_set
 from ...policies.data.writer import DatasetWriter
 from ...sim.experts import Manner
-from ..rollout.crew import Crew, crew_for
+from ..rollout.crew import Crew
 from ..rollout.recipes import ExpertRecipe
 from ..rollout.rollout import Result, in_order
+from ..rollout.standing import crew_for
 from ..statistics.intervals import wilson
 from .recording import check_folder, recording
 from .settings import Settings

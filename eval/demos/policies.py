@@ -20,8 +20,8 @@ from ...configs.plugins import discover
 from ...configs.progress import Progress
 from ...configs.world import DATA_STARTS, World, looked_at, read_world, start_set
 from ...policies.agent.open import Acting, check_world, open_agent
-from ..rollout.crew import crew_for
 from ..rollout.recipes import PolicyRecipe, weight_of
+from ..rollout.standing import crew_for
 from .recording import RECORDING, RecordingError, recording, written_starts
 
 if TYPE_CHECKING:

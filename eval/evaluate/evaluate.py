@@ -25,9 +25,10 @@ from ..ledger.chains import MADE
 from ..ledger.made import made
 from ..ledger.record import MANIFEST, REPORT, RecordError, RecordWriter, provenance, read_record
 from ..ledger.summary import summarize
-from ..rollout.crew import Crew, crew_for
+from ..rollout.crew import Crew
 from ..rollout.film import Tapes, choose, film_again
 from ..rollout.recipes import PolicyRecipe, weight_of
+from ..rollout.standing import crew_for
 from ..world_model.evaluate import EvalWorldModel, asks_for_world_model
 from .open_loop import OpenLoop, asks_for_data, refuse_acting
 from .report import write_report

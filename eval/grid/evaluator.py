@@ -126,7 +126,7 @@ def serve() -> None:
 
     prepare()
     from ...__main__ import main
-    from ..rollout.crew import standing
+    from ..rollout.standing import standing
 
     outputs = [os.dup(number) for number in (1, 2)]
     with standing() as crews:

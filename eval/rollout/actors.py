@@ -1,6 +1,6 @@
-"""Who may act besides an agent: the experts of the environments themselves, and any actor with noise on its actions.
+"""Who may act besides an agent: the experts of the environments, any actor with noise on its actions, and recordings.
 
-Both are an `Actor` of `rollout.py` and act in the one loop. What is drawn is keyed by env seed and step, so that
+Each is an `Actor` of `rollout.py` and acts in the one loop. What is drawn is keyed by env seed and step, so that
 episodes do not depend on which environment they run in.
 """
 
@@ -78,3 +78,33 @@ class NoisyActor:
     def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
         self._now += valid.sum(1)
         self.actor.observe(obs, sent, valid)
+
+
+class TapeActor:
+    """Plays recorded actions again, env seed by env seed: shows an episode a second time, for example to film it.
+
+    Args:
+        tapes: env seed -> (T, D) float32 actions. After its end a tape repeats its last action.
+        lanes: B.
+    """
+
+    look = ()
+
+    def __init__(self, tapes: Mapping[int, np.ndarray], lanes: int, n_action_steps: int = 8):
+        self.tapes, self.n_action_steps = tapes, n_action_steps
+        self._dims = next((tape.shape[1] for tape in tapes.values()), 1)
+        self._starts, self._now = np.full(lanes, NO_START), np.zeros(lanes, np.int64)
+
+    def reset(self, starts: np.ndarray, mask: np.ndarray, obs: Mapping[str, np.ndarray]) -> None:
+        self._starts[mask], self._now[mask] = starts[mask], 0
+
+    def act(self) -> np.ndarray:
+        actions = np.zeros((len(self._starts), self.n_action_steps, self._dims), np.float32)
+        for slot, (start, now) in enumerate(zip(self._starts.tolist(), self._now.tolist(), strict=True)):
+            tape = self.tapes.get(start, ())
+            if len(tape):
+                actions[slot] = tape[np.minimum(now + np.arange(self.n_action_steps), len(tape) - 1)]
+        return actions
+
+    def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
+        self._now += valid.sum(1)

@@ -20,8 +20,9 @@ from ...configs.progress import Progress
 from ...configs.world import World, start_set
 from ..ledger.record import Record, table_of
 from ..statistics.intervals import Interval, mean_interval, wilson
+from .actors import TapeActor
 from .film import SAME, choose
-from .rollout import Actor, TapeActor, rollout
+from .rollout import Actor, rollout
 
 
 @dataclass(frozen=True, repr=False)

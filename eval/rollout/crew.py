@@ -19,31 +19,29 @@ job's results are kept until they are asked for.
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
 import numpy as np
 
-from ...configs.cores import choose_workers
-from ...configs.devices import choose_device
 from ...configs.lanes.lane import Outside
 from ...configs.lanes.lanes import Lanes
+from ...configs.lanes.nursery import Nursery, can_fork
 from ...configs.lanes.process import WorkerDied
 from ...configs.lanes.pulse import TIMEOUT, check_timeout
 from ...configs.lanes.worker import refuse_main
 from ...configs.world import World
+from .account import Account
 from .hands import ProcessHand, ThreadHand
 from .recipes import Recipe
-from .rollout import ATTEMPTS, NO_START, PAUSES, Actor, Block, Result, account, blocks, error_row, horizon_of, run_block
-from .station import RAISED, RESULT, WARNED, Station, Took, peak_memory
+from .rollout import ATTEMPTS, NO_START, PAUSES, Actor, Block, Result, account, blocks, error_row, run_block
+from .station import RAISED, RESULT, WARNED, Station, Took, load, peak_memory
 
 LOOK = 0.5  # s between two looks at workers that say nothing
 
@@ -65,47 +63,6 @@ class Job:
     @property
     def done(self) -> bool:
         return not self.waiting and not self.running
-
-
-@dataclass
-class Account:
-    """What a crew did with its time, in s; `memory` in MB by worker."""
-
-    workers: int
-    why: str = "as asked"  # so many
-    begun: float = field(default_factory=time.perf_counter)
-    first: float | None = None  # s until the first episode had ended
-    busy: float = 0.0  # with blocks, summed over the workers
-    sending: float = 0.0
-    opening: float = 0.0
-    blocks: int = 0
-    again: int = 0  # blocks of workers that died
-    memory: dict[int, float] = field(default_factory=dict)
-
-    def begin(self) -> None:
-        """A run begins now; the workers may be of an earlier one."""
-        self.__dict__.update(vars(Account(self.workers, self.why)) | {"memory": self.memory})
-
-    def saw_one(self) -> None:
-        if self.first is None:
-            self.first = time.perf_counter() - self.begun
-
-    def take(self, worker: int, took: Took) -> None:
-        self.busy += took.wall
-        self.sending += took.sending
-        self.opening += took.opening
-        self.memory[worker] = took.memory
-        self.blocks += 1
-
-    def told(self) -> dict:
-        """For a manifest."""
-        idle = max(0.0, (time.perf_counter() - self.begun) * max(1, self.workers) - self.busy)
-        numbers = {"first_episode": self.first, "busy": self.busy, "idle": idle, "sending": self.sending}
-        numbers |= {"opening_policies": self.opening}
-        rounded = {name: None if value is None else round(value, 3) for name, value in numbers.items()}
-        counts = {"workers": self.workers, "chosen": self.why, "blocks": self.blocks, "blocks_again": self.again}
-        told = [self.memory[key] for key in sorted(self.memory)]
-        return counts | rounded | {"memory_mb": [None if math.isnan(value) else round(value) for value in told]}
 
 
 class Crew:
@@ -134,6 +91,7 @@ class Crew:
             refuse_main(world)
         self.turn = threading.Lock()
         self._warned: set[str] = set()
+        self._nursery: Nursery | None = None
         self._hands: list[ProcessHand] | list[ThreadHand] = []
         if workers > 1:
             world.warm()
@@ -148,6 +106,12 @@ class Crew:
             if hand.pipe is None:
                 hand.needs_torch = needs_torch
                 hand.start()
+
+    def nursery(self, needs_torch: bool) -> Nursery | None:
+        """Which forks the workers; the first that was lost with all that it knew is the last."""
+        if self._nursery is None and self.workers > 1 and can_fork():
+            self._nursery = Nursery(f"{load.__module__}:{load.__name__}", needs_torch, self.world)
+        return self._nursery if self._nursery is not None and self._nursery.alive else None
 
     def enter(self, world: World) -> None:
         """Act in this world from now on; nothing happens where it is the same."""
@@ -261,6 +225,9 @@ class Crew:
             hand.dismiss()
         for hand in self._hands:
             hand.close()
+        if self._nursery is not None:
+            self._nursery.close()
+            self._nursery = None
         self._here.close()
 
     def __enter__(self) -> Crew:
@@ -406,76 +373,3 @@ def split(block: Block, parts: int) -> list[Block]:
     """The block in up to so many blocks that leave different slots empty."""
     groups = np.array_split(np.asarray(block.todo), min(parts, len(block.todo)))
     return [keep_only(block, group.tolist()) for group in groups]
-
-
-def crew_for(
-    world: World,
-    asked: int | None,
-    *,
-    episodes: int,
-    block: int = 8,
-    timeout: float = TIMEOUT,
-    threads: int = 1,
-    device: str = "cpu",
-    weights: float = 0.0,
-    quiet: bool = False,
-) -> Crew:
-    """A crew for so many episodes on this machine, its number of workers chosen where none is asked for, and printed.
-
-    Args:
-        threads: of torch in each worker.
-        device: where the policy computes; on a GPU it stays in this process.
-        weights: bytes of the policy.
-    """
-    on_gpu = choose_device(device) != "cpu"
-    steps, draws = episodes * horizon_of(world), bool(world.embodiment().cameras)
-    chosen = choose_workers(
-        asked,
-        blocks=math.ceil(episodes / block),
-        steps=steps,
-        threads=1 if on_gpu else threads,
-        draws=draws,
-        weights=0 if on_gpu else weights,
-    )
-    settings = world, block, chosen.count, timeout, on_gpu
-    crew = _standing.get(settings) if _standing else Crew(*settings[:4], overlap=on_gpu)
-    crew.account.why = chosen.why
-    if not quiet and asked is None:
-        print(f"workers         {chosen}; --workers changes it", flush=True)
-    return crew
-
-
-class Standing:
-    """The crew that was used last, kept for the next run that asks for one like it."""
-
-    def __init__(self) -> None:
-        self._held: tuple[tuple, Crew] | None = None
-
-    def get(self, settings: tuple) -> Crew:
-        if self._held is None or self._held[0] != settings:
-            self.close()
-            world, block, workers, timeout, overlap = settings
-            self._held = settings, Crew(world, block, workers, timeout, overlap=overlap)
-            self._held[1].stays = True
-        return self._held[1]
-
-    def close(self) -> None:
-        """End its workers."""
-        if self._held is not None:
-            self._held[1].close()
-            self._held = None
-
-
-_standing: Standing | None = None
-
-
-@contextmanager
-def standing() -> Iterator[Standing]:
-    """Inside, the workers of a run live on for the next one."""
-    global _standing
-    before, _standing = _standing, Standing()
-    try:
-        yield _standing
-    finally:
-        _standing.close()
-        _standing = before

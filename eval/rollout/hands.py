@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from ...configs.lanes.lanes import Lanes
+from ...configs.lanes.nursery import Nursery
 from ...configs.lanes.process import Companion, WorkerDied
 from ...configs.lanes.worker import GRACE
 from ...configs.protocols import keeps
@@ -41,6 +42,10 @@ class Crewed(Protocol):
     block: int
     timeout: float
     turn: threading.Lock  # of the policy that all threads use
+
+    def nursery(self, needs_torch: bool) -> Nursery | None:
+        """Which forks its worker processes; None: each is started fresh."""
+        ...
 
     def shared_actor(self, recipe: Recipe, lanes: Lanes) -> Actor:
         """The one actor of a recipe in this process."""
@@ -69,7 +74,7 @@ class ProcessHand:
     def start(self) -> None:
         """Start it and let it get ready."""
         try:
-            self._process.start()
+            self._process.start(self.crew.nursery(self.needs_torch))
         except OSError as error:  # no memory, no processes, no open files
             self.death = WorkerDied(f"worker process cannot be started: {error}", None, True)
             return

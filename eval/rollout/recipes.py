@@ -24,8 +24,8 @@ from ...policies.agent.open import Acting, open_agent
 from ...policies.critics.open import critic_checkpoints
 from ...policies.learning.checkpoint import acting_files, find_checkpoint, fingerprint
 from ...sim.experts import Manner
-from .actors import ExpertActor, NoisyActor
-from .rollout import Actor, TapeActor
+from .actors import ExpertActor, NoisyActor, TapeActor
+from .rollout import Actor
 
 if TYPE_CHECKING:
     from ...configs.lanes.lanes import Lanes

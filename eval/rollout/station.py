@@ -7,6 +7,7 @@ took. Nothing else crosses the pipe. The crew (`crew.py`) hands the blocks out; 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 import time
@@ -191,15 +192,22 @@ def serve(pipe_number: int, pulse_number: int) -> None:
             return
         warnings.showwarning = partial(_tell_warning, pipe)
         while opening is not None:
-            if opening.needs_torch:
-                import torch
-
-                torch.set_num_threads(1)
-                discover("policies")
+            load(opening.needs_torch)
             station = Station(partial(Lanes, opening.world, opening.lanes, 0, opening.timeout, pulse))
             _get_ready(pipe, station, pulse)
             opening = attend(pipe, station)
             station.close()
+
+
+def load(needs_torch: bool, world: World | None = None) -> None:
+    """Import what a worker needs, and build one environment, without its pictures: others share what it compiled."""
+    if needs_torch:
+        import torch
+
+        torch.set_num_threads(1)
+        discover("policies")
+    if world is not None:
+        dataclasses.replace(world, cameras={}).lane().close()
 
 
 def _tell_warning(pipe: Connection, message, category, filename: str, lineno: int, *_) -> None:

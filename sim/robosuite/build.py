@@ -140,9 +140,10 @@ def global_draws(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def compiled_once() -> Iterator[None]:
-    """Inside, robosuite gets a copy of a model that this process has compiled before, where the XML is the same.
+    """Inside, robosuite gets a copy of a scene that this process has compiled before, where the XML is the same.
 
-    Compiling is half of what it takes to build an environment, and the lanes of a world differ in nothing.
+    Compiling is half of what it takes to build an environment, and the lanes of a world differ in nothing. The arm by
+    itself, of which robosuite only keeps a reference, is one model for all.
     """
     from robosuite.models.base import MujocoXML
     from robosuite.utils.binding_utils import MjSim
@@ -152,7 +153,7 @@ def compiled_once() -> Iterator[None]:
     def get_model(self, mode: str = "mujoco"):
         if mode != "mujoco":
             return before[1](self, mode)
-        return copy.copy(_compiled(ElementTree.tostring(self.root, encoding="unicode")))
+        return _compiled(ElementTree.tostring(self.root, encoding="unicode"))
 
     MjSim.from_xml_string = classmethod(lambda made, xml: made(copy.copy(_compiled(xml))))
     MujocoXML.get_model = get_model

@@ -9,8 +9,8 @@ from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
 from understudy.eval.grid.evaluator import Evaluators, works_for
 from understudy.eval.ledger.record import read_record
-from understudy.eval.rollout.crew import crew_for, standing
 from understudy.eval.rollout.recipes import ExpertRecipe
+from understudy.eval.rollout.standing import crew_for, standing
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from understudy.configs.lanes.lane import MachineError
+from understudy.configs.lanes.nursery import can_fork
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.eval.ledger.record import table_of, tables_equal
 from understudy.eval.rollout.crew import Crew, keep_only, split
@@ -96,6 +97,19 @@ def test_the_same_rows_whoever_runs_the_blocks(plain, checkpoint, overlap):
     told = crew.account.told()
     assert told["workers"] == 2 and told["blocks"] == 6 and told["first_episode"] > 0
     assert len(told["memory_mb"]) == 2 and all(30 < value < 4000 for value in told["memory_mb"])
+
+
+@pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
+@pytest.mark.parametrize("when", ["while it loads", "while they work"])
+def test_a_nursery_that_is_lost_changes_no_row(plain, checkpoint, when):
+    with Crew(POINT, workers=2) as crew:
+        crew.start()
+        results = crew.run(recipe(checkpoint), STARTS)
+        first = [] if when == "while it loads" else [next(results)]
+        os.kill(crew._nursery._process.pid, signal.SIGKILL)
+        if first:
+            os.kill(crew.worker_pids()[0], signal.SIGKILL)
+        assert tables_equal(rows(plain), rows([*first, *results]))
 
 
 def test_experts_films_and_whole_episodes_come_back_from_workers():

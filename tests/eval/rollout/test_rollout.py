@@ -12,8 +12,8 @@ from understudy.configs.lanes.lane import MachineError
 from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.eval.ledger.record import table_of, tables_equal
-from understudy.eval.rollout.actors import ExpertActor
-from understudy.eval.rollout.rollout import TapeActor, in_order, rollout
+from understudy.eval.rollout.actors import ExpertActor, TapeActor
+from understudy.eval.rollout.rollout import in_order, rollout
 from understudy.policies.agent.agent import Agent
 from understudy.policies.learning.checkpoint import blank_scales
 from understudy.policies.models.diffusion import DiffusionConfig

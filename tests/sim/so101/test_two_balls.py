@@ -26,7 +26,8 @@ def test_who_reaches_the_other_ball_has_not_succeeded():
 
     from understudy.configs.lanes.lanes import Lanes
     from understudy.configs.world import read_world
-    from understudy.eval.rollout.rollout import TapeActor, rollout
+    from understudy.eval.rollout.actors import TapeActor
+    from understudy.eval.rollout.rollout import rollout
 
     with closing(Lanes(read_world("so101-red-ball"), 3)) as lanes:
         other = [*rollout(TapeActor(wanted.actions, 3), lanes, list(wanted.actions))]

@@ -1,0 +1,87 @@
+"""Who gets a crew: one for so many episodes on this machine, or the one that a run before has left standing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ...configs.cores import choose_workers
+from ...configs.devices import choose_device
+from ...configs.lanes.pulse import TIMEOUT
+from ...configs.world import World
+from .crew import Crew
+from .rollout import horizon_of
+
+
+def crew_for(
+    world: World,
+    asked: int | None,
+    *,
+    episodes: int,
+    block: int = 8,
+    timeout: float = TIMEOUT,
+    threads: int = 1,
+    device: str = "cpu",
+    weights: float = 0.0,
+    quiet: bool = False,
+) -> Crew:
+    """A crew for so many episodes on this machine, its number of workers chosen where none is asked for, and printed.
+
+    Args:
+        threads: of torch in each worker.
+        device: where the policy computes; on a GPU it stays in this process.
+        weights: bytes of the policy.
+    """
+    on_gpu = choose_device(device) != "cpu"
+    steps, draws = episodes * horizon_of(world), bool(world.embodiment().cameras)
+    chosen = choose_workers(
+        asked,
+        blocks=math.ceil(episodes / block),
+        steps=steps,
+        threads=1 if on_gpu else threads,
+        draws=draws,
+        weights=0 if on_gpu else weights,
+    )
+    settings = world, block, chosen.count, timeout, on_gpu
+    crew = _standing.get(settings) if _standing else Crew(*settings[:4], overlap=on_gpu)
+    crew.account.why = chosen.why
+    if not quiet and asked is None:
+        print(f"workers         {chosen}; --workers changes it", flush=True)
+    return crew
+
+
+class Standing:
+    """The crew that was used last, kept for the next run that asks for one like it."""
+
+    def __init__(self) -> None:
+        self._held: tuple[tuple, Crew] | None = None
+
+    def get(self, settings: tuple) -> Crew:
+        if self._held is None or self._held[0] != settings:
+            self.close()
+            world, block, workers, timeout, overlap = settings
+            self._held = settings, Crew(world, block, workers, timeout, overlap=overlap)
+            self._held[1].stays = True
+        return self._held[1]
+
+    def close(self) -> None:
+        """End its workers."""
+        if self._held is not None:
+            self._held[1].close()
+            self._held = None
+
+
+_standing: Standing | None = None
+
+
+@contextmanager
+def standing() -> Iterator[Standing]:
+    """Inside, the workers of a run live on for the next one."""
+    global _standing
+    before, _standing = _standing, Standing()
+    try:
+        yield _standing
+    finally:
+        _standing.close()
+        _standing = before
