@@ -183,7 +183,7 @@ def _run(verb: str, words: list[str]) -> None:
     from .configs.parse import find_config, has_choices, parse
     from .configs.plugins import PLUGINS, discover
     from .configs.protocols import keeps
-    from .configs.verb import ChecksNames, Chooses, Explains, FromWords, folders_of
+    from .configs.verb import ChecksNames, Chooses, Explains, FromWords, GetsReady, folders_of
 
     plugins = _option(words, "--plugins")
     if plugins:
@@ -216,6 +216,8 @@ def _run(verb: str, words: list[str]) -> None:
         config = parse(config_class, path, words)
     if keeps(config, ChecksNames):
         config.check_names()
+    if keeps(config, GetsReady):
+        config.get_ready()
     discover(*folders)
     config.run()
 

@@ -29,8 +29,8 @@ def choose_device(device: str) -> str:
         ValueError: no device, or one that torch does not see.
     """
     check_device(device)
-    if device == "cpu":
-        return device
+    if surely_cpu(device):
+        return "cpu"
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -44,6 +44,11 @@ def choose_device(device: str) -> str:
         names = ", ".join(f"cuda:{i}" for i in range(count))
         raise ValueError(f"--device {device}: there is no such GPU. Known: {names}")
     return device
+
+
+def surely_cpu(device: str) -> bool:
+    """Whether a word stands for the CPU here, as far as that is known without torch."""
+    return device == "cpu" or (device == "auto" and _surely_none())
 
 
 def device_name(device: str) -> str:

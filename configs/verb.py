@@ -69,6 +69,15 @@ class ChecksNames(Protocol):
         ...
 
 
+@runtime_checkable
+class GetsReady(Protocol):
+    """Something can begin, in processes of its own, while this one imports what is heavy."""
+
+    def get_ready(self) -> None:
+        """Begin it; called after `check_names`. No class method."""
+        ...
+
+
 def folders_of(config_class: type) -> tuple[str, ...]:
     """Folders of ours whose registries a class of settings needs."""
     return config_class.DISCOVER if keeps(config_class, Discovers) else ()

@@ -28,7 +28,7 @@ from ..ledger.summary import summarize
 from ..rollout.crew import Crew
 from ..rollout.film import Tapes, choose, film_again
 from ..rollout.recipes import PolicyRecipe, weight_of
-from ..rollout.standing import crew_for
+from ..rollout.standing import crew_for, expect
 from ..world_model.evaluate import EvalWorldModel, asks_for_world_model
 from .open_loop import OpenLoop, asks_for_data, refuse_acting
 from .report import write_report
@@ -95,6 +95,11 @@ class Eval(Acting):
             raise RecordError(f"'{folder}' exists; give another --out, or --resume {folder} to go on with it")
         if self.resume is not None and not (folder / MANIFEST).is_file():
             raise RecordError(f"'{folder}' holds no record to go on with; give --out {folder} to begin one")
+
+    def get_ready(self) -> None:
+        """Begin to load what workers need."""
+        if not self.perturb:
+            expect(read_world(stage_of(self, tell=False)), **_crew_settings(self))
 
     def run(self) -> None:
         record = evaluate(self)
@@ -182,16 +187,12 @@ def open_stage(config: Eval) -> World:
 
 def open_crew(config: Eval, world: World) -> Crew:
     """Who runs the episodes of these settings on this machine."""
-    return crew_for(
-        world,
-        config.workers,
-        episodes=config.episodes,
-        block=config.block,
-        timeout=config.timeout,
-        threads=config.threads,
-        device=config.device,
-        weights=weight_of(config.policy),
-    )
+    return crew_for(world, **_crew_settings(config), timeout=config.timeout)
+
+
+def _crew_settings(config: Eval) -> dict:
+    numbers = {"episodes": config.episodes, "block": config.block, "threads": config.threads}
+    return numbers | {"asked": config.workers, "device": config.device, "weights": weight_of(config.policy)}
 
 
 def _act(config: Eval, recipe: PolicyRecipe, crew: Crew, writer: RecordWriter, tapes: Tapes) -> None:

@@ -73,10 +73,18 @@ class Crew:
         workers: processes; 0: this one.
         timeout: s that a control step may take; 0: for ever.
         overlap: the policy stays in this process and plans for all workers, in turn.
+        nursery: which forks the workers, if one has begun to load already.
     """
 
     def __init__(
-        self, world: World, block: int = 8, workers: int = 0, timeout: float = TIMEOUT, *, overlap: bool = False
+        self,
+        world: World,
+        block: int = 8,
+        workers: int = 0,
+        timeout: float = TIMEOUT,
+        *,
+        overlap: bool = False,
+        nursery: Nursery | None = None,
     ):
         if block < 1 or workers < 0:
             raise ValueError(f"a block must be at least 1 and workers at least 0, got {block} and {workers}")
@@ -91,7 +99,7 @@ class Crew:
             refuse_main(world)
         self.turn = threading.Lock()
         self._warned: set[str] = set()
-        self._nursery: Nursery | None = None
+        self._nursery = nursery
         self._hands: list[ProcessHand] | list[ThreadHand] = []
         if workers > 1:
             world.warm()
@@ -110,7 +118,7 @@ class Crew:
     def nursery(self, needs_torch: bool) -> Nursery | None:
         """Which forks the workers; the first that was lost with all that it knew is the last."""
         if self._nursery is None and self.workers > 1 and can_fork():
-            self._nursery = Nursery(f"{load.__module__}:{load.__name__}", needs_torch, self.world)
+            self._nursery = nursery_of(self.world, needs_torch)
         return self._nursery if self._nursery is not None and self._nursery.alive else None
 
     def enter(self, world: World) -> None:
@@ -373,3 +381,8 @@ def split(block: Block, parts: int) -> list[Block]:
     """The block in up to so many blocks that leave different slots empty."""
     groups = np.array_split(np.asarray(block.todo), min(parts, len(block.todo)))
     return [keep_only(block, group.tolist()) for group in groups]
+
+
+def nursery_of(world: World, needs_torch: bool = True) -> Nursery:
+    """It loads what workers in this world need."""
+    return Nursery(f"{load.__module__}:{load.__name__}", needs_torch, world)

@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ...configs.cores import choose_workers
-from ...configs.devices import choose_device
+from ...configs.cores import Workers, choose_workers
+from ...configs.devices import choose_device, surely_cpu
+from ...configs.lanes.nursery import Nursery, can_fork
 from ...configs.lanes.pulse import TIMEOUT
 from ...configs.world import World
-from .crew import Crew
+from .crew import Crew, nursery_of
 from .rollout import horizon_of
 
 
@@ -34,21 +35,60 @@ def crew_for(
         weights: bytes of the policy.
     """
     on_gpu = choose_device(device) != "cpu"
-    steps, draws = episodes * horizon_of(world), bool(world.embodiment().cameras)
-    chosen = choose_workers(
-        asked,
-        blocks=math.ceil(episodes / block),
-        steps=steps,
-        threads=1 if on_gpu else threads,
-        draws=draws,
-        weights=0 if on_gpu else weights,
-    )
+    one = 1 if on_gpu else threads
+    chosen = _choose(world, asked, episodes, block, one, 0 if on_gpu else weights)
     settings = world, block, chosen.count, timeout, on_gpu
-    crew = _standing.get(settings) if _standing else Crew(*settings[:4], overlap=on_gpu)
+    crew = _standing.get(settings) if _standing else Crew(*settings[:4], overlap=on_gpu, nursery=_take_expected(world))
     crew.account.why = chosen.why
     if not quiet and asked is None:
         print(f"workers         {chosen}; --workers changes it", flush=True)
     return crew
+
+
+def expect(
+    world: World,
+    asked: int | None,
+    *,
+    episodes: int,
+    block: int = 8,
+    threads: int = 1,
+    device: str = "cpu",
+    weights: float = 0.0,
+) -> None:
+    """Begin to load what the workers of a `crew_for` with these settings will need, while this process loads it too.
+
+    Nothing happens where that crew would have no workers, or where only torch can tell.
+    """
+    global _expected
+    if _expected is not None:
+        _expected[1].close()
+        _expected = None
+    if not (surely_cpu(device) and can_fork()):
+        return
+    if _choose(world, asked, episodes, block, threads, weights).count > 1:
+        _expected = world, nursery_of(world)
+
+
+_expected: tuple[World, Nursery] | None = None
+
+
+def _take_expected(world: World) -> Nursery | None:
+    global _expected
+    if _expected is None or _expected[0] != world:
+        return None
+    (_, nursery), _expected = _expected, None
+    return nursery
+
+
+def _choose(world: World, asked: int | None, episodes: int, block: int, threads: int, weights: float) -> Workers:
+    return choose_workers(
+        asked,
+        blocks=math.ceil(episodes / block),
+        steps=episodes * horizon_of(world),
+        threads=threads,
+        draws=bool(world.embodiment().cameras),
+        weights=weights,
+    )
 
 
 class Standing:

@@ -14,9 +14,11 @@ from understudy.configs.lanes.lane import MachineError
 from understudy.configs.lanes.nursery import can_fork
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.eval.ledger.record import table_of, tables_equal
+from understudy.eval.rollout import standing
 from understudy.eval.rollout.crew import Crew, keep_only, split
 from understudy.eval.rollout.recipes import ChangedPolicyError, ExpertRecipe, PolicyRecipe, TapeRecipe
 from understudy.eval.rollout.rollout import NO_START, blocks
+from understudy.eval.rollout.standing import crew_for, expect
 from understudy.policies.agent.open import Acting, open_agent
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.models.diffusion import DiffusionConfig
@@ -110,6 +112,20 @@ def test_a_nursery_that_is_lost_changes_no_row(plain, checkpoint, when):
         if first:
             os.kill(crew.worker_pids()[0], signal.SIGKILL)
         assert tables_equal(rows(plain), rows([*first, *results]))
+
+
+@pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
+def test_what_is_expected_loads_before_its_crew_is_made(plain, checkpoint):
+    expect(POINT, 2, episodes=19)
+    expected = standing._expected[1]
+    with crew_for(replace(POINT, horizon=25), 2, episodes=19) as other:
+        assert other._nursery is None and standing._expected, "another world's"
+    with crew_for(POINT, 2, episodes=19) as crew:
+        assert crew._nursery is expected and standing._expected is None
+        assert tables_equal(rows(plain), rows(run(crew, recipe(checkpoint))))
+    assert not expected.alive
+    expect(POINT, 0, episodes=19)
+    assert standing._expected is None, "no workers, nothing to load"
 
 
 def test_experts_films_and_whole_episodes_come_back_from_workers():
