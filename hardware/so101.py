@@ -112,6 +112,14 @@ def spoken_for(port: str) -> Iterator[None]:
         raise ConnectionError(f"{port}: an answer was cut short") from error
 
 
+def check_port(port: str) -> None:
+    """Raise ConnectionError: there is no such port, or it is not ours to use."""
+    if not os.path.exists(port):
+        raise ConnectionError(f"{port}: no such port; is the arm plugged in? (ls /dev/ttyACM* /dev/ttyUSB*)")
+    if not os.access(port, os.R_OK | os.W_OK):
+        raise ConnectionError(f"{port}: no permission; sudo usermod -a -G dialout $USER, then log in anew")
+
+
 def read_all(bus, port: str, register: str, names) -> np.ndarray:
     """One register of all servos, as whole numbers (D,). Raises ConnectionError.
 
@@ -171,10 +179,7 @@ class SO101:
         from lerobot.motors import Motor, MotorCalibration, MotorNormMode
         from lerobot.motors.feetech import FeetechMotorsBus
 
-        if not os.path.exists(self.port):
-            raise ConnectionError(f"{self.port}: no such port; is the arm plugged in? (ls /dev/ttyACM* /dev/ttyUSB*)")
-        if not os.access(self.port, os.R_OK | os.W_OK):
-            raise ConnectionError(f"{self.port}: no permission; sudo usermod -a -G dialout $USER, then log in anew")
+        check_port(self.port)
         joints = self.scale.arm.joints
         motors = {name: Motor(one.id, "sts3215", MotorNormMode.DEGREES) for name, one in self._calibrated()}
         known = {name: MotorCalibration(**vars(one)) for name, one in self._calibrated()}
