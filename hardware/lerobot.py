@@ -139,8 +139,8 @@ class LerobotArm:
         try:
             if not self.line.call(lambda: bus.is_calibrated):
                 raise CalibrationError(
-                    f"{self.robot.calibration_fpath} is not the calibration that the motors hold: run lerobot-calibrate "
-                    f"--robot.type={self.kind} --robot.port={bus.port} --robot.id={self.robot.id}"
+                    f"{self.robot.calibration_fpath} is not the calibration that the motors hold: run "
+                    f"lerobot-calibrate --robot.type={self.kind} --robot.port={bus.port} --robot.id={self.robot.id}"
                 )
             counts = self.line.call(lambda: bus.sync_read("Present_Position", normalize=False))
             wrong = out_of_range(self.joints, {prefix + name: count for name, count in counts.items()}, SEAM)
@@ -265,6 +265,14 @@ class LerobotConfig(RobotConfig):
 
     def driver(self) -> LerobotArm:
         return LerobotArm(self)
+
+    def settled(self) -> dict[str, Any]:
+        arm = LerobotArm(self)
+        units = {joint.name: joint.said for joint in arm.joints}
+        held = {
+            f"{p}{name}": vars(one) for p, bus in buses_of(arm.robot).items() for name, one in bus.calibration.items()
+        }
+        return {"type": arm.kind, "units": units, "calibration": held}
 
     def cameras(self) -> dict[str, LerobotCamera]:
         return {name: LerobotCamera(name, one) for name, one in (self.robot.get("cameras") or {}).items()}

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -291,6 +292,10 @@ class SO101Config(RobotConfig):
 
     def driver(self) -> SO101:
         return SO101(os.path.expandvars(self.port), self.file, self.rate)
+
+    def settled(self) -> dict[str, Any]:
+        known = read_calibration(self.file, find_kind("so101"))
+        return {"type": "so101", "calibration": {name: vars(one) for name, one in known.items()}}
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "envelope", {"torque": TORQUE} | self.envelope)
