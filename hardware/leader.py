@@ -19,7 +19,7 @@ from ..configs.spec import Embodiment
 from .lerobot import Line, calibrated, calibration_of, model_of
 from .lerobot_devices import make
 from .lerobot_joints import SHARE, joints_of
-from .so101 import CalibrationError
+from .so101 import GREETINGS, CalibrationError
 
 
 def leader_settings(leader: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Leader:
     def connect(self) -> None:
         """Open it; its torque stays as lerobot leaves it. Raises ConnectionError, CalibrationError."""
         self.line.check_ports()
-        self.line.call(self._open)
+        self.line.call(self._open, GREETINGS)
         if not self.line.call(lambda: self.device.is_calibrated):
             raise CalibrationError(
                 f"{self.device.calibration_fpath} is not the calibration that the leader's motors hold: run "

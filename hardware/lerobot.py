@@ -32,7 +32,7 @@ from .guard import Measured
 from .lerobot_devices import BASES, configured, make, names_of
 from .lerobot_joints import Joint, buses_of, joints_of, ours, out_of_range, theirs
 from .robot import RobotConfig
-from .so101 import SEAM, STALL, TORQUE, CalibrationError, check_port, fall_silent, spoken_for
+from .so101 import GREETINGS, SEAM, STALL, TORQUE, CalibrationError, check_port, fall_silent, spoken_for
 
 MODELS = {"so101_follower": "so101", "so101_leader": "so101"}  # type -> the arm in `sim/arms.py` that it is
 TRIES = 3  # of what a lost answer makes fail
@@ -96,7 +96,7 @@ class Line:
                     bus.port_handler.closePort()
                 raise
 
-        self.call(once)
+        self.call(once, GREETINGS)
 
 
 def calibration_of(device: Any, kind: str, flag: str) -> None:
@@ -131,7 +131,7 @@ class LerobotArm:
         for prefix, bus in buses_of(self.robot).items():
             if bus in self.line.serial:
                 self._look(bus, prefix)
-        self.line.call(self._open)
+        self.line.call(self._open, GREETINGS)
 
     def _look(self, bus: Any, prefix: str) -> None:
         """Calibration and pose of motors, before lerobot takes hold of them; the pose becomes their goal."""

@@ -33,7 +33,7 @@ SEAM = 40  # counts that a joint may be outside its calibrated range: 3.5 degree
 RETRIES = 2  # of a read, before it counts as failed
 TORQUE = 2.4  # N m
 LATE = 0.05  # s that an answer may come late
-GREETINGS = 3  # tries to find all servos
+GREETINGS = 5  # tries to find all servos
 STORED = {  # of the calibration -> register
     "homing_offset": "Homing_Offset",
     "range_min": "Min_Position_Limit",

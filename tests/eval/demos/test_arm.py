@@ -2,8 +2,9 @@
 
 import io
 import json
-import math
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -14,37 +15,72 @@ from understudy.configs.spec import ACTION, STATE
 from understudy.eval.demos.arm import CAPTURED, COMMANDED, GUARD, OUTCOME, Words
 from understudy.eval.demos.demos import Demos
 from understudy.eval.demos.recording import RecordingError, compare
-from understudy.hardware.emulator.arm import find_kind, make_chain, write_calibration
-from understudy.hardware.emulator.bus import Bus
-from understudy.hardware.emulator.faults import Fault, Faults
+from understudy.hardware.emulator.arm import find_kind, write_calibration
 from understudy.policies.data.open import open_dataset
 
 pytest.importorskip("lerobot", reason="the leader is lerobot's")
 pytest.importorskip("daqp", reason="the guard's quadratic program")
 
+pytestmark = pytest.mark.timeout(300)  # each opens the guard's process
 KIND = find_kind("so101")
 SENT = "action.sent"
 
 
-class Hand:
-    """Leads the joints of an emulated arm whose torque is off, slowly to and fro about its home."""
+EMULATION = """
+import math, sys, threading, time
+from pathlib import Path
+from understudy.hardware.emulator.arm import find_kind, make_chain
+from understudy.hardware.emulator.bus import Bus
+from understudy.hardware.emulator.faults import Fault, Faults
 
-    def __init__(self, bus):
-        self.bus, self.sway, self._over = bus, 0.0, threading.Event()
-        self.zeros = KIND.zeros(KIND.calibration())
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+kind, sway = find_kind("so101"), [0.0]
+zeros = kind.zeros(kind.calibration())
 
-    def _run(self):
-        while not self._over.wait(0.01):
-            angle = self.sway * math.sin(2 * math.pi * time.monotonic() / 4)
-            with self.bus.held() as chain:
-                for shaft, zero, home in zip(chain.shafts.shafts, self.zeros, KIND.home, strict=True):
-                    shaft.hand = zero + home + angle
+def lead(bus):  # a hand on every joint, slowly to and fro about home
+    while True:
+        time.sleep(0.01)
+        angle = sway[0] * math.sin(2 * math.pi * time.monotonic() / 4)
+        with bus.held() as chain:
+            for shaft, zero, home in zip(chain.shafts.shafts, zeros, kind.home, strict=True):
+                shaft.hand = zero + home + angle
+
+with Bus(make_chain(kind), kind.codec()) as follower:
+    with Bus(make_chain(kind), kind.codec(), faults=Faults()) as leader:
+        threading.Thread(target=lead, args=(leader,), daemon=True).start()
+        print(follower.port, leader.port, flush=True)
+        for line in sys.stdin:
+            what, _, value = line.partition(" ")
+            if what == "sway":
+                sway[0] = float(value)
+            if what == "unplug":
+                with leader.held() as chain:
+                    leader.faults.add(Fault(kind="unplug", at=chain.time + float(value), seconds=1e6))
+            if what == "torque":
+                time.sleep(0.2)
+                with follower.held() as chain:
+                    print(sum(servo.memory["Torque_Enable"] for servo in chain.servos), flush=True)
+"""
+
+
+class Arms:
+    """A follower and a leader in a process of their own."""
+
+    def __init__(self):
+        words, pipe = [sys.executable, "-c", EMULATION], subprocess.PIPE
+        self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True)
+        self.follower, self.leader = self.process.stdout.readline().split()
+
+    def tell(self, what):
+        self.process.stdin.write(f"{what}\n")
+        self.process.stdin.flush()
+
+    def torques(self):
+        self.tell("torque")
+        return int(self.process.stdout.readline())
 
     def end(self):
-        self._over.set()
-        self._thread.join()
+        self.process.stdin.close()
+        self.process.wait(10)
 
 
 @pytest.fixture(autouse=True)
@@ -53,33 +89,29 @@ def home(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def arms(tmp_path):
-    """(follower, leader, hand): emulated, both calibrated by one file."""
-    write_calibration(tmp_path / "arm.json", KIND.calibration())
-    with Bus(make_chain(KIND), KIND.codec(), faults=Faults()) as follower:
-        with Bus(make_chain(KIND), KIND.codec(), faults=Faults()) as leader:
-            hand = Hand(leader)
-            yield follower, leader, hand
-            hand.end()
+def arms():
+    made = Arms()
+    yield made
+    made.end()
 
 
 @pytest.fixture
 def demos(arms, tmp_path):
-    """(**settings) -> the verb's settings for the two arms."""
-    follower, leader, _ = arms
+    """(**settings) -> the verb's settings for the two arms, both calibrated by one file."""
     file = str(tmp_path / "arm.json")
+    write_calibration(tmp_path / "arm.json", KIND.calibration())
 
     def make(**settings):
         usual = {
             "task": "wave",
             "robot": "so101",
-            "port": follower.port,
+            "port": arms.follower,
             "calibration": file,
-            "by": {"type": "so101_leader", "port": leader.port, "calibration": file},
+            "by": {"type": "so101_leader", "port": arms.leader, "calibration": file},
             "out": str(tmp_path / "data"),
             "episodes": 2,
-            "seconds": 1.5,
-            "pause": 0.2,
+            "seconds": 1.0,
+            "pause": 0.0,
         }
         return Demos(**(usual | settings))
 
@@ -88,7 +120,7 @@ def demos(arms, tmp_path):
 
 @pytest.fixture
 def person(monkeypatch):
-    """(word, ...) -> a person at a terminal who says one of them half a second after each prompt; returns the screen."""
+    """(word, ...) -> a person at a terminal who says one of them after each prompt; returns the screen."""
     reads, writes = os.pipe()
     screen, over = io.StringIO(), threading.Event()
     monkeypatch.setattr("sys.stdin", os.fdopen(os.dup(reads)))
@@ -113,16 +145,28 @@ def person(monkeypatch):
         os.close(end)
 
 
+def record(config):
+    """Run it, again where a busy machine let the emulated arms answer too late to be opened."""
+    for _ in range(4):
+        try:
+            return config.run()
+        except ConnectionError as error:
+            if "motor check failed" not in str(error):
+                raise
+            missed = error
+    raise missed
+
+
 def test_what_was_led_is_recorded_and_reads_back(demos, arms, tmp_path):
-    arms[2].sway = 0.2
-    demos().run()
+    arms.tell("sway 0.2")
+    record(demos())
     data = open_dataset(tmp_path / "data")
     body = data.embodiment
     assert body.action == KIND.joints and set(body.action_units) == {"rad"} and not body.unknown and body.rate == 30
 
     actions, sent = data.columns[ACTION], data.columns[SENT]
-    assert len(data.lengths) == 2 and min(data.lengths) > 25
-    assert np.ptp(actions[:, 0]) > 0.1  # the leader moved
+    assert len(data.lengths) == 2 and min(data.lengths) > 10
+    assert np.ptp(actions[:, 0]) > 0.05  # the leader moved
     assert np.abs(sent - actions).max() < 0.2 and np.abs(np.diff(sent, axis=0)).max() < 2.0 / 30 + 0.2
     follows = np.abs(data.columns[STATE] - sent).mean()
     assert follows < 0.1
@@ -154,7 +198,7 @@ def lerobots(folder):
 
 def test_words_keep_discard_fail_and_quit(demos, person, tmp_path):
     screen = person("", "d", "", "f", "", "", "", "q")  # before an episode, in it
-    demos(seconds=None, pause=None, episodes=9, keep_failures=True).run()
+    record(demos(seconds=None, pause=None, episodes=9, keep_failures=True))
     data = open_dataset(tmp_path / "data")
     last = [end - 1 for end in np.cumsum(data.lengths)]
     assert data.columns["next.success"].reshape(-1)[last].tolist() == [False, True]
@@ -162,32 +206,28 @@ def test_words_keep_discard_fail_and_quit(demos, person, tmp_path):
 
 
 def test_a_recording_goes_on(demos, arms, tmp_path):
-    demos(episodes=1, seconds=0.5).run()
+    record(demos(episodes=1, seconds=0.5))
     with pytest.raises(FileExistsError, match="--resume"):
         demos(episodes=2, seconds=0.5).run()
     with pytest.raises(RecordingError, match="its task was wave, not nod"):
         compare(tmp_path / "data", {"task": "nod"})
-    demos(episodes=2, seconds=0.5, resume=True).run()
+    record(demos(episodes=2, seconds=0.5, resume=True))
     assert len(open_dataset(tmp_path / "data").lengths) == 2
     assert len(json.loads((tmp_path / "data" / GUARD).read_text())) == 2
 
 
 def test_an_unplugged_leader_costs_the_running_episode(demos, arms, tmp_path):
-    follower, leader, _ = arms
-
     def unplug():
         while not (tmp_path / "data/data").is_dir():
             time.sleep(0.02)
-        with leader.held() as chain:
-            leader.faults.add(Fault(kind="unplug", at=chain.time + 0.8, seconds=1e6))
+        arms.tell("unplug 0.8")
 
     threading.Thread(target=unplug, daemon=True).start()
     with pytest.raises(ConnectionError, match="episodes are kept in .*--resume goes on"):
-        demos(episodes=50, seconds=0.5).run()
+        record(demos(episodes=50, seconds=0.5))
     data = open_dataset(tmp_path / "data")
     assert len(data.lengths) and np.isfinite(data.columns[ACTION]).all()
-    with follower.held() as chain:
-        assert not any(servo.memory["Torque_Enable"] for servo in chain.servos)
+    assert arms.torques() == 0
 
 
 def test_what_makes_no_sense_is_refused(demos, arms):
