@@ -49,7 +49,7 @@ with Bus(make_chain(kind), kind.codec()) as follower:
         threading.Thread(target=lead, args=(leader,), daemon=True).start()
         print(follower.port, leader.port, flush=True)
         for line in sys.stdin:
-            what, _, value = line.partition(" ")
+            what, _, value = line.strip().partition(" ")
             if what == "sway":
                 sway[0] = float(value)
             if what == "unplug":
