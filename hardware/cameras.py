@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 
 WARM = 5.0  # s until the first picture
 OLD = 1.0  # s, the age of a picture that is given out no more
+
+Read = Callable[[], tuple[np.ndarray, float]]  # a picture (h, w, 3) RGB, and when it came
 
 
 class Camera:
@@ -24,6 +27,18 @@ class Camera:
 
     def open(self) -> None:
         """Begin to capture. Raises ConnectionError: no such camera, taken by another program, or another size."""
+        read, end = self._connect()
+        self._thread = threading.Thread(target=self._run, args=(read, end), name=f"camera {self.name}", daemon=True)
+        self._thread.start()
+        last = time.monotonic() + WARM
+        while self._newest is None and self._failed is None and time.monotonic() < last:
+            time.sleep(0.01)
+        if self._newest is None:
+            self.close()
+            raise ConnectionError(f"camera '{self.name}': {self._failed or f'no picture within {WARM:g} s'}")
+
+    def _connect(self) -> tuple[Read, Callable[[], None]]:
+        """(waits for the next picture, closes the camera). The former raises ConnectionError, as this does."""
         import cv2
 
         source = cv2.VideoCapture(self.index)
@@ -34,31 +49,30 @@ class Camera:
             source.set(setting, value)
         source.set(cv2.CAP_PROP_FPS, self.fps)
         source.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        self._thread = threading.Thread(target=self._run, args=(source,), name=f"camera {self.name}", daemon=True)
-        self._thread.start()
-        end = time.monotonic() + WARM
-        while self._newest is None and self._failed is None and time.monotonic() < end:
-            time.sleep(0.01)
-        if self._newest is None:
-            self.close()
-            raise ConnectionError(f"camera '{self.name}': {self._failed or f'no picture within {WARM:g} s'}")
 
-    def _run(self, source) -> None:
-        import cv2
-
-        while not self._stop.is_set():
+        def read() -> tuple[np.ndarray, float]:
             worked, picture = source.read()
             moment = time.monotonic()
             if not worked:
-                self._failed = "it gives no more pictures"
+                raise ConnectionError("it gives no more pictures")
+            return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), moment
+
+        return read, source.release
+
+    def _run(self, read: Read, end: Callable[[], None]) -> None:
+        while not self._stop.is_set():
+            try:
+                picture, moment = read()
+            except ConnectionError as error:
+                self._failed = str(error)
                 break
             if picture.shape[:2] != self.size:
                 h, w = picture.shape[:2]
                 self._failed = f"it gives {w} x {h} pixels, {self.size[1]} x {self.size[0]} were asked for"
                 break
             with self._lock:
-                self._newest = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), moment
-        source.release()
+                self._newest = picture, moment
+        end()
 
     def newest(self) -> tuple[np.ndarray, float]:
         """The newest picture (h, w, 3) RGB and when it came, s on `time.monotonic()`. Raises ConnectionError."""

@@ -130,6 +130,8 @@ class Guard:
             raise ValueError(f"{len(envelope.limits)} limits for {len(names)} joints")
         if not rate > 0:
             raise ValueError(f"the guard's rate must be positive, got {rate}")
+        if clearance is not None:
+            _check_solver()
         self.names, self.envelope, self.rate, self.step_length = names, envelope, rate, 1.0 / rate
         self._clearance, self._bounds = clearance, envelope.bounds()
         torque = envelope.torque
@@ -448,6 +450,16 @@ class Guard:
 def with_limits(envelope: Envelope, limits: tuple[tuple[float, float], ...]) -> Envelope:
     """The same envelope for an arm with other joint limits."""
     return replace(envelope, limits=limits)
+
+
+def _check_solver() -> None:
+    """Raise ImportError now and not at the first bent step."""
+    try:
+        import daqp  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"the guard needs daqp to keep an arm clear of things ({error}): pip install 'understudy[hardware]'"
+        ) from error
 
 
 def _nearest_velocity(wish, low, high, rows, least) -> np.ndarray | None:

@@ -1,36 +1,45 @@
-"""A robot by its name and port, as the verbs take it from the command line."""
+"""A robot by its name and port, as the verbs take it from the command line: one of ours, or any of lerobot's."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..configs.plugins import discover, lookup
 from .guarded import GuardedRobot, open_robot
 from .robot import RobotConfig
 
 
-def robot_config(robot: str, port: str | None = None, calibration: str | None = None) -> RobotConfig:
-    """The settings of a registered robot, or of a YAML file with its `type`.
+def robot_config(
+    robot: str | Mapping[str, Any], port: str | None = None, calibration: str | None = None
+) -> RobotConfig:
+    """The settings of a registered robot, of one of lerobot's, or of a YAML file with its `type`.
+
+    Args:
+        robot: its name, a YAML file, or its settings with their type.
 
     Raises:
         LookupError: an unknown robot, listing the known ones.
         ValueError: settings that it does not have, or lacks.
     """
-    import yaml
-
     discover("hardware")
-    settings: dict = {}
-    name = robot
-    if robot.endswith((".yaml", ".yml")):
-        settings = yaml.safe_load(Path(os.path.expandvars(robot)).read_text(encoding="utf-8")) or {}
-        if not isinstance(settings, dict) or "type" not in settings:
-            raise ValueError(f"{robot} must hold the settings of a robot with its type")
-        name = settings.pop("type")
-    made = lookup("robot", name, RobotConfig.get_known_choices())
-    fields = {each.name: each for each in dataclasses.fields(made)}
+    settings = _settings(robot)
+    name = str(settings.pop("type"))
     settings |= {key: value for key, value in (("port", port), ("calibration", calibration)) if value is not None}
+    known = RobotConfig.get_known_choices()
+    if name not in known:
+        from .lerobot import knows, lerobot_config, plugged
+
+        if knows(name):
+            return lerobot_config(name, settings)
+        from .lerobot_devices import names_of
+
+        known = dict.fromkeys((*known, *names_of("robots"), *plugged("robots")))
+    made = lookup("robot", name, known)
+    fields = {each.name: each for each in dataclasses.fields(made)}
     for key in settings:
         if key not in fields:
             raise ValueError(f"robot '{name}' has no setting '{key}'; it has {', '.join(fields)}")
@@ -44,6 +53,19 @@ def robot_config(robot: str, port: str | None = None, calibration: str | None = 
     return made(**settings)
 
 
-def open_named(robot: str, port: str | None = None, calibration: str | None = None) -> GuardedRobot:
+def _settings(robot: str | Mapping[str, Any]) -> dict[str, Any]:
+    import yaml
+
+    if isinstance(robot, str) and robot.endswith((".yaml", ".yml")):
+        found = yaml.safe_load(Path(os.path.expandvars(robot)).read_text(encoding="utf-8")) or {}
+        what = robot
+    else:
+        found, what = {"type": robot} if isinstance(robot, str) else robot, "--robot"
+    if not isinstance(found, Mapping) or "type" not in found:
+        raise ValueError(f"{what} must hold the settings of a robot with its type")
+    return dict(found)
+
+
+def open_named(robot: str | Mapping[str, Any], port: str | None = None, calibration: str | None = None) -> GuardedRobot:
     """A robot behind its guard, not connected."""
     return open_robot(robot_config(robot, port, calibration))

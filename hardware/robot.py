@@ -123,6 +123,10 @@ class RobotConfig(draccus.ChoiceRegistry):
         driver = self.driver()
         return Description(driver.embodiment, driver.body)
 
+    def settled(self) -> dict[str, Any]:
+        """What settles the meaning of its numbers, for a record: JSON-able, such as the calibration."""
+        return {}
+
     def cameras(self) -> Mapping[str, Any]:
         """Name -> an opened-by-nobody-yet camera of `cameras.py`."""
         return {}

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ SEAM = 40  # counts that a joint may be outside its calibrated range: 3.5 degree
 RETRIES = 2  # of a read, before it counts as failed
 TORQUE = 2.4  # N m
 LATE = 0.05  # s that an answer may come late
-GREETINGS = 3  # tries to find all servos
+GREETINGS = 5  # tries to find all servos
 STORED = {  # of the calibration -> register
     "homing_offset": "Homing_Offset",
     "range_min": "Min_Position_Limit",
@@ -112,6 +113,14 @@ def spoken_for(port: str) -> Iterator[None]:
         raise ConnectionError(f"{port}: an answer was cut short") from error
 
 
+def check_port(port: str) -> None:
+    """Raise ConnectionError: there is no such port, or it is not ours to use."""
+    if not os.path.exists(port):
+        raise ConnectionError(f"{port}: no such port; is the arm plugged in? (ls /dev/ttyACM* /dev/ttyUSB*)")
+    if not os.access(port, os.R_OK | os.W_OK):
+        raise ConnectionError(f"{port}: no permission; sudo usermod -a -G dialout $USER, then log in anew")
+
+
 def read_all(bus, port: str, register: str, names) -> np.ndarray:
     """One register of all servos, as whole numbers (D,). Raises ConnectionError.
 
@@ -171,10 +180,7 @@ class SO101:
         from lerobot.motors import Motor, MotorCalibration, MotorNormMode
         from lerobot.motors.feetech import FeetechMotorsBus
 
-        if not os.path.exists(self.port):
-            raise ConnectionError(f"{self.port}: no such port; is the arm plugged in? (ls /dev/ttyACM* /dev/ttyUSB*)")
-        if not os.access(self.port, os.R_OK | os.W_OK):
-            raise ConnectionError(f"{self.port}: no permission; sudo usermod -a -G dialout $USER, then log in anew")
+        check_port(self.port)
         joints = self.scale.arm.joints
         motors = {name: Motor(one.id, "sts3215", MotorNormMode.DEGREES) for name, one in self._calibrated()}
         known = {name: MotorCalibration(**vars(one)) for name, one in self._calibrated()}
@@ -286,6 +292,10 @@ class SO101Config(RobotConfig):
 
     def driver(self) -> SO101:
         return SO101(os.path.expandvars(self.port), self.file, self.rate)
+
+    def settled(self) -> dict[str, Any]:
+        known = read_calibration(self.file, find_kind("so101"))
+        return {"type": "so101", "calibration": {name: vars(one) for name, one in known.items()}}
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "envelope", {"torque": TORQUE} | self.envelope)

@@ -31,6 +31,11 @@ class Demos(Settings):
 
     def run(self) -> None:
         out = self.folder
+        if self.robot is not None:
+            from .arm import record_on_arm
+
+            record_on_arm(self)
+            return
         if self.resume and not self.policy and self.by != "expert":
             raise ValueError("what a person recorded is not gone on with; leave --resume out and give another --out")
         check_folder(out, self.resume)
@@ -64,7 +69,7 @@ class Demos(Settings):
             "initial_conditions": start_set(crew.world),
             "options": {"action_noise": self.action_noise} if self.action_noise else None,
         }
-        with recording(self.folder, crew.world, expert_card(self, crew.world), self) as (writer, written):
+        with recording(self.folder, crew.world.embodiment(), expert_card(self, crew.world), self) as (writer, written):
             # they are written in order: what comes before the last one is done, whether it was kept or not
             first = max(written) + 1 - self.env_seed if written else 0
             todo, done = starts[first:], starts[:first]

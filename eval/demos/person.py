@@ -52,7 +52,7 @@ def teleoperate(
     out = Path(os.path.expandvars(config.out))
     world = conducted(read_world(config.world or config.task, cameras=config.cameras))
     steering = Steering(world.embodiment())
-    device = device or lookup("teleoperator", config.by, TELEOPERATORS)()
+    device = device or lookup("teleoperator", str(config.by), TELEOPERATORS)()
 
     with closing(device), closing(Lanes(world, 1, 0)) as lanes:
         if DatasetWriter.unbegun(out):  # an interrupted start

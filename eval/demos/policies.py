@@ -50,7 +50,7 @@ def record_policies(config: Settings) -> list[dict]:
     card = recording_card(config, world)
     out = config.folder
     rows = []
-    with recording(out, world, card, config) as (writer, done):
+    with recording(out, world.embodiment(), card, config) as (writer, done):
         with Progress("recording", config.episodes, "episodes", done=len(done)) as progress:
             for result in _act(config, world, opened, done):
                 if result.episode is not None and (result.row["success"] or config.keep_failures):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from ...configs.files import clear_leftovers
 from ...configs.former import RECORDING as FORMER
 from ...configs.former import renamed
 from ...configs.owner import owned
-from ...configs.world import World
+from ...configs.spec import Embodiment
 from ...policies.data.writer import DOCUMENTS, ENV_SEED, EPISODES, FORMER_ENV_SEED, DatasetWriter
 
 if TYPE_CHECKING:
@@ -49,10 +49,15 @@ def check_folder(out: Path, resume: bool) -> None:
 
 
 @contextmanager
-def recording(out: Path, world: World, card: dict, config: Settings) -> Iterator[tuple[DatasetWriter, frozenset[int]]]:
+def recording(
+    out: Path, body: Embodiment, card: dict, config: Settings, extra: Mapping[str, tuple[str, ...]] | None = None
+) -> Iterator[tuple[DatasetWriter, frozenset[int]]]:
     """A writer, new or going on, for this process alone, and the env seeds whose episodes it holds already.
 
     Where nothing is written in the end the folder is removed. Ctrl-C says how to go on.
+
+    Args:
+        extra: further columns, as `DatasetWriter` takes them.
 
     Raises:
         InUseError: another process records there.
@@ -64,7 +69,7 @@ def recording(out: Path, world: World, card: dict, config: Settings) -> Iterator
         with owned(out):
             going_on = config.resume and (out / RECORDING).is_file()
             if going_on:
-                _compare(out, card)
+                compare(out, card)
             else:
                 check_folder(out, config.resume)
                 shutil.rmtree(out)
@@ -75,7 +80,7 @@ def recording(out: Path, world: World, card: dict, config: Settings) -> Iterator
     if not going_on:
         told = card | {"command": command_of(config, "demos", without=("out", "resume"))}
         documents = {RECORDING: json.dumps(told, indent=1)}
-        writer = DatasetWriter(out, world.embodiment(), pictures=config.pictures, documents=documents)
+        writer = DatasetWriter(out, body, pictures=config.pictures, extra=extra, documents=documents)
 
     with owned(out):
         writer = writer or DatasetWriter.resume(out)
@@ -104,7 +109,7 @@ def written_starts(out: Path) -> frozenset[int]:
     return frozenset(pyarrow.parquet.read_table(path, columns=[column])[column].to_pylist())
 
 
-def _compare(out: Path, card: dict) -> None:
+def compare(out: Path, card: dict) -> None:
     """Raise RecordingError unless the folder holds the same recording."""
     then = json.loads((out / RECORDING).read_text())
     then |= {"how": renamed(then.get("how", {}), FORMER)}

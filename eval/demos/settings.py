@@ -32,7 +32,8 @@ class Settings:
     episodes: int = 50  # episodes that are tried, one from each evaluation seed; those that fail are left out
     env_seed: int = DATA_STARTS  # first seed of the initial conditions; 100000 and up are for data
     out: str  # the dataset folder to write, which must be new
-    by: str = "expert"  # who acts: expert | keyboard | gamepad
+    # who acts: expert | keyboard | gamepad; with --robot a leader of lerobot's, e.g. so101_leader with --by.port PORT
+    by: dict | str = "expert"
     policy: tuple[str, ...] = ()  # runs or checkpoints that act instead, each in an equal share of the episodes
     policy_seed: int = 0  # with --policy: seed of the policy's sampling noise
     n_action_steps: int | None = None  # with --policy: actions executed of each action chunk; by default its own number
@@ -49,6 +50,12 @@ class Settings:
     keep_failures: bool = False  # writes episodes without success too
     cameras: dict[str, tuple[int, int]] | None = None  # pictures: '{agentview: [84, 84]}', height and width
     pictures: str = "video"  # how pictures are stored: image | video
+    # an arm in place of a world, led by hand: one of ours or lerobot's, a YAML file, or its keys (--robot.type NAME)
+    robot: dict | str | None = None
+    port: str | None = None  # of the robot
+    calibration: str | None = None  # lerobot's calibration file of the robot; default: its usual place
+    seconds: float | None = None  # with --robot: length of an episode; by default until ENTER
+    pause: float | None = None  # with --robot: s between episodes, to lay things out; by default until ENTER
 
     @property
     def folder(self) -> Path:

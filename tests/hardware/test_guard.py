@@ -1,5 +1,7 @@
 """The guard: what it lets pass, what it bends, when it stops, and that nothing leaves the envelope."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -216,3 +218,10 @@ def test_nothing_is_sent_before_it_is_engaged(arm):
         "the table, the walls and the arm itself: no model of this body",
         "torque: no limit is given",
     )
+
+
+def test_a_missing_solver_is_refused_at_the_start(arm, body, monkeypatch):
+    monkeypatch.setitem(sys.modules, "daqp", None)
+    with pytest.raises(ImportError, match=r"pip install 'understudy\[hardware\]'"):
+        Guard(arm.joints, Envelope(limits=arm.limits), 30.0, body)
+    Guard(arm.joints, Envelope(limits=arm.limits), 30.0)  # of an arm without a model it has no use for it

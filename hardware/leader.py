@@ -1,0 +1,104 @@
+"""A teleoperator of lerobot's that leads a robot of ours joint by joint: a leader arm, by its registered name.
+
+Body joints are angles by the leader's own calibration, also where lerobot says them as percentages; a gripper (0..100)
+is a share of its range and becomes that share of the robot's. A device that gives anything else but the robot's joints
+(a gamepad's steps, a hand's pose) is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ..configs.spec import Embodiment
+from .lerobot import Line, calibrated, calibration_of, model_of
+from .lerobot_devices import make
+from .lerobot_joints import SHARE, joints_of
+from .so101 import GREETINGS, CalibrationError
+
+
+def leader_settings(leader: str | Mapping[str, Any]) -> dict[str, Any]:
+    """A leader's settings from its name, a YAML file, or its keys with their type. Raises ValueError."""
+    if isinstance(leader, str) and leader.endswith((".yaml", ".yml")):
+        leader = yaml.safe_load(Path(leader).read_text(encoding="utf-8")) or {}
+    settings = {"type": leader} if isinstance(leader, str) else leader
+    if not isinstance(settings, Mapping) or "type" not in settings:
+        raise ValueError(f"a teleoperator's settings need its type, such as so101_leader; got {settings!r:.80}")
+    return dict(settings)
+
+
+class Leader:
+    """See the module. Made for the robot that `body` describes.
+
+    Args:
+        settings: lerobot's, with their type; `units` is ours (`lerobot_joints.py`), `calibration` its file.
+
+    Raises:
+        LookupError, ValueError, ImportError: no such teleoperator or setting, or not one for this robot.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], body: Embodiment):
+        settings = dict(settings)
+        units = settings.pop("units", "")
+        self.kind, self.body = str(settings["type"]), body
+        what = f"lerobot's {self.kind}"
+        self.device = make("teleoperators", calibrated(settings))
+        gives = [key.removesuffix(".pos") for key in self._features(what)]
+        if set(gives) != set(body.action):
+            raise ValueError(
+                f"{what} gives {', '.join(gives)}; '{body.name}' is led by its joints: {', '.join(body.action)}"
+            )
+        calibration_of(self.device, self.kind, "teleop")
+        joints = joints_of(self.device, what, model_of(self.kind), units, bounded=False)
+        by_name = {joint.name: joint for joint in joints}
+        self.joints = tuple(by_name[name] for name in body.action)
+        self.line = Line(self.device)
+        for joint, unit in zip(self.joints, body.action_units, strict=True):
+            if joint.unit != unit:
+                raise ValueError(f"{joint.name} of {what} is in {joint.unit}, that of '{body.name}' in {unit}")
+
+    def _features(self, what: str) -> list[str]:
+        features = self.device.action_features
+        if not isinstance(features, Mapping) or not all(kind is float for kind in features.values()):
+            raise ValueError(f"{what} gives no joints, so it cannot lead '{self.body.name}'")
+        return list(features)
+
+    def connect(self) -> None:
+        """Open it; its torque stays as lerobot leaves it. Raises ConnectionError, CalibrationError."""
+        self.line.check_ports()
+        self.line.call(self._open, GREETINGS)
+        if not self.line.call(lambda: self.device.is_calibrated):
+            raise CalibrationError(
+                f"{self.device.calibration_fpath} is not the calibration that the leader's motors hold: run "
+                f"lerobot-calibrate --teleop.type={self.kind} --teleop.port={self.line.name} "
+                f"--teleop.id={self.device.id}"
+            )
+
+    def _open(self) -> None:
+        try:
+            self.device.connect(calibrate=False)
+        except BaseException:
+            self.line.shut()
+            raise
+
+    def read(self) -> np.ndarray:
+        """(D,) where the leader is, in the robot's units and order; not bounded. Raises ConnectionError."""
+        said = self.line.call(self.device.get_action)
+        found = []
+        for joint, (low, high) in zip(self.joints, self.body.limits, strict=True):
+            value = float(said[joint.key])
+            found.append(low + joint.share(value) * (high - low) if joint.said == SHARE else joint.ours(value))
+        return np.array(found)
+
+    def close(self) -> None:
+        """Safe to call twice, and after a failed `connect`."""
+        with suppress(ConnectionError):
+            with self.line.said():
+                if self.device.is_connected:
+                    self.device.disconnect()
+        self.line.shut()

@@ -1,0 +1,317 @@
+"""Any robot of lerobot's by its registered name, its own driver unmodified, behind our guard: `--robot.type NAME`.
+
+What its numbers mean is settled when it is opened (`lerobot_joints.py`); inside they are rad and m. Cameras in its
+settings are opened beside it, a thread each, in the process of the caller. What lerobot does by itself stays so: its
+`connect` writes the settings of the servos and switches the torque on, here with the present pose as their goal.
+
+    type: lerobot
+    robot: {type: koch_follower, port: /dev/ttyACM0, id: me, cameras: {front: {type: opencv, ...}}}
+    rate: 30
+    units: degrees                    # where its motors do not say: rad, degrees, m, mm, or {joint: unit}
+    limits: {shoulder: [-1.5, 1.5]}   # rad or m, where no calibration says
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..configs.compat import prepare_lerobot
+from ..configs.spec import Embodiment
+from ..sim.arms import Arm, find_arm
+from .cameras import Camera, Read
+from .guard import Measured
+from .lerobot_devices import BASES, configured, make, names_of
+from .lerobot_joints import Joint, buses_of, joints_of, ours, out_of_range, theirs
+from .robot import RobotConfig
+from .so101 import GREETINGS, SEAM, STALL, TORQUE, CalibrationError, check_port, fall_silent, spoken_for
+
+MODELS = {"so101_follower": "so101", "so101_leader": "so101"}  # type -> the arm in `sim/arms.py` that it is
+TRIES = 3  # of what a lost answer makes fail
+T = TypeVar("T")
+
+
+def model_of(kind: str) -> Arm | None:
+    """The arm that a lerobot device is, as far as there is a model of it."""
+    return find_arm(MODELS[kind]) if kind in MODELS else None
+
+
+class Line:
+    """The serial lines of a device of lerobot's: tried again when an answer is lost, one error when they are gone."""
+
+    def __init__(self, device: Any):
+        buses = buses_of(device).values()
+        self.device, self.buses = device, list(buses)
+        self.serial = [bus for bus in self.buses if hasattr(bus, "port_handler")]
+        self.name = ", ".join(str(bus.port) for bus in self.buses if hasattr(bus, "port")) or str(device)
+
+    def call(self, action: Callable[[], T], tries: int = TRIES) -> T:
+        """What `action` gives. Raises ConnectionError naming the ports."""
+        for left in reversed(range(tries)):
+            try:
+                with self.said():
+                    return action()
+            except ConnectionError:
+                if not left:
+                    raise
+                for bus in self.serial:
+                    if bus.is_connected:
+                        fall_silent(bus, bus.port)
+        raise AssertionError
+
+    @contextmanager
+    def said(self) -> Iterator[None]:
+        with spoken_for(self.name):
+            yield
+
+    def check_ports(self) -> None:
+        """Raise ConnectionError: a port that is not there or not allowed."""
+        for bus in self.serial:
+            check_port(str(bus.port))
+
+    def shut(self) -> None:
+        """Close what is open, whatever it says."""
+        for bus in self.serial:
+            with suppress(ConnectionError, AttributeError):
+                with spoken_for(str(bus.port)):
+                    if bus.is_connected:
+                        bus.port_handler.closePort()
+
+    def greet(self, bus: Any) -> None:
+        """Open one bus and find all its motors."""
+
+        def once() -> None:
+            try:
+                bus.connect()
+            except BaseException:
+                if bus.is_connected:
+                    bus.port_handler.closePort()
+                raise
+
+        self.call(once, GREETINGS)
+
+
+def calibration_of(device: Any, kind: str, flag: str) -> None:
+    """Raise CalibrationError where a device with motors has no calibration file."""
+    for bus in buses_of(device).values():
+        if not bus.calibration:
+            port = getattr(bus, "port", "PORT")
+            raise CalibrationError(
+                f"no calibration file {device.calibration_fpath}: run lerobot-calibrate --{flag}.type={kind} "
+                f"--{flag}.port={port} --{flag}.id={device.id or 'NAME'} and give that id"
+            )
+
+
+class LerobotArm:
+    """See `Driver`. `config`: of the robot, its units and limits."""
+
+    def __init__(self, config: LerobotConfig):
+        self.kind = str(config.robot.get("type", ""))
+        self._model = model_of(self.kind)
+        self.body: str | None = MODELS.get(self.kind)
+        self.robot = make("robots", config.arm)
+        calibration_of(self.robot, self.kind, "robot")
+        what = f"lerobot's {self.kind}"
+        self.joints = joints_of(self.robot, what, self._model, config.units, config.limits)
+        self.line = Line(self.robot)
+        self.embodiment = body_of(self.joints, self.body or self.kind, config.rate)
+        self._loaded = self.body is not None and len(self.line.serial) == 1
+
+    def connect(self) -> None:
+        """See `Driver`, but that lerobot switches the torque on. Raises CalibrationError: file and motors differ."""
+        self.line.check_ports()
+        for prefix, bus in buses_of(self.robot).items():
+            if bus in self.line.serial:
+                self._look(bus, prefix)
+        self.line.call(self._open, GREETINGS)
+
+    def _look(self, bus: Any, prefix: str) -> None:
+        """Calibration and pose of motors, before lerobot takes hold of them; the pose becomes their goal."""
+        self.line.greet(bus)
+        try:
+            if not self.line.call(lambda: bus.is_calibrated):
+                raise CalibrationError(
+                    f"{self.robot.calibration_fpath} is not the calibration that the motors hold: run "
+                    f"lerobot-calibrate --robot.type={self.kind} --robot.port={bus.port} --robot.id={self.robot.id}"
+                )
+            counts = self.line.call(lambda: bus.sync_read("Present_Position", normalize=False))
+            wrong = out_of_range(self.joints, {prefix + name: count for name, count in counts.items()}, SEAM)
+            if wrong:
+                raise CalibrationError("; ".join(wrong))
+            self.line.call(lambda: bus.sync_write("Goal_Position", counts, normalize=False))
+        finally:
+            self.line.shut()
+
+    def _open(self) -> None:
+        try:
+            self.robot.connect(calibrate=False)
+        except BaseException:
+            self.line.shut()
+            raise
+
+    def measure(self, loads: bool) -> Measured:
+        """See `Driver`."""
+        before = time.monotonic()
+        position = ours(self.joints, self.line.call(self.robot.get_observation))
+        torque = self.line.call(self._torques) if loads and self._loaded else None
+        return Measured(position=position, time=before, torque=torque)
+
+    def _torques(self) -> np.ndarray:
+        loads = self.line.serial[0].sync_read("Present_Load", normalize=False)
+        return np.array([loads[joint.name] for joint in self.joints]) / 1000 * STALL
+
+    def write(self, goal: np.ndarray) -> None:
+        """See `Driver`."""
+        with self.line.said():
+            self.robot.send_action(theirs(self.joints, goal))
+
+    def hold(self) -> None:
+        """See `Driver`."""
+        self.write(self.measure(False).position)
+        for bus in self.line.buses:
+            self.line.call(lambda bus=bus: bus.enable_torque())
+        self.write(self.measure(False).position)
+
+    def relax(self) -> None:
+        """See `Driver`. Where a robot has no bus of motors, `close` does what lerobot does for it."""
+        for bus in self.line.buses:
+            self.line.call(lambda bus=bus: bus.disable_torque())
+
+    def close(self) -> None:
+        """See `Driver`."""
+        with suppress(ConnectionError):
+            with self.line.said():
+                if self.robot.is_connected:
+                    self.robot.disconnect()
+        self.line.shut()
+
+
+def body_of(joints: tuple[Joint, ...], name: str, rate: float) -> Embodiment:
+    """Absolute targets in, places out, rad and m."""
+    names, units = tuple(joint.name for joint in joints), tuple(joint.unit for joint in joints)
+    return Embodiment(
+        name=name,
+        action=names,
+        action_units=units,
+        limits=tuple(joint.limits for joint in joints),
+        rate=rate,
+        frame="joint",
+        state=names,
+        state_units=units,
+    )
+
+
+class LerobotCamera(Camera):
+    """A camera of lerobot's, by its settings."""
+
+    def __init__(self, name: str, settings: Mapping[str, Any]):
+        config = configured("cameras", settings)
+        if not config.width or not config.height or not config.fps:
+            raise ValueError(f"camera '{name}': give its width, height and fps")
+        super().__init__(name, str(settings["type"]), config.width, config.height, config.fps)
+        self._settings, self._bgr = dict(settings), getattr(getattr(config, "color_mode", None), "value", "") == "bgr"
+        if getattr(config, "use_depth", False):
+            warnings.warn(f"camera '{name}': its depth is not recorded", stacklevel=2)
+
+    def _connect(self) -> tuple[Read, Callable[[], None]]:
+        device = make("cameras", self._settings)
+        try:
+            device.connect()
+        except (OSError, RuntimeError, ValueError, TimeoutError) as error:
+            raise ConnectionError(f"camera '{self.name}' does not open: {error}") from error
+
+        def read() -> tuple[np.ndarray, float]:
+            try:
+                picture = device.async_read(timeout_ms=1000)
+            except (OSError, RuntimeError, TimeoutError) as error:
+                raise ConnectionError(str(error)) from error
+            return picture[..., ::-1] if self._bgr else picture, time.monotonic()
+
+        def end() -> None:
+            with suppress(OSError, RuntimeError):
+                device.disconnect()
+
+        return read, end
+
+
+@RobotConfig.register_subclass("lerobot")
+@dataclass(frozen=True, kw_only=True)
+class LerobotConfig(RobotConfig):
+    """Any robot of lerobot's, by its settings with their type."""
+
+    robot: dict[str, Any]  # lerobot's settings, with their type, such as {type: koch_follower, port: P, id: ME}
+    rate: float = 30.0  # commands a second
+    units: dict[str, str] | str = ""  # of joints whose motors do not say it: rad, degrees, m, mm
+    limits: dict[str, tuple[float, float]] = field(default_factory=dict)  # of joints, rad or m; before the calibration
+
+    def __post_init__(self) -> None:
+        if self.robot.get("type") in MODELS:
+            object.__setattr__(self, "envelope", {"torque": TORQUE} | self.envelope)
+
+    @property
+    def arm(self) -> dict[str, Any]:
+        """lerobot's settings without cameras; a lost answer is asked for again by us."""
+        known = {item.name for item in fields(type(configured("robots", self.robot)))}
+        given = {key: value for key, value in self.robot.items() if key != "cameras"}
+        return ({"num_read_retries": 0} if "num_read_retries" in known else {}) | given
+
+    def driver(self) -> LerobotArm:
+        return LerobotArm(self)
+
+    def settled(self) -> dict[str, Any]:
+        arm = LerobotArm(self)
+        units = {joint.name: joint.said for joint in arm.joints}
+        held = {
+            f"{p}{name}": vars(one) for p, bus in buses_of(arm.robot).items() for name, one in bus.calibration.items()
+        }
+        return {"type": arm.kind, "units": units, "calibration": held}
+
+    def cameras(self) -> dict[str, LerobotCamera]:
+        return {name: LerobotCamera(name, one) for name, one in (self.robot.get("cameras") or {}).items()}
+
+
+def lerobot_config(name: str, settings: Mapping[str, Any]) -> LerobotConfig:
+    """A robot of lerobot's by its name; settings that are ours (rate, units, limits, envelope, ...) are taken out.
+
+    `calibration`: its file; the id and the folder of lerobot's follow from it.
+    """
+    mine = {item.name for item in fields(LerobotConfig)} - {"robot"}
+    theirs_ = {key: value for key, value in settings.items() if key not in mine}
+    return LerobotConfig(
+        robot={"type": name} | calibrated(theirs_),
+        **{key: value for key, value in settings.items() if key in mine},
+    )
+
+
+def calibrated(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of lerobot's with `calibration: FILE` as the id and folder that mean it, and variables expanded."""
+    found = {key: os.path.expandvars(one) if isinstance(one, str) else one for key, one in settings.items()}
+    file = found.pop("calibration", None)
+    if file is None:
+        return found
+    path = Path(file).expanduser()
+    return found | {"id": path.stem, "calibration_dir": str(path.parent)}
+
+
+def knows(name: str) -> bool:
+    """Whether lerobot, or a plug-in of it, has a robot of that name."""
+    return name in names_of("robots") or name in plugged("robots")
+
+
+def plugged(kind: str) -> Mapping[str, object]:
+    """Names that plug-ins of lerobot's register. Imports them."""
+    import importlib
+
+    if not names_of(kind):
+        return {}
+    prepare_lerobot()
+    importlib.import_module("lerobot.utils.import_utils").register_third_party_plugins()
+    return getattr(importlib.import_module(f"lerobot.{kind}"), BASES[kind]).get_known_choices()
