@@ -150,7 +150,7 @@ def training_chart(run: Path | None) -> str:
 def training_note(run: Path | None) -> str:
     """How to read a held-out loss beside a rate of success; "" where none was logged."""
     losses = [entry["validation/loss"] for entry in _metrics(run) if entry.get("validation/loss", 0) > 0]
-    if not losses:
+    if len(losses) < 2:  # no curve of it is drawn
         return ""
     risen = losses[-1] > 1.2 * min(losses)
     rise = f"It rose from {min(losses):.2g} to {losses[-1]:.2g} here. " if risen else ""
