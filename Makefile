@@ -20,7 +20,7 @@ help:
 	@echo "make findings     what other libraries really do, each tried in a temporary folder; downloads about 5 GB"
 	@echo "make lock         requirements.txt, the pins of constraints.txt with hashes, anew"
 	@echo "make sbom         a bill of materials of .venv/ in CycloneDX, out/sbom.json"
-	@echo "make readme-pictures  the picture of README.md, from the record of make demo"
+	@echo "make readme-pictures  the picture of README.md, from the record of Lift that its table cites"
 	@echo "make clean        remove .venv/, .venv-3.*/, out/ and caches; runs/ stays"
 
 setup: $(STAMP)
@@ -81,8 +81,7 @@ demo: $(STAMP)
 	@echo "        $(UNDERSTUDY) list                                        all policies, worlds, experts"
 
 readme-pictures: $(STAMP) chromium
-	@test -d $(DEMO)/eval || { echo "run make demo first: the report shown is that of $(DEMO)/eval" >&2; exit 1; }
-	$(UNDERSTUDY) study readme_pictures --record $(DEMO)/eval --out docs/pictures/overview.webp
+	$(UNDERSTUDY) study readme_pictures --record eval/records/lift/diffusion --out docs/pictures/overview.webp
 
 clean:
 	rm -rf .venv .venv-3.* out build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

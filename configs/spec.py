@@ -194,7 +194,9 @@ class Embodiment:
         """`unknown` as a part of a sentence, with the first six names at most."""
         units = self.unknown_units
         listed = f"the unit of {', '.join(units[:6])}{', ...' if len(units) > 6 else ''}"
-        return "; ".join([*([listed] if units else []), *self.unknown[bool(units) :]])
+        means = {"mode": "mode (absolute or delta)"}
+        parts = [means.get(part, part) for part in self.unknown[bool(units) :]]
+        return "; ".join([*([listed] if units else []), *([f"of the actions: {', '.join(parts)}"] if parts else [])])
 
     @property
     def unknown_units(self) -> tuple[str, ...]:

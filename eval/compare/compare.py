@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +25,7 @@ from ...configs.progress import Progress, on_terminal
 from ...configs.world import REPORT_STARTS, World, looked_at, read_world, start_set
 from ...policies.agent.open import check_policy, check_world, open_agent
 from ...policies.agent.stage import check_saved, world_of
+from ...policies.learning.checks import check_data
 from ..evaluate.evaluate import Eval, describe, open_stage
 from ..evaluate.report import write_report
 from ..ledger.dreams import check_world as check_dream
@@ -103,11 +104,20 @@ class Compare:
     def check_names(self) -> None:
         """Refuse names and paths that are not there, before anything heavy is imported; the folder comes last."""
         paths = [Path(os.path.expandvars(word)) for word in self.what]
-        if self.data is not None or any((path / MANIFEST).is_file() or is_error_record(path) for path in paths):
+        recorded = [(path / MANIFEST).is_file() for path in paths]
+        if any(map(is_error_record, paths)):
+            return
+        if any(recorded):
+            _refuse_mixed(paths, recorded)
             return
         check_device(self.device)
         for policy in self.what:
             check_policy(policy)
+        if self.data is not None:
+            for source in self.data.split(","):
+                check_data(source)
+            _checked_two(self)
+            return
         _checked_kind(self)
         world = read_world(_stage(self, tell=False))
         for policy in self.what:
@@ -144,15 +154,7 @@ def compare(config: Compare) -> Comparison | ErrorComparison:
     if not any(recorded):
         return hold(config)
 
-    if not all(recorded):
-        records, others = (
-            [str(p) for p, is_record in zip(paths, recorded, strict=True) if is_record == want]
-            for want in (True, False)
-        )
-        raise ValueError(
-            f"{', '.join(records)}: episode records; {', '.join(others)}: not. Compare records with records"
-        )
-
+    _refuse_mixed(paths, recorded)
     records = [read_record(path) for path in paths]
     refuse_unproven(records)
     comparison = compare_records(records, config.alpha, config.env_seed, name=config.name)
@@ -162,22 +164,41 @@ def compare(config: Compare) -> Comparison | ErrorComparison:
     return comparison
 
 
+def _refuse_mixed(paths: Sequence[Path], recorded: Sequence[bool]) -> None:
+    """Raise ValueError where some are records of episodes and others are not."""
+    if all(recorded):
+        return
+    both = list(zip(paths, recorded, strict=True))
+    records, others = ([str(path) for path, is_record in both if is_record == want] for want in (True, False))
+    missing = [str(path) for path, is_record in both if not is_record and not path.exists()]
+    if missing:
+        raise FileNotFoundError(f"{', '.join(missing)}: there is no such folder")
+    raise ValueError(f"{', '.join(records)}: episode records; {', '.join(others)}: not. Compare records with records")
+
+
 PLANNING = ("n_action_steps", "threads", "device")  # settings that say how policies plan, also where nobody acts
 
 
 def judge_two(config: Compare, out: Path | None) -> ErrorComparison:
     """Compare the open-loop errors of two policies on recorded data. Raises ValueError for settings of acting."""
+    _checked_two(config)
+    assert out is not None
+    seeds = config.policy_seed, config.policy_seed if config.other_seed is None else config.other_seed
+    planning = {name: getattr(config, name) for name in PLANNING}
+    return judge_and_compare(config.what, str(config.data), out, config.alpha, seeds, planning)
+
+
+def _checked_two(config: Compare) -> None:
+    """Refuse what cannot be a comparison by recorded episodes."""
     shared = {*PLANNING, "what", "alpha", "out", "resume", "data", "policy_seed", "other_seed"}
     for item in dataclasses.fields(config):
         if item.name not in shared and getattr(config, item.name) != item.default:
             raise ValueError(f"--{item.name} is of policies that act; with --data nobody acts. Leave one of them out")
-    if len(config.what) != 2 or out is None:
+    place = config.resume or config.out
+    if len(config.what) != 2 or place is None:
         raise ValueError("give two policies and a folder: compare A B --data DATASET --out DIR (or --resume DIR)")
-    if not config.resume and out.exists():
-        raise ValueError(f"'{out}' exists; give another --out, or --resume {out} to go on with it")
-    seeds = config.policy_seed, config.policy_seed if config.other_seed is None else config.other_seed
-    planning = {name: getattr(config, name) for name in PLANNING}
-    return judge_and_compare(config.what, str(config.data), out, config.alpha, seeds, planning)
+    if not config.resume and Path(os.path.expandvars(place)).exists():
+        raise ValueError(f"'{place}' exists; give another --out, or --resume {place} to go on with it")
 
 
 def hold(config: Compare) -> Comparison:

@@ -74,10 +74,10 @@ class ErrorComparison:
         width = max(9, *(len(one.name) for one in self.dimensions))
         lines = [f"{label}  {title}" for label, title in zip("AB", self.titles, strict=True)]
         lines += ["", self.says, ""]
-        lines.append(f"{'dimension':<{width}}  {'unit':<5}{'A':>10}{'B':>10}{'A - B, 95 %':>32}{'p, Holm':>10}")
+        lines.append(f"{'dimension':<{width}}  {'unit':<5}{'A':>10}{'B':>10}{'A - B, 95 %':>34}{'p, Holm':>10}")
         for one in self.dimensions:
             p = "-" if one.p_holm is None else f"{one.p_holm:.2g}"
-            numbers = f"{one.a:>10.3g}{one.b:>10.3g}{_interval(one.difference):>32}{p:>10}"
+            numbers = f"{one.a:>10.3g}{one.b:>10.3g}{_interval(one.difference):>34}{p:>10}"
             lines.append(f"{one.name:<{width}}  {one.unit:<5}{numbers}")
         return "\n".join([*lines, "", *(f"- {caveat}" for caveat in self.caveats)])
 

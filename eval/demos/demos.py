@@ -39,9 +39,9 @@ class Demos(Settings):
         if self.resume and not self.policy and self.by != "expert":
             raise ValueError("what a person recorded is not gone on with; leave --resume out and give another --out")
         check_folder(out, self.resume)
-        if self.episodes < 1 or self.env_seed < 0 or self.block < 1:
-            asked = f"{self.episodes} episodes from env_seed {self.env_seed} in blocks of {self.block}"
-            raise ValueError(f"no such initial conditions: {asked}")
+        for flag, least in (("episodes", 1), ("block", 1), ("env_seed", 0)):
+            if getattr(self, flag) < least:
+                raise ValueError(f"--{flag} {getattr(self, flag)}: it must be at least {least}")
         if self.policy:
             from .policies import record_policies
 

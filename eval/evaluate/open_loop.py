@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...configs.command import command_of
+from ...configs.devices import check_device
 from ...configs.parse import UsageError, find_config, load
 from ...configs.progress import Progress
+from ...policies.learning.checks import check_data
 from ..ledger.record import REPORT, Record, provenance
 from ..offline.errors import Asked, chunk_errors, kinds_of, mean_action, spread_of, wrapping
 from ..offline.held_out import Training, keys_of, training_of
@@ -83,7 +85,13 @@ class OpenLoop:
         return Path(os.path.expandvars(self.resume or self.out or ""))
 
     def check_names(self) -> None:
-        """Refuse a folder that is there, before anything heavy is imported."""
+        """Refuse names and paths that are not there, before anything heavy is imported; the folder comes last."""
+        from ...policies.agent.open import check_policy
+
+        check_device(self.device)
+        check_policy(self.policy)
+        for source in self.data.split(","):
+            check_data(source)
         if self.resume is None and self.root.exists():
             raise ValueError(f"'{self.root}' exists; give another --out, or --resume {self.root} to go on with it")
 

@@ -109,14 +109,24 @@ def progress_chart(record: Record, moments: list[Moment]) -> str:
     horizon = max(len(curve) for curve, _ in pairs)
     held = np.stack([np.pad(curve, (0, horizon - len(curve)), mode="edge") for curve, _ in pairs])
     lines, labels = [], {"thin success": "ended in success", "thin failure": "ended in failure"}
-    for curve, style in pairs[:CURVES]:
+    for curve, style in _drawn(pairs):
         lines.append(Line(range(1, len(curve) + 1), curve, style, labels.pop(style, "")))
-    lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), "mean", "mean of all episodes"))
+    some = f" {len(pairs)} episodes, {CURVES} of them drawn" if len(pairs) > CURVES else " episodes"
+    lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), "mean", f"mean of all{some}"))
     lost = [failure for failure in moments if failure.kind not in ("success", "error") and failure.step][:CURVES]
     marks = [Mark(failure.step, failure.progress, "small failure") for failure in lost]
     title = "progress of each episode over control steps, and their mean"
     words = {"x_label": "control steps", "y_label": "progress", "title": title}
     return chart(lines, **words, y_range=(0, 1), marks=marks, rate=rate_of(record.manifest))
+
+
+def _drawn(pairs: list) -> list:
+    """At most `CURVES` of the (curve, style) pairs: failures, which are looked for, rather than successes."""
+    if len(pairs) <= CURVES:
+        return pairs
+    failures = [place for place, (_, style) in enumerate(pairs) if style == "thin failure"][:CURVES]
+    others = [place for place in range(len(pairs)) if place not in failures][: CURVES - len(failures)]
+    return [pairs[place] for place in sorted(failures + others)]
 
 
 def training_chart(run: Path | None) -> str:
@@ -140,7 +150,7 @@ def training_chart(run: Path | None) -> str:
 def training_note(run: Path | None) -> str:
     """How to read a held-out loss beside a rate of success; "" where none was logged."""
     losses = [entry["validation/loss"] for entry in _metrics(run) if entry.get("validation/loss", 0) > 0]
-    if not losses:
+    if len(losses) < 2:  # no curve of it is drawn
         return ""
     risen = losses[-1] > 1.2 * min(losses)
     rise = f"It rose from {min(losses):.2g} to {losses[-1]:.2g} here. " if risen else ""

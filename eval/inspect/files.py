@@ -285,7 +285,7 @@ def _dataset_facts(dataset: Dataset) -> dict[str, str]:
         "episodes": f"{len(lengths)}, of {lengths.min()} to {lengths.max()} frames (median {np.median(lengths):g})",
         "frames": f"{len(dataset)} at {dataset.rate:g} Hz, {int(seconds // 60)} min {seconds % 60:.0f} s in all",
         "tasks": "; ".join(tasks[:5]) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "") or "none named",
-        "body": f"{body.name}, actions {body.mode.value} in frame '{body.frame}', rotation {body.rotation}",
+        "body": _body(body),
         **_sources(dataset),
         "cameras": ", ".join(f"{name} {h}x{w}" for name, (h, w) in body.cameras.items()) or "none",
     }
@@ -325,7 +325,14 @@ def _checkpoint_facts(folder: Path, config: dict, body: Embodiment, tensors: Map
         facts["window"] = ", ".join(f"{name} {value}" for name, value in window.items())
     other = {key: value for key, value in settings.items() if key not in ("window", "inputs", "type")}
     facts |= {key: json.dumps(value) for key, value in other.items()}
-    return facts | {"body": f"{body.name} at {body.rate:g} Hz, actions {body.mode.value} in frame '{body.frame}'"}
+    return facts | {"body": _body(body, f" at {body.rate:g} Hz")}
+
+
+def _body(body: Embodiment, rate: str = "") -> str:
+    """What a body's actions mean, as far as somebody stated it."""
+    words = {"mode": body.mode.value, "frame": f"in frame '{body.frame}'", "rotation": f"rotation {body.rotation}"}
+    stated = ", ".join(word for part, word in words.items() if body.states(part))
+    return f"{body.name}{rate}, {f'actions {stated}' if stated else 'not specified what its actions mean'}"
 
 
 def _weights(path: Path) -> tuple[dict[str, tuple], dict[str, str]]:

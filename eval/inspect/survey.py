@@ -148,8 +148,8 @@ def _constant(dataset: Dataset, dimensions: tuple[Dimension, ...]):
 def _units(dataset: Dataset):
     if unknown := dataset.embodiment.unknown_in_short:
         yield (
-            f'not specified: {unknown} (shown as "?"): good for training in a simulator, refused by a real arm; give '
-            "an embodiment with --embodiment, or add meta/embodiment.json"
+            f'not specified: {unknown} (shown as "?"): enough to train and to compare, but an arm refuses it; to say '
+            "what they are: --embodiment FILE, or meta/embodiment.json in the dataset"
         )
 
 

@@ -58,7 +58,7 @@ VIEWS = (
 class ReadmePictures:
     """Make the picture of README.md."""
 
-    record: Path  # whose report is shown; the name that `eval --name` gave it is its title
+    record: Path  # whose report is shown, one that the table of README.md cites
     out: Path = Path("docs/pictures/overview.webp")  # folder for the pictures
     quality: int = 80  # of the WebP, 0..100
 

@@ -41,7 +41,7 @@ def world_of(policies: Sequence[str], tell: bool = True) -> dict | str:
 def told_world(policy: str) -> dict | str | None:
     """The world that the demonstrations of a policy were recorded in; None where nobody says it."""
     for facts in _recordings(policy):
-        discover("sim", "world_models", "hardware")
+        discover("sim")
         world = _read(facts)
         if world is not None:
             return world
@@ -74,7 +74,7 @@ def check_saved(policy: str, world: World) -> None:
 
 def fitting(body: Embodiment, inputs: Sequence[str]) -> list[str]:
     """Names of the registered worlds that a body can act in."""
-    discover("sim", "world_models", "hardware")
+    discover("sim")
     return [name for name, world in sorted(WORLDS.items()) if fits(body, inputs, world)]
 
 

@@ -218,8 +218,7 @@ def read_info(root: Path) -> dict:
     """`meta/info.json` of a dataset folder. Raises DatasetError: not there, damaged, of an unknown version."""
     path = root / "meta" / "info.json"
     if not path.is_file():
-        what = "is not a LeRobotDataset: it has no meta/info.json" if root.is_dir() else "does not exist"
-        raise DatasetError(f"{root} {what}; give the folder that holds meta/ and data/, or a hub id like lerobot/pusht")
+        raise DatasetError(f"{root} {_no_dataset(root)}")
     info = read_json(path, "copy the dataset again")
     if not isinstance(info, dict):
         raise DatasetError(f"{path} holds no names and values; copy the dataset again")
@@ -233,6 +232,19 @@ def read_info(root: Path) -> dict:
         )
     _check_info(info, path)
     return info
+
+
+def _no_dataset(root: Path) -> str:
+    """Why a folder is none, and what to do."""
+    if not root.is_dir():
+        return "does not exist; give the folder that holds meta/ and data/, or a hub id like lerobot/pusht"
+    what = "is not a LeRobotDataset: it has no meta/info.json"
+    if inside := [path.parents[1] for path in sorted(root.glob("*/meta/info.json"))]:
+        return f"{what}; did you mean {inside[0]}?"
+    return (
+        f"{what}; give the folder that holds meta/ and data/, or a hub id like lerobot/pusht (recordings of another "
+        "format: understudy convert)"
+    )
 
 
 def _check_info(info: dict, path: Path) -> None:

@@ -6,12 +6,14 @@ import importlib.util
 import netrc
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlparse
 
 from ...configs.devices import check_device
 from ...configs.parse import find_config
-from ..data.layout import DatasetError, expand_path
+from ...configs.spec import IMAGES
+from ..data.layout import DatasetError, expand_path, read_info
 from ..hub import is_hub_id
 from .settings import Settings
 
@@ -45,6 +47,22 @@ def check_data(source: str) -> None:
         f"--data {source}: there is no such folder; give a folder of a LeRobot dataset (understudy demos writes one), "
         "or a name on the hub, such as lerobot/pusht"
     )
+
+
+def check_cameras(settings: Settings, inputs: Sequence[str]) -> None:
+    """Raise DatasetError where a dataset that lies here has none of the cameras that are to be read."""
+    for source in filter(None, settings.data.split(",")):
+        root = expand_path(source)
+        if not (root / "meta" / "info.json").is_file():
+            continue
+        there = read_info(root)["features"]
+        for key in inputs:
+            if str(key).startswith(IMAGES) and key not in there and key not in settings.columns:
+                cameras = ", ".join(name.removeprefix(IMAGES) for name in there if name.startswith(IMAGES)) or "none"
+                raise DatasetError(
+                    f"{root} has no camera '{key.removeprefix(IMAGES)}'; its cameras: {cameras}. Name one or leave "
+                    "pictures out"
+                )
 
 
 def check_wandb() -> None:

@@ -12,13 +12,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ...configs.devices import check_device
 from ...configs.help import describe, lines_of, summary
 from ...configs.outline import outlines_of
 from ...configs.parse import Setting, UsageError, check_words, load, settings_of
 from ...configs.plugins import discover, lookup
 from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
-from .checks import check_names
+from .checks import check_cameras, check_names
 from .places import check_free, locate
 from .run import SETTINGS
 from .settings import NOTHING, Settings, take_resume
@@ -26,6 +28,7 @@ from .stages import STAGES
 
 BASES = {"policy": PolicyConfig, "critic": CriticConfig, "world_model": WorldModelConfig}
 TYPES = tuple(f"{group}.type" for group in BASES)
+INPUTS = tuple(f"--{group}.inputs" for group in BASES)
 EXAMPLES = (
     "understudy train --data lerobot/pusht --policy.type diffusion --out runs/pusht",
     "understudy train configs/train/lift.yaml --policy.type flow --out runs/lift-flow --seed 1",
@@ -104,8 +107,20 @@ def _check(path: str | None, words: list[str]) -> None:
     check_names(asked)
     if len(given & set(BASES)) != 1:
         raise ValueError(NOTHING)
+    check_cameras(asked, _inputs_asked(path, words))
     if asked.data or asked.out:
         check_free(asked.folder)
+
+
+def _inputs_asked(path: str | None, words: list[str]) -> list[str]:
+    """What the words, or else the config, name as inputs, as far as that is plain."""
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name in INPUTS:
+            inputs = yaml.safe_load(value if equals else after)
+            return [inputs] if isinstance(inputs, str) else list(inputs or ())
+    groups = [held for group in BASES if isinstance(held := (load(path) if path else {}).get(group), dict)]
+    return [key for held in groups for key in held.get("inputs") or ()]
 
 
 def _check_beside(settings: str, words: list[str]) -> None:

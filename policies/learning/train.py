@@ -50,6 +50,7 @@ from .doors import (
 )
 from .links import linked, step_of
 from .loop import BatchOrder, Loop, Pace
+from .memory import check_memory
 from .optimizer import Best
 from .pictures import eyes_of, fill_encoders, open_pictures, settled, take_encoders
 from .places import check_free, clear, locate
@@ -123,6 +124,7 @@ def start_run(config: Train) -> None:
         _write(possible)
         try:
             loop = assemble(possible)
+            _check_memory(possible, loop)
         except Exception:  # nothing is trained: the same command may be tried again
             clear(run)
             raise
@@ -160,6 +162,7 @@ def resume_run(path: Path, beside: Sequence[str] | Mapping[str, object] = ()) ->
             check_body(run, checkpoint, dataset.embodiment, config.learner.inputs)
         possible = prepare(config, dataset, run, checkpoint=checkpoint, begun=begun)
         loop = assemble(possible)
+        _check_memory(possible, loop)
         if checkpoint is not None:
             at = step_of(checkpoint)
             if config.steps != before.steps and at is not None and config.steps < at:
@@ -436,6 +439,13 @@ def _check_space(run: Path, config: Train, model: torch.nn.Module) -> None:
             f"no space left for checkpoints in {run}: {wanted / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free. "
             "Free some, lower `keep`, or choose another --out"
         )
+
+
+def _check_memory(possible: Possible, loop: Loop) -> None:
+    """Refuse a training whose pictures would not fit into memory, in the precision that it computes in."""
+    with loop.accelerator.autocast():
+        batch = min(possible.config.batch, len(possible.windows))
+        check_memory(loop.model, loop.gather, batch, possible.config.learns)
 
 
 def _check_inside(possible: Possible) -> None:

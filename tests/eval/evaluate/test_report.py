@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from understudy.eval.evaluate.curve import Judgement, curves
-from understudy.eval.evaluate.report import render, write_report
+from understudy.eval.evaluate.report import CURVES, progress_chart, render, write_report
 from understudy.eval.ledger.origin import command
 from understudy.eval.ledger.record import Record, RecordWriter, table_of
 from understudy.eval.ledger.summary import summarize
@@ -203,3 +203,13 @@ def test_a_curve_over_training_has_a_dot_for_each_checkpoint_and_a_gap_for_what_
     assert success.count("<circle") == progress.count("<circle") == 3
     assert success.count("<polyline") == 2 and success.count('class="bar') == 1
     assert curves(judgements[:1]) == []
+
+
+def test_failures_are_drawn_before_successes_where_not_all_curves_are(tmp_path):
+    with RecordWriter(tmp_path / "record", {"policy": {}, "starts": {}, "world": {}}) as writer:
+        for start in range(CURVES + 20):
+            writer.add(row(start, won=start < CURVES + 18))
+        record = writer.close(complete=True)
+    drawn = progress_chart(record, [])
+    assert drawn.count('class="thin failure"') == 2 + 1 and drawn.count('class="thin success"') == CURVES - 2 + 1
+    assert f"mean of all {CURVES + 20} episodes, {CURVES} of them drawn" in drawn

@@ -153,7 +153,11 @@ def test_inspect_of_a_run(tmp_path, capsys):
 def test_inspect_of_something_else_says_what_to_do(tmp_path):
     with pytest.raises(DatasetError, match="understudy inspect DATA"):
         Inspect().run()
-    with pytest.raises(DatasetError, match="no meta/info.json"):
+    with pytest.raises(DatasetError, match="no meta/info.json.*understudy convert"):
+        Inspect(source=str(tmp_path)).run()
+    (tmp_path / "inside/meta").mkdir(parents=True)
+    (tmp_path / "inside/meta/info.json").write_text("{}")
+    with pytest.raises(DatasetError, match=f"did you mean {tmp_path}/inside"):
         Inspect(source=str(tmp_path)).run()
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)

@@ -21,6 +21,7 @@ from understudy.policies.data.looks import look_of
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.rewards import Rewards
 from understudy.policies.data.writer import DatasetWriter
+from understudy.policies.learning import memory
 from understudy.policies.learning.optimizer import Optimize
 from understudy.policies.learning.pictures import open_pictures, signature
 from understudy.policies.learning.train import Train, resume_run, start_run
@@ -313,3 +314,25 @@ def test_fine_tuning_with_another_camera_takes_what_fits_and_says_what_is_new(de
     seen = RegressionConfig(**SETTINGS, vision=Vision(encoder=ENCODER))
     with pytest.raises(ValueError, match="no part 'head' to freeze; the parts are eyes, network, and theirs"):
         start_run(_train(demos, tmp_path / "bad", seen, freeze=("head",)))
+
+
+def test_a_training_that_would_find_no_memory_is_refused_and_may_be_tried_again(demos, tmp_path, monkeypatch):
+    config = _train(demos, tmp_path / "run", RegressionConfig(vision=Vision(encoder=ENCODER), **SETTINGS), batch=64)
+    monkeypatch.setattr(memory, "free_memory", lambda: 64 * 20_000.0)
+    with pytest.raises(ValueError, match="would keep .* GB .*24x24, --batch 64.*fewer at a time") as told:
+        start_run(config)
+    assert "vision.size" not in str(told.value)  # they are small already
+
+    fewer = int(str(told.value).rpartition(" ")[2].rstrip(")"))
+    start_run(dataclasses.replace(config, batch=fewer))
+    assert (config.out / "last").exists()
+
+
+def test_what_encoders_keep_grows_with_the_batch_and_is_found_without_a_trace(seeing):
+    model, _ = load_policy(seeing)
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    state, shown = torch.get_rng_state(), torch.zeros(4, 1, SIDE, SIDE, 3, dtype=torch.uint8)
+    one, four = (memory.kept_bytes(model.train(), {TOP: shown[:count]}) for count in (1, 4))
+    assert SIDE * SIDE * 3 * 4 < one < four < 4.1 * one
+    assert torch.equal(state, torch.get_rng_state()) and model.eyes.training
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
