@@ -141,6 +141,18 @@ class Sight(nn.Module):
         """Latents -> pictures (M, cameras, h, w, 3) uint8."""
         return as_pictures(self.codec.decode(latents))
 
+    def strange(self, pictures: Tensor) -> Tensor:
+        """(M,) how badly pictures (M, cameras, h, w, 3) uint8 go through the codec: root mean square of 0..1.
+
+        Pixels count as in the codec's training, by how far they are from the mean picture; of several cameras the
+        worst. A scene that the codec never saw comes out as something else.
+        """
+        true = as_floats(pictures)
+        seen = self.codec.decode(self.codec.encode(true)).clamp(0, 1)
+        weight = 1 + self.config.detail * (true - self.codec.mean).abs()
+        off = (weight * (seen - true).square()).unflatten(1, (-1, 3)).mean((2, 3, 4))
+        return (off / weight.unflatten(1, (-1, 3)).mean((2, 3, 4))).sqrt().amax(1)
+
     def read(self, pictures: Tensor) -> Reading:
         """What is seen in pictures (M, cameras, h, w, 3) uint8."""
         points, features = self.reader(as_floats(pictures))
@@ -243,7 +255,5 @@ class CodecModel(nn.Module, Trainable, Begins):
         true, *fake = (sight.judge.compare(one, earlier, actions) for one in seen)
         moved = ((now[:some] - before[:some]).abs().mean((1, 2, 3)) > STILL).float()
         told = torch.cat([told, moved][: len(fake)])
-        loss, scalars = sight.judge.loss(
-            features, batch[OUTCOME], batch[JUDGED], true, torch.cat(fake), told, reserved
-        )
+        loss, scalars = sight.judge.loss(features, batch[OUTCOME], batch[JUDGED], true, torch.cat(fake), told, reserved)
         return loss + foretold, scalars | ({"foretold": float(foretold.detach())} if config.foresees else {})

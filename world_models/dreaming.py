@@ -22,11 +22,11 @@ from torch import Tensor
 from ..configs.lanes.lane import Lane, LaneGroup, LaneRun
 from ..configs.spec import IMAGES, STATE
 from ..configs.world import World
-from ..policies.learning.checkpoint import load_model
+from ..policies.learning.checkpoint import fingerprint, load_model
 from ..policies.policy import LaneNoise
 from .codec import Reading
 from .data import open_joint
-from .gate import DreamError
+from .gate import DreamError, noted, strange
 from .video import Memory, VideoModel
 
 
@@ -92,11 +92,14 @@ class Dreamer:
                 "of this model compares"
             )
         self.starts = Starts(world, model)
+        self.known = noted(info["path"], fingerprint(Path(info["path"])))
 
     @torch.no_grad()
     def begin(self, seed: int) -> Film:
-        """A film at the start `seed`, read and judged. Raises DreamError for a start that is not there."""
+        """A film at the start `seed`, read and judged. Raises DreamError for a start that is not there, or strange."""
         first = self.starts.picture(seed).to(self.world.device)[None]
+        if refused := strange(self.known, float(self.model.sight.strange(first))):
+            raise DreamError(f"start {seed}: {refused}")
         film = Film(self.model.remember(first), seed)
         decoded = self.model.sight.decode(film.memory.now)
         self._see([film], [0], decoded, self.model.sight.read(decoded))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 BLOCK = 16  # control steps in which actions are shuffled, and at which action following is judged
 HORIZONS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 LAGS = (-2, -1, 0, 1, 2)
+LOOKED_AT = 16  # frames of an episode that say how strange a known scene may look
 TOLD = ("true", "shuffled", "backwards", "another's")
 
 
@@ -165,34 +166,64 @@ def _put_outcome(put, name: str, sight: Sight, read: Reading) -> None:
 
 
 @torch.no_grad()
-def told_fakes(model: VideoModel, cut: Clips) -> dict[str, float]:
-    """How often the judge takes a true frame for one, and each kind of faked frame for none, at probability 0.5."""
-    sight, gap = model.sight, model.sight.config.gap
-    if cut.steps < gap:
-        return {}
-    before, now = (as_floats(cut.pictures[:, step]) for step in (0, gap))
-    mean = sight.codec.mean.cpu()
-    generator = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    faked, kind, visible = fakes(now, before, mean)
-    torch.random.set_rng_state(generator)
+def told_fakes(model: VideoModel, cut: Clips) -> dict[str, dict[str, float]]:
+    """How often the judge accepts what followed, and refuses each kind of fake, at probability 0.5.
 
-    device = next(model.parameters()).device
-    actions = model.action_scale.scale(torch.from_numpy(cut.actions[:, :gap]).to(device)).flatten(1)
-    first, true, false = (sight.reader(one.to(device))[1] for one in (before, now, faked))
-    accepted = sight.judge(true, first, actions).real >= 0.5
-    refused = (sight.judge(false, first, actions).real < 0.5).cpu()
-    out = {"true accepted": float(accepted.float().mean())}
+    Apart for `true` films and for `imagined` ones (the model's own under the recorded actions): `accepted`, and
+    `KIND refused` over the fakes that can be seen; pairs of frames the judge's gap apart, all along each film.
+    """
+    gap, device = model.sight.config.gap, next(model.parameters()).device
+    steps = list(range(0, cut.steps - gap + 1, gap))
+    if not steps:
+        return {}
+    told = torch.from_numpy(np.concatenate([cut.actions[:, at : at + gap] for at in steps])).to(device)
+    ends = [at + gap for at in steps]
+    films = {"true": [as_floats(cut.pictures[:, step].to(device)) for step in (0, *ends)]}
+    made = imagine(model, cut.pictures[:, 0], cut.actions, ends)
+    films["imagined"] = [films["true"][0], *(as_floats(model.sight.decode(latents)) for _, latents in made)]
+    return {name: _told(model, torch.cat(seen[:-1]), torch.cat(seen[1:]), told) for name, seen in films.items()}
+
+
+def _told(model: VideoModel, before: Tensor, now: Tensor, actions: Tensor) -> dict[str, float]:
+    """The part of `told_fakes` for pairs of frames (M, C, h, w) and the actions (M, gap, D) between."""
+    sight = model.sight
+    scaled = model.action_scale.scale(actions).flatten(1)
+    earlier = sight.reader(before)[1]
+
+    def real(seen: Tensor) -> Tensor:
+        return sight.judge(sight.reader(seen)[1], earlier, scaled).real >= 0.5
+
+    out = {"accepted": float(real(now).float().mean())}
     for place, name in enumerate(FAKES):
-        chosen = (kind == place) & (visible > 0)
-        if chosen.any():
-            out[f"{name} refused"] = float(refused[chosen].float().mean())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            faked, _, visible = fakes(now, before, sight.codec.mean, torch.full((len(now),), place, device=now.device))
+        if visible.any():
+            out[f"{name} refused"] = float(((~real(faked)).float() * visible).sum() / visible.sum())
     return out
 
 
 def _put_states(put, name: str, read: Mapping[str, Tensor], cut: Clips, step: int) -> None:
     for key, states in cut.states.items():
         put(f"{key} {name}", read[key].cpu() - torch.from_numpy(states[:, step]))
+
+
+@torch.no_grad()
+def familiar(model: VideoModel, dataset: Dataset, episodes: Sequence[int]) -> dict[str, float | int]:
+    """How strange known scenes may look, from episodes that trained nothing.
+
+    Returns:
+        `most`, the greatest `Sight.strange` of any frame that was looked at, and `episodes`, n. Of fresh episodes of the
+        same scenes at most 1 / (n + 1) begin with a stranger frame (split conformal prediction over episodes).
+    """
+    config, device = model.config.eyes, next(model.parameters()).device
+    frames = open_joint(dataset, config.cameras, config.size, sorted(episodes))
+    worst = 0.0
+    for m in episodes:
+        places = np.unique(np.linspace(0, int(dataset.lengths[m]) - 1, LOOKED_AT).astype(int))
+        pictures = torch.from_numpy(frames.read(int(dataset.starts[m]) + places)).to(device)
+        worst = max(worst, float(model.sight.strange(pictures).max()))
+    return {"most": worst, "episodes": len(episodes)}
 
 
 @torch.no_grad()

@@ -132,18 +132,19 @@ class Judge(nn.Module):
         return won + 5 * done + real + calibration, scalars
 
 
-def fakes(now: Tensor, before: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def fakes(now: Tensor, before: Tensor, mean: Tensor, kind: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Frames (M, C, h, w) in which something happened that cannot be.
 
     Args:
         now, before: true frames.
         mean: (C, h, w) the mean picture, which stands for the background.
+        kind: (M,) place in `FAKES` of what is done; drawn where it is not given.
 
     Returns:
         (faked frames, (M,) place in `FAKES` of what was done, (M,) float, 1 where it can be seen).
     """
     count, device = len(now), now.device
-    kind = torch.randint(len(FAKES), (count,), device=device)
+    kind = torch.randint(len(FAKES), (count,), device=device) if kind is None else kind
     thing = _box(now, mean)
     moved = tuple(int(torch.randint(int(side) // 4, 3 * int(side) // 4 + 1, ())) for side in now.shape[2:])
     elsewhere = torch.roll(thing & _foreground(now, mean), moved, (2, 3))
