@@ -141,17 +141,14 @@ class Sight(nn.Module):
         """Latents -> pictures (M, cameras, h, w, 3) uint8."""
         return as_pictures(self.codec.decode(latents))
 
-    def strange(self, pictures: Tensor) -> Tensor:
-        """(M,) how badly pictures (M, cameras, h, w, 3) uint8 go through the codec: root mean square of 0..1.
+    def off(self, seen: Tensor, true: Tensor) -> Tensor:
+        """(M,) how far pictures (M, 3 cameras, h, w) in 0..1 are from the true ones, root mean square.
 
-        Pixels count as in the codec's training, by how far they are from the mean picture; of several cameras the
-        worst. A scene that the codec never saw comes out as something else.
+        Pixels count as in the codec's training, by how far they are from the mean picture; of several cameras the worst.
         """
-        true = as_floats(pictures)
-        seen = self.codec.decode(self.codec.encode(true)).clamp(0, 1)
         weight = 1 + self.config.detail * (true - self.codec.mean).abs()
-        off = (weight * (seen - true).square()).unflatten(1, (-1, 3)).mean((2, 3, 4))
-        return (off / weight.unflatten(1, (-1, 3)).mean((2, 3, 4))).sqrt().amax(1)
+        error, whole = ((weight * by).unflatten(1, (-1, 3)).mean((2, 3, 4)) for by in ((seen - true).square(), 1.0))
+        return (error / whole).sqrt().amax(1)
 
     def read(self, pictures: Tensor) -> Reading:
         """What is seen in pictures (M, cameras, h, w, 3) uint8."""

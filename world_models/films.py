@@ -23,7 +23,7 @@ from .data import JUDGED, OUTCOME, offered_states, open_joint, outcomes
 from .judge import FAKES, fakes
 from .judge import SEEN as STILL
 from .metrics import psnr, ssim
-from .video import Memory, VideoModel
+from .video import FilmModel, Memory
 
 if TYPE_CHECKING:
     from ..policies.data.dataset import Dataset
@@ -55,7 +55,7 @@ class Clips:
         return len(self.episode)
 
 
-def clips(dataset: Dataset, model: VideoModel, episodes: Sequence[int], steps: int, most: int) -> Clips:
+def clips(dataset: Dataset, model: FilmModel, episodes: Sequence[int], steps: int, most: int) -> Clips:
     """At most `most` stretches of `steps` steps, spread evenly over episodes at these positions.
 
     Raises:
@@ -94,7 +94,7 @@ def tellings(actions: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndar
 
 @torch.no_grad()
 def imagine(
-    model: VideoModel, pictures: Tensor, actions: np.ndarray, wanted: Sequence[int], seed: int = 0
+    model: FilmModel, pictures: Tensor, actions: np.ndarray, wanted: Sequence[int], seed: int = 0
 ) -> Iterator[tuple[int, Tensor]]:
     """Films from first frames (B, cameras, h, w, 3) uint8 under actions (B, T, D): (step, latents (B, C, h, w)).
 
@@ -113,7 +113,7 @@ def imagine(
 
 
 @torch.no_grad()
-def measure(model: VideoModel, cut: Clips, wanted: Sequence[int], seed: int = 0) -> dict[str, np.ndarray]:
+def measure(model: FilmModel, cut: Clips, wanted: Sequence[int], seed: int = 0) -> dict[str, np.ndarray]:
     """How alike imagined and recorded films are, each (B, L) at the steps `wanted`.
 
     Returns:
@@ -137,7 +137,7 @@ def measure(model: VideoModel, cut: Clips, wanted: Sequence[int], seed: int = 0)
         put("copy psnr", psnr(start, true))
         put("copy ssim", ssim(start, true))
         put("copy latent", (begun - latent).square().mean((1, 2, 3)))
-        put("codec psnr", psnr(sight.codec.decode(latent).clamp(0, 1), true))
+        put("codec psnr", psnr(model.round_trip(true), true))
         put("moved", (start - true).abs().mean((1, 2, 3)) > STILL)
         read = sight.read(frame)
         _put_states(put, "seen", read.states, cut, step)
@@ -166,7 +166,7 @@ def _put_outcome(put, name: str, sight: Sight, read: Reading) -> None:
 
 
 @torch.no_grad()
-def told_fakes(model: VideoModel, cut: Clips) -> dict[str, dict[str, float]]:
+def told_fakes(model: FilmModel, cut: Clips) -> dict[str, dict[str, float]]:
     """How often the judge accepts what followed, and refuses each kind of fake, at probability 0.5.
 
     Apart for `true` films and for `imagined` ones (the model's own under the recorded actions): `accepted`, and
@@ -184,7 +184,7 @@ def told_fakes(model: VideoModel, cut: Clips) -> dict[str, dict[str, float]]:
     return {name: _told(model, torch.cat(seen[:-1]), torch.cat(seen[1:]), told) for name, seen in films.items()}
 
 
-def _told(model: VideoModel, before: Tensor, now: Tensor, actions: Tensor) -> dict[str, float]:
+def _told(model: FilmModel, before: Tensor, now: Tensor, actions: Tensor) -> dict[str, float]:
     """The part of `told_fakes` for pairs of frames (M, C, h, w) and the actions (M, gap, D) between."""
     sight = model.sight
     scaled = model.action_scale.scale(actions).flatten(1)
@@ -209,11 +209,11 @@ def _put_states(put, name: str, read: Mapping[str, Tensor], cut: Clips, step: in
 
 
 @torch.no_grad()
-def familiar(model: VideoModel, dataset: Dataset, episodes: Sequence[int]) -> dict[str, float | int]:
+def familiar(model: FilmModel, dataset: Dataset, episodes: Sequence[int]) -> dict[str, float | int]:
     """How strange known scenes may look, from episodes that trained nothing.
 
     Returns:
-        `most`, the greatest `Sight.strange` of any frame that was looked at, and `episodes`, n. Of fresh episodes of the
+        `most`, the greatest `FilmModel.strange` of any frame that was looked at, and `episodes`, n. Of fresh episodes of the
         same scenes at most 1 / (n + 1) begin with a stranger frame (split conformal prediction over episodes).
     """
     config, device = model.config.eyes, next(model.parameters()).device
@@ -222,12 +222,12 @@ def familiar(model: VideoModel, dataset: Dataset, episodes: Sequence[int]) -> di
     for m in episodes:
         places = np.unique(np.linspace(0, int(dataset.lengths[m]) - 1, LOOKED_AT).astype(int))
         pictures = torch.from_numpy(frames.read(int(dataset.starts[m]) + places)).to(device)
-        worst = max(worst, float(model.sight.strange(pictures).max()))
+        worst = max(worst, float(model.strange(pictures).max()))
     return {"most": worst, "episodes": len(episodes)}
 
 
 @torch.no_grad()
-def lags(model: VideoModel, dataset: Dataset, episodes: Sequence[int], step: int, most: int) -> dict[int, float]:
+def lags(model: FilmModel, dataset: Dataset, episodes: Sequence[int], step: int, most: int) -> dict[int, float]:
     """PSNR after `step` steps where actions are told that many rows later than recorded; empty of short episodes.
 
     The best is at 0, unless frames and actions are shifted against each other, here or where the model was trained.

@@ -23,7 +23,7 @@ from .measures import LABELS, judge_lines, judged, remarks, starts_line, summari
 
 if TYPE_CHECKING:
     from ...policies.data.dataset import Dataset
-    from ...world_models.video import VideoModel
+    from ...world_models.video import FilmModel
 
 HELD_OUT, ALL = "held-out", "all"
 FLAG = "--world-model"
@@ -121,20 +121,20 @@ def judge(config: EvalWorldModel) -> dict:
     return about
 
 
-def open_video(source: str, device: str = "cpu") -> tuple[VideoModel, dict]:
+def open_video(source: str, device: str = "cpu") -> tuple[FilmModel, dict]:
     """A world model that imagines, of a run or checkpoint. Raises CheckpointError, FileNotFoundError."""
     from ...policies.learning.checkpoint import CheckpointError, load_model
-    from ...world_models.video import VideoModel
+    from ...world_models.video import FilmModel
 
     model, info = load_model(source, "world")
-    if not isinstance(model, VideoModel):
+    if not isinstance(model, FilmModel):
         raise CheckpointError(
             f"{info['path']} holds a {info['type']}, which imagines nothing; give the run of a `video` trained on it"
         )
     return model.to(device), info
 
 
-def _open(config: EvalWorldModel, model: VideoModel) -> Dataset:
+def _open(config: EvalWorldModel, model: FilmModel) -> Dataset:
     options = {"episodes": "all" if config.episodes == HELD_OUT else config.episodes, "without": config.without}
     dataset = model.config.open(config.data, config.embodiment, **options, sources=config.columns)
     model.embodiment.check(dataset.embodiment, tuple(model.inputs))
@@ -167,7 +167,7 @@ def _select(config: EvalWorldModel, dataset: Dataset) -> tuple[list[int], dict]:
     }
 
 
-def _measure(config: EvalWorldModel, model: VideoModel, dataset: Dataset, places: list[int], wanted: list[int]):
+def _measure(config: EvalWorldModel, model: FilmModel, dataset: Dataset, places: list[int], wanted: list[int]):
     import numpy as np
 
     from ...configs.progress import Progress
