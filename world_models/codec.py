@@ -24,6 +24,7 @@ from ..policies.policy import Begins, Scale, Scales, Trainable, WorldModelConfig
 from .blocks import FOLD, PictureMap, Residual, as_floats, as_pictures, channels_last, unit_norm
 from .data import JUDGED, OUTCOME, SEEN, InsideWindows, offered_states, open_data, open_joint
 from .judge import RESERVED, Judge, Verdict, fakes
+from .judge import SEEN as STILL
 from .reader import Reader
 
 LOOKED_AT = 512  # frames that the mean picture is made of
@@ -45,6 +46,7 @@ class CodecConfig:
     state_maps: dict[str, PictureMap] = field(default_factory=dict)  # which of them are places in a picture
     keypoints: int = 32  # places that the reader finds
     gap: int = 4  # control steps between the two frames that the judge compares
+    foresees: bool | None = None  # judge: foretells what must change; none: yes where it is trained, not in older runs
 
     def __post_init__(self):
         if any(side % FOLD or side < 2 * FOLD for side in self.size):
@@ -68,7 +70,8 @@ class CodecConfig:
         if not cameras:
             raise ValueError(f"{dataset.root} has no pictures; a world model imagines pictures")
         states = offered_states(dataset) if self.states is None else self.states
-        return dataclasses.replace(self, cameras=cameras, states=states)
+        foresees = True if self.foresees is None else self.foresees
+        return dataclasses.replace(self, cameras=cameras, states=states, foresees=foresees)
 
 
 class Codec(nn.Module):
@@ -123,7 +126,7 @@ class Sight(nn.Module):
         self.codec = Codec(config)
         self.reader = Reader(config.channels, config.size, states, maps, config.keypoints)
         self.actions = len(embodiment.action)
-        self.judge = Judge(self.reader.features, config.gap * self.actions)
+        self.judge = Judge(self.reader.features, config.gap * self.actions, foresees=bool(config.foresees))
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -137,6 +140,15 @@ class Sight(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """Latents -> pictures (M, cameras, h, w, 3) uint8."""
         return as_pictures(self.codec.decode(latents))
+
+    def off(self, seen: Tensor, true: Tensor) -> Tensor:
+        """(M,) how far pictures (M, 3 cameras, h, w) in 0..1 are from the true ones, root mean square.
+
+        Pixels count as in the codec's training, by how far they are from the mean picture; of several cameras the worst.
+        """
+        weight = 1 + self.config.detail * (true - self.codec.mean).abs()
+        error, whole = ((weight * by).unflatten(1, (-1, 3)).mean((2, 3, 4)) for by in ((seen - true).square(), 1.0))
+        return (error / whole).sqrt().amax(1)
 
     def read(self, pictures: Tensor) -> Reading:
         """What is seen in pictures (M, cameras, h, w, 3) uint8."""
@@ -223,7 +235,8 @@ class CodecModel(nn.Module, Trainable, Begins):
     def _judge(
         self, batch: Mapping[str, Tensor], now: Tensor, before: Tensor, features: Tensor, decoded: Tensor
     ) -> tuple[Tensor, dict[str, float]]:
-        sight, codec, some = self.sight, self.sight.codec, max(1, len(now) // COMPARED)
+        sight, codec, config = self.sight, self.sight.codec, self.config.codec
+        some = max(1, len(now) // COMPARED)
         faked, _, told = fakes(now[:some], before[:some], codec.mean)
         with torch.no_grad():
             both = torch.cat([before[:some], faked])
@@ -231,6 +244,13 @@ class CodecModel(nn.Module, Trainable, Begins):
             both = channels_last(torch.where(decoded[:some].repeat(2, 1, 1, 1), rounded, both))
         earlier, wrong = sight.reader(both)[1].chunk(2)
         actions = self.action_scale.scale(batch[ACTION][:some, :-1]).flatten(1)
-        true, fake = (sight.judge.compare(one, earlier, actions) for one in (features[:some], wrong))
         reserved = batch["episode"] % RESERVED == RESERVED - 1
-        return sight.judge.loss(features, batch[OUTCOME], batch[JUDGED], true, fake, told, reserved)
+        foretold = sight.judge.error(features[:some], earlier, actions, (~reserved[:some]).float())
+
+        # every film is frozen once, too
+        seen = [features[:some], wrong, earlier] if config.foresees else [features[:some], wrong]
+        true, *fake = (sight.judge.compare(one, earlier, actions) for one in seen)
+        moved = ((now[:some] - before[:some]).abs().mean((1, 2, 3)) > STILL).float()
+        told = torch.cat([told, moved][: len(fake)])
+        loss, scalars = sight.judge.loss(features, batch[OUTCOME], batch[JUDGED], true, torch.cat(fake), told, reserved)
+        return loss + foretold, scalars | ({"foretold": float(foretold.detach())} if config.foresees else {})

@@ -22,12 +22,12 @@ from torch import Tensor
 from ..configs.lanes.lane import Lane, LaneGroup, LaneRun
 from ..configs.spec import IMAGES, STATE
 from ..configs.world import World
-from ..policies.learning.checkpoint import load_model
+from ..policies.learning.checkpoint import fingerprint, load_model
 from ..policies.policy import LaneNoise
 from .codec import Reading
 from .data import open_joint
-from .gate import DreamError
-from .video import Memory, VideoModel
+from .gate import DreamError, noted, strange
+from .video import FilmModel, Memory
 
 
 class Dream(Protocol):
@@ -80,8 +80,8 @@ class Dreamer:
 
     def __init__(self, world: Dream):
         model, info = load_model(world.model, "world")
-        if not isinstance(model, VideoModel):
-            raise DreamError(f"{info['path']} holds no model that imagines; give the run of type `video`")
+        if not isinstance(model, FilmModel):
+            raise DreamError(f"{info['path']} holds no model that imagines; give the run of type `video` or `pretrained`")
         if world.threads:
             torch.set_num_threads(world.threads)
         self.world, self.model, self.horizon = world, model.to(world.device), world.steps()
@@ -92,11 +92,14 @@ class Dreamer:
                 "of this model compares"
             )
         self.starts = Starts(world, model)
+        self.known = noted(info["path"], fingerprint(Path(info["path"])))
 
     @torch.no_grad()
     def begin(self, seed: int) -> Film:
-        """A film at the start `seed`, read and judged. Raises DreamError for a start that is not there."""
+        """A film at the start `seed`, read and judged. Raises DreamError for a start that is not there, or strange."""
         first = self.starts.picture(seed).to(self.world.device)[None]
+        if refused := strange(self.known, float(self.model.strange(first))):
+            raise DreamError(f"start {seed}: {refused}")
         film = Film(self.model.remember(first), seed)
         decoded = self.model.sight.decode(film.memory.now)
         self._see([film], [0], decoded, self.model.sight.read(decoded))
@@ -191,7 +194,7 @@ def _last(film: Film, tick: int, gap: int, dims: int) -> np.ndarray:
 class Starts:
     """First frames by env seed."""
 
-    def __init__(self, world: Dream, model: VideoModel):
+    def __init__(self, world: Dream, model: FilmModel):
         config = model.config.eyes
         self.world, self.cameras, self.size = world, config.cameras, config.size
         self._lane = None

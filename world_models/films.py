@@ -23,7 +23,7 @@ from .data import JUDGED, OUTCOME, offered_states, open_joint, outcomes
 from .judge import FAKES, fakes
 from .judge import SEEN as STILL
 from .metrics import psnr, ssim
-from .video import Memory, VideoModel
+from .video import FilmModel, Memory
 
 if TYPE_CHECKING:
     from ..policies.data.dataset import Dataset
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 BLOCK = 16  # control steps in which actions are shuffled, and at which action following is judged
 HORIZONS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 LAGS = (-2, -1, 0, 1, 2)
+LOOKED_AT = 16  # frames of an episode that say how strange a known scene may look
 TOLD = ("true", "shuffled", "backwards", "another's")
 
 
@@ -54,7 +55,7 @@ class Clips:
         return len(self.episode)
 
 
-def clips(dataset: Dataset, model: VideoModel, episodes: Sequence[int], steps: int, most: int) -> Clips:
+def clips(dataset: Dataset, model: FilmModel, episodes: Sequence[int], steps: int, most: int) -> Clips:
     """At most `most` stretches of `steps` steps, spread evenly over episodes at these positions.
 
     Raises:
@@ -93,7 +94,7 @@ def tellings(actions: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndar
 
 @torch.no_grad()
 def imagine(
-    model: VideoModel, pictures: Tensor, actions: np.ndarray, wanted: Sequence[int], seed: int = 0
+    model: FilmModel, pictures: Tensor, actions: np.ndarray, wanted: Sequence[int], seed: int = 0
 ) -> Iterator[tuple[int, Tensor]]:
     """Films from first frames (B, cameras, h, w, 3) uint8 under actions (B, T, D): (step, latents (B, C, h, w)).
 
@@ -112,7 +113,7 @@ def imagine(
 
 
 @torch.no_grad()
-def measure(model: VideoModel, cut: Clips, wanted: Sequence[int], seed: int = 0) -> dict[str, np.ndarray]:
+def measure(model: FilmModel, cut: Clips, wanted: Sequence[int], seed: int = 0) -> dict[str, np.ndarray]:
     """How alike imagined and recorded films are, each (B, L) at the steps `wanted`.
 
     Returns:
@@ -136,7 +137,7 @@ def measure(model: VideoModel, cut: Clips, wanted: Sequence[int], seed: int = 0)
         put("copy psnr", psnr(start, true))
         put("copy ssim", ssim(start, true))
         put("copy latent", (begun - latent).square().mean((1, 2, 3)))
-        put("codec psnr", psnr(sight.codec.decode(latent).clamp(0, 1), true))
+        put("codec psnr", psnr(model.round_trip(true), true))
         put("moved", (start - true).abs().mean((1, 2, 3)) > STILL)
         read = sight.read(frame)
         _put_states(put, "seen", read.states, cut, step)
@@ -165,28 +166,40 @@ def _put_outcome(put, name: str, sight: Sight, read: Reading) -> None:
 
 
 @torch.no_grad()
-def told_fakes(model: VideoModel, cut: Clips) -> dict[str, float]:
-    """How often the judge takes a true frame for one, and each kind of faked frame for none, at probability 0.5."""
-    sight, gap = model.sight, model.sight.config.gap
-    if cut.steps < gap:
-        return {}
-    before, now = (as_floats(cut.pictures[:, step]) for step in (0, gap))
-    mean = sight.codec.mean.cpu()
-    generator = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    faked, kind, visible = fakes(now, before, mean)
-    torch.random.set_rng_state(generator)
+def told_fakes(model: FilmModel, cut: Clips) -> dict[str, dict[str, float]]:
+    """How often the judge accepts what followed, and refuses each kind of fake, at probability 0.5.
 
-    device = next(model.parameters()).device
-    actions = model.action_scale.scale(torch.from_numpy(cut.actions[:, :gap]).to(device)).flatten(1)
-    first, true, false = (sight.reader(one.to(device))[1] for one in (before, now, faked))
-    accepted = sight.judge(true, first, actions).real >= 0.5
-    refused = (sight.judge(false, first, actions).real < 0.5).cpu()
-    out = {"true accepted": float(accepted.float().mean())}
+    Apart for `true` films and for `imagined` ones (the model's own under the recorded actions): `accepted`, and
+    `KIND refused` over the fakes that can be seen; pairs of frames the judge's gap apart, all along each film.
+    """
+    gap, device = model.sight.config.gap, next(model.parameters()).device
+    steps = list(range(0, cut.steps - gap + 1, gap))
+    if not steps:
+        return {}
+    told = torch.from_numpy(np.concatenate([cut.actions[:, at : at + gap] for at in steps])).to(device)
+    ends = [at + gap for at in steps]
+    films = {"true": [as_floats(cut.pictures[:, step].to(device)) for step in (0, *ends)]}
+    made = imagine(model, cut.pictures[:, 0], cut.actions, ends)
+    films["imagined"] = [films["true"][0], *(as_floats(model.sight.decode(latents)) for _, latents in made)]
+    return {name: _told(model, torch.cat(seen[:-1]), torch.cat(seen[1:]), told) for name, seen in films.items()}
+
+
+def _told(model: FilmModel, before: Tensor, now: Tensor, actions: Tensor) -> dict[str, float]:
+    """The part of `told_fakes` for pairs of frames (M, C, h, w) and the actions (M, gap, D) between."""
+    sight = model.sight
+    scaled = model.action_scale.scale(actions).flatten(1)
+    earlier = sight.reader(before)[1]
+
+    def real(seen: Tensor) -> Tensor:
+        return sight.judge(sight.reader(seen)[1], earlier, scaled).real >= 0.5
+
+    out = {"accepted": float(real(now).float().mean())}
     for place, name in enumerate(FAKES):
-        chosen = (kind == place) & (visible > 0)
-        if chosen.any():
-            out[f"{name} refused"] = float(refused[chosen].float().mean())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            faked, _, visible = fakes(now, before, sight.codec.mean, torch.full((len(now),), place, device=now.device))
+        if visible.any():
+            out[f"{name} refused"] = float(((~real(faked)).float() * visible).sum() / visible.sum())
     return out
 
 
@@ -196,7 +209,25 @@ def _put_states(put, name: str, read: Mapping[str, Tensor], cut: Clips, step: in
 
 
 @torch.no_grad()
-def lags(model: VideoModel, dataset: Dataset, episodes: Sequence[int], step: int, most: int) -> dict[int, float]:
+def familiar(model: FilmModel, dataset: Dataset, episodes: Sequence[int]) -> dict[str, float | int]:
+    """How strange known scenes may look, from episodes that trained nothing.
+
+    Returns:
+        `most`, the greatest `FilmModel.strange` of any frame that was looked at, and `episodes`, n. Of fresh episodes of the
+        same scenes at most 1 / (n + 1) begin with a stranger frame (split conformal prediction over episodes).
+    """
+    config, device = model.config.eyes, next(model.parameters()).device
+    frames = open_joint(dataset, config.cameras, config.size, sorted(episodes))
+    worst = 0.0
+    for m in episodes:
+        places = np.unique(np.linspace(0, int(dataset.lengths[m]) - 1, LOOKED_AT).astype(int))
+        pictures = torch.from_numpy(frames.read(int(dataset.starts[m]) + places)).to(device)
+        worst = max(worst, float(model.strange(pictures).max()))
+    return {"most": worst, "episodes": len(episodes)}
+
+
+@torch.no_grad()
+def lags(model: FilmModel, dataset: Dataset, episodes: Sequence[int], step: int, most: int) -> dict[int, float]:
     """PSNR after `step` steps where actions are told that many rows later than recorded; empty of short episodes.
 
     The best is at 0, unless frames and actions are shifted against each other, here or where the model was trained.

@@ -16,6 +16,7 @@ from ..configs.files import replace_text
 FILE = "following.json"  # beside the checkpoints of a run: fingerprint of the weights -> how they follow actions
 GATE = 2.0  # dB
 AT = 16  # frames
+ABSTAINS = "the dream abstains"  # begins the error of an episode whose start it does not know
 
 
 class DreamError(ValueError):
@@ -31,6 +32,21 @@ def note(checkpoint: str | Path, fingerprint: str, following: Mapping[str, Any])
 def noted(checkpoint: str | Path, fingerprint: str) -> dict | None:
     """What was measured of these weights, if anything was."""
     return _read(_file(checkpoint)).get(fingerprint)
+
+
+def strange(following: Mapping[str, Any] | None, off: float) -> str:
+    """Why a film may not begin with a frame that is so far `off` after its round trip; nothing where it may.
+
+    Where nobody has measured how strange known scenes look, every frame may.
+    """
+    starts = (following or {}).get("starts")
+    if not starts or off <= starts["most"]:
+        return ""
+    return (
+        f"{ABSTAINS}: the first frame is of a scene that the world model does not know; encoded and decoded it is off by "
+        f"{off:.3f}, and no frame of {starts['episodes']} episodes held out by more than {starts['most']:.3f}. Judge this "
+        "start in the truth, and record such episodes for the next training"
+    )
 
 
 def passes(following: Mapping[str, Any] | None) -> bool:

@@ -2,8 +2,10 @@
 
 Success and progress are read from one frame. Whether what is seen can have happened is judged from two frames and the
 actions between them: negatives are true frames in which a thing has vanished, is there twice or is suddenly elsewhere,
-and frames that stand still although the true ones moved. Episodes of one in `RESERVED` teach the judge nothing: on them
-alone its probabilities are calibrated (Platt scaling), in the same training.
+and frames that stand still although the true ones moved. A single frame cannot tell a frozen film, and neither does the
+difference of two, which is nothing where nothing happened; so the judge foretells from the earlier frame and the actions
+how the features must change, and compares how much has changed with how much should have. Episodes of one in `RESERVED`
+teach the judge nothing: on them alone its probabilities are calibrated (Platt scaling), in the same training.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ RESERVED = 5  # one episode in so many calibrates
 FAKES = ("vanished", "duplicated", "teleported", "frozen")
 FOREGROUND = 0.1  # difference from the mean picture, of 1, that makes a pixel part of a thing
 SEEN = 0.004  # mean difference of two pictures, of 1, below which they are the same
+AMOUNTS = ("change", "foretold change", "what was not foretold")
+LEAST = 1e-4  # added to mean squares of features
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,18 @@ class Judge(nn.Module):
 
     Args:
         features: F, numbers that the reader says of a frame.
-        actions: numbers that say what was done between two frames.
+        actions: A, numbers that say what was done between two frames.
+        foresees: whether the change that should have come is foretold; judges of older checkpoints do not.
     """
 
-    def __init__(self, features: int, actions: int, hidden: int = 128):
+    def __init__(self, features: int, actions: int, hidden: int = 128, foresees: bool = False):
         super().__init__()
+        told = 4 * features + len(AMOUNTS) if foresees else 3 * features
         self.outcome = nn.Sequential(nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, 2))
-        self.follows = nn.Sequential(nn.Linear(3 * features + actions, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+        self.follows = nn.Sequential(nn.Linear(told + actions, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+        self.foretold = None
+        if foresees:
+            self.foretold = nn.Sequential(nn.Linear(features + actions, hidden), nn.SiLU(), nn.Linear(hidden, features))
         self.platt = nn.Parameter(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))  # (success, real) x (factor, shift / 10)
 
     def forward(self, now: Tensor, before: Tensor, actions: Tensor) -> Verdict:
@@ -52,7 +61,30 @@ class Judge(nn.Module):
 
     def compare(self, now: Tensor, before: Tensor, actions: Tensor) -> Tensor:
         """(M,) logit that `now` can follow `before`."""
-        return self.follows(torch.cat([now, before, now - before, actions.to(now.dtype)], 1)).float()[:, 0]
+        change = now - before
+        parts = [now, before, change, actions.to(now.dtype)]
+        if self.foretold is not None:
+            parts += [change.abs(), self.amounts(now, before, actions).to(now.dtype)]
+        return self.follows(torch.cat(parts, 1)).float()[:, 0]
+
+    def amounts(self, now: Tensor, before: Tensor, actions: Tensor) -> Tensor:
+        """(M, 3) logarithms of `AMOUNTS`, mean squares of features; no gradient reaches what was foretold."""
+        change, foretold = (now - before).float(), self.foresee(before, actions).detach().float()
+        return torch.stack([(x.square().mean(1) + LEAST).log() for x in (change, foretold, change - foretold)], 1)
+
+    def foresee(self, before: Tensor, actions: Tensor) -> Tensor:
+        """(M, F) how the features will change. Raises ValueError for a judge of an older checkpoint."""
+        if self.foretold is None:
+            raise ValueError("the judge of this world model foretells no change; train its codec anew")
+        return self.foretold(torch.cat([before.detach(), actions.to(before.dtype)], 1))
+
+    def error(self, now: Tensor, before: Tensor, actions: Tensor, counted: Tensor) -> Tensor:
+        """Of the foretold change on true frames that are `counted` (M,): 1 where nothing was learnt."""
+        if self.foretold is None:
+            return now.new_zeros(())
+        change = (now - before).detach().float()
+        off = (self.foresee(before, actions).float() - change).square().mean(1)
+        return _mean(off, counted) / (_mean(change.square().mean(1), counted) + LEAST)
 
     def _calibrated(self, logits: Tensor) -> Tensor:
         return logits * self.platt[:, 0] + 10 * self.platt[:, 1]
@@ -64,7 +96,7 @@ class Judge(nn.Module):
 
         Args:
             now: (M, F) features of frames with `outcome` (M, 2), success and progress, where `known` (M, 2).
-            true, fake: (m,) what `compare` says of the first m, and of faked ones; `told` (m,) which fakes count.
+            true: (m,) what `compare` says of the first m; `fake` (n m,) of n sets of faked ones, `told` (n m,) which count.
             reserved: (M,) bool, frames that only calibrate.
         """
         said = self.outcome(now).float()
@@ -78,7 +110,8 @@ class Judge(nn.Module):
         won = _mean(F.binary_cross_entropy_with_logits(success, outcome[:, 0], reduction="none"), weight)
         done = _mean((progress.sigmoid() - outcome[:, 1]).square(), counts[:, 1] * teach)
         logits, labels = torch.cat([true, fake]), torch.cat([torch.ones_like(true), torch.zeros_like(fake)])
-        counted, held = torch.cat([torch.ones_like(told), told]), reserved[: len(told)].repeat(2)
+        held = reserved[: len(true)].repeat(len(logits) // len(true))
+        counted = torch.cat([torch.ones_like(true), told])
         doubt = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
         real = _mean(doubt, counted * (~held).float())
 
@@ -99,18 +132,19 @@ class Judge(nn.Module):
         return won + 5 * done + real + calibration, scalars
 
 
-def fakes(now: Tensor, before: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def fakes(now: Tensor, before: Tensor, mean: Tensor, kind: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Frames (M, C, h, w) in which something happened that cannot be.
 
     Args:
         now, before: true frames.
         mean: (C, h, w) the mean picture, which stands for the background.
+        kind: (M,) place in `FAKES` of what is done; drawn where it is not given.
 
     Returns:
         (faked frames, (M,) place in `FAKES` of what was done, (M,) float, 1 where it can be seen).
     """
     count, device = len(now), now.device
-    kind = torch.randint(len(FAKES), (count,), device=device)
+    kind = torch.randint(len(FAKES), (count,), device=device) if kind is None else kind
     thing = _box(now, mean)
     moved = tuple(int(torch.randint(int(side) // 4, 3 * int(side) // 4 + 1, ())) for side in now.shape[2:])
     elsewhere = torch.roll(thing & _foreground(now, mean), moved, (2, 3))

@@ -19,11 +19,11 @@ from ...configs.files import new_folder, replace_text
 from ...world_models.gate import note, passes
 from ..ledger.record import MANIFEST, REPORT, WORLD_MODEL, provenance
 from ..offline.held_out import keys_of, training_of
-from .measures import LABELS, judge_lines, judged, remarks, summarise, verdict
+from .measures import LABELS, judge_lines, judged, remarks, starts_line, summarise, verdict
 
 if TYPE_CHECKING:
     from ...policies.data.dataset import Dataset
-    from ...world_models.video import VideoModel
+    from ...world_models.video import FilmModel
 
 HELD_OUT, ALL = "held-out", "all"
 FLAG = "--world-model"
@@ -114,26 +114,27 @@ def judge(config: EvalWorldModel) -> dict:
 
     new_folder(root, fill)
     try:
-        note(info["path"], about["world_model"]["fingerprint"], measures["following"])
+        known = measures["following"] | ({} if data["trained_on"] else {"starts": measures["starts"]})
+        note(info["path"], about["world_model"]["fingerprint"], known)
     except OSError as error:
         print(f"warning: {info['path']} cannot be told what was measured ({error}); no dream of it will rank policies")
     return about
 
 
-def open_video(source: str, device: str = "cpu") -> tuple[VideoModel, dict]:
+def open_video(source: str, device: str = "cpu") -> tuple[FilmModel, dict]:
     """A world model that imagines, of a run or checkpoint. Raises CheckpointError, FileNotFoundError."""
     from ...policies.learning.checkpoint import CheckpointError, load_model
-    from ...world_models.video import VideoModel
+    from ...world_models.video import FilmModel
 
     model, info = load_model(source, "world")
-    if not isinstance(model, VideoModel):
+    if not isinstance(model, FilmModel):
         raise CheckpointError(
             f"{info['path']} holds a {info['type']}, which imagines nothing; give the run of a `video` trained on it"
         )
     return model.to(device), info
 
 
-def _open(config: EvalWorldModel, model: VideoModel) -> Dataset:
+def _open(config: EvalWorldModel, model: FilmModel) -> Dataset:
     options = {"episodes": "all" if config.episodes == HELD_OUT else config.episodes, "without": config.without}
     dataset = model.config.open(config.data, config.embodiment, **options, sources=config.columns)
     model.embodiment.check(dataset.embodiment, tuple(model.inputs))
@@ -166,11 +167,11 @@ def _select(config: EvalWorldModel, dataset: Dataset) -> tuple[list[int], dict]:
     }
 
 
-def _measure(config: EvalWorldModel, model: VideoModel, dataset: Dataset, places: list[int], wanted: list[int]):
+def _measure(config: EvalWorldModel, model: FilmModel, dataset: Dataset, places: list[int], wanted: list[int]):
     import numpy as np
 
     from ...configs.progress import Progress
-    from ...world_models.films import clips, lags, measure, told_fakes
+    from ...world_models.films import clips, familiar, lags, measure, told_fakes
 
     cut = clips(dataset, model, places, config.horizon, config.films)
     parts: list[dict] = []
@@ -185,6 +186,7 @@ def _measure(config: EvalWorldModel, model: VideoModel, dataset: Dataset, places
     measures: dict[str, Any] = summarise(measured, wanted, cut.episode, spreads)
     measures |= {"films": len(cut), "lags": lags(model, dataset, places, model.horizon, config.films)}
     measures |= {"judge": judged(measured, wanted, cut.outcome, cut.known) | {"fakes": told_fakes(model, cut)}}
+    measures |= {"starts": familiar(model, dataset, places)}
     measures |= {"names": {key: list(model.embodiment.offers()[key]) for key in cut.states}, "spreads": spreads}
     order = np.argsort(measured["psnr true"][:, -1])
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(config.shown, len(order))).round().astype(int))]
@@ -223,5 +225,5 @@ def text(about: dict) -> str:
             values = "".join(f"{value:8.3g}" for value in kinds[kind]["relative"])
             lines.append(f"{short[:14]}, {label}".ljust(28) + values)
     lines.append("(of states: error of what is read from frames, in spreads)")
-    lines += [*judge_lines(measures["judge"]), "", verdict(about)]
+    lines += [*judge_lines(measures["judge"]), starts_line(about), "", verdict(about)]
     return "\n".join(lines + [f"note: {note}" for note in remarks(about)])

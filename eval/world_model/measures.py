@@ -124,6 +124,18 @@ def verdict(about: dict) -> str:
     )
 
 
+def starts_line(about: dict) -> str:
+    """Which first frames a dream of this model refuses."""
+    starts = about["measures"]["starts"]
+    if about["data"]["trained_on"]:
+        return "starts: films of training say nothing of which scenes are strange; dreams refuse none by these"
+    return (
+        f"starts: dreams refuse a first frame that comes out of the codec off by more than {starts['most']:.3f}, the "
+        f"worst of {starts['episodes']} episodes; of fresh ones of the same scenes at most "
+        f"{1 / (starts['episodes'] + 1):.0%}"
+    )
+
+
 def remarks(about: dict) -> list[str]:
     """What a reader must know beside the numbers."""
     measures, notes = about["measures"], list(about["data"]["notes"])
@@ -155,6 +167,6 @@ def judge_lines(judge: Mapping[str, Any]) -> list[str]:
             if any(value is not None for value in values):
                 cells = "".join(f"{'-' if value is None else format(value, '.3g'):>8}" for value in values)
                 lines.append(f"{name}, {label}".ljust(28) + cells)
-    if judge["fakes"]:
-        lines.append("judge of films: " + ", ".join(f"{name} {value:.0%}" for name, value in judge["fakes"].items()))
+    for label, shares in judge["fakes"].items():
+        lines.append(f"judge of {label} films: " + ", ".join(f"{name} {value:.0%}" for name, value in shares.items()))
     return lines

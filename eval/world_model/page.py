@@ -19,13 +19,13 @@ from .measures import LABELS, judge_lines, remarks, verdict
 
 if TYPE_CHECKING:
     from ...world_models.films import Clips
-    from ...world_models.video import VideoModel
+    from ...world_models.video import FilmModel
 
 SIDE = 192  # px, the least height of a shown picture
 STYLES = {"psnr true": "a", "copy psnr": "soft", "codec psnr": "c", "psnr shuffled": "failure"}
 
 
-def render(about: dict, model: VideoModel, cut: Clips) -> str:
+def render(about: dict, model: FilmModel, cut: Clips) -> str:
     """The HTML text of the page."""
     from markupsafe import Markup
 
@@ -77,7 +77,7 @@ def _states(measures: dict, seconds: list[float]) -> str:
     )
 
 
-def films(model: VideoModel, cut: Clips, rate: float) -> Iterator[dict]:
+def films(model: FilmModel, cut: Clips, rate: float) -> Iterator[dict]:
     """Each shown film: true on the left, imagined on the right, frame by frame."""
     from ...policies.data.encode import write_mp4
     from ...world_models.films import imagine

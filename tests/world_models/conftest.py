@@ -31,6 +31,7 @@ def draw(place: np.ndarray, goal: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True, kw_only=True)
 class Dots(World):
     task: str = "dots"
+    scene: str = "plain"  # plain | strange: on a chessboard of other colours
 
     def embodiment(self) -> Embodiment:
         body = Embodiment(
@@ -53,6 +54,10 @@ class Dots(World):
 
 
 class DotsLane(Lane):
+    def __init__(self, world):
+        super().__init__(world)
+        self.scene = world.scene
+
     def begin(self, seed, options):
         self.place, self.goal = rng_of(seed, 7).uniform(12, 88, (2, 2))
         self.goal = np.array([30.0, 70.0])
@@ -63,7 +68,11 @@ class DotsLane(Lane):
         return self.judge()[1]
 
     def sense(self):
-        pictures = {TOP: draw(self.place, self.goal)} if self.embodiment.cameras else {}
+        picture = draw(self.place, self.goal)
+        if self.scene == "strange":
+            board = np.indices((SIDE, SIDE)).sum(0) // 3 % 2
+            picture = np.where((board > 0)[..., None], 255 - picture, [200, 40, 10]).astype(np.uint8)
+        pictures = {TOP: picture} if self.embodiment.cameras else {}
         return {STATE: np.asarray(self.place, np.float32)} | pictures
 
     def judge(self):

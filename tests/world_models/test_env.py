@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from understudy.configs.rng import rng_of
 from understudy.configs.spec import STATE
 from understudy.configs.world import read_world, start_set
 from understudy.eval.ledger.record import read_record
-from understudy.policies.learning.checkpoint import find_checkpoint, fingerprint
+from understudy.policies.learning.checkpoint import find_checkpoint, fingerprint, load_model
 from understudy.world_models import gate
 from understudy.world_models.env import DreamWorld
+from understudy.world_models.films import familiar
 
 pytestmark = pytest.mark.timeout(900)  # a small training comes first, on a machine that others load
 
@@ -107,6 +109,27 @@ def test_starts_that_were_recorded(dots_run, dots_data):
         assert "was not recorded" in info["failed"][0]
     with pytest.raises(ValueError, match="say `horizon`"):
         world(dots_run, dots_data).steps()
+
+
+def test_a_start_of_another_scene_is_refused_by_name(dots_run, dots_data, truth, monkeypatch):
+    checkpoint = find_checkpoint(dots_run)
+    model = load_model(dots_run, "world")[0]
+    dataset = model.config.open(dots_data, None)
+    starts = familiar(model, dataset, range(30, 40))
+    noted = {"step": 16, "films": 9, "gap": {"shuffled": [3, 4, 5]}, "starts": starts}
+    before = (dots_run / gate.FILE).read_text() if (dots_run / gate.FILE).is_file() else None
+    gate.note(checkpoint, fingerprint(checkpoint), noted)
+    monkeypatch.setattr("understudy.world_models.dreaming._DREAMERS", {})  # one that has read the note
+    try:
+        with closing(Lanes(world(dots_run, truth), 4)) as lanes:
+            assert len(lanes.reset(seed=far_seeds(4))[1]["failed"]) <= 1  # promised of at most one in eleven
+        other = Path(truth).with_name("strange.yaml")
+        other.write_text("type: test_dots\nscene: strange\n")
+        with closing(Lanes(world(dots_run, other), 1)) as lanes:
+            [reason] = lanes.reset(seed=far_seeds(1))[1]["failed"].values()
+        assert gate.ABSTAINS in reason and "does not know" in reason
+    finally:
+        (dots_run / gate.FILE).unlink() if before is None else (dots_run / gate.FILE).write_text(before)
 
 
 def test_bad_settings_are_refused_by_name(dots_run, truth, dots_data):

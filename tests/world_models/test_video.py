@@ -14,7 +14,7 @@ from understudy.policies.data.dataset import split_episodes
 from understudy.policies.learning.checkpoint import find_checkpoint, fingerprint, load_model
 from understudy.policies.policy import LaneNoise, Past
 from understudy.world_models import gate
-from understudy.world_models.films import clips, imagine, lags, measure
+from understudy.world_models.films import clips, imagine, lags, measure, told_fakes
 
 pytestmark = pytest.mark.timeout(900)  # a small training comes first, on a machine that others load
 
@@ -88,6 +88,13 @@ def test_a_shift_between_frames_and_actions_is_seen(model, dots_data):
     assert max(found, key=found.get) == 1
 
 
+def test_the_judge_refuses_films_that_stand_still(model, cut):
+    """Not by one frame, which is as true as any: by what the actions between two must have changed."""
+    shares = told_fakes(model, cut)
+    for kind in ("true", "imagined"):
+        assert shares[kind]["accepted"] > 0.6 and shares[kind]["frozen refused"] > 0.7
+
+
 def test_eval_measures_and_writes_a_page(dots_run, dots_data, tmp_path, capsys):
     out = tmp_path / "out"
     assert (
@@ -100,7 +107,7 @@ def test_eval_measures_and_writes_a_page(dots_run, dots_data, tmp_path, capsys):
     held = split_episodes(load_model(dots_run, "world")[0].config.open(dots_data, None), 0.1, 0)[1]
     assert about["data"]["episodes"] == held.tolist() and not about["data"]["trained_on"]
     judge = about["measures"]["judge"]
-    assert set(judge["fakes"]) > {"true accepted"} and max(judge["true"]["progress"]) < 0.2
+    assert set(judge["fakes"]) == {"true", "imagined"} and max(judge["true"]["progress"]) < 0.2
     page = (out / "report.html").read_text()
     assert page.count("data:video/mp4") == min(6, about["measures"]["films"])
     assert main(["eval", "--world-model", str(dots_run), "--data", str(dots_data), "--out", str(out)]) == 2
