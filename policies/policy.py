@@ -38,8 +38,8 @@ class Past:
     """
 
     # key -> (B, O, ...), float32 in units; images uint8 (B, O, h, w, 3), or what their encoder made of them (B, O, E);
-    # in training also `task`, (B,) number of the task among the texts that the model knows, and `goal.KEY`, (B, h, w, 3)
-    # or (B, E), the episode's last picture
+    # in training also `task`, (B,) number of the task among the texts that the model knows, and `goal.KEY`, the last
+    # picture of the episode, (B, h, w, 3) or (B, E)
     obs: Mapping[str, Tensor]
     obs_times: tuple[int, ...]  # O offsets in control steps, 0 = now
     obs_valid: Tensor  # (B, O) bool
@@ -280,7 +280,7 @@ class Instructed(Protocol):
 
 
 @runtime_checkable
-class SeesGoals(Protocol):
+class SeesGoals(Sees, Embodied, Protocol):
     """A planner that may act for goal pictures."""
 
     goals: Any  # `networks.goals.Goals`; None where it reads none

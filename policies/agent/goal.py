@@ -56,7 +56,6 @@ def show_goal(planner: Planner, asked: str | None, policy: str) -> None:
     for actor in actors:
         shown = {key: _fitted(asked, key, pictures[key], actor) for key in actor.goals.keys}
         actor.goals.show({key: torch.from_numpy(picture) for key, picture in shown.items()})
-    planner.goal_told = asked  # for the manifest
     print(f"the policy acts for the goal {asked}")
 
 

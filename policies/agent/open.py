@@ -165,11 +165,12 @@ def agent_settings(config: Acting, agent: Agent) -> dict:
     import torch
 
     from ..policy import Sampled
+    from .goal import RECORDED
 
     device = choose_device(config.device)
     sampler = agent.planner.sampler if keeps(agent.planner, Sampled) else None
     unusual = monitored(config, agent) | _stated(agent, "ensemble") | _stated(agent.planner, "task_text")
-    unusual |= {"goal": agent.planner.goal_told} if getattr(agent.planner, "goal_told", None) else {}
+    unusual |= {"goal": config.goal} if config.goal not in (None, RECORDED) else {}
     unusual |= {"temperature": config.temperature} if config.temperature else {}
     unusual |= {"proposal": config.proposal} if config.proposal != "policy" else {}
     weights = [fingerprint(folder) for folder in critic_checkpoints(config.critic)]

@@ -62,11 +62,12 @@ class Goals:
             GoalError: neither is there.
         """
         return [
-            self._eyes.read_one(key, obs[GOAL + key][:, None])[:, 0]
-            if GOAL + key in obs
-            else self._of_shown(key, lanes)
+            self._of_batch(key, obs[GOAL + key]) if GOAL + key in obs else self._of_shown(key, lanes)
             for key in self.keys
         ]
+
+    def _of_batch(self, key: str, goals: Tensor) -> Tensor:
+        return self._eyes.read_one(key, goals[:, None])[:, 0]
 
     @torch.no_grad()
     def _of_shown(self, key: str, lanes: int) -> Tensor:
