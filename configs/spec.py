@@ -21,6 +21,7 @@ STATE = "observation.state"
 SCENE = "observation.environment_state"
 IMAGES = "observation.images."
 ACTION = "action"
+GOAL = "goal."  # before the keys of goal pictures, of a batch and of what is seen
 TASK = "task"  # of a batch: number of each window's task among the texts that a model knows
 UNKNOWN_UNIT = UNKNOWN = "?"
 MEANINGS = ("mode", "frame", "rotation")  # what the numbers of an action mean, beside their units

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ..configs.protocols import keeps
 from ..configs.rng import rng_of
-from ..configs.spec import TASK, Embodiment, Window
+from ..configs.spec import GOAL, TASK, Embodiment, Window
 from .kinds import CompositionConfig, CriticConfig, PolicyConfig, Scales, WorldModelConfig
 
 __all__ = ["CompositionConfig", "CriticConfig", "PolicyConfig", "Scales", "WorldModelConfig"]  # of `kinds.py`
@@ -38,7 +38,8 @@ class Past:
     """
 
     # key -> (B, O, ...), float32 in units; images uint8 (B, O, h, w, 3), or what their encoder made of them (B, O, E);
-    # in training also `task`, (B,) number of the task among the texts that the model knows
+    # in training also `task`, (B,) number of the task among the texts that the model knows, and `goal.KEY`, the last
+    # picture of the episode, (B, h, w, 3) or (B, E)
     obs: Mapping[str, Tensor]
     obs_times: tuple[int, ...]  # O offsets in control steps, 0 = now
     obs_valid: Tensor  # (B, O) bool
@@ -53,7 +54,7 @@ class Past:
         tokens = _positions(self.action_times, window.recall, "action")
         return dataclasses.replace(
             self,
-            obs={key: value if key == TASK else value[:, frames] for key, value in self.obs.items()},
+            obs={key: value if _is_timeless(key) else value[:, frames] for key, value in self.obs.items()},
             obs_times=window.observe,
             obs_valid=self.obs_valid[:, frames],
             actions=self.actions[:, tokens],
@@ -279,6 +280,13 @@ class Instructed(Protocol):
 
 
 @runtime_checkable
+class SeesGoals(Sees, Embodied, Protocol):
+    """A planner that may act for goal pictures."""
+
+    goals: Any  # `networks.goals.Goals`; None where it reads none
+
+
+@runtime_checkable
 class Paced(Protocol):
     """A trainable whose parts learn at different rates."""
 
@@ -405,6 +413,11 @@ class Scale(nn.Module):
         return y * self.std + self.mean
 
 
+def _is_timeless(key: str) -> bool:
+    """Whether an observation holds for the whole episode: its task, or its goal."""
+    return key == TASK or key.startswith(GOAL)
+
+
 def _positions(held: tuple[int, ...], wanted: tuple[int, ...], what: str) -> list[int]:
     missing = [offset for offset in wanted if offset not in held]
     if missing:
@@ -415,7 +428,7 @@ def _positions(held: tuple[int, ...], wanted: tuple[int, ...], what: str) -> lis
 def past_of(batch: Mapping[str, Tensor], window: Window, inputs: tuple[str, ...]) -> Past:
     """The `Past` that an agent would hold at each window of a batch."""
     recalled = len(window.recall)
-    told = (TASK,) if TASK in batch else ()
+    told = [key for key in batch if _is_timeless(key)]
     return Past(
         obs={key: batch[key] for key in (*inputs, *told)},
         obs_times=window.observe,

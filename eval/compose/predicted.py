@@ -70,7 +70,7 @@ def predict_weights(
     Raises:
         ValueError: no episode, or one alone, that no parent was trained on.
     """
-    from ...policies.agent.sight import images_of
+    from ...policies.agent.goal import windows_of
     from ...policies.data.open import open_dataset
     from ...policies.data.windows import Windows
 
@@ -78,7 +78,7 @@ def predict_weights(
     dataset = open_dataset(data, columns=inputs)
     mixture.embodiment.check(dataset.embodiment, inputs)
     chosen, about = unseen(dataset, data, paths)
-    gathered = Windows(dataset, window, inputs, chosen, images_of(mixture))
+    gathered = Windows(dataset, window, inputs, chosen, **windows_of(mixture))
     products = _measure(mixture.parents, mixture, gathered, windows, seed)
     predictions = [predict(products, kind, np.random.default_rng(seed), about=about) for kind in Error]
     first = next(prediction for prediction in predictions if prediction.error is error)

@@ -199,11 +199,12 @@ def _check_fit(config: OpenLoop, policy: Planner, dataset: Dataset) -> None:
 
 
 def _acting(config: OpenLoop) -> Acting:
+    from ...policies.agent.goal import RECORDED
     from ...policies.agent.open import Acting
 
     shared = {item.name for item in dataclasses.fields(Acting)} & {item.name for item in dataclasses.fields(OpenLoop)}
     values = {name: getattr(config, name) for name in shared - {"candidates"}}
-    return Acting(**values, block=1, candidates=1)
+    return Acting(**values, block=1, candidates=1, goal=RECORDED)
 
 
 def _reading(config: OpenLoop) -> dict:

@@ -235,7 +235,7 @@ def above(
     """
     import torch
 
-    from ...policies.agent.sight import images_of
+    from ...policies.agent.goal import windows_of
     from ...policies.data.windows import Windows
     from ...policies.policy import LaneNoise, past_of
     from .past_matters import spread_rows
@@ -247,7 +247,7 @@ def above(
 
     rows = spread_rows(dataset.starts[good], first[good] + 1, most)
     low, high = np.asarray(policy.embodiment.limits, np.float32).T
-    windows = Windows(dataset, policy.window, tuple(policy.inputs), images=images_of(policy))
+    windows = Windows(dataset, policy.window, tuple(policy.inputs), **windows_of(policy))
 
     scored_above: dict[str, list[np.ndarray]] = {"itself moved by the policy's spread": [], "any action": []}
     for some, (past, future) in zip(_parts(rows), _recorded(critic, dataset, rows), strict=True):

@@ -55,7 +55,7 @@ class Predictability:
 
 def find_changes(config: Settings, arms: Sequence[RunGroup]) -> dict[str, list[list[Change]]]:
     """Label -> for each training seed what swapping parts of the past changes; see `past_matters`."""
-    from ...policies.agent.sight import images_of
+    from ...policies.agent.goal import windows_of
     from ...policies.data.windows import Windows
     from ...policies.load import load_policy
 
@@ -65,7 +65,7 @@ def find_changes(config: Settings, arms: Sequence[RunGroup]) -> dict[str, list[l
     with Progress("swapping frames", total, "changes") as progress:
         for label, run, policy in policies:
             dataset, judged = open_data(config, run, tuple(policy.inputs))
-            windows = Windows(dataset, policy.window, tuple(policy.inputs), images=images_of(policy))
+            windows = Windows(dataset, policy.window, tuple(policy.inputs), **windows_of(policy))
             rows = spread_rows(dataset.starts[judged], dataset.lengths[judged], config.windows)
             of_run = []
             for change in changes(policy, windows, rows, keys=config.keys):

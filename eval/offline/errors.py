@@ -52,12 +52,12 @@ def chunk_errors(policy: Planner, dataset: Dataset, place: int, mean: np.ndarray
     Raises:
         FloatingPointError: the policy plans what is no number.
     """
-    from ...policies.agent.sight import images_of
+    from ...policies.agent.goal import windows_of
 
     recorded = dataset.columns[ACTION][dataset.starts[place] :][: dataset.lengths[place]]  # (T, D)
     length, horizon, executed = len(recorded), policy.window.horizon, asked.n_action_steps
     frames = np.unique(np.r_[0 : length : asked.every, 0:length:executed])
-    windows = Windows(dataset, policy.window, tuple(policy.inputs), np.array([place]), images_of(policy))
+    windows = Windows(dataset, policy.window, tuple(policy.inputs), np.array([place]), **windows_of(policy))
     number = int(dataset.episode_ids[place])
     plans, wall = _plan(policy, windows, number, frames, asked)  # (B, N, H, D)
     if not np.isfinite(plans).all():

@@ -155,12 +155,12 @@ def plans_at(policy: Planner, dataset: Dataset, rows: np.ndarray, steps: int, dr
     """A function rows -> (n, J, E, D) actions that the policy would execute there, of the `rows` asked once."""
     import torch
 
-    from ...policies.agent.sight import images_of
+    from ...policies.agent.goal import windows_of
     from ...policies.data.windows import Windows
     from ...policies.policy import LaneNoise, past_of
 
     rows = rows[rows < len(dataset)]
-    windows, futures = Windows(dataset, policy.window, tuple(policy.inputs), images=images_of(policy)), []
+    windows, futures = Windows(dataset, policy.window, tuple(policy.inputs), **windows_of(policy)), []
     for some in np.split(rows, range(BATCH, len(rows), BATCH)):
         noise = LaneNoise(0, some, np.zeros(len(some), np.int64))
         with torch.no_grad():

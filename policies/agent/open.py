@@ -47,6 +47,9 @@ class Acting:
         None  # file that names the robot's actions, units and rate where the checkpoint does not; lerobot's: its card
     )
     task_text: str | None = None  # instruction for a policy that reads one; by default the world's task
+    goal: str | None = (
+        None  # goal of a policy that acts for one: a picture, CAMERA=PICTURE,..., or DATA:EPISODE, an episode's end
+    )
     block: int = 8  # parallel environments (B); results depend on it in the last digits
     n_action_steps: int | None = None  # actions executed of each action chunk (E); by default the policy's own number
     candidates: int = 1  # action chunks sampled at each replanning (N); more than one need a critic
@@ -125,12 +128,14 @@ def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str
     from ..load import load_policy
     from ..policy import executed_of
     from .agent import Agent
+    from .goal import show_goal
 
     device = choose_device(config.device)
     lookup("source of plans", config.proposal, {"policy": None, "uniform": None})
     policy, info = load_policy(config.policy, config.embodiment)
     foreign = settle(policy, where)
     _instruct(config, policy, task)
+    show_goal(policy, config.goal, config.policy)
     if config.steps or config.solver or config.scheduler:
         policy = _resampled(policy, config)
     policy = UniformPlanner(policy) if config.proposal == "uniform" else policy
@@ -160,10 +165,12 @@ def agent_settings(config: Acting, agent: Agent) -> dict:
     import torch
 
     from ..policy import Sampled
+    from .goal import RECORDED
 
     device = choose_device(config.device)
     sampler = agent.planner.sampler if keeps(agent.planner, Sampled) else None
     unusual = monitored(config, agent) | _stated(agent, "ensemble") | _stated(agent.planner, "task_text")
+    unusual |= {"goal": config.goal} if config.goal not in (None, RECORDED) else {}
     unusual |= {"temperature": config.temperature} if config.temperature else {}
     unusual |= {"proposal": config.proposal} if config.proposal != "policy" else {}
     weights = [fingerprint(folder) for folder in critic_checkpoints(config.critic)]

@@ -175,6 +175,14 @@ def _depth(data: bytes) -> tuple[int, int]:
     return 8 * whole.dtype.itemsize, 1 if whole.ndim == 2 else 3
 
 
+def read_picture(data: bytes) -> tuple[np.ndarray, int, int] | None:
+    """An encoded picture as uint8 (h, w, 3) RGB, the bits a channel and the channels that it had; None of none."""
+    import cv2
+
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), UPRIGHT) if data else None
+    return None if picture is None else (cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), *_depth(data))
+
+
 def _refuse_deep(deep: bool, what: str | Path) -> None:
     """Raise DatasetError for one channel of more than 8 bits: distances, which 8 bits of colour would falsify."""
     if deep:

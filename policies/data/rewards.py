@@ -189,6 +189,13 @@ class TellsTasks(Protocol):
     tasks: tuple[str, ...]  # their texts; none: one task, unnamed
 
 
+@runtime_checkable
+class HasGoal(Protocol):
+    """Settings of what acts for the last picture of an episode."""
+
+    goal: tuple[str, ...]  # keys of its cameras; none: for no goal
+
+
 def rewards_of(learner: object) -> Rewards | None:
     """How the outcomes that it learns from are rewarded; None for what learns without."""
     return learner.rewards if keeps(learner, Rewarded) else None
@@ -204,7 +211,8 @@ def open_windows(
     rewards, tasks = rewards_of(learner), learner.tasks if keeps(learner, TellsTasks) else ()
     rows = {TASK: task_numbers(dataset, tasks)} if tasks else {}
     if rewards is None:
-        return Windows(dataset, learner.window, learner.inputs, episodes, rows=rows, pictures=pictures)
+        goals = tuple(learner.goal) if keeps(learner, HasGoal) else ()
+        return Windows(dataset, learner.window, learner.inputs, episodes, rows=rows, pictures=pictures, goals=goals)
     rows |= rewards.rows(dataset, learner.ahead)
     options = {"ahead": learner.ahead, "rows": rows, "acted": SENT, "pictures": pictures}
     return Windows(dataset, learner.window, learner.inputs, episodes, **options)

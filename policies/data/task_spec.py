@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,9 +132,25 @@ def _reflect(values: Tensor, flip: Tensor, reflection: Reflection | Flip) -> Ten
     if isinstance(reflection, Flip):
         if values.dtype != torch.uint8:
             raise ValueError("embeddings of pictures cannot be mirrored; leave `mirror` out where encoders are frozen")
-        mirrored = values.clone()
-        mirrored[flip] = reflection(values[flip])
-        return mirrored
-    sign, plus = values.new_tensor(reflection.sign), values.new_tensor(reflection.plus)
-    mirrored = values[..., list(reflection.take)] * sign + plus
-    return torch.where(flip.view(-1, *[1] * (values.ndim - 1)), mirrored, values)
+        return torch.where(_wide(flip, values), reflection(values), values).contiguous()
+    take, sign, plus = _constants(
+        tuple(reflection.take), tuple(reflection.sign), tuple(reflection.plus), values.dtype, values.device
+    )
+    return torch.where(_wide(flip, values), values[..., take] * sign + plus, values)
+
+
+def _wide(flip: Tensor, values: Tensor) -> Tensor:
+    """(B,) with as many dimensions as `values`."""
+    return flip.view(-1, *[1] * (values.ndim - 1))
+
+
+@lru_cache(maxsize=64)
+def _constants(take: tuple, sign: tuple, plus: tuple, dtype, device) -> tuple[Tensor, Tensor, Tensor]:
+    """A reflection's numbers, moved to a device once."""
+    import torch
+
+    return (
+        torch.tensor(take, device=device),
+        torch.tensor(sign, dtype=dtype, device=device),
+        torch.tensor(plus, dtype=dtype, device=device),
+    )

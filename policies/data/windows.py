@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ...configs.spec import ACTION, IMAGES, Window
+from ...configs.spec import ACTION, GOAL, IMAGES, Window
 from .dataset import Dataset
 from .layout import DatasetError
 
@@ -33,6 +33,24 @@ class RowReader(Protocol):
 
 
 @dataclass(frozen=True)
+class Parts:
+    """What windows are gathered from, for whoever holds it elsewhere (`resident.py`)."""
+
+    inputs: tuple[str, ...]
+    member: np.ndarray  # (N,) bool, rows of the dataset that some window may read
+    now: np.ndarray  # (W,) row of each window, the first and the last of its episode, and the episode's id
+    first: np.ndarray
+    last: np.ndarray
+    episode: np.ndarray
+    columns: Mapping[str, np.ndarray]  # key -> (N, D)
+    action: np.ndarray  # (N, D)
+    rows: Mapping[str, np.ndarray]  # name -> (N, ...)
+    pictures: Mapping[str, RowReader]
+    ahead: int | None
+    goals: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Offsets:
     observe: np.ndarray  # (O,)
     actions: np.ndarray  # (T,)
@@ -50,6 +68,7 @@ class Windows:
         ahead: gather the observations this many steps later too, or the episode's last if it ends before.
         rows: name -> (N, ...) values of each row of the dataset that are gathered with it.
         acted: column that is gathered as `action`.
+        goals: keys of cameras among `inputs` whose last picture of the episode is gathered as `goal.KEY`.
         pictures: key -> what reads pictures, or what stands for them, by row; those not given are opened here.
 
     Raises:
@@ -68,6 +87,7 @@ class Windows:
         rows: Mapping[str, np.ndarray] | None = None,
         acted: str = ACTION,
         pictures: Mapping[str, RowReader] | None = None,
+        goals: tuple[str, ...] = (),
     ):
         self.dataset, self.window, self.inputs = dataset, window, tuple(inputs)
         chosen = np.arange(len(dataset.lengths)) if episodes is None else np.asarray(episodes, np.int64)
@@ -88,11 +108,23 @@ class Windows:
         given = {key: reader for key, reader in (pictures or {}).items() if key in self.inputs}
         missing = tuple(key for key in self.inputs if key not in given)
         self._pictures = _open_pictures(dataset, missing, chosen, images or {}) | given
-        self._ahead, self._told = ahead, dict(rows or {})
+        self._ahead, self._told, self._goals = ahead, dict(rows or {}), tuple(goals)
 
     def __len__(self) -> int:
         """Number of windows."""
         return len(self._rows)
+
+    @property
+    def parts(self) -> Parts:
+        """What the windows are made of."""
+        now = self._rows
+        first, last = self._first[now], self._last[now]
+        member = np.isin(self._first, np.unique(first))
+        return Parts(
+            inputs=self.inputs, member=member, now=now, first=first, last=last, episode=self._episode[now],
+            columns=self._vectors, action=self._action, rows=self._told, pictures=self._pictures, ahead=self._ahead,
+            goals=self._goals,
+        )  # fmt: skip
 
     def gather(self, indices: Tensor | np.ndarray) -> dict[str, Tensor]:
         """The windows at positions `indices` (B,) int64 in 0..len-1, as tensors that own their memory.
@@ -102,7 +134,7 @@ class Windows:
             (B, T, D) float32, T the tokens of `window.actions`; `action.valid` (B, T) bool; `index` (B,) int64 row of
             the dataset; `episode` (B,) int64 id. Before the episode the first frame is repeated and actions are zero,
             after its end the last action is repeated; both are not valid. With `ahead`, `later.KEY` of each of `inputs`
-            and `later.observation.valid`, alike; with `rows`, (B, ...) each.
+            and `later.observation.valid`, alike; with `rows`, (B, ...) each; with `goals`, `goal.KEY` (B, h, w, 3).
         """
         import torch
 
@@ -115,6 +147,7 @@ class Windows:
         out |= self._act(rows, first, last)
         out |= {"index": rows, "episode": self._episode[rows]}
         out |= {name: values[rows] for name, values in self._told.items()}
+        out |= {GOAL + key: self._pictures[key].read(last[:, 0]) for key in self._goals}
         return {key: torch.from_numpy(value) for key, value in out.items()}
 
     def actions(self, most: int) -> dict[str, Tensor]:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 KIND, FORMAT = "training", 1
 CONTINUED = (  # settings that a resume may change: how long, where, how much is kept; never what is learnt from
     "steps", "data", "embodiment", "device", "threads", "log_every", "save_every", "keep", "keep_every", "wandb",
-    "eval_workers",
+    "eval_workers", "resident_gb", "captured",
 )  # fmt: skip
 
 

@@ -21,7 +21,9 @@ from ...configs.files import replace_text
 from ...configs.progress import Progress
 from ...configs.protocols import keeps
 from ..policy import Stepped
+from .captured import CannotCapture, CapturedStep, CudaRecorder, Recorder, warn_uncaptured
 from .checkpoint import TRAINING, load_weights, point, rotate, save_checkpoint
+from .feed import Feed, Source
 from .optimizer import Best, Optimize, generator_state, optimizer_state, restore_generators, restore_optimizer
 from .side_evaluation import Aside
 from .state import read_rows, read_state
@@ -79,18 +81,20 @@ class Loop:
 
     Args:
         model: an `nn.Module` that is a `Trainable`.
-        gather: (B,) window positions -> batch.
+        gather: (B,) window positions -> batch; or windows that are held on the device.
         order: which windows come when.
         run: folder for checkpoints, metrics.jsonl and tb/.
         save: (folder, acting model, tensors, documents) -> None, writes one checkpoint.
         validate: acting model -> named scalars.
         aside: judges checkpoints in a process of its own.
+        captured: record the step and replay it, where it computes on a GPU.
+        recorder: what records it; by default CUDA graphs.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        gather: Callable[[Tensor], dict[str, Tensor]],
+        gather: Source,
         order: BatchOrder,
         *,
         optimize: Optimize,
@@ -104,6 +108,8 @@ class Loop:
         transform: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
         wandb: bool = False,
         aside: Aside | None = None,
+        captured: bool = False,
+        recorder: Recorder | None = None,
     ):
         from accelerate import Accelerator
 
@@ -111,7 +117,7 @@ class Loop:
         if ":" in chosen:
             torch.cuda.set_device(chosen)
         self.accelerator = Accelerator(cpu=chosen == "cpu", mixed_precision=precision)
-        self.model, self.gather, self.order = model, gather, order
+        self.model, self.feed = model, Feed(gather, order, self.accelerator.device)
         self.optimize, self.pace, self.run, self.description = optimize, pace, run, description
         self.validate, self.transform, self.mark = validate, transform or (lambda batch: batch), best
         model.to(self.accelerator.device)
@@ -122,6 +128,8 @@ class Loop:
         self.validated: dict[str, float] = {}  # scalars of the last validation
         self.log = MetricLog(run, wandb)
         self.aside = aside if aside and self.accelerator.is_main_process else Aside()
+        self._captures, self._recorder = captured or recorder is not None, recorder
+        self._captured: CapturedStep | None = None
         self._stop = False
 
     def fit(self) -> None:
@@ -131,6 +139,7 @@ class Loop:
             Interrupted: Ctrl-C, SIGTERM or SIGHUP; the state is saved.
             FloatingPointError: the loss is not finite; names the batch.
         """
+        self._captured = self._capture()
         with listening(self._interrupt):
             try:
                 with Progress("training", self.pace.steps, "steps", done=self.step) as progress:
@@ -147,14 +156,14 @@ class Loop:
 
     def _advance(self, progress: Progress) -> None:
         began = time.perf_counter()
-        scalars = self.train_step()
-        self.step += 1
-        self.seconds += time.perf_counter() - began
-        self.log.collect(scalars)
+        self._train()
         last = self.step == self.pace.steps
+        if self._captured and self._is_due(last):
+            self._take_in(self._captured)
+        self.seconds += time.perf_counter() - began
         if self.step % self.pace.log == 0 or last:
             self.log.write(self.step, self.log.collected() | {"rate": progress.rate, "seconds": self.seconds})
-        progress.update(self.step, f"loss {scalars['loss']:.4g}")
+        progress.update(self.step, f"loss {self.log.loss:.4g}")
         fresh_best = (self.step % self.pace.validate == 0 or last) and self._validate()
         judged = self.aside.due(self.step)
         if self.step % self.pace.save == 0 or last or fresh_best or judged or self._stop:
@@ -165,23 +174,54 @@ class Loop:
                 f"stopped at step {self.step} and saved; go on with: understudy train --resume {self.run}"
             )
 
+    def _capture(self) -> CapturedStep | None:
+        """What records the step, where that is asked for and possible here."""
+        if not self._captures or (self._recorder is None and self.accelerator.device.type != "cuda"):
+            return None
+        return CapturedStep(
+            self.objective, self.model, self.optimizer, self.average, optimize=self.optimize, feed=self.feed,
+            transform=self.transform, recorder=self._recorder or CudaRecorder(),
+        )  # fmt: skip
+
+    def _train(self) -> None:
+        """One step: as always, or a recorded one, whose numbers stay on the device until they are due."""
+        if self._captured:
+            try:
+                self._captured.step(self.step, self.optimize.rate(self.step, self.pace.steps))
+                self.step += 1
+                return
+            except CannotCapture as error:
+                warn_uncaptured(error)
+                self._take_in(self._captured)
+                self._captured.release()
+                self._captured = None
+        scalars = self.train_step()
+        self.step += 1
+        self.log.collect(scalars)
+
+    def _is_due(self, last: bool) -> bool:
+        """Whether the numbers of recorded steps are wanted: before anything is written."""
+        paces = (self.pace.log, self.pace.validate, self.pace.save)
+        return last or self._stop or self.aside.due(self.step) or any(self.step % pace == 0 for pace in paces)
+
+    def _take_in(self, captured: CapturedStep) -> None:
+        """Read what recorded steps left on the device. Raises FloatingPointError."""
+        broken = captured.broken
+        if broken is not None:
+            raise _not_finite("not finite", broken, self.feed(broken))
+        self.log.collect(*captured.read())
+
     def train_step(self) -> dict[str, float]:
         rate = self.optimize.rate(self.step, self.pace.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("pace", 1.0)
 
-        batch = self.gather(self.order.indices(self.step))
-        batch = {key: value.to(self.accelerator.device, non_blocking=True) for key, value in batch.items()}
-
+        batch = self.feed(self.step)
         loss, scalars = self.objective(self.transform(batch))
 
         value = loss.item()
         if value != value or value in (float("inf"), float("-inf")):
-            episodes = sorted(set(batch["episode"].tolist())) if "episode" in batch else []
-            raise FloatingPointError(
-                f"loss is {value} at step {self.step}; dataset rows {batch['index'].tolist()}, episodes {episodes}. "
-                "The last checkpoint is untouched; look at these rows, or lower the learning rate"
-            )
+            raise _not_finite(str(value), self.step, batch)
 
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
@@ -260,13 +300,22 @@ class Loop:
         self._stop = True
 
 
+def _not_finite(value: str, step: int, batch: Mapping[str, Tensor]) -> FloatingPointError:
+    """What is wrong where the loss of a step is no number."""
+    episodes = sorted(set(batch["episode"].tolist())) if "episode" in batch else []
+    return FloatingPointError(
+        f"loss is {value} at step {step}; dataset rows {batch['index'].tolist()}, episodes {episodes}. "
+        "The last checkpoint is untouched; look at these rows, or lower the learning rate"
+    )
+
+
 class MetricLog:
     """metrics.jsonl, one line a record; TensorBoard where installed; wandb where asked."""
 
     def __init__(self, run: Path, wandb: bool = False):
         self.path = run / "metrics.jsonl"
         self._sums: dict[str, float] = {}
-        self._count = 0
+        self._count, self.loss = 0, float("nan")
         self._board = self._wandb = None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -282,10 +331,12 @@ class MetricLog:
             except client.errors.Error as error:
                 raise ValueError(f"--wandb: {error} Or leave it out; metrics.jsonl has the same numbers") from error
 
-    def collect(self, scalars: Mapping[str, float]) -> None:
-        self._count += 1
+    def collect(self, scalars: Mapping[str, float], steps: int = 1) -> None:
+        """Take in numbers of a step, or means of several."""
+        self._count += steps
+        self.loss = scalars.get("loss", self.loss)
         for name, value in scalars.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._sums[name] = self._sums.get(name, 0.0) + (value if steps == 1 else steps * value)
 
     def collected(self) -> dict[str, float]:
         """Means since the last call."""

@@ -45,6 +45,10 @@ class Optimize:
         part = (step - self.warmup) / max(steps - self.warmup, 1)
         return self.lr * (self.min_lr_ratio + (1 - self.min_lr_ratio) * (1 + math.cos(math.pi * min(part, 1.0))) / 2)
 
+    def share(self, count: int) -> float:
+        """Share of the new weights in the average that follows them, after `count` steps before."""
+        return 1 - min(self.ema, (1 + count) / (10 + count)) if count else 1.0
+
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Parts of a model that move slower than others are its `groups()`, each {params, pace}."""
         import torch
@@ -60,8 +64,7 @@ class Optimize:
         from torch.optim.swa_utils import AveragedModel
 
         def follow(averaged: list[Tensor], current: list[Tensor], count) -> None:
-            decay = min(self.ema, (1 + int(count)) / (10 + int(count)))
-            torch._foreach_lerp_(averaged, current, 1 - decay)
+            torch._foreach_lerp_(averaged, current, self.share(int(count)))
 
         return AveragedModel(model, multi_avg_fn=follow)
 
@@ -72,7 +75,8 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor]
 
     state = optimizer.state_dict()
     tensors = {f"{i}.{name}": value for i, values in state["state"].items() for name, value in values.items()}
-    return {name: torch.as_tensor(value) for name, value in tensors.items()}, {"param_groups": state["param_groups"]}
+    groups = [{**group, "lr": float(group["lr"]), "capturable": False} for group in state["param_groups"]]
+    return {name: torch.as_tensor(value) for name, value in tensors.items()}, {"param_groups": groups}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], document: dict) -> None:

@@ -48,6 +48,7 @@ from .doors import (
     write_begun,
     write_settings,
 )
+from .feed import source_of
 from .links import linked, step_of
 from .loop import BatchOrder, Loop, Pace
 from .memory import check_memory
@@ -263,7 +264,7 @@ def assemble(possible: Possible) -> Loop:
     config, learner = possible.config, possible.config.learner
     return Loop(
         possible.model,
-        possible.windows.gather,
+        source_of(possible.windows, choose_device(config.device), config.resident_gb),
         possible.order,
         optimize=config.optimize,
         pace=Pace(
@@ -279,6 +280,7 @@ def assemble(possible: Possible) -> Loop:
         transform=possible.mirror,
         wandb=config.wandb,
         aside=possible.aside,
+        captured=config.captured,
     )  # fmt: skip
 
 

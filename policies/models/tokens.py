@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ...configs.spec import TASK, Embodiment, picture_keys, vectors
 from ..networks.eyes import Eyes, Vision
+from ..networks.goals import Goals
 from ..networks.language import Language, LanguageConfig
 from ..networks.mlp import MLPConfig
 from ..networks.network import Context, Layout, NetworkConfig
@@ -42,6 +43,7 @@ class TokenConfig(PolicyConfig):
 
     network: NetworkConfig = MLPConfig()  # kind of network
     language: LanguageConfig | None = None  # how the text of the task is read; none: not at all
+    goal: tuple[str, ...] = ()  # cameras among inputs whose last picture of the episode is the goal that is acted for
     vision: Vision | None = None  # how pictures among the inputs are read; none: a ResNet-18 from scratch a camera
     n_action_steps: int = 8  # actions executed of each action chunk (E)
     mask_padding: bool = True  # leaves actions after the episode's end out of the loss
@@ -85,7 +87,9 @@ class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable, Configured, U
         self.eyes = Eyes(config.vision or Vision(), self.inputs, embodiment) if seen else None
         self.language = Language(config.language) if config.language else None
         widths = (*state_widths(self.inputs, embodiment), *(self.eyes.widths if self.eyes else ()))
+        self.goals = Goals(tuple(config.goal), self.eyes) if config.goal else None
         widths += (self.language.features,) if self.language else ()
+        widths += self.goals.widths if self.goals else ()
         layout = Layout(self.window.actions, len(embodiment.action), self.window.observe, widths)
         self.network = config.network.build(layout, two_times)
 
@@ -102,9 +106,11 @@ class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable, Configured, U
                 self._tell_of_bounds(obs, bound)
         if self.eyes is not None:
             parts += self.eyes.read(obs)
+        lanes, frames = parts[0].shape[:2]
         if self.language is not None:
-            lanes, frames = parts[0].shape[:2]
             parts.append(self.language.read(obs.get(TASK), lanes)[:, None].expand(-1, frames, -1))
+        if self.goals is not None:
+            parts += [goal[:, None].expand(-1, frames, -1) for goal in self.goals.read(obs, lanes)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def context(self, batch: Mapping[str, Tensor]) -> Context:

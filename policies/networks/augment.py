@@ -8,6 +8,7 @@ resumed training draws on.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ class Augment:
 
     def _jitter(self, pictures: Tensor) -> Tensor:
         brightness, contrast, saturation = (self._factor(x, pictures) for x in self._strengths)
-        weights = torch.tensor(GREY, dtype=pictures.dtype, device=pictures.device)[:, None, None]
+        weights = _grey(pictures.dtype, pictures.device)[:, None, None]
         if self.brightness:
             pictures = (pictures * brightness).clamp(0, 1)
         if self.contrast:
@@ -65,6 +66,12 @@ class Augment:
     def _factor(self, strength: float, like: Tensor) -> Tensor:
         draws = torch.rand(len(like), 1, 1, 1, 1, dtype=like.dtype, device=like.device)
         return 1 + strength * (2 * draws - 1)
+
+
+@lru_cache(maxsize=8)
+def _grey(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Weights (3,) of the colours, moved to a device once."""
+    return torch.tensor(GREY, dtype=dtype, device=device)
 
 
 def crop_middle(pictures: Tensor, size: tuple[int, int]) -> Tensor:

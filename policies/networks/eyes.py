@@ -81,7 +81,11 @@ class Eyes(nn.Module):
 
     def read(self, obs: Mapping[str, Tensor]) -> list[Tensor]:
         """Pictures (B, O, h, w, 3) uint8, or embeddings (B, O, E) float, of each camera -> (B, O, F) each."""
-        return [self._project(key, self._embedded(key, obs[key])) for key in self.keys]
+        return [self.read_one(key, obs[key]) for key in self.keys]
+
+    def read_one(self, key: str, value: Tensor) -> Tensor:
+        """`read`, of one camera."""
+        return self._project(key, self._embedded(key, value))
 
     def embed(self, key: str, pictures: Tensor) -> Tensor:
         """Pictures (M, h, w, 3) uint8 as they are when acting -> (M, E): cut in the middle, not varied.
