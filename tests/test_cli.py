@@ -17,7 +17,10 @@ import pytest
 
 from understudy import __main__ as cli
 from understudy.configs.help import describe
-from understudy.configs.parse import UsageError, find_config, load, parse
+from understudy.configs.parse import parse
+from understudy.configs.settings.load import load
+from understudy.configs.settings.refusals import UsageError
+from understudy.configs.settings.shipped import find_config
 
 
 class Colour(Enum):
@@ -349,8 +352,8 @@ def test_the_outline_of_registered_settings_is_what_the_classes_have():
     """Quick refusals go by the sources; what they say must be what the classes say."""
     from dataclasses import fields
 
-    from understudy.configs.outline import outlines_of
     from understudy.configs.plugins import discover
+    from understudy.configs.settings.outline import outlines_of
     from understudy.policies.kinds import CriticConfig, PolicyConfig
 
     discover("policies")
@@ -392,8 +395,8 @@ def test_help_shows_comment_type_default_and_choice():
 
 
 def test_every_committed_config_parses(root):
-    from understudy.configs.parse import decode
     from understudy.configs.plugins import discover
+    from understudy.configs.settings.decode import decode
     from understudy.eval.evaluate.evaluate import Eval
     from understudy.policies.learning.stages import staged
     from understudy.policies.learning.train import Train

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...configs.command import command_of
-from ...configs.parse import UsageError, find_config, load
 from ...configs.progress import Progress
+from ...configs.settings.load import load
+from ...configs.settings.refusals import UsageError
+from ...configs.settings.shipped import find_config
 from ..ledger.record import REPORT, Record, provenance
 from ..offline.errors import Asked, chunk_errors, kinds_of, mean_action, spread_of, wrapping
 from ..offline.held_out import Training, keys_of, training_of

@@ -14,9 +14,12 @@ from typing import Any
 
 from ...configs.devices import check_device
 from ...configs.help import describe, lines_of, summary
-from ...configs.outline import outlines_of
-from ...configs.parse import Setting, UsageError, check_words, load, settings_of
+from ...configs.parse import check_words
 from ...configs.plugins import discover, lookup
+from ...configs.settings.listing import Setting, settings_of
+from ...configs.settings.load import load
+from ...configs.settings.outline import outlines_of
+from ...configs.settings.refusals import UsageError
 from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
 from .checks import check_names
 from .places import check_free, locate

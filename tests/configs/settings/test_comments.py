@@ -8,10 +8,10 @@ from importlib import import_module
 import pytest
 
 from understudy.__main__ import VERBS
-from understudy.configs.comments import comments_of
 from understudy.configs.help import describe
-from understudy.configs.parse import settings_of
 from understudy.configs.plugins import discover
+from understudy.configs.settings.comments import comments_of
+from understudy.configs.settings.listing import settings_of
 from understudy.configs.verb import folders_of
 from understudy.eval.catalog import studies
 

@@ -68,7 +68,7 @@ def outline(sources: Mapping[str, ast.ClassDef], name: str) -> Outline:
 
 def _sources_of(base: type) -> Mapping[str, ast.ClassDef]:
     """Classes of the folder that a registry of ours lies in, and of those that it says its types lie in (`FOLDERS`)."""
-    root, own = Path(__file__).parents[1], base.__module__.split(".")[1]
+    root, own = Path(__file__).parents[2], base.__module__.split(".")[1]
     folders = dict.fromkeys((own, *getattr(base, "FOLDERS", ())))
     return {name: node for folder in folders for name, node in _sources(root / folder).items()}
 
