@@ -48,6 +48,7 @@ class Odd(Base):
     """A text
     below it."""
     silent: str = ""
+    hushed: str = ""  # type: ignore[misc]  # what it is
     width: int = 4
 # fmt: on
 
@@ -61,6 +62,7 @@ def test_comments_are_found_in_every_place():
         "spread": "over two lines",
         "above": "on lines of its own",
         "below": "A text below it.",
+        "hushed": "what it is",
     }
     line = next(line for line in describe(Odd, "odd").splitlines() if "--bracket" in line)
     assert line.split() == ["--bracket", "N", "in", "a", "bracket"]
