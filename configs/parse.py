@@ -13,13 +13,12 @@ from pathlib import Path
 import yaml
 
 from .protocols import keeps
-from .settings.decode import completed, decode, decoded
-from .settings.fields import is_choice, is_unfilled, takes_words, type_at, value_at, without_none
+from .settings.decode import check_outlined, completed, decode, decoded
+from .settings.fields import choices_of, is_choice, is_unfilled, takes_words, type_at, value_at, without_none
 from .settings.load import load, meant
 from .settings.refusals import UsageError
 from .settings.renamed import current_key, current_tree, former_names
 from .settings.shipped import close_configs
-from .settings.unimported import check_unimported
 from .settings.written import WrittenError, read
 from .verb import SpellsOut, positionals_of
 
@@ -31,36 +30,34 @@ def parse(config_class: type, path: str | None, words: list[str]):
         UsageError: a word without a place, a file that is no mapping, an unknown key or registered name (with the
             closest known one), a setting given twice, or a value that its field refuses.
     """
-    raw, _ = _given(config_class, path, words, tell=True)
+    raw = _given(config_class, path, words, tell=True)
     return decode(config_class, raw)
 
 
 def check_words(config_class: type, path: str | None, words: list[str]):
     """(what `parse` would give, keys that were given), without groups whose types no imported module registers yet.
 
-    Refuses what can be refused without them: unknown flags and keys, of these groups too, and values of all others.
+    Refuses what can be refused without them: unknown flags and keys, and values of another type, of these groups too.
 
     Raises:
         UsageError: as `parse`.
     """
-    raw, spelled = _given(config_class, path, words)
+    raw = _given(config_class, path, words)
     full = completed(config_class, raw)
     hints = typing.get_type_hints(config_class)
     unfilled = {name for name in full if is_choice(hint := without_none(hints[name])) and is_unfilled(hint)}
     for name in unfilled:
-        retyped = any(key == name or key.endswith(".type") for key in spelled)  # what is dropped is not known here
-        only = frozenset(spelled) if retyped else None
-        check_unimported(config_class, without_none(hints[name]), full[name], (name,), only)
+        check_outlined(config_class, full, name)
     rest = {name: value for name, value in full.items() if name not in unfilled}
     return decoded(config_class, rest), frozenset(name for name, value in full.items() if value is not None)
 
 
-def _given(config_class: type, path: str | None, words: list[str], tell: bool = False) -> tuple[dict, dict[str, str]]:
-    """(keys of the file with the words on top, key -> as its flag was written)."""
+def _given(config_class: type, path: str | None, words: list[str], tell: bool = False) -> dict:
+    """Keys of the file with the words on top."""
     raw = current_tree(config_class, load(path, config_class), ()) if path else {}
     free = list(positionals_of(config_class))
 
-    spelled: dict[str, str] = {}
+    spelled: dict[str, str] = {}  # key -> as its flag was written
     dropped: list[str] = []
     queue = list(words)
     value: str | list[str]
@@ -90,7 +87,7 @@ def _given(config_class: type, path: str | None, words: list[str], tell: bool = 
     if dropped and tell:
         verb = "does" if len(dropped) == 1 else "do"
         print(f"{', '.join(dropped)} of {path} {verb} not apply to that type and {verb} not count; the others stay")
-    return raw, spelled
+    return raw
 
 
 def _refuse_twice(config_class: type, key: str, written: str, spelled: dict[str, str]) -> None:
@@ -127,7 +124,7 @@ def _drop_unfit(config_class: type, raw: dict, retyped: tuple[list[str], str], g
     group, hint = value_at(raw, keys), type_at(config_class, raw, keys)
     before = group.get("type")
     group["type"] = kind
-    inner = hint.get_known_choices().get(kind)
+    inner = choices_of(hint).get(kind)
     if inner is None or kind == before:
         return []
     known = {item.name for item in dataclasses.fields(inner)} | {"type"} | former_names(inner).keys()

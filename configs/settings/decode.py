@@ -18,11 +18,12 @@ import draccus
 from ..protocols import keeps
 from ..verb import SpellsOut, positionals_of
 from .comments import comments_of
-from .fields import default_of, is_choice, is_unfilled, without_none
-from .listing import settings_of
+from .fields import choices_of, default_of, is_choice, is_unfilled, without_none
+from .listing import outlined_settings, settings_of
 from .load import load
+from .outline import is_outline
 from .refusals import UnknownSettingError, UsageError, refusal_of, unknown, why_undecoded
-from .renamed import current_keys
+from .renamed import current_keys, current_values
 
 
 def decode(config_class: type, raw: dict):
@@ -52,6 +53,7 @@ def completed(config_class: type, raw: dict) -> dict:
         return _complete(config_class, raw, ())
     except UnknownSettingError as error:
         everything = [setting.name for setting in settings_of(config_class)]
+        everything += outlined_settings(config_class, error.path[0])
         raise unknown("setting", error.path, error.names, everything) from None
 
 
@@ -63,11 +65,25 @@ def decoded(config_class: type, full: dict):
         raise UsageError(why_undecoded(config_class, full, error)) from refusal_of(error)
 
 
+def check_outlined(config_class: type, full: dict, name: str) -> None:
+    """Refuse values of another type in a choice whose modules are not imported, as its outline has them."""
+    base = without_none(typing.get_type_hints(config_class)[name])
+    group = full[name]
+    kind = choices_of(base).get(group["type"]) if group else None
+    if kind is None:
+        return
+    try:
+        draccus.decode(kind, {key: value for key, value in group.items() if key != "type"})
+    except draccus.ParsingError as error:
+        raise UsageError(why_undecoded(config_class, full, error, (name,))) from refusal_of(error)
+
+
 def _complete(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
     """Check keys and registered names; a group of keys may be a YAML file, a choice its name alone."""
     hints = typing.get_type_hints(config_class)
     fields = {item.name: item for item in dataclasses.fields(config_class)}
     raw = current_keys(config_class, raw, path)
+    raw = current_values(config_class, raw)
     raw = config_class.spell_out(raw) if keeps(config_class, SpellsOut) else raw  # short ways of writing
 
     full = {}
@@ -82,6 +98,8 @@ def _complete(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
             if default_of(fields[name]) is dataclasses.MISSING:
                 raise UsageError(f"{'.'.join((*path, name))} must be given; null says nothing")
             continue
+        if value is None and dataclasses.is_dataclass(hints[name]):
+            raise UsageError(f"{'.'.join((*path, name))} must hold keys; null says nothing")
 
         # a group of keys, a choice or one value
         if value is not None and (choice or dataclasses.is_dataclass(hint)):
@@ -91,6 +109,8 @@ def _complete(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
                 value = _chosen(hint, value, fields[name], (*path, name))
             elif isinstance(value, dict):
                 value = _complete(hint, value, (*path, name))
+            else:
+                raise UsageError(f"{'.'.join((*path, name))} must hold keys, got {value!r}")
         elif isinstance(hint, type) and issubclass(hint, Enum):
             value = _member(hint, value, (*path, name))
         elif hint in (str, Path) and isinstance(value, (bool, list, dict)):
@@ -123,18 +143,19 @@ def _placeholder(name: str) -> str:
 def _chosen(hint, value, item: dataclasses.Field | None, path: tuple[str, ...]) -> dict:
     """The keys of a registered choice; without a type they change the field's default."""
     value = {"type": value} if isinstance(value, str) else value
-    choices = hint.get_known_choices()
+    choices = choices_of(hint)
     if not isinstance(value, dict):
         raise UsageError(f"{'.'.join(path)} must hold keys, got {value!r}")
-    if value.get("type") not in choices and is_unfilled(hint):  # by `check_words`, before its modules are imported
-        return value
+    if value.get("type") not in choices and is_unfilled(hint) and choices is hint.get_known_choices():
+        return value  # of a plug-in, perhaps
 
     # without a type: the default's, under the keys given
     if "type" not in value:
         default = None if item is None else default_of(item)
         if type(default) not in choices.values():
             raise UsageError(f"{'.'.join(path)}.type is missing. Known: {', '.join(sorted(choices)) or 'none'}")
-        value = draccus.encode(default) | {"type": hint.get_choice_name(type(default))} | value
+        held = {} if is_outline(type(default)) else draccus.encode(default)
+        value = held | {"type": hint.get_choice_name(type(default))} | value
 
     kind = value["type"]
     if kind not in choices:
@@ -145,6 +166,6 @@ def _chosen(hint, value, item: dataclasses.Field | None, path: tuple[str, ...]) 
 
 def _member(hint: type[Enum], value, path: tuple[str, ...]) -> object:
     names = {member.name: member.value for member in hint}
-    if value not in names and value not in names.values():
+    if value not in [*names, *names.values()]:
         raise UsageError(f"{'.'.join(path)} cannot be {value!r}. Known: {', '.join(map(str, names.values()))}")
     return names.get(value, value)

@@ -6,12 +6,14 @@ A choice is the base of a registry; which class reads its keys is said by the `t
 from __future__ import annotations
 
 import dataclasses
+import os
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
-from .outline import outlines_of
-from .written import as_text
+from ..plugins import PLUGINS
+from .outline import outlines_of, registered_names
 
 WORDS = ("list[str]", "tuple[str, ...]")  # annotations of fields that take several words
 
@@ -40,7 +42,7 @@ def type_at(config_class: type, raw: dict, keys: list[str]) -> Any:
     return without_none(typing.get_type_hints(config_class).get(keys[-1]))
 
 
-def class_at(config_class: type, name: str, value: object) -> type | None:
+def class_at(config_class: type, name: str, value: Any) -> type | None:
     """The config class that reads `value` as the field `name`; None where that is no group of keys."""
     item = {item.name: item for item in dataclasses.fields(config_class)}.get(name)
     if item is None:
@@ -48,7 +50,7 @@ def class_at(config_class: type, name: str, value: object) -> type | None:
     hint = without_none(typing.get_type_hints(config_class)[name])
     if is_choice(hint):
         kind = value.get("type") if isinstance(value, dict) else value
-        return hint.get_known_choices().get(kind) or default_type(item)
+        return choices_of(hint).get(str(kind)) or default_type(item)
     return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
 
 
@@ -57,17 +59,6 @@ def value_at(tree: Any, keys: list[str]) -> Any:
     for key in keys:
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree
-
-
-def annotation_at(config_class: type, raw: dict, keys: list[str]) -> str:
-    """The annotation of a key of a choice whose registry is not filled yet, by its outline; empty elsewhere."""
-    hint = without_none(typing.get_type_hints(config_class).get(keys[0]))
-    kind = value_at(raw, [keys[0], "type"])
-    if not is_choice(hint) or not is_unfilled(hint) or len(keys) != 2:
-        return ""
-    found = outlines_of(hint).get(str(as_text(kind)))
-    name = keys[1] if found is None else found.former.get(keys[1], keys[1])
-    return "" if found is None else found.fields.get(name, "")
 
 
 def takes_words(config_class: type, key: str, raw: dict | None = None) -> bool:
@@ -81,7 +72,7 @@ def takes_words(config_class: type, key: str, raw: dict | None = None) -> bool:
     if raw is None:
         return False
     hint = type_at(config_class, raw, key.split("."))
-    return hint in (list[str], tuple[str, ...]) or annotation_at(config_class, raw, key.split(".")) in WORDS
+    return hint in (list[str], tuple[str, ...])
 
 
 def default_of(item: dataclasses.Field) -> Any:
@@ -110,7 +101,16 @@ def is_choice(hint: Any) -> bool:
 
 def is_unfilled(hint: Any) -> bool:
     """Whether modules of ours that register types of this choice are not imported yet."""
-    return bool(outlines_of(hint).keys() - hint.get_known_choices().keys())
+    return bool(registered_names(hint) - hint.get_known_choices().keys())
+
+
+def choices_of(hint: Any) -> Mapping[str, type]:
+    """Registered name -> class of a choice, or its outline while its module is not imported.
+
+    Those of plug-ins have no outline, so that with plug-ins nothing is said of what is not imported.
+    """
+    known = hint.get_known_choices()
+    return {**outlines_of(hint), **known} if is_unfilled(hint) and not os.environ.get(PLUGINS) else known
 
 
 def without_none(hint: Any) -> Any:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from .comments import comments_of
-from .fields import default_of, is_choice, kind_of, without_none
-from .outline import outlines_of
+from .fields import default_of, is_choice, is_unfilled, kind_of, without_none
+from .outline import outlines_of, registered_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ def settings_of(
 def _settings_of_choice(hint, name: str, comment: str, within: frozenset[type]) -> Iterator[Setting]:
     """Its type, the keys that all types share, then those of each type alone."""
     choices = hint.get_known_choices()
-    known = " | ".join(sorted({*choices, *outlines_of(hint)})) or "none registered"
+    known = " | ".join(sorted({*choices, *registered_names(hint)})) or "none registered"
     yield Setting(f"{name}.type", known, "", f"{comment}: {known}" if comment else known)
     if hint in within:
         return
@@ -60,6 +60,24 @@ def _settings_of_choice(hint, name: str, comment: str, within: frozenset[type]) 
         for setting in settings_of(choices[choice], f"{name}.", f" [{choice}]", inside):
             if setting.name.split(".")[depth] not in shared:
                 yield setting
+
+
+def outlined_settings(config_class: type, name: str) -> Iterator[str]:
+    """Dotted keys of a field that is a choice, of those of its types that are not imported."""
+    hint = without_none(typing.get_type_hints(config_class).get(name))
+    if is_choice(hint) and is_unfilled(hint):
+        for kind in outlines_of(hint).values():
+            yield from _keys_of_outline(kind, name)
+
+
+def _keys_of_outline(kind: Any, path: str) -> Iterator[str]:
+    hints = typing.get_type_hints(kind)
+    for name in (item.name for item in dataclasses.fields(kind)):
+        yield f"{path}.{name}"
+        inner = without_none(hints[name])
+        for group in inner.get_known_choices().values() if is_choice(inner) else (inner,):
+            if dataclasses.is_dataclass(group):
+                yield from _keys_of_outline(group, f"{path}.{name}")
 
 
 def _default(item: dataclasses.Field) -> str:

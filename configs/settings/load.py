@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from ..former import current_path
-from .fields import class_at, is_choice
+from .fields import choices_of, class_at, is_choice
 from .refusals import UsageError
 from .renamed import former_names
 from .shipped import find_config
@@ -85,7 +85,7 @@ def meant(hint: object, value, where: str):
     if isinstance(value, dict):
         inner = next((member for member in members if dataclasses.is_dataclass(member) or is_choice(member)), None)
         if inner is not None:
-            kind = inner.get_known_choices().get(as_text(value.get("type"))) if is_choice(inner) else inner
+            kind = choices_of(inner).get(as_text(value.get("type"))) if is_choice(inner) else inner
             return plain(value, where) if kind is None else _settle(kind, value, tuple(where.split(".")))
         _, content = next((typing.get_args(m) for m in members if typing.get_origin(m) is dict), (None, None))
         if content is None:

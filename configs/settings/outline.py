@@ -1,97 +1,174 @@
-"""Which settings the registered types of a folder have, read from its sources: nothing is imported, torch above all.
+"""The settings of registered types as classes made from their sources: nothing is imported, torch above all.
 
-It serves quick refusals only. What is read here says of a key that no such setting exists; whether a value fits is
-said by the class itself, later. A class is found by its name among the files of the folder that define settings.
+They serve quick refusals. An outline has the fields of the class, their types and which of them have defaults, so that
+keys and values are read and checked as the class itself would have them; what its code says of values is not known. A
+class is found by its name among the files of the folder that define settings.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import dataclasses
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from enum import Enum
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import draccus
 
-@dataclass(frozen=True)
-class Outline:
-    """A class of settings as its source has it."""
-
-    fields: Mapping[str, str]  # name -> annotation
-    former: Mapping[str, str]  # names that are still read -> today's
-    short: frozenset[str]  # words in its `spell_out`, which may be further keys
-
-
-def outlines_of(base: type) -> Mapping[str, Outline]:
-    """Registered name -> its settings, of a registry of ours that is not filled yet; empty for others'."""
-    if base.__module__.partition(".")[0] != __package__.partition(".")[0]:
-        return {}
-    sources = _sources_of(base)
-    return {kind: outline(sources, name) for kind, name in _registered(sources, base.__name__).items()}
-
-
-def inner_of(base: type, annotation: str) -> Outline | Mapping[str, Outline] | None:
-    """What an annotation stands for: a class of settings, a registry (by type), or None where it is neither."""
-    name = annotation.removesuffix("| None").strip()
-    sources = _sources_of(base)
-    kinds = _registered(sources, name)
-    if kinds:
-        return {kind: outline(sources, held) for kind, held in kinds.items()}
-    return outline(sources, name) if name in sources else None
-
-
-def outline(sources: Mapping[str, ast.ClassDef], name: str) -> Outline:
-    """A class with what it has of its bases, as far as they are among the sources."""
-    fields: dict[str, str] = {}
-    former: dict[str, str] = {}
-    short: frozenset[str] = frozenset()
-    node = sources.get(name)
-    if node is None:
-        return Outline(fields, former, short)
-    for base in reversed(node.bases):
-        held = outline(sources, ast.unparse(base).rpartition(".")[2])
-        fields |= held.fields
-        former |= held.former
-        short |= held.short
-    for statement in node.body:
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            annotation = ast.unparse(statement.annotation)
-            if statement.target.id == "RENAMED" and isinstance(statement.value, ast.Dict):
-                former |= dict(_texts(statement.value))
-            elif not annotation.startswith("ClassVar"):
-                fields[statement.target.id] = annotation
-        elif isinstance(statement, ast.FunctionDef) and statement.name == "spell_out":
-            constants = (part.value for part in ast.walk(statement) if isinstance(part, ast.Constant))
-            short |= frozenset(value for value in constants if isinstance(value, str))
-    return Outline(fields, former, short)
-
-
-def _sources_of(base: type) -> Mapping[str, ast.ClassDef]:
-    """Classes of the folder that a registry of ours lies in, and of those that it says its types lie in (`FOLDERS`)."""
-    root, own = Path(__file__).parents[2], base.__module__.split(".")[1]
-    folders = dict.fromkeys((own, *getattr(base, "FOLDERS", ())))
-    return {name: node for folder in folders for name, node in _sources(root / folder).items()}
+UNKNOWN = None  # the default of a field whose source has one, which is not evaluated
+MARKS = ("kw_only=True", "register_subclass", "(Enum)")  # files with one of these may define settings
+CLASS = re.compile(r"^(?P<decorators>(?:@.*\n)*)class (?P<name>\w+).*\n(?:(?:[ \t].*)?\n)*", re.MULTILINE)
+REGISTERED = re.compile(r'^@(\w+)\.register_subclass\("([^"]+)"\)', re.MULTILINE)
+STATED = ("RENAMED", "SYNONYMS")  # what a class says of its keys and values beside its fields, literally
 
 
 @cache
-def _sources(folder: Path) -> Mapping[str, ast.ClassDef]:
-    """Name -> class, of the files of a folder that may define settings."""
-    texts = (file.read_text() for file in sorted(folder.rglob("*.py")))
-    trees = (ast.parse(text) for text in texts if "kw_only=True" in text or "register_subclass" in text)
-    return {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
+def registered_names(base: type) -> frozenset[str]:
+    """The names that are registered under a base of ours, imported or not; none of others' bases."""
+    return frozenset(_sources_of(base).registered(base.__name__)) if _is_ours(base) else frozenset()
 
 
-def _registered(sources: Mapping[str, ast.ClassDef], base: str) -> dict[str, str]:
-    """Registered name -> name of the class, of what is registered under a base."""
-    found = {}
-    for name, node in sources.items():
-        for call in node.decorator_list:
-            if isinstance(call, ast.Call) and ast.unparse(call.func) == f"{base}.register_subclass" and call.args:
-                found[str(ast.literal_eval(call.args[0]))] = name
-    return found
+@cache
+def outlines_of(base: type) -> Mapping[str, type]:
+    """Registered name -> outline, of all types of ours that are registered under a base."""
+    if not _is_ours(base):
+        return {}
+    sources = _sources_of(base)
+    names = _Names(sources, vars(sys.modules[base.__module__]))
+    return {kind: names[name] for kind, name in sources.registered(base.__name__).items()}
 
 
-def _texts(node: ast.Dict) -> Iterator[tuple[str, str]]:
-    for key, value in zip(node.keys, node.values, strict=True):
-        if isinstance(key, ast.Constant) and isinstance(value, ast.Constant):
-            yield str(key.value), str(value.value)
+def is_outline(kind: type) -> bool:
+    """Whether a class of settings was made here, so that the values of its defaults are not known."""
+    return getattr(kind, "OUTLINE", False)
+
+
+class _Names(dict):
+    """What a name in an annotation stands for, made when it is asked for."""
+
+    def __init__(self, sources: _Sources, imported: Mapping[str, Any]):
+        super().__init__()
+        self.sources, self.imported = sources, imported
+
+    def __missing__(self, name: str) -> Any:
+        if kinds := self.sources.registered(name):
+            made: Any = type(name, (draccus.ChoiceRegistry,), {"OUTLINE": True})
+            for kind, held in kinds.items():
+                made.register_subclass(kind, self[held])
+        elif name not in self.sources:
+            made = self.imported[name]
+        else:
+            made = self._of_source(self.sources.node(name))
+        self[name] = made
+        return made
+
+    def _of_source(self, node: ast.ClassDef) -> Any:
+        if any(ast.unparse(base) == "Enum" for base in node.bases):
+            return Enum(node.name, _members(node))
+        if not any(ast.unparse(decorator).startswith("dataclass") for decorator in node.decorator_list):
+            return Any
+        fields, stated = _content(self.sources, node)
+        made = [(name, self._type(field.annotation), self._default(field)) for name, field in fields.items()]
+        held = stated | {"OUTLINE": True}
+        return dataclasses.make_dataclass(node.name, made, namespace=held, kw_only=True, repr=False, eq=False)
+
+    def _type(self, annotation: ast.expr) -> Any:
+        """What an annotation says; anything, where it names something unknown."""
+        try:
+            return eval(ast.unparse(annotation), {}, self)
+        except (NameError, KeyError):
+            return Any
+
+    def _default(self, field: ast.AnnAssign) -> Any:
+        """A field with a default if the source has one: that of a group of keys is of its class, others are UNKNOWN."""
+        if field.value is None or ast.unparse(field.value) == "field()":
+            return dataclasses.field()
+        name = _class_made(field.value)
+        kind = self[name] if name in self.sources else None
+        if kind is not None and is_outline(kind) and not _required(kind):
+            return dataclasses.field(default_factory=kind)
+        return dataclasses.field(default_factory=lambda: UNKNOWN)
+
+
+def _required(kind: Any) -> list[str]:
+    """Fields of an outline that have no default."""
+    return [item.name for item in dataclasses.fields(kind) if item.default_factory is dataclasses.MISSING]
+
+
+def _class_made(value: ast.expr) -> str:
+    """The class that a default is an instance of: `Times` of `Times()` and of `field(default_factory=Times)`."""
+    if not isinstance(value, ast.Call):
+        return ""
+    factory = [word.value for word in value.keywords if word.arg == "default_factory"]
+    return ast.unparse(factory[0] if factory else value.func)
+
+
+def _content(sources: _Sources, node: ast.ClassDef) -> tuple[dict[str, ast.AnnAssign], dict[str, dict]]:
+    """(fields, what is `STATED`) of a class with what it has of its bases, as far as they are among the sources."""
+    fields: dict[str, ast.AnnAssign] = {}
+    stated: dict[str, dict] = {name: {} for name in STATED}
+    for base in reversed(node.bases):
+        held = ast.unparse(base)
+        if held in sources:
+            inherited, said = _content(sources, sources.node(held))
+            fields |= inherited
+            stated = {name: stated[name] | said[name] for name in STATED}
+
+    for statement in node.body:
+        if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
+            continue
+        name = statement.target.id
+        if name in STATED and statement.value is not None:
+            stated[name] |= ast.literal_eval(statement.value)
+        elif not ast.unparse(statement.annotation).startswith("ClassVar"):
+            fields[name] = statement
+    return fields, stated
+
+
+def _members(node: ast.ClassDef) -> list[tuple[str, Any]]:
+    """Names and values of an enum."""
+    lines = (line for line in node.body if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name))
+    return [(ast.unparse(line.targets[0]), ast.literal_eval(line.value)) for line in lines]
+
+
+def _is_ours(base: type) -> bool:
+    return base.__module__.partition(".")[0] == __package__.partition(".")[0] and not is_outline(base)
+
+
+@cache
+def _sources_of(base: type) -> _Sources:
+    """The folder that a registry of ours lies in, and those that it says its types lie in (`FOLDERS`)."""
+    root, own = Path(__file__).parents[2], base.__module__.split(".")[1]
+    return _Sources(root / folder for folder in dict.fromkeys((own, *getattr(base, "FOLDERS", ()))))
+
+
+class _Sources:
+    """The classes of the files of some folders that may define settings."""
+
+    def __init__(self, folders: Iterable[Path]):
+        self._texts: dict[str, str] = {}  # name of a class -> its source
+        self._kinds: dict[str, dict[str, str]] = {}  # base -> registered name -> name of the class
+        for file in (file for folder in folders for file in sorted(folder.rglob("*.py"))):
+            text = file.read_text()
+            if any(mark in text for mark in MARKS):
+                for block in CLASS.finditer(text):
+                    self._texts[block["name"]] = block[0]
+                    for base, kind in REGISTERED.findall(block["decorators"]):
+                        self._kinds.setdefault(base, {})[kind] = block["name"]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._texts
+
+    def node(self, name: str) -> ast.ClassDef:
+        """The class of this name."""
+        (node,) = ast.parse(self._texts[name]).body
+        assert isinstance(node, ast.ClassDef)
+        return node
+
+    def registered(self, base: str) -> dict[str, str]:
+        """Registered name -> name of the class, of what is registered under a base."""
+        return self._kinds.get(base, {})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import types
 import typing
 from collections.abc import Iterable
 
+import draccus
+
 from .comments import comments_of
-from .fields import kind_of, type_at, value_at
+from .fields import is_choice, kind_of, type_at, value_at
 
 
 class UsageError(ValueError):
@@ -49,14 +52,22 @@ def _closest(wrong: str, names: Iterable[str], everywhere: Iterable[str]) -> lis
     return [name for name, score in scores.items() if best >= 0.55 and score == best][:3]
 
 
-def why_undecoded(config_class: type, full: dict, error: Exception) -> str:
-    """What a decoding error says, without the words of the framework."""
-    keys = [str(key) for key in getattr(error, "key_path", ())]
-    cause = error.__cause__
+def why_undecoded(config_class: type, full: dict, error: Exception, within: tuple[str, ...] = ()) -> str:
+    """What a decoding error says, without the words of the framework.
+
+    Args:
+        within: the group that was decoded.
+    """
+    innermost = _innermost(error)
+    keys = [str(key) for key in getattr(innermost, "key_path", ())]
+    cause = innermost.__cause__
     if not keys:
-        return str(cause or error)
+        return str(cause or innermost)
+    keys = [*within, *keys]
+    while len(keys) > 1 and type_at(config_class, full, keys) is None:  # one of several values of a field
+        keys.pop()
     hint, value = type_at(config_class, full, keys), value_at(full, keys)
-    if hint is None or value is None:
+    if hint is None or value is None or isinstance(value, dict) and (is_choice(hint) or dataclasses.is_dataclass(hint)):
         return f"{'.'.join(keys)}: {cause or getattr(error, 'message', error)}"
     about = comments_of(config_class).get(keys[0], "") if len(keys) == 1 else ""
     return f"{'.'.join(keys)} takes {_wanted(hint)}, got {value!r}" + (f" ({keys[0]}: {about})" if about else "")
@@ -64,7 +75,15 @@ def why_undecoded(config_class: type, full: dict, error: Exception) -> str:
 
 def refusal_of(error: Exception) -> BaseException | None:
     """What a class of settings complained about; None where the framework did."""
-    return None if getattr(error, "key_path", ()) else error.__cause__
+    innermost = _innermost(error)
+    return None if getattr(innermost, "key_path", ()) else innermost.__cause__
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The error of the value itself: what may be null hides it behind one that knows the whole group only."""
+    while isinstance(error.__cause__, draccus.ParsingError):
+        error = error.__cause__
+    return error
 
 
 def _wanted(hint: object) -> str:

@@ -1,7 +1,8 @@
-"""Keys of earlier versions, read as today's: a class of settings states its former names in `RENAMED`."""
+"""What is still read under other names: keys of earlier versions (`RENAMED`), and synonyms of values (`SYNONYMS`)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .fields import class_at
@@ -25,6 +26,16 @@ def current_keys(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
             raise UsageError(f"'{'.'.join((*path, name))}' is the former name of '{today}'; give one of them")
         current[today] = value
     return current
+
+
+def current_values(config_class: type, raw: dict) -> dict:
+    """`raw` with today's words for values that are still read under others, as the class states in `SYNONYMS`."""
+    synonyms = getattr(config_class, "SYNONYMS", {})
+    return {name: _current_value(synonyms.get(name, {}), value) for name, value in raw.items()}
+
+
+def _current_value(synonyms: Mapping[str, str], value: Any) -> Any:
+    return synonyms.get(value, value) if isinstance(value, str) else value
 
 
 def current_tree(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
