@@ -180,9 +180,11 @@ def _run(verb: str, words: list[str]) -> None:
 
     from .configs.help import FLAG, describe
     from .configs.machine import prepare
-    from .configs.parse import find_config, has_choices, parse
+    from .configs.parse import parse
     from .configs.plugins import PLUGINS, discover
     from .configs.protocols import keeps
+    from .configs.settings.fields import has_choices
+    from .configs.settings.shipped import find_config
     from .configs.verb import ChecksNames, Chooses, Explains, FromWords, GetsReady, folders_of
 
     plugins = _option(words, "--plugins")

@@ -353,7 +353,7 @@ def read_record(folder: str | os.PathLike) -> Record:
 
 def read_world_of(source: WorldSource, perturb: str = "", perturb_level: float = 1.0, **changes: Any) -> World:
     """The world that is meant, with fields changed, under disturbances. Raises as `make`."""
-    from .configs.parse import load as load_yaml
+    from .configs.settings.load import load as load_yaml
     from .configs.world import read_world
 
     if isinstance(source, os.PathLike):

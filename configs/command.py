@@ -14,7 +14,7 @@ from typing import Any
 import draccus
 import yaml
 
-from .parse import default_of, hint_at, takes_words
+from .settings.fields import default_of, hint_at, takes_words
 from .verb import positionals_of
 
 

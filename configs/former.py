@@ -1,6 +1,6 @@
 """Names of earlier versions in saved files, read as today's: columns of records, keys of manifests, alarms, datasets.
 
-Settings in YAML, flags and checkpoints state their own (`RENAMED`, see `parse.py`).
+Settings in YAML, flags and checkpoints state their own (`RENAMED`, see `settings/renamed.py`).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from .parse import Setting, settings_of
+from .settings.listing import Setting, settings_of
 from .verb import positionals_of
 
 SPELLING = "Flags are named as the keys of a config file; --keep-failures and --keep_failures are the same."

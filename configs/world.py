@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import draccus
 
-from .parse import decode, decode_choice, load
 from .plugins import discover, lookup
 from .protocols import keeps
+from .settings.decode import decode, decode_choice
+from .settings.load import load
 from .spec import IMAGES, Embodiment, EmbodimentError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ...configs.parse import find_config, shipped_configs
 from ...configs.plugins import discover, lookup
+from ...configs.settings.shipped import find_config, shipped_configs
 from .studies import studies
 
 WIDTH = 20  # columns of a name; longer ones have twice as many

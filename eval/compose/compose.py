@@ -21,8 +21,8 @@ import numpy as np
 from ...configs.devices import check_device, choose_device
 from ...configs.documents import read_document, sealed
 from ...configs.files import clear_leftovers, replace_text
-from ...configs.parse import former_names
 from ...configs.progress import Progress
+from ...configs.settings.renamed import former_names
 from ...configs.world import looked_at, read_world, start_set
 from ...policies.agent.open import check_policy
 from ...policies.agent.stage import check_fit, check_saved, world_of

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...configs.command import command_of
 from ...configs.files import replace_text
-from ...configs.parse import decode
+from ...configs.settings.decode import decode
 from ..ledger.origin import facts, on_lines
 from ..ledger.record import provenance
 from ..pages.charts import Line, Mark, chart

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ...configs.devices import choose_device, device_name
 from ...configs.lanes.pulse import TIMEOUT, check_timeout
-from ...configs.parse import keys_of
 from ...configs.progress import Progress, counted
+from ...configs.settings.decode import keys_of
 from ...configs.world import REPORT_STARTS, World, looked_at, name_of, read_world, start_set
 from ...policies.agent.open import Acting, agent_settings, check_policy_names, check_world, open_agent
 from ...policies.agent.stage import check_saved, world_of

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...configs.command import command_of
 from ...configs.devices import check_device
-from ...configs.parse import UsageError, find_config, load
 from ...configs.progress import Progress
+from ...configs.settings.load import load
+from ...configs.settings.refusals import UsageError
+from ...configs.settings.shipped import find_config
 from ...policies.learning.checks import check_data
 from ..ledger.record import REPORT, Record, provenance
 from ..offline.errors import Asked, chunk_errors, kinds_of, mean_action, spread_of, wrapping

@@ -12,7 +12,8 @@ from enum import Enum
 
 from ...configs.devices import choose_device
 from ...configs.files import replace_text
-from ...configs.parse import decode, load
+from ...configs.settings.decode import decode
+from ...configs.settings.load import load
 from ...policies.learning.checkpoint import find_checkpoint, fingerprint
 from ...policies.learning.links import linked, step_of
 from ...policies.learning.run import SETTINGS

@@ -30,7 +30,9 @@ from typing import ClassVar
 
 from draccus.utils import DraccusException
 
-from ...configs.parse import UsageError, decode, parse
+from ...configs.parse import parse
+from ...configs.settings.decode import decode
+from ...configs.settings.refusals import UsageError
 
 ONLY = "plain"  # name of the setting of a grid that varies nothing but seeds
 OWN = ("seed", "out", "resume")  # flags that the grid sets itself

@@ -15,8 +15,8 @@ import numpy as np
 from ...configs.episode import Episode
 from ...configs.lanes.lanes import Lanes
 from ...configs.notebook import facts_html, facts_text
-from ...configs.parse import keys_of
 from ...configs.progress import Progress
+from ...configs.settings.decode import keys_of
 from ...configs.world import World, start_set
 from ..ledger.record import Record, table_of
 from ..statistics.intervals import Interval, mean_interval, wilson

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ...configs.devices import check_device, choose_device
-from ...configs.parse import keys_of
 from ...configs.plugins import lookup
 from ...configs.protocols import keeps
+from ...configs.settings.decode import keys_of
 from ...configs.spec import EmbodimentError
 from ..critics.open import critic_checkpoints, open_critic
 from ..hub import is_hub_id, provenance_of

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...configs.parse import decode, load
+from ...configs.settings.decode import decode
+from ...configs.settings.load import load
 from ...configs.spec import ACTION, Embodiment
 from .windows import LATER
 

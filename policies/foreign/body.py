@@ -23,6 +23,7 @@ from .folder import Foreign, read_json
 from .scale import ForeignError, ForeignWarning, renames_of
 
 PICTURE = "observation.image"  # lerobot's name of a lone camera
+FIELDS = tuple(field.name for field in dataclasses.fields(Embodiment))
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def body_of(foreign: Foreign, given: str | Path | Embodiment | None = None) -> B
     if path.is_file():
         return Body(_fitting(foreign, _read(path, guess), str(path)), keys, str(path))
     if given:
-        raise ForeignError(f"no embodiment at {path}; give a YAML or JSON file with the fields of configs/spec.py")
+        raise ForeignError(f"no embodiment at {path}; give a YAML or JSON file that says any of {', '.join(FIELDS)}")
     if found := _of_dataset(foreign, guess):
         body, path = found
         return Body(_fitting(foreign, body, str(path)), keys, str(path))
@@ -195,8 +196,8 @@ def _read(path: Path, guess: dict) -> Embodiment:
         raise ForeignError(f"{path} cannot be read ({error})") from error
     values = values.get("embodiment", values) if isinstance(values, dict) else None
     if not isinstance(values, dict):
-        raise ForeignError(f"{path} must hold the fields of an embodiment (configs/spec.py)")
-    strange = sorted(set(values) - {field.name for field in dataclasses.fields(Embodiment)})
+        raise ForeignError(f"{path} must hold the keys of an embodiment: any of {', '.join(FIELDS)}")
+    strange = sorted(set(values) - set(FIELDS))
     if strange:
-        raise ForeignError(f"{path} has the unknown field '{strange[0]}'; the fields stand in configs/spec.py")
+        raise ForeignError(f"{path} has the unknown field '{strange[0]}'. Known: {', '.join(FIELDS)}")
     return Embodiment.from_dict(over(guess, values))

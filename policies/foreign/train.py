@@ -18,7 +18,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
-from ...configs.parse import UsageError, find_config
+from ...configs.settings.refusals import UsageError
+from ...configs.settings.shipped import find_config
 
 FLAGS_RENAMED = (("eval_freq", "env_eval_freq"),)  # before lerobot 0.6, since
 

@@ -25,8 +25,8 @@ import draccus
 from ...configs.documents import read_object
 from ...configs.files import HALF, replace_folder
 from ...configs.former import policy_settings
-from ...configs.parse import decode_choice
 from ...configs.plugins import discover, lookup
+from ...configs.settings.decode import decode_choice
 from ...configs.spec import Embodiment, EmbodimentError
 from .integrity import (
     TRAINING,

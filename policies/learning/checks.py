@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from ...configs.devices import check_device
-from ...configs.parse import find_config
+from ...configs.settings.shipped import find_config
 from ...configs.spec import IMAGES
 from ..data.layout import DatasetError, expand_path, read_info
 from ..hub import is_hub_id

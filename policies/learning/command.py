@@ -16,9 +16,12 @@ import yaml
 
 from ...configs.devices import check_device
 from ...configs.help import describe, lines_of, summary
-from ...configs.outline import outlines_of
-from ...configs.parse import Setting, UsageError, check_words, load, settings_of
+from ...configs.parse import check_words
 from ...configs.plugins import discover, lookup
+from ...configs.settings.listing import Setting, settings_of
+from ...configs.settings.load import load
+from ...configs.settings.outline import registered_names
+from ...configs.settings.refusals import UsageError
 from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
 from .checks import check_cameras, check_names
 from .places import check_free, locate
@@ -149,7 +152,7 @@ def _type_asked(words: list[str], config: dict) -> tuple[str, str] | None:
     if words[0] not in BASES:
         return None
     if len(words) == 1:
-        known = outlines_of(BASES[words[0]])
+        known = registered_names(BASES[words[0]])
         raise UsageError(f"say which: understudy train --help {words[0]} TYPE. Known: {', '.join(sorted(known))}")
     return words[0], words[1]
 

@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, cast
 
 from ...configs.documents import read_document, sealed
 from ...configs.files import replace_text
-from ...configs.parse import UsageError, decode, keys_of, load, parse
+from ...configs.parse import parse
+from ...configs.settings.decode import decode, keys_of
+from ...configs.settings.load import load
+from ...configs.settings.refusals import UsageError
 from ...configs.spec import Embodiment, EmbodimentError, picture_keys, vectors
 from ..data.dataset import Dataset
 from ..data.looks import differences

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from ...configs.parse import UsageError
 from ...configs.protocols import keeps
+from ...configs.settings.refusals import UsageError
 from ..data.task_spec import TaskSpec
 from ..data.weighting import Weighting
 from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig

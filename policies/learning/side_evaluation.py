@@ -21,7 +21,7 @@ from pathlib import Path
 from ...configs.children import calling, last_line, start, stop
 from ...configs.ends import UNHEARD
 from ...configs.files import replace_text
-from ...configs.parse import load
+from ...configs.settings.load import load
 from ...configs.spec import Embodiment
 from ...configs.world import REPORT_STARTS
 from .links import numbered, point

@@ -22,7 +22,8 @@ from typing import Any
 import yaml
 
 from ...configs.files import replace_text
-from ...configs.parse import UsageError, load
+from ...configs.settings.load import load
+from ...configs.settings.refusals import UsageError
 from .links import linked, numbered, step_of
 
 STAGES, STAGE = "stages", "stage:"

@@ -17,9 +17,10 @@ import torch
 from ...configs.devices import choose_device, device_name
 from ...configs.files import clear_leftovers, replace_text
 from ...configs.owner import InUseError, Owned, owned
-from ...configs.parse import default_of, parse
+from ...configs.parse import parse
 from ...configs.progress import counted
 from ...configs.protocols import keeps
+from ...configs.settings.fields import default_of
 from ...configs.spec import ACTION, vectors
 from ..data.dataset import Dataset, split_episodes
 from ..data.layout import DatasetError

@@ -15,8 +15,6 @@ from ..networks.states import check_offered
 from ..policy import PolicyConfig, Scales
 from .generative import GenerativeConfig, GenerativePolicy
 
-DIFFUSERS = {"sample": "x0", "v_prediction": "v"}  # its words for prediction types, where they differ from ours
-
 
 @PolicyConfig.register_subclass("diffusion")
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +22,14 @@ class DiffusionConfig(GenerativeConfig):
     """Diffusion policy."""
 
     RENAMED: ClassVar[dict[str, str]] = {"head": "prediction_type"}  # former names that are still read
+    SYNONYMS: ClassVar[dict[str, dict[str, str]]] = {  # diffusers' words, where they differ from ours
+        "prediction_type": {"sample": "x0", "v_prediction": "v"}
+    }
 
     BEFORE: ClassVar[dict] = {**GenerativeConfig.BEFORE, "linear_skip": False}  # of older checkpoints
 
     linear_skip: bool = True  # a fixed linear map takes the noise past the network, see `skip.py`; x0 needs none
     prediction_type: PredictionType = PredictionType.v  # epsilon | x0 | v: what the network predicts
-
-    @classmethod
-    def spell_out(cls, raw: dict) -> dict:
-        """The keys of a file, with diffusers' words for a prediction type as ours."""
-        word = raw.get("prediction_type")
-        return raw | {"prediction_type": DIFFUSERS[word]} if word in DIFFUSERS else raw
 
     def __post_init__(self):
         super().__post_init__()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import draccus
 import torch
@@ -29,10 +30,7 @@ class LanguageConfig(draccus.ChoiceRegistry):
     texts: tuple[str, ...] = field(default=())  # tasks that are told apart; none: those of the data, filled in
     features: int = 32  # numbers that the policy reads of a text
 
-    @property
-    def width(self) -> int | None:
-        """W, numbers of a text's vector; None where they are learnt, `features` each."""
-        return None
+    width: ClassVar[int | None] = None  # W, numbers of a text's vector; None where they are learnt, `features` each
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Vectors (n, W) of texts, of about unit variance.
@@ -54,9 +52,7 @@ class TableConfig(LanguageConfig):
 class WordLlamaConfig(LanguageConfig):
     """Averaged token vectors of wordllama, whose weights come with its package (MIT, 16 MB); frozen."""
 
-    @property
-    def width(self) -> int:
-        return 256
+    width: ClassVar[int] = 256
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         return _unit(torch.from_numpy(_wordllama().embed(list(texts)).copy()))
@@ -68,7 +64,7 @@ class TransformersConfig(LanguageConfig):
     """The averaged last layer of a text encoder that transformers opens, from a folder or a hub id; frozen."""
 
     path: str  # folder ($VAR expanded) or hub id
-    width: int  # W, its hidden size
+    width: int = field()  # type: ignore[misc]  # W, its hidden size
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         tokenizer, model = _transformer(os.path.expandvars(self.path))

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 
 from understudy.configs.former import COLUMNS as FORMER
 from understudy.configs.former import current_manifest, policy_settings, renamed
-from understudy.configs.parse import find_config, load
+from understudy.configs.settings.load import load
+from understudy.configs.settings.shipped import find_config
 from understudy.eval.ledger.identity import identify
 from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record
 

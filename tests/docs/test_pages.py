@@ -31,9 +31,11 @@ import yaml
 from draccus.utils import DraccusException
 
 from understudy import __main__ as cli
-from understudy.configs.parse import decode, load, parse
+from understudy.configs.parse import parse
 from understudy.configs.plugins import PLUGINS, discover
 from understudy.configs.protocols import keeps
+from understudy.configs.settings.decode import decode
+from understudy.configs.settings.load import load
 from understudy.configs.verb import Chooses, folders_of
 from understudy.policies.learning.stages import STAGES, staged
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from understudy.configs.parse import UsageError
+from understudy.configs.settings.refusals import UsageError
 from understudy.eval.grid.grid import Part, cells
 from understudy.eval.grid.run import Run
 from understudy.eval.grid.table import label_names, label_rate

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from understudy.__main__ import main
-from understudy.configs.parse import UsageError, parse
+from understudy.configs.parse import parse
 from understudy.configs.plugins import discover
+from understudy.configs.settings.refusals import UsageError
 from understudy.eval.grid import run as grid_run
 from understudy.eval.grid.cells import GridError, StepState, state
 from understudy.eval.grid.grid import cells

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.configs.parse import decode_choice
+from understudy.configs.settings.decode import decode_choice
 from understudy.configs.spec import STATE, Embodiment, EmbodimentError, Window
 from understudy.policies.agent.agent import Agent
 from understudy.policies.critics.calql import CalQLConfig

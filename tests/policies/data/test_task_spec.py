@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.configs.parse import find_config
+from understudy.configs.settings.shipped import find_config
 from understudy.configs.spec import ACTION, IMAGES, SCENE, STATE
 from understudy.configs.world import find_world
 from understudy.policies.data.task_spec import _reflect, load_task_spec

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from understudy.configs.episode import Episode
+from understudy.configs.settings.decode import decode_choice
+from understudy.configs.settings.refusals import UsageError
 from understudy.configs.spec import STATE, Embodiment, Window
 from understudy.policies.agent.agent import Agent
 from understudy.policies.agent.open import Acting, open_agent
@@ -16,7 +18,7 @@ from understudy.policies.learning.optimizer import Optimize
 from understudy.policies.learning.train import Train, start_run
 from understudy.policies.load import load_policy
 from understudy.policies.models.regression import RegressionConfig
-from understudy.policies.networks.language import LanguageError, TableConfig, WordLlamaConfig
+from understudy.policies.networks.language import LanguageConfig, LanguageError, TableConfig, WordLlamaConfig
 from understudy.policies.networks.mlp import MLPConfig
 
 BODY = Embodiment(
@@ -94,3 +96,10 @@ def test_a_frozen_text_encoder_reads_texts_that_were_not_trained_on(demos, tmp_p
     for text, side in TEXTS.items():
         assert _act(run, text) == pytest.approx(0.8 * side, abs=0.2)
     assert _act(run, "please go to the right end") > 0 > _act(run, "go now to the left end")
+
+
+def test_an_encoder_of_transformers_is_told_by_path_and_width():
+    config = decode_choice(LanguageConfig, {"type": "transformers", "path": "some/folder", "width": 384})
+    assert config.width == 384 and WordLlamaConfig().width == 256 and TableConfig().width is None
+    with pytest.raises(UsageError, match="width must be given"):
+        decode_choice(LanguageConfig, {"type": "transformers", "path": "some/folder"})

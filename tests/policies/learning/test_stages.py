@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from understudy.configs.episode import Episode
-from understudy.configs.parse import UsageError
 from understudy.configs.plugins import discover
+from understudy.configs.settings.refusals import UsageError
 from understudy.configs.spec import IMAGES, STATE, Embodiment
 from understudy.policies.data.writer import DatasetWriter
 from understudy.policies.learning.train import Train

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 
-from understudy.configs.parse import decode_choice
+from understudy.configs.settings.decode import decode_choice
 from understudy.configs.spec import Embodiment, EmbodimentError, Window
 from understudy.policies.field import PredictionType
 from understudy.policies.models.diffusion import DiffusionConfig

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.configs.parse import UsageError, parse
+from understudy.configs.parse import parse
+from understudy.configs.settings.refusals import UsageError
 from understudy.configs.spec import Embodiment, Window
 from understudy.configs.world import read_world
 from understudy.policies.agent.agent import Agent

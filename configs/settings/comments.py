@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import inspect
 import io
+import re
 import textwrap
 import tokenize
 from functools import cache
+
+FOR_MYPY = re.compile(r"^type: ignore(\[[^]]*\])?[ #]*")
 
 
 @cache
@@ -49,9 +52,12 @@ def _comments_in(config_class: type) -> dict[str, str]:
 
 
 def _comments(source: str) -> dict[int, str]:
-    """Line -> the comment on it."""
+    """Line -> the comment on it, without what it says to mypy."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {token.start[0]: token.string.lstrip("# ").rstrip() for token in tokens if token.type == tokenize.COMMENT}
+    comments = {
+        token.start[0]: token.string.lstrip("# ").rstrip() for token in tokens if token.type == tokenize.COMMENT
+    }
+    return {line: FOR_MYPY.sub("", comment) for line, comment in comments.items()}
 
 
 def _text(statement: ast.stmt | None) -> str:

@@ -7,7 +7,9 @@ from enum import Enum
 
 import pytest
 
-from understudy.configs.parse import UsageError, load, parse
+from understudy.configs.parse import parse
+from understudy.configs.settings.load import load
+from understudy.configs.settings.refusals import UsageError
 
 
 class Kind(Enum):

@@ -8,10 +8,10 @@ from importlib import import_module
 import pytest
 
 from understudy.__main__ import VERBS
-from understudy.configs.comments import comments_of
 from understudy.configs.help import describe
-from understudy.configs.parse import settings_of
 from understudy.configs.plugins import discover
+from understudy.configs.settings.comments import comments_of
+from understudy.configs.settings.listing import settings_of
 from understudy.configs.verb import folders_of
 from understudy.eval.catalog import studies
 
@@ -48,6 +48,7 @@ class Odd(Base):
     """A text
     below it."""
     silent: str = ""
+    hushed: str = ""  # type: ignore[misc]  # what it is
     width: int = 4
 # fmt: on
 
@@ -61,6 +62,7 @@ def test_comments_are_found_in_every_place():
         "spread": "over two lines",
         "above": "on lines of its own",
         "below": "A text below it.",
+        "hushed": "what it is",
     }
     line = next(line for line in describe(Odd, "odd").splitlines() if "--bracket" in line)
     assert line.split() == ["--bracket", "N", "in", "a", "bracket"]
