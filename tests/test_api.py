@@ -11,7 +11,7 @@ import understudy
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
 from understudy.eval.ledger.table import INCIDENTAL
-from understudy.policies.agent.loaded import ObservationError, read_observation
+from understudy.policies.agent.observation import ObservationError, read_observation
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
