@@ -10,8 +10,8 @@ import pytest
 import understudy
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
-from understudy.eval.ledger.record import INCIDENTAL
-from understudy.policies.agent.loaded import ObservationError, read_observation
+from understudy.eval.ledger.table import INCIDENTAL
+from understudy.policies.agent.observation import ObservationError, read_observation
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig

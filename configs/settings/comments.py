@@ -37,7 +37,7 @@ def _comments_in(config_class: type) -> dict[str, str]:
     lines = source.splitlines()
 
     found: dict[str, str] = {}
-    for statement, following in zip(inside, [*inside[1:], None], strict=True):
+    for statement, following in zip(inside, [*inside[1:], None], strict=False):
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             continue
         first, last = statement.lineno, statement.end_lineno or statement.lineno

@@ -20,7 +20,7 @@ from ...configs.command import command_of
 from ...configs.files import replace_text
 from ..ledger.dreams import refuse_unproven
 from ..ledger.identity import matched, open_records, world_name
-from ..ledger.record import provenance
+from ..ledger.provenance import provenance
 from ..ledger.study import Study
 from ..pages.charts import Line, Mark, chart
 from ..pages.page import page

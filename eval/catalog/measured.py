@@ -17,7 +17,7 @@ from ...configs.documents import check_fields, read_object, sealed, unsealed
 from ...configs.files import replace_text
 from ...configs.progress import Progress
 from ...configs.world import REPORT_STARTS, WORLDS, World, start_set
-from ..ledger.record import provenance
+from ..ledger.provenance import provenance
 from ..statistics.intervals import wilson
 
 FORMAT = 1

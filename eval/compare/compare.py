@@ -30,7 +30,8 @@ from ..evaluate.evaluate import Eval, describe, open_stage
 from ..evaluate.report import write_report
 from ..ledger.dreams import check_world as check_dream
 from ..ledger.dreams import refuse_unproven
-from ..ledger.record import MANIFEST, Record, RecordWriter, provenance, read_record
+from ..ledger.provenance import provenance
+from ..ledger.record import MANIFEST, Record, RecordWriter, read_record
 from ..offline.record import is_error_record
 from ..rollout.crew import Crew
 from ..rollout.film import Tapes

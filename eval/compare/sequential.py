@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..ledger.record import OUTCOMES, RecordWriter
+from ..ledger.record import RecordWriter
+from ..ledger.table import OUTCOMES
 from ..rollout.crew import Crew, Job
 from ..rollout.film import Tapes, choose_pairs, film_again
 from ..rollout.recipes import Recipe
@@ -25,7 +26,7 @@ class PairStage(Protocol):
     """Gives the episodes of both policies."""
 
     def play(self, starts: Sequence[int]) -> Iterator[tuple[Mapping, Mapping]]:
-        """Rows (`record.COLUMNS`) of A and B for each env seed, in order; what is recorded is not run again."""
+        """Rows (`ledger/table.py`) of A and B for each env seed, in order; what is recorded is not run again."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from ...configs.world import looked_at, read_world, start_set
 from ...policies.agent.open import check_policy
 from ...policies.agent.stage import check_fit, check_saved, world_of
 from ..evaluate.evaluate import Eval, describe
-from ..ledger.record import MANIFEST, provenance, read_record
+from ..ledger.provenance import provenance
+from ..ledger.record import MANIFEST, read_record
 from ..rollout.crew import Crew
 from ..rollout.recipes import weight_of
 from ..rollout.standing import crew_for

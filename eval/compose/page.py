@@ -16,7 +16,7 @@ from ...configs.command import command_of
 from ...configs.files import replace_text
 from ...configs.settings.decode import decode
 from ..ledger.origin import facts, on_lines
-from ..ledger.record import provenance
+from ..ledger.provenance import provenance
 from ..pages.charts import Line, Mark, chart
 from ..pages.page import page
 from .report import CONTROL, MIXTURE, PARENT, Report, interval_of

@@ -13,7 +13,7 @@ from typing import ClassVar
 from ...configs.lanes.pulse import TIMEOUT
 from ...configs.plugins import lookup
 from ...configs.world import REPORT_STARTS
-from ..ledger.record import OUTCOMES
+from ..ledger.table import OUTCOMES
 from .gram import Error
 from .search import Weights, simplex
 

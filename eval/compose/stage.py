@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..ledger.record import MANIFEST, OUTCOMES, RecordWriter, provenance, read_record
+from ..ledger.provenance import provenance
+from ..ledger.record import MANIFEST, RecordWriter, read_record
+from ..ledger.table import OUTCOMES
 from ..rollout.crew import Crew, Job
 from ..rollout.recipes import Recipe
 from .search import Weights

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ...configs.world import REPORT_STARTS
-from ..ledger.record import Record, RecordError, read_record
+from ..ledger.record import Record, read_record
+from ..ledger.table import RecordError
 from .detections import Detection, tally
 
 if TYPE_CHECKING:

@@ -23,8 +23,10 @@ from ...policies.agent.stage import check_saved, world_of
 from ...policies.learning.run import run_folder
 from ..ledger.chains import MADE
 from ..ledger.made import made
-from ..ledger.record import MANIFEST, REPORT, RecordError, RecordWriter, provenance, read_record
+from ..ledger.provenance import provenance
+from ..ledger.record import MANIFEST, REPORT, RecordWriter, read_record
 from ..ledger.summary import summarize
+from ..ledger.table import RecordError
 from ..rollout.crew import Crew
 from ..rollout.film import Tapes, choose, film_again
 from ..rollout.recipes import PolicyRecipe, weight_of

@@ -22,7 +22,8 @@ from ...configs.settings.load import load
 from ...configs.settings.refusals import UsageError
 from ...configs.settings.shipped import find_config
 from ...policies.learning.checks import check_data
-from ..ledger.record import REPORT, Record, provenance
+from ..ledger.provenance import provenance
+from ..ledger.record import REPORT, Record
 from ..offline.errors import Asked, chunk_errors, kinds_of, mean_action, spread_of, wrapping
 from ..offline.held_out import Training, keys_of, training_of
 from ..offline.record import ErrorWriter

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .films import film_faults
-from .record import MANIFEST, REMEDY, RecordError, open_record
+from .record import MANIFEST, open_record
+from .table import REMEDY, RecordError
 from .verify import DIGESTS, ROWS_DIGEST, SELF, changed
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .pairs import episodes_by_start
-from .record import MANIFEST, Record, RecordError, read_record
+from .record import MANIFEST, Record, read_record
+from .table import RecordError
 
 ACTS = ("n_action_steps", "candidates", "critic", "temperature", "proposal", "sampler", "ensemble")
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ...configs.documents import SEAL, check_fields, content_digest, read_document
 from ...configs.files import replace_text
-from .record import provenance
+from .provenance import provenance
 
 FORMAT, KIND = 1, "study"
 

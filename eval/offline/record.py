@@ -16,19 +16,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..ledger.record import (
-    MANIFEST,
-    OPEN_LOOP,
-    REMEDY,
-    ROWS,
-    SHOWN,
-    TABLE,
-    Record,
-    RecordError,
-    RecordWriter,
-    read_manifest,
-    read_rows,
-)
+from ..ledger.lines import read_rows
+from ..ledger.record import MANIFEST, OPEN_LOOP, ROWS, TABLE, Record, RecordWriter, read_manifest, sound
+from ..ledger.table import REMEDY, RecordError
 from ..ledger.verify import DIGESTS, SELF, changed, changed_rows
 
 COLUMNS = {  # name -> pyarrow type, in the order of the table
@@ -105,11 +95,7 @@ def read_errors(root: str | Path) -> Record:
         FileNotFoundError: no record there.
         RecordError: of another kind, written by a newer version, or damaged; the file and what is wrong.
     """
-    record, wrong = open_errors(root)
-    if wrong:
-        more = f" (and {len(wrong) - SHOWN} more: `understudy doctor {record.root}`)" if len(wrong) > SHOWN else ""
-        raise RecordError(f"{'; '.join(wrong[:SHOWN])}{more}. {REMEDY}")
-    return record
+    return sound(*open_errors(root))
 
 
 def open_errors(root: str | Path) -> tuple[Record, list[str]]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ledger.record import Record, RecordError
+from ..ledger.record import Record
+from ..ledger.table import RecordError
 from ..statistics.intervals import Interval
 from ..statistics.paired import paired_t
 from .errors import relative

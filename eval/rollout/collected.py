@@ -18,7 +18,8 @@ from ...configs.notebook import facts_html, facts_text
 from ...configs.progress import Progress
 from ...configs.settings.decode import keys_of
 from ...configs.world import World, start_set
-from ..ledger.record import Record, table_of
+from ..ledger.record import Record
+from ..ledger.table import table_of
 from ..statistics.intervals import Interval, mean_interval, wilson
 from .actors import TapeActor
 from .film import SAME, choose

@@ -75,7 +75,7 @@ class Teller(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """One episode as it ended. `row` has the columns of `episodes.parquet`; see `record.COLUMNS`."""
+    """One episode as it ended. `row` has the columns of `episodes.parquet`; see `ledger/table.py`."""
 
     row: dict
     actions: np.ndarray  # (T, D) float32, what the actor asked for

@@ -31,8 +31,9 @@ from typing import Any
 
 from ...configs.machine import prepare
 from ...configs.plugins import discover, lookup
-from ..ledger.record import MANIFEST, TABLE, read_record, without_incidental
+from ..ledger.record import MANIFEST, TABLE, read_record
 from ..ledger.study import Study
+from ..ledger.table import without_incidental
 
 COMMANDS = ("train", "eval", "eval with workers", "demos", "demos of a policy", "compare", "compose", "run")
 EVENTS = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.symlink", "os.truncate")  # of Python's audit hooks

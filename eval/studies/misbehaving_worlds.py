@@ -27,8 +27,8 @@ from ...configs.lanes.lanes import Lanes
 from ...configs.progress import Progress
 from ...configs.spec import SCENE, STATE, Window
 from ...configs.world import REPORT_STARTS, start_set
-from ..ledger.record import INCIDENTAL
 from ..ledger.study import Study
+from ..ledger.table import INCIDENTAL
 from ..rollout.rollout import rollout
 
 HANDED_OVER = (

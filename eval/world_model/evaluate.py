@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...configs.command import command_of
 from ...configs.files import new_folder, replace_text
 from ...world_models.gate import note, passes
-from ..ledger.record import MANIFEST, REPORT, WORLD_MODEL, provenance
+from ..ledger.provenance import provenance
+from ..ledger.record import MANIFEST, REPORT, WORLD_MODEL
 from ..offline.held_out import keys_of, training_of
 from .measures import LABELS, judge_lines, judged, remarks, starts_line, summarise, verdict
 

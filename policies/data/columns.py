@@ -11,9 +11,10 @@ import warnings
 import numpy as np
 
 from ...configs.episode import DONE, REWARD, SUCCESS
+from .claims import AGAIN, INDEX, TIME
 from .layout import LABELLED, DatasetError, Entry, Layout, read_tasks
 from .mapping import MAPPED, example
-from .rows import AGAIN, INDEX, TIME, Rows, exchanged, files_of, read_rows, summary, unlisted
+from .rows import Rows, exchanged, files_of, read_rows, summary, unlisted
 from .tables import DatasetWarning, read_table
 
 TASK = "task_index"

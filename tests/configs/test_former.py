@@ -9,7 +9,8 @@ from understudy.configs.former import current_manifest, policy_settings, renamed
 from understudy.configs.settings.load import load
 from understudy.configs.settings.shipped import find_config
 from understudy.eval.ledger.identity import identify
-from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record
+from understudy.eval.ledger.record import RecordWriter, read_record
+from understudy.eval.ledger.table import COLUMNS
 
 MANIFEST = {
     "policy": {"path": "runs/a", "config": {"needs": ["observation.state"], "execute": 8, "network": {"expand": 2}}},

@@ -14,7 +14,7 @@ from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.plugins import discover
 from understudy.configs.spec import ACTION, IMAGES, SCENE, STATE
 from understudy.configs.world import find_world, read_world
-from understudy.eval.ledger.record import table_of, tables_equal
+from understudy.eval.ledger.table import table_of, tables_equal
 from understudy.eval.rollout.actors import ExpertActor
 from understudy.eval.rollout.rollout import rollout
 from understudy.policies.data.frames import open_frames

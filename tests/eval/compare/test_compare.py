@@ -17,7 +17,8 @@ from understudy.eval.compare.compare import Compare, compare
 from understudy.eval.compare.comparison import compare_records, read_comparison
 from understudy.eval.compare.sequential import Rules, fight, meter, say
 from understudy.eval.evaluate.evaluate import Eval
-from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record, tables_equal
+from understudy.eval.ledger.record import RecordWriter, read_record
+from understudy.eval.ledger.table import COLUMNS, tables_equal
 from understudy.eval.results.results import render
 from understudy.eval.statistics.by_name import sequential_test
 from understudy.eval.statistics.sequential import State

@@ -8,7 +8,8 @@ import pytest
 
 from understudy.eval.compare.comparison import compare_records
 from understudy.eval.compare.page import headline, outcome_counts, render, write_comparison
-from understudy.eval.ledger.record import COLUMNS, RecordWriter
+from understudy.eval.ledger.record import RecordWriter
+from understudy.eval.ledger.table import COLUMNS
 from understudy.eval.rollout.film import choose_pairs
 from understudy.policies.data.encode import write_mp4
 

@@ -21,8 +21,9 @@ from understudy.eval.compose.search import SearchResult, Trials, TriedWeights, s
 from understudy.eval.compose.stage import fingerprint
 from understudy.eval.demos.demos import Demos
 from understudy.eval.evaluate.evaluate import Eval, evaluate
-from understudy.eval.ledger.record import RecordError, RecordWriter, read_record, tables_equal
+from understudy.eval.ledger.record import RecordWriter, read_record
 from understudy.eval.ledger.study import read_study
+from understudy.eval.ledger.table import RecordError, tables_equal
 from understudy.eval.statistics.intervals import wilson
 from understudy.eval.statistics.paired import tango
 from understudy.eval.studies.compositions import CompositionError, read_composition

@@ -196,7 +196,8 @@ def test_the_study_of_planted_curves(tmp_path):
 
 
 def test_replays_of_a_recorded_grid_search(tmp_path):
-    from understudy.eval.ledger.record import COLUMNS, RecordWriter
+    from understudy.eval.ledger.record import RecordWriter
+    from understudy.eval.ledger.table import COLUMNS
 
     table = draw(INTERIOR, 60, 0.5, np.random.default_rng(5))
     for weights, row in zip(POINTS, table, strict=True):

@@ -16,7 +16,8 @@ from understudy.eval.evaluate.detections import Detection, recorded, tally
 from understudy.eval.evaluate.evaluate import Eval, evaluate
 from understudy.eval.evaluate.report import render
 from understudy.eval.ledger.origin import repeat_command
-from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record, tables_equal
+from understudy.eval.ledger.record import RecordWriter, read_record
+from understudy.eval.ledger.table import COLUMNS, tables_equal
 from understudy.eval.studies.alarm import so_many, study
 from understudy.policies.agent.alarm import AlarmError, load_alarm
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint

@@ -10,8 +10,9 @@ from understudy.configs.parse import parse
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world, start_set
 from understudy.eval.evaluate.evaluate import Eval, evaluate
-from understudy.eval.ledger.record import RecordError, RecordWriter, read_record, tables_equal
+from understudy.eval.ledger.record import RecordWriter, read_record
 from understudy.eval.ledger.summary import summarize
+from understudy.eval.ledger.table import RecordError, tables_equal
 from understudy.eval.rollout.film import TAPES
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.models.diffusion import DiffusionConfig

@@ -11,7 +11,8 @@ from understudy.__main__ import main
 from understudy.configs.spec import SCENE
 from understudy.eval.compare.open_loop import compare_errors
 from understudy.eval.evaluate import open_loop
-from understudy.eval.ledger.record import RecordError, read_record
+from understudy.eval.ledger.record import read_record
+from understudy.eval.ledger.table import RecordError
 from understudy.eval.offline.errors import spread_of
 from understudy.eval.offline.record import INCIDENTAL, read_errors
 from understudy.policies.data.dataset import split_episodes

@@ -15,8 +15,9 @@ import yaml
 from understudy.eval.evaluate.curve import Judgement, curves
 from understudy.eval.evaluate.report import CURVES, progress_chart, render, write_report
 from understudy.eval.ledger.origin import command
-from understudy.eval.ledger.record import Record, RecordWriter, table_of
+from understudy.eval.ledger.record import Record, RecordWriter
 from understudy.eval.ledger.summary import summarize
+from understudy.eval.ledger.table import table_of
 from understudy.eval.pages.charts import Line, chart
 from understudy.eval.pages.moments import Moment, failing_moment, failures_text, moment
 from understudy.eval.rollout.film import choose

@@ -6,15 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from understudy.eval.ledger.record import (
-    COLUMNS,
-    RecordError,
-    RecordWriter,
-    provenance,
-    read_record,
-    table_of,
-    tables_equal,
-)
+from understudy.eval.ledger.provenance import provenance
+from understudy.eval.ledger.record import RecordWriter, read_record
+from understudy.eval.ledger.table import COLUMNS, RecordError, table_of, tables_equal
 
 
 def row(start, **changes):

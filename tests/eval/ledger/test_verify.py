@@ -12,7 +12,8 @@ import pytest
 from understudy.__main__ import main
 from understudy.configs.owner import InUseError, owned
 from understudy.eval.ledger.films import film_paths
-from understudy.eval.ledger.record import RecordError, RecordWriter, open_record, read_record, tables_equal
+from understudy.eval.ledger.record import RecordWriter, open_record, read_record
+from understudy.eval.ledger.table import RecordError, tables_equal
 
 N = 6
 MANIFEST = {"policy": {"path": "p"}, "starts": {"set": "point", "first": 1000, "count": N}}

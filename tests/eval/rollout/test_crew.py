@@ -13,7 +13,7 @@ import pytest
 from understudy.configs.lanes.lane import MachineError
 from understudy.configs.lanes.nursery import can_fork
 from understudy.configs.spec import SCENE, STATE, Window
-from understudy.eval.ledger.record import table_of, tables_equal
+from understudy.eval.ledger.table import table_of, tables_equal
 from understudy.eval.rollout import standing
 from understudy.eval.rollout.crew import Crew, keep_only, split
 from understudy.eval.rollout.recipes import ChangedPolicyError, ExpertRecipe, PolicyRecipe, TapeRecipe

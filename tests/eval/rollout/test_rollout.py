@@ -11,7 +11,7 @@ import pytest
 from understudy.configs.lanes.lane import MachineError
 from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.spec import SCENE, STATE, Window
-from understudy.eval.ledger.record import table_of, tables_equal
+from understudy.eval.ledger.table import table_of, tables_equal
 from understudy.eval.rollout.actors import ExpertActor, TapeActor
 from understudy.eval.rollout.rollout import in_order, rollout
 from understudy.policies.agent.agent import Agent

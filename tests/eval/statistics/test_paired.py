@@ -5,8 +5,9 @@ import pytest
 from scipy.stats import binom, multinomial, norm
 
 from understudy.eval.ledger.pairs import PairingError, join
-from understudy.eval.ledger.record import Record, table_of
+from understudy.eval.ledger.record import Record
 from understudy.eval.ledger.summary import summarize
+from understudy.eval.ledger.table import table_of
 from understudy.eval.statistics.paired import mcnemar, newcombe, paired_bootstrap, paired_difference, tango
 from understudy.eval.statistics.power import detectable, discordance
 
