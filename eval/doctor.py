@@ -109,7 +109,7 @@ class Doctor:
     POSITIONALS: ClassVar[tuple[str, ...]] = ("path",)
 
     path: str | None = None  # a record, run or checkpoint: examine it in place of the machine
-    robot: str | None = None  # a robot instead, by name or YAML file: what is wrong with it; it is not moved
+    robot: dict | str | None = None  # a robot instead, by name, YAML file or keys: what is wrong; it is not moved
     port: str | None = None  # of the robot
     calibration: str | None = None  # of the robot: lerobot's file; default: its usual place
     json: bool = False  # print one JSON object in place of the table

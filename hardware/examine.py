@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from ..configs.compat import prepare_lerobot
 from ..configs.finding import Finding
 from .emulator.arm import Kind, find_kind, read_calibration
+from .lerobot import LerobotArm, LerobotConfig
+from .lerobot_joints import buses_of
 from .open import robot_config
-from .so101 import STORED, Scale, SO101Config, fall_silent, read_all, spoken_for
+from .robot import RobotConfig
+from .so101 import STORED, CalibrationError, Scale, SO101Config, fall_silent, read_all, spoken_for
 
 READS = 40  # of the loop rate
 VOLTS = (4.5, 8.4)  # of an SO-101's supply, within its servos' limits; 12 V arms: up to 14
@@ -22,13 +26,18 @@ MODEL, POSITION = 3, 56  # addresses in a servo
 CORRUPT = -7  # scservo_sdk's word for an answer that makes no sense
 
 
-def examine_robot(robot: str, port: str | None, calibration: str | None = None) -> Iterator[Finding]:
+def examine_robot(
+    robot: str | Mapping[str, Any], port: str | None, calibration: str | None = None
+) -> Iterator[Finding]:
     """Port, bus, ids, firmware, supply, calibration, seam, cameras, loop rate: a finding each.
 
     Raises:
         LookupError, ValueError: no such robot or setting.
     """
     config = robot_config(robot, port, calibration)
+    if isinstance(config, LerobotConfig):
+        yield from _lerobots(config)
+        return
     if not isinstance(config, SO101Config):
         yield Finding("robot", True, f"{robot}: nothing more is known of its bus; connect it to try")
         return
@@ -36,6 +45,39 @@ def examine_robot(robot: str, port: str | None, calibration: str | None = None) 
     if not os.path.exists(config.port) or not os.access(config.port, os.R_OK | os.W_OK):
         return
     yield from _servos(config)
+    yield from _cameras(config)
+
+
+def _lerobots(config: LerobotConfig) -> Iterator[Finding]:
+    """Its driver, what its numbers mean, its ports and whether its motors answer; nothing is written to them."""
+    kind = str(config.robot.get("type"))
+    try:
+        arm = LerobotArm(config)
+    except ImportError as error:
+        yield Finding("driver", False, str(error), "see there", True)
+        return
+    except CalibrationError as error:
+        yield Finding("calibration", False, str(error), "see there", True)
+        return
+    except ValueError as error:
+        yield Finding("settings", False, str(error), "see there", True)
+        return
+    yield Finding("driver", True, f"lerobot's {kind}", needed=True)
+    units = "; ".join(f"{joint.name} {joint.said}" for joint in arm.joints)
+    yield Finding("units", True, f"{units}; ours: {', '.join(dict.fromkeys(arm.embodiment.action_units))}")
+    known = "table, walls, self and torque" if arm.body else "joint limits, speed, acceleration and jerk alone"
+    yield Finding("guard", True, f"it bounds {known}")
+    try:
+        arm.line.check_ports()
+        with arm.line.unhurried():
+            for prefix, bus in buses_of(arm.robot).items():
+                if bus in arm.line.serial:
+                    arm.look(bus, prefix)
+        yield Finding("bus", True, f"{arm.line.name}: all motors answer, calibrated, within their ranges", needed=True)
+    except CalibrationError as error:
+        yield Finding("calibration", False, str(error), "see there", True)
+    except ConnectionError as error:
+        yield Finding("bus", False, str(error), "is the supply on, and no other program on this port?", True)
     yield from _cameras(config)
 
 
@@ -176,7 +218,7 @@ def _values(bus, config: SO101Config, kind: Kind) -> Iterator[Finding]:
     yield Finding("loop rate", enough, f"{rate:.0f} readings/s", "look at the USB hub and its latency timer")
 
 
-def _cameras(config: SO101Config) -> Iterator[Finding]:
+def _cameras(config: RobotConfig) -> Iterator[Finding]:
     for name, camera in config.cameras().items():
         try:
             camera.open()

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 from ..configs.spec import Embodiment
-from .lerobot import Line, calibrated, calibration_of, model_of
+from .lerobot import Line, calibration_of, model_of, with_calibration
 from .lerobot_devices import make
 from .lerobot_joints import SHARE, joints_of
 from .so101 import GREETINGS, CalibrationError
@@ -47,7 +47,7 @@ class Leader:
         units = settings.pop("units", "")
         self.kind, self.body = str(settings["type"]), body
         what = f"lerobot's {self.kind}"
-        self.device = make("teleoperators", calibrated(settings))
+        self.device = make("teleoperators", with_calibration(settings))
         gives = [key.removesuffix(".pos") for key in self._features(what)]
         if set(gives) != set(body.action):
             raise ValueError(
@@ -71,8 +71,10 @@ class Leader:
     def connect(self) -> None:
         """Open it; its torque stays as lerobot leaves it. Raises ConnectionError, CalibrationError."""
         self.line.check_ports()
-        self.line.call(self._open, GREETINGS)
-        if not self.line.call(lambda: self.device.is_calibrated):
+        with self.line.unhurried():
+            self.line.call(self._open, GREETINGS)
+            calibrated = self.line.call(lambda: self.device.is_calibrated)
+        if not calibrated:
             raise CalibrationError(
                 f"{self.device.calibration_fpath} is not the calibration that the leader's motors hold: run "
                 f"lerobot-calibrate --teleop.type={self.kind} --teleop.port={self.line.name} "

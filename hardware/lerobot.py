@@ -35,6 +35,7 @@ from .robot import RobotConfig
 from .so101 import GREETINGS, SEAM, STALL, TORQUE, CalibrationError, check_port, fall_silent, spoken_for
 
 MODELS = {"so101_follower": "so101", "so101_leader": "so101"}  # type -> the arm in `sim/arms.py` that it is
+PATIENT = 250.0  # ms
 TRIES = 3  # of what a lost answer makes fail
 T = TypeVar("T")
 
@@ -47,11 +48,34 @@ def model_of(kind: str) -> Arm | None:
 class Line:
     """The serial lines of a device of lerobot's: tried again when an answer is lost, one error when they are gone."""
 
+    usual = 0.0  # ms that an answer is waited for beyond lerobot's 50
+
     def __init__(self, device: Any):
         buses = buses_of(device).values()
         self.device, self.buses = device, list(buses)
         self.serial = [bus for bus in self.buses if hasattr(bus, "port_handler")]
+        self._longer = self.usual
+        for bus in self.serial:
+            self._wait_for(bus.port_handler)
         self.name = ", ".join(str(bus.port) for bus in self.buses if hasattr(bus, "port")) or str(device)
+
+    def _wait_for(self, port: Any) -> None:
+        usual = port.setPacketTimeout
+
+        def longer(length: int) -> None:
+            usual(length)
+            port.packet_timeout += self._longer
+
+        port.setPacketTimeout = longer
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """Wait longer for answers: while nothing moves it matters more that all of them come."""
+        self._longer = PATIENT
+        try:
+            yield
+        finally:
+            self._longer = self.usual
 
     def call(self, action: Callable[[], T], tries: int = TRIES) -> T:
         """What `action` gives. Raises ConnectionError naming the ports."""
@@ -128,13 +152,19 @@ class LerobotArm:
     def connect(self) -> None:
         """See `Driver`, but that lerobot switches the torque on. Raises CalibrationError: file and motors differ."""
         self.line.check_ports()
-        for prefix, bus in buses_of(self.robot).items():
-            if bus in self.line.serial:
-                self._look(bus, prefix)
-        self.line.call(self._open, GREETINGS)
+        with self.line.unhurried():
+            for prefix, bus in buses_of(self.robot).items():
+                if bus in self.line.serial:
+                    self.look(bus, prefix)
+                    self._aim(bus)
+            self.line.call(self._open, GREETINGS)
 
-    def _look(self, bus: Any, prefix: str) -> None:
-        """Calibration and pose of motors, before lerobot takes hold of them; the pose becomes their goal."""
+    def look(self, bus: Any, prefix: str) -> None:
+        """Whether all motors of a bus answer, hold the calibration and are within it; it is closed again.
+
+        Raises:
+            ConnectionError, CalibrationError: what is wrong, and what to do.
+        """
         self.line.greet(bus)
         try:
             if not self.line.call(lambda: bus.is_calibrated):
@@ -142,10 +172,21 @@ class LerobotArm:
                     f"{self.robot.calibration_fpath} is not the calibration that the motors hold: run "
                     f"lerobot-calibrate --robot.type={self.kind} --robot.port={bus.port} --robot.id={self.robot.id}"
                 )
-            counts = self.line.call(lambda: bus.sync_read("Present_Position", normalize=False))
+            counts = self._counts(bus)
             wrong = out_of_range(self.joints, {prefix + name: count for name, count in counts.items()}, SEAM)
             if wrong:
                 raise CalibrationError("; ".join(wrong))
+        finally:
+            self.line.shut()
+
+    def _counts(self, bus: Any) -> dict[str, int]:
+        return self.line.call(lambda: bus.sync_read("Present_Position", normalize=False))
+
+    def _aim(self, bus: Any) -> None:
+        """The present pose becomes the goal of the motors, for lerobot is about to switch their torque on."""
+        self.line.greet(bus)
+        try:
+            counts = self._counts(bus)
             self.line.call(lambda: bus.sync_write("Goal_Position", counts, normalize=False))
         finally:
             self.line.shut()
@@ -176,14 +217,15 @@ class LerobotArm:
     def hold(self) -> None:
         """See `Driver`."""
         self.write(self.measure(False).position)
-        for bus in self.line.buses:
-            self.line.call(lambda bus=bus: bus.enable_torque())
+        with self.line.unhurried():
+            for bus in self.line.buses:
+                self.line.call(bus.enable_torque)
         self.write(self.measure(False).position)
 
     def relax(self) -> None:
         """See `Driver`. Where a robot has no bus of motors, `close` does what lerobot does for it."""
         for bus in self.line.buses:
-            self.line.call(lambda bus=bus: bus.disable_torque())
+            self.line.call(bus.disable_torque)
 
     def close(self) -> None:
         """See `Driver`."""
@@ -286,12 +328,12 @@ def lerobot_config(name: str, settings: Mapping[str, Any]) -> LerobotConfig:
     mine = {item.name for item in fields(LerobotConfig)} - {"robot"}
     theirs_ = {key: value for key, value in settings.items() if key not in mine}
     return LerobotConfig(
-        robot={"type": name} | calibrated(theirs_),
+        robot={"type": name} | with_calibration(theirs_),
         **{key: value for key, value in settings.items() if key in mine},
     )
 
 
-def calibrated(settings: Mapping[str, Any]) -> dict[str, Any]:
+def with_calibration(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of lerobot's with `calibration: FILE` as the id and folder that mean it, and variables expanded."""
     found = {key: os.path.expandvars(one) if isinstance(one, str) else one for key, one in settings.items()}
     file = found.pop("calibration", None)

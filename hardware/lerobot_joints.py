@@ -62,7 +62,7 @@ def buses_of(device: Any) -> dict[str, Any]:
     """Prefix of the names -> a bus of motors: one, or those of a left and a right arm. Empty where nobody has one."""
     if hasattr(device, "bus"):
         return {"": device.bus}
-    arms = {f"{side}_": getattr(device, f"{side}_arm", None) for side in ("left", "right")}
+    arms = {f"{side}_": getattr(device, f"{side}_arm") for side in ("left", "right") if hasattr(device, f"{side}_arm")}
     return {prefix: arm.bus for prefix, arm in arms.items() if hasattr(arm, "bus")}
 
 

@@ -36,7 +36,7 @@ class Replay:
 
     data: str  # LeRobotDataset folder or hub id
     episode: int = 0  # which of its episodes
-    robot: str | None = None  # a robot of `understudy list robots`, or a YAML file with its settings
+    robot: dict | str | None = None  # one of ours or lerobot's, a YAML file, or its keys (--robot.type NAME)
     port: str | None = None  # of the robot, such as /dev/ttyACM0
     calibration: str | None = None  # lerobot's calibration file of the robot; default: its usual place
     world: str | None = None  # a world instead, such as so101-reach

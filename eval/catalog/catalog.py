@@ -102,9 +102,11 @@ def experts() -> Mapping[str, object]:
 
 def robots() -> Mapping[str, object]:
     discover("hardware")
+    from ...hardware.lerobot_devices import names_of
     from ...hardware.robot import RobotConfig
 
-    return RobotConfig.get_known_choices()
+    theirs = {name: "of lerobot's, through its own driver" for name in names_of("robots")}
+    return theirs | RobotConfig.get_known_choices()
 
 
 def models() -> Mapping[str, object]:

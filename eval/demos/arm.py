@@ -151,7 +151,7 @@ class Step:
 
 
 class Station:
-    """A robot, who guides it, and the clock: one `step` after the other at the robot's rate."""
+    """A robot, who guides it, and the clock: a step begins so that its command comes when the guard awaits it."""
 
     def __init__(self, robot: GuardedRobot, guide: Guide):
         self.robot, self.guide, self.late = robot, guide, 0
@@ -159,16 +159,15 @@ class Station:
 
     def step(self) -> Step:
         """Raises ConnectionError."""
-        now = time.monotonic()
-        if now < self._due:
-            time.sleep(self._due - now)
-        else:
-            self.late += now - self._due > 1 / self.robot.embodiment.rate
-        self._due = max(self._due, time.monotonic() - 1 / self.robot.embodiment.rate) + 1 / self.robot.embodiment.rate
+        period, begun = 1 / self.robot.embodiment.rate, time.monotonic()
+        self.late += begun - self._due > period / 2
+        time.sleep(max(0.0, self._due - begun))
+        begun = time.monotonic()
         obs, times = self.robot.observe()
         action = self.guide.read()
         commanded = time.monotonic()
         sent = self.robot.send_action(action, commanded)
+        self._due = time.monotonic() + max(0.0, period - (commanded - begun))
         assert self.robot.verdict is not None
         return Step(obs, times, np.asarray(action, np.float32), commanded, sent, self.robot.verdict.outcome)
 

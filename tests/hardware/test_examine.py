@@ -67,3 +67,20 @@ def test_a_joint_behind_the_seam(file):
 
     found = findings(file, turn)
     assert not found["pose"].works and "shoulder_lift" in found["pose"].detail and "seam" in found["pose"].detail
+
+
+def test_a_robot_of_lerobots(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_LEROBOT_HOME", str(tmp_path / "lerobot"))
+    monkeypatch.setattr("understudy.hardware.lerobot.PATIENT", 2000.0)
+    with Bus(make_chain(KIND), Feetech()) as bus:
+        robot = {"type": "so101_follower", "port": bus.port}
+        found = {finding.what: finding for finding in examine_robot(robot, None, str(file))}
+        assert all(finding.works for finding in found.values()) and {"driver", "units", "guard", "bus"} == set(found)
+        assert "elbow_flex degrees" in found["units"].detail and "gripper 0..100" in found["units"].detail
+        file.write_text(file.read_text().replace('"homing_offset": 0', '"homing_offset": 7', 1))
+        found = {finding.what: finding for finding in examine_robot(robot, None, str(file))}
+        assert not found["calibration"].works and "run lerobot-calibrate" in found["calibration"].detail
+        with bus.held() as chain:
+            assert not any(servo.memory["Torque_Enable"] for servo in chain.servos)
+    (no_port, *_) = [one for one in examine_robot(robot, None, str(file)) if not one.works]
+    assert "no such port" in no_port.detail

@@ -26,8 +26,13 @@ ARMS = [
 ]
 
 
+SLOW = {"stale": 9.0, "blind": 9.0, "silence": 9.0, "lag": 9.0, "torque": 9.0}  # this machine may be busy
+
+
 @pytest.fixture(autouse=True)
 def home(monkeypatch, tmp_path):
+    monkeypatch.setattr("understudy.hardware.lerobot.PATIENT", 2000.0)
+    monkeypatch.setattr("understudy.hardware.lerobot.Line.usual", 1000.0)
     monkeypatch.setenv("HF_LEROBOT_HOME", str(tmp_path / "lerobot"))
 
 
@@ -54,7 +59,7 @@ def session():
     made = []
 
     def make(settings, file):
-        made.append(Session(robot_config(settings, calibration=str(file))))
+        made.append(Session(robot_config({"envelope": SLOW} | settings, calibration=str(file))))
         made[-1].open()
         return made[-1]
 
