@@ -203,6 +203,8 @@ def test_records_without_common_starts_or_mixed_with_policies_are_refused(tmp_pa
     with pytest.raises(ValueError, match="share no initial condition"):
         compare(Compare(what=(str(one), str(two))))
     with pytest.raises(ValueError, match="Compare records with records"):
+        compare(Compare(what=(str(one), str(tmp_path))))
+    with pytest.raises(FileNotFoundError, match="skill1: there is no such folder"):
         compare(Compare(what=(str(one), "skill1")))
 
 
