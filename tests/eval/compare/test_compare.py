@@ -18,9 +18,9 @@ from understudy.eval.compare.comparison import _points, compare_records, read_co
 from understudy.eval.compare.sequential import Rules, fight, meter, say
 from understudy.eval.evaluate.evaluate import Eval
 from understudy.eval.ledger.record import COLUMNS, RecordWriter, read_record, tables_equal
-from understudy.eval.statistics.intervals import Interval
 from understudy.eval.results.results import render
 from understudy.eval.statistics.by_name import sequential_test
+from understudy.eval.statistics.intervals import Interval
 from understudy.eval.statistics.sequential import State
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.models.diffusion import DiffusionConfig
