@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -133,6 +134,9 @@ REFUSED = [
     (["eval", "a", "--policy", "b", "--out", "x"], "--policy is given twice; give it once"),
     (["eval", "a", "--out", "x/y", "--device", "tpu"], "--device cannot be 'tpu'"),
     (["compare", "./no/run", "./no/other", "--out", "x/y"], "no/run' is not a run or checkpoint"),
+    (["compare", "./a", "./b", "--data", "./no/data"], "a' is not a run or checkpoint"),
+    (["eval", "owner/name", "--data", "./no/data", "--out", "x/y"], "--data ./no/data: there is no such folder"),
+    (["demos", "lift", "--episodes", "0", "--out", "x/y"], "--episodes 0: it must be at least 1"),
     (["compose", "./no/run", "./no/other", "--out", "x/y"], "no/run' is not a run or checkpoint"),
     (["demos", "lift"], "give --out DIR (the dataset folder to write, which must be new)"),
     (["demos", "lift", "--out", "x/y", "--cameras", "front"], "cameras takes {NAME: [84, 84]}, got 'front'"),
@@ -157,6 +161,16 @@ def test_a_used_folder_is_named_with_one_that_is_free_before_torch_is_imported(t
     words = ["train", "configs/train/lift.yaml", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run")]
     modules, said = modules_and_words(words, 2)
     assert f"exists; choose another --out, such as {tmp_path / 'run-2'}" in said and "torch" not in modules
+
+
+def test_a_camera_that_no_dataset_has_is_refused_before_torch_is_imported(tmp_path):
+    (tmp_path / "meta").mkdir()
+    features = {"observation.images.front": {"dtype": "video", "shape": [4, 4, 3]}}
+    info = {"codebase_version": "v3.0", "fps": 10, "data_path": "data", "features": features}
+    (tmp_path / "meta/info.json").write_text(json.dumps(info))
+    flags = ["--policy.type", "flow", "--policy.inputs", "[observation.images.top]", "--out", str(tmp_path / "run")]
+    modules, said = modules_and_words(["train", "--data", str(tmp_path), *flags], 2)
+    assert "has no camera 'top'; its cameras: front. Name one" in said and "torch" not in modules
 
 
 def test_a_log_without_login_is_refused_before_anything_is_made(tmp_path):

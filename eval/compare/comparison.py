@@ -344,8 +344,8 @@ def _table_text(contestants: Sequence[Contestant]) -> str:
 
 
 def _points(interval: Interval) -> str:
-    low, middle, high = (100 * value for value in interval)
-    return f"{middle:+.0f} points [{low:+.0f}, {high:+.0f}]"
+    low, middle, high = (f"{100 * value:+.0f}".replace("-0", "0").replace("+0", "0") for value in interval)
+    return f"{middle} points [{low}, {high}]"
 
 
 def _mirrored(interval: Interval) -> Interval:

@@ -82,7 +82,8 @@ class Summary:
         if self.first_success is not None:
             steps = f", success after {self.first_success:.0f}{self.seconds(self.first_success)} (median)"
         spent = max(sum(self.split.values()), 1e-9)
-        split = ", ".join(f"{name} {100 * seconds / spent:.0f} %" for name, seconds in self.split.items())
+        shares = {_BOUND[name][0] if name == "ipc" else name: part / spent for name, part in self.split.items()}
+        split = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
 
         rows = [
             ("success", f"{self.success}   {self.successes} of {self.n}, Wilson 95 %"),

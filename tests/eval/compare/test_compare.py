@@ -14,13 +14,14 @@ from understudy.configs.world import read_world
 from understudy.eval.compare import compare as module
 from understudy.eval.compare.blind import BlindStage, Score, ask, blind_order, scored
 from understudy.eval.compare.compare import Compare, compare
-from understudy.eval.compare.comparison import compare_records, read_comparison
+from understudy.eval.compare.comparison import _points, compare_records, read_comparison
 from understudy.eval.compare.sequential import Rules, fight, meter, say
 from understudy.eval.evaluate.evaluate import Eval
 from understudy.eval.ledger.record import RecordWriter, read_record
 from understudy.eval.ledger.table import COLUMNS, tables_equal
 from understudy.eval.results.results import render
 from understudy.eval.statistics.by_name import sequential_test
+from understudy.eval.statistics.intervals import Interval
 from understudy.eval.statistics.sequential import State
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.models.diffusion import DiffusionConfig
@@ -204,6 +205,8 @@ def test_records_without_common_starts_or_mixed_with_policies_are_refused(tmp_pa
     with pytest.raises(ValueError, match="share no initial condition"):
         compare(Compare(what=(str(one), str(two))))
     with pytest.raises(ValueError, match="Compare records with records"):
+        compare(Compare(what=(str(one), str(tmp_path))))
+    with pytest.raises(FileNotFoundError, match="skill1: there is no such folder"):
         compare(Compare(what=(str(one), "skill1")))
 
 
@@ -411,3 +414,8 @@ def test_workers_that_play_ahead_change_no_record(tmp_path):
     (one, ours), (two, theirs) = told
     assert one == two and all(tables_equal(*pair) for pair in zip(ours, theirs, strict=True))
     assert sum(map(bool, theirs[0]["video"].to_pylist())) == 1
+
+
+def test_no_difference_has_no_sign():
+    assert _points(Interval(-0.02, -0.001, 0.004)) == "0 points [-2, 0]"
+    assert _points(Interval(-0.1, 0.0, 0.1)) == "0 points [-10, +10]"
