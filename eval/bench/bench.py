@@ -32,6 +32,8 @@ class Bench:
     horizon: int = 16  # train, latency: actions of a chunk
     channels: tuple[int, ...] = (64, 128, 256)  # train, latency: of the U-Net's levels
     solver_steps: int = 10  # latency: DDIM steps
+    pictures: int = 0  # train, latency, learn: px of the pictures that a ResNet-18 reads on both sides; 0: states alone
+    device: str = "cpu"  # train, latency: of both sides; on a GPU train also has rows of the recorded step
     task: str = "lift"  # rollout: a robosuite task, beside robosuite; or pusht, beside lerobot-eval
     envs: int = 8  # rollout of pusht: environments on both sides; --scaling: those of a block
     size: int = 84  # rollout: px, height and width of the pictures
@@ -40,6 +42,7 @@ class Bench:
     episodes: int = 0  # rollout --scaling: of each run; default two blocks a worker
     steps: int = 100  # rollout --scaling: control steps of an episode
     cameras: int = 0  # rollout --scaling: pictures of so many cameras
+    precision: str = "no"  # train: of both sides, no (float32) or bf16
     threads: int | None = None  # train, latency: of torch; default all cores
     out: Path | None = None  # also write the JSON to this file
 
@@ -81,7 +84,7 @@ def _train(bench: Bench) -> tuple[str, dict]:
 
     size = _prepare(bench)
     result = bench_policy.compare_training(size, bench.pairs, bench.seconds or 0.5)
-    return _table(f"training step, batch {size.batch}", result), result
+    return _table(f"training step, batch {size.batch}{_seen(size)}", result), result
 
 
 def _latency(bench: Bench) -> tuple[str, dict]:
@@ -89,7 +92,7 @@ def _latency(bench: Bench) -> tuple[str, dict]:
 
     size = _prepare(bench)
     result = bench_policy.compare_latency(size, bench.pairs, bench.seconds or 0.5)
-    title = f"chunk of {size.horizon} actions, DDIM {size.solver_steps}, {size.observations} at a time"
+    title = f"chunk of {size.horizon} actions, DDIM {size.solver_steps}, {size.observations} at a time{_seen(size)}"
     return _table(title, result), result
 
 
@@ -186,8 +189,11 @@ KINDS = {
 def _prepare(bench: Bench):
     import torch
 
+    from ...configs.devices import choose_device
     from .policy import Size
 
+    if bench.pictures and bench.pictures < 32:
+        raise ValueError(f"pictures are read from 32 px on, got {bench.pictures}")
     if bench.pairs < 1:
         raise ValueError(f"pairs must be at least 1, got {bench.pairs}")
     if bench.threads:
@@ -198,16 +204,25 @@ def _prepare(bench: Bench):
         horizon=bench.horizon,
         solver_steps=bench.solver_steps,
         observations=bench.observations,
+        pictures=bench.pictures,
+        device=choose_device(bench.device),
+        precision=bench.precision,
     )
 
 
+def _seen(size) -> str:
+    """What both sides see, beside states."""
+    return f", {size.pictures} px" if size.pictures else ""
+
+
 def _table(title: str, result: dict) -> str:
-    lines = [f"{title:<52}{'ours ms':>10}{'lerobot ms':>12}{'ratio':>8}{'range':>14}"]
+    lines = [f"{title:<58}{'ours ms':>10}{'lerobot ms':>12}{'ratio':>8}{'range':>14}{'CPU ratio':>11}"]
     for name, race in result.items():
         ours, peer = race["sides"]
         label = f"{name} ({ours['parameters'] / 1e6:.2f} M against {peer['parameters'] / 1e6:.2f} M)"
         span = f"{min(race['ratios']):.2f}-{max(race['ratios']):.2f}"
-        lines.append(f"{label:<52}{ours['ms']:>10.2f}{peer['ms']:>12.2f}{race['ratio']:>8.2f}{span:>14}")
+        numbers = f"{ours['ms']:>10.2f}{peer['ms']:>12.2f}{race['ratio']:>8.2f}{span:>14}{race['cpu_ratio']:>11.2f}"
+        lines.append(f"{label:<58}{numbers}")
     pairs = len(race["ratios"])
     lines.append(f"ratio = ours / lerobot, median of {pairs} interleaved pairs; below 1 ours is faster")
     return "\n".join(lines)

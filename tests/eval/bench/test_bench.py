@@ -68,6 +68,21 @@ def test_equal_networks_have_equally_many_weights():
     assert bench_policy._count(ours) == bench_policy._count(theirs)
 
 
+def test_equal_encoders_read_equal_pictures(tmp_path):
+    pytest.importorskip("lerobot", reason="the peer is lerobot")
+    size = dataclasses.replace(TINY, pictures=32)
+    ours, theirs = our_policy(size, equal_network(size)), bench_policy.lerobot_policy(size)
+    assert bench_policy._count(ours) == bench_policy._count(theirs)
+    batch = bench_policy._batch(size)
+    seen = bench_policy.for_lerobot(size, batch)[bench_policy.TOP]
+    assert seen.shape == (4, 2, 3, 32, 32) and 0 <= float(seen.min()) < float(seen.max()) <= 1
+    assert np.array_equal((seen * 255).round().byte().movedim(-3, -1), batch[bench_policy.TOP])
+    assert bench_policy.our_latency(size, equal_network(size)).work().future.shape[2] == size.horizon
+    assert bench_policy.lerobot_latency(size).work().shape[0] == 1
+    bench_policy.lerobot_training(size).work()
+    assert bench_policy.our_training(size, equal_network(size), tmp_path / "run").work()["loss"] > 0
+
+
 def test_both_sides_train_and_plan(tmp_path):
     pytest.importorskip("lerobot", reason="the peer is lerobot")
     before = torch.get_rng_state()
