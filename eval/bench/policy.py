@@ -186,8 +186,14 @@ def our_latency(
     return Contender("understudy", _count(policy), lambda: policy.plan(past, 1, LaneNoise(0, starts, starts)))
 
 
-def lerobot_policy(size: Size):
-    """A fresh lerobot `DiffusionPolicy` of the same size on the same observations."""
+def lerobot_policy(size: Size, camera: str = TOP, dims: Mapping[str, int] | None = None):
+    """A fresh lerobot `DiffusionPolicy` of the same size on the same observations.
+
+    Args:
+        camera: key of the pictures.
+        dims: numbers of the state and of an action, by key; default those of the made-up data.
+    """
+    dims = dims or {STATE: STATES, ACTION: ACTIONS}
     from ...configs.compat import prepare_lerobot
 
     prepare_lerobot()
@@ -197,16 +203,16 @@ def lerobot_policy(size: Size):
 
     torch.manual_seed(0)
     inputs = {
-        STATE: PolicyFeature(FeatureType.STATE, (STATES,)),
+        STATE: PolicyFeature(FeatureType.STATE, (dims[STATE],)),
         SCENE: PolicyFeature(FeatureType.ENV, (SCENES,)),
         TOP: PolicyFeature(FeatureType.VISUAL, (3, size.pictures, size.pictures)),
     }
-    inputs = {key: inputs[key] for key in size.inputs}
+    inputs = {camera if key == TOP else key: inputs[key] for key in size.inputs}
     fresh = {"pretrained_backbone_weights": None, "use_group_norm": True}
     seen = {"crop_shape": None, "spatial_softmax_num_keypoints": 32, **fresh} if size.pictures else {}
     config = PeerConfig(
         input_features=inputs,
-        output_features={ACTION: PolicyFeature(FeatureType.ACTION, (ACTIONS,))},
+        output_features={ACTION: PolicyFeature(FeatureType.ACTION, (dims[ACTION],))},
         horizon=size.horizon,
         n_obs_steps=2,
         down_dims=size.channels,
@@ -231,7 +237,14 @@ def for_lerobot(size: Size, batch: Mapping[str, torch.Tensor]) -> dict[str, torc
 
 
 def lerobot_training(size: Size) -> Contender:
-    policy, batch = lerobot_policy(size), for_lerobot(size, _batch(size))
+    batch = for_lerobot(size, _batch(size))
+    policy, update = lerobot_step(size)
+    return Contender("lerobot", _count(policy), lambda: update(batch))
+
+
+def lerobot_step(size: Size, camera: str = TOP, dims: Mapping[str, int] | None = None) -> tuple[Any, Callable]:
+    """A fresh policy of `lerobot_policy`, and its own training step on a batch as it reads it."""
+    policy = lerobot_policy(size, camera, dims)
     from accelerate import Accelerator
     from lerobot.scripts.lerobot_train import update_policy
     from lerobot.utils.logging_utils import AverageMeter, MetricsTracker
@@ -244,10 +257,10 @@ def lerobot_training(size: Size) -> Contender:
     meters = {name: AverageMeter(name) for name in ("loss", "grad_norm", "lr", "update_s")}
     tracker = MetricsTracker(size.batch, 1, 1, meters, accelerator=accelerator)
 
-    def step() -> None:
+    def step(batch: dict[str, torch.Tensor]) -> None:
         update_policy(tracker, model, batch, optimizer, preset.grad_clip_norm, accelerator, schedule)
 
-    return Contender("lerobot", _count(policy), step)
+    return policy, step
 
 
 def lerobot_latency(size: Size) -> Contender:
