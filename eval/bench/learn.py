@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,7 +146,7 @@ def _ours(
         loop.step += 1
 
     def predict(noisy: Tensor, levels: Tensor, scaled: Tensor) -> Tensor:
-        acting = loop.average.module.eval()
+        acting: Any = loop.average.module.eval()
         s = ((1 - levels) / levels).sqrt()
         y = noisy / levels.sqrt()[:, None, None]
         clean = acting.denoise(y, s, acting.context(judged))

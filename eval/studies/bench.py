@@ -101,8 +101,8 @@ def _learn(result: Mapping):
         reached = f"is there after {result['ours_s']:.0f} CPU s, {result['ratio']:.3g} times sooner"
     notes = (
         f"The least loss of lerobot is {result['loss']:.4f}, after {result['lerobot_s']:.0f} CPU s; ours {reached}.",
-        f"Batch {result['batch']}, pictures of {result['pictures']} px; ours trains {result['noise_draws']} noised chunks "
-        "on each encoded observation. Loss: squared error of the noise, at the same noise levels on both sides.",
+        f"Batch {result['batch']}, pictures of {result['pictures']} px; ours trains {result['noise_draws']} noised "
+        "chunks on each encoded observation. Loss: squared error of the noise, at the same noise levels on both sides.",
     )
     columns = ("after", "ours, CPU s", "ours, loss", "lerobot, CPU s", "lerobot, loss")
     return (
@@ -119,8 +119,8 @@ def _stages(result: Mapping):
     spread = sorted(1 / ratio for ratio in result["ratios"])
     notes = (
         f"Batch {result['batch']}, {result['context']} frames of {result['pictures']} px. End to end takes "
-        f"{1 / result['ratio']:.3g} times as long ({spread[0]:.3g} to {spread[-1]:.3g} in {len(spread)} interleaved pairs; "
-        f"{1 / result['cpu_ratio']:.3g} in CPU time).",
+        f"{1 / result['ratio']:.3g} times as long ({spread[0]:.3g} to {spread[-1]:.3g} in {len(spread)} interleaved "
+        f"pairs; {1 / result['cpu_ratio']:.3g} in CPU time).",
     )
     columns = ("training step", "ms", "peak memory, MiB")
     title = "A long context on kept embeddings beside the same end to end"
