@@ -448,7 +448,7 @@ def _check_memory(possible: Possible, loop: Loop) -> None:
     """Refuse a training whose pictures would not fit into memory, in the precision that it computes in."""
     with loop.accelerator.autocast():
         batch = min(possible.config.batch, len(possible.windows))
-        check_memory(loop.model, loop.gather, batch, possible.config.learns)
+        check_memory(loop.model, possible.windows.gather, batch, possible.config.learns)
 
 
 def _check_inside(possible: Possible) -> None:
