@@ -11,27 +11,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-WHAT = ("loader", "train", "latency", "rollout", "report", "all")
+WHAT = ("loader", "train", "latency", "learn", "stages", "rollout", "report", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure ours beside stock lerobot (loader, train, latency of a chunk) or robosuite (rollout); report; all."""
+    """Measure ours beside stock lerobot (loader, train, latency, learn) or robosuite (rollout); stages; report; all."""
 
     # former names that are still read
     RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps", "lanes": "observations"}
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
 
-    what: str = ""  # loader | train | latency | rollout | report | all
-    data: str = ""  # loader: a LeRobot v3.0 dataset; default one of 180 episodes made up for the purpose
+    what: str = ""  # loader | train | latency | learn | stages | rollout | report | all
+    data: str = ""  # loader, learn: a LeRobot v3.0 dataset; default for the loader one made up of 180 episodes
     seconds: float = 0.0  # of each measurement; default 5 for the loader, 0.5 a turn else
     pairs: int = 9  # train, latency, rollout: interleaved pairs, of which the median ratio is taken
-    batch: int = 64  # train: windows a step
+    batch: int = 64  # train, learn, stages: windows a step
+    turns: int = 10  # learn: turns of --seconds CPU seconds of each side, after which the held-out loss is measured
+    noise_draws: int = 4  # learn: noised chunks that ours trains on each encoded observation
+    context: int = 16  # stages: observed frames
     observations: int = 1  # latency: planned for at a time
     horizon: int = 16  # train, latency: actions of a chunk
     channels: tuple[int, ...] = (64, 128, 256)  # train, latency: of the U-Net's levels
     solver_steps: int = 10  # latency: DDIM steps
+    pictures: int = 0  # train, latency, learn: px of the pictures that a ResNet-18 reads on both sides; 0: states alone
+    device: str = "cpu"  # train, latency: of both sides; on a GPU train also has rows of the recorded step
     task: str = "lift"  # rollout: a robosuite task, beside robosuite; or pusht, beside lerobot-eval
     envs: int = 8  # rollout of pusht: environments on both sides; --scaling: those of a block
     size: int = 84  # rollout: px, height and width of the pictures
@@ -40,14 +45,17 @@ class Bench:
     episodes: int = 0  # rollout --scaling: of each run; default two blocks a worker
     steps: int = 100  # rollout --scaling: control steps of an episode
     cameras: int = 0  # rollout --scaling: pictures of so many cameras
+    precision: str = "no"  # train: of both sides, no (float32) or bf16
     threads: int | None = None  # train, latency: of torch; default all cores
     out: Path | None = None  # also write the JSON to this file
 
     def run(self) -> None:
+        from ...configs.command import command_of
         from ...configs.plugins import lookup
 
         text, result = lookup("bench", self.what, KINDS)(self)
-        document = json.dumps({"bench": self.what, "machine": describe_machine(), "result": result})
+        about = {"bench": self.what, "command": command_of(self, "bench", without=("out",)), "pictures": self.pictures}
+        document = json.dumps(about | {"machine": describe_machine(), "result": result})
         print(f"{text}\n{document}")
         if self.out:
             self.out.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +89,7 @@ def _train(bench: Bench) -> tuple[str, dict]:
 
     size = _prepare(bench)
     result = bench_policy.compare_training(size, bench.pairs, bench.seconds or 0.5)
-    return _table(f"training step, batch {size.batch}", result), result
+    return _table(f"training step, batch {size.batch}{_seen(size)}", result), result
 
 
 def _latency(bench: Bench) -> tuple[str, dict]:
@@ -89,8 +97,32 @@ def _latency(bench: Bench) -> tuple[str, dict]:
 
     size = _prepare(bench)
     result = bench_policy.compare_latency(size, bench.pairs, bench.seconds or 0.5)
-    title = f"chunk of {size.horizon} actions, DDIM {size.solver_steps}, {size.observations} at a time"
+    title = f"chunk of {size.horizon} actions, DDIM {size.solver_steps}, {size.observations} at a time{_seen(size)}"
     return _table(title, result), result
+
+
+def _learn(bench: Bench) -> tuple[str, dict]:
+    from .learn import compare_learning, table
+
+    size = _prepare(bench)
+    if not bench.data or not size.pictures or bench.turns < 1 or bench.noise_draws < 1:
+        raise ValueError(
+            "learn trains on the pictures of a dataset: --data DATA --pictures 96; turns and noise_draws are at least 1"
+        )
+    data = os.path.expandvars(bench.data)
+    result = compare_learning(data, size, bench.seconds or 60.0, bench.turns, bench.noise_draws)
+    return table(result), result
+
+
+def _stages(bench: Bench) -> tuple[str, dict]:
+    from .stages import Context, compare_stages, table
+
+    size = _prepare(bench)
+    if bench.context < 2:
+        raise ValueError(f"a long context has at least 2 frames, got {bench.context}")
+    context = Context(frames=bench.context, pictures=size.pictures or 84, batch=size.batch)
+    result = compare_stages(context, bench.pairs, bench.seconds or 0.5)
+    return table(result), result
 
 
 def _rollout(bench: Bench) -> tuple[str, dict]:
@@ -177,6 +209,8 @@ KINDS = {
     "loader": _loader,
     "train": _train,
     "latency": _latency,
+    "learn": _learn,
+    "stages": _stages,
     "rollout": _rollout,
     "report": _report,
     "all": _all,
@@ -186,8 +220,11 @@ KINDS = {
 def _prepare(bench: Bench):
     import torch
 
+    from ...configs.devices import choose_device
     from .policy import Size
 
+    if bench.pictures and bench.pictures < 32:
+        raise ValueError(f"pictures are read from 32 px on, got {bench.pictures}")
     if bench.pairs < 1:
         raise ValueError(f"pairs must be at least 1, got {bench.pairs}")
     if bench.threads:
@@ -198,16 +235,25 @@ def _prepare(bench: Bench):
         horizon=bench.horizon,
         solver_steps=bench.solver_steps,
         observations=bench.observations,
+        pictures=bench.pictures,
+        device=choose_device(bench.device),
+        precision=bench.precision,
     )
 
 
+def _seen(size) -> str:
+    """What both sides see, beside states."""
+    return f", {size.pictures} px" if size.pictures else ""
+
+
 def _table(title: str, result: dict) -> str:
-    lines = [f"{title:<52}{'ours ms':>10}{'lerobot ms':>12}{'ratio':>8}{'range':>14}"]
+    lines = [f"{title:<58}{'ours ms':>10}{'lerobot ms':>12}{'ratio':>8}{'range':>14}{'CPU ratio':>11}"]
     for name, race in result.items():
         ours, peer = race["sides"]
         label = f"{name} ({ours['parameters'] / 1e6:.2f} M against {peer['parameters'] / 1e6:.2f} M)"
         span = f"{min(race['ratios']):.2f}-{max(race['ratios']):.2f}"
-        lines.append(f"{label:<52}{ours['ms']:>10.2f}{peer['ms']:>12.2f}{race['ratio']:>8.2f}{span:>14}")
+        numbers = f"{ours['ms']:>10.2f}{peer['ms']:>12.2f}{race['ratio']:>8.2f}{span:>14}{race['cpu_ratio']:>11.2f}"
+        lines.append(f"{label:<58}{numbers}")
     pairs = len(race["ratios"])
     lines.append(f"ratio = ours / lerobot, median of {pairs} interleaved pairs; below 1 ours is faster")
     return "\n".join(lines)

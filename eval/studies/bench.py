@@ -39,6 +39,8 @@ def bench_study(document: Mapping) -> Study:
     if what not in TABLES:
         raise StudyError(f"no table for bench '{what}'; run one of {', '.join(TABLES)} with --out FILE")
     title, command, columns, rows, notes = TABLES[what](result)
+    command = document.get("command", command)
+    title += f", {document['pictures']} px" if document.get("pictures") and what in ("train", "latency") else ""
     machine = ", ".join(f"{name} {value}" for name, value in document["machine"].items() if value is not None)
     return Study(title=title, command=command, columns=columns, rows=rows, notes=(*notes, f"Machine: {machine}."))
 
@@ -88,6 +90,43 @@ def _loader(result: Mapping):
     return "Windows of a dataset beside lerobot's loader", "understudy bench loader", columns, rows, notes
 
 
+def _learn(result: Mapping):
+    ours, peer = result["curves"]["understudy"], result["curves"]["lerobot"]
+    rows = [
+        (f"turn {turn}", ours[turn - 1][0], ours[turn - 1][2], peer[turn - 1][0], peer[turn - 1][2])
+        for turn in range(1, len(ours) + 1)
+    ]
+    reached = "is never there"
+    if result["ours_s"] is not None:
+        reached = f"is there after {result['ours_s']:.0f} CPU s, {result['ratio']:.3g} times sooner"
+    notes = (
+        f"The least loss of lerobot is {result['loss']:.4f}, after {result['lerobot_s']:.0f} CPU s; ours {reached}.",
+        f"Batch {result['batch']}, pictures of {result['pictures']} px; ours trains {result['noise_draws']} noised "
+        "chunks on each encoded observation. Loss: squared error of the noise, at the same noise levels on both sides.",
+    )
+    columns = ("after", "ours, CPU s", "ours, loss", "lerobot, CPU s", "lerobot, loss")
+    return (
+        "Held-out loss from pictures beside lerobot's diffusion policy",
+        "understudy bench learn",
+        columns,
+        rows,
+        notes,
+    )
+
+
+def _stages(result: Mapping):
+    rows = [(side["name"], side["ms"], result["peak_mib"][side["name"]]) for side in result["sides"]]
+    spread = sorted(1 / ratio for ratio in result["ratios"])
+    notes = (
+        f"Batch {result['batch']}, {result['context']} frames of {result['pictures']} px. End to end takes "
+        f"{1 / result['ratio']:.3g} times as long ({spread[0]:.3g} to {spread[-1]:.3g} in {len(spread)} interleaved "
+        f"pairs; {1 / result['cpu_ratio']:.3g} in CPU time).",
+    )
+    columns = ("training step", "ms", "peak memory, MiB")
+    title = "A long context on kept embeddings beside the same end to end"
+    return title, "understudy bench stages", columns, rows, notes
+
+
 def _spread(middle: float, values: list[float]) -> tuple[float, float, float]:
     return min(values), middle, max(values)
 
@@ -95,6 +134,8 @@ def _spread(middle: float, values: list[float]) -> tuple[float, float, float]:
 TABLES = {
     "loader": _loader,
     "rollout": _rollout,
+    "learn": _learn,
+    "stages": _stages,
     "train": _race("A training step beside lerobot's diffusion policy", "train"),
     "latency": _race("A chunk of actions beside lerobot's diffusion policy", "latency"),
 }

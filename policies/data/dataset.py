@@ -112,7 +112,7 @@ class Dataset:
         """Feature key of a camera, given by name or key. Raises DatasetError listing the cameras."""
         name = name.removeprefix(IMAGES)
         if name not in self.cameras:
-            raise _no_camera(self.layout, name)
+            raise _other_pictures(self.parts, name) or _no_camera(self.layout, name)
         return self.cameras[name]
 
 
@@ -127,6 +127,21 @@ def split_episodes(dataset: Dataset, fraction: float, seed: int) -> tuple[np.nda
     held = 0 if fraction == 0 else min(max(1, round(fraction * count)), count - 1)
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[held:]), np.sort(order[:held])
+
+
+def _other_pictures(parts: tuple[Dataset, ...], name: str) -> DatasetError | None:
+    """What keeps a camera that all of several datasets have from being read as one."""
+    if not parts or not all(name in part.cameras for part in parts):
+        return None
+    kinds = [part.features[part.cameras[name]] for part in parts]
+    recorded = [
+        f"{kind['dtype']} of {'x'.join(map(str, kind['shape']))} in {part.root}"
+        for kind, part in zip(kinds, parts, strict=True)
+    ]
+    return DatasetError(
+        f"camera '{name}' was recorded otherwise in the datasets that are to be one: {'; '.join(recorded)}. Name those "
+        "of one size and kind, or leave this camera out"
+    )
 
 
 def _no_camera(layout: Layout, name: str) -> DatasetError:

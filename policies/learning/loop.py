@@ -139,7 +139,7 @@ class Loop:
             Interrupted: Ctrl-C, SIGTERM or SIGHUP; the state is saved.
             FloatingPointError: the loss is not finite; names the batch.
         """
-        self._captured = self._capture()
+        self.capture()
         with listening(self._interrupt):
             try:
                 with Progress("training", self.pace.steps, "steps", done=self.step) as progress:
@@ -156,7 +156,7 @@ class Loop:
 
     def _advance(self, progress: Progress) -> None:
         began = time.perf_counter()
-        self._train()
+        self.take_step()
         last = self.step == self.pace.steps
         if self._captured and self._is_due(last):
             self._take_in(self._captured)
@@ -174,16 +174,16 @@ class Loop:
                 f"stopped at step {self.step} and saved; go on with: understudy train --resume {self.run}"
             )
 
-    def _capture(self) -> CapturedStep | None:
-        """What records the step, where that is asked for and possible here."""
+    def capture(self) -> None:
+        """Record the step from here on, where that is asked for and possible here."""
         if not self._captures or (self._recorder is None and self.accelerator.device.type != "cuda"):
-            return None
-        return CapturedStep(
+            return
+        self._captured = CapturedStep(
             self.objective, self.model, self.optimizer, self.average, optimize=self.optimize, feed=self.feed,
             transform=self.transform, recorder=self._recorder or CudaRecorder(),
         )  # fmt: skip
 
-    def _train(self) -> None:
+    def take_step(self) -> None:
         """One step: as always, or a recorded one, whose numbers stay on the device until they are due."""
         if self._captured:
             try:

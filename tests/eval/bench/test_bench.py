@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from understudy.eval.bench import learn as bench_learn
 from understudy.eval.bench import loader as bench_loader
 from understudy.eval.bench import policy as bench_policy
+from understudy.eval.bench import stages as bench_stages
 from understudy.eval.bench.data import write_dataset
 from understudy.eval.bench.policy import Contender, Size, equal_network, our_policy, race
 
@@ -66,6 +68,56 @@ def test_equal_networks_have_equally_many_weights():
     pytest.importorskip("lerobot", reason="the peer is lerobot")
     ours, theirs = our_policy(TINY, equal_network(TINY)), bench_policy.lerobot_policy(TINY)
     assert bench_policy._count(ours) == bench_policy._count(theirs)
+
+
+def test_equal_encoders_read_equal_pictures(tmp_path):
+    pytest.importorskip("lerobot", reason="the peer is lerobot")
+    size = dataclasses.replace(TINY, pictures=32)
+    ours, theirs = our_policy(size, equal_network(size)), bench_policy.lerobot_policy(size)
+    assert bench_policy._count(ours) == bench_policy._count(theirs)
+    batch = bench_policy._batch(size)
+    seen = bench_policy.for_lerobot(size, batch)[bench_policy.TOP]
+    assert seen.shape == (4, 2, 3, 32, 32) and 0 <= float(seen.min()) < float(seen.max()) <= 1
+    assert np.array_equal((seen * 255).round().byte().movedim(-3, -1), batch[bench_policy.TOP])
+    assert bench_policy.our_latency(size, equal_network(size)).work().future.shape[2] == size.horizon
+    assert bench_policy.lerobot_latency(size).work().shape[0] == 1
+    bench_policy.lerobot_training(size).work()
+    assert bench_policy.our_training(size, equal_network(size), tmp_path / "run").work()["loss"] > 0
+
+
+def test_kept_embeddings_and_whole_pictures_train_the_same_head(tmp_path):
+    context = bench_stages.Context(frames=3, pictures=32, batch=2)
+    sides = [bench_stages.step(context, kept, tmp_path / str(kept)) for kept in (True, False)]
+    assert sides[0].parameters == sides[1].parameters
+    assert all(side.work()["loss"] > 0 for side in sides)
+    race = {"sides": [{"name": s.name, "ms": ms} for s, ms in zip(sides, (1.0, 12.0), strict=True)]}
+    race |= {"ratios": [0.1, 0.2], "ratio": 0.1, "cpu_ratio": 0.125, "context": 3, "pictures": 32, "batch": 2}
+    race |= {"peak_mib": {"embeddings": 1.0, "end to end": 2.0}}
+    assert "end to end takes 10 times as long (8 in CPU time)" in bench_stages.table(race)
+
+
+def test_time_to_equal_held_out_loss_is_of_the_peers_best():
+    ours, theirs = (bench_learn.Side(name, lambda: None, lambda: 1.0) for name in ("understudy", "lerobot"))
+    ours.curve = [(1.0, 1, 0.5), (2.0, 2, 0.3), (3.0, 3, 0.2)]
+    theirs.curve = [(1.0, 1, 0.9), (8.0, 2, 0.3), (9.0, 3, 0.4)]
+    verdict = bench_learn._verdict(ours, theirs)
+    assert (verdict["loss"], verdict["lerobot_s"], verdict["ours_s"], verdict["ratio"]) == (0.3, 8.0, 2.0, 4.0)
+    ours.curve = [(1.0, 1, 0.5)]
+    assert bench_learn._verdict(ours, theirs)["ratio"] is None
+    about = {"data": "demos", "batch": 4, "pictures": 32, "noise_draws": 4}
+    assert "ours never" in bench_learn.table(bench_learn._verdict(ours, theirs) | about)
+
+
+def test_both_sides_are_measured_by_the_same_noise():
+    """A side that predicts the noise itself has no error, at levels that both are trained at."""
+    chunks = torch.randn(6, 16, 2)
+
+    def oracle(noisy, levels, scaled):
+        assert bool((((1 - levels) / levels).sqrt() <= 64).all())
+        return (noisy - levels.sqrt()[:, None, None] * scaled) / (1 - levels).sqrt()[:, None, None]
+
+    pytest.importorskip("diffusers", reason="the noise levels are lerobot's")
+    assert bench_learn._loss(oracle, chunks) < 1e-6
 
 
 def test_both_sides_train_and_plan(tmp_path):

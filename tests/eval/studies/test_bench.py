@@ -38,6 +38,21 @@ def test_a_race_s_sides_are_columns():
     assert study.rows == (("one step", 1.0, 10.0, (0.09, 0.1, 0.2)),)
 
 
+def test_learning_and_stages_have_tables_and_commands_of_their_own():
+    curves = {"understudy": [(5.0, 9, 0.2)], "lerobot": [(20.0, 9, 0.3)]}
+    learnt = {"curves": curves, "loss": 0.3, "lerobot_s": 20.0, "ours_s": 5.0, "ratio": 4.0}
+    learnt |= {"batch": 8, "pictures": 96, "noise_draws": 4}
+    command = "understudy bench learn --data out/pusht_images --pictures 96"
+    study = bench_study({"bench": "learn", "command": command, "machine": MACHINE, "result": learnt})
+    assert study.command == command and study.rows == (("turn 1", 5.0, 0.2, 20.0, 0.3),)
+    assert "ours is there after 5 CPU s, 4 times sooner" in study.notes[0]
+    sides = [{"name": "embeddings", "ms": 1.0}, {"name": "end to end", "ms": 12.0}]
+    race = {"sides": sides, "ratio": 0.1, "ratios": [0.1, 0.2], "cpu_ratio": 0.125}
+    race |= {"context": 16, "pictures": 84, "batch": 8, "peak_mib": {"embeddings": 1.0, "end to end": 2.0}}
+    study = bench_study({"bench": "stages", "machine": MACHINE, "result": race})
+    assert study.rows[1] == ("end to end", 12.0, 2.0) and "10 times as long (5 to 10 in 2" in study.notes[0]
+
+
 def test_a_bench_without_a_table_is_refused():
     with pytest.raises(StudyError, match="no table for bench 'all'"):
         bench_study({"bench": "all", "machine": MACHINE, "result": {}})

@@ -174,3 +174,13 @@ def test_what_one_part_recorded_and_another_was_told_is_one_column(tmp_path):
     again = load_columns(both.layout, ("next.success", "action.sent", "next.progress"), skip_missing=True)
     assert np.flatnonzero(again["next.success"]).tolist() == [4, 14]
     assert set(again) == {"next.success"}
+
+
+def test_a_camera_that_parts_recorded_otherwise_is_named_with_both_sizes(tmp_path):
+    parts = [write(tmp_path / name, [4]) for name in ("a", "b")]
+    info = json.loads((parts[1] / "meta" / "info.json").read_text())
+    info["features"][CAMERA]["shape"][:2] = [6, 10]
+    (parts[1] / "meta" / "info.json").write_text(json.dumps(info))
+    joined = open_dataset(f"{parts[0]},{parts[1]}", columns=(STATE,))  # hinders nobody who does not ask for it
+    with pytest.raises(DatasetError, match="camera 'top' was recorded otherwise .* 8x8x3 in .*a; .* 6x10x3 in .*b"):
+        joined.camera("top")

@@ -175,14 +175,14 @@ def test_a_loss_that_is_not_finite_is_named_when_it_is_read_and_nothing_of_it_is
     demos, tmp_path, recorded, monkeypatch
 ):
     recorded(Repeated())
-    train = Loop._train
+    train = Loop.take_step
 
     def spoiled(self):
         if self.step == 12:
             next(self.model.parameters()).data.fill_(float("nan"))
         train(self)
 
-    monkeypatch.setattr(Loop, "_train", spoiled)
+    monkeypatch.setattr(Loop, "take_step", spoiled)
     with pytest.raises(FloatingPointError, match=r"loss is not finite at step 12; dataset rows \[\d+.*episodes \[\d"):
         start_run(settings(demos, tmp_path / "run"))
     assert (tmp_path / "run" / "last").resolve().name == "00000010"
