@@ -7,7 +7,7 @@ from enum import Enum
 
 import numpy as np
 
-from .motion import Bounds
+from .motion.setpoint import Bounds
 
 
 class Outcome(Enum):

@@ -29,8 +29,8 @@ import numpy as np
 
 from ..configs.spec import STATE, Embodiment
 from ..sim.arms import find_arm
-from .clearance import Clearance
 from .guard import Command, Envelope, Guard, Measured, Outcome, Verdict
+from .motion.clearance import Clearance
 from .robot import Driver, RobotConfig
 
 ANSWER = 3.0  # s that the guard may take to answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .envelope import Command, Envelope
-from .motion import Bounds
+from .motion.setpoint import Bounds
 
 KEPT = 3  # targets that tell how fast the commands move
 

@@ -16,9 +16,9 @@ import numpy as np
 from ..configs.spec import ACTION, STATE, Embodiment
 from ..policies.data.open import open_dataset
 from ..sim.arms import find_arm
-from .clearance import Clearance
 from .guard import Command, Envelope, Guard, Measured, Outcome
 from .guarded import Account, GuardedRobot, open_robot
+from .motion.clearance import Clearance
 from .open import robot_config
 from .robot import RobotConfig
 

@@ -18,8 +18,8 @@ import draccus
 import numpy as np
 
 from ..configs.spec import Embodiment
-from .clearance import Surroundings
 from .guard import Measured
+from .motion.clearance import Surroundings
 
 
 @runtime_checkable

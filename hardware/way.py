@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .clearance import Clearance, Gap
 from .envelope import Envelope
-from .motion import Bounds, Motion, braking, reach, towards, window
+from .motion.clearance import Clearance, Gap
+from .motion.setpoint import Bounds, Motion, braking, reach, towards, window
 
 BRAKING = 2.0  # s, no arm needs longer to rest
 WATCHED = 0.04  # m, pairs that the nearest motion takes account of

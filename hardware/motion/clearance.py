@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..sim.arms import Arm, Wiring
+from ...sim.arms import Arm, Wiring
 
 NEAR = 0.06  # m, further apart nothing is looked at
 STRIPS = 4  # capsules, at most, that a box is wrapped in
