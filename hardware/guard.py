@@ -9,8 +9,8 @@ or clock, so that it can be tried with a hundred thousand commands. What it prom
 - the first command after connecting, after a silence and after a stop is approached slowly from the measured pose;
 - a command that is not finite, too old or out of order moves nothing; too many of them stop the arm.
 
-What counts as a command is `inbox.py`, what is measured `watch.py`, where the arm may go `way.py` on `motion/`; the words
-are in `envelope.py`.
+What counts as a command is `inbox.py`, what is measured `watch.py`, where the arm may go `way.py` on `motion/`; the
+words are in `envelope.py`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 The nearest motion that keeps clear is a quadratic program in the joint velocities (velocity dampers, Faverjon and
 Tournassoud 1987), solved by DAQP; its answer is tried on the model before it is taken, otherwise the arm brakes.
+Braking takes the way that was tried then, so it keeps clear and within the torque, too.
 Knows neither commands nor clocks.
 """
 
@@ -11,11 +12,13 @@ import numpy as np
 
 from .envelope import Envelope
 from .motion.clearance import Clearance, Gap
-from .motion.setpoint import Bounds, Motion, braking, reach, towards, window
+from .motion.setpoint import Bounds, Motion, braking, hardest, reach, towards, way_to_rest, window
 
 BRAKING = 2.0  # s, no arm needs longer to rest
 WATCHED = 0.04  # m, pairs that the nearest motion takes account of
 ROUNDING = 1e-5  # m
+FREE = 1e30  # m/s, no bound
+PART = 0.95  # of the torque, where it is known from a nearby pose
 
 
 class Way:
@@ -62,15 +65,13 @@ class Way:
         wish, exact = towards(self.motion, target, drift, limits, self.step_length)
         if not exact:
             reasons.append(self._too_fast(target))
-        if self._take(wish, None):
+        because: list[str] = []
+        if self._take(wish, because):
             return
         least, most = window(self.motion, limits, self.step_length)
-        because: list[str] = []
-        if self._take(self._around(wish, least, most, because), because):
-            reasons.extend(because)
-            return
-        reasons.extend(because or ["in the way"])
-        self.brake()
+        if not self._take(self._around(wish, least, most, because), because):
+            self.brake()
+        reasons.extend(dict.fromkeys(because or ["in the way"]))
 
     def _too_fast(self, target: np.ndarray) -> str:
         speed = np.abs(target - self.motion.position) / self.step_length / self.bounds.velocity
@@ -80,22 +81,29 @@ class Way:
         return f"{self.names[joint]} would change its velocity too fast"
 
     def _around(self, wish: Motion, least: np.ndarray, most: np.ndarray, because: list[str]) -> Motion:
-        """The motion nearest to the wish that nears nothing faster than it can brake."""
+        """The motion nearest to the wish that nears nothing faster than it can brake, with the torque that there is."""
         assert self._clearance is not None
-        step, bounds = self.step_length, self.bounds
+        step, bounds, velocity = self.step_length, self.bounds, self.motion.velocity
         slowing = float(np.max(bounds.velocity / bounds.acceleration / 2 + bounds.acceleration / bounds.jerk)) + step
         gaps = self._clearance.gaps(self.motion.position, WATCHED)
-        low, high = self.motion.velocity + step * least, self.motion.velocity + step * most
-        rows = np.array([gap.slope for gap in gaps.values()])
-        room = np.array([max(0.0, gap.distance - self._needed[pair]) for pair, gap in gaps.items()]) / slowing
-        because += self._nearest(gaps, wish)
-        if not len(rows):
+        rows = [gap.slope for gap in gaps.values()]
+        low = [-max(0.0, gap.distance - self._needed[pair]) / slowing for pair, gap in gaps.items()]
+        high = [FREE] * len(low)
+        if not because:
+            because += self._nearest(gaps, wish)
+        if self._torque is not None:  # inertia (u - velocity) / step + damping (u - velocity) + now, of each joint
+            now = self._clearance.torque(self.motion.position, velocity, np.zeros(len(velocity)))
+            slopes = self._clearance.inertia() / step + np.diag(self._clearance.damping)
+            given, room = slopes @ velocity - now, PART * self._torque
+            rows, low, high = [*rows, *slopes], [*low, *(given - room)], [*high, *(given + room)]
+        if not rows:
             return wish
 
-        answer = _nearest_velocity(wish.velocity, low, high, rows, -room)
+        ends = velocity + step * least, velocity + step * most
+        answer = _nearest_velocity(wish.velocity, *ends, np.array(rows), np.array(low), np.array(high))
         if answer is None:
             return braking(self.motion, self.limits, step)
-        return self.motion.after(np.clip((answer - self.motion.velocity) / step, least, most), step)
+        return self.motion.after(np.clip((answer - velocity) / step, least, most), step)
 
     def _nearest(self, gaps: dict[int, Gap], wish: Motion) -> list[str]:
         nearing = [
@@ -103,40 +111,62 @@ class Way:
         ]
         return [f"{min(nearing)[1]} come too near"] if nearing else []
 
-    def _take(self, wish: Motion, because: list[str] | None) -> bool:
+    def _take(self, wish: Motion, because: list[str]) -> bool:
         """Move there if the arm could brake from there and stay clear, with the torque that it has."""
-        if self._clearance is None:
-            self._move(wish)
-            return True
-        if self._torque is not None:
-            needed = np.abs(self._clearance.torque(wish.position, wish.velocity, wish.acceleration))
-            if (needed > self._torque).any():
-                joint = int(np.argmax(needed / self._torque))
-                if because is not None:
-                    because[:] = [
-                        f"{self.names[joint]} would bear {needed[joint]:.2f} N m of {self._torque[joint]:.2f}"
-                    ]
+        if self._clearance is not None:
+            strained = self._strained(wish)
+            if strained is None:
+                free, strained = self._can_rest(wish)
+            if strained is not None:
+                because.append(strained)
+            if strained is not None or not free:
                 return False
-        if self._clearance.too_near(wish.position, self._needed) or not self._can_rest(wish):
-            return False
         self._move(wish)
         self._keep(wish.position)
         return True
 
-    def _can_rest(self, motion: Motion) -> bool:
-        """Whether the arm stays clear while it brakes."""
+    def _strained(self, motion: Motion) -> str | None:
+        """Who would bear too much there."""
+        assert self._clearance is not None
+        if self._torque is None:
+            return None
+        self._borne = self._clearance.torque(motion.position, motion.velocity, motion.acceleration)
+        return self._too_much(self._borne)
+
+    def _too_much(self, borne: np.ndarray) -> str | None:
+        borne = np.abs(borne)
+        if self._torque is None or (borne <= self._torque).all():
+            return None
+        joint = int(np.argmax(borne / self._torque))
+        return f"{self.names[joint]} would bear {borne[joint]:.2f} N m of {self._torque[joint]:.2f}"
+
+    def _can_rest(self, motion: Motion) -> tuple[bool, str | None]:
+        """Whether the arm stays clear there and while it brakes, and who would bear too much."""
         assert self._clearance is not None
         step, needed = self.step_length, self._needed
-        if (self._clearance.bound(motion.position, reach(motion, self.bounds, step)) >= needed).all():
+        far = self._clearance.bound(motion.position, reach(motion, self.bounds, step))
+        clear, strong = bool((far >= needed).all()), self._surely_strong(motion)
+        if clear and strong:
+            return True, None
+        way = way_to_rest(motion, self.bounds.around(motion.position), step, BRAKING)
+        if way is None or not (clear or self._clearance.stays_clear(way[:, 0], needed)):
+            return False, None
+        if strong:
+            return True, None
+        borne = (self._too_much(self._clearance.torque(*each)) for each in way[1:])
+        return True, next((strained for strained in borne if strained), None)
+
+    def _surely_strong(self, motion: Motion) -> bool:
+        """Whether braking takes less than the torque there is, by no more than what is known at its beginning."""
+        assert self._clearance is not None
+        if self._torque is None:
             return True
-        limits = self.bounds.around(motion.position)
-        for _ in range(int(BRAKING / step) + 1):
-            if motion.rests:
-                return True
-            motion = braking(motion, limits, step)
-            if self._clearance.too_near(motion.position, needed):
-                return False
-        return False
+        inertia, damping = self._clearance.inertia(), self._clearance.damping
+        weight = np.abs(self._borne - inertia @ motion.acceleration - damping * motion.velocity)
+        velocity, acceleration = hardest(motion, self.bounds)
+        inertia = np.abs(inertia)
+        turning = np.maximum(inertia @ acceleration, inertia @ np.abs(motion.acceleration) + damping * velocity)
+        return bool((weight + turning <= PART * self._torque).all())
 
     def _move(self, motion: Motion) -> None:
         self.motion = motion
@@ -144,17 +174,11 @@ class Way:
 
 
 def _nearest_velocity(
-    wish: np.ndarray, low: np.ndarray, high: np.ndarray, rows: np.ndarray, least: np.ndarray
+    wish: np.ndarray, least: np.ndarray, most: np.ndarray, rows: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> np.ndarray | None:
-    """Velocities u in low..high nearest to the wish with rows u >= least; None where there are none."""
+    """Velocities u in least..most nearest to the wish with rows u in low..high; None where there are none."""
     import daqp
 
-    size = len(wish)
-    solved, _, flag, _ = daqp.solve(
-        np.eye(size),
-        -np.ascontiguousarray(wish),
-        np.ascontiguousarray(rows),
-        np.concatenate([high, np.full(len(rows), 1e30)]),
-        np.concatenate([low, least]),
-    )
+    upper, lower = np.concatenate([most, high]), np.concatenate([least, low])
+    solved, _, flag, _ = daqp.solve(np.eye(len(wish)), -np.ascontiguousarray(wish), rows, upper, lower)
     return np.asarray(solved) if flag > 0 else None

@@ -125,26 +125,34 @@ def braking(motion: Motion, bounds: Bounds, step: float) -> Motion:
     return Motion.of(_braking(*joint, bound, step) for joint, bound in _each(motion, bounds))
 
 
-def way_to_rest(motion: Motion, bounds: Bounds, step: float, longest: float) -> list[Motion] | None:
-    """The set-points of `braking` one after the other, until all joints rest; None if that takes over `longest` s."""
+def way_to_rest(motion: Motion, bounds: Bounds, step: float, longest: float) -> np.ndarray | None:
+    """The set-points of `braking` one after the other until all joints rest, `motion` the first: (T, 3, D).
+
+    Position, velocity and acceleration of each; None where it takes over `longest` s.
+    """
     ways = []
     for joint, bound in _each(motion, bounds):
-        way = []
-        for _ in range(int(longest / step) + 2):
-            if not (joint[1] or joint[2]):
-                break
+        way = [joint]
+        while joint[1] or joint[2]:
+            if len(way) * step > longest:
+                return None
             joint = _braking(*joint, bound, step)
             way.append(joint)
-        else:
-            return None
-        ways.append(way or [joint])
+        ways.append(way)
     length = max(map(len, ways))
-    return [Motion.of(way[min(k, len(way) - 1)] for way in ways) for k in range(length)]
+    return np.array([way + way[-1:] * (length - len(way)) for way in ways]).transpose(1, 2, 0)
 
 
 def reach(motion: Motion, bounds: Bounds, step: float) -> np.ndarray:
     """(D,) no less than how far each joint goes on while it brakes."""
     return np.array([_reach(v, a, bound, step) for (_, v, a), bound in _each(motion, bounds)])
+
+
+def hardest(motion: Motion, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
+    """(D,) each: no less than the velocity and the acceleration that a joint comes to while it brakes."""
+    held = np.abs(motion.acceleration)
+    velocity = np.abs(motion.velocity) + held**2 / (2 * bounds.jerk)
+    return velocity, np.maximum(held, np.minimum(bounds.acceleration, np.sqrt(velocity * bounds.jerk)))
 
 
 def _each(motion: Motion, bounds: Bounds) -> Iterable[tuple[State, Bound]]:
@@ -205,8 +213,11 @@ def _after(place: float, velocity: float, acceleration: float, step: float) -> S
 
 def _reach(velocity: float, acceleration: float, bound: Bound, step: float) -> float:
     """See `reach`."""
-    speed = abs(velocity) + acceleration * acceleration / (2 * bound.jerk)
-    return speed * (speed / (2 * bound.acceleration) + 2 * bound.acceleration / bound.jerk + 2 * step)
+    most, jerk = bound.acceleration, bound.jerk
+    letting = abs(acceleration) / jerk + step  # s until it does not speed up any more
+    speed = abs(velocity) + abs(acceleration) * letting / 2
+    slowing = speed / (2 * most) + most / (2 * jerk) if speed * jerk > most * most else sqrt(speed / jerk)
+    return speed * (letting + slowing + 1.5 * step)  # 1.5: steps against the smooth curve
 
 
 def _furthest(velocity: float, acceleration: float, bound: Bound, step: float) -> float:
