@@ -115,7 +115,9 @@ class Guard:
             raise RuntimeError("the guard was not engaged: call engage with the measured pose first")
         if not now - self._last >= TIMELY * self.step_length:
             return self._answer(None, [f"more than {self.rate:g} commands a second; this one is dropped"])
-        seconds, self._last = now - self._last, now
+        seconds = now - self._last
+        punctual = abs(now - self.due) <= TIMELY * self.step_length
+        self._last = self.due if punctual else now  # a little late does not make the next one late, too
         if seconds > self.envelope.silence:  # nobody asked: the arm stands where it was sent
             self._way.halt()
             self._inbox.pause()

@@ -31,7 +31,12 @@ PER_RAD = COUNTS / (2 * np.pi)
 STALL = 2.94  # N m of an STS3215 at 7.4 V, full duty
 SEAM = 40  # counts that a joint may be outside its calibrated range: 3.5 degrees
 RETRIES = 2  # of a read, before it counts as failed
-TORQUE = 2.4  # N m
+ENVELOPE = {  # what demonstrations of the simulated arm take; the servos themselves begin no faster than 39 rad/s^2
+    "torque": 2.4,  # N m
+    "velocity": (3.2, 3.2, 3.2, 3.2, 4.5, 4.5),  # rad/s; 5 without a load
+    "acceleration": 40.0,  # rad/s^2
+    "jerk": 2000.0,  # rad/s^3
+}
 LATE = 0.05  # s that an answer may come late
 GREETINGS = 5  # tries to find all servos
 STORED = {  # of the calibration -> register
@@ -298,7 +303,7 @@ class SO101Config(RobotConfig):
         return {"type": "so101", "calibration": {name: vars(one) for name, one in known.items()}}
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "envelope", {"torque": TORQUE} | self.envelope)
+        object.__setattr__(self, "envelope", ENVELOPE | self.envelope)
 
     def cameras(self) -> dict[str, Camera]:
         return {name: Camera(name=name, **settings) for name, settings in self.camera.items()}
