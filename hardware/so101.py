@@ -1,4 +1,6 @@
-"""The SO-101 follower on its serial port, by lerobot's Feetech bus: counts on the wire, rad on our side.
+"""The SO-101 follower on its serial port: counts on the wire, rad on our side.
+
+Lerobot's Feetech bus finds the servos and sets them up; positions, loads and goals go by `feetech.py` on the same port.
 
 A body joint is at 0 rad in the middle of its calibrated range, as lerobot's degrees have it; a turn is 4096 counts. The
 gripper is closed at one end of its range and fully open at the other. The file is lerobot's calibration of that arm;
@@ -23,6 +25,7 @@ from ..configs.spec import Embodiment
 from ..sim.arms import find_arm
 from .cameras import Camera
 from .emulator.arm import Calibration, find_kind, read_calibration
+from .feetech import ServoLine, signed
 from .guard import Measured
 from .robot import RobotConfig
 
@@ -152,6 +155,11 @@ def fall_silent(bus, port: str) -> None:
         bus.port_handler.ser.reset_input_buffer()
 
 
+POSITION, GOAL = 56, 42  # addresses; behind the position stand the velocity and the load
+SIGNS = (15, 15, 10)  # their bits
+BYTES_LATE = 0.034  # s that the first answer may take, as lerobot has it
+
+
 class SO101:
     """See `Driver`. `calibration`: lerobot's file of this arm."""
 
@@ -178,6 +186,7 @@ class SO101:
             state_units=units,
         )
         self._bus = None
+        self._line: ServoLine | None = None
 
     def connect(self) -> None:
         """See `Driver`. Raises CalibrationError: servos, file and pose do not fit together."""
@@ -192,6 +201,8 @@ class SO101:
         bus = FeetechMotorsBus(port=self.port, motors=motors, calibration=known)
         self._greet(bus)
         self._bus = bus
+        ids = [one.id for _, one in self._calibrated()]
+        self._line = ServoLine(bus.port_handler.ser.fileno(), ids, BYTES_LATE, bus.port_handler.getBaudRate())
         wrong = []
         for part, register in STORED.items():
             fall_silent(bus, self.port)
@@ -226,25 +237,39 @@ class SO101:
         return read_all(self._bus, self.port, register, self.scale.arm.joints)
 
     def _counts(self) -> np.ndarray:
-        return self._read("Present_Position")
+        return self._now(1)[:, 0]
+
+    def _now(self, words: int) -> np.ndarray:
+        """(D, words) position, velocity, load of all servos, as their registers have them."""
+        if self._line is None or self._bus is None:
+            raise ConnectionError(f"{self.port}: not connected")
+        for left in reversed(range(RETRIES + 1)):
+            try:
+                with spoken_for(self.port):
+                    rows = self._line.read(POSITION, words)
+                return np.array([[signed(value, bit) for value, bit in zip(row, SIGNS, strict=False)] for row in rows])
+            except ConnectionError:
+                fall_silent(self._bus, self.port)
+                if not left:
+                    raise
+        raise AssertionError
 
     def measure(self, loads: bool) -> Measured:
         """See `Driver`."""
         before = time.monotonic()
-        position = self.scale.angles(self._counts())
-        torque = self._read("Present_Load") / 1000 * STALL if loads else None
-        return Measured(position=position, time=before, torque=torque)
+        found = self._now(3 if loads else 1)
+        torque = found[:, 2] / 1000 * STALL if loads else None
+        return Measured(position=self.scale.angles(found[:, 0]), time=before, torque=torque)
 
     def write(self, goal: np.ndarray) -> None:
         """See `Driver`."""
         self._send(self.scale.counts(goal))
 
     def _send(self, counts: np.ndarray) -> None:
-        if self._bus is None:
+        if self._line is None:
             raise ConnectionError(f"{self.port}: not connected")
-        values = dict(zip(self.scale.arm.joints, counts.tolist(), strict=True))
         with spoken_for(self.port):
-            self._bus.sync_write("Goal_Position", values, normalize=False)
+            self._line.write(GOAL, counts.tolist())
 
     def hold(self) -> None:
         """See `Driver`: settings, then the present counts as goals, then the torque."""
@@ -268,7 +293,7 @@ class SO101:
 
     def close(self) -> None:
         """See `Driver`."""
-        bus, self._bus = self._bus, None
+        bus, self._bus, self._line = self._bus, None, None
         if bus is not None and bus.is_connected:
             try:
                 with spoken_for(self.port):
