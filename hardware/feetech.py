@@ -1,8 +1,8 @@
-"""All servos of a Feetech bus at once: one packet that asks or sets, on a serial port that somebody has opened.
+"""The host's end of a Feetech bus: all servos in one packet, as a control loop needs it, and one servo's registers.
 
-What a control loop does hundreds of times a second. Everything else (finding servos, calibrating, single registers) is
-lerobot's bus, on the same port. A read gives the values of all servos, or raises: never some of an earlier one.
-Protocol: `emulator/feetech.py`. Two-byte values here, little-endian, sign-magnitude.
+A read gives the values of all servos, or raises: never some of an earlier one. Registers by the names of
+`emulator/sts3215.py`; protocol: `emulator/feetech.py`. Signs are sign-magnitude. POSIX only.
+Every method raises ConnectionError, or OSError where the port fails.
 """
 
 from __future__ import annotations
@@ -12,48 +12,88 @@ import select
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from .emulator.feetech import HEADER, check, pack
 from .emulator.packets import BROADCAST
+from .emulator.sts3215 import STS_TABLE
+from .emulator.table import Register
 
-SYNC_READ, SYNC_WRITE = 0x82, 0x83
+READ, WRITE, SYNC_READ, SYNC_WRITE = 0x02, 0x03, 0x82, 0x83
 SIZE = 6  # bytes of a status without data
+BAUD = 1_000_000
+PATIENCE = 0.034  # s that the first answer may take beside its time on the line
+LATE = 0.05  # s that an answer may come late
+LOCKED = 0x37  # address of Lock: what is written while it is 0 is kept without power
 
 
 class ServoLine:
-    """Servos `ids` behind an open file. `patience`: s that the first answer may take beside its time on the line."""
+    """Servos `ids` behind a port, which is opened. `file`: of a port that is open already."""
 
-    def __init__(self, file: int, ids: Sequence[int], patience: float, baud: int):
-        self._file, self.ids = file, tuple(ids)
-        self._patience, self._byte = patience, 10 / baud
+    def __init__(self, port: str, ids: Sequence[int], file: int | None = None):
+        self._serial, self.ids = None, tuple(ids)
+        if file is None:
+            import serial
+
+            self._serial = serial.Serial(port, BAUD, timeout=0)
+            file = self._serial.fileno()
+        self._file = file
         self._waiting = select.poll()
         self._waiting.register(file, select.POLLIN)
 
-    def read(self, address: int, words: int) -> list[list[int]]:
-        """`words` two-byte values from `address` on, of each servo. Raises ConnectionError, OSError."""
-        length = 2 * words
-        self._drain()
-        self._send(pack(BROADCAST, SYNC_READ, bytes([address, length, *self.ids])))
+    def close(self) -> None:
+        if self._serial is not None:
+            self._serial.close()
+
+    def read(self, *names: str) -> np.ndarray:
+        """(servos, names) of registers that stand one behind the other."""
+        registers = [STS_TABLE[name] for name in names]
+        length = sum(register.size for register in registers)
+        self.forget()
+        self._send(pack(BROADCAST, SYNC_READ, bytes([registers[0].address, length, *self.ids])))
         size = SIZE + length
         whole = self._receive(size * len(self.ids))
-        found = []
-        for place, id in enumerate(self.ids):
-            packet = whole[place * size : (place + 1) * size]
-            if packet[:4] != HEADER + bytes([id, length + 2]) or check(packet[2:-1]) != packet[-1]:
-                raise ConnectionError(f"no sound answer of servo {id}")
-            found.append([int.from_bytes(packet[at : at + 2], "little") for at in range(5, 5 + length, 2)])
-        return found
+        rows = [self._sound(whole[at * size : (at + 1) * size], id) for at, id in enumerate(self.ids)]
+        return np.array([[_value(row, register, registers[0].address) for register in registers] for row in rows])
 
-    def write(self, address: int, values: Sequence[int]) -> None:
-        """One two-byte value to each servo. Nobody answers. Raises OSError."""
-        blocks = b"".join(bytes([id]) + value.to_bytes(2, "little") for id, value in zip(self.ids, values, strict=True))
-        self._send(pack(BROADCAST, SYNC_WRITE, bytes([address, 2]) + blocks))
+    def write(self, name: str, values: Sequence[int]) -> None:
+        """One value to each servo. Nobody answers."""
+        register = STS_TABLE[name]
+        size = register.size
+        blocks = b"".join(bytes([id]) + v.to_bytes(size, "little") for id, v in zip(self.ids, values, strict=True))
+        self._send(pack(BROADCAST, SYNC_WRITE, bytes([register.address, size]) + blocks))
+
+    def read_one(self, id: int, name: str) -> int:
+        """A register of one servo."""
+        register = STS_TABLE[name]
+        self.forget()
+        self._send(pack(id, READ, bytes([register.address, register.size])))
+        return _value(self._sound(self._receive(SIZE + register.size), id), register, register.address)
+
+    def write_one(self, id: int, name: str, value: int) -> None:
+        """A register of one servo, which says that it heard."""
+        register = STS_TABLE[name]
+        self.forget()
+        self._send(pack(id, WRITE, bytes([register.address]) + value.to_bytes(register.size, "little")))
+        self._sound(self._receive(SIZE), id)
+
+    def forget(self) -> None:
+        """What came without being asked for."""
+        while self._waiting.poll(0):
+            if not os.read(self._file, 4096):
+                raise ConnectionError("the port is gone")
+
+    def fall_silent(self) -> None:
+        """Wait for answers that are late, and forget them: or they would be taken for those to the next request."""
+        time.sleep(LATE)
+        self.forget()
 
     def _send(self, packet: bytes) -> None:
         while packet:
             packet = packet[os.write(self._file, packet) :]
 
     def _receive(self, size: int) -> bytes:
-        end = time.monotonic() + self._patience + size * self._byte
+        end = time.monotonic() + PATIENCE + size * 10 / BAUD
         whole = b""
         while len(whole) < size:
             left = end - time.monotonic()
@@ -65,13 +105,16 @@ class ServoLine:
             whole += part
         return whole
 
-    def _drain(self) -> None:
-        """Forget what came without being asked for."""
-        while self._waiting.poll(0):
-            if not os.read(self._file, 4096):
-                raise ConnectionError("the port is gone")
+    def _sound(self, packet: bytes, id: int) -> bytes:
+        """The data of a status."""
+        if packet[:3] != HEADER + bytes([id]) or packet[3] != len(packet) - 4 or check(packet[2:-1]) != packet[-1]:
+            raise ConnectionError(f"no sound answer of servo {id}")
+        return packet[5:-1]
 
 
-def signed(value: int, bit: int) -> int:
-    """A sign-magnitude value whose sign is that bit."""
-    return -(value & ~(1 << bit)) if value >> bit & 1 else value
+def _value(data: bytes, register: Register, begin: int) -> int:
+    at = register.address - begin
+    value = int.from_bytes(data[at : at + register.size], "little")
+    if register.sign is not None and value >> register.sign & 1:
+        return -(value & ~(1 << register.sign))
+    return value

@@ -16,7 +16,8 @@ from .motion.clearance import Clearance
 from .robot import Driver, RobotConfig
 
 EARLY = 0.25  # part of a step that a command is taken early by; over many steps the rate is kept
-LOADS = 4  # commands between two readings of the loads
+LOADS = 4  # one of so many readings tells the loads, too
+TRIES = 5  # readings, of which one must be quick enough to begin at
 RESTING = 3.0  # s, at most, to brake when everything ends
 
 
@@ -40,7 +41,7 @@ class Session:
                 clearance = Clearance(find_arm(self.driver.body), self.config.surroundings)
             settings = {"limits": body.limits} | self.config.envelope
             self.guard = Guard(body.action, Envelope(**settings), body.rate, clearance)
-            self.guard.engage(self._measure(True), time.monotonic())
+            self._engage()
             self.driver.hold()
             self._held = True
         except BaseException:
@@ -48,13 +49,22 @@ class Session:
             raise
         return body
 
-    def _measure(self, loads: bool) -> Measured:
-        self._newest = self.driver.measure(loads)
+    def _measure(self) -> Measured:
+        self._newest = self.driver.measure(self._count % LOADS == 0)
+        self._count += 1
         return self._newest
+
+    def _engage(self) -> np.ndarray:
+        """Begin at a reading that did not take too long."""
+        for left in reversed(range(TRIES)):
+            measured = self._measure()
+            if time.monotonic() - measured.time < self.guard.envelope.blind or not left:
+                break
+        return self.guard.engage(measured, time.monotonic())
 
     def observe(self) -> Measured:
         """A reading of now. Raises ConnectionError."""
-        return self._measure(False)
+        return self._measure()
 
     def command(self, command: Command | None) -> Verdict:
         """Guard one command and send what comes of it. Raises ConnectionError once the bus has failed for good."""
@@ -64,13 +74,10 @@ class Session:
             early = self.guard.due - EARLY * self.guard.step_length - time.monotonic()
             if 0 < early <= self.guard.step_length:
                 time.sleep(early)
-        self._count += 1
         measured, failed = None, None
         try:
-            if time.monotonic() - self._newest.time < self.guard.step_length / 2 and self._count % LOADS:
-                measured = self._newest
-            else:
-                measured = self._measure(self._count % LOADS == 0)
+            fresh = time.monotonic() - self._newest.time < self.guard.step_length / 2
+            measured = self._newest if fresh else self._measure()
         except ConnectionError as error:
             failed = error
         verdict = self.guard.step(measured, command, time.monotonic())
@@ -86,7 +93,7 @@ class Session:
         """Begin again where the arm stands: after a stop, or when a leader is coupled again."""
         if self.estop is not None and os.path.exists(self.estop):
             raise ValueError(f"emergency stop: remove {self.estop} first")
-        goal = self.guard.engage(self._measure(True), time.monotonic())
+        goal = self._engage()
         self.driver.write(goal)
         if not self._held:
             self.driver.hold()

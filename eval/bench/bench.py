@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-WHAT = ("loader", "train", "latency", "rollout", "report", "all")
+WHAT = ("loader", "train", "latency", "rollout", "robot", "report", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure ours beside stock lerobot (loader, train, latency of a chunk) or robosuite (rollout); report; all."""
+    """Measure ours beside stock lerobot (loader, train, latency, robot) or robosuite (rollout); report; all."""
 
     # former names that are still read
     RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps", "lanes": "observations"}
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
 
-    what: str = ""  # loader | train | latency | rollout | report | all
+    what: str = ""  # loader | train | latency | rollout | robot | report | all
     data: str = ""  # loader: a LeRobot v3.0 dataset; default one of 180 episodes made up for the purpose
-    seconds: float = 0.0  # of each measurement; default 5 for the loader, 0.5 a turn else
+    seconds: float = 0.0  # of each measurement; default 5 for the loader, 20 for robot, 0.5 a turn else
     pairs: int = 9  # train, latency, rollout: interleaved pairs, of which the median ratio is taken
     batch: int = 64  # train: windows a step
     observations: int = 1  # latency: planned for at a time
@@ -146,6 +146,13 @@ def _scaling(bench: Bench) -> tuple[str, dict]:
     return f"{title}\n{table(result)}", settings | {"cases": result}
 
 
+def _robot(bench: Bench) -> tuple[str, dict]:
+    from .robot import compare_robot, table
+
+    result = compare_robot(bench.seconds or 20.0)
+    return table(result), result
+
+
 def _report(bench: Bench) -> tuple[str, dict]:
     from .report import compare_reports, table
 
@@ -178,6 +185,7 @@ KINDS = {
     "train": _train,
     "latency": _latency,
     "rollout": _rollout,
+    "robot": _robot,
     "report": _report,
     "all": _all,
 }
