@@ -63,8 +63,8 @@ class Way:
     def follow(self, target: np.ndarray, drift: np.ndarray, limits: Bounds, reasons: list[str]) -> None:
         """One step towards `target` (D,), which moves at `drift` (D,), as far as the envelope lets it."""
         wish, exact = towards(self.motion, target, drift, limits, self.step_length)
-        if not exact:
-            reasons.append(self._too_fast(target))
+        if not exact.all():
+            reasons.append(self._too_fast(target, exact))
         because: list[str] = []
         if self._take(wish, because):
             return
@@ -73,8 +73,8 @@ class Way:
             self.brake()
         reasons.extend(dict.fromkeys(because or ["in the way"]))
 
-    def _too_fast(self, target: np.ndarray) -> str:
-        speed = np.abs(target - self.motion.position) / self.step_length / self.bounds.velocity
+    def _too_fast(self, target: np.ndarray, exact: np.ndarray) -> str:
+        speed = np.where(exact, 0.0, np.abs(target - self.motion.position) / self.step_length / self.bounds.velocity)
         joint = int(np.argmax(speed))
         if speed[joint] > 1:
             return f"{self.names[joint]} would move at {speed[joint] * self.bounds.velocity[joint]:.2f}/s"
@@ -122,7 +122,8 @@ class Way:
             if strained is not None or not free:
                 return False
         self._move(wish)
-        self._keep(wish.position)
+        if (self._needed < self._least).any():
+            self._keep(wish.position)
         return True
 
     def _strained(self, motion: Motion) -> str | None:

@@ -115,7 +115,7 @@ def _alternate(driver: SO101, robot: GuardedRobot, seconds: float) -> dict:
     assert robot.guard_process is not None
     before, due = _processor(robot.guard_process), time.monotonic()
     for number in range(steps):
-        goal = home + _swing(number / RATE) * np.array([1, -0.3, -0.3, 1, 1, 0.5])
+        goal = home + _swing(number / RATE) * np.array([1, -0.3, -0.3, -1, 1, 0.5])
         for side in (alone, guarded) if number % 2 else (guarded, alone):
             side(goal, number)
         due = max(due + 1 / RATE, time.monotonic())  # what is late is not made up for
@@ -223,15 +223,15 @@ def camera_loop(seconds: float) -> dict:
 def _loop(robot: GuardedRobot, seconds: float) -> dict:
     home, steps = np.array(find_arm("so101").home), int(seconds * LOOP)
     missed, spent, ages = 0, [], []
-    began = time.monotonic()
+    began = due = time.monotonic()
     for number in range(steps):
-        due = began + number / LOOP
         time.sleep(max(0.0, due - time.monotonic()))
-        start = time.monotonic()
+        start, due = time.monotonic(), due + 1 / LOOP
         _, times = robot.observe()
-        robot.send_action(home + _swing(number / LOOP) * np.array([1, -0.3, -0.3, 1, 1, 0.5]))
+        robot.send_action(home + _swing(number / LOOP) * np.array([1, -0.3, -0.3, -1, 1, 0.5]))
         end = time.monotonic()
-        missed += end > due + 1 / LOOP
+        missed += end > due
+        due = max(due, end)  # what is late is not made up for
         spent.append(end - start)
         ages += [end - moment for name, moment in times.items() if "images" in name]
     return {

@@ -75,6 +75,7 @@ class Clearance:
         self._model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
         self._data, self._moved = mujoco.MjData(self._model), mujoco.MjData(self._model)
         self._wiring = Wiring.of(arm, self._model)
+        self._square = np.ix_(self._wiring.qvel, self._wiring.qvel)
         self._friction = self._model.dof_frictionloss[self._wiring.qvel].copy()
 
         self._solid = np.flatnonzero(self._model.geom_contype | self._model.geom_conaffinity)
@@ -362,7 +363,7 @@ class Clearance:
         size = self._model.nv
         whole = np.zeros((size, size))
         mujoco.mj_fullM(self._model, whole, self._moved.qM)
-        return whole[np.ix_(self._wiring.qvel, self._wiring.qvel)]
+        return whole[self._square]
 
     @property
     def damping(self) -> np.ndarray:

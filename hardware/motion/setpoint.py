@@ -110,14 +110,16 @@ def window(motion: Motion, bounds: Bounds, step: float) -> tuple[np.ndarray, np.
     return least, most
 
 
-def towards(motion: Motion, goal: np.ndarray, drift: np.ndarray, bounds: Bounds, step: float) -> tuple[Motion, bool]:
-    """The next set-point on the way to `goal` (D,), which moves at `drift` (D,); and whether it is the goal itself.
+def towards(
+    motion: Motion, goal: np.ndarray, drift: np.ndarray, bounds: Bounds, step: float
+) -> tuple[Motion, np.ndarray]:
+    """The next set-point on the way to `goal` (D,), which moves at `drift` (D,); and who reaches it exactly, (D,).
 
     A goal that is reached too fast to stay with it is approached instead.
     """
     wishes = zip(motion.joints, goal.tolist(), drift.tolist(), bounds.joints, strict=True)
     found = [_towards(*joint, place, speed, bound, step) for joint, place, speed, bound in wishes]
-    return Motion.of(state for state, _ in found), all(exact for _, exact in found)
+    return Motion.of(state for state, _ in found), np.array([exact for _, exact in found])
 
 
 def braking(motion: Motion, bounds: Bounds, step: float) -> Motion:
