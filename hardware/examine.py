@@ -16,7 +16,7 @@ from .lerobot import LerobotArm, LerobotConfig
 from .lerobot_joints import buses_of
 from .open import robot_config
 from .robot import RobotConfig
-from .so101 import STORED, CalibrationError, Scale, SO101Config, fall_silent, read_all, spoken_for
+from .so101 import RETRIES, STORED, CalibrationError, Scale, SO101Config, fall_silent, spoken_for
 
 READS = 40  # of the loop rate
 VOLTS = (4.5, 8.4)  # of an SO-101's supply, within its servos' limits; 12 V arms: up to 14
@@ -228,3 +228,21 @@ def _cameras(config: RobotConfig) -> Iterator[Finding]:
             yield Finding(f"camera {name}", False, str(error), "fuser /dev/video* names who has it", True)
         finally:
             camera.close()
+
+
+def read_all(bus, port: str, register: str, names) -> np.ndarray:
+    """One register of all servos, as whole numbers (D,). Raises ConnectionError.
+
+    An answer says neither what it answers nor when it was asked, so after a failure the line is given time to fall
+    silent: or the late answer to this request would be taken for that to the next.
+    """
+    for left in reversed(range(RETRIES + 1)):
+        try:
+            with spoken_for(port):
+                values = bus.sync_read(register, normalize=False, num_retry=0)
+            return np.array([values[name] for name in names], float)
+        except ConnectionError:
+            fall_silent(bus, port)
+            if not left:
+                raise
+    raise AssertionError

@@ -32,7 +32,7 @@ from .guard import Measured
 from .lerobot_devices import BASES, configured, make, names_of
 from .lerobot_joints import Joint, buses_of, joints_of, ours, out_of_range, theirs
 from .robot import RobotConfig
-from .so101 import GREETINGS, SEAM, STALL, TORQUE, CalibrationError, check_port, fall_silent, spoken_for
+from .so101 import ENVELOPE, GREETINGS, SEAM, STALL, CalibrationError, check_port, fall_silent, spoken_for
 
 MODELS = {"so101_follower": "so101", "so101_leader": "so101"}  # type -> the arm in `sim/arms.py` that it is
 PATIENT = 250.0  # ms
@@ -296,7 +296,7 @@ class LerobotConfig(RobotConfig):
 
     def __post_init__(self) -> None:
         if self.robot.get("type") in MODELS:
-            object.__setattr__(self, "envelope", {"torque": TORQUE} | self.envelope)
+            object.__setattr__(self, "envelope", ENVELOPE | self.envelope)
 
     @property
     def arm(self) -> dict[str, Any]:

@@ -16,9 +16,9 @@ import numpy as np
 from ..configs.spec import ACTION, STATE, Embodiment
 from ..policies.data.open import open_dataset
 from ..sim.arms import find_arm
-from .clearance import Clearance
 from .guard import Command, Envelope, Guard, Measured, Outcome
 from .guarded import Account, GuardedRobot, open_robot
+from .motion.clearance import Clearance
 from .open import robot_config
 from .robot import RobotConfig
 
@@ -126,8 +126,32 @@ def rehearse(config: RobotConfig, body: Embodiment, model: str | None, actions: 
     return account
 
 
-def replay_on(robot: GuardedRobot, actions: np.ndarray) -> str:
-    """Send (T, D) actions at the robot's rate; what became of them, in words."""
+@dataclass(frozen=True)
+class Replayed:
+    """What an arm made of T actions: what was sent and where it was just before the next one, (T, D) each."""
+
+    sent: np.ndarray
+    positions: np.ndarray
+    joints: tuple[str, ...]
+    account: Account
+    late: int  # steps that took longer than they may
+    seconds: float
+
+    def __str__(self) -> str:
+        error = np.abs(self.positions - self.sent)
+        joint = int(error.max(0).argmax())
+        return (
+            f"replayed {len(self.sent)} actions in {self.seconds:.1f} s, {self.late} late, {self.account}\n"
+            f"behind the set-points by {error.mean():.3f} on average, at most {error.max():.3f} ({self.joints[joint]})"
+        )
+
+
+def replay_on(robot: GuardedRobot, actions: np.ndarray) -> Replayed:
+    """Send (T, D) actions at the robot's rate, the first one until the arm is there.
+
+    Raises:
+        ValueError: it is not reached. ConnectionError: the guard stopped the arm.
+    """
     step = 1 / robot.embodiment.rate
     due, end = time.monotonic(), time.monotonic() + PATIENCE
     while True:
@@ -140,22 +164,19 @@ def replay_on(robot: GuardedRobot, actions: np.ndarray) -> str:
         due = _wait(due + step)
 
     robot.account = Account()
-    late, errors, begun = 0, [], time.monotonic()
-    due = begun
+    late, sent_all, positions = 0, [], []
+    due = _wait(due + step)
+    begun = due
     for action in actions:
-        sent = robot.send_action(action)
+        sent_all.append(robot.send_action(action))
         _refuse_stop(robot)
-        errors.append(np.abs(robot.get_observation()[STATE] - sent))
         due += step
         late += time.monotonic() > due
         due = _wait(due)
-    spent, error = time.monotonic() - begun, np.array(errors)
-    joint = int(error.max(0).argmax())
-    return (
-        f"replayed {len(actions)} actions in {spent:.1f} s, {late} late, {robot.account}\n"
-        f"behind the set-points by {error.mean():.3f} on average, "
-        f"at most {error.max():.3f} ({robot.embodiment.action[joint]})"
-    )
+        positions.append(robot.get_observation()[STATE])
+    spent = time.monotonic() - begun
+    joints = robot.embodiment.action
+    return Replayed(np.array(sent_all), np.array(positions), joints, robot.account, late, spent)
 
 
 def _wait(due: float) -> float:

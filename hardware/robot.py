@@ -2,7 +2,7 @@
 
 A guarded robot is a robot, a twin is a robot. Units are SI (m, rad, s) on our side of this door: a driver converts.
 Nothing here knows of policies or of any make of arm; a driver is one file that registers a `RobotConfig`.
-Only `guarded.py` calls a driver: what opens a robot is `guarded.open_robot`, and it puts the guard in front.
+Only `session.py` calls a driver: what opens a robot is `guarded.open_robot`, and it puts the guard in front.
 
 Source: the verbs are those of `lerobot.robots.Robot` (0.4.4), so that its drivers fit with a thin adapter.
 """
@@ -18,8 +18,8 @@ import draccus
 import numpy as np
 
 from ..configs.spec import Embodiment
-from .clearance import Surroundings
 from .guard import Measured
+from .motion.clearance import Surroundings
 
 
 @runtime_checkable
@@ -115,7 +115,7 @@ class RobotConfig(draccus.ChoiceRegistry):
         return Surroundings(table=self.table, low=self.box_low, high=self.box_high)
 
     def driver(self) -> Driver:
-        """The bus, not connected. For `guarded.py` alone: whoever else calls it goes round the guard."""
+        """The bus, not connected. For `session.py` alone: whoever else calls it goes round the guard."""
         raise NotImplementedError
 
     def describe(self) -> Description:

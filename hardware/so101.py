@@ -1,5 +1,6 @@
-"""The SO-101 follower on its serial port, by lerobot's Feetech bus: counts on the wire, rad on our side.
+"""The SO-101 follower on its serial port: counts on the wire, rad on our side.
 
+Registers and settings are those that lerobot's follower uses, so that the two can take turns on one arm.
 A body joint is at 0 rad in the middle of its calibrated range, as lerobot's degrees have it; a turn is 4096 counts. The
 gripper is closed at one end of its range and fully open at the other. The file is lerobot's calibration of that arm;
 what the servos have stored must agree with it. Torques are the servos' duty times the stall torque: rough, and too
@@ -10,30 +11,37 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ..configs.compat import prepare_lerobot
 from ..configs.spec import Embodiment
 from ..sim.arms import find_arm
 from .cameras import Camera
 from .emulator.arm import Calibration, find_kind, read_calibration
+from .feetech import LATE, ServoLine
 from .guard import Measured
 from .robot import RobotConfig
 
+T = TypeVar("T")
 COUNTS = 4096  # a turn
 PER_RAD = COUNTS / (2 * np.pi)
 STALL = 2.94  # N m of an STS3215 at 7.4 V, full duty
 SEAM = 40  # counts that a joint may be outside its calibrated range: 3.5 degrees
 RETRIES = 2  # of a read, before it counts as failed
-TORQUE = 2.4  # N m
-LATE = 0.05  # s that an answer may come late
-GREETINGS = 5  # tries to find all servos
+ENVELOPE = {  # what demonstrations of the simulated arm take; the servos themselves begin no faster than 39 rad/s^2
+    "torque": 2.4,  # N m
+    "velocity": (3.2, 3.2, 3.2, 3.2, 4.5, 4.5),  # rad/s; 5 without a load
+    "acceleration": 40.0,  # rad/s^2
+    "jerk": 2000.0,  # rad/s^3
+}
+GREETINGS = 5  # tries to find all servos, by lerobot's bus
+MODEL = 777  # of an STS3215
+NOW = ("Present_Position", "Present_Velocity", "Present_Load")  # one behind the other in a servo
 STORED = {  # of the calibration -> register
     "homing_offset": "Homing_Offset",
     "range_min": "Min_Position_Limit",
@@ -121,26 +129,8 @@ def check_port(port: str) -> None:
         raise ConnectionError(f"{port}: no permission; sudo usermod -a -G dialout $USER, then log in anew")
 
 
-def read_all(bus, port: str, register: str, names) -> np.ndarray:
-    """One register of all servos, as whole numbers (D,). Raises ConnectionError.
-
-    An answer says neither what it answers nor when it was asked, so after a failure the line is given time to fall
-    silent: or the late answer to this request would be taken for that to the next.
-    """
-    for left in reversed(range(RETRIES + 1)):
-        try:
-            with spoken_for(port):
-                values = bus.sync_read(register, normalize=False, num_retry=0)
-            return np.array([values[name] for name in names], float)
-        except ConnectionError:
-            fall_silent(bus, port)
-            if not left:
-                raise
-    raise AssertionError
-
-
 def fall_silent(bus, port: str) -> None:
-    """Wait for answers that are late, and forget them. Raises ConnectionError."""
+    """Wait for answers that are late to a bus of lerobot's, and forget them. Raises ConnectionError."""
     time.sleep(LATE)
     with spoken_for(port):
         bus.port_handler.clearPort()
@@ -172,104 +162,117 @@ class SO101:
             state=arm.joints,
             state_units=units,
         )
-        self._bus = None
+        self._line: ServoLine | None = None
 
     def connect(self) -> None:
         """See `Driver`. Raises CalibrationError: servos, file and pose do not fit together."""
-        prepare_lerobot()
-        from lerobot.motors import Motor, MotorCalibration, MotorNormMode
-        from lerobot.motors.feetech import FeetechMotorsBus
-
         check_port(self.port)
-        joints = self.scale.arm.joints
-        motors = {name: Motor(one.id, "sts3215", MotorNormMode.DEGREES) for name, one in self._calibrated()}
-        known = {name: MotorCalibration(**vars(one)) for name, one in self._calibrated()}
-        bus = FeetechMotorsBus(port=self.port, motors=motors, calibration=known)
-        self._greet(bus)
-        self._bus = bus
+        known = self.scale.calibration
+        with spoken_for(self.port):
+            self._line = ServoLine(self.port, [one.id for one in known.values()])
+        self._greet()
         wrong = []
         for part, register in STORED.items():
-            fall_silent(bus, self.port)
-            for name, stored in zip(joints, self._read(register), strict=True):
+            for name, (stored,) in zip(known, self._read(register), strict=True):
                 if stored != getattr(known[name], part):
-                    wrong.append(f"{name} has {part} {stored:.0f}, the file {getattr(known[name], part)}")
+                    wrong.append(f"{name} has {part} {stored}, the file {getattr(known[name], part)}")
         if wrong:
             raise CalibrationError(f"{self.path} is not the calibration that the servos hold: {'; '.join(wrong[:3])}")
         seams = self.scale.seams(self._counts())
         if seams:
             raise CalibrationError("; ".join(seams))
 
-    def _greet(self, bus) -> None:
-        """Open the port and ask for every servo; a lost answer is asked for again."""
-        for left in reversed(range(GREETINGS)):
+    def _greet(self) -> None:
+        """Ask every servo what it is; a lost answer is asked for again. Raises ConnectionError."""
+        silent = []
+        for name, one in self.scale.calibration.items():
+            try:
+                model = self._try(lambda line, id=one.id: line.read_one(id, "Model_Number"))
+            except ConnectionError as error:
+                silent.append(f"{name} (id {one.id}): {error}")
+                continue
+            if model != MODEL:
+                raise ConnectionError(f"{self.port}: {name} (id {one.id}) is a servo of model {model}, not an STS3215")
+        if silent:
+            everyone = len(silent) == len(self.scale.calibration)
+            who = "no servo answers: is the arm powered, and its baud rate 1,000,000?" if everyone else silent[0]
+            raise ConnectionError(f"{self.port}: {who} (understudy doctor --robot so101 --port {self.port} says more)")
+
+    def _try(self, act: Callable[[ServoLine], T]) -> T:
+        """Again, a few times, where it fails. Raises ConnectionError."""
+        line = self._line
+        if line is None:
+            raise ConnectionError(f"{self.port}: not connected")
+        for left in reversed(range(RETRIES + 1)):
             try:
                 with spoken_for(self.port):
-                    bus.connect()
-                return
+                    return act(line)
             except ConnectionError:
-                if bus.is_connected:
-                    bus.port_handler.closePort()
                 if not left:
                     raise
+                with spoken_for(self.port):
+                    line.fall_silent()
+        raise AssertionError
 
-    def _calibrated(self):
-        return self.scale.calibration.items()
-
-    def _read(self, register: str) -> np.ndarray:
-        if self._bus is None:
-            raise ConnectionError(f"{self.port}: not connected")
-        return read_all(self._bus, self.port, register, self.scale.arm.joints)
+    def _read(self, *registers: str) -> np.ndarray:
+        return self._try(lambda line: line.read(*registers))
 
     def _counts(self) -> np.ndarray:
-        return self._read("Present_Position")
+        return self._read("Present_Position")[:, 0]
 
     def measure(self, loads: bool) -> Measured:
         """See `Driver`."""
         before = time.monotonic()
-        position = self.scale.angles(self._counts())
-        torque = self._read("Present_Load") / 1000 * STALL if loads else None
-        return Measured(position=position, time=before, torque=torque)
+        found = self._read(*(NOW if loads else NOW[:1]))
+        torque = found[:, 2] / 1000 * STALL if loads else None
+        return Measured(position=self.scale.angles(found[:, 0]), time=before, torque=torque)
 
     def write(self, goal: np.ndarray) -> None:
         """See `Driver`."""
         self._send(self.scale.counts(goal))
 
     def _send(self, counts: np.ndarray) -> None:
-        if self._bus is None:
+        if self._line is None:
             raise ConnectionError(f"{self.port}: not connected")
-        values = dict(zip(self.scale.arm.joints, counts.tolist(), strict=True))
         with spoken_for(self.port):
-            self._bus.sync_write("Goal_Position", values, normalize=False)
+            self._line.write("Goal_Position", counts.tolist())
 
     def hold(self) -> None:
         """See `Driver`: settings, then the present counts as goals, then the torque."""
-        assert self._bus is not None
-        bus = self._bus
-        with spoken_for(self.port):
-            bus.disable_torque(num_retry=RETRIES)
-            for name in self.scale.arm.joints:
-                for register, value in (SETTINGS | (GRIPPER if name == "gripper" else {})).items():
-                    bus.write(register, name, value, normalize=False, num_retry=RETRIES)
-        self._send(self._counts().astype(int))
-        with spoken_for(self.port):
-            bus.enable_torque(num_retry=RETRIES)
-        self._send(self._counts().astype(int))
+        self._set("Torque_Enable", 0)
+        self._set("Lock", 0)
+        for name, one in self.scale.calibration.items():
+            for register, value in (SETTINGS | (GRIPPER if name == "gripper" else {})).items():
+                self._try(lambda line, id=one.id, what=(register, value): line.write_one(id, *what))
+        self._send(self._counts())
+        self._set("Torque_Enable", 1)
+        self._set("Lock", 1)
+        self._send(self._counts())
+
+    def _set(self, register: str, value: int) -> None:
+        """In every servo."""
+        for one in self.scale.calibration.values():
+            self._try(lambda line, id=one.id: line.write_one(id, register, value))
 
     def relax(self) -> None:
-        """See `Driver`."""
-        if self._bus is not None:
-            with spoken_for(self.port):
-                self._bus.disable_torque(num_retry=5)
+        """See `Driver`: every servo that answers is let go, whoever does not."""
+        if self._line is None:
+            return
+        failed = None
+        for one in self.scale.calibration.values():
+            try:
+                self._try(lambda line, id=one.id: line.write_one(id, "Torque_Enable", 0))
+            except ConnectionError as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
     def close(self) -> None:
         """See `Driver`."""
-        bus, self._bus = self._bus, None
-        if bus is not None and bus.is_connected:
-            try:
-                with spoken_for(self.port):
-                    bus.disconnect(disable_torque=False)
-            except ConnectionError:
-                pass  # it is gone already
+        line, self._line = self._line, None
+        if line is not None:
+            with suppress(ConnectionError), spoken_for(self.port):
+                line.close()
 
 
 @RobotConfig.register_subclass("so101")
@@ -298,7 +301,7 @@ class SO101Config(RobotConfig):
         return {"type": "so101", "calibration": {name: vars(one) for name, one in known.items()}}
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "envelope", {"torque": TORQUE} | self.envelope)
+        object.__setattr__(self, "envelope", ENVELOPE | self.envelope)
 
     def cameras(self) -> dict[str, Camera]:
         return {name: Camera(name=name, **settings) for name, settings in self.camera.items()}

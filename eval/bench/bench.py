@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-WHAT = ("loader", "train", "latency", "learn", "stages", "rollout", "report", "all")
+WHAT = ("loader", "train", "latency", "learn", "stages", "rollout", "robot", "report", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure ours beside stock lerobot (loader, train, latency, learn) or robosuite (rollout); stages; report; all."""
+    """Measure ours beside stock lerobot (loader, train, latency, learn, robot) or robosuite (rollout), and stages."""
 
     # former names that are still read
     RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps", "lanes": "observations"}
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
 
-    what: str = ""  # loader | train | latency | learn | stages | rollout | report | all
+    what: str = ""  # loader | train | latency | learn | stages | rollout | robot | report | all
     data: str = ""  # loader, learn: a LeRobot v3.0 dataset; default for the loader one made up of 180 episodes
-    seconds: float = 0.0  # of each measurement; default 5 for the loader, 0.5 a turn else
+    seconds: float = 0.0  # of each measurement; default 5 for the loader, 20 for robot, 0.5 a turn else
     pairs: int = 9  # train, latency, rollout: interleaved pairs, of which the median ratio is taken
     batch: int = 64  # train, learn, stages: windows a step
     turns: int = 10  # learn: turns of --seconds CPU seconds of each side, after which the held-out loss is measured
@@ -178,6 +178,13 @@ def _scaling(bench: Bench) -> tuple[str, dict]:
     return f"{title}\n{table(result)}", settings | {"cases": result}
 
 
+def _robot(bench: Bench) -> tuple[str, dict]:
+    from .robot import compare_robot, table
+
+    result = compare_robot(bench.seconds or 20.0)
+    return table(result), result
+
+
 def _report(bench: Bench) -> tuple[str, dict]:
     from .report import compare_reports, table
 
@@ -212,6 +219,7 @@ KINDS = {
     "learn": _learn,
     "stages": _stages,
     "rollout": _rollout,
+    "robot": _robot,
     "report": _report,
     "all": _all,
 }

@@ -11,22 +11,10 @@ limit, 7 access. Source: ROBOTIS e-Manual, "Dynamixel protocol 2.0".
 
 from __future__ import annotations
 
-from .packets import Change, Request, Span, Status
+from .packets import INSTRUCTIONS, Change, Request, Span, Status
 
 HEADER = b"\xff\xff\xfd"
-KINDS = {
-    0x01: "ping",
-    0x02: "read",
-    0x03: "write",
-    0x04: "reg_write",
-    0x05: "action",
-    0x06: "factory_reset",
-    0x08: "reboot",
-    0x82: "sync_read",
-    0x83: "sync_write",
-    0x92: "bulk_read",
-    0x93: "bulk_write",
-}
+KINDS = INSTRUCTIONS | {0x92: "bulk_read", 0x93: "bulk_write"}
 STATUS = 0x55
 Contents = tuple[tuple[Span, ...], tuple[Change, ...]]
 

@@ -10,20 +10,9 @@ Source: Feetech, "Communication protocol of the smart bus servos" (doc.feetech.c
 
 from __future__ import annotations
 
-from .packets import BROADCAST, Change, Request, Span, Status
+from .packets import BROADCAST, INSTRUCTIONS, Change, Request, Span, Status
 
 HEADER = b"\xff\xff"
-KINDS = {
-    0x01: "ping",
-    0x02: "read",
-    0x03: "write",
-    0x04: "reg_write",
-    0x05: "action",
-    0x06: "factory_reset",
-    0x08: "reboot",
-    0x82: "sync_read",
-    0x83: "sync_write",
-}
 
 
 class Feetech:
@@ -79,7 +68,7 @@ def _header(buffer: bytearray) -> int:
 
 
 def _request(packet: bytes) -> Request:
-    id, kind, content = packet[2], KINDS.get(packet[4], "unknown"), packet[5:-1]
+    id, kind, content = packet[2], INSTRUCTIONS.get(packet[4], "unknown"), packet[5:-1]
     request = _contents(kind, id, content)
     if request is None:
         return Request("unknown", id, len(packet))

@@ -10,6 +10,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 BROADCAST = 0xFE
+INSTRUCTIONS = {  # what both protocols call by the same numbers
+    0x01: "ping",
+    0x02: "read",
+    0x03: "write",
+    0x04: "reg_write",
+    0x05: "action",
+    0x06: "factory_reset",
+    0x08: "reboot",
+    0x82: "sync_read",
+    0x83: "sync_write",
+}
 
 
 @dataclass(frozen=True)

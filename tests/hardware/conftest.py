@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from understudy.hardware.clearance import Clearance, Surroundings
 from understudy.hardware.guard import Envelope, Guard, Measured
+from understudy.hardware.motion.clearance import Clearance, Surroundings
 from understudy.sim.arms import find_arm
 
 AROUND = Surroundings(low=(-0.3, -0.4, 0.0), high=(0.45, 0.4, 0.5))

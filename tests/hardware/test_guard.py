@@ -202,6 +202,29 @@ def test_a_motion_that_takes_too_much_torque_is_not_sent(guard, arm, judge):
     assert "would bear" in said and np.abs(motions).max() < 2
 
 
+def test_braking_takes_no_more_torque_than_there_is(guard, arm, judge):
+    """Full speed, then silence: also on the way to rest."""
+    drive = Driven(guard(100.0, torque=1.5, acceleration=40.0, jerk=2000.0))
+    low = np.array([0.6, -1.0, 0.2, 0.5, 0.0, 0.6])
+    for target, steps in ((arm.home, 1), (low, 60), (-low, 17), (None, 15), (low, 23), (None, 15)):
+        for _ in range(steps):
+            drive(target)
+    sent = np.array(drive.sent)
+    motions = zip(sent[2:], np.diff(sent, axis=0)[1:] * 100, np.diff(sent, 2, axis=0) * 1e4, strict=True)
+    borne = [np.abs(judge.torque(*motion)).max() for motion in motions]
+    assert 1.2 < max(borne) <= 1.5 + 1e-6 and drive.guard.rests
+
+
+def test_a_command_a_little_late_does_not_slow_the_next_ones(guard, arm):
+    made = guard()
+    begun = made.due - made.step_length
+    for step in range(1, 40):
+        now = begun + (step + 0.2 * (step % 2)) / 30
+        seen = Measured(position=made.goal, time=now)
+        verdict = made.step(seen, Command(target=np.array(arm.home), time=now, number=step), now)
+        assert verdict.outcome is Outcome.passed and made.due == pytest.approx(begun + (step + 1) / 30)
+
+
 def test_a_pose_far_outside_the_limits_is_a_wrong_calibration(guard, arm):
     made = guard()
     pose = np.array(arm.home)

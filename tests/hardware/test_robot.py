@@ -9,8 +9,9 @@ import pytest
 from understudy.configs.spec import STATE, Embodiment
 from understudy.eval.contracts import BrokenContract, check_robot
 from understudy.hardware.guard import Measured, Outcome
-from understudy.hardware.guarded import Session, open_robot
+from understudy.hardware.guarded import open_robot
 from understudy.hardware.robot import Robot, RobotConfig
+from understudy.hardware.session import Session
 
 
 class Joint:
@@ -81,7 +82,7 @@ def test_a_robot_that_is_not_connected_says_so():
 
 
 def test_only_the_guard_calls_a_driver():
-    """No module of the product but `guarded.py` opens a driver."""
+    """No module of the product but `session.py` opens a driver."""
     import ast
     from pathlib import Path
 
@@ -94,7 +95,7 @@ def test_only_the_guard_calls_a_driver():
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "driver":
                     callers.add(file.name)
-    assert callers == {"guarded.py", "robot.py"}  # the latter to describe it, unopened
+    assert callers == {"session.py", "robot.py"}  # the latter to describe it, unopened
 
 
 def test_an_embodiment_and_four_verbs_make_a_robot():

@@ -12,7 +12,8 @@ from understudy.hardware.emulator.bus import Bus
 from understudy.hardware.emulator.faults import Fault, Faults
 from understudy.hardware.emulator.feetech import Feetech
 from understudy.hardware.guard import Command, Outcome
-from understudy.hardware.guarded import Session, open_robot
+from understudy.hardware.guarded import open_robot
+from understudy.hardware.session import Session
 from understudy.hardware.so101 import CalibrationError, Scale, SO101Config
 from understudy.sim.arms import find_arm
 

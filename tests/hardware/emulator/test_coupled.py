@@ -3,13 +3,19 @@
 import numpy as np
 import pytest
 
+from understudy.eval.studies._direct import DirectArm
 from understudy.hardware.emulator.arm import find_kind, make_chain
 from understudy.hardware.emulator.coupled import CoupledShafts
 from understudy.hardware.emulator.emulate import Emulate
 from understudy.hardware.emulator.servo import COUNTS, PER_RAD
+from understudy.hardware.guard import Command, Envelope, Guard
+from understudy.hardware.motion.clearance import Clearance
+from understudy.hardware.so101 import ENVELOPE
+from understudy.sim.arms import find_arm
 from understudy.sim.task import MuJoCoWorld
 
 KIND = find_kind("so101")
+ARM = find_arm("so101")
 
 
 def make(task=None, seed=0, gain=16):
@@ -92,6 +98,35 @@ def test_a_demonstration_is_followed_within_the_servos_own_error():
         placed = placed or chain.shafts.success()
     error = np.abs(np.array(followed) - joints)
     assert placed and np.rad2deg(error.mean()) < 3 and np.rad2deg(error.max()) < 12
+
+
+@pytest.mark.parametrize("task", ["so101-pick-place", "so101-reach"])
+def test_the_guard_adds_a_tenth_to_the_servos_own_tracking_error(task):
+    """A demonstration through guard, packets and servos follows the recorded joints nearly as without the guard.
+
+    Measured: 0.053 rad on average against 0.051 (pick-place), 0.068 against 0.066 (reach).
+    """
+    lane = MuJoCoWorld(task=task).lane()
+    lane.reset(seed=1)
+    targets, joints = [], []
+    while not lane.judge()[0]:
+        targets.append(lane.expert_action())
+        lane.step(targets[-1])
+        joints.append(lane.task.joints(lane.model, lane.data).copy())
+
+    def error(guarded):
+        arm, followed = DirectArm(task, 1), []
+        guard = Guard(arm.kind.joints, Envelope(limits=arm.scale.limits(), **ENVELOPE), 30.0, Clearance(ARM))
+        guard.engage(arm.measure(), -1 / 30)
+        for number, target in enumerate(targets):
+            now = arm.chain.time
+            command = Command(target=np.array(target), time=now, number=number)
+            arm.write(guard.step(arm.measure(), command, now).sent if guarded else target)
+            arm.advance(1 / 30)
+            followed.append(arm.joints)
+        return np.abs(np.array(followed) - joints).mean()
+
+    assert error(True) < 1.1 * error(False) and error(False) < np.deg2rad(4)
 
 
 def test_the_verb_refuses_tasks_of_other_arms():

@@ -1,0 +1,125 @@
+"""A driver and its guard in one process: what is read, guarded and written for one command, and how it all ends."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+
+import numpy as np
+
+from ..configs.spec import Embodiment
+from ..sim.arms import find_arm
+from .envelope import Command, Envelope, Measured, Outcome, Verdict
+from .guard import Guard
+from .motion.clearance import Clearance
+from .robot import Driver, RobotConfig
+
+EARLY = 0.25  # part of a step that a command is taken early by; over many steps the rate is kept
+LOADS = 4  # one of so many readings tells the loads, too
+TRIES = 5  # readings, of which one must be quick enough to begin at
+RESTING = 3.0  # s, at most, to brake when everything ends
+
+
+class Session:
+    """A driver and its guard in one process: what the guard's process runs, and a test may."""
+
+    def __init__(self, config: RobotConfig):
+        self.config = config
+        self.driver: Driver = config.driver()
+        self.estop = None if config.estop is None else os.path.expandvars(config.estop)
+        self._count = 0
+        self._held = False
+
+    def open(self) -> Embodiment:
+        """Open the bus, read where the arm stands, and take hold of it there."""
+        try:
+            self.driver.connect()
+            body = self.driver.embodiment
+            clearance = None
+            if self.driver.body is not None:
+                clearance = Clearance(find_arm(self.driver.body), self.config.surroundings)
+            settings = {"limits": body.limits} | self.config.envelope
+            self.guard = Guard(body.action, Envelope(**settings), body.rate, clearance)
+            self._engage()
+            self.driver.hold()
+            self._held = True
+        except BaseException:
+            self.close()
+            raise
+        return body
+
+    def _measure(self) -> Measured:
+        self._newest = self.driver.measure(self._count % LOADS == 0)
+        self._count += 1
+        return self._newest
+
+    def _engage(self) -> np.ndarray:
+        """Begin at a reading that did not take too long."""
+        for left in reversed(range(TRIES)):
+            measured = self._measure()
+            if time.monotonic() - measured.time < self.guard.envelope.blind or not left:
+                break
+        return self.guard.engage(measured, time.monotonic())
+
+    def observe(self) -> Measured:
+        """A reading of now. Raises ConnectionError."""
+        return self._measure()
+
+    def command(self, command: Command | None) -> Verdict:
+        """Guard one command and send what comes of it. Raises ConnectionError once the bus has failed for good."""
+        if self.estop is not None and os.path.exists(self.estop):
+            self.guard.stop(f"emergency stop: {self.estop} exists")
+        if command is not None:
+            early = self.guard.due - EARLY * self.guard.step_length - time.monotonic()
+            if 0 < early <= self.guard.step_length:
+                time.sleep(early)
+        measured, failed = None, None
+        try:
+            fresh = time.monotonic() - self._newest.time < self.guard.step_length / 2
+            measured = self._newest if fresh else self._measure()
+        except ConnectionError as error:
+            failed = error
+        verdict = self.guard.step(measured, command, time.monotonic())
+        try:
+            self.driver.write(verdict.sent)
+        except ConnectionError as error:
+            failed = error
+        if failed is not None and verdict.outcome is Outcome.stopped:
+            raise failed
+        return verdict
+
+    def engage(self) -> np.ndarray:
+        """Begin again where the arm stands: after a stop, or when a leader is coupled again."""
+        if self.estop is not None and os.path.exists(self.estop):
+            raise ValueError(f"emergency stop: remove {self.estop} first")
+        goal = self._engage()
+        self.driver.write(goal)
+        if not self._held:
+            self.driver.hold()
+            self._held = True
+        return goal
+
+    def close(self) -> None:
+        """Brake to rest, let go, close the bus: in that order, whatever fails on the way."""
+        with suppress(ConnectionError, RuntimeError):
+            self._brake()
+        if self._held:
+            for _ in range(3):
+                try:
+                    self.driver.relax()
+                    self._held = False
+                    break
+                except ConnectionError:
+                    time.sleep(0.05)
+        self.driver.close()
+
+    def _brake(self) -> None:
+        guard = getattr(self, "guard", None)
+        if guard is None or not self._held or guard.rests:
+            return
+        guard.stop("the robot is closed")
+        end = time.monotonic() + RESTING
+        while not guard.rests and time.monotonic() < end:
+            time.sleep(max(0.0, guard.due - time.monotonic()))
+            self.driver.write(guard.step(self._newest, None, time.monotonic()).sent)

@@ -1,0 +1,80 @@
+"""What the servos say of the arm: whether it can be trusted, who lags behind, who bears too much."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .envelope import Envelope, Measured
+
+
+class Watch:
+    """Takes measurements in, step by step. Torques are in N m, positions in units of the joints, (D,) each."""
+
+    def __init__(self, names: tuple[str, ...], envelope: Envelope, step: float):
+        self.names, self.envelope, self.step = names, envelope, step
+        torque = envelope.torque
+        self.torque = None if torque is None else np.broadcast_to(np.asarray(torque, float), (len(names),))
+        self._position = np.zeros(0)
+
+    def begin(self, measured: Measured) -> None:
+        """From this measurement on."""
+        self._position = np.asarray(measured.position, float)
+        self._unread = 0  # steps in a row without a measurement that can be trusted
+        self._loaded = self._lagging = 0.0  # s
+        self._loads: np.ndarray | None = None  # (D,) sign of the torque of joints that bear too much
+
+    def unseen(self, measured: Measured | None, now: float) -> str | None:
+        """Why a measurement cannot be trusted."""
+        if measured is None:
+            return "the pose could not be read"
+        position = np.asarray(measured.position, float)
+        if position.shape != (len(self.names),) or not np.isfinite(position).all():
+            return "the measured pose is not finite"
+        age = now - measured.time
+        if not -self.step <= age <= self.envelope.blind:
+            return f"the measured pose is {age:.2f} s old"
+        return None
+
+    def look(
+        self, measured: Measured | None, set_point: np.ndarray, now: float, seconds: float, reasons: list[str]
+    ) -> str | None:
+        """Take a measurement in, `seconds` after the one before. Returns why the arm must stop, None if it need not."""
+        self._loads = None
+        fault = self.unseen(measured, now)
+        if fault is not None:
+            self._unread += 1
+            reasons.append(fault)
+            return f"{fault}, {self._unread} times in a row" if self._unread > self.envelope.retries else None
+        assert measured is not None
+        self._unread, self._position = 0, np.asarray(measured.position, float)
+
+        wrong = None
+        lags = np.abs(set_point - self._position)
+        self._lagging = self._lagging + seconds if (lags > self.envelope.lag).any() else 0.0
+        if self._lagging > self.envelope.patience:
+            wrong = f"{self.names[int(np.argmax(lags))]} does not follow: {lags.max():.2f} behind the set-point"
+        if measured.torque is None or self.torque is None:
+            return wrong
+        strained = self._weigh(np.asarray(measured.torque, float), seconds, reasons)
+        return wrong or strained
+
+    def _weigh(self, torque: np.ndarray, seconds: float, reasons: list[str]) -> str | None:
+        """Who bears too much, and why the arm must stop for it."""
+        assert self.torque is not None
+        over = np.abs(np.nan_to_num(torque)) > self.torque
+        self._loaded = self._loaded + seconds if over.any() else 0.0
+        if not over.any():
+            return None
+        joint = int(np.argmax(over * np.abs(torque)))
+        self._loads = np.where(over, np.sign(torque), 0.0)
+        said = f"{self.names[joint]} bears {abs(torque[joint]):.2f} N m of {self.torque[joint]:.2f}"
+        reasons.append(said)
+        return f"{said}, for {self._loaded:.1f} s" if self._loaded > self.envelope.patience else None
+
+    def held(self, set_point: np.ndarray, target: np.ndarray) -> bool:
+        """Whether going on to `target` strains what is overloaded, or runs away from an arm that does not follow."""
+        way = target - set_point
+        if self._loads is not None and (way * self._loads > 0).any():
+            return True
+        lead = set_point - self._position
+        return bool(((np.abs(lead) > self.envelope.lag) & (way * lead > 0)).any())
