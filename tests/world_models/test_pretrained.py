@@ -45,8 +45,8 @@ def save_svd(folder: Path) -> Path:
         addition_time_embed_dim=8, projection_class_embeddings_input_dim=24, layers_per_block=1,
         num_attention_heads=(2, 2), num_frames=5,
     ).save_pretrained(folder / "unet")  # fmt: skip
-    down = ("DownEncoderBlock2D", "DownEncoderBlock2D")
-    AutoencoderKLTemporalDecoder(block_out_channels=(32, 32), down_block_types=down).save_pretrained(folder / "vae")
+    down = ("DownEncoderBlock2D",) * 4
+    AutoencoderKLTemporalDecoder(block_out_channels=(32,) * 4, down_block_types=down).save_pretrained(folder / "vae")
     return folder
 
 
@@ -170,7 +170,7 @@ def test_sizes_that_would_fail_or_lose_frames_are_refused_by_name(tmp_path):
         with pytest.raises(PretrainedError, match=said):
             cosmos.check(frames, size)
     cosmos.check(9, (32, 32))
-    with pytest.raises(PretrainedError, match="multiples of 4"):
+    with pytest.raises(PretrainedError, match="multiples of 16"):
         svd.check(5, (30, 32))
     shape = svd.latents(5, (32, 32))
     with pytest.raises(PretrainedError, match="one level for all frames"):
