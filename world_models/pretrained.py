@@ -22,7 +22,7 @@ from ..policies.data.dataset import Dataset
 from ..policies.field import noise_levels
 from ..policies.learning.checkpoint import load_model
 from ..policies.models.generative import Sampler
-from ..policies.policy import Field, Scale, Scales, WorldModelConfig
+from ..policies.policy import Critic, Field, Planner, Scale, Scales, WorldModelConfig
 from .backbones import Backbone, PretrainedError, build_backbone, describe, load_backbone
 from .blocks import as_floats, waves
 from .codec import CodecConfig, CodecModel, CodecModelConfig, Sight
@@ -88,6 +88,11 @@ class PretrainedConfig(WorldModelConfig):
     def windows(self, dataset: Dataset, episodes: np.ndarray, model: nn.Module) -> InsideWindows:
         frames = open_joint(dataset, self.eyes.cameras, self.eyes.size, episodes)
         return InsideWindows(dataset, episodes, self.window.observe, frames, ())
+
+    def critic(self, folder: str | Path, planner: Planner, device: str = "cpu") -> Critic:
+        from .critic import imagined_critic
+
+        return imagined_critic(folder, planner, device)
 
     def build(self, embodiment: Embodiment, scales: Scales) -> PretrainedModel:
         return PretrainedModel(self, embodiment, scales)

@@ -28,7 +28,19 @@ from ..policies.data.dataset import Dataset
 from ..policies.field import PredictionType, angle_of, from_clean, noise_levels, ratio_of, to_clean
 from ..policies.learning.checkpoint import CheckpointError, _document, find_checkpoint, load_config, load_model
 from ..policies.models.generative import Sampler
-from ..policies.policy import Begins, Field, LaneNoise, Past, Scale, Scales, Stepped, Trainable, WorldModelConfig
+from ..policies.policy import (
+    Begins,
+    Critic,
+    Field,
+    LaneNoise,
+    Past,
+    Planner,
+    Scale,
+    Scales,
+    Stepped,
+    Trainable,
+    WorldModelConfig,
+)
 from .blocks import PictureMap, Residual, as_floats, channels_last, unit_norm
 from .codec import CodecConfig, CodecModel, CodecModelConfig, Sight
 from .conditioning import Conditioning
@@ -103,6 +115,11 @@ class VideoConfig(WorldModelConfig):
         frames = open_joint(dataset, self.eyes.cameras, self.eyes.size, episodes)
         latents = encoded(dataset, frames, model.encode, weights_hash(model.sight.codec), self.eyes.shape)
         return InsideWindows(dataset, episodes, self.window.observe, latents, ())
+
+    def critic(self, folder: str | Path, planner: Planner, device: str = "cpu") -> Critic:
+        from .critic import imagined_critic
+
+        return imagined_critic(folder, planner, device)
 
     def build(self, embodiment: Embodiment, scales: Scales) -> VideoModel:
         for one in self.action_maps:
