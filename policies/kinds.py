@@ -114,4 +114,6 @@ class WorldModelConfig(draccus.ChoiceRegistry):
         Raises:
             ValueError: a model that imagines nothing, or does not follow its actions.
         """
-        raise ValueError(f"{folder} holds no world model that imagines, so it ranks no plans; give the run of its dynamics")
+        raise ValueError(
+            f"{folder} holds no world model that imagines, so it ranks no plans; give the run of its dynamics"
+        )

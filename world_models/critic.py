@@ -1,8 +1,9 @@
 """Planning with dreams: a critic that imagines what each candidate plan leads to, and asks the judge of frames.
 
-`--critic RUN`, RUN being a world model's, stands where a trained critic would, also beside others: `RUN+0.5*runs/value`,
-`recall:5>RUN`. All plans of all lanes are imagined at once, from the same frames and with the same noise. A plan is worth
-the greatest probability of success that is seen along it, where the film can be true, plus the progress at its end.
+`--critic RUN`, RUN being a world model's, stands where a trained critic would, also beside others:
+`RUN+0.5*runs/value`, `recall:5>RUN`. All plans of all lanes are imagined at once, from the same frames and with the
+same noise. A plan is worth the greatest probability of success that is seen along it, where the film can be true, plus
+the progress at its end.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from ..configs.spec import IMAGES, Window
 from ..policies.learning.checkpoint import fingerprint, load_model
 from ..policies.policy import Critic, Past, Planner, Plans
 from .codec import Reading
+from .film_model import FilmModel
 from .gate import DreamError, noted, passes, refusal
-from .video import FilmModel
 
 REAL_AT = 0.1  # probability that a film can be true below which its success counts for nothing
 
@@ -64,7 +65,9 @@ class ImaginedCritic(Critic):
         actions = plans.future.to(device).flatten(0, 1)
 
         gap, best = model.config.eyes.gap, torch.zeros(len(rows), device=device)
-        generator = torch.Generator().manual_seed(0)  # the same noise for all plans, so that they differ by actions alone
+        generator = torch.Generator().manual_seed(
+            0
+        )  # the same noise for all plans, so that they differ by actions alone
         earlier = model.sight.read(model.sight.decode(memory.now))
         for begin in range(0, actions.shape[1], gap):
             chunk = actions[:, begin : begin + gap]

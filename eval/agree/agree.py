@@ -39,7 +39,9 @@ class Agree:
 
     truth: tuple[str, ...]  # evaluation records (or folders of them) of the policies in the environment that counts
     proxy: tuple[str, ...]  # records of the same policies in the environment that would stand in for it
-    again: tuple[str, ...] = ()  # records of a second true run with other policy noise: how far the truth agrees with itself
+    again: tuple[
+        str, ...
+    ] = ()  # records of a second true run with other policy noise: how far the truth agrees with itself
     by: str = "success"  # what the verdict is about: success | progress
     out: str | None = None  # folder for agree.html and agree.json, which must be new
     study: str | None = None  # file for the numbers as a study, which `understudy results` prints
@@ -102,7 +104,9 @@ def second_run(truth: Sequence[Record], again: Sequence[Record]) -> list[tuple[T
     same_world(truth[0], again[0], "truth and again")
     seeds = [{seed for record in side for seed in record.column("policy_seed")} for side in (truth, again)]
     if shared := seeds[0] & seeds[1]:
-        raise MatchError(f"both true runs have policy_seed {min(shared)}, so they are the same; give the second --policy_seed")
+        raise MatchError(
+            f"both true runs have policy_seed {min(shared)}, so they are the same; give the second --policy_seed"
+        )
     return both
 
 
@@ -158,11 +162,14 @@ def facts(agreement: Agreement) -> list[tuple[str, str]]:
         rows.append(
             (
                 "the truth again",
-                f"{interval_text(again.accuracy)} of {again.episodes} outcomes are the same in a second true run with other "
+                f"{interval_text(again.accuracy)} of {again.episodes} outcomes are the same in a second true run "
+                f"with other "
                 f"policy noise (chance {again.chance:.3f}{r}): no proxy can be asked for more",
             )
         )
-    rows.append(("bias", f"{interval_text(agreement.bias)} is what the proxy says more than the truth, mean over policies"))
+    rows.append(
+        ("bias", f"{interval_text(agreement.bias)} is what the proxy says more than the truth, mean over policies")
+    )
     raw, after = agreement.lined
     line = "none: policies of three or more trainings are needed" if math.isnan(after) else f"{after:.3f} by the line"
     rows.append(("line of others", f"mean error of a policy {raw:.3f} as it stands; fitted on other trainings: {line}"))

@@ -40,7 +40,8 @@ class Imagination:
         """Raise ValueError for what cannot be."""
         if len(self.past) != 2:
             raise ValueError(
-                "--imagine needs --past A_RECORD B_RECORD: true records of both policies from the same starts, others than "
+                "--imagine needs --past A_RECORD B_RECORD: true records of both policies from the same starts, "
+                "others than "
                 "those to come, which tell whether imagination pays"
             )
         if self.pairs < 100 or self.repeats < 1:
@@ -63,27 +64,40 @@ def imagining(
     past = [read_record(os.path.expandvars(path)) for path in asked.past]
     for record, manifest, name in zip(past, manifests, "AB", strict=True):
         if identify(record.manifest).weights != identify(manifest).weights:
-            raise ValueError(f"--past: {record.root} is not of policy {name}; give the records of A and B in this order")
+            raise ValueError(
+                f"--past: {record.root} is not of policy {name}; give the records of A and B in this order"
+            )
     true = [_outcomes([record], column) for record in past]
     shared = sorted(set(true[0]) & set(true[1]))
     first, count = sides[0].env_seed, sides[0].episodes
     if tested := [start for start in shared if first <= start < first + count + asked.pairs]:
-        raise ValueError(f"--past holds start {tested[0]}, which is to be tested or imagined; give others, such as 0-999")
+        raise ValueError(
+            f"--past holds start {tested[0]}, which is to be tested or imagined; give others, such as 0-999"
+        )
     if len(shared) < FEW:
-        raise ValueError(f"--past: both records share {len(shared)} starts; {FEW} or more tell whether imagination pays")
+        raise ValueError(
+            f"--past: both records share {len(shared)} starts; {FEW} or more tell whether imagination pays"
+        )
 
     world = _world(sides[0].world, folder)
     span = shared[0], shared[-1] - shared[0] + 1
-    dreamt = [_dream(asked, side, world, span, folder / IMAGINED / f"past_{name}") for side, name in zip(sides, "ab", strict=True)]
+    dreamt = [
+        _dream(asked, side, world, span, folder / IMAGINED / f"past_{name}")
+        for side, name in zip(sides, "ab", strict=True)
+    ]
     refuse_unproven([record for records in dreamt for record in records])
-    found = worth(_gaps(true, shared), _gaps([_outcomes(one, column) for one in dreamt], shared), asked.pairs, plain.alpha)
+    found = worth(
+        _gaps(true, shared), _gaps([_outcomes(one, column) for one in dreamt], shared), asked.pairs, plain.alpha
+    )
     print(found.text(), flush=True)
     about = {"model": asked.model, "correlation": found.correlation, "pays": found.pays, "factor": found.factor}
     if not found.pays:
         return plain, about
 
     span = first, count + asked.pairs
-    dreamt = [_dream(asked, side, world, span, folder / IMAGINED / name) for side, name in zip(sides, "ab", strict=True)]
+    dreamt = [
+        _dream(asked, side, world, span, folder / IMAGINED / name) for side, name in zip(sides, "ab", strict=True)
+    ]
     gaps = _gaps([_outcomes(one, column) for one in dreamt], range(first, first + count + asked.pairs))
     variate = mean_of(gaps[count:], found.factor, plain.alpha)
     about |= {"mean": [variate.low, variate.high], "pairs": asked.pairs, "repeats": asked.repeats}
@@ -102,8 +116,13 @@ def _dream(asked: Imagination, side: Eval, world: str, span: tuple[int, int], fo
         records.append(
             evaluate(
                 dataclasses.replace(
-                    side, world=dreaming, env_seed=span[0], episodes=span[1], videos=0,
-                    policy_seed=side.policy_seed + 1000 * repeat, **where,
+                    side,
+                    world=dreaming,
+                    env_seed=span[0],
+                    episodes=span[1],
+                    videos=0,
+                    policy_seed=side.policy_seed + 1000 * repeat,
+                    **where,
                 )  # fmt: skip
             )
         )

@@ -4,8 +4,8 @@
     understudy calibrate CALM --alpha 0.05 --out alarm.json
     understudy eval --policy RUN --world W --alarm alarm.json --out REC
 
-Of dreamt records, beside true ones of the same policies and starts, it makes a promise of what the dream may be believed
-(`eval/world_model/promise.py`), and reads other dreamt records by it:
+Of dreamt records, beside true ones of the same policies and starts, it makes a promise of what the dream may be
+believed (`eval/world_model/promise.py`), and reads other dreamt records by it:
 
     understudy calibrate out/dreamt --truth out/true out/true_again --out promise.json
     understudy calibrate out/dreamt_new --promise promise.json --out believed.json
@@ -36,7 +36,7 @@ EVERY = 3  # every third success gives the normal course
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrate:
-    """Make a run-time alarm with a stated false-alarm rate from a monitored record; or a promise of what a dream tells."""
+    """Make a run-time alarm with a stated false-alarm rate from a monitored record, or a promise of what a dream knows."""
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("record",)
 
@@ -82,7 +82,9 @@ def calibrate_dream(config: Calibrate) -> list[str]:
             raise PromiseError("give --truth to make a promise, or --promise to read records by one")
         made, cells = Promise.load(config.promise), gather(dreamt)
         if made.model != model:
-            raise PromiseError(f"{config.promise} speaks of another world model ({made.model}) than these records ({model})")
+            raise PromiseError(
+                f"{config.promise} speaks of another world model ({made.model}) than these records ({model})"
+            )
         return [*told(made, None, cells), str(replace_text(Path(config.out), as_json(made, cells)))]
     cells = gather(dreamt, open_records(config.truth))
     made, held = promise(cells, model, config.alpha)

@@ -1,11 +1,11 @@
 """The betting test with imagined outcomes as a control variate, and whether that pays.
 
-From each start both policies act in the truth, d = b - a, and in a model of it, e = b' - a' (perhaps the mean of several
-imagined repeats). Where the model knows which starts favour whom, d - c (e - m) varies less than d, and its mean is that
-of d if m is the mean of e. The latter is estimated from n imagined pairs of other starts, and its error is charged: each
-bettor uses the end of m's interval that is worse for him, one-sided at half of `CHARGED` of alpha, and bets with the
-rest. Uncharged, one unlucky draw of the mean would turn the test into a biased one. So for every model, however bad, a
-verdict where there is no difference stays below alpha in all; a bad model only costs power.
+From each start both policies act in the truth, d = b - a, and in a model of it, e = b' - a' (perhaps the mean of
+several imagined repeats). Where the model knows which starts favour whom, d - c (e - m) varies less than d, and its
+mean is that of d if m is the mean of e. The latter is estimated from n imagined pairs of other starts, and its error
+is charged: each bettor uses the end of m's interval that is worse for him, one-sided at half of `CHARGED` of alpha,
+and bets with the rest. Uncharged, one unlucky draw of the mean would turn the test into a biased one. So for every
+model, however bad, a verdict where there is no difference stays below alpha in all; a bad model only costs power.
 
 c and whether to use the model at all are settled by past starts, before the first pair. What counts is how differences
 correlate, start by start: not r over policies.
@@ -62,7 +62,9 @@ class Worth:
         )
         if not self.pays:
             return f"{found}: imagination is off, for it would not pay; the plain test is used"
-        return f"{found}: imagination is on, with weight {self.factor:.2f}; about {self.pairs:.0%} of the pairs are needed"
+        return (
+            f"{found}: imagination is on, with weight {self.factor:.2f}; about {self.pairs:.0%} of the pairs are needed"
+        )
 
 
 def worth(true: np.ndarray, imagined: np.ndarray, n: int, alpha: float = 0.05) -> Worth:
@@ -106,9 +108,7 @@ class VariateTest(BettingTest):
 
     name = "imagined"
 
-    def __init__(
-        self, most: int, alpha: float, imagined: np.ndarray, variate: Variate | list[Variate], runs: int = 1
-    ):
+    def __init__(self, most: int, alpha: float, imagined: np.ndarray, variate: Variate | list[Variate], runs: int = 1):
         super().__init__(most, alpha, runs)
         self.imagined = np.broadcast_to(np.asarray(imagined, float), (runs, most))
         several = variate if isinstance(variate, list) else [variate] * runs

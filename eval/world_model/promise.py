@@ -86,7 +86,9 @@ class Promise:
         """Raises PromiseError."""
         text = read_object(Path(os.path.expandvars(file)), PromiseError)
         if text.pop("kind", "") != KIND or text.pop("format", 0) != FORMAT:
-            raise PromiseError(f"{file} holds no promise of a dream; `understudy calibrate DREAM --truth TRUE` writes one")
+            raise PromiseError(
+                f"{file} holds no promise of a dream; `understudy calibrate DREAM --truth TRUE` writes one"
+            )
         try:
             return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in text.items()})
         except TypeError as error:
@@ -119,16 +121,21 @@ def gather(dreamt: Sequence[Record], true: Sequence[Record] = ()) -> Cells:
             if true and start not in there:
                 continue
             seen = there.get(start, [])
-            rows.append((len(names), start, float(np.mean(seen)) if seen else math.nan, len(seen), np.mean(values), mean))
+            rows.append(
+                (len(names), start, float(np.mean(seen)) if seen else math.nan, len(seen), np.mean(values), mean)
+            )
         names.append(identity.name)
         runs.append(identity.run)
     if not rows:
-        raise MatchError("the dream and the truth share no policy and start; give records of the same policies and starts")
+        raise MatchError(
+            "the dream and the truth share no policy and start; give records of the same policies and starts"
+        )
     policy = np.array([row[0] for row in rows])
     numbers = np.unique(runs, return_inverse=True)[1]
     return Cells(
         policy, numbers[policy], [row[1] for row in rows], np.array([row[2] for row in rows]),
-        np.array([row[3] for row in rows]), np.array([row[4:] for row in rows], float), tuple(names), refused_starts(dreamt),
+        np.array([row[3] for row in rows]), np.array([row[4:] for row in rows], float), tuple(names),
+        refused_starts(dreamt),
     )  # fmt: skip
 
 
@@ -141,7 +148,8 @@ def promise(cells: Cells, model: str, alpha: float) -> tuple[Promise, HeldOut]:
     runs = len(np.unique(cells.run))
     if runs < TRAININGS:
         raise PromiseError(
-            f"policies of {runs} trainings: a promise for the next one needs {TRAININGS} or more, each judged by the others"
+            f"policies of {runs} trainings: a promise for the next one needs {TRAININGS} or more, each judged by the "
+            f"others"
         )
     everything = np.ones(len(cells.run), bool)
     line, spread, wide, repeats = _learn(cells, everything, alpha)
@@ -192,7 +200,9 @@ def _learn(cells: Cells, kept: np.ndarray, alpha: float) -> tuple[np.ndarray, fl
     scores = np.sort(np.abs(y - said) / np.sqrt(chance + spread**2))
     place = math.ceil((len(scores) + 1) * (1 - alpha))
     if place > len(scores):
-        raise PromiseError(f"{len(scores)} starts of policies are too few for alpha {alpha:g}; give more, or a larger alpha")
+        raise PromiseError(
+            f"{len(scores)} starts of policies are too few for alpha {alpha:g}; give more, or a larger alpha"
+        )
     return fit(x, y), spread, float(scores[place - 1]), int(np.median(each))
 
 
@@ -251,21 +261,28 @@ def told(made: Promise, held: HeldOut | None, cells: Cells) -> list[str]:
     lines = []
     if held is not None:
         lines += [
-            f"held out        {held.covered} of {held.n} starts of policies had their true rate inside, each training by "
+            f"held out        {held.covered} of {held.n} starts of policies had their true rate inside, each "
+            f"training by "
             f"the others (promised: {1 - made.alpha:.3f})",
-            f"believed        {held.trusted:.0%} of them; of those {_said(held.sided)} on the promised side of one half",
-            f"policies        mean error {held.means[0]:.3f} as dreamt, {held.means[1]:.3f} by a line of other trainings",
+            f"believed        {held.trusted:.0%} of them; of those {_said(held.sided)} on the promised side of one "
+            f"half",
+            f"policies        mean error {held.means[0]:.3f} as dreamt, {held.means[1]:.3f} by a line of other "
+            f"trainings",
         ]
     kind = "repeat" if made.repeats == 1 else "repeats"
-    lines.append(f"a start         true rate over {made.repeats} {kind}: outside its interval in {made.alpha:.0%} of starts")
     lines.append(
-        f"a policy        true mean within {made.mean_off:.3f} of the line; of a further training further off at most one "
+        f"a start         true rate over {made.repeats} {kind}: outside its interval in {made.alpha:.0%} of starts"
+    )
+    lines.append(
+        f"a policy        true mean within {made.mean_off:.3f} of the line; of a further training further off at "
+        f"most one "
         f"time in {made.trainings + 1}"
     )
     for number, interval in made.means(cells).items():
         here = cells.policy == number
         lines.append(
-            f"  {cells.names[number][-46:]:<46} {interval!s:<24} {sure[here].mean():.0%} of {here.sum()} starts believed"
+            f"  {cells.names[number][-46:]:<46} {interval!s:<24} {sure[here].mean():.0%} of {here.sum()} starts "
+            f"believed"
         )
     if cells.refused:
         lines.append(f"refused         {len(cells.refused)} starts are of scenes that the model does not know")
@@ -283,9 +300,11 @@ def as_json(made: Promise, cells: Cells) -> str:
     low, estimate, high = (part.tolist() for part in made.starts(cells))
     sure = believed(np.array(low), np.array(high)).tolist()
     starts = [
-        {"policy": cells.names[number], "initial_conditions": start[0], "env_seed": start[1], "low": a, "rate": b, "high": c,
-         "believed": known}
-        for number, start, a, b, c, known in zip(cells.policy.tolist(), cells.start, low, estimate, high, sure, strict=True)
+        {"policy": cells.names[number], "initial_conditions": start[0], "env_seed": start[1], "low": a, "rate": b,
+         "high": c, "believed": known}
+        for number, start, a, b, c, known in zip(
+            cells.policy.tolist(), cells.start, low, estimate, high, sure, strict=True
+        )
     ]  # fmt: skip
     means = {cells.names[number]: list(interval) for number, interval in made.means(cells).items()}
     worth = worth_recording(cells, np.array(estimate), np.array(sure), len(cells.start))

@@ -1,4 +1,4 @@
-"""Pretrained video models are read as released, act as released until an adapter learns, and follow actions in order."""
+"""Pretrained video models are read as released, act so until an adapter learns, and follow actions in order."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,13 @@ def save_cosmos(folder: Path, **changes) -> Path:
         "mlp_ratio": 2, "text_embed_dim": 8, "adaln_lora_dim": 4, "max_size": (8, 16, 16), "extra_pos_embed_type": None,
     }  # fmt: skip
     CosmosTransformer3DModel(**settings | changes).save_pretrained(folder / "transformer")
-    wan = {"z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, "latents_mean": [0.1] * 4, "latents_std": [0.5] * 4}
+    wan = {
+        "z_dim": 4,
+        "dim_mult": [1, 1, 1, 1],
+        "num_res_blocks": 1,
+        "latents_mean": [0.1] * 4,
+        "latents_std": [0.5] * 4,
+    }
     AutoencoderKLWan(base_dim=8, **wan).save_pretrained(folder / "vae")
     return folder
 
@@ -119,7 +125,9 @@ def test_films_go_through_the_autoencoder_whole(folder, family):
     backbone = load_backbone(str(folder), told=TOLD, hidden=8)
     film = torch.rand(1, FRAMES[family], 3, 32, 32)
     latents = backbone.encode(film)
-    assert latents.shape[1:] == backbone.latents(FRAMES[family], (32, 32)) and backbone.decode(latents).shape == film.shape
+    assert (
+        latents.shape[1:] == backbone.latents(FRAMES[family], (32, 32)) and backbone.decode(latents).shape == film.shape
+    )
     late = film.clone()
     late[:, -1] = 0
     assert not torch.equal(backbone.encode(late), latents)  # the last frame counts

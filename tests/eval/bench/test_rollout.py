@@ -77,7 +77,9 @@ def test_scaling_is_beside_one_process_and_lerobot(monkeypatch):
     assert two["first_episode_s"] > 0 and two["memory_mb"] > 0
     if importlib.util.find_spec("lerobot"):
         assert list(told["others"]) == ["lerobot-eval, SyncVectorEnv of 2", "lerobot-eval, AsyncVectorEnv of 2"]
-        assert ("absent" in told["others"]["lerobot-eval, AsyncVectorEnv of 2"]) is not bench_pusht.evaluates_processes()
+        assert (
+            "absent" in told["others"]["lerobot-eval, AsyncVectorEnv of 2"]
+        ) is not bench_pusht.evaluates_processes()
     assert "2 workers" in bench_scaling.table(told) and "efficiency" in bench_scaling.table(told)
     with pytest.raises(ValueError, match="3 were asked for"):
         bench_scaling.world_for("pusht", 3, 84, 10)

@@ -23,7 +23,15 @@ def made_up(seed=0, runs=6, each=2, starts=60, repeats=5, dreams=3, follows=1.0,
         q = 1 / (1 + np.exp(-(skill + shift - follows * hard)))
         dreamt = rng.binomial(dreams, q) / dreams
         rows += [
-            (policy, policy // each, ("sim", s), rng.binomial(repeats, p[s]) / repeats, repeats, dreamt[s], dreamt.mean())
+            (
+                policy,
+                policy // each,
+                ("sim", s),
+                rng.binomial(repeats, p[s]) / repeats,
+                repeats,
+                dreamt[s],
+                dreamt.mean(),
+            )
             for s in range(starts)
         ]
     part = [np.array([row[i] for row in rows]) for i in (0, 1, 3, 4)]
@@ -84,7 +92,8 @@ def record(folder, world, policy, seed, rates, rng, refuse=()):
             error = f"start {start}: {gate.ABSTAINS}: strange" if start in refuse else ""
             writer.add({
                 "initial_conditions": "sim", "env_seed": start, "policy_seed": seed, "task": "t", "success": won,
-                "first_success": 3 if won else -1, "best_progress": float(won), "final_progress": float(won), "return": 0.0,
+                "first_success": 3 if won else -1, "best_progress": float(won), "final_progress": float(won),
+                "return": 0.0,
                 "length": 3, "progress": [0.0, 0.0, float(won)], "terminated": won, "truncated": not won,
                 "wall_physics": 0.0, "wall_render": 0.0, "wall_policy": 0.0, "attempt": 0, "worker": 0, "video": "",
                 "error": error, "labels": "{}",
