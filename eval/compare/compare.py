@@ -79,7 +79,7 @@ class Compare:
     test: str = "betting"  # live: betting (paired) | table (success only; B acts from evaluation seeds of its own)
     imagine: str | None = None  # live: world model whose dreams of the same starts stand beside the pairs, if that pays
     past: tuple[str, ...] = ()  # with --imagine: true records of A and B from other starts, which tell whether it pays
-    imagined: int = 2000  # with --imagine: imagined pairs that the mean of the dreams is taken from
+    imagined: int = 4000  # with --imagine: imagined pairs that the mean of the dreams is taken from
     dreams: int = 1  # with --imagine: dreams of each start and policy
     give_up: float = 0.05  # live: stops when the chance of a verdict falls below this; 0: never
     env_seed: int = REPORT_STARTS  # live: first evaluation seed

@@ -36,7 +36,7 @@ EVERY = 3  # every third success gives the normal course
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrate:
-    """Make a run-time alarm with a stated false-alarm rate from a monitored record, or a promise of what a dream knows."""
+    """Make a run-time alarm with a stated false-alarm rate from a monitored record, or a promise of a dream."""
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("record",)
 
