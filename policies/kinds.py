@@ -107,3 +107,13 @@ class WorldModelConfig(draccus.ChoiceRegistry):
     def build(self, embodiment: Embodiment, scales: Scales) -> nn.Module:
         """A `Trainable`. Weights are drawn from torch's global generator."""
         raise NotImplementedError
+
+    def critic(self, folder: str | Path, planner: Any, device: str = "cpu") -> Any:
+        """A `Critic` that ranks a `Planner`'s plans by what the model in a checkpoint imagines of them.
+
+        Raises:
+            ValueError: a model that imagines nothing, or does not follow its actions.
+        """
+        raise ValueError(
+            f"{folder} holds no world model that imagines, so it ranks no plans; give the run of its dynamics"
+        )

@@ -1,9 +1,10 @@
 """Pretrained video models of diffusers as denoisers of films under actions: Cosmos-Predict2 and Stable Video Diffusion.
 
-`load_backbone` reads either from a folder or from the hub, laid out as diffusers pipelines are (`transformer` or `unet`,
-and `vae`). A clip begins with a true frame; the rest is denoised: D(y, s), the clean latents of y = x0 + s * noise, as
-`policies/field.py` has it. Actions enter each latent frame by its own embedding, added to that of the noise level: the
-context of Stable Video Diffusion is a set without order, so actions told there would be the same forwards and backwards.
+`load_backbone` reads either from a folder or from the hub, laid out as diffusers pipelines are (`transformer` or
+`unet`, and `vae`). A clip begins with a true frame; the rest is denoised: D(y, s), the clean latents of y = x0 + s *
+noise, as `policies/field.py` has it. Actions enter each latent frame by its own embedding, added to that of the noise
+level: the context of Stable Video Diffusion is a set without order, so actions told there would be the same forwards
+and backwards.
 
 Letters: B films, F frames, T latent frames, g actions of a latent frame (4 of Cosmos, 1 of Stable Video Diffusion).
 """
@@ -23,7 +24,10 @@ from ..policies.hub import HubError, fetch, is_hub_id
 
 FILES = ("*.json", "*/config.json", "transformer/*.safetensors*", "unet/*.safetensors*", "vae/*.safetensors*")
 CONDITION_SIGMA = 1e-4  # noise level that Cosmos is told of the frame that it is given
-MOTION, AUGMENTED = 127, 0.02  # what Stable Video Diffusion is told of motion, and of noise on the frame that it is given
+MOTION, AUGMENTED = (
+    127,
+    0.02,
+)  # what Stable Video Diffusion is told of motion, and of noise on the frame that it is given
 
 
 class PretrainedError(ValueError):
@@ -116,7 +120,9 @@ class Cosmos(Backbone):
 
     def __init__(self, network: nn.Module, vae: nn.Module, told: int, hidden: int = 256, zero: bool = True):
         if network.config.get("img_context_dim_in"):
-            raise PretrainedError("this Cosmos reads a context of pictures; Cosmos-Predict2 Video2World is what is read")
+            raise PretrainedError(
+                "this Cosmos reads a context of pictures; Cosmos-Predict2 Video2World is what is read"
+            )
         _check_padding(network.config)
         super().__init__(network, vae, told, hidden, zero)
         network.time_embed.norm.register_forward_pre_hook(self._before_norm)
@@ -140,11 +146,14 @@ class Cosmos(Backbone):
         _check_padding(self.settings)
         squeezed = 2 ** sum(self.vae.config["temperal_downsample"])
         if squeezed != self.group:
-            raise PretrainedError(f"this autoencoder makes one latent of {squeezed} frames; Wan's, of {self.group}, is read")
+            raise PretrainedError(
+                f"this autoencoder makes one latent of {squeezed} frames; Wan's, of {self.group}, is read"
+            )
         if frames < 1 + self.group or (frames - 1) % self.group:
             near = max(1, round((frames - 1) / self.group)) * self.group + 1
             raise PretrainedError(
-                f"Wan's autoencoder makes latents of 1 + {self.group} k frames and drops the last ones of {frames} without "
+                f"Wan's autoencoder makes latents of 1 + {self.group} k frames and drops the last ones of {frames} "
+                f"without "
                 f"a word; give frames: {near}"
             )
         by, (_, high, wide) = 2 ** len(self.vae.config["temperal_downsample"]), self.settings["patch_size"]
@@ -154,7 +163,8 @@ class Cosmos(Backbone):
         asked = (asked[0], *asked[2:])
         if any(one > bound for one, bound in zip(asked, most, strict=True)):
             raise PretrainedError(
-                f"a clip of {frames} frames at {size} is {asked} latents (frames, height, width), this model was made for "
+                f"a clip of {frames} frames at {size} is {asked} latents (frames, height, width), this model was "
+                f"made for "
                 f"at most {tuple(most)}; give fewer frames or smaller pictures"
             )
 
@@ -251,7 +261,8 @@ class StableVideo(Backbone):
     def denoise(self, y: Tensor, s: Tensor, first: Tensor, fps: float) -> Tensor:
         if s.shape != y.shape[:1]:
             raise PretrainedError(
-                f"noise levels of shape {tuple(s.shape)} for {len(y)} films: Stable Video Diffusion has one level for all "
+                f"noise levels of shape {tuple(s.shape)} for {len(y)} films: Stable Video Diffusion has one level "
+                f"for all "
                 "frames of a film; levels of single frames (diffusion forcing) are Cosmos'"
             )
         told = y.new_tensor([fps - 1, MOTION, AUGMENTED]).expand(len(y), -1)

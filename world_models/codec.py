@@ -144,7 +144,8 @@ class Sight(nn.Module):
     def off(self, seen: Tensor, true: Tensor) -> Tensor:
         """(M,) how far pictures (M, 3 cameras, h, w) in 0..1 are from the true ones, root mean square.
 
-        Pixels count as in the codec's training, by how far they are from the mean picture; of several cameras the worst.
+        Pixels count as in the codec's training, by how far they are from the mean picture; of several cameras the
+        worst.
         """
         weight = 1 + self.config.detail * (true - self.codec.mean).abs()
         error, whole = ((weight * by).unflatten(1, (-1, 3)).mean((2, 3, 4)) for by in ((seen - true).square(), 1.0))

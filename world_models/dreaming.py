@@ -26,8 +26,8 @@ from ..policies.learning.checkpoint import fingerprint, load_model
 from ..policies.policy import LaneNoise
 from .codec import Reading
 from .data import open_joint
+from .film_model import FilmModel, Memory
 from .gate import DreamError, noted, strange
-from .video import FilmModel, Memory
 
 
 class Dream(Protocol):
@@ -81,7 +81,9 @@ class Dreamer:
     def __init__(self, world: Dream):
         model, info = load_model(world.model, "world")
         if not isinstance(model, FilmModel):
-            raise DreamError(f"{info['path']} holds no model that imagines; give the run of type `video` or `pretrained`")
+            raise DreamError(
+                f"{info['path']} holds no model that imagines; give the run of type `video` or `pretrained`"
+            )
         if world.threads:
             torch.set_num_threads(world.threads)
         self.world, self.model, self.horizon = world, model.to(world.device), world.steps()

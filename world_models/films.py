@@ -20,10 +20,10 @@ from ..policies.policy import LaneNoise
 from .blocks import as_floats
 from .codec import Reading, Sight
 from .data import JUDGED, OUTCOME, offered_states, open_joint, outcomes
+from .film_model import FilmModel, Memory
 from .judge import FAKES, fakes
 from .judge import SEEN as STILL
 from .metrics import psnr, ssim
-from .video import FilmModel, Memory
 
 if TYPE_CHECKING:
     from ..policies.data.dataset import Dataset
@@ -213,8 +213,8 @@ def familiar(model: FilmModel, dataset: Dataset, episodes: Sequence[int]) -> dic
     """How strange known scenes may look, from episodes that trained nothing.
 
     Returns:
-        `most`, the greatest `FilmModel.strange` of any frame that was looked at, and `episodes`, n. Of fresh episodes of the
-        same scenes at most 1 / (n + 1) begin with a stranger frame (split conformal prediction over episodes).
+        `most`, the greatest `FilmModel.strange` of any frame that was looked at, and `episodes`, n. Of fresh episodes
+        of the same scenes at most 1 / (n + 1) begin with a stranger frame (split conformal prediction over episodes).
     """
     config, device = model.config.eyes, next(model.parameters()).device
     frames = open_joint(dataset, config.cameras, config.size, sorted(episodes))

@@ -3,9 +3,10 @@
 Success and progress are read from one frame. Whether what is seen can have happened is judged from two frames and the
 actions between them: negatives are true frames in which a thing has vanished, is there twice or is suddenly elsewhere,
 and frames that stand still although the true ones moved. A single frame cannot tell a frozen film, and neither does the
-difference of two, which is nothing where nothing happened; so the judge foretells from the earlier frame and the actions
-how the features must change, and compares how much has changed with how much should have. Episodes of one in `RESERVED`
-teach the judge nothing: on them alone its probabilities are calibrated (Platt scaling), in the same training.
+difference of two, which is nothing where nothing happened; so the judge foretells from the earlier frame and the
+actions how the features must change, and compares how much has changed with how much should have. Episodes of one in
+`RESERVED` teach the judge nothing: on them alone its probabilities are calibrated (Platt scaling), in the same
+training.
 """
 
 from __future__ import annotations
@@ -96,8 +97,8 @@ class Judge(nn.Module):
 
         Args:
             now: (M, F) features of frames with `outcome` (M, 2), success and progress, where `known` (M, 2).
-            true: (m,) what `compare` says of the first m; `fake` (n m,) of n sets of faked ones, `told` (n m,) which count.
-            reserved: (M,) bool, frames that only calibrate.
+            true: (m,) what `compare` says of the first m; `fake` (n m,) of n sets of faked ones, `told` (n m,) which
+            count. reserved: (M,) bool, frames that only calibrate.
         """
         said = self.outcome(now).float()
         success, progress = said.unbind(1)

@@ -22,12 +22,13 @@ from ..policies.data.dataset import Dataset
 from ..policies.field import noise_levels
 from ..policies.learning.checkpoint import load_model
 from ..policies.models.generative import Sampler
-from ..policies.policy import Field, Scale, Scales, WorldModelConfig
+from ..policies.policy import Critic, Field, Planner, Scale, Scales, WorldModelConfig
 from .backbones import Backbone, PretrainedError, build_backbone, describe, load_backbone
 from .blocks import as_floats, waves
 from .codec import CodecConfig, CodecModel, CodecModelConfig, Sight
 from .data import SEEN, InsideWindows, open_joint
-from .video import FilmModel, Memory, codec_of
+from .film_model import FilmModel, Memory
+from .video import codec_of
 
 WAVES = 4  # octaves of the actions' Fourier features
 ALL, ADAPTERS = "all", "adapters"
@@ -65,7 +66,9 @@ class PretrainedConfig(WorldModelConfig):
     def eyes(self) -> CodecConfig:
         """Settings of what reads and judges frames."""
         if self.codec is None:
-            raise ValueError("world_model.run names no trained codec, which reads and judges the frames; train one first")
+            raise ValueError(
+                "world_model.run names no trained codec, which reads and judges the frames; train one first"
+            )
         return self.codec
 
     @property
@@ -88,6 +91,11 @@ class PretrainedConfig(WorldModelConfig):
     def windows(self, dataset: Dataset, episodes: np.ndarray, model: nn.Module) -> InsideWindows:
         frames = open_joint(dataset, self.eyes.cameras, self.eyes.size, episodes)
         return InsideWindows(dataset, episodes, self.window.observe, frames, ())
+
+    def critic(self, folder: str | Path, planner: Planner, device: str = "cpu") -> Critic:
+        from .critic import imagined_critic
+
+        return imagined_critic(folder, planner, device)
 
     def build(self, embodiment: Embodiment, scales: Scales) -> PretrainedModel:
         return PretrainedModel(self, embodiment, scales)
@@ -132,10 +140,15 @@ class PretrainedModel(FilmModel):
 
     def _check_noise(self) -> None:
         """One draw of noise as large as a picture must do for a clip's latents."""
-        needed, height, width = int(np.prod(self.backbone.latents(self.config.frames, self.config.size))), *self.config.size
+        needed, height, width = (
+            int(np.prod(self.backbone.latents(self.config.frames, self.config.size))),
+            *self.config.size,
+        )
         if needed > 3 * height * width:
             most = self.config.frames * 3 * height * width // needed
-            raise PretrainedError(f"clips of {self.config.frames} frames are too long, about {most} are possible; lower `frames`")
+            raise PretrainedError(
+                f"clips of {self.config.frames} frames are too long, about {most} are possible; lower `frames`"
+            )
 
     def _freeze(self) -> None:
         wanted = self.config.tune
@@ -163,7 +176,8 @@ class PretrainedModel(FilmModel):
         self.backbone.vae.load_state_dict(released.vae.state_dict())
         count = sum(value.numel() for value in self.backbone.parameters() if value.requires_grad)
         return [
-            f"{self.backbone.CLASS} of {self.config.model}, {count:,} weights are trained; reader and judge of {info['path']}"
+            f"{self.backbone.CLASS} of {self.config.model}, {count:,} weights are trained; reader and judge of "
+            f"{info['path']}"
         ]
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:

@@ -23,17 +23,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..configs.spec import ACTION, IMAGES, Embodiment, Window
+from ..configs.spec import ACTION, Embodiment, Window
 from ..policies.data.dataset import Dataset
 from ..policies.field import PredictionType, angle_of, from_clean, noise_levels, ratio_of, to_clean
 from ..policies.learning.checkpoint import CheckpointError, _document, find_checkpoint, load_config, load_model
 from ..policies.models.generative import Sampler
-from ..policies.policy import Begins, Field, LaneNoise, Past, Scale, Scales, Stepped, Trainable, WorldModelConfig
-from .blocks import PictureMap, Residual, as_floats, channels_last, unit_norm
+from ..policies.policy import (
+    Critic,
+    Field,
+    Planner,
+    Scale,
+    Scales,
+    Stepped,
+    WorldModelConfig,
+)
+from .blocks import PictureMap, Residual, channels_last, unit_norm
 from .codec import CodecConfig, CodecModel, CodecModelConfig, Sight
 from .conditioning import Conditioning
 from .data import SEEN, InsideWindows, encoded, open_joint
-from .world import WorldModel
+from .film_model import FilmModel, Memory
 
 CHANGED = 4.0  # how much more a place counts that changes by as much as its own size
 SIGMA_MIN, SIGMA_MAX = 0.02, 20.0  # noise-to-signal ratios of the field
@@ -104,6 +112,11 @@ class VideoConfig(WorldModelConfig):
         latents = encoded(dataset, frames, model.encode, weights_hash(model.sight.codec), self.eyes.shape)
         return InsideWindows(dataset, episodes, self.window.observe, latents, ())
 
+    def critic(self, folder: str | Path, planner: Planner, device: str = "cpu") -> Critic:
+        from .critic import imagined_critic
+
+        return imagined_critic(folder, planner, device)
+
     def build(self, embodiment: Embodiment, scales: Scales) -> VideoModel:
         for one in self.action_maps:
             one.check(embodiment.action, "an action")
@@ -127,18 +140,6 @@ def weights_hash(module: nn.Module) -> str:
     for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What the dynamics remembers of B films: latents (B, C, h, w) of now and of one frame before."""
-
-    now: Tensor
-    before: Tensor
-
-    def rows(self, chosen: Tensor) -> Memory:
-        """Those of some films."""
-        return Memory(self.now[chosen], self.before[chosen])
 
 
 class Dynamics(nn.Module):
@@ -167,72 +168,6 @@ class Dynamics(nn.Module):
         for block in self.blocks:
             hidden = block(hidden, condition)
         return self.leave(F.silu(self.norm(hidden))).float()
-
-
-class FilmModel(nn.Module, Trainable, Begins, WorldModel):
-    """What imagines films a chunk at a time and has eyes: a codec, a reader and a judge of frames."""
-
-    config: Any  # with `eyes`, settings of the codec
-    horizon: int  # H, control steps that are imagined at a time at most
-    sight: Sight
-    action_scale: Scale
-
-    def encode(self, pictures: Tensor) -> Tensor:
-        """Pictures (M, cameras, h, w, 3) uint8 -> latents (M, C, h, w)."""
-        return self.sight.encode(pictures)
-
-    def remember(self, pictures: Tensor, before: Tensor | None = None) -> Memory:
-        """What is remembered where films begin with pictures (B, cameras, h, w, 3) uint8; None: they stood still."""
-        now = self.encode(pictures)
-        return Memory(now, now if before is None else self.encode(before))
-
-    def round_trip(self, pictures: Tensor) -> Tensor:
-        """Pictures (M, 3 cameras, h, w) in 0..1 as they come back from latents: the best that can be imagined."""
-        return self.sight.codec.decode(self.sight.codec.encode(pictures)).clamp(0, 1)
-
-    def strange(self, pictures: Tensor) -> Tensor:
-        """(M,) how badly pictures (M, cameras, h, w, 3) uint8 go through the codec, see `Sight.off`.
-
-        A scene that it never saw comes out as something else.
-        """
-        true = as_floats(pictures)
-        return self.sight.off(self.round_trip(true), true)
-
-    def advance(self, memory: Memory, actions: Tensor, wanted: Sequence[int], noise: Tensor) -> tuple[Tensor, Memory]:
-        """Imagine what follows E <= H actions (B, E, D), units.
-
-        Args:
-            wanted: numbers of actions after which the latents are wanted, 1..E.
-            noise: (B, L or 1, C, h, w) standard normal, of a field; equal for all that is wanted where there is one.
-
-        Returns:
-            (latents (B, L, C, h, w) in the order of `wanted`, what is remembered after the last action).
-        Raises:
-            ValueError: more actions than are imagined at a time, or none.
-        """
-        raise NotImplementedError
-
-    def check_chunk(self, done: int, wanted: Sequence[int]) -> None:
-        """Raise ValueError unless so many actions, and frames after `wanted` of them, are imagined at a time."""
-        if not 1 <= done <= self.horizon or not all(1 <= k <= done for k in wanted):
-            raise ValueError(f"{done} actions, frames {tuple(wanted)}: this model imagines 1..{self.horizon} at a time")
-
-    @torch.no_grad()
-    def imagine(self, past: Past, actions: Tensor, rng: LaneNoise) -> Mapping[str, Tensor]:
-        """The pictures of each camera after each of `actions` (B, H, D), units, and the states read from them."""
-        keys = [IMAGES + name for name in self.config.eyes.cameras]
-        newest = [torch.stack([past.obs[key][:, place] for key in keys], 1) for place in (-1, -2) if _held(past, place)]
-        memory = self.remember(newest[0], newest[1] if len(newest) > 1 else None)
-        films, device = [], actions.device
-        for chunk in actions.split(self.horizon, 1):
-            noise = rng.normal(1, *memory.now.shape[1:]).to(device)
-            latents, memory = self.advance(memory, chunk, range(1, chunk.shape[1] + 1), noise)
-            films.append(latents)
-        latents = torch.cat(films, 1)
-        pictures = self.sight.decode(latents.flatten(0, 1))
-        read = self.sight.read(pictures).states
-        seen = {key: pictures[:, place] for place, key in enumerate(keys)} | read
-        return {key: value.unflatten(0, latents.shape[:2]) for key, value in seen.items()}
 
 
 class VideoModel(FilmModel, Stepped):
@@ -357,9 +292,3 @@ class VideoModel(FilmModel, Stepped):
         told = F.pad(actions, (0, 0, 0, missing))[rows]
         k = torch.tensor(wanted, device=actions.device).repeat(count)
         return memory.rows(rows), told, self.action_scale.scale(told), k
-
-
-def _held(past: Past, place: int) -> bool:
-    """Whether the past holds this frame, counted from the end, one control step before the next one."""
-    times = past.obs_times
-    return len(times) >= -place and times[place] == times[-1] + place + 1

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,10 @@ import numpy as np
 
 from ...configs.command import command_of
 from ...configs.files import replace_text
-from ..ledger.dreams import refuse_unproven
-from ..ledger.identity import matched, open_records, world_name
+from ..ledger.dreams import refuse_unproven, refused_starts
+from ..ledger.identity import MatchError, Tested, by_policy, matched, open_records, same_world, world_name
 from ..ledger.provenance import provenance
+from ..ledger.record import Record
 from ..ledger.study import Study
 from ..pages.charts import Line, Mark, chart
 from ..pages.page import page
@@ -38,6 +40,9 @@ class Agree:
 
     truth: tuple[str, ...]  # evaluation records (or folders of them) of the policies in the environment that counts
     proxy: tuple[str, ...]  # records of the same policies in the environment that would stand in for it
+    again: tuple[
+        str, ...
+    ] = ()  # records of a second true run with other policy noise: how far the truth agrees with itself
     by: str = "success"  # what the verdict is about: success | progress
     out: str | None = None  # folder for agree.html and agree.json, which must be new
     study: str | None = None  # file for the numbers as a study, which `understudy results` prints
@@ -52,7 +57,12 @@ class Agree:
             raise ValueError(f"'{min(both)}' is on both sides; give records of two worlds")
 
         refuse_unproven((*truth, *proxy))
-        agreement = agree(matched(truth, proxy), self.by, np.random.default_rng(self.seed), self.draws)
+        again = second_run(truth, open_records(self.again))
+        pairs, refused = matched(truth, proxy), refused_starts(proxy)
+        if refused:
+            print(f"{len(refused)} starts are left out in both worlds: the dream does not know their scenes\n")
+            pairs = [(_without(one, refused), _without(two, refused)) for one, two in pairs]
+        agreement = agree(pairs, self.by, np.random.default_rng(self.seed), self.draws, again)
         worlds = {"truth": world_name(truth[0]), "proxy": world_name(proxy[0])}
         print(text(agreement, worlds))
 
@@ -69,6 +79,36 @@ class Agree:
     def command(self) -> str:
         """What a reader runs for these numbers."""
         return command_of(self, "agree", without=("out", "study"))
+
+
+def _without(tested: Tested, starts: Sequence[tuple[str, int]]) -> Tested:
+    """The policy without these initial conditions. Raises MatchError where none is left."""
+    kept = {start: outcome for start, outcome in tested.episodes.items() if start not in starts}
+    if not kept:
+        raise MatchError(f"the dream refused every start of {tested.identity.name}: it knows another scene")
+    dropped = len(tested.episodes) - len(kept)
+    return dataclasses.replace(tested, episodes=kept, errors=max(0, tested.errors - dropped))
+
+
+def second_run(truth: Sequence[Record], again: Sequence[Record]) -> list[tuple[Tested, Tested]]:
+    """The policies that acted in the truth twice.
+
+    Raises:
+        MatchError: none did, or with the same noise, so that the second run is the first.
+    """
+    if not again:
+        return []
+    first, second = by_policy(truth, "truth"), by_policy(again, "again")
+    both = [(first[key], second[key]) for key in second if key in first]
+    if not both:
+        raise MatchError("--again holds none of the policies of the truth; give a second true run of the same ones")
+    same_world(truth[0], again[0], "truth and again")
+    seeds = [{seed for record in side for seed in record.column("policy_seed")} for side in (truth, again)]
+    if shared := seeds[0] & seeds[1]:
+        raise MatchError(
+            f"both true runs have policy_seed {min(shared)}, so they are the same; give the second --policy_seed"
+        )
+    return both
 
 
 def text(agreement: Agreement, worlds: dict[str, str]) -> str:
@@ -117,6 +157,23 @@ def facts(agreement: Agreement) -> list[tuple[str, str]]:
             )
         )
         rows.append(("judge, chance", f"{judged.chance:.3f}{kappa}; {apart}"))
+
+    if (again := agreement.again) is not None:
+        r = "" if math.isnan(agreement.again_r) else f"; r {agreement.again_r:.3f}"
+        rows.append(
+            (
+                "the truth again",
+                f"{interval_text(again.accuracy)} of {again.episodes} outcomes are the same in a second true run "
+                f"with other "
+                f"policy noise (chance {again.chance:.3f}{r}): no proxy can be asked for more",
+            )
+        )
+    rows.append(
+        ("bias", f"{interval_text(agreement.bias)} is what the proxy says more than the truth, mean over policies")
+    )
+    raw, after = agreement.lined
+    line = "none: policies of three or more trainings are needed" if math.isnan(after) else f"{after:.3f} by the line"
+    rows.append(("line of others", f"mean error of a policy {raw:.3f} as it stands; fitted on other trainings: {line}"))
 
     rates = [point.truth.estimate for point in agreement.points]
     spread = max(rates) - min(rates)

@@ -16,7 +16,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..ledger.identity import Tested
-from ..statistics.agreement import FEW, Bound, OutcomeTables, agreement_intervals, noise_ceiling, permutation_bound
+from ..statistics.agreement import (
+    FEW,
+    Bound,
+    OutcomeTables,
+    agreement_intervals,
+    noise_ceiling,
+    pearson,
+    permutation_bound,
+)
+from ..statistics.calibration import left_out
 from ..statistics.intervals import Interval, mean_interval, wilson
 from ..statistics.multiple import differing, letters
 from ..statistics.paired import mcnemar
@@ -76,15 +85,26 @@ class Agreement:
     bound: Bound
     ceiling: Interval  # r that a perfect proxy would show
     judged: Judged | None  # None where the worlds share no initial condition
+    bias: Interval  # proxy minus truth, mean over policies
+    lined: tuple[float, float]  # mean error of a policy's rate, as in the proxy and by a line of other trainings; NaN
+    again: Judged | None = None  # a second true run in place of the proxy; None where there is none
+    again_r: float = math.nan  # Pearson r of the two true runs
     verdict: Verdict | None = None  # None only while it is being made
 
 
-def agree(pairs: Sequence[tuple[Tested, Tested]], by: str, rng: np.random.Generator, draws: int = 2000) -> Agreement:
+def agree(
+    pairs: Sequence[tuple[Tested, Tested]],
+    by: str,
+    rng: np.random.Generator,
+    draws: int = 2000,
+    again: Sequence[tuple[Tested, Tested]] = (),
+) -> Agreement:
     """Judge a proxy by policies tested in the truth and in it.
 
     Args:
         pairs: (truth, proxy) of each policy, see `identity.matched`.
         by: success or progress, which of the two the verdict is about.
+        again: (truth, truth once more) of policies, with other noise: what a perfect proxy would agree.
 
     Raises:
         ValueError: fewer than two policies, or an unknown measure.
@@ -109,7 +129,10 @@ def agree(pairs: Sequence[tuple[Tested, Tested]], by: str, rng: np.random.Genera
     )
 
     points = tuple(_point(*pair, by) for pair in pairs)
-    agreement = Agreement(by, points, measures, other, bound, ceiling, judge(pairs))
+    agreement = Agreement(
+        by, points, measures, other, bound, ceiling, judge(pairs), _bias(truth, proxy), _lined(truth, proxy, runs),
+        judge(again) if again else None, _r(again, by),
+    )  # fmt: skip
     return replace(agreement, verdict=decide(agreement, pairs))
 
 
@@ -159,6 +182,23 @@ def judge(pairs: Sequence[tuple[Tested, Tested]]) -> Judged | None:
         false_negative=int((truth & ~proxy).sum()),
         true_negative=int((~truth & ~proxy).sum()),
     )
+
+
+def _bias(truth: np.ndarray, proxy: np.ndarray) -> Interval:
+    low, middle, high = mean_interval(((proxy - truth + 1) / 2).tolist())
+    return Interval(2 * low - 1, float((proxy - truth).mean()), 2 * high - 1)
+
+
+def _lined(truth: np.ndarray, proxy: np.ndarray, runs: Sequence[str]) -> tuple[float, float]:
+    said = left_out(proxy[:, None], truth, runs)
+    after = math.nan if np.isnan(said).any() else float(np.abs(said - truth).mean())
+    return float(np.abs(proxy - truth).mean()), after
+
+
+def _r(again: Sequence[tuple[Tested, Tested]], by: str) -> float:
+    if len(again) < 3:
+        return math.nan
+    return float(pearson(truth=[_mean(one, by) for one, _ in again], proxy=[_mean(two, by) for _, two in again]))
 
 
 def _doubts(agreement: Agreement) -> Iterator[str]:

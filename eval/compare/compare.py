@@ -42,6 +42,7 @@ from ..statistics.power import needed
 from ..statistics.sequential import A, B, Sequential
 from .blind import BlindStage, ask
 from .comparison import FILE, Comparison, compare_records, read_comparison
+from .imagine import Imagination, imagining
 from .open_loop import ErrorComparison, compare_error_records, judge_and_compare
 from .page import PAGE, write_comparison
 from .sequential import PairStage, RolloutStage, Rules, SequentialComparison, Side, Standing, fight, say
@@ -79,6 +80,10 @@ class Compare:
     max: int = 500  # live: greatest number of pairs of episodes
     on: str = "success"  # live: what decides, success | progress
     test: str = "betting"  # live: betting (paired) | table (success only; B acts from evaluation seeds of its own)
+    imagine: str | None = None  # live: world model whose dreams of the same starts stand beside the pairs, if that pays
+    past: tuple[str, ...] = ()  # with --imagine: true records of A and B from other starts, which tell whether it pays
+    imagined: int = 4000  # with --imagine: imagined pairs that the mean of the dreams is taken from
+    dreams: int = 1  # with --imagine: dreams of each start and policy
     give_up: float = 0.05  # live: stops when the chance of a verdict falls below this; 0: never
     env_seed: int = REPORT_STARTS  # live: first evaluation seed
     policy_seed: int = 0  # live: seed of the policies' sampling noise
@@ -219,10 +224,17 @@ def hold(config: Compare) -> Comparison:
         check_world(agent, world)
     check_dream(describe(evals[0], *opened[0], world)["world"], "this comparison")
 
+    # where imagination pays, it stands beside the pairs
+    told: dict = {}
+    if config.imagine is not None:
+        manifests = [describe(one, agent, about, world) for one, (agent, about) in zip(evals, opened, strict=True)]
+        asked = Imagination(config.imagine, config.past, config.imagined, config.dreams)
+        test, told = imagining(asked, evals, manifests, rules.on, test, folder)
+
     # what both manifests say of the test
     plan = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}
     plan |= {"until_decided": config.until_decided, "give_up": config.give_up, "independent": test.independent}
-    plan |= {"operator": config.operator}
+    plan |= {"operator": config.operator} | ({"imagined": told} if told else {})
 
     if config.resume:
         clear_leftovers(folder)
@@ -353,6 +365,12 @@ def _checked_kind(config: Compare) -> None:
         raise ValueError("both are the same policy with the same noise, so every pair is equal; give --other_seed")
     if config.test == "table" and config.on != "success":
         raise ValueError("the table is for success; give --test betting to decide on progress")
+    if config.imagine is None and (config.past or config.dreams != 1):
+        raise ValueError("--past and --dreams are of --imagine MODEL; leave them out, or name a world model")
+    if config.imagine is not None:
+        Imagination(config.imagine, config.past, config.imagined, config.dreams).check()
+        if config.test != "betting" or not config.until_decided:
+            raise ValueError("--imagine goes with --test betting and --until_decided")
     if config.operator and config.test == "table":
         raise ValueError("a person scores both policies from the same initial conditions: use --test betting")
 

@@ -20,6 +20,7 @@ from ..rollout.recipes import Recipe
 from ..statistics.sequential import HOPELESS, UNDECIDED, A, B, Sequential, State
 
 METER = 24  # characters to either side
+NAMES = {"betting": "betting test", "table": "decision table", "imagined": "betting test beside imagined pairs"}
 
 
 class PairStage(Protocol):
@@ -192,7 +193,7 @@ def fight(
 
 def say(sequential: SequentialComparison, rules: Rules, test: Sequential) -> str:
     """The verdict in words: what may be concluded, and what not."""
-    n, name = sequential.pairs, {"betting": "betting test", "table": "decision table"}[test.name]
+    n, name = sequential.pairs, NAMES[test.name]
     how = f"{rules.on}, {name}, alpha {test.alpha:g} two-sided"
     if not rules.until_decided and n == test.most:
         return f"All {n} planned pairs were run, whatever they showed; the comparison below is for that fixed number."

@@ -4,6 +4,12 @@
     understudy calibrate CALM --alpha 0.05 --out alarm.json
     understudy eval --policy RUN --world W --alarm alarm.json --out REC
 
+Of dreamt records, beside true ones of the same policies and starts, it makes a promise of what the dream may be
+believed (`eval/world_model/promise.py`), and reads other dreamt records by it:
+
+    understudy calibrate out/dreamt --truth out/true out/true_again --out promise.json
+    understudy calibrate out/dreamt_new --promise promise.json --out believed.json
+
 Of the successful episodes every third gives the normal course of the signals, the others set the threshold. What the
 numbers mean, and what they promise: `policies/agent/alarm.py`. Acting and drawing are done elsewhere.
 """
@@ -31,7 +37,7 @@ EVERY = 3  # every third success gives the normal course
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrate:
-    """Make a run-time alarm with a stated false-alarm rate from a monitored record."""
+    """Make a run-time alarm with a stated false-alarm rate from a monitored record, or a promise of a dream."""
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("record",)
 
@@ -40,8 +46,13 @@ class Calibrate:
     alpha: float = 0.05  # share of successful episodes that may raise the alarm by mistake
     signals: tuple[str, ...] = ("recall", "spread", "drift")  # signals that count, of those that the policy gives
     slack: float = 0.0  # slack of the cumulative sum, in standard deviations of a signal; 0: plain sum
+    truth: tuple[str, ...] = ()  # of a dream: true records of the same policies and starts, with repeats
+    promise: str | None = None  # of a dream: a promise that was made before, to read these dreamt records by
 
     def run(self) -> None:
+        if self.truth or self.promise:
+            print("\n".join(calibrate_dream(self)))
+            return
         record = read_record(self.record)
         alarm = calibrate(record, self.alpha, self.signals, self.slack)
         path = alarm.save(self.out)
@@ -49,6 +60,36 @@ class Calibrate:
         print(f"signals         {', '.join(alarm.signals)}; score above {alarm.threshold:.4g}")
         print(f"a clock         of the same rate is raised after {alarm.clock} steps")
         print(f"on this record  {tally(detections(record, alarm)).text()}")
+
+
+def calibrate_dream(config: Calibrate) -> list[str]:
+    """Make a promise of dreamt and true records, or read dreamt ones by it; what the terminal says.
+
+    Raises:
+        ValueError: records that do not belong together, too few trainings, a model that may not rank.
+    """
+    from pathlib import Path
+
+    from ...configs.files import replace_text
+    from ..ledger.dreams import refuse_unproven
+    from ..ledger.identity import open_records
+    from ..world_model.promise import Promise, PromiseError, as_json, gather, model_of, promise, told
+
+    dreamt = open_records([config.record])
+    model = model_of(dreamt)
+    refuse_unproven(dreamt)
+    if config.promise:
+        if config.truth:
+            raise PromiseError("give --truth to make a promise, or --promise to read records by one")
+        made, cells = Promise.load(config.promise), gather(dreamt)
+        if made.model != model:
+            raise PromiseError(
+                f"{config.promise} speaks of another world model ({made.model}) than these records ({model})"
+            )
+        return [*told(made, None, cells), str(replace_text(Path(config.out), as_json(made, cells)))]
+    cells = gather(dreamt, open_records(config.truth))
+    made, held = promise(cells, model, config.alpha)
+    return [*told(made, held, cells), str(made.save(config.out))]
 
 
 def calibrate(record: Record, alpha: float, signals: tuple[str, ...], slack: float) -> Alarm:

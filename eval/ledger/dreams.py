@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ...world_models.gate import noted, passes, refusal
+from ...world_models.gate import ABSTAINS, noted, passes, refusal
 from .record import Record
 
 
@@ -19,6 +19,13 @@ def refuse_unproven(records: Iterable[Record]) -> None:
     """Raise DreamGateError for a record that was made in a dream which may not rank policies."""
     for record in records:
         check_world(record.manifest.get("world") or {}, str(record.root))
+
+
+def refused_starts(records: Iterable[Record]) -> tuple[tuple[str, int], ...]:
+    """(initial_conditions, env_seed) of the starts that a dream refused, as of a scene that it does not know."""
+    columns = ("initial_conditions", "env_seed", "error")
+    rows = (row for record in records for row in zip(*map(record.column, columns), strict=True))
+    return tuple(sorted({(kind, seed) for kind, seed, error in rows if ABSTAINS in error}))
 
 
 def check_world(world: Mapping, what: str) -> None:

@@ -89,7 +89,7 @@ def by_policy(records: Iterable[Record], side: str) -> dict[tuple[str, str], Tes
     records = list(records)
 
     for record in records:
-        _same_world(records[0], record, side)
+        same_world(records[0], record, side)
         identity, episodes = identify(record.manifest), episodes_by_start(record)
         if not episodes:
             raise RecordError(f"the record '{record.root}' holds no episode")
@@ -146,7 +146,7 @@ def _lonely(tested: Tested, others: Mapping[tuple[str, str], Tested], side: str)
     return sentence
 
 
-def _same_world(first: Record, record: Record, side: str) -> None:
+def same_world(first: Record, record: Record, side: str) -> None:
     """The settings of a world must be those of the first record; versions and ranges of env seeds may differ."""
     ours, theirs = (dict(each.manifest.get("world") or {}) for each in (first, record))
     for key in sorted((set(ours) | set(theirs)) - {"versions"}):

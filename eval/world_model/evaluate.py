@@ -24,7 +24,7 @@ from .measures import LABELS, judge_lines, judged, remarks, starts_line, summari
 
 if TYPE_CHECKING:
     from ...policies.data.dataset import Dataset
-    from ...world_models.video import FilmModel
+    from ...world_models.film_model import FilmModel
 
 HELD_OUT, ALL = "held-out", "all"
 FLAG = "--world-model"
@@ -125,7 +125,7 @@ def judge(config: EvalWorldModel) -> dict:
 def open_video(source: str, device: str = "cpu") -> tuple[FilmModel, dict]:
     """A world model that imagines, of a run or checkpoint. Raises CheckpointError, FileNotFoundError."""
     from ...policies.learning.checkpoint import CheckpointError, load_model
-    from ...world_models.video import FilmModel
+    from ...world_models.film_model import FilmModel
 
     model, info = load_model(source, "world")
     if not isinstance(model, FilmModel):

@@ -18,8 +18,8 @@ from ..pages.page import page
 from .measures import LABELS, judge_lines, remarks, verdict
 
 if TYPE_CHECKING:
+    from ...world_models.film_model import FilmModel
     from ...world_models.films import Clips
-    from ...world_models.video import FilmModel
 
 SIDE = 192  # px, the least height of a shown picture
 STYLES = {"psnr true": "a", "copy psnr": "soft", "codec psnr": "c", "psnr shuffled": "failure"}

@@ -1,6 +1,7 @@
 """The critic that `--critic` describes, for the policy that it judges.
 
     runs/value              a trained critic: run or checkpoint folder; of several tasks: runs/value@TASK
+    runs/dream/video        a world model: ranked by what it imagines of each plan
     recall                  a registered critic that needs no training; `random` is the control
     recall:5>runs/value     the 5 best plans by the first, ranked by the second
     recall+0.5*runs/value   weighted sum of z-scores within a lane
@@ -69,12 +70,16 @@ def _term(text: str) -> tuple[float, str]:
 
 
 def _single(name: str, policy: Planner, device: str) -> Critic:
-    from ..learning.checkpoint import load_model
+    from ..learning.checkpoint import _document, find_checkpoint, load_config, load_model
     from ..policy import CriticConfig, Ready, TaskJudge
 
     name = name.strip()
     folder, task = _with_task(name)
     if _there(folder):
+        found = find_checkpoint(folder)
+        document = _document(found)
+        if document.get("kind") == "world":
+            return load_config(document, found).critic(found, policy, device)  # type: ignore[union-attr]
         critic = load_model(folder, "critic")[0].to(device)
         critic.embodiment.check(policy.embodiment)
         if task is not None or keeps(critic, TaskJudge):

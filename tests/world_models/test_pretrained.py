@@ -1,4 +1,4 @@
-"""Pretrained video models are read as released, act as released until an adapter learns, and follow actions in order."""
+"""Pretrained video models are read as released, act so until an adapter learns, and follow actions in order."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,13 @@ def save_cosmos(folder: Path, **changes) -> Path:
         "mlp_ratio": 2, "text_embed_dim": 8, "adaln_lora_dim": 4, "max_size": (8, 16, 16), "extra_pos_embed_type": None,
     }  # fmt: skip
     CosmosTransformer3DModel(**settings | changes).save_pretrained(folder / "transformer")
-    wan = {"z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, "latents_mean": [0.1] * 4, "latents_std": [0.5] * 4}
+    wan = {
+        "z_dim": 4,
+        "dim_mult": [1, 1, 1, 1],
+        "num_res_blocks": 1,
+        "latents_mean": [0.1] * 4,
+        "latents_std": [0.5] * 4,
+    }
     AutoencoderKLWan(base_dim=8, **wan).save_pretrained(folder / "vae")
     return folder
 
@@ -45,8 +51,8 @@ def save_svd(folder: Path) -> Path:
         addition_time_embed_dim=8, projection_class_embeddings_input_dim=24, layers_per_block=1,
         num_attention_heads=(2, 2), num_frames=5,
     ).save_pretrained(folder / "unet")  # fmt: skip
-    down = ("DownEncoderBlock2D", "DownEncoderBlock2D")
-    AutoencoderKLTemporalDecoder(block_out_channels=(32, 32), down_block_types=down).save_pretrained(folder / "vae")
+    down = ("DownEncoderBlock2D",) * 4
+    AutoencoderKLTemporalDecoder(block_out_channels=(32,) * 4, down_block_types=down).save_pretrained(folder / "vae")
     return folder
 
 
@@ -119,7 +125,9 @@ def test_films_go_through_the_autoencoder_whole(folder, family):
     backbone = load_backbone(str(folder), told=TOLD, hidden=8)
     film = torch.rand(1, FRAMES[family], 3, 32, 32)
     latents = backbone.encode(film)
-    assert latents.shape[1:] == backbone.latents(FRAMES[family], (32, 32)) and backbone.decode(latents).shape == film.shape
+    assert (
+        latents.shape[1:] == backbone.latents(FRAMES[family], (32, 32)) and backbone.decode(latents).shape == film.shape
+    )
     late = film.clone()
     late[:, -1] = 0
     assert not torch.equal(backbone.encode(late), latents)  # the last frame counts
@@ -170,7 +178,7 @@ def test_sizes_that_would_fail_or_lose_frames_are_refused_by_name(tmp_path):
         with pytest.raises(PretrainedError, match=said):
             cosmos.check(frames, size)
     cosmos.check(9, (32, 32))
-    with pytest.raises(PretrainedError, match="multiples of 4"):
+    with pytest.raises(PretrainedError, match="multiples of 16"):
         svd.check(5, (30, 32))
     shape = svd.latents(5, (32, 32))
     with pytest.raises(PretrainedError, match="one level for all frames"):

@@ -1,0 +1,152 @@
+"""Imagination in a live comparison: both policies dream the starts, too, where past starts say that it pays.
+
+The dreams are records like any other, kept in the comparison's folder (`IMAGINED`): the past starts, and then those to
+come together with `imagined` more, from which the mean is taken. Nothing is dreamt of the pairs to come before the past
+has said that it pays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...configs.files import replace_text
+from ..evaluate.evaluate import Eval, evaluate
+from ..ledger.dreams import refuse_unproven
+from ..ledger.identity import identify
+from ..ledger.record import MANIFEST, OUTCOMES, Record, read_record
+from ..statistics.sequential import Sequential
+from ..statistics.variate import FEW, VariateTest, mean_of, worth
+
+IMAGINED = "imagined"  # folder of the dreams in that of the comparison
+
+
+@dataclasses.dataclass(frozen=True)
+class Imagination:
+    """What is dreamt of a comparison."""
+
+    model: str  # run of a world model
+    past: tuple[str, ...]  # records of A and of B in the truth, from other starts
+    pairs: int  # imagined ones that the mean comes from
+    repeats: int  # dreams of each start and policy
+
+    def check(self) -> None:
+        """Raise ValueError for what cannot be."""
+        if len(self.past) != 2:
+            raise ValueError(
+                "--imagine needs --past A_RECORD B_RECORD: true records of both policies from the same starts, "
+                "others than "
+                "those to come, which tell whether imagination pays"
+            )
+        if self.pairs < 100 or self.repeats < 1:
+            raise ValueError(f"--imagined {self.pairs} must be at least 100 pairs, --dreams {self.repeats} at least 1")
+
+
+def imagining(
+    asked: Imagination, sides: Sequence[Eval], manifests: Sequence[Mapping], on: str, plain: Sequential, folder: Path
+) -> tuple[Sequential, dict[str, Any]]:
+    """The test to use, plain or with imagined outcomes, and what the plan says of it. Prints why.
+
+    Args:
+        sides: how each policy acts, as in the comparison.
+        manifests: of both, to tell whether the past is theirs.
+
+    Raises:
+        ValueError: a past that is not of these policies, of the starts to come, or a model that may not rank.
+    """
+    column = OUTCOMES[on]
+    past = [read_record(os.path.expandvars(path)) for path in asked.past]
+    for record, manifest, name in zip(past, manifests, "AB", strict=True):
+        if identify(record.manifest).weights != identify(manifest).weights:
+            raise ValueError(
+                f"--past: {record.root} is not of policy {name}; give the records of A and B in this order"
+            )
+    true = [_outcomes([record], column) for record in past]
+    shared = sorted(set(true[0]) & set(true[1]))
+    first, count = sides[0].env_seed, sides[0].episodes
+    if tested := [start for start in shared if first <= start < first + count + asked.pairs]:
+        raise ValueError(
+            f"--past holds start {tested[0]}, which is to be tested or imagined; give others, such as 0-999"
+        )
+    if len(shared) < FEW:
+        raise ValueError(
+            f"--past: both records share {len(shared)} starts; {FEW} or more tell whether imagination pays"
+        )
+
+    world = _world(sides[0].world, folder)
+    span = shared[0], shared[-1] - shared[0] + 1
+    dreamt = [
+        _dream(asked, side, world, span, folder / IMAGINED / f"past_{name}")
+        for side, name in zip(sides, "ab", strict=True)
+    ]
+    refuse_unproven([record for records in dreamt for record in records])
+    found = worth(
+        _gaps(true, shared), _gaps([_outcomes(one, column) for one in dreamt], shared), asked.pairs, plain.alpha
+    )
+    print(found.text(), flush=True)
+    about = {"model": asked.model, "correlation": found.correlation, "pays": found.pays, "factor": found.factor}
+    if not found.pays:
+        return plain, about
+
+    span = first, count + asked.pairs
+    dreamt = [
+        _dream(asked, side, world, span, folder / IMAGINED / name) for side, name in zip(sides, "ab", strict=True)
+    ]
+    gaps = _gaps([_outcomes(one, column) for one in dreamt], range(first, first + count + asked.pairs))
+    variate = mean_of(gaps[count:], found.factor, plain.alpha)
+    about |= {"mean": [variate.low, variate.high], "pairs": asked.pairs, "repeats": asked.repeats}
+    return VariateTest(plain.most, plain.alpha, gaps[:count], variate), about
+
+
+def _dream(asked: Imagination, side: Eval, world: str, span: tuple[int, int], folder: Path) -> list[Record]:
+    """The episodes of one policy in the dream, a record for each repeat; what is there already is read."""
+    records = []
+    for repeat in range(asked.repeats):
+        place = folder if asked.repeats == 1 else folder / str(repeat)
+        there = (place / MANIFEST).is_file()
+        where = {"resume": str(place), "out": None} if there else {"out": str(place), "resume": None}
+        dreaming = {"type": "dream", "model": asked.model, "starts": world, "batch": side.block, "seed": repeat}
+        place.parent.mkdir(parents=True, exist_ok=True)
+        records.append(
+            evaluate(
+                dataclasses.replace(
+                    side,
+                    world=dreaming,
+                    env_seed=span[0],
+                    episodes=span[1],
+                    videos=0,
+                    policy_seed=side.policy_seed + 1000 * repeat,
+                    **where,
+                )  # fmt: skip
+            )
+        )
+    return records
+
+
+def _world(world: dict | str | None, folder: Path) -> str:
+    """Where first frames come from: a name, or a file that says it."""
+    if isinstance(world, str):
+        return world
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / IMAGINED).mkdir(exist_ok=True)
+    return str(replace_text(folder / IMAGINED / "truth.yaml", json.dumps(world)))
+
+
+def _outcomes(records: Sequence[Record], column: str) -> dict[int, float]:
+    """env seed -> mean outcome over the records."""
+    seen: dict[int, list[float]] = {}
+    for record in records:
+        for start, value in zip(record.column("env_seed"), record.column(column), strict=True):
+            seen.setdefault(start, []).append(min(1.0, max(0.0, float(value))))
+    return {start: float(np.mean(values)) for start, values in seen.items()}
+
+
+def _gaps(sides: Sequence[Mapping[int, float]], starts: Sequence[int]) -> np.ndarray:
+    """(k,) B minus A."""
+    return np.array([sides[1][start] - sides[0][start] for start in starts])

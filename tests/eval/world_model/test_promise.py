@@ -1,0 +1,134 @@
+"""What is promised of a dream holds for trainings that it was not made from, and what cannot be promised is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from understudy.__main__ import main
+from understudy.eval.ledger.record import RecordWriter
+from understudy.eval.statistics.calibration import left_out
+from understudy.eval.world_model.promise import Cells, PromiseError, believed, promise, worth_recording
+from understudy.world_models import gate
+
+
+def made_up(seed=0, runs=6, each=2, starts=60, repeats=5, dreams=3, follows=1.0, shift=0.8):
+    """Policies of several trainings whose success depends on the start; the dream flatters, and `follows` the start."""
+    rng = np.random.default_rng(seed)
+    hard = rng.normal(0, 2, starts)
+    rows = []
+    for policy in range(runs * each):
+        skill = rng.normal(0, 1.5)
+        p = 1 / (1 + np.exp(-(skill - hard)))
+        q = 1 / (1 + np.exp(-(skill + shift - follows * hard)))
+        dreamt = rng.binomial(dreams, q) / dreams
+        rows += [
+            (
+                policy,
+                policy // each,
+                ("sim", s),
+                rng.binomial(repeats, p[s]) / repeats,
+                repeats,
+                dreamt[s],
+                dreamt.mean(),
+            )
+            for s in range(starts)
+        ]
+    part = [np.array([row[i] for row in rows]) for i in (0, 1, 3, 4)]
+    dream, names = np.array([row[5:] for row in rows]), tuple(f"p{i}" for i in range(runs * each))
+    return Cells(part[0], part[1], [row[2] for row in rows], part[2], part[3], dream, names, ())
+
+
+def test_true_rates_lie_inside_as_often_as_promised_for_fresh_trainings():
+    inside, sides = [], []
+    for seed in range(8):
+        made, held = promise(made_up(seed), "m", 0.1)
+        fresh = made_up(100 + seed)
+        low, estimate, high = made.starts(fresh)
+        inside.append(((fresh.truth >= low - 1e-9) & (fresh.truth <= high + 1e-9)).mean())
+        sure = believed(low, high)
+        sides.append(((fresh.truth > 0.5) == (estimate > 0.5))[sure].mean())
+        assert 0.8 < held.covered.estimate <= 1 and held.means[1] < held.means[0]
+    assert 0.87 < np.mean(inside) < 0.95 and np.mean(sides) > 0.9
+
+
+def test_a_dream_that_knows_nothing_of_starts_believes_fewer():
+    shares = []
+    for follows in (1.0, 0.0):
+        cells = made_up(follows=follows, repeats=20, dreams=20)
+        made, held = promise(cells, "m", 0.1)
+        assert held.covered.estimate > 0.8
+        shares.append(held.trusted)
+    assert shares[1] < 0.6 * shares[0]
+
+
+def test_the_least_sure_starts_are_named_first():
+    cells = made_up(repeats=20, dreams=20)
+    low, estimate, high = promise(cells, "m", 0.1)[0].starts(cells)
+    sure = believed(low, high)
+    named = worth_recording(cells, estimate, sure, 10)
+    unsure = [not known for start, known in zip(cells.start, sure, strict=True) if start in named]
+    assert len(named) == 10 and np.mean(unsure) > (~sure).mean()
+
+
+def test_too_few_trainings_or_starts_promise_nothing():
+    with pytest.raises(PromiseError, match="2 trainings"):
+        promise(made_up(runs=2), "m", 0.1)
+    with pytest.raises(PromiseError, match="too few for alpha"):
+        promise(made_up(runs=3, each=1, starts=2), "m", 0.01)
+    x, y = np.array([[0.1], [0.2], [0.9], [0.5]]), np.array([0.2, 0.3, 1.0, 0.6])
+    assert np.isnan(left_out(x, y, [0, 0, 1, 1])).all()
+    assert np.allclose(left_out(x, y, [0, 1, 2, 3]), y)
+
+
+def record(folder, world, policy, seed, rates, rng, refuse=()):
+    manifest = {
+        "policy": {"path": f"runs/r{policy // 2}/checkpoints/0000000{policy}", "fingerprint": f"f{policy}"},
+        "agent": {"n_action_steps": 8}, "world": world, "starts": {"set": "sim", "count": len(rates)},
+    }  # fmt: skip
+    with RecordWriter(folder / f"{world['type']}{policy}-{seed}", manifest) as writer:
+        for start, rate in enumerate(rates):
+            won = bool(rng.random() < rate) and start not in refuse
+            error = f"start {start}: {gate.ABSTAINS}: strange" if start in refuse else ""
+            writer.add({
+                "initial_conditions": "sim", "env_seed": start, "policy_seed": seed, "task": "t", "success": won,
+                "first_success": 3 if won else -1, "best_progress": float(won), "final_progress": float(won),
+                "return": 0.0,
+                "length": 3, "progress": [0.0, 0.0, float(won)], "terminated": won, "truncated": not won,
+                "wall_physics": 0.0, "wall_render": 0.0, "wall_policy": 0.0, "attempt": 0, "worker": 0, "video": "",
+                "error": error, "labels": "{}",
+            })  # fmt: skip
+        writer.close(complete=True)
+
+
+def test_calibrate_makes_and_reads_a_promise_and_agree_says_what_truth_agrees_with_itself(tmp_path, capsys):
+    rng, run = np.random.default_rng(0), tmp_path / "model"
+    (run / "checkpoints" / "00000001").mkdir(parents=True)
+    (run / "checkpoints" / "00000001" / "config.json").write_text("{}")
+    gate.note(run / "checkpoints" / "00000001", "weights", {"step": 16, "films": 9, "gap": {"shuffled": [3, 4, 5]}})
+    dream = {"type": "dream", "model": "weights", "config": {"model": str(run / "checkpoints" / "00000001")}}
+    hard = rng.normal(0, 2, 40)
+    for policy in range(8):
+        rates = 1 / (1 + np.exp(hard - policy / 2 + 2))
+        record(tmp_path / "dreamt", dream, policy, 0, rates, rng, refuse=(3,))
+        for seed in (1, 2):
+            record(tmp_path / f"true{seed}", {"type": "sim"}, policy, seed, rates, rng)
+
+    told = [str(tmp_path / "dreamt"), "--truth", str(tmp_path / "true1"), str(tmp_path / "true2")]
+    assert main(["calibrate", *told, "--alpha", "0.2", "--out", str(tmp_path / "promise.json")]) == 0
+    said = capsys.readouterr().out
+    assert "312 starts of policies" in said and "record next     sim 3," in said and "over 2 repeats" in said
+    reading = ["--promise", str(tmp_path / "promise.json"), "--out", str(tmp_path / "read.json")]
+    assert main(["calibrate", str(tmp_path / "dreamt"), *reading]) == 0
+    read = json.loads((tmp_path / "read.json").read_text())
+    assert len(read["policies"]) == 8 and len(read["starts"]) == 312 and read["record_next"][0] == ["sim", 3]
+    assert main(["calibrate", str(tmp_path / "true1"), *reading]) == 2
+    assert "not all of one dream" in capsys.readouterr().err
+
+    words = ["agree", "--truth", str(tmp_path / "true1"), "--proxy", str(tmp_path / "dreamt")]
+    assert main([*words, "--again", str(tmp_path / "true2"), "--draws", "50"]) == 0
+    said = capsys.readouterr().out
+    assert "1 starts are left out" in said and "p = " in said
+    assert "in a second true run" in said and "\nbias " in said and "fitted on other trainings: 0." in said
+    assert main([*words, "--again", str(tmp_path / "true1"), "--draws", "50"]) == 2
+    assert "--policy_seed" in capsys.readouterr().err
