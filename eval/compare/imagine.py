@@ -20,7 +20,8 @@ from ...configs.files import replace_text
 from ..evaluate.evaluate import Eval, evaluate
 from ..ledger.dreams import refuse_unproven
 from ..ledger.identity import identify
-from ..ledger.record import MANIFEST, OUTCOMES, Record, read_record
+from ..ledger.record import MANIFEST, Record, read_record
+from ..ledger.table import OUTCOMES
 from ..statistics.sequential import Sequential
 from ..statistics.variate import FEW, VariateTest, mean_of, worth
 
