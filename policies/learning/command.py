@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def _check(path: str | None, words: list[str]) -> None:
 
 def _inputs_asked(path: str | None, words: list[str]) -> list[str]:
     """What the words, or else the config, name as inputs, as far as that is plain."""
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in pairwise([*words, ""]):
         name, equals, value = word.partition("=")
         if name in INPUTS:
             inputs = yaml.safe_load(value if equals else after)
@@ -143,7 +144,7 @@ def _type_asked(words: list[str], config: dict) -> tuple[str, str] | None:
         UsageError: no type is named.
     """
     for group in BASES:
-        given = [word.partition("=")[2] or after for word, after in zip(words, [*words[1:], ""], strict=True)
+        given = [word.partition("=")[2] or after for word, after in pairwise([*words, ""])
                  if word.partition("=")[0] in (f"--{group}.type", f"--{group}")]  # fmt: skip
         held = config.get(group)
         kind = given[0] if given else held.get("type") if isinstance(held, dict) else held
