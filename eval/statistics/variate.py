@@ -14,6 +14,7 @@ correlate, start by start: not r over policies.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -147,7 +148,7 @@ class VariateTest(BettingTest):
             return 1.0
         if self.n >= self.most:
             return 0.0
-        ahead = self._fork(futures, rng)
+        ahead = cast(VariateTest, self._fork(futures, rng))
         kinds = np.array([(0, 0), (-1, 1), (1, -1), (0, 0)]) / self.bound[0]
         kinds = np.concatenate([kinds, np.reshape(self.bets, (-1, 2))])
         weights = np.cumsum(rng.dirichlet([0.5] * 4 + [1.0] * len(self.bets), futures), 1)

@@ -1,0 +1,161 @@
+"""Does a dream of PushT rank policies as the truth does, and better than what needs no dream?
+
+    understudy study dream_ranking --data $UNDERSTUDY_DATA/pusht_human/lerobot_v3
+
+Pictures of the human episodes; policies that are to be learnt from, and their episodes, failures among them; the dream,
+measured; the ten policies that are judged, in the truth, there once more with other noise, and in the dream. None of
+their episodes trains it. Every step is an ordinary command and is skipped where its result is there, so the same
+command goes on. At last the table: agreement of the dream beside a second true run and cheap predictors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...configs.command import words_of
+from ..agree.agree import interval_text
+from ..agree.verdict import agree
+from ..ledger.identity import Tested, matched, open_records
+from ..ledger.record import Record
+from ..ledger.study import Study
+from ..statistics.agreement import mmrv, pearson
+
+MODULE = "understudy study dream_ranking"
+ROOT = Path("out/dream_ranking")  # as the grids have it
+WORKS = 0.5  # mean progress from which a policy works
+TAUGHT = ("early", "some", "late")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamRanking:
+    """Train, let act, dream, and compare; hours on two cores."""
+
+    data: str = ""  # LeRobot dataset of human PushT episodes; not needed where the policies have acted
+    by: str = "progress"  # success | progress
+    only_table: bool = False  # nothing is run
+    out: Path | None = None  # JSON of the table
+
+    def run(self) -> None:
+        for words, made in () if self.only_table else steps(self.data):
+            if not made.exists():
+                print(f"\n$ understudy {shlex.join(words)}", flush=True)
+                command(words)
+        study = table(ROOT / "policies", self)
+        print(f"{study.title}\n\n{study.markdown()}\n\n" + "\n".join(study.notes))
+        if self.out is not None:
+            print(f"written: {study.write(self.out)}")
+
+
+def steps(data: str) -> Iterator[tuple[list[str], Path]]:
+    """The commands in order, and what each leaves when it has ended."""
+    images, sets = ROOT / "images", [ROOT / f"episodes_{name}" for name in TAUGHT]
+    yield ["resim", "pusht", "--data", data, "--out", str(images)], images
+    yield ["run", "configs/grid/dream_rollouts_pusht.yaml"], ROOT / "teachers" / "late" / "seed101" / "truth"
+    for number, (name, episodes) in enumerate(zip(TAUGHT, sets, strict=True)):
+        words = [
+            "demos",
+            "pusht",
+            "--policy",
+            str(ROOT / "teachers" / name / "seed101" / "run"),
+            "--out",
+            str(episodes),
+        ]
+        words += [
+            "--episodes",
+            "40",
+            "--keep_failures",
+            "true",
+            "--action_noise",
+            "0.1",
+            "--cameras",
+            "{image: [96, 96]}",
+        ]
+        yield [*words, "--env_seed", str(200_000 + 1000 * number), "--pictures", "image"], episodes
+    everything = ",".join(map(str, [images, *sets]))
+    words = ["train", "configs/train/dream_pusht.yaml", "--data", everything, "--out", str(ROOT / "dream")]
+    yield words, ROOT / "dream" / "video" / "last"
+    words = [
+        "eval",
+        "--world-model",
+        str(ROOT / "dream" / "video"),
+        "--data",
+        everything,
+        "--out",
+        str(ROOT / "measured"),
+    ]
+    yield words, ROOT / "measured"
+    yield ["run", "configs/grid/dream_ranking_pusht.yaml"], ROOT / "policies" / "ended"  # goes on by itself
+
+
+def command(words: Sequence[str]) -> None:
+    """One command in this process. Raises ValueError where it fails."""
+    from ...__main__ import main
+
+    if status := main(list(words)):
+        raise ValueError(f"understudy {shlex.join(words)} ended with {status}; the same study goes on there")
+
+
+def table(folder: Path, config: DreamRanking) -> Study:
+    """A row for the dream, the second true run, and each cheap predictor."""
+    sides = {name: open_records([path.parent for path in sorted(folder.glob(f"*/seed*/{name}/manifest.json"))])
+             for name in ("truth", "again", "dream")}  # fmt: skip
+    pairs, rng = matched(sides["truth"], sides["dream"]), np.random.default_rng(0)
+    found = agree(pairs, config.by, rng, again=matched(sides["truth"], sides["again"]))
+    twice = agree(matched(sides["truth"], sides["again"]), config.by, rng)
+    rows = [
+        ("the dream", interval_text(found.measures["r"]), interval_text(found.measures["mmrv"])),
+        ("a second true run", interval_text(twice.measures["r"]), interval_text(twice.measures["mmrv"])),
+    ]
+    truth = np.array([_mean(one, config.by) for one, _ in pairs])
+    for name, values in predictors(sides["truth"], pairs, truth).items():
+        r = float(pearson(truth=truth, proxy=values))
+        rows.append(
+            (name, "undefined" if math.isnan(r) else f"{r:.3f}", f"{float(mmrv(truth=truth, proxy=values)):.3f}")
+        )
+    judged = found.judged.accuracy if found.judged else None
+    again = found.again.accuracy if found.again else None
+    return Study(
+        title=f"Ranking of {len(pairs)} PushT policies by {config.by}",
+        command=" ".join([MODULE, *words_of(config, without=("out", "only_table"))]),
+        columns=("predictor", "Pearson r", "MMRV"),
+        rows=rows,
+        notes=(
+            f"Bias of the dream {interval_text(found.bias)}; mean error of a policy {found.lined[0]:.3f}, by a line of "
+            f"other trainings {found.lined[1]:.3f}.",
+            f"Single outcomes equal: dream {judged}, second true run {again}.",
+            f"Noise ceiling: r {interval_text(found.ceiling)}.",
+            "Working or broken is told by the truth itself, at half of the progress.",
+        ),
+    )
+
+
+def predictors(
+    records: Sequence[Record], pairs: Sequence[tuple[Tested, Tested]], truth: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What needs no dream: name -> (k,) in the order of `pairs`."""
+    runs = {str(record.root): Path(str(record.manifest["policy"]["path"])) for record in records}
+    paths = [runs[one.records[0]] for one, _ in pairs]
+    return {
+        "training steps": np.array([float(path.name) if path.name.isdigit() else math.nan for path in paths]),
+        "held-out loss (less is better)": -np.array([held_out_loss(path.parent.parent) for path in paths]),
+        "a constant": np.ones(len(pairs)),
+        "works or broken": (truth > WORKS).astype(float),
+    }
+
+
+def held_out_loss(run: Path) -> float:
+    """The last that a training noted; NaN where it noted none."""
+    file = run / "metrics.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    return next((float(line["validation/loss"]) for line in reversed(lines) if "validation/loss" in line), math.nan)
+
+
+def _mean(tested: Tested, by: str) -> float:
+    return float(np.mean([outcome[by == "progress"] for outcome in tested.episodes.values()]))

@@ -1,0 +1,58 @@
+"""The study of rankings by dreams names commands that are understood, and predictors that need no dream."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from understudy.__main__ import VERBS
+from understudy.eval.ledger.identity import matched, open_records
+from understudy.eval.ledger.record import RecordWriter
+from understudy.eval.studies.dream_ranking import DreamRanking, held_out_loss, steps, table
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def write(folder, world, policy, rate, rng):
+    path = f"{folder.parent}/run/checkpoints/{8000:08}"
+    manifest = {
+        "policy": {"path": path, "fingerprint": f"f{policy}"}, "agent": {"n_action_steps": 8}, "world": {"type": world},
+        "starts": {"set": "pusht", "count": 40},
+    }  # fmt: skip
+    with RecordWriter(folder, manifest) as writer:
+        for start in range(40):
+            won = bool(rng.random() < rate)
+            writer.add({
+                "initial_conditions": "pusht", "env_seed": start, "policy_seed": 0, "task": "t", "success": won,
+                "first_success": 3 if won else -1, "best_progress": float(won), "final_progress": float(won),
+                "return": 0.0, "length": 3, "progress": [0.0, 0.0, float(won)], "terminated": won, "truncated": not won,
+                "wall_physics": 0.0, "wall_render": 0.0, "wall_policy": 0.0, "attempt": 0, "worker": 0, "video": "",
+                "error": "", "labels": "{}",
+            })  # fmt: skip
+        writer.close(complete=True)
+
+
+def test_every_step_is_a_verb_and_its_files_are_there():
+    for words, _ in steps("data"):
+        assert words[0] in VERBS
+        assert all((ROOT / word).is_file() for word in words if word.startswith("configs/"))
+
+
+def test_the_table_sets_the_dream_beside_a_second_truth_and_cheap_predictors(tmp_path):
+    rng = np.random.default_rng(0)
+    for policy, rate in enumerate((0.1, 0.3, 0.5, 0.6, 0.8, 0.9)):
+        place = tmp_path / f"p{policy}" / "seed0"
+        (place / "run").mkdir(parents=True)
+        (place / "run" / "metrics.jsonl").write_text(json.dumps({"step": 1, "validation/loss": 1 - rate}) + "\n")
+        for name, world in (("truth", "sim"), ("again", "sim"), ("dream", "imagined")):
+            write(place / name, world, policy, rate, rng)
+    study = table(tmp_path, DreamRanking())
+    rows = {row[0]: row[1:] for row in study.rows}
+    assert float(rows["the dream"][0].split()[0]) > 0.9 and float(rows["a second true run"][0].split()[0]) > 0.9
+    assert rows["training steps"][0] == rows["a constant"][0] == "undefined"
+    assert float(rows["held-out loss (less is better)"][0]) > 0.9 and float(rows["works or broken"][0]) > 0.7
+    assert math.isnan(held_out_loss(tmp_path))
+    assert matched(
+        open_records([tmp_path / "p0" / "seed0" / "truth"]), open_records([tmp_path / "p0" / "seed0" / "dream"])
+    )
