@@ -122,7 +122,7 @@ def _inputs_asked(path: str | None, words: list[str]) -> list[str]:
         name, equals, value = word.partition("=")
         if name in INPUTS:
             inputs = yaml.safe_load(value if equals else after)
-            return [inputs] if isinstance(inputs, str) else list(inputs or ())
+            return [str(key) for key in inputs or ()] if isinstance(inputs, list | None) else [str(inputs)]
     groups = [held for group in BASES if isinstance(held := (load(path) if path else {}).get(group), dict)]
     return [key for held in groups for key in held.get("inputs") or ()]
 

@@ -14,25 +14,25 @@ import draccus
 import numpy as np
 import torch
 
-from ...configs.devices import choose_device, device_name
+from ...configs.devices import choose_device
 from ...configs.files import clear_leftovers, replace_text
 from ...configs.owner import InUseError, Owned, owned
 from ...configs.parse import parse
-from ...configs.progress import counted
 from ...configs.protocols import keeps
 from ...configs.settings.fields import default_of
-from ...configs.spec import ACTION, vectors
+from ...configs.spec import vectors
 from ..data.dataset import Dataset, split_episodes
 from ..data.layout import DatasetError
 from ..data.mixing import SharedOrder, shared_order, shares_of
 from ..data.open import open_dataset
 from ..data.rewards import open_windows, rewards_of
-from ..data.statistics import action_range, nearly_constant, statistics
-from ..data.task_spec import ActionScale, Mirror, TaskSpec, load_task_spec
+from ..data.statistics import statistics
+from ..data.task_spec import Mirror, TaskSpec
 from ..data.weighting import WeightedOrder
 from ..data.windows import RowReader
 from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
-from ..policy import Begins, Prepared, Scales, UsesPast, WindowSet
+from ..policy import Begins, Prepared, Scales, WindowSet
+from .account import announce, announce_change, compare_with_guesses
 from .checkpoint import load_weights
 from .checks import check_names
 from .doors import (
@@ -44,28 +44,26 @@ from .doors import (
     read_begun,
     read_settings,
     replaced,
-    scale_differs,
     warn_of_edits,
     write_begun,
     write_settings,
 )
 from .feed import source_of
-from .links import linked, step_of
+from .links import step_of
 from .loop import BatchOrder, Loop, Pace
 from .memory import check_memory
 from .optimizer import Best
 from .pictures import eyes_of, fill_encoders, open_pictures, settled, take_encoders
+from .pinned import check_inside, pinned_task_spec
 from .places import check_free, clear, locate
 from .processes import refuse_several
-from .run import SETTINGS, run_folder
+from .run import SETTINGS
 from .settings import Settings, kind_of, take_resume
 from .side_evaluation import SideEvaluation
 from .stages import Staged, staged
 from .validate import Guesses, Validation
 
 LOOKED_AT = 20_000  # windows at most that a model sees before it is trained
-
-OUTSIDE = 3.0  # a pinned scale is not the data's where a twentieth of the actions lie further out, scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +117,7 @@ def start_run(config: Train) -> None:
     run = config.folder
     check_free(run, lambda run: is_whole(run, Train))
     possible = prepare(config, _open(config), run)
-    _check_inside(possible)
+    check_inside(config, possible.dataset, possible.task_spec, possible.training)
     with _alone(run):
         check_free(run, lambda run: is_whole(run, Train))  # another may have begun in the meantime
         clear(run)
@@ -176,7 +174,7 @@ def resume_run(path: Path, beside: Sequence[str] | Mapping[str, object] = ()) ->
             loop.log.forget_after(0)
         if config != before:
             write_settings(run, draccus.dump(config))
-            _announce_change(before, config, loop.step)
+            announce_change(before, config, loop.step)
         _fit(loop)
 
 
@@ -252,7 +250,7 @@ def prepare(
         aside.check(embodiment, learner.inputs)
     order = _order(config, dataset, training, len(windows))
 
-    _announce(config, dataset, model, training, held_out)
+    announce(config, dataset, model, training, held_out)
     print("\n".join(story), end="\n" if story else "")
     _check_space(run, config, model)
     return Possible(
@@ -345,23 +343,6 @@ def _aside(config: Train, run: Path) -> SideEvaluation | None:
     )
 
 
-def pinned_task_spec(config: Train, dataset: Dataset, training: np.ndarray) -> TaskSpec:
-    """The task spec given, or one from the dataset's smallest and greatest actions."""
-    if config.scale:
-        spec, run = load_task_spec(config.scale), run_folder(config.scale.removeprefix("from:"))
-        last = run and linked(run, "last")
-        if last and scale_differs(last, spec):  # fine-tuned by an earlier version
-            raise ValueError(
-                f"{run}/task_spec.yaml holds another action scale than its weights act in; write the one that "
-                "is meant to a file and give that: --scale FILE.yaml"
-            )
-        return spec
-    if config.task_spec:
-        return config.task_spec
-    low, high = action_range(statistics(dataset, (ACTION,), training)[ACTION])
-    return TaskSpec(scale=ActionScale(low=low, high=high))
-
-
 def _validation(possible: Possible) -> Callable[[torch.nn.Module], dict[str, float]]:
     dataset, learner = possible.dataset, possible.config.learner
     if not len(possible.held_out):
@@ -397,40 +378,6 @@ def _settled(config: Train, dataset: Dataset) -> Train:
     return config if learner == given else dataclasses.replace(config, **{config.learns: learner})
 
 
-def _announce(config, dataset, model, training, held_out) -> None:
-    count = sum(parameter.numel() for parameter in model.parameters())
-    frames = int(dataset.lengths[training].sum())
-    kind = config.learner.get_choice_name(type(config.learner))
-    device = device_name(choose_device(config.device))
-    print(
-        f"training {kind}{_arm(model)} ({count / 1e6:.2f} M parameters) on {device}: "
-        f"{counted(len(training), 'episode')}, {counted(frames, 'window')}; "
-        f"{counted(len(held_out), 'episode')} held out"
-    )
-    if rewards := rewards_of(config.learner):
-        print(rewards.account(dataset, training))
-    _tell_of_constants(dataset, (*config.learner.inputs, ACTION), training)
-    if unknown := dataset.embodiment.unknown_in_short:
-        print(
-            f"warning: not specified: {unknown}. It trains all the same; a real arm would refuse it (--embodiment FILE)"
-        )
-
-
-def _tell_of_constants(dataset: Dataset, keys: tuple[str, ...], training: np.ndarray) -> None:
-    """Name what moves by rounding noise only: it is read as a constant."""
-    names = dataset.embodiment.offers() | {ACTION: dataset.embodiment.action}
-    for key, dim, spread in nearly_constant(dataset, tuple(key for key in keys if key in dataset.columns), training):
-        print(
-            f"warning: '{names[key][dim]}' of {key} is nearly constant (standard deviation {spread:.2g}, rounding "
-            "noise); it is taken as a constant"
-        )
-
-
-def _arm(model: torch.nn.Module) -> str:
-    """How the model uses the past, in words, where it says so."""
-    return f", {model.arm}" if keeps(model, UsesPast) else ""
-
-
 def _check_space(run: Path, config: Train, model: torch.nn.Module) -> None:
     """Raises OSError where the checkpoints will not fit; the folder need not be there yet."""
     weights = sum(parameter.numel() * 4 for parameter in model.parameters())
@@ -451,25 +398,6 @@ def _check_memory(possible: Possible, loop: Loop) -> None:
         check_memory(loop.model, possible.windows.gather, batch, possible.config.learns)
 
 
-def _check_inside(possible: Possible) -> None:
-    """Refuse actions that a pinned scale does not hold: most of what is trained on would lie outside of [-1, 1]."""
-    config, dataset = possible.config, possible.dataset
-    if not config.scale and not config.task_spec:
-        return
-    rows = np.repeat(np.isin(np.arange(len(dataset.lengths)), possible.training), dataset.lengths)
-    low, high = (np.asarray(side, np.float64) for side in (possible.task_spec.scale.low, possible.task_spec.scale.high))
-    scaled = (dataset.columns["action"][rows] - (low + high) / 2) / ((high - low) / 2)
-    ends = np.abs(np.quantile(scaled, [0.05, 0.95], axis=0)).max(0)
-    worst = int(ends.argmax())
-    if ends[worst] > OUTSIDE:
-        values = dataset.columns["action"][rows][:, worst]
-        raise ValueError(
-            f"the pinned scale does not hold the data: action '{dataset.embodiment.action[worst]}' has "
-            f"{low[worst]:.4g}..{high[worst]:.4g} there and {values.min():.4g}..{values.max():.4g} in {config.data}. "
-            "Leave `scale` and `task_spec` out to take the range of the data, or widen it"
-        )
-
-
 def _write(possible: Possible) -> None:
     """The folder's first files; config.yaml comes last and makes it a run."""
     run, parent = possible.run, possible.parent
@@ -478,20 +406,6 @@ def _write(possible: Possible) -> None:
     settings = draccus.dump(possible.config)
     write_begun(run, possible.dataset, parent.folder if parent else None, settings)
     replace_text(run / SETTINGS, settings)
-
-
-def _announce_change(before: Train, now: Train, step: int) -> None:
-    """What a resume changes, and what longer training means for the learning rate."""
-    for item in dataclasses.fields(now):
-        then, value = getattr(before, item.name), getattr(now, item.name)
-        if then != value:
-            print(f"{item.name} is {value} from here on (it was {then}); noted in config.yaml")
-    if before.steps != now.steps:
-        rates = [config.optimize.rate(step, config.steps) for config in (before, now)]
-        print(
-            f"the learning rate, whose decay would have ended at step {before.steps}, is computed anew to end at step "
-            f"{now.steps}: at step {step} it is {rates[1]:.3g} in place of {rates[0]:.3g}"
-        )
 
 
 def _alone(run: Path) -> Owned:
@@ -510,19 +424,4 @@ def _fit(loop: Loop) -> None:
     loop.fit()
     wall, cpu = loop.seconds - started, sum(os.times()[:2]) - cpu
     print(f"trained to step {loop.step} in {wall:.0f} s ({cpu:.0f} CPU s); checkpoint {loop.run / 'last'}")
-    _compare_with_guesses(loop.validated)
-
-
-def _compare_with_guesses(scalars: Mapping[str, float]) -> None:
-    """Say how well the held-out actions are planned, beside what needs no policy."""
-    names = ("action_error", "mean_action_error", "last_action_error")
-    error, mean, last = (scalars.get(f"validation/{name}") for name in names)
-    if error is None or mean is None:
-        return
-    repeated = "" if last is None else f", {last:.3g} by repeating the last one"
-    print(f"held-out action error {error:.3g}; {mean:.3g} by the mean action{repeated} (1 = half of the action range)")
-    if error >= mean:
-        print(
-            "warning: these plans are no better than the mean action. Train longer, look at the scales and at "
-            "`understudy inspect`, or try prediction_type: x0 or policy.type: regression to see what can be learnt"
-        )
+    compare_with_guesses(loop.validated)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ...configs.compat import prepare_torchvision
-from .encoder import IMAGENET, Encoder, EncoderConfig, EncoderError, Neck, map_size, normalise
+from .encoder import IMAGENET, Encoder, EncoderConfig, EncoderError, Neck, NeckedEncoder, map_size, normalise
 
 PREFIX = 8  # class and register tokens at most
 
@@ -125,8 +125,10 @@ class TransformersVisionConfig(BackboneConfig):
         return out if out.ndim == 4 else on_grid(out, pictures.shape[-2:], network)
 
 
-class Backbone(Encoder):
+class Backbone(NeckedEncoder):
     """See `encoder.Encoder`."""
+
+    config: BackboneConfig
 
     def __init__(self, config: BackboneConfig, size: tuple[int, int]):
         super().__init__()
@@ -152,15 +154,6 @@ class Backbone(Encoder):
                 f"{kind} does not read pictures alone; name an image network: {_one_line(error)}"
             ) from error
         return out
-
-    def embed(self, pictures: Tensor) -> Tensor:
-        if not self.config.frozen:
-            return self.neck(self.body(pictures))
-        with torch.no_grad():
-            return self.body(pictures).flatten(1)
-
-    def project(self, embedded: Tensor) -> Tensor:
-        return self.neck(embedded) if self.config.frozen else embedded
 
     def train(self, mode: bool = True) -> Backbone:
         """What is frozen acts as it was published; batch norm keeps its statistics in any case."""

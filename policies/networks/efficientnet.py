@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .encoder import IMAGENET, Encoder, EncoderConfig, EncoderError, Neck, map_size, normalise
+from .encoder import IMAGENET, Encoder, EncoderConfig, EncoderError, Neck, NeckedEncoder, map_size, normalise
 
 STAGES = (  # blocks, kernel, stride, expansion, channels
     (1, 3, 1, 1, 16),
@@ -78,7 +78,7 @@ class EfficientNetConfig(EncoderConfig):
         return "EfficientNet-lite0 of ImageNet"
 
 
-class EfficientNet(Encoder):
+class EfficientNet(NeckedEncoder):
     """See `encoder.Encoder`."""
 
     def __init__(self, config: EfficientNetConfig, size: tuple[int, int]):
@@ -112,15 +112,6 @@ class EfficientNet(Encoder):
         for stage in self.stages:
             h = stage(h)
         return h
-
-    def embed(self, pictures: Tensor) -> Tensor:
-        if not self.config.frozen:
-            return self.neck(self.body(pictures))
-        with torch.no_grad():
-            return self.body(pictures).flatten(1)
-
-    def project(self, embedded: Tensor) -> Tensor:
-        return self.neck(embedded) if self.config.frozen else embedded
 
     def train(self, mode: bool = True) -> EfficientNet:
         """Batch norm keeps its statistics in either mode."""

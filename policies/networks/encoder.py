@@ -99,6 +99,26 @@ class Neck(nn.Module):
         return self.leave(self.places(self.narrow(maps)))
 
 
+class NeckedEncoder(Encoder):
+    """A body makes a map of a picture, a neck reads it. Of a frozen body it is the map that `embed` gives."""
+
+    config: EncoderConfig
+    neck: Neck
+
+    def body(self, pictures: Tensor) -> Tensor:
+        """(M, 3, h, w) in [0, 1] -> map (M, C, h', w')."""
+        raise NotImplementedError
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        if not self.config.frozen:
+            return self.neck(self.body(pictures))
+        with torch.no_grad():
+            return self.body(pictures).flatten(1)
+
+    def project(self, embedded: Tensor) -> Tensor:
+        return self.neck(embedded) if self.config.frozen else embedded
+
+
 def normalise(pictures: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Pictures (M, 3, h, w) in [0, 1] -> of about unit variance, by each channel's mean and deviation (3,)."""
     return (pictures - mean[:, None, None]) / std[:, None, None]
