@@ -32,6 +32,7 @@ STALL = 2.94  # N m of an STS3215 at 7.4 V, full duty
 SEAM = 40  # counts that a joint may be outside its calibrated range: 3.5 degrees
 RETRIES = 2  # of a read, before it counts as failed
 TORQUE = 2.4  # N m
+BAUD = 1_000_000
 LATE = 0.05  # s that an answer may come late
 GREETINGS = 5  # tries to find all servos
 STORED = {  # of the calibration -> register
@@ -147,13 +148,31 @@ def fall_silent(bus, port: str) -> None:
         bus.port_handler.ser.reset_input_buffer()
 
 
+def open_rust(port: str) -> Any:
+    """rustypot's controller on a port that lerobot's bus holds too. Raises ImportError, ConnectionError."""
+    try:
+        import rustypot
+    except ImportError as error:
+        raise ImportError(
+            f"bus: rustypot is not installed ({error}): pip install rustypot, or leave bus out"
+        ) from error
+    with spoken_for(port):
+        return rustypot.Sts3215PyController(port, BAUD, LATE)
+
+
+def signed(count: int) -> int:
+    """A position of the register, whose sign is its bit 15, as a number."""
+    count &= 0xFFFF
+    return -(count & 0x7FFF) if count & 0x8000 else count
+
+
 class SO101:
     """See `Driver`. `calibration`: lerobot's file of this arm."""
 
     body: str | None = "so101"
 
-    def __init__(self, port: str, calibration: Path, rate: float):
-        self.port, self.path = port, calibration
+    def __init__(self, port: str, calibration: Path, rate: float, bus: str = "lerobot"):
+        self.port, self.path, self._fast = port, calibration, bus == "rustypot"
         if not calibration.is_file():
             raise CalibrationError(
                 f"no calibration file {calibration}: run lerobot-calibrate --robot.type=so101_follower "
@@ -172,7 +191,8 @@ class SO101:
             state=arm.joints,
             state_units=units,
         )
-        self._bus = None
+        self._bus: Any = None
+        self._rust: Any = None
 
     def connect(self) -> None:
         """See `Driver`. Raises CalibrationError: servos, file and pose do not fit together."""
@@ -198,6 +218,8 @@ class SO101:
         seams = self.scale.seams(self._counts())
         if seams:
             raise CalibrationError("; ".join(seams))
+        if self._fast:
+            self._rust = open_rust(self.port)
 
     def _greet(self, bus) -> None:
         """Open the port and ask for every servo; a lost answer is asked for again."""
@@ -221,7 +243,21 @@ class SO101:
         return read_all(self._bus, self.port, register, self.scale.arm.joints)
 
     def _counts(self) -> np.ndarray:
-        return self._read("Present_Position")
+        if self._rust is None:
+            return self._read("Present_Position")
+        for left in reversed(range(RETRIES + 1)):
+            try:
+                with spoken_for(self.port):
+                    counts = self._rust.sync_read_raw_present_position(self._ids())
+                return np.array([signed(count) for count in counts], float)
+            except ConnectionError:
+                fall_silent(self._bus, self.port)
+                if not left:
+                    raise
+        raise AssertionError
+
+    def _ids(self) -> list[int]:
+        return [one.id for one in self.scale.calibration.values()]
 
     def measure(self, loads: bool) -> Measured:
         """See `Driver`."""
@@ -237,6 +273,10 @@ class SO101:
     def _send(self, counts: np.ndarray) -> None:
         if self._bus is None:
             raise ConnectionError(f"{self.port}: not connected")
+        if self._rust is not None:
+            with spoken_for(self.port):
+                self._rust.sync_write_raw_goal_position(self._ids(), counts.tolist())
+            return
         values = dict(zip(self.scale.arm.joints, counts.tolist(), strict=True))
         with spoken_for(self.port):
             self._bus.sync_write("Goal_Position", values, normalize=False)
@@ -263,7 +303,7 @@ class SO101:
 
     def close(self) -> None:
         """See `Driver`."""
-        bus, self._bus = self._bus, None
+        bus, self._bus, self._rust = self._bus, None, None
         if bus is not None and bus.is_connected:
             try:
                 with spoken_for(self.port):
@@ -281,6 +321,7 @@ class SO101Config(RobotConfig):
     id: str = "so101"  # of the calibration that lerobot-calibrate wrote
     calibration: str | None = None  # its file; default: lerobot's for this id
     rate: float = 30.0  # commands a second
+    bus: str = "lerobot"  # or rustypot, where it is installed: positions and goals at a tenth of the processor time
     camera: dict[str, dict] = field(default_factory=dict)  # name -> {index, width, height, fps}, of OpenCV
 
     @property
@@ -291,13 +332,15 @@ class SO101Config(RobotConfig):
         return calibration_folder() / "robots" / "so_follower" / f"{self.id}.json"
 
     def driver(self) -> SO101:
-        return SO101(os.path.expandvars(self.port), self.file, self.rate)
+        return SO101(os.path.expandvars(self.port), self.file, self.rate, self.bus)
 
     def settled(self) -> dict[str, Any]:
         known = read_calibration(self.file, find_kind("so101"))
         return {"type": "so101", "calibration": {name: vars(one) for name, one in known.items()}}
 
     def __post_init__(self) -> None:
+        if self.bus not in ("lerobot", "rustypot"):
+            raise ValueError(f"bus: '{self.bus}' is neither lerobot nor rustypot")
         object.__setattr__(self, "envelope", {"torque": TORQUE} | self.envelope)
 
     def cameras(self) -> dict[str, Camera]:

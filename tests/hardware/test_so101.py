@@ -223,3 +223,40 @@ def test_an_unplugged_port_is_one_error_and_nothing_hangs(arm, session):
     began = time.monotonic()
     opened.close()
     assert time.monotonic() - began < 10
+
+
+# rustypot in place of lerobot's bus, for positions and goals
+
+
+def test_signs_of_the_register():
+    from understudy.hardware.so101 import signed
+
+    assert [signed(count) for count in (0, 4095, 0x8000 | 100, -100)] == [0, 4095, -100, -32668]
+
+
+def test_rustypot_reads_writes_and_says_who_is_silent(arm, session):
+    pytest.importorskip("rustypot", reason="rustypot is not installed")
+    opened = session(bus="rustypot")
+    assert opened.observe().position == pytest.approx(HOME, abs=0.01) and all(torques(arm))
+    for step in range(20):
+        verdict = drive(opened, HOME + [0.01 * step, 0, 0, 0, 0, 0])
+    assert until(lambda: abs(opened.observe().position[0] - verdict.sent[0]) < 0.02)
+    with arm.held():
+        arm.faults.add(Fault(kind="slow", id=3, seconds=0.2, count=1))
+    before = opened.observe().position
+    assert opened.observe().position == pytest.approx(before, abs=0.02)  # no late answer is taken for another
+    with arm.held():
+        arm.faults.add(Fault(kind="lost", id=3))
+    with pytest.raises(ConnectionError, match="motor 3"):
+        opened.observe()
+
+
+def test_a_bus_that_is_not_there_is_refused(arm, session, monkeypatch):
+    import sys
+
+    with pytest.raises(ValueError, match="neither lerobot nor rustypot"):
+        SO101Config(port="P", bus="can")
+    monkeypatch.setitem(sys.modules, "rustypot", None)
+    with pytest.raises(ImportError, match="pip install rustypot"):
+        session(bus="rustypot")
+    assert not any(torques(arm))
