@@ -173,6 +173,7 @@ class SO101:
         self._greet()
         wrong = []
         for part, register in STORED.items():
+            self._try(ServoLine.fall_silent)  # answers do not say what they answer: none may be late here
             for name, (stored,) in zip(known, self._read(register), strict=True):
                 if stored != getattr(known[name], part):
                     wrong.append(f"{name} has {part} {stored}, the file {getattr(known[name], part)}")

@@ -14,7 +14,7 @@ class Watch:
         self.names, self.envelope, self.step = names, envelope, step
         torque = envelope.torque
         self.torque = None if torque is None else np.broadcast_to(np.asarray(torque, float), (len(names),))
-        self._position = np.zeros(0)
+        self._position: np.ndarray = np.zeros(0)
 
     def begin(self, measured: Measured) -> None:
         """From this measurement on."""

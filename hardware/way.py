@@ -36,6 +36,7 @@ class Way:
         self.bounds = envelope.bounds()
         self._least, self._torque, self._clearance = envelope.clearance, torque, clearance
         self._needed = np.zeros(0)  # (pairs,) m
+        self.motion: Motion = Motion.at_rest(self.bounds.low)  # until `begin`
 
     def begin(self, position: np.ndarray) -> None:
         """At rest at `position`."""
