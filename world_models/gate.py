@@ -43,11 +43,10 @@ def strange(following: Mapping[str, Any] | None, off: float) -> str:
     if not starts or off <= starts["most"]:
         return ""
     return (
-        f"{ABSTAINS}: the first frame is of a scene that the world model does not know; encoded and decoded it is "
-        f"off by "
-        f"{off:.3f}, and no frame of {starts['episodes']} episodes held out by more than {starts['most']:.3f}. Judge "
-        f"this "
-        "start in the truth, and record such episodes for the next training"
+        f"{ABSTAINS}: the first frame is of a scene that the world model does not know; encoded and decoded it is off "
+        f"by {off:.3f}, and {starts['most']:.3f} is allowed by {starts['episodes']} episodes held out. Judge this "
+        f"start in "
+        "the truth, and record such episodes for the next training"
     )
 
 

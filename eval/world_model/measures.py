@@ -130,8 +130,8 @@ def starts_line(about: dict) -> str:
     if about["data"]["trained_on"]:
         return "starts: films of training say nothing of which scenes are strange; dreams refuse none by these"
     return (
-        f"starts: dreams refuse a first frame that comes out of the codec off by more than {starts['most']:.3f}, the "
-        f"worst of {starts['episodes']} episodes; of fresh ones of the same scenes at most "
+        f"starts: dreams refuse a first frame that comes out of the codec off by more than {starts['most']:.3f}, half "
+        f"again the worst of {starts['episodes']} episodes; of fresh ones of the same scenes at most "
         f"{1 / (starts['episodes'] + 1):.0%}"
     )
 
