@@ -33,7 +33,9 @@ PER_RAD = COUNTS / (2 * np.pi)
 STALL = 2.94  # N m of an STS3215 at 7.4 V, full duty
 SEAM = 40  # counts that a joint may be outside its calibrated range: 3.5 degrees
 RETRIES = 2  # of a read, before it counts as failed
-ENVELOPE = {  # what demonstrations of the simulated arm take; the servos themselves begin no faster than 39 rad/s^2
+ENVELOPE: dict[
+    str, Any
+] = {  # what demonstrations of the simulated arm take; the servos themselves begin no faster than 39 rad/s^2
     "torque": 2.4,  # N m
     "velocity": (3.2, 3.2, 3.2, 3.2, 4.5, 4.5),  # rad/s; 5 without a load
     "acceleration": 40.0,  # rad/s^2
@@ -188,7 +190,7 @@ class SO101:
         silent = []
         for name, one in self.scale.calibration.items():
             try:
-                model = self._try(lambda line, id=one.id: line.read_one(id, "Model_Number"))
+                model = self._try(ServoLine.read_one, one.id, "Model_Number")
             except ConnectionError as error:
                 silent.append(f"{name} (id {one.id}): {error}")
                 continue
@@ -199,15 +201,15 @@ class SO101:
             who = "no servo answers: is the arm powered, and its baud rate 1,000,000?" if everyone else silent[0]
             raise ConnectionError(f"{self.port}: {who} (understudy doctor --robot so101 --port {self.port} says more)")
 
-    def _try(self, act: Callable[[ServoLine], T]) -> T:
-        """Again, a few times, where it fails. Raises ConnectionError."""
+    def _try(self, act: Callable[..., T], *given: Any) -> T:
+        """What a `ServoLine` does; again, a few times, where it fails. Raises ConnectionError."""
         line = self._line
         if line is None:
             raise ConnectionError(f"{self.port}: not connected")
         for left in reversed(range(RETRIES + 1)):
             try:
                 with spoken_for(self.port):
-                    return act(line)
+                    return act(line, *given)
             except ConnectionError:
                 if not left:
                     raise
@@ -216,7 +218,7 @@ class SO101:
         raise AssertionError
 
     def _read(self, *registers: str) -> np.ndarray:
-        return self._try(lambda line: line.read(*registers))
+        return self._try(ServoLine.read, *registers)
 
     def _counts(self) -> np.ndarray:
         return self._read("Present_Position")[:, 0]
@@ -244,7 +246,7 @@ class SO101:
         self._set("Lock", 0)
         for name, one in self.scale.calibration.items():
             for register, value in (SETTINGS | (GRIPPER if name == "gripper" else {})).items():
-                self._try(lambda line, id=one.id, what=(register, value): line.write_one(id, *what))
+                self._try(ServoLine.write_one, one.id, register, value)
         self._send(self._counts())
         self._set("Torque_Enable", 1)
         self._set("Lock", 1)
@@ -253,7 +255,7 @@ class SO101:
     def _set(self, register: str, value: int) -> None:
         """In every servo."""
         for one in self.scale.calibration.values():
-            self._try(lambda line, id=one.id: line.write_one(id, register, value))
+            self._try(ServoLine.write_one, one.id, register, value)
 
     def relax(self) -> None:
         """See `Driver`: every servo that answers is let go, whoever does not."""
@@ -262,7 +264,7 @@ class SO101:
         failed = None
         for one in self.scale.calibration.values():
             try:
-                self._try(lambda line, id=one.id: line.write_one(id, "Torque_Enable", 0))
+                self._try(ServoLine.write_one, one.id, "Torque_Enable", 0)
             except ConnectionError as error:
                 failed = error
         if failed is not None:

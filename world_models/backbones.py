@@ -61,6 +61,8 @@ class Backbone(nn.Module):
     group = 1  # g
     low, high = 0.002, 80.0  # noise-to-signal ratios
     drawn = (0.0, 1.0)  # mean and spread of the logarithm of the ratio in training
+    network: Any  # of diffusers, like the autoencoder; their settings are untyped
+    vae: Any
 
     def __init__(self, network: nn.Module, vae: nn.Module, told: int, hidden: int, zero: bool):
         super().__init__()
@@ -72,7 +74,7 @@ class Backbone(nn.Module):
     @property
     def settings(self) -> Mapping[str, Any]:
         """Of the network, as diffusers keeps them."""
-        return self.network.config  # type: ignore[return-value]
+        return self.network.config
 
     @abstractmethod
     def widths(self) -> list[int]:
@@ -118,7 +120,7 @@ class Cosmos(Backbone):
 
     FOLDER, CLASS, group = "transformer", "CosmosTransformer3DModel", 4
 
-    def __init__(self, network: nn.Module, vae: nn.Module, told: int, hidden: int = 256, zero: bool = True):
+    def __init__(self, network: Any, vae: Any, told: int, hidden: int = 256, zero: bool = True):
         if network.config.get("img_context_dim_in"):
             raise PretrainedError(
                 "this Cosmos reads a context of pictures; Cosmos-Predict2 Video2World is what is read"
@@ -153,14 +155,13 @@ class Cosmos(Backbone):
             near = max(1, round((frames - 1) / self.group)) * self.group + 1
             raise PretrainedError(
                 f"Wan's autoencoder makes latents of 1 + {self.group} k frames and drops the last ones of {frames} "
-                f"without "
-                f"a word; give frames: {near}"
+                f"without a word; give frames: {near}"
             )
         by, (_, high, wide) = 2 ** len(self.vae.config["temperal_downsample"]), self.settings["patch_size"]
         if size[0] % (by * high) or size[1] % (by * wide):
             raise PretrainedError(f"pictures of {size}: this model wants multiples of {(by * high, by * wide)}")
-        most, asked = self.settings["max_size"], self.latents(frames, size)
-        asked = (asked[0], *asked[2:])
+        count, _, *places = self.latents(frames, size)
+        most, asked = self.settings["max_size"], (count, *places)
         if any(one > bound for one, bound in zip(asked, most, strict=True)):
             raise PretrainedError(
                 f"a clip of {frames} frames at {size} is {asked} latents (frames, height, width), this model was "
@@ -219,7 +220,7 @@ class StableVideo(Backbone):
     low, high = 0.002, 700.0
     drawn = (0.7, 1.6)
 
-    def __init__(self, network: nn.Module, vae: nn.Module, told: int, hidden: int = 256, zero: bool = True):
+    def __init__(self, network: Any, vae: Any, told: int, hidden: int = 256, zero: bool = True):
         super().__init__(network, vae, told, hidden, zero)
         for block in (*network.down_blocks, network.mid_block, *network.up_blocks):
             block.register_forward_pre_hook(self._before_block, with_kwargs=True)

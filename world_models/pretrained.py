@@ -81,8 +81,8 @@ class PretrainedConfig(WorldModelConfig):
         if not self.model or not self.run:
             raise ValueError("give world_model.model, a pretrained video model, and world_model.run, a trained codec")
         family, network, vae = describe(self.model)
-        told = {"family": family, "network": network, "vae": vae}
-        return dataclasses.replace(self, codec=codec_of(self.run).codec, **told)
+        codec = codec_of(self.run).codec
+        return dataclasses.replace(self, codec=codec, family=family, network=network, vae=vae)
 
     def open(self, source: str | Path, embodiment: str | Path | None, **chosen: Any) -> Dataset:
         settings = CodecModelConfig(codec=self.codec) if self.codec else codec_of(self.run)
@@ -136,14 +136,12 @@ class PretrainedModel(FilmModel):
         self.sight.requires_grad_(False)
         self._freeze()
         if config.checkpointing:
-            self.backbone.network.enable_gradient_checkpointing()  # type: ignore[operator]
+            self.backbone.network.enable_gradient_checkpointing()
 
     def _check_noise(self) -> None:
         """One draw of noise as large as a picture must do for a clip's latents."""
-        needed, height, width = (
-            int(np.prod(self.backbone.latents(self.config.frames, self.config.size))),
-            *self.config.size,
-        )
+        height, width = self.config.size
+        needed = int(np.prod(self.backbone.latents(self.config.frames, self.config.size)))
         if needed > 3 * height * width:
             most = self.config.frames * 3 * height * width // needed
             raise PretrainedError(

@@ -111,7 +111,7 @@ def _dream(asked: Imagination, side: Eval, world: str, span: tuple[int, int], fo
     for repeat in range(asked.repeats):
         place = folder if asked.repeats == 1 else folder / str(repeat)
         there = (place / MANIFEST).is_file()
-        where = {"resume": str(place), "out": None} if there else {"out": str(place), "resume": None}
+        kept, new = (str(place), None) if there else (None, str(place))
         dreaming = {"type": "dream", "model": asked.model, "starts": world, "batch": side.block, "seed": repeat}
         place.parent.mkdir(parents=True, exist_ok=True)
         records.append(
@@ -123,8 +123,9 @@ def _dream(asked: Imagination, side: Eval, world: str, span: tuple[int, int], fo
                     episodes=span[1],
                     videos=0,
                     policy_seed=side.policy_seed + 1000 * repeat,
-                    **where,
-                )  # fmt: skip
+                    resume=kept,
+                    out=new,
+                )
             )
         )
     return records

@@ -21,7 +21,7 @@ def predict(line: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.clip(np.column_stack([x, np.ones(len(x))]) @ line, 0.0, 1.0)
 
 
-def left_out(x: np.ndarray, y: np.ndarray, groups: Sequence) -> np.ndarray:
+def left_out(x: np.ndarray, y: np.ndarray, groups: Sequence | np.ndarray) -> np.ndarray:
     """(n,) what the line of the other groups says of each row of x (n, P); NaN where fewer than two groups are left."""
     member = np.unique(np.asarray(groups), return_inverse=True)[1]
     out = np.full(len(y), np.nan)

@@ -49,7 +49,9 @@ class DirectArm:
     @property
     def joints(self) -> np.ndarray:
         """(D,) rad, as they truly are."""
-        return self.chain.shafts.joints
+        shafts = self.chain.shafts
+        assert isinstance(shafts, CoupledShafts)
+        return shafts.joints
 
     @property
     def torque(self) -> np.ndarray:

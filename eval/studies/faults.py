@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -205,7 +206,7 @@ def _drive(session: Session, seconds: float, port: str, tally: Tally) -> str:
         target = home + 0.1 * (1 - np.cos(4 * (now - began))) * np.array([1, 0.5, -0.5, -0.5, 1, 0.5])
         command = Command(target=target, time=now, number=time.monotonic_ns())  # counts up
         try:
-            verdict = tally.timed(lambda command=command: session.command(command))
+            verdict = tally.timed(partial(session.command, command))
         except ConnectionError as error:
             assert port in str(error), f"an error that names no port: {error}"
             return "error"
@@ -237,7 +238,7 @@ class _Goals:
     def fastest(self, session: Session) -> float:
         """The greatest step between two goals of a servo, as part of what the velocity allows in one step."""
         bound = np.broadcast_to(session.guard.envelope.velocity, len(session.guard.names)) / session.guard.rate
-        worst, last = 0.0, {}
+        worst, last = 0.0, dict[int, int]()
         for _, id, count in self.heard:
             if id in last:
                 worst = max(worst, (abs(count - last[id]) - 1) / PER_RAD / float(bound[id - 1]))
@@ -266,6 +267,7 @@ def _kill(who: str, rng: np.random.Generator, folder: Path, tally: Tally) -> Non
                 if ours.poll(0.02):
                     written = ours.recv()
             victim = process.pid if who == KILLED[0] else guard
+            assert victim is not None
             os.kill(victim, signal.SIGKILL)
             tally.n += 1
             began = time.monotonic()

@@ -83,7 +83,7 @@ def guard_study(settings: GuardStudy) -> Study:
         rows.append((kind, *tally.row()))
         print(*rows[-1], flush=True)
     longest, moved = _silence(settings, arm, body, judge)
-    command = f"understudy study guard --commands {settings.commands} --silences {settings.silences} --out FILE.json"
+    repeat = f"understudy study guard --commands {settings.commands} --silences {settings.silences} --out FILE.json"
     notes = (
         f"Rates of {', '.join(f'{rate:g}' for rate in RATES)} Hz in turn, {EPISODE} commands from one engagement on; "
         f"seed {settings.seed}; the default envelope of the SO-101, with walls",
@@ -95,7 +95,7 @@ def guard_study(settings: GuardStudy) -> Study:
         f"Silence: {settings.silences} times no command came any more while the arm moved; the set-points rested after "
         f"at most {1000 * longest:.0f} ms, the simulated arm moved by at most {moved:.4f} rad in the second after that",
     )
-    return Study(title="What leaves the guard's envelope", command=command, columns=COLUMNS, rows=rows, notes=notes)
+    return Study(title="What leaves the guard's envelope", command=repeat, columns=COLUMNS, rows=rows, notes=notes)
 
 
 @dataclass
@@ -211,7 +211,7 @@ def _adversarial(trial: Trial, rng: np.random.Generator, n: int) -> Commands:
     target, left = trial.place, 1  # at first where it is: or all of it would be an approach
     for _ in range(n):
         if left == 0:
-            target = np.where(rng.random(len(target)) < 0.5, *ends)
+            target = np.where(rng.random(len(target)) < 0.5, ends[0], ends[1])
             left = int(trial.rate * rng.uniform(0.05, 0.6))
         left -= 1
         yield trial.command(target + rng.normal(0, 1e-3, len(target)))

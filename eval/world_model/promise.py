@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -90,7 +91,10 @@ class Promise:
                 f"{file} holds no promise of a dream; `understudy calibrate DREAM --truth TRUE` writes one"
             )
         try:
-            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in text.items()})
+            told: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in text.items()
+            }
+            return cls(**told)
         except TypeError as error:
             raise PromiseError(f"{file} is damaged: {error}") from error
 
@@ -113,7 +117,8 @@ def gather(dreamt: Sequence[Record], true: Sequence[Record] = ()) -> Cells:
         MatchError: no policy and start in both worlds, though there is a truth.
     """
     ours, theirs = _repeats(dreamt), _repeats(true)
-    rows, names, runs = [], [], []
+    rows, runs = [], []
+    names: list[str] = []
     for key, (identity, episodes) in sorted(ours.items(), key=lambda item: item[1][0].name):
         mean = float(np.mean([np.mean(values) for values in episodes.values()])) if episodes else math.nan
         there = theirs.get(key, (identity, {}))[1]
