@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,9 @@ from .optimizer import Best, Optimize, generator_state, optimizer_state, restore
 from .side_evaluation import Aside
 from .state import read_rows, read_state
 from .validate import account
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,19 @@ class Objective(nn.Module):
         return self.trainable.loss(batch)
 
 
+def open_accelerator(cpu: bool, precision: str) -> Accelerator:
+    """accelerate has one state a process; that of an earlier training here, which computed otherwise, is given up."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    if AcceleratorState._shared_state:
+        state = AcceleratorState()
+        other = state.mixed_precision != precision or (state.device.type == "cpu") != cpu
+        if other and state.num_processes == 1:
+            AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=cpu, mixed_precision=precision)
+
+
 class Loop:
     """Trains `model` on batches until `pace.steps`.
 
@@ -111,12 +128,10 @@ class Loop:
         captured: bool = False,
         recorder: Recorder | None = None,
     ):
-        from accelerate import Accelerator
-
         chosen = choose_device(device)
         if ":" in chosen:
             torch.cuda.set_device(chosen)
-        self.accelerator = Accelerator(cpu=chosen == "cpu", mixed_precision=precision)
+        self.accelerator = open_accelerator(chosen == "cpu", precision)
         self.model, self.feed = model, Feed(gather, order, self.accelerator.device)
         self.optimize, self.pace, self.run, self.description = optimize, pace, run, description
         self.validate, self.transform, self.mark = validate, transform or (lambda batch: batch), best
