@@ -388,7 +388,7 @@ def _plan_all(
     """Judge all episodes that are not recorded yet."""
     import numpy as np
 
-    from ...policies.foreign.planner import instruct
+    from ...policies.agent.open import instruct
 
     about: Any = writer.manifest["data"]
     mean = np.asarray(about["mean_action"], np.float32)

@@ -195,18 +195,23 @@ def _stated(owner: object, name: str) -> dict:
 
 def _instruct(config: Acting, policy: Planner, task: str) -> None:
     """Give a policy that reads one the text of the task, and say which."""
-    from ..foreign.planner import instruct
-
     text = task if config.task_text is None else config.task_text
-    ours = [*_instructed(policy)]
-    for one in ours:
-        one.language.instruct(text)
-        one.task_text = policy.task_text = text
-    if instruct(policy, text) or ours:
+    if instruct(policy, text):
         source = "the world's task; --task_text changes it" if config.task_text is None else "--task_text"
         print(f"the policy reads the text of its task: '{text}' ({source})")
     elif config.task_text is not None:
         raise ValueError(f"the policy in '{config.policy}' reads no text; leave out --task_text")
+
+
+def instruct(policy: Planner, text: str) -> bool:
+    """Let a policy, ours or lerobot's, act by this text from now on; whether it reads one. Raises LanguageError."""
+    from ..foreign import planner as foreign
+
+    ours = [*_instructed(policy)]
+    for one in ours:
+        one.language.instruct(text)
+        one.task_text = policy.task_text = text
+    return foreign.instruct(policy, text) or bool(ours)
 
 
 def _instructed(actor: object) -> Iterator[Instructed]:

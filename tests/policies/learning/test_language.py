@@ -4,9 +4,11 @@ import importlib.util
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from understudy.__main__ import main
 from understudy.configs.episode import Episode
 from understudy.configs.settings.decode import decode_choice
 from understudy.configs.settings.refusals import UsageError
@@ -103,3 +105,10 @@ def test_an_encoder_of_transformers_is_told_by_path_and_width():
     assert config.width == 384 and WordLlamaConfig().width == 256 and TableConfig().width is None
     with pytest.raises(UsageError, match="width must be given"):
         decode_choice(LanguageConfig, {"type": "transformers", "path": "some/folder"})
+
+
+def test_recorded_episodes_are_judged_each_by_its_own_text(demos, table, tmp_path):
+    assert main(["eval", "--policy", str(table), "--data", str(demos), "--out", str(tmp_path / "errors")]) == 0
+    rows = pq.read_table(tmp_path / "errors" / "episodes.parquet").to_pylist()
+    assert {row["task"] for row in rows} == set(TEXTS), "one of each is held out"
+    assert all(np.mean(row["error"]) < 0.4 for row in rows)
