@@ -56,10 +56,8 @@ class Settings:
     seed: int = 0  # seed of the initial weights, the order of batches and the noise
     device: str = "auto"  # where to compute: auto (a GPU if there is one) | cpu | cuda | cuda:N
     precision: str = "no"  # the forward pass in float32 (no) or bf16; weights and acting stay in float32
-    resident_gb: float | None = (
-        None  # GB of data held on the device, where batches are gathered; the rest is streamed; default half of a GPU
-    )
-    captured: bool = True  # on a GPU: records the training step as a CUDA graph and replays it, where that is possible
+    resident_gb: float | None = None  # GB of data held on the device, the rest is streamed; default half of a GPU
+    captured: bool = False  # on a GPU: record the training step as a CUDA graph and replay it (new: see docs/vision.md)
     threads: int | None = None  # CPU threads that torch uses; by default all cores
     best: Best = Best.action_error  # which held-out error marks the checkpoint `best`: action_error | loss | none
     log_every: int = 100  # steps between lines of metrics.jsonl
