@@ -9,6 +9,7 @@ import contextlib
 import copy
 import functools
 import inspect
+import itertools
 import logging
 from collections.abc import Iterator
 from xml.etree import ElementTree
@@ -143,7 +144,8 @@ def compiled_once() -> Iterator[None]:
     """Inside, robosuite gets a copy of a scene that this process has compiled before, where the XML is the same.
 
     Compiling is half of what it takes to build an environment, and the lanes of a world differ in nothing. The arm by
-    itself, of which robosuite only keeps a reference, is one model for all.
+    itself, of which robosuite only keeps a reference, is one model for all; so is the scene in which an environment is
+    made, which its first reset replaces.
     """
     from robosuite.models.base import MujocoXML
     from robosuite.utils.binding_utils import MjSim
@@ -155,7 +157,12 @@ def compiled_once() -> Iterator[None]:
             return before[1](self, mode)
         return _compiled(ElementTree.tostring(self.root, encoding="unicode"))
 
-    MjSim.from_xml_string = classmethod(lambda made, xml: made(copy.copy(_compiled(xml))))
+    made_first = itertools.count()
+
+    def from_xml_string(made, xml: str):
+        return made(copy.copy(_compiled(xml)) if next(made_first) else _passing(xml))
+
+    MjSim.from_xml_string = classmethod(from_xml_string)
     MujocoXML.get_model = get_model
     try:
         yield
@@ -168,6 +175,11 @@ def _compiled(xml: str):
     import mujoco
 
     return mujoco.MjModel.from_xml_string(xml)
+
+
+@functools.lru_cache(maxsize=2)
+def _passing(xml: str):
+    return copy.copy(_compiled(xml))
 
 
 def _soften(env) -> None:
