@@ -43,8 +43,8 @@ class PretrainedConfig(WorldModelConfig):
     run: str = ""  # training of a `codec` at the size of the pictures, whose readings and judgements are taken over
     codec: CodecConfig | None = None  # its settings; taken from `run`
     family: str = ""  # cosmos | svd; taken from `model`, as are the settings of network and autoencoder (JSON)
-    network: str = ""
-    vae: str = ""
+    network: str = ""  # settings of the network, as JSON; filled in from the model
+    vae: str = ""  # those of its autoencoder, likewise
     frames: int = 13  # of a clip: the one that is given, and one for each action
     fps: float = 4.0  # frames a second that the model is told
     hidden: int = 256  # width of the embedded actions

@@ -82,7 +82,7 @@ class FaultStudy:
     times: int = 20  # of each fault on each bus
     kills: int = 20  # of each process
     buses: tuple[str, ...] = tuple(ARMS)  # which of them
-    seed: int = 0
+    seed: int = 0  # of what is drawn
     out: Path  # file of the study
 
     def __post_init__(self) -> None:

@@ -53,7 +53,7 @@ class GuardStudy:
     commands: int = 100_000  # in all
     silences: int = 100  # times that the commands end while the arm moves
     kinds: tuple[str, ...] = ()  # of commands; default all
-    seed: int = 0
+    seed: int = 0  # of what is drawn
     out: Path  # file of the study
 
     def __post_init__(self) -> None:

@@ -55,8 +55,8 @@ class ImaginedDuels:
     pairs: int = 200  # true pairs at most
     imagined: int = 4000  # pairs that the mean is taken from
     past: int = 200  # starts that settle weight and use
-    alpha: float = 0.05
-    seed: int = 0
+    alpha: float = 0.05  # error level of each duel
+    seed: int = 0  # of what is drawn
 
     def run(self) -> None:
         study = simulate(self)
