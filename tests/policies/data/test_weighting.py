@@ -151,7 +151,7 @@ def test_training_sees_the_good_episode_only(demos, tmp_path, monkeypatch):
     seen, step = set(), Loop.train_step
 
     def watch(self):
-        seen.update(self.gather(self.order.indices(self.step))["episode"].tolist())
+        seen.update(self.feed(self.step)["episode"].tolist())
         return step(self)
 
     monkeypatch.setattr(Loop, "train_step", watch)
