@@ -349,10 +349,12 @@ def knows(name: str) -> bool:
 
 
 def plugged(kind: str) -> Mapping[str, object]:
-    """Names that plug-ins of lerobot's register. Imports them."""
+    """Names that plug-ins of lerobot's register. Imports them, and lerobot, where any is installed."""
     import importlib
+    from importlib.metadata import distributions
 
-    if not names_of(kind):
+    names = (str(one.name or "").lower().replace("-", "_") for one in distributions())
+    if not names_of(kind) or not any(name.startswith("lerobot_") for name in names):
         return {}
     prepare_lerobot()
     importlib.import_module("lerobot.utils.import_utils").register_third_party_plugins()
