@@ -8,6 +8,7 @@ class is found by its name among the files of the folder that define settings.
 from __future__ import annotations
 
 import ast
+import builtins
 import dataclasses
 import re
 import sys
@@ -79,9 +80,29 @@ class _Names(dict):
     def _type(self, annotation: ast.expr) -> Any:
         """What an annotation says; anything, where it names something unknown."""
         try:
-            return eval(ast.unparse(annotation), {}, self)
-        except (NameError, KeyError):
+            return self._meant(annotation)
+        except KeyError:
             return Any
+
+    def _meant(self, said: ast.expr) -> Any:
+        """The type that an annotation is; no source is run. Raises KeyError where it names something unknown."""
+        match said:
+            case ast.Name(id=name):
+                try:
+                    return self[name]
+                except KeyError:
+                    return vars(builtins)[name]
+            case ast.Constant(value=value):
+                return value
+            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+                return self._meant(left) | self._meant(right)
+            case ast.Subscript(value=whole, slice=inside):
+                return self._meant(whole)[self._meant(inside)]
+            case ast.Tuple(elts=several):
+                return tuple(map(self._meant, several))
+            case ast.List(elts=several):
+                return list(map(self._meant, several))
+        raise KeyError(ast.unparse(said))
 
     def _default(self, field: ast.AnnAssign) -> Any:
         """A field with a default if the source has one: that of a group of keys is of its class, others are UNKNOWN."""
