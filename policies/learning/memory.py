@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ...configs.cores import free_memory
+from ...configs.protocols import keeps
+from ...configs.spec import GOAL
+from ..policy import SeesGoals
 from .pictures import eyes_of
 
 SMALL = (96, 128)  # (height, width) that is advised
@@ -66,7 +69,10 @@ def kept_bytes(model: nn.Module, batch: Mapping[str, Tensor]) -> int:
     training = eyes.training
     eyes.eval()  # varies nothing, and leaves running means as they are
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda value: value):
-        read = eyes.read({key: batch[key].to(device) for key in eyes.keys})
+        held = {key: value.to(device) for key, value in batch.items() if key.removeprefix(GOAL) in eyes.keys}
+        read = [eyes.read({key: held[key] for key in eyes.keys})]
+        if keeps(model, SeesGoals) and model.goals is not None:
+            read += model.goals.read(held, 1)
     eyes.train(training)
     del read
     return sum(kept.values())

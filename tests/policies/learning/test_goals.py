@@ -17,6 +17,7 @@ from understudy.policies.data.open import open_dataset
 from understudy.policies.data.resident import ResidentWindows
 from understudy.policies.data.windows import Windows
 from understudy.policies.data.writer import DatasetWriter
+from understudy.policies.learning.memory import kept_bytes
 from understudy.policies.learning.optimizer import Optimize
 from understudy.policies.learning.train import Train, start_run
 from understudy.policies.load import load_policy
@@ -152,3 +153,12 @@ def test_a_policy_without_goals_takes_none(demos, tmp_path):
         act(plain, f"{demos}:2")
     agent = Agent(load_policy(plain)[0], lanes=1)
     assert agent.planner.goals is None
+
+
+def test_the_memory_of_a_step_counts_the_goals_too(trained):
+    model, _ = load_policy(trained)
+    shown = torch.zeros(2, 1, SIDE, SIDE, 3, dtype=torch.uint8)
+    seen = kept_bytes(model.train(), {TOP: shown, GOAL + TOP: shown[:, 0]})
+    model.goals = None
+    alone = kept_bytes(model, {TOP: shown})
+    assert seen > 1.8 * alone
