@@ -75,9 +75,8 @@ def repeat_command(manifest: Mapping, out: str = "out/again") -> str:
         layers = {"perturb": ",".join(world["perturb"]), "perturb_level": world["level"]}
         world = dict(world["of"])
     flags = {"policy": policy.get("path"), "world": inline(world)} | layers
-    flags |= {"episodes": starts.get("count"), "env_seed": starts.get("first")} | _unusual(
-        agent, policy.get("config", {})
-    )
+    flags |= {"episodes": starts.get("count"), "env_seed": starts.get("first")}
+    flags |= _unusual(agent, policy.get("config", {}), manifest.get("world", {}).get("task"))
     return f"understudy eval {flag_words(flags)} --out {shlex.quote(out)}"
 
 
@@ -86,10 +85,13 @@ def flag_words(flags: Mapping) -> str:
     return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in flags.items() if value not in (None, ""))
 
 
-def _unusual(agent: Mapping, policy: Mapping) -> dict:
+def _unusual(agent: Mapping, policy: Mapping, task: str | None) -> dict:
     """Flags of how the policy acted, where that is neither the default nor its own way."""
     sampler, own = agent.get("sampler") or {}, policy.get("sampler") or {}
     settings = {
+        "task_text": (agent.get("task_text"), task if "task_text" in agent else None),
+        "goal": (agent.get("goal"), None),
+        "ensemble": (agent.get("ensemble"), None),
         "n_action_steps": (agent.get("n_action_steps"), policy.get("n_action_steps")),
         "candidates": (agent.get("candidates"), 1),
         "critic": (agent.get("critic"), None),

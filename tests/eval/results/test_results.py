@@ -120,6 +120,14 @@ def test_the_command_asks_for_the_same(records):
     assert (world.task, world.horizon, world.delay) == ("point", 30, 1)
 
 
+def test_the_command_tells_the_policy_what_it_was_told(records):
+    told = manifest()["agent"] | {"task_text": "the other one", "goal": "end.png", "ensemble": 0.01}
+    config = parse(Eval, None, shlex.split(repeat_command(manifest(agent=told)))[2:])
+    assert (config.task_text, config.goal, config.ensemble) == ("the other one", "end.png", 0.01)
+    world = manifest()["world"] | {"task": "the other one"}
+    assert "task_text" not in repeat_command(manifest(agent=told, world=world))
+
+
 def test_the_command_perturbs_as_the_record_was(records):
     discover("sim")
     import draccus
