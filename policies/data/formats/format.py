@@ -1,20 +1,21 @@
 """Recordings in other formats than LeRobotDataset, and the registry of those that are read. A new format is one file.
 
-A format says whether a folder is its own, and gives the embodiment and the episodes that the folder holds. Writing them
-is not its affair (`../convert.py`).
+A format says whether a file or folder is its own, and gives the embodiment and the episodes that lie there. Writing
+them is not its affair (`../imports.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ....configs.episode import Episode
-from ....configs.spec import Embodiment
+from ....configs.plugins import lookup
+from ....configs.spec import UNKNOWN, UNKNOWN_UNIT, Embodiment, Mode
 from ..films import read_film
 
 
@@ -24,11 +25,16 @@ class FormatError(ValueError):
 
 @dataclass(frozen=True)
 class Recording:
-    """What lies in a folder of another format."""
+    """What lies in a file or folder of another format."""
 
     embodiment: Embodiment
     episodes: Sequence[str]  # names, in order
     notes: tuple[str, ...] = ()  # what was taken to be so, in words
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # further columns -> names of the dimensions
+    unsaid: tuple[str, ...] = ()  # columns that our recordings have and that nobody recorded here
+    about: Mapping[str, object] = field(default_factory=dict)  # what else the files say, kept as JSON
+    subsets: Mapping[str, Sequence[str]] = field(default_factory=dict)  # name -> names of its episodes
+    inside: Any = None  # what the format found out, for its own use
 
 
 class Format(Protocol):
@@ -37,7 +43,7 @@ class Format(Protocol):
     layout: str  # which files where, in words
 
     def holds(self, root: Path) -> bool:
-        """Whether a folder is laid out so. Opens no file."""
+        """Whether a file or folder is laid out so. Looks at names, and at a file's first bytes at most."""
         ...
 
     def open(self, root: Path) -> Recording:
@@ -50,6 +56,7 @@ class Format(Protocol):
 
 
 FORMATS: dict[str, Format] = {}
+GUESSED_RATE = 10.0  # Hz, of recordings that state none
 
 
 def register_format(name: str):
@@ -62,6 +69,72 @@ def register_format(name: str):
         return kind
 
     return register
+
+
+def find_format(root: Path, name: str = "") -> tuple[str, Format]:
+    """The format of a file or folder, with its name. The formats must have been registered.
+
+    Raises:
+        FormatError: nothing there, or none of the known formats. LookupError: an unknown name.
+    """
+    if not root.exists():
+        raise FormatError(f"there is no file and no folder {root}")
+    if name:
+        lookup("format", name, FORMATS)
+    found = [(key, one) for key, one in FORMATS.items() if name in ("", key) and one.holds(root)]
+    if len(found) == 1:
+        return found[0]
+    known = "; ".join(f"{key}: {one.layout}" for key, one in FORMATS.items() if name in ("", key))
+    if found:
+        raise FormatError(f"{root} may be of several formats, {', '.join(key for key, _ in found)}; give --format")
+    raise FormatError(f"{root} is laid out as none of the formats that are read: {known}")
+
+
+def counted(key: str, width: int) -> tuple[str, ...]:
+    """Names of the dimensions of a vector that names none: `key.0`, `key.1`; a lone one is `key`."""
+    return (key,) if width == 1 else tuple(f"{key}.{place}" for place in range(width))
+
+
+def silent_body(
+    name: str,
+    action: tuple[str, ...],
+    low: np.ndarray,
+    high: np.ndarray,
+    *,
+    rate: float | None,
+    state: tuple[str, ...] = (),
+    scene: tuple[str, ...] = (),
+    cameras: Mapping[str, tuple[int, int]] | None = None,
+    **meaning: Any,
+) -> Embodiment:
+    """Who recorded files that state no unit: limits are the data's, and so on; `rate` None is guessed, too.
+
+    Args:
+        low, high: (D,) least and greatest action of the data.
+        meaning: mode, frame, rotation, where the files say them.
+    """
+    limits = tuple((float(a), float(b) if b > a else float(a) + 1.0) for a, b in zip(low, high, strict=True))
+    return Embodiment(
+        name=name,
+        action=action,
+        action_units=(UNKNOWN_UNIT,) * len(action),
+        limits=limits,
+        rate=GUESSED_RATE if rate is None else rate,
+        state=state,
+        state_units=(UNKNOWN_UNIT,) * len(state),
+        scene=scene,
+        scene_units=(UNKNOWN_UNIT,) * len(scene),
+        cameras=dict(cameras or {}),
+        guessed=("limits",) if rate is not None else ("limits", "rate"),
+        **({"mode": Mode.unknown, "frame": UNKNOWN, "rotation": UNKNOWN} | meaning),
+    )
+
+
+def check_finite(values: np.ndarray, what: str) -> None:
+    """Raise FormatError for NaN or infinities in (T, ...) numbers, naming the first row."""
+    if not np.isfinite(values).all():
+        row = int(np.argwhere(~np.isfinite(values))[0][0])
+        raise FormatError(f"{what} is NaN or infinite in row {row}; repair it, or leave the episode out: --without")
 
 
 def read_film_frames(path: Path, count: int, what: str) -> np.ndarray:
