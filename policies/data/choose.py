@@ -1,7 +1,9 @@
 """Which episodes of a dataset are read: `--episodes 0-5,7-9` names them, `--without 6` leaves some out.
 
-One form for every verb. Of several datasets read as one, each gets a part of its own, between semicolons and in the
-order of the names: `--without ';6'` leaves episode 6 out of the second. Ids are those that the dataset gives.
+One form for every verb. Ids are those that the dataset gives. A condition chooses, too: `--episodes "success and length
+< 200"` (`known.py` says what may be asked). Of several datasets read as one, each gets a part of its own, between
+semicolons and in the order of the names: `--without ';6'` leaves episode 6 out of the second; a lone condition is for
+all of them.
 """
 
 from __future__ import annotations
@@ -55,6 +57,8 @@ def shares(text: str, names: list[str], flag: str) -> list[str]:
     blank = ALL if flag == "episodes" else ""
     if (_is_all(text) and flag == "episodes") or not str(text).strip():
         return [blank] * len(names)
+    if is_condition(text) and ";" not in str(text):
+        return [str(text)] * len(names)
     parts = [part.strip() or blank for part in str(text).split(";")]
     if len(parts) != len(names):
         example = ";" * (len(names) - 1) + (str(text) if len(parts) == 1 else "0-5")
@@ -63,6 +67,11 @@ def shares(text: str, names: list[str], flag: str) -> list[str]:
             f" semicolons; an empty one takes all. For {names[-1]}: --{flag} '{example}'"
         )
     return parts
+
+
+def is_condition(text: str | int) -> bool:
+    """Whether a text asks for what is known of episodes, and is no list of their numbers."""
+    return re.search(r"[^\d\s,;-]", str(text)) is not None and not _is_all(str(text))
 
 
 def is_everything(episodes: str, without: str) -> bool:
@@ -75,6 +84,10 @@ def _is_all(text: str) -> bool:
 
 
 def _known(layout: Layout, flag: str, text: str) -> list[int]:
+    if is_condition(text):
+        from .known import matching
+
+        return matching(layout, str(text))
     asked = numbers_of(text)
     known = {entry.id for entry in layout.entries}
     strange = [number for number in asked if number not in known]

@@ -36,6 +36,7 @@ from .tables import (
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 PICTURES = ("image", "video")  # dtypes of camera features
 TEXTS = ("string", "language")  # dtypes of words; "language": lerobot's annotations, lists of messages
+INFO = "meta/info.json"
 LABELS = "meta/labels.json"  # ours: which episodes succeeded, see `labels.py`
 LABELLED = (SUCCESS, DONE, REWARD)  # columns that labels can stand in for
 SMALLEST = 8  # side of what is taken for a picture stored as numbers
@@ -236,6 +237,8 @@ def read_info(root: Path) -> dict:
 
 def _no_dataset(root: Path) -> str:
     """Why a folder is none, and what to do."""
+    if root.is_file():
+        return "is a file, no LeRobotDataset; a recording of another format becomes one by `understudy convert`"
     if not root.is_dir():
         return "does not exist; give the folder that holds meta/ and data/, or a hub id like lerobot/pusht"
     what = "is not a LeRobotDataset: it has no meta/info.json"

@@ -2,7 +2,7 @@
 
 Finds the folder, reads where things are (`layout.py`), loads the columns that are wanted (`columns.py`), and refuses
 what is missing or not finite before anything is trained on it. Pictures stay in their files (`frames.py`). Readers of
-further formats stand behind this door; nobody else opens recordings.
+further formats stand behind this door (`imports.py`); nobody else opens recordings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .choose import ALL, choose, shares
 from .columns import check_finite, load_columns, with_tasks
 from .dataset import Dataset, _no_camera
 from .embody import camera_features, camera_name, dimension_names, embodiment_of
-from .layout import DatasetError, Layout, expand_path, read_layout
+from .layout import INFO, DatasetError, Layout, expand_path, read_layout
 from .mapping import mapped
 from .tables import DatasetWarning
 
@@ -36,6 +36,8 @@ def open_dataset(
     sources: Mapping[str, str | Sequence[str]] | None = None,
 ) -> Dataset:
     """Open a LeRobotDataset folder (`$VAR` expanded), a hub id such as "lerobot/pusht", or several as one: "A,B".
+
+    A recording of another format (`formats/`) is converted once, into the cache, and opened from there.
 
     Labels given by `understudy label` count (`labels.py`).
 
@@ -121,6 +123,10 @@ def _several(source: str | Path) -> list[str]:
 
 def _locate(source: str | Path) -> tuple[Path, str | None]:
     path = expand_path(source)
+    if path.is_file() or (path.is_dir() and not (path / INFO).is_file()):
+        from .imports import imported
+
+        return imported(path), None
     if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) or str(source).startswith("."):
         return path, None
     return fetch(str(source), ["meta/*", "meta/**", "data/**"]), str(source)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,7 @@ class DatasetWriter:
         pictures: "image" (lossless PNG in the data files) or "video" (h264 mp4, smaller, even sizes only).
         extra: further columns of numbers, name -> names of the dimensions; taken from `Episode.extra`.
         documents: further files of the folder, path in it -> text; there from the first moment on.
+        unsaid: columns of an episode that nobody recorded, such as `next.success`; they are left out.
 
     Raises:
         FileExistsError: the folder exists.
@@ -54,6 +55,7 @@ class DatasetWriter:
         pictures: str = "image",
         extra: Mapping[str, tuple[str, ...]] | None = None,
         documents: Mapping[str, str] | None = None,
+        unsaid: Collection[str] = (),
     ):
         if pictures not in ("image", "video"):
             raise ValueError(f"pictures must be 'image' or 'video', got '{pictures}'")
@@ -62,7 +64,8 @@ class DatasetWriter:
             raise FileExistsError(
                 f"{self.root} exists already; choose another folder, or go on with DatasetWriter.resume"
             )
-        self._features = _features(embodiment, pictures, dict(extra or {}))
+        features = _features(embodiment, pictures, dict(extra or {}))
+        self._features = {key: feature for key, feature in features.items() if key not in unsaid}
         self._start([], None, {}, {})
 
         def fill(beside: Path) -> None:
