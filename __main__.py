@@ -28,7 +28,11 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
     "data": {
         "demos": ("eval.demos.demos:Demos", "scripted experts act; writes a LeRobot dataset"),
         "resim": ("eval.demos.resim:Resim", "replay recorded actions in a simulator to recover states and pictures"),
-        "convert": ("policies.data.convert:Convert", "recordings of DROID, BridgeData, ... become a LeRobot dataset"),
+        "convert": (
+            "policies.data.convert:Convert",
+            "recordings of any format, and datasets chosen, merged or renamed, become a LeRobot dataset",
+        ),
+        "split": ("policies.data.split:Split", "one dataset into several, by shares or by conditions"),
         "label": ("policies.data.labels:Label", "say which episodes of a dataset succeeded, where nobody has"),
         "inspect": ("eval.inspect.inspect:Inspect", "what is in a dataset or a run; how policies use the past"),
     },
@@ -94,7 +98,7 @@ usage: understudy VERB [CONFIG.yaml] [WORD ...] [--key value ...]
 EXPECTED = (ValueError, LookupError, OSError, ImportError, FloatingPointError)  # ours say what to do
 FAILED, INTERRUPTED = 2, 130
 NOTHING = dict.fromkeys(
-    ("resim", "convert", "label", "agree", "estimate", "calibrate", "mix", "curve", "results", "inspect"),
+    ("resim", "convert", "split", "label", "agree", "estimate", "calibrate", "mix", "curve", "results", "inspect"),
     "interrupted; nothing is written, for that comes last",
 )
 STOPPED = NOTHING | {  # what a verb that says nothing itself leaves when it is interrupted

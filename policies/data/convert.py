@@ -1,84 +1,108 @@
-"""`understudy convert SRC DST`: recordings of another format as a LeRobotDataset v3.0, which every verb here reads."""
+"""`understudy convert SRC DST`: a new LeRobotDataset out of recordings, without encoding a video again.
+
+SRC is a recording of another format (`formats/`), a dataset, or several of them, `A,B`, which are merged. Episodes are
+chosen and left out, tasks renamed, columns dropped, and v3.0 or v2.1 is written. SRC stays as it is.
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from ...configs.files import HALF
-from ...configs.plugins import lookup
-from ...configs.progress import Progress
-from .choose import ALL, numbers_of
-from .formats.format import FORMATS, Format, FormatError
-from .writer import DatasetWriter
-
-INFO = Path("meta") / "info.json"
+from .choose import ALL, is_condition, numbers_of
+from .editing.plan import plan_of
+from .editing.write import FORMS, write_plan
+from .formats.format import FormatError, find_format
+from .imports import with_rate, write_recording
+from .layout import INFO, DatasetError, expand_path
+from .open import open_dataset
 
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Write recordings of another format as a LeRobot dataset."""
+    """Write recordings as a new LeRobot dataset: of another format, chosen, merged, renamed, of another version."""
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("source", "out")
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies.data.formats",)
 
-    source: str  # folder of the recordings
+    source: str  # file or folder of the recordings, or a dataset; several "A,B" are merged
     out: str  # dataset folder to write; must not exist
-    format: str = ""  # of the recordings; default: the one whose files lie there
-    episodes: str = "all"  # which, by their place in order, for example 0-5,7
+    to: str = "v3.0"  # v3.0 | v2.1
+    format: str = ""  # of recordings that are no LeRobot dataset; default: the one whose files lie there
+    episodes: str = ALL  # which, for example 0-5,7 or "success and length < 200"
     without: str = ""  # episodes left out, for example 6
-    pictures: str = "video"  # image | video: how pictures are stored
+    tasks: dict[str, str] = field(default_factory=dict)  # text of a task -> its new text
+    task: str = ""  # text that all episodes get
+    drop: tuple[str, ...] = ()  # columns and cameras that are left out
+    rate: float = 0.0  # steps a second, of recordings that do not state it
+    pictures: str = ""  # image | video: how pictures of another format are stored; default video
 
     def run(self) -> None:
-        """Convert, episode by episode, beside `out`, and rename.
+        """Write beside `out`, and rename.
 
         Raises:
-            FormatError: a folder of no known format, a file that does not fit. FileExistsError: `out` exists.
+            FormatError: a recording of no known format, a file that does not fit. FileExistsError: `out` exists.
+            DatasetError: datasets that are damaged, that do not fit together, or that cannot be changed so.
         """
-        root, out = (Path(os.path.expandvars(path)).expanduser() for path in (self.source, self.out))
+        root, out = expand_path(self.source), expand_path(self.out)
+        if self.to not in FORMS:
+            raise FormatError(f"'{self.to}' is not written; --to {' or '.join(FORMS)}")
+        foreign = self.format or root.is_file() or (root.is_dir() and not (root / INFO).is_file())
+        if foreign and self._only_imports():
+            self._import(root, out)
+        else:
+            self._edit(out)
+
+    def _only_imports(self) -> bool:
+        """Whether nothing is asked for that needs a dataset to begin with."""
+        conditions = is_condition(self.episodes) or is_condition(self.without)
+        return self.to == "v3.0" and not (conditions or self.tasks or self.task or self.drop)
+
+    def _import(self, root: Path, out: Path) -> None:
         name, reader = find_format(root, self.format)
         recording = reader.open(root)
-        if out.exists():
-            raise FileExistsError(f"{out} exists; choose another folder")
-        chosen = _chosen(self.episodes, self.without, len(recording.episodes))
-        beside = out.with_name(f".{out.name}{HALF}")
-        shutil.rmtree(beside, ignore_errors=True)
-        writer = DatasetWriter(beside, recording.embodiment, pictures=self.pictures)
+        recording = with_rate(recording, self.rate) if self.rate else recording
+        places = _chosen(self.episodes, self.without, len(recording.episodes))
         print(f"{root} is of format {name}; {'; '.join(recording.notes)}")
-        try:
-            with Progress("converting", len(chosen), "episodes") as progress:
-                for place in chosen:
-                    writer.add(reader.read(root, recording, recording.episodes[place]))
-                    progress.update(writer.episodes)
-        except BaseException:
-            writer.discard()
-            raise
-        beside.rename(out)
-        print(f"{out}: {writer.episodes} episodes, {writer.frames} steps at {recording.embodiment.rate:g} Hz")
+        episodes, steps = write_recording(name, reader, root, recording, out, places, self.pictures or "video")
+        print(f"{out}: {episodes} episodes, {steps} steps at {recording.embodiment.rate:g} Hz")
+
+    def _edit(self, out: Path) -> None:
+        for flag in ("rate", "pictures", "format"):
+            if getattr(self, flag):
+                raise DatasetError(
+                    f"--{flag} is for a recording that only becomes a dataset; convert it first, then change the rest"
+                )
+        if out.exists() and any(out.iterdir()):
+            raise FileExistsError(f"{out} exists; choose another folder")
+        write_edited(self.source, out, self.to, self.episodes, self.without, self.tasks, self.task, self.drop)
 
 
-def find_format(root: Path, name: str = "") -> tuple[str, Format]:
-    """The format of a folder, with its name.
+def write_edited(
+    source: str,
+    out: Path,
+    form: str = "v3.0",
+    episodes: str = ALL,
+    without: str = "",
+    tasks: Mapping[str, str] | None = None,
+    task: str = "",
+    drop: tuple[str, ...] = (),
+) -> None:
+    """Write the chosen episodes of datasets as a new one, and say what it holds.
 
     Raises:
-        FormatError: no folder, or none of the known formats. LookupError: an unknown name.
+        DatasetError: as `Convert.run`.
     """
-    if not root.is_dir():
-        raise FormatError(f"there is no folder {root}")
-    if name:
-        lookup("format", name, FORMATS)
-    found = [(key, one) for key, one in FORMATS.items() if one.holds(root) and name in ("", key)]
-    if len(found) == 1:
-        return found[0]
-    if (root / INFO).is_file():
-        raise FormatError(f"{root} is a LeRobot dataset already: give it to --data as it is")
-    known = "; ".join(f"{key}: {one.layout}" for key, one in FORMATS.items() if name in ("", key))
-    if found:
-        raise FormatError(f"{root} may be of several formats, {', '.join(key for key, _ in found)}; give --format")
-    raise FormatError(f"{root} is laid out as none of the formats that are read: {known}")
+    dataset = open_dataset(source, columns=(), check=False, episodes=episodes, without=without)
+    plan = plan_of(dataset.parts or (dataset,), texts=tasks, task=task, drop=drop)
+    notes = write_plan(plan, out, form)
+    rows = sum(kept.entry.length for kept in plan.episodes)
+    cameras = f", films of {len(plan.of_kind('video'))} cameras copied" if plan.of_kind("video") else ""
+    print(f"{out}: LeRobotDataset {form}, {len(plan.episodes)} episodes, {rows} steps at {plan.rate:g} Hz{cameras}")
+    for note in notes:
+        print(f"note: {note}")
 
 
 def _chosen(episodes: str, without: str, count: int) -> list[int]:

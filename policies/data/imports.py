@@ -21,10 +21,9 @@ from ...configs.files import HALF, new_folder, replace_text
 from ...configs.plugins import discover
 from ...configs.progress import Progress
 from .formats.format import Format, FormatError, Recording, find_format
-from .layout import DatasetError, expand_path
+from .layout import SOURCE, DatasetError, expand_path
 from .writer import DatasetWriter
 
-SOURCE = "meta/source.json"
 FORM = 1  # of what is written here; another number converts anew
 
 

@@ -24,10 +24,9 @@ from ...configs.episode import REWARD, SUCCESS
 from ...configs.spec import ACTION
 from .columns import load_columns, with_tasks
 from .expressions import Expression, ExpressionError
-from .layout import DatasetError, Entry, Layout
+from .layout import SOURCE, DatasetError, Entry, Layout
 from .tables import read_json, read_table
 
-SOURCE = "meta/source.json"  # of `imports.py`
 SEED = "env_seed"
 BY_TABLE = ("episode", "length", "seconds", "task", "tasks", "labelled", "name", "subsets", SEED)
 BY_ROWS = {"success": SUCCESS, "reward": REWARD, "total": REWARD, "still": ACTION}  # name -> column that tells it

@@ -37,6 +37,7 @@ VERSIONS = ("v2.0", "v2.1", "v3.0")
 PICTURES = ("image", "video")  # dtypes of camera features
 TEXTS = ("string", "language")  # dtypes of words; "language": lerobot's annotations, lists of messages
 INFO = "meta/info.json"
+SOURCE = "meta/source.json"  # ours: of a recording of another format, see `imports.py`
 LABELS = "meta/labels.json"  # ours: which episodes succeeded, see `labels.py`
 LABELLED = (SUCCESS, DONE, REWARD)  # columns that labels can stand in for
 SMALLEST = 8  # side of what is taken for a picture stored as numbers

@@ -28,7 +28,7 @@ def join(parts: tuple[Dataset, ...]) -> Dataset:
         DatasetError: parts that do not fit together, naming the first difference.
     """
     first = parts[0]
-    body = _body(parts)
+    body = common_body(parts)
     shared = [key for key in first.columns if all(key in part.columns for part in parts)]
     for key in shared:
         for part in parts[1:]:
@@ -48,8 +48,12 @@ def join(parts: tuple[Dataset, ...]) -> Dataset:
     )
 
 
-def _body(parts: tuple[Dataset, ...]) -> Embodiment:
-    """The embodiment of the first part that states all units, else of the first."""
+def common_body(parts: tuple[Dataset, ...]) -> Embodiment:
+    """The embodiment of the first part that states all units, else of the first.
+
+    Raises:
+        DatasetError: parts that somebody else recorded, naming the first difference.
+    """
     bodies = [part.embodiment for part in parts]
     known = next((body for body in bodies if not body.unknown_units), bodies[0])
     for part, body in zip(parts, bodies, strict=True):

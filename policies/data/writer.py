@@ -111,7 +111,7 @@ class DatasetWriter:
         if set(self._tasks) != told:
             self._tasks = {task: number for task, number in self._tasks.items() if task in told}
             if self._tasks:
-                self._replace(TASKS, lambda path: _write_tasks(path, self._tasks))
+                self._replace(TASKS, lambda path: write_tasks(path, self._tasks))
             else:
                 (self.root / TASKS).unlink(missing_ok=True)
 
@@ -162,8 +162,8 @@ class DatasetWriter:
         table = self._grown_table(episode, place, videos, stats)
         moments = dict(self._moments)
         _merge(moments, {key: Moments.from_dict(part.to_dict()) for key, part in stats.items()})  # as `resume` reads
-        self._replace(TASKS, lambda path: _write_tasks(path, tasks))
-        self._replace(EPISODES, lambda path: _write_parquet(table, path))
+        self._replace(TASKS, lambda path: write_tasks(path, tasks))
+        self._replace(EPISODES, lambda path: write_parquet(table, path))
         self._start([*self._lengths, len(episode)], table, moments, tasks)
         self._write_stats()
         self._write_info()
@@ -212,7 +212,7 @@ class DatasetWriter:
             for key, values in columns.items()
             if self._features[key]["dtype"] != "video"
         }
-        _write_parquet(pa.table(arrays), path)
+        write_parquet(pa.table(arrays), path)
 
     def _grown_table(self, episode: Episode, place: dict, videos: list[str], stats: dict[str, Moments]):
         import pyarrow as pa
@@ -238,7 +238,7 @@ class DatasetWriter:
     def _write_stats(self) -> None:
         values = {key: moments.to_dict() for key, moments in self._moments.items()}
         if values:
-            self._replace("meta/stats.json", lambda path: _write_json(path, values))
+            self._replace("meta/stats.json", lambda path: write_json(path, values))
 
     def _write_info(self, root: Path | None = None) -> None:
         rate = self.embodiment.rate
@@ -257,7 +257,7 @@ class DatasetWriter:
             "video_path": VIDEO if self._of_kind("video") else None,
             "features": self._features,
         }
-        replace_file((root or self.root) / INFO, lambda path: _write_json(path, info))
+        replace_file((root or self.root) / INFO, lambda path: write_json(path, info))
 
     def _replace(self, relative: str, write: Callable[[Path], object]) -> None:
         """Write beside, then rename; a failure leaves the old file."""
@@ -341,7 +341,7 @@ def _stats_of(row: dict, key: str) -> dict:
     return {name: row[f"stats/{key}/{name}"] for name in names if f"stats/{key}/{name}" in row}
 
 
-def _write_tasks(path: Path, tasks: dict[str, int]) -> None:
+def write_tasks(path: Path, tasks: dict[str, int]) -> None:
     """A pandas frame indexed by the text, as lerobot expects it."""
     import pyarrow as pa
 
@@ -353,7 +353,7 @@ def _write_tasks(path: Path, tasks: dict[str, int]) -> None:
     ]
     columns[1]["name"] = None  # an index without a name
     pandas = {"index_columns": [INDEX], "column_indexes": [], "columns": columns, "pandas_version": "2.0.0"}
-    _write_parquet(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)
+    write_parquet(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)
 
 
 def _read_tasks(path: Path) -> dict[str, int]:
@@ -363,11 +363,11 @@ def _read_tasks(path: Path) -> dict[str, int]:
     return {row[INDEX]: row["task_index"] for row in rows}
 
 
-def _write_parquet(table, path: Path) -> None:
+def write_parquet(table, path: Path) -> None:
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(table.combine_chunks(), path, compression="snappy")  # bytes by the values alone
 
 
-def _write_json(path: Path, value) -> None:
+def write_json(path: Path, value) -> None:
     path.write_text(json.dumps(value, indent=1))

@@ -204,7 +204,7 @@ def test_full_disk_loses_only_the_episode_in_hand(tmp_path, monkeypatch):
     root = tmp_path / "toy"
     writer = DatasetWriter(root, BODY)
     writer.add(episode(0))
-    parts = ("_write_data", "_write_tasks", "_write_json")
+    parts = ("_write_data", "write_tasks", "write_json")
     for name in parts:
         with monkeypatch.context() as patch:
             patch.setattr(DatasetWriter if name == "_write_data" else record, name, no_space)
