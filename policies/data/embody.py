@@ -29,6 +29,7 @@ from ...configs.spec import (
     Embodiment,
     EmbodimentError,
     Mode,
+    unnamed,
 )
 from .layout import PICTURES, DatasetError, Layout, expand_path, is_depth, read_info
 
@@ -140,7 +141,7 @@ def read_card(root: Path) -> tuple[Embodiment, Path] | None:
 
 
 def embodiment_of(layout: Layout, columns: dict[str, np.ndarray], file: str | Path | None) -> Embodiment:
-    """The dataset's own card if it has one (a file must then agree), else the file over the guess.
+    """The dataset's own card if it has one, completed by a file that must agree; else the file over the guess.
 
     Raises:
         DatasetError: a card or file that does not fit the data.
@@ -150,7 +151,10 @@ def embodiment_of(layout: Layout, columns: dict[str, np.ndarray], file: str | Pa
         if card is not None:
             found = _of_sources(card[0], layout, columns)
             if file is not None:
-                _agree(over(_guess(layout, columns), read_embodiment(file)), found)
+                told = read_embodiment(file)
+                found = _named(found, told)
+                _agree(over(_guess(layout, columns), told), found)
+                found = _completed(found, told)
         else:
             found = Embodiment.from_dict(over(_guess(layout, columns), read_embodiment(file) if file else {}))
     except (EmbodimentError, ValueError) as error:
@@ -177,6 +181,26 @@ def _of_sources(card: Embodiment, layout: Layout, columns: dict[str, np.ndarray]
             changed |= {name: guess[name] for name in ("limits", "guessed")}
             changed |= {"mode": Mode.unknown, "frame": UNKNOWN, "rotation": UNKNOWN}
     return dataclasses.replace(card, **changed)
+
+
+def _named(card: Embodiment, told: dict) -> Embodiment:
+    """A card whose numbers are only counted, with the names that a file gives them."""
+    names = {key: told[key] for key in ("action", "state", "scene") if key in told and unnamed(getattr(card, key))}
+    fit = {key: tuple(map(str, one)) for key, one in names.items() if len(one) == len(getattr(card, key))}
+    return dataclasses.replace(card, **fit)
+
+
+def _completed(card: Embodiment, told: dict) -> Embodiment:
+    """A card with what a file tells of what the card does not state."""
+    parsed = Embodiment.from_dict(dataclasses.asdict(card) | told)
+    changed: dict[str, Any] = {
+        key: getattr(parsed, key) for key in ("rate", "limits", *MEANINGS) if key in told and not card.states(key)
+    }
+    for key in ("action_units", "state_units", "scene_units"):
+        pairs = zip(getattr(card, key), getattr(parsed, key), strict=True)
+        changed[key] = tuple(theirs if ours == UNKNOWN_UNIT else ours for ours, theirs in pairs)
+    left = tuple(one for one in card.guessed if one not in told)
+    return dataclasses.replace(card, **changed, guessed=left)
 
 
 def _agree(told: dict, card: Embodiment) -> None:
