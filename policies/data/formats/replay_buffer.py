@@ -15,6 +15,7 @@ none. Source: `ReplayBuffer` of Chi et al. 2023 (arXiv:2303.04137), zarr 2.16 an
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -30,11 +31,14 @@ from .format import FormatError, Recording, check_finite, counted, outcome, regi
 
 ENDS = "meta/episode_ends"
 MARKS = (".zgroup", "zarr.json", ".zmetadata")  # one lies in the folder of a group
+METADATA = (".zarray", ".zattrs", "zarr.json", ".DS_Store")
+BLOSC = struct.Struct("<4BIII")  # versions, flags, size of a number; bytes of the values, of a block, of the chunk
 STATES = ("state", "obs")
 BODY = ("eef", "joint", "gripper")  # parts of names of what is the robot's own
 REWARDS = ("reward", "rewards")
 WIDEST = 4096  # numbers a row of what is still a vector
 MOST = 2**40  # rows; no recording has more
+CHUNKS = 10**7  # of an array; more are a damaged document
 AGAIN = "copy the store again"
 BROKEN = (
     OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError, NotImplementedError,
@@ -60,9 +64,10 @@ class ReplayBuffer:
             arrays = {key: shape for key, shape in keys.items() if shape}
             if len(arrays.get("action", ())) != 1:
                 raise FormatError(f"{root} has no rows of numbers 'data/action'; its keys: {', '.join(keys)}; {AGAIN}")
+            for key in keys:
+                store.refuse_lost_chunks(f"data/{key}")
             for key in arrays:
                 store.require_rows(key, int(ends[-1]))
-                store.refuse_lost_chunks(f"data/{key}")
             roles = _roles(arrays)
             action = store.read("data/action", 0, int(ends[-1])).reshape(int(ends[-1]), -1).astype(np.float32)
             check_finite(action, f"{root}: data/action")
@@ -135,7 +140,8 @@ class _Store:
     def refuse_lost_chunks(self, name: str) -> None:
         """zarr would read them as the fill value."""
         array = self.array(name)
-        if not array.shape or not all(1 <= size for size in array.chunks) or max(array.shape) > MOST:
+        sound = array.shape and all(size >= 1 for size in array.chunks) and max(array.shape) <= MOST
+        if not sound or int(array.nchunks) > CHUNKS:
             raise FormatError(f"{self.root}: '{name}' states the shape {array.shape} in chunks {array.chunks}; {AGAIN}")
         due, there = int(array.nchunks), int(array.nchunks_initialized)
         if due != there:
@@ -143,6 +149,23 @@ class _Store:
                 f"{self.root}: {due - there} of the {due} chunks of '{name}' are not there, which zarr reads as zeros;"
                 f" {AGAIN}, or if these values are really zero, write the array with write_empty_chunks=True"
             )
+        if self.root.is_dir():
+            _refuse_cut_chunks(self.root, name)
+
+
+def _refuse_cut_chunks(root: Path, name: str) -> None:
+    """Blosc reads past the end of a chunk that is cut short and gives what lies there; its head says how long it is."""
+    stated = [root / name / mark for mark in (".zarray", "zarr.json")]
+    if not any('"blosc"' in path.read_text(errors="replace") for path in stated if path.is_file()):
+        return
+    for path in (root / name).rglob("*"):
+        if not path.is_file() or path.name in METADATA:
+            continue
+        with open(path, "rb") as file:
+            head = file.read(BLOSC.size)
+        size = path.stat().st_size
+        if len(head) < BLOSC.size or BLOSC.unpack(head)[-1] != size:
+            raise FormatError(f"{path} is cut short or damaged: it is {size} bytes long, its head says otherwise; {AGAIN}")
 
 
 @contextmanager
