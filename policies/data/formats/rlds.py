@@ -313,12 +313,21 @@ def _pictures(values: Mapping[str, Values], feature: Feature, key: str, what: st
         raise FormatError(f"{what} lacks the pictures '{STEPS}{key}', which {FEATURES} promises; {AGAIN}")
     out = np.empty((len(cells), *feature.shape), np.uint8)
     for step, cell in enumerate(cells):
-        decoded = read_picture(cell)
+        decoded = _decoded(cell)
         if decoded is None or decoded[0].shape != feature.shape or decoded[1:] != (8, 3):
             shape = "no readable picture" if decoded is None else f"{decoded[0].shape} of {decoded[1]} bits"
             raise FormatError(f"{what}, step {step}: '{key}' is {shape}, {FEATURES} promises {feature.shape}; {AGAIN}")
         out[step] = decoded[0]
     return out
+
+
+def _decoded(cell: bytes) -> tuple[np.ndarray, int, int] | None:
+    import cv2
+
+    try:
+        return read_picture(cell)
+    except (cv2.error, IndexError):  # a damaged header
+        return None
 
 
 def _text(values: Mapping[str, Values], key: str, what: str) -> str:
