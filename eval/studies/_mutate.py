@@ -282,10 +282,58 @@ TENSOR_EDITS = (
     "exchanged", "doubled values", "zeros",
 )  # fmt: skip
 
+# -- HDF5
+
+
+def edit_hdf5(data: bytes, rng: random.Random) -> Damage | None:
+    """What another program makes of an HDF5 file: arrays lost, renamed, cut, of another width, type or value."""
+    import h5py
+
+    file = io.BytesIO(data)
+    with h5py.File(file, "r+") as root:
+        names: list[str] = []
+        root.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        name, kind = rng.choice(names), rng.choice(HDF5_EDITS)
+        values, numbers = root[name][()], root[name].dtype.kind in "fiu"
+        if kind == "renamed":
+            root.move(name, f"{name}x")
+        elif kind == "lost":
+            del root[name]
+        elif kind == "row lost" and values.shape:
+            del root[name]
+            root[name] = values[1:]
+        elif not numbers:
+            return None
+        else:
+            del root[name]
+            root[name] = _other_numbers(values, kind, rng)
+    return file.getvalue(), f"{kind}: {name}"
+
+
+def _other_numbers(values, kind: str, rng: random.Random):
+    import numpy as np
+
+    if kind == "transposed":
+        return values.T
+    if kind == "nan":
+        values = values.astype(np.float64)
+        values.reshape(-1)[rng.randrange(values.size)] = np.nan
+        return values
+    changes = {
+        "a number less": lambda: values[..., :-1],
+        "to text": lambda: values.reshape(-1).astype("S8"),
+        "doubled values": lambda: values * 2,
+    }
+    return changes.get(kind, lambda: values[::-1])()
+
+
+HDF5_EDITS = ("lost", "renamed", "row lost", "transposed", "nan", "a number less", "to text", "doubled values", "turned")
+
 STRUCTURED: dict[str, tuple[Damager, ...]] = {
     ".json": (edit_json,),
     ".jsonl": (edit_lines,),
     ".yaml": (edit_yaml, edit_yaml, edit_yaml, edit_lines),
     ".parquet": (edit_table,),
     ".safetensors": (edit_tensors,),
+    ".hdf5": (edit_hdf5,),
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..ledger.study import Study
+from ._foreign import make_foreign
 
 TRAIN = """\
 policy:
@@ -54,6 +55,7 @@ def make_sources(root: Path) -> Path:
         verb("demos", "point", "--episodes", 3, "--out", root / name, *how)
     _without_card(states, root / "bare")
     _as_v2(states, root / "v2")
+    make_foreign(root)
 
     # trainings
     for kind, steps, name in (("diffusion", 200, "whole"), ("flow", 40, "other"), ("diffusion", 20, "half")):

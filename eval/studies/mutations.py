@@ -3,8 +3,8 @@
     understudy study mutations --out eval/records/trust/mutations.json
     understudy study mutations --only checkpoint,record --trials 200 --told out/mutations.jsonl
 
-Small sources are made first: recordings of the world `point` in three layouts, with numbers, films and pictures, two
-trainings, a mixture, a critic, records, a comparison, an alarm, settings. A trial copies one, damages one of its files
+Small sources are made first: recordings of the world `point` in three layouts, with numbers, films and pictures, and in
+the formats of other programs (robomimic, Diffusion Policy, RLDS), two trainings, a mixture, a critic, records, a comparison, an alarm, settings. A trial copies one, damages one of its files
 (`_mutate.py`), opens it in a process of its own and compares what comes out with the undamaged. It ends as
 
     unharmed   the same comes out
@@ -242,6 +242,24 @@ def opened_pictures(folder: Path) -> object:
         return [len(data), _digest(frames.read(np.arange(len(data))))]
 
 
+def opened_foreign(folder: Path) -> object:
+    """A recording of another format: rows, texts, what is said of the episodes, all pictures."""
+    from ...policies.data.frames import open_frames
+    from ...policies.data.layout import SOURCE
+    from ...policies.data.open import open_dataset
+
+    names = [path for path in folder.iterdir() if path.suffix in (".hdf5", ".zarr", ".zip")]
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["UNDERSTUDY_CACHE"] = cache
+        source = names[0] if names else folder
+        data = open_dataset(source)
+        columns = {key: _digest(values) for key, values in data.columns.items()}
+        pictures = [_digest(open_frames(data, name).read(np.arange(len(data)))) for name in data.cameras]
+        about = json.loads((data.root / SOURCE).read_text())["episodes"]
+        body = data.embodiment.to_json()
+        return [data.lengths.tolist(), data.rate, data.tasks, body, columns, pictures, about]
+
+
 def opened_policy(folder: Path) -> object:
     """Two plans for each of two made-up observations."""
     import torch
@@ -361,6 +379,11 @@ SUBJECTS: Mapping[str, Subject] = {
     "labels": Subject("states", ("meta/labels.json",), opened_recording),
     "films": Subject("films", ("videos/*/*/*", "meta/episodes/*/*"), opened_pictures),
     "pictures": Subject("pictures", ("data/*/*",), opened_pictures),
+    "robomimic HDF5": Subject("robomimic", ("*.hdf5",), opened_foreign),
+    "replay buffer, v2": Subject("buffer2", ("*.zarr/**/*", "*.zarr/**/.*"), opened_foreign),
+    "replay buffer, v3": Subject("buffer3", ("*.zarr/**/*",), opened_foreign),
+    "replay buffer, zip": Subject("zipped", ("*.zip",), opened_foreign),
+    "RLDS": Subject("rlds", ("*",), opened_foreign),
     "checkpoint, weights": Subject("checkpoint", ("model.safetensors",), opened_policy),
     "checkpoint, settings": Subject("checkpoint", ("config.json", "embodiment.json", "digests.json"), opened_policy),
     "critic": Subject("critic", ACTING, opened_critic),
@@ -390,6 +413,13 @@ UNTELLABLE: Mapping[str, tuple[str, ...]] = {
     "recording v2.1": VALUES,
     "pictures": VALUES,
     "films": (r"videos/.*(bit|zeros)",),
+    "robomimic HDF5": (
+        r"hdf5: (bit|\d+ zeros|doubled values|turned)",  # no checksums, and any number may be
+        r"hdf5: (lost|renamed|row lost|a number less): (mask|data/demo_\d+/(dones|states))",  # subsets; what is not carried
+    ),
+    "replay buffer, v2": (r"data/.*/\d[\d.]*: (bit|\d+ zeros|exchanged|garbage)", r"\.zarray: (bit|exchanged)"),
+    "replay buffer, v3": (r"data/.*/c/.*: (bit|\d+ zeros|exchanged|garbage)", r"data/.*zarr\.json: (bit|exchanged)"),
+    "RLDS": (r"\.json: .*(name|bit|exchanged)",),  # names of splits and of the dataset, what a feature is called
     "labels": (r"'success', '\d+'\): (True|False) became", r"'success', '\d+'\) taken out"),
     "record, manifest": (r"\('digests',\)( taken out|.* became None)",),
     "record, rows of a killed run": (r"line \d+ lost", r"cut to"),

@@ -24,11 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ....configs.episode import PROGRESS, SENT, SUCCESS, Episode
+from ....configs.episode import PROGRESS, REWARD, SENT, SUCCESS, Episode
 from ....configs.spec import IMAGES, SCENE, STATE, Embodiment, Mode
 from .format import FormatError, Recording, check_finite, counted, outcome, register_format, silent_body
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
+REWARDS = "rewards"
 OBJECT = ("object", "object-state")
 STATES = ("eef_pos", "eef_quat", "gripper_qpos")  # of each robot, in this order
 ROBOSUITE = 1  # robomimic's number of this kind of environment
@@ -62,8 +63,9 @@ class Robomimic:
         roles = _roles(first)
         body = _body(root, first, roles, about, low, high)
         extra = {f"observation.{key}": counted(key, first[key][0]) for key in roles["extra"]}
-        unsaid = (SENT, PROGRESS, *(() if _is_sparse(about) else (SUCCESS,)))
-        said = "the sparse reward of robosuite" if SUCCESS not in unsaid else "not said"
+        sparse = REWARDS in first and _is_sparse(about)
+        unsaid = (SENT, PROGRESS, *(() if sparse else (SUCCESS,)), *(() if REWARDS in first else (REWARD,)))
+        said = "the sparse reward of robosuite" if sparse else "not said"
         told = (
             f"observation.state: {', '.join(roles['state']) or 'none'}; environment state:"
             f" {', '.join(roles['scene']) or 'none'}; cameras: {', '.join(roles['cameras']) or 'none'}",
@@ -85,7 +87,7 @@ class Robomimic:
             }
             obs |= {IMAGES + camera: _pictures(demo, f"obs/{key}", root) for camera, key in roles["cameras"].items()}
             extra = {f"observation.{key}": _vectors(demo, f"obs/{key}", root) for key in roles["extra"]}
-            reward = _vectors(demo, "rewards", root)[:, 0] if "rewards" in demo else np.zeros(steps, np.float32)
+            reward = _vectors(demo, REWARDS, root)[:, 0] if REWARDS in demo else np.zeros(steps, np.float32)
         for what, values in {"actions": action, "rewards": reward, **obs, **extra}.items():
             if len(values) != steps:
                 raise FormatError(f"{root}: {name} has {steps} actions and {len(values)} rows of {what}; {AGAIN}")
@@ -168,6 +170,7 @@ def _keys(file, demo: str, root: Path) -> dict[str, tuple[int, ...]]:
     if stated is not None and int(stated) != steps:
         raise FormatError(f"{root}: '{where}' states {int(stated)} steps (num_samples), {steps} are there; {AGAIN}")
     found: dict[str, tuple[int, ...]] = {"actions": (actions.shape[1],)}
+    found |= {REWARDS: (1,)} if REWARDS in group else {}
     for key in sorted(_group(file, f"{where}/obs", root)) if "obs" in group else ():
         values = _dataset(file, f"{where}/obs/{key}", root)
         if len(values) != steps:
@@ -192,7 +195,7 @@ def _compare(found: Mapping, first: Mapping, root: Path, name: str, other: str) 
 
 def _roles(keys: Mapping[str, tuple[int, ...]]) -> dict:
     """Which keys are state, scene, cameras (name -> key) and further columns."""
-    vectors = [key for key, shape in keys.items() if len(shape) == 1 and key != "actions"]
+    vectors = [key for key, shape in keys.items() if len(shape) == 1 and key not in ("actions", REWARDS)]
     pictures = [key for key, shape in keys.items() if len(shape) == 3]
     scene = [key for key in OBJECT if key in vectors][:1]
     others = [key for key in vectors if key not in scene]

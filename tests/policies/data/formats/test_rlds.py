@@ -1,6 +1,6 @@
 """RLDS without TensorFlow: every feature has its place, every record its checksum.
 
-The files here come from a writer of the tests' own (`rlds_writer.py`). It was compared with files of
+The files here come from a writer of our own (`eval/studies/_rlds.py`). It was compared with files of
 tensorflow-datasets 4.9.10 and TensorFlow 2.21 (three episodes in two splits; pictures as PNG and JPEG, float32, float64,
 int64, bool, texts): all numbers and texts equal, PNG pictures equal in every pixel; JPEG within 7 of 255 (0.8 on average), because
 TensorFlow decodes with the fast transform.
@@ -12,9 +12,9 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from .rlds_writer import TEXT, image, tensor, write
 
 from understudy.configs.spec import STATE
+from understudy.eval.studies._rlds import TEXT, image, tensor, write
 from understudy.policies.data.convert import Convert
 from understudy.policies.data.formats import tfrecord
 from understudy.policies.data.frames import open_frames

@@ -1,14 +1,18 @@
-"""A small writer of RLDS folders, for tests: TFRecord framing and protobuf by hand, apart from the reader's code."""
+"""A small writer of RLDS folders, to try the reader on: TFRecord framing and protobuf by hand, apart from its code."""
+
+from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 CLASS = "tensorflow_datasets.core.features."
 
 
-def crc32c(data):
+def crc32c(data: bytes) -> int:
     """Bit by bit, as RFC 3720 defines it."""
     crc = 0xFFFFFFFF
     for byte in data:
@@ -18,17 +22,17 @@ def crc32c(data):
     return crc ^ 0xFFFFFFFF
 
 
-def masked(data):
+def masked(data: bytes) -> bytes:
     crc = crc32c(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def frame(data):
+def frame(data: bytes) -> bytes:
     length = struct.pack("<Q", len(data))
     return length + masked(length) + data + masked(data)
 
 
-def varint(value):
+def varint(value: int) -> bytes:
     value &= 2**64 - 1
     out = bytearray()
     while value > 127:
@@ -37,11 +41,11 @@ def varint(value):
     return bytes([*out, value])
 
 
-def sized(number, data):
+def sized(number: int, data: bytes) -> bytes:
     return varint(number << 3 | 2) + varint(len(data)) + data
 
 
-def feature(values):
+def feature(values: Any) -> bytes:
     if isinstance(values[0], bytes):
         return sized(1, b"".join(sized(1, one) for one in values))
     values = np.ravel(values)
@@ -50,16 +54,16 @@ def feature(values):
     return sized(3, sized(1, b"".join(varint(int(one)) for one in values)))
 
 
-def example(features):
+def example(features: dict[str, Any]) -> bytes:
     return sized(1, b"".join(sized(1, sized(1, key.encode()) + sized(2, feature(one))) for key, one in features.items()))
 
 
-def tensor(*shape, dtype="float32", encoding="none"):
+def tensor(*shape: int, dtype: str = "float32", encoding: str = "none") -> dict:
     sizes = {"dimensions": [str(size) for size in shape]} if shape else {}
     return {"pythonClassName": CLASS + "Tensor", "tensor": {"dtype": dtype, "encoding": encoding, "shape": sizes}}
 
 
-def image(height, width):
+def image(height: int, width: int) -> dict:
     shape = {"dimensions": [str(height), str(width), "3"]}
     return {"pythonClassName": CLASS + "Image", "image": {"dtype": "uint8", "encodingFormat": "png", "shape": shape}}
 
@@ -67,9 +71,9 @@ def image(height, width):
 TEXT = {"pythonClassName": CLASS + "Text", "text": {}}
 
 
-def nested(features):
+def nested(features: dict[str, dict]) -> dict:
     """`a/b` -> features within features."""
-    out = {}
+    out: dict[str, dict] = {}
     for key, one in features.items():
         first, _, rest = key.partition("/")
         out.setdefault(first, {})[rest] = one
@@ -77,7 +81,7 @@ def nested(features):
     return {"pythonClassName": CLASS + "FeaturesDict", "featuresDict": {"features": inner}}
 
 
-def write(folder, features, splits, name="toy"):
+def write(folder: Path, features: dict[str, dict], splits: dict[str, list], name: str = "toy") -> Path:
     """Write episodes (feature of a step -> values of all steps), by split, each a list of shards."""
     folder.mkdir(parents=True)
     steps = {"pythonClassName": CLASS + "Dataset", "sequence": {"feature": nested(features), "length": "-1"}}
