@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,8 +20,8 @@ def make_foreign(root: Path) -> None:
     for name in ("robomimic", "buffer2", "buffer3", "zipped"):
         (root / name).mkdir(parents=True)
     write_robomimic(root / "robomimic/demo.hdf5")
-    for version in (2, 3):
-        write_buffer(root / f"buffer{version}/demo.zarr", version)
+    write_buffer(root / "buffer2/demo.zarr", 2)
+    write_buffer(root / "buffer3/demo.zarr", 3)
     write_buffer(root / "zipped/demo.zarr.zip", 2)
     write_rlds(root / "rlds")
 
@@ -54,14 +55,14 @@ def write_robomimic(path: Path) -> None:
         file["mask/train"] = np.array([b"demo_0", b"demo_2"])
 
 
-def write_buffer(path: Path, version: int) -> None:
+def write_buffer(path: Path, version: Literal[2, 3]) -> None:
     import zarr
 
     whole = {key: np.concatenate([one[key] for one in episodes()]) for key in ("action", "state", "image")}
     arrays = {f"data/{key}": one for key, one in whole.items()} | {"meta/episode_ends": np.cumsum(LENGTHS)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        store = zarr.storage.ZipStore(path, mode="w") if path.suffix == ".zip" else str(path)
+        store: Any = zarr.storage.ZipStore(path, mode="w") if path.suffix == ".zip" else str(path)
         group = zarr.open_group(store, mode="w", zarr_format=version)
         for name, one in arrays.items():
             group.create_array(name, data=one, chunks=(8, *one.shape[1:]))

@@ -327,7 +327,17 @@ def _other_numbers(values, kind: str, rng: random.Random):
     return changes.get(kind, lambda: values[::-1])()
 
 
-HDF5_EDITS = ("lost", "renamed", "row lost", "transposed", "nan", "a number less", "to text", "doubled values", "turned")
+HDF5_EDITS = (
+    "lost",
+    "renamed",
+    "row lost",
+    "transposed",
+    "nan",
+    "a number less",
+    "to text",
+    "doubled values",
+    "turned",
+)
 
 STRUCTURED: dict[str, tuple[Damager, ...]] = {
     ".json": (edit_json,),

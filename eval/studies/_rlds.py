@@ -55,7 +55,9 @@ def feature(values: Any) -> bytes:
 
 
 def example(features: dict[str, Any]) -> bytes:
-    return sized(1, b"".join(sized(1, sized(1, key.encode()) + sized(2, feature(one))) for key, one in features.items()))
+    return sized(
+        1, b"".join(sized(1, sized(1, key.encode()) + sized(2, feature(one))) for key, one in features.items())
+    )
 
 
 def tensor(*shape: int, dtype: str = "float32", encoding: str = "none") -> dict:

@@ -4,8 +4,8 @@
     understudy study mutations --only checkpoint,record --trials 200 --told out/mutations.jsonl
 
 Small sources are made first: recordings of the world `point` in three layouts, with numbers, films and pictures, and in
-the formats of other programs (robomimic, Diffusion Policy, RLDS), two trainings, a mixture, a critic, records, a comparison, an alarm, settings. A trial copies one, damages one of its files
-(`_mutate.py`), opens it in a process of its own and compares what comes out with the undamaged. It ends as
+the formats of other programs (robomimic, Diffusion Policy, RLDS), two trainings, a mixture, a critic, records, a
+comparison, an alarm, settings. A trial copies one, damages one of its files (`_mutate.py`), opens it in a process of its own and compares what comes out with the undamaged. It ends as
 
     unharmed   the same comes out
     told       a refusal in our own words, or the other content comes with a warning
@@ -415,7 +415,7 @@ UNTELLABLE: Mapping[str, tuple[str, ...]] = {
     "films": (r"videos/.*(bit|zeros)",),
     "robomimic HDF5": (
         r"hdf5: (bit|\d+ zeros|doubled values|turned)",  # no checksums, and any number may be
-        r"hdf5: (lost|renamed|row lost|a number less): (mask|data/demo_\d+/(dones|states))",  # subsets; what is not carried
+        r"hdf5: (lost|renamed|row lost|a number less): (mask|data/demo_\d+/(dones|states))",  # what is not carried
     ),
     "replay buffer, v2": (r"data/.*/\d[\d.]*: (bit|\d+ zeros|exchanged|garbage)", r"\.zarray: (bit|exchanged)"),
     "replay buffer, v3": (r"data/.*/c/.*: (bit|\d+ zeros|exchanged|garbage)", r"data/.*zarr\.json: (bit|exchanged)"),

@@ -186,7 +186,9 @@ def _of_sources(card: Embodiment, layout: Layout, columns: dict[str, np.ndarray]
 def _named(card: Embodiment, told: dict) -> Embodiment:
     """A card whose numbers are only counted, with the names that a file gives them."""
     names = {key: told[key] for key in ("action", "state", "scene") if key in told and unnamed(getattr(card, key))}
-    fit = {key: tuple(map(str, one)) for key, one in names.items() if len(one) == len(getattr(card, key))}
+    fit: dict[str, Any] = {
+        key: tuple(map(str, one)) for key, one in names.items() if len(one) == len(getattr(card, key))
+    }
     return dataclasses.replace(card, **fit)
 
 

@@ -1,4 +1,4 @@
-"""Small conditions on named values, such as `length > 50 and success and 'lift' in task`. Read, never evaluated by Python.
+"""Small conditions on named values, such as `length > 50 and 'lift' in task`. Read, never evaluated by Python.
 
 Names, numbers, texts, tuples and lists of them; `and or not`; `== != < <= > >= in`; `+ - * / %`; `lower(text)`,
 `starts(text, part)`, `ends(text, part)`. Anything else is refused by name before a value is looked at.
@@ -65,7 +65,8 @@ class Expression:
         return found
 
     def _seen(self, values: Mapping[str, Any]) -> str:
-        return "here " + (", ".join(f"{name} is {values[name]!r:.40}" for name in sorted(self.names)) or "it has no name")
+        seen = [f"{name} is {values[name]!r:.40}" for name in sorted(self.names)]
+        return f"here {', '.join(seen) or 'it has no name'}"
 
     def _check(self, node: ast.AST, depth: int) -> None:
         """Refuse what is not in the grammar."""
@@ -111,8 +112,10 @@ class Expression:
         if isinstance(node, ast.BoolOp):
             stop = isinstance(node.op, ast.Or)
             return stop if any(self._truth(part, values) is stop for part in node.values) else not stop
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return not self._truth(node.operand, values)
         if isinstance(node, ast.UnaryOp):
-            return not self._truth(node.operand, values) if isinstance(node.op, ast.Not) else -self._value(node.operand, values)
+            return -self._value(node.operand, values)
         if isinstance(node, ast.BinOp):
             return self._arithmetic(node, values)
         if isinstance(node, ast.Compare):

@@ -144,5 +144,3 @@ def _digest(path: Path) -> str:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     replace_text(memo, digest.hexdigest()[:16])
     return memo.read_text()
-
-

@@ -1,7 +1,7 @@
-"""`understudy split SRC DST`: one dataset into several, by shares drawn with a seed or by conditions; no video is encoded.
+"""`understudy split SRC DST`: one dataset into several, by shares drawn with a seed or by conditions.
 
-    understudy split out/demos out/parts --parts '{train: 0.9, val: 0.1}' --seed 0
-    understudy split out/demos out/parts --parts '{good: success, bad: not success}'
+understudy split out/demos out/parts --parts '{train: 0.9, val: 0.1}' --seed 0
+understudy split out/demos out/parts --parts '{good: success, bad: not success}'
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def shared(layout: Layout, parts: dict[str, str], seed: int) -> dict[str, list[i
     for name, ids in found.items():
         for one in ids:
             if one in seen:
-                raise DatasetError(f"episode {one} is in the parts '{seen[one]}' and '{name}'; make them exclude each other")
+                raise DatasetError(
+                    f"episode {one} is in the parts '{seen[one]}' and '{name}'; make them exclude each other"
+                )
             seen[one] = name
     return found
 
@@ -109,6 +111,4 @@ def _by_share(layout: Layout, shares: dict[str, float], seed: int) -> dict[str, 
         ends[place] = min(ends[place], len(ids) - (len(ends) - 1 - place))
     order = np.random.default_rng(seed).permutation(ids)
     begins = [0, *ends[:-1].tolist()]
-    return {
-        name: sorted(order[a:b].tolist()) for name, a, b in zip(shares, begins, ends.tolist(), strict=True)
-    }
+    return {name: sorted(order[a:b].tolist()) for name, a, b in zip(shares, begins, ends.tolist(), strict=True)}

@@ -35,8 +35,10 @@ def _packets(film: Film) -> list:
     """All packets in the order of decoding."""
     import av
 
+    packets: list = []
     with av.open(str(film.path)) as container:
-        return [packet for packet in container.demux(container.streams.video[0]) if packet.size]
+        packets += [packet for packet in container.demux(container.streams.video[0]) if packet.size]
+    return packets
 
 
 def _cut(film: Film, packets: list, numbers: np.ndarray, out: Path) -> bool:

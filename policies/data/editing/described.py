@@ -1,4 +1,4 @@
-"""What the tables of an edited dataset say: statistics of each episode and of all, and our own documents beside them."""
+"""What the tables of an edited dataset say: statistics of each episode and of all, and our own documents."""
 
 from __future__ import annotations
 

@@ -112,7 +112,9 @@ def _features(parts: Sequence[Dataset], drop: Collection[str]) -> dict[str, dict
     known = {key for part in parts for key in part.features}
     for name in drop:
         if not any(_dropped(key, [name]) for key in known):
-            raise DatasetError(f"there is no column and no camera '{name}' to drop; there are {', '.join(sorted(known))}")
+            raise DatasetError(
+                f"there is no column and no camera '{name}' to drop; there are {', '.join(sorted(known))}"
+            )
         if name in NEEDED:
             raise DatasetError(f"'{name}' cannot be dropped: every dataset has it")
     return {key: feature for key, feature in first.features.items() if not _dropped(key, drop)}

@@ -1,4 +1,4 @@
-"""Rows of kept episodes as they go into the new dataset: all columns bit for bit, but where a row belongs is said anew."""
+"""Rows of kept episodes for the new dataset: all columns bit for bit, but where a row belongs is said anew."""
 
 from __future__ import annotations
 

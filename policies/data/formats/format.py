@@ -114,6 +114,7 @@ def silent_body(
         meaning: mode, frame, rotation, where the files say them.
     """
     limits = tuple((float(a), float(b) if b > a else float(a) + 1.0) for a, b in zip(low, high, strict=True))
+    known: dict[str, Any] = {"mode": Mode.unknown, "frame": UNKNOWN, "rotation": UNKNOWN} | meaning
     return Embodiment(
         name=name,
         action=action,
@@ -126,7 +127,7 @@ def silent_body(
         scene_units=(UNKNOWN_UNIT,) * len(scene),
         cameras=dict(cameras or {}),
         guessed=("limits",) if rate is not None else ("limits", "rate"),
-        **({"mode": Mode.unknown, "frame": UNKNOWN, "rotation": UNKNOWN} | meaning),
+        **known,
     )
 
 

@@ -6,7 +6,7 @@
 What becomes of a key: `action` is the action; `state` or `obs`, if there is one, is `observation.state`, else all
 vectors whose names begin with `robot` or hold `eef`, `joint` or `gripper`, in the order of the alphabet, else all
 vectors; pictures, uint8 or whole floats of 0 to 255 as (N, h, w, 3), are cameras by the name of their key; further
-vectors are columns `observation.KEY`. The rate is not stored: the steps of `timestamp` where there is one, else a guess.
+vectors are columns `observation.KEY`. The rate is not stored: it is that of `timestamp`, or a guess.
 
 zarr reads a chunk that is not there as zeros; here it is refused. (zarr 3 leaves out chunks that hold nothing but the
 fill value; write with `write_empty_chunks=True`.) Zip files and some codecs have checksums, a folder with Blosc has
@@ -74,7 +74,8 @@ class ReplayBuffer:
             rate = _rate(store, ends)
         left = [key for key, shape in keys.items() if not shape]
         told = (
-            f"observation.state: {', '.join(roles['state']) or 'none'}; cameras: {', '.join(roles['cameras']) or 'none'}",
+            f"observation.state: {', '.join(roles['state']) or 'none'}",
+            f"cameras: {', '.join(roles['cameras']) or 'none'}",
             f"rate {rate:g} Hz by its timestamps" if rate else "the rate is not stored: 10 Hz is a guess, give --rate",
             "units, mode of the actions and success are not stated; limits are those of the data",
             *((f"left out, neither vectors nor pictures: {', '.join(left)}",) if left else ()),
@@ -82,9 +83,7 @@ class ReplayBuffer:
         names = [str(number) for number in range(len(ends))]
         extra = {f"observation.{key}": counted(key, arrays[key][0]) for key in roles["extra"]}
         unsaid = (SENT, PROGRESS, SUCCESS, *(() if roles["reward"] else (REWARD,)))
-        return Recording(
-            _body(root, arrays, roles, action, rate), names, told, extra, unsaid, inside=(roles, ends)
-        )
+        return Recording(_body(root, arrays, roles, action, rate), names, told, extra, unsaid, inside=(roles, ends))
 
     def read(self, root: Path, recording: Recording, name: str) -> Episode:
         (roles, ends), number = recording.inside, int(name)
@@ -165,7 +164,9 @@ def _refuse_cut_chunks(root: Path, name: str) -> None:
             head = file.read(BLOSC.size)
         size = path.stat().st_size
         if len(head) < BLOSC.size or BLOSC.unpack(head)[-1] != size:
-            raise FormatError(f"{path} is cut short or damaged: it is {size} bytes long, its head says otherwise; {AGAIN}")
+            raise FormatError(
+                f"{path} is cut short or damaged: it is {size} bytes long, its head says otherwise; {AGAIN}"
+            )
 
 
 @contextmanager
@@ -197,7 +198,9 @@ def _reading(root: Path) -> Iterator[_Store]:
 def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())[:200] or type(error).__name__
     if "imagecodecs" in text or "codec not available" in text:
-        return f"{text}; its pictures are compressed by a codec that is not installed: pip install imagecodecs-numcodecs"
+        return (
+            f"{text}; its pictures are compressed by a codec that is not installed: pip install imagecodecs-numcodecs"
+        )
     return text
 
 

@@ -37,6 +37,13 @@ STATES = ("observation/state", "observation/proprio")
 TASKS = ("language_instruction", "observation/natural_language_instruction", "observation/language_instruction")
 BORDERS = {"is_first": 0, "is_last": -1}  # flag -> the one step where it is set
 WIDEST = 4096  # numbers a step of what is still a vector
+NUMBERS = (
+    "bool",
+    "float16",
+    "float32",
+    "float64",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+)
 AGAIN = "copy the folder again"
 
 
@@ -81,7 +88,8 @@ class Rlds:
         unsaid = (SENT, PROGRESS, SUCCESS, *(() if "reward" in features else (REWARD,)))
         state, left = ", ".join(roles["state"]) or "none", ", ".join(roles["other"])
         told = (
-            f"observation.state: {state}; cameras: {', '.join(roles['cameras']) or 'none'}; task: {roles['task'] or 'none'}",
+            f"observation.state: {state}; cameras: {', '.join(roles['cameras']) or 'none'}",
+            f"task: {roles['task'] or 'not said'}",
             "the rate is not stored: 10 Hz is a guess, give --rate",
             "units, mode of the actions and success are not stated; limits are those of the data",
             *((f"left out, which are not read: {left}",) if left else ()),
@@ -164,8 +172,7 @@ def _feature(feature: Mapping) -> Feature:
         return Feature("text")
     if "image" in feature:
         return Feature("picture" if dtype == "uint8" and len(shape) == 3 and shape[-1] == 3 else "other", shape, dtype)
-    sound = dtype in ("bool", "float16", "float32", "float64", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)))
-    fits = sound and all(size > 0 for size in shape) and 0 < int(np.prod(shape)) <= WIDEST
+    fits = dtype in NUMBERS and all(size > 0 for size in shape) and 0 < int(np.prod(shape)) <= WIDEST
     return Feature("numbers" if fits and encoding in ("none", "bytes", "zlib") else "other", shape, dtype, encoding)
 
 
@@ -173,7 +180,8 @@ def _places(folder: Path, info: Mapping) -> dict[str, list[tuple[Path, int, int]
     """Split -> (file, offset, length) of its records, as many as the splits promise."""
     kind = info.get("fileFormat") or "tfrecord"
     if kind != "tfrecord":
-        raise FormatError(f"{folder} is stored as {kind}, which is not read; write it again with file_format='tfrecord'")
+        again = "write it again with file_format='tfrecord'"
+        raise FormatError(f"{folder} is stored as {kind}, which is not read; {again}")
     found: dict[str, list[tuple[Path, int, int]]] = {}
     try:
         for split in info["splits"]:
@@ -269,7 +277,7 @@ def _body(name: str, features: Mapping[str, Feature], roles: dict, low: np.ndarr
     action = named(roles["action"], lambda key: key.removeprefix(f"{ACTION}/").replace("/", "."))
     action = tuple(map(str, range(len(action)))) if alone else action
     state = named(roles["state"], lambda key: key.removeprefix(OBSERVATION).replace("/", "."))
-    cameras = {camera: features[key].shape[:2] for camera, key in roles["cameras"].items()}
+    cameras = {camera: (features[key].shape[0], features[key].shape[1]) for camera, key in roles["cameras"].items()}
     return silent_body(name, action, low, high, rate=None, state=state, cameras=cameras)
 
 
@@ -289,9 +297,11 @@ def _numbers(values: Mapping[str, Values], feature: Feature, key: str, what: str
     if isinstance(found, list):
         found = _unpacked(found, feature, key, what)
     elif feature.encoding != "none" or (found.dtype.kind == "f") != feature.dtype.startswith("float"):
-        raise FormatError(f"{what} holds '{STEPS}{key}' as {found.dtype}, {FEATURES} promises {feature.dtype}; {AGAIN}")
+        due = f"{FEATURES} promises {feature.dtype}"
+        raise FormatError(f"{what} holds '{STEPS}{key}' as {found.dtype}, {due}; {AGAIN}")
     if not len(found) or len(found) % feature.width:
-        raise FormatError(f"{what} holds {len(found)} numbers of '{STEPS}{key}', {feature.width} a step are due; {AGAIN}")
+        due = f"{feature.width} a step are due"
+        raise FormatError(f"{what} holds {len(found)} numbers of '{STEPS}{key}', {due}; {AGAIN}")
     return found.reshape(-1, feature.width).astype(np.float32)
 
 
@@ -316,7 +326,8 @@ def _pictures(values: Mapping[str, Values], feature: Feature, key: str, what: st
         decoded = _decoded(cell)
         if decoded is None or decoded[0].shape != feature.shape or decoded[1:] != (8, 3):
             shape = "no readable picture" if decoded is None else f"{decoded[0].shape} of {decoded[1]} bits"
-            raise FormatError(f"{what}, step {step}: '{key}' is {shape}, {FEATURES} promises {feature.shape}; {AGAIN}")
+            due = f"{FEATURES} promises {feature.shape}"
+            raise FormatError(f"{what}, step {step}: '{key}' is {shape}, {due}; {AGAIN}")
         out[step] = decoded[0]
     return out
 

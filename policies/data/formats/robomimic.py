@@ -235,8 +235,9 @@ def _is_sparse(about: Mapping) -> bool:
 
 def _rate(about: Mapping) -> float | None:
     rate = _settings(about).get("control_freq")
-    sound = isinstance(rate, (int, float)) and not isinstance(rate, bool) and 0 < rate < 1e6
-    return float(rate) if sound else None
+    if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 < rate < 1e6:
+        return None
+    return float(rate)
 
 
 def _controller(about: Mapping) -> dict:

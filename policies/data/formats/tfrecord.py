@@ -38,7 +38,8 @@ def record_places(path: Path) -> list[tuple[int, int]]:
     Raises:
         FormatError: a head whose checksum does not agree, a file that is cut short.
     """
-    size, places, at = path.stat().st_size, [], 0
+    size, at = path.stat().st_size, 0
+    places: list[tuple[int, int]] = []
     with open(path, "rb") as file:
         while at < size:
             file.seek(at)
@@ -47,7 +48,8 @@ def record_places(path: Path) -> list[tuple[int, int]]:
                 raise FormatError(f"{path} is cut short: it ends within the head of record {len(places)}; {AGAIN}")
             length, stated = HEAD.unpack(head)
             if masked_crc(head[:8]) != stated:
-                raise FormatError(f"{path} is damaged: the length of record {len(places)} has a wrong checksum; {AGAIN}")
+                what = f"the length of record {len(places)} has a wrong checksum"
+                raise FormatError(f"{path} is damaged: {what}; {AGAIN}")
             if at + HEAD.size + length + TAIL.size > size:
                 raise FormatError(f"{path} is cut short: record {len(places)} is {length} bytes long; {AGAIN}")
             places.append((at + HEAD.size, length))
@@ -103,7 +105,7 @@ def own_crc32c(data: bytes) -> int:
 @cache
 def _table() -> np.ndarray:
     """(256,) remainder of each byte."""
-    values = np.arange(256, dtype=np.uint32)
+    values: np.ndarray = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         values = np.where(values & 1, (values >> 1) ^ np.uint32(POLYNOMIAL), values >> 1)
     return values

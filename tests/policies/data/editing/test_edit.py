@@ -106,8 +106,12 @@ def test_to_v2_and_back_every_row_and_every_frame_stays(tmp_path, how):
     assert main(["convert", str(tmp_path / "v2"), str(tmp_path / "v3")]) == 0
 
     a, v2, v3 = (open_dataset(tmp_path / name) for name in ("a", "v2", "v3"))
-    assert (v2.version, v3.version) == ("v2.1", "v3.0") and rows(tmp_path / "v3") == rows(source) == rows(tmp_path / "v2")
-    assert v2.tasks == v3.tasks == a.tasks == ("push", "lift", "push") and v2.embodiment == v3.embodiment == a.embodiment
+    assert (v2.version, v3.version) == ("v2.1", "v3.0") and rows(tmp_path / "v3") == rows(source) == rows(
+        tmp_path / "v2"
+    )
+    assert (
+        v2.tasks == v3.tasks == a.tasks == ("push", "lift", "push") and v2.embodiment == v3.embodiment == a.embodiment
+    )
     for mine, theirs, back in zip(shown(source), shown(tmp_path / "v2"), shown(tmp_path / "v3"), strict=True):
         assert (mine == theirs).all() and (mine == back).all()
     seeds = pq.read_table(tmp_path / "v3/meta/episodes/chunk-000/file-000.parquet")["env_seed"].to_pylist()
@@ -123,7 +127,7 @@ def test_to_v2_and_back_every_row_and_every_frame_stays(tmp_path, how):
     [
         ({"g": "3", "bf": "0", "sc_threshold": "0"}, True),  # key frames at 0, 3, 6, ...: every episode begins with one
         ({"g": "100", "bf": "2", "forced-idr": "1"}, True),  # with frames that are predicted from later ones
-        ({"g": "100", "bf": "0", "sc_threshold": "0"}, False),  # a lone key frame: an episode that is not the first hangs on the others
+        ({"g": "100", "bf": "0", "sc_threshold": "0"}, False),  # a lone key frame
     ],
 )
 def test_films_are_cut_by_packets_or_kept_whole(tmp_path, capsys, options, cut):
@@ -194,7 +198,9 @@ def test_merged_datasets_are_one_and_must_fit(tmp_path):
     with pytest.raises(DatasetError, match="not of one embodiment.*unit of 'x' differs"):
         Convert(source=f"{one},{tmp_path}/feet", out=str(tmp_path / "d")).run()
     ours(tmp_path / "video", (5,), how="video")
-    with pytest.raises(DatasetError, match="'observation.images.cam' is image .* and video .*--drop observation.images"):
+    with pytest.raises(
+        DatasetError, match="'observation.images.cam' is image .* and video .*--drop observation.images"
+    ):
         Convert(source=f"{one},{tmp_path}/video", out=str(tmp_path / "d")).run()
 
 
@@ -237,7 +243,9 @@ def test_rows_that_contradict_the_table_are_refused(tmp_path):
 def test_a_film_that_is_not_there_is_named(tmp_path):
     source = ours(tmp_path / "a", how="video")
     (source / f"videos/{KEY}/chunk-000/file-001.mp4").unlink()
-    with pytest.raises(DatasetError, match=r"no film of .* for 1 of the 3 episodes: 1; take .* --episodes 0,2, or .*--drop"):
+    with pytest.raises(
+        DatasetError, match=r"no film of .* for 1 of the 3 episodes: 1; take .* --episodes 0,2, or .*--drop"
+    ):
         Convert(source=str(source), out=str(tmp_path / "b")).run()
     Convert(source=str(source), out=str(tmp_path / "b"), without="1").run()
     assert len(shown(tmp_path / "b")) == 2

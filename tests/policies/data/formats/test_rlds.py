@@ -1,9 +1,9 @@
 """RLDS without TensorFlow: every feature has its place, every record its checksum.
 
 The files here come from a writer of our own (`eval/studies/_rlds.py`). It was compared with files of
-tensorflow-datasets 4.9.10 and TensorFlow 2.21 (three episodes in two splits; pictures as PNG and JPEG, float32, float64,
-int64, bool, texts): all numbers and texts equal, PNG pictures equal in every pixel; JPEG within 7 of 255 (0.8 on average), because
-TensorFlow decodes with the fast transform.
+tensorflow-datasets 4.9.10 and TensorFlow 2.21 (three episodes in two splits; pictures as PNG and JPEG, float32,
+float64, int64, bool, texts): all numbers and texts equal, PNG pictures equal in every pixel; JPEG within 7 of 255 (0.8
+on average), since the two decode with other transforms.
 """
 
 import json
@@ -118,18 +118,25 @@ def info(change):
 FAULTS = {
     "NaN": ({"action": np.full((7, 7), np.nan, np.float32)}, "action of episode 1 .* is NaN"),
     "no action": ({"action": None}, "lacks 'steps/action', which features.json promises"),
-    "a step less": ({"observation/state": np.ones((6, 8), np.float32)}, "has 7 actions and 6 steps of observation.state"),
-    "another width": ({"observation/state": np.ones((6, 9), np.float32)}, "holds 54 numbers of 'steps/observation/state', 8"),
-    "whole numbers": ({"action": np.ones((7, 7), np.int64)}, "holds 'steps/action' as int64, features.json promises float32"),
+    "a step less": ({"observation/state": np.ones((6, 8), np.float32)},
+        "has 7 actions and 6 steps of observation.state"),
+    "another width": ({"observation/state": np.ones((6, 9), np.float32)},
+        "holds 54 numbers of 'steps/observation/state', 8"),
+    "whole numbers": ({"action": np.ones((7, 7), np.int64)},
+        "holds 'steps/action' as int64, features.json promises float32"),
     "a part of one": ({"is_last": np.zeros(7, int)}, r"has 7 steps, is_last is set at \[\]"),
     "several in one": ({"is_first": np.array([1, 0, 0, 1, 0, 0, 0])}, r"is_first is set at \[0, 3\]"),
-    "no picture": ({"observation/image": [b"\x89PNG\r\n\x1a\nx"] * 7}, "step 0: 'observation/image' is no readable picture"),
+    "no picture": ({"observation/image": [b"\x89PNG\r\n\x1a\nx"] * 7},
+        "step 0: 'observation/image' is no readable picture"),
     "a picture less": ({"observation/image": [cv2.imencode(".png", pictures(0, 1)[0])[1].tobytes()] * 6}, "6 steps of"),
-    "another size": ({"observation/image": [cv2.imencode(".png", np.ones((8, 8, 3)))[1].tobytes()] * 7}, r"\(8, 8, 3\)"),
+    "another size": ({"observation/image": [cv2.imencode(".png", np.ones((8, 8, 3)))[1].tobytes()] * 7},
+        r"\(8, 8, 3\)"),
     "a shard": (lambda root: next(root.glob("*val*")).unlink(), "val.tfrecord-00000-of-00001 is missing"),
     "a shard too much": (lambda root: (root / "toy-test.tfrecord-00000-of-00001").write_bytes(b"x"), "to no split"),
-    "another count": (info(lambda told: told["splits"][0].update(shardLengths=["1", "2"])), "holds 1 records, .* promises 2"),
-    "array_record": (info(lambda told: told.update(fileFormat="array_record")), "stored as array_record, which is not read"),
+    "another count": (info(lambda told: told["splits"][0].update(shardLengths=["1", "2"])),
+        "holds 1 records, .* promises 2"),
+    "array_record": (info(lambda told: told.update(fileFormat="array_record")),
+        "stored as array_record, which is not read"),
     "a way out": (info(lambda told: told["splits"][0].update(filepathTemplate="../{SPLIT}")), "is missing"),
     "no splits": (info(lambda told: told.pop("splits")), "says nothing sound of its splits"),
     "features": (lambda root: (root / "features.json").write_text('{"a": 1}'), "describes no steps of episodes"),
