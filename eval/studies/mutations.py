@@ -5,7 +5,8 @@
 
 Small sources are made first: recordings of the world `point` in three layouts, with numbers, films and pictures, and in
 the formats of other programs (robomimic, Diffusion Policy, RLDS), two trainings, a mixture, a critic, records, a
-comparison, an alarm, settings. A trial copies one, damages one of its files (`_mutate.py`), opens it in a process of its own and compares what comes out with the undamaged. It ends as
+comparison, an alarm, settings. A trial copies one, damages one of its files (`_mutate.py`), opens it in a process of
+its own and compares what comes out with the undamaged. It ends as
 
     unharmed   the same comes out
     told       a refusal in our own words, or the other content comes with a warning

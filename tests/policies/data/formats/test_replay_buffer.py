@@ -1,7 +1,7 @@
 """Diffusion Policy's replay buffers: stores of zarr v2 and v3, folders and zip files, and damage that zarr never tells.
 
 The stores here are written with zarr in the layout of the class `ReplayBuffer`. The reader was compared with a folder
-and a zip that its own `add_episode` and `save_to_path` wrote, with zarr 2.16.1 (4 episodes): every number and pixel equal.
+and a zip that its own `add_episode` and `save_to_path` wrote, with zarr 2.16.1 (4 episodes): numbers and pixels equal.
 """
 
 import json
