@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -70,6 +71,7 @@ class Verb:
     rate: float = 1e-4  # steps/s
     fast: bool = False
     cameras: dict[str, tuple[int, int]] = field(default_factory=dict)
+    robot: dict | str | None = None
 
 
 def modules_after(words: list[str], status: int) -> list[str]:
@@ -330,6 +332,8 @@ def test_choices_by_name_file_and_default(tmp_path):
         (["--rate", "a: b: c"], "--rate cannot read 'a: b: c'"),
         (["--rate", "1", "--rate", "2"], "--rate is given twice; give it once"),
         (["--steps", "3"], "unknown setting 'steps'. Did you mean 'group.steps'?"),
+        (["--net.type", "flat", "--net", "tall"], "--net tall and --net.type are the same setting; give one of them"),
+        (["--spare.width", "3", "--spare", "null"], "--spare null and --spare.width exclude each other"),
     ],
 )
 def test_wrong_settings_are_named(words, message):
@@ -363,6 +367,22 @@ def test_another_type_over_a_file_keeps_what_it_has_too_and_names_the_rest(tmp_p
     capsys.readouterr()
     assert parse(Verb, str(tmp_path / "c.yaml"), ["--net.type", "tall"]).net == Tall(width=9, depth=4)
     assert not capsys.readouterr().out
+
+
+def test_the_order_of_flags_does_not_matter(tmp_path):
+    (tmp_path / "net.yaml").write_text("type: flat\nwidth: 9\n")
+    orders = {
+        ("--net.width 4", "--net.dims [5]", "--net flat"): {"net": Flat(width=4, dims=(5,))},
+        ("--net.dims [5]", "--net.type flat"): {"net": Flat(dims=(5,))},
+        ("--net.dims [5]", f"--net {tmp_path / 'net.yaml'}"): {"net": Flat(width=9, dims=(5,))},
+        ("--group.steps 7", "--group {steps: 3}"): {"group": Group(steps=7)},
+        ("--cameras.front [2, 3]", "--cameras {top: [4, 5]}"): {"cameras": {"top": (4, 5), "front": (2, 3)}},
+        ("--robot.port P", "--robot.rate 3", "--robot so101"): {"robot": {"type": "so101", "port": "P", "rate": 3}},
+    }
+    for flags, settings in orders.items():
+        for order in itertools.permutations(flags):
+            words = [word for flag in order for word in flag.split(" ", 1)]
+            assert parse(Verb, None, words) == Verb(**settings), order
 
 
 def test_broken_files_are_named(tmp_path):
