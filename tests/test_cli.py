@@ -156,6 +156,24 @@ def test_names_and_paths_are_refused_in_plain_words_before_torch_is_imported(wor
 FRAMEWORK = re.compile(r"instantiate|decode|draccus|Missing required|Couldn't|class \w+Config")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("horizn: 16}", "stage past: unknown setting 'policy.window.horizn'. Did you mean 'policy.window.horizon'?"),
+        ("horizon: x}", "stage past: policy.window.horizon takes a whole number, got 'x'"),
+        ("horizon: 16}\n    data: no/such/data\n#", "stage past: --data no/such/data: there is no such folder"),
+    ],
+)
+def test_all_stages_of_a_config_are_looked_at_before_torch_is_imported(tmp_path, root, wrong, message):
+    config = (root / "configs" / "train" / "memory_images.yaml").read_text().replace("../task_specs", "task_specs")
+    config = config.replace("out/push-and-return_image_demos", str(tmp_path))
+    before, stage, after = config.partition("  past:")
+    (tmp_path / "memory.yaml").write_text(before + stage + after.replace("horizon: 16}", wrong, 1))
+    (tmp_path / "task_specs").symlink_to(root / "configs" / "task_specs")
+    modules, said = modules_and_words(["train", str(tmp_path / "memory.yaml")], 2)
+    assert message in said and "Traceback" not in said and "torch" not in modules, said
+
+
 def test_a_used_folder_is_named_with_one_that_is_free_before_torch_is_imported(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").touch()
