@@ -180,7 +180,11 @@ FRAMEWORK = re.compile(r"instantiate|decode|draccus|Missing required|Couldn't|cl
 @pytest.mark.parametrize(
     ("right", "wrong", "message"),
     [
-        ("horizon: 16", "horizn: 16", "stage past: unknown setting 'policy.window.horizn'. Did you mean 'policy.window.horizon'?"),
+        (
+            "horizon: 16",
+            "horizn: 16",
+            "stage past: unknown setting 'policy.window.horizn'. Did you mean 'policy.window.horizon'?",
+        ),
         ("horizon: 16", "horizon: x", "stage past: policy.window.horizon takes a whole number, got 'x'"),
         ("steps: 5000", "data: no/such/data", "stage past: --data no/such/data: there is no such folder"),
     ],

@@ -112,7 +112,9 @@ def _check(path: str | None, words: list[str]) -> None:
         check_free(asked.folder)
 
 
-def _check_training(path: str | None, words: list[str], of_stage: Callable[[str | None], bool] | None = None) -> Settings:
+def _check_training(
+    path: str | None, words: list[str], of_stage: Callable[[str | None], bool] | None = None
+) -> Settings:
     """Refuse what of one training can be refused without torch, but for its folder; `of_stage`: what comes to be."""
     asked, given = check_words(Settings, path, words)
     check_device(asked.device)
