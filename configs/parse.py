@@ -7,6 +7,7 @@ a field of several words takes all up to the next flag. How keys are read and ch
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing
 from pathlib import Path
 
@@ -53,19 +54,64 @@ def check_words(config_class: type, path: str | None, words: list[str]):
 
 
 def _given(config_class: type, path: str | None, words: list[str], tell: bool = False) -> dict:
-    """Keys of the file with the words on top."""
+    """Keys of the file with the words on top, in whatever order they are given."""
     raw = current_tree(config_class, load(path, config_class), ()) if path else {}
-    free = list(positionals_of(config_class))
-
     spelled: dict[str, str] = {}  # key -> as its flag was written
+
+    heads, dropped = _put_heads(config_class, raw, words, spelled, path)
+    _put_rest(config_class, raw, words, spelled, heads)
+
+    if dropped and tell:
+        verb = "does" if len(dropped) == 1 else "do"
+        print(f"{', '.join(dropped)} of {path} {verb} not apply to that type and {verb} not count; the others stay")
+    return raw
+
+
+def _put_heads(
+    config_class: type, raw: dict, words: list[str], spelled: dict[str, str], path: str | None
+) -> tuple[set[int], list[str]]:
+    """Put what other flags stand upon, groups before what is in them: types, and groups given as one value.
+
+    Returns:
+        (places of their flags among the words, dotted keys of the file that the new types do not have)
+    """
+    keys_at = {i: _key(config_class, raw, word) for i, word in enumerate(words) if word.startswith("--")}
+    within = {i: [key for key in keys_at.values() if key.startswith(f"{head}.")] for i, head in keys_at.items()}
+    heads = [i for i, key in keys_at.items() if key.endswith(".type") or within[i]]
+    placed: set[int] = set()
     dropped: list[str] = []
+
+    for i in sorted(heads, key=lambda i: keys_at[i].removesuffix(".type").count(".")):
+        _, value = _split(words[i], words[i + 1 : i + 2])
+        written = _written(words[i])
+        key = ".".join(current_key(config_class, raw, written.split(".")))
+        if takes_words(config_class, key, raw):
+            raise UsageError(f"--{within[i][0]}: '{key}' is no group of keys")
+        _refuse_twice(config_class, key, written, spelled)
+        keys, whole = key.split("."), _read(config_class, raw, key, value)
+        _refuse_clash(key, whole, within[i])
+        if within[i] and _is_file(whole):
+            whole = _group(whole)
+        if retyped := _new_type(config_class, raw, keys, whole):
+            dropped += _drop_unfit(config_class, raw, retyped)
+        else:
+            _put(raw, keys, whole)
+        placed.add(i)
+    return placed, dropped
+
+
+def _put_rest(config_class: type, raw: dict, words: list[str], spelled: dict[str, str], heads: set[int]) -> None:
+    """Put the bare words, and the flags but those at the places `heads`."""
+    free = list(positionals_of(config_class))
     queue = list(words)
     value: str | list[str]
     while queue:
-        word = queue.pop(0)
+        place, word = len(words) - len(queue), queue.pop(0)
         if word.startswith("--"):  # a flag and its value
-            key, value = _split(word, queue)
-            written = key.replace("-", "_")
+            _, value = _split(word, queue)
+            if place in heads:
+                continue
+            written = _written(word)
             key = ".".join(current_key(config_class, raw, written.split(".")))
             _refuse_twice(config_class, key, written, spelled)
             if takes_words(config_class, key, raw) and "=" not in word and not value.startswith("["):
@@ -77,17 +123,17 @@ def _given(config_class: type, path: str | None, words: list[str], tell: bool = 
             spelled[key] = key
             if takes_words(config_class, key):
                 value, queue = _words_before_flags(value, queue)
-        keys = key.split(".")
-        read_value = _read(config_class, raw, key, value)
-        if retyped := _new_type(config_class, raw, keys, read_value):
-            dropped += _drop_unfit(config_class, raw, retyped, tuple(spelled))
-        else:
-            _put(raw, keys, read_value)
+        _put(raw, key.split("."), _read(config_class, raw, key, value))
 
-    if dropped and tell:
-        verb = "does" if len(dropped) == 1 else "do"
-        print(f"{', '.join(dropped)} of {path} {verb} not apply to that type and {verb} not count; the others stay")
-    return raw
+
+def _refuse_clash(key: str, whole: object, within: list[str]) -> None:
+    """Raise UsageError where flags of a group say what the value of the whole group excludes."""
+    if not within:
+        return
+    if whole is None:
+        raise UsageError(f"--{key} null and --{within[0]} exclude each other; give one of them")
+    if isinstance(whole, str) and f"{key}.type" in within and not _is_file(whole):
+        raise UsageError(f"--{key} {whole} and --{key}.type are the same setting; give one of them")
 
 
 def _refuse_twice(config_class: type, key: str, written: str, spelled: dict[str, str]) -> None:
@@ -110,7 +156,7 @@ def _no_place(word: str) -> str:
 
 def _new_type(config_class: type, raw: dict, keys: list[str], value: object) -> tuple[list[str], str] | None:
     """(keys of a registered choice, its new type) where a flag gives the type of one whose keys are there already."""
-    if not isinstance(value, str) or value.endswith((".yaml", ".yml")):
+    if not isinstance(value, str) or _is_file(value):
         return None
     group = keys[:-1] if keys[-1] == "type" else keys
     if not group or not is_choice(type_at(config_class, raw, group)):
@@ -118,7 +164,7 @@ def _new_type(config_class: type, raw: dict, keys: list[str], value: object) -> 
     return (group, value) if isinstance(value_at(raw, group), dict) else None
 
 
-def _drop_unfit(config_class: type, raw: dict, retyped: tuple[list[str], str], given: tuple[str, ...]) -> list[str]:
+def _drop_unfit(config_class: type, raw: dict, retyped: tuple[list[str], str]) -> list[str]:
     """Give a group of keys another type; the dotted keys that this one does not have, which are taken out."""
     keys, kind = retyped
     group, hint = value_at(raw, keys), type_at(config_class, raw, keys)
@@ -130,10 +176,19 @@ def _drop_unfit(config_class: type, raw: dict, retyped: tuple[list[str], str], g
     known = {item.name for item in dataclasses.fields(inner)} | {"type"} | former_names(inner).keys()
     settings = keeps(inner, SpellsOut) and inner.spell_out(dict(group)) or group
     unfit = [name for name in settings if name not in known]
-    unfit = [name for name in unfit if ".".join((*keys, name)) not in given]
     for name in unfit:
         group.pop(name, None)
     return [".".join((*keys, name)) for name in unfit]
+
+
+def _written(word: str) -> str:
+    """The key of a flag, with underscores."""
+    return word[2:].partition("=")[0].replace("-", "_")
+
+
+def _key(config_class: type, raw: dict, word: str) -> str:
+    """The dotted key of a flag under today's names, as far as they are plain without the other flags."""
+    return ".".join(current_key(config_class, raw, _written(word).split(".")))
 
 
 def _split(word: str, queue: list[str]) -> tuple[str, str]:
@@ -165,11 +220,21 @@ def _read(config_class: type, raw: dict, key: str, value):
         raise UsageError(f"--{key} cannot read '{value}': {said}") from error
 
 
+def _is_file(value: object) -> bool:
+    """Whether a group of keys is given by a file that holds them."""
+    return isinstance(value, str) and value.endswith((".yaml", ".yml"))
+
+
+def _group(value: str) -> dict:
+    """The keys that a text stands for: those of a file, or a type."""
+    return load(os.path.expandvars(value)) if _is_file(value) else {"type": value}
+
+
 def _put(tree: dict, keys: list[str], value) -> None:
     for key in keys[:-1]:
         inner = tree.get(key)
         if isinstance(inner, str):
-            inner = {"type": inner}
+            inner = _group(inner)
         tree[key] = inner = {} if inner is None else inner
         if not isinstance(inner, dict):
             raise UsageError(f"--{'.'.join(keys)}: '{key}' is no group of keys")

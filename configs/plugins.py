@@ -15,20 +15,28 @@ import pkgutil
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 
 PLUGINS = "UNDERSTUDY_PLUGINS"  # names of importable packages or modules, separated by commas
 
 
-def discover(*folders: str) -> None:
+def discover(*folders: str, having: tuple[str, ...] = ()) -> None:
     """Import all modules of `folders` (for example "sim") and of the plug-in packages, so that they register.
+
+    Args:
+        having: of our folders, only modules whose source has one of these texts: those that register one kind of
+            thing, so that a refusal of a name need not import the rest. Plug-ins are imported whole.
 
     Raises:
         ImportError: a plug-in that cannot be imported, by name.
     """
     root = __package__.rsplit(".", 1)[0]
     for folder in folders:
-        _import_all(f"{root}.{folder}")
+        if having:
+            _import_having(f"{root}.{folder}", having)
+        else:
+            _import_all(f"{root}.{folder}")
     for name in filter(None, (part.strip() for part in os.environ.get(PLUGINS, "").split(","))):
         try:
             _import_all(name)
@@ -61,6 +69,15 @@ def _import_all(name: str) -> None:
     for module in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{name}."):
         if not module.name.rpartition(".")[2].startswith("_"):
             importlib.import_module(module.name)
+
+
+@cache
+def _import_having(name: str, texts: tuple[str, ...]) -> None:
+    for place in map(Path, importlib.import_module(name).__path__):
+        for file in sorted(place.rglob("*.py")):
+            source = file.read_text(encoding="utf-8")
+            if not file.name.startswith("_") and any(text in source for text in texts):
+                importlib.import_module(".".join((name, *file.relative_to(place).with_suffix("").parts)))
 
 
 def lookup(kind: str, name: str, registered: Mapping):

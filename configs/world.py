@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 REPORT_STARTS = 1_000  # the first for reporting; those below are for choosing: policies, weights, alarms
 DATA_STARTS = 100_000  # the first that may enter data
 
-KINDS = ("sim", "world_models.env", "hardware")  # where worlds register; of world models only what needs no torch
+KINDS = ("sim", "world_models", "hardware")  # where worlds register, in modules with one of these texts:
+MARKS = ("World.register_subclass(", "register_world(", "register_task(")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ def register_world(name: str, world: World) -> None:
 
 def find_world(name: str) -> World:
     """The world of a registered name, of `TYPE/TASK`, or of a YAML file. Raises LookupError listing the known names."""
-    discover(*KINDS)
+    discover(*KINDS, having=MARKS)
     if name.endswith((".yaml", ".yml")):
         return decode_choice(World, load(name))
     kind, _, task = name.partition("/")
@@ -181,7 +182,7 @@ def start_set(world: World) -> str:
 
 def _from_keys(keys: dict) -> World:
     """`type` may be a kind of world, or a registered name whose defaults the other keys change."""
-    discover(*KINDS)
+    discover(*KINDS, having=MARKS)
     named = WORLDS.get(keys.get("type", ""))
     if named is not None:
         keys = draccus.encode(named) | keys | {"type": named.get_choice_name(type(named))}

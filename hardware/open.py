@@ -25,20 +25,14 @@ def robot_config(
         LookupError: an unknown robot, listing the known ones.
         ValueError: settings that it does not have, or lacks.
     """
-    discover("hardware")
     settings = _settings(robot)
     name = str(settings.pop("type"))
     settings |= {key: value for key, value in (("port", port), ("calibration", calibration)) if value is not None}
-    known = RobotConfig.get_known_choices()
-    if name not in known:
-        from .lerobot import knows, lerobot_config, plugged
+    made = _registered(name)
+    if made is None:
+        from .lerobot import lerobot_config
 
-        if knows(name):
-            return lerobot_config(name, settings)
-        from .lerobot_devices import names_of
-
-        known = dict.fromkeys((*known, *names_of("robots"), *plugged("robots")))
-    made = lookup("robot", name, known)
+        return lerobot_config(name, settings)
     fields = {each.name: each for each in dataclasses.fields(made)}
     for key in settings:
         if key not in fields:
@@ -51,6 +45,26 @@ def robot_config(
     if lacks:
         raise ValueError(f"robot '{name}' needs {', '.join('--' + key for key in lacks)}")
     return made(**settings)
+
+
+def check_robot(robot: str | Mapping[str, Any] | None) -> None:
+    """Refuse a robot that nobody registers, by its name alone. Raises as `robot_config`."""
+    if robot is not None:
+        _registered(str(_settings(robot)["type"]))
+
+
+def _registered(name: str) -> Any:
+    """The settings' class of one of our robots; None of lerobot's. Raises LookupError listing the known ones."""
+    discover("hardware", having=("RobotConfig.register_subclass(",))
+    known = RobotConfig.get_known_choices()
+    if name not in known:
+        from .lerobot import knows, plugged
+        from .lerobot_devices import names_of
+
+        if knows(name):
+            return None
+        known = dict.fromkeys((*known, *names_of("robots"), *plugged("robots")))
+    return lookup("robot", name, known)
 
 
 def _settings(robot: str | Mapping[str, Any]) -> dict[str, Any]:

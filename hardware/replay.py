@@ -19,7 +19,7 @@ from ..sim.arms import find_arm
 from .guard import Command, Envelope, Guard, Measured, Outcome
 from .guarded import Account, GuardedRobot, open_robot
 from .motion.clearance import Clearance
-from .open import robot_config
+from .open import check_robot, robot_config
 from .robot import RobotConfig
 
 REACHED = 0.02  # rad, of the first pose
@@ -49,6 +49,10 @@ class Replay:
             raise ValueError(f"units: '{self.units}' is not degrees")
         if (self.robot is None) == (self.world is None):
             raise ValueError("replay where? Give --robot NAME --port PORT, or --world NAME")
+
+    def check_names(self) -> None:
+        """Refuse a robot that is not there, before data are read and simulators imported."""
+        check_robot(self.robot)
 
     def run(self) -> None:
         dataset = open_dataset(self.data, episodes=str(self.episode))

@@ -17,6 +17,7 @@ import numpy as np
 from ..configs.lanes.lane import Lane
 from ..configs.machine import versions
 from ..configs.plugins import discover, lookup
+from ..configs.protocols import keeps
 from ..configs.spec import IMAGES, Embodiment
 from ..configs.world import World, register_world
 from .decor import Decor, add_decor
@@ -27,6 +28,23 @@ if TYPE_CHECKING:
     import mujoco
 
 PICTURE = 256  # px, side of a film picture
+
+
+@dataclass(frozen=True)
+class Viewpoint:
+    """From where a film shows a scene, where none of its cameras shows all that matters."""
+
+    at: tuple[float, float, float]  # m, what is in the middle
+    distance: float  # m
+    azimuth: float  # degrees
+    elevation: float  # degrees
+
+
+@runtime_checkable
+class Seen(Protocol):
+    """A task whose films have a viewpoint of their own."""
+
+    viewpoint: Viewpoint
 
 
 class Task(Protocol):
@@ -164,7 +182,8 @@ class TaskEnv(Lane):
         return np.asarray(self.task.rest(self.model, self.data), np.float32)
 
     def render(self) -> np.ndarray:
-        return self._draw(self.task.cameras[0], PICTURE, PICTURE)
+        view = _free(self.task.viewpoint) if keeps(self.task, Seen) else self.task.cameras[0]
+        return self._draw(view, PICTURE, PICTURE)
 
     def expert_action(self, noise: float = 0.0) -> np.ndarray:
         """What the task's scripted demonstrator does now, see `experts.py`."""
@@ -175,13 +194,22 @@ class TaskEnv(Lane):
             renderer.close()
         self._renderers.clear()
 
-    def _draw(self, camera: str, height: int, width: int) -> np.ndarray:
+    def _draw(self, camera: str | mujoco.MjvCamera, height: int, width: int) -> np.ndarray:
         size = (height, width)
         if size not in self._renderers:
             self._renderers[size] = renderer_class()(self.model, height, width)
         self._renderers[size].update_scene(self.data, camera)
         add_decor(self._renderers[size].scene, self.decor)
         return self._renderers[size].render()
+
+
+def _free(view: Viewpoint) -> mujoco.MjvCamera:
+    import mujoco
+
+    camera = mujoco.MjvCamera()
+    camera.lookat[:] = view.at
+    camera.distance, camera.azimuth, camera.elevation = view.distance, view.azimuth, view.elevation
+    return camera
 
 
 def _substeps(rate: float, timestep: float) -> int:

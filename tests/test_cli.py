@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from understudy.configs.parse import parse
 from understudy.configs.settings.load import load
 from understudy.configs.settings.refusals import UsageError
 from understudy.configs.settings.shipped import find_config
+from understudy.configs.spec import Embodiment
 
 
 class Colour(Enum):
@@ -70,47 +72,55 @@ class Verb:
     rate: float = 1e-4  # steps/s
     fast: bool = False
     cameras: dict[str, tuple[int, int]] = field(default_factory=dict)
+    robot: dict | str | None = None
 
 
-def modules_after(words: list[str], status: int) -> list[str]:
-    """What a command imported in a process of its own that ended with this status."""
-    code = f"import sys, understudy.__main__ as cli; got = cli.main({words}); print('@', got, *sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    _, got, *modules = done.stdout.splitlines()[-1].split()
-    assert int(got) == status, done.stderr
-    return modules
+COMMANDS = """
+import contextlib, io, json, sys
+import understudy.__main__ as cli
+for words in json.loads(sys.argv[1]):
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        status = cli.main(list(words))
+    print(json.dumps([status, said.getvalue(), sorted({name.partition(".")[0] for name in sys.modules})]))
+"""
 
 
-def modules_and_words(words: list[str], status: int, **environment: str) -> tuple[list[str], str]:
-    """What a command imported, and what it said on standard error."""
-    code = f"import sys, understudy.__main__ as cli; got = cli.main({words}); print('@', got, *sys.modules)"
-    place = os.environ | environment
+def after(commands: list[list[str]], **environment: str) -> list[tuple[int, str, set[str]]]:
+    """(status, standard error, packages imported so far) of commands, one after the other in one process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=place, stdin=subprocess.DEVNULL
-    )
-    _, got, *modules = done.stdout.splitlines()[-1].split()
-    assert int(got) == status, done.stderr
-    return modules, done.stderr
+        [sys.executable, "-c", COMMANDS, json.dumps(commands)], capture_output=True, text=True, check=True,
+        env=os.environ | environment, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    told = (json.loads(line) for line in done.stdout.splitlines())
+    return [(status, said, set(packages)) for status, said, packages in told]
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["--version"], ["evla"]])
-def test_the_command_line_imports_nothing_heavy(words):
-    modules = modules_after(words, 2 if words == ["evla"] else 0)
-    assert not {"torch", "numpy", "mujoco", "draccus"} & set(modules)
+def modules_and_words(words: list[str], status: int, **environment: str) -> tuple[set[str], str]:
+    """What packages a command imported, and what it said on standard error."""
+    [(got, said, packages)] = after([words], **environment)
+    assert got == status, said
+    return packages, said
+
+
+def modules_after(words: list[str], status: int) -> set[str]:
+    """What packages a command imported in a process of its own that ended with this status."""
+    return modules_and_words(words, status)[0]
+
+
+def test_the_command_line_imports_nothing_heavy():
+    for status, said, packages in after([[], ["--help"], ["--version"], ["evla"]]):
+        assert status == (2 if "evla" in said else 0)
+        assert not {"torch", "numpy", "mujoco", "draccus"} & packages
 
 
 HEAVY = {"mix"}  # their help shows the settings of what is registered beside its network
 
 
-@pytest.mark.parametrize("verb", sorted(set(cli.VERBS) - HEAVY))
-def test_the_help_of_a_verb_needs_no_torch(verb):
-    assert not {"torch", "mujoco", "lerobot"} & set(modules_after([verb, "--help"], 0))
-
-
-@pytest.mark.parametrize("verb", ["eval", "compare", "compose", "inspect", "run", "demos"])
-def test_a_refusal_needs_no_torch(verb):
-    assert "torch" not in modules_after([verb, "--no-such-flag", "1"], 2)
-    assert "torch" not in modules_after([verb, "configs/eval/gone.yaml"], 2)
+def test_the_help_of_a_verb_needs_no_torch():
+    verbs = sorted(set(cli.VERBS) - HEAVY)
+    for verb, (status, said, packages) in zip(verbs, after([[verb, "--help"] for verb in verbs]), strict=True):
+        assert status == 0 and not {"torch", "mujoco", "lerobot"} & packages, f"{verb}: {said}"
 
 
 LIFT = ["train", "configs/train/lift.yaml", "--data", "no/such/data"]
@@ -140,18 +150,64 @@ REFUSED = [
     (["compose", "./no/run", "./no/other", "--out", "x/y"], "no/run' is not a run or checkpoint"),
     (["demos", "lift"], "give --out DIR (the dataset folder to write, which must be new)"),
     (["demos", "lift", "--out", "x/y", "--cameras", "front"], "cameras takes {NAME: [84, 84]}, got 'front'"),
-    (["list", "--plugins", "no_such_package"], "(of --plugins or UNDERSTUDY_PLUGINS) cannot be imported"),
+    (["eval", "owner/name", "--world", "nonsense", "--out", "x/y"], "unknown world 'nonsense'. Known: can, "),
+    (["eval", "owner/name", "--world", "lfit", "--out", "x/y"], "Did you mean 'lift'?"),
+    (["replay", "no/data", "--robot", "nonsense"], "unknown robot 'nonsense'. Known: "),
+    (["demos", "cube", "--robot", "so1O1", "--by", "keyboard", "--out", "x/y"], "Did you mean 'so101'?"),
+    (["doctor", "--robot", "nonsense"], "unknown robot 'nonsense'. Known: "),
 ]
 
 
-@pytest.mark.parametrize(("words", "message"), REFUSED)
-def test_names_and_paths_are_refused_in_plain_words_before_torch_is_imported(words, message):
-    modules, said = modules_and_words(words, 2)
-    assert message in said and "Traceback" not in said and not FRAMEWORK.search(said), said
-    assert not {"torch", "mujoco", "robosuite", "lerobot", "matplotlib"} & set(modules)
+VERBS = ("eval", "compare", "compose", "inspect", "run", "demos")
+REFUSED += [([verb, "--no-such-flag", "1"], "unknown setting 'no_such_flag'") for verb in VERBS]
+REFUSED += [([verb, "configs/eval/gone.yaml"], "'understudy list configs' shows all") for verb in VERBS]
+PLUGINS = (["list", "--plugins", "no_such_package"], "(of --plugins or UNDERSTUDY_PLUGINS) cannot be imported")
+REFUSED.append(PLUGINS)  # the last, for it stays in the environment
+QUICK = {"torch", "mujoco", "robosuite", "lerobot", "matplotlib", "cv2", "scipy"}  # what no refusal needs
+
+
+def test_names_and_paths_are_refused_in_plain_words_before_torch_is_imported():
+    """All in one process: what none of them imports, each alone does not."""
+    for (words, message), (status, said, packages) in zip(REFUSED, after([w for w, _ in REFUSED]), strict=True):
+        assert status == 2 and message in said, f"{words}: {said}"
+        assert "Traceback" not in said and not FRAMEWORK.search(said), f"{words}: {said}"
+        assert not QUICK & packages, words
 
 
 FRAMEWORK = re.compile(r"instantiate|decode|draccus|Missing required|Couldn't|class \w+Config")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        (
+            "horizon: 16",
+            "horizn: 16",
+            "stage past: unknown setting 'policy.window.horizn'. Did you mean 'policy.window.horizon'?",
+        ),
+        ("horizon: 16", "horizon: x", "stage past: policy.window.horizon takes a whole number, got 'x'"),
+        ("steps: 5000", "data: no/such/data", "stage past: --data no/such/data: there is no such folder"),
+    ],
+)
+def test_all_stages_of_a_config_are_looked_at_before_torch_is_imported(tmp_path, root, right, wrong, message):
+    config = (root / "configs" / "train" / "memory_images.yaml").read_text().replace("../task_specs", "task_specs")
+    config = config.replace("out/push-and-return_image_demos", str(tmp_path))
+    before, stage, after = config.partition("  past:")
+    (tmp_path / "memory.yaml").write_text(before + stage + after.replace(right, wrong))
+    (tmp_path / "task_specs").symlink_to(root / "configs" / "task_specs")
+    modules, said = modules_and_words(["train", str(tmp_path / "memory.yaml")], 2)
+    assert message in said and "Traceback" not in said and "torch" not in modules, said
+
+
+def test_a_world_that_does_not_fit_is_refused_before_torch_is_imported(tmp_path):
+    body = Embodiment(
+        action=("x",), action_units=("m",), limits=((-1.0, 1.0),), rate=10.0, state=("s",), state_units=("m",)
+    )  # fmt: skip
+    (tmp_path / "embodiment.json").write_text(body.to_json())
+    (tmp_path / "config.json").write_text('{"type": "regression", "config": {"inputs": ["observation.state"]}}')
+    (tmp_path / "model.safetensors").touch()
+    packages, said = modules_and_words(["eval", str(tmp_path), "--world", "lift", "--out", str(tmp_path / "new")], 2)
+    assert "does not fit the world 'lift': embodiments differ in action" in said and not QUICK & packages, said
 
 
 def test_a_used_folder_is_named_with_one_that_is_free_before_torch_is_imported(tmp_path):
@@ -330,6 +386,8 @@ def test_choices_by_name_file_and_default(tmp_path):
         (["--rate", "a: b: c"], "--rate cannot read 'a: b: c'"),
         (["--rate", "1", "--rate", "2"], "--rate is given twice; give it once"),
         (["--steps", "3"], "unknown setting 'steps'. Did you mean 'group.steps'?"),
+        (["--net.type", "flat", "--net", "tall"], "--net tall and --net.type are the same setting; give one of them"),
+        (["--spare.width", "3", "--spare", "null"], "--spare null and --spare.width exclude each other"),
     ],
 )
 def test_wrong_settings_are_named(words, message):
@@ -363,6 +421,22 @@ def test_another_type_over_a_file_keeps_what_it_has_too_and_names_the_rest(tmp_p
     capsys.readouterr()
     assert parse(Verb, str(tmp_path / "c.yaml"), ["--net.type", "tall"]).net == Tall(width=9, depth=4)
     assert not capsys.readouterr().out
+
+
+def test_the_order_of_flags_does_not_matter(tmp_path):
+    (tmp_path / "net.yaml").write_text("type: flat\nwidth: 9\n")
+    orders = {
+        ("--net.width 4", "--net.dims [5]", "--net flat"): {"net": Flat(width=4, dims=(5,))},
+        ("--net.dims [5]", "--net.type flat"): {"net": Flat(dims=(5,))},
+        ("--net.dims [5]", f"--net {tmp_path / 'net.yaml'}"): {"net": Flat(width=9, dims=(5,))},
+        ("--group.steps 7", "--group {steps: 3}"): {"group": Group(steps=7)},
+        ("--cameras.front [2, 3]", "--cameras {top: [4, 5]}"): {"cameras": {"top": (4, 5), "front": (2, 3)}},
+        ("--robot.port P", "--robot.rate 3", "--robot so101"): {"robot": {"type": "so101", "port": "P", "rate": 3}},
+    }
+    for flags, settings in orders.items():
+        for order in itertools.permutations(flags):
+            words = [word for flag in order for word in flag.split(" ", 1)]
+            assert parse(Verb, None, words) == Verb(**settings), order
 
 
 def test_broken_files_are_named(tmp_path):

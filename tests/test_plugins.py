@@ -282,3 +282,22 @@ def test_a_planner_with_the_former_name_is_told():
     planner.execute = 2
     with pytest.raises(TypeError, match="SimpleNamespace.execute is named n_action_steps now; rename it"):
         executed_of(planner)
+
+
+def test_worlds_and_robots_are_found_by_what_their_files_say():
+    """A name is looked for in the modules that register such things alone; no other module registers one."""
+    code = """
+from understudy.configs.plugins import discover
+from understudy.configs.world import KINDS, WORLDS, World, find_world
+from understudy.hardware.open import check_robot
+from understudy.hardware.robot import RobotConfig
+for look in (find_world, check_robot):
+    try: look("none")
+    except LookupError: pass
+worlds, kinds, robots = set(WORLDS), set(World.get_known_choices()), set(RobotConfig.get_known_choices())
+assert {"lift", "pusht", "so101-reach"} <= worlds and {"so101", "lerobot"} <= robots
+discover(*KINDS)
+print({*WORLDS, *World.get_known_choices(), *RobotConfig.get_known_choices()} - worlds - kinds - robots)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stdout + done.stderr

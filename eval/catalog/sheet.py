@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ...configs.progress import Progress
+from ...configs.spec import IMAGES
 from ...configs.world import REPORT_STARTS, World
 
 SIDE, CAPTION, COLUMNS = 256, 44, 4  # px, px, pictures in a row
+WHOLE, WIDE = "frontview", 768  # robosuite's camera that shows the whole robot, small; px drawn of it
 INK, PAPER, FAINT = (30, 30, 30), 248, (120, 120, 120)
 
 
@@ -45,13 +48,21 @@ def write_sheet(path: Path, worlds: Mapping[str, World], captions: Mapping[str, 
 
 
 def first_picture(world: World) -> np.ndarray:
-    """(h, w, 3) uint8 RGB of the first reporting env seed, from the camera that films use."""
-    lane = world.lane()
+    """(h, w, 3) uint8 RGB of the first reporting env seed: the whole robot, or else as films show it."""
+    whole = WHOLE if WHOLE in world.views() else None
+    lane = (dataclasses.replace(world, cameras={WHOLE: (WIDE, WIDE)}) if whole else world).lane()
     try:
-        lane.reset(seed=REPORT_STARTS)
-        return np.asarray(lane.render())
+        obs, _ = lane.reset(seed=REPORT_STARTS)
+        return _middle(obs[IMAGES + whole]) if whole else np.asarray(lane.render())
     finally:
         lane.close()
+
+
+def _middle(picture: np.ndarray) -> np.ndarray:
+    """The part of a picture of `WHOLE` in which robot and table are: its middle, from near the top on."""
+    left = (WIDE - 2 * SIDE) // 2
+    top = left // 3
+    return picture[top : top + 2 * SIDE, left : left + 2 * SIDE]
 
 
 def _tile(picture: np.ndarray | None, name: str, caption: str) -> np.ndarray:

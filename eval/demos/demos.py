@@ -29,6 +29,13 @@ from .settings import Settings
 class Demos(Settings):
     """Let a scripted expert, a person or policies act; write a LeRobot dataset."""
 
+    def check_names(self) -> None:
+        """Refuse a robot that is not there, before simulators are imported."""
+        if self.robot is not None:
+            from ...hardware.open import check_robot
+
+            check_robot(self.robot)
+
     def run(self) -> None:
         out = self.folder
         if self.robot is not None:

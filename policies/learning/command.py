@@ -7,8 +7,9 @@ mistyped the dataset, too, should not first be told of the folder.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from .checks import check_cameras, check_names
 from .places import check_free, locate
 from .run import SETTINGS
 from .settings import NOTHING, Settings, take_resume
-from .stages import STAGES
+from .stages import staged
 
 BASES = {"policy": PolicyConfig, "critic": CriticConfig, "world_model": WorldModelConfig}
 TYPES = tuple(f"{group}.type" for group in BASES)
@@ -102,18 +103,28 @@ class TrainCommand(Settings):
 
 def _check(path: str | None, words: list[str]) -> None:
     """Refuse what of a new training can be refused without torch."""
-    if path and STAGES in load(path):  # each stage is checked as it begins
+    if path and (stages := staged(path, words)):
+        stages.check_begun()
+        stages.check(partial(_check_training, of_stage=stages.is_of_stage))
         return
+    asked = _check_training(path, words)
+    if asked.resume is None and (asked.data or asked.out):
+        check_free(asked.folder)
+
+
+def _check_training(
+    path: str | None, words: list[str], of_stage: Callable[[str | None], bool] | None = None
+) -> Settings:
+    """Refuse what of one training can be refused without torch, but for its folder; `of_stage`: what comes to be."""
     asked, given = check_words(Settings, path, words)
     check_device(asked.device)
     if asked.resume is not None:
-        return
-    check_names(asked)
+        return asked
+    check_names(replace(asked, init=None) if of_stage and of_stage(asked.init) else asked)
     if len(given & set(BASES)) != 1:
         raise ValueError(NOTHING)
     check_cameras(asked, _inputs_asked(path, words))
-    if asked.data or asked.out:
-        check_free(asked.folder)
+    return asked
 
 
 def _inputs_asked(path: str | None, words: list[str]) -> list[str]:

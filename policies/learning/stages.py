@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -53,7 +54,7 @@ class Staged:
         Raises:
             UsageError: a stage that was begun with other settings.
         """
-        self._check_begun()
+        self.check_begun()
         for number, (name, keys) in enumerate(self.stages.items(), 1):
             run, where = self.out / name, f"stage {number} of {len(self.stages)}, {name}"
             last = linked(run, "last")
@@ -81,7 +82,28 @@ class Staged:
         replace_text(file, self._text(name))
         self.train(str(file), [*self.words, f"--out={run}"])
 
-    def _check_begun(self) -> None:
+    def check(self, check: Callable[[str, list[str]], object]) -> None:
+        """Let `check` look at each stage before any is trained: it is called with a file of its keys, and the words.
+
+        Raises:
+            UsageError: what `check` refuses, naming the stage.
+        """
+        with TemporaryDirectory() as folder:
+            for name in self.stages:
+                file = Path(folder) / f"{name}.yaml"
+                file.write_text(self._text(name))
+                try:
+                    check(str(file), [*self.words, f"--out={self.out / name}"])
+                except (ValueError, OSError) as error:
+                    said = str(error).removeprefix(f"{file}: ")
+                    raise UsageError(f"stage {name}: {said}") from error.__cause__
+
+    def is_of_stage(self, path: str | None) -> bool:
+        """Whether a path is the run of one of the stages, which need not be there yet."""
+        return path is not None and Path(path) in [self.out / name for name in self.stages]
+
+    def check_begun(self) -> None:
+        """Raise UsageError where a stage was begun with other settings."""
         for name in self.stages:
             file = self._file(name)
             if file.is_file() and file.read_text() != self._text(name):
@@ -98,8 +120,12 @@ class Staged:
         return words + yaml.safe_dump(_plain(self.stages[name]), sort_keys=False)
 
 
-def staged(path: str, words: list[str], train: Callable, resume: Callable) -> Staged | None:
-    """The stages that a config file describes; None of a file without.
+def _none(*_: object) -> None:
+    """Trains nothing."""
+
+
+def staged(path: str, words: list[str], train: Callable = _none, resume: Callable = _none) -> Staged | None:
+    """The stages that a config file describes; None of a file without. See `Staged` for `train` and `resume`.
 
     Raises:
         UsageError: no stages, no `out`, or one that names a stage that is not before it.

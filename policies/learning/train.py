@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ class Train(Settings):
             return Resume(resume, tuple(words))
         path = words.pop(0) if words and words[0].endswith((".yaml", ".yml")) else None
         if path and (stages := staged(path, words, _train_stage, resume_run)):
+            stages.check(partial(parse, cls))
             return stages
         config = parse(cls, path, words)
         if config.resume is not None and path is not None:

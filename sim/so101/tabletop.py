@@ -15,7 +15,7 @@ import numpy as np
 
 from ...configs.spec import SCENE, STATE
 from ..arms import Wiring
-from ..task import register_task
+from ..task import Viewpoint, register_task
 from .arm import SO101
 
 RATE = 30.0  # Hz
@@ -45,6 +45,7 @@ class Tabletop:
 
     arm = SO101
     cameras = ("front", "wrist")
+    viewpoint = Viewpoint((0.17, 0, 0.05), 0.6, 215, -38)  # from the side: the gripper hides nothing
     home = SO101.home
     _wired: tuple | None = None
 

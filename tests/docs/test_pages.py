@@ -1,7 +1,8 @@
 """The pages say what is so: their commands run as printed, their links lead somewhere, their flags exist.
 
-A page is README.md or docs/*.md. Its `sh` and `python` blocks run in order in a scratch folder of its own, which begins
-as docs/first_steps.md leaves it. HTML comments in the lines above a block say otherwise:
+Pages are played by a `Stage`, beside the other tests. A page is README.md or docs/*.md. Its `sh` and `python` blocks
+run in order in a scratch folder of its own, which begins as docs/first_steps.md leaves it. HTML comments in the lines
+above a block say otherwise:
 
     <!-- file: NAME -->             the block is saved as NAME
     <!-- slow: HOW LONG -->         run among the slow tests only
@@ -17,10 +18,13 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -31,6 +35,7 @@ import yaml
 from draccus.utils import DraccusException
 
 from understudy import __main__ as cli
+from understudy.configs.cores import cores
 from understudy.configs.parse import parse
 from understudy.configs.plugins import PLUGINS, discover
 from understudy.configs.protocols import keeps
@@ -49,7 +54,7 @@ COMMENT = re.compile(r"<!-- (file|slow|needs|not run): (.+?) -->")
 BLOCK = re.compile(r"^((?:<!-- [^\n]+ -->\n)*)```(\w*)\n(.*?)^```$", re.M | re.S)
 MINUTES = 60
 INLINE = ", in the text"
-QUICK = "test_a_page_runs_as_printed"
+RUNNING: set[subprocess.Popen] = set()  # blocks that run now
 
 
 @dataclass(frozen=True)
@@ -106,11 +111,19 @@ def play(page: Path, folder: Path, slow: bool) -> None:
 
 def _printed(block: Block, folder: Path, environment: dict, page: Path) -> str:
     words = ["bash", "-eo", "pipefail", "-c"] if block.kind == "sh" else [sys.executable, "-c"]
-    done = subprocess.run(
-        [*words, block.text], cwd=folder, env=environment, capture_output=True, text=True, timeout=20 * MINUTES
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, f"{page.name}:{block.line} ends with {done.returncode}\n{block.text}\n{said}"
+    with subprocess.Popen(
+        ["nice", "-n", "19", *words, block.text], cwd=folder, env=environment, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        RUNNING.add(process)
+        try:
+            said = "".join(process.communicate(timeout=40 * MINUTES))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        finally:
+            RUNNING.discard(process)
+    assert process.returncode == 0, f"{page.name}:{block.line} ends with {process.returncode}\n{block.text}\n{said}"
     return said
 
 
@@ -126,14 +139,6 @@ def _beginning(line: str) -> str:
     return re.sub(r"\d[\d.,:e+-]*", "0", (line.split() or [""])[0])
 
 
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory):
-    """What the first steps leave: every other page begins there."""
-    folder = tmp_path_factory.mktemp("first_steps")
-    play(FIRST, folder, slow=False)
-    return folder
-
-
 def scratch(prepared: Path, parent: Path) -> Path:
     """A page's own folder in `parent`, as the first steps leave it, with the examples of the repository."""
     folder = shutil.copytree(prepared, parent / "page")
@@ -142,17 +147,56 @@ def scratch(prepared: Path, parent: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def played(request, prepared, tmp_path_factory):
-    """Page -> future of its quick run, of all pages that are asked for; as many at a time as there are cores."""
-    tests = [item for item in request.session.items if getattr(item, "originalname", "") == QUICK]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pages = [item.callspec.params["page"] for item in tests]
-        yield {
-            page: pool.submit(play, page, scratch(prepared, tmp_path_factory.mktemp(page.stem)), False)
-            for page in pages
-        }
-        pool.shutdown(cancel_futures=True)
+class Stage:
+    """Quick runs of pages in threads: first the first steps, then as many at a time as there are cores.
+
+    What they run has the lowest priority, so that whatever else is tested meanwhile has a core.
+    """
+
+    def __init__(self, pages: Sequence[Path]):
+        self.pages = pages
+        self._first: Future[Path] | None = None
+        self._played: dict[Path, Future[None]] = {}
+
+    def begin(self) -> None:
+        """Begin, once."""
+        if self._first is not None:
+            return
+        self._folder = Path(tempfile.mkdtemp(prefix="understudy-pages-"))
+        self._pool = ThreadPoolExecutor(max(1, int(cores())))
+        self._first = self._pool.submit(self._play_first)
+        self._played = {page: self._pool.submit(self._play, page) for page in self.pages}
+
+    def first(self) -> Path:
+        """What the first steps leave. Raises as `play`."""
+        assert self._first is not None
+        return self._first.result()
+
+    def played(self, page: Path) -> None:
+        """Wait for a page. Raises as `play`."""
+        self._played[page].result()
+
+    def end(self) -> None:
+        """Stop what still runs, and remove what was written."""
+        if self._first is None:
+            return
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(RUNNING):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        self._pool.shutdown()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _play_first(self) -> Path:
+        folder = self._folder / "first"
+        folder.mkdir()
+        play(FIRST, folder, slow=False)
+        return folder
+
+    def _play(self, page: Path) -> None:
+        parent = self._folder / page.stem
+        parent.mkdir()
+        play(page, scratch(self.first(), parent), slow=False)
 
 
 def has(page: Path, slow: bool) -> bool:
@@ -162,20 +206,20 @@ def has(page: Path, slow: bool) -> bool:
 
 @pytest.mark.timeout(20 * MINUTES)
 @pytest.mark.parametrize("page", [page for page in PAGES if page != FIRST and has(page, False)], ids=named)
-def test_a_page_runs_as_printed(page, played):
-    played[page].result()
+def test_a_page_runs_as_printed(page, stage):
+    stage.played(page)
 
 
 @pytest.mark.timeout(20 * MINUTES)
-def test_the_first_steps_run_as_printed(prepared):
-    assert any(prepared.iterdir())
+def test_the_first_steps_run_as_printed(stage):
+    assert any(stage.first().iterdir())
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(60 * MINUTES)
 @pytest.mark.parametrize("page", [page for page in PAGES if has(page, True)], ids=named)
-def test_a_page_runs_as_printed_with_what_takes_long(page, prepared, tmp_path):
-    play(page, scratch(prepared, tmp_path), slow=True)
+def test_a_page_runs_as_printed_with_what_takes_long(page, stage, tmp_path):
+    play(page, scratch(stage.first(), tmp_path), slow=True)
 
 
 def commands(text: str) -> list[list[str]]:

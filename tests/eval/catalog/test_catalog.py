@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from understudy.configs.world import WORLDS
+from understudy.configs.world import WORLDS, find_world
 from understudy.eval.catalog import stages
 from understudy.eval.catalog.catalog import List
 from understudy.eval.catalog.measured import measure, read_measured, stale, write_measured
-from understudy.eval.catalog.sheet import COLUMNS, SIDE, write_sheet
+from understudy.eval.catalog.sheet import COLUMNS, SIDE, first_picture, write_sheet
 from understudy.sim.testing import Fault, FaultyWorld
 
 
@@ -85,3 +85,20 @@ def test_a_task_that_cannot_be_drawn_leaves_the_others_alone(tmp_path):
 def test_what_makes_no_sense_is_said(words, message):
     with pytest.raises((LookupError, ValueError), match=message):
         List(**words).run()
+
+
+def test_the_whole_robot_is_on_the_sheet():
+    picture = first_picture(find_world("lift"))
+    cube = (picture[..., 0] > 100) & (picture[..., 1:] < 60).all(-1)
+    wall = picture[:10, :100].reshape(-1, 3).mean(0)
+    assert cube.sum() > 100 and np.abs(picture[0] - wall).max() < 60, "above the robot there is wall"
+
+
+def test_films_of_the_so101_show_the_ball_when_it_is_reached():
+    lane = find_world("so101-reach").lane()
+    lane.reset(seed=1000)
+    while not lane.step(lane.expert_action())[2]:
+        pass
+    red = lane.render().astype(int)
+    assert ((red[..., 0] > 1.8 * red[..., 1]) & (red[..., 0] > 120)).sum() > 15
+    lane.close()

@@ -94,3 +94,11 @@ def test_other_settings_and_stages_that_are_not_there_are_refused(config, tmp_pa
         Train.from_words([str(config()), "--seed", "3"]).run()
     with pytest.raises(UsageError, match="stage head takes 'stage:eyes', which is no earlier stage .encoder."):
         Train.from_words([str(config(init="stage:eyes"))])
+
+
+def test_what_a_later_stage_refuses_is_refused_before_the_first(config, tmp_path):
+    file = config()
+    file.write_text(file.read_text().replace("recall: {count: 2}", "recall: [2]"))
+    with pytest.raises(UsageError, match="stage head: ") as refused:
+        Train.from_words([str(file)])
+    assert "recall" in str(refused.value.__cause__) and not (tmp_path / "runs").exists()
