@@ -1,7 +1,7 @@
 """Small conditions on named values, such as `length > 50 and 'lift' in task`. Read, never evaluated by Python.
 
 Names, numbers, texts, tuples and lists of them; `and or not`; `== != < <= > >= in`; `+ - * / %`; `lower(text)`,
-`starts(text, part)`, `ends(text, part)`. Anything else is refused by name before a value is looked at.
+`starts(text, part)`, `ends(text, part)`, and `has(many, one)`, which is `one in many`. Anything else is refused by name before a value is looked at.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.Mod: operator.mod,
 }  # fmt: skip
-FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {  # name -> (arguments, what it does), all of texts
+FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {  # name -> (arguments, what it does)
     "lower": (1, str.lower),
     "starts": (2, str.startswith),
     "ends": (2, str.endswith),
+    "has": (2, lambda many, one: one in many),  # for a command line, where a text may not begin with a quote
 }
 
 

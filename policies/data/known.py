@@ -44,7 +44,7 @@ def matching(layout: Layout, condition: str) -> list[int]:
         facts = known(layout, expression.names)
         return [entry.id for entry, values in zip(layout.entries, facts, strict=True) if expression.holds(values)]
     except ExpressionError as error:
-        raise DatasetError(f"episodes of {layout.root}: {error}") from error
+        raise DatasetError(f"'{condition}' names no episodes of {layout.root}: {error}") from error
 
 
 def known(layout: Layout, names: Collection[str]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from understudy.policies.data.convert import Convert
 from understudy.policies.data.encode import write_mp4
 from understudy.policies.data.formats.format import FormatError
 from understudy.policies.data.frames import open_frames
+from understudy.policies.data.layout import DatasetError
 from understudy.policies.data.open import open_dataset
 
 REAL = Path(os.environ.get("UNDERSTUDY_DATA", "/none"))
@@ -129,13 +130,13 @@ def test_other_folders_are_refused_with_what_is_read(droid, bridge, tmp_path):
         Convert(source=str(tmp_path), out=str(tmp_path / "d")).run()
     with pytest.raises(FormatError, match="laid out as none .*: droid: annotation"):
         Convert(source=str(bridge), out=str(tmp_path / "d"), format="droid").run()
-    with pytest.raises(LookupError, match="unknown format 'rlds'"):
-        Convert(source=str(bridge), out=str(tmp_path / "d"), format="rlds").run()
+    with pytest.raises(LookupError, match="unknown format 'rosbag'"):
+        Convert(source=str(bridge), out=str(tmp_path / "d"), format="rosbag").run()
     with pytest.raises(FormatError, match="there is no episode 5; there are 2"):
         Convert(source=str(droid), out=str(tmp_path / "d"), episodes="5").run()
     Convert(source=str(droid), out=str(tmp_path / "d"), pictures="image").run()
-    with pytest.raises(FormatError, match="is a LeRobot dataset already"):
-        Convert(source=str(tmp_path / "d"), out=str(tmp_path / "e")).run()
+    with pytest.raises(DatasetError, match="--pictures is for a recording that only becomes a dataset"):
+        Convert(source=str(tmp_path / "d"), out=str(tmp_path / "e"), pictures="video").run()
     assert IMAGES + "camera_0" in open_dataset(tmp_path / "d").features
 
 

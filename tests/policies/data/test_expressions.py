@@ -12,6 +12,7 @@ VALUES = {"length": 60, "success": True, "task": "lift the cup", "subsets": ("tr
     [
         ("success", True),
         ("not success or length < 50", False),
+        ("has(subsets, 'train') and not has(task, 'push')", True),
         ("50 < length <= 60 and 'lift' in task", True),
         ("'train' in subsets and task != 'push'", True),
         ("length % 2 == 0 and reward * 2 >= 1 and -length < 0", True),
