@@ -30,8 +30,11 @@ from .robot import RobotConfig
 T = TypeVar("T")
 COUNTS = 4096  # a turn
 PER_RAD = COUNTS / (2 * np.pi)
-STALL = 2.94  # N m of an STS3215 at 7.4 V, full duty
+# N m of an STS3215 at full duty, at rest: the identified motor at 7.4 V (emulator/motor.py). Data sheets say 1.91 at
+# 7.4 V and 2.94 at 12 V, measured were 3.4 at 12 V (SO-ARM100 issue 134): what a duty bears is never taken for too little
+STALL = 3.35
 SEAM = 40  # counts that a joint may be outside its calibrated range: 3.5 degrees
+FULL = 1000  # 0.1 %, all of a servo's duty
 RETRIES = 2  # of a read, before it counts as failed
 ENVELOPE: dict[
     str, Any
@@ -139,13 +142,24 @@ def fall_silent(bus, port: str) -> None:
         bus.port_handler.ser.reset_input_buffer()
 
 
+def torque_limits(torque: Any) -> list[int]:
+    """What goes into `Torque_Limit` so that a servo gives at most `torque` N m at rest, in 0.1 % of full duty.
+
+    Args:
+        torque: of all joints or of each; None: what the servo stores.
+    """
+    stored = [GRIPPER["Max_Torque_Limit"] if name == "gripper" else FULL for name in find_arm("so101").joints]
+    wanted = np.broadcast_to(np.inf if torque is None else np.asarray(torque, float), (len(stored),))
+    return [int(min(most, FULL * bearable / STALL)) for most, bearable in zip(stored, wanted, strict=True)]
+
+
 class SO101:
-    """See `Driver`. `calibration`: lerobot's file of this arm."""
+    """See `Driver`. `calibration`: lerobot's file of this arm; `torque`: N m that its servos may give, see `hold`."""
 
     body: str | None = "so101"
 
-    def __init__(self, port: str, calibration: Path, rate: float):
-        self.port, self.path = port, calibration
+    def __init__(self, port: str, calibration: Path, rate: float, torque: Any = None):
+        self.port, self.path, self.torque = port, calibration, torque
         if not calibration.is_file():
             raise CalibrationError(
                 f"no calibration file {calibration}: run lerobot-calibrate --robot.type=so101_follower "
@@ -241,16 +255,24 @@ class SO101:
             self._line.write("Goal_Position", counts.tolist())
 
     def hold(self) -> None:
-        """See `Driver`: settings, then the present counts as goals, then the torque."""
+        """See `Driver`: settings, then the present counts as goals, then the torque.
+
+        The servo itself gives no more torque than allowed, whatever it runs into: `Torque_Limit`, lost without power.
+        """
         self._set("Torque_Enable", 0)
         self._set("Lock", 0)
         for name, one in self.scale.calibration.items():
             for register, value in (SETTINGS | (GRIPPER if name == "gripper" else {})).items():
                 self._try(ServoLine.write_one, one.id, register, value)
+        self._limit(torque_limits(self.torque))
         self._send(self._counts())
         self._set("Torque_Enable", 1)
         self._set("Lock", 1)
         self._send(self._counts())
+
+    def _limit(self, duties: list[int]) -> None:
+        for one, duty in zip(self.scale.calibration.values(), duties, strict=True):
+            self._try(ServoLine.write_one, one.id, "Torque_Limit", duty)
 
     def _set(self, register: str, value: int) -> None:
         """In every servo."""
@@ -269,6 +291,8 @@ class SO101:
                 failed = error
         if failed is not None:
             raise failed
+        with suppress(ConnectionError):  # as it was, for who drives next
+            self._limit(torque_limits(None))
 
     def close(self) -> None:
         """See `Driver`."""
@@ -297,7 +321,7 @@ class SO101Config(RobotConfig):
         return calibration_folder() / "robots" / "so_follower" / f"{self.id}.json"
 
     def driver(self) -> SO101:
-        return SO101(os.path.expandvars(self.port), self.file, self.rate)
+        return SO101(os.path.expandvars(self.port), self.file, self.rate, self.envelope.get("torque"))
 
     def settled(self) -> dict[str, Any]:
         known = read_calibration(self.file, find_kind("so101"))
