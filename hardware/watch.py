@@ -7,7 +7,7 @@ import numpy as np
 from .envelope import Envelope, Measured
 
 
-FULL = 0.98  # part of the torque, all that a servo gives that bounds it itself
+FULL = 0.83  # part of the torque: about all that a servo gives at rest which bounds it itself
 
 
 class Watch:
