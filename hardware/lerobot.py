@@ -120,7 +120,15 @@ class Line:
                     bus.port_handler.closePort()
                 raise
 
-        self.call(once, GREETINGS)
+        try:
+            self.call(once, GREETINGS)
+        except ConnectionError as error:
+            if "dynamixel" not in type(bus).__name__.lower():
+                raise
+            raise ConnectionError(
+                f"{error}\nA servo that shut itself off (overload, heat) counts as missing, too: switch the supply off "
+                "and on"
+            ) from error
 
 
 def calibration_of(device: Any, kind: str, flag: str) -> None:

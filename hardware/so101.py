@@ -41,7 +41,7 @@ PUSHED = 0.85  # part of the torque that a servo gives at rest; a joint that is 
 # with all its torque on its own inertia, about half with the arm's
 ENVELOPE: dict[str, Any] = {
     "torque": 2.4,  # N m: 72 % of full duty
-    "velocity": (2.0, 2.0, 2.0, 2.0, 3.0, 3.0),  # rad/s: 43 % of 4.7 where the arm is turned, 64 % at roll and gripper
+    "velocity": (2.2, 2.2, 2.2, 2.2, 3.2, 3.2),  # rad/s: 47 % of 4.7 where the arm is turned, 68 % at roll and gripper
     "acceleration": 20.0,  # rad/s^2
     "jerk": 1000.0,  # rad/s^3
 }

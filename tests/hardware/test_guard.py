@@ -248,3 +248,33 @@ def test_a_missing_solver_is_refused_at_the_start(arm, body, monkeypatch):
     with pytest.raises(ImportError, match=r"pip install 'understudy\[hardware\]'"):
         Guard(arm.joints, Envelope(limits=arm.limits), 30.0, body)
     Guard(arm.joints, Envelope(limits=arm.limits), 30.0)  # of an arm without a model it has no use for it
+
+
+def test_the_arm_itself_keeps_clear_and_not_only_its_set_points(guard, arm, judge):
+    """It sags by 0.08 rad at the shoulder: set-points that are clear would lay it on the table."""
+    drive, sag = Driven(guard()), np.array([0, 0.08, 0, 0, 0, 0])
+    for _ in range(60):
+        verdict = drive(arm.home)
+        drive.pose = drive.pose + sag
+    target = np.array(arm.home) + [0, 0.7, -0.2, 0, 0, 0]
+    for _ in range(150):
+        verdict = drive(target)
+        drive.pose = drive.pose + sag
+    assert "the table come too near" in str(verdict) and drive.guard.rests
+    assert min(judge.nearest(pose + sag).min() for pose in drive.sent[10:]) >= drive.guard.envelope.clearance - 1e-3
+
+
+def test_an_overloaded_joint_gives_way_to_where_it_is(guard, arm):
+    """A joint that runs into something is pressed on no longer; also after the stop, when nobody is obeyed."""
+    drive, met = Driven(guard(60.0)), np.array(arm.home) + [0, 0, 0.1, 0, 0, 0]
+    for step in range(240):
+        verdict = drive(np.array(arm.home) + [0, 0, min(0.005 * step, 0.6), 0, 0, 0])
+        pressed = verdict.sent[2] - met[2]
+        drive.pose = np.minimum(verdict.sent, met)
+        drive.load = None
+        if verdict.outcome is Outcome.stopped:
+            break
+        if pressed > 0.2:
+            verdict = drive(verdict.sent, torque=np.array([0, 0, 2.4, 0, 0, 0]))
+            drive.pose = np.minimum(verdict.sent, met)
+    assert pressed < 0.3
