@@ -32,7 +32,17 @@ from .guard import Measured
 from .lerobot_devices import BASES, configured, make, names_of
 from .lerobot_joints import Joint, buses_of, joints_of, ours, out_of_range, theirs
 from .robot import RobotConfig
-from .so101 import ENVELOPE, GREETINGS, SEAM, STALL, CalibrationError, check_port, fall_silent, spoken_for, torque_limits
+from .so101 import (
+    ENVELOPE,
+    GREETINGS,
+    SEAM,
+    STALL,
+    CalibrationError,
+    check_port,
+    fall_silent,
+    spoken_for,
+    torque_limits,
+)
 
 MODELS = {"so101_follower": "so101", "so101_leader": "so101"}  # type -> the arm in `sim/arms.py` that it is
 PATIENT = 250.0  # ms
@@ -238,7 +248,9 @@ class LerobotArm:
         when it connects.
         """
         if self._held:
-            raise ConnectionError(f"{self.line.name}: servos may have lost their settings; close the robot, open it anew")
+            raise ConnectionError(
+                f"{self.line.name}: servos may have lost their settings; close the robot, open it anew"
+            )
         self._limit(self.torque)
         self.write(self.measure(False).position)
         with self.line.unhurried():
@@ -256,9 +268,10 @@ class LerobotArm:
     def relax(self) -> None:
         """See `Driver`. Where a robot has no bus of motors, `close` does what lerobot does for it."""
         self._held = False
-        for bus in self.line.buses:
-            self.line.call(bus.disable_torque)
-        self._limit(None)
+        with self.line.unhurried():
+            for bus in self.line.buses:
+                self.line.call(bus.disable_torque)
+            self._limit(None)
 
     def close(self) -> None:
         """See `Driver`."""

@@ -118,9 +118,7 @@ def in_si(actions: np.ndarray, body: Embodiment, robot: Embodiment, units: str) 
     return actions
 
 
-def rehearse(
-    config: RobotConfig, body: Embodiment, model: str | None, actions: np.ndarray
-) -> tuple[Account, Bends]:
+def rehearse(config: RobotConfig, body: Embodiment, model: str | None, actions: np.ndarray) -> tuple[Account, Bends]:
     """What a guard that moves nothing makes of (T, D) actions, from the first of them on, and by which limits."""
     clearance = Clearance(find_arm(model), config.surroundings) if model else None
     guard = Guard(body.action, Envelope(**({"limits": body.limits} | config.envelope)), body.rate, clearance)

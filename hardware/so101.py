@@ -31,14 +31,14 @@ T = TypeVar("T")
 COUNTS = 4096  # a turn
 PER_RAD = COUNTS / (2 * np.pi)
 # N m of an STS3215 at full duty, at rest: the identified motor at 7.4 V (emulator/motor.py). Data sheets say 1.91 at
-# 7.4 V and 2.94 at 12 V, measured were 3.4 at 12 V (SO-ARM100 issue 134): what a duty bears is never taken for too little
+# 7.4 V and 2.94 at 12 V, measured were 3.4 at 12 V (SO-ARM100 issue 134): what a duty bears is not taken for too little
 STALL = 3.35
 SEAM = 40  # counts that a joint may be outside its calibrated range: 3.5 degrees
 FULL = 1000  # 0.1 %, all of a servo's duty
 RETRIES = 2  # of a read, before it counts as failed
 PUSHED = 0.85  # part of the torque that a servo gives at rest; a joint that is pushed back bears its back-EMF, too
-# Below what the servo can do: without load 5.4 rad/s at 7.4 V, 4.7 at 12 V (data sheets: 52 and 45 rev/min); 118 rad/s^2
-# with all its torque on its own inertia, about half with the arm's
+# Below what the servo can do: without load 5.4 rad/s at 7.4 V, 4.7 at 12 V (data sheets: 52 and 45 rev/min); 118
+# rad/s^2 with all its torque on its own inertia, about half with the arm's
 ENVELOPE: dict[str, Any] = {
     "torque": 2.4,  # N m: 72 % of full duty
     "velocity": (2.2, 2.2, 2.2, 2.2, 3.2, 3.2),  # rad/s: 47 % of 4.7 where the arm is turned, 68 % at roll and gripper

@@ -6,7 +6,6 @@ import numpy as np
 
 from .envelope import Envelope, Measured
 
-
 FULL = 0.83  # part of the torque: about all that a servo gives at rest which bounds it itself
 
 
@@ -61,7 +60,8 @@ class Watch:
         lags = np.abs(set_point - self.position)
         self._lagging = self._lagging + seconds if (lags > self.envelope.lag).any() else 0.0
         if self._lagging > self.envelope.patience:
-            wrong = wrong or f"{self.names[int(np.argmax(lags))]} does not follow: {lags.max():.2f} behind the set-point"
+            lags_most = self.names[int(np.argmax(lags))]
+            wrong = wrong or f"{lags_most} does not follow: {lags.max():.2f} behind the set-point"
         if measured.torque is None or self.torque is None:
             self._loaded += seconds if self.strained else 0.0
             return wrong

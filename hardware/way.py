@@ -198,12 +198,13 @@ class _Arm:
 
     def __init__(self, clearance: Clearance, envelope: Envelope, step: float):
         self._clearance, self._most = clearance, envelope.lag
-        self._every = np.full(len(clearance), envelope.clearance)
+        self._every: np.ndarray = np.full(len(clearance), envelope.clearance)
         self._later, self._learnt = 1 - np.exp(-step / FOLLOWS), 1 - np.exp(-step / SAGS)
 
     def begin(self, position: np.ndarray) -> None:
         """At rest there."""
-        self._follows, self._sag, self._needed = position.copy(), np.zeros(len(position)), self._every
+        self._follows: np.ndarray = position.copy()
+        self._sag: np.ndarray = np.zeros(len(position))
         self._keep(position)
 
     def see(self, set_point: np.ndarray, position: np.ndarray) -> None:

@@ -10,6 +10,7 @@ import math
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -32,6 +33,7 @@ RATE = 200.0  # Hz of the guarded commands
 LOOP = 60.0  # Hz of the loop with cameras
 SIZE = (240, 320)  # px of its pictures
 SWING, PERIOD = 0.15, 3.0  # rad and s of the motion that is commanded
+STARTS = 60.0  # s that the emulator may take to start, or to end
 WARM = 20  # turns that do not count
 
 
@@ -54,25 +56,33 @@ def emulated(*flags: str) -> Iterator[Emulated]:
     with tempfile.TemporaryDirectory() as folder:
         link, file = Path(folder) / "port", Path(folder) / "so101.json"
         words = [sys.executable, "-m", package, "emulate", "so101", "--link", str(link), "--calibration", str(file)]
-        with subprocess.Popen([*words, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        pipe = subprocess.PIPE
+        with subprocess.Popen([*words, *flags], stdout=pipe, stderr=pipe, text=True) as process:
             try:
                 yield Emulated(str(link), str(file), _cameras(process, sum("--cameras" in flag for flag in flags)))
             finally:
                 process.terminate()
-                process.communicate()
+                try:
+                    process.communicate(timeout=STARTS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
 
 
 def _cameras(process: subprocess.Popen, wanted: int) -> tuple[str, ...]:
     """Wait for the port, and for two cameras where they are asked for."""
     assert process.stdout is not None and process.stderr is not None
+    late = threading.Timer(STARTS, process.kill)  # then its line ends, below
+    late.start()
     found: list[str] = []
     ready = False
     while not ready or (wanted and len(found) < 2):
         line = process.stdout.readline()
         if not line:
+            late.cancel()
             raise RuntimeError(f"the emulator did not start: {process.stderr.read()[-300:]}")
         ready |= line.startswith("port: ")
         found += [line.split()[1]] if line.startswith("camera: ") else []
+    late.cancel()
     return tuple(found)
 
 
@@ -318,7 +328,8 @@ def table(result: dict) -> str:
     spent = guard["processor"]
     lines.append(
         f"processor time of a step: alone {spent['alone']:.3f} ms, guarded {spent['caller']:.3f} ms in the caller and "
-        f"{spent['guard']:.3f} ms in the guard; {_outcomes(guard)}; answers too late on this machine: {sum(guard['late'].values())}"
+        f"{spent['guard']:.3f} ms in the guard; {_outcomes(guard)}; "
+        f"answers too late on this machine: {sum(guard['late'].values())}"
     )
     lines.append(f"\n{'read and write six motors, ms':<34}{'median':>9}{'99 %':>9}{'processor':>11}{'late':>6}")
     for name in ("ours", "lerobot", "bare port"):
@@ -327,8 +338,8 @@ def table(result: dict) -> str:
         lines.append(f"{name:<34}{walls}{side['processor']['median']:>11.3f}{side['late']:>6}")
     low, high = bus["ratio, 95 %"]
     lines.append(
-        f"lerobot / ours, processor time: {bus['ratio']:.2f} [{low:.2f}, {high:.2f}] over {bus['turns']} turns; the line "
-        "takes no time on either side"
+        f"lerobot / ours, processor time: {bus['ratio']:.2f} [{low:.2f}, {high:.2f}] over {bus['turns']} turns; the "
+        "line takes no time on either side"
     )
     lines.append(
         f"\n{LOOP:g} Hz with two cameras of {SIZE[0]} x {SIZE[1]}: {loop['missed']} of {loop['steps']} deadlines "

@@ -147,8 +147,8 @@ def _robot(result: Mapping):
         late = exact(told["late"], told["actions"])
         rows.append((f"replayed at {rate}, ms after its time", told["actions"], *told["after"].values(), late))
     notes = (
-        "An emulated SO-101 in a process of its own, commands of a slow swing (no seed: nothing is drawn). The sides of "
-        "the first six rows took turns in one run; their line takes no time.",
+        "An emulated SO-101 in a process of its own, commands of a slow swing (no seed: nothing is drawn). The sides "
+        "of the first six rows took turns in one run; their line takes no time.",
         "Missed: share of the steps that ended after the next began, of the replayed actions that were a step late; "
         "Clopper-Pearson 95 %. The ratio is of medians, with its bootstrap 95 %.",
     )

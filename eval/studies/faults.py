@@ -76,10 +76,12 @@ NOTES = (
     "ConnectionError that names the port",
     "Longest call: of a command, an opening or a closing; nothing may hang",
     "Fastest goal: between two goals on the wire, as part of the velocity that the envelope allows, with one count",
-    "Opened again: by the same software; after an overload of a Dynamixel servo once its power was off, as its maker wants",
+    "Opened again: by the same software; after an overload of a Dynamixel servo once its power was off, as its "
+    "maker wants",
     "At rest: the torque is off after closing or, of a killed policy, by itself; after a killed guard the goals stay "
     "as they are and no servo moves",
-    "As it must be: at rest in the end and, but for kills, opened again; share of the trials with its exact 95 % interval",
+    "As it must be: at rest in the end and, but for kills, opened again; share of the trials with its exact 95 % "
+    "interval",
     "Episodes lost: of those that the recorder had said were written",
 )
 

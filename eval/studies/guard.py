@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def guard_study(settings: GuardStudy, kept: Kept) -> Study:
             tallies = []
             for episode, begin in enumerate(range(0, number, EPISODE)):
                 steps = min(EPISODE, number - begin)
-                told = kept.get(f"{kind} {episode}", lambda k=kind, e=episode, n=steps: bench.episode(k, e, n))
+                told = kept.get(f"{kind} {episode}", partial(bench.episode, kind, episode, steps))
                 tallies.append(Tally(**told))
                 progress.update(progress.done + steps, kind)
             rows.append((kind, *row(tallies)))
@@ -96,7 +97,7 @@ def guard_study(settings: GuardStudy, kept: Kept) -> Study:
     with Progress("silence", settings.silences, "times") as progress:
         found = []
         for trial in range(settings.silences):
-            found.append(kept.get(f"silence {trial}", lambda n=trial: bench.silence(n)))
+            found.append(kept.get(f"silence {trial}", partial(bench.silence, trial)))
             progress.update(len(found))
     longest, moved = np.max(found, axis=0)
     repeat = command_of(settings, "study guard", without=("out",)) + " --out FILE.json"
@@ -108,8 +109,8 @@ def guard_study(settings: GuardStudy, kept: Kept) -> Study:
         "Nearest: of every tenth set-point; below the clearance only where the arm stood when it was engaged",
         "Left the envelope: a set-point beyond a bound, a limit or the torque by the model, or too near to something",
         f"Motors over the limit: the simulated motor gave more than the {ENVELOPE['torque']:g} N m of the envelope. A "
-        f"servo that rests gives at most {PUSHED * ENVELOPE['torque']:.2f}, for its Torque_Limit is set so; what pushes "
-        "it back adds its back-EMF, 0.55 N m per rad/s, until the guard has seen it and gives way",
+        f"servo that rests gives at most {PUSHED * ENVELOPE['torque']:.2f}, for its Torque_Limit is set so; what "
+        "pushes it back adds its back-EMF, 0.55 N m per rad/s, until the guard has seen it and gives way",
         f"Silence: {settings.silences} times no command came any more while the arm moved; the set-points rested after "
         f"at most {1000 * longest:.0f} ms, the simulated arm moved by at most {moved:.4f} rad in the second after that",
     )
@@ -319,4 +320,3 @@ KINDS: dict[str, Callable[[Trial, np.random.Generator, int], Commands]] = {
     "re-ordered": _reordered,
     "missing": _missing,
 }
-

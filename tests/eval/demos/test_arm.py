@@ -177,6 +177,32 @@ def lerobots(folder):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+def test_what_two_cameras_saw_is_recorded_with_its_moments(tmp_path):
+    """Rendered cameras of the emulated follower, through OpenCV, beside an emulated leader that a hand sweeps."""
+    from understudy.eval.bench.robot import emulated
+
+    sizes = "{front: [48, 64], wrist: [48, 64]}"
+    with emulated("--load", "so101-reach", "--cameras", sizes) as arm, emulated("--hand", "sweep") as leader:
+        names = ("front", "wrist")
+        camera = {n: {"index": a, "width": 64, "height": 48} for n, a in zip(names, arm.cameras, strict=True)}
+        robot = {"type": "so101", "port": arm.port, "calibration": arm.calibration, "camera": camera}
+        by = {"type": "so101_leader", "port": leader.port, "calibration": leader.calibration}
+        out = tmp_path / "data"
+        record(Demos(task="look", robot=robot, by=by, out=str(out), episodes=1, seconds=1.5, pause=0.0))
+
+    data = open_dataset(out)
+    assert data.embodiment.cameras == {"front": (48, 64), "wrist": (48, 64)}
+    captured, commanded = data.columns[CAPTURED], data.columns[COMMANDED].reshape(-1)
+    assert captured.shape == (len(commanded), 3)  # state and each camera
+    age = commanded[:, None] - captured
+    assert (age >= 0).all() and np.median(age) < 0.2 and age.max() < 1.0
+    for name in names:
+        pictures = data.frames(name, [0, len(commanded) - 1])
+        assert pictures.shape[1:] == (48, 64, 3) and pictures.std() > 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_recording_goes_on(demos, arms, tmp_path):
     record(demos(episodes=1, seconds=0.5))
     with pytest.raises(FileExistsError, match="--resume"):
