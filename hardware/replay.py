@@ -153,12 +153,14 @@ class Replayed:
         return int((self.after > self.step).sum())
 
     def __str__(self) -> str:
-        error = np.abs(self.positions - self.sent)
+        read = np.isfinite(self.positions).all(1)
+        error = np.abs(self.positions - self.sent)[read] if read.any() else np.full_like(self.sent, np.nan)
         joint = int(error.max(0).argmax())
+        unread = "" if read.all() else f", {(~read).sum()} readings lost"
         median, most = 1000 * np.percentile(self.after, (50, 99))
         return (
             f"replayed {len(self.sent)} actions in {self.seconds:.1f} s, {self.late} late, {self.account}\n"
-            f"sent {median:.1f} ms after their time (99 %: {most:.1f}) of {1000 * self.step:.0f} ms a step\n"
+            f"sent {median:.1f} ms after their time (99 %: {most:.1f}) of {1000 * self.step:.0f} ms a step{unread}\n"
             f"behind the set-points by {error.mean():.3f} on average, at most {error.max():.3f} ({self.joints[joint]})"
         )
 
@@ -189,10 +191,20 @@ def replay_on(robot: GuardedRobot, actions: np.ndarray) -> Replayed:
         _refuse_stop(robot)
         after.append(time.monotonic() - due)
         due = _wait(due + step)
-        positions.append(robot.get_observation()[STATE])
+        positions.append(_position(robot, len(action)))
     spent = time.monotonic() - begun
     joints = robot.embodiment.action
     return Replayed(np.array(sent_all), np.array(positions), joints, robot.account, np.array(after), step, spent)
+
+
+def _position(robot: GuardedRobot, joints: int) -> np.ndarray:
+    """(D,) where the arm is; NaN where one reading was lost, which is the guard's business: several stop the arm."""
+    try:
+        return robot.get_observation()[STATE]
+    except ConnectionError:
+        if robot.guard_process is None:
+            raise
+        return np.full(joints, np.nan, np.float32)
 
 
 def _wait(due: float) -> float:

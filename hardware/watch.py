@@ -6,6 +6,7 @@ import numpy as np
 
 from .envelope import Envelope, Measured
 
+MOVES = 0.5  # rad/s at which a joint goes where its torque drives it: then back-EMF takes much of what it says to bear
 FULL = 0.83  # part of the torque: about all that a servo gives at rest which bounds it itself
 
 
@@ -21,7 +22,8 @@ class Watch:
 
     def begin(self, measured: Measured) -> None:
         """From this measurement on."""
-        self.position = np.asarray(measured.position, float)
+        self.position, self._moment = np.asarray(measured.position, float), measured.time
+        self._speed: np.ndarray = np.zeros(len(self.names))  # units/s
         self._unread = 0  # steps in a row without a measurement that can be trusted
         self._loaded = self._lagging = 0.0  # s
         self._loads: np.ndarray | None = None  # (D,) sign of the torque of joints that bear too much
@@ -54,7 +56,9 @@ class Watch:
             reasons.append(fault)
             return f"{fault}, {self._unread} times in a row" if self._unread > self.envelope.retries else None
         assert measured is not None
-        self._unread, self.position = 0, np.asarray(measured.position, float)
+        position, elapsed = np.asarray(measured.position, float), measured.time - self._moment
+        self._speed = (position - self.position) / elapsed if elapsed > 0 else self._speed
+        self._unread, self.position, self._moment = 0, position, measured.time
 
         wrong = self._released(measured.holds)
         lags = np.abs(set_point - self.position)
@@ -82,7 +86,8 @@ class Watch:
     def _weigh(self, torque: np.ndarray, seconds: float, reasons: list[str]) -> str | None:
         """Who bears too much, and why the arm must stop for it."""
         assert self.torque is not None
-        over = np.abs(np.nan_to_num(torque)) > FULL * self.torque
+        torque = np.nan_to_num(torque)
+        over = (np.abs(torque) > FULL * self.torque) & (np.sign(torque) * self._speed < MOVES)
         if not over.any():
             self._loads, self._loaded = None, max(0.0, self._loaded - seconds / 2)
             return None

@@ -32,4 +32,6 @@ def test_actions_are_sent_at_their_time_and_late_ones_are_counted():
 def test_what_was_late_is_said():
     rows = np.zeros((4, 1))
     done = Replayed(rows, rows, ("joint",), Account(), np.array([0.001, 0.001, 0.05, 0.001]), 1 / 30, 0.2)
-    assert done.late == 1 and "1 late" in str(done) and "sent 1.0 ms after their time (99 %: 48.5) of 33 ms" in str(done)
+    assert (
+        done.late == 1 and "1 late" in str(done) and "sent 1.0 ms after their time (99 %: 48.5) of 33 ms" in str(done)
+    )

@@ -128,7 +128,9 @@ def record(config):
         try:
             return config.run()
         except ConnectionError as error:
-            if "motor check failed" not in str(error) and "did not answer within" not in str(error):
+            if not any(
+                said in str(error) for said in ("motor check failed", "did not answer within", "Nothing is writ")
+            ):
                 raise
             missed = error
     raise missed
@@ -196,9 +198,10 @@ def test_what_two_cameras_saw_is_recorded_with_its_moments(tmp_path):
     assert captured.shape == (len(commanded), 3)  # state and each camera
     age = commanded[:, None] - captured
     assert (age >= 0).all() and np.median(age) < 0.2 and age.max() < 1.0
+    theirs = lerobots(out)
     for name in names:
-        pictures = data.frames(name, [0, len(commanded) - 1])
-        assert pictures.shape[1:] == (48, 64, 3) and pictures.std() > 10
+        picture = theirs[3][f"observation.images.{name}"]
+        assert picture.shape == (3, 48, 64) and picture.std() > 0.05
 
 
 @pytest.mark.slow
