@@ -1,5 +1,7 @@
 """A recorded episode on an emulated arm: what is sent, and when."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,9 @@ HOME = np.array(find_arm("so101").home)
 
 
 def test_actions_are_sent_at_their_time_and_late_ones_are_counted():
-    """The arm is in another process; a busy machine may be late now and then, and says so."""
+    """The arm is in another process, the guard in a third: on a machine that is busy anyway this says nothing."""
+    if os.getloadavg()[0] > 2 * (os.cpu_count() or 1):
+        pytest.skip("the machine has no time to be on time")
     actions = HOME + 0.1 * (1 - np.cos(np.arange(45) / 8))[:, None] * np.array([1, 0, 0, 0, 1, 0])
     with emulated() as arm:
         robot = open_robot(arm.config(30.0))
