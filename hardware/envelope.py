@@ -53,11 +53,15 @@ class Envelope:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What the robot says of itself: position (D,), torque (D,) N m where its servos tell, and when, s."""
+    """What the robot says of itself: position (D,), torque (D,) N m where its servos tell, and when, s.
+
+    `holds`: (D,) whether each servo's torque is on, where they tell.
+    """
 
     position: np.ndarray
     time: float
     torque: np.ndarray | None = None
+    holds: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

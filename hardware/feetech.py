@@ -46,9 +46,9 @@ class ServoLine:
             self._serial.close()
 
     def read(self, *names: str) -> np.ndarray:
-        """(servos, names) of registers that stand one behind the other."""
+        """(servos, names) of registers in the order of their addresses; what stands between them is read along."""
         registers = [STS_TABLE[name] for name in names]
-        length = sum(register.size for register in registers)
+        length = registers[-1].address + registers[-1].size - registers[0].address
         self.forget()
         self._send(pack(BROADCAST, SYNC_READ, bytes([registers[0].address, length, *self.ids])))
         size = SIZE + length

@@ -71,6 +71,16 @@ class Guard:
         return not self._engaged or self._way.motion.rests
 
     @property
+    def strained(self) -> bool:
+        """Whether a joint bore too much when its servo told last."""
+        return self._watch.strained
+
+    @property
+    def let_go(self) -> bool:
+        """Whether it has stopped because a servo's torque was off."""
+        return self._watch.let_go
+
+    @property
     def due(self) -> float:
         """When the next step begins, s; from `TIMELY` of a step before it is taken."""
         return self._last + self.step_length
@@ -139,7 +149,11 @@ class Guard:
                 joint, speed = int(np.argmax(off)), self.envelope.approach
                 reasons.append(f"{self.names[joint]} is {off[joint]:.2f} from the first command: at most {speed:g}/s")
                 limits, drift = limits.slower(np.full(len(off), speed)), np.zeros(len(off))
-        if self.stopped is not None or target is None or self._watch.held(way.motion.position, target):
+        way.see(self._watch.position)
+        relief = self._watch.relief(way.motion.position, target if self.stopped is None else None)
+        if relief is not None:
+            way.follow(relief, np.zeros(len(relief)), limits, reasons)
+        elif self.stopped is not None or target is None or self._watch.held(way.motion.position, target):
             way.brake()
         else:
             way.follow(target, drift, limits, reasons)

@@ -203,7 +203,7 @@ class GuardedRobot:
         self._process.join(RESTING + ANSWER)
         if self._process.is_alive():
             self._process.kill()
-            self._process.join()
+            self._process.join(ANSWER)
         self._process = self._line = None
 
     def _ask(self, message: bytes) -> bytes:

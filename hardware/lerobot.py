@@ -32,7 +32,17 @@ from .guard import Measured
 from .lerobot_devices import BASES, configured, make, names_of
 from .lerobot_joints import Joint, buses_of, joints_of, ours, out_of_range, theirs
 from .robot import RobotConfig
-from .so101 import ENVELOPE, GREETINGS, SEAM, STALL, CalibrationError, check_port, fall_silent, spoken_for
+from .so101 import (
+    ENVELOPE,
+    GREETINGS,
+    SEAM,
+    STALL,
+    CalibrationError,
+    check_port,
+    fall_silent,
+    spoken_for,
+    torque_limits,
+)
 
 MODELS = {"so101_follower": "so101", "so101_leader": "so101"}  # type -> the arm in `sim/arms.py` that it is
 PATIENT = 250.0  # ms
@@ -120,7 +130,15 @@ class Line:
                     bus.port_handler.closePort()
                 raise
 
-        self.call(once, GREETINGS)
+        try:
+            self.call(once, GREETINGS)
+        except ConnectionError as error:
+            if "dynamixel" not in type(bus).__name__.lower():
+                raise
+            raise ConnectionError(
+                f"{error}\nA servo that shut itself off (overload, heat) counts as missing, too: switch the supply off "
+                "and on"
+            ) from error
 
 
 def calibration_of(device: Any, kind: str, flag: str) -> None:
@@ -139,6 +157,7 @@ class LerobotArm:
 
     def __init__(self, config: LerobotConfig):
         self.kind = str(config.robot.get("type", ""))
+        self.torque = config.envelope.get("torque")
         self._model = model_of(self.kind)
         self.body: str | None = MODELS.get(self.kind)
         self.robot = make("robots", config.arm)
@@ -147,7 +166,10 @@ class LerobotArm:
         self.joints = joints_of(self.robot, what, self._model, config.units, config.limits)
         self.line = Line(self.robot)
         self.embodiment = body_of(self.joints, self.body or self.kind, config.rate)
-        self._loaded = self.body is not None and len(self.line.serial) == 1
+        self._held = False
+        single = self.line.serial[0] if len(self.line.serial) == 1 else None
+        self._loaded = single is not None and self.body is not None
+        self._tells = single is not None and all(joint.name in single.motors for joint in self.joints)
 
     def connect(self) -> None:
         """See `Driver`, but that lerobot switches the torque on. Raises CalibrationError: file and motors differ."""
@@ -203,7 +225,12 @@ class LerobotArm:
         before = time.monotonic()
         position = ours(self.joints, self.line.call(self.robot.get_observation))
         torque = self.line.call(self._torques) if loads and self._loaded else None
-        return Measured(position=position, time=before, torque=torque)
+        holds = self.line.call(self._holding) if loads and self._held and self._tells else None
+        return Measured(position=position, time=before, torque=torque, holds=holds)
+
+    def _holding(self) -> np.ndarray:
+        told = self.line.serial[0].sync_read("Torque_Enable", normalize=False)
+        return np.array([told[joint.name] for joint in self.joints]) > 0
 
     def _torques(self) -> np.ndarray:
         loads = self.line.serial[0].sync_read("Present_Load", normalize=False)
@@ -215,17 +242,36 @@ class LerobotArm:
             self.robot.send_action(theirs(self.joints, goal))
 
     def hold(self) -> None:
-        """See `Driver`."""
+        """See `Driver`; of an SO-101 the servos themselves give no more torque than allowed.
+
+        Raises ConnectionError: not the second time, for lerobot writes the settings that a servo may have lost only
+        when it connects.
+        """
+        if self._held:
+            raise ConnectionError(
+                f"{self.line.name}: servos may have lost their settings; close the robot, open it anew"
+            )
+        self._limit(self.torque)
         self.write(self.measure(False).position)
         with self.line.unhurried():
             for bus in self.line.buses:
                 self.line.call(bus.enable_torque)
         self.write(self.measure(False).position)
+        self._held = True
+
+    def _limit(self, torque: Any) -> None:
+        """Bound the torque of the servos by themselves, where they can; None: as they store it."""
+        if self.body == "so101" and self._tells and "Torque_Limit" in self.line.serial[0].model_ctrl_table["sts3215"]:
+            limits = dict(zip(find_arm("so101").joints, torque_limits(torque), strict=True))
+            self.line.call(lambda: self.line.serial[0].sync_write("Torque_Limit", limits, normalize=False))
 
     def relax(self) -> None:
         """See `Driver`. Where a robot has no bus of motors, `close` does what lerobot does for it."""
-        for bus in self.line.buses:
-            self.line.call(bus.disable_torque)
+        self._held = False
+        with self.line.unhurried():
+            for bus in self.line.buses:
+                self.line.call(bus.disable_torque)
+            self._limit(None)
 
     def close(self) -> None:
         """See `Driver`."""

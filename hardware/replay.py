@@ -16,6 +16,7 @@ import numpy as np
 from ..configs.spec import ACTION, STATE, Embodiment
 from ..policies.data.open import open_dataset
 from ..sim.arms import find_arm
+from .bends import Bends
 from .guard import Command, Envelope, Guard, Measured, Outcome
 from .guarded import Account, GuardedRobot, open_robot
 from .motion.clearance import Clearance
@@ -66,8 +67,10 @@ class Replay:
         config = _at_rate(config, rate)
         driver_body, model = _known(config)
         actions = in_si(actions, body, driver_body, self.units)
-        account = rehearse(config, driver_body, model, actions)
+        account, bends = rehearse(config, driver_body, model, actions)
         print(f"dry run: {len(actions)} actions at {rate:g} Hz, {account}")
+        if bends.found:
+            print("\n".join(["the limits that bend them; --robot.envelope.NAME VALUE widens one:", *bends.lines()]))
         if "stopped" in account.outcomes:
             raise ValueError("the guard would stop this episode: it is not replayed")
         if self.dry_run:
@@ -115,19 +118,21 @@ def in_si(actions: np.ndarray, body: Embodiment, robot: Embodiment, units: str) 
     return actions
 
 
-def rehearse(config: RobotConfig, body: Embodiment, model: str | None, actions: np.ndarray) -> Account:
-    """What a guard that moves nothing makes of (T, D) actions, from the first of them on."""
+def rehearse(config: RobotConfig, body: Embodiment, model: str | None, actions: np.ndarray) -> tuple[Account, Bends]:
+    """What a guard that moves nothing makes of (T, D) actions, from the first of them on, and by which limits."""
     clearance = Clearance(find_arm(model), config.surroundings) if model else None
     guard = Guard(body.action, Envelope(**({"limits": body.limits} | config.envelope)), body.rate, clearance)
     low, high = np.array(body.limits).T
     pose, account, now = np.clip(actions[0], low, high), Account(), 0.0
+    bends = Bends(body.action, guard.envelope, body.rate)
     guard.engage(Measured(position=pose, time=now), now)
     for number, action in enumerate(actions):
         now += guard.step_length
         verdict = guard.step(Measured(position=pose, time=now), Command(target=action, time=now, number=number), now)
         pose = verdict.sent
         account.add(verdict)
-    return account
+        bends.add(verdict, action)
+    return account, bends
 
 
 @dataclass(frozen=True)
@@ -138,14 +143,24 @@ class Replayed:
     positions: np.ndarray
     joints: tuple[str, ...]
     account: Account
-    late: int  # steps that took longer than they may
+    after: np.ndarray  # (T,) s after its time that each action was sent and answered
+    step: float  # s
     seconds: float
 
+    @property
+    def late(self) -> int:
+        """Actions that were sent after the time of the next one."""
+        return int((self.after > self.step).sum())
+
     def __str__(self) -> str:
-        error = np.abs(self.positions - self.sent)
+        read = np.isfinite(self.positions).all(1)
+        error = np.abs(self.positions - self.sent)[read] if read.any() else np.full_like(self.sent, np.nan)
         joint = int(error.max(0).argmax())
+        unread = "" if read.all() else f", {(~read).sum()} readings lost"
+        median, most = 1000 * np.percentile(self.after, (50, 99))
         return (
             f"replayed {len(self.sent)} actions in {self.seconds:.1f} s, {self.late} late, {self.account}\n"
+            f"sent {median:.1f} ms after their time (99 %: {most:.1f}) of {1000 * self.step:.0f} ms a step{unread}\n"
             f"behind the set-points by {error.mean():.3f} on average, at most {error.max():.3f} ({self.joints[joint]})"
         )
 
@@ -168,19 +183,28 @@ def replay_on(robot: GuardedRobot, actions: np.ndarray) -> Replayed:
         due = _wait(due + step)
 
     robot.account = Account()
-    late, sent_all, positions = 0, [], []
+    sent_all, positions, after = [], [], []
     due = _wait(due + step)
     begun = due
     for action in actions:
         sent_all.append(robot.send_action(action))
         _refuse_stop(robot)
-        due += step
-        late += time.monotonic() > due
-        due = _wait(due)
-        positions.append(robot.get_observation()[STATE])
+        after.append(time.monotonic() - due)
+        due = _wait(due + step)
+        positions.append(_position(robot, len(action)))
     spent = time.monotonic() - begun
     joints = robot.embodiment.action
-    return Replayed(np.array(sent_all), np.array(positions), joints, robot.account, late, spent)
+    return Replayed(np.array(sent_all), np.array(positions), joints, robot.account, np.array(after), step, spent)
+
+
+def _position(robot: GuardedRobot, joints: int) -> np.ndarray:
+    """(D,) where the arm is; NaN where one reading was lost, which is the guard's business: several stop the arm."""
+    try:
+        return robot.get_observation()[STATE]
+    except ConnectionError:
+        if robot.guard_process is None:
+            raise
+        return np.full(joints, np.nan, np.float32)
 
 
 def _wait(due: float) -> float:

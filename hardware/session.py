@@ -50,7 +50,8 @@ class Session:
         return body
 
     def _measure(self) -> Measured:
-        self._newest = self.driver.measure(self._count % LOADS == 0)
+        strained = self._held and self.guard.strained
+        self._newest = self.driver.measure(strained or self._count % LOADS == 0)
         self._count += 1
         return self._newest
 
@@ -93,9 +94,10 @@ class Session:
         """Begin again where the arm stands: after a stop, or when a leader is coupled again."""
         if self.estop is not None and os.path.exists(self.estop):
             raise ValueError(f"emergency stop: remove {self.estop} first")
+        let_go = self.guard.let_go
         goal = self._engage()
         self.driver.write(goal)
-        if not self._held:
+        if let_go or not self._held:
             self.driver.hold()
             self._held = True
         return goal

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,20 +30,24 @@ from .robot import RobotConfig
 T = TypeVar("T")
 COUNTS = 4096  # a turn
 PER_RAD = COUNTS / (2 * np.pi)
-STALL = 2.94  # N m of an STS3215 at 7.4 V, full duty
+# N m of an STS3215 at full duty, at rest: the identified motor at 7.4 V (emulator/motor.py). Data sheets say 1.91 at
+# 7.4 V and 2.94 at 12 V, measured were 3.4 at 12 V (SO-ARM100 issue 134): what a duty bears is not taken for too little
+STALL = 3.35
 SEAM = 40  # counts that a joint may be outside its calibrated range: 3.5 degrees
+FULL = 1000  # 0.1 %, all of a servo's duty
 RETRIES = 2  # of a read, before it counts as failed
-ENVELOPE: dict[
-    str, Any
-] = {  # what demonstrations of the simulated arm take; the servos themselves begin no faster than 39 rad/s^2
-    "torque": 2.4,  # N m
-    "velocity": (3.2, 3.2, 3.2, 3.2, 4.5, 4.5),  # rad/s; 5 without a load
-    "acceleration": 40.0,  # rad/s^2
-    "jerk": 2000.0,  # rad/s^3
+PUSHED = 0.85  # part of the torque that a servo gives at rest; a joint that is pushed back bears its back-EMF, too
+# Below what the servo can do: without load 5.4 rad/s at 7.4 V, 4.7 at 12 V (data sheets: 52 and 45 rev/min); 118
+# rad/s^2 with all its torque on its own inertia, about half with the arm's
+ENVELOPE: dict[str, Any] = {
+    "torque": 2.4,  # N m: 72 % of full duty
+    "velocity": (2.2, 2.2, 2.2, 2.2, 3.2, 3.2),  # rad/s: 47 % of 4.7 where the arm is turned, 68 % at roll and gripper
+    "acceleration": 20.0,  # rad/s^2
+    "jerk": 1000.0,  # rad/s^3
 }
 GREETINGS = 5  # tries to find all servos, by lerobot's bus
 MODEL = 777  # of an STS3215
-NOW = ("Present_Position", "Present_Velocity", "Present_Load")  # one behind the other in a servo
+NOW = ("Torque_Enable", "Present_Position", "Present_Load")
 STORED = {  # of the calibration -> register
     "homing_offset": "Homing_Offset",
     "range_min": "Min_Position_Limit",
@@ -139,13 +143,24 @@ def fall_silent(bus, port: str) -> None:
         bus.port_handler.ser.reset_input_buffer()
 
 
+def torque_limits(torque: Any) -> list[int]:
+    """What goes into `Torque_Limit` so that a servo gives at most `torque` N m at rest, in 0.1 % of full duty.
+
+    Args:
+        torque: of all joints or of each; None: what the servo stores.
+    """
+    stored = [GRIPPER["Max_Torque_Limit"] if name == "gripper" else FULL for name in find_arm("so101").joints]
+    wanted = np.broadcast_to(np.inf if torque is None else np.asarray(torque, float), (len(stored),))
+    return [int(min(most, FULL * PUSHED * bearable / STALL)) for most, bearable in zip(stored, wanted, strict=True)]
+
+
 class SO101:
-    """See `Driver`. `calibration`: lerobot's file of this arm."""
+    """See `Driver`. `calibration`: lerobot's file of this arm; `torque`: N m that its servos may give, see `hold`."""
 
     body: str | None = "so101"
 
-    def __init__(self, port: str, calibration: Path, rate: float):
-        self.port, self.path = port, calibration
+    def __init__(self, port: str, calibration: Path, rate: float, torque: Any = None):
+        self.port, self.path, self.torque = port, calibration, torque
         if not calibration.is_file():
             raise CalibrationError(
                 f"no calibration file {calibration}: run lerobot-calibrate --robot.type=so101_follower "
@@ -165,6 +180,7 @@ class SO101:
             state_units=units,
         )
         self._line: ServoLine | None = None
+        self._holds = False  # all servos were told to
 
     def connect(self) -> None:
         """See `Driver`. Raises CalibrationError: servos, file and pose do not fit together."""
@@ -226,9 +242,11 @@ class SO101:
     def measure(self, loads: bool) -> Measured:
         """See `Driver`."""
         before = time.monotonic()
-        found = self._read(*(NOW if loads else NOW[:1]))
-        torque = found[:, 2] / 1000 * STALL if loads else None
-        return Measured(position=self.scale.angles(found[:, 0]), time=before, torque=torque)
+        if not loads:
+            return Measured(position=self.scale.angles(self._counts()), time=before)
+        on, counts, duty = self._read(*NOW).T
+        holds = on > 0 if self._holds else None
+        return Measured(position=self.scale.angles(counts), time=before, torque=duty / FULL * STALL, holds=holds)
 
     def write(self, goal: np.ndarray) -> None:
         """See `Driver`."""
@@ -241,26 +259,38 @@ class SO101:
             self._line.write("Goal_Position", counts.tolist())
 
     def hold(self) -> None:
-        """See `Driver`: settings, then the present counts as goals, then the torque."""
-        self._set("Torque_Enable", 0)
-        self._set("Lock", 0)
-        for name, one in self.scale.calibration.items():
-            for register, value in (SETTINGS | (GRIPPER if name == "gripper" else {})).items():
-                self._try(ServoLine.write_one, one.id, register, value)
-        self._send(self._counts())
-        self._set("Torque_Enable", 1)
-        self._set("Lock", 1)
-        self._send(self._counts())
+        """See `Driver`: settings, then the present counts as goals, then the torque; who holds already goes on.
 
-    def _set(self, register: str, value: int) -> None:
-        """In every servo."""
-        for one in self.scale.calibration.values():
-            self._try(ServoLine.write_one, one.id, register, value)
+        The servo itself gives no more torque than allowed, whatever it runs into: `Torque_Limit`, lost without power.
+        """
+        held = self._read("Torque_Enable")[:, 0] > 0 if self._holds else [False] * len(self.scale.calibration)
+        limp = [name for name, on in zip(self.scale.calibration, held, strict=True) if not on]
+        self._set("Torque_Enable", 0, limp)
+        self._set("Lock", 0, limp)
+        for register, value in SETTINGS.items():
+            self._set(register, value, limp)
+        for register, value in GRIPPER.items():
+            self._set(register, value, [name for name in limp if name == "gripper"])
+        self._limit(torque_limits(self.torque))
+        self._send(self._counts())
+        self._set("Torque_Enable", 1, limp)
+        self._set("Lock", 1, limp)
+        self._send(self._counts())
+        self._holds = True
+
+    def _limit(self, duties: list[int]) -> None:
+        for one, duty in zip(self.scale.calibration.values(), duties, strict=True):
+            self._try(ServoLine.write_one, one.id, "Torque_Limit", duty)
+
+    def _set(self, register: str, value: int, names: Iterable[str]) -> None:
+        for name in names:
+            self._try(ServoLine.write_one, self.scale.calibration[name].id, register, value)
 
     def relax(self) -> None:
         """See `Driver`: every servo that answers is let go, whoever does not."""
         if self._line is None:
             return
+        self._holds = False
         failed = None
         for one in self.scale.calibration.values():
             try:
@@ -269,6 +299,8 @@ class SO101:
                 failed = error
         if failed is not None:
             raise failed
+        with suppress(ConnectionError):  # as it was, for who drives next
+            self._limit(torque_limits(None))
 
     def close(self) -> None:
         """See `Driver`."""
@@ -297,7 +329,7 @@ class SO101Config(RobotConfig):
         return calibration_folder() / "robots" / "so_follower" / f"{self.id}.json"
 
     def driver(self) -> SO101:
-        return SO101(os.path.expandvars(self.port), self.file, self.rate)
+        return SO101(os.path.expandvars(self.port), self.file, self.rate, self.envelope.get("torque"))
 
     def settled(self) -> dict[str, Any]:
         known = read_calibration(self.file, find_kind("so101"))

@@ -18,6 +18,8 @@ BRAKING = 2.0  # s, no arm needs longer to rest
 WATCHED = 0.04  # m, pairs that the nearest motion takes account of
 ROUNDING = 1e-5  # m
 FREE = 1e30  # m/s, no bound
+FOLLOWS = 0.07  # s that a servo is behind its set-point: (back-EMF and viscous friction) / (gain) of an STS3215
+SAGS = 0.1  # s over which it is seen how far the arm sags
 PART = 0.95  # of the torque, where it is known from a nearby pose
 
 
@@ -36,12 +38,20 @@ class Way:
         self.bounds = envelope.bounds()
         self._least, self._torque, self._clearance = envelope.clearance, torque, clearance
         self._needed = np.zeros(0)  # (pairs,) m
+        self._arm = None if clearance is None else _Arm(clearance.again(), envelope, step)
         self.motion: Motion = Motion.at_rest(self.bounds.low)  # until `begin`
 
     def begin(self, position: np.ndarray) -> None:
         """At rest at `position`."""
         self._move(Motion.at_rest(position))
         self._keep(position)
+        if self._arm is not None:
+            self._arm.begin(position)
+
+    def see(self, position: np.ndarray) -> None:
+        """Where the arm itself is, (D,), which sags below its set-points."""
+        if self._arm is not None:
+            self._arm.see(self.motion.position, position)
 
     def _keep(self, position: np.ndarray) -> None:
         """What each pair of parts must keep from here on: who is too near already may not come nearer still."""
@@ -87,11 +97,13 @@ class Way:
         step, bounds, velocity = self.step_length, self.bounds, self.motion.velocity
         slowing = float(np.max(bounds.velocity / bounds.acceleration / 2 + bounds.acceleration / bounds.jerk)) + step
         gaps = self._clearance.gaps(self.motion.position, WATCHED)
-        rows = [gap.slope for gap in gaps.values()]
-        low = [-max(0.0, gap.distance - self._needed[pair]) / slowing for pair, gap in gaps.items()]
+        near = [(gap, gap.distance - self._needed[pair]) for pair, gap in gaps.items()]
+        near += self._arm.gaps(self.motion.position) if self._arm is not None else []
+        rows = [gap.slope for gap, _ in near]
+        low = [-max(0.0, room) / slowing for _, room in near]
         high = [FREE] * len(low)
         if not because:
-            because += self._nearest(gaps, wish)
+            because += self._nearest([gap for gap, _ in near], wish)
         if self._torque is not None:  # inertia (u - velocity) / step + damping (u - velocity) + now, of each joint
             now = self._clearance.torque(self.motion.position, velocity, np.zeros(len(velocity)))
             slopes = self._clearance.inertia() / step + np.diag(self._clearance.damping)
@@ -106,10 +118,8 @@ class Way:
             return braking(self.motion, self.limits, step)
         return self.motion.after(np.clip((answer - velocity) / step, least, most), step)
 
-    def _nearest(self, gaps: dict[int, Gap], wish: Motion) -> list[str]:
-        nearing = [
-            (gap.distance + self.step_length * float(gap.slope @ wish.velocity), gap.name) for gap in gaps.values()
-        ]
+    def _nearest(self, gaps: list[Gap], wish: Motion) -> list[str]:
+        nearing = [(gap.distance + self.step_length * float(gap.slope @ wish.velocity), gap.name) for gap in gaps]
         return [f"{min(nearing)[1]} come too near"] if nearing else []
 
     def _take(self, wish: Motion, because: list[str]) -> bool:
@@ -145,13 +155,17 @@ class Way:
     def _can_rest(self, motion: Motion) -> tuple[bool, str | None]:
         """Whether the arm stays clear there and while it brakes, and who would bear too much."""
         assert self._clearance is not None
-        step, needed = self.step_length, self._needed
-        far = self._clearance.bound(motion.position, reach(motion, self.bounds, step))
+        step, needed, arm = self.step_length, self._needed, self._arm
+        moved = reach(motion, self.bounds, step)
+        far = self._clearance.bound(motion.position, moved)
         clear, strong = bool((far >= needed).all()), self._surely_strong(motion)
-        if clear and strong:
+        follows = arm is None or arm.surely_clear(motion.position, moved)
+        if clear and strong and follows:
             return True, None
         way = way_to_rest(motion, self.bounds.around(motion.position), step, BRAKING)
         if way is None or not (clear or self._clearance.stays_clear(way[:, 0], needed)):
+            return False, None
+        if not (follows or arm is None or arm.stays_clear(way[:, 0])):
             return False, None
         if strong:
             return True, None
@@ -173,6 +187,52 @@ class Way:
     def _move(self, motion: Motion) -> None:
         self.motion = motion
         self.limits = self.bounds.around(motion.position)
+
+
+class _Arm:
+    """The arm itself: it follows its set-points a little later, and sags below them by what it carries.
+
+    How far it sags is seen, not calculated: supply, gain and what the arm carries are not known well enough. Who is too
+    near to something already may not come nearer.
+    """
+
+    def __init__(self, clearance: Clearance, envelope: Envelope, step: float):
+        self._clearance, self._most = clearance, envelope.lag
+        self._every: np.ndarray = np.full(len(clearance), envelope.clearance)
+        self._later, self._learnt = 1 - np.exp(-step / FOLLOWS), 1 - np.exp(-step / SAGS)
+
+    def begin(self, position: np.ndarray) -> None:
+        """At rest there."""
+        self._follows: np.ndarray = position.copy()
+        self._sag: np.ndarray = np.zeros(len(position))
+        self._keep(position)
+
+    def see(self, set_point: np.ndarray, position: np.ndarray) -> None:
+        """It is at `position` when its set-point is `set_point`, (D,)."""
+        self._follows = self._follows + self._later * (set_point - self._follows)
+        self._sag = self._sag + self._learnt * (position - self._follows - self._sag)
+        self._sag = np.clip(self._sag, -self._most, self._most)
+        self._keep(position)
+
+    def _keep(self, position: np.ndarray) -> None:
+        close = self._clearance.too_near(position, self._every)
+        self._needed = self._every
+        if close:
+            self._needed = self._every.copy()
+            self._needed[close] = self._clearance.nearest(position)[close] - ROUNDING
+
+    def surely_clear(self, set_point: np.ndarray, moved: np.ndarray) -> bool:
+        """Whether it stays clear within `moved` (D,) of a set-point, by what was measured before."""
+        return bool((self._clearance.bound(set_point + self._sag, moved) >= self._needed).all())
+
+    def stays_clear(self, path: np.ndarray) -> bool:
+        """Whether it stays clear where it goes for set-points (T, D)."""
+        return self._clearance.stays_clear(path + self._sag, self._needed)
+
+    def gaps(self, set_point: np.ndarray) -> list[tuple[Gap, float]]:
+        """What is near where a set-point leads it, and by how much nearer it may come, m."""
+        gaps = self._clearance.gaps(set_point + self._sag, WATCHED)
+        return [(gap, gap.distance - self._needed[pair]) for pair, gap in gaps.items()]
 
 
 def _nearest_velocity(

@@ -10,6 +10,7 @@ import math
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -21,8 +22,10 @@ import numpy as np
 from ...hardware.emulator.feetech import pack
 from ...hardware.emulator.packets import BROADCAST
 from ...hardware.emulator.sts3215 import STS_TABLE
+from ...hardware.envelope import Outcome
 from ...hardware.feetech import ServoLine
 from ...hardware.guarded import GuardedRobot, open_robot
+from ...hardware.replay import replay_on
 from ...hardware.so101 import SO101, SO101Config
 from ...sim.arms import find_arm
 
@@ -30,6 +33,7 @@ RATE = 200.0  # Hz of the guarded commands
 LOOP = 60.0  # Hz of the loop with cameras
 SIZE = (240, 320)  # px of its pictures
 SWING, PERIOD = 0.15, 3.0  # rad and s of the motion that is commanded
+STARTS = 60.0  # s that the emulator may take to start, or to end
 WARM = 20  # turns that do not count
 
 
@@ -52,31 +56,40 @@ def emulated(*flags: str) -> Iterator[Emulated]:
     with tempfile.TemporaryDirectory() as folder:
         link, file = Path(folder) / "port", Path(folder) / "so101.json"
         words = [sys.executable, "-m", package, "emulate", "so101", "--link", str(link), "--calibration", str(file)]
-        with subprocess.Popen([*words, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        pipe = subprocess.PIPE
+        with subprocess.Popen([*words, *flags], stdout=pipe, stderr=pipe, text=True) as process:
             try:
                 yield Emulated(str(link), str(file), _cameras(process, sum("--cameras" in flag for flag in flags)))
             finally:
                 process.terminate()
-                process.communicate()
+                try:
+                    process.communicate(timeout=STARTS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
 
 
 def _cameras(process: subprocess.Popen, wanted: int) -> tuple[str, ...]:
     """Wait for the port, and for two cameras where they are asked for."""
     assert process.stdout is not None and process.stderr is not None
+    late = threading.Timer(STARTS, process.kill)  # then its line ends, below
+    late.start()
     found: list[str] = []
     ready = False
     while not ready or (wanted and len(found) < 2):
         line = process.stdout.readline()
         if not line:
+            late.cancel()
             raise RuntimeError(f"the emulator did not start: {process.stderr.read()[-300:]}")
         ready |= line.startswith("port: ")
         found += [line.split()[1]] if line.startswith("camera: ") else []
+    late.cancel()
     return tuple(found)
 
 
 def compare_robot(seconds: float) -> dict:
-    """The three measurements, each about `seconds` s."""
-    return {"guard": guard_cost(seconds), "bus": bus_cost(seconds), "loop": camera_loop(seconds)}
+    """The four measurements, each about `seconds` s."""
+    found = {"guard": guard_cost, "bus": bus_cost, "loop": camera_loop, "replay": replay_on_time}
+    return {name: measure(seconds) for name, measure in found.items()}
 
 
 def guard_cost(seconds: float) -> dict:
@@ -98,7 +111,7 @@ def _alternate(driver: SO101, robot: GuardedRobot, seconds: float) -> dict:
     home = np.array(find_arm("so101").home)
     steps = int(seconds * RATE)
     walls: dict[str, list[float]] = {name: [] for name in ("read", "read, guarded", "command", "command, guarded")}
-    spent = {"alone": 0.0, "guarded": 0.0}
+    spent, late = {"alone": 0.0, "guarded": 0.0}, {"alone": 0, "guarded": 0}
 
     def alone(goal: np.ndarray, number: int) -> None:
         began = time.thread_time()
@@ -117,7 +130,12 @@ def _alternate(driver: SO101, robot: GuardedRobot, seconds: float) -> dict:
     for number in range(steps):
         goal = home + _swing(number / RATE) * np.array([1, -0.3, -0.3, -1, 1, 0.5])
         for side in (alone, guarded) if number % 2 else (guarded, alone):
-            side(goal, number)
+            try:
+                side(goal, number)
+            except ConnectionError:
+                late[side.__name__] += 1
+                if robot.verdict is not None and robot.verdict.outcome is Outcome.stopped:
+                    robot.engage()
         due = max(due + 1 / RATE, time.monotonic())  # what is late is not made up for
         time.sleep(max(0.0, due - time.monotonic()))
     guard = _processor(robot.guard_process) - before
@@ -129,7 +147,7 @@ def _alternate(driver: SO101, robot: GuardedRobot, seconds: float) -> dict:
         "caller": round(1000 * spent["guarded"] / steps, 4),
         "guard": round(1000 * guard / steps, 4),
     }
-    result["outcomes"] = dict(robot.account.outcomes)
+    result["outcomes"], result["steps"], result["late"] = dict(robot.account.outcomes), steps, late
     return result
 
 
@@ -200,7 +218,18 @@ def _race(sides: dict[str, Callable[[], None]], seconds: float) -> dict:
     }
     median = {name: result[name]["processor"]["median"] for name in sides}
     result["ratio"] = round(median["lerobot"] / median["ours"], 2)
+    result["ratio, 95 %"] = _ratio(processor["lerobot"][WARM:], processor["ours"][WARM:])
+    result["turns"] = len(processor["ours"])
     return result
+
+
+def _ratio(above: Sequence[float], below: Sequence[float], draws: int = 500) -> list[float]:
+    """Bootstrap interval of the ratio of medians; sides are drawn apart, for what a turn takes they do not share."""
+    rng = np.random.default_rng(0)
+    medians = [
+        np.median(np.asarray(side)[rng.integers(0, len(side), (draws, len(side)))], axis=1) for side in (above, below)
+    ]
+    return [round(float(end), 2) for end in np.percentile(medians[0] / medians[1], (2.5, 97.5))]
 
 
 def camera_loop(seconds: float) -> dict:
@@ -244,6 +273,27 @@ def _loop(robot: GuardedRobot, seconds: float) -> dict:
     }
 
 
+def replay_on_time(seconds: float) -> dict:
+    """Recorded actions sent again at 30 and 60 Hz through the guard: how long after its time each one is sent."""
+    home, found = np.array(find_arm("so101").home), {}
+    for rate in (30.0, LOOP):
+        swing = np.array([_swing(number / rate) for number in range(int(seconds * rate / 2))])
+        with emulated() as arm:
+            robot = open_robot(arm.config(rate))
+            try:
+                robot.connect()
+                done = replay_on(robot, home + swing[:, None] * np.array([1, -0.3, -0.3, -1, 1, 0.5]))
+            finally:
+                robot.disconnect()
+        found[f"{rate:g} Hz"] = {
+            "actions": len(done.after),
+            "late": done.late,
+            "after": _spread(done.after.tolist()),
+            "outcomes": dict(done.account.outcomes),
+        }
+    return found
+
+
 def _swing(seconds: float) -> float:
     """rad, from rest and back."""
     return SWING * (1 - math.cos(2 * math.pi * seconds / PERIOD))
@@ -270,7 +320,7 @@ def _spread(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def table(result: dict) -> str:
-    guard, bus, loop = result["guard"], result["bus"], result["loop"]
+    guard, bus, loop, replay = (result[name] for name in ("guard", "bus", "loop", "replay"))
     lines = [f"{f'at {RATE:g} Hz, ms':<34}{'median':>9}{'99 %':>9}"]
     for name in ("read", "read, guarded", "command", "command, guarded", "added"):
         label = "added to a command" if name == "added" else name
@@ -278,19 +328,29 @@ def table(result: dict) -> str:
     spent = guard["processor"]
     lines.append(
         f"processor time of a step: alone {spent['alone']:.3f} ms, guarded {spent['caller']:.3f} ms in the caller and "
-        f"{spent['guard']:.3f} ms in the guard; {_outcomes(guard)}"
+        f"{spent['guard']:.3f} ms in the guard; {_outcomes(guard)}; "
+        f"answers too late on this machine: {sum(guard['late'].values())}"
     )
     lines.append(f"\n{'read and write six motors, ms':<34}{'median':>9}{'99 %':>9}{'processor':>11}{'late':>6}")
     for name in ("ours", "lerobot", "bare port"):
         side = bus[name]
         walls = f"{side['wall']['median']:>9.3f}{side['wall']['p99']:>9.3f}"
         lines.append(f"{name:<34}{walls}{side['processor']['median']:>11.3f}{side['late']:>6}")
-    lines.append(f"lerobot / ours, processor time: {bus['ratio']:.2f}; the line takes no time on either side")
+    low, high = bus["ratio, 95 %"]
+    lines.append(
+        f"lerobot / ours, processor time: {bus['ratio']:.2f} [{low:.2f}, {high:.2f}] over {bus['turns']} turns; the "
+        "line takes no time on either side"
+    )
     lines.append(
         f"\n{LOOP:g} Hz with two cameras of {SIZE[0]} x {SIZE[1]}: {loop['missed']} of {loop['steps']} deadlines "
         f"missed, {loop['rate']:.1f} Hz; a step {loop['step']['median']:.1f} ms (99 %: {loop['step']['p99']:.1f}), "
         f"pictures {loop['age of pictures']['median']:.0f} ms old (99 %: {loop['age of pictures']['p99']:.0f})"
     )
+    for rate, told in replay.items():
+        lines.append(
+            f"replayed at {rate}: {told['late']} of {told['actions']} actions late by a step; sent "
+            f"{told['after']['median']:.1f} ms after their time (99 %: {told['after']['p99']:.1f}); {_outcomes(told)}"
+        )
     lines.append("sides took turns in one run: differences and ratios are paired, the rest depends on the machine")
     return "\n".join(lines)
 

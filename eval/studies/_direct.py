@@ -13,19 +13,21 @@ from ...hardware.emulator.feetech import Feetech, pack
 from ...hardware.emulator.packets import BROADCAST
 from ...hardware.emulator.sts3215 import STS_TABLE
 from ...hardware.envelope import Measured
-from ...hardware.so101 import GRIPPER, SETTINGS, STALL, Scale
+from ...hardware.so101 import ENVELOPE, GRIPPER, SETTINGS, STALL, Scale, torque_limits
 
 
 class DirectArm:
     """Its servos turn the arm in MuJoCo, in the scene of `task` at the start `seed`, or alone."""
 
     def __init__(self, task: str | None = None, seed: int = 0):
+        limits = torque_limits(ENVELOPE["torque"])
         self.kind = find_kind("so101")
         self.scale = Scale(self.kind.calibration())
         self.chain = make_chain(self.kind, shafts=lambda zeros: CoupledShafts(self.kind, zeros, task, seed))
         self._codec = Feetech()
-        for servo, name in zip(self.chain.servos, self.kind.joints, strict=True):
-            for register, value in (SETTINGS | (GRIPPER if name == "gripper" else {}) | {"Torque_Enable": 1}).items():
+        for servo, name, limit in zip(self.chain.servos, self.kind.joints, limits, strict=True):
+            held = {"Torque_Limit": limit, "Torque_Enable": 1}
+            for register, value in (SETTINGS | (GRIPPER if name == "gripper" else {}) | held).items():
                 self._write(servo.id, register, value)
 
     def measure(self) -> Measured:

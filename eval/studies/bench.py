@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..ledger.study import Study, StudyError
+from ..statistics.intervals import Interval, exact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +128,34 @@ def _stages(result: Mapping):
     return title, "understudy bench stages", columns, rows, notes
 
 
+def _robot(result: Mapping):
+    guard, bus, loop = result["guard"], result["bus"], result["loop"]
+    steps, turns = guard["steps"], bus["turns"]
+    rows: list[tuple] = [
+        (f"{name}, ms", steps, guard[name]["median"], guard[name]["p99"], None)
+        for name in ("command", "command, guarded", "added")
+    ]
+    rows += [
+        (f"read and write six motors, {name}, processor ms", turns, *bus[name]["processor"].values(), None)
+        for name in ("ours", "lerobot")
+    ]
+    low, high = bus["ratio, 95 %"]
+    rows.append(("lerobot / ours", turns, Interval(low, bus["ratio"], high), None, None))
+    missed = exact(loop["missed"], loop["steps"])
+    rows.append(("a step of 60 Hz with two cameras, ms", loop["steps"], *loop["step"].values(), missed))
+    for rate, told in result["replay"].items():
+        late = exact(told["late"], told["actions"])
+        rows.append((f"replayed at {rate}, ms after its time", told["actions"], *told["after"].values(), late))
+    notes = (
+        "An emulated SO-101 in a process of its own, commands of a slow swing (no seed: nothing is drawn). The sides "
+        "of the first six rows took turns in one run; their line takes no time.",
+        "Missed: share of the steps that ended after the next began, of the replayed actions that were a step late; "
+        "Clopper-Pearson 95 %. The ratio is of medians, with its bootstrap 95 %.",
+    )
+    columns = ("what", "n", "median", "99 %", "missed")
+    return "The guard, the bus and loops of an emulated SO-101", "understudy bench robot", columns, rows, notes
+
+
 def _spread(middle: float, values: list[float]) -> tuple[float, float, float]:
     return min(values), middle, max(values)
 
@@ -136,6 +165,7 @@ TABLES = {
     "rollout": _rollout,
     "learn": _learn,
     "stages": _stages,
+    "robot": _robot,
     "train": _race("A training step beside lerobot's diffusion policy", "train"),
     "latency": _race("A chunk of actions beside lerobot's diffusion policy", "latency"),
 }

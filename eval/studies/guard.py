@@ -9,20 +9,27 @@ steps, distance from table, walls and itself, torque. The torque of the motors i
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ...configs.command import command_of
 from ...configs.plugins import lookup
+from ...configs.progress import Progress
 from ...hardware.envelope import Command, Envelope, Measured, Outcome
 from ...hardware.guard import Guard
 from ...hardware.motion.clearance import Clearance, Surroundings
-from ...hardware.so101 import ENVELOPE
+from ...hardware.so101 import ENVELOPE, PUSHED
 from ...sim.arms import Arm, find_arm
 from ..ledger.study import Study
+from ..statistics.intervals import Interval, bootstrap_interval, exact
 from ._direct import DirectArm
+from ._kept import Kept
 
 RATES = (30.0, 60.0, 100.0, 200.0)
 AROUND = Surroundings(low=(-0.3, -0.4, 0.0), high=(0.45, 0.4, 0.5))
@@ -32,6 +39,7 @@ EPISODE = 500  # commands from one engagement on
 COLUMNS = (
     "commands",
     "n",
+    "engagements",
     "passed",
     "bent",
     "stopped",
@@ -41,8 +49,8 @@ COLUMNS = (
     "nearest, mm",
     "torque by the model, N m",
     "torque of the motors, N m",
-    "motors over the limit",
-    "left the envelope",
+    "steps with a motor over the limit",
+    "engagements that left the envelope",
 )
 
 
@@ -63,39 +71,84 @@ class GuardStudy:
             raise ValueError(f"commands must be at least {len(KINDS)} and silences 1")
 
     def run(self) -> None:
-        study = guard_study(self)
-        print(study.markdown())
-        print(study.write(self.out))
+        kept = Kept(self.out, self)
+        with kept.going_on():
+            study = guard_study(self, kept)
+            print(study.markdown())
+            print(study.write(self.out))
 
 
-def guard_study(settings: GuardStudy) -> Study:
-    arm = find_arm("so101")
-    body, judge = Clearance(arm, AROUND), Clearance(arm, AROUND)
+def guard_study(settings: GuardStudy, kept: Kept) -> Study:
     kinds = settings.kinds or tuple(KINDS)
+    number = settings.commands // len(kinds)
+    bench = Bench(settings.seed)
     rows = []
-    for kind in kinds:
-        tally, number = Tally(), settings.commands // len(kinds)
-        for episode, begin in enumerate(range(0, number, EPISODE)):
-            rng = np.random.default_rng([settings.seed, list(KINDS).index(kind), episode])
-            trial = Trial(arm, body, judge, RATES[episode % len(RATES)], tally)
-            for command in KINDS[kind](trial, rng, min(EPISODE, number - begin)):
-                trial.step(command)
-        rows.append((kind, *tally.row()))
-        print(*rows[-1], flush=True)
-    longest, moved = _silence(settings, arm, body, judge)
-    repeat = f"understudy study guard --commands {settings.commands} --silences {settings.silences} --out FILE.json"
+    with Progress("guard", len(kinds) * number, "commands", done=0) as progress:
+        for kind in kinds:
+            tallies = []
+            for episode, begin in enumerate(range(0, number, EPISODE)):
+                steps = min(EPISODE, number - begin)
+                told = kept.get(f"{kind} {episode}", partial(bench.episode, kind, episode, steps))
+                tallies.append(Tally(**told))
+                progress.update(progress.done + steps, kind)
+            rows.append((kind, *row(tallies)))
+            print(*rows[-1], flush=True)
+
+    with Progress("silence", settings.silences, "times") as progress:
+        found = []
+        for trial in range(settings.silences):
+            found.append(kept.get(f"silence {trial}", partial(bench.silence, trial)))
+            progress.update(len(found))
+    longest, moved = np.max(found, axis=0)
+    repeat = command_of(settings, "study guard", without=("out",)) + " --out FILE.json"
     notes = (
-        f"Rates of {', '.join(f'{rate:g}' for rate in RATES)} Hz in turn, {EPISODE} commands from one engagement on; "
-        f"seed {settings.seed}; the default envelope of the SO-101, with walls",
+        f"n commands; rates of {', '.join(f'{rate:g}' for rate in RATES)} Hz in turn, {EPISODE} commands from one "
+        f"engagement on; seed {settings.seed}; the default envelope of the SO-101, with walls; 95 % intervals over "
+        "engagements: Clopper-Pearson, and bootstrap of the share of steps",
         "Velocity, acceleration and jerk: the greatest of any set-point, as part of its bound",
         "Nearest: of every tenth set-point; below the clearance only where the arm stood when it was engaged",
-        "Left the envelope: set-points beyond a bound, a limit or the torque by the model, or too near to something",
-        "Motors over the limit: part of the steps whose simulated motor gave more torque than the envelope allows; "
-        "a servo's loop answers to its lag, which the guard sees a step later",
+        "Left the envelope: a set-point beyond a bound, a limit or the torque by the model, or too near to something",
+        f"Motors over the limit: the simulated motor gave more than the {ENVELOPE['torque']:g} N m of the envelope. A "
+        f"servo that rests gives at most {PUSHED * ENVELOPE['torque']:.2f}, for its Torque_Limit is set so; what "
+        "pushes it back adds its back-EMF, 0.55 N m per rad/s, until the guard has seen it and gives way",
         f"Silence: {settings.silences} times no command came any more while the arm moved; the set-points rested after "
         f"at most {1000 * longest:.0f} ms, the simulated arm moved by at most {moved:.4f} rad in the second after that",
     )
     return Study(title="What leaves the guard's envelope", command=repeat, columns=COLUMNS, rows=rows, notes=notes)
+
+
+class Bench:
+    """Plays episodes and silences, each drawn by its own seed."""
+
+    def __init__(self, seed: int):
+        self.seed, self.arm = seed, find_arm("so101")
+        self.body, self.judge = Clearance(self.arm, AROUND), Clearance(self.arm, AROUND)
+
+    def episode(self, kind: str, number: int, steps: int) -> dict[str, Any]:
+        """A tally of so many commands of a kind."""
+        rng = np.random.default_rng([self.seed, list(KINDS).index(kind), number])
+        trial = self._trial(number)
+        for command in KINDS[kind](trial, rng, steps):
+            trial.step(command)
+        return dataclasses.asdict(trial.tally)
+
+    def silence(self, number: int) -> tuple[float, float]:
+        """s from the last command until the set-points rest, and rad that the arm moves in the second after that."""
+        rng = np.random.default_rng([self.seed, 99, number])
+        trial = self._trial(number)
+        for command in _adversarial(trial, rng, int(trial.rate * rng.uniform(0.5, 1.5))):
+            trial.step(command)
+        last = trial.now
+        while not trial.guard.rests and trial.now < last + 5:
+            trial.step(None)
+        rested = trial.now - last
+        trial.servos.advance(0.3)  # the servos arrive
+        stands = trial.servos.joints
+        trial.servos.advance(1.0)
+        return rested, float(np.abs(trial.servos.joints - stands).max())
+
+    def _trial(self, number: int) -> Trial:
+        return Trial(self.arm, self.body.again(), self.judge, RATES[number % len(RATES)], Tally())
 
 
 @dataclass
@@ -111,13 +164,18 @@ class Tally:
     def note(self, name: str, value: float) -> None:
         self.worst[name] = max(value, self.worst.get(name, -np.inf))
 
-    def row(self) -> tuple:
-        """Behind the kind, by `COLUMNS`."""
-        counts = (self.outcomes.get(outcome.value, 0) for outcome in Outcome)
-        parts = (round(self.worst[name], 4) for name in ("velocity", "acceleration", "jerk"))
-        near = round(-1000 * self.worst["nearness"], 2)
-        torques = (round(self.worst[name], 3) for name in ("model", "motor"))
-        return (self.n, *counts, *parts, near, *torques, round(self.over / self.n, 5), self.left)
+
+def row(tallies: list[Tally]) -> tuple:
+    """What follows the kind of commands in `COLUMNS`, of the tallies of its engagements."""
+    worst = {name: max(t.worst[name] for t in tallies) for name in tallies[0].worst}
+    counts = (sum(t.outcomes.get(outcome.value, 0) for t in tallies) for outcome in Outcome)
+    parts = (round(worst[name], 4) for name in ("velocity", "acceleration", "jerk"))
+    torques = (round(worst[name], 3) for name in ("model", "motor"))
+    over = bootstrap_interval([t.over / t.n for t in tallies], np.random.default_rng(0))
+    left = exact(sum(t.left > 0 for t in tallies), len(tallies))
+    shown = (Interval(*(round(part, 6) for part in one)) for one in (over, left))
+    n = sum(t.n for t in tallies)
+    return (n, len(tallies), *counts, *parts, round(-1000 * worst["nearness"], 2), *torques, *shown)
 
 
 class Trial:
@@ -262,22 +320,3 @@ KINDS: dict[str, Callable[[Trial, np.random.Generator, int], Commands]] = {
     "re-ordered": _reordered,
     "missing": _missing,
 }
-
-
-def _silence(settings: GuardStudy, arm: Arm, body: Clearance, judge: Clearance) -> tuple[float, float]:
-    """s from the last command until the set-points rest, and rad that the arm moves in the second after that."""
-    longest, moved = 0.0, 0.0
-    for number in range(settings.silences):
-        rng = np.random.default_rng([settings.seed, 99, number])
-        trial = Trial(arm, body, judge, RATES[number % len(RATES)], Tally())
-        for command in _adversarial(trial, rng, int(trial.rate * rng.uniform(0.5, 1.5))):
-            trial.step(command)
-        last = trial.now
-        while not trial.guard.rests and trial.now < last + 5:
-            trial.step(None)
-        longest = max(longest, trial.now - last)
-        trial.servos.advance(0.3)  # the servos arrive
-        stands = trial.servos.joints
-        trial.servos.advance(1.0)
-        moved = max(moved, float(np.abs(trial.servos.joints - stands).max()))
-    return longest, moved

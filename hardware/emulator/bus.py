@@ -28,6 +28,7 @@ TICK = 0.005  # s between steps while nobody asks
 LATE = 0.05  # s that the thread may be behind; more is not made up for, or answers would come late
 FRAME = 0.001  # s that an adapter collects bytes for before it hands them to the host
 SILENCE = 0.05  # s after which half a packet is forgotten
+ENDS = 10.0  # s until the thread must have ended
 BITS = 10  # of a byte on the line: start, 8, stop
 _TCGETS2 = 0x802C542A
 
@@ -88,7 +89,9 @@ class Bus:
         self._stop = True
         if self._thread.is_alive():
             os.write(self._wake[1], b".")
-            self._thread.join()
+            self._thread.join(ENDS)
+            if self._thread.is_alive():
+                raise TimeoutError(f"the emulated bus did not end within {ENDS:g} s")
         self._unplug()
         for end in self._wake:
             with suppress(OSError):

@@ -26,6 +26,7 @@ from .coupled import CoupledShafts
 if TYPE_CHECKING:
     import mujoco
 
+ENDS = 10.0  # s that a thread may take to end
 QUALITY = 90  # of JPEG
 BREAK = "frame"  # between pictures of a stream
 
@@ -85,7 +86,7 @@ class Cameras:
             self._server.shutdown()
             self._server.server_close()
         for thread in self._threads:
-            thread.join()
+            thread.join(ENDS)
         failed, self.failed = self.failed, None
         if failed is not None:
             raise failed

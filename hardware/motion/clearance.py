@@ -13,6 +13,7 @@ Source: closest points of two segments, Ericson, Real-Time Collision Detection (
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -93,6 +94,12 @@ class Clearance:
 
     def __len__(self) -> int:
         return len(self._pairs)
+
+    def again(self) -> Clearance:
+        """Another one of the same arm, which remembers what it measured by itself. Not at the same time as this one."""
+        other = copy(self)
+        other._known, other._where = self._known.copy(), self._where.copy()
+        return other
 
     def _meeting(self) -> list[_Pair]:
         """Links that are neither one nor neighbours, and what moves beside each fence."""

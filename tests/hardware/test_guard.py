@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from understudy.configs.spec import Embodiment
 from understudy.hardware.guard import Command, Envelope, Guard, Measured, Outcome
 
 FLOAT = 1e-6
@@ -248,3 +249,51 @@ def test_a_missing_solver_is_refused_at_the_start(arm, body, monkeypatch):
     with pytest.raises(ImportError, match=r"pip install 'understudy\[hardware\]'"):
         Guard(arm.joints, Envelope(limits=arm.limits), 30.0, body)
     Guard(arm.joints, Envelope(limits=arm.limits), 30.0)  # of an arm without a model it has no use for it
+
+
+def test_the_arm_itself_keeps_clear_and_not_only_its_set_points(guard, arm, judge):
+    """It sags by 0.08 rad at the shoulder: set-points that are clear would lay it on the table."""
+    drive, sag = Driven(guard()), np.array([0, 0.08, 0, 0, 0, 0])
+    for _ in range(60):
+        verdict = drive(arm.home)
+        drive.pose = drive.pose + sag
+    target = np.array(arm.home) + [0, 0.7, -0.2, 0, 0, 0]
+    for _ in range(150):
+        verdict = drive(target)
+        drive.pose = drive.pose + sag
+    assert "the table come too near" in str(verdict) and drive.guard.rests
+    assert min(judge.nearest(pose + sag).min() for pose in drive.sent[10:]) >= drive.guard.envelope.clearance - 1e-3
+
+
+def test_an_overloaded_joint_gives_way_to_where_it_is(guard, arm):
+    """Joint and set-point are apart, and the servo says that it bears all it may: the set-point comes back."""
+    drive, home = Driven(guard(60.0)), np.array(arm.home)
+    for step in range(60):
+        drive(home + [0, 0, 0.2 * min(1, step / 40), 0, 0, 0])
+        drive.pose = home
+    ahead, load = home + [0, 0, 0.2, 0, 0, 0], np.array([0, 0, 2.1, 0, 0, 0])
+    assert drive.sent[-1][2] - home[2] > 0.15
+    for _ in range(15):
+        verdict = drive(ahead, torque=load)
+        drive.pose = home
+    assert "elbow_flex bears 2.10 N m of 2.40" in str(verdict) and abs(verdict.sent[2] - home[2]) < 0.05
+    for _ in range(60):
+        verdict = drive(ahead, torque=load)
+        drive.pose = home
+    assert verdict.outcome is Outcome.stopped and abs(verdict.sent[2] - home[2]) < 0.02
+
+
+def test_what_bends_is_told_by_its_limit(arm):
+    from understudy.hardware.replay import rehearse
+    from understudy.hardware.robot import RobotConfig
+    from understudy.hardware.so101 import ENVELOPE
+
+    pytest.importorskip("daqp", reason="the guard's quadratic program: pip install 'understudy[hardware]'")
+    config = RobotConfig(envelope=ENVELOPE)
+    body = Embodiment(name="so101", action=arm.joints, action_units=("rad",) * 6, limits=arm.limits, rate=30.0)
+    actions = np.array(arm.home) + np.arange(30)[:, None] / 30 * np.array([0.4, 0, 0, 0, 1, 0])
+    actions[20:, 4] += 0.3  # far too fast, once
+    account, bends = rehearse(config, body, "so101", actions)
+    assert account.outcomes["bent"] >= 1
+    (line, *_) = [line for line in bends.lines() if "velocity 3.2" in line]
+    assert "of 30 commands bent, wrist_roll by up to 0." in line and "the commands move at up to 10.00/s" in line

@@ -255,3 +255,18 @@ def test_a_camera_of_lerobots_gives_newest_pictures(tmp_path):
     assert camera.size == (48, 64)
     with pytest.raises(ConnectionError, match="camera 'front' does not open"):
         camera.open()
+
+
+@pytest.mark.parametrize("kind, name", [("so101", "so101_follower"), ("koch", "koch_follower")])
+def test_a_brown_out_that_nobody_heard_stops_an_arm_of_lerobots(wired, session, kind, name):
+    bus, file = wired(kind)
+    opened = session({"type": name, "port": bus.port}, file)
+    home = opened.observe().position
+    with bus.held() as chain:
+        bus.faults.add(Fault(kind="brownout", id=2, at=chain.time, seconds=0.02))
+
+    numbers = iter(range(1, 1000))
+    assert until(lambda: drive(opened, home, next(numbers)).outcome is Outcome.stopped)
+    assert "shoulder_lift" in opened.guard.stopped and "the supply failed for a moment" in opened.guard.stopped
+    with pytest.raises(ConnectionError, match="open it anew"):
+        opened.engage()

@@ -14,7 +14,7 @@ from understudy.hardware.emulator.feetech import Feetech
 from understudy.hardware.guard import Command, Outcome
 from understudy.hardware.guarded import open_robot
 from understudy.hardware.session import Session
-from understudy.hardware.so101 import CalibrationError, Scale, SO101Config
+from understudy.hardware.so101 import CalibrationError, Scale, SO101Config, torque_limits
 from understudy.sim.arms import find_arm
 
 pytest.importorskip("lerobot", reason="the Feetech bus is lerobot's")
@@ -224,3 +224,32 @@ def test_an_unplugged_port_is_one_error_and_nothing_hangs(arm, session):
     began = time.monotonic()
     opened.close()
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("servos", [3, None], ids=["one servo", "all"])
+def test_a_brown_out_shorter_than_the_retries_stops_the_arm_with_its_reason(arm, session, servos):
+    opened = session()
+    drive(opened, HOME)
+    with arm.held() as chain:
+        arm.faults.add(Fault(kind="brownout", id=servos, at=chain.time, seconds=0.02))
+    assert until(lambda: drive(opened, HOME).outcome is Outcome.stopped)
+    assert "elbow_flex" in opened.guard.stopped and "the supply failed for a moment" in opened.guard.stopped
+    assert torques(arm) == [servo != 3 and servos is not None for servo in range(1, 7)]
+
+    opened.engage()
+    assert all(torques(arm)) and limits(arm) == torque_limits(2.4)
+    with arm.held() as chain:  # and its settings are there again
+        assert chain.servos[2].memory["Acceleration"] == 254
+    assert drive(opened, HOME).outcome is not Outcome.stopped
+
+
+def limits(arm):
+    with arm.held() as chain:
+        return [servo.memory["Torque_Limit"] for servo in chain.servos]
+
+
+def test_the_servos_bound_their_own_torque_while_they_hold(arm, session):
+    opened = session(envelope={"torque": 1.0})
+    assert limits(arm) == [253] * 6 and torque_limits(None) == [1000] * 5 + [500]
+    opened.close()
+    assert limits(arm) == [1000] * 5 + [500]

@@ -104,7 +104,8 @@ def test_a_demonstration_is_followed_within_the_servos_own_error():
 def test_the_guard_adds_a_tenth_to_the_servos_own_tracking_error(task):
     """A demonstration through guard, packets and servos follows the recorded joints nearly as without the guard.
 
-    Measured: 0.0513 rad on average against 0.0509 (pick-place), 0.0684 against 0.0663 (reach).
+    With an envelope that is wide enough for it, and from where it begins, as `replay` does. Of reach were measured
+    0.0684 rad on average against 0.0663.
     """
     lane = MuJoCoWorld(task=task).lane()
     lane.reset(seed=1)
@@ -114,9 +115,11 @@ def test_the_guard_adds_a_tenth_to_the_servos_own_tracking_error(task):
         lane.step(targets[-1])
         joints.append(lane.task.joints(lane.model, lane.data).copy())
 
+    wide = ENVELOPE | {"velocity": (3.2, 3.2, 3.2, 3.2, 4.5, 4.5), "acceleration": 40.0, "jerk": 2000.0}
+
     def error(guarded):
         arm, followed = DirectArm(task, 1), []
-        guard = Guard(arm.kind.joints, Envelope(limits=arm.scale.limits(), **ENVELOPE), 30.0, Clearance(ARM))
+        guard = Guard(arm.kind.joints, Envelope(limits=arm.scale.limits(), **wide), 30.0, Clearance(ARM))
         guard.engage(arm.measure(), -1 / 30)
         for number, target in enumerate(targets):
             now = arm.chain.time
