@@ -39,6 +39,7 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
     "learn": {
         "train": ("policies.learning.command:TrainCommand", "train a policy or a critic on a dataset"),
         "lerobot-train": ("policies.foreign.train:LerobotTrain", "train a policy of lerobot's, by lerobot itself"),
+        "export": ("policies.foreign.export:Export", "a policy in lerobot's checkpoint layout, or back"),
         "run": ("eval.grid.run:Run", "many trainings and evaluations over settings and seeds, resumable, one table"),
     },
     "judge": {
@@ -98,7 +99,7 @@ usage: understudy VERB [CONFIG.yaml] [WORD ...] [--key value ...]
 EXPECTED = (ValueError, LookupError, OSError, ImportError, FloatingPointError)  # ours say what to do
 FAILED, INTERRUPTED = 2, 130
 NOTHING = dict.fromkeys(
-    ("resim", "convert", "split", "label", "agree", "estimate", "calibrate", "mix", "curve", "results", "inspect"),
+    ("resim", "convert", "split", "export", "label", "agree", "estimate", "calibrate", "mix", "curve", "results", "inspect"),
     "interrupted; nothing is written, for that comes last",
 )
 STOPPED = NOTHING | {  # what a verb that says nothing itself leaves when it is interrupted

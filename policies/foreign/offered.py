@@ -147,7 +147,9 @@ def check_same_body(trained: Mapping, root: str | Path, inputs: tuple[str, ...])
     Embodiment.from_dict(dict(trained)).check(open_dataset(root, columns=()).embodiment, inputs)
 
 
-def batch_of(batch: Mapping[str, Any], inputs: Sequence[str], theirs: Sequence[str], recalled: int) -> dict[str, Tensor]:
+def batch_of(
+    batch: Mapping[str, Any], inputs: Sequence[str], theirs: Sequence[str], recalled: int
+) -> dict[str, Tensor]:
     """A batch of lerobot's as our windows (see `data.windows.Windows.gather`).
 
     Args:
@@ -255,15 +257,3 @@ def _seen(key: str, value: Tensor) -> Tensor:
         return value.float()
     pictures = value if value.dtype == torch.uint8 else (value * 255).round().clamp(0, 255).to(torch.uint8)
     return pictures.movedim(-3, -1).contiguous() if pictures.shape[-3] == 3 else pictures
-
-
-def with_frames(config: PolicyConfig) -> dict[str, int]:
-    """lerobot's words for a window: n_obs_steps, n_past_steps, horizon, n_action_steps. Raises ValueError: gaps."""
-    window = config.window
-    if list(window.observe) != list(range(1 - len(window.observe), 1)):
-        raise ValueError(f"lerobot hands a policy every frame, but window.observe is {window.observe}")
-    if list(window.recall) != list(range(-len(window.recall), 0)):
-        raise ValueError(f"lerobot hands a policy every action, but window.recall is {window.recall}")
-    steps = {"n_obs_steps": len(window.observe), "n_past_steps": len(window.recall), "horizon": window.horizon}
-    return steps | {"n_action_steps": config.n_action_steps}  # type: ignore[attr-defined]
-

@@ -1,7 +1,8 @@
 """A world as `EnvConfig`, and as the environment that lerobot's evaluation loop steps.
 
 Observations get the names that lerobot's loop renames to those of a dataset: `agent_pos` becomes `observation.state`,
-`environment_state` stays, `pixels` are the cameras. An env seed is the initial condition that it is in `understudy eval`.
+`environment_state` stays, `pixels` are the cameras. An env seed is the initial condition that it is in
+`understudy eval`.
 """
 
 from dataclasses import dataclass, field
@@ -9,9 +10,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import understudy
 from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
+
+import understudy
 from understudy.configs.spec import IMAGES, SCENE, STATE
 
 GYM_ID = "lerobot_env_understudy/World-v0"
@@ -71,8 +73,8 @@ class UnderstudyWorld(EnvConfig):
 class WorldForLerobot(gymnasium.Env):
     """A world under lerobot's names. An episode that has ended stands still until it is reset with a seed.
 
-    lerobot's loop steps all environments until the slowest has ended, and gymnasium resets those that ended before: their
-    steps do not count, so they are not simulated.
+    lerobot's loop steps all environments until the slowest has ended, and gymnasium resets those that ended before:
+    their steps do not count, so they are not simulated.
     """
 
     def __init__(self, world: str, **changes: Any):

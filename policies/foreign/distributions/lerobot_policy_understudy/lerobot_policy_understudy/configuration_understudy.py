@@ -3,6 +3,7 @@
 What lerobot has no word for is in `settings`: a file of `understudy train`, or YAML on the command line.
 """
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from lerobot.configs.policies import PreTrainedConfig
 from lerobot.configs.types import NormalizationMode
 from lerobot.optim.optimizers import AdamWConfig
 from lerobot.optim.schedulers import CosineDecayWithWarmupSchedulerConfig
+
 from understudy.policies.foreign.offered import PREFIX, settings_of
 
 KINDS_OF_FEATURES = ("VISUAL", "STATE", "ENV", "ACTION")
@@ -52,7 +54,10 @@ class UnderstudyConfig(PreTrainedConfig):
                     f"normalization_mapping says {mode.value} for {kind}; a policy of understudy scales inside, so it "
                     "must be IDENTITY: leave it out"
                 )
-        self._window = self.ours().window
+        config = self.ours()
+        self._window = config.window
+        if self.policy:
+            self._check_trained(config)
 
     @property
     def kind(self) -> str:
@@ -63,9 +68,19 @@ class UnderstudyConfig(PreTrainedConfig):
         """The settings of the policy of understudy."""
         if self.policy:
             changes = {"n_action_steps": self.n_action_steps}
-            return settings_of(self.kind, _as_yaml(self.policy), changes)
+            return settings_of(self.kind, json.dumps(self.policy), changes)
         names = ("n_obs_steps", "n_past_steps", "horizon", "n_action_steps")
         return settings_of(self.kind, self.settings, {name: getattr(self, name) for name in names}, self.read)
+
+    def _check_trained(self, config) -> None:
+        """What was built stays; only how many actions of a chunk are executed may change."""
+        window = config.window
+        said = {"n_obs_steps": window.observe, "n_past_steps": window.recall, "horizon": range(window.horizon)}
+        for name, there in said.items():
+            if getattr(self, name) not in (None, len(there)):
+                raise ValueError(
+                    f"--policy.{name}={getattr(self, name)}, but this policy was trained with {len(there)}"
+                )
 
     @property
     def read(self) -> tuple[str, ...]:
@@ -105,12 +120,6 @@ class UnderstudyConfig(PreTrainedConfig):
             raise ValueError("nothing is observed: the dataset has no observation.* feature")
         if self.action_feature is None:
             raise ValueError("nothing is acted: the dataset has no feature 'action'")
-
-
-def _as_yaml(settings: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(settings)
 
 
 @PreTrainedConfig.register_subclass("understudy_flow")

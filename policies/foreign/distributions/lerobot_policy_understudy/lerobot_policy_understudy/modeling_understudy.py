@@ -4,7 +4,9 @@ import copy
 
 import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.utils.constants import ACTION
 from torch import Tensor
+
 from understudy.policies.agent.loaded import hold_planner
 from understudy.policies.foreign import offered
 from understudy.policies.learning.optimizer import Optimize
@@ -31,6 +33,7 @@ class UnderstudyPolicy(PreTrainedPolicy):
     def __init__(self, config: UnderstudyConfig, *_, dataset_meta=None, **__):
         super().__init__(config)
         config.validate_features()
+        config.output_features = {ACTION: config.output_features[ACTION]}  # not what was sent, beside
         if config.policy:
             self.model = offered.blank(config.policy, config.embodiment)
             if dataset_meta is not None:
