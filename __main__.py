@@ -34,6 +34,8 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
         ),
         "split": ("policies.data.split:Split", "one dataset into several, by shares or by conditions"),
         "label": ("policies.data.labels:Label", "say which episodes of a dataset succeeded, where nobody has"),
+        "push": ("eval.hub.push:Push", "share a policy, a dataset or a record: on the hub, or in a folder"),
+        "pull": ("eval.hub.pull:Pull", "bring what was shared, and verify its hashes"),
         "inspect": ("eval.inspect.inspect:Inspect", "what is in a dataset or a run; how policies use the past"),
     },
     "learn": {
@@ -99,10 +101,12 @@ usage: understudy VERB [CONFIG.yaml] [WORD ...] [--key value ...]
 EXPECTED = (ValueError, LookupError, OSError, ImportError, FloatingPointError)  # ours say what to do
 FAILED, INTERRUPTED = 2, 130
 NOTHING = dict.fromkeys(
-    ("resim", "convert", "split", "export", "label", "agree", "estimate", "calibrate", "mix", "curve", "results", "inspect"),
+    ("resim", "convert", "split", "export", "push", "label", "agree", "estimate", "calibrate", "mix", "curve")
+    + ("results", "inspect"),
     "interrupted; nothing is written, for that comes last",
 )
 STOPPED = NOTHING | {  # what a verb that says nothing itself leaves when it is interrupted
+    "pull": "interrupted; the same command goes on where it was",
     "train": "interrupted before the first step; where its folder is there, understudy train --resume RUN begins it",
     "eval": "interrupted before the first episode; nothing is written",
     "compare": "interrupted before the first episode; nothing is written",

@@ -14,6 +14,7 @@ from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
 
 import understudy
+from understudy.api import read_world_of
 from understudy.configs.spec import IMAGES, SCENE, STATE
 
 GYM_ID = "lerobot_env_understudy/World-v0"
@@ -33,12 +34,12 @@ class UnderstudyWorld(EnvConfig):
     features_map: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        env = understudy.make(**self._asked)
-        body = env.embodiment
-        env.close()
+        asked = dict(self._asked)
+        world = read_world_of(asked.pop("world"), **asked)
+        body = world.embodiment()
         if self.fps not in (0, round(body.rate)):
             raise ValueError(f"--env.fps={self.fps}, but '{self.task}' runs at {body.rate:g} Hz; leave it out")
-        self.fps, self.episode_length = round(body.rate), env.world.horizon
+        self.fps, self.episode_length = round(body.rate), world.steps()
         kinds = {STATE: FeatureType.STATE, SCENE: FeatureType.ENV}
         self.features = {"action": PolicyFeature(FeatureType.ACTION, (len(body.action),))}
         self.features_map = {"action": "action"}
@@ -83,7 +84,7 @@ class WorldForLerobot(gymnasium.Env):
         self.render_mode = "rgb_array"
         self.action_space = self.world.action_space
         self.observation_space = gymnasium.spaces.Dict(_renamed(self.world.observation_space, gymnasium.spaces.Dict))
-        self._max_episode_steps = self.world.world.horizon
+        self._max_episode_steps = self.world.world.steps()
         self.task = self.task_description = self.world.world.task
         self._seen: dict = {}
         self._seeded = self._ended = False
