@@ -191,9 +191,18 @@ def _upload(staged: Path, to: str, kind: str, private: bool) -> str:
     try:
         api.create_repo(name, repo_type=kind, private=private, exist_ok=True)
         done = api.upload_folder(folder_path=str(staged), repo_id=name, repo_type=kind)
-    except (OSError, HfHubHTTPError, HFValidationError, RuntimeError) as error:
+    except (OSError, HfHubHTTPError, HFValidationError, RuntimeError, *_unreachable()) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise HubError(
             f"{to} could not be written ({first}); check the network and `hf auth login`, or push to a folder"
         ) from error
     return f"{done}"
+
+
+def _unreachable() -> tuple[type[Exception], ...]:
+    """What the hub's client raises without a network; since its version 1 that is no OSError."""
+    try:
+        import httpx
+    except ImportError:
+        return ()
+    return (httpx.HTTPError,)
