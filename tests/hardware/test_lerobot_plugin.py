@@ -27,6 +27,17 @@ def plugin():
     sys.path.remove(str(HERE))
 
 
+def connect(robot):
+    """A busy machine may answer for the emulated servos too late; a failed `connect` leaves nothing open."""
+    for left in reversed(range(4)):
+        try:
+            return robot.connect(calibrate=True)
+        except ConnectionError:
+            if not left:
+                raise
+    return None
+
+
 def ramp(robot, key, to, steps, seconds):
     for _ in range(steps):
         sent = robot.send_action(robot.get_observation() | {key: to})
@@ -52,7 +63,7 @@ def test_the_guard_stays_in_front_of_lerobots_commands(plugin, tmp_path, kind):
         assert robot.cameras == {} and not robot.is_connected
         with pytest.raises(ConnectionError, match="not connected"):
             robot.send_action({})
-        robot.connect(calibrate=True)
+        connect(robot)
         try:
             before = robot.get_observation()
             assert 0 <= before["gripper.pos"] <= 100 and abs(before["shoulder_lift.pos"]) > 3, "degrees, not rad"

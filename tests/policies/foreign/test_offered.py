@@ -195,7 +195,7 @@ def test_ours_goes_to_lerobots_layout_and_comes_back(trained, plugged, tmp_path)
     here = understudy.load(tmp_path / "run")
     here.reset(env_seed=1000)
     assert torch.equal(here.select_action(seen()), stock.select_action(seen()))
-    with pytest.raises(FileExistsError, match="choose another folder"):
+    with pytest.raises(FileExistsError, match="exists already"):
         write_lerobot(tmp_path / "theirs", model)
 
 
@@ -250,7 +250,7 @@ def test_data_of_another_body_are_refused(trained, data, tmp_path):
         ({"settings": "{type: diffusion}"}, ValueError, "give --policy.type=understudy_diffusion"),
         ({"settings": "{netwrok: {type: mlp}}"}, ValueError, "network"),
         ({"settings": "[1, 2]"}, ValueError, "names and values"),
-        ({"settings": "{language: {}}"}, ValueError, "the text of a task"),
+        ({"settings": "{language: {type: table}}"}, ValueError, "the text of a task"),
         ({"horizon": 4, "n_action_steps": 8}, ValueError, "within 1..4"),
     ],
 )
