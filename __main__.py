@@ -41,7 +41,7 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
     "learn": {
         "train": ("policies.learning.command:TrainCommand", "train a policy or a critic on a dataset"),
         "lerobot-train": ("policies.foreign.train:LerobotTrain", "train a policy of lerobot's, by lerobot itself"),
-        "export": ("policies.foreign.export:Export", "a policy in lerobot's checkpoint layout, or back"),
+        "export": ("policies.export:Export", "a policy in lerobot's checkpoint layout, or back"),
         "run": ("eval.grid.run:Run", "many trainings and evaluations over settings and seeds, resumable, one table"),
     },
     "judge": {

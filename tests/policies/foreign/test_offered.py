@@ -17,8 +17,8 @@ from understudy.__main__ import main
 from understudy.configs.spec import Embodiment, EmbodimentError
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.windows import Windows
+from understudy.policies.export import documents_of, exportable, write_lerobot
 from understudy.policies.foreign import offered
-from understudy.policies.foreign.export import documents_of, exportable, write_lerobot
 from understudy.policies.foreign.scale import ForeignError
 from understudy.policies.learning.checkpoint import CheckpointError, save_checkpoint
 from understudy.policies.load import load_policy

@@ -17,8 +17,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...configs.files import new_folder
-from ...configs.spec import ACTION, IMAGES, SCENE, STATE
+from ..configs.files import new_folder
+from ..configs.spec import ACTION, IMAGES, SCENE, STATE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +51,7 @@ class Export:
         Raises:
             CheckpointError: what cannot be written so, by name. FileExistsError: `out` holds something.
         """
-        from ..learning.checkpoint import find_checkpoint, save_checkpoint
+        from .learning.checkpoint import find_checkpoint, save_checkpoint
 
         out = Path(os.path.expandvars(self.out)).expanduser()
         model = exportable(self.policy)
@@ -66,12 +66,12 @@ class Export:
 
 def exportable(source: str) -> Any:
     """The policy of ours in a folder. Raises CheckpointError for what the plug-in has no type for."""
-    from ...configs.protocols import keeps
-    from ..kinds import PolicyConfig
-    from ..learning.checkpoint import CheckpointError
-    from ..load import load_policy
-    from ..policy import Configured
-    from .offered import KINDS, NOT_OFFERED
+    from ..configs.protocols import keeps
+    from .foreign.offered import KINDS, NOT_OFFERED
+    from .kinds import PolicyConfig
+    from .learning.checkpoint import CheckpointError
+    from .load import load_policy
+    from .policy import Configured
 
     model, about = load_policy(source)
     kind = str(about["type"])
@@ -100,7 +100,7 @@ def write_lerobot(out: Path, model: nn.Module) -> None:
         half.mkdir(exist_ok=True)
         for name, document in documents.items():
             (half / name).write_text(json.dumps(document, indent=2))
-        from .offered import AVERAGE, MODEL
+        from .foreign.offered import AVERAGE, MODEL
 
         tensors = {prefix + name: value.clone() for prefix in (MODEL, AVERAGE) for name, value in weights.items()}
         save_file(tensors | {"averaged": _none_yet()}, half / "model.safetensors")
@@ -110,7 +110,7 @@ def write_lerobot(out: Path, model: nn.Module) -> None:
 
 def documents_of(model: Any) -> dict[str, dict]:
     """File name -> what lerobot reads beside the weights."""
-    from .offered import PREFIX, described
+    from .foreign.offered import PREFIX, described
 
     told = described(model)
     features = {key: _feature(key, model.embodiment) for key in model.inputs}
