@@ -83,6 +83,7 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
         "study": ("eval.catalog.studies:StudyVerb", "run a reproducible experiment of eval/studies"),
         "bench": ("eval.bench.bench:Bench", "measure loader, training and latency beside stock lerobot"),
         "results": ("eval.results.results:Results", "write RESULTS.md and docs/results, or --check them"),
+        "completion": ("eval.catalog.completion:Completion", "a script by which bash or zsh completes verbs and flags"),
         "doctor": ("eval.doctor:Doctor", "try what this machine can do, and say what to install"),
     },
 }
