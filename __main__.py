@@ -34,11 +34,14 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
         ),
         "split": ("policies.data.split:Split", "one dataset into several, by shares or by conditions"),
         "label": ("policies.data.labels:Label", "say which episodes of a dataset succeeded, where nobody has"),
+        "push": ("eval.hub.push:Push", "share a policy, a dataset or a record: on the hub, or in a folder"),
+        "pull": ("eval.hub.pull:Pull", "bring what was shared, and verify its hashes"),
         "inspect": ("eval.inspect.inspect:Inspect", "what is in a dataset or a run; how policies use the past"),
     },
     "learn": {
         "train": ("policies.learning.command:TrainCommand", "train a policy or a critic on a dataset"),
         "lerobot-train": ("policies.foreign.train:LerobotTrain", "train a policy of lerobot's, by lerobot itself"),
+        "export": ("policies.export:Export", "a policy in lerobot's checkpoint layout, or back"),
         "run": ("eval.grid.run:Run", "many trainings and evaluations over settings and seeds, resumable, one table"),
     },
     "judge": {
@@ -80,6 +83,7 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
         "study": ("eval.catalog.studies:StudyVerb", "run a reproducible experiment of eval/studies"),
         "bench": ("eval.bench.bench:Bench", "measure loader, training and latency beside stock lerobot"),
         "results": ("eval.results.results:Results", "write RESULTS.md and docs/results, or --check them"),
+        "completion": ("eval.catalog.completion:Completion", "a script by which bash or zsh completes verbs and flags"),
         "doctor": ("eval.doctor:Doctor", "try what this machine can do, and say what to install"),
     },
 }
@@ -98,10 +102,12 @@ usage: understudy VERB [CONFIG.yaml] [WORD ...] [--key value ...]
 EXPECTED = (ValueError, LookupError, OSError, ImportError, FloatingPointError)  # ours say what to do
 FAILED, INTERRUPTED = 2, 130
 NOTHING = dict.fromkeys(
-    ("resim", "convert", "split", "label", "agree", "estimate", "calibrate", "mix", "curve", "results", "inspect"),
+    ("resim", "convert", "split", "export", "push", "label", "agree", "estimate", "calibrate", "mix", "curve")
+    + ("results", "inspect"),
     "interrupted; nothing is written, for that comes last",
 )
 STOPPED = NOTHING | {  # what a verb that says nothing itself leaves when it is interrupted
+    "pull": "interrupted; the same command goes on where it was",
     "train": "interrupted before the first step; where its folder is there, understudy train --resume RUN begins it",
     "eval": "interrupted before the first episode; nothing is written",
     "compare": "interrupted before the first episode; nothing is written",

@@ -41,7 +41,14 @@ def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple
     folder = find_checkpoint(path)
     document = _document(folder)
     if "kind" not in document and "type" in document:
+        from .foreign.offered import is_offered, open_offered
         from .foreign.planner import load_foreign
+
+        if is_offered(document):  # one of ours that lerobot trained
+            policy, info = open_offered(folder, document)
+            if embodiment is not None:
+                policy.embodiment = completed(policy.embodiment, embodiment, folder)
+            return policy, info
 
         planner, info = load_foreign(folder, embodiment)
         _check_finite(planner, folder)

@@ -126,6 +126,8 @@ class Foreign:
             policy = _policy_class(self.kind)(settings)
         except ImportError as error:
             raise _lacks_packages(self.kind, error) from error
+        except OSError as error:
+            raise ForeignError(_lacks_files(self.kind, self.config, self.folder, error)) from error
         except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
             raise ForeignError(f"lerobot cannot build the {self.kind} policy of {self.folder}: {error}") from error
         _fill(policy, self.weights, self.folder)
@@ -216,6 +218,14 @@ def _lacks_packages(kind: str, error: ImportError) -> ImportError:
     return ImportError(
         f"lerobot policies of type '{kind}' need more than is installed ({error}): pip install 'lerobot[{extra}]'"
     )
+
+
+def _lacks_files(kind: str, config: Mapping, folder: Path, error: OSError) -> str:
+    """What a policy around a pretrained model needs beside its checkpoint, and where to put it."""
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    name = config.get("vlm_model_name") or config.get("tokenizer_name")
+    advice = f"; fetch '{name}' once with a network, or name a local copy as vlm_model_name" if name else ""
+    return f"the {kind} policy of {folder} needs files of another model that are not here ({first}){advice}"
 
 
 def _fill(policy: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:

@@ -49,6 +49,7 @@ FORMAT = 1
 KINDS = ("policy", "critic", "mixture", "world")
 FOLDERS = {"world": ("policies", "world_models")}  # kind -> where its types register, if not in policies alone
 PARENTS = "parents"
+SHARED = ("understudy.json", "README.md")  # what `understudy push` adds to a folder, and no part of a policy
 ACTING = ("config.json", "embodiment.json", "model.safetensors")  # what a model of ours acts by
 
 __all__ = ["PARENTS", "TRAINING", "CheckpointError", "find_checkpoint", "load_model", "point", "save_checkpoint"]
@@ -100,7 +101,9 @@ def acting_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     kind = _read(folder / "config.json").get("kind")
     if kind not in KINDS:
-        return sorted(path for path in folder.rglob("*") if path.is_file())
+        held = (path for path in folder.rglob("*") if path.is_file())
+        shared = SHARED if (folder / SHARED[0]).is_file() else ()
+        return sorted(path for path in held if path.relative_to(folder).as_posix() not in shared)
     if kind != "mixture":
         return [folder / name for name in ACTING]
     own = [folder / "config.json", folder / "embodiment.json"]

@@ -519,3 +519,20 @@ def test_it_composes_and_its_body_travels_with_the_mixture(folder, tmp_path):
     assert difference.abs().max() < 1e-2, "composed with itself it is itself"
     with pytest.raises(ForeignError, match="says itself|does not|no embodiment"):
         load_policy(one, tmp_path / "nowhere.json")
+
+
+def test_a_policy_around_a_model_that_is_not_here_is_refused_by_its_name(lerobot, tmp_path):
+    features = {STATE: {"type": "STATE", "shape": [6]}, PICTURE: {"type": "VISUAL", "shape": [3, 32, 32]}}
+    settings = {
+        "type": "smolvla",
+        "vlm_model_name": "nobody/no-such-model",
+        "input_features": features,
+        "output_features": {"action": {"type": "ACTION", "shape": [6]}},
+    }
+    settings |= {"normalization_mapping": dict.fromkeys(("STATE", "VISUAL", "ACTION"), "IDENTITY")}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    for name in ("policy_preprocessor", "policy_postprocessor"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"name": name, "steps": []}))
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises((ForeignError, ImportError), match="nobody/no-such-model|lerobot.smolvla"):
+        load_foreign(tmp_path)

@@ -1,0 +1,102 @@
+"""`understudy push RUN|DATA|RECORD --to hf://OWNER/NAME|FOLDER`: share a policy, a dataset or an episode record.
+
+Of a run its best checkpoint, without the state of its training. The card says how it did, from records of that very
+policy; a record of another one is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from .shelf import CARD, INDEX, SCHEME, SharedError, put
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push:
+    """Share a policy, a dataset or an episode record, with a card and hashes."""
+
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies",)
+
+    what: str  # run or checkpoint folder, dataset folder, or episode record
+    to: str  # hf://OWNER/NAME (hf://datasets/OWNER/NAME), or a folder that stands for it
+    record: tuple[str, ...] = ()  # episode records of the policy, whose success its card states
+    private: bool = False  # on the hub: only its owner may read it
+    name: str = ""  # what the card calls it; by default as the place
+
+    def run(self) -> None:
+        """Share it.
+
+        Raises:
+            SharedError, CheckpointError, DatasetError, RecordError: what is not shared, and why.
+            HubError: no network, or no permission.
+        """
+        from ..ledger.examine import is_record
+
+        what = Path(os.path.expandvars(self.what)).expanduser()
+        if self.record and (is_record(what) or is_dataset(what)):
+            raise SharedError(f"--record belongs to a policy, but {what} is none; leave it out")
+        place = self.to if self.to.startswith(SCHEME) else str(Path(os.path.expandvars(self.to)).expanduser())
+        with tempfile.TemporaryDirectory(prefix="understudy-push-") as folder:
+            staged = Path(folder) / "staged"
+            if is_record(what):
+                kind, card = "record", self._stage_record(what, staged)
+            elif is_dataset(what):
+                kind, card = "dataset", self._stage_dataset(what, staged)
+            else:
+                kind, card = "policy", self._stage_policy(staged)
+            (staged / CARD).write_text(card, encoding="utf-8")
+            print(f"{kind} shared: {put(staged, place, kind, self.private)}")
+
+    @property
+    def _title(self) -> str:
+        from .card import name_of
+
+        return self.name or name_of(self.to, Path(self.what))
+
+    def _stage_policy(self, staged: Path) -> str:
+        from ...policies.learning.checkpoint import TRAINING, find_checkpoint, fingerprint
+        from ...policies.learning.integrity import DIGESTS, write_digests
+        from ...policies.load import load_policy
+        from ..ledger.record import read_record
+        from .card import policy_card
+
+        folder = find_checkpoint(self.what)
+        policy, about = load_policy(folder)
+        mark = fingerprint(folder)
+        records = [read_record(path) for path in self.record]
+        for record in records:
+            acted = (record.manifest.get("policy") or {}).get("fingerprint")
+            if acted != mark:
+                raise SharedError(f"{record.root} is a record of another policy ({acted}), not of {folder} ({mark})")
+        shutil.copytree(folder, staged, ignore=shutil.ignore_patterns(TRAINING, CARD, INDEX))
+        if (staged / DIGESTS).is_file():
+            write_digests(staged)  # without the state of the training
+        theirs = not (folder / DIGESTS).is_file() and (folder / "policy_preprocessor.json").is_file()
+        return policy_card(self._title, about | {"fingerprint": mark}, policy.embodiment, records, theirs)
+
+    def _stage_dataset(self, what: Path, staged: Path) -> str:
+        from ...policies.data.open import open_dataset
+        from .card import dataset_card
+
+        dataset = open_dataset(what)  # refuses what is damaged
+        shutil.copytree(what, staged, ignore=shutil.ignore_patterns(CARD, INDEX))
+        return dataset_card(self._title, dataset)
+
+    def _stage_record(self, what: Path, staged: Path) -> str:
+        from ..ledger.record import read_record
+        from .card import record_card
+
+        record = read_record(what)
+        shutil.copytree(what, staged, ignore=shutil.ignore_patterns(CARD, INDEX))
+        return record_card(self._title, record)
+
+
+def is_dataset(path: Path) -> bool:
+    """Whether a folder is a LeRobot dataset."""
+    return (path / "meta" / "info.json").is_file()
