@@ -163,7 +163,10 @@ def fitted(source: str, gaussians: Gaussians, data: mujoco.MjData, rng: np.rando
     import mujoco
 
     # cameras about each body where it is now
-    middles = {name: _middle(place(gaussians.of(name), body_poses(data, body_ids(data.model, [name])))) for name in gaussians.bodies}
+    middles = {
+        name: _middle(place(gaussians.of(name), body_poses(data, body_ids(data.model, [name]))))
+        for name in gaussians.bodies
+    }
     around = {name: _around(name, *middle) for name, middle in middles.items()}
     spec = scene_spec(source)
     put_cameras(spec, tuple(camera for cameras in around.values() for camera in cameras))
@@ -264,6 +267,10 @@ def describe(scene: TwinScene) -> str:
     lines = [f"{scene.source}: {len(scene.gaussians)} Gaussians; objects {objects}; robot {robot}"]
     for camera in scene.cameras:
         check = scene.checks[camera.name]
-        shares = (f"{name} {'not seen' if share is None else f'{share:.2f}'}" for name, share in check["overlap"].items())
-        lines.append(f"  {camera.name}: outlines overlap with MuJoCo's: {', '.join(shares)}; colours differ by {check['colour']:.3f}")
+        shares = (
+            f"{name} {'not seen' if share is None else f'{share:.2f}'}" for name, share in check["overlap"].items()
+        )
+        lines.append(
+            f"  {camera.name}: outlines overlap with MuJoCo's: {', '.join(shares)}; colours differ by {check['colour']:.3f}"
+        )
     return "\n".join(lines)

@@ -61,19 +61,33 @@ def main_colours(colours: np.ndarray, count: int = COLOURS, near: float = 0.08) 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a picture shows: `masks` (objects, h, w) 0..1, and `trust` (h, w) 0..1 in what they say of a pixel."""
+    """What a picture shows.
+
+    Args:
+        masks: (objects, h, w) 0..1.
+        trust: (h, w) 0..1, in what they say of a pixel.
+        clear: 0..1, share of the background where it should be seen that is; little of it where a camera is covered.
+    """
 
     masks: np.ndarray
     trust: np.ndarray
+    clear: float = 1.0
 
 
 def find_masks(
-    picture: np.ndarray, background: np.ndarray, palette: Palette, expected: np.ndarray, sigma: float, reach: int
+    picture: np.ndarray,
+    background: np.ndarray,
+    palette: Palette,
+    expected: np.ndarray,
+    empty: np.ndarray,
+    sigma: float,
+    reach: int,
 ) -> Seen:
     """Masks of a picture (h, w, 3), in the twin's colours.
 
     Args:
         expected: (objects, h, w) 0..1, where the twin has the objects.
+        empty: (h, w) bool, where the twin has nothing before the background.
         sigma: noise of a channel, 0..1.
         reach: px around the expected mask within which a patch is the object's.
     """
@@ -89,7 +103,9 @@ def find_masks(
         masks[number] = own * patches(own > 0.4, expected[number] > 0.3, reach)
     robot = (whose == -1) & (share > 0.3)
     trust = np.where(known & ~robot, 1.0, 0.0)
-    return Seen(masks, trust)
+    plain = (which < 0) | (share < 0.3)
+    clear = float((plain & known)[empty].mean()) if empty.any() else 1.0
+    return Seen(masks, trust, clear)
 
 
 def patches(found: np.ndarray, expected: np.ndarray, reach: int) -> np.ndarray:

@@ -9,6 +9,7 @@ loops are `splatting/kernels.py`; other devices are `splatting/gpu.py`. Knows no
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -115,12 +116,14 @@ class Drawing:
         """(N, 3) the same with respect to the means, in the world's frame, per m."""
         return np.einsum("nij,ni->nj", self.slope, self.gradients(slopes, background).centre)
 
-    def jacobian(self, moving: np.ndarray, velocity: np.ndarray, background: np.ndarray):
-        """How the picture changes with K numbers that move some Gaussians.
+    def jacobian(self, moving: np.ndarray, velocity: np.ndarray, background: np.ndarray, channels: Sequence[int]):
+        """How some channels of the picture change with K numbers that move some Gaussians.
 
         Args:
             moving: (N,) bool, which.
             velocity: (N, 3, K) m of each mean for a unit of each number; rows of others are not read.
+            background: (h, w, C).
+            channels: which of the C, in the order wanted.
 
         Returns:
             The part of the picture that may change, as (rows, columns) slices, and the Jacobian of it, (rows, columns,
@@ -134,10 +137,11 @@ class Drawing:
         rows, columns = slice(box[2], box[3] + 1), slice(box[0], box[1] + 1)
 
         motion = np.matmul(self.slope, velocity)
-        behind = background * self.through[..., None]
-        size = (box[3] - box[2] + 1, box[1] - box[0] + 1, self.features.shape[1], velocity.shape[2])
+        features = np.ascontiguousarray(self.features[:, channels])
+        behind = background[..., channels] * self.through[..., None]
+        size = (box[3] - box[2] + 1, box[1] - box[0] + 1, len(channels), velocity.shape[2])
         jacobian = np.empty(size)
-        common = order, self.centre, conic, window, opacity, self.features, self.through, last
+        common = order, self.centre, conic, window, opacity, features, self.through, last
         kernels().push_forward(*common, behind, motion, moving, box, jacobian)
         return (rows, columns), jacobian
 

@@ -73,9 +73,7 @@ def add_camera(spec: mujoco.MjSpec, camera: Camera) -> None:
     )
 
 
-def looking_at(
-    name: str, place: np.ndarray, target: np.ndarray, width: int, height: int, fovy: float = 45.0
-) -> Camera:
+def looking_at(name: str, place: np.ndarray, target: np.ndarray, width: int, height: int, fovy: float = 45.0) -> Camera:
     """A camera at `place` (3,) m whose axis goes through `target`, upright, with `fovy` degrees from top to bottom."""
     forward = np.asarray(target, float) - place
     forward /= np.linalg.norm(forward)
