@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,8 @@ from .bodies import body_ids, body_poses
 from .colour import ColourMap, fit_colours
 from .gaussians import Camera, Gaussians
 from .masks import Seen, find_masks, make_palette
+from .rigid import Objects, Solver, find_twists
+from .sight import Sight, masked, whole_picture
 from .splat import Drawing, draw, in_world
 from .splatting.fit import Adam
 
@@ -35,9 +38,6 @@ if TYPE_CHECKING:
     from .scene import TwinScene
 
 MODES, SOLVERS = ("gaussian", "mask", "mask+se3"), ("gauss-newton", "adam")
-LOST = 0.3  # overlap of drawn and seen outlines below which the middles are brought together first
-UNSEEN = 0.25  # share of an object's outline that must be seen for a camera to have a say
-CLEAR = 0.5  # share of the background that must be seen for a camera to have a say
 FADE = 0.1  # weight of a tick in the running mean of conflict
 FELT = 0.002  # m, a wanted move that is large enough to be a conflict
 
@@ -99,17 +99,6 @@ class Correction:
         data.xfrc_applied[self.ids] = self.wrench
 
 
-@dataclass(eq=False)
-class _View:
-    """One camera's picture of this tick, in the twin's colours."""
-
-    camera: Camera
-    picture: np.ndarray  # (h, w, 3)
-    background: np.ndarray  # (h, w, C): red, green, blue, each object, robot
-    drawing: Drawing  # of the bodies as physics has them
-    seen: Seen | None = None  # none in mode gaussian
-
-
 class Aligner:
     """Compares pictures with the twin, tick after tick; keeps Adam's moments and the running conflict.
 
@@ -147,7 +136,8 @@ class Aligner:
         self._owner = place[gaussians.body]
         channels = np.eye(len(self.objects) + 1)[self._owner]  # the last is the robot's, by -1
         self._features = np.concatenate([gaussians.colour, channels], 1)
-        self._models: tuple | None = None
+        self._solver = _solver(self.settings)
+        self._model: mujoco.MjModel | None = None
         self.reset()
 
     @classmethod
@@ -184,26 +174,36 @@ class Aligner:
         now = body_poses(data, ids)
         then = now if poses is None else np.asarray(poses, float)
         mean, quat = in_world(self.gaussians, then)
-        views = [self._view(name, image, masks, mean, quat) for name, image in images.items()]
+        sights = [self._sight(name, image, masks, mean, quat) for name, image in images.items()]
+        able = np.array([sight.has_a_say() for sight in sights]).reshape(len(sights), len(self.objects)).T
 
         # where the objects should be
-        centres = self._centres(data, ids, now, then)
-        moved, twists = np.zeros_like(mean), np.zeros((len(self.objects), 6))
-        seen = self._seen(views)
-        if views and self.settings.mode == "mask+se3":
-            twists = self._rigid(model, data, ids, views, mean, quat, centres, seen)
-            moved = self._moves(twists, mean, centres)
-        elif views:
-            moved = self._free(views, mean, quat, seen)
-            twists = self._mean_twists(moved, mean, centres)
-        return self._correction(model, data, ids, now, mean, moved, twists, centres, views, seen)
+        bases = [forces.twist_of(model, data, int(ids[row])) for row in self._rows]
+        objects = Objects(mean, self._owner, self._centres(data, ids, now, then), bases)
+        if self.settings.mode == "mask+se3":
+            twists = find_twists(objects, sights, able, partial(self._draw_at, quat), self._solver)
+            moved = objects.moves(twists)
+        else:
+            moved = self._free(sights, able, mean, quat)
+            twists = objects.mean_twists(moved)
+        wrench, pose = self._pull(model, data, ids, now, objects, moved, twists)
+        residual = {sight.camera.name: sight.residual() for sight in sights}
+        seen = np.zeros(len(ids), int)
+        seen[self._rows] = able.sum(1)
+        return Correction(ids, wrench, pose, residual, self._conflict.copy(), seen)
 
     def _ids(self, model: mujoco.MjModel) -> np.ndarray:
-        if self._models is None or self._models[0] is not model:
-            self._models = model, body_ids(model, self.gaussians.bodies)
-        return self._models[1]
+        """The bodies' numbers in a model; what depends on the model alone is kept."""
+        if self._model is not model:
+            self._found = body_ids(model, self.gaussians.bodies)
+            weights = [self.gaussians.opacity[self._owner == number].sum() for number in range(len(self.objects))]
+            gain, period = self.settings.gain, 1 / self.settings.rate
+            pairs = zip(self._rows, weights, strict=True)
+            self._stiffness = [forces.stiffness(model, int(self._found[row]), gain, period, w) for row, w in pairs]
+            self._model = model
+        return self._found
 
-    def _view(self, name: str, image: np.ndarray, masks: Mapping | None, mean, quat) -> _View:
+    def _sight(self, name: str, image: np.ndarray, masks: Mapping | None, mean: np.ndarray, quat: np.ndarray) -> Sight:
         """The picture in the twin's colours beside what the twin draws, and what is seen where."""
         if name not in self.cameras:
             raise LookupError(f"a picture of camera '{name}', and the twin has {', '.join(self.cameras)}")
@@ -213,25 +213,30 @@ class Aligner:
             raise ValueError(f"the picture of {name} is {image.dtype} {image.shape}, not uint8 {size}")
         picture, background = image / 255.0, self._backgrounds[name]
         drawing = self._draw(mean, quat, camera)
-        view = _View(camera, picture, background, drawing)
         if settings.mode == "gaussian":
-            return view
+            return whole_picture(camera, picture, background, drawing)
 
         if settings.colour_fit and self._known:
-            view.picture = self.colour_map(picture, background, drawing).to_twin(picture)
-        drawn = np.moveaxis(drawing.image[..., 3:-1], -1, 0)
-        if masks is not None and name in masks:
-            given = np.asarray(masks[name], float)
-            if given.shape != drawn.shape:
-                raise ValueError(f"masks of {name} have shape {given.shape}, not (objects, h, w) = {drawn.shape}")
-            view.seen = Seen(given, np.ones(drawn.shape[1:]))
-        else:
-            if not self._known:
-                raise ValueError(f"no background is known for camera {name}, so masks must be given")
-            empty = drawing.through > 0.98
-            known = background[..., :3], self._palette, drawn, empty, settings.sigma, settings.reach
-            view.seen = find_masks(view.picture, *known)
-        return view
+            picture = self.colour_map(picture, background, drawing).to_twin(picture)
+        given = None if masks is None else masks.get(name)
+        seen = self._seen(name, picture, drawing) if given is None else self._given(name, given)
+        return masked(camera, picture, background, drawing, seen, settings.colour)
+
+    def _seen(self, name: str, picture: np.ndarray, drawing: Drawing) -> Seen:
+        """Masks from the colours."""
+        if not self._known:
+            raise ValueError(f"no background is known for camera {name}, so masks must be given")
+        expected = np.moveaxis(drawing.image[..., 3:-1], -1, 0)
+        known = self._backgrounds[name][..., :3], self._palette, expected, drawing.through > 0.98
+        return find_masks(picture, *known, self.settings.sigma, self.settings.reach)
+
+    def _given(self, name: str, masks: np.ndarray) -> Seen:
+        """Masks from elsewhere."""
+        camera, masks = self.cameras[name], np.asarray(masks, float)
+        size = len(self.objects), camera.height, camera.width
+        if masks.shape != size:
+            raise ValueError(f"masks of {name} have shape {masks.shape}, not (objects, h, w) = {size}")
+        return Seen(masks, np.ones(size[1:]))
 
     def colour_map(self, picture: np.ndarray, background: np.ndarray, drawing: Drawing) -> ColourMap:
         """The colours of this picture against the twin's, by the background that both show."""
@@ -240,174 +245,58 @@ class Aligner:
     def _draw(self, mean: np.ndarray, quat: np.ndarray, camera: Camera) -> Drawing:
         return draw(mean, quat, self.gaussians.scale, self.gaussians.opacity, self._features, camera)
 
+    def _draw_at(self, quat: np.ndarray, mean: np.ndarray, sight: Sight) -> Drawing:
+        return self._draw(mean, quat, sight.camera)
+
     def _centres(self, data, ids: np.ndarray, now: np.ndarray, then: np.ndarray) -> np.ndarray:
         """(objects, 3) m, centres of mass when the pictures were taken."""
         rows = self._rows
         local = np.einsum("bji,bj->bi", now[rows, :3, :3], data.xipos[ids[rows]] - now[rows, :3, 3])
         return np.einsum("bij,bj->bi", then[rows, :3, :3], local) + then[rows, :3, 3]
 
-    def _seen(self, views: Sequence[_View]) -> np.ndarray:
-        """(objects, views) bool: which cameras have a say about which object."""
-        able = np.zeros((len(self.objects), len(views)), bool)
-        for column, view in enumerate(views):
-            drawn = view.drawing.image[..., 3:-1].sum((0, 1))
-            if view.seen is None:
-                able[:, column] = drawn > 0
-            else:
-                enough = (view.seen.masks * view.seen.trust).sum((1, 2)) > UNSEEN * np.maximum(drawn, 4)
-                able[:, column] = enough & (view.seen.clear > CLEAR)
-        return able
-
-    def _differences(self, view: _View, drawing: Drawing) -> tuple[np.ndarray, np.ndarray]:
-        """What is drawn minus what is seen (h, w, C), and its weights (h, w, C)."""
-        target = np.zeros_like(view.background)
-        target[..., :3] = view.picture
-        weights = np.zeros_like(view.background)
-        if view.seen is None:
-            weights[..., :3] = 1
-        else:
-            target[..., 3:-1] = np.moveaxis(view.seen.masks, 0, -1)
-            plain = view.seen.trust * (1 - drawing.image[..., -1])
-            weights[..., 3:-1] = plain[..., None]
-            weights[..., :3] = (self.settings.colour * plain * (view.seen.masks.max(0) > 0.5))[..., None]
-        return drawing.over(view.background) - target, weights
-
-    def _free(self, views: Sequence[_View], mean: np.ndarray, quat: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    def _free(self, sights: Sequence[Sight], able: np.ndarray, mean: np.ndarray, quat: np.ndarray) -> np.ndarray:
         """(N, 3) m, how each Gaussian moves by itself."""
-        place, able = mean.copy(), np.append(seen.any(1), False)[self._owner]
-        for step in range(self.settings.iterations):
+        place, free = mean.copy(), np.append(able.any(1), False)[self._owner]
+        for step in range(self.settings.iterations if sights else 0):
             pull = np.zeros_like(mean)
-            for view in views:
-                drawing = view.drawing if step == 0 else self._draw(place, quat, view.camera)
-                difference, weights = self._differences(view, drawing)
-                slopes = 2 * weights * difference / difference[..., 0].size
-                pull += drawing.mean_gradients(slopes, view.background)
-            pull[~able] = 0
-            place = place - self.settings.lr_mean * self._adam.step(pull) * able[:, None]
+            for sight in sights:
+                drawing = sight.drawing if step == 0 else self._draw(place, quat, sight.camera)
+                pull += drawing.mean_gradients(sight.slopes(drawing), sight.background)
+            pull[~free] = 0
+            place = place - self.settings.lr_mean * self._adam.step(pull) * free[:, None]
         return place - mean
 
-    def _rigid(self, model, data, ids, views, mean, quat, centres, seen) -> np.ndarray:
-        """(objects, 6) twists about the centres of mass."""
-        twists = np.zeros((len(self.objects), 6))
-        bases = [forces.twist_of(model, data, int(ids[row])) for row in self._rows]
-        adam = [Adam.of((basis.shape[1],)) for basis in bases]
-        self._bring_together(views, bases, seen, twists)
-        for step in range(self.settings.iterations):
-            place = mean + self._moves(twists, mean, centres)
-            first = step == 0 and not twists.any()
-            drawings = [view.drawing if first else self._draw(place, quat, view.camera) for view in views]
-            for number, basis in enumerate(bases):
-                able = [pair for pair, ok in zip(zip(views, drawings, strict=True), seen[number], strict=True) if ok]
-                if able:
-                    here = centres[number] + twists[number, :3]
-                    twists[number] += basis @ self._step(number, basis, able, place, here, twists[number], adam[number])
-        return twists
-
-    def _bring_together(self, views, bases, seen, twists: np.ndarray) -> None:
-        """Where an object's outline hardly overlaps what is seen of it: the move that brings the middles together."""
-        for number, basis in enumerate(bases):
-            rows, wanted, overlap = [], [], []
-            for view, ok in zip(views, seen[number], strict=True):
-                drawn = view.drawing.image[..., 3 + number]
-                if not ok or view.seen is None or drawn.sum() < 1:
-                    continue
-                mask = view.seen.masks[number]
-                overlap.append(np.minimum(drawn, mask).sum() / max(np.maximum(drawn, mask).sum(), 1e-9))
-                own = self._owner == number
-                rows.append(view.drawing.slope[own].mean(0) @ basis[:3])
-                wanted.append(_middle(mask) - _middle(drawn))
-            if overlap and np.mean(overlap) < LOST:
-                system = np.concatenate(rows)
-                ridge = 1e-6 * np.trace(system.T @ system) * np.eye(system.shape[1])
-                found = np.linalg.solve(system.T @ system + ridge, system.T @ np.concatenate(wanted))
-                twists[number] = basis @ found
-                twists[number, 3:] = 0
-
-    def _step(self, number, basis, able, place, centre, twist, adam: Adam) -> np.ndarray:
-        """(K,) one step of the solver for one object."""
-        settings, moving = self.settings, self._owner == number
-        arms = place - centre
-        velocity = np.zeros((len(place), 3, 6))
-        velocity[:, :, :3] = np.eye(3)
-        velocity[:, 0, 4], velocity[:, 0, 5] = arms[:, 2], -arms[:, 1]
-        velocity[:, 1, 3], velocity[:, 1, 5] = -arms[:, 2], arms[:, 0]
-        velocity[:, 2, 3], velocity[:, 2, 4] = arms[:, 1], -arms[:, 0]
-        velocity = velocity @ basis
-        channels = [0, 1, 2, 3 + number] if settings.colour else [3 + number]
-
-        # normal equations of all cameras that have a say
-        columns = basis.shape[1]
-        matrix, vector = np.zeros((columns, columns)), np.zeros(columns)
-        for view, drawing in able:
-            found = drawing.jacobian(moving, velocity, view.background, channels)
-            if found is None:
-                continue
-            box, jacobian = found
-            difference, weights = self._differences(view, drawing)
-            rows = jacobian.reshape(-1, columns)
-            weighted = rows * weights[box][..., channels].reshape(-1, 1)
-            matrix += weighted.T @ rows
-            vector += weighted.T @ difference[box][..., channels].reshape(-1)
-        if settings.solver == "adam":
-            rates = np.abs(basis.T) @ np.repeat([settings.lr_mean, settings.lr_turn], 3)
-            return -rates * adam.step(vector)
-
-        noise = settings.sigma**2
-        prior = np.repeat([noise / settings.trust_move**2, noise / settings.trust_turn**2], 3)
-        inner = basis.T @ (prior[:, None] * basis)
-        vector += basis.T @ (prior * twist)
-        step = -np.linalg.solve(matrix + inner + 1e-3 * np.diag(np.diag(matrix)), vector)
-        size = np.linalg.norm((basis @ step)[:3]) / settings.limit
-        turn = np.linalg.norm((basis @ step)[3:]) / 0.3
-        return step / max(1.0, size, turn)
-
-    def _moves(self, twists: np.ndarray, mean: np.ndarray, centres: np.ndarray) -> np.ndarray:
-        """(N, 3) m, how the Gaussians move with their objects."""
-        moved = np.zeros_like(mean)
-        for number, twist in enumerate(twists):
-            own = self._owner == number
-            motion = forces.turned_by(twist, centres[number])
-            moved[own] = mean[own] @ (motion[:3, :3] - np.eye(3)).T + motion[:3, 3]
-        return moved
-
-    def _mean_twists(self, moved: np.ndarray, mean: np.ndarray, centres: np.ndarray) -> np.ndarray:
-        """(objects, 6) the rigid motions that moves (N, 3) amount to, for small ones."""
-        twists = np.zeros((len(self.objects), 6))
-        for number, centre in enumerate(centres):
-            own = self._owner == number
-            arms, move = mean[own] - centre, moved[own]
-            twists[number, :3] = move.mean(0)
-            inertia = (arms**2).sum() * np.eye(3) - arms.T @ arms
-            twists[number, 3:] = np.linalg.lstsq(inertia, np.cross(arms, move).sum(0), rcond=1e-9)[0]
-        return twists
-
-    def _correction(self, model, data, ids, now, mean, moved, twists, centres, views, seen) -> Correction:
+    def _pull(self, model, data, ids, now, objects: Objects, moved, twists) -> tuple[np.ndarray, np.ndarray]:
+        """Wrenches (bodies, 6) and where the bodies should be now (bodies, 4, 4); keeps count of conflicts."""
         settings, wrench, pose = self.settings, np.zeros((len(ids), 6)), now.copy()
-        count = np.zeros(len(ids), int)
         robot = np.ones(model.nbody, bool)
         robot[ids[self._rows]] = robot[0] = False
-
         for number, row in enumerate(self._rows):
-            own, body = self._owner == number, int(ids[row])
-            opacity = self.gaussians.opacity[own]
-            kp = settings.kp or forces.stiffness(model, body, settings.gain, 1 / settings.rate, opacity.sum())
+            own, body, centre = self._owner == number, int(ids[row]), objects.centres[number]
             longest = np.linalg.norm(moved[own], axis=1).max(initial=0)
             pulled = moved[own] * min(1.0, settings.limit / max(longest, 1e-12))
-            wrench[row] = forces.wrench(pulled, mean[own], opacity, centres[number], kp)
+            kp = settings.kp or self._stiffness[number]
+            wrench[row] = forces.wrench(pulled, objects.mean[own], self.gaussians.opacity[own], centre, kp)
             pose[row] = forces.turned_by(twists[number], data.xipos[body]) @ now[row]
-            count[row] = seen[number].sum()
 
             against = forces.opposition(wrench[row, :3], forces.contact_force(model, data, body, robot))
             felt = against if np.linalg.norm(twists[number, :3]) > FELT else 0.0
             self._conflict[row] += FADE * (felt - self._conflict[row])
-        return Correction(ids, wrench, pose, self._residual(views), self._conflict.copy(), count)
+        return wrench, pose
 
-    def _residual(self, views: Sequence[_View]) -> dict[str, float]:
-        residual = {}
-        for view in views:
-            away = view.drawing.over(view.background)[..., :3] - view.picture
-            residual[view.camera.name] = float(np.sqrt((away**2).mean()))
-        return residual
+
+def _solver(settings: AlignSettings) -> Solver:
+    return Solver(
+        name=settings.solver,
+        iterations=settings.iterations,
+        limit=settings.limit,
+        lr_move=settings.lr_mean,
+        lr_turn=settings.lr_turn,
+        colour=settings.colour > 0,
+        noise=settings.sigma,
+        trust_move=settings.trust_move,
+        trust_turn=settings.trust_turn,
+    )
 
 
 def _backgrounds(cameras: Mapping[str, Camera], given: Mapping | None, more: int) -> dict[str, np.ndarray]:
@@ -422,9 +311,3 @@ def _backgrounds(cameras: Mapping[str, Camera], given: Mapping | None, more: int
             raise ValueError(f"the background of camera {name} has shape {picture.shape}, not {(*size, 3)}")
         found[name] = np.concatenate([picture, np.zeros((*size, more))], -1)
     return found
-
-
-def _middle(mask: np.ndarray) -> np.ndarray:
-    """(2,) px, column and row of a mask's middle."""
-    rows, columns = np.indices(mask.shape)
-    return np.array([(columns * mask).sum(), (rows * mask).sum()]) / max(mask.sum(), 1e-9)

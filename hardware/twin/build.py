@@ -153,6 +153,8 @@ def extent(model: mujoco.MjModel, data: mujoco.MjData) -> tuple[np.ndarray, floa
 
 def fitted(source: str, gaussians: Gaussians, data: mujoco.MjData, rng: np.random.Generator) -> Gaussians:
     """The Gaussians with colours, outlines and opacities that MuJoCo's pictures of each body alone have."""
+    import mujoco
+
     from .bodies import body_ids, body_poses, in_body
     from .gaussians import join
     from .scene import put_cameras, scene_spec
@@ -160,14 +162,10 @@ def fitted(source: str, gaussians: Gaussians, data: mujoco.MjData, rng: np.rando
     from .splatting.fit import View, fit_appearance
     from .splatting.views import Photographer
 
-    import mujoco
-
     # cameras about each body where it is now
-    middles = {
-        name: _middle(place(gaussians.of(name), body_poses(data, body_ids(data.model, [name]))))
-        for name in gaussians.bodies
-    }
-    around = {name: _around(name, *middle) for name, middle in middles.items()}
+    poses = body_poses(data, body_ids(data.model, gaussians.bodies))
+    placed = place(gaussians, poses)
+    around = {name: _around(name, *_middle(placed.of(name))) for name in gaussians.bodies}
     spec = scene_spec(source)
     put_cameras(spec, tuple(camera for cameras in around.values() for camera in cameras))
     model = spec.compile()
@@ -181,8 +179,8 @@ def fitted(source: str, gaussians: Gaussians, data: mujoco.MjData, rng: np.rando
             number = model.body(name).id
             others = [i for i in range(model.nbody) if i != number]
             views = [View(camera, *photographer.alone(now, camera.name, number, others)) for camera in cameras]
-            poses = body_poses(now, np.array([number]))
-            parts.append(in_body(fit_appearance(place(gaussians.of(name), poses), views, rng), poses[0]))
+            pose = poses[gaussians.bodies.index(name)]
+            parts.append(in_body(fit_appearance(placed.of(name), views, rng), pose))
     return join(parts)
 
 
@@ -267,10 +265,6 @@ def describe(scene: TwinScene) -> str:
     lines = [f"{scene.source}: {len(scene.gaussians)} Gaussians; objects {objects}; robot {robot}"]
     for camera in scene.cameras:
         check = scene.checks[camera.name]
-        shares = (
-            f"{name} {'not seen' if share is None else f'{share:.2f}'}" for name, share in check["overlap"].items()
-        )
-        lines.append(
-            f"  {camera.name}: outlines overlap with MuJoCo's: {', '.join(shares)}; colours differ by {check['colour']:.3f}"
-        )
+        shares = ", ".join(f"{name} {share or 'not seen'}" for name, share in check["overlap"].items())
+        lines.append(f"  {camera.name}: outlines overlap with MuJoCo's: {shares}; colours differ by {check['colour']}")
     return "\n".join(lines)

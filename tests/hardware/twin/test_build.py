@@ -2,11 +2,9 @@
 
 import dataclasses
 
+import mujoco
 import numpy as np
 import pytest
-
-pytest.importorskip("numba")
-mujoco = pytest.importorskip("mujoco")
 
 from understudy.hardware.twin.bodies import carry, find_roles
 from understudy.hardware.twin.build import Build, build

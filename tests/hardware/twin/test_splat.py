@@ -5,8 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-pytest.importorskip("numba")
-
 from understudy.hardware.twin.gaussians import Camera, Gaussians
 from understudy.hardware.twin.splat import CpuRenderer, draw, in_world, open_renderer, place
 from understudy.hardware.twin.splatting.kernels import BLUR, FAR, OPAQUE
@@ -116,7 +114,7 @@ def test_feature_gradients_are_exact():
 
 
 def test_twist_gradient_and_jacobian_agree_with_a_body_that_moves():
-    """Round Gaussians from afar, where what the chain rule leaves out (outlines that turn and grow) is next to nothing."""
+    """Round Gaussians from afar, where the chain rule leaves next to nothing out: outlines neither turn nor grow."""
     small = dataclasses.replace(cloud(60), scale=np.full((60, 3), 0.012))
     afar = looking_at("far", np.array([25.0, -30.0, 35.0]), np.zeros(3), 40, 32, fovy=0.16)
     rng, moving = np.random.default_rng(3), cloud(60).body == 0
