@@ -3,13 +3,15 @@
     understudy study twin_tracking --out OUT.json
 
 "Real" is a second MuJoCo world of PushT: the block is heavier, its centre of mass is elsewhere, friction and damping
-differ, it moves one tick later, its cameras have noise, other colours and a delay. The twin gets the same commands and
+differ, it moves one tick later, its cameras have noise, other colours and a delay and are not quite where the twin
+believes, and things that the twin does not know move about the block. The twin gets the same commands and
 the pictures of two cameras, nothing else. A script pushes the real block about, again and again from another side. All
 ways of correction follow the same recordings.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,7 @@ import numpy as np
 from ...hardware.twin.align import Aligner, AlignSettings
 from ...hardware.twin.bodies import body_poses
 from ...hardware.twin.build import Build, build
+from ...hardware.twin.gaussians import Camera
 from ...hardware.twin.scene import TwinScene, put_cameras
 from ...hardware.twin.splatting.views import Photographer
 from ...sim.pusht.expert import centre_of_mass, waypoint
@@ -37,6 +40,7 @@ RATE = 60.0  # Hz, ticks
 GO, PUSH = 260.0, 110.0  # px/s, how fast the script moves the pusher to the block, and with it
 RUN_UP, BACK = 12.0, 30.0  # px before a push and after it
 FAR = 90.0  # px from the table's middle from where on pushes lead back
+STRANGERS = ((0.8, 0.6, 0.5, 1.0), (0.35, 0.4, 0.45, 1.0))  # colours: skin, and a grey near the block's
 TREMBLE = 15  # ticks of the moving mean that oscillation is measured against
 PUBLISHED = 4.0  # N/m, kp of Real-is-Sim
 COLUMNS = (
@@ -59,9 +63,13 @@ class Reality:
     noise: float = 0.02  # of a channel, 0..1
     gain: tuple[float, float, float] = (0.9, 1.0, 0.95)  # of red, green, blue
     offset: tuple[float, float, float] = (0.04, 0.0, -0.02)
+    misplaced: float = 0.002  # m, standard deviation of each coordinate of a camera's place
+    misaimed: float = 0.002  # rad, the same of its turns
+    strangers: int = 2  # things that move about the block and that the twin does not know
 
     def __post_init__(self) -> None:
-        if min(self.damping, self.mass) <= 0 or min(self.friction, self.stiction, self.noise, self.lag, self.delay) < 0:
+        rest = self.friction, self.stiction, self.noise, self.lag, self.delay, self.misplaced, self.misaimed
+        if min(self.damping, self.mass) <= 0 or min(*rest, self.strangers) < 0:
             raise ValueError("reality: damping and mass must be positive, the others not negative")
 
 
@@ -95,7 +103,7 @@ class TwinTracking:
 
 def table(settings: TwinTracking) -> tuple[list[tuple], tuple[str, ...]]:
     """Rows of `COLUMNS` and what a reader must know."""
-    from ...configs.progress import progress
+    from ...configs.progress import Progress
 
     scene = build(
         Build(
@@ -107,10 +115,12 @@ def table(settings: TwinTracking) -> tuple[list[tuple], tuple[str, ...]]:
     )
     ways = [None, *ways_of(settings)]
     tracks: list[list[Track]] = [[] for _ in ways]
-    for seed in progress(range(settings.seed, settings.seed + settings.seeds), "recordings"):
-        take = record(scene, settings.reality, settings.seconds, seed)
-        for way, found in zip(ways, tracks, strict=True):
-            found.append(follow(scene, take, way))
+    with Progress("tracking", settings.seeds * len(ways), "runs") as shown:
+        for seed in range(settings.seed, settings.seed + settings.seeds):
+            take = record(scene, settings.reality, settings.seconds, seed)
+            for way, found in zip(ways, tracks, strict=True):
+                found.append(follow(scene, take, way))
+                shown.update(sum(map(len, tracks)))
     rows = [row(way, found, tracks[0]) for way, found in zip(ways, tracks, strict=True)]
     return rows, notes_of(settings, scene)
 
@@ -161,7 +171,7 @@ def record(scene: TwinScene, reality: Reality, seconds: float, seed: int) -> Tak
     import mujoco
 
     rng = np.random.default_rng(seed)
-    model = real_model(scene, reality)
+    model = real_model(scene, reality, rng)
     data = mujoco.MjData(model)
     PushT().reset(model, data, rng)
     data.qpos[:2] *= 0.4  # nearer to the middle, where the script has room
@@ -176,6 +186,7 @@ def record(scene: TwinScene, reality: Reality, seconds: float, seed: int) -> Tak
             commands.append(told[-1])
             data.ctrl[:] = told[0]
             advance(model, data, (tick + 1) / RATE)
+            wander(data, tick / RATE)
             truth.append(data.qpos[:3].copy())
             for name, film in pictures.items():
                 film.append(expose(photographer.picture(data, name), reality, rng))
@@ -183,10 +194,16 @@ def record(scene: TwinScene, reality: Reality, seconds: float, seed: int) -> Tak
     return Take(np.array(commands), films, np.array(truth), begun, reality.delay)
 
 
-def real_model(scene: TwinScene, reality: Reality) -> mujoco.MjModel:
-    """The other world, with the twin's cameras in it."""
+def real_model(scene: TwinScene, reality: Reality, rng: np.random.Generator) -> mujoco.MjModel:
+    """The other world, with the twin's cameras in it, nearly."""
+    import mujoco
+
     spec = PushT(friction=reality.friction).scene()
-    put_cameras(spec, scene.cameras)
+    put_cameras(spec, tuple(_shifted(camera, reality, rng) for camera in scene.cameras))
+    for number in range(reality.strangers):
+        stranger = spec.worldbody.add_body(name=f"stranger{number}", mocap=True)
+        look = {"rgba": STRANGERS[number % len(STRANGERS)], "contype": 0, "conaffinity": 0}
+        stranger.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.035, 0.02, 0.02], **look)
     model = spec.compile()
     body = model.body("block").id
     dofs = slice(0, 3)
@@ -197,6 +214,27 @@ def real_model(scene: TwinScene, reality: Reality) -> mujoco.MjModel:
     arm = math.sqrt(model.body_inertia[body, 2] / model.body_mass[body])
     model.dof_frictionloss[dofs] = reality.stiction * np.array([1, 1, arm])
     return model
+
+
+def _shifted(camera: Camera, reality: Reality, rng: np.random.Generator) -> Camera:
+    from scipy.spatial.transform import Rotation
+
+    pose = camera.world_from_camera.copy()
+    pose[:3, 3] += reality.misplaced * rng.standard_normal(3)
+    pose[:3, :3] = Rotation.from_rotvec(reality.misaimed * rng.standard_normal(3)).as_matrix() @ pose[:3, :3]
+    return dataclasses.replace(camera, world_from_camera=pose)
+
+
+def wander(data: mujoco.MjData, now: float) -> None:
+    """Move the strangers round the block, now nearer and now farther, at `now` s."""
+    import mujoco
+
+    for number in range(len(data.mocap_pos)):
+        angle = (0.5 + 0.2 * number) * now + 2.5 * number
+        away = 0.13 + 0.03 * math.sin(0.9 * now + number)
+        data.mocap_pos[number] = *(data.qpos[:2] + away * np.array([math.cos(angle), math.sin(angle)])), 0.02
+        data.mocap_quat[number] = math.cos(angle / 2), 0, 0, math.sin(angle / 2)
+    mujoco.mj_kinematics(data.model, data)
 
 
 def expose(picture: np.ndarray, reality: Reality, rng: np.random.Generator) -> np.ndarray:
