@@ -10,6 +10,7 @@ from ...configs.plugins import lookup
 
 ACTIONS = {  # word -> (module of this room: class, one line of help)
     "build": ("build:Build", "bodies that carry Gaussians, cameras and a background, from a world or an MJCF file"),
+    "calibrate": ("calibrate:Calibrate", "a camera: its lens and its place, from pictures of a printed board"),
 }
 
 
