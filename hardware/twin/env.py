@@ -26,13 +26,13 @@ import numpy as np
 from ...configs.spec import Embodiment
 from ...configs.world import World, start_set
 from ...sim.task import TaskEnv
-from .loop import LoopSettings
-from .layout import View, default_views, task_of
-from .stand_in import Changes, StandIn, alter
+from .live.loop import LoopSettings
+from .reality.layout import View, default_views, task_of
+from .reality.stand_in import Changes, StandIn, alter
 
 if TYPE_CHECKING:
-    from .online import Stage
-    from .seam import Corrects, Real
+    from .live.online import Stage
+    from .live.seam import Corrects, Real
 
 EYES = {"right": (96, 96), "left": (96, 96)}  # the cameras that a scene gets by itself
 
@@ -149,7 +149,7 @@ class TwinWorld(World):
     def lane(self) -> gymnasium.Env:
         if not self.online:
             return self.clean.lane()
-        from .online import OnlineLane
+        from .live.online import OnlineLane
 
         return OnlineLane(self)
 
@@ -177,7 +177,7 @@ class TwinWorld(World):
 
     def stage(self) -> Stage:
         """Build twin, what follows it and what corrects it, in the process of the loop."""
-        from .online import Stage
+        from .live.online import Stage
 
         lane = self.clean.lane()
         assert isinstance(lane, TaskEnv)
@@ -196,16 +196,16 @@ class TwinWorld(World):
         """What follows the twin, connected."""
         if self.real is None:
             from ..open import robot_config
-            from .follow import GuardedArm
-            from .layout import Joints
+            from .reality.follow import GuardedArm
+            from .reality.layout import Joints
 
             return GuardedArm(robot_config(self.robot), Joints.of(lane.model), self.loop.rate)
         rate, real, task = self.loop.rate, self.real, self.real.of or self.of
         if self.pace == "wall":
-            from .remote import RemoteStandIn
+            from .reality.remote import RemoteStandIn
 
             return RemoteStandIn(task, real.changes, eyes, views, rate, real.seed)
-        from .follow import GuardedStandIn
+        from .reality.follow import GuardedStandIn
 
         return GuardedStandIn(StandIn(task, real.changes, eyes, views, rate, real.seed))
 

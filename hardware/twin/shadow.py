@@ -18,9 +18,9 @@ import numpy as np
 from ...configs.world import World
 from ...sim.decor import movable_bodies
 from ..envelope import Measured
-from .health import Health, Trust
-from .layout import Joints, task_of
-from .seam import Corrects
+from .live.health import Health, Trust
+from .live.seam import Corrects
+from .reality.layout import Joints, task_of
 
 if TYPE_CHECKING:
     import mujoco

@@ -1,7 +1,7 @@
 """A live view of a twin in rerun: cameras, splats, residuals, wrenches, joints; to a file or to a viewer.
 
-    with View(path="twin.rrd") as view:
-        view.tick(tick, pictures)
+with View(path="twin.rrd") as view:
+    view.tick(tick, pictures)
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .gaussians import Gaussians
-from .loop import Tick
-from .tracking import poses
+from .live.loop import Tick
+from .live.tracking import poses
 
 if TYPE_CHECKING:
     import mujoco

@@ -37,7 +37,7 @@ LAYERS = {  # a room may use the rooms of the lines below it; rooms on one line 
         "studies doctor",
         "results compose",
         "compare grid bench",
-        "evaluate inspect demos catalog",
+        "evaluate inspect demos catalog twin",
         "world_model",
         "rollout offline agree",
         "ledger",

@@ -1,6 +1,6 @@
 """One tick of a twin: physics, the real joints follow, pictures come back, a correction pulls for the next tick.
 
-    1  the twin's physics steps, with what its policy commands and with the forces of the last correction, which then end
+    1  the twin's physics steps, with what is commanded and with the forces of the last correction, which then end
     2  the joints that the twin has ACHIEVED are sent to the real arm, through its guard; it follows
     3  joint echo and pictures come back, each with the moment of its capture
     4  the aligner compares pictures with the twin as it was at that moment, its arm where the echo has it
@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...configs.spec import IMAGES, STATE
-from .align import Correction
+from ....configs.spec import IMAGES, STATE
+from ..align import Correction
+from ..reality.layout import Joints
 from .health import Health, Trust
-from .layout import Joints
 from .seam import Corrects, Real
 
 if TYPE_CHECKING:

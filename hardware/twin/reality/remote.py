@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ...configs.lanes.process import Companion, at_work
-from ...configs.world import World
+from ....configs.lanes.process import Companion, at_work
+from ....configs.world import World
+from ..live.seam import Real
 from .follow import GuardedStandIn
 from .layout import Joints, View
-from .seam import Real
 from .stand_in import Changes, StandIn, Truth
 
 ANSWER = 10.0  # s that it may take to answer

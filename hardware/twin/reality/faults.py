@@ -1,12 +1,12 @@
 """What goes wrong between a twin and what it follows, when and for how long; part of the settings of a stand-in.
 
-    latency   pictures, joint echo and commands arrive `size` s later
-    loss      none of them arrives
-    cover     camera `what` sees a hand
-    shake     camera `what` is shaken by up to `size` m
-    bump      camera `what` is moved by `size` m, until it is put back
-    remove    object `what` (a body) is taken away, and put back where it was
-    swap      object `what` is exchanged for one of another colour and `size` times as large
+latency   pictures, joint echo and commands arrive `size` s later
+loss      none of them arrives
+cover     camera `what` sees a hand
+shake     camera `what` is shaken by up to `size` m
+bump      camera `what` is moved by `size` m, until it is put back
+remove    object `what` (a body) is taken away, and put back where it was
+swap      object `what` is exchanged for one of another colour and `size` times as large
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...configs.plugins import lookup
-from ...configs.rng import rng_of
+from ....configs.plugins import lookup
+from ....configs.rng import rng_of
 
 if TYPE_CHECKING:
     import mujoco

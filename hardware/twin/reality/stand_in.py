@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...configs.rng import rng_of
-from ...configs.spec import IMAGES, STATE, Embodiment, Mode
-from ...configs.world import World
-from ...sim.decor import Decor, add_decor, movable_bodies, movable_joints, scatter
-from ...sim.rendering import renderer_class
-from ..robot import Robot
+from ....configs.rng import rng_of
+from ....configs.spec import IMAGES, STATE, Embodiment, Mode
+from ....configs.world import World
+from ....sim.decor import Decor, add_decor, movable_bodies, movable_joints, scatter
+from ....sim.rendering import renderer_class
+from ...robot import Robot
 from .faults import HAND, Fault, Faults
 from .layout import Joints, View, scene_of, task_of
 

@@ -1,4 +1,4 @@
-"""The scene of a twin: a task of `sim/` with fixed cameras about it, the joints that are followed, and its pinhole cameras.
+"""The scene of a twin: a task of `sim/` with fixed cameras about it, and the joints that are followed.
 
 A twin and what it follows are two models of one task, so that joints and starts mean the same in both. Cameras are
 fixed in the world; one that rides on the arm can be watched, but corrects nothing.
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...configs.world import World
-from ...sim.decor import movable_bodies
-from ...sim.task import MuJoCoWorld, Task
-from .gaussians import Camera
+from ....configs.world import World
+from ....sim.decor import movable_bodies
+from ....sim.task import MuJoCoWorld, Task
+from ..gaussians import Camera
 
 if TYPE_CHECKING:
     import mujoco
@@ -86,7 +86,7 @@ def task_of(world: World) -> Task:
     """The task of a world. Raises ValueError: one that is not a task in plain MuJoCo."""
     if not isinstance(world, MuJoCoWorld):
         kind = world.get_choice_name(type(world))
-        raise ValueError(f"a twin needs a task in plain MuJoCo (pusht-arm, so101-pusht, ...), not a world of type {kind}")
+        raise ValueError(f"a twin needs a task in plain MuJoCo (pusht-arm, so101-pusht, ...), not one of type {kind}")
     return world.find()
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from .align import Correction
-from .gaussians import Gaussians
-from .layout import Joints
+from ..align import Correction
+from ..gaussians import Gaussians
+from ..reality.layout import Joints
 
 if TYPE_CHECKING:
     import mujoco

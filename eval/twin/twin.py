@@ -8,9 +8,12 @@ from typing import ClassVar
 
 from ...configs.plugins import lookup
 
-ACTIONS = {  # word -> (module of this room: class, one line of help)
-    "build": ("build:Build", "bodies that carry Gaussians, cameras and a background, from a world or an MJCF file"),
-    "calibrate": ("calibrate:Calibrate", "a camera: its lens and its place, from pictures of a printed board"),
+ROOT = __package__.rsplit(".", 2)[0]
+ACTIONS = {  # word -> (module of ours: class, one line of help)
+    "build": ("hardware.twin.build:Build", "bodies that carry Gaussians, cameras and backgrounds, of a world or MJCF"),
+    "calibrate": ("hardware.twin.calibration.calibrate:Calibrate", "a camera's lens and place, from a printed board"),
+    "identify": ("hardware.twin.calibration.identify:Identify", "friction, damping, mass from recorded pushes"),
+    "run": ("eval.twin.run:TwinRun", "act in a twin that an arm or a stand-in follows; tracking, lag, deadlines"),
 }
 
 
@@ -33,7 +36,7 @@ class TwinVerb:
             return cls, ""
         action = words.pop(0)
         module, name = lookup("action of twin", action, ACTIONS)[0].split(":")
-        return getattr(import_module(f".{module}", __package__), name), action
+        return getattr(import_module(f"{ROOT}.{module}"), name), action
 
     def run(self) -> None:
         print(_listed())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...configs.plugins import lookup
+from ....configs.plugins import lookup
 
 EDGE = 0.5  # px between counting from the edge and from the middle of the first pixel
 PUPIL = {"apriltag_36h11": "tag36h11", "apriltag_25h9": "tag25h9", "apriltag_16h5": "tag16h5"}
@@ -57,7 +57,9 @@ def _opencv(refinement: str, shift: float) -> Callable[[np.ndarray, str], list[T
         settings.cornerRefinementMethod = getattr(cv2.aruco, refinement)
         corners, ids, _ = cv2.aruco.ArucoDetector(dictionary(family), settings).detectMarkers(grey)
         numbers = [] if ids is None else ids.ravel().tolist()
-        return [Tag(int(i), found.reshape(4, 2).astype(float) - shift) for i, found in zip(numbers, corners, strict=True)]
+        return [
+            Tag(int(i), found.reshape(4, 2).astype(float) - shift) for i, found in zip(numbers, corners, strict=True)
+        ]
 
     return detect
 
@@ -182,7 +184,10 @@ class Board:
         for tag in detect(image, self.family, self.detector):
             if tag.id < self.columns * self.rows:
                 row, column = divmod(tag.id, self.columns)
-                corner = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * self.marker + [column * self.square, row * self.square]
+                corner = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * self.marker + [
+                    column * self.square,
+                    row * self.square,
+                ]
                 points.append(np.column_stack([corner, np.zeros(4)]))
                 pixels.append(tag.corners)
         if not points:

@@ -1,8 +1,8 @@
 """A twin that something follows, in a process of its own: the lane in which a policy acts, and the loop behind it.
 
-`pace: wall` runs the loop by the clock. It never waits for the policy: a control step whose action has not come yet is
-held up by ticks that hold the last controls, which are counted. `pace: free` runs exactly the ticks of each control step, in simulated
-time, so that equal seeds give equal episodes.
+`pace: wall` runs the loop by the clock. It never waits for the policy: until the next action comes, ticks
+hold the last controls, and are counted. `pace: free` runs exactly the ticks of each control step, in simulated time, so
+that equal seeds give equal episodes.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...configs.lanes.lane import Lane
-from ...configs.lanes.process import Companion, at_work
-from ...sim.decor import movable_bodies
-from ...sim.open_loop import controls_of
-from ...sim.task import TaskEnv
+from ....configs.lanes.lane import Lane
+from ....configs.lanes.process import Companion, at_work
+from ....sim.decor import movable_bodies
+from ....sim.open_loop import controls_of
+from ....sim.task import TaskEnv
 from .loop import Loop, Tick
 from .seam import Corrects, Real
 from .timing import Timing
 
 if TYPE_CHECKING:
-    from .env import TwinWorld
+    from ..env import TwinWorld
 
 KEPT = 20_000  # ticks that are kept, five minutes at 60 Hz
 ANSWER, BUILD = 60.0, 300.0  # s
@@ -46,7 +46,7 @@ class Stage:
         """Both worlds go to start `seed`; the twin's arm to where the real one stands."""
         import mujoco
 
-        from ...configs.spec import STATE
+        from ....configs.spec import STATE
 
         self.real.begin(seed)
         self.lane.reset(seed=seed, options=options)

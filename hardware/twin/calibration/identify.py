@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ...configs.files import replace_text
-from ...configs.plugins import lookup
-from ...configs.world import World
-from ...sim.decor import movable_bodies, movable_joints
-from .layout import Joints, task_of
-from .stand_in import Changes, alter
+from ....configs.files import replace_text
+from ....configs.plugins import lookup
+from ....configs.world import World
+from ....sim.decor import movable_bodies, movable_joints
+from ..reality.layout import Joints, task_of
+from ..reality.stand_in import Changes, alter
 
 if TYPE_CHECKING:
     import mujoco
@@ -66,7 +66,7 @@ class Estimate:
         parts = ", ".join(f"{value:.2f}" for value in self.repeats)
         if not self.seen:
             return f"{self.name:<10} not seen in these pushes (within {self.low:.2g} .. {self.high:.2g})"
-        return f"{self.name:<10} x {self.factor:.3f}   [{self.low:.3f}, {self.high:.3f}]   parts alone: {parts or 'none'}"
+        return f"{self.name:<10} x {self.factor:.3f} [{self.low:.3f}, {self.high:.3f}]  parts alone: {parts or 'none'}"
 
 
 @dataclass(frozen=True)
@@ -290,7 +290,7 @@ class _Piece:
 
 
 def _physics(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
-    from ...sim.open_loop import physics
+    from ....sim.open_loop import physics
 
     return physics(model, data)
 
@@ -330,13 +330,15 @@ class Identify:
     POSITIONALS: ClassVar[tuple[str, ...]] = ("pushes",)
     DISCOVER: ClassVar[tuple[str, ...]] = ("sim", "hardware")
 
-    pushes: tuple[Path, ...]  # JSON files, each a list of {time: [s], qpos: [[...]]}, as `twin run --pushes` writes them
+    pushes: tuple[
+        Path, ...
+    ]  # JSON files, each a list of {time: [s], qpos: [[...]]}, as `twin run --pushes` writes them
     world: str = "so101-pusht"  # the twin's world, a task in plain MuJoCo
-    fit: Fit = field(default_factory=Fit)
+    fit: Fit = field(default_factory=Fit)  # what is sought, and how
     out: Path | None = None  # write the factors as YAML, which `changes` of a twin's world reads
 
     def run(self) -> None:
-        from ...configs.world import find_world
+        from ....configs.world import find_world
 
         pushes = [push for file in self.pushes for push in read_pushes(file)]
         found = identify(find_world(self.world), pushes, self.fit)

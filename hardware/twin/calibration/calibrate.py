@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...configs.files import replace_text
+from ....configs.files import replace_text
 from .fiducials import Board
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
@@ -185,7 +185,7 @@ def _check_turns(hands: np.ndarray) -> None:
     turns = np.array([cv2.Rodrigues(hands[0, :3, :3].T @ one[:3, :3])[0].ravel() for one in hands[1:]])
     second = np.linalg.svd(turns, compute_uv=False)[1] / np.sqrt(len(turns))
     if second < np.deg2rad(5):
-        raise ValueError("the hand hardly turns, or about one axis alone: turn it by 20 degrees and more about two axes")
+        raise ValueError("the hand hardly turns, or about one axis alone: turn it by 20 degrees, about two axes")
 
 
 def _numbers(pose: np.ndarray) -> np.ndarray:
@@ -268,7 +268,7 @@ class Calibrate:
             if picture is None:
                 raise ValueError(f"{file} is no picture")
             if size is not None and picture.shape != size:
-                raise ValueError(f"{file} has {picture.shape[::-1]} px, those before it {size[::-1]}: one camera a folder")
+                raise ValueError(f"{file} has {picture.shape[::-1]} px, others {size[::-1]}: one camera a folder")
             size = picture.shape
             points, pixels = self.board.find(picture)
             if len(points) >= LEAST_POINTS:
@@ -288,7 +288,7 @@ class Calibrate:
                 raise ValueError(f"{self.poses} has no pose for {sight.name}")
             value = np.asarray(told[sight.name], float)
             if value.shape != (4, 4):
-                from ...sim.arms import Kinematics, find_arm
+                from ....sim.arms import Kinematics, find_arm
 
                 kinematics = kinematics or Kinematics(find_arm(self.arm))
                 if value.shape != (len(kinematics.arm.joints),):
@@ -300,7 +300,7 @@ class Calibrate:
         return np.array(rows)
 
     def _write_camera(self, lens: Lens, found: HandEye) -> None:
-        from .gaussians import Camera, write_cameras
+        from ..gaussians import Camera, write_cameras
 
         assert self.out is not None
         camera = Camera(self.name, lens.width, lens.height, lens.K, found.camera)
@@ -329,7 +329,7 @@ def describe(seen: Calibrated, sights: list[Sight]) -> str:
         lines.append(f"  {sight.name:<28} {error:6.3f} px  {len(sight.points):4d} points")
     if lens.error > POOR:
         worst = sights[int(np.argmax(seen.errors))].name
-        lines.append(f"more than {POOR:g} px: is the board flat, its size right? leave blurred pictures out, first {worst}")
+        lines.append(f"more than {POOR:g} px: is the board flat, its size right? leave blurred ones out, first {worst}")
     return "\n".join(lines)
 
 

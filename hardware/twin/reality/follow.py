@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ...configs.spec import STATE
-from ..envelope import Command, Envelope, Measured, Verdict
-from ..guard import Guard
-from ..guarded import GuardedRobot
-from ..robot import RobotConfig
+from ....configs.spec import STATE
+from ...envelope import Command, Envelope, Measured, Verdict
+from ...guard import Guard
+from ...guarded import GuardedRobot
+from ...robot import RobotConfig
+from ..live.seam import Real
 from .layout import Joints
-from .seam import Real
 from .stand_in import StandIn
 
 # what a stand-in's arm may do where nothing else is said: what the simulated demonstrations take

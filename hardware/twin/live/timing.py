@@ -54,7 +54,7 @@ def as_text(summary: Mapping) -> str:
     lines = [
         f"{summary['ticks']} ticks at {summary['rate']:g} Hz: {ms['p50']:.2f} ms (median), {ms['p99']:.2f} (99 %), "
         f"{ms['max']:.2f} at most",
-        f"deadlines missed: {summary['missed']} ({summary['missed_percent']:g} %), ticks left out: {summary['left_out']}",
+        f"deadlines missed: {summary['missed']} ({summary['missed_percent']:g} %), left out: {summary['left_out']}",
         "parts, ms: " + ", ".join(f"{name} {value:.2f}" for name, value in parts.items()),
     ]
     most = max(summary["histogram"].values())
