@@ -214,10 +214,12 @@ class TwinWorld(World):
         if not self.correct or not self.scene:
             return None
         from .align import Aligner, AlignSettings
-        from .gaussians import Gaussians, read_cameras
+        from .scene import TwinScene
 
-        folder = Path(os.path.expandvars(self.scene))
-        return Aligner(Gaussians.load(folder), read_cameras(folder), AlignSettings(**self.align))
+        scene = TwinScene.load(Path(os.path.expandvars(self.scene)))
+        if scene.source not in (self.of.task, self.of.get_choice_name(type(self.of))):
+            raise ValueError(f"{self.scene} was built of {scene.source}; this is a twin of {self.of.task}")
+        return Aligner.of(scene, AlignSettings(**{"rate": self.loop.rate} | self.align))
 
     def _scene_eyes(self) -> dict[str, tuple[int, int]]:
         return {camera.name: (camera.height, camera.width) for camera in self._cameras()}

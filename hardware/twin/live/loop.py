@@ -76,6 +76,7 @@ class Tick:
     held: str  # why the twin holds its arm; "" where it does not
     left_out: tuple[str, ...]  # cameras
     seconds: dict[str, float]  # of work: physics, follow, correct
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)  # those that are kept, see `Loop.keep_every`
 
 
 class Loop:
@@ -104,6 +105,7 @@ class Loop:
             raise ValueError(f"the twin's arm has the joints {ours}; what follows it has {theirs}")
         self._bodies = () if aligner is None else tuple(model.body(name).id for name in aligner.gaussians.bodies)
         self._view = mujoco.MjData(model)  # the twin as pictures saw it
+        self.keep_every = 0  # every so many ticks keep their pictures; 0: none
         self.begin()
 
     def begin(self) -> None:
@@ -116,6 +118,8 @@ class Loop:
         self._seen: dict[str, float] = {}
         self._off_since: float | None = None
         self.health: Health | None = None
+        if self.aligner is not None:
+            self.aligner.reset()
         self.begun, self.held = now, ""
         self.tick_number = 0
         self._past.append((now, self.data.qpos.copy()))
@@ -151,7 +155,13 @@ class Loop:
             held=self.held,
             left_out=self.health.left_out if self.health else (),
             seconds=dict(zip(names, np.diff(marks).tolist(), strict=True)),
+            pictures=self._kept(seen),
         )
+
+    def _kept(self, seen: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if not self.keep_every or self.tick_number % self.keep_every:
+            return {}
+        return {key.removeprefix(IMAGES): value for key, value in seen.items() if key.startswith(IMAGES)}
 
     @property
     def warnings(self) -> list[str]:

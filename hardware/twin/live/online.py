@@ -21,6 +21,7 @@ from ....sim.task import TaskEnv
 from .loop import Loop, Tick
 from .seam import Corrects, Real
 from .timing import Timing
+from .tracking import Tracking, track
 
 if TYPE_CHECKING:
     from ..env import TwinWorld
@@ -101,7 +102,18 @@ class Stage:
     def truth(self):
         """See `StandIn.truth`. AttributeError: it is no stand-in."""
         real: Any = self.real
-        return real.truth() if hasattr(real, "truth") else real.stand_in.truth()
+        return real.truth()
+
+    def tracking(self) -> Tracking:
+        """How near the objects are to the stand-in's, tick by tick. ValueError: nobody can tell, or no tick yet."""
+        real: Any = self.real
+        if not hasattr(real, "history") or not self.trace:
+            raise ValueError("tracking is told by a stand-in, after ticks")
+        times, values = real.history()
+        when = np.array([tick.time for tick in self.trace]) + self.loop.begun
+        rows = np.clip(np.searchsorted(times, when - 1e-6), 0, len(times) - 1)
+        twin = np.array([tick.qpos for tick in self.trace])
+        return track(self.lane.model, self.loop.bodies, when - self.loop.begun, twin, values[rows])
 
     def account(self) -> dict:
         """JSON-able: time, warnings, held ticks, lag."""
@@ -125,6 +137,10 @@ class Stage:
         """Those of this episode."""
         return list(self.trace)
 
+    def keep_pictures(self, every: int) -> None:
+        """Every so many ticks keep their pictures, for a view; 0: none."""
+        self.loop.keep_every = every
+
     def close(self) -> None:
         self.real.close()
         self.lane.close()
@@ -138,6 +154,7 @@ class OnlineLane(Lane):
         self._companion = Companion(f"{__name__}:serve")
         self._pipe = self._companion.start()
         self._held = ""
+        self.followed_by_stand_in = world.real is not None
         self._ask(world, patience=BUILD)
 
     def begin(self, seed: int, options: dict) -> None:
@@ -178,9 +195,17 @@ class OnlineLane(Lane):
         """The ticks of this episode, for a view or a page."""
         return self._ask(("stage", "ticks"))
 
+    def keep_pictures(self, every: int) -> None:
+        """See `Stage.keep_pictures`."""
+        self._ask(("stage", "keep_pictures", every))
+
     def truth(self):
         """See `StandIn.truth`."""
         return self._ask(("stage", "truth"))
+
+    def tracking(self) -> Tracking:
+        """See `Stage.tracking`."""
+        return self._ask(("stage", "tracking"))
 
     def close(self) -> None:
         self._companion.close()

@@ -22,6 +22,11 @@ class Corrects(Protocol):
     gaussians: Gaussians
 
     @abstractmethod
+    def reset(self) -> None:
+        """Forget all earlier ticks."""
+        ...
+
+    @abstractmethod
     def correct(
         self,
         model: mujoco.MjModel,

@@ -15,7 +15,7 @@ from ...guarded import GuardedRobot
 from ...robot import RobotConfig
 from ..live.seam import Real
 from .layout import Joints
-from .stand_in import StandIn
+from .stand_in import StandIn, Truth
 
 # what a stand-in's arm may do where nothing else is said: what the simulated demonstrations take
 ENVELOPE: dict[str, Any] = {"velocity": 4.5, "acceleration": 80.0, "jerk": 8000.0, "lag": 0.6}
@@ -59,6 +59,15 @@ class GuardedStandIn(Real):
     def advance(self, seconds: float) -> None:
         """See `Real`."""
         self.stand_in.advance(seconds)
+
+    def history(self) -> tuple[np.ndarray, np.ndarray]:
+        """See `StandIn.history`, on this clock."""
+        times, values = self.stand_in.history()
+        return times + self._offset, values
+
+    def truth(self) -> Truth:
+        """See `StandIn.truth`."""
+        return self.stand_in.truth()
 
     def close(self) -> None:
         """See `Real`."""

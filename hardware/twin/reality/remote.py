@@ -73,6 +73,10 @@ class RemoteStandIn(Real):
         """See `StandIn.truth`."""
         return self._ask(("truth",))
 
+    def history(self) -> tuple[np.ndarray, np.ndarray]:
+        """See `StandIn.history`, on this clock."""
+        return self._ask(("history",))
+
     def close(self) -> None:
         """See `Real`."""
         self._companion.close()
@@ -122,7 +126,11 @@ class _Living:
         return {key: found[key] for key in new}, {key: times[key] for key in new}
 
     def truth(self) -> Truth:
-        return self.real.stand_in.truth()
+        return self.real.truth()
+
+    def history(self) -> tuple[np.ndarray, np.ndarray]:
+        times, values = self.real.history()
+        return times + self.offset, values
 
 
 def serve(pipe_number: int, pulse_number: int) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TURN = 2 * np.pi / 4096  # rad, what an encoder tells apart
 KEPT = 64  # pictures and readings that may be on their way
+PAST = 20_000  # poses that `history` keeps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +138,7 @@ class StandIn(Robot):
         self._echoes: deque[tuple[float, float, np.ndarray]] = deque(maxlen=KEPT)
         self._newest: tuple[float, dict[str, np.ndarray]] = (-np.inf, {})
         self._heard: tuple[float, np.ndarray] = (0.0, self._read())
+        self._past: deque[tuple[float, np.ndarray]] = deque([(0.0, self.data.qpos.copy())], maxlen=PAST)
         self._expose()
 
     @property
@@ -191,6 +193,12 @@ class StandIn(Robot):
                 mujoco.mj_kinematics(self.model, self.data)
                 self._expose()
         self._tell()
+        self._past.append((self.time, self.data.qpos.copy()))
+
+    def history(self) -> tuple[np.ndarray, np.ndarray]:
+        """What the loop does not see: times (T,) s, and joint positions (T, nq) of this episode."""
+        times, values = zip(*self._past, strict=True)
+        return np.array(times), np.array(values)
 
     def truth(self) -> Truth:
         """What the loop does not see."""
