@@ -38,6 +38,7 @@ from .seam import Corrects, Real
 if TYPE_CHECKING:
     import mujoco
 
+SILENT = "the real joints are silent"
 PAST = 1.0  # s of the twin's own past that are kept
 
 
@@ -262,7 +263,9 @@ class Loop:
     def _reason(self, target: np.ndarray) -> str:
         now = self.real.time
         if not self._echoes or now - self._echoes[-1][0] > self.settings.silent:
-            return "the real joints are silent"
+            return SILENT
+        if self.held == SILENT:
+            self.real.resume()
         heard, echo = self._echoes[-1]
         wanted = between(self._sent, heard) if self._sent else target
         off = np.abs(echo - np.asarray(wanted))

@@ -60,6 +60,11 @@ class Real(Protocol):
         ...
 
     @abstractmethod
+    def resume(self) -> None:
+        """Take hold again where the arm stands, if its guard stopped since nothing was read; not after another stop."""
+        ...
+
+    @abstractmethod
     def observe(self) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """The newest joint positions and pictures by observation key, and when each was captured."""
         ...

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ....configs.spec import STATE
-from ...envelope import Command, Envelope, Measured, Verdict
+from ...envelope import Command, Envelope, Measured, Outcome, Verdict
 from ...guard import Guard
 from ...guarded import GuardedRobot
 from ...robot import RobotConfig
@@ -50,6 +50,11 @@ class GuardedStandIn(Real):
         self.verdict = self.guard.step(self._measured(), command, self.time)
         self.stand_in.send_action(self.verdict.sent)
         return self.verdict.sent
+
+    def resume(self) -> None:
+        """See `Real`."""
+        if _unread(self.guard.stopped):
+            self._engage()
 
     def observe(self) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """See `Real`."""
@@ -115,6 +120,11 @@ class GuardedArm(Real):
         self.verdict = self.robot.verdict
         return sent
 
+    def resume(self) -> None:
+        """See `Real`."""
+        if self.verdict is not None and self.verdict.outcome is Outcome.stopped and _unread(self.verdict.reasons[0]):
+            self.robot.engage()
+
     def observe(self) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """See `Real`."""
         return self.robot.observe()
@@ -125,6 +135,11 @@ class GuardedArm(Real):
     def close(self) -> None:
         """See `Real`."""
         self.robot.disconnect()
+
+
+def _unread(reason: str | None) -> bool:
+    """Whether a guard stopped since the pose was not read, or only an old one; see `watch.Watch.unseen`."""
+    return reason is not None and ("could not be read" in reason or "s old" in reason)
 
 
 def _wide(joints: Joints) -> tuple[tuple[float, float], ...]:

@@ -59,6 +59,10 @@ class RemoteStandIn(Real):
         """See `Real`."""
         return self._ask(("send", np.asarray(target, float)))
 
+    def resume(self) -> None:
+        """See `Real`."""
+        self._ask(("resume",))
+
     def observe(self) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """See `Real`."""
         found, times = self._ask(("observe", dict(self._times)))
@@ -117,6 +121,9 @@ class _Living:
 
     def send(self, target: np.ndarray) -> np.ndarray:
         return self.real.send(target)
+
+    def resume(self) -> None:
+        self.real.resume()
 
     def observe(self, known: Mapping[str, float]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """What is newer than what is known."""
