@@ -80,15 +80,16 @@ def worlds(settings: TwinAgreement) -> Mapping[str, dict]:
 def steps(settings: TwinAgreement) -> Iterator[tuple[list[str], Path]]:
     """The commands in order, and what each leaves when it has ended."""
     root, data = settings.root, settings.root / "demos"
-    words = ["demos", "pusht", "--episodes", str(settings.demonstrations), "--action_noise", "0.05"]
+    words = ["demos", "pusht", "--episodes", str(settings.demonstrations), "--action_noise", "0.02"]
     yield [*words, "--out", str(data)], data
     if settings.online:
         scene = root / "scene"
         yield ["twin", "build", "pusht-arm", "--out", str(scene)], scene
 
     each = settings.steps // settings.checkpoints
+    kept = json.loads((data / "meta" / "info.json").read_text())["total_episodes"]  # those that succeeded
     for number, share in enumerate(SHARES):
-        run, last = root / "runs" / str(number), max(1, round(share * settings.demonstrations)) - 1
+        run, last = root / "runs" / str(number), max(2, round(share * kept)) - 1
         words = ["train", "configs/train/pusht_flow.yaml", "--data", str(data), "--out", str(run)]
         words += ["--episodes", f"0-{last}", "--seed", str(number), "--steps", str(settings.steps)]
         words += ["--save_every", str(each), "--keep_every", str(each), "--validate_every", str(settings.steps)]
