@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-WHAT = ("loader", "train", "latency", "learn", "stages", "rollout", "robot", "report", "all")
+WHAT = ("loader", "train", "latency", "learn", "stages", "rollout", "robot", "twin", "report", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure ours beside stock lerobot (loader, train, latency, learn, robot) or robosuite (rollout), and stages."""
+    """Measure ours beside stock lerobot (loader, train, latency, learn, robot) or robosuite (rollout), and stages and twin alone."""
 
     # former names that are still read
     RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps", "lanes": "observations"}
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
 
-    what: str = ""  # loader | train | latency | learn | stages | rollout | robot | report | all
+    what: str = ""  # loader | train | latency | learn | stages | rollout | robot | twin | report | all
     data: str = ""  # loader, learn: a LeRobot v3.0 dataset; default for the loader one made up of 180 episodes
-    seconds: float = 0.0  # of each measurement; default 5 for the loader, 20 for robot, 0.5 a turn else
+    seconds: float = 0.0  # of each measurement; default 5 for the loader, 20 for robot and twin, 0.5 a turn else
     pairs: int = 9  # train, latency, rollout: interleaved pairs, of which the median ratio is taken
     batch: int = 64  # train, learn, stages: windows a step
     turns: int = 10  # learn: turns of --seconds CPU seconds of each side, after which the held-out loss is measured
@@ -37,7 +37,7 @@ class Bench:
     solver_steps: int = 10  # latency: DDIM steps
     pictures: int = 0  # train, latency, learn: px of the pictures that a ResNet-18 reads on both sides; 0: states alone
     device: str = "cpu"  # train, latency: of both sides; on a GPU train also has rows of the recorded step
-    task: str = "lift"  # rollout: a robosuite task, beside robosuite; or pusht, beside lerobot-eval
+    task: str = "lift"  # rollout: a robosuite task, beside robosuite; or pusht, beside lerobot-eval. twin: lift stands for so101-pusht
     envs: int = 8  # rollout of pusht: environments on both sides; --scaling: those of a block
     size: int = 84  # rollout: px, height and width of the pictures
     n_action_steps: int = 8  # rollout: control steps of a chunk
@@ -185,6 +185,14 @@ def _robot(bench: Bench) -> tuple[str, dict]:
     return table(result), result
 
 
+def _twin(bench: Bench) -> tuple[str, dict]:
+    from .twin import compare_twin, table
+
+    task = "so101-pusht" if bench.task == "lift" else bench.task
+    result = compare_twin(task, bench.seconds or 20.0, bench.data)
+    return f"twin of {task}\n{table(result)}", result
+
+
 def _report(bench: Bench) -> tuple[str, dict]:
     from .report import compare_reports, table
 
@@ -220,6 +228,7 @@ KINDS = {
     "stages": _stages,
     "rollout": _rollout,
     "robot": _robot,
+    "twin": _twin,
     "report": _report,
     "all": _all,
 }

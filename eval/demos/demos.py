@@ -8,14 +8,17 @@ shows a learner how to recover.
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...configs.progress import Progress
-from ...configs.world import World, read_world, start_set
+from ...configs.world import DATA_STARTS, World, read_world, start_set
 from ...policies.data.writer import DatasetWriter
 from ...sim.experts import Manner
+from ..ledger.record import read_record
 from ..rollout.crew import Crew
 from ..rollout.recipes import ExpertRecipe
 from ..rollout.rollout import Result, in_order
@@ -49,6 +52,8 @@ class Demos(Settings):
         for flag, least in (("episodes", 1), ("block", 1), ("env_seed", 0)):
             if getattr(self, flag) < least:
                 raise ValueError(f"--{flag} {getattr(self, flag)}: it must be at least {least}")
+        if self.starts is not None and (self.policy or self.by != "expert"):
+            raise ValueError("--starts is for the scripted expert: leave --policy and --by out")
         if self.policy:
             from .policies import record_policies
 
@@ -70,7 +75,7 @@ class Demos(Settings):
 
     def _record(self, crew: Crew) -> tuple[DatasetWriter, list[dict]]:
         """Run all env seeds; episodes are on disk, in their order, as soon as they may be."""
-        starts = range(self.env_seed, self.env_seed + self.episodes)
+        starts = starts_of(self, crew.world)
         rows: list[dict] = []
         columns = {
             "initial_conditions": start_set(crew.world),
@@ -78,7 +83,7 @@ class Demos(Settings):
         }
         with recording(self.folder, crew.world.embodiment(), expert_card(self, crew.world), self) as (writer, written):
             # they are written in order: what comes before the last one is done, whether it was kept or not
-            first = max(written) + 1 - self.env_seed if written else 0
+            first = sum(start <= max(written) for start in starts) if written else 0
             todo, done = starts[first:], starts[:first]
             with Progress("demonstrating", len(starts), "episodes", done=len(done)) as progress:
                 acted = crew.run(ExpertRecipe(self.manner), starts, keep=True, skip=done, **columns)
@@ -94,11 +99,35 @@ class Demos(Settings):
             writer.add(result.episode)
 
 
+def starts_of(settings: Settings, world: World) -> Sequence[int]:
+    """The env seeds that are demonstrated, rising: those in a row, or those at which the policy of a record failed.
+
+    Raises:
+        ValueError: a record of other initial conditions, of seeds that are not for data, or without a failure.
+    """
+    if settings.starts is None:
+        return range(settings.env_seed, settings.env_seed + settings.episodes)
+    record = read_record(Path(os.path.expandvars(settings.starts)))
+    theirs, ours = (record.manifest.get("starts") or {}).get("set"), start_set(world)
+    if theirs != ours:
+        raise ValueError(f"the record {settings.starts} begins at '{theirs}', this world at '{ours}'")
+    failed = sorted(int(row["env_seed"]) for row in record.rows if not row["success"] and not row["error"])
+    if not failed:
+        raise ValueError(f"the policy of {settings.starts} failed nowhere: there is nothing to demonstrate")
+    if failed[0] < DATA_STARTS:
+        raise ValueError(
+            f"the record {settings.starts} has env seed {failed[0]}, which is for choosing or reporting: what is learnt "
+            f"from it says nothing there any more. Let the policy act with --env_seed {DATA_STARTS}"
+        )
+    return failed[: settings.episodes]
+
+
 def expert_card(settings: Settings, world: World) -> dict:
     """What a dataset of an expert's episodes says of itself: JSON-able, equal for equal recordings."""
     names = ("noise", "style", "fail", "action_noise", "keep_failures", "pictures")
     how = {name: getattr(settings, name) for name in names} | {"cameras": world.embodiment().cameras}
-    starts = [settings.env_seed, settings.env_seed + settings.episodes]
+    whole = [settings.env_seed, settings.env_seed + settings.episodes]
+    starts = whole if settings.starts is None else list(starts_of(settings, world))
     card = {"by": "expert", "starts": starts, "how": how, "world": world.fingerprint()}
     return json.loads(json.dumps(card, default=str))
 

@@ -31,6 +31,8 @@ class Settings:
     task: str  # the task, by the name of a world that has an expert (understudy list experts)
     episodes: int = 50  # episodes that are tried, one from each evaluation seed; those that fail are left out
     env_seed: int = DATA_STARTS  # first seed of the initial conditions; 100000 and up are for data
+    # an evaluation record: the expert begins where its policy failed, at most --episodes times, in place of env_seed
+    starts: str | None = None
     out: str  # the dataset folder to write, which must be new
     # who acts: expert | keyboard | gamepad; with --robot a leader of lerobot's, e.g. so101_leader with --by.port PORT
     by: dict | str = "expert"

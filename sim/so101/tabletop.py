@@ -9,7 +9,7 @@ Knows nothing of demonstrators (`experts.py`).
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -276,7 +276,12 @@ T_MIDDLE = -sum(4 * half[0] * half[1] * centre[1] for centre, half in T_BOXES) /
 
 def coverage(place: np.ndarray, angle: float) -> float:
     """Part of the goal, 0..1, that a T at `place` (2,) m with `angle` rad covers; from points 1 mm apart."""
-    points = _goal_points() - place
+    return _covered(float(place[0]), float(place[1]), float(angle))
+
+
+@lru_cache(64)  # a step asks for success and for progress, of one pose
+def _covered(x: float, y: float, angle: float) -> float:
+    points = _goal_points() - np.array([x, y])
     cosine, sine = np.cos(angle), np.sin(angle)
     inside = points @ np.array([[cosine, -sine], [sine, cosine]])
     hit = [(np.abs(inside - centre) <= half).all(1) for centre, half in T_BOXES]

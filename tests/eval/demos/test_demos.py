@@ -150,3 +150,35 @@ def test_a_start_without_an_episode_is_begun_again_and_one_process_records(tmp_p
         demonstrate(tmp_path / "f", resume=True)
     with owned(tmp_path / "e"), pytest.raises(InUseError, match="being written by another process"):
         demonstrate(tmp_path / "e", resume=True)
+
+
+def test_where_a_policy_failed(tmp_path):
+    """The record's failures become starts; those of seeds for reporting are refused."""
+    from understudy.configs.world import read_world, start_set
+    from understudy.eval.demos.demos import starts_of
+    from understudy.eval.ledger.record import RecordWriter
+    from understudy.eval.rollout.recipes import ExpertRecipe
+    from understudy.eval.rollout.standing import crew_for
+
+    world = read_world(FAST)
+
+    def record(folder, first):
+        starts = {"set": start_set(world), "first": first, "count": 12}
+        with RecordWriter(tmp_path / folder, {"starts": starts}) as writer, crew_for(world, 0, episodes=12) as crew:
+            crew.start(needs_torch=False)
+            for result in crew.run(ExpertRecipe(), range(first, first + 12), initial_conditions=start_set(world)):
+                writer.add(result.row)
+        return sorted(row["env_seed"] for row in writer.rows.values() if not row["success"])
+
+    failed = record("tried", 100_000)
+    assert 0 < len(failed) < 12
+    dataset = demonstrate(tmp_path / "d", starts=str(tmp_path / "tried"))
+    assert len(dataset.lengths) == len(failed)
+    settings = Demos(task="point", out="x", starts=str(tmp_path / "tried"), episodes=1)
+    assert list(starts_of(settings, world)) == failed[:1]
+
+    record("reported", 1000)
+    with pytest.raises(ValueError, match="for choosing or reporting"):
+        demonstrate(tmp_path / "e", starts=str(tmp_path / "reported"))
+    with pytest.raises(ValueError, match="scripted expert"):
+        demonstrate(tmp_path / "f", starts=str(tmp_path / "tried"), by="keyboard")

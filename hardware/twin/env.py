@@ -1,0 +1,241 @@
+"""The twin as a world: `type: twin`. Offline it is the world it is a twin of, of many lanes; online it is followed.
+
+Offline (`real` and `robot` empty) a lane is a lane of `of`, so that episodes are those of that world to the last bit.
+Online a policy acts in the twin, in one lane: physics steps, the real joints follow the joints that the twin has
+achieved, cameras correct its objects. Start ids are those of `of`, so that `agree` and `compare` join them.
+
+    type: twin
+    of: {type: mujoco, task: so101-pusht}
+    real: {changes: {friction: 1.4, mass: 1.3}}  # a stand-in of the same task; or robot: my_arm.yaml
+    scene: outputs/scene                         # of `understudy twin build`; empty: nothing is corrected
+
+`type: stand_in` is that other reality as a world of many lanes, in which a policy acts without a twin.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+
+from ...configs.spec import Embodiment
+from ...configs.world import World, start_set
+from ...sim.task import TaskEnv
+from .live.loop import LoopSettings
+from .reality.layout import View, default_views, task_of
+from .reality.stand_in import Changes, StandIn, alter
+
+if TYPE_CHECKING:
+    from .live.online import Stage
+    from .live.seam import Corrects, Real
+
+EYES = {"right": (96, 96), "left": (96, 96)}  # the cameras that a scene gets by itself
+
+
+@World.register_subclass("stand_in")
+@dataclass(frozen=True, kw_only=True)
+class StandInWorld(World):
+    """Another reality: a task in plain MuJoCo with other physics. A policy that acts here sees its exact states."""
+
+    of: World  # the task, with settings of its own where it is to differ in more than `changes`
+    changes: Changes = field(default_factory=Changes)  # what is other
+    seed: int = 0  # of its noise
+
+    def __post_init__(self) -> None:
+        task_of(self.of)
+        object.__setattr__(self, "task", self.of.task)
+
+    @property
+    def clean(self) -> World:
+        """The task's world with the cameras and horizon given here."""
+        given = {"cameras": self.cameras, "horizon": self.horizon, "delay": self.delay}
+        return dataclasses.replace(self.of, **{key: value for key, value in given.items() if value})
+
+    @property
+    def start_set(self) -> str:
+        return start_set(self.of)
+
+    def embodiment(self) -> Embodiment:
+        return self.clean.embodiment()
+
+    def lane(self) -> gymnasium.Env:
+        lane = self.clean.lane()
+        assert isinstance(lane, TaskEnv)
+        alter(lane.model, self.changes)
+        lane.delay += round(self.changes.command_delay * lane.embodiment.rate)
+        return lane
+
+    def steps(self) -> int:
+        return self.clean.steps()
+
+    def views(self) -> tuple[str, ...]:
+        return self.of.views()
+
+    def fingerprint(self) -> dict:
+        changes = dataclasses.asdict(self.changes)
+        return self.clean.fingerprint() | {"stand_in": changes | {"seed": self.seed}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reality:
+    """A stand-in that follows a twin."""
+
+    of: World | None = None  # its task, with settings of its own; empty: as the twin has it
+    changes: Changes = field(default_factory=Changes)  # what is other
+    seed: int = 0  # of its noise
+
+
+@World.register_subclass("twin")
+@dataclass(frozen=True, kw_only=True)
+class TwinWorld(World):
+    """A digital twin; see the module."""
+
+    of: World  # what it is a twin of: a task in plain MuJoCo; offline any world
+    real: Reality | None = None  # what follows it: a stand-in
+    robot: str = ""  # what follows it: a YAML file with the settings of a robot; its cameras are the eyes
+    scene: str = ""  # folder that `understudy twin build` wrote; empty: nothing is corrected
+    # of a stand-in: cameras that look at it -> [height, width]; empty: those of the scene
+    eyes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    correct: bool = True  # whether pictures correct the twin
+    judge: str = "twin"  # who says whether an episode succeeded: twin, or truth (of a stand-in)
+    pace: str = "free"  # free: simulated time, a stand-in alone; wall: the clock's
+    loop: LoopSettings = field(default_factory=LoopSettings)
+    align: dict[str, Any] = field(default_factory=dict)  # settings of the aligner, see align.AlignSettings
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "task", self.of.task)
+        if self.pace not in ("free", "wall"):
+            raise ValueError(f"pace of a twin is free or wall, not '{self.pace}'")
+        if self.judge not in ("twin", "truth"):
+            raise ValueError(f"judge of a twin is twin or truth, not '{self.judge}'")
+        if self.real is not None and self.robot:
+            raise ValueError("a twin is followed by a stand-in (real) or by an arm (robot), not by both")
+        if self.robot and (self.pace, self.judge) != ("wall", "twin"):
+            raise ValueError("an arm follows a twin by the clock (pace: wall), and its twin judges (judge: twin)")
+        if self.judge == "truth" and self.real is None:
+            raise ValueError("only a stand-in knows the truth: give real, or judge: twin")
+        if self.online:
+            task_of(self.of)
+        if self.real is not None and self.real.of is not None and self.real.of.task != self.of.task:
+            raise ValueError(f"a twin of {self.of.task} cannot be followed by a stand-in of {self.real.of.task}")
+
+    @property
+    def online(self) -> bool:
+        """Whether anything follows it."""
+        return self.real is not None or bool(self.robot)
+
+    @property
+    def clean(self) -> World:
+        """The world that it is a twin of, with the cameras, horizon and delay given here."""
+        given = {"cameras": self.cameras, "horizon": self.horizon, "delay": self.delay}
+        return dataclasses.replace(self.of, **{key: value for key, value in given.items() if value})
+
+    @property
+    def start_set(self) -> str:
+        return start_set(self.of)
+
+    @property
+    def perturbable(self) -> tuple[str, ...] | None:
+        return () if self.online else None
+
+    def embodiment(self) -> Embodiment:
+        return self.clean.embodiment()
+
+    def lane(self) -> gymnasium.Env:
+        if not self.online:
+            return self.clean.lane()
+        from .live.online import OnlineLane
+
+        return OnlineLane(self)
+
+    def warm(self) -> None:
+        """What the other world wants done before several workers start."""
+        self.clean.warm()
+
+    def steps(self) -> int:
+        return self.clean.steps()
+
+    def views(self) -> tuple[str, ...]:
+        return self.of.views()
+
+    def fingerprint(self) -> dict:
+        if not self.online:
+            return self.clean.fingerprint() | {"twin": "offline"}
+        about = {name: getattr(self, name) for name in ("robot", "scene", "correct", "judge", "pace", "align", "eyes")}
+        about |= {"loop": dataclasses.asdict(self.loop)}
+        if self.real is not None:
+            other = (self.real.of or self.of).fingerprint()
+            about |= {"real": other | {"changes": dataclasses.asdict(self.real.changes), "seed": self.real.seed}}
+        return self.clean.fingerprint() | {"twin": about}
+
+    # -- the parts of the loop's process
+
+    def stage(self) -> Stage:
+        """Build twin, what follows it and what corrects it, in the process of the loop."""
+        from .live.online import Stage
+
+        lane = self.clean.lane()
+        assert isinstance(lane, TaskEnv)
+        views, eyes = self.cameras_about()
+        return Stage(lane, self.follower(lane, views, eyes), self.aligner(), self)
+
+    def cameras_about(self) -> tuple[dict[str, View], dict[str, tuple[int, int]]]:
+        """Places, and sizes (height, width) of the cameras that look at a stand-in."""
+        if not self.correct:
+            return {}, {}
+        eyes = {name: tuple(size) for name, size in (self.eyes or self._scene_eyes() or EYES).items()}
+        known = default_views(task_of(self.of)) | self._scene_views()
+        return {name: known[name] for name in eyes if name in known}, eyes
+
+    def follower(self, lane: TaskEnv, views: dict[str, View], eyes: dict[str, tuple[int, int]]) -> Real:
+        """What follows the twin, connected."""
+        if self.real is None:
+            from ..open import robot_config
+            from .reality.follow import GuardedArm
+            from .reality.layout import Joints
+
+            return GuardedArm(robot_config(self.robot), Joints.of(lane.model), self.loop.rate)
+        rate, real, task = self.loop.rate, self.real, self.real.of or self.of
+        if self.pace == "wall":
+            from .reality.remote import RemoteStandIn
+
+            return RemoteStandIn(task, real.changes, eyes, views, rate, real.seed)
+        from .reality.follow import GuardedStandIn
+
+        return GuardedStandIn(StandIn(task, real.changes, eyes, views, rate, real.seed))
+
+    def aligner(self) -> Corrects | None:
+        """What corrects the twin; None without a scene."""
+        if not self.correct or not self.scene:
+            return None
+        from .align import Aligner, AlignSettings
+        from .scene import TwinScene
+
+        scene = TwinScene.load(Path(os.path.expandvars(self.scene)))
+        if scene.source not in (self.of.task, self.of.get_choice_name(type(self.of))):
+            raise ValueError(f"{self.scene} was built of {scene.source}; this is a twin of {self.of.task}")
+        return Aligner.of(scene, AlignSettings(**{"rate": self.loop.rate} | self.align))
+
+    def _scene_eyes(self) -> dict[str, tuple[int, int]]:
+        return {camera.name: (camera.height, camera.width) for camera in self._cameras()}
+
+    def _scene_views(self) -> dict[str, View]:
+        return {camera.name: _as_view(camera) for camera in self._cameras()}
+
+    def _cameras(self):
+        from .gaussians import read_cameras
+
+        return read_cameras(Path(os.path.expandvars(self.scene))) if self.scene else ()
+
+
+def _as_view(camera) -> View:
+    """A camera of a scene's file as one of MuJoCo's."""
+    pose = camera.world_from_camera
+    at, way = pose[:3, 3], pose[:3, 2]
+    fovy = float(np.rad2deg(2 * np.arctan(camera.height / 2 / camera.K[1, 1])))
+    return View(at=tuple(map(float, at)), to=tuple(map(float, at + way)), fovy=fovy)

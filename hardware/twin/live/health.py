@@ -1,0 +1,102 @@
+"""Whether what the cameras say may correct a twin: pictures that are old, covered or shaken do not.
+
+Each camera has a bound for its residual, which its own first pictures set: `margin` times the largest of them. A camera
+above its bound is left out; it is tried again every `probe` pictures, and counts again after `trust` good ones. When no
+camera is left, nothing is corrected: the twin goes on by physics alone, and after `patience` s the object counts as
+lost, which the loop tells and stops for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """When pictures are believed."""
+
+    settle: int = 30  # pictures of each camera that set its bound, after an episode begins
+    margin: float = 1.6  # a camera's bound, in the largest of those residuals
+    bounds: dict[str, float] = field(default_factory=dict)  # camera -> its bound; empty: as it is measured
+    probe: int = 6  # pictures between two tries of a camera that is left out
+    trust: int = 2  # good ones in a row after which it counts again
+    stale: float = 0.15  # s, the age of a picture that corrects nothing
+    delay: float = 0.05  # s, the age at which a correction has half of its strength
+    patience: float = 0.5  # s without any camera after which the objects count as lost
+
+
+class Health:
+    """The cameras of one episode, from picture to picture."""
+
+    def __init__(self, settings: Trust, cameras: Iterable[str], now: float):
+        self.settings = settings
+        self.bounds: dict[str, float] = dict(settings.bounds)
+        self._first: dict[str, list[float]] = {name: [] for name in cameras}
+        self._out: dict[str, int] = {}  # camera that is left out -> pictures since then
+        self._good: dict[str, int] = {}
+        self._corrected = now
+        self.warnings: list[str] = []
+
+    def wanted(self, ages: Mapping[str, float]) -> tuple[list[str], list[str]]:
+        """Of cameras with new pictures of these ages: those that correct, and those that are only tried."""
+        fresh = [name for name, age in ages.items() if age <= self.settings.stale]
+        good, tried = [], []
+        for name in fresh:
+            if name not in self._out:
+                good.append(name)
+                continue
+            self._out[name] += 1
+            if self._out[name] % self.settings.probe == 0 or self._good.get(name, 0):
+                tried.append(name)
+        return good, tried
+
+    def judge(self, residuals: Mapping[str, float], now: float) -> bool:
+        """Take note of residuals; whether all of these cameras are within their bounds."""
+        fine = True
+        for name, value in residuals.items():
+            bound = self._bound(name, value)
+            if value <= bound:
+                self._back(name)
+                continue
+            fine, self._good[name] = False, 0
+            if name not in self._out:
+                self._out[name] = 0
+                self.warnings.append(f"camera '{name}' is left out: residual {value:.4g} above its bound {bound:.4g}")
+        return fine
+
+    def corrected(self, now: float) -> None:
+        """A correction was made."""
+        self._corrected = now
+
+    def lost(self, now: float) -> bool:
+        """Whether nothing has corrected the twin for too long."""
+        return now - self._corrected > self.settings.patience
+
+    def strength(self, age: float) -> float:
+        """How much of a correction from pictures of this age is applied, 0..1."""
+        return 0.0 if age > self.settings.stale else 1 / (1 + max(0.0, age) / self.settings.delay)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        return tuple(self._out)
+
+    def _bound(self, name: str, value: float) -> float:
+        if name in self.bounds:
+            return self.bounds[name]
+        first = self._first[name]
+        if np.isfinite(value):
+            first.append(value)
+        if len(first) >= self.settings.settle:
+            self.bounds[name] = self.settings.margin * max(first)
+        return np.inf if np.isfinite(value) else -np.inf
+
+    def _back(self, name: str) -> None:
+        if name not in self._out:
+            return
+        self._good[name] = self._good.get(name, 0) + 1
+        if self._good[name] >= self.settings.trust:
+            del self._out[name], self._good[name]
+            self.warnings.append(f"camera '{name}' corrects again")

@@ -1,0 +1,129 @@
+"""Where each object is in a picture, without a network and without a GPU.
+
+Each pixel is taken for a mixture of its background, which is known, and one colour of a body, which the Gaussians
+know; the share of the mixture is the mask, so that outlines are found to a fraction of a pixel. What is no such mixture
+(a hand, a stranger) is nobody's. Of the patches of an object's colours only those count that the twin expects, near
+to where it has the object; where there is none, the largest. Objects of one colour are told apart by that alone.
+Whoever has better masks (a segmentation network) hands them to the aligner instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .gaussians import Gaussians
+from .splat import kernels
+
+COLOURS = 4  # of an object's, or the robot's, palette
+STRANGE = 4.0  # misfit in sigma from which on a pixel is nobody's
+
+
+@dataclass(frozen=True, eq=False)
+class Palette:
+    """Colours (P, 3) of bodies and whose they are (P,): the object's place in `objects`, -1 for the robot."""
+
+    colours: np.ndarray
+    owner: np.ndarray
+
+
+def make_palette(gaussians: Gaussians, objects: Sequence[str]) -> Palette:
+    """The main colours of each object, and of everything else that carries Gaussians."""
+    place = np.array([objects.index(name) if name in objects else -1 for name in gaussians.bodies])
+    owner = place[gaussians.body]
+    colours, owners = [], []
+    for number in range(-1, len(objects)):
+        own = main_colours(gaussians.colour[owner == number])
+        colours.append(own)
+        owners += [number] * len(own)
+    return Palette(np.concatenate(colours), np.array(owners, int))
+
+
+def main_colours(colours: np.ndarray, count: int = COLOURS, near: float = 0.08) -> np.ndarray:
+    """(P, 3): at most `count` of colours (n, 3), none nearer than `near` to another; k-means."""
+    if not len(colours):
+        return np.zeros((0, 3))
+    middles = [np.median(colours, 0)]
+    while len(middles) < count:
+        away = np.linalg.norm(colours[:, None] - np.array(middles), axis=2).min(1)
+        if away.max() < 2 * near:
+            break
+        middles.append(colours[away.argmax()])
+    found = np.array(middles)
+    for _ in range(5):
+        nearest = np.linalg.norm(colours[:, None] - found, axis=2).argmin(1)
+        found = np.array([colours[nearest == i].mean(0) if (nearest == i).any() else c for i, c in enumerate(found)])
+    shares = np.bincount(nearest, minlength=len(found)) / len(colours)
+    return found[shares > 0.03]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a picture shows.
+
+    Args:
+        masks: (objects, h, w) 0..1.
+        trust: (h, w) 0..1, in what they say of a pixel.
+        clear: 0..1, share of the background where it should be seen that is; little of it where a camera is covered.
+    """
+
+    masks: np.ndarray
+    trust: np.ndarray
+    clear: float = 1.0
+
+
+def find_masks(
+    picture: np.ndarray,
+    background: np.ndarray,
+    palette: Palette,
+    expected: np.ndarray,
+    empty: np.ndarray,
+    sigma: float,
+    reach: int,
+) -> Seen:
+    """Masks of a picture (h, w, 3), in the twin's colours.
+
+    Args:
+        expected: (objects, h, w) 0..1, where the twin has the objects.
+        empty: (h, w) bool, where the twin has nothing before the background.
+        sigma: noise of a channel, 0..1.
+        reach: px around the expected mask within which a patch is the object's.
+    """
+    size = picture.shape[:2]
+    which, share, misfit = np.empty(size, np.int64), np.empty(size), np.empty(size)
+    kernels().unmix(picture, background, palette.colours, sigma, which, share, misfit)
+
+    whose = np.where(which >= 0, palette.owner[which] if len(palette.owner) else -2, -2)
+    known = misfit < STRANGE
+    masks = np.zeros(expected.shape)
+    for number in range(len(expected)):
+        own = np.where((whose == number) & known, share, 0.0)
+        masks[number] = own * patches(own > 0.4, expected[number] > 0.3, reach)
+    robot = (whose == -1) & (share > 0.3)
+    trust = np.where(known & ~robot, 1.0, 0.0)
+    plain = (which < 0) | (share < 0.3)
+    clear = float((plain & known)[empty].mean()) if empty.any() else 1.0
+    return Seen(masks, trust, clear)
+
+
+def patches(found: np.ndarray, expected: np.ndarray, reach: int) -> np.ndarray:
+    """(h, w) bool: the patches of `found` that touch `expected` widened by `reach` px, with a rim of 2 px; else the
+    largest."""
+    import cv2
+
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8), connectivity=8)
+    if count < 2:
+        return np.zeros(found.shape, bool)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)
+    near = cv2.dilate(expected.astype(np.uint8), disc).astype(bool)
+    touched = np.unique(labels[near & found])
+    touched = touched[touched > 0]
+    if len(touched):
+        areas = stats[touched, cv2.CC_STAT_AREA]
+        touched = touched[areas >= 0.1 * areas.max()]
+    else:
+        touched = [1 + stats[1:, cv2.CC_STAT_AREA].argmax()]
+    chosen = np.isin(labels, touched).astype(np.uint8)
+    return cv2.dilate(chosen, np.ones((5, 5), np.uint8)).astype(bool)

@@ -1,0 +1,167 @@
+"""A stand-in that lives in a process of its own and in real time, as an arm and its cameras do.
+
+The twin's loop then spends on it what it would spend on an arm: a message to the guard, a reading and new pictures. All
+moments are on `time.monotonic()`, which the processes of one machine share.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ....configs.lanes.process import Companion, at_work
+from ....configs.world import World
+from ..live.seam import Real
+from .follow import GuardedStandIn
+from .layout import Joints, View
+from .stand_in import Changes, StandIn, Truth
+
+ANSWER = 10.0  # s that it may take to answer
+BUILD = 120.0  # s, the first time
+NAP = 0.002  # s between two looks at the clock
+BEHIND = 0.2  # s that it may be behind the clock before its time is let go
+
+
+class RemoteStandIn(Real):
+    """See the module. Arguments as of `StandIn` and of `GuardedStandIn`. ConnectionError: its process is gone."""
+
+    def __init__(
+        self,
+        world: World,
+        changes: Changes,
+        cameras: Mapping[str, tuple[int, int]],
+        views: Mapping[str, View],
+        rate: float,
+        seed: int,
+        envelope: Mapping[str, Any] | None = None,
+    ):
+        self._companion = Companion(f"{__name__}:serve")
+        self._pipe = self._companion.start()
+        self._pictures: dict[str, np.ndarray] = {}
+        self._times: dict[str, float] = {}
+        self.joints: Joints = self._ask(
+            (world, changes, dict(cameras), dict(views), rate, seed, dict(envelope or {})), BUILD
+        )
+
+    @property
+    def time(self) -> float:
+        return time.monotonic()
+
+    def begin(self, start: int) -> None:
+        """See `Real`."""
+        self._pictures, self._times = {}, {}
+        self._ask(("begin", start), BUILD)
+
+    def send(self, target: np.ndarray) -> np.ndarray:
+        """See `Real`."""
+        return self._ask(("send", np.asarray(target, float)))
+
+    def resume(self) -> None:
+        """See `Real`."""
+        self._ask(("resume",))
+
+    def observe(self) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """See `Real`."""
+        found, times = self._ask(("observe", dict(self._times)))
+        self._pictures |= found
+        self._times |= times
+        return dict(self._pictures), dict(self._times)
+
+    def advance(self, seconds: float) -> None:
+        """See `Real`."""
+
+    def truth(self) -> Truth:
+        """See `StandIn.truth`."""
+        return self._ask(("truth",))
+
+    def history(self) -> tuple[np.ndarray, np.ndarray]:
+        """See `StandIn.history`, on this clock."""
+        return self._ask(("history",))
+
+    def close(self) -> None:
+        """See `Real`."""
+        self._companion.close()
+
+    def _ask(self, message: tuple, patience: float = ANSWER):
+        try:
+            self._pipe.send(message)
+            if not self._pipe.poll(patience):
+                raise ConnectionError(f"the stand-in did not answer within {patience:g} s")
+            fine, answer = self._pipe.recv()
+        except (OSError, EOFError) as error:
+            raise ConnectionError(f"the stand-in's process is gone: {error}") from error
+        if not fine:
+            raise answer
+        return answer
+
+
+class _Living:
+    """A stand-in whose time is the clock's."""
+
+    def __init__(self, world, changes, cameras, views, rate, seed, envelope):
+        self.real = GuardedStandIn(StandIn(world, changes, cameras, views, rate, seed), envelope)
+        self.offset = time.monotonic() - self.real.time
+
+    def live(self) -> None:
+        """Let its time come up with the clock, a little at a time."""
+        behind = time.monotonic() - self.offset - self.real.time
+        if behind > BEHIND:
+            self.offset += behind - NAP
+            behind = NAP
+        timestep = self.real.stand_in.model.opt.timestep
+        if behind >= timestep:
+            self.real.advance(min(5, int(behind / timestep)) * timestep)
+
+    def begin(self, start: int) -> None:
+        self.real.begin(start)
+        self.offset = time.monotonic() - self.real.time
+
+    def send(self, target: np.ndarray) -> np.ndarray:
+        return self.real.send(target)
+
+    def resume(self) -> None:
+        self.real.resume()
+
+    def observe(self, known: Mapping[str, float]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """What is newer than what is known."""
+        found, times = self.real.observe()
+        times = {key: moment + self.offset for key, moment in times.items()}
+        new = [key for key, moment in times.items() if moment > known.get(key, -np.inf) + 1e-6]
+        return {key: found[key] for key in new}, {key: times[key] for key in new}
+
+    def truth(self) -> Truth:
+        return self.real.truth()
+
+    def history(self) -> tuple[np.ndarray, np.ndarray]:
+        times, values = self.real.history()
+        return times + self.offset, values
+
+
+def serve(pipe_number: int, pulse_number: int) -> None:
+    """The life of the process: live and answer until the other end is closed."""
+    with at_work(pipe_number, pulse_number) as (pipe, _):
+        living = None
+        try:
+            try:
+                living = _Living(*pipe.recv())
+                pipe.send((True, living.real.joints))
+            except (ValueError, LookupError, OSError, RuntimeError) as error:
+                pipe.send((False, error))
+                return
+            while True:
+                living.live()
+                if not pipe.poll(NAP):
+                    continue
+                name, *given = pipe.recv()
+                try:
+                    pipe.send((True, getattr(living, name)(*given)))
+                except (ValueError, LookupError, RuntimeError) as error:
+                    pipe.send((False, error))
+        except (EOFError, OSError):
+            return  # the other end is gone
+        finally:
+            if living is not None:
+                living.real.close()

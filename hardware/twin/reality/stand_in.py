@@ -1,0 +1,275 @@
+"""A stand-in for reality: a second MuJoCo world that is other than the twin, and shows itself only as an arm does.
+
+Friction, mass, damping, latency, camera noise and colours differ, and things stand about that the twin does not know.
+It is reached through joint commands, joint echo and pictures alone: a `Robot` with cameras, whose time is simulated
+(`advance`), so that equal seeds give equal runs. What an experimenter would measure with a ruler, `truth` tells; the
+loop never asks for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ....configs.rng import rng_of
+from ....configs.spec import IMAGES, STATE, Embodiment, Mode
+from ....configs.world import World
+from ....sim.decor import Decor, add_decor, movable_bodies, movable_joints, scatter
+from ....sim.rendering import renderer_class
+from ...robot import Robot
+from .faults import HAND, Fault, Faults
+from .layout import Joints, View, scene_of, task_of
+
+if TYPE_CHECKING:
+    import mujoco
+
+TURN = 2 * np.pi / 4096  # rad, what an encoder tells apart
+KEPT = 64  # pictures and readings that may be on their way
+PAST = 20_000  # poses that `history` keeps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """How a stand-in differs from the twin's world. Factors are of what movable objects have there."""
+
+    friction: float = 1.4  # factor, of the contacts of everything
+    mass: float = 1.3  # factor
+    damping: float = 0.8  # factor, of the joints that nothing drives
+    command_delay: float = 0.008  # s from a command to the servos
+    camera_delay: float = 0.02  # s from the exposure to the picture
+    fps: float = 60.0  # pictures a second
+    noise: float = 4.0  # grey levels, standard deviation of each pixel
+    gain: tuple[float, float, float] = (0.92, 1.0, 1.06)  # of red, green, blue
+    offset: tuple[float, float, float] = (6.0, 0.0, -4.0)  # grey levels, of red, green, blue
+    distractors: int = 1  # things that stand about
+    faults: tuple[Fault, ...] = ()  # what goes wrong, see faults.py
+
+    def __post_init__(self) -> None:
+        for name in ("friction", "mass", "damping", "fps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} of a stand-in must be positive, got {getattr(self, name)}")
+        for name in ("command_delay", "camera_delay", "noise", "distractors"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} of a stand-in must not be negative, got {getattr(self, name)}")
+
+
+SAME = Changes(friction=1, mass=1, damping=1, command_delay=0, camera_delay=0, noise=0, gain=(1, 1, 1),
+               offset=(0, 0, 0), distractors=0)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What only a stand-in can tell: joint positions (nq,), and whether and how far the task is done."""
+
+    qpos: np.ndarray
+    success: bool
+    progress: float
+
+
+class StandIn(Robot):
+    """One stand-in. Its embodiment takes absolute positions of the joints that the twin's actuators drive.
+
+    Args:
+        world: a task in plain MuJoCo; its own settings may differ from the twin's, too.
+        cameras: name -> (height, width) px, of `views` or of the scene.
+        rate: commands a second, which the embodiment states.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        changes: Changes,
+        cameras: Mapping[str, tuple[int, int]],
+        views: Mapping[str, View],
+        rate: float = 60.0,
+        seed: int = 0,
+    ):
+        import mujoco
+
+        self.changes, self.seed, self.rate = changes, seed, rate
+        self.task = task_of(world)
+        self.model = scene_of(self.task, views).compile()
+        alter(self.model, changes)
+        self.data = mujoco.MjData(self.model)
+        self.joints = Joints.of(self.model)
+        self._bodies = movable_bodies(self.model)
+        self._sizes, self._places = dict(cameras), self.model.cam_pos.copy()
+        self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
+        self._units = tuple("rad" if self.model.joint(name).type[0] == 3 else "m" for name in self.joints.names)
+        self.begin(0)
+
+    @property
+    def embodiment(self) -> Embodiment:  # type: ignore[override]
+        """Joint targets in, joint positions out."""
+        return Embodiment(
+            name=f"stand-in {self.model.names[: self.model.names.index(0)].decode() or 'scene'}",
+            action=self.joints.names,
+            action_units=self._units,
+            limits=self.joints.limits,
+            rate=self.rate,
+            mode=Mode.absolute,
+            frame="joint",
+            state=self.joints.names,
+            state_units=self._units,
+            cameras=self._sizes,
+        )
+
+    def begin(self, start: int) -> None:
+        """Put everything at start `start` of the task; time begins anew."""
+        import mujoco
+
+        if hasattr(self, "_faults"):
+            self._faults.end()
+        mujoco.mj_resetData(self.model, self.data)
+        self.model.cam_pos[:] = self._places
+        self.task.reset(self.model, self.data, np.random.default_rng(start))
+        mujoco.mj_forward(self.model, self.data)
+        count, draw = self.changes.distractors, rng_of(self.seed, 1, start)
+        self.decor: tuple[Decor, ...] = scatter(self.model, self.data, draw, count) if count else ()
+
+        self._start, self._frame = start, 0
+        self._faults = Faults(self.changes.faults, tuple(self._sizes), self.seed)
+        self._commands: deque[tuple[float, np.ndarray]] = deque()
+        self._pictures: deque[tuple[float, float, dict[str, np.ndarray]]] = deque(maxlen=KEPT)
+        self._echoes: deque[tuple[float, float, np.ndarray]] = deque(maxlen=KEPT)
+        self._newest: tuple[float, dict[str, np.ndarray]] = (-np.inf, {})
+        self._heard: tuple[float, np.ndarray] = (0.0, self._read())
+        self._past: deque[tuple[float, np.ndarray]] = deque([(0.0, self.data.qpos.copy())], maxlen=PAST)
+        self._expose()
+
+    @property
+    def time(self) -> float:
+        """s since the start of the episode."""
+        return float(self.data.time)
+
+    def connect(self) -> None:
+        """See `Robot`."""
+
+    def disconnect(self) -> None:
+        """See `Robot`."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
+
+    def send_action(self, action: np.ndarray) -> np.ndarray:
+        """See `Robot`. The servos get it after the latency."""
+        if not self._faults.lost(self.time):
+            arrives = self.time + self.changes.command_delay + self._faults.latency(self.time)
+            self._commands.append((arrives, np.array(action, float)))
+        return np.asarray(action, np.float32)
+
+    def get_observation(self) -> Mapping[str, np.ndarray]:
+        """See `Robot`."""
+        return self.observe()[0]
+
+    def observe(self) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """The newest that has arrived, and when each part was captured, s on this stand-in's clock."""
+        while self._echoes and self._echoes[0][1] <= self.time + 1e-9:
+            self._heard = (self._echoes[0][0], self._echoes.popleft()[2])
+        while self._pictures and self._pictures[0][1] <= self.time + 1e-9:
+            captured, _, drawn = self._pictures.popleft()
+            self._newest = (captured, drawn)
+        found: dict[str, np.ndarray] = {STATE: self._heard[1].astype(np.float32)}
+        times = {STATE: self._heard[0]}
+        for name, picture in self._newest[1].items():
+            found[IMAGES + name], times[IMAGES + name] = picture, self._newest[0]
+        return found, times
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        import mujoco
+
+        end = self.data.time + seconds
+        while self.data.time < end - self.model.opt.timestep / 2:
+            while self._commands and self._commands[0][0] <= self.data.time + 1e-9:
+                self.data.ctrl[self.joints.ctrl] = self._commands.popleft()[1]
+            self._faults.touch(self.model, self.data, self._bodies, self.time)
+            mujoco.mj_step(self.model, self.data)
+            if self.data.time >= self._frame / self.changes.fps - 1e-9:
+                mujoco.mj_kinematics(self.model, self.data)
+                self._expose()
+        self._tell()
+        self._past.append((self.time, self.data.qpos.copy()))
+
+    def history(self) -> tuple[np.ndarray, np.ndarray]:
+        """What the loop does not see: times (T,) s, and joint positions (T, nq) of this episode."""
+        times, values = zip(*self._past, strict=True)
+        return np.array(times), np.array(values)
+
+    def truth(self) -> Truth:
+        """What the loop does not see."""
+        import mujoco
+
+        mujoco.mj_forward(self.model, self.data)
+        success = bool(self.task.success(self.model, self.data))
+        progress = 1.0 if success else min(float(self.task.progress(self.model, self.data)), 0.99)
+        return Truth(self.data.qpos.copy(), success, progress)
+
+    # -- what goes out
+
+    def _read(self) -> np.ndarray:
+        """(D,) joint positions as an encoder has them; a linear joint's are exact to 0.1 mm."""
+        values = self.data.qpos[self.joints.qpos]
+        step = np.array([TURN if unit == "rad" else 1e-4 for unit in self._units])
+        return np.rint(values / step) * step
+
+    def _tell(self) -> None:
+        """The joint echo of now, on its way."""
+        if not self._faults.lost(self.time):
+            self._echoes.append((self.time, self.time + self._faults.latency(self.time), self._read()))
+
+    def _expose(self) -> None:
+        """Pictures of now, on their way."""
+        self._tell()
+        number, self._frame = self._frame, self._frame + 1
+        if self._faults.lost(self.time) or not self._sizes:
+            return
+        drawn = {name: self._picture(place, name, number) for place, name in enumerate(self._sizes)}
+        late = self.changes.camera_delay + self._faults.latency(self.time)
+        self._pictures.append((self.time, self.time + late, drawn))
+
+    def _picture(self, place: int, name: str, number: int) -> np.ndarray:
+        """What camera `name` sees: (height, width, 3) uint8 RGB."""
+        import mujoco
+
+        size, draw = self._sizes[name], rng_of(self.seed, 2, self._start, number, place)
+        if self._faults.covered(name, self.time):
+            clean = np.broadcast_to(HAND, (*size, 3)).astype(float)
+        else:
+            camera = self.model.camera(name).id
+            self.model.cam_pos[camera] = self._places[camera] + self._faults.moved(name, self.time)
+            mujoco.mj_camlight(self.model, self.data)
+            clean = self._draw(name, size).astype(float)
+        seen = clean * self.changes.gain + self.changes.offset
+        seen += self.changes.noise * draw.standard_normal(seen.shape, np.float32)
+        return np.clip(np.rint(seen), 0, 255).astype(np.uint8)
+
+    def _draw(self, camera: str, size: tuple[int, int]) -> np.ndarray:
+        if size not in self._renderers:
+            self._renderers[size] = renderer_class()(self.model, *size)
+        renderer = self._renderers[size]
+        renderer.update_scene(self.data, camera)
+        add_decor(renderer.scene, self.decor)
+        return renderer.render()
+
+
+def alter(model: mujoco.MjModel, changes: Changes) -> None:
+    """Give a model the friction, mass and damping of `changes`."""
+    import mujoco
+
+    bodies, dofs = movable_bodies(model), movable_joints(model)
+    model.geom_friction *= changes.friction
+    model.pair_friction *= changes.friction
+    model.dof_frictionloss[dofs] *= changes.friction
+    model.dof_damping[dofs] *= changes.damping
+    if changes.mass != 1:
+        model.body_mass[bodies] *= changes.mass
+        model.body_inertia[bodies] *= changes.mass
+        kept = {name: getattr(model.stat, name) for name in ("meaninertia", "meanmass", "meansize", "extent")}
+        mujoco.mj_setConst(model, mujoco.MjData(model))
+        for name, value in kept.items():  # scales of drawing, as in the twin
+            setattr(model.stat, name, value)

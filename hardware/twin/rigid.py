@@ -1,0 +1,153 @@
+"""One rigid motion for each object that brings what the twin draws to what cameras see.
+
+Gauss-Newton on the differences of masks and colours, in the velocities that the joints allow, with a prior that
+trusts the physics; or Adam on the same loss. Where outlines hardly overlap, and no difference says where to go, the
+middles of drawn and seen outlines are brought together first. A motion is a twist: the move of the centre of mass (m,
+the world's frame) and a rotation vector about it (rad).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .forces import turned_by
+from .sight import Sight
+from .splat import Drawing
+from .splatting.fit import Adam
+
+LOST = 0.3  # overlap of outlines below which the middles are brought together first
+SWING = 0.3  # rad, largest turn in one step
+DAMPING = 1e-3  # of Gauss-Newton's matrix, in shares of its diagonal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solver:
+    """How a motion is searched for; the fields are `AlignSettings`'."""
+
+    name: str
+    iterations: int
+    limit: float
+    lr_move: float
+    lr_turn: float
+    colour: bool
+    noise: float
+    trust_move: float
+    trust_turn: float
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """Where all Gaussians are, and whose.
+
+    Args:
+        mean: (N, 3) m, the world's frame, as physics has them.
+        owner: (N,) the object's number; -1 for others.
+        centres: (objects, 3) m, centres of mass.
+        bases: of each object (6, K), the twists that its joints allow.
+    """
+
+    mean: np.ndarray
+    owner: np.ndarray
+    centres: np.ndarray
+    bases: Sequence[np.ndarray]
+
+    def moves(self, twists: np.ndarray) -> np.ndarray:
+        """(N, 3) m, how the Gaussians move with twists (objects, 6)."""
+        moved = np.zeros_like(self.mean)
+        for number, twist in enumerate(twists):
+            if twist.any():
+                own = self.owner == number
+                motion = turned_by(twist, self.centres[number])
+                moved[own] = self.mean[own] @ (motion[:3, :3] - np.eye(3)).T + motion[:3, 3]
+        return moved
+
+    def mean_twists(self, moved: np.ndarray) -> np.ndarray:
+        """(objects, 6) the rigid motions that moves (N, 3) of single Gaussians amount to, for small ones."""
+        twists = np.zeros((len(self.centres), 6))
+        for number, centre in enumerate(self.centres):
+            own = self.owner == number
+            arms, move = self.mean[own] - centre, moved[own]
+            twists[number, :3] = move.mean(0)
+            inertia = (arms**2).sum() * np.eye(3) - arms.T @ arms
+            twists[number, 3:] = np.linalg.lstsq(inertia, np.cross(arms, move).sum(0), rcond=1e-9)[0]
+        return twists
+
+
+def find_twists(
+    objects: Objects,
+    sights: Sequence[Sight],
+    able: np.ndarray,
+    draw_at: Callable[[np.ndarray, Sight], Drawing],
+    solver: Solver,
+) -> np.ndarray:
+    """(objects, 6) twists.
+
+    Args:
+        able: (objects, sights) bool, which camera has a say about which object.
+        draw_at: draws the Gaussians with means (N, 3) as a camera sees them.
+    """
+    twists = np.zeros((len(objects.bases), 6))
+    adam = [Adam.of((basis.shape[1],)) for basis in objects.bases]
+    for number in range(len(twists)):
+        twists[number] = _brought_together(objects, sights, able, number)
+    for step in range(solver.iterations):
+        place, first = objects.mean + objects.moves(twists), step == 0 and not twists.any()
+        drawings = [sight.drawing if first else draw_at(place, sight) for sight in sights]
+        for number, basis in enumerate(objects.bases):
+            pairs = [pair for pair, ok in zip(zip(sights, drawings, strict=True), able[number], strict=True) if ok]
+            if pairs:
+                matrix, vector = _normal_equations(objects, pairs, place, twists[number], number, solver.colour)
+                advance = _adam if solver.name == "adam" else _gauss_newton
+                twists[number] += basis @ advance(matrix, vector, basis, twists[number], solver, adam[number])
+    return twists
+
+
+def _brought_together(objects: Objects, sights: Sequence[Sight], able: np.ndarray, number: int) -> np.ndarray:
+    """(6,) the move after which the middles of drawn and seen outlines agree, where the outlines do not."""
+    looking = [sight for sight, ok in zip(sights, able[number], strict=True) if ok]
+    if not looking or np.mean([sight.overlap(number) for sight in looking]) > LOST:
+        return np.zeros(6)
+    basis, own = objects.bases[number], objects.owner == number
+    system = np.concatenate([sight.drawing.slope[own].mean(0) @ basis[:3] for sight in looking])
+    wanted = np.concatenate([sight.shift(number) for sight in looking])
+    ridge = 1e-6 * np.trace(system.T @ system) * np.eye(system.shape[1])
+    twist = basis @ np.linalg.solve(system.T @ system + ridge, system.T @ wanted)
+    return np.concatenate([twist[:3], np.zeros(3)])
+
+
+def _normal_equations(objects: Objects, pairs, place: np.ndarray, twist: np.ndarray, number: int, colour: bool):
+    """Gauss-Newton's matrix (K, K), and the gradient (K,) of half the weighted sum of squares, of one object."""
+    basis, moving = objects.bases[number], objects.owner == number
+    velocity = np.zeros((len(place), 3, basis.shape[1]))
+    arms = place[moving] - (objects.centres[number] + twist[:3])
+    velocity[moving] = basis[:3] + np.cross(basis[3:].T[None], arms[:, None]).swapaxes(1, 2)
+    channels = [0, 1, 2, 3 + number] if colour else [3 + number]
+
+    matrix, vector = np.zeros((basis.shape[1],) * 2), np.zeros(basis.shape[1])
+    for sight, drawing in pairs:
+        found = drawing.jacobian(moving, velocity, sight.background, channels)
+        if found is None:
+            continue
+        box, jacobian = found
+        rows = jacobian.reshape(-1, basis.shape[1])
+        weighted = rows * sight.weights[box][..., channels].reshape(-1, 1)
+        matrix += weighted.T @ rows
+        vector += weighted.T @ sight.difference(drawing, box)[..., channels].reshape(-1)
+    return matrix, vector
+
+
+def _gauss_newton(matrix, vector, basis, twist, solver: Solver, _) -> np.ndarray:
+    """(K,) the step that minimises the squares and the distance from the physics, neither too long nor too wide."""
+    prior = np.repeat([1 / solver.trust_move**2, 1 / solver.trust_turn**2], 3) * solver.noise**2
+    matrix = matrix + basis.T @ (prior[:, None] * basis) + DAMPING * np.diag(np.diag(matrix))
+    step = -np.linalg.solve(matrix, vector + basis.T @ (prior * twist))
+    whole = basis @ step
+    return step / max(1.0, np.linalg.norm(whole[:3]) / solver.limit, np.linalg.norm(whole[3:]) / SWING)
+
+
+def _adam(matrix, vector, basis, twist, solver: Solver, moments: Adam) -> np.ndarray:
+    rates = np.abs(basis.T) @ np.repeat([solver.lr_move, solver.lr_turn], 3)
+    return -rates * moments.step(vector)

@@ -1,0 +1,88 @@
+"""The twin as a world: offline the other world itself, online one lane whose loop is another process."""
+
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from understudy.configs.lanes.lanes import open_world
+from understudy.configs.world import read_world, start_set
+from understudy.hardware.twin.env import TwinWorld
+
+SO101 = {"type": "mujoco", "task": "so101-pusht"}
+
+
+def test_offline_is_the_other_world_to_the_last_bit(task):
+    twin = read_world({"type": "twin", "of": SO101})
+    assert start_set(twin) == start_set(task) and twin.embodiment() == task.embodiment()
+    with closing(open_world(twin, 3)) as one, closing(open_world(task, 3)) as two:
+        first, second = one.reset(seed=[4, 5, 6])[0], two.reset(seed=[4, 5, 6])[0]
+        rest = np.array(one.call("rest"))
+        for step in range(4):
+            assert all(np.array_equal(first[key], second[key]) for key in first)
+            action = rest + 0.1 * np.sin(step)
+            first, second = one.step(action)[0], two.step(action)[0]
+
+
+def test_online_acts_as_offline_where_nothing_is_corrected(task):
+    twin = read_world({"type": "twin", "of": SO101, "real": {}, "correct": False})
+    assert start_set(twin) == start_set(task)
+    lane, plain = twin.lane(), task.lane()
+    try:
+        first, _ = lane.reset(seed=5)
+        second, _ = plain.reset(seed=5)
+        for _ in range(15):
+            action = lane.expert_action()
+            assert np.array_equal(action, plain.expert_action())
+            assert all(np.array_equal(first[key], second[key]) for key in first)
+            first, reward, *_, info = lane.step(action)
+            second, same, *_ = plain.step(action)
+            assert reward == same and np.array_equal(info["action.sent"], action)
+        account = lane.account()
+        assert account["timing"]["ticks"] == 30 and not account["held_ticks"]
+        assert len(lane.ticks_done()) == 30 and lane.tracking().bodies == ("t",)
+    finally:
+        lane.close()
+
+
+def test_by_the_clock_it_keeps_its_rate(task):
+    twin = read_world({"type": "twin", "of": SO101, "real": {}, "correct": False, "pace": "wall"})
+    lane = twin.lane()
+    try:
+        lane.reset(seed=5)
+        for _ in range(10):
+            lane.step(lane.rest())
+        timing = lane.account()["timing"]
+        assert timing["ticks"] >= 20 and timing["rate"] == 60  # those without an action are counted, too
+        truth = lane.truth()
+        assert truth.qpos.shape == (13,)
+    finally:
+        lane.close()
+
+
+@pytest.mark.parametrize(
+    "settings, says",
+    [
+        ({"pace": "fast"}, "free or wall"),
+        ({"judge": "truth"}, "only a stand-in"),
+        ({"real": {}, "robot": "arm.yaml"}, "not by both"),
+        ({"robot": "arm.yaml"}, "pace: wall"),
+        ({"real": {"of": {"type": "mujoco", "task": "so101-reach"}}}, "so101-reach"),
+        ({"real": {"changes": {"mass": -1}}}, "mass"),
+        ({"loop": {"rate": 0}}, "rate"),
+        ({"of": {"type": "gym_pusht"}, "real": {}}, "plain MuJoCo"),
+    ],
+)
+def test_refusals(settings, says):
+    with pytest.raises(Exception, match=says):
+        world = read_world({"type": "twin", "of": SO101} | settings)
+        assert isinstance(world, TwinWorld)
+
+
+def test_a_stand_in_is_a_world_of_its_own(task):
+    world = read_world({"type": "stand_in", "of": SO101, "changes": {"mass": 2.0}})
+    assert start_set(world) == start_set(task)
+    lane, plain = world.lane(), task.lane()
+    block = plain.model.body("t").id
+    assert np.isclose(lane.model.body_mass[block], 2 * plain.model.body_mass[block])
+    assert world.fingerprint() != task.fingerprint()

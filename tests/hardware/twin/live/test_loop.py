@@ -1,0 +1,113 @@
+"""The loop: exact without corrections, the real joints close behind, the arm held where it must be."""
+
+import numpy as np
+import pytest
+
+from understudy.hardware.twin.env import Reality
+from understudy.hardware.twin.live.health import Health, Trust
+from understudy.hardware.twin.live.loop import LoopSettings, lag_of
+from understudy.hardware.twin.live.timing import Timing, as_text
+from understudy.hardware.twin.reality.faults import Fault
+from understudy.hardware.twin.reality.stand_in import Changes
+
+
+def test_uncorrected_it_is_the_world_itself(twin, task):
+    actor, lane = twin(real=Reality(), correct=False).begin(5), task.lane()
+    lane.reset(seed=5)
+    for _ in range(25):
+        action = lane.expert_action()
+        ticks = actor.act(1, action)
+        lane.step(action)
+        assert np.array_equal(actor.stage.lane.data.qpos, lane.data.qpos)
+        assert np.array_equal(actor.stage.lane.data.qvel, lane.data.qvel)
+    assert len(ticks) == 2  # of 1/60 s
+
+
+def test_real_joints_are_at_most_two_ticks_behind(twin):
+    actor = twin(real=Reality(), correct=False).begin(3)
+    ticks = actor.act(100)
+    lag = lag_of(np.array([tick.joints for tick in ticks]), np.array([tick.echo for tick in ticks]))
+    assert 0 <= lag <= 2
+    assert not any(tick.held for tick in ticks)
+
+
+def test_what_is_sent_are_achieved_joints(twin):
+    """Not the wanted ones: an arm that is stopped by the table stays above it in reality, too."""
+    actor = twin(real=Reality(changes=Changes(distractors=0)), correct=False).begin(0)
+    lane = actor.stage.lane
+    low = lane.rest().astype(float)
+    low[1] += 1.2  # through the table
+    ticks = actor.act(40, low)
+    wanted, achieved = low[1], ticks[-1].joints[1]
+    assert wanted - achieved > 0.1
+    assert abs(ticks[-1].echo[1] - achieved) < 0.05
+
+
+def test_a_silent_arm_holds_the_twin(twin):
+    lost = Changes(faults=(Fault(kind="loss", at=0.5, until=1.2),))
+    actor = twin(real=Reality(changes=lost), correct=False).begin(3)
+    ticks = actor.act(65)
+    held = np.array([bool(tick.held) for tick in ticks])
+    when = np.array([tick.time for tick in ticks])
+    assert held[(when > 0.85) & (when < 1.2)].all() and "silent" in ticks[np.argmax(held)].held
+    assert not held[when < 0.7].any() and not held[when > 1.95].any()  # it goes on by itself, slowly at first
+    still = np.array([tick.joints for tick in ticks])[(when > 1.0) & (when < 1.2)]
+    assert np.ptp(still, axis=0).max() < 0.02
+    sent = np.diff(np.array([tick.echo for tick in ticks]), axis=0) * 60
+    assert np.abs(sent[1:]).max() < 6  # rad/s: no jump when it is heard again
+
+
+def test_late_echo_is_no_reason_to_hold(twin):
+    late = Changes(faults=(Fault(kind="latency", at=0.3, until=1.0, size=0.1),))
+    ticks = twin(real=Reality(changes=late), correct=False).begin(3).act(50)
+    assert not any("silent" in tick.held for tick in ticks)
+
+
+def test_joints_must_be_those_of_the_twin(twin, task):
+    from understudy.hardware.twin.live.loop import Loop
+    from understudy.hardware.twin.reality.follow import GuardedStandIn
+    from understudy.hardware.twin.reality.stand_in import StandIn
+    from understudy.configs.world import read_world
+
+    lane, real = task.lane(), GuardedStandIn(StandIn(read_world("pusht-mujoco"), Changes(), {}, {}))
+    with pytest.raises(ValueError, match="pusher.x"):
+        Loop(lane.model, lane.data, real, None, LoopSettings(), np.array([1]))
+
+
+def test_lag_is_found_between_ticks():
+    time = np.arange(200) / 60
+    joints = np.stack([np.sin(3 * time), np.cos(2 * time)], 1)
+    late = np.stack([np.sin(3 * (time - 1.5 / 60)), np.cos(2 * (time - 1.5 / 60))], 1)
+    assert lag_of(joints, late) == pytest.approx(1.5, abs=0.11)
+    with pytest.raises(ValueError, match="move"):
+        lag_of(np.zeros((200, 2)), np.zeros((200, 2)))
+
+
+def test_health_leaves_a_camera_out_and_takes_it_back():
+    trust = Trust(settle=3, margin=1.5, probe=2, trust=2, patience=0.5)
+    health = Health(trust, ("a", "b"), 0.0)
+    for _ in range(3):
+        assert health.judge({"a": 0.1, "b": 0.2}, 0.0)
+    assert health.bounds == pytest.approx({"a": 0.15, "b": 0.3})
+
+    assert not health.judge({"a": 0.16, "b": 0.2}, 0.1) and health.left_out == ("a",)
+    assert health.wanted({"a": 0.0, "b": 0.0}) == (["b"], [])
+    assert health.wanted({"a": 0.0, "b": 0.0}) == (["b"], ["a"])
+    health.judge({"a": 0.1}, 0.2)
+    assert health.left_out == ("a",)  # one good picture is not enough
+    assert health.wanted({"a": 0.0}) == ([], ["a"])
+    health.judge({"a": 0.1}, 0.3)
+    assert health.left_out == () and len(health.warnings) == 2
+
+    assert health.wanted({"a": 0.2}) == ([], [])  # too old
+    assert health.strength(0.0) == 1 and health.strength(0.05) == 0.5 and health.strength(0.2) == 0
+    assert not health.lost(0.4) and health.lost(0.6)
+
+
+def test_timing_counts():
+    timing = Timing(1 / 60)
+    for work in (0.001, 0.003, 0.030):
+        timing.add(work, work > 1 / 60, {"physics": work})
+    found = timing.summary()
+    assert found["ticks"] == 3 and found["missed"] == 1 and found["histogram"]["< 33.3"] == 1
+    assert "missed: 1" in as_text(found)

@@ -1,0 +1,103 @@
+"""A stand-in is other than the twin's world, the same again by its seed, and late as it says."""
+
+import numpy as np
+import pytest
+
+from understudy.hardware.twin.reality.faults import Fault
+from understudy.hardware.twin.reality.layout import default_views
+from understudy.hardware.twin.reality.stand_in import SAME, Changes, StandIn
+
+EYES = {"left": (48, 48), "right": (48, 48)}
+
+
+@pytest.fixture(scope="module")
+def make(task):
+    views = default_views(task.find())
+    made = []
+
+    def stand_in(changes=SAME, cameras=EYES, seed=0):
+        made.append(StandIn(task, changes, cameras, views, seed=seed))
+        return made[-1]
+
+    yield stand_in
+    for one in made:
+        one.disconnect()
+
+
+def lived(real, start, seconds=0.3):
+    """Joint positions and the last pictures after a swing."""
+    real.begin(start)
+    home = real.get_observation()["observation.state"]
+    for tick in range(round(60 * seconds)):
+        real.send_action(home + 0.1 * np.sin(tick / 6))
+        real.advance(1 / 60)
+    return real.observe()
+
+
+def test_equal_seeds_are_equal(make):
+    one, two = make(Changes(fps=20)), make(Changes(fps=20))
+    lived(one, 5)  # what was before does not count
+    (first, when), (second, then) = lived(one, 3), lived(two, 3)
+    assert when == then and all(np.array_equal(first[key], second[key]) for key in first)
+    other = lived(make(Changes(fps=20), seed=1), 3)[0]
+    assert np.array_equal(first["observation.state"], other["observation.state"])
+    assert not np.array_equal(first["observation.images.left"], other["observation.images.left"])
+
+
+def test_changes_are_felt_and_seen(make, task):
+    changes = Changes(friction=1.5, mass=2.0, damping=0.5, noise=0.0, distractors=0)
+    real, plain = make(changes), make()
+    block, lane = real.model.body("t").id, task.lane()
+    assert np.isclose(real.model.body_mass[block], 2 * lane.model.body_mass[block])
+    assert np.isclose(real.model.geom("table").friction[0], 1.5 * lane.model.geom("table").friction[0])
+    real.begin(2), plain.begin(2)
+    assert np.array_equal(real.data.qpos, plain.data.qpos)  # starts mean the same
+    for one in (real, plain):
+        one.advance(0.05)
+    seen, clean = (one.get_observation()["observation.images.left"].mean((0, 1)) for one in (real, plain))
+    wanted = np.clip(clean * changes.gain + changes.offset, 0, 255)
+    assert np.abs(seen - wanted).max() < 4 and np.abs(seen - clean).max() > 4
+
+
+def test_latency_is_as_told(make):
+    real = make(Changes(command_delay=0.05, camera_delay=0.05, fps=30, noise=0, distractors=0))
+    real.begin(0)
+    home = real.get_observation()["observation.state"].astype(float)
+    real.send_action(home + 0.2)
+    real.advance(0.045)
+    assert np.abs(real.observe()[0]["observation.state"] - home).max() < 0.02
+    real.advance(0.1)
+    found, times = real.observe()
+    assert np.abs(found["observation.state"] - home).max() > 0.05
+    assert 0.05 <= real.time - times["observation.images.left"] <= 0.05 + 1 / 30 + 0.01
+
+
+def test_faults_come_and_go(make, task):
+    faults = (
+        Fault(kind="cover", at=0.1, until=0.2, what="left"),
+        Fault(kind="remove", at=0.3, until=0.4),
+        Fault(kind="loss", at=0.5, until=0.6),
+    )
+    real, pictures, times = make(Changes(fps=30, noise=0, distractors=0, faults=faults)), {}, {}
+    real.begin(1)
+    for tick in range(45):
+        real.advance(1 / 60)
+        found, when = real.observe()
+        pictures[tick] = {name: found.get(f"observation.images.{name}") for name in EYES}
+        times[tick] = when["observation.state"]
+
+    covered, free, gone = pictures[10], pictures[16], pictures[22]
+    assert np.ptp(covered["left"].reshape(-1, 3), axis=0).max() == 0 and np.ptp(covered["right"]) > 50
+    assert np.ptp(free["left"]) > 50
+    assert np.abs(gone["left"].astype(int) - free["left"]).max() > 60  # the block is not there
+    assert np.abs(pictures[28]["left"].astype(int) - free["left"]).max() < 25  # and there again
+    assert times[34] == times[31] and times[40] > times[34]  # nothing was heard meanwhile
+
+
+def test_refusals(task):
+    with pytest.raises(ValueError, match="friction"):
+        Changes(friction=0)
+    with pytest.raises(LookupError, match="latency"):
+        Fault(kind="rain", at=0)
+    with pytest.raises(ValueError, match="later"):
+        Fault(kind="cover", at=2, until=1)

@@ -1,0 +1,146 @@
+"""Scenes: who is what, Gaussians on bodies, cameras of MuJoCo's, and what is refused."""
+
+import dataclasses
+
+import mujoco
+import numpy as np
+import pytest
+
+from understudy.hardware.twin.bodies import carry, find_roles
+from understudy.hardware.twin.build import Build, build
+from understudy.hardware.twin.scene import TwinScene, scene_spec, write_picture
+from understudy.hardware.twin.splatting.surfaces import inside, sample_body
+from understudy.hardware.twin.splatting.views import Photographer, add_camera, camera_of, looking_at
+
+SCENE = """
+<mujoco>
+  <worldbody>
+    <light pos="0 0 2"/>
+    <geom type="plane" size="1 1 .1" rgba=".8 .8 .8 1"/>
+    <body name="can" pos="0 0 .05">
+      <freejoint/>
+      <geom name="round" type="cylinder" size=".03 .05" rgba=".8 .2 .1 1"/>
+      <geom name="inner" type="box" size=".01 .01 .02" rgba="0 0 1 1"/>
+      <geom name="lid" type="sphere" pos="0 0 .05" size=".02" rgba=".1 .6 .2 1"/>
+    </body>
+    <body name="rail" pos=".2 0 .1">
+      <geom type="capsule" size=".01 .05"/>
+      <body name="cart"><joint name="slide" type="slide"/><geom type="box" size=".02 .02 .02"/></body>
+    </body>
+    <body name="hand" mocap="true" pos="-.2 0 .1"><geom type="ellipsoid" size=".02 .03 .01"/></body>
+    <body name="wall" pos="0 .4 .1"><geom type="box" size=".2 .01 .1"/></body>
+  </worldbody>
+  <actuator><position joint="slide" kp="10"/></actuator>
+</mujoco>
+"""
+
+
+@pytest.fixture(scope="module")
+def model():
+    return mujoco.MjModel.from_xml_string(SCENE)
+
+
+def test_roles_are_found_and_refused(model):
+    roles = find_roles(model)
+    assert roles.objects == ("can",) and set(roles.robot) == {"rail", "cart", "hand"}
+    with pytest.raises(LookupError, match="no body 'tin'. It has: can, rail, cart, hand, wall"):
+        find_roles(model, objects=("tin",))
+    with pytest.raises(ValueError, match="'wall' cannot move"):
+        find_roles(model, objects=("wall",))
+    with pytest.raises(ValueError, match="no object"):
+        find_roles(mujoco.MjModel.from_xml_string('<mujoco><worldbody><geom size="1"/></worldbody></mujoco>'))
+
+
+def test_samples_lie_on_the_surface_and_not_inside(model):
+    body = model.body("can").id
+    samples = sample_body(model, body, 150, np.random.default_rng(0))
+    round_, lid = model.geom("round").id, model.geom("lid").id
+    assert 120 <= len(samples.points) <= 150
+    assert not (inside(model, round_, samples.points, 1e-3) | inside(model, lid, samples.points, 1e-3)).any()
+    assert (inside(model, round_, samples.points, -1e-3) | inside(model, lid, samples.points, -1e-3)).all()
+    assert samples.colours[:, 2].max() < 0.3  # nothing of the blue box within
+    side = np.abs(samples.points[:, 2]) < 0.04
+    outward = samples.points[side, :2] / np.linalg.norm(samples.points[side, :2], axis=1, keepdims=True)
+    assert ((samples.normals[side, :2] * outward).sum(1) > 0.98).all()
+    area = 2 * np.pi * 0.03 * 0.1 + 2 * np.pi * 0.03**2 + 2 * np.pi * 0.02**2 - np.pi * 0.02**2
+    assert samples.area == pytest.approx(area, rel=0.05)
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (9.0, -6.0)])
+def test_mujoco_draws_what_our_camera_projects(shift):
+    camera = looking_at("c", np.array([0.5, -0.3, 0.6]), np.zeros(3), 160, 120)
+    K = camera.K.copy()
+    K[:2, 2] += shift
+    camera = dataclasses.replace(camera, K=K)
+    spec = mujoco.MjSpec.from_string(SCENE)
+    add_camera(spec, camera)
+    model = spec.compile()
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    back = camera_of(model, data, "c", 160, 120)
+    np.testing.assert_allclose(back.K, camera.K, atol=1e-4)
+    np.testing.assert_allclose(back.world_from_camera, camera.world_from_camera, atol=1e-9)
+    with Photographer(model, [camera]) as photographer:
+        rows, columns = np.nonzero(photographer.bodies(data, "c") == model.body("hand").id)
+        seen = camera.project(data.xpos[model.body("hand").id])
+        assert [columns.mean(), rows.mean()] == pytest.approx(seen[:2], abs=0.3)
+        gone = photographer.without(data, "c", [model.body("hand").id])
+        assert (gone != photographer.picture(data, "c")).any(-1)[rows, columns].mean() > 0.9
+        assert model.geom_rgba[:, 3].min() > 0  # and it is back
+
+
+def test_build_save_load(tmp_path, model):
+    path = tmp_path / "scene.xml"
+    path.write_text(SCENE)
+    settings = Build(scene=str(path), size=(48, 64), gaussians=80, robot_gaussians=60, distance=0.7)
+    scene = build(settings)
+    assert len(scene.cameras) == 2 and scene.backgrounds["view0"].shape == (48, 64, 3)
+    overlaps = [check["overlap"]["can"] for check in scene.checks.values()]
+    assert min(overlaps) > 0.7
+    plain = build(dataclasses.replace(settings, fit=False))
+    assert max(check["colour"] for check in scene.checks.values()) < min(c["colour"] for c in plain.checks.values())
+
+    scene.save(tmp_path / "twin")
+    loaded = TwinScene.load(tmp_path / "twin")
+    assert loaded.roles == scene.roles and loaded.checks == scene.checks
+    np.testing.assert_array_equal(loaded.gaussians.mean, scene.gaussians.mean)
+    np.testing.assert_allclose(loaded.backgrounds["view1"], scene.backgrounds["view1"], atol=1 / 255)
+    loaded.spec().compile()
+
+    path.write_text(SCENE.replace(".03 .05", ".03 .06"))
+    with pytest.raises(ValueError, match="has changed since"):
+        TwinScene.load(tmp_path / "twin")
+
+
+def test_build_refuses(tmp_path):
+    with pytest.raises(ValueError, match="which scene"):
+        Build()
+    with pytest.raises(LookupError, match="pusht-mujok"):
+        scene_spec("pusht-mujok")
+    with pytest.raises(FileNotFoundError, match="no MJCF file"):
+        scene_spec(str(tmp_path / "none.xml"))
+    broken = tmp_path / "broken.xml"
+    broken.write_text("<mujoco><worldbody><geom/></worldbody>")
+    with pytest.raises(ValueError, match="MuJoCo cannot read"):
+        scene_spec(str(broken))
+    path = tmp_path / "scene.xml"
+    path.write_text(SCENE)
+    with pytest.raises(LookupError, match="no camera 'top'"):
+        build(Build(scene=str(path), cameras=("top",)))
+    write_picture(tmp_path / "wide.png", np.zeros((10, 40, 3)))
+    few = {"gaussians": 20, "robot_gaussians": 20, "fit": False, "size": (16, 16)}
+    with pytest.raises(ValueError, match="wide.png is 40 x 10, of another shape"):
+        build(Build(scene=str(path), backgrounds={"view0": tmp_path / "wide.png"}, **few))
+    with pytest.raises(LookupError, match="a background for 'top'"):
+        build(Build(scene=str(path), backgrounds={"top": tmp_path / "wide.png"}, **few))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="something else"):
+        build(Build(scene=str(path), **few)).save(tmp_path / "full")
+
+
+def test_an_object_that_nobody_sees_is_refused():
+    text = SCENE.replace('size=".03 .05"', 'size=".03 .05" group="4"').replace('rgba="0 0 1 1"', 'group="4"')
+    model = mujoco.MjModel.from_xml_string(text.replace('size=".02" rgba', 'size=".02" group="4" rgba'))
+    with pytest.raises(ValueError, match="'can' has no shape"):
+        carry(model, find_roles(model), count=20, rng=np.random.default_rng(0))
