@@ -22,7 +22,7 @@ from ...hardware.motion.clearance import Clearance, Surroundings
 from ...hardware.so101 import ENVELOPE
 from ...sim.arms import Arm, find_arm
 from ..ledger.study import Study
-from ._direct import DirectArm
+from ...hardware.emulator.direct import DirectArm
 
 RATES = (30.0, 60.0, 100.0, 200.0)
 AROUND = Surroundings(low=(-0.3, -0.4, 0.0), high=(0.45, 0.4, 0.5))
