@@ -203,12 +203,14 @@ class Latency:
             return np.repeat((last if self._stands else np.zeros_like(last))[:, None], self.delay, 1)
         return self.committed()
 
-    def beyond(self, step: int) -> np.ndarray | None:
-        """(B, dims) what the plan of before says of a step of the next chunk; None where it does not reach."""
-        place = self.executed + step
-        if self.mode is Mode.wait or self._fresh.any() or place >= self._plan.shape[1]:
-            return None
-        return self._plan[:, place]
+    @property
+    def fresh(self) -> bool:
+        """Whether some lane has no plan to go on with."""
+        return bool(self._fresh.any())
+
+    def beyond(self) -> np.ndarray | None:
+        """(B, H - E, dims) what the plans of before say of the next chunk's steps; None where the arm waits."""
+        return None if self.mode is Mode.wait else self._plan[:, self.executed :].copy()
 
     def _waited(self, future: np.ndarray, last: np.ndarray, fresh: np.ndarray) -> np.ndarray:
         place = np.minimum(np.arange(self.steps), future.shape[1] - 1)

@@ -1,4 +1,7 @@
-"""Plans that come late: which action is executed at which tick, what the next plan is told, and what is refused."""
+"""Plans that come late: which action is executed at which tick, what the next plan is told, and what is refused;
+also where a thread thinks while the arm moves."""
+
+import threading
 
 import numpy as np
 import pytest
@@ -6,6 +9,7 @@ import torch
 
 from understudy.configs.spec import Embodiment, Window
 from understudy.policies.agent.agent import Agent
+from understudy.policies.agent.ahead import Ahead
 from understudy.policies.agent.latency import Delayed, Mode, guidance, soft_prefix
 from understudy.policies.field import Solver
 from understudy.policies.models.generative import Sampler, walk
@@ -161,3 +165,89 @@ def test_what_does_not_fit_is_refused(mode, delay, executed, words):
 def test_past_needs_past_tokens():
     with pytest.raises(ValueError, match="window.recall"):
         agent_of(Denoises(), "past", 2)
+
+
+class Slow(Ticks):
+    """Waits for a word before it plans, from the `after`-th plan on."""
+
+    def __init__(self, after=1):
+        super().__init__()
+        self.after, self.go = after, threading.Event()
+
+    def plan(self, past, n, rng):
+        if len(self.pasts) >= self.after:
+            assert self.go.wait(10)
+        return super().plan(past, n, rng)
+
+
+def step(ahead, tick, sent=None):
+    action = ahead.act()
+    obs = {KEY: np.full((1, 1, 1), tick + 1, np.float32)}
+    ahead.observe(obs, action if sent is None else np.full_like(action, sent), np.ones((1, 1), bool))
+    return float(action[0, 0, 0])
+
+
+def begun(planner, mode, delay, **how):
+    ahead = Ahead(agent_of(planner, mode, delay), **how)
+    ahead.reset(np.arange(1), np.ones(1, bool), {KEY: np.zeros((1, 1), np.float32)})
+    return ahead
+
+
+@pytest.mark.parametrize(("mode", "delay"), [("wait", 2), ("switch", 3), ("blend", 3)])
+def test_in_time_the_actions_are_those_of_the_agent(mode, delay):
+    expected = act(agent_of(Ticks(), mode, delay), chunks=3).ravel()
+    ahead, made = begun(Ticks(), mode, delay), []
+    for tick in range(len(expected)):
+        if ahead._future is not None:
+            ahead._future.exception()  # the thread had its time
+        made.append(step(ahead, tick))
+    assert np.allclose(made, expected)
+    assert not any(ahead.log.late) and len(ahead.log.seconds) >= 3
+    ahead.close()
+
+
+def test_a_late_plan_takes_over_at_its_own_step():
+    planner = Slow()
+    ahead = begun(planner, "switch", 2)
+    made = [step(ahead, tick) for tick in range(E + 4)]
+    assert np.allclose(made[E:], [0.06, 0.07, 0.08, 0.09])  # committed, then what the plan before still says
+    assert ahead.log.late[E:] == [False, False, True, True]
+    planner.go.set()
+    ahead._future.exception()
+    assert step(ahead, E + 4) == pytest.approx(6.04)
+    ahead.close()
+
+
+def test_a_plan_later_than_its_chunk_is_thrown_away_and_the_arm_stands():
+    planner = Slow()
+    ahead = begun(planner, "wait", 2)
+    made = [step(ahead, tick) for tick in range(40)]
+    assert made[-20:] == [made[-1]] * 20
+    planner.go.set()
+    tick = 40
+    while not ahead.log.thrown:
+        ahead._future.exception()
+        step(ahead, tick)
+        tick += 1
+    ahead._future.exception()
+    assert step(ahead, tick) >= 2 * E  # planned anew, from now
+    ahead.close()
+
+
+def test_what_was_executed_is_the_history():
+    ahead = begun(Ticks(), "wait", 1)
+    for tick in range(E + 1):
+        step(ahead, tick, sent=7.0)
+    assert ahead.agent._actions.ravel().tolist() == [7.0] * ahead.agent._actions.size
+    ahead.close()
+
+
+def test_a_pause_stands_and_is_no_history():
+    stop = []
+    ahead = begun(Ticks(), "switch", 2, pause=lambda: bool(stop))
+    first = step(ahead, 0)
+    stop.append(1)
+    assert [step(ahead, tick) for tick in range(1, 9)] == [first] * 8
+    stop.clear()
+    assert step(ahead, 9) == pytest.approx(0.01)
+    ahead.close()
