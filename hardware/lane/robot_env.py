@@ -42,7 +42,7 @@ class RobotWorld(World):
     calibration: str | None = None  # its calibration file; default: its usual place
     emulate: bool = False  # an SO-101 in the scene of `task` in place of a robot
     clock: str = "wall"  # wall, or, of an emulated arm, simulated
-    rate: float = 30.0  # control steps a second
+    rate: float = 30.0  # control steps a second; of an emulated arm its task's
     set_points: int = 2  # sent to the servos in a control step
 
     def __post_init__(self) -> None:
@@ -76,11 +76,11 @@ class RobotWorld(World):
 
     def arm(self) -> DrivenArm:
         """The arm, not connected."""
-        rate = self.rate * self.set_points
         if not self.emulate:
             return LiveArm(self.config())
+        rate = self.embodiment().rate * self.set_points
         if self.clock == "wall":
-            return EmulatedArm(self.task, self.cameras, rate, self.rate)
+            return EmulatedArm(self.task, self.cameras, rate, self.embodiment().rate)
         return SteppedArm(self.task, self.cameras, rate)
 
     def lane(self) -> RobotLane:

@@ -37,6 +37,7 @@ class Ahead:
 
     Args:
         agent: of one lane.
+        patience: s that a plan which is due is waited for; None: as long as it takes, where time stands meanwhile.
         pause: asked at each step; while it says so the arm stands.
         arrived: called with each plan (E, D) as it begins to be executed.
     """
@@ -46,10 +47,11 @@ class Ahead:
     def __init__(
         self,
         agent: Agent,
+        patience: float | None = GRACE,
         pause: Callable[[], bool] = lambda: False,
         arrived: Callable[[np.ndarray], None] = lambda plan: None,
     ):
-        self.agent, self._pause, self._arrived = agent, pause, arrived
+        self.agent, self._patience, self._pause, self._arrived = agent, patience, pause, arrived
         self.log = Log()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="think")
         self._future: Future | None = None
@@ -79,7 +81,7 @@ class Ahead:
                 self._throw_away()
         else:
             if self._chunk is None and (self._at >= len(self._meanwhile) or self._done):
-                self._take(GRACE)
+                self._take(self._patience)
             action, late = self._planned()
         self.log.planned.append(self._asked if self._counts else -1)
         self.log.late.append(late)
