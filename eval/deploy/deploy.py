@@ -167,7 +167,9 @@ def _episode(actor, lanes: Lanes, start: int, world: World) -> Result:
     columns = {"initial_conditions": start_set(world), "policy_seed": actor.agent.seed}
     result = next(iter(run_block(Block((start,), columns, keep=True, failed=1), actor, lanes, {})))
     if result.row["error"]:
-        raise ConnectionError(f"episode {start} ended: {result.row['error']}. The arm was let go; nothing of it is kept")
+        raise ConnectionError(
+            f"episode {start} ended: {result.row['error']}. The arm was let go; nothing of it is kept"
+        )
     return result
 
 
@@ -239,7 +241,12 @@ class _Shown:
 
     def __init__(self, ahead: Ahead, lanes: Lanes, view: View | None):
         self.ahead, self.agent, self.lanes, self.view = ahead, ahead.agent, lanes, view
-        self.n_action_steps, self.look, self.reset, self.told = ahead.n_action_steps, ahead.look, ahead.reset, ahead.told
+        self.n_action_steps, self.look, self.reset, self.told = (
+            ahead.n_action_steps,
+            ahead.look,
+            ahead.reset,
+            ahead.told,
+        )
 
     def act(self) -> np.ndarray:
         return self.ahead.act()

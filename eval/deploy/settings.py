@@ -41,7 +41,9 @@ class Settings(Acting):
     resume: bool = False  # goes on with the recording in --out, or begins it; all else as it was
     pictures: str = "video"  # how pictures are stored: image | video
     yes: bool = False  # do not ask before the first motion
-    limits: str = "equal"  # of the joints: equal to the policy's, or whatever the arm has (arm); the guard keeps its own
+    limits: str = (
+        "equal"  # of the joints: equal to the policy's, or whatever the arm has (arm); the guard keeps its own
+    )
     rate: float | None = None  # control steps a second, in place of the policy's own, which must be equal
     set_points: int = 2  # sent to the servos in a control step, interpolated
     pause_on_alarm: bool = True  # with --alarm: the arm stands when it is raised, until somebody says how to go on

@@ -141,9 +141,7 @@ class EmulatedArm(LiveArm):
             name: {"index": f"{self.stage.streams}{name}", "width": width, "height": height}
             for name, (height, width) in self.sizes.items()
         }
-        return SO101Config(
-            port=self.stage.port, calibration=str(self.stage.calibration), rate=self.rate, camera=seen
-        )
+        return SO101Config(port=self.stage.port, calibration=str(self.stage.calibration), rate=self.rate, camera=seen)
 
     def begin(self, seed: int) -> np.ndarray:
         self.stage.begin(seed)

@@ -13,7 +13,8 @@ the seam between the two is closed:
   implementation the Jacobian of the denoiser is taken to be the identity, weights fall linearly, and guidance is at
   most 10. In the coordinate y = x0 + s noise the guided estimate is D + k W (Y - D) with
   k = min(10 s, 1 + s^2) / (1 + s), which is equations 2 to 5 there with tau = 1 / (1 + s);
-- `prefix`: committed actions are known tokens of the sampler, the rest is denoised around them;
+- `prefix`: committed actions are known tokens of the sampler, and the denoiser of the others is conditioned on them
+  (`conditioning.py`), which costs about ten times its computation;
 - `past`: one past for everything. Executed actions and committed ones are known tokens alike. A policy whose newest
   observation is L steps old (`window.observe` ends at -L) is asked from L steps ahead: its recalled actions are then
   partly committed ones. With `given` that is conditioning on the prefix as it was trained.
@@ -35,6 +36,7 @@ from ...configs.plugins import lookup
 from ...configs.protocols import keeps
 from ..models.generative import walk
 from ..policy import LaneNoise, Past, Planner, Plans, Policy
+from .conditioning import conditioned
 
 GUIDANCE = 10.0  # greatest guidance weight, lerobot's `max_guidance_weight`
 
@@ -113,7 +115,9 @@ class Latency:
                 f"have {window.horizon}: give --n_action_steps {window.horizon - delay} or fewer"
             )
         if mode in DENOISES and not keeps(self.planner, Policy):
-            raise ValueError(f"latency {mode.value} guides a denoiser, and this policy offers none: wait, switch, blend")
+            raise ValueError(
+                f"latency {mode.value} guides a denoiser, and this policy offers none: wait, switch, blend"
+            )
         if mode is Mode.past and not window.recall:
             raise ValueError("latency past needs a policy with past tokens (window.recall); this one has none: prefix")
 
@@ -138,7 +142,8 @@ class Latency:
         policy, past = self.planner, past.at(self.planner.window)
         if self.mode is Mode.rtc:
             return _planned(policy, past, n, rng, steer=self._guide(past))
-        return _planned(policy, past, n, rng, known=self._known(past))
+        known = self._known(past)
+        return _planned(policy, past, n, rng, known=known, steer=lambda field: conditioned(field, known))
 
     def _tokens(self, past: Past) -> tuple[Tensor, Tensor]:
         """(values (B, T, dims) scaled, number (B, T) of steps of the old plan's rest, negative before it)."""

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from understudy.configs.spec import SCENE, STATE, Embodiment, EmbodimentError, Window
+from understudy.configs.spec import SCENE, STATE, EmbodimentError, Window
 from understudy.configs.world import read_world
 from understudy.eval.deploy.checks import check_arm
 from understudy.eval.deploy.deploy import Deploy
@@ -67,7 +67,7 @@ def test_an_episode_is_recorded_with_all_that_happened(saved, tmp_path, capsys):
     deploy(policy, episodes=1, **how)
     deploy(policy, episodes=2, resume=True, **how)  # goes on with the second
     data = open_dataset(str(out))
-    assert data.episodes == 2 and len(data.columns["action"]) == 30
+    assert len(data.episode_ids) == 2 and len(data.columns["action"]) == 30
     columns = data.columns
     assert np.abs(columns["action.sent"] - columns["action"]).max() > 0  # as the guard let it through
     assert set(np.unique(columns["guard.outcome"])) <= {0, 1}
@@ -124,17 +124,63 @@ def test_mismatch_and_missing_consent_come_before_the_torque(saved, tmp_path, mo
     assert not touched
 
 
-def test_a_stop_of_the_guard_ends_the_episode(saved, tmp_path):
-    policy, stop = saved(), tmp_path / "stop"
+def test_a_stop_of_the_guard_ends_the_episode():
     lane = read_world({"type": "robot", "emulate": True, "task": "so101-reach", "clock": "simulated"}).lane()
     lane.reset(seed=1000)
     lane.arm.guard.stop("enough")
     _, _, terminated, truncated, info = lane.step(np.array(find_arm("so101").home, np.float32))
     assert truncated and not terminated and "enough" in lane.labels()["stopped"]
-    assert policy and not stop.exists()
 
 
 def test_view_is_a_file_without_a_display(saved, tmp_path):
     pytest.importorskip("rerun")
     deploy(saved(), seconds=0.2, view=str(tmp_path / "v" / "seen.rrd"))
     assert (tmp_path / "v" / "seen.rrd").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_killed_deployment_leaves_the_arm_at_rest_and_whole_episodes(saved, tmp_path):
+    pytest.importorskip("lerobot", reason="the Feetech bus is lerobot's")
+    from understudy.hardware.emulator.arm import find_kind, make_chain, write_calibration
+    from understudy.hardware.emulator.bus import Bus
+    from understudy.hardware.emulator.feetech import Feetech
+
+    kind, out, file = find_kind("so101"), tmp_path / "data", tmp_path / "so101.json"
+    write_calibration(file, kind.calibration())
+    policy = saved(inputs=(STATE,))
+    with Bus(make_chain(kind), Feetech()) as bus:
+        words = ["deploy", policy, "--robot", "so101", "--port", bus.port, "--calibration", str(file)]
+        words += ["--limits", "arm", "--yes", "true", "--device", "cpu"]
+        words += ["--seconds", "1", "--episodes", "9", "--out", str(out), "--delay", "3"]
+        said = tmp_path / "said"
+        how = {"stdin": subprocess.DEVNULL, "stdout": said.open("w"), "stderr": subprocess.STDOUT}
+        process = subprocess.Popen([sys.executable, "-m", "understudy", *words], **how)
+        end = time.monotonic() + 90
+        while time.monotonic() < end and len(list(out.glob("data/*/*.parquet"))) < 2:
+            assert process.poll() is None, said.read_text()
+            time.sleep(0.05)
+        with bus.held() as chain:
+            assert any(servo.memory["Torque_Enable"] for servo in chain.servos)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            with bus.held() as chain:
+                if not any(servo.memory["Torque_Enable"] for servo in chain.servos):
+                    break
+            time.sleep(0.05)
+        with bus.held() as chain:
+            assert not any(servo.memory["Torque_Enable"] for servo in chain.servos)
+            assert max(abs(servo.velocity) for servo in chain.servos) < 0.05
+    data = open_dataset(str(out))
+    assert len(data.episode_ids) >= 1 and len(data.columns["action"]) == 30 * len(data.episode_ids)
+
+
+def test_what_was_recorded_trains(saved, tmp_path):
+    from understudy.policies.learning.train import Train
+
+    out, run = tmp_path / "data", tmp_path / "run"
+    deploy(saved(), seconds=0.4, episodes=2, out=str(out), env_seed=1000, delay=1, latency="rtc")
+    policy = policy_of().config
+    Train(data=str(out), out=run, policy=policy, steps=4, batch=8, save_every=4, validation=0, device="cpu").run()
+    assert (run / "last" / "model.safetensors").is_file()
