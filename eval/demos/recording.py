@@ -50,14 +50,21 @@ def check_folder(out: Path, resume: bool) -> None:
 
 @contextmanager
 def recording(
-    out: Path, body: Embodiment, card: dict, config: Settings, extra: Mapping[str, tuple[str, ...]] | None = None
+    out: Path,
+    body: Embodiment,
+    card: dict,
+    config: Settings,
+    extra: Mapping[str, tuple[str, ...]] | None = None,
+    verb: str = "demos",
 ) -> Iterator[tuple[DatasetWriter, frozenset[int]]]:
     """A writer, new or going on, for this process alone, and the env seeds whose episodes it holds already.
 
     Where nothing is written in the end the folder is removed. Ctrl-C says how to go on.
 
     Args:
+        config: settings with `resume` and `pictures`.
         extra: further columns, as `DatasetWriter` takes them.
+        verb: whose settings these are.
 
     Raises:
         InUseError: another process records there.
@@ -78,7 +85,7 @@ def recording(
     clear_leftovers(out)
     writer = None
     if not going_on:
-        told = card | {"command": command_of(config, "demos", without=("out", "resume"))}
+        told = card | {"command": command_of(config, verb, without=("out", "resume"))}
         documents = {RECORDING: json.dumps(told, indent=1)}
         writer = DatasetWriter(out, body, pictures=config.pictures, extra=extra, documents=documents)
 

@@ -97,6 +97,8 @@ def _unusual(agent: Mapping, policy: Mapping, task: str | None) -> dict:
         "critic": (agent.get("critic"), None),
         "temperature": (agent.get("temperature"), None),
         "proposal": (agent.get("proposal"), None),
+        "delay": (agent.get("delay"), None),
+        "latency": (agent.get("latency"), None),
         "monitor": (None if "alarm" in agent else agent.get("monitor"), None),
         "alarm": (agent.get("alarm", {}).get("path"), None),
         "policy_seed": (agent.get("policy_seed"), 0),

@@ -21,6 +21,7 @@ import numpy as np
 from ...configs.command import command_of
 from ...configs.plugins import lookup
 from ...configs.progress import Progress
+from ...hardware.emulator.direct import DirectArm
 from ...hardware.envelope import Command, Envelope, Measured, Outcome
 from ...hardware.guard import Guard
 from ...hardware.motion.clearance import Clearance, Surroundings
@@ -28,7 +29,6 @@ from ...hardware.so101 import ENVELOPE, PUSHED
 from ...sim.arms import Arm, find_arm
 from ..ledger.study import Study
 from ..statistics.intervals import Interval, bootstrap_interval, exact
-from ._direct import DirectArm
 from ._kept import Kept
 
 RATES = (30.0, 60.0, 100.0, 200.0)

@@ -42,10 +42,13 @@ class Chain:
             torques.append(servo.motor.torque(servo.duty, servo.voltage) if servo.driven else 0.0)
             braking.append(servo.motor.braking if servo.driven else 0.0)
         self.shafts.step(torques, braking)
+        self.follow(dt)
+        self.time += dt
 
+    def follow(self, dt: float = 0.0) -> None:
+        """Let the servos feel where their shafts are, and that so many seconds have passed."""
         for servo, shaft, turns in zip(self.servos, self.shafts.shafts, self._turns, strict=True):
             servo.settle(shaft.angle - turns, shaft.velocity, dt)
-        self.time += dt
 
     def supply(self, volts: float | None, id: int | None = None) -> None:
         """Change the voltage at the servos, or at one id; None is the usual one. Who lost it forgets its RAM."""

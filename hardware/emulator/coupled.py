@@ -8,7 +8,6 @@ The processor time of a second is about 0.1 s of one core for the arm alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,10 +15,8 @@ from ...configs.plugins import discover, lookup
 from ...sim.arms import ARMS, Wiring, find_arm
 from ...sim.task import TASKS
 from .arm import Kind
+from .chain import Chain
 from .shafts import Shaft
-
-if TYPE_CHECKING:
-    pass
 
 DT = 0.002  # s
 
@@ -97,6 +94,20 @@ class CoupledShafts:
         speeds = self.data.qvel[self._wiring.qvel].tolist()
         for shaft, angle, speed in zip(self.shafts, angles, speeds, strict=True):
             shaft.angle, shaft.velocity = angle, speed
+
+
+def begin_anew(chain: Chain, seed: int) -> None:
+    """Put the scene of a chain that turns one at the start that `seed` draws; who held, holds there."""
+    shafts = chain.shafts
+    assert isinstance(shafts, CoupledShafts)
+    torque = [servo.table["Torque_Enable"].address for servo in chain.servos]
+    held = [servo.memory["Torque_Enable"] for servo in chain.servos]
+    for servo, address in zip(chain.servos, torque, strict=True):
+        servo.accept(address, b"\0")
+    shafts.begin(seed)
+    chain.follow()
+    for servo, address, on in zip(chain.servos, torque, held, strict=True):
+        servo.accept(address, bytes([on]))
 
 
 def check_load(name: str, kind: Kind) -> None:

@@ -16,6 +16,7 @@ import torch
 from ...configs.spec import Window
 from ..policy import Critic, LaneNoise, Past, Planner, Plans, executed_of, weights_of
 from .ensemble import Ensemble
+from .latency import Delayed, Latency
 from .monitor import Monitor
 from .sight import Sight
 from .steering import ScoreTrace, choice_draws, choose
@@ -42,6 +43,7 @@ class Agent:
         temperature: above 0 the plan is drawn by a softmax over its score in place of the best (`steering.py`).
         seed: of the policy's noise.
         ensemble: decay of temporal ensembling (`ensemble.py`) over the plans that cover a step; None: the newest alone.
+        latency: how plans that come late are met (`latency.py`); None: they are there at once.
         watch: looks at plans of each replanning (`monitor.py`), drawn beside; the actions are those without it, bit for
             bit.
     """
@@ -58,6 +60,7 @@ class Agent:
         ensemble: float | None = None,
         monitor: Monitor | None = None,
         temperature: float = 0.0,
+        latency: Delayed | None = None,
     ):
         n_action_steps = executed_of(planner) if n_action_steps is None else n_action_steps
         if not 1 <= n_action_steps <= planner.window.horizon:
@@ -76,7 +79,12 @@ class Agent:
         if not temperature >= 0:
             raise ValueError(f"the temperature must be at least 0, got {temperature}")
 
+        if latency is not None and ensemble is not None:
+            raise ValueError("temporal ensembling has a way with late plans of its own: give --ensemble=-inf")
+
         # who acts, and how
+        self.latency = None if latency is None else Latency(latency, planner, lanes, n_action_steps)
+        n_action_steps = n_action_steps if self.latency is None else self.latency.steps
         self.planner, self.critic, self.monitor, self.temperature = planner, critic, monitor, temperature
         self.n_action_steps, self.candidates, self.seed = n_action_steps, candidates, seed
         self.origin = ""  # where the policy was loaded from, for messages
@@ -88,6 +96,8 @@ class Agent:
         self._low, self._high = np.asarray(planner.embodiment.limits, np.float32).T
         shape = lanes, planner.window.horizon, len(self._low)
         self._ensemble = None if ensemble is None else Ensemble(shape, n_action_steps, ensemble)
+        if self.latency and self.latency.lead and (critic or monitor):
+            raise ValueError("a policy that is asked from ahead is judged by no critic and no monitor: leave them out")
         self._trace = ScoreTrace(lanes) if candidates > 1 else None
         self._device = next((p.device for p in weights_of(planner)), torch.device("cpu"))
         self._sight = Sight(planner, critic, self._device)
@@ -112,7 +122,8 @@ class Agent:
     @property
     def look(self) -> tuple[int, ...]:
         """Offsets within a chunk (0 = after its last step) of the frames that some later plan will read."""
-        return tuple(sorted({-(-offset % self.n_action_steps) for offset in self.window.observe}))
+        leads = {0, self.latency.lead if self.latency else 0}
+        return tuple(sorted({-(-(o + lead) % self.n_action_steps) for o in self.window.observe for lead in leads}))
 
     def reset(self, starts: np.ndarray, mask: np.ndarray, obs: Mapping[str, np.ndarray]) -> None:
         """Begin new episodes in the masked lanes.
@@ -133,11 +144,13 @@ class Agent:
             array[mask] = 0
         for follower in filter(None, (self.monitor, self._trace)):
             follower.reset(mask)
-        if self._ensemble:
-            self._ensemble.reset(mask)
+        for keeper in filter(None, (self._ensemble, self.latency)):
+            keeper.reset(mask)
 
     def past(self) -> Past:
         """What the lanes have seen and done, at the offsets of the agent's window."""
+        if self.latency and self.latency.ahead.any():
+            return self._past_ahead(self.latency)
         window, last = self.window, self.window.reach
         frames = np.asarray(window.observe) + last
         tokens = np.asarray(window.recall, np.int64) + self._actions.shape[1]
@@ -149,6 +162,26 @@ class Agent:
             action_times=window.recall,
             action_valid=self._since(window.recall),
             now=torch.from_numpy(self._now.copy()).to(self._device),
+        )
+
+    def _past_ahead(self, latency: Latency) -> Past:
+        """The past as it will be when the plan begins: the observations of now, committed actions as executed ones."""
+        window, ahead, lanes = self.window, latency.ahead[:, None], np.arange(len(self._now))[:, None]
+        frames = np.asarray(window.observe)[None] + self.window.reach + ahead
+        tokens = np.asarray(window.recall, np.int64)[None] + self._actions.shape[1] + ahead
+        actions = np.concatenate([self._actions, latency.committed()], 1)
+
+        def since(offsets: tuple[int, ...]) -> torch.Tensor:
+            return torch.from_numpy(self._now[:, None] + ahead + np.asarray(offsets)[None] >= 0).to(self._device)
+
+        return Past(
+            obs={key: torch.from_numpy(held[lanes, frames]).to(self._device) for key, held in self._frames.items()},
+            obs_times=window.observe,
+            obs_valid=since(window.observe),
+            actions=torch.from_numpy(actions[lanes, tokens]).to(self._device),
+            action_times=window.recall,
+            action_valid=since(window.recall),
+            now=torch.from_numpy(self._now + ahead[:, 0]).to(self._device),
         )
 
     def think(self) -> Plans:
@@ -184,7 +217,8 @@ class Agent:
                 start id.
         """
         future = self.think().future[:, 0]
-        future = (future if self._ensemble else future[:, : self.n_action_steps]).cpu().numpy()
+        whole = self._ensemble or self.latency
+        future = (future if whole else future[:, : self.n_action_steps]).cpu().numpy()
         broken = ~np.isfinite(future).all((1, 2))
         if broken.any():
             slot = broken.argmax()
@@ -193,8 +227,14 @@ class Agent:
                 f"{self._starts[slot]}, control step {self._now[slot]}. What it saw was finite: its weights, or its "
                 "scales, cannot act there"
             )
+        if self.latency:
+            return self.latency.chunk(np.clip(future, self._low, self._high), self._actions[:, -1])
         actions = self._ensemble.blend(future) if self._ensemble else future
         return np.clip(actions, self._low, self._high)
+
+    def meanwhile(self) -> np.ndarray | None:
+        """(B, D, dims) what is executed while the next plan is made; None where it is there at once."""
+        return None if self.latency is None else self.latency.meanwhile(self._actions[:, -1])
 
     def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
         """Take in what a chunk gave.
@@ -219,9 +259,11 @@ class Agent:
         return int(self._replans[slot])
 
     def memory(self, slot: int) -> Memory:
-        """What a lane remembers between two chunks. Raises ValueError where plans are blended, which is not in it."""
+        """What a lane remembers between two chunks. Raises ValueError where plans are kept, which are not in it."""
         if self._ensemble:
             raise ValueError("an agent that blends plans cannot go on from another moment; give --ensemble=-inf")
+        if self.latency:
+            raise ValueError("an agent with committed actions cannot go on from another moment; give --delay 0")
         frames = {key: held[slot].copy() for key, held in self._frames.items()}
         return Memory(frames, self._actions[slot].copy(), int(self._now[slot]))
 
@@ -243,7 +285,8 @@ class Agent:
         self._actions[slot], self._now[slot], self._replans[slot] = memory.actions, memory.now, replan
 
     def _draw(self, past: Past, n: int) -> Plans:
-        return self.planner.plan(past, n, LaneNoise(self.seed, self._starts, self._replans))
+        noise = LaneNoise(self.seed, self._starts, self._replans)
+        return self.latency.draw(past, n, noise) if self.latency else self.planner.plan(past, n, noise)
 
     def _since(self, offsets: tuple[int, ...]) -> torch.Tensor:
         return torch.from_numpy(self._now[:, None] + np.asarray(offsets, np.int64)[None] >= 0).to(self._device)

@@ -63,6 +63,8 @@ class Acting:
     )
     monitor: int = 0  # chunks that the run-time monitor samples at each replanning; 0: no monitor
     alarm: str | None = None  # file of `understudy calibrate`: monitors, and says when the alarm is raised
+    delay: int = 0  # control steps from asking for an action chunk until it is there, while the arm moves on
+    latency: str = "wait"  # with a delay, what is done about it: wait | switch | blend | rtc | prefix | past
     policy_seed: int = 0  # seed of the policy's sampling noise
     steps: int | None = None  # denoising steps of the sampler; by default the policy's own number
     solver: str | None = None  # solver of the sampler: ddim | dpmpp | heun
@@ -129,6 +131,7 @@ def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str
     from ..policy import executed_of
     from .agent import Agent
     from .goal import show_goal
+    from .latency import Delayed, Mode
 
     device = choose_device(config.device)
     lookup("source of plans", config.proposal, {"policy": None, "uniform": None})
@@ -141,6 +144,8 @@ def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str
     policy = UniformPlanner(policy) if config.proposal == "uniform" else policy
     critic = open_critic(config.critic, policy, device) if config.critic else None
     n_action_steps = config.n_action_steps or executed_of(policy)
+    delayed = Delayed.read(config.latency, config.delay)
+    steps = n_action_steps + (config.delay if delayed and delayed.mode is Mode.wait else 0)
     agent = Agent(
         policy.to(device),
         lanes=config.block,
@@ -149,8 +154,9 @@ def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str
         critic=critic,
         seed=config.policy_seed,
         ensemble=_ensemble(config, policy, n_action_steps),
-        monitor=open_monitor(config, policy, n_action_steps),
+        monitor=open_monitor(config, policy, steps),
         temperature=config.temperature,
+        latency=delayed,
     )
     agent.origin = str(info["path"])
     folder = Path(info["path"])
@@ -173,10 +179,11 @@ def agent_settings(config: Acting, agent: Agent) -> dict:
     unusual |= {"goal": config.goal} if config.goal not in (None, RECORDED) else {}
     unusual |= {"temperature": config.temperature} if config.temperature else {}
     unusual |= {"proposal": config.proposal} if config.proposal != "policy" else {}
+    unusual |= {"delay": config.delay, "latency": config.latency} if config.delay else {}
     weights = [fingerprint(folder) for folder in critic_checkpoints(config.critic)]
     unusual |= {"critic_fingerprint": weights} if weights else {}
     return unusual | {
-        "n_action_steps": agent.n_action_steps,
+        "n_action_steps": agent.latency.executed if agent.latency else agent.n_action_steps,
         "candidates": config.candidates,
         "critic": config.critic,
         "policy_seed": config.policy_seed,

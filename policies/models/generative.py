@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -202,12 +202,26 @@ class GenerativePolicy(TokenPolicy, Policy):
         return (error * weights).sum() / weights.sum(), {}
 
 
-def walk(policy: Policy, past: Past, n: int, rng: LaneNoise) -> Plans:
-    """Draw `n` plans a lane from a policy's field with its sampler's settings."""
+def walk(
+    policy: Policy,
+    past: Past,
+    n: int,
+    rng: LaneNoise,
+    known: tuple[Tensor, Tensor] | None = None,
+    steer: Callable[[Denoise], Denoise] | None = None,
+) -> Plans:
+    """Draw `n` plans a lane from a policy's field with its sampler's settings.
+
+    Args:
+        known: (values, mask), scaled, that broadcast against (B, n, T, D): tokens that are given, see `field.sample`.
+        steer: makes another denoiser of the policy's.
+    """
     field = policy.field(past, n)
+    if known is not None:
+        known = known[0].expand(field.shape), known[1].expand(field.shape)
     noise = rng.normal(n, *field.shape[2:]).to(past.actions.device)
     levels = noise_levels(policy.sampler.steps, field.sigma_min, field.sigma_max)
-    chunk = policy.action_scale.unscale(policy.sampler.draw(field, noise, levels))
+    chunk = policy.action_scale.unscale(policy.sampler.draw(steer(field) if steer else field, noise, levels, known))
     recalled = len(policy.window.recall)
     return Plans(chunk[:, :, :recalled], chunk[:, :, recalled:], past.now)
 

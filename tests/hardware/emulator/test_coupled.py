@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from understudy.eval.studies._direct import DirectArm
+from understudy.hardware.emulator.direct import DirectArm
 from understudy.hardware.emulator.arm import find_kind, make_chain
 from understudy.hardware.emulator.coupled import CoupledShafts
 from understudy.hardware.emulator.emulate import Emulate

@@ -1,0 +1,90 @@
+"""What is refused before an arm is touched: another body, numbers of unknown meaning, cameras, rate; and how long
+planning takes. Nothing here opens a bus.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...configs.protocols import keeps
+from ...configs.spec import IMAGES, AssumedWarning, Embodiment, EmbodimentError
+
+if TYPE_CHECKING:
+    from ...policies.agent.agent import Agent
+
+CLOSE = 0.02  # rad or m, by which limits may differ: the rounding of calibrations
+TRIALS = 5  # plans that are timed, after one that is not
+
+
+def check_arm(agent: Agent, arm: Embodiment, limits: str = "equal") -> list[str]:
+    """Refuse an arm that a policy, or its critic, was not trained for.
+
+    Args:
+        limits: "equal" (to `CLOSE`), or "arm": the arm's hold, whatever the policy's are.
+
+    Returns:
+        What the person at the arm should know.
+
+    Raises:
+        EmbodimentError: naming the first difference, or what nobody states.
+    """
+    from ...policies.policy import Combination, Embodied
+
+    waiting, told = [agent.planner, *([agent.critic] if agent.critic else [])], []
+    while waiting:
+        one = waiting.pop(0)
+        waiting.extend(one.parts if keeps(one, Combination) else ())
+        body = one.embodiment if keeps(one, Embodied) or one is agent.planner else agent.planner.embodiment
+        told += _check_body(body, arm, tuple(one.inputs), limits)
+    return list(dict.fromkeys(told))
+
+
+def _check_body(body: Embodiment, arm: Embodiment, inputs: tuple[str, ...], limits: str) -> list[str]:
+    if body.unknown:
+        raise EmbodimentError(
+            f"the policy says nothing of {', '.join(body.unknown)}: on an arm that may break something. State it with "
+            "--embodiment FILE, or train on data that do (understudy inspect DATA)"
+        )
+    told, offered = [], arm
+    if len(body.limits) == len(arm.limits):
+        apart = np.abs(np.subtract(body.limits, arm.limits)).max(1)
+        joint = int(apart.argmax())
+        if apart[joint] <= CLOSE or limits == "arm":
+            offered = dataclasses.replace(arm, limits=body.limits)
+        if apart[joint] > CLOSE and limits == "arm":
+            (a, b), (low, high) = body.limits[joint], arm.limits[joint]
+            told.append(f"{arm.action[joint]} goes from {low:.2f} to {high:.2f}, the policy's from {a:.2f} to {b:.2f}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", AssumedWarning)
+        try:
+            body.check(offered, inputs)
+        except AssumedWarning as silent:
+            raise EmbodimentError(f"{silent}. On an arm nothing is assumed") from silent
+        except EmbodimentError as error:
+            advice = "; --limits arm lets it act within the arm's" if "differ in limits" in str(error) else ""
+            raise EmbodimentError(f"{error}{advice}") from error
+    for need in inputs:
+        if need.startswith(IMAGES) and body.offers().get(need) not in (None, arm.offers()[need]):
+            (seen,), (has,) = body.offers()[need], arm.offers()[need]
+            told.append(f"{need} has {has} pixels; the policy learned from {seen}, so pictures are resized")
+    return told
+
+
+def planning_steps(agent: Agent, body: Embodiment) -> tuple[int, float]:
+    """(control steps that planning takes here, s of its median): the slowest of some plans, rounded up."""
+    obs = {key: np.zeros((1, *space.shape), space.dtype) for key, space in body.spaces()[0].items()}
+    spent = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zeros may be far from what was trained on
+        for trial in range(TRIALS + 1):
+            agent.reset(np.zeros(1, np.int64), np.ones(1, bool), obs)
+            begun = time.perf_counter()
+            agent.think()
+            spent += [time.perf_counter() - begun] * (trial > 0)
+    return math.ceil(max(spent) * body.rate), float(np.median(spent))

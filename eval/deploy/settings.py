@@ -1,0 +1,108 @@
+"""The settings of `understudy deploy`: who acts, on which arm, and what is kept. Refusals that need no arm are here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ...configs.world import DATA_STARTS
+from ...hardware.lane.robot_env import CLOCKS, RobotWorld
+from ...policies.agent.open import Acting, check_policy_names
+from ..demos.recording import check_folder
+
+LIMITS = ("equal", "arm")
+MEASURE = -1  # the delay is measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Acting):
+    """Let a policy act on an arm, behind its guard; records what happens."""
+
+    RENAMED: ClassVar[dict[str, str]] = {}
+    POSITIONALS: ClassVar[tuple[str, ...]] = ("policy",)
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim", "hardware")
+
+    # which arm: one of ours or lerobot's, a YAML file, or its keys (--robot.type NAME --robot.port PORT)
+    robot: dict | str | None = None
+    port: str | None = None  # of the robot, such as /dev/ttyACM0
+    calibration: str | None = None  # lerobot's calibration file of the robot; default: its usual place
+    # an emulated SO-101 in the scene of --task in place of a robot; its starts are the env seeds of that world
+    emulate: bool = False
+    clock: str = "wall"  # of an emulated arm: wall, or simulated, which waits for plans that are longer than --delay
+    dry: bool = False  # first an episode on the emulated arm, and nothing more where the guard stops it
+    task: str = ""  # text of the task in what is recorded; of an emulated arm its scene, by default so101-reach
+    episodes: int = 1  # episodes that are tried
+    env_seed: int = DATA_STARTS  # number of the first episode; of an emulated arm its evaluation seed
+    seconds: float | None = None  # length of an episode; by default 30 s, of an emulated arm its task's
+    pause: float | None = None  # s between episodes, to lay things out; by default until ENTER
+    out: str | None = None  # dataset folder for what happens, which must be new; nothing is kept without
+    resume: bool = False  # goes on with the recording in --out, or begins it; all else as it was
+    pictures: str = "video"  # how pictures are stored: image | video
+    yes: bool = False  # do not ask before the first motion
+    limits: str = (
+        "equal"  # of the joints: equal to the policy's, or whatever the arm has (arm); the guard keeps its own
+    )
+    rate: float | None = None  # control steps a second, in place of the policy's own, which must be equal
+    set_points: int = 2  # sent to the servos in a control step, interpolated
+    pause_on_alarm: bool = True  # with --alarm: the arm stands when it is raised, until somebody says how to go on
+    view: str | None = None  # live: a window of rerun's; or a file for it, such as out/view.rrd
+    delay: int = MEASURE  # control steps that planning takes; -1: measured before the arm moves
+    block: int = 1  # one arm, one environment
+
+    def __post_init__(self) -> None:
+        if self.emulate == (self.robot is not None):
+            raise ValueError("deploy where? Give --robot NAME --port PORT, or --emulate true --task so101-reach")
+        if self.clock not in CLOCKS or (self.clock != "wall" and not self.emulate):
+            raise ValueError(f"clock: {self.clock}; it is wall, or of an emulated arm simulated")
+        if self.limits not in LIMITS:
+            raise ValueError(f"limits: '{self.limits}' is none of {', '.join(LIMITS)}")
+        if self.block != 1:
+            raise ValueError(f"block: {self.block}; one arm is one environment, leave it out")
+        if self.delay < MEASURE:
+            raise ValueError(f"delay: {self.delay} is neither control steps nor -1, which measures them")
+        for name, least in (("episodes", 1), ("env_seed", 0), ("set_points", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: {getattr(self, name)}; it must be at least {least}")
+        for name in ("seconds", "rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name}: {value} is not above 0")
+        if self.pause is not None and not 0 <= self.pause < float("inf"):
+            raise ValueError(f"pause: {self.pause} is no time")
+        if self.resume and self.out is None:
+            raise ValueError("resume what? Give the --out of before")
+        if self.view is not None and self.view != "live" and not self.view.endswith(".rrd"):
+            raise ValueError(f"view: '{self.view}' is neither live nor a file that ends in .rrd")
+
+    def check_names(self) -> None:
+        """Refuse what is not there, before anything heavy is imported."""
+        check_policy_names(self)
+        if self.folder is not None:
+            check_folder(self.folder, self.resume)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the dataset is written."""
+        return None if self.out is None else Path(os.path.expandvars(self.out))
+
+    @property
+    def scene(self) -> str:
+        """The task of an emulated arm."""
+        return self.task or "so101-reach"
+
+    def world(self, rate: float, cameras: dict[str, tuple[int, int]], dry: bool = False) -> RobotWorld:
+        """The arm as a world; `dry`: the emulated one, whatever was asked for."""
+        rate = self.rate or rate
+        horizon = None if self.seconds is None else max(1, round(self.seconds * rate))
+        how = {"rate": rate, "set_points": self.set_points, "horizon": horizon}
+        if dry or self.emulate:
+            from ...hardware.emulator.arm import find_kind
+            from ...hardware.emulator.coupled import find_task
+
+            views = find_task(self.scene, find_kind("so101")).cameras
+            shown = {name: size for name, size in cameras.items() if name in views}
+            return RobotWorld(task=self.scene, emulate=True, cameras=shown, clock=self.clock, **how)
+        return RobotWorld(task=self.task or "deployed", robot=self.robot, port=self.port,
+                          calibration=self.calibration, **how)  # fmt: skip

@@ -1,0 +1,231 @@
+"""What a lane drives, behind its guard: an arm on its port, an emulated one on a port, or one in simulated time.
+
+All three take set-points, give readings with the moment of their capture, and know the time that they live in. An
+emulated arm also begins anew from a seed and says how its task stands; of a real one only a person can say that.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ...configs.spec import IMAGES, SCENE, STATE
+from ...sim.arms import find_arm
+from ..emulator.coupled import CoupledShafts, begin_anew
+from ..emulator.direct import DirectArm
+from ..envelope import Command, Envelope, Outcome, Verdict
+from ..guard import Guard
+from ..guarded import Account, GuardedRobot
+from ..motion.clearance import Clearance
+from ..robot import RobotConfig
+from ..so101 import ENVELOPE, SO101Config
+from .stage import Stage, standing
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is seen at a moment: observations, when each was captured, and how the task stands (None: nobody knows)."""
+
+    obs: Mapping[str, np.ndarray]
+    times: Mapping[str, float]  # s
+    success: bool | None = None
+    progress: float = 0.0
+
+
+class DrivenArm(Protocol):
+    """An arm behind its guard, and its time."""
+
+    account: Account
+
+    @abstractmethod
+    def connect(self) -> None:
+        """Take hold of the arm where it stands. Raises ConnectionError."""
+        ...
+
+    @abstractmethod
+    def begin(self, seed: int) -> np.ndarray:
+        """Take hold anew where the arm stands; an emulated one begins at `seed`. (D,) the set-point."""
+        ...
+
+    @abstractmethod
+    def look(self) -> Look:
+        """Everything that is seen now. Raises ConnectionError."""
+        ...
+
+    @abstractmethod
+    def send(self, target: np.ndarray) -> Verdict:
+        """One set-point, through the guard. Raises ConnectionError."""
+        ...
+
+    @abstractmethod
+    def now(self) -> float:
+        """s"""
+        ...
+
+    @abstractmethod
+    def sleep_until(self, moment: float) -> None:
+        """Let time pass, at once where `moment` is over."""
+        ...
+
+    @abstractmethod
+    def disconnect(self) -> None:
+        """Bring the arm to rest and let go. Safe to call twice."""
+        ...
+
+
+class LiveArm:
+    """An arm on its port, in wall time. See `DrivenArm`."""
+
+    def __init__(self, config: RobotConfig):
+        self.config = config
+        self.robot: GuardedRobot = GuardedRobot(config)
+
+    @property
+    def account(self) -> Account:
+        return self.robot.account
+
+    def connect(self) -> None:
+        self.robot.connect()
+
+    def begin(self, seed: int) -> np.ndarray:
+        return self.robot.engage()
+
+    def look(self) -> Look:
+        return Look(*self.robot.observe())
+
+    def send(self, target: np.ndarray) -> Verdict:
+        self.robot.send_action(target)
+        assert self.robot.verdict is not None
+        return self.robot.verdict
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def sleep_until(self, moment: float) -> None:
+        time.sleep(max(0.0, moment - time.monotonic()))
+
+    def disconnect(self) -> None:
+        self.robot.disconnect()
+
+
+class EmulatedArm(LiveArm):
+    """An emulated SO-101 in a task's scene, on a port, in wall time. See `DrivenArm`."""
+
+    def __init__(self, task: str, cameras: Mapping[str, tuple[int, int]], rate: float, fps: float):
+        self.task, self.sizes, self.rate, self.fps = task, dict(cameras), rate, fps
+        self._held = ExitStack()
+
+    def connect(self) -> None:
+        folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="understudy-arm-")))
+        self.stage = Stage(self.task, self.sizes, self.fps, folder)
+        self._held.callback(self.stage.close)
+        try:
+            self.stage.open()
+            self.robot = GuardedRobot(self._config())
+            self._held.callback(self.robot.disconnect)
+            self.robot.connect()
+        except BaseException:
+            self._held.close()
+            raise
+
+    def _config(self) -> SO101Config:
+        seen = {
+            name: {"index": f"{self.stage.streams}{name}", "width": width, "height": height}
+            for name, (height, width) in self.sizes.items()
+        }
+        return SO101Config(port=self.stage.port, calibration=str(self.stage.calibration), rate=self.rate, camera=seen)
+
+    def begin(self, seed: int) -> np.ndarray:
+        self.stage.begin(seed)
+        return self.robot.engage()
+
+    def look(self) -> Look:
+        obs, times = self.robot.observe()
+        stands, moment = self.stage.look(), time.monotonic()
+        return _told(obs, times, stands, moment)
+
+    def disconnect(self) -> None:
+        self._held.close()
+
+
+@dataclass
+class SteppedArm:
+    """An emulated SO-101 in a task's scene, whose time passes when it is told to. See `DrivenArm`."""
+
+    task: str
+    cameras: Mapping[str, tuple[int, int]]
+    rate: float
+    account: Account = field(default_factory=Account)
+    _renderers: dict = field(default_factory=dict)
+
+    def connect(self) -> None:
+        arm = find_arm("so101")
+        self.servos = DirectArm(self.task)
+        envelope = Envelope(limits=self.servos.scale.limits(), **ENVELOPE)
+        self.guard = Guard(arm.joints, envelope, self.rate, Clearance(arm, RobotConfig().surroundings))
+        self.account, self._number = Account(), 0
+
+    def begin(self, seed: int) -> np.ndarray:
+        begin_anew(self.servos.chain, seed)
+        return self.guard.engage(self.servos.measure(), self.now()).astype(np.float32)
+
+    def look(self) -> Look:
+        position, moment = self.servos.measure().position, self.now()
+        obs = {STATE: position.astype(np.float32)}
+        for name, (height, width) in self.cameras.items():
+            obs[IMAGES + name] = self._draw(name, height, width)
+        return _told(obs, dict.fromkeys(obs, moment), standing(self._shafts), moment)
+
+    def send(self, target: np.ndarray) -> Verdict:
+        self.sleep_until(self.guard.due)
+        self._number += 1
+        command = Command(target=np.asarray(target, float), time=self.now(), number=self._number)
+        verdict = self.guard.step(self.servos.measure(), command, self.now())
+        self.servos.write(verdict.sent)
+        self.account.add(verdict)
+        return Verdict(verdict.outcome, verdict.sent.astype(np.float32), verdict.reasons)
+
+    def now(self) -> float:
+        return self.servos.chain.time
+
+    def sleep_until(self, moment: float) -> None:
+        self.servos.advance(max(0.0, moment - self.now()))
+
+    def disconnect(self) -> None:
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
+
+    @property
+    def _shafts(self) -> CoupledShafts:
+        shafts = self.servos.chain.shafts
+        assert isinstance(shafts, CoupledShafts)
+        return shafts
+
+    def _draw(self, camera: str, height: int, width: int) -> np.ndarray:
+        from ...sim.rendering import renderer_class
+
+        if (height, width) not in self._renderers:
+            self._renderers[height, width] = renderer_class()(self._shafts.model, height, width)
+        renderer = self._renderers[height, width]
+        renderer.update_scene(self._shafts.data, camera)
+        return renderer.render().copy()
+
+
+def _told(obs: Mapping[str, np.ndarray], times: Mapping[str, float], stands: Mapping, moment: float) -> Look:
+    """A reading and how the task stands."""
+    scene = np.asarray(stands["scene"], np.float32)
+    if not len(scene):
+        return Look(obs, times, stands["success"], stands["progress"])
+    return Look({**obs, SCENE: scene}, {**times, SCENE: moment}, stands["success"], stands["progress"])
+
+
+NUMBERS = {Outcome.passed: 0.0, Outcome.bent: 1.0, Outcome.stopped: 2.0}

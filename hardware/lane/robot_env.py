@@ -1,0 +1,220 @@
+"""An arm as a world: a lane like every other, whose control steps take their time.
+
+World type `robot`. A real arm (`robot`, `port`) knows no seeds and no success: its episode ends at the horizon, or when
+whoever watches concludes it. With `emulate` the arm is an SO-101 in the scene of `task`, behind driver, guard and wire
+(`clock: wall`), or behind the guard in simulated time (`clock: simulated`); its starts are those of the task's world.
+
+A control step is sent as `set_points` set-points, interpolated, each through the guard; what a step is told to have
+executed (`action.sent`) is the last of them, as the guard let it through. Readings are taken just before the next step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...configs.lanes.lane import Lane
+from ...configs.spec import Embodiment, EmbodimentError, Mode
+from ...configs.world import World
+from ..emulator.arm import find_kind
+from ..emulator.coupled import find_task
+from ..envelope import Outcome
+from ..open import robot_config
+from ..robot import RobotConfig
+from .arms import NUMBERS, DrivenArm, EmulatedArm, LiveArm, Look, SteppedArm
+
+CLOCKS = ("wall", "simulated")
+EARLY = 0.01  # s before the next step that the arm is read; at most a third of a step
+LATE = 0.25  # part of a control step that one may begin late; more is a missed deadline
+SECONDS = 30.0  # of an episode, where nobody says
+
+
+@World.register_subclass("robot")
+@dataclass(frozen=True, kw_only=True)
+class RobotWorld(World):
+    """An arm, real or emulated."""
+
+    robot: dict | str | None = None  # one of ours or lerobot's, a YAML file, or its keys with their type
+    port: str | None = None  # of the robot
+    calibration: str | None = None  # its calibration file; default: its usual place
+    emulate: bool = False  # an SO-101 in the scene of `task` in place of a robot
+    clock: str = "wall"  # wall, or, of an emulated arm, simulated
+    rate: float = 30.0  # control steps a second; of an emulated arm its task's
+    set_points: int = 2  # sent to the servos in a control step
+
+    def __post_init__(self) -> None:
+        if self.clock not in CLOCKS:
+            raise ValueError(f"clock: '{self.clock}' is none of {', '.join(CLOCKS)}")
+        if self.emulate == (self.robot is not None):
+            raise ValueError("which arm? Give robot and port, or emulate: true with the task of an SO-101")
+        if self.clock == "simulated" and not self.emulate:
+            raise ValueError("clock: a real arm lives in wall time")
+        if self.set_points < 1 or not self.rate > 0:
+            raise ValueError(f"set_points must be at least 1 and rate above 0, got {self.set_points} and {self.rate:g}")
+
+    def config(self) -> RobotConfig:
+        """Settings of the robot, at the rate of its set-points. Raises LookupError, ValueError."""
+        assert self.robot is not None
+        config, rate = robot_config(self.robot, self.port, self.calibration), self.rate * self.set_points
+        if not any(each.name == "rate" for each in dataclasses.fields(config)):
+            return config
+        changed: dict[str, Any] = {"rate": rate}
+        return dataclasses.replace(config, **changed)
+
+    def embodiment(self) -> Embodiment:
+        if self.emulate:
+            return find_task(self.task, find_kind("so101")).embodiment.with_cameras(self.cameras)
+        config = self.config()
+        body = config.describe().embodiment
+        if body.mode is not Mode.absolute:
+            raise EmbodimentError(f"'{body.name}' takes {body.mode.value} actions; set-points must be absolute")
+        sizes = {name: camera.size for name, camera in config.cameras().items()}
+        return dataclasses.replace(body, rate=self.rate).with_cameras(sizes)
+
+    def arm(self) -> DrivenArm:
+        """The arm, not connected."""
+        if not self.emulate:
+            return LiveArm(self.config())
+        rate = self.embodiment().rate * self.set_points
+        if self.clock == "wall":
+            return EmulatedArm(self.task, self.cameras, rate, self.embodiment().rate)
+        return SteppedArm(self.task, self.cameras, rate)
+
+    def lane(self) -> RobotLane:
+        return RobotLane(self, self.arm())
+
+    def steps(self) -> int:
+        if self.horizon:
+            return self.horizon
+        if self.emulate:
+            return find_task(self.task, find_kind("so101")).horizon
+        return round(SECONDS * self.rate)
+
+    @property
+    def start_set(self) -> str:
+        return f"mujoco/{self.task}" if self.emulate else ""
+
+    def views(self) -> tuple[str, ...]:
+        if self.emulate:
+            return tuple(find_task(self.task, find_kind("so101")).cameras)
+        return tuple(self.config().cameras())
+
+    def fingerprint(self) -> dict:
+        about = {"type": "robot", "horizon": self.steps(), "emulator": "so101" if self.emulate else None}
+        return dataclasses.asdict(self) | about | {"robot": None if self.emulate else self.config().settled()}
+
+
+@dataclass
+class Steps:
+    """What is kept of each control step of an episode beside what every world keeps; s since its begin."""
+
+    captured: list[list[float]] = field(default_factory=list)  # of each part of the reading that the action followed
+    commanded: list[float] = field(default_factory=list)
+    outcome: list[float] = field(default_factory=list)  # of the worst set-point: 0 passed, 1 bent, 2 stopped
+    late: list[float] = field(default_factory=list)  # 1: the step began late
+
+
+class RobotLane(Lane):
+    """One arm. Connected at the first `reset`; every step waits until it is due."""
+
+    def __init__(self, world: RobotWorld, arm: DrivenArm):
+        super().__init__(world)
+        self.arm, self.set_points = arm, world.set_points
+        self.period = 1 / (self.embodiment.rate * world.set_points)
+        self.slack = LATE / self.embodiment.rate
+        self.early = min(EARLY, 1 / (3 * self.embodiment.rate))
+        self._connected = False
+        self._scored: bool | None = None
+        self.reasons: tuple[str, ...] = ()  # why the guard bent or stopped the newest set-point
+
+    def begin(self, seed: int, options: dict) -> None:
+        if not self._connected:
+            self.arm.connect()
+            self._connected = True
+        self._goal = self.sent = self.arm.begin(seed)
+        self._look: Look = self.arm.look()
+        self._begun, self._due = self.arm.now(), None
+        self.steps, self.stopped, self._scored = Steps(), "", None
+
+    def act(self, action: np.ndarray) -> float:
+        target, worst = np.asarray(action, np.float32), Outcome.passed
+        late, first = self._await(), self.arm.now()
+        for part in range(1, self.set_points + 1):
+            self.arm.sleep_until(self._due)
+            verdict = self.arm.send(self._goal + (target - self._goal) * (part / self.set_points))
+            worst = max(worst, verdict.outcome, key=NUMBERS.__getitem__)
+            self.reasons = verdict.reasons
+            self._due += self.period
+        self._goal, self.sent = target, np.asarray(verdict.sent, np.float32)
+        if worst is Outcome.stopped:
+            self.stopped = "; ".join(self.reasons)
+        self._note(first, worst, late)
+        self.arm.sleep_until(self._due - self.early)
+        self._look = self.arm.look()
+        return self.judge()[1]
+
+    def _await(self) -> bool:
+        """Wait for the step's time; whether it is missed. A pause of the policy's begins a new time."""
+        now = self.arm.now()
+        if self._due is None:
+            self._due = now
+        late = now - self._due > self.slack
+        if late:
+            self._due = now
+        self.arm.sleep_until(self._due)
+        return late
+
+    def _note(self, moment: float, worst: Outcome, late: bool) -> None:
+        self.steps.captured.append([self._look.times[key] - self._begun for key in self.embodiment.offers()])
+        self.steps.commanded.append(moment - self._begun)
+        self.steps.outcome.append(NUMBERS[worst])
+        self.steps.late.append(float(late))
+
+    def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict]:
+        """See `Lane.advance`. An episode whose arm was stopped, or that was concluded, ends."""
+        reward, terminated, truncated, info = super().advance(action)
+        info["action.sent"] = self.sent.copy()
+        over = bool(self.stopped) or self._scored is not None
+        return reward, terminated, (truncated or over) and not terminated, info
+
+    def sense(self) -> dict[str, np.ndarray]:
+        return {key: self._look.obs[key] for key in self.embodiment.offers()}
+
+    def judge(self) -> tuple[bool, float]:
+        if self._scored is not None:
+            return self._scored, float(self._scored)
+        return bool(self._look.success), float(self._look.progress)
+
+    def rest(self) -> np.ndarray:
+        return np.asarray(self.sent, np.float32)
+
+    def conclude(self, success: bool) -> None:
+        """End the episode after the step that comes: whoever watches says how it went."""
+        self._scored = bool(success)
+
+    def labels(self) -> dict:
+        """What the episode's row says of it."""
+        bent = int(sum(number == NUMBERS[Outcome.bent] for number in self.steps.outcome))
+        return {"stopped": self.stopped, "bent": bent, "late": int(sum(self.steps.late))}
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """Name of a column -> (T, n) of the episode."""
+        return {name: np.array(values, np.float32) for name, values in vars(self.steps).items()}
+
+    def told(self) -> dict[str, Any]:
+        """What the newest set-point came to."""
+        return {"goal": self._goal, "sent": self.sent, "reasons": self.reasons}
+
+    def render(self) -> np.ndarray:
+        for key, picture in self._look.obs.items():
+            if picture.ndim == 3:
+                return picture
+        return np.zeros((64, 64, 3), np.uint8)
+
+    def close(self) -> None:
+        if self._connected:
+            self._connected = False
+            self.arm.disconnect()

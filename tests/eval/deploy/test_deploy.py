@@ -1,0 +1,186 @@
+"""A policy on an emulated arm: what is refused before the torque, what is recorded, and how it all ends."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from understudy.configs.spec import SCENE, STATE, EmbodimentError, Window
+from understudy.configs.world import read_world
+from understudy.eval.deploy.checks import check_arm
+from understudy.eval.deploy.deploy import Deploy
+from understudy.eval.deploy.overseer import Refused
+from understudy.policies.agent.agent import Agent
+from understudy.policies.data.open import open_dataset
+from understudy.policies.learning.checkpoint import save_checkpoint
+from understudy.policies.models.flow import FlowConfig
+from understudy.policies.networks.mlp import MLPConfig
+from understudy.policies.policy import Scales
+from understudy.sim.arms import find_arm
+
+pytest.importorskip("daqp", reason="the guard's quadratic program")
+
+BODY = read_world("so101-reach").embodiment()
+
+
+def policy_of(body=BODY, inputs=(STATE, SCENE), delay=2):
+    import torch
+
+    torch.manual_seed(0)
+    low, high = np.array(body.limits).T
+    home = np.array(find_arm("so101").home)
+    states = {key: ((0.0,) * n, (1.0,) * n) for key, n in ((STATE, 6), (SCENE, 3)) if key in inputs}
+    scales = Scales(action=(tuple(home - 0.1), tuple(home + 0.1)), states=states)
+    network = MLPConfig(width=16, depth=1, condition_width=8)
+    window = Window(observe=(0,), recall=(-2, -1), horizon=8)
+    return FlowConfig(inputs=inputs, window=window, n_action_steps=4, network=network).build(body, scales).eval()
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(**how):
+        folder = tmp_path / f"policy{len(list(tmp_path.iterdir()))}"
+        policy = policy_of(**how)
+        save_checkpoint(folder, policy, kind="policy", config=policy.config)
+        return str(folder)
+
+    return save
+
+
+def deploy(policy, **how):
+    how = {"emulate": True, "task": "so101-reach", "clock": "simulated", "yes": True, "device": "cpu"} | how
+    config = Deploy(policy=policy, **how)
+    config.check_names()
+    config.run()
+
+
+def test_an_episode_is_recorded_with_all_that_happened(saved, tmp_path, capsys):
+    out = tmp_path / "data"
+    how = {"seconds": 0.5, "out": str(out), "delay": 2, "latency": "past", "env_seed": 1000}
+    policy = saved()
+    deploy(policy, episodes=1, **how)
+    deploy(policy, episodes=2, resume=True, **how)  # goes on with the second
+    data = open_dataset(str(out))
+    assert len(data.episode_ids) == 2 and len(data.columns["action"]) == 30
+    columns = data.columns
+    assert np.abs(columns["action.sent"] - columns["action"]).max() > 0  # as the guard let it through
+    assert set(np.unique(columns["guard.outcome"])) <= {0, 1}
+    assert columns["plan.start"].ravel()[:15].tolist() == [t - t % 4 for t in range(15)]
+    captured, commanded = columns["time.captured"][:15, 0], columns["time.commanded"].ravel()[:15]
+    assert (captured <= commanded).all() and np.allclose(np.diff(commanded), 1 / 30, atol=0.004)
+    card = json.loads((out / "meta/recording.json").read_text())
+    assert card["agent"]["latency"] == "past" and card["command"].startswith("understudy deploy")
+    assert "0 of 15 control steps began late" in capsys.readouterr().out
+
+
+def test_the_same_seed_is_the_same_episode(saved, tmp_path):
+    policy = saved()
+    for name in ("one", "other"):
+        deploy(policy, seconds=0.4, out=str(tmp_path / name), delay=2, latency="blend")
+    one, other = (open_dataset(str(tmp_path / name)).columns for name in ("one", "other"))
+    assert np.array_equal(one["action"], other["action"]) and np.array_equal(one[STATE], other[STATE])
+
+
+def agent_of(body):
+    return Agent(policy_of(body, inputs=(STATE,)), lanes=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"action": ("a", "b", "c", "d", "e", "f")}, "differ in action"),
+        ({"rate": 50.0}, "differ in rate"),
+        ({"action_units": ("?",) * 6}, "says nothing of the unit"),
+        ({"limits": ((-1.0, 1.0),) * 6}, "--limits arm"),
+        ({"frame": "?"}, "says nothing of frame"),
+    ],
+)
+def test_another_body_is_refused(changes, words):
+    with pytest.raises(EmbodimentError, match=words):
+        check_arm(agent_of(dataclasses.replace(BODY, **changes)), BODY)
+
+
+def test_what_the_arm_does_not_show_is_refused_and_limits_may_be_the_arms():
+    with pytest.raises(EmbodimentError, match="does not offer it"):
+        check_arm(Agent(policy_of(), lanes=1), dataclasses.replace(BODY, scene=(), scene_units=()))
+    other = dataclasses.replace(BODY, limits=((-1.0, 1.0), *BODY.limits[1:]))
+    assert "shoulder_pan" in check_arm(agent_of(other), BODY, "arm")[0]
+
+
+def test_mismatch_and_missing_consent_come_before_the_torque(saved, tmp_path, monkeypatch):
+    body = dataclasses.replace(BODY, rate=10.0)
+    touched = []
+    monkeypatch.setattr("understudy.hardware.lane.robot_env.RobotWorld.arm", lambda world: touched.append(world))
+    with pytest.raises(EmbodimentError, match="rate"):
+        deploy(saved(body=body), rate=30.0)
+    with pytest.raises(Refused, match="--yes"):
+        deploy(saved(), yes=False)
+    assert not touched
+
+
+def test_a_stop_of_the_guard_ends_the_episode():
+    lane = read_world({"type": "robot", "emulate": True, "task": "so101-reach", "clock": "simulated"}).lane()
+    lane.reset(seed=1000)
+    lane.arm.guard.stop("enough")
+    _, _, terminated, truncated, info = lane.step(np.array(find_arm("so101").home, np.float32))
+    assert truncated and not terminated and "enough" in lane.labels()["stopped"]
+
+
+def test_view_is_a_file_without_a_display(saved, tmp_path):
+    pytest.importorskip("rerun")
+    deploy(saved(), seconds=0.2, view=str(tmp_path / "v" / "seen.rrd"))
+    assert (tmp_path / "v" / "seen.rrd").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_killed_deployment_leaves_the_arm_at_rest_and_whole_episodes(saved, tmp_path):
+    pytest.importorskip("lerobot", reason="the Feetech bus is lerobot's")
+    from understudy.hardware.emulator.arm import find_kind, make_chain, write_calibration
+    from understudy.hardware.emulator.bus import Bus
+    from understudy.hardware.emulator.feetech import Feetech
+
+    kind, out, file = find_kind("so101"), tmp_path / "data", tmp_path / "so101.json"
+    write_calibration(file, kind.calibration())
+    policy = saved(inputs=(STATE,))
+    with Bus(make_chain(kind), Feetech()) as bus:
+        words = ["deploy", policy, "--robot", "so101", "--port", bus.port, "--calibration", str(file)]
+        words += ["--limits", "arm", "--yes", "true", "--device", "cpu"]
+        words += ["--seconds", "1", "--episodes", "9", "--out", str(out), "--delay", "3"]
+        said = tmp_path / "said"
+        how = {"stdin": subprocess.DEVNULL, "stdout": said.open("w"), "stderr": subprocess.STDOUT}
+        process = subprocess.Popen([sys.executable, "-m", "understudy", *words], **how)
+        end = time.monotonic() + 90
+        while time.monotonic() < end and len(list(out.glob("data/*/*.parquet"))) < 2:
+            assert process.poll() is None, said.read_text()
+            time.sleep(0.05)
+        with bus.held() as chain:
+            assert any(servo.memory["Torque_Enable"] for servo in chain.servos)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            with bus.held() as chain:
+                if not any(servo.memory["Torque_Enable"] for servo in chain.servos):
+                    break
+            time.sleep(0.05)
+        with bus.held() as chain:
+            assert not any(servo.memory["Torque_Enable"] for servo in chain.servos)
+            assert max(abs(servo.velocity) for servo in chain.servos) < 0.05
+    data = open_dataset(str(out))
+    assert len(data.episode_ids) >= 1 and len(data.columns["action"]) == 30 * len(data.episode_ids)
+
+
+def test_what_was_recorded_trains(saved, tmp_path):
+    from understudy.policies.learning.train import Train
+
+    out, run = tmp_path / "data", tmp_path / "run"
+    deploy(saved(), seconds=0.4, episodes=2, out=str(out), env_seed=1000, delay=1, latency="rtc")
+    policy = policy_of().config
+    Train(data=str(out), out=run, policy=policy, steps=4, batch=8, save_every=4, validation=0, device="cpu").run()
+    assert (run / "last" / "model.safetensors").is_file()
