@@ -1,7 +1,8 @@
 """Small conditions on named values, such as `length > 50 and 'lift' in task`. Read, never evaluated by Python.
 
 Names, numbers, texts, tuples and lists of them; `and or not`; `== != < <= > >= in`; `+ - * / %`; `lower(text)`,
-`starts(text, part)`, `ends(text, part)`, and `has(many, one)`, which is `one in many`. Anything else is refused by name before a value is looked at.
+`starts(text, part)`, `ends(text, part)`, and `has(many, one)`, which is `one in many`. Anything else is refused by name
+before a value is looked at.
 """
 
 from __future__ import annotations
