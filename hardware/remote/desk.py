@@ -140,7 +140,8 @@ class Desk:
 
     def _batch(self, job: Job) -> list[Job]:
         """The job with those behind it that fit; what refuses its past answers itself."""
-        batch, lanes = [], 0
+        batch: list[Job] = []
+        lanes = 0
         nxt: Job | None = job
         while nxt is not None:
             if self._opens(nxt):

@@ -45,7 +45,7 @@ class Told:
         """
         if len(now) != len(self._held):
             self._held, self._now = [{} for _ in now], np.full(len(now), -1)
-            fresh = np.ones(len(now), bool)
+            fresh: np.ndarray = np.ones(len(now), bool)
         else:
             fresh = now < self._now
         self._now = now.copy()

@@ -72,18 +72,23 @@ def _opened(found: dict) -> Any:
         wide = NARROW.get(dtype) if isinstance(dtype, str) else None
         if wide is None:
             return array_of(dtype, shape, data, "an array")
-        sizes = shape if isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape) else None
-        kind = np.dtype(dtype)
-        fits = sizes is not None and len(sizes) <= MOST_DIMENSIONS and isinstance(data, bytes)
-        if not fits or len(data) != math.prod(sizes) * kind.itemsize:
-            raise WireError(f"an array does not hold the bytes of {dtype} in its shape")
-        return np.frombuffer(data, kind).reshape(sizes).astype(wide)
+        return _narrow(np.dtype(dtype), shape, data).astype(wide)
     if NUMBER in found:
         value = found.get(b"data")
         if type(value) not in (int, float, bool):
             raise WireError("a number is none")
         return value
     return found
+
+
+def _narrow(kind: np.dtype, shape: Any, data: Any) -> np.ndarray:
+    """An array of numbers that are taken though ours are wider. Raises WireError."""
+    whole = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
+    if not whole or len(shape) > MOST_DIMENSIONS or not isinstance(data, bytes):
+        raise WireError(f"an array has no shape of at most {MOST_DIMENSIONS} sizes, or no bytes")
+    if len(data) != math.prod(shape) * kind.itemsize:
+        raise WireError(f"an array does not hold the bytes of {kind} in the shape {shape}")
+    return np.frombuffer(data, kind).reshape(shape)
 
 
 @dataclass(frozen=True, kw_only=True)

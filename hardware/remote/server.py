@@ -9,89 +9,27 @@ from __future__ import annotations
 import asyncio
 import hmac
 import http
-import ipaddress
 import logging
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .desk import Desk, Job, PolicyError, Thinker, Thought
 from .limits import PING, Limits, Pace, hang_up_on_slow, watched_connection
 from .messages import SUBPROTOCOL, VERSION, Answer, Ask, Hello, Refusal, Welcome
 from .openpi import PiClient, PiKeys, pack_plain, unpack_plain
+from .place import Place, Served
 from .session import LANES, Session
 from .wire import WireError, pack, unpack
 
 if TYPE_CHECKING:
-    import ssl
-
     from websockets.asyncio.server import Request, Response, Server, ServerConnection
 
 CLOSING = 2.0  # s that a client may take to say goodbye
 HEALTH = "/healthz"  # answered with OK, as openpi's servers do
-
-
-@dataclass
-class Served:
-    """What a server has done so far."""
-
-    clients: int = 0
-    asks: int = 0  # answered with plans
-    refused: int = 0  # messages
-    strangers: int = 0  # connections without the token
-    turned_away: int = 0  # connections above the limit
-    slowest: float = 0.0  # s of one computation
-    thought: float = 0.0  # s of all
-    faults: dict[str, int] = field(default_factory=dict)  # first words of a refusal -> how often
-
-    def refuse(self, reason: str) -> None:
-        self.refused += 1
-        words = " ".join(reason.split()[:6])
-        if words in self.faults or len(self.faults) < 50:
-            self.faults[words] = self.faults.get(words, 0) + 1
-
-    def __str__(self) -> str:
-        told = f"served {self.asks} asks of {self.clients} clients"
-        if self.asks:
-            told += f", {1000 * self.thought / self.asks:.1f} ms each, {1000 * self.slowest:.0f} ms at most"
-        told += f"; refused {self.refused} messages"
-        told += f", {self.strangers} connections without the token" if self.strangers else ""
-        return told + (f", {self.turned_away} above the limit" if self.turned_away else "")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a server listens, and who is let in."""
-
-    host: str = "127.0.0.1"
-    port: int = 8765  # 0: any
-    token: str | None = None
-    tls: ssl.SSLContext | None = None
-
-    def __post_init__(self) -> None:
-        if self.token is None and not is_loopback(self.host):
-            raise ValueError(
-                f"--host {self.host} lets other computers in: give --token-file FILE (it is written where there is "
-                "none), or listen on 127.0.0.1"
-            )
-
-    def address(self, port: int) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'ws' if self.tls is None else 'wss'}://{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this computer can reach what listens there."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class PolicyServer:
@@ -338,11 +276,16 @@ def _port(server: Server) -> int:
 def serving(server: PolicyServer) -> Iterator[str]:
     """The server in a thread of this process, until the end of the block; gives its address."""
     address: list[str] = []
-    begun, failed = threading.Event(), []
+    failed: list[OSError] = []
+    begun = threading.Event()
+
+    def ready(where: str) -> None:
+        address.append(where)
+        begun.set()
 
     def work() -> None:
         try:
-            server.run(lambda where: (address.append(where), begun.set()))  # type: ignore[func-returns-value]
+            server.run(ready)
         except OSError as error:
             failed.append(error)
             begun.set()

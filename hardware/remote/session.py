@@ -123,11 +123,12 @@ class Session:
                 raise WireError(f"{place} must hold one JPEG a frame")
             return
         assert frames.values is not None
-        shape = (count, *(size or self._shapes.get(key, frames.values.shape[1:3])), 3)
+        sizes = size or self._shapes.get(key) or frames.values.shape[1:3]
+        shape = (count, *sizes, 3)
         if frames.values.dtype.str != "|u1" or frames.values.shape != shape:
             raise WireError(f"{place} must be |u1 {list(shape)}")
         if count:
-            self._shapes[key] = (shape[1], shape[2])
+            self._shapes[key] = (sizes[0], sizes[1])
 
     def past(self, ask: Ask) -> Past:
         """What the client's lanes have seen and done. Raises WireError: a frame that was never told, a bad JPEG."""
@@ -183,7 +184,7 @@ class Session:
             waiting[lane].append(place)
         for turn in range(max(map(len, waiting), default=0)):
             rows = [places[turn] if turn < len(places) else -1 for places in waiting]
-            batch = values[rows[0]][None] if lanes == 1 else np.zeros((lanes, *values.shape[1:]), values.dtype)
+            batch = values[rows[0]][None].copy() if lanes == 1 else np.zeros((lanes, *values.shape[1:]), values.dtype)
             for lane, place in enumerate(rows):
                 if place >= 0 and lanes > 1:
                     batch[lane] = values[place]

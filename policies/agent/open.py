@@ -43,7 +43,7 @@ class Acting:
         "plans": "proposal",
     }  # former names that are still read
 
-    policy: str  # run or checkpoint folder, lerobot's too; a server ws://HOST:PORT; or on the hub: OWNER/NAME[@REVISION]
+    policy: str  # run or checkpoint folder, lerobot's too; a server, ws://HOST:PORT; on the hub: OWNER/NAME[@REVISION]
     embodiment: str | None = (
         None  # file that names the robot's actions, units and rate where the checkpoint does not; lerobot's: its card
     )
@@ -89,7 +89,7 @@ def check_policy_names(config: Acting) -> None:
 
 
 def check_policy(policy: str) -> None:
-    """Raise FileNotFoundError where a word is no run or checkpoint here, no address and no name that may be on the hub."""
+    """Raise FileNotFoundError where a word is no run or checkpoint here, no address, no name that may be on the hub."""
     if is_address(policy):
         check_address(policy)
     elif not is_hub_id(policy):
