@@ -214,6 +214,6 @@ class PiClient:
         )
 
     def _row(self, key: str, times: list[int]) -> np.ndarray:
-        """(1, O, ...): what was sent for each tick, the present frame where nothing was."""
+        """(1, O, ...): what was sent for each tick, the first frame before it, the present one where nothing was."""
         held = self._frames[key]
-        return np.stack([held.get(tick, held[self._now]) for tick in times])[None]
+        return np.stack([held.get(max(tick, 0), held[self._now]) for tick in times])[None]

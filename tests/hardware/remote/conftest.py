@@ -120,7 +120,9 @@ def play(agent, chunks, lanes=1, seed=0, starts=None):
         done.append(actions)
         frames = [seen() for _ in agent.look]
         obs = {key: np.stack([frame[key] for frame in frames], 1) for key in agent.inputs}
-        sent = actions + rng.normal(0, 0.01, actions.shape).astype(np.float32)  # what was executed is not what was asked
+        sent = actions + rng.normal(0, 0.01, actions.shape).astype(
+            np.float32
+        )  # what was executed is not what was asked
         agent.observe(obs, sent, np.ones((lanes, steps), bool))
         if chunk == chunks // 2:
             agent.reset(starts + 100, np.arange(lanes) == 0, seen())

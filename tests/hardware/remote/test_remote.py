@@ -56,13 +56,13 @@ def test_a_critic_on_either_side_chooses_the_same(policy, serve, connect):
 
 
 def test_a_mixture_is_served(serve, connect):
-    from understudy.policies.compositions.mixture import MixtureConfig
+    from understudy.policies.compositions.mixture import Mixture
 
     parents = [build(), build(window=build().window)]
     torch.manual_seed(5)
     for weights in parents[1].parameters():
         weights.data += 0.05 * torch.randn_like(weights)
-    mixture = MixtureConfig(weights=(0.3, 0.7)).build(parents).eval()
+    mixture = Mixture(parents, (0.3, 0.7)).eval()
     _, address = serve(mixture)
     assert np.array_equal(play(Agent(mixture, lanes=1), CHUNKS), play(Agent(connect(address), lanes=1), CHUNKS))
 
