@@ -2,9 +2,10 @@
 
     understudy study server_fuzz --out OUT.json
 
-Messages of every wrong kind are sent on loopback, by clients that have greeted. A message is either refused, and nothing was
-planned for it, or it is answered, and then it was a right one after all (a changed bit of a number makes another
-number): it is read again here by the same rules. After each kind a client gets the same plan as before, bit for bit.
+Messages of every wrong kind are sent on loopback, by clients that have greeted. A message is either refused, and
+nothing was planned for it, or it is answered, and then it was a right one after all (a changed bit of a number makes
+another number): it is read again here by the same rules. After each kind a client gets the same plan as before, bit
+for bit.
 """
 
 from __future__ import annotations
