@@ -114,12 +114,18 @@ class _Client:
 
     def __init__(self, address: str):
         from websockets.sync.client import connect
+        from websockets.typing import Subprotocol
 
         from ...hardware.remote.messages import SUBPROTOCOL, VERSION, Hello, Refusal, Welcome
         from ...hardware.remote.wire import pack, unpack
 
         self._socket = connect(
-            address, subprotocols=[SUBPROTOCOL], compression=None, proxy=None, ping_interval=None, max_size=None
+            address,
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            compression=None,
+            proxy=None,
+            ping_interval=None,
+            max_size=None,
         )
         self._socket.send(pack(Hello(version=VERSION, client="fuzz")))
         self.welcome: Welcome = unpack(self._socket.recv(timeout=PATIENCE), Welcome, Refusal)
@@ -278,7 +284,7 @@ def _fields(client: _Client, rng: np.random.Generator) -> bytes:
 
 
 def _odd(rng: np.random.Generator) -> Any:
-    odd = (
+    odd: tuple[Any, ...] = (
         None,
         True,
         -1,

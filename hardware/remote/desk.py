@@ -104,7 +104,7 @@ class Desk:
     """
 
     def __init__(
-        self, thinker: Thinker, *, block: int = 8, threads: int = 1, tell: Callable[[str], None] | None = None
+        self, thinker: Thinker, *, block: int = 8, threads: int = 1, tell: Callable[[str], object] | None = None
     ):
         self.thinker, self.block, self._threads, self._tell = thinker, block, threads, tell
         self._task: str | None = None

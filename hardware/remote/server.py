@@ -53,7 +53,7 @@ class PolicyServer:
         block: int = 8,
         threads: int = 1,
         task: str | None = None,
-        tell: Callable[[str], None] | None = None,
+        tell: Callable[[str], object] | None = None,
         keys: PiKeys | None = None,
     ):
         self.thinker, self.place, self.limits = thinker, place, limits or Limits()

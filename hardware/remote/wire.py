@@ -66,7 +66,7 @@ def unpack(data: bytes | str, *wanted: type) -> Any:
     kind = values.pop("is", None)
     made = KINDS.get(kind) if isinstance(kind, str) else None
     if made not in wanted:
-        names = " or ".join(one.KIND for one in wanted)
+        names = " or ".join(kind for kind, one in KINDS.items() if one in wanted)
         raise WireError(f"expected {names}, got {repr(kind)[:40]}")
     return _build(made, values, kind)
 
