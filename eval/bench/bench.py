@@ -16,7 +16,7 @@ WHAT = ("loader", "train", "latency", "learn", "stages", "rollout", "robot", "tw
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure ours beside lerobot (loader, train, latency, learn, robot, serve) or robosuite (rollout); stages, twin."""
+    """Measure ours beside lerobot (loader, train, latency, learn, robot, serve), robosuite (rollout); stages, twin."""
 
     # former names that are still read
     RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps", "lanes": "observations"}

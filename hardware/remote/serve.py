@@ -45,6 +45,8 @@ class Serve(Acting):
             raise ValueError("TLS needs both --tls_cert and --tls_key")
         if self.monitor or self.alarm is not None:
             raise ValueError("the monitor and its alarm run where the arm is: give them to the client")
+        if self.delay or self.latency != "wait":
+            raise ValueError("delays are made up for where the arm is: give --delay and --latency to the client")
         if not 0 <= self.port < 2**16:
             raise ValueError(f"--port {self.port} is not within 0..65535")
         for name in ("clients", "max_mib", "rate", "slow", "idle", "block"):

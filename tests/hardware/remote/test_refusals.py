@@ -12,6 +12,7 @@ from understudy.hardware.remote.limits import Limits
 from understudy.hardware.remote.line import RemoteError
 from understudy.hardware.remote.messages import Answer, Frames
 from understudy.hardware.remote.place import Place
+from understudy.hardware.remote.serve import Serve
 from understudy.hardware.remote.wire import pack
 
 from .conftest import Raw, build, first_ask
@@ -34,6 +35,8 @@ def test_the_token(policy, serve, raw, connect, tmp_path):
 def test_other_computers_are_let_in_by_a_token_alone():
     with pytest.raises(ValueError, match="--host 0.0.0.0 lets other computers in: give --token-file"):
         Place(host="0.0.0.0")
+    with pytest.raises(ValueError, match="give --delay and --latency to the client"):
+        Serve(policy="runs/it", delay=3)
     assert Place(host="0.0.0.0", token=TOKEN) and Place(host="::1") and Place(host="localhost")
 
 
