@@ -74,6 +74,7 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
     "perform": {
         "deploy": ("eval.deploy.deploy:Deploy", "a policy acts on an arm, behind its guard; writes a LeRobot dataset"),
         "replay": ("hardware.replay:Replay", "a recorded episode again: on an arm behind its guard, or in a world"),
+        "serve": ("hardware.remote.serve:Serve", "plan for robots elsewhere, over a websocket; openpi's clients, too"),
         "emulate": ("hardware.emulator.emulate:Emulate", "an arm's servos on a pseudo-terminal, to try drivers on"),
         "twin": ("eval.twin.twin:TwinVerb", "the digital twin of a scene: build, calibrate, identify, run"),
     },

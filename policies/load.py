@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import nn
 
 from ..configs.spec import UNKNOWN, Embodiment, unnamed
+from .address import is_address, open_address
 from .data.embody import over, read_embodiment
 from .learning.checkpoint import (
     PARENTS,
@@ -35,9 +36,12 @@ from .policy import Planner
 def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple[nn.Module, dict]:
     """What acts, of a run or checkpoint folder: a policy, or a composition with its parents; see `load_model`.
 
+    An address, such as ws://HOST:PORT, is a policy on another computer (`address.py`).
     A checkpoint of lerobot's acts too (`foreign/planner.py`); `embodiment` is the file that says for whom. Of
     a policy of ours it states what nobody stated at its training, and may not contradict the rest.
     """
+    if is_address(path):
+        return open_address(str(path), None if embodiment is None else str(embodiment))
     folder = find_checkpoint(path)
     document = _document(folder)
     if "kind" not in document and "type" in document:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -99,12 +99,21 @@ class LaneNoise:
     """Randomness keyed by lane, so that a lane's draws do not depend on its neighbours.
 
     Lane b draws from a generator keyed by `(seed, starts[b], replans[b])`. The first candidate gets the same noise
-    whatever the number of candidates.
+    whatever the number of candidates. What was given is kept, for planners that think elsewhere.
     """
 
     def __init__(self, seed: int, starts: np.ndarray, replans: np.ndarray):
-        keys = zip(np.asarray(starts).tolist(), np.asarray(replans).tolist(), strict=True)
+        self.seed, self.starts, self.replans = int(seed), np.asarray(starts), np.asarray(replans)
+        keys = zip(self.starts.tolist(), self.replans.tolist(), strict=True)
         self._lanes = [rng_of(seed, start, replan) for start, replan in keys]
+
+    @classmethod
+    def joined(cls, parts: Sequence[LaneNoise]) -> LaneNoise:
+        """The lanes of several, in order, each with its own key; `seed` is the first one's."""
+        starts, replans = (np.concatenate([getattr(part, name) for part in parts]) for name in ("starts", "replans"))
+        made = cls(parts[0].seed, starts, replans)
+        made._lanes = [lane for part in parts for lane in part._lanes]
+        return made
 
     def __len__(self) -> int:
         return len(self._lanes)

@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-WHAT = ("loader", "train", "latency", "learn", "stages", "rollout", "robot", "twin", "report", "all")
+WHAT = ("loader", "train", "latency", "learn", "stages", "rollout", "robot", "twin", "serve", "report", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure ours beside stock lerobot (loader, train, latency, learn, robot) or robosuite (rollout), and stages and twin alone."""
+    """Measure ours beside lerobot (loader, train, latency, learn, robot, serve), robosuite (rollout); stages, twin."""
 
     # former names that are still read
     RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps", "lanes": "observations"}
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
 
-    what: str = ""  # loader | train | latency | learn | stages | rollout | robot | twin | report | all
+    what: str = ""  # loader | train | latency | learn | stages | rollout | robot | twin | serve | report | all
     data: str = ""  # loader, learn: a LeRobot v3.0 dataset; default for the loader one made up of 180 episodes
     seconds: float = 0.0  # of each measurement; default 5 for the loader, 20 for robot and twin, 0.5 a turn else
-    pairs: int = 9  # train, latency, rollout: interleaved pairs, of which the median ratio is taken
+    pairs: int = 9  # train, latency, rollout, serve: interleaved pairs, of which the median ratio is taken
     batch: int = 64  # train, learn, stages: windows a step
     turns: int = 10  # learn: turns of --seconds CPU seconds of each side, after which the held-out loss is measured
     noise_draws: int = 4  # learn: noised chunks that ours trains on each encoded observation
@@ -193,6 +193,16 @@ def _twin(bench: Bench) -> tuple[str, dict]:
     return f"twin of {task}\n{table(result)}", result
 
 
+def _serve(bench: Bench) -> tuple[str, dict]:
+    from ...configs.machine import versions
+    from .serve import compare_servers, table
+
+    if bench.pairs < 1:
+        raise ValueError(f"pairs must be at least 1, got {bench.pairs}")
+    result = compare_servers(bench.seconds or 2.0, bench.pairs)
+    return table(result), versions("websockets", "msgpack", "grpcio", "lerobot") | {"cases": result}
+
+
 def _report(bench: Bench) -> tuple[str, dict]:
     from .report import compare_reports, table
 
@@ -229,6 +239,7 @@ KINDS = {
     "rollout": _rollout,
     "robot": _robot,
     "twin": _twin,
+    "serve": _serve,
     "report": _report,
     "all": _all,
 }

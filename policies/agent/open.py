@@ -19,6 +19,7 @@ from ...configs.plugins import lookup
 from ...configs.protocols import keeps
 from ...configs.settings.decode import keys_of
 from ...configs.spec import EmbodimentError
+from ..address import check_address, is_address
 from ..critics.open import critic_checkpoints, open_critic
 from ..hub import is_hub_id, provenance_of
 from ..learning.checkpoint import find_checkpoint, fingerprint
@@ -42,7 +43,7 @@ class Acting:
         "plans": "proposal",
     }  # former names that are still read
 
-    policy: str  # the run or checkpoint folder, lerobot's too; or a name on the hub: OWNER/NAME, OWNER/NAME@REVISION
+    policy: str  # run or checkpoint folder, lerobot's too; a server, ws://HOST:PORT; on the hub: OWNER/NAME[@REVISION]
     embodiment: str | None = (
         None  # file that names the robot's actions, units and rate where the checkpoint does not; lerobot's: its card
     )
@@ -88,8 +89,10 @@ def check_policy_names(config: Acting) -> None:
 
 
 def check_policy(policy: str) -> None:
-    """Raise FileNotFoundError where a word is no run or checkpoint here, and no name that may be on the hub."""
-    if not is_hub_id(policy):
+    """Raise FileNotFoundError where a word is no run or checkpoint here, no address, no name that may be on the hub."""
+    if is_address(policy):
+        check_address(policy)
+    elif not is_hub_id(policy):
         find_checkpoint(policy)
 
 
@@ -160,7 +163,8 @@ def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str
     )
     agent.origin = str(info["path"])
     folder = Path(info["path"])
-    about = {"path": config.policy, "fingerprint": fingerprint(folder)} | provenance_of(config.policy, folder)
+    hashed = info.get("fingerprint", "") if is_address(config.policy) else fingerprint(folder)
+    about = {"path": config.policy, "fingerprint": hashed} | provenance_of(config.policy, folder)
     if agent.monitor and agent.monitor.alarm:
         agent.monitor.alarm.check(about["fingerprint"], agent_settings(config, agent))
     return agent, about | _told(info, ("type", "step", "config", "train")) | foreign | _trained(config.policy)

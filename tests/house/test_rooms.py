@@ -22,7 +22,7 @@ LAYERS = {  # a room may use the rooms of the lines below it; rooms on one line 
         "learning",
         "data networks",
         "schedulers",
-        "policy field hub",
+        "policy field hub address",
         "kinds",
     ),
     "sim": (

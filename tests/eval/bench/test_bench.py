@@ -188,3 +188,18 @@ def test_a_former_flag_is_read_as_todays():
 
     assert parse(Bench, None, ["latency", "--lanes", "4"]).observations == 4
     assert parse(SearchCost, None, ["--out", "x.json", "--starts", "30"]).initial_conditions == 30
+
+
+@pytest.mark.slow
+def test_both_policy_servers_are_asked(lerobot):
+    pytest.importorskip("websockets", reason="the policy server: pip install 'understudy[serve]'")
+    pytest.importorskip("grpc", reason="lerobot's server: pip install 'lerobot[async]'")
+    from understudy.eval.bench.serve import compare_servers, table
+
+    result = compare_servers(0.3, 2)
+    assert result.keys() == {"state", "two cameras"}
+    for sides in result.values():
+        assert min(side["n"] for name, side in sides.items() if "ratio" not in name) >= 2
+        low, ratio, high = sides["ratio"]["understudy"]
+        assert 0 < low <= ratio <= high
+    assert "two cameras, understudy, jpeg" in table(result)
