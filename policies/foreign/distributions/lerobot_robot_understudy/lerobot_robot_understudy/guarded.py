@@ -89,7 +89,7 @@ class UnderstudyGuarded(Robot):
         """Settle who is driven and what the numbers mean; nothing is opened."""
         limits = {name: tuple(pair) for name, pair in self.config.limits.items()}
         more = {"rate": self.config.rate, "units": dict(self.config.units), "limits": limits}
-        self._settings = robot_config(dict(self.config.robot) | more | self.config.guard.settings())
+        self._settings: Any = robot_config(dict(self.config.robot) | more | self.config.guard.settings())
         self._joints = LerobotArm(self._settings).joints
 
     @property
@@ -170,7 +170,8 @@ class UnderstudySO101(UnderstudyGuarded):
     name = "understudy_so101"
 
     def _prepare(self) -> None:
-        self._emulator, self._folder = None, None
+        self._emulator: subprocess.Popen | None = None
+        self._folder: tempfile.TemporaryDirectory | None = None
         port, calibration = self.config.port, self.config.calibration
         if port == EMULATED:
             self._folder = tempfile.TemporaryDirectory(prefix="understudy-emulated-")
@@ -192,10 +193,11 @@ class UnderstudySO101(UnderstudyGuarded):
 
     def _emulate(self, port: str, calibration: str) -> None:
         words = ["emulate", "so101", "--link", port, "--calibration", calibration]
-        self._emulator = subprocess.Popen([sys.executable, "-m", "understudy", *words], stdout=subprocess.DEVNULL)
+        emulator = subprocess.Popen([sys.executable, "-m", "understudy", *words], stdout=subprocess.DEVNULL)
+        self._emulator = emulator
         ends = time.monotonic() + WAIT
         while not (Path(port).exists() and Path(calibration).exists()):
-            if self._emulator.poll() is not None or time.monotonic() > ends:
+            if emulator.poll() is not None or time.monotonic() > ends:
                 self._stop()
                 raise ConnectionError("the emulated arm did not start: try `understudy emulate so101` by itself")
             time.sleep(0.05)
