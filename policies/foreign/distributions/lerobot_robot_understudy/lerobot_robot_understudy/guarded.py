@@ -83,13 +83,14 @@ class UnderstudyGuarded(Robot):
         self.config = config
         self.cameras = make_cameras_from_configs(config.cameras)
         self._guarded: Any = None
+        self._settings: Any = None
         self._prepare()
 
     def _prepare(self) -> None:
         """Settle who is driven and what the numbers mean; nothing is opened."""
         limits = {name: tuple(pair) for name, pair in self.config.limits.items()}
         more = {"rate": self.config.rate, "units": dict(self.config.units), "limits": limits}
-        self._settings: Any = robot_config(dict(self.config.robot) | more | self.config.guard.settings())
+        self._settings = robot_config(dict(self.config.robot) | more | self.config.guard.settings())
         self._joints = LerobotArm(self._settings).joints
 
     @property
