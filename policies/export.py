@@ -125,13 +125,13 @@ def documents_of(model: Any) -> dict[str, dict]:
         "normalization_mapping": IDENTITY,
     }
     scaling = {"eps": 1e-8, "norm_map": IDENTITY}
-    steps = [
+    steps: list[tuple[str, Mapping]] = [
         ("rename_observations_processor", {"rename_map": {}}),
         ("to_batch_processor", {}),
         ("device_processor", {"device": "cpu", "float_dtype": None}),
         ("normalizer_processor", scaling | {"features": features | acted}),
     ]
-    back = [
+    back: list[tuple[str, Mapping]] = [
         ("unnormalizer_processor", scaling | {"features": acted}),
         ("device_processor", {"device": "cpu", "float_dtype": None}),
     ]

@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def copy_new(source: Path, target: Path, index: Index) -> int:
             continue
         if not (source / name).is_file():
             raise SharedError(f"'{name}' is missing in {source}: the push of it did not end; push it again")
-        replace_file(there, lambda beside, name=name: shutil.copyfile(source / name, beside))
+        replace_file(there, partial(shutil.copyfile, source / name))
         moved += 1
     return moved
 
@@ -188,10 +189,11 @@ def _upload(staged: Path, to: str, kind: str, private: bool) -> str:
     if said != kind and to.startswith(SCHEME + "datasets/"):
         raise SharedError(f"{to} is a place of datasets, and this is a policy: hf://{name}")
     api: Any = huggingface_hub.HfApi()
+    failures: Any = (OSError, HfHubHTTPError, HFValidationError, RuntimeError, *_unreachable())
     try:
         api.create_repo(name, repo_type=kind, private=private, exist_ok=True)
         done = api.upload_folder(folder_path=str(staged), repo_id=name, repo_type=kind)
-    except (OSError, HfHubHTTPError, HFValidationError, RuntimeError, *_unreachable()) as error:
+    except failures as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise HubError(
             f"{to} could not be written ({first}); check the network and `hf auth login`, or push to a folder"

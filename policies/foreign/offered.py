@@ -92,7 +92,7 @@ def task_spec_of(source: str) -> TaskSpec | None:
 
     raw = load(source) if source.endswith((".yaml", ".yml")) else {}
     held = raw.get("task_spec") if "policy" in raw else None
-    return decode(TaskSpec, held) if isinstance(held, Mapping) else load_task_spec(held) if held else None
+    return decode(TaskSpec, dict(held)) if isinstance(held, Mapping) else load_task_spec(held) if held else None
 
 
 def begin(policy: PolicyConfig, root: str | Path, scale: str | None = None, spec: TaskSpec | None = None) -> nn.Module:
@@ -132,8 +132,8 @@ def begin(policy: PolicyConfig, root: str | Path, scale: str | None = None, spec
 def blank(settings: Mapping, embodiment: Mapping) -> nn.Module:
     """The policy that `policy` and `embodiment` of a config.json describe, its weights and scales to be filled."""
     body = Embodiment.from_dict(dict(embodiment))
-    config = load_config({"kind": "policy", "type": settings["type"], "config": dict(settings)})
-    return config.build(body, blank_scales(body))  # type: ignore[arg-type,return-value]
+    config: Any = load_config({"kind": "policy", "type": settings["type"], "config": dict(settings)})
+    return config.build(body, blank_scales(body))
 
 
 def described(model: Any) -> dict[str, dict]:

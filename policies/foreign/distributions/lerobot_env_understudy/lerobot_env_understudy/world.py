@@ -123,4 +123,4 @@ def _renamed(obs, group) -> dict:
 
 
 if GYM_ID not in gymnasium.registry:
-    gymnasium.register(GYM_ID, entry_point=WorldForLerobot)
+    gymnasium.register(GYM_ID, entry_point=f"{__name__}:WorldForLerobot")

@@ -1,6 +1,7 @@
 """Our policies as `PreTrainedPolicy`: lerobot trains and saves them, network, loss and acting are ours."""
 
 import copy
+from typing import Any
 
 import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
@@ -27,8 +28,10 @@ class UnderstudyPolicy(PreTrainedPolicy):
     policy none, so episodes are counted from `config.env_seed` on, which is how lerobot-eval seeds its environments.
     """
 
-    config_class = UnderstudyConfig
-    name = "understudy"
+    config_class: Any = UnderstudyConfig
+    name: Any = "understudy"
+    model: Any  # ours; so is `average`
+    average: Any
 
     def __init__(self, config: UnderstudyConfig, *_, dataset_meta=None, **__):
         super().__init__(config)
@@ -50,7 +53,7 @@ class UnderstudyPolicy(PreTrainedPolicy):
             setattr(config, name, value)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.register_buffer("averaged", torch.zeros((), dtype=torch.int64))
-        self._acting = None
+        self._acting: Any = None
         self._episodes = self._begun = 0
 
     @classmethod

@@ -83,6 +83,7 @@ class UnderstudyGuarded(Robot):
         self.config = config
         self.cameras = make_cameras_from_configs(config.cameras)
         self._guarded: Any = None
+        self._settings: Any = None
         self._prepare()
 
     def _prepare(self) -> None:
@@ -170,7 +171,8 @@ class UnderstudySO101(UnderstudyGuarded):
     name = "understudy_so101"
 
     def _prepare(self) -> None:
-        self._emulator, self._folder = None, None
+        self._emulator: subprocess.Popen | None = None
+        self._folder: tempfile.TemporaryDirectory | None = None
         port, calibration = self.config.port, self.config.calibration
         if port == EMULATED:
             self._folder = tempfile.TemporaryDirectory(prefix="understudy-emulated-")
@@ -192,10 +194,11 @@ class UnderstudySO101(UnderstudyGuarded):
 
     def _emulate(self, port: str, calibration: str) -> None:
         words = ["emulate", "so101", "--link", port, "--calibration", calibration]
-        self._emulator = subprocess.Popen([sys.executable, "-m", "understudy", *words], stdout=subprocess.DEVNULL)
+        emulator = subprocess.Popen([sys.executable, "-m", "understudy", *words], stdout=subprocess.DEVNULL)
+        self._emulator = emulator
         ends = time.monotonic() + WAIT
         while not (Path(port).exists() and Path(calibration).exists()):
-            if self._emulator.poll() is not None or time.monotonic() > ends:
+            if emulator.poll() is not None or time.monotonic() > ends:
                 self._stop()
                 raise ConnectionError("the emulated arm did not start: try `understudy emulate so101` by itself")
             time.sleep(0.05)
