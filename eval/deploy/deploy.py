@@ -73,7 +73,8 @@ class Tally:
             return "no episode was acted"
         lines = [
             f"success         {wilson(won, n)}   {won} of {n}, Wilson 95 %",
-            f"deadlines       {self.late} of {self.steps} control steps began late, {self.plans_late} without their plan",
+            f"deadlines       {self.late} of {self.steps} control steps began late, "
+            f"{self.plans_late} without their plan",
             f"planning        {1000 * float(np.median(self.seconds)):.0f} ms at the median of {self.plans}, "
             f"{1000 * max(self.seconds):.0f} ms at most",
         ]
