@@ -21,9 +21,9 @@ import numpy as np
 from ...configs.command import command_of
 from ...configs.plugins import lookup
 from ...configs.progress import Progress
-from ...hardware.emulator.direct import DirectArm
 from ...hardware.envelope import Command, Envelope, Measured, Outcome
 from ...hardware.guard import Guard
+from ...hardware.lane.direct import DirectArm
 from ...hardware.motion.clearance import Clearance, Surroundings
 from ...hardware.so101 import ENVELOPE, PUSHED
 from ...sim.arms import Arm, find_arm

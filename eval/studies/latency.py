@@ -3,8 +3,8 @@
     understudy study latency POLICY --out FILE.json
 
 A policy acts in a simulated world from the same env seeds, with plans that come 0, 3, 6 and 12 control steps late, in
-each of the ways of `--latency`. The seam is how far the first set-point of a new plan is from where the two before lead,
-|a[t] - 2 a[t-1] + a[t-2]|, the greatest of all joints: what a jump would be if it were one. Another policy for `past`
+each of the ways of `--latency`. The seam is how far the first set-point of a new plan is from where the two before
+lead, |a[t] - 2 a[t-1] + a[t-2]|, the greatest of all joints. Another policy for `past`
 (`--conditioned DELAY=RUN`) is one that was trained to see late, with given past tokens; it acts at its own delay only.
 """
 

@@ -20,13 +20,13 @@ import numpy as np
 from ...configs.spec import IMAGES, SCENE, STATE
 from ...sim.arms import find_arm
 from ..emulator.coupled import CoupledShafts, begin_anew
-from ..emulator.direct import DirectArm
 from ..envelope import Command, Envelope, Outcome, Verdict
 from ..guard import Guard
 from ..guarded import Account, GuardedRobot
 from ..motion.clearance import Clearance
 from ..robot import RobotConfig
 from ..so101 import ENVELOPE, SO101Config
+from .direct import DirectArm
 from .stage import Stage, standing
 
 

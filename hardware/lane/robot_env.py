@@ -209,7 +209,7 @@ class RobotLane(Lane):
         return {"goal": self._goal, "sent": self.sent, "reasons": self.reasons}
 
     def render(self) -> np.ndarray:
-        for key, picture in self._look.obs.items():
+        for picture in self._look.obs.values():
             if picture.ndim == 3:
                 return picture
         return np.zeros((64, 64, 3), np.uint8)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def play(pipe: Connection, task: str, sizes: Mapping[str, tuple[int, int]], fps:
         if sizes:
             from ..emulator.cameras import Cameras
 
-            streams = held.enter_context(Cameras(bus, sizes, fps)).address
+            streams = str(held.enter_context(Cameras(bus, sizes, fps)).address)
         line.tell(port=bus.port, streams=streams)
         try:
             _answer(line, bus)
@@ -54,12 +55,13 @@ def _answer(line: Line, bus: Bus) -> None:
                 begin_anew(chain, asked["seed"])
             elif asked["do"] == "close":
                 return
+            assert isinstance(chain.shafts, CoupledShafts)
             line.tell(**standing(chain.shafts))
 
 
 def standing(shafts: CoupledShafts) -> dict:
     """How the task stands: JSON-able."""
-    task = shafts.task
+    task: Any = shafts.task
     if bool(task.success(shafts.model, shafts.data)):
         success, progress = True, 1.0
     else:

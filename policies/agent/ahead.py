@@ -89,7 +89,7 @@ class Ahead:
         return self._last[:, None]
 
     def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
-        """What the step gave; at the end of a chunk the agent hears of all its steps, and the next plan is asked for."""
+        """What the step gave; at a chunk's end the agent hears of all its steps, and the next plan is asked for."""
         self._tick += 1
         self._newest = {key: np.asarray(value[:, -1]) for key, value in obs.items()}
         self._last = np.asarray(sent[:, -1], np.float32)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from understudy.hardware.emulator.direct import DirectArm
 from understudy.hardware.emulator.arm import find_kind, make_chain
 from understudy.hardware.emulator.coupled import CoupledShafts
 from understudy.hardware.emulator.emulate import Emulate
 from understudy.hardware.emulator.servo import COUNTS, PER_RAD
 from understudy.hardware.guard import Command, Envelope, Guard
+from understudy.hardware.lane.direct import DirectArm
 from understudy.hardware.motion.clearance import Clearance
 from understudy.hardware.so101 import ENVELOPE
 from understudy.sim.arms import find_arm

@@ -20,6 +20,7 @@ BODY = Embodiment(
 )
 KEY = "observation.state"
 H, E = 12, 6
+NOW = Window(observe=(0,), horizon=H)
 
 
 class Ticks:
@@ -27,7 +28,7 @@ class Ticks:
 
     embodiment, inputs = BODY, (KEY,)
 
-    def __init__(self, window=Window(observe=(0,), horizon=H)):
+    def __init__(self, window=NOW):
         self.window, self.pasts = window, []
 
     def plan(self, past, n, rng):

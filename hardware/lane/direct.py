@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..emulator.arm import find_kind, make_chain
+from ..emulator.coupled import CoupledShafts
+from ..emulator.feetech import Feetech, pack
+from ..emulator.packets import BROADCAST
+from ..emulator.sts3215 import STS_TABLE
 from ..envelope import Measured
 from ..so101 import ENVELOPE, GRIPPER, SETTINGS, STALL, Scale, torque_limits
-from .arm import find_kind, make_chain
-from .coupled import CoupledShafts
-from .feetech import Feetech, pack
-from .packets import BROADCAST
-from .sts3215 import STS_TABLE
 
 
 class DirectArm:

@@ -1,0 +1,248 @@
+"""A session of `understudy deploy`: the agent, the arm and the episodes that one acts on the other.
+
+The rollout loop of every world, on the lane of an arm, with an agent that thinks while the arm moves. Everything that
+can be refused is refused before the torque is switched on. However it ends, the guard brings the arm to rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...configs.lanes.lanes import Lanes
+from ...configs.settings.decode import keys_of
+from ...configs.spec import IMAGES, Embodiment
+from ...configs.world import World, looked_at, start_set
+from ...hardware.guarded import Account
+from ...hardware.lane.robot_env import RobotWorld
+from ...policies.agent.agent import Agent
+from ...policies.agent.ahead import GRACE, Ahead, Log
+from ...policies.agent.open import agent_settings, open_agent
+from ...policies.data.writer import DatasetWriter
+from ..demos.arm import CAPTURED, COMMANDED, OUTCOME, Quit, Words, tell_of_guard
+from ..demos.recording import recording
+from ..rollout.rollout import Block, Result, run_block
+from ..statistics.intervals import wilson
+from .checks import check_arm, planning_steps
+from .overseer import Overseer
+from .settings import MEASURE, Settings
+from .view import View
+
+LATE, PLANNED, PLAN_LATE = "step.late", "plan.start", "plan.late"
+
+
+@dataclass
+class Tally:
+    """What a session came to."""
+
+    rows: list[dict] = field(default_factory=list)
+    steps: int = 0
+    late: int = 0  # control steps that began late
+    plans: int = 0
+    plans_late: int = 0  # steps whose plan was not there
+    seconds: list[float] = field(default_factory=list)  # of planning
+    kept: int = 0
+
+    def add(self, row: dict, log: Log) -> None:
+        self.rows.append(row)
+        labels = json.loads(row["labels"])
+        self.steps, self.late = self.steps + row["length"], self.late + labels.get("late", 0)
+        self.plans, self.plans_late = self.plans + len(log.seconds), self.plans_late + sum(log.late)
+        self.seconds += log.seconds
+
+    def text(self, config: Settings) -> str:
+        won, n = sum(row["success"] for row in self.rows), len(self.rows)
+        if not n:
+            return "no episode was acted"
+        lines = [
+            f"success         {wilson(won, n)}   {won} of {n}, Wilson 95 %",
+            f"deadlines       {self.late} of {self.steps} control steps began late, "
+            f"{self.plans_late} without their plan",
+            f"planning        {1000 * float(np.median(self.seconds)):.0f} ms at the median of {self.plans}, "
+            f"{1000 * max(self.seconds):.0f} ms at most",
+        ]
+        return "\n".join([*lines, *([f"{config.out}: {self.kept} episodes added"] if config.out else [])])
+
+
+def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
+    """The agent, what is said of it, and the arm as a world, checked against each other; no bus is opened.
+
+    Raises:
+        EmbodimentError: they do not fit. ValueError: a delay that the policy's plans do not bear.
+    """
+    plain = dataclasses.replace(config, delay=0)
+    agent, about = open_agent(plain, None, config.task)
+    world = config.world(agent.planner.embodiment.rate, _sizes(agent))
+    world = looked_at(world, agent.pictures) if config.emulate else world
+    body = world.embodiment()
+    for word in check_arm(agent, body, config.limits):
+        print(word)
+    delay = _delay(config, agent, body)
+    agent, about = open_agent(dataclasses.replace(config, delay=delay), None, config.task)
+    return agent, about | {"delay": delay}, world
+
+
+def _delay(config: Settings, agent: Agent, body: Embodiment) -> int:
+    """Control steps that planning is taken to take; says what it takes here."""
+    if config.clock == "simulated":
+        return max(0, config.delay)
+    steps, median = planning_steps(agent, body)
+    delay = steps if config.delay == MEASURE else config.delay
+    print(
+        f"planning takes {1000 * median:.0f} ms, at most {steps} control steps of {1000 / body.rate:.0f} ms; "
+        f"--delay {delay}, --latency {config.latency}"
+    )
+    if steps > delay:
+        print(f"the arm will stand, or go on by old plans, now and then: --delay {steps} allows for it")
+    return delay
+
+
+def _sizes(agent: Agent) -> dict[str, tuple[int, int]]:
+    return {key.removeprefix(IMAGES): (int(h), int(w)) for key, (h, w) in agent.pictures.items()}
+
+
+def rehearse(config: Settings, agent: Agent, world: RobotWorld) -> None:
+    """One episode on the emulated arm. Raises ValueError where the guard stops it."""
+    emulated = config.world(world.rate, _sizes(agent), dry=True)
+    check_arm(agent, emulated.embodiment(), "arm")
+    dry = dataclasses.replace(
+        config, robot=None, port=None, calibration=None, emulate=True, yes=True, out=None, resume=False, episodes=1
+    )
+    print(f"dry run on an emulated SO-101, scene {emulated.task}")
+    tally = deploy(dry, agent, {}, emulated)
+    stopped = [json.loads(row["labels"]).get("stopped") for row in tally.rows]
+    print(tally.text(dry))
+    if any(stopped):
+        raise ValueError(f"the guard stopped the dry run ({stopped[0]}): the arm is not moved")
+
+
+def deploy(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) -> Tally:
+    """Episode after episode. Raises Refused, ConnectionError; Ctrl-C is raised again when the arm rests."""
+    tally, words = Tally(), Words()
+    with ExitStack() as held:
+        lanes = Lanes(world, 1, 0, timeout=0)
+        held.callback(lanes.close)
+        overseer = Overseer(config, lanes, agent, words)
+        what = "an emulated SO-101" if world.emulate else f"{world.embodiment().name} at {config.port or 'its port'}"
+        overseer.allow(f"{config.policy} is about to move {what}")
+        view = held.enter_context(_viewing(config, world))
+        patience = GRACE if world.clock == "wall" else None
+        ahead = Ahead(agent, patience, overseer.pause, view.planned if view else lambda plan: None)
+        held.callback(ahead.close)
+        actor = _Shown(ahead, lanes, view)
+        with _writing(config, agent, about, world) as (writer, written):
+            first = max(written) + 1 if written else config.env_seed
+            for number, start in enumerate(range(first, config.env_seed + config.episodes)):
+                try:
+                    overseer.prepare(number)
+                except Quit:
+                    break
+                overseer.begun()
+                result = _episode(actor, lanes, start, world)
+                _keep(result, ahead, lanes, writer, overseer, tally)
+                if overseer.quits:
+                    break
+                _stopped(result, words)
+    return tally
+
+
+def _episode(actor, lanes: Lanes, start: int, world: World) -> Result:
+    """One episode, tried once. Raises ConnectionError: the arm, a camera or the guard is gone."""
+    columns = {"initial_conditions": start_set(world), "policy_seed": actor.agent.seed}
+    result = next(iter(run_block(Block((start,), columns, keep=True, failed=1), actor, lanes, {})))
+    if result.row["error"]:
+        raise ConnectionError(
+            f"episode {start} ended: {result.row['error']}. The arm was let go; nothing of it is kept"
+        )
+    return result
+
+
+def _stopped(result: Result, words: Words) -> None:
+    stopped = json.loads(result.row["labels"]).get("stopped")
+    if not stopped:
+        return
+    if words.over:
+        raise ConnectionError(f"the guard stopped the arm: {stopped}")
+    print(f"the guard stopped the arm: {stopped}. The next episode takes hold of it again", flush=True)
+
+
+def _keep(
+    result: Result, ahead: Ahead, lanes: Lanes, writer: DatasetWriter | None, overseer: Overseer, tally: Tally
+) -> None:
+    row, lane = result.row, lanes.call("kept", slots=[0])[0]
+    account = lanes.call("arm", slots=[0])[0].account
+    said = "discarded" if overseer.discarded else "done" if row["success"] else "not done"
+    late = f", {int(lane['late'].sum())} late" if lane["late"].any() else ""
+    print(f"episode {row['env_seed']}: {row['length']} steps{late}, {said}; {account}", flush=True)
+    tally.add(row, ahead.log)
+    if writer is not None and result.episode is not None and not overseer.discarded:
+        log = ahead.log
+        extra = {CAPTURED: lane["captured"], COMMANDED: lane["commanded"], OUTCOME: lane["outcome"], LATE: lane["late"]}
+        extra |= {PLANNED: np.array(log.planned, np.float32), PLAN_LATE: np.array(log.late, np.float32)}
+        tell_of_guard(writer, account)
+        writer.add(dataclasses.replace(result.episode, extra=extra))
+        tally.kept += 1
+    _forget(account)
+
+
+def _forget(account: Account) -> None:
+    account.outcomes.clear()
+    account.reasons.clear()
+
+
+@contextmanager
+def _writing(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) -> Iterator:
+    """(writer or None, numbers of the episodes that are there)."""
+    if config.folder is None:
+        yield None, frozenset()
+        return
+    body = world.embodiment()
+    extra: dict[str, tuple[str, ...]] = {CAPTURED: tuple(key.removeprefix(IMAGES) for key in body.offers())}
+    extra |= {name: (name.rpartition(".")[2],) for name in (COMMANDED, OUTCOME, LATE, PLANNED, PLAN_LATE)}
+    card = {
+        "by": "policy",
+        "policy": {key: about.get(key) for key in ("path", "fingerprint")},
+        "agent": agent_settings(dataclasses.replace(config, delay=about["delay"]), agent),
+        "world": world.fingerprint() | {"config": keys_of(world)},
+    }
+    card = json.loads(json.dumps(card, default=str))
+    with recording(config.folder, body, card, config, extra, verb="deploy") as (writer, written):
+        yield writer, written
+
+
+@contextmanager
+def _viewing(config: Settings, world: RobotWorld) -> Iterator[View | None]:
+    view = None if config.view is None else View(config.view, world.embodiment().action)
+    try:
+        yield view
+    finally:
+        if view is not None:
+            view.close()
+
+
+class _Shown:
+    """An actor that is watched: after every step the view gets what there is to see."""
+
+    def __init__(self, ahead: Ahead, lanes: Lanes, view: View | None):
+        self.ahead, self.agent, self.lanes, self.view = ahead, ahead.agent, lanes, view
+        self.n_action_steps, self.look, self.reset, self.told = (
+            ahead.n_action_steps,
+            ahead.look,
+            ahead.reset,
+            ahead.told,
+        )
+
+    def act(self) -> np.ndarray:
+        return self.ahead.act()
+
+    def observe(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, valid: np.ndarray) -> None:
+        self.ahead.observe(obs, sent, valid)
+        if self.view is not None:
+            told = self.lanes.call("told", slots=[0])[0]
+        if self.view is not None and told is not None:  # None: the lane is lost, which the row will say
+            self.view.step({key: value[0, -1] for key, value in obs.items()}, told["goal"], told)
