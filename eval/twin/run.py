@@ -27,7 +27,6 @@ from ...hardware.twin.live.tracking import Tracking
 from ..pages.charts import Line, chart
 from ..pages.page import page
 
-
 KEEP = 6  # ticks between two pictures of a recording
 
 
@@ -94,9 +93,7 @@ class TwinRun:
         if lane.followed_by_stand_in:
             world_truth, tracking = lane.truth(), lane.tracking()
         account = lane.account()
-        return Episode(
-            start, info["success"], info["progress"], lane.ticks_done(), account, tracking, world_truth
-        )
+        return Episode(start, info["success"], info["progress"], lane.ticks_done(), account, tracking, world_truth)
 
     def _write(self, world: TwinWorld, episodes: Sequence[Episode]) -> None:
         if self.page is not None:
