@@ -32,10 +32,14 @@ SPIN = 0.0015  # s before a tick is due in which the clock is watched
 class Twin(Protocol):
     """What this file needs of a twin's world; see `env.TwinWorld`."""
 
-    loop: LoopSettings
-    judge: str
-    pace: str
-    real: Any
+    @property
+    def loop(self) -> LoopSettings: ...
+
+    @property
+    def judge(self) -> str: ...
+
+    @property
+    def pace(self) -> str: ...
 
     @abstractmethod
     def stage(self) -> Stage:
@@ -125,7 +129,7 @@ class Stage:
         when = np.array([tick.time for tick in self.trace]) + self.loop.begun
         rows = np.clip(np.searchsorted(times, when - 1e-6), 0, len(times) - 1)
         twin = np.array([tick.qpos for tick in self.trace])
-        return track(self.lane.model, self.loop.bodies, when - self.loop.begun, twin, values[rows])
+        return track(self.lane.model, self.loop.bodies.tolist(), when - self.loop.begun, twin, values[rows])
 
     def account(self) -> dict:
         """JSON-able: time, warnings, held ticks, lag."""
@@ -136,7 +140,7 @@ class Stage:
         for tick in ticks:
             if tick.held:
                 held[tick.held] = held.get(tick.held, 0) + 1
-        about = {"timing": self.timing.summary(), "warnings": self.loop.warnings, "held_ticks": held}
+        about: dict[str, Any] = {"timing": self.timing.summary(), "warnings": self.loop.warnings, "held_ticks": held}
         about["starved"] = self.starved
         if len(ticks) > 60:
             try:

@@ -1,9 +1,9 @@
 """What pictures may do to an object that stands on something: shift it and turn it there, not lift or tilt it.
 
 Along a line of sight a picture says little, so that a force along it is mostly noise; one camera alone can so lift a
-thing off its table and turn it over. What lifts things is the arm. And what stands does not begin to move until friction
-is overcome: a correction gets that much more, in its own direction, as long as the thing rests (limit surface of Howe
-and Cutkosky, 1996, taken as an ellipsoid). Nothing here knows of pictures.
+thing off its table and turn it over. What lifts things is the arm. And what stands does not begin to move until its
+friction is overcome: a correction gets that much more, in its own direction, as long as the thing rests (limit surface
+of Howe and Cutkosky, 1996, taken as an ellipsoid). Nothing here knows of pictures.
 """
 
 from __future__ import annotations
