@@ -119,7 +119,7 @@ class Loop:
         self._echoes: deque[tuple[float, np.ndarray]] = deque(maxlen=self._past.maxlen)
         self._sent: deque[tuple[float, np.ndarray]] = deque(maxlen=self._past.maxlen)
         self._seen: dict[str, float] = {}
-        self._off_since: float | None = None
+        self._stand: np.ndarray | None = None  # controls (nu,) of an arm that is held
         self.health: Health | None = None
         if self.aligner is not None:
             self.aligner.reset()
@@ -177,8 +177,13 @@ class Loop:
         import mujoco
 
         model, data = self.model, self.data
-        if self.held:
-            rows = np.broadcast_to(data.ctrl, rows.shape).copy()
+        if self.held and self._stand is None:  # where the arm is, not where it was going
+            self._stand = data.ctrl.copy()
+            self._stand[self.joints.ctrl] = data.qpos[self.joints.qpos]
+        elif not self.held:
+            self._stand = None
+        if self._stand is not None:
+            rows = np.broadcast_to(self._stand, rows.shape)
         data.xfrc_applied[self.bodies] = self._wrench[self.bodies]
         for row in rows:
             data.ctrl[:] = row
