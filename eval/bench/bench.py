@@ -37,7 +37,8 @@ class Bench:
     solver_steps: int = 10  # latency: DDIM steps
     pictures: int = 0  # train, latency, learn: px of the pictures that a ResNet-18 reads on both sides; 0: states alone
     device: str = "cpu"  # train, latency: of both sides; on a GPU train also has rows of the recorded step
-    task: str = "lift"  # rollout: a robosuite task, beside robosuite; or pusht, beside lerobot-eval. twin: lift stands for so101-pusht
+    # rollout: a robosuite task, beside robosuite; or pusht, beside lerobot-eval; twin: its task, so101-pusht by default
+    task: str = "lift"
     envs: int = 8  # rollout of pusht: environments on both sides; --scaling: those of a block
     size: int = 84  # rollout: px, height and width of the pictures
     n_action_steps: int = 8  # rollout: control steps of a chunk

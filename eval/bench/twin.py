@@ -17,6 +17,7 @@ import numpy as np
 from ...configs.lanes.lanes import open_world
 from ...configs.world import World, read_world
 from ...hardware.twin.env import Reality, TwinWorld
+from ...hardware.twin.live.online import OnlineLane
 from ...hardware.twin.live.timing import as_text
 
 SIZE = (96, 96)  # px of a camera
@@ -62,6 +63,7 @@ def _build(task: str, folder: Path) -> str:
 def _loop(world: World, scene: str, seconds: float) -> dict:
     """The account of a loop that ran by the clock, its demonstrator acting."""
     lane = TwinWorld(of=world, real=Reality(), scene=scene, pace="wall").lane()
+    assert isinstance(lane, OnlineLane)
     try:
         lane.reset(seed=100_000)
         end, start = time.monotonic() + seconds, 100_000
@@ -80,7 +82,7 @@ def _offline(world: World, seconds: float, clock=time.perf_counter) -> float:
     with closing(open_world(TwinWorld(of=world), LANES)) as lanes:
         lanes.reset(seed=list(range(100_000, 100_000 + LANES)))
         rest, rng = np.asarray(lanes.call("rest"), np.float32), np.random.default_rng(0)
-        low, high = lanes.single_action_space.low, lanes.single_action_space.high
+        low, high = np.asarray(world.embodiment().limits, np.float32).T
         shape = (LANES, 8, len(low))
         for _ in range(2):
             lanes.step_chunk(np.tile(rest[:, None], (1, 8, 1)))

@@ -116,8 +116,8 @@ def starts_of(settings: Settings, world: World) -> Sequence[int]:
         raise ValueError(f"the policy of {settings.starts} failed nowhere: there is nothing to demonstrate")
     if failed[0] < DATA_STARTS:
         raise ValueError(
-            f"the record {settings.starts} has env seed {failed[0]}, which is for choosing or reporting: what is learnt "
-            f"from it says nothing there any more. Let the policy act with --env_seed {DATA_STARTS}"
+            f"the record {settings.starts} has env seed {failed[0]}, which is for choosing or reporting: what is "
+            f"learnt from it says nothing there any more. Let the policy act with --env_seed {DATA_STARTS}"
         )
     return failed[: settings.episodes]
 

@@ -1,4 +1,4 @@
-"""`understudy twin run`: act in a twin that something follows; tracking, lag and deadlines, as text, page and recording.
+"""`understudy twin run`: act in a twin that something follows; tracking, lag and deadlines, as text, page, recording.
 
     understudy twin run --world twin.yaml --episodes 3 --page tracking.html --rerun twin.rrd
 
@@ -26,7 +26,6 @@ from ...hardware.twin.live.timing import as_text
 from ...hardware.twin.live.tracking import Tracking
 from ..pages.charts import Line, chart
 from ..pages.page import page
-
 
 KEEP = 6  # ticks between two pictures of a recording
 
@@ -89,14 +88,12 @@ class TwinRun:
             action = lane.expert_action() if self.by == "expert" else lane.rest()
             _, terminated, truncated, info = lane.advance(action)
             done += 1
-            ended = terminated or truncated or (self.steps and done >= self.steps)
+            ended = terminated or truncated or 0 < self.steps <= done
         world_truth, tracking = None, None
         if lane.followed_by_stand_in:
             world_truth, tracking = lane.truth(), lane.tracking()
         account = lane.account()
-        return Episode(
-            start, info["success"], info["progress"], lane.ticks_done(), account, tracking, world_truth
-        )
+        return Episode(start, info["success"], info["progress"], lane.ticks_done(), account, tracking, world_truth)
 
     def _write(self, world: TwinWorld, episodes: Sequence[Episode]) -> None:
         if self.page is not None:
@@ -139,7 +136,8 @@ def told(episode: Episode) -> str:
         for name, values in episode.tracking.summary().items():
             cm, degrees = values["cm"], values["degrees"]
             lines.append(
-                f"  {name}: off by {cm[0]:.2f} cm, {degrees[0]:.1f} degrees (mean); {cm[1]:.2f}, {degrees[1]:.1f} (95 %); "
+                f"  {name}: off by {cm[0]:.2f} cm, {degrees[0]:.1f} degrees (mean); "
+                f"{cm[1]:.2f}, {degrees[1]:.1f} (95 %); "
                 f"{cm[2]:.2f}, {degrees[2]:.1f} (last)"
             )
     for reason, count in account["held_ticks"].items():
@@ -160,7 +158,8 @@ def render(source: str, episodes: Sequence[Episode]) -> str:
             off = episode.tracking
             for values, label in ((100 * off.away, "cm off"), (off.turned, "degrees off")):
                 lines = [
-                    Line(off.time, values[:, place], "ab"[place % 2], name) for place, name in enumerate(off.bodies)
+                    Line(off.time.tolist(), values[:, place].tolist(), "ab"[place % 2], name)
+                    for place, name in enumerate(off.bodies)
                 ]
                 charts.append(chart(lines, x_label="seconds", y_label=label))
         cameras = sorted({name for tick in episode.ticks for name in tick.residual})

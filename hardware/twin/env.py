@@ -53,7 +53,7 @@ class StandInWorld(World):
     @property
     def clean(self) -> World:
         """The task's world with the cameras and horizon given here."""
-        given = {"cameras": self.cameras, "horizon": self.horizon, "delay": self.delay}
+        given: dict[str, Any] = {"cameras": self.cameras, "horizon": self.horizon, "delay": self.delay}
         return dataclasses.replace(self.of, **{key: value for key, value in given.items() if value})
 
     @property
@@ -132,7 +132,7 @@ class TwinWorld(World):
     @property
     def clean(self) -> World:
         """The world that it is a twin of, with the cameras, horizon and delay given here."""
-        given = {"cameras": self.cameras, "horizon": self.horizon, "delay": self.delay}
+        given: dict[str, Any] = {"cameras": self.cameras, "horizon": self.horizon, "delay": self.delay}
         return dataclasses.replace(self.of, **{key: value for key, value in given.items() if value})
 
     @property
@@ -188,7 +188,8 @@ class TwinWorld(World):
         """Places, and sizes (height, width) of the cameras that look at a stand-in."""
         if not self.correct:
             return {}, {}
-        eyes = {name: tuple(size) for name, size in (self.eyes or self._scene_eyes() or EYES).items()}
+        sizes = self.eyes or self._scene_eyes() or EYES
+        eyes = {name: (int(size[0]), int(size[1])) for name, size in sizes.items()}
         known = default_views(task_of(self.of)) | self._scene_views()
         return {name: known[name] for name in eyes if name in known}, eyes
 
@@ -238,4 +239,5 @@ def _as_view(camera) -> View:
     pose = camera.world_from_camera
     at, way = pose[:3, 3], pose[:3, 2]
     fovy = float(np.rad2deg(2 * np.arctan(camera.height / 2 / camera.K[1, 1])))
-    return View(at=tuple(map(float, at)), to=tuple(map(float, at + way)), fovy=fovy)
+    (x, y, z), (a, b, c) = map(float, at), map(float, at + way)
+    return View(at=(x, y, z), to=(a, b, c), fovy=fovy)

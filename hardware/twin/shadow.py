@@ -222,7 +222,8 @@ class Shadow:
         model, data = self.model, self._scratch
         mujoco.mj_copyData(data, model, self.data)
         data.ctrl[self.joints.ctrl] = command
-        torque, fast, loose = np.zeros(len(command)), (0.0, ""), (0.0, "")
+        fast, loose = (0.0, ""), (0.0, "")
+        torque: np.ndarray = np.zeros(len(command))
         for _ in range(self._far):
             mujoco.mj_step(model, data)
             if not data.ncon:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -112,7 +112,8 @@ def calibrate_lens(sights: list[Sight], size: tuple[int, int]) -> Calibrated:
         raise ValueError(f"the board is seen in {len(sights)} pictures; a lens needs {LEAST_VIEWS}, better 15 to 30")
     points = [sight.points.astype(np.float32) for sight in sights]
     pixels = [sight.pixels.astype(np.float32) for sight in sights]
-    found = cv2.calibrateCameraExtended(points, pixels, size[::-1], None, None)
+    unknown: Any = None  # OpenCV's types ask for a first guess, its function does not
+    found = cv2.calibrateCameraExtended(points, pixels, size[::-1], unknown, unknown)
     error, K, distortion, turns, places, _, _, errors = found
     poses = np.array([_pose(turn, place) for turn, place in zip(turns, places, strict=True)])
 
@@ -143,9 +144,8 @@ def hand_eye(sights: list[Sight], seen: Calibrated, hands: np.ndarray, fixed: bo
         raise ValueError(f"a hand-eye calibration needs at least 4 pictures with poses, got {len(sights)}")
     _check_turns(hands)
     moved = np.linalg.inv(hands) if fixed else hands
-    turn, place = cv2.calibrateHandEye(
-        moved[:, :3, :3], moved[:, :3, 3], seen.poses[:, :3, :3], seen.poses[:, :3, 3], method=cv2.CALIB_HAND_EYE_PARK
-    )
+    one, two = ((list(poses[:, :3, :3]), list(poses[:, :3, 3])) for poses in (moved, seen.poses))
+    turn, place = cv2.calibrateHandEye(*one, *two, method=cv2.CALIB_HAND_EYE_PARK)
     camera = np.eye(4)
     camera[:3, :3], camera[:3, 3] = turn, place.ravel()
     boards = np.array([a @ camera @ b for a, b in zip(moved, seen.poses, strict=True)])

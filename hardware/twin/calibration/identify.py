@@ -11,7 +11,7 @@ on parts of the pushes are printed beside them. A parameter that no push moves i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 NUDGE = 0.02  # of a logarithm, for differences
 RANGE = np.log(6.0)  # a factor is sought within 1/6 .. 6
-SENSIBLE = 0.02  # m or rad, how precisely a pose must tell one parameter for it to count as seen, a whole factor of e
 UNSEEN = 0.7  # of a logarithm, a half interval that says nothing
 
 
@@ -318,9 +317,6 @@ def write_pushes(file: Path, pushes: Sequence[Push]) -> Path:
     """What `read_pushes` reads."""
     rows = [{"time": push.time.tolist(), "qpos": np.round(push.qpos, 7).tolist()} for push in pushes]
     return replace_text(file, json.dumps(rows) + "\n")
-
-
-Recorder = Callable[[int], Push]
 
 
 @dataclass(frozen=True, kw_only=True)

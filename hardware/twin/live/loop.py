@@ -33,6 +33,7 @@ from ....configs.spec import IMAGES, STATE
 from ..align import Correction
 from ..reality.layout import Joints
 from .health import Health, Trust
+from .resting import along, overcome, standing
 from .seam import Corrects, Real
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class LoopSettings:
     rate: float = 60.0  # ticks a second
     lead: float = 0.0  # s that what is sent is ahead of the achieved joints along their velocity: the driver's own lag
     strength: float = 1.0  # factor of the aligner's wrench
+    grounded: bool = True  # pictures shift and turn what stands on something, and do not lift or tilt it
     leash: float = 0.15  # rad or m that a real joint may be off what it was sent, before the twin waits for it
     silent: float = 0.25  # s without joint echo after which the twin holds its arm
     hold_when_lost: bool = True  # hold the arm while no camera agrees with the twin
@@ -117,7 +119,7 @@ class Loop:
         self._echoes: deque[tuple[float, np.ndarray]] = deque(maxlen=self._past.maxlen)
         self._sent: deque[tuple[float, np.ndarray]] = deque(maxlen=self._past.maxlen)
         self._seen: dict[str, float] = {}
-        self._off_since: float | None = None
+        self._stand: np.ndarray | None = None  # controls (nu,) of an arm that is held
         self.health: Health | None = None
         if self.aligner is not None:
             self.aligner.reset()
@@ -175,8 +177,13 @@ class Loop:
         import mujoco
 
         model, data = self.model, self.data
-        if self.held:
-            rows = np.broadcast_to(data.ctrl, rows.shape).copy()
+        if self.held and self._stand is None:  # where the arm is, not where it was going
+            self._stand = data.ctrl.copy()
+            self._stand[self.joints.ctrl] = data.qpos[self.joints.qpos]
+        elif not self.held:
+            self._stand = None
+        if self._stand is not None:
+            rows = np.broadcast_to(self._stand, rows.shape)
         data.xfrc_applied[self.bodies] = self._wrench[self.bodies]
         for row in rows:
             data.ctrl[:] = row
@@ -229,12 +236,30 @@ class Loop:
                 weight = self.settings.strength * self.health.strength(max(new[name] for name in good))
                 movable = np.isin(found.ids, self.bodies)
                 self._wrench[found.ids[movable]] = weight * found.wrench[movable]
+                self._ground(found, self.settings.strength)
                 self.health.corrected(now)
         if tried:
             found = self._compare({name: pictures[name] for name in tried}, max(captured[name] for name in tried))
             self.health.judge(found.residual, now)
             residual |= found.residual
         return residual, conflict, age
+
+    def _ground(self, found: Correction, weight: float) -> None:
+        """What stands on something is shifted and turned there, against friction, and not lifted or tilted."""
+        for row, body in enumerate(found.ids.tolist()):
+            ground = standing(self.model, self.data, body) if self.settings.grounded and body in self.bodies else None
+            if ground is None or not self._wrench[body].any():
+                continue
+            now = np.eye(4)
+            now[:3, :3], now[:3, 3] = self.data.xmat[body].reshape(3, 3), self.data.xpos[body]
+            change = found.pose[row] @ np.linalg.inv(now)
+            centre = self.data.xipos[body]
+            move = change[:3, :3] @ centre + change[:3, 3] - centre
+            skew = change[:3, :3] - change[:3, :3].T
+            turn = 0.5 * float(np.array([skew[2, 1], skew[0, 2], skew[1, 0]]) @ ground.up)
+            speed = float(np.linalg.norm(self.data.cvel[body, 3:]))
+            held = overcome(ground, move, turn, speed)
+            self._wrench[body] = along(ground, self._wrench[body]) + weight * held
 
     def _compare(self, pictures: Mapping[str, np.ndarray], moment: float) -> Correction:
         """The aligner's answer for the twin as it was when the pictures were taken, its arm as the echo has it."""

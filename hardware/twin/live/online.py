@@ -8,8 +8,9 @@ that equal seeds give equal episodes.
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,23 +19,38 @@ from ....configs.lanes.process import Companion, at_work
 from ....sim.decor import movable_bodies
 from ....sim.open_loop import controls_of
 from ....sim.task import TaskEnv
-from .loop import Loop, Tick
+from .loop import Loop, LoopSettings, Tick
 from .seam import Corrects, Real
 from .timing import Timing
 from .tracking import Tracking, track
-
-if TYPE_CHECKING:
-    from ..env import TwinWorld
 
 KEPT = 20_000  # ticks that are kept, five minutes at 60 Hz
 ANSWER, BUILD = 60.0, 300.0  # s
 SPIN = 0.0015  # s before a tick is due in which the clock is watched
 
 
+class Twin(Protocol):
+    """What this file needs of a twin's world; see `env.TwinWorld`."""
+
+    @property
+    def loop(self) -> LoopSettings: ...
+
+    @property
+    def judge(self) -> str: ...
+
+    @property
+    def pace(self) -> str: ...
+
+    @abstractmethod
+    def stage(self) -> Stage:
+        """Build the parts, in the process of the loop."""
+        ...
+
+
 class Stage:
     """Twin, what follows it and what corrects it, in this process. Methods are those of a lane, tick by tick."""
 
-    def __init__(self, lane: TaskEnv, real: Real, aligner: Corrects | None, world: TwinWorld):
+    def __init__(self, lane: TaskEnv, real: Real, aligner: Corrects | None, world: Twin):
         self.lane, self.real, self.world = lane, real, world
         self.loop = Loop(lane.model, lane.data, real, aligner, world.loop, movable_bodies(lane.model))
         self.ticks_a_step = max(1, round(world.loop.rate / lane.embodiment.rate))
@@ -113,7 +129,7 @@ class Stage:
         when = np.array([tick.time for tick in self.trace]) + self.loop.begun
         rows = np.clip(np.searchsorted(times, when - 1e-6), 0, len(times) - 1)
         twin = np.array([tick.qpos for tick in self.trace])
-        return track(self.lane.model, self.loop.bodies, when - self.loop.begun, twin, values[rows])
+        return track(self.lane.model, self.loop.bodies.tolist(), when - self.loop.begun, twin, values[rows])
 
     def account(self) -> dict:
         """JSON-able: time, warnings, held ticks, lag."""
@@ -124,7 +140,7 @@ class Stage:
         for tick in ticks:
             if tick.held:
                 held[tick.held] = held.get(tick.held, 0) + 1
-        about = {"timing": self.timing.summary(), "warnings": self.loop.warnings, "held_ticks": held}
+        about: dict[str, Any] = {"timing": self.timing.summary(), "warnings": self.loop.warnings, "held_ticks": held}
         about["starved"] = self.starved
         if len(ticks) > 60:
             try:
@@ -149,7 +165,7 @@ class Stage:
 class OnlineLane(Lane):
     """The lane in the caller's process: every hook is asked of the loop's."""
 
-    def __init__(self, world: TwinWorld):
+    def __init__(self, world: Any):
         super().__init__(world)
         self._companion = Companion(f"{__name__}:serve")
         self._pipe = self._companion.start()

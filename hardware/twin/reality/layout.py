@@ -120,7 +120,8 @@ def default_views(task: Task) -> dict[str, View]:
     for name, angle in zip(("right", "left"), AROUND, strict=True):
         way = np.array([math.cos(UP) * math.cos(angle), math.cos(UP) * math.sin(angle), math.sin(UP)])
         at = middle + distance * way
-        views[name] = View(at=tuple(map(float, at)), to=tuple(map(float, middle)))
+        (x, y, z), (a, b, c) = map(float, at), map(float, middle)
+        views[name] = View(at=(x, y, z), to=(a, b, c))
     return views
 
 

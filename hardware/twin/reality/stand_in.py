@@ -100,6 +100,7 @@ class StandIn(Robot):
         self._sizes, self._places = dict(cameras), self.model.cam_pos.copy()
         self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
         self._units = tuple("rad" if self.model.joint(name).type[0] == 3 else "m" for name in self.joints.names)
+        self._faults = Faults((), tuple(cameras), seed)
         self.begin(0)
 
     @property
@@ -122,8 +123,7 @@ class StandIn(Robot):
         """Put everything at start `start` of the task; time begins anew."""
         import mujoco
 
-        if hasattr(self, "_faults"):
-            self._faults.end()
+        self._faults.end()
         mujoco.mj_resetData(self.model, self.data)
         self.model.cam_pos[:] = self._places
         self.task.reset(self.model, self.data, np.random.default_rng(start))
@@ -187,7 +187,7 @@ class StandIn(Robot):
         while self.data.time < end - self.model.opt.timestep / 2:
             while self._commands and self._commands[0][0] <= self.data.time + 1e-9:
                 self.data.ctrl[self.joints.ctrl] = self._commands.popleft()[1]
-            self._faults.touch(self.model, self.data, self._bodies, self.time)
+            self._faults.touch(self.model, self.data, self._bodies.tolist(), self.time)
             mujoco.mj_step(self.model, self.data)
             if self.data.time >= self._frame / self.changes.fps - 1e-9:
                 mujoco.mj_kinematics(self.model, self.data)

@@ -64,10 +64,10 @@ def test_late_echo_is_no_reason_to_hold(twin):
 
 
 def test_joints_must_be_those_of_the_twin(twin, task):
+    from understudy.configs.world import read_world
     from understudy.hardware.twin.live.loop import Loop
     from understudy.hardware.twin.reality.follow import GuardedStandIn
     from understudy.hardware.twin.reality.stand_in import StandIn
-    from understudy.configs.world import read_world
 
     lane, real = task.lane(), GuardedStandIn(StandIn(read_world("pusht-mujoco"), Changes(), {}, {}))
     with pytest.raises(ValueError, match="pusher.x"):
