@@ -10,7 +10,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import draccus
 
@@ -146,7 +146,10 @@ def name_of(world: World) -> str:
     return (same or named or [f"{kind}/{world.task}"])[0]
 
 
-def looked_at(world: World, *readers: Mapping[str, tuple[int, int]]) -> World:
+AWorld = TypeVar("AWorld", bound="World")
+
+
+def looked_at(world: AWorld, *readers: Mapping[str, tuple[int, int]]) -> AWorld:
     """The world with the cameras that policies read, at their sizes, where it does not offer them already.
 
     Args:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ...configs.command import command_of
 from ...configs.files import clear_leftovers
@@ -21,10 +21,17 @@ from ...configs.owner import owned
 from ...configs.spec import Embodiment
 from ...policies.data.writer import DOCUMENTS, ENV_SEED, EPISODES, FORMER_ENV_SEED, DatasetWriter
 
-if TYPE_CHECKING:
-    from .settings import Settings
-
 RECORDING = DOCUMENTS[0]  # our card
+
+
+class Records(Protocol):
+    """Settings of what records a dataset."""
+
+    @property
+    def resume(self) -> bool: ...
+
+    @property
+    def pictures(self) -> str: ...
 
 
 class RecordingError(ValueError):
@@ -53,7 +60,7 @@ def recording(
     out: Path,
     body: Embodiment,
     card: dict,
-    config: Settings,
+    config: Records,
     extra: Mapping[str, tuple[str, ...]] | None = None,
     verb: str = "demos",
 ) -> Iterator[tuple[DatasetWriter, frozenset[int]]]:

@@ -8,7 +8,7 @@ import dataclasses
 import math
 import time
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def check_arm(agent: Agent, arm: Embodiment, limits: str = "equal") -> list[str]
         one = waiting.pop(0)
         waiting.extend(one.parts if keeps(one, Combination) else ())
         body = one.embodiment if keeps(one, Embodied) or one is agent.planner else agent.planner.embodiment
-        told += _check_body(body, arm, tuple(one.inputs), limits)
+        told += _check_body(body, arm, tuple(cast(Any, one).inputs), limits)
     return list(dict.fromkeys(told))
 
 

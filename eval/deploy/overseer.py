@@ -28,7 +28,7 @@ class Overseer:
 
     def __init__(self, config: Settings, lanes: Lanes, agent: Agent, words: Words):
         self.config, self.lanes, self.agent, self.words = config, lanes, agent, words
-        self.discarded = self.quits = self._silenced = False
+        self.discarded = self.quits = self._silenced = self._told = False
         self.alarms = 0
 
     def allow(self, what: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ...configs.world import DATA_STARTS
 from ...hardware.lane.robot_env import CLOCKS, RobotWorld
@@ -96,7 +96,7 @@ class Settings(Acting):
         """The arm as a world; `dry`: the emulated one, whatever was asked for."""
         rate = self.rate or rate
         horizon = None if self.seconds is None else max(1, round(self.seconds * rate))
-        how = {"rate": rate, "set_points": self.set_points, "horizon": horizon}
+        how: dict[str, Any] = {"rate": rate, "set_points": self.set_points, "horizon": horizon}
         if dry or self.emulate:
             from ...hardware.emulator.arm import find_kind
             from ...hardware.emulator.coupled import find_task

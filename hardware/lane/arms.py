@@ -43,7 +43,11 @@ class Look:
 class DrivenArm(Protocol):
     """An arm behind its guard, and its time."""
 
-    account: Account
+    @property
+    @abstractmethod
+    def account(self) -> Account:
+        """What the guard did."""
+        ...
 
     @abstractmethod
     def connect(self) -> None:

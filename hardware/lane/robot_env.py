@@ -11,6 +11,7 @@ executed (`action.sent`) is the last of them, as the guard let it through. Readi
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ from .arms import NUMBERS, DrivenArm, EmulatedArm, LiveArm, Look, SteppedArm
 
 CLOCKS = ("wall", "simulated")
 EARLY = 0.01  # s before the next step that the arm is read; at most a third of a step
+NOT_BEGUN = math.inf  # when the first step of an episode is due
 LATE = 0.25  # part of a control step that one may begin late; more is a missed deadline
 SECONDS = 30.0  # of an episode, where nobody says
 
@@ -136,7 +138,7 @@ class RobotLane(Lane):
             self._connected = True
         self._goal = self.sent = self.arm.begin(seed)
         self._look: Look = self.arm.look()
-        self._begun, self._due = self.arm.now(), None
+        self._begun, self._due = self.arm.now(), NOT_BEGUN
         self.steps, self.stopped, self._scored = Steps(), "", None
 
     def act(self, action: np.ndarray) -> float:
@@ -159,7 +161,7 @@ class RobotLane(Lane):
     def _await(self) -> bool:
         """Wait for the step's time; whether it is missed. A pause of the policy's begins a new time."""
         now = self.arm.now()
-        if self._due is None:
+        if self._due == NOT_BEGUN:
             self._due = now
         late = now - self._due > self.slack
         if late:

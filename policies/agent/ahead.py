@@ -141,7 +141,7 @@ class Ahead:
         fresh = self.agent.latency is None or self.agent.latency.fresh
         meanwhile = None if fresh else self.agent.meanwhile()
         self._meanwhile = [] if meanwhile is None else list(meanwhile.swapaxes(0, 1))
-        self._rest = None if fresh else self.agent.latency.beyond()
+        self._rest = None if fresh or self.agent.latency is None else self.agent.latency.beyond()
         self._future = self._pool.submit(self._think)
 
     def _think(self) -> tuple[np.ndarray, float]:

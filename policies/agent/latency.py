@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import cast
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ class Latency:
         if waits and body.mode is spec.Mode.unknown:
             raise ValueError("wait: nobody stated whether actions are absolute, so nobody knows how to stand still")
         self._stands = body.mode is spec.Mode.absolute
-        self._plan = np.zeros((lanes, planner.window.horizon, len(body.action)), np.float32)  # as it is executed
+        self._plan: np.ndarray = np.zeros((lanes, planner.window.horizon, len(body.action)), np.float32)  # as it is executed
         self._fresh = np.ones(lanes, bool)  # lanes without a plan
 
     def _check(self, window: spec.Window) -> None:
@@ -139,7 +140,7 @@ class Latency:
         """`n` plans a lane. `past` is seen from `ahead` steps later, committed actions among the recalled ones."""
         if self.mode not in DENOISES or self._fresh.all():
             return self.planner.plan(past, n, rng)
-        policy, past = self.planner, past.at(self.planner.window)
+        policy, past = cast(Policy, self.planner), past.at(self.planner.window)
         if self.mode is Mode.rtc:
             return _planned(policy, past, n, rng, steer=self._guide(past))
         known = self._known(past)
@@ -153,7 +154,7 @@ class Latency:
         place = number.clamp(0, rest.shape[1] - 1)
         values = rest.gather(1, place[..., None].expand(-1, -1, rest.shape[2]))
         values[:, : len(window.recall)] = past.actions.to(values.dtype)
-        return self.planner.action_scale.scale(values), number
+        return cast(Policy, self.planner).action_scale.scale(values), number
 
     def _known(self, past: Past) -> tuple[Tensor, Tensor]:
         """(values, mask), (B, 1, T, dims) each: tokens that the sampler does not denoise."""
