@@ -20,7 +20,7 @@ CUBE = """
 
 def views() -> list[View]:
     spots = [np.array([0.3 * np.cos(a), 0.3 * np.sin(a), 0.3]) for a in np.arange(4) * np.pi / 2 + 0.4]
-    cameras = [looking_at(f"c{i}", spot, np.array([0, 0, 0.03]), 64, 64) for i, spot in enumerate(spots)]
+    cameras = [looking_at(f"c{i}", spot, np.array([0, 0, 0.03]), 64, 64, 22.0) for i, spot in enumerate(spots)]
     spec = mujoco.MjSpec.from_string(CUBE)
     for camera in cameras:
         add_camera(spec, camera)
@@ -38,13 +38,13 @@ def views() -> list[View]:
 
 def test_a_body_from_views_with_depth():
     seen = views()
-    body = from_views("cube", seen, 150, np.random.default_rng(0), FitSettings(steps=60))
+    body = from_views("cube", seen, 150, np.random.default_rng(0), FitSettings(steps=80))
     away = np.abs(body.mean - [0, 0, 0.03]) - [0.04, 0.02, 0.03]
     assert away.max() < 0.004 and np.abs(away.max(1)).mean() < 0.003  # on the cube's surface
     np.testing.assert_allclose(np.median(body.colour, 0), [0.7, 0.2, 0.1], atol=0.05)
     for view in seen:
         drawn = CpuRenderer().render(body, np.eye(4)[None], view.camera).masks[0] > 0.5
-        assert (drawn & (view.mask > 0.5)).sum() > 0.8 * (drawn | (view.mask > 0.5)).sum()
+        assert (drawn & (view.mask > 0.5)).sum() > 0.75 * (drawn | (view.mask > 0.5)).sum()
 
 
 def test_depth_that_is_none_is_refused():
