@@ -143,8 +143,8 @@ class Aligner:
     @classmethod
     def of(cls, scene: TwinScene, settings: AlignSettings | None = None) -> Aligner:
         """For a scene of `understudy twin build`."""
-        extra = {"objects": scene.roles.objects, "backgrounds": scene.backgrounds}
-        return cls(scene.gaussians, scene.cameras, settings, **extra)
+        objects, backgrounds = scene.roles.objects, scene.backgrounds
+        return cls(scene.gaussians, scene.cameras, settings, objects=objects, backgrounds=backgrounds)
 
     def reset(self) -> None:
         """Forget all earlier ticks: Adam's moments and conflicts."""

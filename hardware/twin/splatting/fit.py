@@ -95,7 +95,7 @@ def fit_appearance(
         raise ValueError("one body is fitted at a time")
     n, mean, colour = len(gaussians), gaussians.mean.copy(), gaussians.colour.copy()
     logit = np.log(gaussians.opacity / (1 - np.minimum(gaussians.opacity, 0.999)))
-    growth = np.zeros(n)
+    growth: np.ndarray = np.zeros(n)
     moments = {"colour": Adam.of((n, 3)), "opacity": Adam.of((n,)), "size": Adam.of((n,)), "move": Adam.of((n, 3))}
 
     for step in range(settings.steps):

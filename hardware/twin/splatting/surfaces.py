@@ -36,15 +36,12 @@ def visible_geoms(model: mujoco.MjModel, body: int, groups: tuple[int, ...] = (0
     import mujoco
 
     shapes = mujoco.mjtGeom
-    known = (shapes.mjGEOM_BOX, shapes.mjGEOM_SPHERE, shapes.mjGEOM_ELLIPSOID, shapes.mjGEOM_CAPSULE)
-    known += (shapes.mjGEOM_CYLINDER, shapes.mjGEOM_MESH)
+    known = {shapes.mjGEOM_BOX, shapes.mjGEOM_SPHERE, shapes.mjGEOM_ELLIPSOID, shapes.mjGEOM_CAPSULE}
+    known |= {shapes.mjGEOM_CYLINDER, shapes.mjGEOM_MESH}
     first = int(model.body_geomadr[body])
-    geoms = range(first, first + int(model.body_geomnum[body]))
-    return [
-        geom
-        for geom in geoms
-        if model.geom_type[geom] in known and int(model.geom_group[geom]) in groups and colour_of(model, geom)[3] > 0
-    ]
+    own = range(first, first + int(model.body_geomnum[body]))
+    geoms = [geom for geom in own if shapes(int(model.geom_type[geom])) in known]
+    return [geom for geom in geoms if int(model.geom_group[geom]) in groups and colour_of(model, geom)[3] > 0]
 
 
 def sample_body(
