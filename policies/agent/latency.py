@@ -100,7 +100,8 @@ class Latency:
         if waits and body.mode is spec.Mode.unknown:
             raise ValueError("wait: nobody stated whether actions are absolute, so nobody knows how to stand still")
         self._stands = body.mode is spec.Mode.absolute
-        self._plan: np.ndarray = np.zeros((lanes, planner.window.horizon, len(body.action)), np.float32)  # as it is executed
+        shape = (lanes, planner.window.horizon, len(body.action))
+        self._plan: np.ndarray = np.zeros(shape, np.float32)  # as it is executed
         self._fresh = np.ones(lanes, bool)  # lanes without a plan
 
     def _check(self, window: spec.Window) -> None:
