@@ -259,22 +259,23 @@ class Script:
     """Pushes the block from one side after the other, through its middle or past it; px, as gym-pusht has them."""
 
     rng: np.random.Generator
-    begin: np.ndarray | None = None
+    begin: np.ndarray = field(default_factory=lambda: np.zeros(2))
     way: np.ndarray = field(default_factory=lambda: np.zeros(2))
     left: float = 0.0  # px of the push that are to come
     back: float = 0.0  # px of the way back
-    phase: str = "go"
-    place: np.ndarray | None = None  # where the pusher is told to be
-    next: np.ndarray | None = None
+    phase: str = "choose"
+    place: np.ndarray = field(default_factory=lambda: np.full(2, np.nan))  # where the pusher is told to be
+    next: np.ndarray = field(default_factory=lambda: np.zeros(2))
     wait: int = 0
 
     def target(self, qpos: np.ndarray) -> np.ndarray:
         """(2,) px, where the pusher shall be at the end of this tick."""
         pose, now = centre_of_mass(block_pose(qpos)), to_px(qpos[3:5])
-        if self.place is None:
+        if np.isnan(self.place).any():
             self.place = now.copy()
-        if self.begin is None:
+        if self.phase == "choose":
             self._choose(pose)
+            self.phase, self.wait = "go", 0
         if self.phase == "go":
             self._go(pose, now)
         elif self.phase == "push":
@@ -286,18 +287,18 @@ class Script:
             self._move(-self.way, GO)
             self.left -= GO / RATE
             if self.left <= 0:
-                self.phase, self.begin = "go", None
+                self.phase = "choose"
         return self.place.copy()
 
     def _go(self, pose: np.ndarray, now: np.ndarray) -> None:
-        if self.wait <= 0 or self.next is None:
+        if self.wait <= 0:
             self.next, self.wait = waypoint(pose, now, self.begin), 6
         self.wait -= 1
         step = self.next - self.place
         far = float(np.linalg.norm(step))
         self._move(step / max(far, 1e-9), min(GO, far * RATE))
         if np.linalg.norm(self.begin - now) < 4:
-            self.phase, self.next = "push", None
+            self.phase = "push"
 
     def _move(self, way: np.ndarray, speed: float) -> None:
         self.place = np.clip(self.place + way * speed / RATE, 20, 492)
@@ -318,7 +319,7 @@ class Script:
             score = inward @ home * (np.linalg.norm(home) > FAR) + self.rng.uniform(0, 20)
             if free and score > best:
                 best, self.begin, self.way = score, begin, inward
-        if self.begin is None:
+        if np.isinf(best):
             self.begin, self.way = np.array([256.0, 256.0]), np.array([1.0, 0.0])
         self.left = RUN_UP + self.rng.uniform(30, 80)
 

@@ -239,19 +239,3 @@ def kernels():
             raise
         raise ImportError("drawing Gaussians on the CPU needs numba: pip install 'understudy[twin]'") from error
     return module
-
-
-def open_renderer(device: str = "cpu") -> Renderer:
-    """The renderer of a device: `cpu` (numba), `cuda` (gsplat).
-
-    Raises:
-        ImportError: what it needs is not installed.
-        ValueError: another device, or no CUDA device here.
-    """
-    if device == "cpu":
-        return CpuRenderer()
-    if device != "cuda":
-        raise ValueError(f"device '{device}' draws no Gaussians. Known: cpu, cuda")
-    from .splatting.gpu import GpuRenderer
-
-    return GpuRenderer()

@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..gaussians import Camera, Gaussians
-from ..splat import Picture, as_picture, check, in_world
-from .kernels import BLUR, NEAR
+from ..splat import CpuRenderer, Picture, Renderer, as_picture, check, in_world
 
 
 class GpuRenderer:
@@ -30,6 +29,8 @@ class GpuRenderer:
         self, gaussians: Gaussians, poses: np.ndarray, camera: Camera, background: np.ndarray | None = None
     ) -> Picture:
         """See `Renderer.render`."""
+        from .kernels import BLUR, NEAR
+
         check(gaussians, poses, camera, background)
         mean, quat = in_world(gaussians, poses)
         depth = camera.project(mean)[:, 2:]
@@ -43,3 +44,17 @@ class GpuRenderer:
         blended, covered, _ = self._rasterization(*tensors, **size, eps2d=BLUR, near_plane=NEAR)
         through = 1 - covered[0, ..., 0].cpu().numpy()
         return as_picture(blended[0].cpu().numpy(), through, background)
+
+
+def open_renderer(device: str = "cpu") -> Renderer:
+    """The renderer of a device: `cpu` (numba), `cuda` (gsplat).
+
+    Raises:
+        ImportError: what it needs is not installed.
+        ValueError: another device, or no CUDA device here.
+    """
+    if device == "cpu":
+        return CpuRenderer()
+    if device != "cuda":
+        raise ValueError(f"device '{device}' draws no Gaussians. Known: cpu, cuda")
+    return GpuRenderer()

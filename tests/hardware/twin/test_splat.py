@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from understudy.hardware.twin.gaussians import Camera, Gaussians
-from understudy.hardware.twin.splat import CpuRenderer, draw, in_world, open_renderer, place
+from understudy.hardware.twin.splat import CpuRenderer, draw, in_world, place
+from understudy.hardware.twin.splatting.gpu import open_renderer
 from understudy.hardware.twin.splatting.kernels import BLUR, FAR, OPAQUE
 from understudy.hardware.twin.splatting.views import looking_at
 
