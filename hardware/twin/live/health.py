@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+ASTRAY = "an object is not where the twin has it: moved by hand, taken away or exchanged?"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trust:
@@ -26,6 +28,7 @@ class Trust:
     stale: float = 0.15  # s, the age of a picture that corrects nothing
     delay: float = 0.05  # s, the age at which a correction has half of its strength
     patience: float = 0.5  # s without any camera after which the objects count as lost
+    jump: float = 0.06  # m that pictures may have an object elsewhere; what is farther is not believed at once
 
 
 class Health:
@@ -38,6 +41,7 @@ class Health:
         self._out: dict[str, int] = {}  # camera that is left out -> pictures since then
         self._good: dict[str, int] = {}
         self._corrected = now
+        self._astray: float | None = None  # since when an object is not where the twin has it, or not seen
         self.warnings: list[str] = []
 
     def wanted(self, ages: Mapping[str, float]) -> tuple[list[str], list[str]]:
@@ -66,6 +70,26 @@ class Health:
                 self._out[name] = 0
                 self.warnings.append(f"camera '{name}' is left out: residual {value:.4g} above its bound {bound:.4g}")
         return fine
+
+    def believes(self, gap: float, seen: bool, now: float) -> bool:
+        """Whether the objects may be pulled: a gap (m) above `jump`, or one that nobody sees, waits until it is lost.
+
+        Once it is lost, which holds the arm, it is pulled to where it is seen, until it is near.
+        """
+        if seen and gap < self.settings.jump * (0.8 if self.astray(now) else 1.0):
+            if self.astray(now):
+                self.warnings.append("the objects are where the twin has them again")
+            self._astray = None
+            return True
+        if self._astray is None:
+            self._astray = now
+        if self.astray(now) and (not self.warnings or self.warnings[-1] != ASTRAY):
+            self.warnings.append(ASTRAY)
+        return seen and self.astray(now)
+
+    def astray(self, now: float) -> bool:
+        """Whether an object has not been where the twin has it for too long."""
+        return self._astray is not None and now - self._astray > self.settings.patience
 
     def corrected(self, now: float) -> None:
         """A correction was made."""

@@ -33,7 +33,7 @@ from ....configs.spec import IMAGES, STATE
 from ..align import Correction
 from ..reality.layout import Joints
 from .health import Health, Trust
-from .resting import along, overcome, standing
+from .resting import along, gap_of, overcome, standing
 from .seam import Corrects, Real
 
 if TYPE_CHECKING:
@@ -234,32 +234,29 @@ class Loop:
             residual, conflict = dict(found.residual), self._conflicts(found)
             if self.health.judge(residual, now) and np.isfinite(found.wrench).all():
                 weight = self.settings.strength * self.health.strength(max(new[name] for name in good))
-                movable = np.isin(found.ids, self.bodies)
-                self._wrench[found.ids[movable]] = weight * found.wrench[movable]
-                self._ground(found, self.settings.strength)
-                self.health.corrected(now)
+                self._pull(found, weight, now)
         if tried:
             found = self._compare({name: pictures[name] for name in tried}, max(captured[name] for name in tried))
             self.health.judge(found.residual, now)
             residual |= found.residual
         return residual, conflict, age
 
-    def _ground(self, found: Correction, weight: float) -> None:
-        """What stands on something is shifted and turned there, against friction, and not lifted or tilted."""
-        for row, body in enumerate(found.ids.tolist()):
-            ground = standing(self.model, self.data, body) if self.settings.grounded and body in self.bodies else None
-            if ground is None or not self._wrench[body].any():
-                continue
-            now = np.eye(4)
-            now[:3, :3], now[:3, 3] = self.data.xmat[body].reshape(3, 3), self.data.xpos[body]
-            change = found.pose[row] @ np.linalg.inv(now)
-            centre = self.data.xipos[body]
-            move = change[:3, :3] @ centre + change[:3, 3] - centre
-            skew = change[:3, :3] - change[:3, :3].T
-            turn = 0.5 * float(np.array([skew[2, 1], skew[0, 2], skew[1, 0]]) @ ground.up)
-            speed = float(np.linalg.norm(self.data.cvel[body, 3:]))
-            held = overcome(ground, move, turn, speed)
-            self._wrench[body] = along(ground, self._wrench[body]) + weight * held
+    def _pull(self, found: Correction, weight: float, now: float) -> None:
+        """The wrenches of the next tick: along the ground, against friction; none where pictures are not believed."""
+        rows = [(row, body) for row, body in enumerate(found.ids.tolist()) if body in self.bodies]
+        gaps = {row: gap_of(self.data, body, found.pose[row]) for row, body in rows}
+        worst = max((gap.size for gap in gaps.values()), default=0.0)
+        assert self.health is not None
+        if not self.health.believes(worst, bool(all(found.seen[row] for row, _ in rows)), now):
+            return
+        for row, body in rows:
+            pull = weight * np.asarray(found.wrench[row], float)
+            if self.settings.grounded:
+                ground = standing(self.model, self.data, body)
+                if ground is not None and pull.any():
+                    pull = along(ground.up, pull) + self.settings.strength * overcome(ground, gaps[row])
+            self._wrench[body] = pull
+        self.health.corrected(now)
 
     def _compare(self, pictures: Mapping[str, np.ndarray], moment: float) -> Correction:
         """The aligner's answer for the twin as it was when the pictures were taken, its arm as the echo has it."""
@@ -277,7 +274,10 @@ class Loop:
         poses[:, :3, :3] = view.xmat[list(self._bodies)].reshape(-1, 3, 3)
         poses[:, :3, 3] = view.xpos[list(self._bodies)]
         assert self.aligner is not None
-        return self.aligner.correct(self.model, self.data, pictures, poses=poses)
+        try:
+            return self.aligner.correct(self.model, self.data, pictures, poses=poses)
+        except (np.linalg.LinAlgError, FloatingPointError):  # an arm follows: a tick without a correction is none less
+            return Correction(np.array(self._bodies), np.zeros((len(poses), 6)), poses, dict.fromkeys(pictures, np.inf))
 
     def _conflicts(self, found: Correction) -> dict[str, float]:
         names = (self.model.body(int(number)).name for number in found.ids)
@@ -301,8 +301,11 @@ class Loop:
         goal = np.abs(np.asarray(target) - self._sent[-1][1]) if self._sent else np.zeros(1)
         if (goal > 2 * bound).any():
             return "the guard holds the real arm back"
-        lost = self.health is not None and self.health.lost(now)
-        return "no camera agrees with the twin" if lost and self.settings.hold_when_lost else ""
+        if self.health is None or not self.settings.hold_when_lost:
+            return ""
+        if self.health.astray(now):
+            return "an object is not where the twin has it"
+        return "no camera agrees with the twin" if self.health.lost(now) else ""
 
 
 def between(past: deque[tuple[float, np.ndarray]], moment: float) -> np.ndarray:

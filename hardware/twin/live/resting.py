@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 OVERCOME = 0.9  # part of the friction that is added
 SLOW = 0.02  # m/s, at which a thing still half rests
+REACH = 0.03  # m, at which a turn counts as a move
 WHOLE = 0.001  # m, a wanted move from which on all of it is added
 
 
@@ -57,22 +58,44 @@ def standing(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> Ground | 
     return Ground(total / length, bears, moment / bears if bears > 0 else 0.0)
 
 
-def along(ground: Ground, wrench: np.ndarray) -> np.ndarray:
-    """(6,) the part of a wrench that shifts along the ground and turns about its normal."""
+@dataclass(frozen=True)
+class Gap:
+    """From where a body is to where pictures have it: its centre's move (3,) m, its turn (3,) rad; its speed, m/s."""
+
+    move: np.ndarray
+    turn: np.ndarray
+    speed: float
+
+    @property
+    def size(self) -> float:
+        """m, a turn counted at `REACH`."""
+        return float(np.linalg.norm(self.move) + REACH * np.linalg.norm(self.turn))
+
+
+def gap_of(data: mujoco.MjData, body: int, pose: np.ndarray) -> Gap:
+    """How far pictures that have a body at `pose` (4, 4) want it moved."""
+    now = np.eye(4)
+    now[:3, :3], now[:3, 3] = data.xmat[body].reshape(3, 3), data.xpos[body]
+    change, centre = pose @ np.linalg.inv(now), data.xipos[body]
+    skew = (change[:3, :3] - change[:3, :3].T) / 2
+    turn = np.array([skew[2, 1], skew[0, 2], skew[1, 0]])
+    move = change[:3, :3] @ centre + change[:3, 3] - centre
+    return Gap(move, turn, float(np.linalg.norm(data.cvel[body, 3:])))
+
+
+def along(up: np.ndarray, wrench: np.ndarray) -> np.ndarray:
+    """(6,) the part of a wrench that shifts along a ground with normal `up` (3,) and turns about it."""
     force, torque = wrench[:3], wrench[3:]
-    return np.concatenate([force - (force @ ground.up) * ground.up, (torque @ ground.up) * ground.up])
+    return np.concatenate([force - (force @ up) * up, (torque @ up) * up])
 
 
-def overcome(ground: Ground, move: np.ndarray, turn: float, speed: float) -> np.ndarray:
-    """(6,) N and N m that take friction away from a wanted move (3,) m and turn, rad about the ground's normal.
-
-    `speed` (m/s) is that of the body now: of what slides already, friction is overcome.
-    """
-    flat = move - (move @ ground.up) * ground.up
+def overcome(ground: Ground, gap: Gap) -> np.ndarray:
+    """(6,) N and N m that take friction away from a wanted move; of what slides already, friction is overcome."""
+    flat, turn = gap.move - (gap.move @ ground.up) * ground.up, float(gap.turn @ ground.up)
     size = float(np.sqrt(flat @ flat + (ground.arm * turn) ** 2))
     if size < 1e-9 or ground.friction <= 0:
         return np.zeros(6)
-    share = OVERCOME * min(1.0, size / WHOLE) / (1 + (speed / SLOW) ** 2)
+    share = OVERCOME * min(1.0, size / WHOLE) / (1 + (gap.speed / SLOW) ** 2)
     force = share * ground.friction * flat / size
     torque = share * ground.friction * ground.arm**2 * turn / size * ground.up
     return np.concatenate([force, torque])

@@ -5,9 +5,9 @@ import pytest
 
 from understudy.hardware.twin.build import Build, build
 from understudy.hardware.twin.env import Reality
-from understudy.hardware.twin.live.health import Trust
+from understudy.hardware.twin.live.health import Health, Trust
 from understudy.hardware.twin.live.loop import LoopSettings
-from understudy.hardware.twin.live.resting import Ground, along, overcome, standing
+from understudy.hardware.twin.live.resting import Gap, Ground, along, overcome, standing
 from understudy.hardware.twin.reality.faults import Fault
 from understudy.hardware.twin.reality.stand_in import Changes
 
@@ -61,16 +61,28 @@ def test_what_stands_is_not_lifted(task):
     assert np.allclose(ground.up, [0, 0, 1], atol=1e-3)
     weight = 9.81 * lane.model.body_mass[body]
     assert ground.friction == pytest.approx(weight, rel=0.3) and 0.005 < ground.arm < 0.06
-    wrench = along(ground, np.array([1.0, 2, 3, 4, 5, 6]))
+    wrench = along(ground.up, np.array([1.0, 2, 3, 4, 5, 6]))
     assert np.allclose(wrench, [1, 2, 0, 0, 0, 6], atol=0.02)
     assert standing(lane.model, lane.data, lane.model.body("gripper").id) is None
 
 
 def test_friction_is_overcome_along_the_wanted_move():
     ground = Ground(np.array([0.0, 0, 1]), friction=0.3, arm=0.02)
-    slide = overcome(ground, np.array([0.01, 0, 0.5]), 0.0, 0.0)
+    still, none = np.zeros(3), 0.0
+    slide = overcome(ground, Gap(np.array([0.01, 0, 0.5]), still, none))
     assert np.allclose(slide, [0.27, 0, 0, 0, 0, 0])
-    turn = overcome(ground, np.zeros(3), -0.2, 0.0)
+    turn = overcome(ground, Gap(still, np.array([0, 0, -0.2]), none))
     assert np.allclose(turn, [0, 0, 0, 0, 0, -0.27 * 0.02])
-    assert np.linalg.norm(overcome(ground, np.array([0.01, 0, 0]), 0.0, 0.2)) < 0.01  # it slides already
-    assert np.linalg.norm(overcome(ground, np.array([1e-5, 0, 0]), 0.0, 0.0)) < 0.01  # it is there
+    assert np.linalg.norm(overcome(ground, Gap(np.array([0.01, 0, 0]), still, 0.2))) < 0.01  # it slides already
+    assert np.linalg.norm(overcome(ground, Gap(np.array([1e-5, 0, 0]), still, none))) < 0.01  # it is there
+
+
+def test_what_is_far_off_is_not_believed_at_once():
+    health = Health(Trust(jump=0.03, patience=0.5), ("a",), 0.0)
+    assert health.believes(0.01, True, 0.0)
+    assert not health.believes(0.2, True, 0.1) and not health.astray(0.1)
+    assert not health.believes(0.2, False, 0.7) and health.astray(0.7)  # nobody sees it: nothing to pull to
+    assert health.believes(0.2, True, 0.8)  # lost, the arm held: pulled to where it is seen
+    assert health.believes(0.028, True, 0.9) and health.astray(0.9)
+    assert health.believes(0.01, True, 1.0) and not health.astray(1.0)
+    assert "not where" in health.warnings[0] and "again" in health.warnings[-1]
