@@ -62,7 +62,7 @@ class Reality:
     delay: int = 1  # ticks from exposure to picture
     noise: float = 0.02  # of a channel, 0..1
     gain: tuple[float, float, float] = (0.9, 1.0, 0.95)  # of red, green, blue
-    offset: tuple[float, float, float] = (0.04, 0.0, -0.02)
+    offset: tuple[float, float, float] = (0.04, 0.0, -0.02)  # added to red, green, blue after that
     misplaced: float = 0.002  # m, standard deviation of each coordinate of a camera's place
     misaimed: float = 0.002  # rad, the same of its turns
     strangers: int = 2  # things that move about the block and that the twin does not know
@@ -179,7 +179,8 @@ def record(scene: TwinScene, reality: Reality, seconds: float, seed: int) -> Tak
 
     begun, ticks = data.qpos.copy(), round(seconds * RATE)
     script, told = Script(rng), [data.ctrl.copy()] * (reality.lag + 1)
-    commands, truth, pictures = [], [], {camera.name: [] for camera in scene.cameras}
+    commands, truth = [], []
+    pictures: dict[str, list[np.ndarray]] = {camera.name: [] for camera in scene.cameras}
     with Photographer(model, scene.cameras) as photographer:
         for tick in range(ticks):
             told = [*told[1:], to_metres(script.target(data.qpos))]
