@@ -179,7 +179,8 @@ def record(scene: TwinScene, reality: Reality, seconds: float, seed: int) -> Tak
 
     begun, ticks = data.qpos.copy(), round(seconds * RATE)
     script, told = Script(rng), [data.ctrl.copy()] * (reality.lag + 1)
-    commands, truth, pictures = [], [], {camera.name: [] for camera in scene.cameras}
+    commands, truth = [], []
+    pictures: dict[str, list[np.ndarray]] = {camera.name: [] for camera in scene.cameras}
     with Photographer(model, scene.cameras) as photographer:
         for tick in range(ticks):
             told = [*told[1:], to_metres(script.target(data.qpos))]
