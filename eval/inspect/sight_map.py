@@ -165,7 +165,7 @@ def _blurred(picture: np.ndarray) -> np.ndarray:
 
 def _sizes(planner: Planner) -> dict[str, tuple[int, int]]:
     """Key of each camera -> (height, width) that a planner reads."""
-    from ...policies.agent.sight import images_of, recorded_by
+    from ...policies.agent.sight import recorded_by, seers, sizes_of
 
-    read = images_of(planner)
+    read = sizes_of([*seers(planner)])
     return recorded_by([planner], read) | read

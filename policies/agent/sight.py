@@ -120,8 +120,8 @@ def sizes_of(readers: list[Sees]) -> dict[str, tuple[int, int]]:
 
 
 def images_of(actor: object) -> dict[str, tuple[int, int]]:
-    """(height, width) at which recorded pictures are handed to an actor, by key; others are read as recorded."""
-    return sizes_of([*seers(actor)])
+    """(height, width) at which recorded pictures are handed to an actor, by camera; others are read as recorded."""
+    return {key.removeprefix(IMAGES): size for key, size in sizes_of([*seers(actor)]).items()}
 
 
 def fitted(pictures: np.ndarray, size: tuple[int, int]) -> np.ndarray:

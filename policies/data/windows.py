@@ -200,10 +200,11 @@ def _refuse_short(dataset: Dataset, window: Window, chosen: np.ndarray) -> tuple
 
 
 def _open_pictures(dataset: Dataset, inputs: tuple[str, ...], chosen: np.ndarray, images: Mapping) -> dict:
-    keys = [key for key in inputs if key.startswith(IMAGES)]
-    if not keys:
+    names = {key: key.removeprefix(IMAGES) for key in inputs if key.startswith(IMAGES)}
+    if strange := images.keys() - names.values():
+        raise DatasetError(f"a size is given for camera '{min(strange)}', which is not read: {', '.join(names.values())}")
+    if not names:
         return {}
     from .frames import open_frames
 
-    names = {key: key.removeprefix(IMAGES) for key in keys}
     return {key: open_frames(dataset, name, images.get(name), chosen) for key, name in names.items()}

@@ -12,6 +12,7 @@ import torch
 
 from understudy.configs.episode import Episode
 from understudy.configs.spec import ACTION, IMAGES, STATE, Embodiment, Window
+from understudy.eval.offline.errors import Asked, chunk_errors
 from understudy.policies.agent.agent import Agent
 from understudy.policies.agent.open import Acting, open_agent
 from understudy.policies.agent.sight import SightWarning
@@ -20,6 +21,7 @@ from understudy.policies.data.dataset import DatasetError
 from understudy.policies.data.looks import look_of
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.rewards import Rewards
+from understudy.policies.data.windows import Windows
 from understudy.policies.data.writer import DatasetWriter
 from understudy.policies.learning import memory
 from understudy.policies.learning.optimizer import Optimize
@@ -336,3 +338,16 @@ def test_what_encoders_keep_grows_with_the_batch_and_is_found_without_a_trace(se
     assert SIDE * SIDE * 3 * 4 < one < four < 4.1 * one
     assert torch.equal(state, torch.get_rng_state()) and model.eyes.training
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+def test_recorded_pictures_are_resized_as_in_training(demos, tmp_path):
+    smaller = Vision(encoder=ENCODER, size=(SIDE // 2, SIDE // 2))
+    start_run(_train(demos, tmp_path / "run", RegressionConfig(vision=smaller, **SETTINGS)))
+    model, _ = load_policy(tmp_path / "run")
+    dataset = open_dataset(str(demos))
+    asked = Asked(n_action_steps=1, candidates=1, policy_seed=0, every=1, batch=4)
+    row = chunk_errors(model, dataset, 0, np.zeros(len(model.embodiment.action), np.float32), asked)
+    assert np.isfinite(row["error"]).all()
+
+    with pytest.raises(DatasetError, match="'side', which is not read: top"):
+        Windows(dataset, model.window, tuple(model.inputs), images={"side": (8, 8)})
