@@ -217,6 +217,8 @@ def _read(config_class: type, raw: dict, key: str, value):
         return "" if value == "" else meant(hint, read(value), key)
     except (yaml.YAMLError, WrittenError, OSError) as error:
         said = str(error).removeprefix(f"{key}: ")
+        if isinstance(error, yaml.YAMLError) and value[0] in "'\"":
+            said = "it begins with a quote, which YAML takes for the whole; begin it with another word"
         raise UsageError(f"--{key} cannot read '{value}': {said}") from error
 
 

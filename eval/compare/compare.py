@@ -359,7 +359,10 @@ def _checked_kind(config: Compare) -> None:
             "a live comparison is between two policies; evaluate more of them first and compare their records"
         )
     if config.out is None and config.resume is None:
-        raise ValueError("a live comparison records its episodes: give --out DIR, or --resume DIR to go on with one")
+        raise ValueError(
+            "a live comparison records its episodes: give --out DIR, or --resume DIR to go on with one; by recorded "
+            "episodes alone: --data DATASET"
+        )
     same = len({str(Path(os.path.expandvars(word)).resolve()) for word in config.what}) == 1
     if same and config.other_seed in (None, config.policy_seed) and config.test == "betting":
         raise ValueError("both are the same policy with the same noise, so every pair is equal; give --other_seed")

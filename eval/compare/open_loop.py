@@ -37,6 +37,7 @@ from .comparison import FILE
 from .page import PAGE
 
 FORMAT, KIND, TEMPLATE = 1, "open-loop comparison", "open_loop_compare.html"
+FEW = 10  # episodes; fewer carry a caveat
 SIDES = ("a", "b")  # folders of the records that a comparison of policies makes
 
 
@@ -215,6 +216,10 @@ def _check_alike(first: Record, second: Record) -> None:
             raise PairingError(f"'{first.root}' and '{second.root}' differ in {what}: {one} against {other}")
 
 
+def _plans_the_mean(record: Record) -> bool:
+    return record.manifest.get("policy", {}).get("type") == "regression"
+
+
 def _say(n: int, difference: Interval, p: float | None, alpha: float, seen: dict[str, int]) -> str:
     number = f"A - B is {_interval(difference)} of the actions' spread on {n} common episode{'' if n == 1 else 's'}"
     if p is None:
@@ -232,7 +237,11 @@ def _say(n: int, difference: Interval, p: float | None, alpha: float, seen: dict
 def _levels(errors: np.ndarray, guesses: Mapping[str, float]) -> str:
     """What both are worth beside guesses that need no policy: the nearer of two may be of no use."""
     beside = " and ".join(f"{what} by {error:.3g}" for what, error in guesses.items())
-    return f" A is off by {errors[0]:.3g} and B by {errors[1]:.3g} of the spread; without any policy, {beside}."
+    text = f" A is off by {errors[0]:.3g} and B by {errors[1]:.3g} of the spread; without any policy, {beside}."
+    better = [what for what, error in guesses.items() if error <= min(errors)]
+    if better:
+        text += f" Neither does better than {' or '.join(better)}: trained further, the order may be another."
+    return text
 
 
 def _seen(records: Sequence[Record], shared: Sequence[int]) -> dict[str, int]:
@@ -243,6 +252,17 @@ def _seen(records: Sequence[Record], shared: Sequence[int]) -> dict[str, int]:
 
 def _caveats(records: Sequence[Record], shared: Sequence[int], executed: Sequence[int], steps: int):
     yield CAVEAT
+    if len(shared) < FEW:
+        yield (
+            f"{len(shared)} episodes are few: the interval leans on their differences being alike. Train with"
+            " --validation 0.25 to hold more out, or name further ones: --episodes."
+        )
+    means = [label for label, record in zip("AB", records, strict=True) if _plans_the_mean(record)]
+    if len(means) == 1:
+        yield (
+            f"{means[0]} plans the mean of what was done, the other one of several ways; the mean is nearer by this"
+            " measure and need not act better: two ways round a thing have no middle."
+        )
     for label, record in zip("AB", records, strict=True):
         about = record.manifest["data"]
         if about["status"] == "unknown":

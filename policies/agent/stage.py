@@ -18,6 +18,7 @@ from ..learning.run import run_folder, training
 
 RECORDING = Path("meta") / "recording.json"  # what a dataset of ours says of its recording
 BEGUN = "begun_with.json"  # what a training of ours began with
+NO_WORLD = "no registered world fits it by names and units; name the one of its task: --world NAME (`list worlds`)"
 
 
 def world_of(policies: Sequence[str], tell: bool = True) -> dict | str:
@@ -134,7 +135,7 @@ def _why(policies: Sequence[str], told: Sequence[dict | str | None]) -> str:
     if body is None:
         return "`understudy list worlds` names them"
     names = fitting(*body)
-    known = f"worlds that fit it: {', '.join(names)}" if names else "no registered world fits it"
+    known = f"worlds that fit it: {', '.join(names)}" if names else NO_WORLD
     return f"{policy} was trained for '{body[0].name}' by data that name no world; {known}"
 
 

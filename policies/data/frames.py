@@ -139,7 +139,7 @@ def _require_pictures(dataset: Dataset, camera: str, positions: list[int]) -> No
         missing = [m for m in missing if m not in there]
     if missing:
         example = entries[missing[0]].clips.get(key)
-        have = f"choose among the episodes with video: {ranges(entries[m].id for m in sorted(there))}" if there else ""
+        have = f"take those that have one (--episodes {ranges(entries[m].id for m in sorted(there))})" if there else ""
         raise DatasetError(
             f"{dataset.root} has no video of camera '{camera}' for {len(missing)} of {len(positions)} episodes:"
             f" {ranges(entries[m].id for m in missing)} (for example {example.path if example else 'none listed'});"

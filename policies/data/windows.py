@@ -202,7 +202,9 @@ def _refuse_short(dataset: Dataset, window: Window, chosen: np.ndarray) -> tuple
 def _open_pictures(dataset: Dataset, inputs: tuple[str, ...], chosen: np.ndarray, images: Mapping) -> dict:
     names = {key: key.removeprefix(IMAGES) for key in inputs if key.startswith(IMAGES)}
     if strange := images.keys() - names.values():
-        raise DatasetError(f"a size is given for camera '{min(strange)}', which is not read: {', '.join(names.values())}")
+        raise DatasetError(
+            f"a size is given for camera '{min(strange)}', which is not read: {', '.join(names.values())}"
+        )
     if not names:
         return {}
     from .frames import open_frames

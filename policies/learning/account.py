@@ -85,3 +85,8 @@ def compare_with_guesses(scalars: Mapping[str, float]) -> None:
             "warning: these plans are no better than the mean action. Train longer, look at the scales and at "
             "`understudy inspect`, or try prediction_type: x0 or policy.type: regression to see what can be learnt"
         )
+    elif last is not None and error >= last:
+        print(
+            "these plans are no better yet than repeating the last action, which needs no policy and does no task: too "
+            "little training to tell whether the policy will work (it may still: held-out error does not foretell it)"
+        )

@@ -9,7 +9,7 @@ import pytest
 
 from understudy.__main__ import main
 from understudy.configs.spec import SCENE
-from understudy.eval.compare.open_loop import compare_errors
+from understudy.eval.compare.open_loop import _levels, compare_errors
 from understudy.eval.evaluate import open_loop
 from understudy.eval.ledger.record import read_record
 from understudy.eval.ledger.table import RecordError
@@ -188,6 +188,7 @@ def test_two_records_are_joined_by_episode(folder, tmp_path, capsys):
     )
     assert all(one.p_holm >= one.p for one in comparison.dimensions)
     assert comparison.says in said and "A - B is" in said
+    assert any("3 episodes are few" in caveat and "--validation 0.25" in caveat for caveat in comparison.caveats)
     kept = json.loads((tmp_path / "duel" / "compare.json").read_text())
     assert kept["kind"] == "open-loop comparison" and kept["n"] == 3
     assert "A - B is" in (tmp_path / "duel" / "compare.html").read_text()
@@ -326,3 +327,9 @@ def test_a_policy_of_lerobots_is_judged_by_what_it_was_not_told_to_read(folder, 
 def _statistics(values):
     spread = {"mean": values.mean(0), "std": values.std(0).clamp_min(0.1)}
     return spread | {"min": values.min(0).values - 0.1, "max": values.max(0).values + 0.1}
+
+
+def test_neither_is_praised_where_a_guess_is_nearer():
+    told = _levels(np.array([0.7, 0.8]), {"the mean action": 0.9, "the last action": 0.06})
+    assert "Neither does better than the last action" in told
+    assert "Neither" not in _levels(np.array([0.05, 0.8]), {"the mean action": 0.9, "the last action": 0.06})
