@@ -20,7 +20,7 @@ import numpy as np
 
 from ...configs.documents import sealed
 from ...configs.files import replace_text
-from ..evaluate.open_loop import OpenLoop, judge
+from ..evaluate.open_loop import OpenLoop, check_actions, judge
 from ..ledger.origin import facts, origin
 from ..ledger.pairs import PairingError
 from ..ledger.record import Record
@@ -121,6 +121,8 @@ def judge_and_compare(
         ValueError: nothing to judge by, or data that do not fit.
     """
     held_out_of = who_held_out(policies, data)
+    for policy in policies:
+        check_actions(OpenLoop(policy=policy, data=data, out=str(out), **planning))
     for side, policy, seed in zip(SIDES, policies, seeds, strict=True):
         place: dict[str, Any] = {"resume" if (out / side).exists() else "out": str(out / side)}
         judge(OpenLoop(policy=policy, data=data, held_out_of=held_out_of, policy_seed=seed, **place, **planning))

@@ -33,6 +33,7 @@ from .open_loop_page import write_error_report
 if TYPE_CHECKING:
     import numpy as np
 
+    from ...configs.spec import Embodiment
     from ...policies.agent.open import Acting
     from ...policies.data.dataset import Dataset
     from ...policies.policy import Planner
@@ -182,11 +183,35 @@ def _open(config: OpenLoop) -> tuple[Planner, Dataset, dict, dict]:
     return agent.planner, dataset, about, {name: settings[name] for name in kept if name in settings}
 
 
+def check_actions(config: OpenLoop) -> None:
+    """Refuse data of other actions by what the checkpoint says, before anything is judged. Raises EmbodimentError."""
+    from ...policies.agent.stage import body_of
+    from ...policies.data.open import open_dataset
+
+    known = body_of(config.policy)
+    if known is None:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is opened again, with what the policy reads
+        dataset = open_dataset(config.data, columns=(), check=False, **_reading(config))
+    _check_actions(config, known[0], dataset.embodiment)
+
+
 def _check_fit(config: OpenLoop, policy: Planner, dataset: Dataset) -> None:
     """Refuse data of another body than the policy's: names, order, units, rate, meaning. Raises EmbodimentError."""
     from ...configs.spec import EmbodimentError
 
     ours, theirs = policy.embodiment, dataset.embodiment
+    _check_actions(config, ours, theirs)
+    try:
+        ours.check(theirs, tuple(policy.inputs))
+    except EmbodimentError as error:
+        raise EmbodimentError(f"{config.data} does not fit {config.policy}: {error}") from error
+
+
+def _check_actions(config: OpenLoop, ours: Embodiment, theirs: Embodiment) -> None:
+    from ...configs.spec import EmbodimentError
+
     if ours.action != theirs.action:
         pairs = zip((*ours.action, None), (*theirs.action, None), strict=False)
         place, (first, other) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
@@ -195,10 +220,6 @@ def _check_fit(config: OpenLoop, policy: Planner, dataset: Dataset) -> None:
             f" differs is number {place}: {first or 'none'} against {other or 'none'}. Judge it by data of its own"
             " robot, or name the columns: --columns, --embodiment"
         )
-    try:
-        ours.check(theirs, tuple(policy.inputs))
-    except EmbodimentError as error:
-        raise EmbodimentError(f"{config.data} does not fit {config.policy}: {error}") from error
 
 
 def _acting(config: OpenLoop) -> Acting:

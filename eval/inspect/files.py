@@ -295,7 +295,9 @@ def _dataset_facts(dataset: Dataset) -> dict[str, str]:
         if key in dataset.columns
     }
     if SUCCESS in best:
-        facts["success"] = f"{int((best[SUCCESS] > 0).sum())} of {len(lengths)} episodes"
+        count = int((best[SUCCESS] > 0).sum())
+        none = "" if count else " are marked so; that nobody marked it is no failure"
+        facts["success"] = f"{count} of {len(lengths)} episodes{none}"
     if REWARD in best:
         facts["best reward"] = f"{best[REWARD].mean():.3f} on average over episodes, {best[REWARD].min():.3f} at least"
     return facts | {"fingerprint": dataset.fingerprint}

@@ -66,7 +66,7 @@ def misfit(who: str, body: Embodiment, inputs: Sequence[str], world: World, erro
 
 def check_saved(policy: str, world: World) -> None:
     """Refuse a world that a policy of ours does not fit, by what lies beside its weights; others are judged later."""
-    body = None if is_hub_id(policy) else _body(policy)
+    body = None if is_hub_id(policy) else body_of(policy)
     if body is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AssumedWarning)  # said when the policy is opened
@@ -131,7 +131,7 @@ def _why(policies: Sequence[str], told: Sequence[dict | str | None]) -> str:
         each = ", ".join(f"{policy} in {one}" for policy, one in zip(policies, told, strict=True))
         return f"the policies were trained in different ones: {each}"
     policy = next(policy for policy, one in zip(policies, told, strict=True) if one is None)
-    body = _body(policy)
+    body = body_of(policy)
     if body is None:
         return "`understudy list worlds` names them"
     names = fitting(*body)
@@ -139,7 +139,7 @@ def _why(policies: Sequence[str], told: Sequence[dict | str | None]) -> str:
     return f"{policy} was trained for '{body[0].name}' by data that name no world; {known}"
 
 
-def _body(policy: str) -> tuple[Embodiment, Sequence[str]] | None:
+def body_of(policy: str) -> tuple[Embodiment, Sequence[str]] | None:
     """(who acts by a policy, what it observes), of a checkpoint of ours."""
     try:
         folder = find_checkpoint(policy)

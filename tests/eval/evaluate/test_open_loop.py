@@ -216,6 +216,16 @@ def test_two_policies_are_judged_by_what_neither_was_trained_on(folder, tmp_path
     assert main(words) == 2 and "exists" in capsys.readouterr().err
 
 
+def test_the_second_policy_is_checked_before_the_first_one_is_judged(folder, tmp_path, capsys):
+    stranger = shutil.copytree(folder / "run", tmp_path / "stranger", symlinks=True)
+    for file in stranger.rglob("embodiment.json"):
+        body = json.loads(file.read_text())
+        file.write_text(json.dumps(body | {"action": [f"other {name}" for name in body["action"]]}))
+    words = ["compare", str(folder / "run"), str(stranger), "--data", str(folder / "demos")]
+    assert main([*words, "--out", str(tmp_path / "duel")]) == 2
+    assert f"{stranger} plans" in capsys.readouterr().err and not (tmp_path / "duel" / "a").exists()
+
+
 def test_records_that_do_not_belong_together_are_refused(folder, tmp_path, capsys):
     assert main(words_of(folder, "run", "one", "--episodes", "0")) == 0
     assert main(["compare", str(folder / "one"), str(folder / "record")]) in (0, 2)
