@@ -54,12 +54,12 @@ class Past:
         tokens = _positions(self.action_times, window.recall, "action")
         return dataclasses.replace(
             self,
-            obs={key: value if _is_timeless(key) else value[:, frames] for key, value in self.obs.items()},
+            obs={key: value if _is_timeless(key) else _read(value, frames) for key, value in self.obs.items()},
             obs_times=window.observe,
-            obs_valid=self.obs_valid[:, frames],
-            actions=self.actions[:, tokens],
+            obs_valid=_read(self.obs_valid, frames),
+            actions=_read(self.actions, tokens),
             action_times=window.recall,
-            action_valid=self.action_valid[:, tokens],
+            action_valid=_read(self.action_valid, tokens),
         )
 
 
@@ -432,6 +432,11 @@ def _positions(held: tuple[int, ...], wanted: tuple[int, ...], what: str) -> lis
     if missing:
         raise KeyError(f"{what} at offset {missing[0]} is not held; held offsets are {held}")
     return [held.index(offset) for offset in wanted]
+
+
+def _read(values: Tensor, positions: list[int]) -> Tensor:
+    """(B, O, ...) at these positions of O; as it is where they are all: pictures are slow to pick byte by byte."""
+    return values if positions == list(range(values.shape[1])) else values[:, positions]
 
 
 def past_of(batch: Mapping[str, Tensor], window: Window, inputs: tuple[str, ...]) -> Past:

@@ -2,5 +2,5 @@
 
 `wire.py` and `messages.py` say what goes over the line, `frames.py` what of a history has to. `desk.py` thinks,
 `session.py` remembers for one client, `server.py` listens, `serve.py` is the verb. `line.py` is the client's end with
-its watchdog, `planner.py` makes a `Planner` of it. `openpi.py` and `pi_planner.py` speak openpi's messages.
+its watchdog, `planner.py` makes a `Planner` of it. `memory.py` keeps what pictures went through. `openpi.py` and `pi_planner.py` speak openpi's messages.
 """

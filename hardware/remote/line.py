@@ -92,19 +92,24 @@ def read_token(file: str | Path) -> str:
 
 
 class Watchdog:
-    """Calls `bite` when what was begun is not ended in time; one thread for as long as the line is there."""
+    """Calls `bite` when what was begun is not ended in time; one thread for as long as the line is there.
+
+    The thread is woken only where it would sleep too long: it looks again when the time of an older ask is over.
+    """
 
     def __init__(self, bite: Callable[[], None]):
         self._bite = bite
         self._changed = threading.Condition()
         self._until: float | None = None
+        self._look: float | None = None  # when the thread wakes by itself; None: it does not
         self._ended = False
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def begin(self, seconds: float) -> None:
         with self._changed:
             self._until = time.monotonic() + seconds
-            self._changed.notify()
+            if self._look is None or self._look > self._until:
+                self._changed.notify()
 
     def end(self) -> None:
         with self._changed:
@@ -122,6 +127,7 @@ class Watchdog:
                     return
                 left = None if self._until is None else self._until - time.monotonic()
                 if left is None or left > 0:
+                    self._look = self._until
                     self._changed.wait(left)
                     continue
                 self._until = None

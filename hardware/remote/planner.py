@@ -18,6 +18,7 @@ from ...configs.spec import IMAGES, Embodiment, EmbodimentError
 from ...policies.address import register_address
 from .frames import Told, as_frames
 from .line import Address, Line, RemoteError
+from .memory import keep_freed
 from .messages import SUBPROTOCOL, VERSION, Answer, Ask, Hello, Refusal, Welcome
 from .wire import WireError, pack, unpack
 
@@ -63,6 +64,7 @@ class RemotePlanner:
     task_text: str | None
 
     def __init__(self, address: Address):
+        keep_freed()
         self._line = Line(address, subprotocol=SUBPROTOCOL)
         self.welcome = self._line.ask(pack(Hello(version=VERSION, client=f"understudy {_version()}")), _read_welcome)
         self.address, welcome = address, self.welcome

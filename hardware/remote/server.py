@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .desk import Desk, Job, PolicyError, Thinker, Thought
 from .limits import PING, Limits, Pace, hang_up_on_slow, watched_connection
+from .memory import keep_freed
 from .messages import SUBPROTOCOL, VERSION, Answer, Ask, Hello, Refusal, Welcome
 from .openpi import PiClient, PiKeys, pack_plain, unpack_plain
 from .place import Place, Served
@@ -66,6 +67,7 @@ class PolicyServer:
 
     def run(self, ready: Callable[[str], None] = lambda address: None) -> None:
         """Listen until `stop`. `ready` is called with the address. Raises OSError: the port is taken."""
+        keep_freed()
         try:
             asyncio.run(self._run(ready))
         finally:

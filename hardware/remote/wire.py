@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -42,9 +43,19 @@ def message(kind: str) -> Callable[[type[Message]], type[Message]]:
 
 def pack(content: Any) -> bytes:
     """The bytes of a message."""
-    import msgpack
+    return _packer().pack({"is": content.KIND} | _plain(content))
 
-    return msgpack.packb({"is": content.KIND} | _plain(content), default=_default)
+
+_OWN = threading.local()
+
+
+def _packer() -> Any:
+    """This thread's; it keeps its buffer, since one that grows anew to a picture's size costs more than all the rest."""
+    if not hasattr(_OWN, "packer"):
+        import msgpack
+
+        _OWN.packer = msgpack.Packer(default=_default)
+    return _OWN.packer
 
 
 def unpack(data: bytes | str, *wanted: type) -> Any:
