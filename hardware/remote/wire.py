@@ -50,7 +50,7 @@ _OWN = threading.local()
 
 
 def _packer() -> Any:
-    """This thread's; it keeps its buffer, since one that grows anew to a picture's size costs more than all the rest."""
+    """This thread's; it keeps its buffer: growing one anew to a picture's size costs more than copying."""
     if not hasattr(_OWN, "packer"):
         import msgpack
 
