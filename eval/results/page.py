@@ -26,8 +26,8 @@ written by hand.
 TRAINED = """\
 What is there already is not made again. Policies of records up to 2026-11-27 had neither the linear skip nor the input
 bound. For their very numbers add `--policy.linear_skip false --policy.input_bound null` to each `understudy train` of a
-policy (one-step and regression: the second alone; critics: `--critic.input_bound null`), and the same keys to `train.set`
-in the file of an `understudy run`; without them the commands train what is the default today."""
+policy (one-step and regression: the second alone; critics: `--critic.input_bound null`), and the same keys to
+`train.set` in the file of an `understudy run`; without them the commands train what is the default today."""
 READ = """\
 ## How to read the numbers
 
