@@ -10,6 +10,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import draccus
@@ -18,6 +19,7 @@ from .plugins import discover, lookup
 from .protocols import keeps
 from .settings.decode import decode, decode_choice
 from .settings.load import load
+from .settings.shipped import find_config
 from .spec import IMAGES, Embodiment, EmbodimentError
 
 if TYPE_CHECKING:
@@ -108,11 +110,20 @@ def find_world(name: str) -> World:
     """The world of a registered name, of `TYPE/TASK`, or of a YAML file. Raises LookupError listing the known names."""
     discover(*KINDS, having=MARKS)
     if name.endswith((".yaml", ".yml")):
-        return decode_choice(World, load(name))
+        return decode_choice(World, load(_world_file(name)))
     kind, _, task = name.partition("/")
     if task and kind in World.get_known_choices():
         return World.get_choice_class(kind)(task=task)
     return lookup("world", name, WORLDS)
+
+
+def _world_file(name: str) -> Path:
+    """Where the YAML file of a world lies. Raises FileNotFoundError."""
+    try:
+        return find_config(name)
+    except FileNotFoundError:
+        told = "a world is a name ('understudy list worlds'), TYPE/TASK, or a YAML file with its type and task"
+        raise FileNotFoundError(f"no world '{name}': there is no such file; {told}") from None
 
 
 WorldSource = str | Mapping | World

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .envelope import Envelope, Verdict
+from .envelope import Envelope, Outcome, Verdict
 
 LIMITS = {  # words of a reason -> the setting that they come from
     "would move at": "velocity",
@@ -16,7 +16,8 @@ LIMITS = {  # words of a reason -> the setting that they come from
     "from the first command": "approach",
     "come too near": "clearance",
 }
-SHOWN = 6  # lines, at most
+SHOWN = 6  # lines of limits, at most
+OTHERS = 3  # lines of other reasons
 
 
 @dataclass
@@ -30,10 +31,13 @@ class Bent:
 class Bends:
     """Takes verdicts in, command by command, `rate` a second."""
 
-    def __init__(self, names: tuple[str, ...], envelope: Envelope, rate: float):
-        self.names, self.envelope, self.rate = names, envelope, rate
+    def __init__(self, names: tuple[str, ...], envelope: Envelope, rate: float, word: str = "commands"):
+        """`word`: what is commanded, in the plural."""
+        self.names, self.envelope, self.rate, self.word = names, envelope, rate, word
         self.found: dict[tuple[str, str], Bent] = {}
-        self.number = 0
+        self.number = self.bent = 0
+        self.others: dict[str, int] = {}  # reasons that come from no limit
+        self.most, self.furthest = 0.0, ""  # how far from its command a joint was sent, and which
         self.fastest = np.zeros(len(names))  # of the commands, a second
         self._before: np.ndarray | None = None
 
@@ -44,23 +48,38 @@ class Bends:
             self.fastest = np.maximum(self.fastest, np.abs(target - self._before) * self.rate)
         self._before = target
 
+        self.bent += verdict.outcome is Outcome.bent
         away = np.abs(verdict.sent - target)
+        if away.max() > self.most:
+            self.most, self.furthest = float(away.max()), self.names[int(away.argmax())]
         for reason in verdict.reasons:
             limit = next((setting for words, setting in LIMITS.items() if words in reason), None)
             joint = reason.partition(" ")[0]
             if limit is None:
+                self.others[reason] = self.others.get(reason, 0) + 1
                 continue
             far = float(away[self.names.index(joint)] if joint in self.names else away.max())
             one = self.found.setdefault((limit, joint if joint in self.names else ""), Bent())
             one.commands, one.most = one.commands + 1, max(one.most, far)
 
+    @property
+    def share(self) -> float:
+        """Part of the commands that was bent."""
+        return self.bent / max(1, self.number)
+
+    def __str__(self) -> str:
+        far = f", {self.furthest} by up to {self.most:.3f}" if self.bent else ""
+        return f"{self.bent} of {self.number} {self.word} bent{far}"
+
     def lines(self) -> list[str]:
         """The limits that bent most commands first, and how to widen those that may be."""
         most = sorted(self.found.items(), key=lambda item: (-item[1].commands, -item[1].most))
-        return [self._line(limit, joint, one) for (limit, joint), one in most[:SHOWN]]
+        lines = [self._line(limit, joint, one) for (limit, joint), one in most[:SHOWN]]
+        others = sorted(self.others.items(), key=lambda item: -item[1])[:OTHERS]
+        return [*lines, *(f"  {reason}: {count} of {self.number} {self.word}" for reason, count in others)]
 
     def _line(self, limit: str, joint: str, one: Bent) -> str:
-        said = f"  {limit}{self._bound(limit, joint)}: {one.commands} of {self.number} commands bent"
+        said = f"  {limit}{self._bound(limit, joint)}: {one.commands} of {self.number} {self.word} bent"
         return f"{said}, {joint or 'a joint'} by up to {one.most:.3f}{self._asked(limit, joint)}"
 
     def _bound(self, limit: str, joint: str) -> str:
@@ -73,4 +92,4 @@ class Bends:
     def _asked(self, limit: str, joint: str) -> str:
         if limit != "velocity" or not joint:
             return ""
-        return f"; the commands move at up to {self.fastest[self.names.index(joint)]:.2f}/s"
+        return f"; the {self.word} move at up to {self.fastest[self.names.index(joint)]:.2f}/s"

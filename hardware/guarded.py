@@ -107,18 +107,29 @@ class Account:
     """How many commands passed, were bent and stopped, and how often each reason was given."""
 
     outcomes: dict[str, int] = field(default_factory=dict)
-    reasons: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)  # without their numbers -> how often
+    examples: dict[str, str] = field(default_factory=dict)  # the first of each, whole
 
     def add(self, verdict: Verdict) -> None:
         self.outcomes[verdict.outcome.value] = self.outcomes.get(verdict.outcome.value, 0) + 1
         for reason in verdict.reasons:
             kind = " ".join(word for word in reason.split() if not any(map(str.isdigit, word)))
             self.reasons[kind] = self.reasons.get(kind, 0) + 1
+            self.examples.setdefault(kind, reason)
 
     def __str__(self) -> str:
         lines = [", ".join(f"{count} {name}" for name, count in self.outcomes.items()) or "no commands"]
         most = sorted(self.reasons.items(), key=lambda item: -item[1])[:6]
-        return "\n".join([*lines, *(f"  {count:5d} x {reason}" for reason, count in most)])
+        return "\n".join([*lines, *(f"  {count:5d} x {self._told(kind)}" for kind, count in most)])
+
+    def _told(self, kind: str) -> str:
+        example = self.examples.get(kind, kind)
+        return example if example == kind else f"such as: {example}"
+
+    def clear(self) -> None:
+        """Begin to count anew."""
+        for counted in (self.outcomes, self.reasons, self.examples):
+            counted.clear()
 
 
 class GuardedRobot:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+OURS = ("runs", "out")  # folders that trainings and recordings go to: what begins so is a path
 MODEL_FILES = ("*.json", "*.safetensors")  # of a policy; nothing that would have to be unpickled
 
 
@@ -15,9 +16,14 @@ class HubError(OSError):
 
 
 def is_hub_id(source: str | Path) -> bool:
-    """Whether a source that is no path here may be a name on the hub: OWNER/NAME, where no folder OWNER lies here."""
+    """Whether a source that is no path here may be a name on the hub: OWNER/NAME, where no folder OWNER lies here.
+
+    `runs/NAME` and `out/NAME` are paths, whether there is such a folder or not.
+    """
     found = re.fullmatch(r"([\w-][\w.-]*)/[\w.-]+(@[\w./-]+)?", str(source))
-    return found is not None and not Path(source).exists() and not Path(found[1]).exists()
+    if found is None or found[1] in OURS:
+        return False
+    return not Path(source).exists() and not Path(found[1]).exists()
 
 
 @cache

@@ -152,6 +152,8 @@ REFUSED = [
     (["demos", "lift", "--out", "x/y", "--cameras", "front"], "cameras takes {NAME: [84, 84]}, got 'front'"),
     (["eval", "owner/name", "--world", "nonsense", "--out", "x/y"], "unknown world 'nonsense'. Known: can, "),
     (["eval", "owner/name", "--world", "lfit", "--out", "x/y"], "Did you mean 'lift'?"),
+    (["eval", "owner/name", "--wrld", "lift"], "unknown setting 'wrld'. Did you mean 'world'? --help lists all\n"),
+    (["eval", "runs/nothere", "--world", "lift", "--out", "x/y"], "'runs/nothere' is not a run or checkpoint"),
     (["replay", "no/data", "--robot", "nonsense"], "unknown robot 'nonsense'. Known: "),
     (["demos", "cube", "--robot", "so1O1", "--by", "keyboard", "--out", "x/y"], "Did you mean 'so101'?"),
     (["doctor", "--robot", "nonsense"], "unknown robot 'nonsense'. Known: "),
@@ -456,6 +458,13 @@ def test_shipped_configs_are_found_from_any_folder(tmp_path, monkeypatch, root):
     assert load("configs/train/lift.yaml") == {"steps": 1}, "a file in this folder comes first"
     with pytest.raises(FileNotFoundError, match="no config .*lyft.yaml.* Shipped: .*train/lift.yaml"):
         find_config("configs/train/lyft.yaml")
+
+
+def test_a_world_that_is_no_file_is_called_a_world():
+    from understudy.configs.world import read_world
+
+    with pytest.raises(FileNotFoundError, match="no world 'nothing.yaml': there is no such file; a world is a name"):
+        read_world("nothing.yaml")
 
 
 def test_help_shows_comment_type_default_and_choice():

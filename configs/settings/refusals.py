@@ -13,6 +13,8 @@ import draccus
 from .comments import comments_of
 from .fields import is_choice, kind_of, type_at, value_at
 
+MANY = 10  # names that are listed beside a good guess
+
 
 class UsageError(ValueError):
     """The words of the command make no sense; the message says what would."""
@@ -36,7 +38,9 @@ def unknown(what: str, path: tuple[str, ...], names: list[str], everywhere: list
     close = _closest(wrong, names, everywhere or ())
     where = "" if what == "setting" else f" for {'.'.join(path[:-1])}"
     hint = f" Did you mean {' or '.join(repr(name) for name in dict.fromkeys(close[:3]))}?" if close else ""
-    message = f"unknown {what} '{wrong}'{where}.{hint} Known: {', '.join(sorted(names)) or 'none'}"
+    many = close and what == "setting" and len(names) > MANY
+    known = "--help lists all" if many else f"Known: {', '.join(sorted(names)) or 'none'}"
+    message = f"unknown {what} '{wrong}'{where}.{hint} {known}"
     return UnknownSettingError(message, path, names) if what == "setting" else UsageError(message)
 
 

@@ -18,7 +18,7 @@ from ...configs.lanes.lanes import Lanes
 from ...configs.settings.decode import keys_of
 from ...configs.spec import IMAGES, Embodiment
 from ...configs.world import World, looked_at, start_set
-from ...hardware.guarded import Account
+from ...hardware.bends import Bends
 from ...hardware.lane.robot_env import RobotWorld
 from ...policies.agent.agent import Agent
 from ...policies.agent.ahead import GRACE, Ahead, Log
@@ -33,6 +33,8 @@ from .overseer import Overseer
 from .settings import MEASURE, Settings
 from .view import View
 
+OFTEN = 0.1  # part of the set-points; where the guard bends more of them, that is a warning
+WIDENED = ("velocity", "acceleration", "torque")  # limits that a person may widen
 LATE, PLANNED, PLAN_LATE = "step.late", "plan.start", "plan.late"
 
 
@@ -47,9 +49,15 @@ class Tally:
     plans_late: int = 0  # steps whose plan was not there
     seconds: list[float] = field(default_factory=list)  # of planning
     kept: int = 0
+    set_points: int = 0
+    bent: int = 0  # of them
+    limits: dict[str, int] = field(default_factory=dict)  # of the envelope -> set-points that it bent
 
-    def add(self, row: dict, log: Log) -> None:
+    def add(self, row: dict, log: Log, bends: Bends) -> None:
         self.rows.append(row)
+        self.set_points, self.bent = self.set_points + bends.number, self.bent + bends.bent
+        for (limit, _), one in bends.found.items():
+            self.limits[limit] = self.limits.get(limit, 0) + one.commands
         labels = json.loads(row["labels"])
         self.steps, self.late = self.steps + row["length"], self.late + labels.get("late", 0)
         self.plans, self.plans_late = self.plans + len(log.seconds), self.plans_late + sum(log.late)
@@ -65,8 +73,25 @@ class Tally:
             f"{self.plans_late} without their plan",
             f"planning        {1000 * float(np.median(self.seconds)):.0f} ms at the median of {self.plans}, "
             f"{1000 * max(self.seconds):.0f} ms at most",
+            f"guard           {self.bent} of {self.set_points} set-points bent",
         ]
+        if self.bent > OFTEN * self.set_points:
+            lines.append(self._warning(config))
         return "\n".join([*lines, *([f"{config.out}: {self.kept} episodes added"] if config.out else [])])
+
+    def _warning(self, config: Settings) -> str:
+        """What it means that the guard bends so much, and what to do."""
+        limits = sorted(self.limits, key=lambda name: -self.limits[name])
+        most = f" (most of all its {' and '.join(limits[:2])})" if limits else ""
+        flags = [f"--robot.envelope.{name}" for name in limits if name in WIDENED] or ["--robot.envelope.NAME"]
+        world = f"type: robot, emulate: true, task: {config.scene if config.emulate else 'SCENE'}, clock: simulated"
+        return (
+            f"warning: the policy asks for more than the envelope of the arm allows{most}: "
+            f"{self.bent / self.set_points:.0%} of the set-points were bent, so what acts is not the policy that was "
+            f"judged elsewhere. Judge it as the guard lets it act (understudy eval {config.policy} --world "
+            f"'{{{world}}}'), train it on slower demonstrations (understudy replay DATA --dry_run true says what is bent "
+            f"of them), or, where the servos can do more, give an arm {' and '.join(flags)}; see docs/deploy.md"
+        )
 
 
 def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
@@ -175,11 +200,13 @@ def _keep(
     result: Result, ahead: Ahead, lanes: Lanes, writer: DatasetWriter | None, overseer: Overseer, tally: Tally
 ) -> None:
     row, lane = result.row, lanes.call("kept", slots=[0])[0]
-    account = lanes.call("arm", slots=[0])[0].account
+    account, bends = lanes.call("arm", slots=[0])[0].account, lanes.call("bends", slots=[0])[0]
     said = "discarded" if overseer.discarded else "done" if row["success"] else "not done"
     late = f", {int(lane['late'].sum())} late" if lane["late"].any() else ""
-    print(f"episode {row['env_seed']}: {row['length']} steps{late}, {said}; {account}", flush=True)
-    tally.add(row, ahead.log)
+    print(f"episode {row['env_seed']}: {row['length']} steps{late}, {said}; {bends}", flush=True)
+    for line in bends.lines():
+        print(line, flush=True)
+    tally.add(row, ahead.log, bends)
     if writer is not None and result.episode is not None and not overseer.discarded:
         log = ahead.log
         extra = {CAPTURED: lane["captured"], COMMANDED: lane["commanded"], OUTCOME: lane["outcome"], LATE: lane["late"]}
@@ -187,12 +214,7 @@ def _keep(
         tell_of_guard(writer, account)
         writer.add(dataclasses.replace(result.episode, extra=extra))
         tally.kept += 1
-    _forget(account)
-
-
-def _forget(account: Account) -> None:
-    account.outcomes.clear()
-    account.reasons.clear()
+    account.clear()
 
 
 @contextmanager

@@ -5,6 +5,7 @@
     comparison(folder)                  its JSON: .sequential.pairs and so on
     cell(record, row.., column)         a study's cell of the one row that holds all these texts, or `column=text`
     note(record, pattern)               what a pattern finds in a study's notes: its group, or all of it
+    noted(record, pattern)              the interval in points behind such a pattern in its notes: as a cell is
     wall(record..)                      minutes that evaluations took
     config(file, pattern)               what a pattern finds in the head of a file of `configs/`
 
@@ -43,7 +44,7 @@ class Facts:
         self._studies = cache(lambda name: read_study(root / f"{name}.json"))
         self._summaries = cache(lambda name: summarize(read_record(root / name)))
         self._environment = Environment(undefined=StrictUndefined, autoescape=False)
-        names = ("episodes", "expert", "comparison", "cell", "note", "wall", "config")
+        names = ("episodes", "expert", "comparison", "cell", "note", "noted", "wall", "config")
         self._environment.globals = {name: getattr(self, name) for name in names}
         self._environment.filters |= dict(
             rate=rate, bare=bare, points=points, percent=percent, count=count, about=about
@@ -97,6 +98,15 @@ class Facts:
         if not found:
             raise FactError(f"no note of {name} holds '{pattern}'")
         return found[1] if found.groups() else found[0]
+
+    def noted(self, name: str, pattern: str) -> tuple[float, float, float]:
+        """(low, value, high) of `.. 18.5 [9.1, 27.9] points`, in parts of one."""
+        number = r"([-+]?[\d.]+)"
+        for note in self._studies(name).notes:
+            if found := re.search(rf"(?:{pattern}).*?: {number} \[{number}, {number}\] points", note):
+                middle, low, high = (float(part) / 100 for part in found.groups()[-3:])
+                return low, middle, high
+        raise FactError(f"no note of {name} states an interval in points behind '{pattern}'")
 
     def wall(self, *names: str) -> float:
         manifests = [read_record(self.root / name).manifest for name in names]

@@ -18,13 +18,16 @@ NOTES = "notes"  # folder beside the records: a page's notes in Markdown
 HEAD = """\
 # Results
 
-One page a question: its answer, a plot, the table, what it cost and one command to repeat it. `understudy results`
+One page a question: its answer, a plot, the table, what it cost and one command to repeat it (what was trained up to
+2026-11-27 needs [two flags more](#how-to-read-the-numbers)). `understudy results`
 makes them from [eval/records/](eval/records) and looks every number up there; only the notes at the end of a page were
 written by hand.
 """
 TRAINED = """\
-What is there already is not made again. Policies of records up to 2026-11-27 had other defaults: [how to train them as
-they were](../../RESULTS.md#how-to-read-the-numbers)."""
+What is there already is not made again. Policies of records up to 2026-11-27 had neither the linear skip nor the input
+bound. For their very numbers add `--policy.linear_skip false --policy.input_bound null` to each `understudy train` of a
+policy (one-step and regression: the second alone; critics: `--critic.input_bound null`), and the same keys to
+`train.set` in the file of an `understudy run`; without them the commands train what is the default today."""
 READ = """\
 ## How to read the numbers
 

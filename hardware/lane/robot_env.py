@@ -20,11 +20,13 @@ import numpy as np
 from ...configs.lanes.lane import Lane
 from ...configs.spec import Embodiment, EmbodimentError, Mode
 from ...configs.world import World
+from ..bends import Bends
 from ..emulator.arm import find_kind
 from ..emulator.coupled import find_task
-from ..envelope import Outcome
+from ..envelope import Envelope, Outcome
 from ..open import robot_config
 from ..robot import RobotConfig
+from ..so101 import ENVELOPE
 from .arms import NUMBERS, DrivenArm, EmulatedArm, LiveArm, Look, SteppedArm
 
 CLOCKS = ("wall", "simulated")
@@ -65,6 +67,11 @@ class RobotWorld(World):
             return config
         changed: dict[str, Any] = {"rate": rate}
         return dataclasses.replace(config, **changed)
+
+    def envelope(self) -> Envelope:
+        """What the guard of the arm allows; of an arm with a calibration, its limits may be narrower."""
+        set_by = ENVELOPE if self.emulate else self.config().envelope
+        return Envelope(**({"limits": self.embodiment().limits} | set_by))
 
     def embodiment(self) -> Embodiment:
         if self.emulate:
@@ -124,7 +131,7 @@ class RobotLane(Lane):
 
     def __init__(self, world: RobotWorld, arm: DrivenArm):
         super().__init__(world)
-        self.arm, self.set_points = arm, world.set_points
+        self.arm, self.set_points, self._envelope = arm, world.set_points, world.envelope()
         self.period = 1 / (self.embodiment.rate * world.set_points)
         self.slack = LATE / self.embodiment.rate
         self.early = min(EARLY, 1 / (3 * self.embodiment.rate))
@@ -140,13 +147,16 @@ class RobotLane(Lane):
         self._look: Look = self.arm.look()
         self._begun, self._due = self.arm.now(), NOT_BEGUN
         self.steps, self.stopped, self._scored = Steps(), "", None
+        self.bends = Bends(self.embodiment.action, self._envelope, 1 / self.period, "set-points")
 
     def act(self, action: np.ndarray) -> float:
         target, worst = np.asarray(action, np.float32), Outcome.passed
         late, first = self._await(), self.arm.now()
         for part in range(1, self.set_points + 1):
             self.arm.sleep_until(self._due)
-            verdict = self.arm.send(self._goal + (target - self._goal) * (part / self.set_points))
+            set_point = self._goal + (target - self._goal) * (part / self.set_points)
+            verdict = self.arm.send(set_point)
+            self.bends.add(verdict, set_point)
             worst = max(worst, verdict.outcome, key=NUMBERS.__getitem__)
             self.reasons = verdict.reasons
             self._due += self.period

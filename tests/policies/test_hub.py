@@ -67,7 +67,9 @@ def test_paths_come_first(asked, tmp_path):
     assert not asked, "a folder 'me' is here, so that its inside is meant"
 
 
-@pytest.mark.parametrize("name", ["lift", "/a/b", "./a/b", "../b", "a/b/c", "a b/c", "~/it", "a/", "$HOME/it"])
+@pytest.mark.parametrize(
+    "name", ["lift", "/a/b", "./a/b", "../b", "a/b/c", "a b/c", "~/it", "a/", "$HOME/it", "runs/it", "out/it"]
+)
 def test_other_words_are_paths(asked, name):
     assert not is_hub_id(name)
     with pytest.raises(FileNotFoundError, match="no such folder"):

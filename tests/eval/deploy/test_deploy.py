@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from understudy.configs.world import read_world
 from understudy.eval.deploy.checks import check_arm
 from understudy.eval.deploy.deploy import Deploy
 from understudy.eval.deploy.overseer import Refused
+from understudy.eval.deploy.session import Tally
 from understudy.policies.agent.agent import Agent
 from understudy.policies.data.open import open_dataset
 from understudy.policies.learning.checkpoint import save_checkpoint
@@ -29,14 +31,14 @@ pytest.importorskip("daqp", reason="the guard's quadratic program")
 BODY = read_world("so101-reach").embodiment()
 
 
-def policy_of(body=BODY, inputs=(STATE, SCENE), delay=2):
+def policy_of(body=BODY, inputs=(STATE, SCENE), delay=2, spread=0.1):
     import torch
 
     torch.manual_seed(0)
     low, high = np.array(body.limits).T
     home = np.array(find_arm("so101").home)
     states = {key: ((0.0,) * n, (1.0,) * n) for key, n in ((STATE, 6), (SCENE, 3)) if key in inputs}
-    scales = Scales(action=(tuple(home - 0.1), tuple(home + 0.1)), states=states)
+    scales = Scales(action=(tuple(home - spread), tuple(home + spread)), states=states)
     network = MLPConfig(width=16, depth=1, condition_width=8)
     window = Window(observe=(0,), recall=(-2, -1), horizon=8)
     return FlowConfig(inputs=inputs, window=window, n_action_steps=4, network=network).build(body, scales).eval()
@@ -77,6 +79,24 @@ def test_an_episode_is_recorded_with_all_that_happened(saved, tmp_path, capsys):
     card = json.loads((out / "meta/recording.json").read_text())
     assert card["agent"]["latency"] == "past" and card["command"].startswith("understudy deploy")
     assert "0 of 15 control steps began late" in capsys.readouterr().out
+
+
+def test_what_the_guard_bends_is_told_in_parts_of_the_set_points(saved, capsys):
+    how = {"seconds": 0.4, "delay": 2}
+    deploy(saved(spread=1.0), **how)
+    said = capsys.readouterr().out
+    assert re.search(r"episode 100000: 12 steps, not done; (\d+) of 24 set-points bent, \w+ by up to \d", said)
+    assert re.search(
+        r"  velocity [23].2: \d+ of 24 set-points bent, \w+ by up to .*; the set-points move at up to", said
+    )
+    assert "warning: the policy asks for more than the envelope of the arm allows" in said
+    assert "--robot.envelope.velocity" in said and "understudy eval" in said
+
+
+def test_a_few_bent_set_points_are_no_warning():
+    tally = Tally(rows=[{"success": False}], steps=50, plans=1, seconds=[0.1], set_points=100, bent=5)
+    said = tally.text(Deploy(policy="me/it", emulate=True))
+    assert "guard           5 of 100 set-points bent" in said and "warning" not in said
 
 
 def test_the_same_seed_is_the_same_episode(saved, tmp_path):
