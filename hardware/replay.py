@@ -15,6 +15,7 @@ import numpy as np
 
 from ..configs.spec import ACTION, STATE, Embodiment
 from ..policies.data.open import open_dataset
+from ..policies.data.pace import pace_warning
 from ..sim.arms import find_arm
 from .bends import Bends
 from .guard import Command, Envelope, Guard, Measured, Outcome
@@ -58,6 +59,8 @@ class Replay:
     def run(self) -> None:
         dataset = open_dataset(self.data, episodes=str(self.episode))
         actions, body = np.asarray(dataset.columns[ACTION], float), dataset.embodiment
+        if pace := pace_warning(dataset):
+            print(f"warning: {pace}")
         if self.world is not None:
             print(replay_in_world(self.world, actions, body, self.env_seed or 0))
             return

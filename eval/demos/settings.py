@@ -50,6 +50,8 @@ class Settings:
     fail: float = 0.0  # probability of an episode in which the expert fails on purpose; see keep_failures
     action_noise: float = 0.0  # std of noise on what is executed only (DART), as a fraction of half the action range
     keep_failures: bool = False  # writes episodes without success too
+    # with --robot: writes episodes, too, whose steps came so late that they took over 5 % longer than their frames say
+    keep_late: bool = False
     cameras: dict[str, tuple[int, int]] | None = None  # pictures: '{agentview: [84, 84]}', height and width
     pictures: str = "video"  # how pictures are stored: image | video
     # an arm in place of a world, led by hand: one of ours or lerobot's, a YAML file, or its keys (--robot.type NAME)
