@@ -47,6 +47,7 @@ STANDS = 1.0  # s without moving, after which it comes no nearer
 WAITS = 5.0  # s between two words about an arm that does not come to its leader
 PATIENCE = 30.0  # s, of nobody being there, until it has come
 LATE = 0.5  # part of a step by which one may begin late; then the time begins anew, as the guard's does
+STEER = ("keyboard", "keyboard_ee", "keyboard_rover", "gamepad", "phone")  # that give steps or a pose
 GIVE_UP = 3  # episodes in a row that came late, after which the machine is too slow
 WORDS = "ENTER: done, f: failed, d: discard, q: quit"
 
@@ -336,15 +337,16 @@ class Session:
         )
         if pace is not None:
             print(
-                f"it took {pace.took:.1f} s, its frames say {pace.stamped:.1f} s: a replay, or what learns from it, would "
-                f"move {pace.faster:.2f}x as fast{'; --keep_late true keeps it all the same' if slow else ''}",
+                f"it took {pace.took:.1f} s, its frames say {pace.stamped:.1f} s: a replay, or what "
+                f"learns from it, would move {pace.faster:.2f}x as fast{'; --keep_late true keeps it' if slow else ''}",
             )
         sys.stdout.flush()
         self._slow = self._slow + 1 if slow else 0
         if self._slow >= GIVE_UP:
             raise ConnectionError(
-                f"{GIVE_UP} episodes in a row came late: this machine does not keep {robot.embodiment.rate:g} Hz. End what "
-                "else runs, take smaller or fewer cameras, or a lower rate (--robot.rate 20); --keep_late true keeps them"
+                f"{GIVE_UP} episodes in a row came late: this machine does not keep {robot.embodiment.rate:g} Hz. "
+                "End what else runs, take smaller or fewer cameras, or a lower rate (--robot.rate 20); "
+                "--keep_late true keeps such episodes"
             )
         if slow or not kept:
             return
@@ -365,6 +367,12 @@ def _check(config: Settings) -> None:
     """Refuse settings that are of worlds."""
     if config.by == "expert" and not config.policy:
         raise ValueError("who leads the arm? --by so101_leader --by.port PORT, or another leader of lerobot's")
+    kind = str(config.by.get("type") if isinstance(config.by, dict) else config.by)
+    if kind in STEER:
+        raise ValueError(
+            f"--by {kind} steers a hand in worlds and gives no joints: an arm is led by another arm, "
+            "such as --by.type so101_leader --by.port PORT"
+        )
     if config.policy:
         raise ValueError("--policy acts in worlds; on a robot a person leads (--by)")
     for name in ("world", "cameras", "style"):

@@ -34,7 +34,8 @@ class Settings:
     # an evaluation record: the expert begins where its policy failed, at most --episodes times, in place of env_seed
     starts: str | None = None
     out: str  # the dataset folder to write, which must be new
-    # who acts: expert | keyboard | gamepad; with --robot a leader of lerobot's, e.g. so101_leader with --by.port PORT
+    # who acts: expert | keyboard | gamepad; with --robot a leader arm of lerobot's alone, such as so101_leader,
+    # so100_leader, koch_leader or omx_leader: --by.type so101_leader --by.port PORT --by.id ME
     by: dict | str = "expert"
     policy: tuple[str, ...] = ()  # runs or checkpoints that act instead, each in an equal share of the episodes
     policy_seed: int = 0  # with --policy: seed of the policy's sampling noise
