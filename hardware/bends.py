@@ -39,8 +39,8 @@ class Bends:
         self.names, self.envelope, self.rate, self.units = names, envelope, rate, units
         self.found: dict[str, Bent] = {}
         self.number = self.bent = 0
-        self.farthest = np.zeros(len(names))  # from the commands
-        self.fastest = np.zeros(len(names))  # of the commands, a second
+        self.farthest: np.ndarray = np.zeros(len(names))  # from the commands
+        self.fastest: np.ndarray = np.zeros(len(names))  # of the commands, a second
         self._before: np.ndarray | None = None
 
     def add(self, verdict: Verdict, target: np.ndarray) -> None:

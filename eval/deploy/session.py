@@ -142,8 +142,8 @@ def rehearse(config: Settings, agent: Agent, world: RobotWorld) -> None:
     )
     print(
         f"dry run: an episode on an emulated SO-101 in the simulated scene of --task ({emulated.task}). It shows "
-        "what the guard makes of the policy's motion and whether this machine keeps time; your table and its objects are not in "
-        "it, so its success says little"
+        "what the guard makes of the policy's motion and whether this machine keeps time; your table and its "
+        "objects are not in it, so its success says little"
     )
     tally = deploy(dry, agent, {}, emulated)
     labels = [json.loads(row["labels"]) for row in tally.rows]

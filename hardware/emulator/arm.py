@@ -26,7 +26,6 @@ from .shafts import FreeShafts, Shaft, Shafts
 from .sts3215 import STS3215
 from .xseries import XL330M077, XL330M288, XL430
 
-
 REST = 8.0  # s that an emulated hand rests before each sweep
 
 

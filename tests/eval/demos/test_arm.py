@@ -236,6 +236,7 @@ def test_an_unplugged_leader_costs_the_running_episode(demos, arms, tmp_path):
 def test_what_makes_no_sense_is_refused(demos, arms):
     for settings, said in (
         ({"by": "expert"}, "who leads the arm"),
+        ({"by": "keyboard"}, "an arm is led by another arm, such as --by.type so101_leader"),
         ({"policy": ("run",)}, "--policy acts in worlds"),
         ({"cameras": {"front": (8, 8)}}, "its cameras are settings of the robot"),
         ({"noise": 0.1}, "--noise is of experts"),
