@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,6 +24,8 @@ VOLTS = (4.5, 8.4)  # of an SO-101's supply, within its servos' limits; 12 V arm
 BAUD = 1_000_000
 FIRMWARE = ("Firmware_Major_Version", "Firmware_Minor_Version")
 MODEL, POSITION = 3, 56  # addresses in a servo
+TRIES = 2  # of looking at an arm that seems unready
+PORTS = "plug the arm in; ls /dev/ttyACM* /dev/ttyUSB* names the ports, lerobot-find-port which of them it is"
 CORRUPT = -7  # scservo_sdk's word for an answer that makes no sense
 
 
@@ -34,18 +37,45 @@ def examine_robot(
     Raises:
         LookupError, ValueError: no such robot or setting.
     """
-    config = robot_config(robot, port, calibration)
+    yield from examine_config(robot_config(robot, port, calibration))
+
+
+def examine_config(config: RobotConfig) -> Iterator[Finding]:
+    """See `examine_robot`."""
     if isinstance(config, LerobotConfig):
         yield from _lerobots(config)
         return
     if not isinstance(config, SO101Config):
-        yield Finding("robot", True, f"{robot}: nothing more is known of its bus; connect it to try")
+        yield Finding(
+            "robot",
+            True,
+            f"{config.get_choice_name(type(config))}: nothing more is known of its bus; connect it to try",
+        )
         return
-    yield from _port(config)
-    if not os.path.exists(config.port) or not os.access(config.port, os.R_OK | os.W_OK):
+    ports = list(_port(config))
+    yield from ports
+    if not all(finding.works for finding in ports):
         return
     yield from _servos(config)
     yield from _cameras(config)
+
+
+def refuse_unready(config: RobotConfig) -> None:
+    """Refuse an arm that cannot be moved as it is, by doctor's words; nothing is moved.
+
+    Raises:
+        ConnectionError: port, bus, servos, supply, calibration, cameras, or an emergency stop that is engaged.
+    """
+    estop = None if config.estop is None else os.path.expandvars(config.estop)
+    if estop is not None and os.path.exists(estop):
+        raise ConnectionError(f"emergency stop: {estop} exists. When the arm may move again: rm {estop}")
+    for left in reversed(range(TRIES)):  # a busy machine may lose an answer
+        wrong = [finding for finding in examine_config(config) if finding.needed and not finding.works]
+        if not wrong:
+            return
+        if not left:
+            said = [f"{one.what}: {one.detail}{f'; to mend it: {one.advice}' if one.advice else ''}" for one in wrong]
+            raise ConnectionError("; ".join(said))
 
 
 def _lerobots(config: LerobotConfig) -> Iterator[Finding]:
@@ -54,13 +84,13 @@ def _lerobots(config: LerobotConfig) -> Iterator[Finding]:
     try:
         arm = LerobotArm(config)
     except ImportError as error:
-        yield Finding("driver", False, str(error), "see there", True)
+        yield Finding("driver", False, str(error), needed=True)
         return
     except CalibrationError as error:
-        yield Finding("calibration", False, str(error), "see there", True)
+        yield Finding("calibration", False, str(error), needed=True)
         return
     except ValueError as error:
-        yield Finding("settings", False, str(error), "see there", True)
+        yield Finding("settings", False, str(error), needed=True)
         return
     yield Finding("driver", True, f"lerobot's {kind}", needed=True)
     units = "; ".join(f"{joint.name} {joint.said}" for joint in arm.joints)
@@ -75,7 +105,7 @@ def _lerobots(config: LerobotConfig) -> Iterator[Finding]:
                     arm.look(bus, prefix)
         yield Finding("bus", True, f"{arm.line.name}: all motors answer, calibrated, within their ranges", needed=True)
     except CalibrationError as error:
-        yield Finding("calibration", False, str(error), "see there", True)
+        yield Finding("calibration", False, str(error), needed=True)
     except ConnectionError as error:
         yield Finding("bus", False, str(error), "is the supply on, and no other program on this port?", True)
     yield from _cameras(config)
@@ -83,13 +113,12 @@ def _lerobots(config: LerobotConfig) -> Iterator[Finding]:
 
 def _port(config: SO101Config) -> Iterator[Finding]:
     there = os.path.exists(config.port)
+    if there and not stat.S_ISCHR(os.stat(config.port).st_mode):
+        yield Finding("port", False, f"{config.port} is a file or folder, not a serial port", PORTS, True)
+        return
     allowed = there and os.access(config.port, os.R_OK | os.W_OK)
     detail = config.port if allowed else f"{config.port}: {'no permission' if there else 'there is no such port'}"
-    advice = (
-        "sudo usermod -a -G dialout $USER, then log in anew"
-        if there
-        else "plug the arm in; ls /dev/ttyACM* /dev/ttyUSB* names the ports"
-    )
+    advice = "sudo usermod -a -G dialout $USER, then log in anew" if there else PORTS
     yield Finding("port", allowed, detail, advice, True)
 
 
@@ -187,7 +216,7 @@ def _values(bus, config: SO101Config, kind: Kind) -> Iterator[Finding]:
     yield Finding("supply", fine, detail, f"look at supply and plugs: {VOLTS[0]:g} V are wanted", True)
 
     if not config.file.is_file():
-        advice = f"lerobot-calibrate --robot.type=so101_follower --robot.port={config.port} --robot.id={config.id}"
+        advice = f"lerobot-calibrate {config.calibrated_by}"
         yield Finding("calibration", False, f"no file {config.file}", advice, True)
         return
     try:

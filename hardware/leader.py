@@ -63,7 +63,10 @@ class Leader:
                 raise ValueError(f"{joint.name} of {what} is in {joint.unit}, that of '{body.name}' in {unit}")
 
     def _features(self, what: str) -> list[str]:
-        features = self.device.action_features
+        try:
+            features = self.device.action_features
+        except AttributeError:  # those of lerobot's keyboard exist only once it is connected
+            features = None
         if not isinstance(features, Mapping) or not all(kind is float for kind in features.values()):
             raise ValueError(f"{what} gives no joints, so it cannot lead '{self.body.name}'")
         return list(features)

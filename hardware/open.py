@@ -43,7 +43,10 @@ def robot_config(
         if key not in settings and each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
     ]
     if lacks:
-        raise ValueError(f"robot '{name}' needs {', '.join('--' + key for key in lacks)}")
+        find = (
+            "" if "port" not in lacks else "; ls /dev/ttyACM* /dev/ttyUSB* names the ports, lerobot-find-port finds it"
+        )
+        raise ValueError(f"robot '{name}' needs {', '.join('--' + key for key in lacks)}{find}")
     return made(**settings)
 
 

@@ -14,9 +14,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..configs.spec import ACTION, STATE, Embodiment
+from ..policies.data.dataset import Dataset
 from ..policies.data.open import open_dataset
+from ..policies.data.pace import pace_warning
+from ..policies.data.writer import ENV_SEED, EPISODES, FORMER_ENV_SEED
 from ..sim.arms import find_arm
 from .bends import Bends
+from .consent import ask
+from .examine import refuse_unready
 from .guard import Command, Envelope, Guard, Measured, Outcome
 from .guarded import Account, GuardedRobot, open_robot
 from .motion.clearance import Clearance
@@ -25,6 +30,7 @@ from .robot import RobotConfig
 
 REACHED = 0.02  # rad, of the first pose
 PATIENCE = 20.0  # s to reach it
+FEW, MOST = 0.05, 0.5  # parts of the actions that may be late: without a remark, and without an error
 UNITS = ("", "degrees")
 
 
@@ -32,6 +38,7 @@ UNITS = ("", "degrees")
 class Replay:
     """Act a recorded episode again: on a robot, behind its guard, or in a world."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"dry": "dry_run", "episodes": "episode"}  # as other verbs call them
     POSITIONALS: ClassVar[tuple[str, ...]] = ("data",)
     DISCOVER: ClassVar[tuple[str, ...]] = ("sim", "hardware")
 
@@ -41,9 +48,10 @@ class Replay:
     port: str | None = None  # of the robot, such as /dev/ttyACM0
     calibration: str | None = None  # lerobot's calibration file of the robot; default: its usual place
     world: str | None = None  # a world instead, such as so101-reach
-    env_seed: int | None = None  # with world: of its initial condition
+    env_seed: int | None = None  # with world: of its initial condition; default: the one that the episode began from
     units: str = ""  # what the actions are where the data do not say: degrees (lerobot's, gripper 0..100)
     dry_run: bool = False  # only say what the guard would do
+    yes: bool = False  # do not ask before the robot moves
 
     def __post_init__(self) -> None:
         if self.units not in UNITS:
@@ -58,8 +66,10 @@ class Replay:
     def run(self) -> None:
         dataset = open_dataset(self.data, episodes=str(self.episode))
         actions, body = np.asarray(dataset.columns[ACTION], float), dataset.embodiment
+        if pace := pace_warning(dataset):
+            print(f"warning: {pace}")
         if self.world is not None:
-            print(replay_in_world(self.world, actions, body, self.env_seed or 0))
+            print(replay_in_world(self.world, actions, body, self._start(dataset)))
             return
         assert self.robot is not None
         config = robot_config(self.robot, self.port, self.calibration)
@@ -69,18 +79,53 @@ class Replay:
         actions = in_si(actions, body, driver_body, self.units)
         account, bends = rehearse(config, driver_body, model, actions)
         print(f"dry run: {len(actions)} actions at {rate:g} Hz, {account}")
-        if bends.found:
-            print("\n".join(["the limits that bend them; --robot.envelope.NAME VALUE widens one:", *bends.lines()]))
+        print("\n".join(bends.lines()))
         if "stopped" in account.outcomes:
             raise ValueError("the guard would stop this episode: it is not replayed")
         if self.dry_run:
             return
-        robot = open_robot(config)
+        refuse_unready(config)
+        if not self.yes:
+            ask(f"episode {self.episode} of {self.data} is about to move {driver_body.name}")
+        robot, done = open_robot(config), None
         try:
             robot.connect()
-            print(replay_on(robot, actions))
+            print(
+                f"moving: first slowly to where it begins, then {len(actions) / rate:.1f} s; Ctrl-C lets go", flush=True
+            )
+            done = replay_on(robot, actions)
+            print(done)
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt("interrupted; the arm was braked and let go") from stop
         finally:
             robot.disconnect()
+        done.refuse_late()
+
+    def _start(self, dataset: Dataset) -> int:
+        """The env seed to begin from; says where it comes from."""
+        if self.env_seed is not None:
+            return self.env_seed
+        recorded = recorded_start(dataset)
+        if recorded is None:
+            print("the data do not say from which env seed the episode began: 0 is taken; --env_seed N gives another")
+            return 0
+        print(f"env seed {recorded}, from which the episode was recorded")
+        return recorded
+
+
+def recorded_start(dataset: Dataset) -> int | None:
+    """The env seed of the one episode of a dataset; None where it says none."""
+    import pyarrow.parquet
+
+    path, episode = dataset.root / EPISODES, int(dataset.episode_ids[0])
+    if not path.is_file():
+        return None
+    held = pyarrow.parquet.read_schema(path).names
+    column = next((name for name in (ENV_SEED, FORMER_ENV_SEED) if name in held), None)
+    if column is None:
+        return None
+    table = pyarrow.parquet.read_table(path, columns=["episode_index", column])
+    return dict(zip(*(table[name].to_pylist() for name in table.column_names), strict=True)).get(episode)
 
 
 def _at_rate(config: RobotConfig, rate: float) -> RobotConfig:
@@ -124,7 +169,7 @@ def rehearse(config: RobotConfig, body: Embodiment, model: str | None, actions: 
     guard = Guard(body.action, Envelope(**({"limits": body.limits} | config.envelope)), body.rate, clearance)
     low, high = np.array(body.limits).T
     pose, account, now = np.clip(actions[0], low, high), Account(), 0.0
-    bends = Bends(body.action, guard.envelope, body.rate)
+    bends = Bends(body.action, guard.envelope, body.rate, body.action_units)
     guard.engage(Measured(position=pose, time=now), now)
     for number, action in enumerate(actions):
         now += guard.step_length
@@ -151,6 +196,18 @@ class Replayed:
     def late(self) -> int:
         """Actions that were sent after the time of the next one."""
         return int((self.after > self.step).sum())
+
+    def refuse_late(self) -> None:
+        """Raise ValueError: most actions came late, so this was not the recorded motion. It is said of fewer, too."""
+        if self.late > MOST * len(self.sent):
+            raise ValueError(
+                f"{self.late} of {len(self.sent)} actions were sent late: the arm did not move as recorded. End what "
+                "else runs on this machine and replay again"
+            )
+        if self.late > FEW * len(self.sent):
+            print(
+                f"warning: {self.late} of {len(self.sent)} actions were sent late: the motion was slower than recorded"
+            )
 
     def __str__(self) -> str:
         read = np.isfinite(self.positions).all(1)

@@ -10,6 +10,7 @@ high while a joint moves fast.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -131,6 +132,8 @@ def check_port(port: str) -> None:
     """Raise ConnectionError: there is no such port, or it is not ours to use."""
     if not os.path.exists(port):
         raise ConnectionError(f"{port}: no such port; is the arm plugged in? (ls /dev/ttyACM* /dev/ttyUSB*)")
+    if not stat.S_ISCHR(os.stat(port).st_mode):
+        raise ConnectionError(f"{port} is a file or folder, not a serial port (ls /dev/ttyACM* /dev/ttyUSB*)")
     if not os.access(port, os.R_OK | os.W_OK):
         raise ConnectionError(f"{port}: no permission; sudo usermod -a -G dialout $USER, then log in anew")
 
@@ -164,7 +167,7 @@ class SO101:
         if not calibration.is_file():
             raise CalibrationError(
                 f"no calibration file {calibration}: run lerobot-calibrate --robot.type=so101_follower "
-                f"--robot.port={port} --robot.id={calibration.stem}"
+                f"--robot.port={port} --robot.id={calibration.stem} --robot.calibration_dir={calibration.parent}"
             )
         self.scale = Scale(read_calibration(calibration, find_kind("so101")))
         arm = self.scale.arm
@@ -327,6 +330,12 @@ class SO101Config(RobotConfig):
         if self.calibration is not None:
             return Path(os.path.expandvars(self.calibration)).expanduser()
         return calibration_folder() / "robots" / "so_follower" / f"{self.id}.json"
+
+    @property
+    def calibrated_by(self) -> str:
+        """Flags of lerobot-calibrate that write that file."""
+        flags = f"--robot.type=so101_follower --robot.port={self.port} --robot.id={self.file.stem}"
+        return flags if self.calibration is None else f"{flags} --robot.calibration_dir={self.file.parent}"
 
     def driver(self) -> SO101:
         return SO101(os.path.expandvars(self.port), self.file, self.rate, self.envelope.get("torque"))

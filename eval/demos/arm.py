@@ -4,7 +4,8 @@ The arm follows the leader through its guard all the time; what happens between 
 on disk before the next one begins. `action` is what the leader commanded, `action.sent` what the guard let through.
 Beside them `time.captured` and `time.commanded` say when each part was captured and each command given, s since the
 episode began, and `guard.outcome` what became of the command (0 passed, 1 bent); the reasons are counted in
-`meta/guard.json`. An episode in which the guard stops the arm is not kept.
+`meta/guard.json`. An episode in which the guard stops the arm is not kept, nor one whose steps came so late that its
+frames tell another time than it took (`policies/data/pace.py`).
 """
 
 from __future__ import annotations
@@ -31,19 +32,23 @@ from ...hardware.guarded import Account, GuardedRobot, open_robot
 from ...hardware.leader import Leader, leader_settings
 from ...hardware.open import robot_config
 from ...hardware.robot import RobotConfig
+from ...policies.data.pace import CAPTURED, COMMANDED, pace_of
 from ...policies.data.writer import DatasetWriter
 from .recording import check_folder, recording
 
 if TYPE_CHECKING:
     from .settings import Settings
 
-CAPTURED, COMMANDED, OUTCOME = "time.captured", "time.commanded", "guard.outcome"
+OUTCOME = "guard.outcome"
 GUARD = "meta/guard.json"
 NUMBERS = {Outcome.passed: 0.0, Outcome.bent: 1.0, Outcome.stopped: 2.0}
 NEAR = 0.05  # rad or m, where the arm has come to the leader
 STANDS = 1.0  # s without moving, after which it comes no nearer
 WAITS = 5.0  # s between two words about an arm that does not come to its leader
 PATIENCE = 30.0  # s, of nobody being there, until it has come
+LATE = 0.5  # part of a step by which one may begin late; then the time begins anew, as the guard's does
+STEER = ("keyboard", "keyboard_ee", "keyboard_rover", "gamepad", "phone")  # that give steps or a pose
+GIVE_UP = 3  # episodes in a row that came late, after which the machine is too slow
 WORDS = "ENTER: done, f: failed, d: discard, q: quit"
 
 
@@ -151,7 +156,7 @@ class Step:
 
 
 class Station:
-    """A robot, who guides it, and the clock: a step begins so that its command comes when the guard awaits it."""
+    """A robot, who guides it, and the clock: steps begin at the robot's rate, as long as the machine keeps up."""
 
     def __init__(self, robot: GuardedRobot, guide: Guide):
         self.robot, self.guide, self.late = robot, guide, 0
@@ -159,15 +164,17 @@ class Station:
 
     def step(self) -> Step:
         """Raises ConnectionError."""
-        period, begun = 1 / self.robot.embodiment.rate, time.monotonic()
-        self.late += begun - self._due > period / 2
-        time.sleep(max(0.0, self._due - begun))
-        begun = time.monotonic()
+        period, now = 1 / self.robot.embodiment.rate, time.monotonic()
+        if now - self._due > LATE * period:
+            self.late += 1
+            self._due = now
+        time.sleep(max(0.0, self._due - now))
+        self._due += period
+
         obs, times = self.robot.observe()
         action = self.guide.read()
         commanded = time.monotonic()
         sent = self.robot.send_action(action, commanded)
-        self._due = time.monotonic() + max(0.0, period - (commanded - begun))
         assert self.robot.verdict is not None
         return Step(obs, times, np.asarray(action, np.float32), commanded, sent, self.robot.verdict.outcome)
 
@@ -224,6 +231,7 @@ class Session:
 
     def __init__(self, config: Settings, station: Station, writer: DatasetWriter, words: Words):
         self.config, self.station, self.writer, self.words = config, station, writer, words
+        self._slow = 0  # episodes in a row that came late
 
     def run(self) -> None:
         """Raises ConnectionError: the guard stopped the arm and nobody is there, or a bus is gone."""
@@ -319,14 +327,28 @@ class Session:
     def _keep(self, rows: Rows, word: str | None) -> None:
         """An episode that its time ended counts as done; one that was quit is not kept."""
         success = word != "f"
-        spent, robot = len(rows.actions) / self.station.robot.embodiment.rate, self.station.robot
+        robot, steps = self.station.robot, len(rows.actions)
         kept = word not in ("d", "q") and (success or self.config.keep_failures)
-        late = f", {self.station.late} late" if self.station.late else ""
+        pace = pace_of(np.array(rows.commanded), robot.embodiment.rate)
+        slow, shown = kept and pace is not None and not self.config.keep_late, "kept" if kept else "not kept"
+        shown = "NOT KEPT" if slow else shown
         print(
-            f"{len(rows.actions)} steps, {spent:.1f} s{late}: {'kept' if kept else 'not kept'}; {robot.account}",
-            flush=True,
+            f"{steps} steps, {steps / robot.embodiment.rate:.1f} s, {self.station.late} late: {shown}; {robot.account}"
         )
-        if not kept:
+        if pace is not None:
+            print(
+                f"it took {pace.took:.1f} s, its frames say {pace.stamped:.1f} s: a replay, or what "
+                f"learns from it, would move {pace.faster:.2f}x as fast{'; --keep_late true keeps it' if slow else ''}",
+            )
+        sys.stdout.flush()
+        self._slow = self._slow + 1 if slow else 0
+        if self._slow >= GIVE_UP:
+            raise ConnectionError(
+                f"{GIVE_UP} episodes in a row came late: this machine does not keep {robot.embodiment.rate:g} Hz. "
+                "End what else runs, take smaller or fewer cameras, or a lower rate (--robot.rate 20); "
+                "--keep_late true keeps such episodes"
+            )
+        if slow or not kept:
             return
         start = self.config.env_seed + self.writer.episodes
         tell_of_guard(self.writer, robot.account)
@@ -345,6 +367,12 @@ def _check(config: Settings) -> None:
     """Refuse settings that are of worlds."""
     if config.by == "expert" and not config.policy:
         raise ValueError("who leads the arm? --by so101_leader --by.port PORT, or another leader of lerobot's")
+    kind = str(config.by.get("type") if isinstance(config.by, dict) else config.by)
+    if kind in STEER:
+        raise ValueError(
+            f"--by {kind} steers a hand in worlds and gives no joints: an arm is led by another arm, "
+            "such as --by.type so101_leader --by.port PORT"
+        )
     if config.policy:
         raise ValueError("--policy acts in worlds; on a robot a person leads (--by)")
     for name in ("world", "cameras", "style"):

@@ -129,4 +129,17 @@ def compare(out: Path, card: dict) -> None:
     then |= {"how": renamed(then.get("how", {}), FORMER)}
     for part in card:
         if then.get(part) != card[part]:
-            raise RecordingError(f"'{out}' holds another recording: its {part} was {then.get(part)}, not {card[part]}")
+            what, before, now = _difference(part, then.get(part), card[part])
+            command = f". It was made by: {then['command']}" if then.get("command") else ""
+            raise RecordingError(
+                f"'{out}' holds another recording: its {what} was {before}, not {now}{command}. Give that with "
+                "--resume to go on with it, or another --out to begin a new one"
+            )
+
+
+def _difference(what: str, before, now) -> tuple[str, object, object]:
+    """The first part that differs, by its path, and both values of it."""
+    while isinstance(before, dict) and isinstance(now, dict):
+        key = next(key for key in (*before, *now) if before.get(key) != now.get(key))
+        what, before, now = f"{what}.{key}", before.get(key), now.get(key)
+    return what, before, now

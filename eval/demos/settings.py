@@ -34,7 +34,8 @@ class Settings:
     # an evaluation record: the expert begins where its policy failed, at most --episodes times, in place of env_seed
     starts: str | None = None
     out: str  # the dataset folder to write, which must be new
-    # who acts: expert | keyboard | gamepad; with --robot a leader of lerobot's, e.g. so101_leader with --by.port PORT
+    # who acts: expert | keyboard | gamepad; with --robot a leader arm of lerobot's alone, such as so101_leader,
+    # so100_leader, koch_leader or omx_leader: --by.type so101_leader --by.port PORT --by.id ME
     by: dict | str = "expert"
     policy: tuple[str, ...] = ()  # runs or checkpoints that act instead, each in an equal share of the episodes
     policy_seed: int = 0  # with --policy: seed of the policy's sampling noise
@@ -50,6 +51,8 @@ class Settings:
     fail: float = 0.0  # probability of an episode in which the expert fails on purpose; see keep_failures
     action_noise: float = 0.0  # std of noise on what is executed only (DART), as a fraction of half the action range
     keep_failures: bool = False  # writes episodes without success too
+    # with --robot: writes episodes, too, whose steps came so late that they took over 5 % longer than their frames say
+    keep_late: bool = False
     cameras: dict[str, tuple[int, int]] | None = None  # pictures: '{agentview: [84, 84]}', height and width
     pictures: str = "video"  # how pictures are stored: image | video
     # an arm in place of a world, led by hand: one of ours or lerobot's, a YAML file, or its keys (--robot.type NAME)

@@ -68,6 +68,12 @@ def _check_body(body: Embodiment, arm: Embodiment, inputs: tuple[str, ...], limi
             raise EmbodimentError(f"{silent}. On an arm nothing is assumed") from silent
         except EmbodimentError as error:
             advice = "; --limits arm lets it act within the arm's" if "differ in limits" in str(error) else ""
+            if "does not offer it" in str(error):
+                offers = ", ".join(arm.offers())
+                advice = (
+                    f". It shows {offers}: only simulators know where objects are. Train a policy on what the arm "
+                    f"shows (understudy train DATA --policy.inputs '[{offers}]') and deploy that"
+                )
             raise EmbodimentError(f"{error}{advice}") from error
     for need in inputs:
         if need.startswith(IMAGES) and body.offers().get(need) not in (None, arm.offers()[need]):

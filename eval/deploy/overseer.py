@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from ...hardware.consent import Refused, on_terminal
 from ..demos.arm import Quit, Words
 
 if TYPE_CHECKING:
@@ -19,33 +20,37 @@ if TYPE_CHECKING:
 WORDS = "s: done, f: failed, d: discard, q: quit"
 
 
-class Refused(ValueError):
-    """The person did not allow the arm to move, or nobody was there to."""
-
-
 class Overseer:
     """Asked at every control step (`pause`) and between episodes."""
 
     def __init__(self, config: Settings, lanes: Lanes, agent: Agent, words: Words):
         self.config, self.lanes, self.agent, self.words = config, lanes, agent, words
         self.discarded = self.quits = self._silenced = self._told = False
-        self.alarms = 0
+        self.alarms = self.steps = 0
+        self.rate, self.length = 1.0, 0  # until `tell`
 
     def allow(self, what: str) -> None:
         """Ask before the first motion. Raises Refused."""
         if self.config.yes:
             return
-        if self.words.over or not _terminal():
+        if self.words.over or not on_terminal():
             raise Refused(f"{what}. Nobody is there to allow it: run it in a terminal, or give --yes true")
         print(f"{what}. Move it? [yes/no]", flush=True)
         if (self._next() or "no") not in ("y", "yes"):
             raise Refused("the arm was not moved")
 
+    def tell(self, first: int, last: int, rate: float, length: int) -> None:
+        """What happens from now on, and how the person has a say."""
+        self.rate, self.length = rate, length
+        where = f"recorded into {self.config.out}" if self.config.out else "nothing is recorded (no --out)"
+        count = max(0, last - first)
+        print(f"{count} episodes of {length / rate:g} s; {where}. Lines of the terminal: {WORDS}", flush=True)
+
     def prepare(self, number: int) -> None:
         """Wait until an episode may begin. Raises Quit."""
         self.discarded = self._silenced = False
         pause = 0.0 if self.config.emulate and self.config.pause is None else self.config.pause
-        if pause is None and (self.words.over or self.config.yes and not _terminal()):
+        if pause is None and (self.words.over or self.config.yes and not on_terminal()):
             pause = 0.0
         if number == 0 and pause is None:
             return  # was just asked
@@ -58,6 +63,7 @@ class Overseer:
 
     def pause(self) -> bool:
         """Whether the arm is to stand now. Hears the person."""
+        self._show()
         word = self.words.next()
         if word in ("s", "f", "d", "q"):
             self.discarded, self.quits = word in ("d", "q"), word == "q"
@@ -67,7 +73,7 @@ class Overseer:
         if word == "":
             self._silenced = True
             return False
-        if self.words.over or not _terminal():
+        if self.words.over or not on_terminal():
             self._conclude(False)
         return True
 
@@ -83,7 +89,13 @@ class Overseer:
 
     def begun(self) -> None:
         """An episode begins."""
-        self._told = False
+        self._told, self.steps = False, 0
+
+    def _show(self) -> None:
+        """How far the episode is, once a second, on a terminal."""
+        self.steps += 1
+        if on_terminal() and self.steps % max(1, round(self.rate)) == 0:
+            print(f"  {self.steps / self.rate:.0f} of {self.length / self.rate:g} s", end="\r", flush=True)
 
     def _conclude(self, success: bool) -> None:
         self.lanes.call("conclude", success, slots=[0])
@@ -93,12 +105,3 @@ class Overseer:
         while (word := self.words.next()) is None and not self.words.over:
             time.sleep(0.02)
         return word
-
-
-def _terminal() -> bool:
-    import sys
-
-    try:
-        return sys.stdin.isatty()
-    except (ValueError, AttributeError):
-        return False

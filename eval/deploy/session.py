@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -18,14 +18,17 @@ from ...configs.lanes.lanes import Lanes
 from ...configs.settings.decode import keys_of
 from ...configs.spec import IMAGES, Embodiment
 from ...configs.world import World, looked_at, start_set
-from ...hardware.bends import Bends
+from ...hardware.bends import WIDENED, Bends
+from ...hardware.consent import ask
+from ...hardware.examine import refuse_unready
 from ...hardware.lane.robot_env import RobotWorld
 from ...policies.agent.agent import Agent
 from ...policies.agent.ahead import GRACE, Ahead, Log
 from ...policies.agent.open import agent_settings, open_agent
+from ...policies.data.pace import CAPTURED, COMMANDED, pace_of
 from ...policies.data.writer import DatasetWriter
-from ..demos.arm import CAPTURED, COMMANDED, OUTCOME, Quit, Words, tell_of_guard
-from ..demos.recording import recording
+from ..demos.arm import OUTCOME, Quit, Words, tell_of_guard
+from ..demos.recording import RECORDING, compare, recording
 from ..rollout.rollout import Block, Result, run_block
 from ..statistics.intervals import wilson
 from .checks import check_arm, planning_steps
@@ -34,7 +37,7 @@ from .settings import MEASURE, Settings
 from .view import View
 
 OFTEN = 0.1  # part of the set-points; where the guard bends more of them, that is a warning
-WIDENED = ("velocity", "acceleration", "torque")  # limits that a person may widen
+MOST = 0.5  # part of the steps of a dry run that may be late or bent without a question
 LATE, PLANNED, PLAN_LATE = "step.late", "plan.start", "plan.late"
 
 
@@ -56,7 +59,7 @@ class Tally:
     def add(self, row: dict, log: Log, bends: Bends) -> None:
         self.rows.append(row)
         self.set_points, self.bent = self.set_points + bends.number, self.bent + bends.bent
-        for (limit, _), one in bends.found.items():
+        for limit, one in bends.found.items():
             self.limits[limit] = self.limits.get(limit, 0) + one.commands
         labels = json.loads(row["labels"])
         self.steps, self.late = self.steps + row["length"], self.late + labels.get("late", 0)
@@ -89,8 +92,8 @@ class Tally:
             f"warning: the policy asks for more than the envelope of the arm allows{most}: "
             f"{self.bent / self.set_points:.0%} of the set-points were bent, so what acts is not the policy that was "
             f"judged elsewhere. Judge it as the guard lets it act (understudy eval {config.policy} --world "
-            f"'{{{world}}}'), train it on slower demonstrations (understudy replay DATA --dry_run true says what is bent "
-            f"of them), or, where the servos can do more, give an arm {' and '.join(flags)}; see docs/deploy.md"
+            f"'{{{world}}}'), train it on slower demonstrations (understudy replay DATA --dry_run true says what is "
+            f"bent of them), or, where the servos can do more, give an arm {' and '.join(flags)}; see docs/deploy.md"
         )
 
 
@@ -107,9 +110,32 @@ def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
     body = world.embodiment()
     for word in check_arm(agent, body, config.limits):
         print(word)
-    delay = _delay(config, agent, body)
+    if not config.emulate:
+        refuse_unready(world.config())
+    recorded = _recorded_delay(config)
+    asked = config if recorded is None else dataclasses.replace(config, delay=recorded)
+    delay = _delay(asked, agent, body)
     agent, about = open_agent(dataclasses.replace(config, delay=delay), None, config.task)
-    return agent, about | {"delay": delay}, world
+    about = about | {"delay": delay}
+    if _goes_on(config):
+        assert config.folder is not None
+        compare(config.folder, _card(config, agent, about, world))
+    return agent, about, world
+
+
+def _goes_on(config: Settings) -> bool:
+    """Whether there is a recording that is gone on with."""
+    return config.resume and config.folder is not None and (config.folder / RECORDING).is_file()
+
+
+def _recorded_delay(config: Settings) -> int | None:
+    """The delay of the recording that is gone on with, where none is asked for: one recording has one."""
+    if config.delay != MEASURE or not _goes_on(config):
+        return None
+    assert config.folder is not None
+    delay = int(json.loads((config.folder / RECORDING).read_text()).get("agent", {}).get("delay", 0))
+    print(f"--delay {delay}, as in the recording {config.folder}")
+    return delay
 
 
 def _delay(config: Settings, agent: Agent, body: Embodiment) -> int:
@@ -138,22 +164,51 @@ def rehearse(config: Settings, agent: Agent, world: RobotWorld) -> None:
     dry = dataclasses.replace(
         config, robot=None, port=None, calibration=None, emulate=True, yes=True, out=None, resume=False, episodes=1
     )
-    print(f"dry run on an emulated SO-101, scene {emulated.task}")
+    print(
+        f"dry run: an episode on an emulated SO-101 in the simulated scene of --task ({emulated.task}). It shows "
+        "what the guard makes of the policy's motion and whether this machine keeps time; your table and its "
+        "objects are not in it, so its success says little"
+    )
     tally = deploy(dry, agent, {}, emulated)
-    stopped = [json.loads(row["labels"]).get("stopped") for row in tally.rows]
+    labels = [json.loads(row["labels"]) for row in tally.rows]
     print(tally.text(dry))
-    if any(stopped):
-        raise ValueError(f"the guard stopped the dry run ({stopped[0]}): the arm is not moved")
+    if any(label.get("stopped") for label in labels):
+        raise ValueError(f"the guard stopped the dry run ({labels[0]['stopped']}): the arm is not moved")
+    poor = poor_rehearsal(tally)
+    if not poor:
+        print("the dry run went well: the arm is next")
+        return
+    print(f"the dry run went badly: {'; '.join(poor)}")
+    ask(f"{config.policy} would do the same on the arm (without --dry nobody asks this)")
+
+
+def poor_rehearsal(tally: Tally) -> list[str]:
+    """What speaks against going on to the arm, each with what to do about it."""
+    bent = sum(json.loads(row["labels"]).get("bent", 0) for row in tally.rows)
+    found = []
+    if tally.late > MOST * tally.steps:
+        found.append(
+            f"{tally.late} of {tally.steps} control steps began late: this machine is too slow or too busy for the "
+            "rate (end what else runs, or deploy from a faster one; the emulated arm itself takes some of it)"
+        )
+    if tally.plans_late > MOST * tally.steps:
+        found.append(
+            f"{tally.plans_late} of {tally.steps} steps had no plan in time: a higher --delay, or a faster sampler"
+        )
+    if bent > MOST * tally.steps:
+        found.append(f"{bent} of {tally.steps} steps were bent by the guard: the policy asks for more than it allows")
+    return found
 
 
 def deploy(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) -> Tally:
     """Episode after episode. Raises Refused, ConnectionError; Ctrl-C is raised again when the arm rests."""
-    tally, words = Tally(), Words()
+    tally, words, moving = Tally(), Words(), False
+    what = "an emulated SO-101" if world.emulate else f"{world.embodiment().name} at {config.port or 'its port'}"
     with ExitStack() as held:
+        held.enter_context(_letting_go(what, lambda: moving))
         lanes = Lanes(world, 1, 0, timeout=0)
         held.callback(lanes.close)
         overseer = Overseer(config, lanes, agent, words)
-        what = "an emulated SO-101" if world.emulate else f"{world.embodiment().name} at {config.port or 'its port'}"
         overseer.allow(f"{config.policy} is about to move {what}")
         view = held.enter_context(_viewing(config, world))
         patience = GRACE if world.clock == "wall" else None
@@ -162,12 +217,15 @@ def deploy(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) ->
         actor = _Shown(ahead, lanes, view)
         with _writing(config, agent, about, world) as (writer, written):
             first = max(written) + 1 if written else config.env_seed
-            for number, start in enumerate(range(first, config.env_seed + config.episodes)):
+            last, rate = config.env_seed + config.episodes, world.embodiment().rate
+            overseer.tell(first, last, rate, world.steps())
+            for number, start in enumerate(range(first, last)):
                 try:
                     overseer.prepare(number)
                 except Quit:
                     break
                 overseer.begun()
+                moving = True
                 result = _episode(actor, lanes, start, world)
                 _keep(result, ahead, lanes, writer, overseer, tally)
                 if overseer.quits:
@@ -211,6 +269,11 @@ def _keep(
         log = ahead.log
         extra = {CAPTURED: lane["captured"], COMMANDED: lane["commanded"], OUTCOME: lane["outcome"], LATE: lane["late"]}
         extra |= {PLANNED: np.array(log.planned, np.float32), PLAN_LATE: np.array(log.late, np.float32)}
+        if pace := pace_of(lane["commanded"].ravel(), lanes.embodiment.rate):
+            print(
+                f"it took {pace.took:.1f} s, its frames say {pace.stamped:.1f} s: what learns from it moves "
+                f"{pace.faster:.2f}x as fast (understudy inspect says it, too)"
+            )
         tell_of_guard(writer, account)
         writer.add(dataclasses.replace(result.episode, extra=extra))
         tally.kept += 1
@@ -226,15 +289,30 @@ def _writing(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) 
     body = world.embodiment()
     extra: dict[str, tuple[str, ...]] = {CAPTURED: tuple(key.removeprefix(IMAGES) for key in body.offers())}
     extra |= {name: (name.rpartition(".")[2],) for name in (COMMANDED, OUTCOME, LATE, PLANNED, PLAN_LATE)}
+    card = _card(config, agent, about, world)
+    with recording(config.folder, body, card, config, extra, verb="deploy") as (writer, written):
+        yield writer, written
+
+
+def _card(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) -> dict:
+    """What a recording says of itself: JSON-able, equal for equal recordings."""
     card = {
         "by": "policy",
         "policy": {key: about.get(key) for key in ("path", "fingerprint")},
         "agent": agent_settings(dataclasses.replace(config, delay=about["delay"]), agent),
         "world": world.fingerprint() | {"config": keys_of(world)},
     }
-    card = json.loads(json.dumps(card, default=str))
-    with recording(config.folder, body, card, config, extra, verb="deploy") as (writer, written):
-        yield writer, written
+    return json.loads(json.dumps(card, default=str))
+
+
+@contextmanager
+def _letting_go(what: str, moving: Callable[[], bool]) -> Iterator[None]:
+    """Ctrl-C says what became of the arm; outermost, so that it is at rest by then."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        now = f"{what} was braked and let go" if moving() else f"{what} was not moved"
+        raise KeyboardInterrupt("; ".join(filter(None, (now, str(stop))))) from stop
 
 
 @contextmanager

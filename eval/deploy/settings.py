@@ -20,7 +20,7 @@ MEASURE = -1  # the delay is measured
 class Settings(Acting):
     """Let a policy act on an arm, behind its guard; records what happens."""
 
-    RENAMED: ClassVar[dict[str, str]] = {}
+    RENAMED: ClassVar[dict[str, str]] = {"dry_run": "dry"}  # as `replay` calls it
     POSITIONALS: ClassVar[tuple[str, ...]] = ("policy",)
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim", "hardware")
 

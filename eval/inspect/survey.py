@@ -15,6 +15,7 @@ from ...policies.data.dataset import Dataset
 from ...policies.data.embody import dimension_names
 from ...policies.data.frames import episodes_with_pictures, ranges
 from ...policies.data.layout import BOOKKEEPING
+from ...policies.data.pace import pace_warning
 from .numbers import StoredPicture, stored_pictures
 
 GAP = 0.1  # part of a step by which a timestamp may be off
@@ -61,6 +62,7 @@ def survey(dataset: Dataset) -> Survey:
     stored = stored_pictures(dataset)
     warnings = [*_blind(dataset), *_missing(dataset), *_bad(dataset, dimensions), *_constant(dataset, dimensions)]
     warnings += [*_units(dataset), *_gaps(dataset), *_limits(dataset), *_videos(dataset), *_stored(stored)]
+    warnings += [pace] if (pace := pace_warning(dataset)) else []
     return Survey((*dimensions, *map(_picture, stored)), tuple(warnings), stored)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from .servo import COUNTS, PER_RAD, Servo
 from .shafts import FreeShafts, Shaft, Shafts
 from .sts3215 import STS3215
 from .xseries import XL330M077, XL330M288, XL430
+
+REST = 8.0  # s that an emulated hand rests before each sweep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +157,14 @@ def free_shafts(kind: Kind, zeros: tuple[float, ...]) -> FreeShafts:
 def read_calibration(path: Path, kind: Kind) -> dict[str, Calibration]:
     """A calibration file of lerobot's for this arm. Raises ValueError, naming the file, and OSError."""
     try:
-        found = {name: Calibration(**values) for name, values in json.loads(path.read_text()).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+        told = json.loads(path.read_text())
+    except ValueError as error:
         raise ValueError(f"{path} is no calibration file of lerobot's: {error}") from error
+    try:
+        found = {name: Calibration(**values) for name, values in told.items()}
+    except (TypeError, AttributeError) as error:
+        wanted = ", ".join(each.name for each in fields(Calibration))
+        raise ValueError(f"{path} is no calibration file of lerobot's: it must map each motor to {wanted}") from error
     missing = [name for name in kind.joints if name not in found]
     if missing:
         raise ValueError(f"{path} is of another arm: it lacks {', '.join(missing)}")
@@ -176,7 +183,12 @@ def write_calibration(path: Path, calibration: Mapping[str, Calibration]) -> Non
 
 
 def swept(kind: Kind, time: float, period: float = 8.0) -> list[float]:
-    """Joint angles in rad of a hand that leads every joint to and fro over its range, each a little later."""
+    """Joint angles in rad of a hand that leads every joint to and fro over its range, each a little later.
+
+    It rests `REST` s before each such sweep, so that an arm that it leads comes to it.
+    """
+    sweeps, since = divmod(time, REST + period)
+    time = sweeps * period + max(0.0, since - REST)
     angles = []
     for place, (low, high) in enumerate(kind.limits):
         phase = 2 * math.pi * (time / period + place / len(kind.limits))

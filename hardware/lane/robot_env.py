@@ -147,7 +147,8 @@ class RobotLane(Lane):
         self._look: Look = self.arm.look()
         self._begun, self._due = self.arm.now(), NOT_BEGUN
         self.steps, self.stopped, self._scored = Steps(), "", None
-        self.bends = Bends(self.embodiment.action, self._envelope, 1 / self.period, "set-points")
+        body = self.embodiment
+        self.bends = Bends(body.action, self._envelope, 1 / self.period, body.action_units, "set-points")
 
     def act(self, action: np.ndarray) -> float:
         target, worst = np.asarray(action, np.float32), Outcome.passed

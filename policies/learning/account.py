@@ -14,6 +14,7 @@ from ...configs.progress import counted
 from ...configs.protocols import keeps
 from ...configs.spec import ACTION
 from ..data.dataset import Dataset
+from ..data.pace import pace_warning
 from ..data.rewards import rewards_of
 from ..data.statistics import nearly_constant
 from ..policy import UsesPast
@@ -41,6 +42,8 @@ def announce(
         print(
             f"warning: not specified: {unknown}. It trains all the same; a real arm would refuse it (--embodiment FILE)"
         )
+    if pace := pace_warning(dataset):
+        print(f"warning: {pace}")
 
 
 def _tell_of_constants(dataset: Dataset, keys: tuple[str, ...], training: np.ndarray) -> None:

@@ -295,5 +295,9 @@ def test_what_bends_is_told_by_its_limit(arm):
     actions[20:, 4] += 0.3  # far too fast, once
     account, bends = rehearse(config, body, "so101", actions)
     assert account.outcomes["bent"] >= 1
-    (line, *_) = [line for line in bends.lines() if "velocity 3.2" in line]
-    assert "of 30 commands bent, wrist_roll by up to 0." in line and "the commands move at up to 10.00/s" in line
+    said = bends.lines()
+    (line,) = [line for line in said if line.startswith("  velocity: 1 of 30 commands; wrist_roll by up to 0.")]
+    assert "degrees (limit 3.2 rad/s, asked 10.00 rad/s)" in line
+    assert sum(line.startswith("  acceleration") for line in said) == 1  # who catches up asks for no velocity
+    assert any("the arm leaves the recorded way" in line for line in said)
+    assert any("--robot.envelope.velocity '[2.2, 2.2, 2.2, 2.2, 11, 3.2]'" in line for line in said)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from understudy.eval.bench.robot import emulated
+from understudy.hardware.consent import Refused, ask
+from understudy.hardware.emulator.arm import find_kind, swept
 from understudy.hardware.guarded import open_robot
-from understudy.hardware.replay import Account, Replayed, replay_on
+from understudy.hardware.replay import Account, Replay, Replayed, replay_on
 from understudy.sim.arms import find_arm
 
 pytest.importorskip("lerobot", reason="calibrations are lerobot's")
@@ -39,3 +41,36 @@ def test_what_was_late_is_said():
     assert (
         done.late == 1 and "1 late" in str(done) and "sent 1.0 ms after their time (99 %: 48.5) of 33 ms" in str(done)
     )
+
+
+def test_late_replays_are_no_success(capsys):
+    rows, fine = np.zeros((20, 1)), np.full(20, 0.001)
+    some, most = np.where(np.arange(20) < 3, 0.05, fine), np.where(np.arange(20) < 15, 0.05, fine)
+    for after in (fine, some):
+        Replayed(rows, rows, ("joint",), Account(), after, 1 / 30, 1.0).refuse_late()
+    assert capsys.readouterr().out.count("warning") == 1
+    with pytest.raises(ValueError, match="15 of 20 actions were sent late"):
+        Replayed(rows, rows, ("joint",), Account(), most, 1 / 30, 1.0).refuse_late()
+
+
+def test_a_world_begins_where_the_episode_was_recorded(tmp_path, capsys):
+    from understudy.eval.demos.demos import Demos
+
+    out = str(tmp_path / "data")
+    Demos(task="so101-reach", episodes=2, env_seed=100_004, out=out, workers=0, keep_failures=True).run()
+    capsys.readouterr()
+    Replay(data=out, episode=1, world="so101-reach").run()
+    said = capsys.readouterr().out
+    assert "env seed 100005, from which the episode was recorded" in said and "success True" in said
+
+
+def test_nobody_there_means_no_motion():
+    with pytest.raises(Refused, match="--yes true"):
+        ask("something is about to move")
+
+
+def test_an_emulated_hand_rests_between_its_sweeps():
+    kind = find_kind("so101")
+    moves = [np.abs(np.subtract(swept(kind, t + 0.1), swept(kind, t))).max() for t in np.arange(0, 32, 0.5)]
+    rests = np.array(moves) < 1e-9
+    assert rests[:15].all() and not rests[17:30].any() and rests[32:47].all() and not rests[49:62].any()

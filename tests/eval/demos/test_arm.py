@@ -236,6 +236,7 @@ def test_an_unplugged_leader_costs_the_running_episode(demos, arms, tmp_path):
 def test_what_makes_no_sense_is_refused(demos, arms):
     for settings, said in (
         ({"by": "expert"}, "who leads the arm"),
+        ({"by": "keyboard"}, "an arm is led by another arm, such as --by.type so101_leader"),
         ({"policy": ("run",)}, "--policy acts in worlds"),
         ({"cameras": {"front": (8, 8)}}, "its cameras are settings of the robot"),
         ({"noise": 0.1}, "--noise is of experts"),
@@ -348,7 +349,7 @@ def recorded(tmp_path, words, at=None, **settings):
     """The dataset of a session of one joint in which these words fall at these steps."""
     robot = Robot()
     guide = Guide(robot, {step: lambda act=act: act(robot) for step, act in (at or {}).items()})
-    config = Demos(task="wave", out=str(tmp_path / "data"), **settings)
+    config = Demos(task="wave", out=str(tmp_path / "data"), **({"keep_late": True} | settings))
     extra = {CAPTURED: ("state",), COMMANDED: ("command",), OUTCOME: ("outcome",)}
     writer = DatasetWriter(tmp_path / "data", robot.embodiment, extra=extra)
     try:
@@ -397,3 +398,41 @@ def test_a_stop_with_nobody_there_ends_the_recording(tmp_path):
 def test_an_episode_may_end_by_its_time(tmp_path):
     data = recorded(tmp_path, {}, seconds=0.2, pause=0.1, episodes=2)
     assert len(data.lengths) == 2 and data.columns["next.success"].reshape(-1)[data.lengths[0] - 1]
+
+
+def stalls(robot):
+    time.sleep(0.3)
+
+
+def test_an_episode_that_lost_steps_is_not_kept_unasked(tmp_path, capsys):
+    """A machine that is held up for 30 of 60 steps: its frames would be led again half as fast again."""
+    stall = {step: stalls for step in range(20, 200, 20)}
+    with pytest.raises(ConnectionError, match="3 episodes in a row came late.*--keep_late true"):
+        recorded(tmp_path / "refused", {}, stall, seconds=1.0, pause=0.0, keep_late=False)
+    said = capsys.readouterr().out
+    assert said.count("NOT KEPT") == 3 and "x as fast; --keep_late true keeps it" in said
+    assert " 0 late" not in said
+
+
+def test_a_late_episode_that_is_kept_is_warned_of_wherever_it_is_read(tmp_path, capsys):
+    from understudy.eval.inspect.survey import survey
+    from understudy.hardware.replay import Replay
+    from understudy.policies.data.pace import off_pace
+
+    data = recorded(tmp_path, {}, {step: stalls for step in range(20, 200, 20)}, seconds=1.0, pause=0.0, episodes=1)
+    (pace,) = off_pace(data)
+    assert pace.faster > 1.5 and pace.took > 0.9
+    (warned,) = [word for word in survey(open_dataset(tmp_path / "data", check=False)).warnings if "as fast" in word]
+    assert "1 of 1 episodes did not take the time that their frames say" in warned and f"{pace.faster:.2f}x" in warned
+    capsys.readouterr()
+    with pytest.raises(ValueError, match="calibration|the data move"):
+        Replay(data=str(tmp_path / "data"), robot="so101", port="none").run()
+    assert f"warning: {warned}" in capsys.readouterr().out
+
+
+def test_steps_keep_the_robots_rate(tmp_path):
+    """What observing, reading and sending take is part of a step, not added to it."""
+    busy = {step: lambda robot: time.sleep(0.003) for step in range(400)}
+    data = recorded(tmp_path, {}, busy, seconds=1.0, pause=0.0, episodes=1)
+    moments = data.columns[COMMANDED].reshape(-1)
+    assert np.median(np.diff(moments)) == pytest.approx(0.01, rel=0.03)

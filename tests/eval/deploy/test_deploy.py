@@ -14,10 +14,12 @@ import pytest
 
 from understudy.configs.spec import SCENE, STATE, EmbodimentError, Window
 from understudy.configs.world import read_world
+from understudy.eval.demos.recording import RecordingError
 from understudy.eval.deploy.checks import check_arm
 from understudy.eval.deploy.deploy import Deploy
 from understudy.eval.deploy.overseer import Refused
-from understudy.eval.deploy.session import Tally
+from understudy.eval.deploy.session import Tally, open_for_arm, poor_rehearsal
+from understudy.hardware.emulator.arm import find_kind, write_calibration
 from understudy.policies.agent.agent import Agent
 from understudy.policies.data.open import open_dataset
 from understudy.policies.learning.checkpoint import save_checkpoint
@@ -107,6 +109,42 @@ def test_the_same_seed_is_the_same_episode(saved, tmp_path):
     assert np.array_equal(one["action"], other["action"]) and np.array_equal(one[STATE], other[STATE])
 
 
+def test_a_recording_goes_on_with_its_own_delay_and_another_is_refused_at_once(saved, tmp_path, capsys):
+    policy, how = saved(), {"seconds": 0.2, "out": str(tmp_path / "data")}
+    deploy(policy, delay=3, **how)
+    capsys.readouterr()
+    settings = {"emulate": True, "task": "so101-reach", "clock": "simulated", "device": "cpu"} | how
+    _, about, _ = open_for_arm(Deploy(policy=policy, resume=True, episodes=2, **settings))
+    assert about["delay"] == 3 and "--delay 3, as in the recording" in capsys.readouterr().out
+    with pytest.raises(RecordingError, match="its agent.delay was 3, not 2. It was made by: understudy deploy"):
+        open_for_arm(Deploy(policy=policy, resume=True, episodes=2, delay=2, **settings))
+
+
+def test_a_poor_dry_run_is_told():
+    def row(**labels):
+        return {"labels": json.dumps(labels), "length": 150}
+
+    fine, poor = Tally(rows=[row(bent=3)], steps=150, late=4), Tally(rows=[row(bent=140)], steps=150, late=129)
+    assert poor_rehearsal(fine) == []
+    late, bent = poor_rehearsal(poor)
+    assert "129 of 150 control steps began late" in late and "140 of 150 steps were bent" in bent
+
+
+def test_an_arm_that_is_not_ready_is_refused_before_planning_is_measured(saved, tmp_path, monkeypatch):
+    file, port, estop = tmp_path / "so101.json", tmp_path / "port.txt", tmp_path / "stop"
+    write_calibration(file, find_kind("so101").calibration())
+    port.write_text("no device")
+    monkeypatch.setattr("understudy.eval.deploy.session.planning_steps", lambda *_: pytest.fail("was measured"))
+    robot = {"type": "so101", "port": str(port), "calibration": str(file), "estop": str(estop)}
+    how = {"emulate": False, "clock": "wall", "robot": robot, "limits": "arm"}
+    policy = saved(inputs=(STATE,))
+    with pytest.raises(ConnectionError, match="is a file or folder, not a serial port; to mend it: plug the arm in"):
+        deploy(policy, **how)
+    estop.touch()
+    with pytest.raises(ConnectionError, match="emergency stop: .* rm "):
+        deploy(policy, **how)
+
+
 def agent_of(body):
     return Agent(policy_of(body, inputs=(STATE,)), lanes=1)
 
@@ -127,7 +165,7 @@ def test_another_body_is_refused(changes, words):
 
 
 def test_what_the_arm_does_not_show_is_refused_and_limits_may_be_the_arms():
-    with pytest.raises(EmbodimentError, match="does not offer it"):
+    with pytest.raises(EmbodimentError, match="does not offer it.*--policy.inputs '.observation.state]'"):
         check_arm(Agent(policy_of(), lanes=1), dataclasses.replace(BODY, scene=(), scene_units=()))
     other = dataclasses.replace(BODY, limits=((-1.0, 1.0), *BODY.limits[1:]))
     assert "shoulder_pan" in check_arm(agent_of(other), BODY, "arm")[0]
@@ -161,7 +199,7 @@ def test_view_is_a_file_without_a_display(saved, tmp_path):
 @pytest.mark.slow
 def test_a_killed_deployment_leaves_the_arm_at_rest_and_whole_episodes(saved, tmp_path):
     pytest.importorskip("lerobot", reason="the Feetech bus is lerobot's")
-    from understudy.hardware.emulator.arm import find_kind, make_chain, write_calibration
+    from understudy.hardware.emulator.arm import make_chain
     from understudy.hardware.emulator.bus import Bus
     from understudy.hardware.emulator.feetech import Feetech
 
