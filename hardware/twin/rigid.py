@@ -113,6 +113,8 @@ def _brought_together(objects: Objects, sights: Sequence[Sight], able: np.ndarra
     basis, own = objects.bases[number], objects.owner == number
     system = np.concatenate([sight.drawing.slope[own].mean(0) @ basis[:3] for sight in looking])
     wanted = np.concatenate([sight.shift(number) for sight in looking])
+    if not np.abs(system).max() > 1e-6:  # drawn in no picture: nothing says which way
+        return np.zeros(6)
     ridge = 1e-6 * np.trace(system.T @ system) * np.eye(system.shape[1])
     twist = basis @ np.linalg.solve(system.T @ system + ridge, system.T @ wanted)
     return np.concatenate([twist[:3], np.zeros(3)])

@@ -114,6 +114,8 @@ class Loop:
     def begin(self) -> None:
         """The twin was put at a start, and `real` too: forget what was before."""
         now = self.real.time
+        from .pull import Supports
+        self._supports = Supports(self.model, self.bodies)
         self._wrench = np.zeros((self.model.nbody, 6))
         self._past: deque[tuple[float, np.ndarray]] = deque(maxlen=max(2, round(PAST * self.settings.rate)))
         self._echoes: deque[tuple[float, np.ndarray]] = deque(maxlen=self._past.maxlen)
@@ -251,17 +253,41 @@ class Loop:
             return
         for row, body in rows:
             pull = weight * np.asarray(found.wrench[row], float)
-            if self.settings.grounded:
-                ground = standing(self.model, self.data, body)
-                if ground is not None and pull.any():
-                    pull = along(ground.up, pull) + self.settings.strength * overcome(ground, gaps[row])
+            ground = self._grounds.get(body)
+            if ground is not None:
+                pull = self._grounded(body, ground, gaps[row], pull, weight)
             self._wrench[body] = pull
         self.health.corrected(now)
+
+    def _grounded(self, body, ground, gap, pull, weight):
+        from . import pull as P
+        out = P.touched(self.model, self.data, body)
+        E = P.EXP.split(",")
+        if len(out) and "force" in E:
+            return along(ground.up, pull) + (self.settings.strength * overcome(ground, gap) if "over" in E else 0)
+        if len(out) and "none" in E:
+            return np.zeros(6)
+        if len(out) and "half" in E:
+            weight = weight * 0.3
+        twist = np.concatenate([gap.move, gap.turn])
+        twist = weight * self.SHARE * along(ground.up, twist)
+        if len(out) and "proj" in E:
+            for n in out:
+                twist[:3] -= max(0.0, twist[:3] @ n) * n
+            twist = along(ground.up, twist)
+        size = np.linalg.norm(twist[:3]) + 0.03 * np.linalg.norm(twist[3:])
+        twist *= min(1.0, self.MOST / max(size, 1e-12))
+        change = P.change_of(self.model, self.data, body, twist)
+        P.displace(self.model, [self.data.qpos] + ([q for _, q in self._past] if "past" in E else []), change)
+        return np.zeros(6)
+    SHARE=0.3
+    MOST=0.003
 
     def _compare(self, pictures: Mapping[str, np.ndarray], moment: float) -> Correction:
         """The aligner's answer for the twin as it was when the pictures were taken, its arm as the echo has it."""
         import mujoco
 
+        self._grounds = self._supports.look(self.data) if self.settings.grounded else {}
         view = self._view
         view.qpos[:] = between(self._past, moment)
         if self._echoes:
@@ -275,7 +301,7 @@ class Loop:
         poses[:, :3, 3] = view.xpos[list(self._bodies)]
         assert self.aligner is not None
         try:
-            return self.aligner.correct(self.model, self.data, pictures, poses=poses)
+            return self.aligner.correct(self.model, self.data, pictures, poses=poses, supports={b: g.up for b, g in self._grounds.items()})
         except (np.linalg.LinAlgError, FloatingPointError):  # an arm follows: a tick without a correction is none less
             return Correction(np.array(self._bodies), np.zeros((len(poses), 6)), poses, dict.fromkeys(pictures, np.inf))
 
