@@ -4,7 +4,7 @@
     2  the joints that the twin has ACHIEVED are sent to the real arm, through its guard; it follows
     3  joint echo and pictures come back, each with the moment of its capture
     4  the aligner compares pictures with the twin as it was at that moment, its arm where the echo has it
-    5  its wrench is kept for the next tick
+    5  what stands on something is moved by a share of what it found; for the rest its wrench is kept for the next tick
 
 What goes wrong and what then happens:
 
@@ -33,7 +33,8 @@ from ....configs.spec import IMAGES, STATE
 from ..align import Correction
 from ..reality.layout import Joints
 from .health import Health, Trust
-from .resting import along, gap_of, overcome, standing
+from .pull import Supports, shift
+from .resting import gap_of
 from .seam import Corrects, Real
 
 if TYPE_CHECKING:
@@ -49,19 +50,21 @@ class LoopSettings:
 
     rate: float = 60.0  # ticks a second
     lead: float = 0.0  # s that what is sent is ahead of the achieved joints along their velocity: the driver's own lag
-    strength: float = 1.0  # factor of the aligner's wrench
-    grounded: bool = True  # pictures shift and turn what stands on something, and do not lift or tilt it
+    strength: float = 1.0  # factor of all that pictures do
+    grounded: bool = True  # what stands on something is moved along it by pictures; false: a wrench pulls it
+    share: float = 0.3  # of an error, that pictures remove from what stands in a tick
+    most: float = 0.003  # m, the longest such move
     leash: float = 0.15  # rad or m that a real joint may be off what it was sent, before the twin waits for it
     silent: float = 0.25  # s without joint echo after which the twin holds its arm
     hold_when_lost: bool = True  # hold the arm while no camera agrees with the twin
     trust: Trust = field(default_factory=Trust)  # when pictures are believed
 
     def __post_init__(self) -> None:
-        for name in ("rate", "leash", "silent"):
+        for name in ("rate", "leash", "silent", "most"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} of a twin's loop must be positive, got {getattr(self, name)}")
-        if self.lead < 0 or self.strength < 0:
-            raise ValueError("lead and strength of a twin's loop must not be negative")
+        if self.lead < 0 or self.strength < 0 or not 0 <= self.share <= 1:
+            raise ValueError("lead and strength of a twin's loop must not be negative, share be 0..1")
 
 
 @dataclass
@@ -114,7 +117,6 @@ class Loop:
     def begin(self) -> None:
         """The twin was put at a start, and `real` too: forget what was before."""
         now = self.real.time
-        from .pull import Supports
         self._supports = Supports(self.model, self.bodies)
         self._wrench = np.zeros((self.model.nbody, 6))
         self._past: deque[tuple[float, np.ndarray]] = deque(maxlen=max(2, round(PAST * self.settings.rate)))
@@ -244,44 +246,22 @@ class Loop:
         return residual, conflict, age
 
     def _pull(self, found: Correction, weight: float, now: float) -> None:
-        """The wrenches of the next tick: along the ground, against friction; none where pictures are not believed."""
+        """What stands is moved; for the rest, the wrenches of the next tick. Nothing where no object is seen."""
         rows = [(row, body) for row, body in enumerate(found.ids.tolist()) if body in self.bodies]
-        gaps = {row: gap_of(self.data, body, found.pose[row]) for row, body in rows}
-        worst = max((gap.size for gap in gaps.values()), default=0.0)
         assert self.health is not None
-        if not self.health.believes(worst, bool(all(found.seen[row] for row, _ in rows)), now):
+        seen = bool(all(found.seen[row] for row, _ in rows))
+        self.health.finds(min((float(found.overlap[row]) for row, _ in rows), default=1.0), seen, now)
+        if not seen:
             return
+        settings, past = self.settings, [qpos for _, qpos in self._past]
         for row, body in rows:
-            pull = weight * np.asarray(found.wrench[row], float)
-            ground = self._grounds.get(body)
-            if ground is not None:
-                pull = self._grounded(body, ground, gaps[row], pull, weight)
-            self._wrench[body] = pull
+            up = self._grounds.get(body)
+            if up is None:
+                self._wrench[body] = weight * np.asarray(found.wrench[row], float)
+                continue
+            gap = gap_of(self.data, body, found.pose[row])
+            shift(self.model, self.data, body, up, gap, weight * settings.share, settings.most, past)
         self.health.corrected(now)
-
-    def _grounded(self, body, ground, gap, pull, weight):
-        from . import pull as P
-        out = P.touched(self.model, self.data, body)
-        E = P.EXP.split(",")
-        if len(out) and "force" in E:
-            return along(ground.up, pull) + (self.settings.strength * overcome(ground, gap) if "over" in E else 0)
-        if len(out) and "none" in E:
-            return np.zeros(6)
-        if len(out) and "half" in E:
-            weight = weight * 0.3
-        twist = np.concatenate([gap.move, gap.turn])
-        twist = weight * self.SHARE * along(ground.up, twist)
-        if len(out) and "proj" in E:
-            for n in out:
-                twist[:3] -= max(0.0, twist[:3] @ n) * n
-            twist = along(ground.up, twist)
-        size = np.linalg.norm(twist[:3]) + 0.03 * np.linalg.norm(twist[3:])
-        twist *= min(1.0, self.MOST / max(size, 1e-12))
-        change = P.change_of(self.model, self.data, body, twist)
-        P.displace(self.model, [self.data.qpos] + ([q for _, q in self._past] if "past" in E else []), change)
-        return np.zeros(6)
-    SHARE=0.3
-    MOST=0.003
 
     def _compare(self, pictures: Mapping[str, np.ndarray], moment: float) -> Correction:
         """The aligner's answer for the twin as it was when the pictures were taken, its arm as the echo has it."""
@@ -301,7 +281,7 @@ class Loop:
         poses[:, :3, 3] = view.xpos[list(self._bodies)]
         assert self.aligner is not None
         try:
-            return self.aligner.correct(self.model, self.data, pictures, poses=poses, supports={b: g.up for b, g in self._grounds.items()})
+            return self.aligner.correct(self.model, self.data, pictures, poses=poses, supports=self._grounds)
         except (np.linalg.LinAlgError, FloatingPointError):  # an arm follows: a tick without a correction is none less
             return Correction(np.array(self._bodies), np.zeros((len(poses), 6)), poses, dict.fromkeys(pictures, np.inf))
 
