@@ -246,13 +246,11 @@ class Loop:
         return residual, conflict, age
 
     def _pull(self, found: Correction, weight: float, now: float) -> None:
-        """What stands is moved; for the rest, the wrenches of the next tick. Nothing where no object is seen."""
+        """What stands is moved; for the rest, the wrenches of the next tick. What nobody sees is left alone."""
         rows = [(row, body) for row, body in enumerate(found.ids.tolist()) if body in self.bodies]
         assert self.health is not None
         seen = bool(all(found.seen[row] for row, _ in rows))
         self.health.finds(min((float(found.overlap[row]) for row, _ in rows), default=1.0), seen, now)
-        if not seen:
-            return
         settings, past = self.settings, [qpos for _, qpos in self._past]
         for row, body in rows:
             up = self._grounds.get(body)
@@ -261,7 +259,8 @@ class Loop:
                 continue
             gap = gap_of(self.data, body, found.pose[row])
             shift(self.model, self.data, body, up, gap, weight * settings.share, settings.most, past)
-        self.health.corrected(now)
+        if seen:
+            self.health.corrected(now)
 
     def _compare(self, pictures: Mapping[str, np.ndarray], moment: float) -> Correction:
         """The aligner's answer for the twin as it was when the pictures were taken, its arm as the echo has it."""
