@@ -36,6 +36,7 @@ from .health import Health, Trust
 from .pull import Supports, shift
 from .resting import gap_of
 from .seam import Corrects, Real
+from .trim import Trim
 
 if TYPE_CHECKING:
     import mujoco
@@ -54,6 +55,7 @@ class LoopSettings:
     grounded: bool = True  # what stands on something is moved along it by pictures; false: a wrench pulls it
     share: float = 0.3  # of an error, that pictures remove from what stands in a tick
     most: float = 0.003  # m, the longest such move
+    trim: float = 5.0  # 1/s, how fast what the real joints lack is added to what they are sent; 0: never
     leash: float = 0.15  # rad or m that a real joint may be off what it was sent, before the twin waits for it
     silent: float = 0.25  # s without joint echo after which the twin holds its arm
     hold_when_lost: bool = True  # hold the arm while no camera agrees with the twin
@@ -63,8 +65,8 @@ class LoopSettings:
         for name in ("rate", "leash", "silent", "most"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} of a twin's loop must be positive, got {getattr(self, name)}")
-        if self.lead < 0 or self.strength < 0 or not 0 <= self.share <= 1:
-            raise ValueError("lead and strength of a twin's loop must not be negative, share be 0..1")
+        if min(self.lead, self.strength, self.trim) < 0 or not 0 <= self.share <= 1:
+            raise ValueError("lead, strength and trim of a twin's loop must not be negative, share be 0..1")
 
 
 @dataclass
@@ -117,6 +119,7 @@ class Loop:
     def begin(self) -> None:
         """The twin was put at a start, and `real` too: forget what was before."""
         now = self.real.time
+        self._trim = Trim(self.settings.trim, len(self.joints.names))
         self._supports = Supports(self.model, self.bodies)
         self._wrench = np.zeros((self.model.nbody, 6))
         self._past: deque[tuple[float, np.ndarray]] = deque(maxlen=max(2, round(PAST * self.settings.rate)))
@@ -149,7 +152,6 @@ class Loop:
 
         self.held = self._reason(sent)
         self.tick_number += 1
-        names = ("physics", "follow", "correct")
         return Tick(
             time=self.real.time - self.begun,
             joints=self.data.qpos[self.joints.qpos].copy(),
@@ -161,7 +163,7 @@ class Loop:
             age=age,
             held=self.held,
             left_out=self.health.left_out if self.health else (),
-            seconds=dict(zip(names, np.diff(marks).tolist(), strict=True)),
+            seconds=dict(zip(("physics", "follow", "correct"), np.diff(marks).tolist(), strict=True)),
             pictures=self._kept(seen),
         )
 
@@ -196,7 +198,7 @@ class Loop:
 
     def _follow(self, steps: int) -> np.ndarray:
         achieved, speed = self.data.qpos[self.joints.qpos], self.data.qvel[self.joints.qvel]
-        target = achieved + self.settings.lead * speed
+        target = achieved + self.settings.lead * speed + self._trim.offset
         sent = self.real.send(target)
         self.real.advance(steps * self.model.opt.timestep)
         now = self.real.time
@@ -207,6 +209,8 @@ class Loop:
     def _listen(self, seen: Mapping[str, np.ndarray], times: Mapping[str, float]) -> np.ndarray:
         echo = np.asarray(seen[STATE], float)
         if not self._echoes or times[STATE] > self._echoes[-1][0]:
+            if not self.held:
+                self._trim.learn(between(self._past, times[STATE])[self.joints.qpos], echo, times[STATE])
             self._echoes.append((times[STATE], echo))
         return echo
 
@@ -251,14 +255,14 @@ class Loop:
         assert self.health is not None
         seen = bool(all(found.seen[row] for row, _ in rows))
         self.health.finds(min((float(found.overlap[row]) for row, _ in rows), default=1.0), seen, now)
-        settings, past = self.settings, [qpos for _, qpos in self._past]
+        settings, past = self.settings, [old for _, old in self._past]
         for row, body in rows:
             up = self._grounds.get(body)
             if up is None:
                 self._wrench[body] = weight * np.asarray(found.wrench[row], float)
                 continue
-            gap = gap_of(self.data, body, found.pose[row])
-            shift(self.model, self.data, body, up, gap, weight * settings.share, settings.most, past)
+            gap, share = gap_of(self.data, body, found.pose[row]), weight * settings.share
+            shift(self.model, self.data, body, up, gap, share, settings.most, past)
         if seen:
             self.health.corrected(now)
 
