@@ -1,4 +1,4 @@
-"""What a follower's joints lack in the long run is added to what it is sent: its servos sag as the twin's have, once more.
+"""What the real joints lack in the long run is added to what they are sent: servos sag as the twin's have, once more.
 
 The twin's achieved joints hang below what its servos were told, by gravity; sent as set-points, they let the real arm
 hang below them by as much again. The difference between the twin's joints and the echo of the same moment is summed
