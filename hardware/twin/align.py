@@ -85,6 +85,8 @@ class Correction:
         residual: camera -> root mean square difference of colours between picture and twin, before the correction.
         conflict: (bodies,) 0..1, how much of the wanted force contacts with the robot have taken away lately.
         seen: (bodies,) how many cameras had a say.
+        overlap: (bodies,) 0..1, how much of its outlines in these cameras is where it is seen, before the correction
+            (intersection over union); 0 where no camera had a say, 1 for what is not corrected.
     """
 
     ids: np.ndarray
@@ -93,6 +95,7 @@ class Correction:
     residual: Mapping[str, float] = field(default_factory=dict)
     conflict: np.ndarray = field(default_factory=lambda: np.zeros(0))
     seen: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    overlap: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def apply(self, data: mujoco.MjData) -> None:
         """Write the wrench; it acts in every step until it is overwritten or cleared."""
@@ -158,6 +161,7 @@ class Aligner:
         images: Mapping[str, np.ndarray],
         masks: Mapping[str, np.ndarray] | None = None,
         poses: np.ndarray | None = None,
+        supports: Mapping[int, np.ndarray] | None = None,
     ) -> Correction:
         """Compare, and say what to push. `data` is as after `mj_step`; nothing is written to it.
 
@@ -165,6 +169,8 @@ class Aligner:
             images: camera -> uint8 (h, w, 3); a camera that brought none is left out.
             masks: camera -> (objects, h, w) 0..1, where each object is seen; None: found from the colours.
             poses: (bodies, 4, 4) where the twin's bodies were when the pictures were taken; None: as in `data`.
+            supports: free body -> unit vector (3,) out of what it stands on: in mode mask+se3 it shifts along that and
+                turns about the vector, no more.
 
         Raises:
             LookupError: a picture of an unknown camera, or a body that the model lacks.
@@ -178,7 +184,7 @@ class Aligner:
         able = np.array([sight.has_a_say() for sight in sights]).reshape(len(sights), len(self.objects)).T
 
         # where the objects should be
-        bases = [forces.twist_of(model, data, int(ids[row])) for row in self._rows]
+        bases = [forces.twist_of(model, data, int(ids[row]), (supports or {}).get(int(ids[row]))) for row in self._rows]
         objects = Objects(mean, self._owner, self._centres(data, ids, now, then), bases)
         if self.settings.mode == "mask+se3":
             twists = find_twists(objects, sights, able, partial(self._draw_at, quat), self._solver)
@@ -188,9 +194,9 @@ class Aligner:
             twists = objects.mean_twists(moved)
         wrench, pose = self._pull(model, data, ids, now, objects, moved, twists)
         residual = {sight.camera.name: sight.residual() for sight in sights}
-        seen = np.zeros(len(ids), int)
-        seen[self._rows] = able.sum(1)
-        return Correction(ids, wrench, pose, residual, self._conflict.copy(), seen)
+        seen, overlap = np.zeros(len(ids), int), np.ones(len(ids))
+        seen[self._rows], overlap[self._rows] = able.sum(1), _overlaps(sights, able)
+        return Correction(ids, wrench, pose, residual, self._conflict.copy(), seen, overlap)
 
     def _ids(self, model: mujoco.MjModel) -> np.ndarray:
         """The bodies' numbers in a model; what depends on the model alone is kept."""
@@ -297,6 +303,12 @@ def _solver(settings: AlignSettings) -> Solver:
         trust_move=settings.trust_move,
         trust_turn=settings.trust_turn,
     )
+
+
+def _overlaps(sights: Sequence[Sight], able: np.ndarray) -> np.ndarray:
+    """(objects,) mean overlap of outlines in the cameras that have a say (objects, sights); 0 where none has."""
+    each = np.array([[sight.overlap(number) for sight in sights] for number in range(len(able))]).reshape(able.shape)
+    return np.where(able, each, 0.0).sum(1) / np.maximum(able.sum(1), 1)
 
 
 def _backgrounds(cameras: Mapping[str, Camera], given: Mapping | None, more: int) -> dict[str, np.ndarray]:

@@ -78,8 +78,11 @@ def opposition(wanted: np.ndarray, contact: np.ndarray) -> float:
     return float(np.clip(-(wanted @ contact) / size**2, 0, 1))
 
 
-def twist_of(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> np.ndarray:
-    """(6, K) basis of the velocities that the joints allow a body: of its centre of mass and turning, world's frame."""
+def twist_of(model: mujoco.MjModel, data: mujoco.MjData, body: int, up: np.ndarray | None = None) -> np.ndarray:
+    """(6, K) basis of the velocities that the joints allow a body: of its centre of mass and turning, world's frame.
+
+    A free body that stands on something with normal `up` (3,) shifts along it and turns about the normal.
+    """
     import mujoco
 
     move, turn = np.zeros((3, model.nv)), np.zeros((3, model.nv))
@@ -87,9 +90,17 @@ def twist_of(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> np.ndarra
     both = np.concatenate([move, turn])
     used = np.abs(both).max(0) > 1e-9
     if used.sum() >= 6:
-        return np.eye(6)
+        return np.eye(6) if up is None else planar(up)
     left, sizes, _ = np.linalg.svd(both[:, used], full_matrices=False)
     return left[:, sizes > 1e-9]
+
+
+def planar(up: np.ndarray) -> np.ndarray:
+    """(6, 3) basis of the twists along a plane with unit normal `up` (3,)."""
+    basis = np.zeros((6, 3))
+    basis[:3, :2] = np.linalg.svd(np.asarray(up, float)[None])[2][1:].T
+    basis[3:, 2] = up
+    return basis
 
 
 def turned_by(twist: np.ndarray, centre: np.ndarray) -> np.ndarray:

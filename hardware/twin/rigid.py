@@ -19,6 +19,9 @@ from .splat import Drawing
 from .splatting.fit import Adam
 
 LOST = 0.3  # overlap of outlines below which the middles are brought together first
+POOR = 0.5  # overlap below which other turns are tried
+BETTER = 0.1  # more of an overlap, for one of them to be taken
+TURNS = np.deg2rad([-30.0, 30, -60, 60, -105, 105, -150, 150])  # those that are tried
 SWING = 0.3  # rad, largest turn in one step
 DAMPING = 1e-3  # of Gauss-Newton's matrix, in shares of its diagonal
 
@@ -92,7 +95,7 @@ def find_twists(
     twists = np.zeros((len(objects.bases), 6))
     adam = [Adam.of((basis.shape[1],)) for basis in objects.bases]
     for number in range(len(twists)):
-        twists[number] = _brought_together(objects, sights, able, number)
+        twists[number] = _begin(objects, sights, able, number, draw_at)
     for step in range(solver.iterations):
         place, first = objects.mean + objects.moves(twists), step == 0 and not twists.any()
         drawings = [sight.drawing if first else draw_at(place, sight) for sight in sights]
@@ -105,14 +108,38 @@ def find_twists(
     return twists
 
 
-def _brought_together(objects: Objects, sights: Sequence[Sight], able: np.ndarray, number: int) -> np.ndarray:
-    """(6,) the move after which the middles of drawn and seen outlines agree, where the outlines do not."""
+def _begin(objects: Objects, sights: Sequence[Sight], able: np.ndarray, number: int, draw_at) -> np.ndarray:
+    """(6,) where the search begins: at the physics; where outlines hardly overlap, with their middles together.
+
+    What turns about one axis alone, as on a table, may by then be turned far: of a few turns, the one that shows best.
+    """
     looking = [sight for sight, ok in zip(sights, able[number], strict=True) if ok]
-    if not looking or np.mean([sight.overlap(number) for sight in looking]) > LOST:
+    if not looking or (now := np.mean([sight.overlap(number) for sight in looking])) > POOR:
         return np.zeros(6)
+    together = _brought_together(objects, sights, able, number) if now <= LOST else np.zeros(6)
+    left, sizes, _ = np.linalg.svd(objects.bases[number][3:], full_matrices=False)
+    if (sizes > 1e-9).sum() != 1:
+        return together
+
+    best, most = together, float(now) + BETTER
+    for angle in TURNS:
+        twists = np.zeros((len(objects.bases), 6))
+        twists[number] = together + np.concatenate([np.zeros(3), angle * left[:, 0]])
+        place = objects.mean + objects.moves(twists)
+        overlap = float(np.mean([sight.overlap(number, draw_at(place, sight)) for sight in looking]))
+        if overlap > most:
+            best, most = twists[number], overlap
+    return best
+
+
+def _brought_together(objects: Objects, sights: Sequence[Sight], able: np.ndarray, number: int) -> np.ndarray:
+    """(6,) the move after which the middles of drawn and seen outlines agree."""
+    looking = [sight for sight, ok in zip(sights, able[number], strict=True) if ok]
     basis, own = objects.bases[number], objects.owner == number
     system = np.concatenate([sight.drawing.slope[own].mean(0) @ basis[:3] for sight in looking])
     wanted = np.concatenate([sight.shift(number) for sight in looking])
+    if not np.abs(system).max() > 1e-6:  # drawn in no picture: nothing says which way
+        return np.zeros(6)
     ridge = 1e-6 * np.trace(system.T @ system) * np.eye(system.shape[1])
     twist = basis @ np.linalg.solve(system.T @ system + ridge, system.T @ wanted)
     return np.concatenate([twist[:3], np.zeros(3)])

@@ -58,11 +58,11 @@ class Sight:
         shown = (self.seen.masks * self.seen.trust).sum((1, 2))
         return (shown > UNSEEN * np.maximum(drawn, 4)) & (self.seen.clear > CLEAR)
 
-    def overlap(self, number: int) -> float:
-        """0..1: how much of an object's outline is where it is seen."""
+    def overlap(self, number: int, drawing: Drawing | None = None) -> float:
+        """0..1: how much of an object's outline is where it is seen; of another drawing, if one is given."""
         if self.seen is None:
             return 1.0
-        drawn, mask = self.drawing.image[..., 3 + number], self.seen.masks[number]
+        drawn, mask = (drawing or self.drawing).image[..., 3 + number], self.seen.masks[number]
         return float(np.minimum(drawn, mask).sum() / max(np.maximum(drawn, mask).sum(), 1e-9))
 
     def shift(self, number: int) -> np.ndarray:

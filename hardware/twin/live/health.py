@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 ASTRAY = "an object is not where the twin has it: moved by hand, taken away or exchanged?"
+SURE = 0.1  # more of an overlap, for an object to be there again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Trust:
     stale: float = 0.15  # s, the age of a picture that corrects nothing
     delay: float = 0.05  # s, the age at which a correction has half of its strength
     patience: float = 0.5  # s without any camera after which the objects count as lost
-    jump: float = 0.06  # m that pictures may have an object elsewhere; what is farther is not believed at once
+    overlap: float = 0.3  # of an object's outline with what is seen of it (0..1), below which it is not there
 
 
 class Health:
@@ -71,21 +72,18 @@ class Health:
                 self.warnings.append(f"camera '{name}' is left out: residual {value:.4g} above its bound {bound:.4g}")
         return fine
 
-    def believes(self, gap: float, seen: bool, now: float) -> bool:
-        """Whether the objects may be pulled: a gap (m) above `jump`, or one that nobody sees, waits until it is lost.
-
-        Once it is lost, which holds the arm, it is pulled to where it is seen, until it is near.
-        """
-        if seen and gap < self.settings.jump * (0.8 if self.astray(now) else 1.0):
+    def finds(self, overlap: float, seen: bool, now: float) -> None:
+        """Take note of how much of an object's outline (0..1) is where it is seen, and whether it is seen at all."""
+        wanted = self.settings.overlap + (SURE if self.astray(now) else 0.0)
+        if seen and overlap >= wanted:
             if self.astray(now):
                 self.warnings.append("the objects are where the twin has them again")
             self._astray = None
-            return True
+            return
         if self._astray is None:
             self._astray = now
         if self.astray(now) and (not self.warnings or self.warnings[-1] != ASTRAY):
             self.warnings.append(ASTRAY)
-        return seen and self.astray(now)
 
     def astray(self, now: float) -> bool:
         """Whether an object has not been where the twin has it for too long."""

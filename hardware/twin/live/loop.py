@@ -4,7 +4,7 @@
     2  the joints that the twin has ACHIEVED are sent to the real arm, through its guard; it follows
     3  joint echo and pictures come back, each with the moment of its capture
     4  the aligner compares pictures with the twin as it was at that moment, its arm where the echo has it
-    5  its wrench is kept for the next tick
+    5  what stands on something is moved by a share of what it found; for the rest its wrench is kept for the next tick
 
 What goes wrong and what then happens:
 
@@ -33,8 +33,10 @@ from ....configs.spec import IMAGES, STATE
 from ..align import Correction
 from ..reality.layout import Joints
 from .health import Health, Trust
-from .resting import along, gap_of, overcome, standing
+from .pull import Supports, shift
+from .resting import gap_of
 from .seam import Corrects, Real
+from .trim import Trim
 
 if TYPE_CHECKING:
     import mujoco
@@ -49,19 +51,22 @@ class LoopSettings:
 
     rate: float = 60.0  # ticks a second
     lead: float = 0.0  # s that what is sent is ahead of the achieved joints along their velocity: the driver's own lag
-    strength: float = 1.0  # factor of the aligner's wrench
-    grounded: bool = True  # pictures shift and turn what stands on something, and do not lift or tilt it
+    strength: float = 1.0  # factor of all that pictures do
+    grounded: bool = True  # what stands on something is moved along it by pictures; false: a wrench pulls it
+    share: float = 0.3  # of an error, that pictures remove from what stands in a tick
+    most: float = 0.003  # m, the longest such move
+    trim: float = 5.0  # 1/s, how fast what the real joints lack is added to what they are sent; 0: never
     leash: float = 0.15  # rad or m that a real joint may be off what it was sent, before the twin waits for it
     silent: float = 0.25  # s without joint echo after which the twin holds its arm
     hold_when_lost: bool = True  # hold the arm while no camera agrees with the twin
     trust: Trust = field(default_factory=Trust)  # when pictures are believed
 
     def __post_init__(self) -> None:
-        for name in ("rate", "leash", "silent"):
+        for name in ("rate", "leash", "silent", "most"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} of a twin's loop must be positive, got {getattr(self, name)}")
-        if self.lead < 0 or self.strength < 0:
-            raise ValueError("lead and strength of a twin's loop must not be negative")
+        if min(self.lead, self.strength, self.trim) < 0 or not 0 <= self.share <= 1:
+            raise ValueError("lead, strength and trim of a twin's loop must not be negative, share be 0..1")
 
 
 @dataclass
@@ -114,6 +119,8 @@ class Loop:
     def begin(self) -> None:
         """The twin was put at a start, and `real` too: forget what was before."""
         now = self.real.time
+        self._trim = Trim(self.settings.trim, len(self.joints.names))
+        self._supports = Supports(self.model, self.bodies)
         self._wrench = np.zeros((self.model.nbody, 6))
         self._past: deque[tuple[float, np.ndarray]] = deque(maxlen=max(2, round(PAST * self.settings.rate)))
         self._echoes: deque[tuple[float, np.ndarray]] = deque(maxlen=self._past.maxlen)
@@ -145,7 +152,6 @@ class Loop:
 
         self.held = self._reason(sent)
         self.tick_number += 1
-        names = ("physics", "follow", "correct")
         return Tick(
             time=self.real.time - self.begun,
             joints=self.data.qpos[self.joints.qpos].copy(),
@@ -157,7 +163,7 @@ class Loop:
             age=age,
             held=self.held,
             left_out=self.health.left_out if self.health else (),
-            seconds=dict(zip(names, np.diff(marks).tolist(), strict=True)),
+            seconds=dict(zip(("physics", "follow", "correct"), np.diff(marks).tolist(), strict=True)),
             pictures=self._kept(seen),
         )
 
@@ -192,7 +198,7 @@ class Loop:
 
     def _follow(self, steps: int) -> np.ndarray:
         achieved, speed = self.data.qpos[self.joints.qpos], self.data.qvel[self.joints.qvel]
-        target = achieved + self.settings.lead * speed
+        target = achieved + self.settings.lead * speed + self._trim.offset
         sent = self.real.send(target)
         self.real.advance(steps * self.model.opt.timestep)
         now = self.real.time
@@ -203,6 +209,8 @@ class Loop:
     def _listen(self, seen: Mapping[str, np.ndarray], times: Mapping[str, float]) -> np.ndarray:
         echo = np.asarray(seen[STATE], float)
         if not self._echoes or times[STATE] > self._echoes[-1][0]:
+            if not self.held:
+                self._trim.learn(between(self._past, times[STATE])[self.joints.qpos], echo, times[STATE])
             self._echoes.append((times[STATE], echo))
         return echo
 
@@ -242,26 +250,27 @@ class Loop:
         return residual, conflict, age
 
     def _pull(self, found: Correction, weight: float, now: float) -> None:
-        """The wrenches of the next tick: along the ground, against friction; none where pictures are not believed."""
+        """What stands is moved; for the rest, the wrenches of the next tick. What nobody sees is left alone."""
         rows = [(row, body) for row, body in enumerate(found.ids.tolist()) if body in self.bodies]
-        gaps = {row: gap_of(self.data, body, found.pose[row]) for row, body in rows}
-        worst = max((gap.size for gap in gaps.values()), default=0.0)
         assert self.health is not None
-        if not self.health.believes(worst, bool(all(found.seen[row] for row, _ in rows)), now):
-            return
+        seen = bool(all(found.seen[row] for row, _ in rows))
+        self.health.finds(min((float(found.overlap[row]) for row, _ in rows), default=1.0), seen, now)
+        settings, past = self.settings, [old for _, old in self._past]
         for row, body in rows:
-            pull = weight * np.asarray(found.wrench[row], float)
-            if self.settings.grounded:
-                ground = standing(self.model, self.data, body)
-                if ground is not None and pull.any():
-                    pull = along(ground.up, pull) + self.settings.strength * overcome(ground, gaps[row])
-            self._wrench[body] = pull
-        self.health.corrected(now)
+            up = self._grounds.get(body)
+            if up is None:
+                self._wrench[body] = weight * np.asarray(found.wrench[row], float)
+                continue
+            gap, share = gap_of(self.data, body, found.pose[row]), weight * settings.share
+            shift(self.model, self.data, body, up, gap, share, settings.most, past)
+        if seen:
+            self.health.corrected(now)
 
     def _compare(self, pictures: Mapping[str, np.ndarray], moment: float) -> Correction:
         """The aligner's answer for the twin as it was when the pictures were taken, its arm as the echo has it."""
         import mujoco
 
+        self._grounds = self._supports.look(self.data) if self.settings.grounded else {}
         view = self._view
         view.qpos[:] = between(self._past, moment)
         if self._echoes:
@@ -275,7 +284,7 @@ class Loop:
         poses[:, :3, 3] = view.xpos[list(self._bodies)]
         assert self.aligner is not None
         try:
-            return self.aligner.correct(self.model, self.data, pictures, poses=poses)
+            return self.aligner.correct(self.model, self.data, pictures, poses=poses, supports=self._grounds)
         except (np.linalg.LinAlgError, FloatingPointError):  # an arm follows: a tick without a correction is none less
             return Correction(np.array(self._bodies), np.zeros((len(poses), 6)), poses, dict.fromkeys(pictures, np.inf))
 

@@ -1,9 +1,8 @@
-"""What pictures may do to an object that stands on something: shift it and turn it there, not lift or tilt it.
+"""What an object stands on, and how far it is from where pictures have it.
 
-Along a line of sight a picture says little, so that a force along it is mostly noise; one camera alone can so lift a
-thing off its table and turn it over. What lifts things is the arm. And what stands does not begin to move until its
-friction is overcome: a correction gets that much more, in its own direction, as long as the thing rests (limit surface
-of Howe and Cutkosky, 1996, taken as an ellipsoid). Nothing here knows of pictures.
+Along a line of sight a picture says little: free in space, the best fit tilts a thing that lies on a table by tens of
+degrees while the arm hides half of it, and lifts it by centimetres. What lifts and tilts things is the arm; pictures
+shift and turn what stands, see `pull.py`. Nothing here knows of pictures.
 """
 
 from __future__ import annotations
@@ -16,25 +15,11 @@ import numpy as np
 if TYPE_CHECKING:
     import mujoco
 
-OVERCOME = 0.9  # part of the friction that is added
-SLOW = 0.02  # m/s, at which a thing still half rests
 REACH = 0.03  # m, at which a turn counts as a move
-WHOLE = 0.001  # m, a wanted move from which on all of it is added
 
 
-@dataclass(frozen=True)
-class Ground:
-    """What a body stands on: unit vector (3,) out of it, friction that it can bear, N, and at which distance, m."""
-
-    up: np.ndarray
-    friction: float
-    arm: float
-
-
-def standing(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> Ground | None:
-    """What `body` stands on, by its contacts now with what cannot move; None: on nothing."""
-    import mujoco
-
+def standing(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> np.ndarray | None:
+    """Unit vector (3,) out of what `body` stands on, by its contacts now with what cannot move; None: on nothing."""
     if not data.ncon:
         return None
     pairs = model.geom_bodyid[data.contact.geom]
@@ -46,56 +31,29 @@ def standing(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> Ground | 
     normals = data.contact.frame[touching, :3] * np.where(second[touching], 1.0, -1.0)[:, None]  # from first to second
     total = normals.sum(0)
     length = float(np.linalg.norm(total))
-    if length < 0.5 * len(normals):
-        return None
-
-    wrench, bears, moment = np.zeros(6), 0.0, 0.0
-    for number in touching.tolist():
-        mujoco.mj_contactForce(model, data, number, wrench)
-        bear = float(wrench[0] * data.contact.friction[number, 0]) if data.contact.dim[number] > 1 else 0.0
-        bears += bear
-        moment += bear * float(np.linalg.norm(data.contact.pos[number] - data.xipos[body]))
-    return Ground(total / length, bears, moment / bears if bears > 0 else 0.0)
+    return None if length < 0.5 * len(normals) else total / length
 
 
 @dataclass(frozen=True)
 class Gap:
-    """From where a body is to where pictures have it: its centre's move (3,) m, its turn (3,) rad; its speed, m/s."""
+    """From where a body is to where pictures have it: its centre's move (3,) m, its turn (3,) rad."""
 
     move: np.ndarray
     turn: np.ndarray
-    speed: float
-
-    @property
-    def size(self) -> float:
-        """m, a turn counted at `REACH`."""
-        return float(np.linalg.norm(self.move) + REACH * np.linalg.norm(self.turn))
 
 
 def gap_of(data: mujoco.MjData, body: int, pose: np.ndarray) -> Gap:
     """How far pictures that have a body at `pose` (4, 4) want it moved."""
+    from scipy.spatial.transform import Rotation
+
     now = np.eye(4)
     now[:3, :3], now[:3, 3] = data.xmat[body].reshape(3, 3), data.xpos[body]
     change, centre = pose @ np.linalg.inv(now), data.xipos[body]
-    skew = (change[:3, :3] - change[:3, :3].T) / 2
-    turn = np.array([skew[2, 1], skew[0, 2], skew[1, 0]])
     move = change[:3, :3] @ centre + change[:3, 3] - centre
-    return Gap(move, turn, float(np.linalg.norm(data.cvel[body, 3:])))
+    return Gap(move, Rotation.from_matrix(change[:3, :3]).as_rotvec())
 
 
-def along(up: np.ndarray, wrench: np.ndarray) -> np.ndarray:
-    """(6,) the part of a wrench that shifts along a ground with normal `up` (3,) and turns about it."""
-    force, torque = wrench[:3], wrench[3:]
-    return np.concatenate([force - (force @ up) * up, (torque @ up) * up])
-
-
-def overcome(ground: Ground, gap: Gap) -> np.ndarray:
-    """(6,) N and N m that take friction away from a wanted move; of what slides already, friction is overcome."""
-    flat, turn = gap.move - (gap.move @ ground.up) * ground.up, float(gap.turn @ ground.up)
-    size = float(np.sqrt(flat @ flat + (ground.arm * turn) ** 2))
-    if size < 1e-9 or ground.friction <= 0:
-        return np.zeros(6)
-    share = OVERCOME * min(1.0, size / WHOLE) / (1 + (gap.speed / SLOW) ** 2)
-    force = share * ground.friction * flat / size
-    torque = share * ground.friction * ground.arm**2 * turn / size * ground.up
-    return np.concatenate([force, torque])
+def along(up: np.ndarray, twist: np.ndarray) -> np.ndarray:
+    """(6,) the part of a twist or wrench that shifts along a ground with normal `up` (3,) and turns about it."""
+    move, turn = twist[:3], twist[3:]
+    return np.concatenate([move - (move @ up) * up, (turn @ up) * up])

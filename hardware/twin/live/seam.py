@@ -34,6 +34,7 @@ class Corrects(Protocol):
         images: Mapping[str, np.ndarray],
         masks: Mapping[str, np.ndarray] | None = None,
         poses: np.ndarray | None = None,
+        supports: Mapping[int, np.ndarray] | None = None,
     ) -> Correction:
         """See `align.Aligner.correct`."""
         ...

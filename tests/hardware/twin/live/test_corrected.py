@@ -1,13 +1,16 @@
 """Pictures keep the twin where reality is; without pictures the arm is held, and goes on when they are back."""
 
+import mujoco
 import numpy as np
 import pytest
 
+from understudy.configs.spec import IMAGES
 from understudy.hardware.twin.build import Build, build
 from understudy.hardware.twin.env import Reality
 from understudy.hardware.twin.live.health import Health, Trust
 from understudy.hardware.twin.live.loop import LoopSettings
-from understudy.hardware.twin.live.resting import Gap, Ground, along, overcome, standing
+from understudy.hardware.twin.live.pull import Supports, obstacles, shift
+from understudy.hardware.twin.live.resting import Gap, along, standing
 from understudy.hardware.twin.reality.faults import Fault
 from understudy.hardware.twin.reality.stand_in import Changes
 
@@ -51,38 +54,98 @@ def test_covered_cameras_hold_the_arm(twin, scene):
     assert "'front' is left out" in text and "'view1' corrects again" in text
 
 
-def test_what_stands_is_not_lifted(task):
+def test_what_stands_is_shifted_and_turned_and_not_lifted(task):
+    lane = at_rest(task)
+    model, data, body = lane.model, lane.data, lane.model.body("t").id
+    up = standing(model, data, body)
+    assert np.allclose(up, [0, 0, 1], atol=1e-3)
+    assert standing(model, data, model.body("gripper").id) is None
+
+    before, speed, old = data.xipos[body].copy(), data.qvel.copy(), data.qpos.copy()
+    arm = data.qpos[:6].copy()
+    gap = Gap(np.array([0.004, -0.002, 0.05]), np.array([0.3, 0.2, 0.1]))
+    shift(model, data, body, up, gap, 0.5, 1.0, [old])
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    assert np.allclose(data.xipos[body] - before, [0.002, -0.001, 0], atol=2e-4)
+    assert data.xmat[body][8] > 0.9999 and np.array_equal(data.qvel, speed) and np.array_equal(data.qpos[:6], arm)
+    assert np.allclose(old, data.qpos)  # the past too
+    assert np.allclose(along(up, np.array([1.0, 2, 3, 4, 5, 6])), [1, 2, 0, 0, 0, 6], atol=0.02)
+
+    far = shift(model, data, body, up, Gap(np.array([1.0, 0, 0]), np.zeros(3)), 1.0, 0.003)
+    assert np.allclose(far, [0.003, 0, 0, 0, 0, 0], atol=1e-6)
+
+
+def test_what_the_arm_touches_is_not_moved_into_it(task):
+    """The stick stands against the T; a move towards it is left out, one away from it is made."""
+    lane = at_rest(task)
+    model, data, body = lane.model, lane.data, lane.model.body("t").id
+    stick = model.geom("stick").id
+    free = model.body_jntadr[body]
+    tip = data.geom_xpos[stick].copy()
+    data.qpos[model.jnt_qposadr[free] : model.jnt_qposadr[free] + 3] = tip + [0.0, 0.02, 0.0]
+    mujoco.mj_forward(model, data)
+    normals = obstacles(model, data, body)
+    assert len(normals)
+    into, up = normals[0] - normals[0][2] * np.array([0, 0, 1.0]), np.array([0.0, 0, 1])
+    into /= np.linalg.norm(into)
+    blocked = shift(model, data, body, up, Gap(0.01 * into, np.zeros(3)), 1.0, 1.0)
+    assert blocked[:3] @ into < 0.005
+    away = shift(model, data, body, up, Gap(-0.01 * into, np.zeros(3)), 1.0, 1.0)
+    assert away[:3] @ into == pytest.approx(-0.01, abs=1e-6)
+
+
+def test_missing_contacts_are_bridged(task):
+    lane = at_rest(task)
+    body = lane.model.body("t").id
+    supports = Supports(lane.model, [body])
+    assert body in supports.look(lane.data)
+    start = lane.model.jnt_qposadr[lane.model.body_jntadr[body]]
+    lane.data.qpos[start + 2] += 0.1
+    mujoco.mj_forward(lane.model, lane.data)
+    assert body in supports.look(lane.data)
+    lane.data.time += 0.3
+    assert not supports.look(lane.data)
+
+
+def test_an_object_that_is_lost_is_told_and_found_again():
+    health = Health(Trust(overlap=0.3, patience=0.5), ("a",), 0.0)
+    health.finds(0.7, True, 0.0)
+    health.finds(0.2, True, 0.1)
+    assert not health.astray(0.1)
+    health.finds(0.7, False, 0.7)  # nobody sees it
+    assert health.astray(0.7)
+    health.finds(0.35, True, 0.8)
+    assert health.astray(0.8)  # not surely enough
+    health.finds(0.5, True, 0.9)
+    assert not health.astray(2.0)
+    assert "not where" in health.warnings[0] and "again" in health.warnings[-1]
+
+
+def test_overlap_tells_a_lost_object_and_far_turns_are_found(twin, scene):
+    actor = twin(real=Reality(changes=Changes(fps=30)), scene=scene, align={"rate": 30}).begin(START)
+    actor.act(3)
+    loop, body = actor.stage.loop, actor.stage.lane.model.body("t").id
+    data, found = actor.stage.lane.data, []
+    truth = data.xmat[body].reshape(3, 3).copy()
+    for angle in (0, 60):
+        turn = Gap(np.zeros(3), np.array([0, 0, np.deg2rad(angle)]))
+        shift(loop.model, data, body, np.array([0, 0, 1.0]), turn, 1, 1)
+        mujoco.mj_forward(loop.model, data)
+        seen, _ = loop.real.observe()
+        pictures = {key.removeprefix(IMAGES): value for key, value in seen.items() if key.startswith(IMAGES)}
+        found.append(loop.aligner.correct(loop.model, data, pictures, supports={body: np.array([0, 0, 1.0])}))
+    row = found[0].ids.tolist().index(body)
+    assert found[0].overlap[row] > 0.5 > found[1].overlap[row]
+    for one in found:
+        turn = one.pose[row][:3, :3] @ truth.T
+        assert abs(np.degrees(np.arctan2(turn[1, 0], turn[0, 0]))) < 15 and turn[2, 2] > 0.999
+
+
+def at_rest(task):
+    """A lane a few steps after its start."""
     lane = task.lane()
     lane.reset(seed=START)
     for _ in range(5):
         lane.step(lane.rest())
-    body = lane.model.body("t").id
-    ground = standing(lane.model, lane.data, body)
-    assert np.allclose(ground.up, [0, 0, 1], atol=1e-3)
-    weight = 9.81 * lane.model.body_mass[body]
-    assert ground.friction == pytest.approx(weight, rel=0.3) and 0.005 < ground.arm < 0.06
-    wrench = along(ground.up, np.array([1.0, 2, 3, 4, 5, 6]))
-    assert np.allclose(wrench, [1, 2, 0, 0, 0, 6], atol=0.02)
-    assert standing(lane.model, lane.data, lane.model.body("gripper").id) is None
-
-
-def test_friction_is_overcome_along_the_wanted_move():
-    ground = Ground(np.array([0.0, 0, 1]), friction=0.3, arm=0.02)
-    still, none = np.zeros(3), 0.0
-    slide = overcome(ground, Gap(np.array([0.01, 0, 0.5]), still, none))
-    assert np.allclose(slide, [0.27, 0, 0, 0, 0, 0])
-    turn = overcome(ground, Gap(still, np.array([0, 0, -0.2]), none))
-    assert np.allclose(turn, [0, 0, 0, 0, 0, -0.27 * 0.02])
-    assert np.linalg.norm(overcome(ground, Gap(np.array([0.01, 0, 0]), still, 0.2))) < 0.01  # it slides already
-    assert np.linalg.norm(overcome(ground, Gap(np.array([1e-5, 0, 0]), still, none))) < 0.01  # it is there
-
-
-def test_what_is_far_off_is_not_believed_at_once():
-    health = Health(Trust(jump=0.03, patience=0.5), ("a",), 0.0)
-    assert health.believes(0.01, True, 0.0)
-    assert not health.believes(0.2, True, 0.1) and not health.astray(0.1)
-    assert not health.believes(0.2, False, 0.7) and health.astray(0.7)  # nobody sees it: nothing to pull to
-    assert health.believes(0.2, True, 0.8)  # lost, the arm held: pulled to where it is seen
-    assert health.believes(0.028, True, 0.9) and health.astray(0.9)
-    assert health.believes(0.01, True, 1.0) and not health.astray(1.0)
-    assert "not where" in health.warnings[0] and "again" in health.warnings[-1]
+    return lane

@@ -7,6 +7,7 @@ from understudy.hardware.twin.env import Reality
 from understudy.hardware.twin.live.health import Health, Trust
 from understudy.hardware.twin.live.loop import LoopSettings, lag_of
 from understudy.hardware.twin.live.timing import Timing, as_text
+from understudy.hardware.twin.live.trim import MOST, Trim
 from understudy.hardware.twin.reality.faults import Fault
 from understudy.hardware.twin.reality.stand_in import Changes
 
@@ -111,3 +112,10 @@ def test_timing_counts():
     found = timing.summary()
     assert found["ticks"] == 3 and found["missed"] == 1 and found["histogram"]["< 33.3"] == 1
     assert "missed: 1" in as_text(found)
+
+
+def test_what_joints_lack_in_the_long_run_is_added():
+    trim = Trim(5.0, 2)
+    for step in range(200):
+        trim.learn(np.array([0.1, 1.0]), np.array([0.07, 0.0]) + trim.offset, step / 60)
+    assert trim.offset == pytest.approx([0.03, MOST], abs=1e-3)  # of a sag; bounded where it is blocked
