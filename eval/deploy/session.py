@@ -89,8 +89,8 @@ class Tally:
             f"warning: the policy asks for more than the envelope of the arm allows{most}: "
             f"{self.bent / self.set_points:.0%} of the set-points were bent, so what acts is not the policy that was "
             f"judged elsewhere. Judge it as the guard lets it act (understudy eval {config.policy} --world "
-            f"'{{{world}}}'), train it on slower demonstrations (understudy replay DATA --dry_run true says what is bent "
-            f"of them), or, where the servos can do more, give an arm {' and '.join(flags)}; see docs/deploy.md"
+            f"'{{{world}}}'), train it on slower demonstrations (understudy replay DATA --dry_run true says what is "
+            f"bent of them), or, where the servos can do more, give an arm {' and '.join(flags)}; see docs/deploy.md"
         )
 
 
