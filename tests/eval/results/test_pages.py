@@ -64,6 +64,19 @@ def test_a_page_says_what_it_looked_up(root):
     assert "| so | +15 [10, 20] points | few | [so](docs/results/so.md) |" in texts["RESULTS.md"]
 
 
+def test_an_interval_in_points_is_read_from_a_note(root):
+    note = "Mixture minus control, for further trainings (3 seeds, t): -18.5 [-27.9, +9.1] points."
+    Study(
+        title="t", command="understudy study x --out DIR", columns=("a",), rows=((1,),), notes=("Another", note),
+        provenance={"begun": "2026-02-03"},
+    ).write(root / "group" / "a.json")  # fmt: skip
+    facts = Facts(root)
+    assert facts.value("noted('group/a', 'Mixture minus control')") == pytest.approx((-0.279, -0.185, 0.091))
+    assert facts.fill("{{ noted('group/a', 'minus control') | points(1) }}") == "-18.5 [-27.9, 9.1] points"
+    with pytest.raises(FactError, match="states an interval in points behind 'Another'"):
+        facts.value("noted('group/a', 'Another')")
+
+
 def test_a_number_that_the_records_do_not_hold_is_told(root):
     for text, why in (
         ("cell('group/a', 'two', 'rate')", "has 0 rows with two"),
