@@ -26,7 +26,8 @@ from .shafts import FreeShafts, Shaft, Shafts
 from .sts3215 import STS3215
 from .xseries import XL330M077, XL330M288, XL430
 
-REST = 8.0  # s that an emulated hand rests before each sweep
+REST = 6.0  # s that an emulated hand rests before each sweep
+RAMP = 1.0  # s from rest to the sweep, and back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,12 +186,14 @@ def write_calibration(path: Path, calibration: Mapping[str, Calibration]) -> Non
 def swept(kind: Kind, time: float, period: float = 8.0) -> list[float]:
     """Joint angles in rad of a hand that leads every joint to and fro over its range, each a little later.
 
-    It rests `REST` s before each such sweep, so that an arm that it leads comes to it.
+    It rests `REST` s at home before each sweep, so that an arm that it leads comes to it.
     """
-    sweeps, since = divmod(time, REST + period)
-    time = sweeps * period + max(0.0, since - REST)
+    _, since = divmod(time, REST + RAMP + period + RAMP)
+    moving = since - REST
+    led = min(max(moving, 0.0), RAMP + period + RAMP - moving, RAMP) / RAMP  # 0 at home .. 1 on the sweep
     angles = []
-    for place, (low, high) in enumerate(kind.limits):
-        phase = 2 * math.pi * (time / period + place / len(kind.limits))
-        angles.append((low + high) / 2 + (high - low) / 2 * math.sin(phase))
+    for place, ((low, high), home) in enumerate(zip(kind.limits, kind.home, strict=True)):
+        phase = 2 * math.pi * (moving / period + place / len(kind.limits))
+        sweep = (low + high) / 2 + (high - low) / 2 * math.sin(phase)
+        angles.append(home + led * (sweep - home))
     return angles

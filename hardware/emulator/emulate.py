@@ -47,7 +47,7 @@ class Emulate:
     # bytes take their time on the line
     wire: bool = True
     # none, or sweep: a hand leads each joint whose torque is off over its range, as one does to calibrate or to lead;
-    # it rests 8 s, sweeps 8 s, and so on
+    # it rests 6 s at home, sweeps 10 s, and so on
     hand: str = "none"
     # V at the servos; 0 for a bus without power, empty for the usual
     voltage: float | None = None

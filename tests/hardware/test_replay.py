@@ -73,4 +73,6 @@ def test_an_emulated_hand_rests_between_its_sweeps():
     kind = find_kind("so101")
     moves = [np.abs(np.subtract(swept(kind, t + 0.1), swept(kind, t))).max() for t in np.arange(0, 32, 0.5)]
     rests = np.array(moves) < 1e-9
-    assert rests[:15].all() and not rests[17:30].any() and rests[32:47].all() and not rests[49:62].any()
+    assert rests[:12].all() and not rests[13:31].any() and rests[32:44].all() and not rests[45:63].any()
+    led = np.array([swept(kind, t) for t in np.arange(7, 15, 0.05)])
+    assert np.allclose([led.min(0), led.max(0)], np.array(kind.limits).T, atol=0.01)
