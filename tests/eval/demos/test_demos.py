@@ -136,7 +136,7 @@ def test_an_interrupted_recording_says_how_to_go_on(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "part/meta/info.json").read_text())["total_episodes"] == 3
     with pytest.raises(FileExistsError, match="or --resume to go on"):
         demonstrate(tmp_path / "part")
-    with pytest.raises(RecordingError, match="another recording: its how was"):
+    with pytest.raises(RecordingError, match="another recording: its how.noise was"):
         demonstrate(tmp_path / "part", resume=True, noise=0.1)
     assert demonstrate(tmp_path / "part", resume=True).fingerprint == whole.fingerprint
     assert demonstrate(tmp_path / "part", resume=True).fingerprint == whole.fingerprint  # nothing is left to do

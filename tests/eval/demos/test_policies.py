@@ -85,7 +85,7 @@ def test_an_interrupted_recording_goes_on_to_the_same_dataset(policies, tmp_path
     monkeypatch.undo()
     assert len(open_dataset(tmp_path / "part").lengths) == 5
     assert record(policies, tmp_path / "part", noise=0.2, resume=True).fingerprint == whole.fingerprint
-    with pytest.raises(RecordingError, match="another recording: its how was"):
+    with pytest.raises(RecordingError, match="another recording: its how.noise was"):
         record(policies, tmp_path / "part", noise=0.3, resume=True)
 
 
