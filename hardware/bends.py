@@ -18,9 +18,9 @@ LIMITS = {  # words of a reason -> the setting that they come from
     "come too near": "clearance",
 }
 PER = {"velocity": "/s", "approach": "/s", "acceleration": "/s^2"}  # after the joint's unit
-WIDENED = ("velocity", "acceleration", "torque")  # by their numbers
+OTHERS = 3  # lines of other reasons
+WIDENED = ("velocity", "acceleration")  # by their numbers; more torque may break gears
 MARGIN = 1.1  # of a velocity that lets the commands pass
-OTHERS = 3  # lines of reasons that come from no limit
 SMALL = 0.07  # rad, how far an STS3215 is behind its set-points anyway
 ANGLES = ("rad",)
 
@@ -40,8 +40,8 @@ class Bends:
         self, names: tuple[str, ...], envelope: Envelope, rate: float, units: tuple[str, ...], word: str = "commands"
     ):
         self.names, self.envelope, self.rate, self.units, self.word = names, envelope, rate, units, word
-        self.others: dict[str, int] = {}  # reasons that come from no limit
         self.found: dict[str, Bent] = {}
+        self.others: dict[str, int] = {}  # reasons that come from no limit
         self.number = self.bent = 0
         self.farthest: np.ndarray = np.zeros(len(names))  # from the commands
         self.fastest: np.ndarray = np.zeros(len(names))  # of the commands, a second
@@ -49,7 +49,7 @@ class Bends:
 
     def add(self, verdict: Verdict, target: np.ndarray) -> None:
         """`target` (D,) became `verdict`."""
-        self.number, self.bent = self.number + 1, self.bent + (verdict.outcome is not Outcome.passed)
+        self.number, self.bent = self.number + 1, self.bent + (verdict.outcome is Outcome.bent)
         speed = np.zeros(len(target)) if self._before is None else np.abs(target - self._before) * self.rate
         self.fastest, self._before = np.maximum(self.fastest, speed), target
 
@@ -78,34 +78,35 @@ class Bends:
         return self.bent / max(1, self.number)
 
     def __str__(self) -> str:
-        said = f"{self.bent} of {self.number} {self.word} bent"
         joint = int(self.farthest.argmax())
-        far = f", {self.names[joint]} by up to {_amount(self.farthest[joint], self.units[joint])}"
-        return f"{said}{far if self.bent else ''}"
+        far = f", {self.names[joint]} by up to {_amount(self.farthest[joint], self.units[joint])}" if self.bent else ""
+        return f"{self.bent} of {self.number} {self.word} bent{far}"
 
     def lines(self) -> list[str]:
-        """What bends them and by how much, whether that matters, and how to widen it; none where all pass."""
-        if not self.bent:
-            return []
-        most = sorted(self.found.items(), key=lambda item: -item[1].commands)
-        widened = [line for limit, one in most if limit in WIDENED for line in self._widen(limit, one)]
-        limits = [self._line(limit, one) for limit, one in most]
+        """The limits that bent most commands first, then other reasons."""
         others = sorted(self.others.items(), key=lambda item: -item[1])[:OTHERS]
-        limits += [f"  {reason}: {count} of {self.number} {self.word}" for reason, count in others]
-        return ["what bends them:", *limits, self._matters(), *widened]
+        lines = [self._line(limit, one) for limit, one in self._most()]
+        return [*lines, *(f"  {reason}: {count} of {self.number} {self.word}" for reason, count in others)]
+
+    def advice(self) -> list[str]:
+        """Whether it matters, and how to widen what may be widened; none where all pass."""
+        widened = [line for limit, one in self._most() if limit in WIDENED for line in self._widen(limit, one)]
+        return [self._matters(), *widened] if self.bent else []
+
+    def _most(self) -> list[tuple[str, Bent]]:
+        return sorted(self.found.items(), key=lambda item: -item[1].commands)
 
     def _matters(self) -> str:
         joint = int(self.farthest.argmax())
         far, unit = self.farthest[joint], self.units[joint]
-        count = f"{self.bent} of {self.number} {self.word}"
-        about = f"{count} are bent, at most by {_amount(far, unit)} ({self.names[joint]})"
+        about = str(self)
         if unit in ANGLES and far <= SMALL:
             return f"{about}: harmless, less than servos are behind their set-points anyway"
         return f"{about}: the arm leaves the commanded way by that; watch whether the task bears it, or widen the limit"
 
     def _line(self, limit: str, one: Bent) -> str:
         joints = [self._joint(limit, name, far) for name, far in sorted(one.most.items(), key=lambda item: -item[1])]
-        return f"  {limit}: {one.commands} of {self.number} {self.word}; {', '.join(joints)}"
+        return f"  {limit}: {one.commands} of {self.number} {self.word} bent; {', '.join(joints)}"
 
     def _joint(self, limit: str, joint: str, far: float) -> str:
         place = self.names.index(joint)

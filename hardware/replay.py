@@ -78,8 +78,8 @@ class Replay:
         driver_body, model = _known(config)
         actions = in_si(actions, body, driver_body, self.units)
         account, bends = rehearse(config, driver_body, model, actions)
-        print(f"dry run: {len(actions)} actions at {rate:g} Hz, {account}")
-        print("\n".join(bends.lines()))
+        print(f"dry run: {len(actions)} actions at {rate:g} Hz, {account if 'stopped' in account.outcomes else bends}")
+        print("\n".join([*bends.lines(), *bends.advice()]))
         if "stopped" in account.outcomes:
             raise ValueError("the guard would stop this episode: it is not replayed")
         if self.dry_run:

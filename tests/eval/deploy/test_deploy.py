@@ -88,7 +88,9 @@ def test_what_the_guard_bends_is_told_in_parts_of_the_set_points(saved, capsys):
     deploy(saved(spread=1.0), **how)
     said = capsys.readouterr().out
     assert re.search(r"episode 100000: 12 steps, not done; (\d+) of 24 set-points bent, \w+ by up to \d", said)
-    assert re.search(r"  velocity: \d+ of 24 set-points; \w+ by up to .*limit [23].2 rad/s, asked \d", said)
+    assert re.search(
+        r"  velocity: \d+ of 24 set-points bent; \w+ by up to .* rad, .* degrees \(limit [23].2 rad/s, asked", said
+    )
     assert "warning: the policy asks for more than the envelope of the arm allows" in said
     assert "--robot.envelope.velocity" in said and "understudy eval" in said
 
