@@ -95,10 +95,14 @@ def blocks(page: Path) -> tuple[Block, ...]:
     return tuple(found)
 
 
-def play(page: Path, folder: Path, slow: bool) -> None:
+def surroundings() -> dict[str, str]:
+    """The environment that blocks run in."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    return os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def play(page: Path, folder: Path, slow: bool, environment: Mapping[str, str]) -> None:
     """Run a page's blocks in `folder`. Raises AssertionError: one that fails, or prints otherwise than the page."""
-    environment = os.environ | {"PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))}
-    environment |= {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     said = None
     for block in blocks(page):
         if block.file:
@@ -109,7 +113,7 @@ def play(page: Path, folder: Path, slow: bool) -> None:
             said = _printed(block, folder, environment, page) if block.runs(slow) else None
 
 
-def _printed(block: Block, folder: Path, environment: dict, page: Path) -> str:
+def _printed(block: Block, folder: Path, environment: Mapping[str, str], page: Path) -> str:
     words = ["bash", "-eo", "pipefail", "-c"] if block.kind == "sh" else [sys.executable, "-c"]
     with subprocess.Popen(
         ["nice", "-n", "19", *words, block.text], cwd=folder, env=environment, text=True, start_new_session=True,
@@ -155,6 +159,7 @@ class Stage:
 
     def __init__(self, pages: Sequence[Path]):
         self.pages = pages
+        self._environment = surroundings()  # of now: tests beside change their own
         self._first: Future[Path] | None = None
         self._played: dict[Path, Future[None]] = {}
 
@@ -190,13 +195,13 @@ class Stage:
     def _play_first(self) -> Path:
         folder = self._folder / "first"
         folder.mkdir()
-        play(FIRST, folder, slow=False)
+        play(FIRST, folder, slow=False, environment=self._environment)
         return folder
 
     def _play(self, page: Path) -> None:
         parent = self._folder / page.stem
         parent.mkdir()
-        play(page, scratch(self.first(), parent), slow=False)
+        play(page, scratch(self.first(), parent), slow=False, environment=self._environment)
 
 
 def has(page: Path, slow: bool) -> bool:
@@ -219,7 +224,7 @@ def test_the_first_steps_run_as_printed(stage):
 @pytest.mark.timeout(60 * MINUTES)
 @pytest.mark.parametrize("page", [page for page in PAGES if has(page, True)], ids=named)
 def test_a_page_runs_as_printed_with_what_takes_long(page, stage, tmp_path):
-    play(page, scratch(stage.first(), tmp_path), slow=True)
+    play(page, scratch(stage.first(), tmp_path), slow=True, environment=surroundings())
 
 
 def commands(text: str) -> list[list[str]]:
