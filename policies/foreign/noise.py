@@ -38,7 +38,7 @@ def keyed(seeds: Sequence[int], device: torch.device) -> Iterator[Draws]:
     """Under it, row i of a batch of `len(seeds)` rows draws from its own generator; see the module."""
     draws, cuda = Draws(), [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seeds[0])
+        _seed_global(seeds[0], cuda)
         before = _states(cuda)
         with _Rows(seeds):
             yield draws
@@ -100,6 +100,14 @@ _ANSWERS = {
     torch.normal: _Rows.normal,
     torch.multinomial: _Rows.multinomial,
 }
+
+
+def _seed_global(seed: int, cuda: list[torch.device]) -> None:
+    """`torch.manual_seed` of these devices; that one formats three stack traces a call for devices that are not there."""
+    torch.default_generator.manual_seed(seed)
+    for device in cuda:
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _states(cuda: list[torch.device]) -> list[Tensor]:
