@@ -1,6 +1,7 @@
 """Find what registers itself: every module of a folder of ours, and the packages named in `UNDERSTUDY_PLUGINS`.
 
-A new policy, critic, task, expert, world or robot is one new file; nothing here or elsewhere lists it.
+A new policy, critic, task, expert, world or robot is one new file; nothing here or elsewhere lists it. A module whose
+name begins with an underscore registers nothing and is left out: it may need what is not installed.
 
 No file of the current folder is ever taken for a module that nobody named. One that is named, as a plug-in is, and lies
 nowhere else is imported from there; then the folder is searched too, after all others.

@@ -301,3 +301,21 @@ print({*WORLDS, *World.get_known_choices(), *RobotConfig.get_known_choices()} - 
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stdout + done.stderr
+
+
+def test_robots_are_found_without_what_only_a_twin_or_a_server_needs():
+    script = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("numba", "gsplat", "rerun", "websockets", "msgpack", "lerobot", "torch"):
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+sys.meta_path.insert(0, Absent())
+from understudy.configs.plugins import discover
+discover("hardware")
+from understudy.hardware.robot import RobotConfig
+print(len(RobotConfig.get_known_choices()))
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) >= 2

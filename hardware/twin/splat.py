@@ -3,7 +3,7 @@
 `CpuRenderer` draws; `Drawing` is one drawn picture with what the way back needs. Gradients are analytic, with respect
 to the centres in the picture, and through `Drawing.slope` to points in the world: how a Gaussian's outline turns and
 grows as it moves, and how the order of depth changes, is left out, which is small for Gaussians of a few pixels. The
-loops are `splatting/kernels.py`; other devices are `splatting/gpu.py`. Knows nothing of MuJoCo.
+loops are `splatting/_kernels.py`; other devices are `splatting/gpu.py`. Knows nothing of MuJoCo.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def check(gaussians: Gaussians, poses: np.ndarray, camera: Camera, background: n
 def kernels():
     """The compiled loops. ImportError: numba is not installed, and how to install it."""
     try:
-        from .splatting import kernels as module
+        from .splatting import _kernels as module
     except ModuleNotFoundError as error:
         if error.name != "numba":
             raise

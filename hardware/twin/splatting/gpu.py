@@ -29,7 +29,7 @@ class GpuRenderer:
         self, gaussians: Gaussians, poses: np.ndarray, camera: Camera, background: np.ndarray | None = None
     ) -> Picture:
         """See `Renderer.render`."""
-        from .kernels import BLUR, NEAR
+        from ._kernels import BLUR, NEAR
 
         check(gaussians, poses, camera, background)
         mean, quat = in_world(gaussians, poses)
