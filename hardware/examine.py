@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,8 +15,9 @@ from .emulator.arm import Kind, find_kind, read_calibration
 from .lerobot import LerobotArm, LerobotConfig
 from .lerobot_joints import buses_of
 from .open import robot_config
+from .port import fall_silent, port_fault, spoken_for
 from .robot import RobotConfig
-from .so101 import RETRIES, STORED, CalibrationError, Scale, SO101Config, fall_silent, spoken_for
+from .so101 import RETRIES, STORED, CalibrationError, Scale, SO101Config
 
 READS = 40  # of the loop rate
 VOLTS = (4.5, 8.4)  # of an SO-101's supply, within its servos' limits; 12 V arms: up to 14
@@ -25,7 +25,6 @@ BAUD = 1_000_000
 FIRMWARE = ("Firmware_Major_Version", "Firmware_Minor_Version")
 MODEL, POSITION = 3, 56  # addresses in a servo
 TRIES = 2  # of looking at an arm that seems unready
-PORTS = "plug the arm in; ls /dev/ttyACM* /dev/ttyUSB* names the ports, lerobot-find-port which of them it is"
 CORRUPT = -7  # scservo_sdk's word for an answer that makes no sense
 
 
@@ -52,9 +51,9 @@ def examine_config(config: RobotConfig) -> Iterator[Finding]:
             f"{config.get_choice_name(type(config))}: nothing more is known of its bus; connect it to try",
         )
         return
-    ports = list(_port(config))
-    yield from ports
-    if not all(finding.works for finding in ports):
+    port = _port(config.port)
+    yield port
+    if not port.works:
         return
     yield from _servos(config)
     yield from _cameras(config)
@@ -80,7 +79,12 @@ def refuse_unready(config: RobotConfig) -> None:
 
 def _lerobots(config: LerobotConfig) -> Iterator[Finding]:
     """Its driver, what its numbers mean, its ports and whether its motors answer; nothing is written to them."""
-    kind = str(config.robot.get("type"))
+    kind, named = str(config.robot.get("type")), config.robot.get("port")
+    if isinstance(named, str):  # said before lerobot is imported, which takes long
+        port = _port(named)
+        yield port
+        if not port.works:
+            return
     try:
         arm = LerobotArm(config)
     except ImportError as error:
@@ -111,15 +115,9 @@ def _lerobots(config: LerobotConfig) -> Iterator[Finding]:
     yield from _cameras(config)
 
 
-def _port(config: SO101Config) -> Iterator[Finding]:
-    there = os.path.exists(config.port)
-    if there and not stat.S_ISCHR(os.stat(config.port).st_mode):
-        yield Finding("port", False, f"{config.port} is a file or folder, not a serial port", PORTS, True)
-        return
-    allowed = there and os.access(config.port, os.R_OK | os.W_OK)
-    detail = config.port if allowed else f"{config.port}: {'no permission' if there else 'there is no such port'}"
-    advice = "sudo usermod -a -G dialout $USER, then log in anew" if there else PORTS
-    yield Finding("port", allowed, detail, advice, True)
+def _port(port: str) -> Finding:
+    fault = port_fault(port)
+    return Finding("port", fault is None, *(fault or (port, "")), needed=True)
 
 
 def _servos(config: SO101Config) -> Iterator[Finding]:

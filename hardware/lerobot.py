@@ -31,18 +31,9 @@ from .cameras import Camera, Read
 from .guard import Measured
 from .lerobot_devices import BASES, configured, make, names_of
 from .lerobot_joints import Joint, buses_of, joints_of, ours, out_of_range, theirs
+from .port import check_port, fall_silent, spoken_for
 from .robot import RobotConfig
-from .so101 import (
-    ENVELOPE,
-    GREETINGS,
-    SEAM,
-    STALL,
-    CalibrationError,
-    check_port,
-    fall_silent,
-    spoken_for,
-    torque_limits,
-)
+from .so101 import ENVELOPE, GREETINGS, SEAM, STALL, CalibrationError, torque_limits
 
 MODELS = {"so101_follower": "so101", "so101_leader": "so101"}  # type -> the arm in `sim/arms.py` that it is
 PATIENT = 250.0  # ms

@@ -10,10 +10,9 @@ high while a joint moves fast.
 from __future__ import annotations
 
 import os
-import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,8 +23,9 @@ from ..configs.spec import Embodiment
 from ..sim.arms import find_arm
 from .cameras import Camera
 from .emulator.arm import Calibration, find_kind, read_calibration
-from .feetech import LATE, ServoLine
+from .feetech import ServoLine
 from .guard import Measured
+from .port import check_port, spoken_for
 from .robot import RobotConfig
 
 T = TypeVar("T")
@@ -109,41 +109,6 @@ class Scale:
                     "of its encoder (0/4095), or its horn was put on anew; calibrate this arm again"
                 )
         return found
-
-
-@contextmanager
-def spoken_for(port: str) -> Iterator[None]:
-    """Whatever a serial port raises when it is gone, as one ConnectionError that names it."""
-    import termios
-
-    import serial
-
-    try:
-        yield
-    except ConnectionError as error:
-        raise ConnectionError(f"{port}: {error}") from error
-    except (serial.SerialException, OSError, termios.error, RuntimeError) as error:
-        raise ConnectionError(f"{port}: {error}") from error
-    except IndexError as error:  # scservo_sdk's answer to a packet that is too short
-        raise ConnectionError(f"{port}: an answer was cut short") from error
-
-
-def check_port(port: str) -> None:
-    """Raise ConnectionError: there is no such port, or it is not ours to use."""
-    if not os.path.exists(port):
-        raise ConnectionError(f"{port}: no such port; is the arm plugged in? (ls /dev/ttyACM* /dev/ttyUSB*)")
-    if not stat.S_ISCHR(os.stat(port).st_mode):
-        raise ConnectionError(f"{port} is a file or folder, not a serial port (ls /dev/ttyACM* /dev/ttyUSB*)")
-    if not os.access(port, os.R_OK | os.W_OK):
-        raise ConnectionError(f"{port}: no permission; sudo usermod -a -G dialout $USER, then log in anew")
-
-
-def fall_silent(bus, port: str) -> None:
-    """Wait for answers that are late to a bus of lerobot's, and forget them. Raises ConnectionError."""
-    time.sleep(LATE)
-    with spoken_for(port):
-        bus.port_handler.clearPort()
-        bus.port_handler.ser.reset_input_buffer()
 
 
 def torque_limits(torque: Any) -> list[int]:

@@ -36,6 +36,17 @@ def test_no_port(file, tmp_path):
     assert not finding.works and "there is no such port" in finding.detail
 
 
+@pytest.mark.parametrize(("port", "words"), [("arm.json", "a file or folder"), ("/dev/null", "but no serial port")])
+@pytest.mark.parametrize("robot", ["so101", {"type": "so101_follower"}])
+def test_what_is_no_port_is_said_first(robot, port, words, tmp_path, monkeypatch):
+    (tmp_path / "arm.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("understudy.hardware.examine.LerobotArm", lambda config: pytest.fail("lerobot was imported"))
+    (finding,) = examine_robot(robot, port, None)
+    assert finding.what == "port" and finding.needed and not finding.works
+    assert words in finding.detail and "ls /dev/ttyACM*" in finding.advice
+
+
 def test_an_unpowered_bus(file):
     found = findings(file, lambda chain: chain.supply(0.0))
     assert "no servo answers" in found["bus"].detail and "supply" in found["bus"].advice
@@ -75,7 +86,8 @@ def test_a_robot_of_lerobots(file, tmp_path, monkeypatch):
     with Bus(make_chain(KIND), Feetech()) as bus:
         robot = {"type": "so101_follower", "port": bus.port}
         found = {finding.what: finding for finding in examine_robot(robot, None, str(file))}
-        assert all(finding.works for finding in found.values()) and {"driver", "units", "guard", "bus"} == set(found)
+        assert all(finding.works for finding in found.values())
+        assert {"port", "driver", "units", "guard", "bus"} == set(found)
         assert "elbow_flex degrees" in found["units"].detail and "gripper 0..100" in found["units"].detail
         file.write_text(file.read_text().replace('"homing_offset": 0', '"homing_offset": 7', 1))
         found = {finding.what: finding for finding in examine_robot(robot, None, str(file))}
