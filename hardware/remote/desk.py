@@ -195,8 +195,9 @@ class Desk:
 
     def _think(self, batch: list[Job]) -> Plans:
         if self._tell is not None and batch[0].task is not None and batch[0].task != self._task:
-            self._task = batch[0].task
+            self._task = None  # until the policy has taken it
             self._tell(batch[0].task)
+            self._task = batch[0].task
         pasts = [job.made for job in batch if job.made is not None]
         past = pasts[0] if len(pasts) == 1 else _joined(pasts)
         return self.thinker.plan(past, batch[0].plans, [job.noise() for job in batch])

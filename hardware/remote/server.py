@@ -156,7 +156,7 @@ class PolicyServer:
                 number = ask.number
                 session.check_turn(ask)
                 session.check(ask)
-                reply: Answer | Refusal = _answer(ask, await self._think(_job(session, ask)))
+                reply: Answer | Refusal = _answer(ask, await self._think(_job(session, ask, self.task)))
             except (WireError, PolicyError) as error:
                 faults += isinstance(error, WireError)
                 self.served.refuse(str(error))
@@ -229,13 +229,16 @@ class PolicyServer:
         )
 
 
-def _job(session: Session, ask: Ask) -> Job:
+def _job(session: Session, ask: Ask, task: str | None) -> Job:
+    """`task`: the text where the ask gives none, so that another client's is not read in its place."""
+
     def noise() -> Any:
         from ...policies.policy import LaneNoise
 
         return LaneNoise(ask.seed, ask.starts, ask.replans)
 
-    return Job(past=lambda: session.past(ask), noise=noise, plans=ask.plans, task=ask.task)
+    text = task if ask.task is None else ask.task
+    return Job(past=lambda: session.past(ask), noise=noise, plans=ask.plans, task=text)
 
 
 def _answer(ask: Ask, thought: Thought) -> Answer:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from understudy.configs.spec import EmbodimentError
-from understudy.hardware.remote.messages import Answer
+from understudy.hardware.remote.messages import Answer, Refusal
 from understudy.policies.agent.agent import Agent
 from understudy.policies.critics.recall import RecallConfig
 
@@ -81,6 +81,31 @@ def test_eight_clients_get_their_own_plans(policy, serve, connect):
     for number, actions in enumerate(there):  # computed together, rows differ in the last digits
         assert np.allclose(actions, act(number, policy), atol=1e-5)
     assert server.served.asks == 8 * CHUNKS and server.served.clients == 8
+
+
+def test_a_client_that_gives_no_text_is_not_planned_for_by_anothers(policy, serve, raw):
+    told = []
+    _, address = serve(policy, task="stack", tell=told.append)
+    for task in ("push", None):
+        client = raw(address)
+        assert isinstance(client.say(first_ask(client.greet(), task=task)), Answer)
+    assert told == ["push", "stack"]
+
+
+def test_a_text_that_the_policy_refuses_is_refused_each_time(policy, serve, raw):
+    told = []
+
+    def tell(text):
+        told.append(text)
+        if text == "fly":
+            raise ValueError("it was not trained on")
+
+    _, address = serve(policy, task="stack", tell=tell)
+    client = raw(address)
+    welcome = client.greet()
+    for number, (task, kind) in enumerate([("stack", Answer), ("fly", Refusal), ("fly", Refusal), ("stack", Answer)]):
+        assert isinstance(client.say(first_ask(welcome, number, task=task)), kind)
+    assert told == ["stack", "fly", "fly", "stack"]
 
 
 def test_the_ninth_client_is_turned_away(policy, serve, connect):
