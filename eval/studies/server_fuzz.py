@@ -135,7 +135,7 @@ class _Client:
         """A right message."""
         from ...hardware.remote.wire import pack
 
-        return pack(replace(_ask(self.welcome, self.number), **changes))
+        return pack(replace(blank_ask(self.welcome, self.number), **changes))
 
     def say(self, message: bytes | str) -> str:
         """answered, refused or hung up."""
@@ -178,7 +178,8 @@ def _plan(address: str) -> bytes:
     return answer.future.tobytes()
 
 
-def _ask(welcome: Any, number: int) -> Any:
+def blank_ask(welcome: Any, number: int) -> Any:
+    """A right ask of one lane that has seen zeros, of a policy without pictures."""
     from ...hardware.remote.messages import Ask, Frames
 
     zero, body = np.zeros(1, np.int64), welcome.embodiment

@@ -15,9 +15,10 @@ from understudy.policies.networks.mlp import MLPConfig
 pytest.importorskip("websockets", reason="the policy server: pip install 'understudy[serve]'")
 pytest.importorskip("msgpack", reason="the policy server: pip install 'understudy[serve]'")
 
+from understudy.eval.studies.server_fuzz import blank_ask  # noqa: E402
 from understudy.hardware.remote.desk import Thinker  # noqa: E402
 from understudy.hardware.remote.line import Address  # noqa: E402
-from understudy.hardware.remote.messages import SUBPROTOCOL, VERSION, Answer, Ask, Hello, Refusal, Welcome  # noqa: E402
+from understudy.hardware.remote.messages import SUBPROTOCOL, VERSION, Answer, Hello, Refusal, Welcome  # noqa: E402
 from understudy.hardware.remote.place import Place  # noqa: E402
 from understudy.hardware.remote.planner import SCHEMES, RemotePlanner  # noqa: E402
 from understudy.hardware.remote.server import PolicyServer, serving  # noqa: E402
@@ -156,32 +157,7 @@ class Raw:
 
 def first_ask(welcome, number=0, **changes):
     """An ask of one lane that has seen zeros, of the policy without pictures."""
-    from understudy.hardware.remote.messages import Frames
-
-    zero, one = np.zeros(1, np.int64), np.ones(1, bool)
-    widths = {STATE: 2, SCENE: 1}
-
-    def frames(key):
-        return Frames(lane=zero, tick=zero, values=np.zeros((1, widths[key]), np.float32), jpeg=None)
-
-    told = {key: frames(key) for key in welcome.inputs}
-    ask = Ask(
-        session=welcome.session,
-        number=number,
-        plans=1,
-        seed=0,
-        starts=zero,
-        replans=zero,
-        now=zero,
-        fresh=one,
-        frames=told,
-        captured={},
-        actions=np.zeros((1, len(welcome.recall), 2), np.float32),
-        obs_valid=np.zeros((1, len(welcome.observe)), bool),
-        action_valid=np.zeros((1, len(welcome.recall)), bool),
-        task=None,
-    )
-    return dataclasses.replace(ask, **changes)
+    return dataclasses.replace(blank_ask(welcome, number), **changes)
 
 
 @pytest.fixture
