@@ -32,6 +32,7 @@ REACHED = 0.02  # rad, of the first pose
 PATIENCE = 20.0  # s to reach it
 FEW, MOST = 0.05, 0.5  # parts of the actions that may be late: without a remark, and without an error
 UNITS = ("", "degrees")
+OF_ROBOTS = ("port", "calibration", "units", "dry_run")  # settings that a world has no use for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class Replay:
     world: str | None = None  # a world instead, such as so101-reach
     env_seed: int | None = None  # with world: of its initial condition; default: the one that the episode began from
     units: str = ""  # what the actions are where the data do not say: degrees (lerobot's, gripper 0..100)
-    dry_run: bool = False  # only say what the guard would do
+    dry_run: bool = False  # of a robot: only say what the guard would do
     yes: bool = False  # do not ask before the robot moves
 
     def __post_init__(self) -> None:
@@ -58,6 +59,10 @@ class Replay:
             raise ValueError(f"units: '{self.units}' is not degrees")
         if (self.robot is None) == (self.world is None):
             raise ValueError("replay where? Give --robot NAME --port PORT, or --world NAME")
+        other, ignored = ("world", ("env_seed",)) if self.world is None else ("robot", OF_ROBOTS)
+        for flag in ignored:
+            if getattr(self, flag) != getattr(Replay, flag):
+                raise ValueError(f"{flag}: that is for a {other}; leave it out")
 
     def check_names(self) -> None:
         """Refuse a robot that is not there, before data are read and simulators imported."""

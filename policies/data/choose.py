@@ -38,8 +38,8 @@ def choose(layout: Layout, episodes: str = ALL, without: str = "") -> Layout:
     if is_everything(episodes, without):
         return layout
     known = [entry.id for entry in layout.entries]
-    chosen = known if _is_all(episodes) else _known(layout, "episodes", episodes)
-    left = set() if not str(without).strip() else set(_known(layout, "without", without))
+    chosen = known if _is_all(episodes) else _known(layout, episodes)
+    left = set() if not str(without).strip() else set(_known(layout, without))
     kept = set(chosen) - left
     if not kept:
         raise DatasetError(
@@ -83,7 +83,7 @@ def _is_all(text: str) -> bool:
     return str(text).strip() in ("", ALL)
 
 
-def _known(layout: Layout, flag: str, text: str) -> list[int]:
+def _known(layout: Layout, text: str) -> list[int]:
     if is_condition(text):
         from .known import matching
 
@@ -93,7 +93,6 @@ def _known(layout: Layout, flag: str, text: str) -> list[int]:
     strange = [number for number in asked if number not in known]
     if strange:
         raise DatasetError(
-            f"--{flag} {text}: {layout.root} has no episode {strange[0]}; it has {len(known)}, from {min(known)} to"
-            f" {max(known)}"
+            f"{layout.root} has no episode {strange[0]}; it has {len(known)}, from {min(known)} to {max(known)}"
         )
     return asked

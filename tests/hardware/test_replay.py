@@ -35,6 +35,19 @@ def test_actions_are_sent_at_their_time_and_late_ones_are_counted():
     assert done.late == (done.after > 1 / 30).sum() < 20
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"world": "so101-reach", "dry_run": True}, "dry_run: that is for a robot"),
+        ({"world": "so101-reach", "units": "degrees"}, "units: that is for a robot"),
+        ({"robot": "so101", "env_seed": 0}, "env_seed: that is for a world"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        Replay(data="out/demos", **settings)
+
+
 def test_what_was_late_is_said():
     rows = np.zeros((4, 1))
     done = Replayed(rows, rows, ("joint",), Account(), np.array([0.001, 0.001, 0.05, 0.001]), 1 / 30, 0.2)
