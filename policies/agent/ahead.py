@@ -4,7 +4,8 @@ The plan is asked for in a thread of its own; meanwhile the committed actions ar
 when its first action is due is late: the plan before goes on as far as it reaches, then the arm stands; the late plan
 takes over at the step that it has for then. One that is later than its whole chunk is thrown away, and the arm stands
 until the next is there, which is planned from what is seen then. Nothing here knows an arm: whoever calls `act` in time
-sets the pace, and what it reports as executed is the agent's history.
+sets the pace, and what it reports as executed is the agent's history, but for steps at which the arm stood for a late
+plan or in a pause.
 """
 
 from __future__ import annotations

@@ -235,12 +235,18 @@ def test_a_plan_later_than_its_chunk_is_thrown_away_and_the_arm_stands():
     ahead.close()
 
 
-def test_what_was_executed_is_the_history():
-    ahead = begun(Ticks(), "wait", 1)
-    for tick in range(E + 1):
-        step(ahead, tick, sent=7.0)
-    assert ahead.agent._actions.ravel().tolist() == [7.0] * ahead.agent._actions.size
+@pytest.mark.parametrize("mode", [mode.value for mode in Mode])
+def test_what_was_executed_is_the_history(mode):
+    planner = Denoises(Window(observe=(0,), recall=(-2, -1), horizon=H))
+    ahead, tick = begun(planner, mode, 3, patience=None), 0
+    for _ in range(3 * ahead.agent.n_action_steps):
+        step(ahead, tick, sent=100 + tick)  # never what was planned
+        tick += 1
     ahead.close()
+    asked = {int(past.now[0]): past.actions[0, :, 0].tolist() for past in planner.pasts}
+    whole = ahead.agent.n_action_steps
+    assert set(asked) == {0, whole, 2 * whole, 3 * whole}
+    assert all(recalled == [100 + now - 2, 100 + now - 1] for now, recalled in asked.items() if now)
 
 
 def test_a_pause_stands_and_is_no_history():
