@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 
 class Refused(ValueError):
@@ -17,10 +18,19 @@ def on_terminal() -> bool:
         return False
 
 
-def ask(what: str) -> None:
-    """Ask in the terminal before the first motion. Raises Refused."""
+def ask(what: str, hear: Callable[[], str | None] | None = None, instead: str = "give --yes true") -> None:
+    """Ask in the terminal before the first motion.
+
+    Args:
+        hear: gives the answer, None: there will be none; by default the next line of stdin.
+        instead: what to do where nobody is there.
+
+    Raises:
+        Refused: nobody is there, or another answer than yes.
+    """
     if not on_terminal():
-        raise Refused(f"{what}. Nobody is there to allow it: run it in a terminal, or give --yes true")
+        raise Refused(f"{what}. Nobody is there to allow it: run it in a terminal, or {instead}")
     print(f"{what}. Move it? [yes/no]", flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    said = hear() if hear else sys.stdin.readline()
+    if (said or "no").strip().lower() not in ("y", "yes"):
         raise Refused("the arm was not moved")

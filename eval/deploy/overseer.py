@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ...hardware.consent import Refused, on_terminal
+from ...hardware.consent import ask, on_terminal
 from ..demos.arm import Quit, Words
 
 if TYPE_CHECKING:
@@ -31,13 +31,8 @@ class Overseer:
 
     def allow(self, what: str) -> None:
         """Ask before the first motion. Raises Refused."""
-        if self.config.yes:
-            return
-        if self.words.over or not on_terminal():
-            raise Refused(f"{what}. Nobody is there to allow it: run it in a terminal, or give --yes true")
-        print(f"{what}. Move it? [yes/no]", flush=True)
-        if (self._next() or "no") not in ("y", "yes"):
-            raise Refused("the arm was not moved")
+        if not self.config.yes:
+            ask(what, self._next)
 
     def tell(self, first: int, last: int, rate: float, length: int) -> None:
         """What happens from now on, and how the person has a say."""
