@@ -14,9 +14,11 @@ import numpy as np
 
 from ...configs.protocols import keeps
 from ...configs.spec import IMAGES, AssumedWarning, Embodiment, EmbodimentError
+from .settings import MEASURE
 
 if TYPE_CHECKING:
     from ...policies.agent.agent import Agent
+    from .settings import Settings
 
 CLOSE = 0.02  # rad or m, by which limits may differ: the rounding of calibrations
 TRIALS = 5  # plans that are timed, after one that is not
@@ -83,14 +85,48 @@ def _check_body(body: Embodiment, arm: Embodiment, inputs: tuple[str, ...], limi
 
 
 def planning_steps(agent: Agent, body: Embodiment) -> tuple[int, float]:
-    """(control steps that planning takes here, s of its median): the slowest of some plans, rounded up."""
+    """(control steps that planning takes here, s of its median): the slowest of some plans, rounded up.
+
+    Each follows a chunk that was executed, for some agents plan longer from the second plan of an episode on.
+    """
     obs = {key: np.zeros((1, *space.shape), space.dtype) for key, space in body.spaces()[0].items()}
+    seen = {key: np.repeat(value[:, None], len(agent.look), 1) for key, value in obs.items()}
     spent = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zeros may be far from what was trained on
+        agent.reset(np.zeros(1, np.int64), np.ones(1, bool), obs)
+        chunk = agent.act()
         for trial in range(TRIALS + 1):
-            agent.reset(np.zeros(1, np.int64), np.ones(1, bool), obs)
+            agent.observe(seen, chunk, np.ones(chunk.shape[:2], bool))
             begun = time.perf_counter()
-            agent.think()
+            chunk = agent.act()
             spent += [time.perf_counter() - begun] * (trial > 0)
     return math.ceil(max(spent) * body.rate), float(np.median(spent))
+
+
+def settled_delay(config: Settings, agent: Agent, body: Embodiment) -> int:
+    """Control steps that planning is taken to take; says what it takes here."""
+    from ...policies.agent.open import reopened
+
+    if config.clock == "simulated":
+        if config.delay == MEASURE:
+            print("--delay 0: simulated time stands while a plan is made; --delay N lets plans come late")
+        return max(0, config.delay)
+    steps, median = planning_steps(reopened(dataclasses.replace(config, delay=_trial(config, agent)), agent), body)
+    delay = steps if config.delay == MEASURE else config.delay
+    print(
+        f"planning takes {1000 * median:.0f} ms, at most {steps} control steps of {1000 / body.rate:.0f} ms; "
+        f"--delay {delay}, --latency {config.latency}"
+    )
+    if steps > delay:
+        print(f"the arm will stand, or go on by old plans, now and then: --delay {steps} allows for it")
+    return delay
+
+
+def _trial(config: Settings, agent: Agent) -> int:
+    """The delay of the plans that are timed: with one, they are made as they will be, given committed actions."""
+    if config.delay != MEASURE:
+        return config.delay
+    from ...policies.agent.latency import Mode
+
+    return max(1, -agent.planner.window.observe[-1] if config.latency == Mode.past.value else 0)

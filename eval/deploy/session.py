@@ -16,7 +16,7 @@ import numpy as np
 
 from ...configs.lanes.lanes import Lanes
 from ...configs.settings.decode import keys_of
-from ...configs.spec import IMAGES, Embodiment
+from ...configs.spec import IMAGES
 from ...configs.world import World, looked_at, start_set
 from ...hardware.bends import WIDENED, Bends
 from ...hardware.consent import ask
@@ -24,14 +24,14 @@ from ...hardware.examine import refuse_unready
 from ...hardware.lane.robot_env import RobotWorld
 from ...policies.agent.agent import Agent
 from ...policies.agent.ahead import GRACE, Ahead, Log
-from ...policies.agent.open import agent_settings, open_agent
+from ...policies.agent.open import agent_settings, check_alarm, open_agent, reopened
 from ...policies.data.pace import CAPTURED, COMMANDED, pace_of
 from ...policies.data.writer import DatasetWriter
 from ..demos.arm import OUTCOME, Quit, Words, tell_of_guard
 from ..demos.recording import RECORDING, compare, recording
 from ..rollout.rollout import Block, Result, run_block
 from ..statistics.intervals import wilson
-from .checks import check_arm, planning_steps
+from .checks import check_arm, settled_delay
 from .overseer import Overseer
 from .settings import MEASURE, Settings
 from .view import View
@@ -103,8 +103,7 @@ def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
     Raises:
         EmbodimentError: they do not fit. ValueError: a delay that the policy's plans do not bear.
     """
-    plain = dataclasses.replace(config, delay=0)
-    agent, about = open_agent(plain, None, config.task)
+    agent, about = open_agent(dataclasses.replace(config, delay=0, monitor=0, alarm=None), None, config.task)
     world = config.world(agent.planner.embodiment.rate, _sizes(agent))
     world = looked_at(world, agent.pictures) if config.emulate else world
     body = world.embodiment()
@@ -114,9 +113,10 @@ def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
         refuse_unready(world.config())
     recorded = _recorded_delay(config)
     asked = config if recorded is None else dataclasses.replace(config, delay=recorded)
-    delay = _delay(asked, agent, body)
-    agent, about = open_agent(dataclasses.replace(config, delay=delay), None, config.task)
-    about = about | {"delay": delay}
+    delay = settled_delay(asked, agent, body)
+    settled = dataclasses.replace(config, delay=delay)
+    agent, about = reopened(settled, agent), about | {"delay": delay}
+    check_alarm(settled, agent, about["fingerprint"])
     if _goes_on(config):
         assert config.folder is not None
         compare(config.folder, _card(config, agent, about, world))
@@ -135,21 +135,6 @@ def _recorded_delay(config: Settings) -> int | None:
     assert config.folder is not None
     delay = int(json.loads((config.folder / RECORDING).read_text()).get("agent", {}).get("delay", 0))
     print(f"--delay {delay}, as in the recording {config.folder}")
-    return delay
-
-
-def _delay(config: Settings, agent: Agent, body: Embodiment) -> int:
-    """Control steps that planning is taken to take; says what it takes here."""
-    if config.clock == "simulated":
-        return max(0, config.delay)
-    steps, median = planning_steps(agent, body)
-    delay = steps if config.delay == MEASURE else config.delay
-    print(
-        f"planning takes {1000 * median:.0f} ms, at most {steps} control steps of {1000 / body.rate:.0f} ms; "
-        f"--delay {delay}, --latency {config.latency}"
-    )
-    if steps > delay:
-        print(f"the arm will stand, or go on by old plans, now and then: --delay {steps} allows for it")
     return delay
 
 
@@ -179,7 +164,7 @@ def rehearse(config: Settings, agent: Agent, world: RobotWorld) -> None:
         print("the dry run went well: the arm is next")
         return
     print(f"the dry run went badly: {'; '.join(poor)}")
-    ask(f"{config.policy} would do the same on the arm (without --dry nobody asks this)")
+    ask(f"{config.policy} would do the same on the arm", instead="leave out --dry")
 
 
 def poor_rehearsal(tally: Tally) -> list[str]:

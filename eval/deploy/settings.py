@@ -44,7 +44,7 @@ class Settings(Acting):
     limits: str = (
         "equal"  # of the joints: equal to the policy's, or whatever the arm has (arm); the guard keeps its own
     )
-    rate: float | None = None  # control steps a second, in place of the policy's own, which must be equal
+    rate: float | None = None  # control steps a second: the policy's own, and of an emulated arm its scene's
     set_points: int = 2  # sent to the servos in a control step, interpolated
     pause_on_alarm: bool = True  # with --alarm: the arm stands when it is raised, until somebody says how to go on
     view: str | None = None  # live: a window of rerun's; or a file for it, such as out/view.rrd
@@ -94,15 +94,19 @@ class Settings(Acting):
 
     def world(self, rate: float, cameras: dict[str, tuple[int, int]], dry: bool = False) -> RobotWorld:
         """The arm as a world; `dry`: the emulated one, whatever was asked for."""
-        rate = self.rate or rate
-        horizon = None if self.seconds is None else max(1, round(self.seconds * rate))
-        how: dict[str, Any] = {"rate": rate, "set_points": self.set_points, "horizon": horizon}
+        emulated = None
         if dry or self.emulate:
             from ...hardware.emulator.arm import find_kind
             from ...hardware.emulator.coupled import find_task
 
-            views = find_task(self.scene, find_kind("so101")).cameras
-            shown = {name: size for name, size in cameras.items() if name in views}
+            emulated = find_task(self.scene, find_kind("so101"))
+        rate = (self.rate or rate) if emulated is None else emulated.embodiment.rate
+        if self.emulate and self.rate not in (None, rate):
+            raise ValueError(f"--rate {self.rate:g}: the scene of {self.scene} has {rate:g} control steps a second")
+        horizon = None if self.seconds is None else max(1, round(self.seconds * rate))
+        how: dict[str, Any] = {"rate": rate, "set_points": self.set_points, "horizon": horizon}
+        if emulated is not None:
+            shown = {name: size for name, size in cameras.items() if name in emulated.cameras}
             return RobotWorld(task=self.scene, emulate=True, cameras=shown, clock=self.clock, **how)
         return RobotWorld(task=self.task or "deployed", robot=self.robot, port=self.port,
                           calibration=self.calibration, **how)  # fmt: skip

@@ -28,7 +28,7 @@ from ..learning.run import training
 if TYPE_CHECKING:
     from ...configs.spec import Embodiment
     from ...configs.world import World
-    from ..policy import Instructed, Planner
+    from ..policy import Critic, Instructed, Planner
     from .agent import Agent
     from .monitor import Monitor
 
@@ -132,9 +132,7 @@ def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str
     from ..foreign.planner import settle
     from ..load import load_policy
     from ..policy import executed_of
-    from .agent import Agent
     from .goal import show_goal
-    from .latency import Delayed, Mode
 
     device = choose_device(config.device)
     lookup("source of plans", config.proposal, {"policy": None, "uniform": None})
@@ -146,28 +144,52 @@ def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str
         policy = _resampled(policy, config)
     policy = UniformPlanner(policy) if config.proposal == "uniform" else policy
     critic = open_critic(config.critic, policy, device) if config.critic else None
+    ensemble = _ensemble(config, policy, config.n_action_steps or executed_of(policy))
+    agent = _assembled(config, policy.to(device), critic, ensemble)
+    agent.origin = str(info["path"])
+    folder = Path(info["path"])
+    hashed = info.get("fingerprint", "") if is_address(config.policy) else fingerprint(folder)
+    about = {"path": config.policy, "fingerprint": hashed} | provenance_of(config.policy, folder)
+    check_alarm(config, agent, hashed)
+    return agent, about | _told(info, ("type", "step", "config", "train")) | foreign | _trained(config.policy)
+
+
+def reopened(config: Acting, agent: Agent) -> Agent:
+    """An agent of the same policy and critic whose delay and monitor are those of the settings; nothing is loaded.
+
+    Its alarm is not checked; see `check_alarm`. Raises ValueError: a delay that the policy's plans do not bear.
+    """
+    other = _assembled(config, agent.planner, agent.critic, agent.ensemble)
+    other.origin = agent.origin
+    return other
+
+
+def _assembled(config: Acting, policy: Planner, critic: Critic | None, ensemble: float | None) -> Agent:
+    from ..policy import executed_of
+    from .agent import Agent
+    from .latency import Delayed, Mode
+
     n_action_steps = config.n_action_steps or executed_of(policy)
     delayed = Delayed.read(config.latency, config.delay)
     steps = n_action_steps + (config.delay if delayed and delayed.mode is Mode.wait else 0)
-    agent = Agent(
-        policy.to(device),
+    return Agent(
+        policy,
         lanes=config.block,
         n_action_steps=n_action_steps,
         candidates=config.candidates,
         critic=critic,
         seed=config.policy_seed,
-        ensemble=_ensemble(config, policy, n_action_steps),
+        ensemble=ensemble,
         monitor=open_monitor(config, policy, steps),
         temperature=config.temperature,
         latency=delayed,
     )
-    agent.origin = str(info["path"])
-    folder = Path(info["path"])
-    hashed = info.get("fingerprint", "") if is_address(config.policy) else fingerprint(folder)
-    about = {"path": config.policy, "fingerprint": hashed} | provenance_of(config.policy, folder)
+
+
+def check_alarm(config: Acting, agent: Agent, policy: str) -> None:
+    """Refuse an alarm of other weights than `policy` (a fingerprint), or of another way to act. Raises AlarmError."""
     if agent.monitor and agent.monitor.alarm:
-        agent.monitor.alarm.check(about["fingerprint"], agent_settings(config, agent))
-    return agent, about | _told(info, ("type", "step", "config", "train")) | foreign | _trained(config.policy)
+        agent.monitor.alarm.check(policy, agent_settings(config, agent))
 
 
 def agent_settings(config: Acting, agent: Agent) -> dict:

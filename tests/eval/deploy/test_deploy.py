@@ -17,10 +17,12 @@ from understudy.configs.world import read_world
 from understudy.eval.demos.recording import RecordingError
 from understudy.eval.deploy.checks import check_arm
 from understudy.eval.deploy.deploy import Deploy
-from understudy.eval.deploy.overseer import Refused
 from understudy.eval.deploy.session import Tally, open_for_arm, poor_rehearsal
+from understudy.hardware.consent import Refused
 from understudy.hardware.emulator.arm import find_kind, write_calibration
 from understudy.policies.agent.agent import Agent
+from understudy.policies.agent.alarm import Alarm, AlarmError
+from understudy.policies.agent.open import agent_settings
 from understudy.policies.data.open import open_dataset
 from understudy.policies.learning.checkpoint import save_checkpoint
 from understudy.policies.models.flow import FlowConfig
@@ -120,6 +122,56 @@ def test_a_recording_goes_on_with_its_own_delay_and_another_is_refused_at_once(s
         open_for_arm(Deploy(policy=policy, resume=True, episodes=2, delay=2, **settings))
 
 
+def test_plans_are_timed_as_they_will_be_made_and_the_policy_is_loaded_once(saved, monkeypatch):
+    from understudy.policies import load
+    from understudy.policies.agent import latency
+
+    calls = []
+
+    def counted(module, name):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args: calls.append(name) or real(*args))
+
+    counted(load, "load_policy")
+    counted(latency, "conditioned")
+    config = Deploy(policy=saved(), emulate=True, task="so101-reach", device="cpu", latency="prefix", rate=30.0)
+    monkeypatch.setattr("understudy.eval.deploy.checks.math.ceil", lambda steps: 3)  # however busy the machine is
+    agent, about, _ = open_for_arm(config)
+    assert calls.count("load_policy") == 1 and calls.count("conditioned") >= 5
+    assert about["delay"] == agent.latency.delay == 3 and agent.latency.fresh
+
+
+def test_an_alarm_is_that_of_the_delay(saved, tmp_path):
+    how = {"emulate": True, "task": "so101-reach", "clock": "simulated", "device": "cpu", "latency": "switch"}
+    config = Deploy(policy=saved(), delay=2, **how)
+    agent, about, world = open_for_arm(config)
+    alarm = Alarm(
+        policy=about["fingerprint"],
+        agent=agent_settings(config, agent),
+        candidates=4,
+        world=world.fingerprint(),
+        signals=("spread",),
+        centre={"spread": [0.0]},
+        scale={"spread": [1.0]},
+        slack=0.5,
+        threshold=9.0,
+        clock=100,
+        alpha=0.1,
+        n=20,
+        fit=20,
+    )
+    file = str(alarm.save(tmp_path / "alarm.json"))
+    agent, _, _ = open_for_arm(dataclasses.replace(config, alarm=file))
+    assert agent.monitor.candidates == 4
+    with pytest.raises(AlarmError, match="calibrated with delay = 2, now it is 1"):
+        open_for_arm(dataclasses.replace(config, alarm=file, delay=1))
+
+
+def test_a_rate_that_the_scene_does_not_have_is_refused(saved):
+    with pytest.raises(ValueError, match="--rate 15: .*so101-reach.* has 30"):
+        open_for_arm(Deploy(policy=saved(), emulate=True, task="so101-reach", clock="simulated", rate=15.0))
+
+
 def test_a_poor_dry_run_is_told():
     def row(**labels):
         return {"labels": json.dumps(labels), "length": 150}
@@ -134,7 +186,7 @@ def test_an_arm_that_is_not_ready_is_refused_before_planning_is_measured(saved, 
     file, port, estop = tmp_path / "so101.json", tmp_path / "port.txt", tmp_path / "stop"
     write_calibration(file, find_kind("so101").calibration())
     port.write_text("no device")
-    monkeypatch.setattr("understudy.eval.deploy.session.planning_steps", lambda *_: pytest.fail("was measured"))
+    monkeypatch.setattr("understudy.eval.deploy.checks.planning_steps", lambda *_: pytest.fail("was measured"))
     robot = {"type": "so101", "port": str(port), "calibration": str(file), "estop": str(estop)}
     how = {"emulate": False, "clock": "wall", "robot": robot, "limits": "arm"}
     policy = saved(inputs=(STATE,))
