@@ -16,7 +16,7 @@ from .motion.clearance import Clearance
 from .robot import Driver, RobotConfig
 
 EARLY = 0.25  # part of a step that a command is taken early by; over many steps the rate is kept
-LOADS = 4  # one of so many readings tells the loads, too
+LOADS = 4  # one of so many readings that the guard is given tells the loads, too
 TRIES = 5  # readings, of which one must be quick enough to begin at
 RESTING = 3.0  # s, at most, to brake when everything ends
 
@@ -28,7 +28,8 @@ class Session:
         self.config = config
         self.driver: Driver = config.driver()
         self.estop = None if config.estop is None else os.path.expandvars(config.estop)
-        self._count = 0
+        self._unheard = LOADS  # readings without loads that the guard was given in a row
+        self._loads = False  # whether the newest reading tells them, where servos do
         self._held = False
 
     def open(self) -> Embodiment:
@@ -50,9 +51,8 @@ class Session:
         return body
 
     def _measure(self) -> Measured:
-        strained = self._held and self.guard.strained
-        self._newest = self.driver.measure(strained or self._count % LOADS == 0)
-        self._count += 1
+        loads = self._unheard >= LOADS - 1 or (self._held and self.guard.strained)
+        self._newest, self._loads = self.driver.measure(loads), loads
         return self._newest
 
     def _engage(self) -> np.ndarray:
@@ -81,6 +81,7 @@ class Session:
             measured = self._newest if fresh else self._measure()
         except ConnectionError as error:
             failed = error
+        self._unheard = 0 if measured is not None and self._loads else self._unheard + 1
         verdict = self.guard.step(measured, command, time.monotonic())
         try:
             self.driver.write(verdict.sent)

@@ -75,6 +75,28 @@ def test_a_session_moves_and_lets_go():
     assert not session.driver.held and session.driver.closed and session.guard.rests
 
 
+def test_the_guard_is_told_loads_whoever_else_reads(monkeypatch):
+    """A reading of an arm's camera loop, which the guard takes for too old, is not the one that told them."""
+    from understudy.hardware.guard import Command
+
+    def measure(joint, loads):
+        return Measured(position=joint.position.copy(), time=time.monotonic(), torque=np.zeros(1) if loads else None)
+
+    monkeypatch.setattr(Joint, "measure", measure)
+    session, heard = Session(JointConfig()), []
+    session.open()
+    step = session.guard.step
+    monkeypatch.setattr(session.guard, "step", lambda *told: heard.append(told[0].torque is not None) or step(*told))
+    for number in range(16):
+        session.observe()
+        if number == 8:
+            session.observe()  # one more
+        time.sleep(0.6 / Joint.embodiment.rate)
+        session.command(Command(target=np.zeros(1), time=time.monotonic(), number=number))
+    session.close()
+    assert 2 <= sum(heard[:8]) <= 3 and 2 <= sum(heard[8:16]) <= 3
+
+
 def test_a_robot_that_is_not_connected_says_so():
     with pytest.raises(ConnectionError, match="call connect first"):
         open_robot(JointConfig()).send_action(np.zeros(1))
