@@ -103,7 +103,7 @@ _ANSWERS = {
 
 
 def _seed_global(seed: int, cuda: list[torch.device]) -> None:
-    """`torch.manual_seed` of these devices; that one formats three stack traces a call for devices that are not there."""
+    """`torch.manual_seed` of these devices alone; that of all formats a stack trace for each kind that is not there."""
     torch.default_generator.manual_seed(seed)
     for device in cuda:
         with torch.cuda.device(device):

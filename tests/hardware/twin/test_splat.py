@@ -7,8 +7,8 @@ import pytest
 
 from understudy.hardware.twin.gaussians import Camera, Gaussians
 from understudy.hardware.twin.splat import CpuRenderer, draw, in_world, place
-from understudy.hardware.twin.splatting.gpu import open_renderer
 from understudy.hardware.twin.splatting._kernels import BLUR, FAR, OPAQUE
+from understudy.hardware.twin.splatting.gpu import open_renderer
 from understudy.hardware.twin.splatting.views import looking_at
 
 CAMERA = looking_at("a", np.array([0.25, -0.3, 0.35]), np.zeros(3), 40, 32)
