@@ -16,6 +16,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from .extras import pip_install
+
 _SCHEMAS = ("nms", "qnms")
 _kept = []  # a torch `Library` takes its operators along when it is collected
 
@@ -59,7 +61,7 @@ def prepare_lerobot(offline: bool = True) -> None:
         ImportError: lerobot is not installed, and how to install it.
     """
     if importlib.util.find_spec("lerobot") is None:
-        raise ImportError("lerobot is not installed; 'make setup' installs it, or: pip install 'understudy[lerobot]'")
+        raise ImportError(f"lerobot is not installed; 'make setup' installs it, or: {pip_install('lerobot')}")
     if offline:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ..configs.extras import pip_install
 from ..configs.finding import Finding
 
 CORE = ("torch", "numpy", "scipy", "diffusers", "accelerate", "safetensors", "gymnasium", "mujoco", "av", "pyarrow")
@@ -227,12 +228,12 @@ def packages() -> Iterator[Finding]:
         if name == "robosuite":
             yield robosuite_version(version, versions("mujoco")["mujoco"])
             continue
-        yield Finding(name, version != "absent", version, f"make setup, or: pip install 'understudy[{EXTRAS[name]}]'")
+        yield Finding(name, version != "absent", version, f"make setup, or: {pip_install(EXTRAS[name])}")
 
 
 def robosuite_version(version: str, mujoco: str) -> Finding:
     """Whether robosuite is there, beside a MuJoCo that it works with: its own metadata put no bound."""
-    advice = "make setup, or: pip install 'understudy[sim]'"
+    advice = f"make setup, or: {pip_install('sim')}"
     if version == "absent" or mujoco == "absent" or release(mujoco) < (3, 10):
         return Finding("robosuite", version != "absent", version, advice)
     detail = f"{version} cannot build a world beside mujoco {mujoco}: its calls changed in 3.10"
@@ -313,7 +314,7 @@ def lerobot_version(version: str) -> Finding:
     """Whether the installed lerobot is the one that this Python is tested with."""
     tested = wanted_lerobot()
     detail = version if version == tested else f"{version}; the one for this Python is {tested}"
-    return Finding("lerobot", version == tested, detail, "make setup, or: pip install 'understudy[lerobot]'")
+    return Finding("lerobot", version == tested, detail, f"make setup, or: {pip_install('lerobot')}")
 
 
 def wanted_lerobot() -> str:

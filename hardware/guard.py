@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..configs.extras import pip_install
 from .envelope import Command, Envelope, Measured, Outcome, Verdict
 from .inbox import Inbox
 from .motion.clearance import Clearance
@@ -174,5 +175,5 @@ def _check_solver() -> None:
         import daqp  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f"the guard needs daqp to keep an arm clear of things ({error}): pip install 'understudy[hardware]'"
+            f"the guard needs daqp to keep an arm clear of things ({error}): {pip_install('hardware')}"
         ) from error

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...configs.extras import pip_install
 from ...configs.spec import IMAGES, STATE
 
 
@@ -18,7 +19,7 @@ class View:
         try:
             import rerun
         except ImportError as error:
-            raise ImportError(f"--view needs rerun ({error}): pip install 'understudy[log]'") from error
+            raise ImportError(f"--view needs rerun ({error}): {pip_install('log')}") from error
         self._rerun, self.joints = rerun, joints
         self._stream = rerun.RecordingStream("understudy deploy")
         if where == "live":

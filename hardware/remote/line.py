@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
+from ...configs.extras import pip_install
+
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
 
@@ -214,9 +216,7 @@ def _connect(address: Address, headers: dict[str, str] | None, subprotocol: str 
         from websockets.sync.client import connect
         from websockets.typing import Subprotocol
     except ImportError as error:
-        raise ImportError(
-            f"a policy server is spoken to by websockets ({error}): pip install 'understudy[serve]'"
-        ) from error
+        raise ImportError(f"a policy server is spoken to by websockets ({error}): {pip_install('serve')}") from error
 
     tls = None
     if address.url.startswith("wss"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...configs.ends import listening
+from ...configs.extras import pip_install
 from ...policies.agent.open import Acting, check_policy_names, instruct, open_agent
 from .limits import Limits
 from .line import read_token
@@ -87,7 +88,7 @@ def open_server(config: Serve) -> PolicyServer:
         import msgpack  # noqa: F401
         import websockets  # noqa: F401
     except ImportError as error:
-        raise ImportError(f"serve needs websockets and msgpack ({error}): pip install 'understudy[serve]'") from error
+        raise ImportError(f"serve needs websockets and msgpack ({error}): {pip_install('serve')}") from error
     place = Place(host=config.host, port=config.port, token=_token(config.token_file), tls=_tls(config))
     keys = read_keys(config.openpi)
     agent, about = open_agent(config, None)

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ...configs.extras import pip_install
 from .gaussians import Camera, Gaussians
 
 
@@ -237,5 +238,5 @@ def kernels():
     except ModuleNotFoundError as error:
         if error.name != "numba":
             raise
-        raise ImportError("drawing Gaussians on the CPU needs numba: pip install 'understudy[twin]'") from error
+        raise ImportError(f"drawing Gaussians on the CPU needs numba: {pip_install('twin')}") from error
     return module

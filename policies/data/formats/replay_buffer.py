@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from ....configs.episode import PROGRESS, REWARD, SENT, SUCCESS, Episode
+from ....configs.extras import pip_install
 from ....configs.spec import IMAGES, STATE, Embodiment
 from .format import FormatError, Recording, check_finite, counted, outcome, register_format, silent_body
 
@@ -175,7 +176,7 @@ def _reading(root: Path) -> Iterator[_Store]:
     try:
         import zarr
     except ImportError as error:
-        raise FormatError(f"{root} is a zarr store, which zarr reads: pip install 'understudy[formats]'") from error
+        raise FormatError(f"{root} is a zarr store, which zarr reads: {pip_install('formats')}") from error
     if not root.exists():
         raise FormatError(f"there is no store {root}")
     store: Any = None

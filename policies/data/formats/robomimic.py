@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from ....configs.episode import PROGRESS, REWARD, SENT, SUCCESS, Episode
+from ....configs.extras import pip_install
 from ....configs.spec import IMAGES, SCENE, STATE, Embodiment, Mode
 from .format import FormatError, Recording, check_finite, counted, outcome, register_format, silent_body
 
@@ -105,7 +106,7 @@ def _reading(root: Path) -> Iterator:
     try:
         import h5py
     except ImportError as error:
-        raise FormatError(f"{root} is HDF5, which h5py reads: pip install 'understudy[formats]'") from error
+        raise FormatError(f"{root} is HDF5, which h5py reads: {pip_install('formats')}") from error
     try:
         with h5py.File(root, "r") as file:
             yield file
