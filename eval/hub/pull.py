@@ -37,7 +37,6 @@ class Pull:
         if out.exists():
             raise FileExistsError(f"{out} exists; choose another folder")
         beside = out.with_name(f".{out.name}.pulled")  # kept where a pull breaks off
-        beside.mkdir(parents=True, exist_ok=True)
         index, left = take(os.path.expandvars(self.source), beside, self.revision or None, self.code)
         if index is None:
             warnings.warn(

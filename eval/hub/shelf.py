@@ -139,7 +139,7 @@ def copy_new(source: Path, target: Path, index: Index) -> int:
 
 
 def take(source: str, beside: Path, revision: str | None, code: bool) -> tuple[Index | None, list[str]]:
-    """Bring what lies on a shelf to the folder `beside`, whose files from an earlier try are kept.
+    """Bring what lies on a shelf to the folder `beside`, which is made; what it holds of the same files is kept.
 
     Args:
         code: bring files of other kinds too; nothing is run in any case.
@@ -160,11 +160,20 @@ def take(source: str, beside: Path, revision: str | None, code: bool) -> tuple[I
     out = sorted(name for name in names if not is_plain(name) and not code)
     brought = {name: _digest(held, index, name) for name in names if name not in out}
     kept = Index(index.kind if index else "policy", brought)
+    _clear_others(beside, kept)
     copy_new(held, beside, kept)
     check(beside, kept)
     if index:
         replace_text(beside / INDEX, kept.to_json())
     return index, out
+
+
+def _clear_others(beside: Path, index: Index) -> None:
+    """Make a folder, and remove the files that an earlier try left there of something else."""
+    beside.mkdir(parents=True, exist_ok=True)
+    for path in [*beside.rglob("*")]:
+        if not path.is_dir() and path.relative_to(beside).as_posix() not in index.files:
+            path.unlink()
 
 
 def _digest(held: Path, index: Index | None, name: str) -> str:

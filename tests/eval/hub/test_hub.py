@@ -151,6 +151,23 @@ def test_a_pull_that_broke_off_goes_on(shelf, tmp_path):
     assert not beside.exists() and load_policy(tmp_path / "out")
 
 
+def test_what_an_earlier_pull_of_something_else_left_is_not_brought_along(made, shelf, tmp_path):
+    Push(what=str(made / "demos"), to=str(tmp_path / "data")).run()
+    (tmp_path / "data" / "meta" / "info.json").unlink()
+    with pytest.raises(SharedError, match="is missing"):
+        Pull(source=str(tmp_path / "data"), out=str(tmp_path / "out")).run()
+    assert any(path.is_file() for path in (tmp_path / ".out.pulled").rglob("*"))
+    Pull(source=str(shelf), out=str(tmp_path / "out")).run()
+    brought = {path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert brought == {path.relative_to(shelf) for path in shelf.rglob("*") if path.is_file()}
+
+
+def test_a_pull_of_nothing_leaves_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        Pull(source=str(tmp_path / "nowhere"), out=str(tmp_path / "out")).run()
+    assert not any(tmp_path.iterdir())
+
+
 def test_code_of_others_stays_where_it_is(tmp_path, capsys):
     theirs = tmp_path / "theirs"
     theirs.mkdir()
