@@ -1,23 +1,24 @@
 """Recordings of other formats as LeRobotDatasets: written where one asks for it, or once into the cache to be opened.
 
 The cache lies in `$UNDERSTUDY_CACHE/imported` (default `~/.cache/understudy`) and is keyed by the whole content of the
-recording, so what was changed is converted anew. Pictures are kept without loss. What the files said beside the rows
-stands in `meta/source.json`: the format, what was taken to be so, the names of the episodes and their subsets.
+recording and by the source of its reader, so what was changed is converted anew. It has no bound: each folder may be
+deleted, and its size is said when it is made. Pictures are kept without loss. What the files said beside the rows stands
+in `meta/source.json`: the format, what was taken to be so, the names of the episodes and their subsets.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import json
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ...configs.files import HALF, new_folder, replace_text
+from ...configs.files import clear_leftovers, new_folder, replace_text
 from ...configs.plugins import discover
 from ...configs.progress import Progress
 from .formats.format import Format, FormatError, Recording, find_format
@@ -43,22 +44,18 @@ def imported(path: Path) -> Path:
             return path
         raise DatasetError(str(error)) from error
     try:
-        folder = _cache() / f"{name}-{_digest(path)}"
+        folder = _cache() / f"{name}-{_digest(path, reader)}"
         if (folder / SOURCE).is_file():
             return folder
         recording = reader.open(path)
         with contextlib.suppress(FileExistsError):  # another process was quicker
-            new_folder(folder, lambda beside: _fill(beside, name, reader, path, recording))
+            write_recording(name, reader, path, recording, folder, range(len(recording.episodes)), "image")
     except FormatError as error:
         raise DatasetError(str(error)) from error
-    said = f"{path} is of format {name}; {'; '.join(recording.notes)}; kept as a LeRobotDataset in {folder}"
-    print(said, file=sys.stderr)
+    size = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file()) / 1e6
+    said = f"{path} is of format {name}; {'; '.join(recording.notes)}"
+    print(f"{said}; kept as a LeRobotDataset in {folder} ({size:.1f} MB, may be deleted)", file=sys.stderr)
     return folder
-
-
-def _fill(beside: Path, name: str, reader: Format, path: Path, recording: Recording) -> None:
-    beside.rmdir()
-    write_recording(name, reader, path, recording, beside, range(len(recording.episodes)), "image")
 
 
 def write_recording(
@@ -71,31 +68,35 @@ def write_recording(
     """
     if out.exists():
         raise FileExistsError(f"{out} exists; choose another folder")
-    beside = out.with_name(f".{out.name}.{os.getpid()}{HALF}")
-    shutil.rmtree(beside, ignore_errors=True)
+    clear_leftovers(out)
     document = {SOURCE: _document(name, root, recording, places)}
-    writer = DatasetWriter(
-        beside, recording.embodiment, pictures=pictures, extra=recording.extra, documents=document,
-        unsaid=recording.unsaid,
-    )  # fmt: skip
-    try:
+    written = (0, 0)
+
+    def fill(beside: Path) -> None:
+        nonlocal written
+        beside.rmdir()  # the writer makes it
+        writer = DatasetWriter(
+            beside, recording.embodiment, pictures=pictures, extra=recording.extra, documents=document,
+            unsaid=recording.unsaid,
+        )  # fmt: skip
         with Progress("converting", len(places), "episodes") as progress:
             for place in places:
-                try:
-                    writer.add(reader.read(root, recording, recording.episodes[place]))
-                except ValueError as error:
-                    if isinstance(error, (FormatError, DatasetError)):
-                        raise
-                    episode = recording.episodes[place]
-                    raise FormatError(
-                        f"{root}: {error} (episode {episode}); leave it out: --without {place}"
-                    ) from error
+                _add(writer, reader, root, recording, place)
                 progress.update(writer.episodes)
-    except BaseException:
-        writer.discard()
-        raise
-    beside.rename(out)
-    return writer.episodes, writer.frames
+        written = writer.episodes, writer.frames
+
+    new_folder(out, fill)
+    return written
+
+
+def _add(writer: DatasetWriter, reader: Format, root: Path, recording: Recording, place: int) -> None:
+    episode = recording.episodes[place]
+    try:
+        writer.add(reader.read(root, recording, episode))
+    except ValueError as error:
+        if isinstance(error, (FormatError, DatasetError)):
+            raise
+        raise FormatError(f"{root}: {error} (episode {episode}); leave it out: --without {place}") from error
 
 
 def with_rate(recording: Recording, rate: float) -> Recording:
@@ -126,21 +127,25 @@ def _cache() -> Path:
     return folder
 
 
-def _digest(path: Path) -> str:
-    """Hash of the content of a file, or of all files of a folder with their names.
+def _digest(path: Path, reader: Format) -> str:
+    """Hash of the content of a file, or of all files of a folder with their names, and of the reader's source.
 
     Reading all takes its time, so the answer is kept, by the sizes and times of the files.
     """
+    form = f"{FORM} {_sha256(Path(inspect.getfile(type(reader))))}"
     files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
     marks = [(str(one.relative_to(path)), (stat := one.stat()).st_size, stat.st_mtime_ns) for one in files]
-    known = hashlib.sha256(json.dumps([FORM, str(path.resolve()), marks]).encode()).hexdigest()[:32]
+    known = hashlib.sha256(json.dumps([form, str(path.resolve()), marks]).encode()).hexdigest()[:32]
     memo = _cache() / f"{known}.txt"
     if memo.is_file():
         return memo.read_text()
-    digest = hashlib.sha256(str(FORM).encode())
+    digest = hashlib.sha256(form.encode())
     for one, (name, size, _) in zip(files, marks, strict=True):
-        digest.update(f"{name} {size}\n".encode())
-        with open(one, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(f"{name} {size} {_sha256(one)}\n".encode())
     replace_text(memo, digest.hexdigest()[:16])
     return memo.read_text()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,6 +6,7 @@ dataset_states_to_obs, split_train_val): actions, states and object equal those 
 """
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -177,6 +178,25 @@ def test_damage_is_told_by_name(tmp_path, fault):
         open_dataset(tmp_path / "a.hdf5")
     assert "a.hdf5" in str(told.value) or "actions" in str(told.value)
     assert not [path for path in (tmp_path / "cache/imported").iterdir() if path.is_dir()]
+
+
+def test_what_another_version_of_the_reader_made_is_not_taken(tmp_path, monkeypatch):
+    recording(tmp_path / "a.hdf5", images=False)
+    before = open_dataset(tmp_path / "a.hdf5").root
+    newer = tmp_path / "newer.py"
+    newer.write_text("# another source of the reader\n")
+    monkeypatch.setattr("understudy.policies.data.imports.inspect.getfile", lambda kind: str(newer))
+    assert open_dataset(tmp_path / "a.hdf5").root != before
+
+
+def test_what_a_killed_conversion_left_is_cleared(tmp_path):
+    recording(tmp_path / "a.hdf5", images=False)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    folder = open_dataset(tmp_path / "a.hdf5").root
+    folder.rename(folder.with_name(f".{folder.name}.{ended.pid}.half"))
+    assert open_dataset(tmp_path / "a.hdf5").root == folder
+    assert [path for path in folder.parent.iterdir() if path.is_dir()] == [folder]
 
 
 def test_a_file_of_no_format_is_refused_with_what_is_read(tmp_path):
