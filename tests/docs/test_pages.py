@@ -70,10 +70,10 @@ class Block:
     def file(self) -> str | None:
         return self.notes.get("file")
 
-    def runs(self, slow: bool) -> bool:
+    def runs(self, slow: bool, environment: Mapping[str, str]) -> bool:
         if self.kind not in ("sh", "python") or {"file", "not run"} & self.notes.keys():
             return False
-        return (slow or "slow" not in self.notes) and ("needs" not in self.notes or self.notes["needs"] in os.environ)
+        return (slow or "slow" not in self.notes) and ("needs" not in self.notes or self.notes["needs"] in environment)
 
 
 def named(page: Path) -> str:
@@ -110,7 +110,7 @@ def play(page: Path, folder: Path, slow: bool, environment: Mapping[str, str]) -
         elif block.kind == "text" and said is not None:
             assert_printed(block, said, page)
         if block.kind != "text":
-            said = _printed(block, folder, environment, page) if block.runs(slow) else None
+            said = _printed(block, folder, environment, page) if block.runs(slow, environment) else None
 
 
 def _printed(block: Block, folder: Path, environment: Mapping[str, str], page: Path) -> str:
@@ -206,7 +206,7 @@ class Stage:
 
 def has(page: Path, slow: bool) -> bool:
     """Whether a page has blocks that this kind of test runs (for slow: that the quick one leaves out)."""
-    return any(block.runs(slow) and not (slow and block.runs(False)) for block in blocks(page))
+    return any(block.runs(slow, os.environ) and not (slow and block.runs(False, os.environ)) for block in blocks(page))
 
 
 @pytest.mark.timeout(20 * MINUTES)
