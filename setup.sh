@@ -105,7 +105,7 @@ links=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-$("$venv/bin/python" -m pip config get 
 
 if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
   "${install[@]}"
-elif ! "${install[@]}" --torch-backend=cpu; then
+elif ! "${install[@]}" --torch-backend=cpu 2>/dev/null; then # what is wrong besides, the next line's command says too
   echo "setup: the CPU build of torch was not reachable; taking what the package index has, the CUDA build ($large)" >&2
   "${install[@]}"
 fi
