@@ -207,16 +207,16 @@ def _numbers(column, name: str, file: str, features: dict, notes: list[str]) -> 
     if pa.types.is_boolean(kind):
         array = array.cast(pa.uint8())
     values = array.to_numpy(zero_copy_only=False).reshape(rows, width)
-    wide = values.dtype.itemsize > (4 if values.dtype.kind == "f" else 2)
-    if wide and name != TIME:
-        notes += _rounded(values, name, file)
+    if name != TIME:
+        notes += rounded(values, name, file)
     with np.errstate(over="ignore"):
         return values.astype(np.float32, copy=False)
 
 
-def _rounded(values: np.ndarray, name: str, file: str) -> list[str]:
-    """What float32 cannot hold of values (rows, D) of 64 bits: great ones, and small changes of great ones."""
-    if not len(values):
+def rounded(values: np.ndarray, name: str, file: str) -> list[str]:
+    """What float32 cannot hold of values (rows, D): great ones, and small changes of great ones. At most one sentence."""
+    wide = values.dtype.itemsize > (4 if values.dtype.kind == "f" else 2)
+    if not wide or not len(values):
         return []
     low, high = (np.asarray(edge, np.float64) for edge in (values.min(0), values.max(0)))
     size, most = np.maximum(np.abs(low), np.abs(high)), float(np.finfo(np.float32).max)

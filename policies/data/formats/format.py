@@ -6,6 +6,7 @@ them is not its affair (`../imports.py`).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,9 @@ import numpy as np
 from ....configs.episode import Episode
 from ....configs.plugins import lookup
 from ....configs.spec import UNKNOWN, UNKNOWN_UNIT, Embodiment, Mode
+from ..columns import rounded
 from ..films import read_film
+from ..tables import DatasetWarning
 
 
 class FormatError(ValueError):
@@ -136,6 +139,19 @@ def check_finite(values: np.ndarray, what: str) -> None:
     if not np.isfinite(values).all():
         row = int(np.argwhere(~np.isfinite(values))[0][0])
         raise FormatError(f"{what} is NaN or infinite in row {row}; repair it, or leave the episode out: --without")
+
+
+def in_float32(values: np.ndarray, what: str) -> np.ndarray:
+    """(T, ...) numbers as float32 (T, D). Warns where it is too coarse for them, as it is for seconds since 1970."""
+    rows = values.reshape(len(values), -1)
+    if rounded(rows, what, ""):
+        warnings.warn(
+            f"{what} holds numbers too great for what they change by, so float32 loses part of it; take an offset off",
+            DatasetWarning,
+            stacklevel=2,
+        )
+    with np.errstate(over="ignore"):
+        return rows.astype(np.float32)
 
 
 def read_film_frames(path: Path, count: int, what: str) -> np.ndarray:

@@ -28,7 +28,7 @@ import numpy as np
 from ....configs.episode import PROGRESS, REWARD, SENT, SUCCESS, Episode
 from ....configs.extras import pip_install
 from ....configs.spec import IMAGES, STATE, Embodiment
-from .format import FormatError, Recording, check_finite, counted, outcome, register_format, silent_body
+from .format import FormatError, Recording, check_finite, counted, in_float32, outcome, register_format, silent_body
 
 ENDS = "meta/episode_ends"
 MARKS = (".zgroup", "zarr.json", ".zmetadata")  # one lies in the folder of a group
@@ -92,8 +92,8 @@ class ReplayBuffer:
         with _reading(root) as store:
 
             def vectors(*keys: str) -> np.ndarray:
-                parts = [store.read(f"data/{key}", first, last).reshape(last - first, -1) for key in keys]
-                return np.concatenate(parts, 1).astype(np.float32)
+                parts = [in_float32(store.read(f"data/{key}", first, last), f"{root}: 'data/{key}'") for key in keys]
+                return np.concatenate(parts, 1)
 
             obs = {STATE: vectors(*roles["state"])} if roles["state"] else {}
             obs |= {IMAGES + key: _pictures(store, key, first, last) for key in roles["cameras"]}

@@ -27,7 +27,7 @@ import numpy as np
 from ....configs.episode import PROGRESS, REWARD, SENT, SUCCESS, Episode
 from ....configs.spec import IMAGES, STATE, Embodiment
 from ..decode import read_picture
-from .format import FormatError, Recording, check_finite, counted, outcome, register_format, silent_body
+from .format import FormatError, Recording, check_finite, counted, in_float32, outcome, register_format, silent_body
 from .tfrecord import Values, read_example, read_record, record_places
 
 FEATURES, INFO = "features.json", "dataset_info.json"
@@ -302,7 +302,7 @@ def _numbers(values: Mapping[str, Values], feature: Feature, key: str, what: str
     if not len(found) or len(found) % feature.width:
         due = f"{feature.width} a step are due"
         raise FormatError(f"{what} holds {len(found)} numbers of '{STEPS}{key}', {due}; {AGAIN}")
-    return found.reshape(-1, feature.width).astype(np.float32)
+    return in_float32(found.reshape(-1, feature.width), f"'{STEPS}{key}'")
 
 
 def _unpacked(cells: list[bytes], feature: Feature, key: str, what: str) -> np.ndarray:

@@ -27,7 +27,7 @@ import numpy as np
 from ....configs.episode import PROGRESS, REWARD, SENT, SUCCESS, Episode
 from ....configs.extras import pip_install
 from ....configs.spec import IMAGES, SCENE, STATE, Embodiment, Mode
-from .format import FormatError, Recording, check_finite, counted, outcome, register_format, silent_body
+from .format import FormatError, Recording, check_finite, counted, in_float32, outcome, register_format, silent_body
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 REWARDS = "rewards"
@@ -295,8 +295,7 @@ def _subsets(file, demos: list[str], root: Path) -> dict[str, list[str]]:
 
 def _vectors(demo, name: str, root: Path) -> np.ndarray:
     """(T, D) float32."""
-    values = _dataset(demo, name, root)[:]
-    return values.reshape(len(values), -1).astype(np.float32)
+    return in_float32(_dataset(demo, name, root)[:], f"{root}: '{name}'")
 
 
 def _pictures(demo, name: str, root: Path) -> np.ndarray:

@@ -19,6 +19,7 @@ from understudy.policies.data.formats.replay_buffer import ReplayBuffer
 from understudy.policies.data.frames import open_frames
 from understudy.policies.data.layout import DatasetError
 from understudy.policies.data.open import open_dataset
+from understudy.policies.data.tables import DatasetWarning
 
 zarr = pytest.importorskip("zarr")
 ENDS = [30, 47, 88]
@@ -75,6 +76,15 @@ def test_the_rate_is_said_or_told_by_timestamps(tmp_path):
     assert open_dataset(timed).rate == 12.5
     with pytest.raises(FormatError, match="states 12.5 steps a second; leave out --rate 20"):
         Convert(source=str(timed), out=str(tmp_path / "e"), rate=20).run()
+
+
+def test_what_float32_is_too_coarse_for_is_told_by_name(tmp_path):
+    clock = {"stamp": 1.7e9 + np.arange(88) / 10}  # s since 1970
+    with pytest.warns(DatasetWarning, match="a.zarr: 'data/stamp' holds numbers too great .* take an offset off"):
+        open_dataset(store(tmp_path / "a.zarr", values=held() | clock))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DatasetWarning)
+        open_dataset(store(tmp_path / "b.zarr", values=held() | {"stamp": np.arange(88) / 10}))
 
 
 @pytest.mark.parametrize("version", [2, 3])
