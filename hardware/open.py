@@ -12,6 +12,8 @@ from ..configs.plugins import discover, lookup
 from .guarded import GuardedRobot, open_robot
 from .robot import RobotConfig
 
+MARK = "RobotConfig.register_subclass("  # in the modules that register robots
+
 
 def robot_config(
     robot: str | Mapping[str, Any], port: str | None = None, calibration: str | None = None
@@ -58,7 +60,7 @@ def check_robot(robot: str | Mapping[str, Any] | None) -> None:
 
 def _registered(name: str) -> Any:
     """The settings' class of one of our robots; None of lerobot's. Raises LookupError listing the known ones."""
-    discover("hardware", having=("RobotConfig.register_subclass(",))
+    discover("hardware", having=(MARK,))
     known = RobotConfig.get_known_choices()
     if name not in known:
         from .lerobot import knows, plugged
