@@ -214,7 +214,7 @@ def _numbers(column, name: str, file: str, features: dict, notes: list[str]) -> 
 
 
 def rounded(values: np.ndarray, name: str, file: str) -> list[str]:
-    """What float32 cannot hold of values (rows, D): great ones, and small changes of great ones. At most one sentence."""
+    """What float32 cannot hold of values (rows, D): great ones, and small changes of great ones; one sentence."""
     wide = values.dtype.itemsize > (4 if values.dtype.kind == "f" else 2)
     if not wide or not len(values):
         return []

@@ -2,8 +2,8 @@
 
 The cache lies in `$UNDERSTUDY_CACHE/imported` (default `~/.cache/understudy`) and is keyed by the whole content of the
 recording and by the source of its reader, so what was changed is converted anew. It has no bound: each folder may be
-deleted, and its size is said when it is made. Pictures are kept without loss. What the files said beside the rows stands
-in `meta/source.json`: the format, what was taken to be so, the names of the episodes and their subsets.
+deleted, and its size is said when it is made. Pictures are kept without loss. What the files said beside the rows
+stands in `meta/source.json`: the format, what was taken to be so, the names of the episodes and their subsets.
 """
 
 from __future__ import annotations
