@@ -31,8 +31,9 @@ from .reality.layout import View, default_views, task_of
 from .reality.stand_in import Changes, StandIn, alter
 
 if TYPE_CHECKING:
+    from .align import Aligner
     from .live.online import Stage
-    from .live.seam import Corrects, Real
+    from .live.seam import Real
 
 EYES = {"right": (96, 96), "left": (96, 96)}  # the cameras that a scene gets by itself
 
@@ -210,7 +211,7 @@ class TwinWorld(World):
 
         return GuardedStandIn(StandIn(task, real.changes, eyes, views, rate, real.seed))
 
-    def aligner(self) -> Corrects | None:
+    def aligner(self) -> Aligner | None:
         """What corrects the twin; None without a scene."""
         if not self.correct or not self.scene:
             return None

@@ -18,8 +18,8 @@ import numpy as np
 from ...configs.world import World
 from ...sim.decor import movable_bodies
 from ..envelope import Measured
+from .align import Aligner
 from .live.health import Health, Trust
-from .live.seam import Corrects
 from .reality.layout import Joints, task_of
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Shadow:
         world: World,
         rate: float,
         settings: ShadowSettings | None = None,
-        aligner: Corrects | None = None,
+        aligner: Aligner | None = None,
         start: int = 0,
     ):
         import mujoco

@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ....configs.spec import IMAGES, STATE
-from ..align import Correction
+from ..align import Aligner, Correction
 from ..reality.layout import Joints
 from .health import Health, Trust
 from .pull import Supports, shift
 from .resting import gap_of
-from .seam import Corrects, Real
+from .seam import Real
 from .trim import Trim
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Loop:
         model: mujoco.MjModel,
         data: mujoco.MjData,
         real: Real,
-        aligner: Corrects | None,
+        aligner: Aligner | None,
         settings: LoopSettings,
         bodies: np.ndarray,
     ):

@@ -19,8 +19,9 @@ from ....configs.lanes.process import Companion, at_work
 from ....sim.decor import movable_bodies
 from ....sim.open_loop import controls_of
 from ....sim.task import TaskEnv
+from ..align import Aligner
 from .loop import Loop, LoopSettings, Tick
-from .seam import Corrects, Real
+from .seam import Real
 from .timing import Timing
 from .tracking import Tracking, track
 
@@ -50,7 +51,7 @@ class Twin(Protocol):
 class Stage:
     """Twin, what follows it and what corrects it, in this process. Methods are those of a lane, tick by tick."""
 
-    def __init__(self, lane: TaskEnv, real: Real, aligner: Corrects | None, world: Twin):
+    def __init__(self, lane: TaskEnv, real: Real, aligner: Aligner | None, world: Twin):
         self.lane, self.real, self.world = lane, real, world
         self.loop = Loop(lane.model, lane.data, real, aligner, world.loop, movable_bodies(lane.model))
         self.ticks_a_step = max(1, round(world.loop.rate / lane.embodiment.rate))
