@@ -195,6 +195,7 @@ class Loop:
             data.ctrl[:] = row
             mujoco.mj_step(model, data)
         data.xfrc_applied[self.bodies] = 0
+        self._wrench = np.zeros_like(self._wrench)
 
     def _follow(self, steps: int) -> np.ndarray:
         achieved, speed = self.data.qpos[self.joints.qpos], self.data.qvel[self.joints.qvel]
@@ -217,26 +218,23 @@ class Loop:
     # -- 3, 4, 5: pictures correct the twin
 
     def _correct(self, seen: Mapping[str, np.ndarray], times: Mapping[str, float]) -> tuple[dict, dict, float]:
-        pictures = {key.removeprefix(IMAGES): value for key, value in seen.items() if key.startswith(IMAGES)}
+        if self.aligner is None:
+            return {}, {}, np.inf
+        pictures = {name: seen[IMAGES + name] for name in self.aligner.cameras if IMAGES + name in seen}
         captured = {name: times[IMAGES + name] for name in pictures}
         now = self.real.time
         age = now - max(captured.values()) if captured else np.inf
-        if self.aligner is None:
-            return {}, {}, age
         if self.health is None and pictures:
             self.health = Health(self.settings.trust, pictures, now)
         new = {name: now - moment for name, moment in captured.items() if moment > self._seen.get(name, -np.inf)}
         self._seen.update({name: captured[name] for name in new})
         if self.health is None or not new:
-            if age > self.settings.trust.stale:
-                self._wrench[:] = 0
             return {}, {}, age
 
         # those that correct, all of one moment; those that are only tried
         good, tried = self.health.wanted(new)
         residual: dict[str, float] = {}
         conflict: dict[str, float] = {}
-        self._wrench = np.zeros_like(self._wrench)
         if good:
             found = self._compare({name: pictures[name] for name in good}, max(captured[name] for name in good))
             residual, conflict = dict(found.residual), self._conflicts(found)
