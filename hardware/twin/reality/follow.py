@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ....configs.spec import STATE
+from ....configs.spec import STATE, Mode
 from ...envelope import Command, Envelope, Measured, Outcome, Verdict
 from ...guard import Guard
 from ...guarded import GuardedRobot
@@ -89,17 +89,27 @@ class GuardedStandIn(Real):
 class GuardedArm(Real):
     """An arm behind its guard, in real time. Its joints must be those of the twin, in rad.
 
-    Raises ValueError: an arm of another rate than the loop's, or whose actions are no joint positions.
+    Args:
+        cameras: name -> (height, width) px, of the twin's scene, by which the arm's pictures correct it.
+
+    Raises ValueError: an arm of another rate than the loop's, other joints, units or cameras.
     """
 
-    def __init__(self, config: RobotConfig, joints: Joints, rate: float):
+    def __init__(self, config: RobotConfig, joints: Joints, rate: float, cameras: Mapping[str, tuple[int, int]]):
         self.joints, self.robot = joints, GuardedRobot(config)
         self.verdict: Verdict | None = None
         self.robot.connect()
         body = self.robot.embodiment
         try:
-            if body.action != joints.names:
-                raise ValueError(f"the twin has the joints {', '.join(joints.names)}, the arm {', '.join(body.action)}")
+            if (body.action, body.state) != (joints.names, joints.names) or body.mode is not Mode.absolute:
+                told = f"the arm takes {', '.join(body.action)} ({body.mode.value}) and tells {', '.join(body.state)}"
+                raise ValueError(f"the twin has the joints {', '.join(joints.names)}; {told}")
+            if (body.action_units, body.state_units) != (joints.units, joints.units):
+                told = f"the twin's joints are in {', '.join(joints.units)}"
+                raise ValueError(f"{told}; the arm's in {', '.join(body.action_units)}, {', '.join(body.state_units)}")
+            if any(body.cameras.get(name) != size for name, size in cameras.items()):
+                told = f"the scene was built for the cameras {dict(cameras)} (height, width)"
+                raise ValueError(f"{told}; the arm's are {body.cameras or 'none'}")
             if body.rate < rate - 1e-6:
                 raise ValueError(f"the arm takes {body.rate:g} commands a second, the twin sends {rate:g}: --rate")
         except ValueError:
