@@ -55,7 +55,7 @@ class LoopSettings:
     grounded: bool = True  # what stands on something is moved along it by pictures; false: a wrench pulls it
     share: float = 0.3  # of an error, that pictures remove from what stands in a tick
     most: float = 0.003  # m, the longest such move
-    trim: float = 5.0  # 1/s, how fast what the real joints lack is added to what they are sent; 0: never
+    trim: float = 1.0  # 1/s, how fast what the real joints lack is added to what they are sent; 0: never
     leash: float = 0.15  # rad or m that a real joint may be off what it was sent, before the twin waits for it
     silent: float = 0.25  # s without joint echo after which the twin holds its arm
     hold_when_lost: bool = True  # hold the arm while no camera agrees with the twin
@@ -270,7 +270,7 @@ class Loop:
 
         self._grounds = self._supports.look(self.data) if self.settings.grounded else {}
         view = self._view
-        view.qpos[:] = between(self._past, moment)
+        view.qpos[:] = between(self._past, moment - self._trim.lag)
         if self._echoes:
             view.qpos[self.joints.qpos] = between(self._echoes, moment)
         view.mocap_pos[:], view.mocap_quat[:] = self.data.mocap_pos, self.data.mocap_quat

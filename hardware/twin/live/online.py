@@ -253,11 +253,15 @@ class _Served:
 
     def __init__(self, stage: Stage, pipe):
         self.stage, self.pipe, self.acting, self.running = stage, pipe, False, False
+        self._failed: Exception | None = None  # of a tick between orders, told with the next one
 
     def carry_out(self, message: tuple) -> None:
         """An order; `act` is answered when its ticks are done."""
         name, *given = message
+        failed, self._failed = self._failed, None
         try:
+            if failed is not None and name != "begin":
+                raise failed
             if name == "begin":
                 self.stage.begin(*given)
                 self.running, answer = True, None
@@ -282,11 +286,11 @@ class _Served:
         try:
             tick = self.stage.tick()
         except Exception as error:
-            if not self.acting:
-                raise
-            self.acting = False
-            self.pipe.send((False, error))
-            self.running = False
+            if self.acting:
+                self.pipe.send((False, error))
+            else:
+                self._failed = error
+            self.acting = self.running = False
             return 0.0
         spent = time.perf_counter() - begun
         self.stage.timing.add(spent, False, tick.seconds)

@@ -18,7 +18,7 @@ from .layout import Joints
 from .stand_in import StandIn, Truth
 
 # what a stand-in's arm may do where nothing else is said: what the simulated demonstrations take
-ENVELOPE: dict[str, Any] = {"velocity": 4.5, "acceleration": 80.0, "jerk": 8000.0, "lag": 0.6}
+ENVELOPE: dict[str, Any] = {"velocity": 4.5, "acceleration": 160.0, "jerk": 16000.0, "lag": 0.6}
 
 
 class GuardedStandIn(Real):
@@ -79,7 +79,9 @@ class GuardedStandIn(Real):
         self.stand_in.disconnect()
 
     def _engage(self) -> None:
-        self.guard.engage(self._measured(), self.time)
+        """A step ago: in simulated time the next command comes at once, and would be one too many."""
+        then, measured = self.time - self.guard.step_length, self._measured()
+        self.guard.engage(Measured(position=measured.position, time=min(measured.time, then)), then)
 
     def _measured(self) -> Measured:
         found, times = self.observe()
