@@ -29,6 +29,7 @@ def arm(tmp_path):
         yield bus, file
 
 
+@pytest.mark.slow  # by the clock, three processes and the bus: a busy machine loses answers
 def test_an_emulated_so101_follows_the_twin_through_driver_and_guard(arm):
     bus, file = arm
     lane = read_world({"type": "twin", "of": SO101, "robot": str(file), "pace": "wall", "correct": False}).lane()
