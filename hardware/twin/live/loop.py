@@ -3,7 +3,7 @@
     1  the twin's physics steps, with what is commanded and with the forces of the last correction, which then end
     2  the joints that the twin has ACHIEVED are sent to the real arm, through its guard; it follows
     3  joint echo and pictures come back, each with the moment of its capture
-    4  the aligner compares pictures with the twin as it was at that moment, its arm where the echo has it
+    4  the aligner compares pictures with the twin as it was when its arm was where the real one is, see `trim.py`
     5  what stands on something is moved by a share of what it found; for the rest its wrench is kept for the next tick
 
 What goes wrong and what then happens:
