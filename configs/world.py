@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import draccus
 
@@ -80,6 +80,32 @@ class World(draccus.ChoiceRegistry):
     def fingerprint(self) -> dict:
         """Everything that would change a result: versions, physics, controller, rendering. JSON-able."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Around(World):
+    """Another world, changed. Cameras, horizon and delay given here replace the other world's."""
+
+    of: World  # the other world
+
+    @property
+    def clean(self) -> World:
+        """The other world with the cameras, horizon and delay given here."""
+        given: dict[str, Any] = {"cameras": self.cameras, "horizon": self.horizon, "delay": self.delay}
+        return dataclasses.replace(self.of, **{key: value for key, value in given.items() if value})
+
+    def embodiment(self) -> Embodiment:
+        return self.clean.embodiment()
+
+    def warm(self) -> None:
+        """What the other world wants done before several workers start."""
+        self.clean.warm()
+
+    def steps(self) -> int:
+        return self.clean.steps()
+
+    def views(self) -> tuple[str, ...]:
+        return self.of.views()
 
 
 @runtime_checkable

@@ -9,7 +9,6 @@ what changes between two days in one laboratory; `level` scales them. Distractor
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,8 +21,7 @@ from ..configs.lanes.lane import Lane
 from ..configs.plugins import lookup
 from ..configs.protocols import keeps
 from ..configs.rng import rng_of
-from ..configs.spec import Embodiment
-from ..configs.world import World
+from ..configs.world import Around, World
 
 if TYPE_CHECKING:
     import mujoco
@@ -96,10 +94,9 @@ def names_of(perturb: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
 
 @World.register_subclass("perturbed")
 @dataclass(frozen=True, kw_only=True)
-class Perturbed(World):
+class Perturbed(Around):
     """Another world under perturbations. Cameras, horizon and delay given here replace the other world's."""
 
-    of: World  # the clean world
     perturb: tuple[str, ...] = ("all",)  # light | camera | distractors | friction | mass | latency | seen | felt | all
     level: float = 1.0  # scales the ranges
 
@@ -124,29 +121,10 @@ class Perturbed(World):
         """Names of single perturbations."""
         return names_of(self.perturb)
 
-    @property
-    def clean(self) -> World:
-        """The other world with the cameras, horizon and delay given here."""
-        given = {"cameras": self.cameras, "horizon": self.horizon, "delay": self.delay}
-        return dataclasses.replace(self.of, **{key: value for key, value in given.items() if value})
-
-    def embodiment(self) -> Embodiment:
-        return self.clean.embodiment()
-
     def lane(self) -> Lane:
         lane = self.clean.lane()
         _Disturbance(lane, self.names, self.level)
         return lane
-
-    def warm(self) -> None:
-        """What the other world wants done before several workers start."""
-        self.clean.warm()
-
-    def steps(self) -> int:
-        return self.clean.steps()
-
-    def views(self) -> tuple[str, ...]:
-        return self.of.views()
 
     def fingerprint(self) -> dict:
         about = {"names": list(self.names), "level": self.level, "version": VERSION}
@@ -312,21 +290,24 @@ def friction(simulation: Simulation, rng: np.random.Generator, level: float) -> 
 @register_perturbation("mass")
 def mass(simulation: Simulation, rng: np.random.Generator, level: float) -> dict:
     """Mass and inertia of everything that can be moved and has no motor, by one factor."""
+    factor = _factor(rng, MASS, level)
+    scale_mass(simulation.model, factor)
+    return {"factor": factor}
+
+
+def scale_mass(model: mujoco.MjModel, factor: float) -> None:
+    """Mass and inertia of everything that can be moved and has no motor, and what the solver derives from them."""
     import mujoco
 
     from .decor import movable_bodies
 
-    model, factor = simulation.model, _factor(rng, MASS, level)
     bodies = movable_bodies(model)
     model.body_mass[bodies] *= factor
     model.body_inertia[bodies] *= factor
-
-    # what the solver derives from masses
     kept = {name: getattr(model.stat, name) for name in ("meaninertia", "meanmass", "meansize", "extent")}
     mujoco.mj_setConst(model, mujoco.MjData(model))
     for name, value in kept.items():  # scales of the clean scene
         setattr(model.stat, name, value)
-    return {"factor": factor}
 
 
 @register_perturbation("latency")

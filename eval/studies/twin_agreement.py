@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.command import words_of
+from ...configs.plugins import lookup
 from ..agree.agree import interval_text
 from ..agree.verdict import agree
 from ..ledger.identity import Tested, by_policy, open_records
@@ -50,6 +51,7 @@ class TwinAgreement:
     out: Path | None = None  # JSON of the table
 
     def __post_init__(self) -> None:
+        lookup("outcome", self.by, dict.fromkeys(("success", "progress")))
         if self.checkpoints < 1 or self.steps % self.checkpoints:
             raise ValueError(f"steps ({self.steps}) must be a multiple of checkpoints ({self.checkpoints})")
         if min(self.starts, self.repeats, self.demonstrations, self.horizon) < 1:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -69,6 +70,8 @@ class TwinRun:
         world = read_world(self.world)
         if not isinstance(world, TwinWorld) or not world.online:
             raise ValueError(f"{self.world} is no twin that something follows: type: twin, with real or robot")
+        if self.rerun is not None and find_spec("rerun") is None:
+            raise ImportError("--rerun needs rerun: pip install 'understudy[twin]'")
         lane = world.lane()
         assert isinstance(lane, OnlineLane)
         try:
@@ -186,7 +189,7 @@ def record(path: Path, world: TwinWorld, episodes: Sequence[Episode]) -> Path:
     from ...hardware.twin.view import View
 
     model = task_of(world.of).scene().compile()
-    gaussians = Gaussians.load(Path(world.scene)) if world.scene else None
+    gaussians = Gaussians.load(world.folder) if world.scene else None
     passed = 0.0
     with View(path, Joints.of(model).names, model, gaussians) as view:
         for episode in episodes:

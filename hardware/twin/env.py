@@ -21,47 +21,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
-import numpy as np
 
-from ...configs.spec import Embodiment
-from ...configs.world import World, start_set
+from ...configs.world import Around, World, start_set
 from ...sim.task import TaskEnv
 from .live.loop import LoopSettings
 from .reality.layout import View, default_views, task_of
 from .reality.stand_in import Changes, StandIn, alter
 
 if TYPE_CHECKING:
+    from .align import Aligner
+    from .gaussians import Camera
     from .live.online import Stage
-    from .live.seam import Corrects, Real
+    from .live.seam import Real
 
+FELT = {"friction", "mass", "damping", "command_delay"}  # changes of a stand-in in which a policy acts
 EYES = {"right": (96, 96), "left": (96, 96)}  # the cameras that a scene gets by itself
 
 
 @World.register_subclass("stand_in")
 @dataclass(frozen=True, kw_only=True)
-class StandInWorld(World):
-    """Another reality: a task in plain MuJoCo with other physics. A policy that acts here sees its exact states."""
+class StandInWorld(Around):
+    """Another reality: a task in plain MuJoCo with other physics. A policy that acts here sees its exact states.
 
-    of: World  # the task, with settings of its own where it is to differ in more than `changes`
-    changes: Changes = field(default_factory=Changes)  # what is other
-    seed: int = 0  # of its noise
+    Raises ValueError: `changes` of what is seen or goes wrong, which only a stand-in that follows a twin has.
+    """
+
+    changes: Changes = field(default_factory=Changes)  # friction, mass, damping, command_delay (whole control steps)
+    seed: int = 0  # without use: nothing is drawn
 
     def __post_init__(self) -> None:
         task_of(self.of)
+        usual = dataclasses.asdict(Changes())
+        others = {key for key, value in dataclasses.asdict(self.changes).items() if value != usual[key]} - FELT
+        if others:
+            raise ValueError(
+                f"changes of a stand-in in which a policy acts are {', '.join(sorted(FELT))}, not {min(others)}: "
+                "pictures and faults are those of a stand-in that follows a twin (real of type twin)"
+            )
         object.__setattr__(self, "task", self.of.task)
-
-    @property
-    def clean(self) -> World:
-        """The task's world with the cameras and horizon given here."""
-        given: dict[str, Any] = {"cameras": self.cameras, "horizon": self.horizon, "delay": self.delay}
-        return dataclasses.replace(self.of, **{key: value for key, value in given.items() if value})
 
     @property
     def start_set(self) -> str:
         return start_set(self.of)
-
-    def embodiment(self) -> Embodiment:
-        return self.clean.embodiment()
 
     def lane(self) -> gymnasium.Env:
         lane = self.clean.lane()
@@ -69,12 +70,6 @@ class StandInWorld(World):
         alter(lane.model, self.changes)
         lane.delay += round(self.changes.command_delay * lane.embodiment.rate)
         return lane
-
-    def steps(self) -> int:
-        return self.clean.steps()
-
-    def views(self) -> tuple[str, ...]:
-        return self.of.views()
 
     def fingerprint(self) -> dict:
         changes = dataclasses.asdict(self.changes)
@@ -92,10 +87,9 @@ class Reality:
 
 @World.register_subclass("twin")
 @dataclass(frozen=True, kw_only=True)
-class TwinWorld(World):
+class TwinWorld(Around):
     """A digital twin; see the module."""
 
-    of: World  # what it is a twin of: a task in plain MuJoCo; offline any world
     real: Reality | None = None  # what follows it: a stand-in
     robot: str = ""  # what follows it: a YAML file with the settings of a robot; its cameras are the eyes
     scene: str = ""  # folder that `understudy twin build` wrote; empty: nothing is corrected
@@ -125,15 +119,14 @@ class TwinWorld(World):
             raise ValueError(f"a twin of {self.of.task} cannot be followed by a stand-in of {self.real.of.task}")
 
     @property
+    def folder(self) -> Path:
+        """That of the scene, `$VAR` expanded."""
+        return Path(os.path.expandvars(self.scene))
+
+    @property
     def online(self) -> bool:
         """Whether anything follows it."""
         return self.real is not None or bool(self.robot)
-
-    @property
-    def clean(self) -> World:
-        """The world that it is a twin of, with the cameras, horizon and delay given here."""
-        given: dict[str, Any] = {"cameras": self.cameras, "horizon": self.horizon, "delay": self.delay}
-        return dataclasses.replace(self.of, **{key: value for key, value in given.items() if value})
 
     @property
     def start_set(self) -> str:
@@ -143,25 +136,12 @@ class TwinWorld(World):
     def perturbable(self) -> tuple[str, ...] | None:
         return () if self.online else None
 
-    def embodiment(self) -> Embodiment:
-        return self.clean.embodiment()
-
     def lane(self) -> gymnasium.Env:
         if not self.online:
             return self.clean.lane()
         from .live.online import OnlineLane
 
         return OnlineLane(self)
-
-    def warm(self) -> None:
-        """What the other world wants done before several workers start."""
-        self.clean.warm()
-
-    def steps(self) -> int:
-        return self.clean.steps()
-
-    def views(self) -> tuple[str, ...]:
-        return self.of.views()
 
     def fingerprint(self) -> dict:
         if not self.online:
@@ -184,60 +164,48 @@ class TwinWorld(World):
         views, eyes = self.cameras_about()
         return Stage(lane, self.follower(lane, views, eyes), self.aligner(), self)
 
-    def cameras_about(self) -> tuple[dict[str, View], dict[str, tuple[int, int]]]:
+    def cameras_about(self) -> tuple[dict[str, View | Camera], dict[str, tuple[int, int]]]:
         """Places, and sizes (height, width) of the cameras that look at a stand-in."""
         if not self.correct:
             return {}, {}
-        sizes = self.eyes or self._scene_eyes() or EYES
+        own = {camera.name: camera for camera in self._cameras()}
+        sizes = self.eyes or {name: (camera.height, camera.width) for name, camera in own.items()} or EYES
         eyes = {name: (int(size[0]), int(size[1])) for name, size in sizes.items()}
-        known = default_views(task_of(self.of)) | self._scene_views()
+        known = default_views(task_of(self.of)) | own
         return {name: known[name] for name in eyes if name in known}, eyes
 
-    def follower(self, lane: TaskEnv, views: dict[str, View], eyes: dict[str, tuple[int, int]]) -> Real:
+    def follower(self, lane: TaskEnv, views: dict[str, View | Camera], eyes: dict[str, tuple[int, int]]) -> Real:
         """What follows the twin, connected."""
         if self.real is None:
             from ..open import robot_config
             from .reality.follow import GuardedArm
             from .reality.layout import Joints
 
-            return GuardedArm(robot_config(self.robot), Joints.of(lane.model), self.loop.rate)
-        rate, real, task = self.loop.rate, self.real, self.real.of or self.of
+            looks = {camera.name: (camera.height, camera.width) for camera in self._cameras()} if self.correct else {}
+            return GuardedArm(robot_config(self.robot), Joints.of(lane.model), self.loop.rate, looks)
+        real = self.real
+        stand_in = (real.of or self.of, real.changes, eyes, views, self.loop.rate, real.seed)
         if self.pace == "wall":
             from .reality.remote import RemoteStandIn
 
-            return RemoteStandIn(task, real.changes, eyes, views, rate, real.seed)
+            return RemoteStandIn(*stand_in)
         from .reality.follow import GuardedStandIn
 
-        return GuardedStandIn(StandIn(task, real.changes, eyes, views, rate, real.seed))
+        return GuardedStandIn(StandIn(*stand_in))
 
-    def aligner(self) -> Corrects | None:
+    def aligner(self) -> Aligner | None:
         """What corrects the twin; None without a scene."""
         if not self.correct or not self.scene:
             return None
         from .align import Aligner, AlignSettings
         from .scene import TwinScene
 
-        scene = TwinScene.load(Path(os.path.expandvars(self.scene)))
+        scene = TwinScene.load(self.folder)
         if scene.source not in (self.of.task, self.of.get_choice_name(type(self.of))):
             raise ValueError(f"{self.scene} was built of {scene.source}; this is a twin of {self.of.task}")
         return Aligner.of(scene, AlignSettings(**{"rate": self.loop.rate} | self.align))
 
-    def _scene_eyes(self) -> dict[str, tuple[int, int]]:
-        return {camera.name: (camera.height, camera.width) for camera in self._cameras()}
-
-    def _scene_views(self) -> dict[str, View]:
-        return {camera.name: _as_view(camera) for camera in self._cameras()}
-
-    def _cameras(self):
+    def _cameras(self) -> tuple[Camera, ...]:
         from .gaussians import read_cameras
 
-        return read_cameras(Path(os.path.expandvars(self.scene))) if self.scene else ()
-
-
-def _as_view(camera) -> View:
-    """A camera of a scene's file as one of MuJoCo's."""
-    pose = camera.world_from_camera
-    at, way = pose[:3, 3], pose[:3, 2]
-    fovy = float(np.rad2deg(2 * np.arctan(camera.height / 2 / camera.K[1, 1])))
-    (x, y, z), (a, b, c) = map(float, at), map(float, at + way)
-    return View(at=(x, y, z), to=(a, b, c), fovy=fovy)
+        return read_cameras(self.folder) if self.scene else ()

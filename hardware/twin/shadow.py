@@ -18,8 +18,9 @@ import numpy as np
 from ...configs.world import World
 from ...sim.decor import movable_bodies
 from ..envelope import Measured
+from .align import Aligner
 from .live.health import Health, Trust
-from .live.seam import Corrects
+from .live.pull import Supports
 from .reality.layout import Joints, task_of
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Shadow:
         world: World,
         rate: float,
         settings: ShadowSettings | None = None,
-        aligner: Corrects | None = None,
+        aligner: Aligner | None = None,
         start: int = 0,
     ):
         import mujoco
@@ -105,8 +106,8 @@ class Shadow:
         self._far = max(1, round(self.settings.ahead / self.model.opt.timestep))
         self._measured: Measured | None = None
         self._health: Health | None = None
-        self._warnings: list[str] = []
         self._sort_bodies()
+        self._supports = Supports(self.model, self._loose)
         self.begin(start)
 
     def begin(self, start: int = 0) -> None:
@@ -160,7 +161,7 @@ class Shadow:
         return Foresight(not reasons, felt.torque, force, tuple(reasons), tuple(warnings))
 
     def look(self, images: Mapping[str, np.ndarray], now: float) -> bool:
-        """Compare with pictures, and let them pull the objects until the next look. Whether they agree.
+        """Compare with pictures, and let them pull the objects in the next `check`. Whether they agree.
 
         Raises ValueError: the shadow has no aligner.
         """
@@ -168,7 +169,7 @@ class Shadow:
             raise ValueError("this shadow has no aligner: build it with a scene")
         if self._health is None:
             self._health = Health(self.settings.trust, images, now)
-        found = self.aligner.correct(self.model, self.data, images)
+        found = self.aligner.correct(self.model, self.data, images, supports=self._supports.look(self.data))
         fine = self._health.judge(found.residual, now)
         self._wrench[:] = 0
         if fine:
@@ -198,6 +199,7 @@ class Shadow:
             data.xfrc_applied[:] = self._wrench
             mujoco.mj_step(model, data, self._steps)
             data.xfrc_applied[:] = 0
+            self._wrench[:] = 0  # of old pictures would pull on and on
             off = np.abs(data.qpos[arm.qpos] - position)
             if (off > self.settings.apart).any():
                 joint = int(np.argmax(off))

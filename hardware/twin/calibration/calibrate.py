@@ -25,6 +25,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 LENS = "lens.json"
 LEAST_VIEWS, LEAST_POINTS = 6, 8
 POOR = 1.0  # px, a reprojection error that is told
+FARTHEST = 10.0  # m, of a hand from the base
 TURNED = np.deg2rad(15)  # rad, by which views of a board must differ in tilt
 
 
@@ -293,9 +294,13 @@ class Calibrate:
                 kinematics = kinematics or Kinematics(find_arm(self.arm))
                 if value.shape != (len(kinematics.arm.joints),):
                     raise ValueError(f"{self.poses}: {sight.name} has numbers of shape {value.shape}, not (4, 4)")
+                if np.abs(value).max() > 2 * np.pi:
+                    raise ValueError(f"{self.poses}: {sight.name} has {np.abs(value).max():g} rad: are these degrees?")
                 pose = np.eye(4)
                 pose[:3, 3], pose[:3, :3] = kinematics.forward(value)
                 value = pose
+            if np.abs(value[:3, 3]).max() > FARTHEST:
+                raise ValueError(f"{self.poses}: in {sight.name} the hand is {value[:3, 3]} m away: are these mm?")
             rows.append(value)
         return np.array(rows)
 

@@ -139,6 +139,8 @@ class Board:
         lookup("detector", self.detector, DETECTORS)
         if min(self.columns, self.rows) < (3 if self.kind == "charuco" else 1):
             raise ValueError(f"a board of {self.columns} x {self.rows} is too small")
+        if self.square > 2:
+            raise ValueError(f"square is {self.square:g} m: sizes of a board are in m, not mm")
         if not 0 < self.marker < self.square:
             raise ValueError(f"marker ({self.marker:g} m) must be smaller than square ({self.square:g} m)")
 

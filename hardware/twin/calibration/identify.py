@@ -42,7 +42,10 @@ class Push:
 
     def __post_init__(self) -> None:
         steps = np.diff(self.time)
-        if len(self.time) < 4 or not np.allclose(steps, steps[0], rtol=0.05) or not np.isfinite(self.qpos).all():
+        if self.qpos.ndim != 2 or len(self.qpos) != len(self.time):
+            raise ValueError(f"a push has {len(self.time)} times and poses of shape {self.qpos.shape}")
+        even = len(steps) > 2 and steps[0] > 0 and np.allclose(steps, steps[0], rtol=0.05)
+        if not even or not np.isfinite(self.qpos).all():
             raise ValueError("a push is at least four finite poses at even times")
 
 

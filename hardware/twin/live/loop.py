@@ -3,7 +3,7 @@
     1  the twin's physics steps, with what is commanded and with the forces of the last correction, which then end
     2  the joints that the twin has ACHIEVED are sent to the real arm, through its guard; it follows
     3  joint echo and pictures come back, each with the moment of its capture
-    4  the aligner compares pictures with the twin as it was at that moment, its arm where the echo has it
+    4  the aligner compares pictures with the twin as it was when its arm was where the real one is, see `trim.py`
     5  what stands on something is moved by a share of what it found; for the rest its wrench is kept for the next tick
 
 What goes wrong and what then happens:
@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ....configs.spec import IMAGES, STATE
-from ..align import Correction
+from ..align import Aligner, Correction
 from ..reality.layout import Joints
 from .health import Health, Trust
 from .pull import Supports, shift
 from .resting import gap_of
-from .seam import Corrects, Real
+from .seam import Real
 from .trim import Trim
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class LoopSettings:
     grounded: bool = True  # what stands on something is moved along it by pictures; false: a wrench pulls it
     share: float = 0.3  # of an error, that pictures remove from what stands in a tick
     most: float = 0.003  # m, the longest such move
-    trim: float = 5.0  # 1/s, how fast what the real joints lack is added to what they are sent; 0: never
+    trim: float = 1.0  # 1/s, how fast what the real joints lack is added to what they are sent; 0: never
     leash: float = 0.15  # rad or m that a real joint may be off what it was sent, before the twin waits for it
     silent: float = 0.25  # s without joint echo after which the twin holds its arm
     hold_when_lost: bool = True  # hold the arm while no camera agrees with the twin
@@ -100,7 +100,7 @@ class Loop:
         model: mujoco.MjModel,
         data: mujoco.MjData,
         real: Real,
-        aligner: Corrects | None,
+        aligner: Aligner | None,
         settings: LoopSettings,
         bodies: np.ndarray,
     ):
@@ -195,6 +195,7 @@ class Loop:
             data.ctrl[:] = row
             mujoco.mj_step(model, data)
         data.xfrc_applied[self.bodies] = 0
+        self._wrench = np.zeros_like(self._wrench)
 
     def _follow(self, steps: int) -> np.ndarray:
         achieved, speed = self.data.qpos[self.joints.qpos], self.data.qvel[self.joints.qvel]
@@ -217,26 +218,23 @@ class Loop:
     # -- 3, 4, 5: pictures correct the twin
 
     def _correct(self, seen: Mapping[str, np.ndarray], times: Mapping[str, float]) -> tuple[dict, dict, float]:
-        pictures = {key.removeprefix(IMAGES): value for key, value in seen.items() if key.startswith(IMAGES)}
+        if self.aligner is None:
+            return {}, {}, np.inf
+        pictures = {name: seen[IMAGES + name] for name in self.aligner.cameras if IMAGES + name in seen}
         captured = {name: times[IMAGES + name] for name in pictures}
         now = self.real.time
         age = now - max(captured.values()) if captured else np.inf
-        if self.aligner is None:
-            return {}, {}, age
         if self.health is None and pictures:
             self.health = Health(self.settings.trust, pictures, now)
         new = {name: now - moment for name, moment in captured.items() if moment > self._seen.get(name, -np.inf)}
         self._seen.update({name: captured[name] for name in new})
         if self.health is None or not new:
-            if age > self.settings.trust.stale:
-                self._wrench[:] = 0
             return {}, {}, age
 
         # those that correct, all of one moment; those that are only tried
         good, tried = self.health.wanted(new)
         residual: dict[str, float] = {}
         conflict: dict[str, float] = {}
-        self._wrench = np.zeros_like(self._wrench)
         if good:
             found = self._compare({name: pictures[name] for name in good}, max(captured[name] for name in good))
             residual, conflict = dict(found.residual), self._conflicts(found)
@@ -272,7 +270,7 @@ class Loop:
 
         self._grounds = self._supports.look(self.data) if self.settings.grounded else {}
         view = self._view
-        view.qpos[:] = between(self._past, moment)
+        view.qpos[:] = between(self._past, moment - self._trim.lag)
         if self._echoes:
             view.qpos[self.joints.qpos] = between(self._echoes, moment)
         view.mocap_pos[:], view.mocap_quat[:] = self.data.mocap_pos, self.data.mocap_quat

@@ -19,8 +19,9 @@ from ....configs.lanes.process import Companion, at_work
 from ....sim.decor import movable_bodies
 from ....sim.open_loop import controls_of
 from ....sim.task import TaskEnv
+from ..align import Aligner
 from .loop import Loop, LoopSettings, Tick
-from .seam import Corrects, Real
+from .seam import Real
 from .timing import Timing
 from .tracking import Tracking, track
 
@@ -50,10 +51,14 @@ class Twin(Protocol):
 class Stage:
     """Twin, what follows it and what corrects it, in this process. Methods are those of a lane, tick by tick."""
 
-    def __init__(self, lane: TaskEnv, real: Real, aligner: Corrects | None, world: Twin):
+    def __init__(self, lane: TaskEnv, real: Real, aligner: Aligner | None, world: Twin):
         self.lane, self.real, self.world = lane, real, world
         self.loop = Loop(lane.model, lane.data, real, aligner, world.loop, movable_bodies(lane.model))
-        self.ticks_a_step = max(1, round(world.loop.rate / lane.embodiment.rate))
+        ticks = world.loop.rate / lane.embodiment.rate  # in a control step
+        if ticks < 1 or abs(ticks - round(ticks)) > 1e-6:
+            told = f"{world.loop.rate:g} ticks a second are no whole number in each of {lane.embodiment.rate:g} control"
+            raise ValueError(f"{told} steps: set loop.rate to a multiple of {lane.embodiment.rate:g}")
+        self.ticks_a_step = round(ticks)
         self.timing = Timing(1 / world.loop.rate)
         self.trace: deque[Tick] = deque(maxlen=KEPT)
         self._queue: deque[np.ndarray] = deque()
@@ -127,12 +132,13 @@ class Stage:
             raise ValueError("tracking is told by a stand-in, after ticks")
         times, values = real.history()
         when = np.array([tick.time for tick in self.trace]) + self.loop.begun
+        kept = when >= times[0] - 1e-6  # a stand-in forgets what is long ago
+        when, twin = when[kept], np.array([tick.qpos for tick in self.trace])[kept]
         rows = np.clip(np.searchsorted(times, when - 1e-6), 0, len(times) - 1)
-        twin = np.array([tick.qpos for tick in self.trace])
         return track(self.lane.model, self.loop.bodies.tolist(), when - self.loop.begun, twin, values[rows])
 
     def account(self) -> dict:
-        """JSON-able: time, warnings, held ticks, lag."""
+        """JSON-able: warnings, held ticks and lag of this episode; timing of all since the stage was built."""
         from .loop import lag_of
 
         ticks = list(self.trace)
@@ -204,7 +210,7 @@ class OnlineLane(Lane):
         return self._ask(("expert", noise, self.ticks))
 
     def account(self) -> dict:
-        """Timing, warnings, held ticks and lag of this episode; see `Stage.account`."""
+        """Warnings, held ticks and lag of this episode, timing since the lane was opened; see `Stage.account`."""
         return self._ask(("stage", "account"))
 
     def ticks_done(self) -> list[Tick]:
@@ -227,9 +233,12 @@ class OnlineLane(Lane):
         self._companion.close()
 
     def _ask(self, message, patience: float = ANSWER):
+        if self._pipe.closed:
+            raise ConnectionError("the twin's loop was closed; open its world again")
         try:
             self._pipe.send(message)
             if not self._pipe.poll(patience):
+                self.close()  # a late answer would be taken for that of the next order
                 raise TimeoutError(f"the twin's loop did not answer within {patience:g} s")
             fine, answer = self._pipe.recv()
         except (EOFError, ConnectionError, BrokenPipeError) as error:
@@ -244,11 +253,15 @@ class _Served:
 
     def __init__(self, stage: Stage, pipe):
         self.stage, self.pipe, self.acting, self.running = stage, pipe, False, False
+        self._failed: Exception | None = None  # of a tick between orders, told with the next one
 
     def carry_out(self, message: tuple) -> None:
         """An order; `act` is answered when its ticks are done."""
         name, *given = message
+        failed, self._failed = self._failed, None
         try:
+            if failed is not None and name != "begin":
+                raise failed
             if name == "begin":
                 self.stage.begin(*given)
                 self.running, answer = True, None
@@ -273,11 +286,11 @@ class _Served:
         try:
             tick = self.stage.tick()
         except Exception as error:
-            if not self.acting:
-                raise
-            self.acting = False
-            self.pipe.send((False, error))
-            self.running = False
+            if self.acting:
+                self.pipe.send((False, error))
+            else:
+                self._failed = error
+            self.acting = self.running = False
             return 0.0
         spent = time.perf_counter() - begun
         self.stage.timing.add(spent, False, tick.seconds)
@@ -294,15 +307,14 @@ class _Served:
                 self.tick()
 
     def wall(self) -> None:
-        """Ticks by the clock, orders between them."""
+        """Ticks by the clock, orders between them; also where every tick is late."""
         period, due = self.stage.timing.period, time.monotonic()
         while True:
-            while (left := due - time.monotonic()) > SPIN or not self.running:
-                if self.pipe.poll(max(0.0, left - SPIN) if self.running else None):
-                    was = self.running
-                    self.carry_out(self.pipe.recv())
-                    if not was or self.stage.loop.tick_number == 0:
-                        due = time.monotonic()
+            while self.pipe.poll(max(0.0, due - time.monotonic() - SPIN) if self.running else None):
+                was = self.running
+                self.carry_out(self.pipe.recv())
+                if not was or self.stage.loop.tick_number == 0:
+                    due = time.monotonic()
             while time.monotonic() < due:
                 pass
             self.tick()

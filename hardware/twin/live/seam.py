@@ -1,43 +1,13 @@
-"""What the loop needs of whoever corrects a twin and of what follows it: two protocols and nothing else."""
+"""What the loop needs of what follows a twin: an arm behind its guard, or a stand-in."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from ..align import Correction
-from ..gaussians import Gaussians
 from ..reality.layout import Joints
-
-if TYPE_CHECKING:
-    import mujoco
-
-
-class Corrects(Protocol):
-    """Compares pictures with a twin; `align.Aligner` is one."""
-
-    gaussians: Gaussians
-
-    @abstractmethod
-    def reset(self) -> None:
-        """Forget all earlier ticks."""
-        ...
-
-    @abstractmethod
-    def correct(
-        self,
-        model: mujoco.MjModel,
-        data: mujoco.MjData,
-        images: Mapping[str, np.ndarray],
-        masks: Mapping[str, np.ndarray] | None = None,
-        poses: np.ndarray | None = None,
-        supports: Mapping[int, np.ndarray] | None = None,
-    ) -> Correction:
-        """See `align.Aligner.correct`."""
-        ...
 
 
 class Real(Protocol):

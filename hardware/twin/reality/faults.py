@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 SIZES = {"latency": 0.1, "loss": 1.0, "cover": 1.0, "shake": 0.02, "bump": 0.03, "remove": 1.0, "swap": 0.75}
 HAND = np.array([196, 150, 128])  # a hand before the lens, RGB
 OTHER = (0.15, 0.65, 0.25, 1.0)  # colour of what an object is exchanged for
-AWAY = 10.0  # m, below the table: where a thing is that was taken away
 
 
 @dataclass(frozen=True, kw_only=True)

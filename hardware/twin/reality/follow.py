@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ....configs.spec import STATE
+from ....configs.spec import STATE, Mode
 from ...envelope import Command, Envelope, Measured, Outcome, Verdict
 from ...guard import Guard
 from ...guarded import GuardedRobot
@@ -18,7 +18,7 @@ from .layout import Joints
 from .stand_in import StandIn, Truth
 
 # what a stand-in's arm may do where nothing else is said: what the simulated demonstrations take
-ENVELOPE: dict[str, Any] = {"velocity": 4.5, "acceleration": 80.0, "jerk": 8000.0, "lag": 0.6}
+ENVELOPE: dict[str, Any] = {"velocity": 4.5, "acceleration": 160.0, "jerk": 16000.0, "lag": 0.6}
 
 
 class GuardedStandIn(Real):
@@ -79,7 +79,9 @@ class GuardedStandIn(Real):
         self.stand_in.disconnect()
 
     def _engage(self) -> None:
-        self.guard.engage(self._measured(), self.time)
+        """A step ago: in simulated time the next command comes at once, and would be one too many."""
+        then, measured = self.time - self.guard.step_length, self._measured()
+        self.guard.engage(Measured(position=measured.position, time=min(measured.time, then)), then)
 
     def _measured(self) -> Measured:
         found, times = self.observe()
@@ -89,17 +91,27 @@ class GuardedStandIn(Real):
 class GuardedArm(Real):
     """An arm behind its guard, in real time. Its joints must be those of the twin, in rad.
 
-    Raises ValueError: an arm of another rate than the loop's, or whose actions are no joint positions.
+    Args:
+        cameras: name -> (height, width) px, of the twin's scene, by which the arm's pictures correct it.
+
+    Raises ValueError: an arm of another rate than the loop's, other joints, units or cameras.
     """
 
-    def __init__(self, config: RobotConfig, joints: Joints, rate: float):
+    def __init__(self, config: RobotConfig, joints: Joints, rate: float, cameras: Mapping[str, tuple[int, int]]):
         self.joints, self.robot = joints, GuardedRobot(config)
         self.verdict: Verdict | None = None
         self.robot.connect()
         body = self.robot.embodiment
         try:
-            if body.action != joints.names:
-                raise ValueError(f"the twin has the joints {', '.join(joints.names)}, the arm {', '.join(body.action)}")
+            if (body.action, body.state) != (joints.names, joints.names) or body.mode is not Mode.absolute:
+                told = f"the arm takes {', '.join(body.action)} ({body.mode.value}) and tells {', '.join(body.state)}"
+                raise ValueError(f"the twin has the joints {', '.join(joints.names)}; {told}")
+            if (body.action_units, body.state_units) != (joints.units, joints.units):
+                told = f"the twin's joints are in {', '.join(joints.units)}"
+                raise ValueError(f"{told}; the arm's in {', '.join(body.action_units)}, {', '.join(body.state_units)}")
+            if any(body.cameras.get(name) != size for name, size in cameras.items()):
+                told = f"the scene was built for the cameras {dict(cameras)} (height, width)"
+                raise ValueError(f"{told}; the arm's are {body.cameras or 'none'}")
             if body.rate < rate - 1e-6:
                 raise ValueError(f"the arm takes {body.rate:g} commands a second, the twin sends {rate:g}: --rate")
         except ValueError:

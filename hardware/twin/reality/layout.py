@@ -17,6 +17,7 @@ from ....configs.world import World
 from ....sim.decor import movable_bodies
 from ....sim.task import MuJoCoWorld, Task
 from ..gaussians import Camera
+from ..scene import put_cameras
 
 if TYPE_CHECKING:
     import mujoco
@@ -55,6 +56,7 @@ class Joints:
     qvel: np.ndarray
     ctrl: np.ndarray
     limits: tuple[tuple[float, float], ...]  # rad or m; of an unlimited joint -pi .. pi
+    units: tuple[str, ...]  # rad or m
 
     @classmethod
     def of(cls, model: mujoco.MjModel) -> Joints:
@@ -79,6 +81,7 @@ class Joints:
             qvel=model.jnt_dofadr[numbers].astype(int),
             ctrl=np.arange(model.nu),
             limits=tuple((float(low), float(high)) for low, high in limits),
+            units=tuple("rad" if model.jnt_type[n] == mujoco.mjtJoint.mjJNT_HINGE else "m" for n in numbers),
         )
 
 
@@ -90,10 +93,13 @@ def task_of(world: World) -> Task:
     return world.find()
 
 
-def scene_of(task: Task, views: Mapping[str, View]) -> mujoco.MjSpec:
+def scene_of(task: Task, views: Mapping[str, View | Camera]) -> mujoco.MjSpec:
     """The task's scene with the cameras `views` in it, at places where it may have others of these names."""
     spec = task.scene()
+    put_cameras(spec, tuple(view for view in views.values() if isinstance(view, Camera)))
     for name, view in views.items():
+        if isinstance(view, Camera):
+            continue
         for camera in [camera for camera in spec.cameras if camera.name == name]:
             spec.delete(camera)
         spec.worldbody.add_camera(name=name, pos=view.at, xyaxes=view.axes(), fovy=view.fovy)
@@ -123,17 +129,3 @@ def default_views(task: Task) -> dict[str, View]:
         (x, y, z), (a, b, c) = map(float, at), map(float, middle)
         views[name] = View(at=(x, y, z), to=(a, b, c))
     return views
-
-
-def camera_of(model: mujoco.MjModel, data: mujoco.MjData, name: str, size: tuple[int, int]) -> Camera:
-    """A camera of a scene at `size` (height, width) px, where `data` has it. Raises ValueError: it is no pinhole."""
-    height, width = size
-    number = model.camera(name).id
-    if model.cam_projection[number] != 0:
-        raise ValueError(f"camera '{name}' is orthographic: a twin is corrected by perspective cameras alone")
-    focal = height / 2 / math.tan(math.radians(float(model.cam_fovy[number])) / 2)
-    pose = np.eye(4)
-    pose[:3, :3] = data.cam_xmat[number].reshape(3, 3) * [1, -1, -1]
-    pose[:3, 3] = data.cam_xpos[number]
-    K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
-    return Camera(name, width, height, K, pose)

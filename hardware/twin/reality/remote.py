@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from ....configs.lanes.process import Companion, at_work
-from ....configs.world import World
 from ..live.seam import Real
 from .follow import GuardedStandIn
-from .layout import Joints, View
-from .stand_in import Changes, StandIn, Truth
+from .layout import Joints
+from .stand_in import StandIn, Truth
 
 ANSWER = 10.0  # s that it may take to answer
 BUILD = 120.0  # s, the first time
@@ -26,25 +24,14 @@ BEHIND = 0.2  # s that it may be behind the clock before its time is let go
 
 
 class RemoteStandIn(Real):
-    """See the module. Arguments as of `StandIn` and of `GuardedStandIn`. ConnectionError: its process is gone."""
+    """See the module. Arguments as of `StandIn`. ConnectionError: its process is gone."""
 
-    def __init__(
-        self,
-        world: World,
-        changes: Changes,
-        cameras: Mapping[str, tuple[int, int]],
-        views: Mapping[str, View],
-        rate: float,
-        seed: int,
-        envelope: Mapping[str, Any] | None = None,
-    ):
+    def __init__(self, *stand_in):
         self._companion = Companion(f"{__name__}:serve")
         self._pipe = self._companion.start()
         self._pictures: dict[str, np.ndarray] = {}
         self._times: dict[str, float] = {}
-        self.joints: Joints = self._ask(
-            (world, changes, dict(cameras), dict(views), rate, seed, dict(envelope or {})), BUILD
-        )
+        self.joints: Joints = self._ask(stand_in, BUILD)
 
     @property
     def time(self) -> float:
@@ -89,6 +76,7 @@ class RemoteStandIn(Real):
         try:
             self._pipe.send(message)
             if not self._pipe.poll(patience):
+                self.close()  # a late answer would be taken for that of the next message
                 raise ConnectionError(f"the stand-in did not answer within {patience:g} s")
             fine, answer = self._pipe.recv()
         except (OSError, EOFError) as error:
@@ -101,15 +89,15 @@ class RemoteStandIn(Real):
 class _Living:
     """A stand-in whose time is the clock's."""
 
-    def __init__(self, world, changes, cameras, views, rate, seed, envelope):
-        self.real = GuardedStandIn(StandIn(world, changes, cameras, views, rate, seed), envelope)
-        self.offset = time.monotonic() - self.real.time
+    def __init__(self, *stand_in):
+        self.real = GuardedStandIn(StandIn(*stand_in))
+        self._set()
 
     def live(self) -> None:
         """Let its time come up with the clock, a little at a time."""
-        behind = time.monotonic() - self.offset - self.real.time
+        behind = time.monotonic() - self._slips[-1][1] - self.real.time
         if behind > BEHIND:
-            self.offset += behind - NAP
+            self._slips.append((self.real.time, self._slips[-1][1] + behind - NAP))
             behind = NAP
         timestep = self.real.stand_in.model.opt.timestep
         if behind >= timestep:
@@ -117,7 +105,7 @@ class _Living:
 
     def begin(self, start: int) -> None:
         self.real.begin(start)
-        self.offset = time.monotonic() - self.real.time
+        self._set()
 
     def send(self, target: np.ndarray) -> np.ndarray:
         return self.real.send(target)
@@ -128,7 +116,7 @@ class _Living:
     def observe(self, known: Mapping[str, float]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """What is newer than what is known."""
         found, times = self.real.observe()
-        times = {key: moment + self.offset for key, moment in times.items()}
+        times = {key: float(self._on_the_clock(moment)) for key, moment in times.items()}
         new = [key for key, moment in times.items() if moment > known.get(key, -np.inf) + 1e-6]
         return {key: found[key] for key in new}, {key: times[key] for key in new}
 
@@ -137,7 +125,16 @@ class _Living:
 
     def history(self) -> tuple[np.ndarray, np.ndarray]:
         times, values = self.real.history()
-        return times + self.offset, values
+        return self._on_the_clock(times), values
+
+    def _set(self) -> None:
+        """Its time is the clock's from now on."""
+        self._slips = [(-np.inf, time.monotonic() - self.real.time)]  # from which time of its own on, what to add
+
+    def _on_the_clock(self, times: np.ndarray | float) -> np.ndarray:
+        """Its own times as moments of the clock; those before a slip are where they were."""
+        starts, offsets = np.array(self._slips).T
+        return times + offsets[np.searchsorted(starts, times) - 1]
 
 
 def serve(pipe_number: int, pulse_number: int) -> None:

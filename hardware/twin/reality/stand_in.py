@@ -19,8 +19,10 @@ from ....configs.rng import rng_of
 from ....configs.spec import IMAGES, STATE, Embodiment, Mode
 from ....configs.world import World
 from ....sim.decor import Decor, add_decor, movable_bodies, movable_joints, scatter
+from ....sim.perturb import scale_mass
 from ....sim.rendering import renderer_class
 from ...robot import Robot
+from ..gaussians import Camera
 from .faults import HAND, Fault, Faults
 from .layout import Joints, View, scene_of, task_of
 
@@ -84,7 +86,7 @@ class StandIn(Robot):
         world: World,
         changes: Changes,
         cameras: Mapping[str, tuple[int, int]],
-        views: Mapping[str, View],
+        views: Mapping[str, View | Camera],
         rate: float = 60.0,
         seed: int = 0,
     ):
@@ -99,7 +101,6 @@ class StandIn(Robot):
         self._bodies = movable_bodies(self.model)
         self._sizes, self._places = dict(cameras), self.model.cam_pos.copy()
         self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
-        self._units = tuple("rad" if self.model.joint(name).type[0] == 3 else "m" for name in self.joints.names)
         self._faults = Faults((), tuple(cameras), seed)
         self.begin(0)
 
@@ -109,13 +110,13 @@ class StandIn(Robot):
         return Embodiment(
             name=f"stand-in {self.model.names[: self.model.names.index(0)].decode() or 'scene'}",
             action=self.joints.names,
-            action_units=self._units,
+            action_units=self.joints.units,
             limits=self.joints.limits,
             rate=self.rate,
             mode=Mode.absolute,
             frame="joint",
             state=self.joints.names,
-            state_units=self._units,
+            state_units=self.joints.units,
             cameras=self._sizes,
         )
 
@@ -214,7 +215,7 @@ class StandIn(Robot):
     def _read(self) -> np.ndarray:
         """(D,) joint positions as an encoder has them; a linear joint's are exact to 0.1 mm."""
         values = self.data.qpos[self.joints.qpos]
-        step = np.array([TURN if unit == "rad" else 1e-4 for unit in self._units])
+        step = np.array([TURN if unit == "rad" else 1e-4 for unit in self.joints.units])
         return np.rint(values / step) * step
 
     def _tell(self) -> None:
@@ -259,17 +260,10 @@ class StandIn(Robot):
 
 def alter(model: mujoco.MjModel, changes: Changes) -> None:
     """Give a model the friction, mass and damping of `changes`."""
-    import mujoco
-
-    bodies, dofs = movable_bodies(model), movable_joints(model)
+    dofs = movable_joints(model)
     model.geom_friction *= changes.friction
     model.pair_friction *= changes.friction
     model.dof_frictionloss[dofs] *= changes.friction
     model.dof_damping[dofs] *= changes.damping
     if changes.mass != 1:
-        model.body_mass[bodies] *= changes.mass
-        model.body_inertia[bodies] *= changes.mass
-        kept = {name: getattr(model.stat, name) for name in ("meaninertia", "meanmass", "meansize", "extent")}
-        mujoco.mj_setConst(model, mujoco.MjData(model))
-        for name, value in kept.items():  # scales of drawing, as in the twin
-            setattr(model.stat, name, value)
+        scale_mass(model, changes.mass)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from understudy.__main__ import main
-from understudy.hardware.twin.calibration.calibrate import Lens, Sight, calibrate_lens, hand_eye
+from understudy.hardware.twin.calibration.calibrate import Calibrate, Lens, Sight, calibrate_lens, hand_eye
 from understudy.hardware.twin.calibration.fiducials import Board
 from understudy.hardware.twin.gaussians import read_cameras
 
@@ -83,5 +83,18 @@ def test_refusals(shots, prints):
     straight[:, 0, 3] = range(VIEWS)
     with pytest.raises(ValueError, match="one axis alone"):
         hand_eye(sights, calibrate_lens(sights, prints.size), straight, fixed=True)
+    with pytest.raises(ValueError, match="in m, not mm"):
+        Board(square=30, marker=22)
     points, _ = board.find(np.full(prints.size, 128, np.uint8))
     assert len(points) == 0
+
+
+@pytest.mark.parametrize("pose, says", [([0, 30, -90, 0, 0, 0], "degrees"), (np.diag([1, 1, 1, 1]) * 1.0, "mm")])
+def test_poses_in_other_units_are_refused(tmp_path, pose, says):
+    pose = np.array(pose, float)
+    if pose.ndim == 2:
+        pose[0, 3] = 250.0
+    (tmp_path / "poses.json").write_text(json.dumps({"a.png": pose.tolist()}))
+    settings = Calibrate(images=tmp_path, poses=tmp_path / "poses.json")
+    with pytest.raises(ValueError, match=says):
+        settings._hands([Sight("a.png", np.zeros((8, 3)), np.zeros((8, 2)))])

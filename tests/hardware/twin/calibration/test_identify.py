@@ -77,6 +77,8 @@ def test_files_and_refusals(pushes, tmp_path):
     with pytest.raises(ValueError, match="no object moves"):
         still = [Push(push.time, np.tile(push.qpos[:1], (len(push.time), 1))) for push in pushes]
         identify(world(), still)
+    with pytest.raises(ValueError, match="times and poses"):
+        Push(pushes[0].time, pushes[0].qpos[:-3])
     file.write_text('[{"time": [0, 1]}]')
     with pytest.raises(ValueError, match="no pushes"):
         read_pushes(file)

@@ -1,10 +1,15 @@
 """Pictures keep the twin where reality is; without pictures the arm is held, and goes on when they are back."""
 
+import dataclasses
+from pathlib import Path
+
 import mujoco
 import numpy as np
 import pytest
 
 from understudy.configs.spec import IMAGES
+from understudy.hardware.envelope import Measured
+from understudy.hardware.twin.align import Aligner
 from understudy.hardware.twin.build import Build, build
 from understudy.hardware.twin.env import Reality
 from understudy.hardware.twin.live.health import Health, Trust
@@ -13,6 +18,9 @@ from understudy.hardware.twin.live.pull import Supports, obstacles, shift
 from understudy.hardware.twin.live.resting import Gap, along, standing
 from understudy.hardware.twin.reality.faults import Fault
 from understudy.hardware.twin.reality.stand_in import Changes
+from understudy.hardware.twin.scene import TwinScene
+from understudy.hardware.twin.shadow import Shadow
+from understudy.hardware.twin.splatting.views import Photographer
 
 pytest.importorskip("numba", reason="the splats are drawn by it")
 START = 100_000
@@ -52,6 +60,14 @@ def test_covered_cameras_hold_the_arm(twin, scene):
     assert not any(tick.wrench.any() for tick in np.array(ticks, object)[during])
     text = " ".join(actor.stage.loop.warnings)
     assert "'front' is left out" in text and "'view1' corrects again" in text
+
+
+def test_a_force_ends_with_its_tick(twin, scene):
+    """Of cameras slower than the loop, too: twice as long would move four times as far."""
+    loop = LoopSettings(grounded=False)
+    ticks = twin(real=Reality(changes=Changes(fps=20)), scene=scene, loop=loop).begin(START).act(10)
+    pulled = [bool(tick.wrench.any()) for tick in ticks]
+    assert any(pulled) and not any(force for force, tick in zip(pulled, ticks, strict=True) if not tick.residual)
 
 
 def test_what_stands_is_shifted_and_turned_and_not_lifted(task):
@@ -140,6 +156,27 @@ def test_overlap_tells_a_lost_object_and_far_turns_are_found(twin, scene):
     for one in found:
         turn = one.pose[row][:3, :3] @ truth.T
         assert abs(np.degrees(np.arctan2(turn[1, 0], turn[0, 0]))) < 15 and turn[2, 2] > 0.999
+
+
+def test_a_shadow_pulls_what_stands_along_the_table_and_once(task, scene):
+    """By pictures of another start; a force does not lift, tilt, or act longer than a look."""
+    built = TwinScene.load(Path(scene))
+    shadow = Shadow(task, 60.0, aligner=Aligner.of(built), start=START)
+    home = Measured(position=shadow.data.qpos[shadow.joints.qpos].copy(), time=0.0)
+    for step in range(20):
+        shadow.check(home.position, dataclasses.replace(home, time=step / 60))
+    body, model = shadow.model.body("t").id, built.spec().compile()
+    real = mujoco.MjData(model)
+    real.qpos[:] = shadow.data.qpos
+    real.qpos[model.jnt_qposadr[model.body_jntadr[body]]] += 0.01
+    mujoco.mj_forward(model, real)
+    with Photographer(model, built.cameras) as photographer:
+        images = {camera.name: photographer.picture(real, camera.name) for camera in built.cameras}
+    assert shadow.look(images, 20 / 60)
+    force = shadow._wrench[body]
+    assert force[0] > 0.01 and np.abs(force[[2, 3, 4]]).max() < 0.05 * force[0]
+    shadow.check(home.position, dataclasses.replace(home, time=21 / 60))
+    assert not shadow._wrench.any()
 
 
 def at_rest(task):

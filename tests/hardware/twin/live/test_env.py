@@ -1,5 +1,7 @@
 """The twin as a world: offline the other world itself, online one lane whose loop is another process."""
 
+import dataclasses
+import time
 from contextlib import closing
 
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 
 from understudy.configs.lanes.lanes import open_world
 from understudy.configs.world import read_world, start_set
-from understudy.hardware.twin.env import TwinWorld
+from understudy.hardware.twin.env import Reality, TwinWorld
+from understudy.hardware.twin.live.loop import LoopSettings
 
 SO101 = {"type": "mujoco", "task": "so101-pusht"}
 
@@ -60,6 +63,18 @@ def test_by_the_clock_it_keeps_its_rate(task):
         lane.close()
 
 
+def test_orders_are_heard_where_every_tick_is_late(task):
+    twin = read_world({"type": "twin", "of": SO101, "real": {}, "correct": False, "pace": "wall"})
+    lane = dataclasses.replace(twin, loop=LoopSettings(rate=3000)).lane()
+    try:
+        lane.reset(seed=5)
+        begun = time.monotonic()
+        lane.step(lane.rest())
+        assert time.monotonic() - begun < 30 and lane.account()["timing"]["missed"] > 50
+    finally:
+        lane.close()
+
+
 @pytest.mark.parametrize(
     "settings, says",
     [
@@ -86,3 +101,11 @@ def test_a_stand_in_is_a_world_of_its_own(task):
     block = plain.model.body("t").id
     assert np.isclose(lane.model.body_mass[block], 2 * plain.model.body_mass[block])
     assert world.fingerprint() != task.fingerprint()
+    for key, value in (("noise", 0.0), ("faults", [{"kind": "loss", "at": 1}])):
+        with pytest.raises(Exception, match=f"not {key}"):
+            read_world({"type": "stand_in", "of": SO101, "changes": {key: value}})
+
+
+def test_ticks_must_fill_control_steps(twin):
+    with pytest.raises(ValueError, match="multiple of 30"):
+        twin(real=Reality(), correct=False, loop=LoopSettings(rate=50))

@@ -114,6 +114,28 @@ def test_timing_counts():
     assert "missed: 1" in as_text(found)
 
 
+def test_the_guard_of_a_stand_in_lets_demonstrations_pass(twin):
+    """From the first command on: what it bent put the stick a centimetre off."""
+    actor = twin(real=Reality(), correct=False, loop=LoopSettings(trim=0.0)).begin(900)
+    for _ in range(40):
+        actor.stage.order(actor.stage.lane.expert_action())
+        while not actor.stage.done:
+            tick = actor.stage.tick()
+            assert np.abs(actor.stage.real.verdict.sent - tick.joints).max() < 0.01, actor.stage.real.verdict
+        actor.stage.lane.ticks += 1
+
+
+def test_a_lag_is_no_sag():
+    """Of joints that swing and are late, nothing is added, and the lag is told; of those that hang, the sag alone."""
+    trim, late = Trim(5.0, 2), 0.03
+    for step in range(300):
+        now = step / 60
+        wanted, echo = (np.array([np.sin(3 * at), 0.0]) for at in (now, now - late))
+        trim.learn(wanted, echo - [0.0, 0.02] + [0.0, trim.offset[1]], now)
+    assert trim.lag == pytest.approx(late, abs=0.005)
+    assert trim.offset == pytest.approx([0, 0.02], abs=0.005)
+
+
 def test_what_joints_lack_in_the_long_run_is_added():
     trim = Trim(5.0, 2)
     for step in range(200):

@@ -1,11 +1,19 @@
 """A stand-in is other than the twin's world, the same again by its seed, and late as it says."""
 
+import dataclasses
+import time
+
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
+from understudy.hardware.twin.env import Reality
+from understudy.hardware.twin.reality import stand_in
 from understudy.hardware.twin.reality.faults import Fault
 from understudy.hardware.twin.reality.layout import default_views
+from understudy.hardware.twin.reality.remote import _Living
 from understudy.hardware.twin.reality.stand_in import SAME, Changes, StandIn
+from understudy.hardware.twin.splatting.views import camera_of, looking_at
 
 EYES = {"left": (48, 48), "right": (48, 48)}
 
@@ -15,11 +23,11 @@ def make(task):
     views = default_views(task.find())
     made = []
 
-    def stand_in(changes=SAME, cameras=EYES, seed=0):
+    def opened(changes=SAME, cameras=EYES, seed=0):
         made.append(StandIn(task, changes, cameras, views, seed=seed))
         return made[-1]
 
-    yield stand_in
+    yield opened
     for one in made:
         one.disconnect()
 
@@ -92,6 +100,45 @@ def test_faults_come_and_go(make, task):
     assert np.abs(gone["left"].astype(int) - free["left"]).max() > 60  # the block is not there
     assert np.abs(pictures[28]["left"].astype(int) - free["left"]).max() < 25  # and there again
     assert times[34] == times[31] and times[40] > times[34]  # nothing was heard meanwhile
+
+
+def test_it_looks_through_the_cameras_of_a_scene(task):
+    """Also where they are rolled or their middle is not the picture's."""
+    camera = looking_at("left", np.array([0.5, -0.3, 0.4]), np.array([0.2, 0, 0]), 64, 48)
+    roll, K = np.eye(4), camera.K.copy()
+    roll[:3, :3] = Rotation.from_rotvec([0, 0, 0.4]).as_matrix()
+    K[:2, 2] += 5, -3
+    camera = dataclasses.replace(camera, K=K, world_from_camera=camera.world_from_camera @ roll)
+    real = StandIn(task, SAME, {"left": (48, 64)}, {"left": camera})
+    try:
+        real.begin(2)
+        real.advance(0.02)
+        place = camera_of(real.model, real.data, "left", 64, 48)
+        assert np.allclose(place.K, camera.K, atol=1e-3)
+        assert np.allclose(place.world_from_camera, camera.world_from_camera, atol=1e-6)
+    finally:
+        real.disconnect()
+
+
+def test_what_was_before_a_slip_of_the_clock_stays_where_it_was(task):
+    living = _Living(task, SAME, {}, {}, 60.0, 0)
+    for _ in range(20):
+        living.live()
+        time.sleep(0.003)
+    before = living.history()[0]
+    for seconds in (0.3, 0.01):  # a busy machine
+        time.sleep(seconds)
+        living.live()
+    after = living.history()[0]
+    assert np.allclose(after[: len(before)], before) and after[-1] - before[-1] > 0.2
+
+
+def test_tracking_leaves_out_what_a_stand_in_forgot(twin, monkeypatch):
+    monkeypatch.setattr(stand_in, "PAST", 20)
+    actor = twin(real=Reality(), correct=False).begin(2)
+    ticks = actor.act(20)
+    found = actor.stage.tracking()
+    assert len(found.time) == 20 and np.isclose(found.time[0], ticks[-20].time)
 
 
 def test_refusals(task):
