@@ -7,6 +7,7 @@ is a share of its range and becomes that share of the robot's. A device that giv
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..configs.spec import Embodiment
 from .lerobot import Line, calibration_of, model_of, with_calibration
 from .lerobot_devices import make
 from .lerobot_joints import SHARE, joints_of
+from .robot import RobotConfig
 from .so101 import GREETINGS, CalibrationError
 
 
@@ -30,6 +32,10 @@ def leader_settings(leader: str | Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(settings, Mapping) or "type" not in settings:
         raise ValueError(f"a teleoperator's settings need its type, such as so101_leader; got {settings!r:.80}")
     return dict(settings)
+
+
+def _is_port(key: str, value: Any) -> bool:
+    return isinstance(value, str) and (key == "port" or key.endswith("_port"))
 
 
 class Leader:
@@ -70,6 +76,21 @@ class Leader:
         if not isinstance(features, Mapping) or not all(kind is float for kind in features.values()):
             raise ValueError(f"{what} gives no joints, so it cannot lead '{self.body.name}'")
         return list(features)
+
+    def check_apart(self, robot: RobotConfig) -> None:
+        """Refuse a leader at the robot's own port: it would switch the torque of the arm that it leads off.
+
+        Raises:
+            ValueError: both have one port, under whatever names.
+        """
+        stated = {**vars(robot), **getattr(robot, "robot", {})}
+        ports = {os.path.realpath(port) for key, port in stated.items() if _is_port(key, port)}
+        for bus in self.line.serial:
+            if os.path.realpath(str(bus.port)) in ports:
+                raise ValueError(
+                    f"{bus.port} is the port of '{self.body.name}' itself: the leader is another arm, with a port of"
+                    " its own; ls /dev/ttyACM* /dev/ttyUSB* names the ports, lerobot-find-port which is which"
+                )
 
     def connect(self) -> None:
         """Open it; its torque stays as lerobot leaves it. Raises ConnectionError, CalibrationError."""

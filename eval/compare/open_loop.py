@@ -257,7 +257,8 @@ def _caveats(records: Sequence[Record], shared: Sequence[int], executed: Sequenc
     if len(shared) < FEW:
         yield (
             f"{len(shared)} episodes are few: the interval leans on their differences being alike. Train with"
-            " --validation 0.25 to hold more out, or name further ones: --episodes."
+            " --validation 0.25 to hold more out, or judge both by further ones (understudy eval --data DATA --episodes"
+            " ...) and compare the records."
         )
     means = [label for label, record in zip("AB", records, strict=True) if _plans_the_mean(record)]
     if len(means) == 1:

@@ -195,6 +195,7 @@ def record_on_arm(config: Settings) -> int:
     settings = leader_settings(config.by)
     with ExitStack() as held:
         leader = Leader(settings, arm.describe().embodiment)
+        leader.check_apart(arm)
         robot = open_robot(arm)
         held.callback(robot.disconnect)
         robot.connect()

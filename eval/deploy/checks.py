@@ -74,7 +74,8 @@ def _check_body(body: Embodiment, arm: Embodiment, inputs: tuple[str, ...], limi
                 offers = ", ".join(arm.offers())
                 advice = (
                     f". It shows {offers}: only simulators know where objects are. Train a policy on what the arm "
-                    f"shows (understudy train DATA --policy.inputs '[{offers}]') and deploy that"
+                    f"shows (understudy train --data DATA --policy.type diffusion --policy.inputs '[{offers}]')"
+                    " and deploy that"
                 )
             raise EmbodimentError(f"{error}{advice}") from error
     for need in inputs:

@@ -292,6 +292,13 @@ def select(config: OpenLoop, dataset: Dataset) -> tuple[np.ndarray, dict]:
 
 def _nothing_held_out(config: OpenLoop, training: Training) -> str:
     because = f" ({'; '.join(training.notes)})" if training.notes else ""
+    if len(config.held_out_of) > 1:
+        return (
+            f"no episode of {config.data} was held out by the trainings of all of {', '.join(config.held_out_of)};"
+            " judge them by episodes that none was trained on (another --data), train them on the same --episodes with"
+            " the same --validation, or look at the error of training: understudy eval --episodes all for each, and"
+            " compare the records"
+        )
     if training.known:
         return (
             f"the training of {config.policy} held no episode of {config.data} out{because}; judge it by episodes that"

@@ -248,6 +248,16 @@ def test_what_makes_no_sense_is_refused(demos, arms):
             demos(**settings).run()
 
 
+@pytest.mark.parametrize("robot", ["so101", "so101_follower"])
+def test_an_arm_does_not_lead_itself(demos, arms, tmp_path, robot):
+    (tmp_path / "leader").symlink_to(arms.follower)  # the same port by another name
+    file = str(tmp_path / "arm.json")
+    leader = {"type": "so101_leader", "port": str(tmp_path / "leader"), "calibration": file}
+    with pytest.raises(ValueError, match="leader is the port of 'so101.*' itself: the leader is another arm"):
+        demos(robot=robot, by=leader).run()
+    assert not (tmp_path / "data").exists()
+
+
 def test_words_come_line_by_line():
     reads, writes = os.pipe()
     words = Words(reads)

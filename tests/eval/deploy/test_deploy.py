@@ -217,7 +217,7 @@ def test_another_body_is_refused(changes, words):
 
 
 def test_what_the_arm_does_not_show_is_refused_and_limits_may_be_the_arms():
-    with pytest.raises(EmbodimentError, match="does not offer it.*--policy.inputs '.observation.state]'"):
+    with pytest.raises(EmbodimentError, match="train --data DATA .*--policy.inputs '.observation.state]'"):
         check_arm(Agent(policy_of(), lanes=1), dataclasses.replace(BODY, scene=(), scene_units=()))
     other = dataclasses.replace(BODY, limits=((-1.0, 1.0), *BODY.limits[1:]))
     assert "shoulder_pan" in check_arm(agent_of(other), BODY, "arm")[0]

@@ -188,7 +188,9 @@ def test_two_records_are_joined_by_episode(folder, tmp_path, capsys):
     )
     assert all(one.p_holm >= one.p for one in comparison.dimensions)
     assert comparison.says in said and "A - B is" in said
-    assert any("3 episodes are few" in caveat and "--validation 0.25" in caveat for caveat in comparison.caveats)
+    assert any(
+        "3 episodes are few" in caveat and "eval --data DATA --episodes" in caveat for caveat in comparison.caveats
+    )
     kept = json.loads((tmp_path / "duel" / "compare.json").read_text())
     assert kept["kind"] == "open-loop comparison" and kept["n"] == 3
     assert "A - B is" in (tmp_path / "duel" / "compare.html").read_text()
@@ -245,6 +247,17 @@ def test_records_that_do_not_belong_together_are_refused(folder, tmp_path, capsy
         first = folder / "one" if second.name == "others" else folder / "record"
         assert main(["compare", str(first), str(second)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_two_that_held_out_no_episode_in_common_are_told_so(folder, tmp_path, capsys):
+    words = ["train", "--data", str(folder / "demos"), "--policy.type", "regression", "--steps", "1", "--threads", "1"]
+    for name, episodes in (("a", "0-4"), ("b", "5-9")):
+        assert main([*words, "--episodes", episodes, "--validation", "0.2", "--out", str(tmp_path / name)]) == 0
+    runs = [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert main(["compare", *runs, "--data", str(folder / "demos"), "--out", str(tmp_path / "both")]) == 2
+    said = capsys.readouterr().err
+    assert f"was held out by the trainings of all of {', '.join(runs)}" in said
+    assert "understudy eval --episodes all for each" in said and "held no episode of" not in said
 
 
 def test_a_composition_says_what_was_held_out_by_its_parents(folder, tmp_path, capsys):
