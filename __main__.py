@@ -59,6 +59,7 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
             "eval.offline.estimate:LoggedPolicies",
             "what policies are worth by recorded episodes; nobody acts",
         ),
+        "report": ("eval.report.report:Report", "one page over records and trainings, and failures to label"),
         "calibrate": (
             "eval.evaluate.calibrate:Calibrate",
             "a run-time alarm with a stated false-alarm rate, from a monitored record",
