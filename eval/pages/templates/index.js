@@ -63,7 +63,7 @@ for (const figure of document.querySelectorAll("figure.place")) {
     }
     svg.append(node("text", {class: "name", x: 340, y: 450, "text-anchor": "middle"}, names[i]), node("text", {class: "name", x: 16, y: 208, "text-anchor": "middle", transform: "rotate(-90 16 208)"}, names[j]));
     for (const k of values.keys()) {
-      const dot = node("circle", {cx: x(values[k][i]), cy: y(values[k][j]), r: won[k] ? 5 : 7, class: won[k] ? "success" : "failure hollow"});
+      const dot = node("circle", {cx: x(values[k][i]), cy: y(values[k][j]), r: won[k] ? 6 : 7, class: won[k] ? "success" : "failure hollow"});
       dot.append(node("title", {}, `env seed ${seeds[k]}: ${won[k] ? "success" : "failure"}, ${names[i]} ${nice(values[k][i])}, ${names[j]} ${nice(values[k][j])}`));
       svg.append(dot);
     }
