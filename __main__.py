@@ -60,6 +60,7 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
             "what policies are worth by recorded episodes; nobody acts",
         ),
         "report": ("eval.report.report:Report", "one page over records and trainings, and failures to label"),
+        "verify": ("eval.verify.verify:Verify", "are records what was written: rows, films and manifest, by hashes"),
         "calibrate": (
             "eval.evaluate.calibrate:Calibrate",
             "a run-time alarm with a stated false-alarm rate, from a monitored record",
