@@ -7,7 +7,7 @@ import understudy
 project, author, copyright = "understudy", "understudy developers", "understudy developers, Apache-2.0"
 version = release = understudy.__version__
 root_doc = "README"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 myst_enable_extensions = ["fieldlist"]
 myst_heading_anchors = 6  # as GitHub names them

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +17,7 @@ from typing import ClassVar
 from ..ledger.examine import record_faults
 from ..ledger.record import MANIFEST, OPEN_LOOP, WORLD_MODEL, read_manifest
 from ..ledger.table import RecordError
-from ..ledger.verify import DIGESTS, SELF
+from ..ledger.verify import DIGESTS, ROWS_DIGEST, SELF
 from ..offline.record import error_faults
 
 SHA256 = re.compile(r"[0-9a-f]{8,64}")
@@ -62,12 +62,12 @@ class Verified:
     place: Path
     faults: tuple[str, ...]
     seal: str  # "" of one without hashes: closed by an earlier version, or not closed
-    remark: str = ""
+    remark: str
 
     def lines(self) -> Iterator[str]:
         """Its state, then what is wrong."""
         mark = "!!" if self.faults else "ok" if self.seal else "--"
-        yield f"{mark}  {self.place}  {self.remark or (f'seal {self.seal}' if self.seal else 'no hashes')}"
+        yield f"{mark}  {self.place}  {self.remark}"
         yield from (f"    {fault}" for fault in self.faults)
 
 
@@ -80,11 +80,20 @@ def verify(place: Path) -> Verified:
     kind, seal = manifest.get("kind"), _seal(manifest.get(DIGESTS))
     if kind == WORLD_MODEL:
         return Verified(place, (), "", "of a world model, without episodes: nothing to verify")
-    faults = error_faults(place) if kind == OPEN_LOOP else record_faults(place)
-    remark = (
-        "" if seal or faults else "no hashes (of an earlier version, or not closed): its rows agree, no more is known"
-    )
-    return Verified(place, tuple(faults), seal, remark)
+    left_out = [] if kind == OPEN_LOOP else _left_out(place, manifest)
+    known = {f"{place / name} is missing; pages are without it" for name in left_out}
+    faults = [text for text in (error_faults if kind == OPEN_LOOP else record_faults)(place) if text not in known]
+    remark = f"seal {seal}" + (f", without {len(left_out)} of its films" if left_out else "")
+    if not seal:
+        remark = "no hashes (of an earlier version, or not closed): its rows agree, no more is known"
+    return Verified(place, tuple(faults), seal, "damaged" if faults else remark)
+
+
+def _left_out(place: Path, manifest: Mapping) -> list[str]:
+    """Films that are not there, as in a copy that leaves them out; what is there is whole without them."""
+    digests = manifest.get(DIGESTS)
+    names = digests if isinstance(digests, Mapping) else ()
+    return [name for name in names if name not in (SELF, ROWS_DIGEST) and not (place / name).is_file()]
 
 
 def places_of(paths: Sequence[str]) -> Iterator[Path]:

@@ -66,12 +66,18 @@ def test_the_seal_of_another_record_is_refused(record):
         Verify(records=[str(record)], seal="0" * 64).run()
 
 
+def test_films_that_are_left_out_are_told(record, capsys):
+    (record / "videos/1.mp4").unlink()
+    Verify(records=[str(record)]).run()
+    said = capsys.readouterr().out
+    assert said.startswith("ok") and "without 1 of its films" in said
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (flip_a_success, "rows were changed"),
         (lambda root: (root / "videos/1.mp4").write_bytes((root / "videos/1.mp4").read_bytes() + b"x"), "changed"),
-        (lambda root: (root / "videos/1.mp4").unlink(), "is missing"),
         (lambda root: change_manifest(root, lambda m: m["policy"].update(path="runs/b")), "manifest.json was changed"),
         (lambda root: (root / "episodes.parquet").unlink(), "neither"),
         (lambda root: (root / "manifest.json").write_text("{"), "is no JSON"),
