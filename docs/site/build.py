@@ -19,7 +19,15 @@ from urllib.parse import unquote, urlsplit
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-PAGES = ("README.md", "RESULTS.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "docs/results/*.md", "[a-z]*/README.md")
+PAGES = (
+    "README.md",
+    "RESULTS.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/*.md",
+    "docs/results/*.md",
+    "[a-z]*/README.md",
+)
 PICTURES = ("docs/pictures/*", "docs/results/*.svg")
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 SECTIONS = {  # of the contents: title -> pages, without .md

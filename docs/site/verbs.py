@@ -42,8 +42,10 @@ def page(verb: str, place: str, line: str) -> str:
     module, name = place.split(":")
     config = getattr(import_module(f"understudy.{module}"), name)
     parts = [f"# understudy {verb}\n", f"{line[0].upper()}{line[1:]}.\n"]
-    if keeps(config, Chooses):
+    if config is studies.StudyVerb:
         return "\n".join([*parts, *_chosen(verb)])
+    if keeps(config, Chooses):
+        config, _ = config.choose([])
     discover(*folders_of(config))
     words = "".join(f" {word.upper()}" for word in positionals_of(config))
     parts += [f"```text\nunderstudy {verb} [CONFIG.yaml]{words} [--key value ...]\n```\n", f"{_doc(config)}\n"]
@@ -79,14 +81,18 @@ def table(settings: Iterable[Setting]) -> str:
     for setting in settings:
         default = setting.default.removeprefix(", ").removeprefix("default ")
         kind = setting.kind if len(setting.kind) < 80 else "one of many, see the comment"
-        shown = default if default in ("", "required") else f"`{_cell(default)}`"
+        shown = default if default in ("", "required") else f"`{_code(default)}`"
         comment = OF_TYPE.sub("", setting.comment)
-        lines.append(f"| `--{setting.name}` | `{_cell(kind)}` | {shown} | {_cell(comment)} |")
+        lines.append(f"| `--{setting.name}` | `{_code(kind)}` | {shown} | {_cell(comment)} |")
     return "\n".join(lines) + "\n"
 
 
 def _doc(config: type) -> str:
     return inspect.cleandoc(config.__doc__ or "")
+
+
+def _code(text: str) -> str:
+    return str(text).replace("|", r"\|").replace("`", "'")
 
 
 def _cell(text: str) -> str:
