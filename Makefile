@@ -8,7 +8,7 @@ STAMP := $(VENV)/.ready
 UNDERSTUDY := $(VENV)/bin/understudy
 DEMO := out/demo
 
-.PHONY: help setup demo test types experiments findings chromium readme-pictures lock sbom clean
+.PHONY: help setup demo test types experiments findings chromium readme-pictures lock sbom audit site clean
 
 help:
 	@echo "make setup        virtual environment with everything installed, in .venv/"
@@ -20,6 +20,8 @@ help:
 	@echo "make findings     what other libraries really do, each tried in a temporary folder; downloads about 5 GB"
 	@echo "make lock         requirements.txt, the pins of constraints.txt with hashes, anew"
 	@echo "make sbom         a bill of materials of .venv/ in CycloneDX, out/sbom.json"
+	@echo "make audit        known vulnerabilities of the versions in requirements.txt, out/audit.json; asks pypi.org"
+	@echo "make site         the documentation as a site, out/site/index.html; fails on a link that leads nowhere"
 	@echo "make readme-pictures  the picture of README.md, from the record of Lift that its table cites"
 	@echo "make clean        remove .venv/, .venv-3.*/, out/ and caches; runs/ stays"
 
@@ -60,6 +62,16 @@ sbom: $(STAMP)
 	$(VENV)/bin/uv tool run --from "cyclonedx-bom>=7,<8" cyclonedx-py environment $(VENV)/bin/python \
 	  --pyproject pyproject.toml --output-reproducible -o out/sbom.json
 	@echo "out/sbom.json"
+
+audit: $(STAMP)
+	@mkdir -p out
+	$(VENV)/bin/uv tool run --from "pip-audit>=2.9,<3" pip-audit --requirement requirements.txt --require-hashes \
+	  --disable-pip --progress-spinner off --format json --output out/audit.json
+	@echo "out/audit.json"
+
+site: $(STAMP)
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --group site -c constraints.txt
+	$(VENV)/bin/python docs/site/build.py out/site
 
 chromium:
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \

@@ -59,6 +59,8 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
             "eval.offline.estimate:LoggedPolicies",
             "what policies are worth by recorded episodes; nobody acts",
         ),
+        "report": ("eval.report.report:Report", "one page over records and trainings, and failures to label"),
+        "verify": ("eval.verify.verify:Verify", "are records what was written: rows, films and manifest, by hashes"),
         "calibrate": (
             "eval.evaluate.calibrate:Calibrate",
             "a run-time alarm with a stated false-alarm rate, from a monitored record",
@@ -83,6 +85,7 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
             "eval.catalog.catalog:List",
             "list policies, worlds, tasks, experts, configs, studies, ...: all that has a name",
         ),
+        "new": ("eval.new.new:New", "a policy, critic, task, robot or world of your own: a working file, and its test"),
         "study": ("eval.catalog.studies:StudyVerb", "run a reproducible experiment of eval/studies"),
         "bench": ("eval.bench.bench:Bench", "measure loader, training and latency beside stock lerobot"),
         "results": ("eval.results.results:Results", "write RESULTS.md and docs/results, or --check them"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...configs.protocols import keeps
+from ...configs.settings.outline import is_outline
 from ...configs.settings.refusals import UsageError
 from ..data.task_spec import TaskSpec
 from ..data.weighting import Weighting
@@ -93,13 +94,12 @@ class Settings:
     def check(self) -> None:
         """Raise ValueError unless there is data, and one thing to train that can be trained."""
         from ..data.mixing import check_shares, shares_of
-        from ..data.rewards import Rewarded
 
         if not self.data or sum(getattr(self, name) is not None for name in LEARNERS) != 1:
             raise ValueError(NOTHING)
         if self.world_model is not None:
             self._check_world_model()
-        if self.critic is not None and not keeps(self.critic, Rewarded):
+        if self.critic is not None and _is_ready(self.critic):
             kind = self.critic.get_choice_name(type(self.critic))
             raise ValueError(f"'{kind}' needs no training: understudy eval --candidates 10 --critic {kind}")
         if self.critic is not None and self.eval is not None:
@@ -133,3 +133,12 @@ def take_resume(words: list[str]) -> Path | None:
             del words[place:end]
             return Path(value)
     return None
+
+
+def _is_ready(critic: CriticConfig) -> bool:
+    """Whether a critic judges without training (`policy.Ready`): of ours, every one that learns from no outcomes."""
+    from ..data.rewards import Rewarded
+
+    if is_outline(type(critic)):
+        return not keeps(critic, Rewarded)
+    return callable(getattr(critic, "beside", None))

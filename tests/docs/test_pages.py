@@ -313,6 +313,12 @@ def test_every_written_command_is_one(monkeypatch, tmp_path):
             if block.file:
                 (tmp_path / block.file).write_text(block.text)
 
+    from understudy.eval.new.new import Kind, New
+
+    for _, words in written_commands():
+        if words[0] == "new" and len(words) >= 3 and not words[1].startswith("-"):
+            New(kind=Kind(words[1]), name=words[2]).run()  # what other commands name as a plug-in
+
     wrong = []
     for where, words in written_commands():
         if "--resume" in words[:-1]:  # its settings are those of a folder that is not there

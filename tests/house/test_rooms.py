@@ -38,7 +38,7 @@ LAYERS = {  # a room may use the rooms of the lines below it; rooms on one line 
         "studies doctor",
         "results compose",
         "compare grid bench deploy",
-        "evaluate inspect demos catalog hub twin",
+        "evaluate inspect demos catalog hub twin new report verify",
         "world_model",
         "rollout offline agree",
         "ledger",

@@ -1,0 +1,124 @@
+"""Why episodes failed, as a person saw it: what the page lets them download, read back and counted.
+
+A file holds a label for each episode that was looked at, by the digest of its record's rows (`record_key`), so that it
+is read back wherever the record lies. A label says what one person saw; two files may disagree, which is said.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...configs.documents import check_fields, read_document
+from ..ledger.record import Record
+from ..ledger.verify import DIGESTS, ROWS_DIGEST, rows_digest
+from ..statistics.intervals import Interval, wilson
+
+KIND, FORMAT = "failure-labels", 1
+LONGEST = 80  # letters of a label
+
+
+class LabelsError(ValueError):
+    """Labels that cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """What was seen of one episode. The fields are the keys of the file."""
+
+    record: str  # `record_key`
+    name: str  # what the page called the record, for people
+    initial_conditions: str
+    env_seed: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Count:
+    """How often a label was given, among the failures of a record that have one."""
+
+    label: str
+    n: int
+    share: Interval  # Wilson, 95 %
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The labels of one record."""
+
+    failures: int
+    counts: tuple[Count, ...]  # the most frequent first
+    disputed: tuple[int, ...]  # env seeds to which files give different labels; counted nowhere
+
+    @property
+    def labelled(self) -> int:
+        return sum(count.n for count in self.counts)
+
+
+Place = tuple[str, str, int]  # record_key, initial conditions, env seed
+
+
+def record_key(record: Record) -> str:
+    """What tells a record from all others, wherever it lies: the sha256 of its rows."""
+    told = record.manifest.get(DIGESTS) or {}
+    return str(told.get(ROWS_DIGEST) or rows_digest(record.table))
+
+
+def read_labels(paths: Iterable[str | Path]) -> list[Label]:
+    """The labels of the files, in their order.
+
+    Raises:
+        FileNotFoundError: no such file.
+        LabelsError: something else than what the page writes; an empty label, or one that is too long.
+    """
+    return [label for path in paths for label in _read(path)]
+
+
+def _read(path: str | Path) -> list[Label]:
+    values = read_document(path, KIND, FORMAT, LabelsError)
+    entries = values.get("labels")
+    if not isinstance(entries, list):
+        raise LabelsError(f"{path} is damaged: its 'labels' are no list")
+    labels = []
+    for entry in entries:
+        check_fields(Label, entry, path, LabelsError)
+        label = Label(**entry | {"label": " ".join(entry["label"].split())})
+        if not 0 < len(label.label) <= LONGEST:
+            raise LabelsError(f"{path}: the label of env seed {label.env_seed} must have 1 to {LONGEST} letters")
+        labels.append(label)
+    return labels
+
+
+def by_place(labels: Iterable[Label]) -> dict[Place, tuple[str, ...]]:
+    """The different labels of each episode; more than one where people disagree."""
+    given: dict[Place, dict[str, None]] = {}
+    for label in labels:
+        given.setdefault((label.record, label.initial_conditions, label.env_seed), {})[label.label] = None
+    return {place: tuple(several) for place, several in given.items()}
+
+
+def check_places(labels: Iterable[Label], records: Iterable[Record]) -> list[str]:
+    """What of the labels belongs to no failure of these records, a sentence each."""
+    known = {record_key(record): record for record in records}
+    lost = Counter(label.name for label in labels if label.record not in known)
+    said = [f"{n} labels of '{name}' belong to no record that was found" for name, n in lost.items()]
+    for key, record in known.items():
+        won = {(row["initial_conditions"], row["env_seed"]): row["success"] for row in record.rows}
+        own = [label for label in labels if label.record == key]
+        strange = [label.env_seed for label in own if won.get((label.initial_conditions, label.env_seed), True)]
+        if strange:
+            said.append(f"{record.root}: env seed {strange[0]} is labelled, and is none of its failures")
+    return said
+
+
+def tally(record: Record, given: Mapping[Place, tuple[str, ...]]) -> Tally:
+    """The labels of a record, counted; successes are not asked."""
+    key, failed = record_key(record), [row for row in record.rows if not row["success"]]
+    places = [(key, row["initial_conditions"], row["env_seed"]) for row in failed]
+    several = tuple(place[2] for place in places if len(given.get(place, ())) > 1)
+    counts = Counter(given[place][0] for place in places if len(given.get(place, ())) == 1)
+    n = sum(counts.values())
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return Tally(len(failed), tuple(Count(label, k, wilson(k, n)) for label, k in ordered), several)
