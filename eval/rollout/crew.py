@@ -305,7 +305,7 @@ class Crew:
                 return job, job.waiting.popleft()
         return None
 
-    def _hear(self, hand: Hand) -> None:
+    def _hear(self, hand) -> None:
         """All that a worker has said."""
         job = hand.order[0]
         try:
@@ -326,7 +326,7 @@ class Crew:
         except (EOFError, OSError):
             self._lose(hand, hand.died())
 
-    def _take(self, hand: Hand, job: Job, result: Result) -> None:
+    def _take(self, hand, job: Job, result: Result) -> None:
         self.account.saw_one()
         hand.left.discard(result.start)
         if not job.dropped:
@@ -339,11 +339,11 @@ class Crew:
             self._warned.add(kind)
             warnings.warn_explicit(text, UserWarning, filename, line)
 
-    def _free(self, hand: Hand) -> None:
+    def _free(self, hand) -> None:
         hand.order[0].running -= 1
         hand.order = None
 
-    def _lose(self, hand: Hand, death: WorkerDied) -> None:
+    def _lose(self, hand, death: WorkerDied) -> None:
         """A worker is gone: run again what it had not done, the env seed whose turn it was alone."""
         job, block = hand.order
         self._free(hand)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
 from ...configs.lanes.process import WorkerDied
@@ -122,8 +122,9 @@ class LocalEngine:
         return [kind(crew, number) for number in range(count)]
 
     def wait(self, hands: Sequence[Hand], timeout: float) -> Sequence[Hand]:
-        busy = {hand.pipe: hand for hand in hands if hand.order is not None and hand.pipe is not None}
-        return [busy[pipe] for pipe in wait(list(busy), timeout)] if busy else []
+        busy = {hand.pipe: hand for hand in hands if hand.order is not None and isinstance(hand.pipe, Connection)}
+        heard = wait(list(busy), timeout) if busy else []
+        return [hand for pipe, hand in busy.items() if pipe in heard]
 
     def told(self) -> dict:
         return {}

@@ -51,7 +51,7 @@ class Recipe(Protocol):
 
 
 @runtime_checkable
-class Reads(Protocol):
+class Reads(Recipe, Protocol):
     """A recipe that reads files, which another machine does not have."""
 
     @abstractmethod

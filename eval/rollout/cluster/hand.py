@@ -4,26 +4,46 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from ....configs.lanes.lane import MachineError
 from ....configs.lanes.process import WorkerDied
+from ....configs.world import World
 from ..hands import Crewed, Ordered
+from ..recipes import Recipe
 from ..rollout import Block
 from ..station import Opening, Order
 from .foreman import LOST, Loss
-
-if TYPE_CHECKING:
-    from .connect import Cluster
 
 STARTS = 5  # times in a row that a worker may be lost before it is ready
 PAUSE = 1.0  # s before it is started again
 
 
+class Employer(Protocol):
+    """What a hand asks of its cluster, see `connect.py`."""
+
+    def hire(self, threads: int) -> Any: ...
+
+    def greet(self, actor: Any, opening: Opening) -> Any: ...
+
+    def check(self, known: Mapping[str, Any]) -> None: ...
+
+    def agree(self, world: World) -> None: ...
+
+    def packed(self, recipe: Recipe, shelf: str) -> tuple[Recipe, dict[str, Any]]: ...
+
+    def has_come(self, reference: Any) -> bool: ...
+
+    def fetch(self, reference: Any) -> Any: ...
+
+    def dismiss(self, actor: Any) -> None: ...
+
+
 class Stream:
     """What a foreman answers to one order."""
 
-    def __init__(self, cluster: Cluster, answers: Any):
+    def __init__(self, cluster: Employer, answers: Any):
         self.answers, self.loss = answers, Loss("a worker of the cluster was lost", None, True)
         self.gone = False  # the foreman, too
         self._cluster = cluster
@@ -56,7 +76,7 @@ class RayHand:
 
     pid = None
 
-    def __init__(self, crew: Crewed, number: int, cluster: Cluster, threads: int):
+    def __init__(self, crew: Crewed, number: int, cluster: Employer, threads: int):
         self.crew, self.number, self.needs_torch = crew, number, True
         self.order: tuple[Ordered, Block] | None = None
         self.left: set[int] = set()
@@ -80,7 +100,12 @@ class RayHand:
         self._cluster.agree(self.crew.world)
 
     def ready(self) -> bool:
-        """Whether its worker is up. Raises MachineError where it never comes up, OtherMachineError where it must not."""
+        """Whether its worker is up.
+
+        Raises:
+            MachineError: it was lost again and again before it was up.
+            OtherMachineError: it would not compute the same.
+        """
         self.awaited = self.known is None
         if self.known is not None:
             return True

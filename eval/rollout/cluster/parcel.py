@@ -1,4 +1,4 @@
-"""What a policy is made of, as one array that is sent to a machine once and unpacked there under the hash of its content.
+"""What a policy is made of, as one array that is sent to a node once and unpacked there under the hash of its content.
 
 A parcel holds the files of one checkpoint folder without its training state, or one file. It is unpacked in the cache
 folder of whoever works there (`cache_folder`, by default in the home), beside and renamed, so that many workers may

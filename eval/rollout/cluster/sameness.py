@@ -1,4 +1,4 @@
-"""Whether another machine would compute the same: its Python, our code, the libraries, the plug-ins, files of the world.
+"""Whether another machine would compute the same: Python, our code, libraries, plug-ins, files of the world.
 
 A machine that differs is refused with words, before anybody acts there: the same env seeds would give other episodes,
 and nothing in a record would tell.
@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import importlib.util
 import os
-import platform
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
@@ -54,8 +53,8 @@ def facts(needs: Needs = Needs()) -> dict[str, str]:
 
 def refuse_other(where: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
     """Raise OtherMachineError where a machine has something else than this one, naming all of it."""
-    other = [f"{name}: {theirs.get(name, 'absent')} there, {here} here" for name, here in ours.items()
-             if theirs.get(name, "absent") != here]  # fmt: skip
+    had = {name: theirs.get(name, "absent") for name in ours}
+    other = [f"{name}: {had[name]} there, {here} here" for name, here in ours.items() if had[name] != here]
     if not other:
         return
     hint = "install there what is installed here (`pip freeze`), of the same commit"
@@ -128,8 +127,3 @@ def _files(value: object) -> Iterator[str]:
     elif isinstance(value, Collection) and not isinstance(value, (str, bytes)):
         for inner in value:
             yield from _files(inner)
-
-
-def machine() -> str:
-    """A name of this machine for people."""
-    return platform.node()
