@@ -95,7 +95,9 @@ def read_shard(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     which, number = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= which <= number:
-        raise ValueError(f"--shard {text}: write I/N with 1 <= I <= N, such as 1/4; counted from 1, as `--array=1-4` does")
+        raise ValueError(
+            f"--shard {text}: write I/N with 1 <= I <= N, such as 1/4; counted from 1, as `--array=1-4` does"
+        )
     return which, number
 
 
@@ -171,7 +173,7 @@ def _cell(grid: Grid, setting: str, changes: Mapping, seed: int) -> Cell:
         part = decode(Part, raw)
         own = {"policy": run, "out": folder / name}
         if grid.engine != LOCAL:
-            own |= {"engine": grid.engine, "address": grid.address}
+            own |= {"engine": grid.engine} | ({"address": grid.address} if grid.address else {})
         steps.append(_step(name, Eval, part, dict(part.set), own, "eval", folder))
     return Cell(setting, seed, folder, tuple(steps))
 

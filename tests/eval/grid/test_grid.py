@@ -16,7 +16,7 @@ from understudy.configs.plugins import discover
 from understudy.configs.settings.refusals import UsageError
 from understudy.eval.grid import run as grid_run
 from understudy.eval.grid.cells import GridError, StepState, state
-from understudy.eval.grid.grid import cells
+from understudy.eval.grid.grid import cells, read_shard
 from understudy.eval.grid.run import Run
 from understudy.eval.ledger.record import read_record
 from understudy.eval.ledger.study import read_study
@@ -229,9 +229,33 @@ def test_settings_are_products_of_vary_and_cross(folder):
 
 
 def test_two_grids_do_not_share_a_folder(folder, begun):
-    (folder / "grid").mkdir()
-    with grid_run._alone(folder / "grid"), pytest.raises(GridError, match="another `understudy run` works in"):
+    one = grid(folder)
+    with grid_run._alone(one, cells(one)), pytest.raises(GridError, match="another `understudy run` works in"):
         grid(folder).run()
+
+
+def test_shards_are_complete_and_share_no_cell(folder, begun):
+    whole = [str(cell) for cell in cells(grid(folder))]
+    for number in (1, 2, 3, 4):
+        ran = []
+        for which in range(1, number + 1):
+            part = cells(grid(folder))[which - 1 :: number]
+            assert read_shard(f"{which}/{number}") == (which, number)
+            ran += [str(cell) for cell in part]
+        assert sorted(ran) == sorted(whole)
+    with pytest.raises(ValueError, match="counted from 1"):
+        grid(folder, "--shard", "0/2")
+
+    grid(folder, "--shard", "1/2").run()
+    assert len(begun) == 4 and read_study(folder / "grid" / "table.json").rows[0][7] == 3
+    grid(folder, "--shard", "2/2").run()
+    assert len(begun) == 8 and read_study(folder / "grid" / "table.json").rows[0][7] == 6
+    first = grid(folder, "--shard", "1/2")
+    with grid_run._alone(first, cells(first)[::2]):
+        grid(folder, "--shard", "2/2").run()  # nobody else's cells
+        for words in ([], ["--shard", "1/3"]):
+            with pytest.raises(GridError, match="another `understudy run` works in"):
+                grid(folder, *words).run()
 
 
 def test_shipped_grids_can_be_listed(root, tmp_path):
