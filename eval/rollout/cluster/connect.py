@@ -114,7 +114,7 @@ class Cluster:
         return [hand for hand in speaking if hand.pipe is not None and id(hand.pipe.answers) in said]
 
     def told(self) -> dict:
-        return {"engine": "ray", "nodes": len(self.nodes()), "policies_mb": round(self._sent, 1)}
+        return {"engine": "ray", "nodes": len(self.nodes()), "policies_mb": round(self._sent, 3)}
 
     def close(self) -> None:
         """The connection stays for the next run of this process; workers are gone with their hands."""
