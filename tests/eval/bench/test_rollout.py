@@ -5,9 +5,9 @@ import importlib.util
 import pytest
 
 from understudy.configs.lanes.lanes import Lanes
+from understudy.eval.bench import cluster as bench_cluster
 from understudy.eval.bench import pusht as bench_pusht
 from understudy.eval.bench import rollout as bench_rollout
-from understudy.eval.bench import cluster as bench_cluster
 from understudy.eval.bench import scaling as bench_scaling
 from understudy.eval.bench.bench import Bench
 from understudy.sim.pusht.gym_pusht import GymPushT

@@ -282,3 +282,21 @@ def test_a_killed_grid_leaves_nobody_behind_and_goes_on(folder):
     assert done.returncode == 0, done.stderr
     assert "resuming" in "".join(log.read_text() for log in (folder / "grid").glob("*/*/train.log"))
     assert read_study(folder / "grid" / "table.json").rows[0][7] == 6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_shard_that_is_asked_to_end_saves_and_goes_on(folder):
+    """SIGTERM, as a scheduler sends it: status 143, the training is kept, the same command goes on from there."""
+    (folder / "train.yaml").write_text(TRAINING.format(folder=folder).replace("steps: 20", "steps: 2000"))
+    command = [sys.executable, "-m", "understudy", "run", str(folder / "grid.yaml"), "--shard=1/2", "--vary={one: {}}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 100
+    while not list((folder / "grid").glob("*/*/run/last")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(100) == 128 + signal.SIGTERM
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "resuming" in "".join(log.read_text() for log in (folder / "grid").glob("*/*/train.log"))
+    assert [path.parent.name for path in (folder / "grid").glob("*/*/run")] == ["seed0"]
