@@ -245,6 +245,10 @@ def connect(address: str) -> None:
         ) from error
     except RuntimeError as error:
         raise OtherMachineError(f"the cluster cannot be joined: {' '.join(str(error).split())}") from error
+    except Exception as error:  # Ray has no kind of its own for a node that does not start in time
+        raise ConnectionError(
+            f"Ray did not start here: {_first(error)}. Where the machine is busy, try again; its logs are in /tmp/ray"
+        ) from error
 
 
 @contextmanager

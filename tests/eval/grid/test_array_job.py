@@ -1,4 +1,4 @@
-"""The batch script of the page on scaling: it passes SIGTERM on, asks to be requeued, and the second time it is done."""
+"""The batch script of the page on scaling: passes SIGTERM on, asks to be requeued, and is done the second time."""
 
 import os
 import re
