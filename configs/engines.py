@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
+from .extras import pip_install
 from .plugins import lookup
 
 LOCAL, RAY = "local", "ray"
@@ -23,4 +24,4 @@ def check_engine(engine: str, address: str, workers: int | None) -> None:
     if workers == 0:
         raise ValueError("--workers 0 acts in this process: leave --engine ray out, or give a number of workers")
     if importlib.util.find_spec("ray") is None:
-        raise ImportError("--engine ray needs Ray, here and on every node: pip install 'understudy[ray]'")
+        raise ImportError(f"--engine ray needs Ray, here and on every node: {pip_install('ray')}")
