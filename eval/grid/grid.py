@@ -95,9 +95,7 @@ def read_shard(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     which, number = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= which <= number:
-        raise ValueError(
-            f"--shard {text}: write I/N, such as 1/4, counted from 1 to N as `--array=1-4` does"
-        )
+        raise ValueError(f"--shard {text}: write I/N, such as 1/4, counted from 1 to N as `--array=1-4` does")
     return which, number
 
 
