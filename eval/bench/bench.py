@@ -11,7 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-WHAT = ("loader", "train", "latency", "learn", "stages", "rollout", "robot", "twin", "serve", "report", "all")
+WHAT = (
+    "loader",
+    "train",
+    "latency",
+    "learn",
+    "stages",
+    "rollout",
+    "cluster",
+    "robot",
+    "twin",
+    "serve",
+    "report",
+    "all",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +36,9 @@ class Bench:
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
 
-    what: str = ""  # loader | train | latency | learn | stages | rollout | robot | twin | serve | report | all
+    what: str = (
+        ""  # loader | train | latency | learn | stages | rollout | cluster | robot | twin | serve | report | all
+    )
     data: str = ""  # loader, learn: a LeRobot v3.0 dataset; default for the loader one made up of 180 episodes
     seconds: float = 0.0  # of each measurement; default 5 for the loader, 20 for robot and twin, 0.5 a turn else
     pairs: int = 9  # train, latency, rollout, serve: interleaved pairs, of which the median ratio is taken
@@ -43,9 +58,9 @@ class Bench:
     size: int = 84  # rollout: px, height and width of the pictures
     n_action_steps: int = 8  # rollout: control steps of a chunk
     scaling: str = ""  # rollout: numbers of workers beside one process, such as 1,2,4
-    episodes: int = 0  # rollout --scaling: of each run; default two blocks a worker
-    steps: int = 100  # rollout --scaling: control steps of an episode
-    cameras: int = 0  # rollout --scaling: pictures of so many cameras
+    episodes: int = 0  # rollout --scaling, cluster: of each run; default two blocks a worker
+    steps: int = 100  # rollout --scaling, cluster: control steps of an episode
+    cameras: int = 0  # rollout --scaling, cluster: pictures of so many cameras
     precision: str = "no"  # train: of both sides, no (float32) or bf16
     threads: int | None = None  # train, latency: of torch; default all cores
     out: Path | None = None  # also write the JSON to this file
@@ -179,6 +194,24 @@ def _scaling(bench: Bench) -> tuple[str, dict]:
     return f"{title}\n{table(result)}", settings | {"cases": result}
 
 
+def _cluster(bench: Bench) -> tuple[str, dict]:
+    from ...configs.engines import RAY, check_engine
+    from .cluster import compare_cluster, table
+    from .scaling import world_for
+
+    check_engine(RAY, "", None)
+    if min(bench.envs, bench.steps, bench.n_action_steps) < 1 or bench.episodes < 0 or bench.cameras < 0:
+        raise ValueError("envs, steps and n_action_steps are at least 1, episodes and cameras at least 0")
+    world = world_for(bench.task, bench.cameras, bench.size, bench.steps)
+    episodes, rounds = bench.episodes or 8 * bench.envs, max(1, bench.pairs // 3)
+    result = compare_cluster(
+        world, block=bench.envs, n_action_steps=bench.n_action_steps, episodes=episodes, rounds=rounds
+    )
+    settings = {"task": bench.task, "block": bench.envs, "episodes": episodes, "steps": bench.steps}
+    title = f"{bench.task}, {episodes} episodes of {bench.steps} steps in blocks of {bench.envs}, {rounds} rounds"
+    return f"{title}\n{table(result)}", settings | {"cameras": bench.cameras, "rounds": rounds} | {"cases": result}
+
+
 def _robot(bench: Bench) -> tuple[str, dict]:
     from .robot import compare_robot, table
 
@@ -238,6 +271,7 @@ KINDS = {
     "learn": _learn,
     "stages": _stages,
     "rollout": _rollout,
+    "cluster": _cluster,
     "robot": _robot,
     "twin": _twin,
     "serve": _serve,

@@ -19,6 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...configs.devices import check_device
+from ...configs.engines import LOCAL, check_engine
 from ...configs.files import clear_leftovers
 from ...configs.lanes.pulse import TIMEOUT
 from ...configs.progress import Progress, on_terminal
@@ -90,6 +91,8 @@ class Compare:
     other_seed: int | None = None  # live: seed of the noise of B, if it is to be another one
     operator: str = ""  # live: name of the person who scores every trial at the terminal, in blinded order
     workers: int | None = None  # live: processes, each for whole blocks; by default by the machine; 0: this one
+    engine: str = "local"  # live: whose workers they are: local (of this machine) | ray (of a cluster, see --address)
+    address: str = ""  # live: with --engine ray: HOST:PORT of its head; by default the one here; local: a new one, here
     timeout: float = TIMEOUT  # live: seconds that a control step may take, an episode 60 times as long; 0: no limit
     block: int = 8  # live: parallel environments
     n_action_steps: int | None = None  # live: actions executed of each action chunk; by default the policy's own number
@@ -99,6 +102,9 @@ class Compare:
     device: str = "auto"  # live: where to compute, auto (a GPU if there is one) | cpu | cuda | cuda:N
 
     def __post_init__(self):
+        check_engine(self.engine, self.address, self.workers)
+        if self.engine != LOCAL and self.operator:
+            raise ValueError("--operator scores what happens here: leave --engine out")
         if len(self.what) < 2:
             raise ValueError("compare needs at least two records or policies: understudy compare A B")
         if not 0 < self.alpha < 1 or self.max < 1 or self.block < 1:
@@ -408,6 +414,8 @@ def _evaluation(config: Compare, side: int, test: Sequential) -> Eval:
         env_seed=config.env_seed + (config.max if side == 1 and test.independent else 0),
         out=str(Path(config.resume or config.out) / SIDES[side]),
         workers=config.workers,
+        engine=config.engine,
+        address=config.address,
         timeout=config.timeout,
         block=1 if config.operator else config.block,
         n_action_steps=config.n_action_steps,
@@ -430,6 +438,8 @@ def _crew(config: Compare, settings: Eval, world: World) -> Crew:
         threads=config.threads,
         device=config.device,
         weights=weight_of(*config.what),
+        engine=config.engine,
+        address=config.address,
     )
 
 

@@ -158,6 +158,8 @@ def _crew(config: Settings) -> Crew:
         threads=config.threads,
         device=config.device,
         weights=weight_of(*config.parents),
+        engine=config.engine,
+        address=config.address,
     )
 
 

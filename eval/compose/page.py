@@ -25,7 +25,8 @@ from .settings import Settings
 
 PAGE, TEMPLATE = "report.html", "compose.html"
 STYLES = {MIXTURE: "success", PARENT: "a", CONTROL: "b"}
-MACHINE = ("workers", "timeout", "threads", "device", "videos")  # settings that do not change what is found
+# settings that do not change what is found
+MACHINE = ("workers", "engine", "address", "timeout", "threads", "device", "videos")
 SIDE, MARGIN = 520, 60  # of the triangle, user units
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +60,13 @@ class MixtureRecipe:
     def know(self, mixture: Mixture) -> None:
         """The parents are open in this process already."""
         _opened[:] = [(self._key(), mixture)]
+
+    def places(self) -> tuple[str, ...]:
+        return self.folders
+
+    def moved(self, places: Mapping[str, str]) -> MixtureRecipe:
+        folders = tuple(places.get(folder, folder) for folder in self.folders)
+        return dataclasses.replace(self, folders=folders, settings=dataclasses.replace(self.settings, device="cpu"))
 
     def _key(self) -> tuple:
         names = ("n_action_steps", "steps", "solver", "scheduler", "policy_seed", "block", "threads", "device")

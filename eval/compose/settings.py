@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ...configs.engines import check_engine
 from ...configs.lanes.pulse import TIMEOUT
 from ...configs.plugins import lookup
 from ...configs.world import REPORT_STARTS
@@ -54,6 +55,8 @@ class Settings:
     out: str | None = None  # folder of records, mixture, search.json and report; must not exist
     resume: str | None = None  # goes on with this folder; parents, world, noise and env seeds as they were
     workers: int | None = None  # processes, each for whole blocks; by default as the machine allows; 0: this one
+    engine: str = "local"  # whose workers they are: local (of this machine) | ray (of a cluster, see --address)
+    address: str = ""  # with --engine ray: HOST:PORT of its head; by default the one here; local: a new one, here
     timeout: float = TIMEOUT  # seconds that a control step may take, an episode 60 times as long; 0: no limit
     block: int = 8  # parallel environments
     n_action_steps: int | None = None  # actions executed of each action chunk; by default the least of the parents'
@@ -68,6 +71,7 @@ class Settings:
     def __post_init__(self):
         if len(self.parents) < 2:
             raise ValueError("compose needs at least two policies: understudy compose RUN RUN --out DIR")
+        check_engine(self.engine, self.address, self.workers)
         lookup("search", self.search, dict.fromkeys((GRID, HALVING, BAYES, PREDICT)))
         lookup("outcome", self.on, OUTCOMES)
 

@@ -66,12 +66,19 @@ class Demos(Settings):
             return
         world = read_world(self.world or self.task, cameras=self.cameras)
         _check_expert(world.task, self.manner)
-        with crew_for(world, self.workers, episodes=self.episodes, block=self.block, timeout=self.timeout) as crew:
+        with self._crew(world) as crew:
             begun = time.perf_counter()
             crew.start(needs_torch=False)
             writer, results = self._record(crew)
         spent = time.perf_counter() - begun
         print(_account(out, writer, results, spent))
+
+    def _crew(self, world: World) -> Crew:
+        """Who runs the episodes."""
+        return crew_for(
+            world, self.workers, episodes=self.episodes, block=self.block, timeout=self.timeout,
+            engine=self.engine, address=self.address,
+        )  # fmt: skip
 
     def _record(self, crew: Crew) -> tuple[DatasetWriter, list[dict]]:
         """Run all env seeds; episodes are on disk, in their order, as soon as they may be."""

@@ -97,6 +97,7 @@ def _act(config: Settings, world: World, opened: list[tuple[PolicyRecipe, Agent]
     crew = crew_for(
         world, config.workers, episodes=config.episodes, block=config.block, timeout=config.timeout,
         device=opened[0][0].acting.device, weights=weight_of(*config.policy),
+        engine=config.engine, address=config.address,
     )  # fmt: skip
     with crew:
         jobs = {}

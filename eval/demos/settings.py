@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ...configs.engines import LOCAL, check_engine
 from ...configs.lanes.pulse import TIMEOUT
 from ...configs.world import DATA_STARTS
 from ...sim.experts import Manner
@@ -44,6 +45,8 @@ class Settings:
     resume: bool = False  # goes on with the recording in --out, or begins it; all else as it was
     world: dict | str | None = None  # a name, a YAML file, or its keys; by default the world named like the task
     workers: int | None = None  # processes, each for whole blocks; by default as the machine allows; 0: this one
+    engine: str = "local"  # whose workers they are: local (of this machine) | ray (of a cluster, see --address)
+    address: str = ""  # with --engine ray: HOST:PORT of its head; by default the one here; local: a new one, here
     timeout: float = TIMEOUT  # seconds that a control step may take, an episode 60 times as long; 0: no limit
     block: int = 8  # parallel environments
     noise: float = 0.0  # std of noise on actions, as a fraction of half the action range; it is recorded
@@ -61,6 +64,11 @@ class Settings:
     calibration: str | None = None  # lerobot's calibration file of the robot; default: its usual place
     seconds: float | None = None  # with --robot: length of an episode; by default until ENTER
     pause: float | None = None  # with --robot: s between episodes, to lay things out; by default until ENTER
+
+    def __post_init__(self):
+        check_engine(self.engine, self.address, self.workers)
+        if self.engine != LOCAL and (self.robot is not None or self.by != "expert"):
+            raise ValueError(f"--engine {self.engine} is for experts and policies: a person, or an arm, acts here")
 
     @property
     def folder(self) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ...configs.devices import choose_device, device_name
+from ...configs.engines import check_engine
 from ...configs.lanes.pulse import TIMEOUT, check_timeout
 from ...configs.progress import Progress, counted
 from ...configs.settings.decode import keys_of
@@ -65,6 +66,8 @@ class Eval(Acting):
     name: str = ""  # title of the report, and label of the record in comparisons; default the policy's name or path
     resume: str | None = None  # goes on with this record in place of --out; all else as it was
     workers: int | None = None  # processes, each for whole blocks; by default as the machine allows; 0: this one
+    engine: str = "local"  # whose workers they are: local (of this machine) | ray (of a cluster, see --address)
+    address: str = ""  # with --engine ray: HOST:PORT of its head; by default the one here; local: a new one, here
     timeout: float = TIMEOUT  # seconds that a control step may take, and an episode 60 times as long; 0: no limit
     videos: int = 6  # episodes to film: first failures and first successes
 
@@ -82,6 +85,7 @@ class Eval(Acting):
         if self.out is None and self.resume is None:
             raise ValueError("give --out DIR for a new record, or --resume DIR to go on with one")
         check_timeout(self.timeout)
+        check_engine(self.engine, self.address, self.workers)
         for flag, least in (("episodes", 1), ("block", 1), ("env_seed", 0)):
             if getattr(self, flag) < least:
                 raise ValueError(f"--{flag} {getattr(self, flag)}: it must be at least {least}")
@@ -193,8 +197,9 @@ def open_crew(config: Eval, world: World) -> Crew:
 
 
 def _crew_settings(config: Eval) -> dict:
-    numbers = {"episodes": config.episodes, "block": config.block, "threads": config.threads}
-    return numbers | {"asked": config.workers, "device": config.device, "weights": weight_of(config.policy)}
+    numbers: dict = {"episodes": config.episodes, "block": config.block, "threads": config.threads}
+    numbers |= {"asked": config.workers, "device": config.device, "weights": weight_of(config.policy)}
+    return numbers | {"engine": config.engine, "address": config.address}
 
 
 def _act(config: Eval, recipe: PolicyRecipe, crew: Crew, writer: RecordWriter, tapes: Tapes) -> None:
@@ -211,7 +216,7 @@ def _act(config: Eval, recipe: PolicyRecipe, crew: Crew, writer: RecordWriter, t
             won = sum(row["success"] for row in writer.rows.values())
             progress.update(len(writer.done), f"success {won}/{len(writer.done)}")
             writer.note(wall=time.perf_counter() - begun, acted=len(writer.done) - before)
-    writer.note(crew=crew.account.told())
+    writer.note(crew=crew.told())
 
     # films, by playing the actions again
     chosen = choose((writer.rows[start] for start in sorted(tapes.keys() & writer.done)), config.videos)

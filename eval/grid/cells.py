@@ -21,7 +21,7 @@ from ..ledger.record import MANIFEST, REPORT
 from .grid import Cell, Step
 
 CELL = "cell.json"
-INCIDENTAL = ("out", "resume", "wandb")  # settings that do not change a result
+INCIDENTAL = ("out", "resume", "wandb", "engine", "address")  # settings that do not change a result
 
 
 class GridError(ValueError):

@@ -30,6 +30,7 @@ from typing import ClassVar
 
 from draccus.utils import DraccusException
 
+from ...configs.engines import LOCAL, check_engine
 from ...configs.parse import parse
 from ...configs.settings.decode import decode
 from ...configs.settings.refusals import UsageError
@@ -63,6 +64,9 @@ class Grid:
     against: str = ""  # setting that all others are compared with, over pairs of the same seed and initial condition
     looks: int = 1  # groups of equal size that the seeds come in; the settings are compared after each, see the table
     jobs: int = 1  # cells at a time
+    shard: str = ""  # I/N: every N-th cell from the I-th on (1/4 .. 4/4), for an array of jobs that share `out`
+    engine: str = "local"  # of all evaluations: local (workers of this machine) | ray (of a cluster, see --address)
+    address: str = ""  # with --engine ray: HOST:PORT of its head; by default the one here; local: a new one, here
     dry_run: bool = False  # list the cells, how far they are and their commands; run nothing
 
     def __post_init__(self):
@@ -70,12 +74,29 @@ class Grid:
             raise ValueError("a grid needs `out` and `train: {config: ...}`; `understudy run GRID.yaml`")
         if self.jobs < 1 or not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"no such grid: {self.jobs} jobs, seeds {list(self.seeds)}")
+        read_shard(self.shard)
+        check_engine(self.engine, self.address, None)
         if self.looks < 1 or len(self.seeds) % self.looks:
             raise ValueError(f"{len(self.seeds)} seeds do not make {self.looks} groups of equal size")
 
     @property
     def title(self) -> str:
         return self.name or self.out.name
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """(which, of how many) of "I/N", counted from 1; (1, 1) where nothing is asked for.
+
+    Raises:
+        ValueError: no such part.
+    """
+    if not text:
+        return 1, 1
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    which, number = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= which <= number:
+        raise ValueError(f"--shard {text}: write I/N, such as 1/4, counted from 1 to N as `--array=1-4` does")
+    return which, number
 
 
 @dataclass(frozen=True)
@@ -149,6 +170,8 @@ def _cell(grid: Grid, setting: str, changes: Mapping, seed: int) -> Cell:
             raise UsageError(f"'{name}' cannot name an evaluation: it becomes a folder beside `run`")
         part = decode(Part, raw)
         own = {"policy": run, "out": folder / name}
+        if grid.engine != LOCAL:
+            own |= {"engine": grid.engine} | ({"address": grid.address} if grid.address else {})
         steps.append(_step(name, Eval, part, dict(part.set), own, "eval", folder))
     return Cell(setting, seed, folder, tuple(steps))
 

@@ -1,6 +1,7 @@
 """Run the cells of a grid in processes, a few at a time: go on where they are, survive those that fail, stop cleanly.
 
-Only one `understudy run` works in a folder (a lock that the system frees when the process dies). Ctrl-C, a polite
+Only one `understudy run` works in a folder, or several with `--shard I/N`, each in cells of its own (locks that the
+system frees when the process dies). Ctrl-C, a polite
 kill and a closed terminal interrupt the commands, which save; a hard kill does the same on Linux
 (`configs/children.py`).
 """
@@ -10,7 +11,8 @@ from __future__ import annotations
 import subprocess
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +21,11 @@ from ...configs.cores import CORES
 from ...configs.cores import cores as cores_of_machine
 from ...configs.ends import UNHEARD, listening
 from ...configs.files import clear_leftovers
-from ...configs.owner import InUseError, Owned, owned
+from ...configs.owner import InUseError, owned
 from ...configs.progress import Progress
 from .cells import GridError, StepState, reached, state, words, write_cell
 from .evaluator import Evaluation, Evaluators, works_for
-from .grid import Cell, Grid, Step, cells
+from .grid import Cell, Grid, Step, cells, read_shard
 from .table import write_table
 
 PID = ".pid"
@@ -45,14 +47,17 @@ def run_grid(grid: Grid) -> None:
     Raises:
         GridError: before anything runs, a cell that was run with other settings; in the end, cells that failed.
     """
-    todo = cells(grid)
+    every = cells(grid)
+    which, number = read_shard(grid.shard)
+    todo = every[which - 1 :: number]
     states = {id(step): state(cell, step) for cell in todo for step in cell.steps}  # refuses before anything runs
     if grid.dry_run:
         _show(todo, states)
         return
     grid.out.mkdir(parents=True, exist_ok=True)
-    with _alone(grid.out), listening():
-        clear_leftovers(grid.out)
+    with _alone(grid, todo), listening():
+        for place in [cell.folder for cell in todo] if grid.shard else [grid.out]:
+            clear_leftovers(place)
         # cells at the same time share the cores
         shared = {CORES: str(max(1, int(cores_of_machine()) // grid.jobs))} if grid.jobs > 1 else {}
         evaluators = Evaluators(grid.out, shared)
@@ -60,7 +65,9 @@ def run_grid(grid: Grid) -> None:
             failed = Crew(todo, grid.jobs, evaluators).work()
         finally:
             evaluators.close()
-    print(write_table(grid, todo, failed))
+    print(write_table(grid, every, failed))
+    if grid.shard:
+        print(f"shard {grid.shard}: {len(todo)} of {len(every)} cells; the table counts what all shards have done")
     if failed:
         raise GridError(
             f"{len(failed)} of {len(todo)} cells failed: " + "; ".join(f"{cell} ({why})" for cell, why in failed)
@@ -155,12 +162,21 @@ class Crew:
         return f"{ended} of {len(self.cells)} cells; now {now}" if now else f"{ended} of {len(self.cells)} cells"
 
 
-def _alone(folder: Path) -> Owned:
-    """Only one grid in a folder at a time."""
-    try:
-        return owned(folder)
-    except InUseError as error:
-        raise GridError(f"another `understudy run` works in {folder}; wait for it, or stop it") from error
+@contextmanager
+def _alone(grid: Grid, todo: Sequence[Cell]) -> Iterator[None]:
+    """Only one grid in a folder at a time; of shards only one in a cell, however many they are."""
+    folders = [*([] if grid.shard else [grid.out]), *(cell.folder for cell in todo)]
+    with ExitStack() as held:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(owned(folder))
+            except InUseError as error:
+                raise GridError(
+                    f"another `understudy run` works in {folder}; wait for it, or stop it"
+                    + ("; all shards of one grid need the same N" if grid.shard else "")
+                ) from error
+        yield
 
 
 def _await_orphan(cell: Cell) -> None:

@@ -8,6 +8,7 @@ line says so. Written as `table.md` and as `table.json`, a study that `understud
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.files import replace_text
 from ..ledger.pairs import difference
 from ..ledger.record import MANIFEST, Record, read_record
 from ..ledger.study import Study
@@ -39,7 +41,7 @@ def write_table(grid: Grid, cells: Sequence[Cell], failed: Sequence[tuple[Cell, 
     study.write(grid.out / f"{NAME}.json")
     notes = "\n".join(f"- {note}" for note in study.notes)
     text = f"# {study.title}\n\n{study.markdown()}\n\n{notes}\n\n```\n{study.command}\n```\n"
-    (grid.out / f"{NAME}.md").write_text(text)
+    replace_text(grid.out / f"{NAME}.md", text)
     return f"{text}\ntable           {grid.out / NAME}.md, .json"
 
 
@@ -138,7 +140,8 @@ def _mean_progress(seeds: Sequence[Sequence[float]]) -> Interval:
 def _command(grid: Grid) -> str:
     """The words that began this, where this is a command line."""
     if sys.argv[1:2] == ["run"]:
-        return shlex.join(["understudy", *sys.argv[1:]])
+        words = re.sub(r"--shard[= ]\S+ ?", "", " ".join(map(shlex.quote, sys.argv[1:]))).strip()
+        return f"understudy {words}"
     return f"understudy run {Path(grid.title)}.yaml"
 
 

@@ -10,6 +10,7 @@ alone, and the policy is always asked for all B slots.
   workers a block is shared: each takes some of its slots, the others stay empty.
 - `overlap`: the policy stays in this process (it computes on a GPU) and plans for N blocks in turn, while the
   environments of the others step in N processes.
+- another `engine` (`engine.py`): N workers of a cluster, each as such a process.
 
 A worker that dies, or hangs where its environment cannot be interrupted, takes only the running episodes with it: they
 are run again by whoever is free, the one whose turn it was alone. Several jobs may be given at the same time; each
@@ -26,7 +27,6 @@ import warnings
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 
 import numpy as np
 
@@ -38,7 +38,7 @@ from ...configs.lanes.pulse import TIMEOUT, check_timeout
 from ...configs.lanes.worker import refuse_main
 from ...configs.world import World
 from .account import Account
-from .hands import ProcessHand, ThreadHand
+from .engine import Engine, Hand, LocalEngine
 from .recipes import Recipe
 from .rollout import ATTEMPTS, NO_START, PAUSES, Actor, Block, Result, account, blocks, error_row, run_block
 from .station import RAISED, RESULT, WARNED, Station, Took, load, peak_memory
@@ -74,6 +74,7 @@ class Crew:
         timeout: s that a control step may take; 0: for ever.
         overlap: the policy stays in this process and plans for all workers, in turn.
         nursery: which forks the workers, if one has begun to load already.
+        engine: whose workers they are; None: this machine's.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Crew:
         *,
         overlap: bool = False,
         nursery: Nursery | None = None,
+        engine: Engine | None = None,
     ):
         if block < 1 or workers < 0:
             raise ValueError(f"a block must be at least 1 and workers at least 0, got {block} and {workers}")
@@ -100,13 +102,10 @@ class Crew:
         self.turn = threading.Lock()
         self._warned: set[str] = set()
         self._nursery = nursery
-        self._hands: list[ProcessHand] | list[ThreadHand] = []
-        if workers > 1:
+        if workers > 1 and engine is None:
             world.warm()
-        if overlap and workers:
-            self._hands = [ThreadHand(self, number) for number in range(workers)]
-        elif workers:
-            self._hands = [ProcessHand(self, number) for number in range(workers)]
+        self._engine = engine or LocalEngine(overlap)
+        self._hands: Sequence[Hand] = self._engine.hands(self, workers) if workers else ()
 
     def start(self, needs_torch: bool = True) -> None:
         """Start the workers in advance: they open their environments while this process opens the policy."""
@@ -236,7 +235,12 @@ class Crew:
         if self._nursery is not None:
             self._nursery.close()
             self._nursery = None
+        self._engine.close()
         self._here.close()
+
+    def told(self) -> dict:
+        """What the crew did with its time, for a manifest."""
+        return self.account.told() | self._engine.told()
 
     def __enter__(self) -> Crew:
         return self
@@ -265,15 +269,14 @@ class Crew:
         """Hand out what waits, then hear what has been done since."""
         self._share_out()
         for hand in self._hands:
-            if hand.order is None and (order := self._next()) is not None:
+            if hand.order is None and self._waits() and hand.ready() and (order := self._next()) is not None:
                 hand.give(order)
-        busy = {hand.pipe: hand for hand in self._hands if hand.order is not None and hand.pipe is not None}
-        heard = wait(list(busy), LOOK) if busy else []
+        heard = self._engine.wait(self._hands, LOOK)
         for hand in [hand for hand in self._hands if hand.order is not None]:
             if hand.pipe is None:  # it could not be started
                 self._lose(hand, hand.death or WorkerDied("a worker could not be started", None, True))
                 time.sleep(PAUSES[0])
-            elif hand.pipe in heard:
+            elif hand in heard:
                 self._hear(hand)
             elif death := hand.stuck():
                 self._lose(hand, death)
@@ -291,6 +294,9 @@ class Crew:
         for job, block in whole[len(whole) - rest :] if parts > 1 else ():
             job.waiting.remove(block)
             job.waiting.extend(split(block, parts))
+
+    def _waits(self) -> bool:
+        return any(job.waiting for job in self._jobs)
 
     def _next(self) -> tuple[Job, Block] | None:
         for job in self._jobs:

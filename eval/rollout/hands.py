@@ -89,6 +89,10 @@ class ProcessHand:
             self._idle = False
             self._send(Opening(crew.world, crew.block, crew.timeout, self.needs_torch))
 
+    def ready(self) -> bool:
+        """An order is begun at once, or as soon as it has started."""
+        return True
+
     def give(self, order: tuple[Ordered, Block]) -> None:
         job, block = self.order = order
         self.left = set(block.todo)
@@ -150,6 +154,10 @@ class ThreadHand:
     def reopen(self) -> None:
         """Its environments are opened anew with its next order."""
         self.close()
+
+    def ready(self) -> bool:
+        """An order is begun at once, or as soon as it has started."""
+        return True
 
     def give(self, order: tuple[Ordered, Block]) -> None:
         job, block = self.order = order

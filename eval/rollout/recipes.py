@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,8 +21,9 @@ import numpy as np
 
 from ...configs.plugins import discover
 from ...configs.world import World
+from ...policies.address import is_address
 from ...policies.agent.open import Acting, open_agent
-from ...policies.critics.open import critic_checkpoints
+from ...policies.critics.open import critic_checkpoints, critic_folders, critics_moved
 from ...policies.learning.checkpoint import acting_files, find_checkpoint, fingerprint
 from ...sim.experts import Manner
 from .actors import ExpertActor, NoisyActor, TapeActor
@@ -45,6 +47,25 @@ class Recipe(Protocol):
     @abstractmethod
     def actor(self, lanes: Lanes) -> Actor:
         """A new actor for these environments."""
+        ...
+
+
+@runtime_checkable
+class Reads(Recipe, Protocol):
+    """A recipe that reads files, which another machine does not have."""
+
+    @abstractmethod
+    def places(self) -> tuple[str, ...]:
+        """The checkpoint folders and files of this machine that it reads.
+
+        Raises:
+            ValueError: it reads what cannot be sent.
+        """
+        ...
+
+    @abstractmethod
+    def moved(self, places: Mapping[str, str]) -> Recipe:
+        """The same where those lie elsewhere, and only CPUs compute."""
         ...
 
 
@@ -87,6 +108,28 @@ class PolicyRecipe:
                 "let its training end, or evaluate a copy"
             )
         return self.noisy(agent)
+
+    def places(self) -> tuple[str, ...]:
+        from ...policies.agent.goal import RECORDED
+
+        acting = self.acting
+        if acting.goal not in (None, RECORDED):
+            raise ValueError(f"--goal {acting.goal} is read on this machine alone: use --engine local")
+        if is_address(acting.policy) and re.search(r"//(localhost|127\.|\[?::1)", acting.policy):
+            raise ValueError(
+                f"{acting.policy} is a server of this machine, which other machines do not reach by that name: give "
+                "its address in their network, or use --engine local"
+            )
+        policy = [] if is_address(acting.policy) else [acting.policy]
+        files = [path for path in (acting.embodiment, acting.alarm) if path is not None]
+        return (*policy, *critic_folders(acting.critic), *files)
+
+    def moved(self, places: Mapping[str, str]) -> PolicyRecipe:
+        acting = self.acting
+        files = {name: getattr(acting, name) for name in ("policy", "embodiment", "alarm")}
+        there = {name: places.get(path, path) for name, path in files.items()}
+        there |= {"critic": critics_moved(acting.critic, places), "device": "cpu"}
+        return dataclasses.replace(self, acting=dataclasses.replace(acting, **there))
 
     def noisy(self, agent: Agent) -> Actor:
         """The agent with the noise that is asked for."""

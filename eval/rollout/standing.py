@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ...configs.cores import Workers, choose_workers
 from ...configs.devices import choose_device, surely_cpu
+from ...configs.engines import LOCAL, RAY
 from ...configs.lanes.nursery import Nursery, can_fork
 from ...configs.lanes.pulse import TIMEOUT
 from ...configs.world import World
@@ -26,6 +27,8 @@ def crew_for(
     device: str = "cpu",
     weights: float = 0.0,
     quiet: bool = False,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> Crew:
     """A crew for so many episodes on this machine, its number of workers chosen where none is asked for, and printed.
 
@@ -33,16 +36,47 @@ def crew_for(
         threads: of torch in each worker.
         device: where the policy computes; on a GPU it stays in this process.
         weights: bytes of the policy.
+        engine: who runs the blocks, `engine.py`.
+        address: of the cluster.
+
+    Raises:
+        ValueError: a policy on a GPU, with an engine that computes on CPUs.
+        ConnectionError, OtherMachineError: no such cluster, or nodes that would not compute the same.
     """
+    if engine == RAY:
+        if choose_device(device) != "cpu":
+            raise ValueError("with --engine ray policies compute on the CPUs of the nodes: add --device cpu")
+        return _of_cluster(world, asked, episodes, block, timeout, threads, address)
     on_gpu = choose_device(device) != "cpu"
     one = 1 if on_gpu else threads
     chosen = _choose(world, asked, episodes, block, one, 0 if on_gpu else weights)
     settings = world, block, chosen.count, timeout, on_gpu
-    crew = _standing.get(settings) if _standing else Crew(*settings[:4], overlap=on_gpu, nursery=_take_expected(world))
+    if _standing:
+        crew = _standing.get(settings, lambda: Crew(*settings[:4], overlap=on_gpu))
+    else:
+        crew = Crew(*settings[:4], overlap=on_gpu, nursery=_take_expected(world))
     crew.account.why = chosen.why
     if not quiet and asked is None:
         print(f"workers         {chosen}; --workers changes it", flush=True)
     return crew
+
+
+def _of_cluster(
+    world: World, asked: int | None, episodes: int, block: int, timeout: float, threads: int, address: str
+) -> Crew:
+    """A crew of workers of a cluster, as many as asked for, else as it has cores for and blocks to run."""
+    from .cluster.connect import Cluster
+
+    def make() -> Crew:
+        cluster = Cluster(address, threads)
+        chosen = cluster.choose(asked, math.ceil(episodes / block))
+        crew = Crew(world, block, chosen.count, timeout, engine=cluster)
+        crew.account.why = chosen.why
+        print(f"workers         {chosen}, of {cluster}", flush=True)
+        return crew
+
+    settings = world, block, asked or math.ceil(episodes / block), timeout, threads, RAY, address
+    return _standing.get(settings, make) if _standing else make()
 
 
 def expect(
@@ -54,6 +88,8 @@ def expect(
     threads: int = 1,
     device: str = "cpu",
     weights: float = 0.0,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> None:
     """Begin to load what the workers of a `crew_for` with these settings will need, while this process loads it too.
 
@@ -63,7 +99,7 @@ def expect(
     if _expected is not None:
         _expected[1].close()
         _expected = None
-    if not (surely_cpu(device) and can_fork()):
+    if engine != LOCAL or not (surely_cpu(device) and can_fork()):
         return
     if _choose(world, asked, episodes, block, threads, weights).count > 1:
         _expected = world, nursery_of(world)
@@ -97,11 +133,11 @@ class Standing:
     def __init__(self) -> None:
         self._held: tuple[tuple, Crew] | None = None
 
-    def get(self, settings: tuple) -> Crew:
+    def get(self, settings: tuple, make: Callable[[], Crew]) -> Crew:
+        """The crew held for these settings, else a new one."""
         if self._held is None or self._held[0] != settings:
             self.close()
-            world, block, workers, timeout, overlap = settings
-            self._held = settings, Crew(world, block, workers, timeout, overlap=overlap)
+            self._held = settings, make()
             self._held[1].stays = True
         return self._held[1]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,12 +51,26 @@ def critic_checkpoints(text: str | None) -> list[Path]:
     """The checkpoint folders of the trained critics in `text`, as found now."""
     from ..learning.checkpoint import find_checkpoint
 
+    return [find_checkpoint(folder) for folder in critic_folders(text)]
+
+
+def critic_folders(text: str | None) -> list[str]:
+    """The folders of the trained critics in `text`, as they are written there, without a task."""
     names = [text] if text and _there(text) else re.split("[>+]", text or "")
     names = [
         name.strip() if _there(name.strip()) else re.sub(r"^[^*]*\*|:\s*\d+\s*$", "", name).strip() for name in names
     ]
     folders = [_with_task(name)[0] for name in names]
-    return [find_checkpoint(folder) for folder in folders if folder and _there(folder)]
+    return [folder for folder in folders if folder and _there(folder)]
+
+
+def critics_moved(text: str | None, places: Mapping[str, str]) -> str | None:
+    """`text` with other folders in place of those that it names."""
+    if not text or not places:
+        return text
+    longest = sorted(places, key=len, reverse=True)
+    ends = r"(?=$|[>+:@\s])"
+    return re.sub("|".join(re.escape(folder) + ends for folder in longest), lambda found: places[found[0]], text)
 
 
 def _term(text: str) -> tuple[float, str]:

@@ -5,6 +5,7 @@ import importlib.util
 import pytest
 
 from understudy.configs.lanes.lanes import Lanes
+from understudy.eval.bench import cluster as bench_cluster
 from understudy.eval.bench import pusht as bench_pusht
 from understudy.eval.bench import rollout as bench_rollout
 from understudy.eval.bench import scaling as bench_scaling
@@ -97,3 +98,11 @@ def test_scaling_with_a_policy_acts_in_workers_too(tmp_path):
 def test_scaling_takes_numbers(asked):
     with pytest.raises(ValueError, match="numbers of workers"):
         Bench(what="rollout", scaling=asked).run()
+
+
+def test_a_thousand_workers_are_simulated_from_measured_pieces():
+    """Without a head that costs anything, equal blocks are perfect; a slow head bounds the rate."""
+    free = bench_cluster.simulate(bench_cluster.Pieces((2.0,), 0.0, 5.0), 1_000, 20_000)
+    assert free["seconds"] == 45.0 and free["efficiency"] == 1.0 and free["head"] == 0.0
+    slow = bench_cluster.simulate(bench_cluster.Pieces((2.0,), 0.01, 5.0), 1_000, 20_000)
+    assert 0.19 < slow["efficiency"] < 0.2 and slow["head"] > 0.98  # 100 blocks/s of 500

@@ -16,7 +16,7 @@ from understudy.configs.plugins import discover
 from understudy.configs.settings.refusals import UsageError
 from understudy.eval.grid import run as grid_run
 from understudy.eval.grid.cells import GridError, StepState, state
-from understudy.eval.grid.grid import cells
+from understudy.eval.grid.grid import cells, read_shard
 from understudy.eval.grid.run import Run
 from understudy.eval.ledger.record import read_record
 from understudy.eval.ledger.study import read_study
@@ -229,9 +229,33 @@ def test_settings_are_products_of_vary_and_cross(folder):
 
 
 def test_two_grids_do_not_share_a_folder(folder, begun):
-    (folder / "grid").mkdir()
-    with grid_run._alone(folder / "grid"), pytest.raises(GridError, match="another `understudy run` works in"):
+    one = grid(folder)
+    with grid_run._alone(one, cells(one)), pytest.raises(GridError, match="another `understudy run` works in"):
         grid(folder).run()
+
+
+def test_shards_are_complete_and_share_no_cell(folder, begun):
+    whole = [str(cell) for cell in cells(grid(folder))]
+    for number in (1, 2, 3, 4):
+        ran = []
+        for which in range(1, number + 1):
+            part = cells(grid(folder))[which - 1 :: number]
+            assert read_shard(f"{which}/{number}") == (which, number)
+            ran += [str(cell) for cell in part]
+        assert sorted(ran) == sorted(whole)
+    with pytest.raises(ValueError, match="counted from 1"):
+        grid(folder, "--shard", "0/2")
+
+    grid(folder, "--shard", "1/2").run()
+    assert len(begun) == 4 and read_study(folder / "grid" / "table.json").rows[0][7] == 3
+    grid(folder, "--shard", "2/2").run()
+    assert len(begun) == 8 and read_study(folder / "grid" / "table.json").rows[0][7] == 6
+    first = grid(folder, "--shard", "1/2")
+    with grid_run._alone(first, cells(first)[::2]):
+        grid(folder, "--shard", "2/2").run()  # nobody else's cells
+        for words in ([], ["--shard", "1/3"]):
+            with pytest.raises(GridError, match="another `understudy run` works in"):
+                grid(folder, *words).run()
 
 
 def test_shipped_grids_can_be_listed(root, tmp_path):
@@ -258,3 +282,21 @@ def test_a_killed_grid_leaves_nobody_behind_and_goes_on(folder):
     assert done.returncode == 0, done.stderr
     assert "resuming" in "".join(log.read_text() for log in (folder / "grid").glob("*/*/train.log"))
     assert read_study(folder / "grid" / "table.json").rows[0][7] == 6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_shard_that_is_asked_to_end_saves_and_goes_on(folder):
+    """SIGTERM, as a scheduler sends it: status 143, the training is kept, the same command goes on from there."""
+    (folder / "train.yaml").write_text(TRAINING.format(folder=folder).replace("steps: 20", "steps: 2000"))
+    command = [sys.executable, "-m", "understudy", "run", str(folder / "grid.yaml"), "--shard=1/2", "--vary={one: {}}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 100
+    while not list((folder / "grid").glob("*/*/run/last")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(100) == 128 + signal.SIGTERM
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "resuming" in "".join(log.read_text() for log in (folder / "grid").glob("*/*/train.log"))
+    assert [path.parent.name for path in (folder / "grid").glob("*/*/run")] == ["seed0"]
