@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ...hardware.consent import on_terminal
@@ -52,14 +52,16 @@ class Scores:
     """
 
     def __init__(self, path: str | None, words: Words, skip: int = 0, asks: bool = False):
-        self._path, self._words, self._asks, self._file = path, words, asks, None
+        self._path, self._words, self._asks = path, words, asks
+        self._file: int | None = None
+        self._lines: Iterator[str] | None = None  # of a file; a pipe's come one by one
         if path is None:
+            return
+        if Path(path).is_file():
+            self._lines = iter(Path(path).read_text(encoding="utf-8").splitlines()[skip:])
             return
         self._file = os.open(path, os.O_RDONLY)
         self._words = Words(self._file)
-        if stat.S_ISREG(os.fstat(self._file).st_mode):
-            for _ in range(skip):
-                self._wait()
 
     @property
     def listed(self) -> bool:
@@ -86,6 +88,8 @@ class Scores:
             self._file = None
 
     def _wait(self) -> str | None:
+        if self._lines is not None:
+            return next(self._lines, None)
         while (line := self._words.next()) is None and not self._words.over:
             time.sleep(0.02)
         return line

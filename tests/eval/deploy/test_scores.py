@@ -2,12 +2,15 @@
 
 import os
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from understudy.eval.demos.arm import Words
-from understudy.eval.deploy.scores import SCORED, ScoreError, Scores, check_scores
+from understudy.eval.deploy.scores import NOBODY, PERSON, SCORED, ScoreError, Scores, check_scores
+from understudy.eval.deploy.session import _scored
+from understudy.eval.rollout.rollout import Result
 from understudy.policies.data.open import open_dataset
 
 from .test_deploy import deploy, saved  # noqa: F401
@@ -46,4 +49,19 @@ def test_a_pipe_is_waited_for_and_its_end_scores_nothing(tmp_path):
     threading.Thread(target=lambda: pipe.write_text("f\n"), daemon=True).start()
     scores = Scores(str(pipe), Words())
     assert [scores.next(), scores.next()] == ["f", ""]
+    scores.close()
+
+
+def test_a_word_during_the_episode_counts_and_its_line_is_used_up(tmp_path):
+    (tmp_path / "scores").write_text("failure\nsuccess")
+    scores = Scores(str(tmp_path / "scores"), Words())
+    told = SimpleNamespace(scored=True, discarded=False, broken=False)
+    result = Result({"success": True, "length": 3}, np.zeros((3, 6), np.float32))
+    assert _scored(result, told, scores, False) == (result, PERSON)
+    told.scored = False
+    now, by = _scored(Result({"success": False, "length": 3}, result.actions), told, scores, False)
+    assert now.row["success"] and by == PERSON
+    assert _scored(result, told, scores, False)[1] == NOBODY  # no line is left, and there is no scene
+    told.broken = True
+    assert _scored(result, told, scores, True)[1] == NOBODY  # an alarm ended it: that is no score
     scores.close()
