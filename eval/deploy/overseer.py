@@ -25,7 +25,7 @@ class Overseer:
 
     def __init__(self, config: Settings, lanes: Lanes, agent: Agent, words: Words):
         self.config, self.lanes, self.agent, self.words = config, lanes, agent, words
-        self.discarded = self.quits = self._silenced = self._told = False
+        self.discarded = self.quits = self.scored = self.broken = self._silenced = self._told = False
         self.alarms = self.steps = 0
         self.rate, self.length = 1.0, 0  # until `tell`
 
@@ -43,7 +43,7 @@ class Overseer:
 
     def prepare(self, number: int) -> None:
         """Wait until an episode may begin. Raises Quit."""
-        self.discarded = self._silenced = False
+        self.discarded = self.scored = self.broken = self._silenced = False
         pause = 0.0 if self.config.emulate and self.config.pause is None else self.config.pause
         if pause is None and (self.words.over or self.config.yes and not on_terminal()):
             pause = 0.0
@@ -62,6 +62,7 @@ class Overseer:
         word = self.words.next()
         if word in ("s", "f", "d", "q"):
             self.discarded, self.quits = word in ("d", "q"), word == "q"
+            self.scored = word in ("s", "f")
             self._conclude(word == "s")
         if not self._rings():
             return False
@@ -69,6 +70,7 @@ class Overseer:
             self._silenced = True
             return False
         if self.words.over or not on_terminal():
+            self.broken = True  # which is no score
             self._conclude(False)
         return True
 

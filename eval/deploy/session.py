@@ -10,7 +10,6 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,83 +17,26 @@ from ...configs.lanes.lanes import Lanes
 from ...configs.settings.decode import keys_of
 from ...configs.spec import IMAGES
 from ...configs.world import World, looked_at, start_set
-from ...hardware.bends import WIDENED, Bends
 from ...hardware.consent import ask
 from ...hardware.examine import refuse_unready
 from ...hardware.lane.robot_env import RobotWorld
 from ...policies.agent.agent import Agent
-from ...policies.agent.ahead import GRACE, Ahead, Log
+from ...policies.agent.ahead import GRACE, Ahead
 from ...policies.agent.open import agent_settings, check_alarm, open_agent, reopened
 from ...policies.data.pace import CAPTURED, COMMANDED, pace_of
 from ...policies.data.writer import DatasetWriter
 from ..demos.arm import OUTCOME, Quit, Words, tell_of_guard
 from ..demos.recording import RECORDING, compare, recording
 from ..rollout.rollout import Block, Result, run_block
-from ..statistics.intervals import wilson
 from .checks import check_arm, settled_delay
 from .overseer import Overseer
+from .scores import DISCARD, NOBODY, PERSON, SCENE, SCORED, SUCCESS, Scores, rescored
 from .settings import MEASURE, Settings
+from .tally import Tally
 from .view import View
 
-OFTEN = 0.1  # part of the set-points; where the guard bends more of them, that is a warning
 MOST = 0.5  # part of the steps of a dry run that may be late or bent without a question
 LATE, PLANNED, PLAN_LATE = "step.late", "plan.start", "plan.late"
-
-
-@dataclass
-class Tally:
-    """What a session came to."""
-
-    rows: list[dict] = field(default_factory=list)
-    steps: int = 0
-    late: int = 0  # control steps that began late
-    plans: int = 0
-    plans_late: int = 0  # steps whose plan was not there
-    seconds: list[float] = field(default_factory=list)  # of planning
-    kept: int = 0
-    set_points: int = 0
-    bent: int = 0  # of them
-    limits: dict[str, int] = field(default_factory=dict)  # of the envelope -> set-points that it bent
-
-    def add(self, row: dict, log: Log, bends: Bends) -> None:
-        self.rows.append(row)
-        self.set_points, self.bent = self.set_points + bends.number, self.bent + bends.bent
-        for limit, one in bends.found.items():
-            self.limits[limit] = self.limits.get(limit, 0) + one.commands
-        labels = json.loads(row["labels"])
-        self.steps, self.late = self.steps + row["length"], self.late + labels.get("late", 0)
-        self.plans, self.plans_late = self.plans + len(log.seconds), self.plans_late + sum(log.late)
-        self.seconds += log.seconds
-
-    def text(self, config: Settings) -> str:
-        won, n = sum(row["success"] for row in self.rows), len(self.rows)
-        if not n:
-            return "no episode was acted"
-        lines = [
-            f"success         {wilson(won, n)}   {won} of {n}, Wilson 95 %",
-            f"deadlines       {self.late} of {self.steps} control steps began late, "
-            f"{self.plans_late} without their plan",
-            f"planning        {1000 * float(np.median(self.seconds)):.0f} ms at the median of {self.plans}, "
-            f"{1000 * max(self.seconds):.0f} ms at most",
-            f"guard           {self.bent} of {self.set_points} set-points bent",
-        ]
-        if self.bent > OFTEN * self.set_points:
-            lines.append(self._warning(config))
-        return "\n".join([*lines, *([f"{config.out}: {self.kept} episodes added"] if config.out else [])])
-
-    def _warning(self, config: Settings) -> str:
-        """What it means that the guard bends so much, and what to do."""
-        limits = sorted(self.limits, key=lambda name: -self.limits[name])
-        most = f" (most of all its {' and '.join(limits[:2])})" if limits else ""
-        flags = [f"--robot.envelope.{name}" for name in limits if name in WIDENED] or ["--robot.envelope.NAME"]
-        world = f"type: robot, emulate: true, task: {config.scene if config.emulate else 'SCENE'}, clock: simulated"
-        return (
-            f"warning: the policy asks for more than the envelope of the arm allows{most}: "
-            f"{self.bent / self.set_points:.0%} of the set-points were bent, so what acts is not the policy that was "
-            f"judged elsewhere. Judge it as the guard lets it act (understudy eval {config.policy} --world "
-            f"'{{{world}}}'), train it on slower demonstrations (understudy replay DATA --dry_run true says what is "
-            f"bent of them), or, where the servos can do more, give an arm {' and '.join(flags)}; see docs/deploy.md"
-        )
 
 
 def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
@@ -147,7 +89,16 @@ def rehearse(config: Settings, agent: Agent, world: RobotWorld) -> None:
     emulated = config.world(world.rate, _sizes(agent), dry=True)
     check_arm(agent, emulated.embodiment(), "arm")
     dry = dataclasses.replace(
-        config, robot=None, port=None, calibration=None, emulate=True, yes=True, out=None, resume=False, episodes=1
+        config,
+        robot=None,
+        port=None,
+        calibration=None,
+        emulate=True,
+        yes=True,
+        out=None,
+        resume=False,
+        episodes=1,
+        score=None,
     )
     print(
         f"dry run: an episode on an emulated SO-101 in the simulated scene of --task ({emulated.task}). It shows "
@@ -204,6 +155,9 @@ def deploy(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) ->
             first = max(written) + 1 if written else config.env_seed
             last, rate = config.env_seed + config.episodes, world.embodiment().rate
             overseer.tell(first, last, rate, world.steps())
+            asks = config.pause is None and not config.emulate
+            scores = Scores(config.score, words, first - config.env_seed, asks)
+            held.callback(scores.close)
             for number, start in enumerate(range(first, last)):
                 try:
                     overseer.prepare(number)
@@ -212,7 +166,8 @@ def deploy(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) ->
                 overseer.begun()
                 moving = True
                 result = _episode(actor, lanes, start, world)
-                _keep(result, ahead, lanes, writer, overseer, tally)
+                result, by = _scored(result, overseer, scores, world.emulate)
+                _keep(result, by, ahead, lanes, writer, overseer, tally)
                 if overseer.quits:
                     break
                 _stopped(result, words)
@@ -239,21 +194,50 @@ def _stopped(result: Result, words: Words) -> None:
     print(f"the guard stopped the arm: {stopped}. The next episode takes hold of it again", flush=True)
 
 
+def _scored(result: Result, overseer: Overseer, scores: Scores, scene: bool) -> tuple[Result, float]:
+    """The result and who scored it. What was said while it went on counts; a file is read for every episode."""
+    said = overseer.scored or overseer.discarded
+    word = scores.next() if scores.listed or not said else ""
+    if word == DISCARD and not said:
+        overseer.discarded = True
+    if word and not said:
+        return rescored(result, word == SUCCESS), NOBODY if overseer.discarded else PERSON
+    if overseer.scored:
+        return result, PERSON
+    return result, SCENE if scene and not overseer.broken and not overseer.discarded else NOBODY
+
+
 def _keep(
-    result: Result, ahead: Ahead, lanes: Lanes, writer: DatasetWriter | None, overseer: Overseer, tally: Tally
+    result: Result,
+    by: float,
+    ahead: Ahead,
+    lanes: Lanes,
+    writer: DatasetWriter | None,
+    overseer: Overseer,
+    tally: Tally,
 ) -> None:
     row, lane = result.row, lanes.call("kept", slots=[0])[0]
     account, bends = lanes.call("arm", slots=[0])[0].account, lanes.call("bends", slots=[0])[0]
-    said = "discarded" if overseer.discarded else "done" if row["success"] else "not done"
+    said = (
+        "discarded"
+        if overseer.discarded
+        else "not scored"
+        if by == NOBODY
+        else "done"
+        if row["success"]
+        else "not done"
+    )
     late = f", {int(lane['late'].sum())} late" if lane["late"].any() else ""
     print(f"episode {row['env_seed']}: {row['length']} steps{late}, {said}; {bends}", flush=True)
     for line in bends.lines():
         print(line, flush=True)
     tally.add(row, ahead.log, bends)
+    tally.unscored += by == NOBODY
     if writer is not None and result.episode is not None and not overseer.discarded:
         log = ahead.log
         extra = {CAPTURED: lane["captured"], COMMANDED: lane["commanded"], OUTCOME: lane["outcome"], LATE: lane["late"]}
         extra |= {PLANNED: np.array(log.planned, np.float32), PLAN_LATE: np.array(log.late, np.float32)}
+        extra[SCORED] = np.full(row["length"], by, np.float32)
         if pace := pace_of(lane["commanded"].ravel(), lanes.embodiment.rate):
             print(
                 f"it took {pace.took:.1f} s, its frames say {pace.stamped:.1f} s: what learns from it moves "
@@ -273,7 +257,7 @@ def _writing(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) 
         return
     body = world.embodiment()
     extra: dict[str, tuple[str, ...]] = {CAPTURED: tuple(key.removeprefix(IMAGES) for key in body.offers())}
-    extra |= {name: (name.rpartition(".")[2],) for name in (COMMANDED, OUTCOME, LATE, PLANNED, PLAN_LATE)}
+    extra |= {name: (name.rpartition(".")[2],) for name in (COMMANDED, OUTCOME, LATE, PLANNED, PLAN_LATE, SCORED)}
     card = _card(config, agent, about, world)
     with recording(config.folder, body, card, config, extra, verb="deploy") as (writer, written):
         yield writer, written

@@ -40,6 +40,7 @@ class Settings(Acting):
     out: str | None = None  # dataset folder for what happens, which must be new; nothing is kept without
     resume: bool = False  # goes on with the recording in --out, or begins it; all else as it was
     pictures: str = "video"  # how pictures are stored: image | video
+    score: str | None = None  # file or pipe that scores episodes at their end, a line each: success, failure, discard
     yes: bool = False  # do not ask before the first motion
     limits: str = (
         "equal"  # of the joints: equal to the policy's, or whatever the arm has (arm); the guard keeps its own
@@ -81,6 +82,10 @@ class Settings(Acting):
         check_policy_names(self)
         if self.folder is not None:
             check_folder(self.folder, self.resume)
+        if self.score is not None:
+            from .scores import check_scores
+
+            check_scores(self.score)
 
     @property
     def folder(self) -> Path | None:

@@ -17,7 +17,8 @@ from understudy.configs.world import read_world
 from understudy.eval.demos.recording import RecordingError
 from understudy.eval.deploy.checks import check_arm
 from understudy.eval.deploy.deploy import Deploy
-from understudy.eval.deploy.session import Tally, open_for_arm, poor_rehearsal
+from understudy.eval.deploy.session import open_for_arm, poor_rehearsal
+from understudy.eval.deploy.tally import Tally
 from understudy.hardware.consent import Refused
 from understudy.hardware.emulator.arm import find_kind, write_calibration
 from understudy.policies.agent.agent import Agent
