@@ -36,6 +36,7 @@ class DreamWorld(World):
     success_at: float = 0.5  # calibrated probability of success from which it counts
     real_at: float = 0.1  # below this probability that a film can be true, success does not count
     seed: int = 0  # of a model that is a field
+    signals: bool = False  # tell how much the films are to be doubted, in `labels`; about twice the time
     device: str = "cpu"  # cpu | cuda
     threads: int | None = None  # of torch, where nothing else has set them
 
@@ -122,7 +123,7 @@ class DreamWorld(World):
         from ..policies.learning.checkpoint import fingerprint
 
         names = ("batch", "judge_every", "success_at", "real_at", "seed", "device", "delay")
-        settings = {name: getattr(self, name) for name in names}
+        settings = {name: getattr(self, name) for name in names} | ({"signals": True} if self.signals else {})
         origin = {"starts": self.truth.fingerprint()} if self.truth is not None else {"starts": self.start_set}
         about = {"type": "dream", "model": fingerprint(self.folder), "horizon": self.steps(), "cameras": self.cameras}
         return about | settings | origin | {"versions": versions("torch")}

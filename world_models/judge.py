@@ -133,6 +133,22 @@ class Judge(nn.Module):
         return won + 5 * done + real + calibration, scalars
 
 
+class Inverse(nn.Module):
+    """Inverse dynamics: which actions led from one frame to another, by what the reader says of both.
+
+    Trained on true frames alone; where imagined ones do not show what was told, its error tells.
+    """
+
+    def __init__(self, features: int, actions: int, hidden: int = 128):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3 * features, hidden), nn.SiLU(), nn.Linear(hidden, actions))
+
+    def error(self, now: Tensor, before: Tensor, actions: Tensor) -> Tensor:
+        """(M,) mean square, of features (M, F) and scaled actions (M, A) between; features are not trained by it."""
+        told = self.layers(torch.cat([now, before, now - before], 1).detach()).float()
+        return (told - actions.float()).square().mean(1)
+
+
 def fakes(now: Tensor, before: Tensor, mean: Tensor, kind: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Frames (M, C, h, w) in which something happened that cannot be.
 
