@@ -43,6 +43,7 @@ class Dream(Protocol):
     seed: int
     signals: bool
     device: str
+    precision: str
     threads: int | None
 
     @property
@@ -124,9 +125,15 @@ class Dreamer:
         for at in range(0, len(films), size):
             batch, told = films[at : at + size], actions[at : at + size]
             spare = size - len(batch)  # dead rows, so that the network always sees as many
-            self._imagine(
-                [*batch, *[batch[0]] * spare], np.concatenate([told, told[:1].repeat(spare, 0)]), looked, len(batch)
-            )
+            with self._computing():
+                self._imagine(
+                    [*batch, *[batch[0]] * spare], np.concatenate([told, told[:1].repeat(spare, 0)]), looked, len(batch)
+                )
+
+    def _computing(self) -> torch.autocast:
+        """In bf16 where the settings say so."""
+        kind = torch.device(self.world.device).type
+        return torch.autocast(kind, torch.bfloat16, enabled=self.world.precision == "bf16")
 
     def _imagine(self, films: list[Film], actions: np.ndarray, looked: Collection[int], live: int) -> None:
         """One batch of which the first `live` films count, in passes of at most the model's horizon."""

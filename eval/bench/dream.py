@@ -77,7 +77,14 @@ def compare_dreams(run: str, batch: int, pairs: int, seconds: float, device: str
     with tempfile.TemporaryDirectory() as scratch:
         model = run or made_up(Path(scratch))
         world = DreamWorld(
-            model=model, starts="pusht", batch=batch, horizon=100_000, success_at=1.0, device=device, threads=threads
+            model=model,
+            starts="pusht",
+            batch=batch,
+            horizon=100_000,
+            success_at=1.0,
+            device=device,
+            threads=threads,
+            precision="bf16",
         )
         with closing(Chunks(world, batch)) as dream:
             return _raced(dream, batch, world, pairs, seconds)

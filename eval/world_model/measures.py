@@ -15,6 +15,7 @@ import numpy as np
 from ...world_models.gate import AT, GATE, passes, refusal
 
 DRAWS = 2000  # of the bootstrap over episodes
+SHIFTED = 0.3  # dB by which actions of another row must foretell better; less is chance where a model ignores actions
 FEW = 5  # films that must succeed, and that must fail, or nobody can tell
 
 
@@ -210,9 +211,10 @@ def remarks(about: dict) -> list[str]:
     """What a reader must know beside the numbers."""
     measures, notes = about["measures"], list(about["data"]["notes"])
     lags = {int(lag): value for lag, value in measures["lags"].items()}
-    if lags and (best := max(lags, key=lambda lag: lags[lag])) != 0:
+    best = max(lags, key=lambda lag: lags[lag]) if lags else 0
+    if best and lags[best] > lags[0] + SHIFTED:
         notes.append(
-            f"actions told {abs(best)} steps {'later' if best > 0 else 'earlier'} foretell better ({lags[best]:.2f} dB "
+            f"actions told {abs(best)} {'step' if abs(best) == 1 else 'steps'} {'later' if best > 0 else 'earlier'} foretell better ({lags[best]:.2f} dB "
             f"against {lags[0]:.2f}): frames and actions of {about['data']['source']} may be shifted against each "
             "other, or were when the model was trained"
         )
