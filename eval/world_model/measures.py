@@ -214,7 +214,8 @@ def remarks(about: dict) -> list[str]:
     best = max(lags, key=lambda lag: lags[lag]) if lags else 0
     if best and lags[best] > lags[0] + SHIFTED:
         notes.append(
-            f"actions told {abs(best)} {'step' if abs(best) == 1 else 'steps'} {'later' if best > 0 else 'earlier'} foretell better ({lags[best]:.2f} dB "
+            f"actions told {abs(best)} {'step' if abs(best) == 1 else 'steps'} {'later' if best > 0 else 'earlier'} "
+            f"foretell better ({lags[best]:.2f} dB "
             f"against {lags[0]:.2f}): frames and actions of {about['data']['source']} may be shifted against each "
             "other, or were when the model was trained"
         )
