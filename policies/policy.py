@@ -127,6 +127,13 @@ class LaneNoise:
         return torch.from_numpy(np.stack([lane.random(shape, np.float32) for lane in self._lanes]))
 
 
+class Noiseless(LaneNoise):
+    """Zeros in place of normal noise: plans are then a function of what is seen. Even draws stay as they are."""
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.zeros(len(self), *shape)
+
+
 @runtime_checkable
 class Planner(Protocol):
     """All that the agent, critics and servers need of a policy."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -93,6 +93,16 @@ class Controlled(Protocol):
         ...
 
 
+@runtime_checkable
+class Placed(Protocol):
+    """A task whose scene can be put where state vectors say that it is, to be drawn."""
+
+    @abstractmethod
+    def place(self, model: mujoco.MjModel, data: mujoco.MjData, states: Mapping[str, np.ndarray]) -> None:
+        """Write what `observe` would give as `states`; all of its keys are there."""
+        ...
+
+
 TASKS: dict[str, Callable[[], Task]] = {}
 
 
@@ -173,6 +183,18 @@ class TaskEnv(Lane):
         vectors = self.task.observe(self.model, self.data)
         images = {IMAGES + name: self._draw(name, *size) for name, size in self.embodiment.cameras.items()}
         return {key: np.array(value, np.float32) for key, value in vectors.items()} | images
+
+    def draw(self, states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+        """What the cameras see in a state, by their names; None of a task that cannot be put there. See `Placed`."""
+        import mujoco
+
+        vectors = {key for key in self.embodiment.offers() if not key.startswith(IMAGES)}
+        if not keeps(self.task, Placed) or vectors - set(states):
+            return None
+        mujoco.mj_resetData(self.model, self.data)
+        self.task.place(self.model, self.data, states)
+        mujoco.mj_forward(self.model, self.data)
+        return {name: self._draw(name, *size) for name, size in self.embodiment.cameras.items()}
 
     def judge(self) -> tuple[bool, float]:
         success = bool(self.task.success(self.model, self.data))

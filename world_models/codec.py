@@ -23,7 +23,7 @@ from ..policies.data.dataset import Dataset
 from ..policies.policy import Begins, Scale, Scales, Trainable, WorldModelConfig
 from .blocks import FOLD, PictureMap, Residual, as_floats, as_pictures, channels_last, unit_norm
 from .data import JUDGED, OUTCOME, SEEN, InsideWindows, offered_states, open_data, open_joint
-from .judge import RESERVED, Judge, Verdict, fakes
+from .judge import RESERVED, Inverse, Judge, Verdict, fakes
 from .judge import SEEN as STILL
 from .reader import Reader
 
@@ -47,6 +47,7 @@ class CodecConfig:
     keypoints: int = 32  # places that the reader finds
     gap: int = 4  # control steps between the two frames that the judge compares
     foresees: bool | None = None  # judge: foretells what must change; none: yes where it is trained, not in older runs
+    inverse: bool | None = None  # reads back which actions lie between two frames; none: as `foresees`
 
     def __post_init__(self):
         if any(side % FOLD or side < 2 * FOLD for side in self.size):
@@ -71,7 +72,8 @@ class CodecConfig:
             raise ValueError(f"{dataset.root} has no pictures; a world model imagines pictures")
         states = offered_states(dataset) if self.states is None else self.states
         foresees = True if self.foresees is None else self.foresees
-        return dataclasses.replace(self, cameras=cameras, states=states, foresees=foresees)
+        inverse = True if self.inverse is None else self.inverse
+        return dataclasses.replace(self, cameras=cameras, states=states, foresees=foresees, inverse=inverse)
 
 
 class Codec(nn.Module):
@@ -127,6 +129,7 @@ class Sight(nn.Module):
         self.reader = Reader(config.channels, config.size, states, maps, config.keypoints)
         self.actions = len(embodiment.action)
         self.judge = Judge(self.reader.features, config.gap * self.actions, foresees=bool(config.foresees))
+        self.inverse = Inverse(self.reader.features, config.gap * self.actions) if config.inverse else None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -247,6 +250,9 @@ class CodecModel(nn.Module, Trainable, Begins):
         actions = self.action_scale.scale(batch[ACTION][:some, :-1]).flatten(1)
         reserved = batch["episode"] % RESERVED == RESERVED - 1
         foretold = sight.judge.error(features[:some], earlier, actions, (~reserved[:some]).float())
+        inverse = foretold.new_zeros(())
+        if sight.inverse is not None:
+            inverse = sight.inverse.error(features[:some], earlier, actions).mean()
 
         # every film is frozen once, too
         seen = [features[:some], wrong, earlier] if config.foresees else [features[:some], wrong]
@@ -254,4 +260,6 @@ class CodecModel(nn.Module, Trainable, Begins):
         moved = ((now[:some] - before[:some]).abs().mean((1, 2, 3)) > STILL).float()
         told = torch.cat([told, moved][: len(fake)])
         loss, scalars = sight.judge.loss(features, batch[OUTCOME], batch[JUDGED], true, torch.cat(fake), told, reserved)
-        return loss + foretold, scalars | ({"foretold": float(foretold.detach())} if config.foresees else {})
+        scalars |= {"foretold": float(foretold.detach())} if config.foresees else {}
+        scalars |= {"inverse": float(inverse.detach())} if config.inverse else {}
+        return loss + foretold + inverse, scalars

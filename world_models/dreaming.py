@@ -25,9 +25,10 @@ from ..configs.world import World
 from ..policies.learning.checkpoint import fingerprint, load_model
 from ..policies.policy import LaneNoise
 from .codec import Reading
-from .data import open_joint
 from .film_model import FilmModel, Memory
 from .gate import DreamError, noted, strange
+from .signals import Signs, Teller
+from .starts import Starts
 
 
 class Dream(Protocol):
@@ -40,7 +41,9 @@ class Dream(Protocol):
     success_at: float
     real_at: float
     seed: int
+    signals: bool
     device: str
+    precision: str
     threads: int | None
 
     @property
@@ -65,6 +68,7 @@ class Film:
     outcomes: dict[int, tuple[bool, float]] = field(default_factory=dict)  # judged step -> success, progress
     sent: list[np.ndarray] = field(default_factory=list)  # executed actions
     least_real: float = 1.0
+    signs: Signs | None = None  # where they are told
 
     def outcome(self, step: int) -> tuple[bool, float]:
         """What was judged last, not after `step`."""
@@ -95,6 +99,7 @@ class Dreamer:
             )
         self.starts = Starts(world, model)
         self.known = noted(info["path"], fingerprint(Path(info["path"])))
+        self.teller = Teller(model, self.starts.lane) if world.signals else None
 
     @torch.no_grad()
     def begin(self, seed: int) -> Film:
@@ -103,6 +108,8 @@ class Dreamer:
         if refused := strange(self.known, float(self.model.strange(first))):
             raise DreamError(f"start {seed}: {refused}")
         film = Film(self.model.remember(first), seed)
+        if self.teller is not None:
+            film.signs = Signs(self.teller.twin(film.memory, seed))
         decoded = self.model.sight.decode(film.memory.now)
         self._see([film], [0], decoded, self.model.sight.read(decoded))
         return film
@@ -118,9 +125,15 @@ class Dreamer:
         for at in range(0, len(films), size):
             batch, told = films[at : at + size], actions[at : at + size]
             spare = size - len(batch)  # dead rows, so that the network always sees as many
-            self._imagine(
-                [*batch, *[batch[0]] * spare], np.concatenate([told, told[:1].repeat(spare, 0)]), looked, len(batch)
-            )
+            with self._computing():
+                self._imagine(
+                    [*batch, *[batch[0]] * spare], np.concatenate([told, told[:1].repeat(spare, 0)]), looked, len(batch)
+                )
+
+    def _computing(self) -> torch.autocast:
+        """In bf16 where the settings say so."""
+        kind = torch.device(self.world.device).type
+        return torch.autocast(kind, torch.bfloat16, enabled=self.world.precision == "bf16")
 
     def _imagine(self, films: list[Film], actions: np.ndarray, looked: Collection[int], live: int) -> None:
         """One batch of which the first `live` films count, in passes of at most the model's horizon."""
@@ -140,6 +153,7 @@ class Dreamer:
             latents, memory = self.model.advance(
                 memory, chunk, [k - at for k in wanted], noise.normal(1, *memory.now.shape[1:]).to(device)
             )
+            self._tell_twins(films, live, chunk, [k - at for k in wanted], np.array(begun) + at, latents)
             for film, row in zip(films[:live], actions, strict=False):
                 film.sent.extend(row[at : at + chunk.shape[1]])
             if wanted:
@@ -150,6 +164,21 @@ class Dreamer:
                     self._see(films[:live], [tick + k for tick in begun[:live]], pictures[part], _part(reading, part))
         for row, film in enumerate(films[:live]):
             film.memory = memory.rows(torch.tensor([row], device=device))
+
+    def _tell_twins(
+        self, films: list[Film], live: int, chunk: Tensor, wanted: list[int], ticks: np.ndarray, latents: Tensor
+    ) -> None:
+        """Let the twins go on under the same actions, and note how far the films (B, L, C, h, w) are from theirs."""
+        signs = [film.signs for film in films if film.signs is not None]
+        if not signs:
+            return
+        memory = Memory(*(torch.cat([getattr(one.twin, name) for one in signs]) for name in ("now", "before")))
+        noise = LaneNoise(self.world.seed + 1, np.array([film.start for film in films]), ticks)
+        other, memory = self.model.advance(memory, chunk, wanted, noise.normal(1, *memory.now.shape[1:]).to(latents))
+        for row, one in enumerate(signs[:live]):
+            one.twin = memory.rows(torch.tensor([row], device=memory.now.device))
+            if wanted:
+                one.add("apart", float((other[row] - latents[row]).square().mean()))
 
     def _due(self, tick: int) -> bool:
         """Whether the judge looks after this step of a film; the first, for one that began with success."""
@@ -171,16 +200,34 @@ class Dreamer:
         dims = len(self.model.embodiment.action)
         done = [_last(film, tick, self.gap, dims) for film, tick in zip(films, ticks, strict=True)]
         actions = torch.from_numpy(np.stack([*done, *done[:1] * spare])).to(now.device)
-        said = self.model.sight.verdict(Reading(now, {}), Reading(before, {}), self.model.action_scale.scale(actions))
+        scaled = self.model.action_scale.scale(actions)
+        said = self.model.sight.verdict(Reading(now, {}), Reading(before, {}), scaled)
+        told = self._signs(pictures, reading, before, scaled, len(films)) if self.teller is not None else {}
         for row, (film, tick) in enumerate(zip(films, ticks, strict=True)):
             if not self._due(tick):
                 continue
             real = 1.0 if earlier[row] is None else float(said.real[row])
             film.least_real = min(film.least_real, real)
+            if film.signs is not None and tick:
+                film.signs.surest = max(
+                    film.signs.surest, float(said.success[row]) if real >= self.world.real_at else 0
+                )
+                for name, values in told.items():
+                    if name != "inverse" or earlier[row] is not None:
+                        film.signs.add(name, float(values[row]))
             success = float(said.success[row]) >= self.world.success_at and real >= self.world.real_at
             film.outcomes[tick] = success, 1.0 if success else min(float(said.progress[row]), 0.99)
             film.features = {step: one for step, one in film.features.items() if step >= tick - self.gap}
             film.features[tick] = now[row]
+
+    def _signs(
+        self, pictures: Tensor, reading: Reading, before: Tensor, actions: Tensor, live: int
+    ) -> dict[str, np.ndarray]:
+        """What the first `live` of frames (M, cameras, h, w, 3) say of themselves."""
+        assert self.teller is not None
+        told = self.teller.frames(pictures, reading, live)
+        back = self.teller.inverse(Reading(reading.features, {}), Reading(before, {}), actions)
+        return told if back is None else told | {"inverse": back}
 
 
 def _part(reading: Reading, rows: slice) -> Reading:
@@ -191,55 +238,6 @@ def _last(film: Film, tick: int, gap: int, dims: int) -> np.ndarray:
     """(gap, D) the actions that led from `gap` steps before to this one; zeros where there were not so many."""
     done = film.sent[max(tick - gap, 0) : tick]
     return np.stack(done).astype(np.float32) if len(done) == gap else np.zeros((gap, dims), np.float32)
-
-
-class Starts:
-    """First frames by env seed."""
-
-    def __init__(self, world: Dream, model: FilmModel):
-        config = model.config.eyes
-        self.world, self.cameras, self.size = world, config.cameras, config.size
-        self._lane = None
-        if world.truth is not None:
-            unknown = [name for name in config.cameras if name not in world.truth.views()]
-            if unknown:
-                raise DreamError(f"'{world.starts}' has no camera '{unknown[0]}', which the model imagines")
-            height, width = config.size
-            true = dataclasses.replace(world.truth, cameras=dict.fromkeys(config.cameras, (height, width)))
-            model.embodiment.check(true.embodiment())
-            self._lane = true.lane()
-            return
-        dataset = model.config.open(world.starts, None)
-        model.embodiment.check(dataset.embodiment)
-        self._frames = open_joint(dataset, config.cameras, config.size, range(len(dataset.lengths)))
-        self._rows = dict(zip(recorded_seeds(dataset), dataset.starts.tolist(), strict=True))
-
-    def picture(self, seed: int) -> Tensor:
-        """(cameras, h, w, 3) uint8, the first frame. Raises DreamError for a start that was not recorded."""
-        if self._lane is not None:
-            obs, _ = self._lane.reset(seed=seed)
-            return torch.from_numpy(np.stack([obs[IMAGES + name] for name in self.cameras]))
-        if seed not in self._rows:
-            known = sorted(self._rows)
-            raise DreamError(
-                f"start {seed} was not recorded in {self.world.starts}, which has {len(known)} from {known[0]} to "
-                f"{known[-1]}; give --env_seed {known[0]}"
-            )
-        return torch.from_numpy(self._frames.read(np.array(self._rows[seed])))
-
-
-def recorded_seeds(dataset) -> list[int]:
-    """The env seed of each episode as it was recorded, or its number where none was."""
-    import pyarrow.parquet as pq
-
-    from ..policies.data.writer import ENV_SEED
-
-    seeds: dict[int, int] = {}
-    for file in sorted(Path(dataset.root).glob("meta/episodes/*/*.parquet")):
-        table = pq.read_table(file)
-        if ENV_SEED in table.column_names:
-            seeds |= dict(zip(table["episode_index"].to_pylist(), table[ENV_SEED].to_pylist(), strict=True))
-    return [seeds.get(number, number) for number in dataset.episode_ids.tolist()]
 
 
 _DREAMERS: dict[str, Dreamer] = {}  # of this process, by their settings
@@ -309,8 +307,10 @@ class DreamLane(Lane):
         return np.concatenate(list(self.film.frames[tick].numpy()), 0)
 
     def labels(self) -> dict:
-        """How real the film looked where it looked least so."""
-        return {"least_real": round(self.film.least_real, 4)}
+        """How real the film looked where it looked least so, and its signs where they are told."""
+        signs = self.film.signs
+        told = {} if signs is None else signs.means(self.dreamer.world.success_at)
+        return {"least_real": round(self.film.least_real, 4)} | told
 
     def executed(self, actions: np.ndarray) -> np.ndarray:
         """What is executed of actions (E, D) asked for, after delay, disturbance and limits; time goes on."""

@@ -36,7 +36,9 @@ class DreamWorld(World):
     success_at: float = 0.5  # calibrated probability of success from which it counts
     real_at: float = 0.1  # below this probability that a film can be true, success does not count
     seed: int = 0  # of a model that is a field
+    signals: bool = False  # tell how much the films are to be doubted, in `labels`; about twice the time
     device: str = "cpu"  # cpu | cuda
+    precision: str = "no"  # of the networks: no (float32) or bf16, faster where the processor has it
     threads: int | None = None  # of torch, where nothing else has set them
 
     def __post_init__(self):
@@ -46,6 +48,8 @@ class DreamWorld(World):
             raise DreamError(
                 f"`starts` of a dream of {self.model} says where films begin: a world such as pusht, or a dataset"
             )
+        if self.precision not in ("no", "bf16"):
+            raise DreamError(f"precision of a dream is no or bf16, got '{self.precision}'")
         if self.batch < 1 or self.judge_every < 1:
             raise DreamError(f"batch and judge_every must be at least 1, got {self.batch} and {self.judge_every}")
 
@@ -122,7 +126,8 @@ class DreamWorld(World):
         from ..policies.learning.checkpoint import fingerprint
 
         names = ("batch", "judge_every", "success_at", "real_at", "seed", "device", "delay")
-        settings = {name: getattr(self, name) for name in names}
+        settings = {name: getattr(self, name) for name in names} | ({"signals": True} if self.signals else {})
+        settings |= {"precision": self.precision} if self.precision != "no" else {}
         origin = {"starts": self.truth.fingerprint()} if self.truth is not None else {"starts": self.start_set}
         about = {"type": "dream", "model": fingerprint(self.folder), "horizon": self.steps(), "cameras": self.cameras}
         return about | settings | origin | {"versions": versions("torch")}

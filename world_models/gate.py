@@ -18,6 +18,8 @@ GATE = 2.0  # dB
 AT = 16  # frames
 ABSTAINS = "the dream abstains"  # begins the error of an episode whose start it does not know
 
+SIGNALS = ("round_trip", "apart", "drawn", "inverse", "unreal", "margin")  # of a film while it runs, see `signals.py`
+
 
 class DreamError(ValueError):
     """A dream that cannot begin or go on; the message says what to do."""

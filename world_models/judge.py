@@ -133,6 +133,22 @@ class Judge(nn.Module):
         return won + 5 * done + real + calibration, scalars
 
 
+class Inverse(nn.Module):
+    """Inverse dynamics: which actions led from one frame to another, by what the reader says of both.
+
+    Trained on true frames alone; where imagined ones do not show what was told, its error tells.
+    """
+
+    def __init__(self, features: int, actions: int, hidden: int = 128):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3 * features, hidden), nn.SiLU(), nn.Linear(hidden, actions))
+
+    def error(self, now: Tensor, before: Tensor, actions: Tensor) -> Tensor:
+        """(M,) mean square, of features (M, F) and scaled actions (M, A) between; features are not trained by it."""
+        told = self.layers(torch.cat([now, before, now - before], 1).detach()).float()
+        return (told - actions.float()).square().mean(1)
+
+
 def fakes(now: Tensor, before: Tensor, mean: Tensor, kind: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Frames (M, C, h, w) in which something happened that cannot be.
 
@@ -148,7 +164,7 @@ def fakes(now: Tensor, before: Tensor, mean: Tensor, kind: Tensor | None = None)
     kind = torch.randint(len(FAKES), (count,), device=device) if kind is None else kind
     thing = _box(now, mean)
     moved = tuple(int(torch.randint(int(side) // 4, 3 * int(side) // 4 + 1, ())) for side in now.shape[2:])
-    elsewhere = torch.roll(thing & _foreground(now, mean), moved, (2, 3))
+    elsewhere = torch.roll(thing & foreground(now, mean), moved, (2, 3))
     made = [
         torch.where(thing, mean, now),
         torch.where(elsewhere, torch.roll(now, moved, (2, 3)), now),
@@ -159,7 +175,7 @@ def fakes(now: Tensor, before: Tensor, mean: Tensor, kind: Tensor | None = None)
     return out, kind, ((out - now).abs().mean((1, 2, 3)) > SEEN).float()
 
 
-def _foreground(pictures: Tensor, mean: Tensor) -> Tensor:
+def foreground(pictures: Tensor, mean: Tensor) -> Tensor:
     """(M, 1, h, w) bool."""
     return (pictures - mean).abs().amax(1, keepdim=True) > FOREGROUND
 
@@ -167,7 +183,7 @@ def _foreground(pictures: Tensor, mean: Tensor) -> Tensor:
 def _box(pictures: Tensor, mean: Tensor) -> Tensor:
     """(M, 1, h, w) bool: a square around a random pixel of a thing, a sixth to a half of the picture wide."""
     (count, _, height, width), device = pictures.shape, pictures.device
-    weights = _foreground(pictures, mean).flatten(1).float() + 1e-6
+    weights = foreground(pictures, mean).flatten(1).float() + 1e-6
     y, x = (part[:, None, None] for part in _divmod(torch.multinomial(weights, 1)[:, 0], width))
     half = (torch.rand(count, device=device) / 6 + 1 / 12)[:, None, None] * min(height, width)
     rows, columns = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)

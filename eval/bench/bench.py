@@ -23,26 +23,28 @@ WHAT = (
     "twin",
     "serve",
     "report",
+    "dream",
     "all",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure ours beside lerobot (loader, train, latency, learn, robot, serve), robosuite (rollout); stages, twin."""
+    """Measure ours beside lerobot (loader, train, latency, learn, robot, serve), robosuite (rollout, dream)."""
 
     # former names that are still read
     RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps", "lanes": "observations"}
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
 
-    what: str = (
-        ""  # loader | train | latency | learn | stages | rollout | cluster | robot | twin | serve | report | all
-    )
-    data: str = ""  # loader, learn: a LeRobot v3.0 dataset; default for the loader one made up of 180 episodes
+    # loader | train | latency | learn | stages | rollout | cluster | robot | twin | serve | report | dream | all
+    what: str = ""
+    # loader, learn: a LeRobot v3.0 dataset, default for the loader one made up of 180 episodes; dream: run of a world
+    # model of PushT, default one of the usual size that is made here
+    data: str = ""
     seconds: float = 0.0  # of each measurement; default 5 for the loader, 20 for robot and twin, 0.5 a turn else
     pairs: int = 9  # train, latency, rollout, serve: interleaved pairs, of which the median ratio is taken
-    batch: int = 64  # train, learn, stages: windows a step
+    batch: int = 64  # train, learn, stages: windows a step; dream: films imagined at once
     turns: int = 10  # learn: turns of --seconds CPU seconds of each side, after which the held-out loss is measured
     noise_draws: int = 4  # learn: noised chunks that ours trains on each encoded observation
     context: int = 16  # stages: observed frames
@@ -51,7 +53,7 @@ class Bench:
     channels: tuple[int, ...] = (64, 128, 256)  # train, latency: of the U-Net's levels
     solver_steps: int = 10  # latency: DDIM steps
     pictures: int = 0  # train, latency, learn: px of the pictures that a ResNet-18 reads on both sides; 0: states alone
-    device: str = "cpu"  # train, latency: of both sides; on a GPU train also has rows of the recorded step
+    device: str = "cpu"  # train, latency: of both sides, on a GPU train also has rows of the recorded step; dream
     # rollout: a robosuite task, beside robosuite; or pusht, beside lerobot-eval; twin: its task, so101-pusht by default
     task: str = "lift"
     envs: int = 8  # rollout of pusht: environments on both sides; --scaling: those of a block
@@ -62,7 +64,7 @@ class Bench:
     steps: int = 100  # rollout --scaling, cluster: control steps of an episode
     cameras: int = 0  # rollout --scaling, cluster: pictures of so many cameras
     precision: str = "no"  # train: of both sides, no (float32) or bf16
-    threads: int | None = None  # train, latency: of torch; default all cores
+    threads: int | None = None  # train, latency, dream: of torch; default all cores
     out: Path | None = None  # also write the JSON to this file
 
     def run(self) -> None:
@@ -244,6 +246,17 @@ def _report(bench: Bench) -> tuple[str, dict]:
     return table(result), result
 
 
+def _dream(bench: Bench) -> tuple[str, dict]:
+    from ...configs.machine import versions
+    from .dream import compare_dreams, table
+
+    if min(bench.pairs, bench.batch) < 1:
+        raise ValueError(f"pairs and batch must be at least 1, got {bench.pairs} and {bench.batch}")
+    run = os.path.expandvars(bench.data)
+    result = compare_dreams(run, bench.batch, bench.pairs, bench.seconds or 1.0, bench.device, bench.threads)
+    return table(result), versions("robosuite", "mujoco", "gym-pusht") | {"cases": result}
+
+
 def _all(bench: Bench) -> tuple[str, dict]:
     """Every bench, one after the other; what is not installed becomes a row that says so."""
     texts, results = [], {}
@@ -276,6 +289,7 @@ KINDS = {
     "twin": _twin,
     "serve": _serve,
     "report": _report,
+    "dream": _dream,
     "all": _all,
 }
 

@@ -96,6 +96,7 @@ class Compare:
     timeout: float = TIMEOUT  # live: seconds that a control step may take, an episode 60 times as long; 0: no limit
     block: int = 8  # live: parallel environments
     n_action_steps: int | None = None  # live: actions executed of each action chunk; by default the policy's own number
+    proposal: str = "policy"  # live: policy | noiseless: both without sampling noise, each a function of what it sees
     ensemble: float | None = None  # live: decay of temporal ensembling, -inf: none; by default each policy's own
     videos: int = 6  # live: films of each, first where one alone succeeded
     threads: int = 1  # live: CPU threads that torch uses
@@ -374,6 +375,8 @@ def _checked_kind(config: Compare) -> None:
         raise ValueError("both are the same policy with the same noise, so every pair is equal; give --other_seed")
     if config.test == "table" and config.on != "success":
         raise ValueError("the table is for success; give --test betting to decide on progress")
+    if config.proposal not in ("policy", "noiseless"):
+        raise ValueError(f"--proposal of a comparison is policy or noiseless, not '{config.proposal}'")
     if config.imagine is None and (config.past or config.dreams != 1):
         raise ValueError("--past and --dreams are of --imagine MODEL; leave them out, or name a world model")
     if config.imagine is not None:
@@ -419,6 +422,7 @@ def _evaluation(config: Compare, side: int, test: Sequential) -> Eval:
         timeout=config.timeout,
         block=1 if config.operator else config.block,
         n_action_steps=config.n_action_steps,
+        proposal=config.proposal,
         ensemble=config.ensemble,
         policy_seed=config.other_seed if other else config.policy_seed,
         videos=0,

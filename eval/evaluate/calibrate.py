@@ -73,7 +73,8 @@ def calibrate_dream(config: Calibrate) -> list[str]:
     from ...configs.files import replace_text
     from ..ledger.dreams import refuse_unproven
     from ..ledger.identity import open_records
-    from ..world_model.promise import Promise, PromiseError, as_json, gather, model_of, promise, told
+    from ..world_model.cells import PromiseError, gather, model_of
+    from ..world_model.promise import Promise, as_json, promise, told
 
     dreamt = open_records([config.record])
     model = model_of(dreamt)

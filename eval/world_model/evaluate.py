@@ -20,7 +20,18 @@ from ...world_models.gate import note, passes
 from ..ledger.provenance import provenance
 from ..ledger.record import MANIFEST, REPORT, WORLD_MODEL
 from ..offline.held_out import keys_of, training_of
-from .measures import LABELS, judge_lines, judged, remarks, starts_line, summarise, verdict
+from .measures import (
+    LABELS,
+    failure_lines,
+    judge_lines,
+    judged,
+    remarks,
+    starts_line,
+    success_lines,
+    success_over_time,
+    summarise,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from ...policies.data.dataset import Dataset
@@ -187,11 +198,51 @@ def _measure(config: EvalWorldModel, model: FilmModel, dataset: Dataset, places:
     measures: dict[str, Any] = summarise(measured, wanted, cut.episode, spreads)
     measures |= {"films": len(cut), "lags": lags(model, dataset, places, model.horizon, config.films)}
     measures |= {"judge": judged(measured, wanted, cut.outcome, cut.known) | {"fakes": told_fakes(model, cut)}}
+    measures |= _gone_wrong(config, model, cut)
     measures |= {"starts": familiar(model, dataset, places)}
     measures |= {"names": {key: list(model.embodiment.offers()[key]) for key in cut.states}, "spreads": spreads}
     order = np.argsort(measured["psnr true"][:, -1])
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(config.shown, len(order))).round().astype(int))]
     return measures, _part(cut, chosen)
+
+
+def _gone_wrong(config: EvalWorldModel, model: FilmModel, cut) -> dict[str, Any]:
+    """How the films fail, and how long imagined success is worth something: `failures`, `success`."""
+    import numpy as np
+
+    from ...world_models.failures import Seen, catalogue, looks, watch
+
+    steps = looks(cut, model.config.eyes.gap)
+    if len(steps) < 2:
+        return {"failures": {}, "success": success_over_time(*[np.zeros((0, 1))] * 3, [], np.zeros(0))}
+    pairs = [
+        watch(model, _part(cut, slice(at, at + config.batch)), config.seed + at)
+        for at in range(0, len(cut), config.batch)
+    ]
+    true, imagined = (_joined(Seen, [pair[side] for pair in pairs]) for side in (0, 1))
+    outcome, known = cut.outcome[:, steps, 0], cut.known[:, steps, 0]
+    shown = [place for place, step in enumerate(steps[1:]) if step & (step - 1) == 0 or step == steps[-1]]
+    told = [0, *(place + 1 for place in shown)]
+    return {
+        "failures": catalogue(true, imagined, outcome, known),
+        "success": success_over_time(
+            np.maximum.accumulate(imagined.success[:, 1:], 1)[:, shown],
+            np.maximum.accumulate(np.where(known, outcome, 0), 1)[:, told],
+            known[:, told],
+            [steps[place + 1] for place in shown],
+            cut.episode,
+        ),
+    }
+
+
+def _joined(kind, parts: list):
+    """What several batches of films show, as one."""
+    import dataclasses
+
+    import numpy as np
+
+    columns = {one.name: [getattr(part, one.name) for part in parts] for one in dataclasses.fields(kind)}
+    return kind(**{name: None if some[0] is None else np.concatenate(some) for name, some in columns.items()})
 
 
 def _part(cut, chosen):
@@ -226,5 +277,6 @@ def text(about: dict) -> str:
             values = "".join(f"{value:8.3g}" for value in kinds[kind]["relative"])
             lines.append(f"{short[:14]}, {label}".ljust(28) + values)
     lines.append("(of states: error of what is read from frames, in spreads)")
-    lines += [*judge_lines(measures["judge"]), starts_line(about), "", verdict(about)]
+    lines += [*judge_lines(measures["judge"]), "", *success_lines(about), "", *failure_lines(about), ""]
+    lines += [starts_line(about), "", verdict(about)]
     return "\n".join(lines + [f"note: {note}" for note in remarks(about)])

@@ -15,6 +15,8 @@ import numpy as np
 from ...world_models.gate import AT, GATE, passes, refusal
 
 DRAWS = 2000  # of the bootstrap over episodes
+SHIFTED = 0.3  # dB by which actions of another row must foretell better; less is chance where a model ignores actions
+FEW = 5  # films that must succeed, and that must fail, or nobody can tell
 
 
 def interval(values: np.ndarray, episodes: np.ndarray) -> list[float]:
@@ -98,6 +100,75 @@ def following(measured: Mapping[str, np.ndarray], wanted: Sequence[int], episode
     return about | {"gap": {name: interval(gap, episodes[moved]) for name, gap in gaps.items()}}
 
 
+def success_over_time(
+    judged: np.ndarray, outcome: np.ndarray, known: np.ndarray, steps: Sequence[int], episodes: np.ndarray
+) -> dict[str, Any]:
+    """Up to which step an imagined success is worth something: first success by then, imagined and recorded.
+
+    At each step the imagined probability (the greatest so far) is compared with the share of films that succeeded by
+    then, by the Brier score: `gain` is how much better it is, with a 95 % interval over episodes. `believed` is the
+    last step up to which the whole interval lies above zero; None where it never does, or where nobody can tell.
+
+    Args:
+        judged: (B, L) probability of success in the imagined films at `steps`, the given frame left out.
+        outcome, known: (B, L + 1) recorded success there and at the given frame.
+    """
+    fresh = known[:, 1:].all(1) & ~((outcome[:, 0] > 0.5) & known[:, 0])
+    said = np.maximum.accumulate(judged[fresh], 1)
+    won = np.maximum.accumulate(outcome[fresh, 1:] > 0.5, 1).astype(float)
+    rows: dict[str, list] = {"won": [], "right": [], "gain": []}
+    believed, going = None, True
+    for place, step in enumerate(steps):
+        p, y = said[:, place], won[:, place]
+        sure = p >= 0.5
+        rows["won"].append(int(y.sum()))
+        rows["right"].append([int(y[sure].sum()), int(sure.sum())])
+        if min(y.sum(), len(y) - y.sum()) < FEW:
+            rows["gain"].append(None)
+            continue
+        rows["gain"].append(interval((y.mean() - y) ** 2 - (p - y) ** 2, episodes[fresh]))
+        going = going and rows["gain"][-1][0] > 0
+        believed = int(step) if going else believed
+    return {"steps": list(map(int, steps)), "films": int(fresh.sum()), "believed": believed} | rows
+
+
+def success_lines(about: dict) -> list[str]:
+    """How imagined successes hold, a line for each step, and up to which they are to be believed."""
+    over = about["measures"]["success"]
+    lines, rate = [], about["data"]["rate"]
+    for step, won, (right, said), gain in zip(over["steps"], over["won"], over["right"], over["gain"], strict=True):
+        much = "too few to tell" if gain is None else f"gain {gain[1]:+.3f} [{gain[0]:+.3f}, {gain[2]:+.3f}]"
+        lines.append(
+            f"success by {step:>4} frames: {right} of {said} imagined ones are true; {won} of {over['films']} true; "
+            f"{much}"
+        )
+    if all(gain is None for gain in over["gain"]):
+        lines.append(
+            "horizon: nobody can tell how long an imagined success is to be believed; of these films fewer than "
+            f"{FEW} succeed or fail. Take more episodes, of policies that fail, too"
+        )
+    elif over["believed"] is None:
+        lines.append(
+            "horizon: no imagined success is to be believed here: it foretells no better than the share of successes"
+        )
+    else:
+        step = over["believed"]
+        lines.append(
+            f"horizon: an imagined success is to be believed up to {step} frames ({step / rate:.3g} s): up to there it "
+            "foretells better than the share of successes does (Brier score, 95 % over episodes)"
+        )
+    return lines
+
+
+def failure_lines(about: dict) -> list[str]:
+    """The failures of imagined films, a line for each kind."""
+    return [
+        f"{name.ljust(16)}{one['count']:>6} of {one['of']:<6} looks ({one['count'] / one['of']:.1%}), "
+        f"in {one['films']} films"
+        for name, one in about["measures"]["failures"].items()
+    ]
+
+
 LABELS = {
     "psnr true": "PSNR, dB",
     "copy psnr": "  copy of the first frame",
@@ -140,9 +211,11 @@ def remarks(about: dict) -> list[str]:
     """What a reader must know beside the numbers."""
     measures, notes = about["measures"], list(about["data"]["notes"])
     lags = {int(lag): value for lag, value in measures["lags"].items()}
-    if lags and (best := max(lags, key=lambda lag: lags[lag])) != 0:
+    best = max(lags, key=lambda lag: lags[lag]) if lags else 0
+    if best and lags[best] > lags[0] + SHIFTED:
         notes.append(
-            f"actions told {abs(best)} steps {'later' if best > 0 else 'earlier'} foretell better ({lags[best]:.2f} dB "
+            f"actions told {abs(best)} {'step' if abs(best) == 1 else 'steps'} {'later' if best > 0 else 'earlier'} "
+            f"foretell better ({lags[best]:.2f} dB "
             f"against {lags[0]:.2f}): frames and actions of {about['data']['source']} may be shifted against each "
             "other, or were when the model was trained"
         )

@@ -15,7 +15,7 @@ from ..ledger.origin import on_lines, origin
 from ..pages.charts import Line, chart
 from ..pages.gallery import data_uri
 from ..pages.page import page
-from .measures import LABELS, judge_lines, remarks, verdict
+from .measures import LABELS, failure_lines, judge_lines, remarks, success_lines, verdict
 
 if TYPE_CHECKING:
     from ...world_models.film_model import FilmModel
@@ -39,6 +39,8 @@ def render(about: dict, model: FilmModel, cut: Clips) -> str:
         measures=measures,
         labels=LABELS,
         judge=judge_lines(measures["judge"]),
+        success=success_lines(about),
+        failures=failure_lines(about),
         verdict=verdict(about),
         open=passes(measures["following"]),
         remarks=remarks(about),

@@ -2,9 +2,10 @@
 
 One outcome is mostly the policy's own chance: a second true run with other noise changes the verdict often, too. So
 nothing is promised of single outcomes. From true repeats of the same policies and starts it is learnt how a start's
-success rate follows from the dream's (of that start, and of the policy over all starts), and how far off that is: for
-each training by the line and the errors of the others. A start is believed where its interval lies on one side of one
-half; elsewhere the dream abstains, and says which starts are worth recording.
+success rate follows from the dream's (of that start, and of the policy over all starts) and from those run-time signals
+of the films that foretell it, and how far off that is: for each training by the line and the errors of the others. A
+start is believed where its interval lies on one side of one half; elsewhere the dream abstains, and says which starts
+are worth recording. Records are read in `cells.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,35 +22,15 @@ import numpy as np
 
 from ...configs.documents import read_object
 from ...configs.files import replace_text
-from ...world_models.gate import ABSTAINS
-from ..ledger.dreams import refused_starts
-from ..ledger.identity import Identity, MatchError, identify
-from ..ledger.record import Record
 from ..statistics.calibration import fit, left_out, predict
 from ..statistics.intervals import Interval, mean_interval
+from .cells import Cells, PromiseError
 
 FORMAT, KIND = 1, "dream promise"
 HALF = 0.5
 NARROW = 0.01  # least spread of a start's rate beyond its repeats' chance
+GAIN = 0.01  # part of the mean square error of trainings left out by which a signal must lower it
 TRAININGS = 3  # that are needed: one is left out, and the others' line is judged by leaving out another
-
-
-class PromiseError(ValueError):
-    """Records from which nothing can be promised, or a promise that does not fit; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Starts of policies in both worlds, n rows."""
-
-    policy: np.ndarray  # (n,) number of the policy
-    run: np.ndarray  # (n,) number of its training
-    start: list[tuple[str, int]]  # initial conditions and env seed
-    truth: np.ndarray  # (n,) success rate over the true repeats; NaN where there is none
-    repeats: np.ndarray  # (n,) of the truth
-    dream: np.ndarray  # (n, 2) success rate of this start, and of the policy, in the dream
-    names: tuple[str, ...]  # of policies
-    refused: tuple[tuple[str, int], ...]  # starts that the dream itself refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +39,7 @@ class Promise:
 
     model: str  # fingerprint of the world model
     alpha: float  # share of starts whose true rate may lie outside of the interval
-    line: tuple[float, ...]  # of a start's rate: weights of its own dreamt rate and of the policy's, and a constant
+    line: tuple[float, ...]  # of a start's rate: weights of its own dreamt rate, of the policy's, of signals; constant
     spread: float  # standard deviation of a start's rate about the line, beyond the chance of its repeats
     wide: float  # intervals reach so many standard deviations to either side
     repeats: int  # true repeats of a start that the intervals speak of
@@ -67,10 +48,11 @@ class Promise:
     trainings: int
     policies: int
     n: int  # starts of policies
+    signals: tuple[str, ...] = ()  # those that the line reads, each of dreamt successes and of failures
 
     def starts(self, cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(low, estimate, high), each (n,), of the success rate of every start of every policy."""
-        return _interval(np.array(self.line), self.spread, self.wide, self.repeats, cells.dream)
+        return _interval(np.array(self.line), self.spread, self.wide, self.repeats, cells.seen(self.signals))
 
     def means(self, cells: Cells) -> dict[int, Interval]:
         """Policy -> its true mean; of a further training outside at most one time in `trainings` + 1."""
@@ -108,40 +90,7 @@ class HeldOut:
     sided: Interval  # of those, share whose true rate lay on the same side of one half
     means: tuple[float, float]  # mean error of a policy's mean as dreamt, and by the line
     n: int
-
-
-def gather(dreamt: Sequence[Record], true: Sequence[Record] = ()) -> Cells:
-    """The starts of the policies that were dreamt, with their true repeats.
-
-    Raises:
-        MatchError: no policy and start in both worlds, though there is a truth.
-    """
-    ours, theirs = _repeats(dreamt), _repeats(true)
-    rows, runs = [], []
-    names: list[str] = []
-    for key, (identity, episodes) in sorted(ours.items(), key=lambda item: item[1][0].name):
-        mean = float(np.mean([np.mean(values) for values in episodes.values()])) if episodes else math.nan
-        there = theirs.get(key, (identity, {}))[1]
-        for start, values in sorted(episodes.items()):
-            if true and start not in there:
-                continue
-            seen = there.get(start, [])
-            rows.append(
-                (len(names), start, float(np.mean(seen)) if seen else math.nan, len(seen), np.mean(values), mean)
-            )
-        names.append(identity.name)
-        runs.append(identity.run)
-    if not rows:
-        raise MatchError(
-            "the dream and the truth share no policy and start; give records of the same policies and starts"
-        )
-    policy = np.array([row[0] for row in rows])
-    numbers = np.unique(runs, return_inverse=True)[1]
-    return Cells(
-        policy, numbers[policy], [row[1] for row in rows], np.array([row[2] for row in rows]),
-        np.array([row[3] for row in rows]), np.array([row[4:] for row in rows], float), tuple(names),
-        refused_starts(dreamt),
-    )  # fmt: skip
+    errors: tuple[float, float] = (math.nan, math.nan)  # root mean square of a start's rate: by rates alone, as chosen
 
 
 def promise(cells: Cells, model: str, alpha: float) -> tuple[Promise, HeldOut]:
@@ -157,12 +106,13 @@ def promise(cells: Cells, model: str, alpha: float) -> tuple[Promise, HeldOut]:
             f"others"
         )
     everything = np.ones(len(cells.run), bool)
-    line, spread, wide, repeats = _learn(cells, everything, alpha)
+    signals = choose(cells, everything)
+    line, spread, wide, repeats = _learn(cells, everything, alpha, signals)
     means, off = _mean_line(cells)
     made = Promise(
         model=model, alpha=alpha, line=tuple(line.tolist()), spread=spread, wide=wide, repeats=repeats,
         mean=(float(means[0]), float(means[1])), mean_off=off, trainings=runs, policies=len(np.unique(cells.policy)),
-        n=len(cells.run),
+        n=len(cells.run), signals=signals,
     )  # fmt: skip
     return made, _hold_out(cells, alpha)
 
@@ -181,25 +131,39 @@ def believed(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return (low > HALF) | (high < HALF)
 
 
-def _repeats(records: Iterable[Record]) -> dict[tuple[str, str], tuple[Identity, dict[tuple[str, int], list[float]]]]:
-    """(weights, acts) -> who acted, and the outcomes of each start over all records."""
-    out: dict[tuple[str, str], tuple[Identity, dict[tuple[str, int], list[float]]]] = {}
-    for record in records:
-        identity = identify(record.manifest)
-        _, episodes = out.setdefault((identity.weights, identity.acts), (identity, {}))
-        columns = ("initial_conditions", "env_seed", "success", "error")
-        for kind, seed, won, error in zip(*map(record.column, columns), strict=True):
-            if ABSTAINS not in error:
-                episodes.setdefault((kind, seed), []).append(float(won))
-    return out
+def choose(cells: Cells, kept: np.ndarray) -> tuple[str, ...]:
+    """The signals that foretell the true rate, one after the other, each while it helps trainings left out.
+
+    It must lower their error by `GAIN` at least, so that those that say nothing stay out.
+    """
+    chosen: tuple[str, ...] = ()
+    least = _error(cells, kept, chosen)
+    while more := [name for name in cells.told if name not in chosen]:
+        error, name = min((_error(cells, kept, (*chosen, name)), name) for name in more)
+        if not error < (1 - GAIN) * least:
+            return chosen
+        chosen, least = (*chosen, name), error
+    return chosen
 
 
-def _learn(cells: Cells, kept: np.ndarray, alpha: float) -> tuple[np.ndarray, float, float, int]:
+def _error(cells: Cells, kept: np.ndarray, signals: Sequence[str]) -> float:
+    """Mean square of a start's rate beyond the line of other trainings."""
+    return float(np.mean((cells.truth[kept] - _left_out(cells, kept, signals)) ** 2))
+
+
+def _left_out(cells: Cells, kept: np.ndarray, signals: Sequence[str]) -> np.ndarray:
+    """What each training's starts are said to be by the line of the others; of two trainings, by that of both."""
+    x, y = cells.seen(signals)[kept], cells.truth[kept]
+    said = left_out(x, y, cells.run[kept])
+    return predict(fit(x, y), x) if np.isnan(said).any() else said
+
+
+def _learn(
+    cells: Cells, kept: np.ndarray, alpha: float, signals: Sequence[str]
+) -> tuple[np.ndarray, float, float, int]:
     """(line, spread, wide, repeats) of some rows; the errors are those of each training by the others' line."""
-    x, y, run, each = cells.dream[kept], cells.truth[kept], cells.run[kept], cells.repeats[kept]
-    said = left_out(x, y, run)
-    if np.isnan(said).any():  # two trainings: each by the line of both
-        said = predict(fit(x, y), x)
+    x, y, each = cells.seen(signals)[kept], cells.truth[kept], cells.repeats[kept]
+    said = _left_out(cells, kept, signals)
     chance = said * (1 - said) / each
     spread = max(NARROW, float(np.sqrt(max(0.0, np.mean((y - said) ** 2 - chance)))))
     scores = np.sort(np.abs(y - said) / np.sqrt(chance + spread**2))
@@ -221,17 +185,23 @@ def _interval(
 
 def _hold_out(cells: Cells, alpha: float) -> HeldOut:
     inside, sided, trusted, runs = [], [], [], np.unique(cells.run)
+    off: list[list[np.ndarray]] = [[], []]
     for run in runs:
-        here = cells.run == run
-        low, said, high = _interval(*_learn(cells, ~here, alpha), cells.dream[here])
+        here, signals = cells.run == run, choose(cells, cells.run != run)
+        low, said, high = _interval(*_learn(cells, ~here, alpha, signals), cells.seen(signals)[here])
+        plain = predict(fit(cells.dream[~here], cells.truth[~here]), cells.dream[here])
+        for errors, one in zip(off, (plain, said), strict=True):
+            errors.append((cells.truth[here] - one) ** 2)
         truth, sure = cells.truth[here], believed(low, high)
         inside.append((truth >= low - 1e-9) & (truth <= high + 1e-9))
         sided.append(((truth > HALF) == (said > HALF))[sure & (truth != HALF)])
         trusted.append(sure)
     dreamt, true, group = _policies(cells)
     by_line = left_out(dreamt[:, None], true, group)
-    errors = float(np.abs(dreamt - true).mean()), float(np.nanmean(np.abs(by_line - true)))
-    return HeldOut(_over(inside), float(np.concatenate(trusted).mean()), _over(sided), errors, len(cells.run))
+    means = float(np.abs(dreamt - true).mean()), float(np.nanmean(np.abs(by_line - true)))
+    plain, said = (float(np.sqrt(np.concatenate(errors).mean())) for errors in off)
+    share = float(np.concatenate(trusted).mean())
+    return HeldOut(_over(inside), share, _over(sided), means, len(cells.run), (plain, said))
 
 
 def _over(parts: list[np.ndarray]) -> Interval:
@@ -274,6 +244,8 @@ def told(made: Promise, held: HeldOut | None, cells: Cells) -> list[str]:
             f"policies        mean error {held.means[0]:.3f} as dreamt, {held.means[1]:.3f} by a line of other "
             f"trainings",
         ]
+        if cells.told:
+            lines.append(_signals_line(made, held, cells))
     kind = "repeat" if made.repeats == 1 else "repeats"
     lines.append(
         f"a start         true rate over {made.repeats} {kind}: outside its interval in {made.alpha:.0%} of starts"
@@ -296,6 +268,16 @@ def told(made: Promise, held: HeldOut | None, cells: Cells) -> list[str]:
     return lines
 
 
+def _signals_line(made: Promise, held: HeldOut, cells: Cells) -> str:
+    plain, said = held.errors
+    if not made.signals:
+        return f"signals         none of {', '.join(cells.told)} foretells more of other trainings than the rates do"
+    return (
+        f"signals         {', '.join(made.signals)} of {', '.join(cells.told)}; held out, a start's rate is off by "
+        f"{said:.3f}, by the dreamt rates alone by {plain:.3f} (root mean square)"
+    )
+
+
 def _said(interval: Interval) -> str:
     return "none" if math.isnan(interval.estimate) else f"{interval} were"
 
@@ -314,16 +296,3 @@ def as_json(made: Promise, cells: Cells) -> str:
     means = {cells.names[number]: list(interval) for number, interval in made.means(cells).items()}
     worth = worth_recording(cells, np.array(estimate), np.array(sure), len(cells.start))
     return json.dumps({"policies": means, "starts": starts, "record_next": worth}, indent=1) + "\n"
-
-
-def model_of(records: Sequence[Record]) -> str:
-    """The fingerprint of the world model that dreamt.
-
-    Raises:
-        PromiseError: records that are no dream's, or of several models.
-    """
-    worlds: list[Mapping] = [record.manifest.get("world") or {} for record in records]
-    models = {str(world.get("model", "")) if world.get("type") == "dream" else "" for world in worlds}
-    if models == {""} or len(models) > 1:
-        raise PromiseError("the records to calibrate are not all of one dream; give those of one world model")
-    return models.pop()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ...configs.spec import Window
-from ..policy import Critic, LaneNoise, Past, Planner, Plans, executed_of, weights_of
+from ..policy import Critic, LaneNoise, Noiseless, Past, Planner, Plans, executed_of, weights_of
 from .ensemble import Ensemble
 from .latency import Delayed, Latency
 from .monitor import Monitor
@@ -43,6 +43,7 @@ class Agent:
         temperature: above 0 the plan is drawn by a softmax over its score in place of the best (`steering.py`).
         seed: of the policy's noise.
         ensemble: decay of temporal ensembling (`ensemble.py`) over the plans that cover a step; None: the newest alone.
+        noiseless: plans are drawn from noise of zeros: a policy that samples becomes deterministic.
         latency: how plans that come late are met (`latency.py`); None: they are there at once.
         watch: looks at plans of each replanning (`monitor.py`), drawn beside; the actions are those without it, bit for
             bit.
@@ -61,6 +62,7 @@ class Agent:
         monitor: Monitor | None = None,
         temperature: float = 0.0,
         latency: Delayed | None = None,
+        noiseless: bool = False,
     ):
         n_action_steps = executed_of(planner) if n_action_steps is None else n_action_steps
         if not 1 <= n_action_steps <= planner.window.horizon:
@@ -79,6 +81,11 @@ class Agent:
         if not temperature >= 0:
             raise ValueError(f"the temperature must be at least 0, got {temperature}")
 
+        if noiseless and (candidates > 1 or monitor):
+            raise ValueError(
+                "a noiseless policy has one plan, so nothing is there to choose from or to monitor: leave out "
+                "candidates, critic and monitor"
+            )
         if latency is not None and ensemble is not None:
             raise ValueError("temporal ensembling has a way with late plans of its own: give --ensemble=-inf")
 
@@ -87,6 +94,7 @@ class Agent:
         n_action_steps = n_action_steps if self.latency is None else self.latency.steps
         self.planner, self.critic, self.monitor, self.temperature = planner, critic, monitor, temperature
         self.n_action_steps, self.candidates, self.seed = n_action_steps, candidates, seed
+        self.noiseless = noiseless
         self.origin = ""  # where the policy was loaded from, for messages
 
         # what all of them read
@@ -285,7 +293,7 @@ class Agent:
         self._actions[slot], self._now[slot], self._replans[slot] = memory.actions, memory.now, replan
 
     def _draw(self, past: Past, n: int) -> Plans:
-        noise = LaneNoise(self.seed, self._starts, self._replans)
+        noise = (Noiseless if self.noiseless else LaneNoise)(self.seed, self._starts, self._replans)
         return self.latency.draw(past, n, noise) if self.latency else self.planner.plan(past, n, noise)
 
     def _since(self, offsets: tuple[int, ...]) -> torch.Tensor:

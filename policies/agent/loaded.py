@@ -142,6 +142,7 @@ class LoadedPolicy:
             seed=mine.seed,
             ensemble=mine.ensemble if blended else None,
             temperature=mine.temperature,
+            noiseless=mine.noiseless,
         )
         agent.origin = mine.origin
         return agent

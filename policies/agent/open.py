@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from .monitor import Monitor
 
 
+NOISELESS = "noiseless"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Acting:
     """How a policy is asked to act; `understudy eval` adds where, from which initial conditions, and what is kept."""
@@ -58,7 +61,8 @@ class Acting:
         None  # who chooses among candidates: a critic's run, recall, random; A:5>B: B ranks the best 5 of A; A+0.5*B
     )
     temperature: float = 0.0  # above 0, the chunk is drawn by a softmax over the scores; in standard deviations of them
-    proposal: str = "policy"  # where candidates come from: policy | uniform (any action, held, as a control)
+    # where plans come from: policy | noiseless (the policy without sampling noise) | uniform (any action, as a control)
+    proposal: str = "policy"
     ensemble: float | None = (
         None  # decay of the weights of temporal ensembling, -inf switches it off; by default the policy's own
     )
@@ -129,19 +133,24 @@ def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str
         task: the text of that world's task, for a policy that reads one.
     """
     from ..critics.controls import UniformPlanner
-    from ..foreign.planner import settle
+    from ..foreign.planner import ChunkPlanner, settle
     from ..load import load_policy
     from ..policy import executed_of
     from .goal import show_goal
 
     device = choose_device(config.device)
-    lookup("source of plans", config.proposal, {"policy": None, "uniform": None})
+    lookup("source of plans", config.proposal, dict.fromkeys(("policy", NOISELESS, "uniform")))
     policy, info = load_policy(config.policy, config.embodiment)
     foreign = settle(policy, where)
     _instruct(config, policy, task)
     show_goal(policy, config.goal, config.policy)
     if config.steps or config.solver or config.scheduler:
         policy = _resampled(policy, config)
+    if config.proposal == NOISELESS and (is_address(config.policy) or isinstance(policy, ChunkPlanner)):
+        raise ValueError(
+            f"--proposal {NOISELESS}: '{config.policy}' draws its noise where nobody here can silence it; take another "
+            "policy, or leave it out"
+        )
     policy = UniformPlanner(policy) if config.proposal == "uniform" else policy
     critic = open_critic(config.critic, policy, device) if config.critic else None
     ensemble = _ensemble(config, policy, config.n_action_steps or executed_of(policy))
@@ -183,6 +192,7 @@ def _assembled(config: Acting, policy: Planner, critic: Critic | None, ensemble:
         monitor=open_monitor(config, policy, steps),
         temperature=config.temperature,
         latency=delayed,
+        noiseless=config.proposal == NOISELESS,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +101,25 @@ class PushTLane(Lane):
         for name, (height, width) in self.embodiment.cameras.items():
             obs[IMAGES + name] = game._get_img(game._draw(), width=width, height=height)
         return obs
+
+    def draw(self, states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+        """What the cameras see in a state, by their names; None where pusher and keypoints are not both told.
+
+        The block stands where its own corners are nearest to the keypoints (a rigid least-squares fit). What is
+        simulated is lost.
+        """
+        if STATE not in states or SCENE not in states:
+            return None
+        game = self._game
+        corners = np.vstack([[tuple(corner) for corner in shape.get_vertices()] for shape in game._block_shapes])
+        told = states[SCENE].reshape(-1, 2).astype(float)
+        own, seen = (points - points.mean(0) for points in (corners, told))
+        angle = float(np.arctan2((own[:, 0] * seen[:, 1] - own[:, 1] * seen[:, 0]).sum(), (own * seen).sum()))
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        game.agent.position = states[STATE].astype(float).tolist()
+        game.block.angle, game.block.position = angle, (told.mean(0) - turn @ corners.mean(0)).tolist()
+        sizes = self.embodiment.cameras.items()
+        return {name: game._get_img(game._draw(), width=width, height=height) for name, (height, width) in sizes}
 
     def judge(self) -> tuple[bool, float]:
         return self._coverage > SUCCESS, min(1.0, self._coverage / SUCCESS)

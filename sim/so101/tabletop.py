@@ -89,6 +89,10 @@ class Tabletop:
         angles[:-1] += rng.uniform(-0.05, 0.05, len(angles) - 1)
         data.qpos[wiring.qpos] = data.ctrl[wiring.ctrl] = np.clip(angles, self.arm.low, self.arm.high)
 
+    def place(self, model, data, states) -> None:
+        """The arm where the state says."""
+        data.qpos[self.wiring(model).qpos] = states[STATE]
+
     def control(self, model, data, action) -> None:
         data.ctrl[self.wiring(model).ctrl] = action
 
@@ -120,6 +124,10 @@ class Reach(Tabletop):
 
     def observe(self, model, data) -> dict[str, np.ndarray]:
         return {STATE: self.joints(model, data), SCENE: data.mocap_pos[0]}
+
+    def place(self, model, data, states) -> None:
+        super().place(model, data, states)
+        data.mocap_pos[:] = states[SCENE].reshape(-1, 3)
 
     def success(self, model, data) -> bool:
         return bool(self._away(data) < NEAR)
@@ -175,6 +183,19 @@ class PickPlace(Tabletop):
         cube = data.body("cube")
         scene = np.concatenate([cube.xpos, cube.xmat.reshape(3, 3)[:, :2].T.ravel(), data.mocap_pos[0, :2]])
         return {STATE: self.joints(model, data), SCENE: scene}
+
+    def place(self, model, data, states) -> None:
+        super().place(model, data, states)
+        where, x, y, zone = np.split(states[SCENE].astype(float), [3, 6, 9])
+        x = x / max(np.linalg.norm(x), 1e-6)  # what is read need be no rotation
+        y = y - (x @ y) * x
+        y = y / max(np.linalg.norm(y), 1e-6)
+        import mujoco
+
+        turn, start = np.zeros(4), _start(model, "cube")
+        mujoco.mju_mat2Quat(turn, np.column_stack([x, y, np.cross(x, y)]).ravel())
+        data.qpos[start : start + 7] = *where, *turn
+        data.mocap_pos[0] = *zone, 0.0005
 
     def success(self, model, data) -> bool:
         return self.placed(data) and not self.touched(model, data) and _speed(model, data, "cube") < 0.02
@@ -252,6 +273,11 @@ class StickPushT(Tabletop):
     def observe(self, model, data) -> dict[str, np.ndarray]:
         place, angle = self.block(model, data)
         return {STATE: self.joints(model, data), SCENE: np.array([*place, np.cos(angle), np.sin(angle)])}
+
+    def place(self, model, data, states) -> None:
+        super().place(model, data, states)
+        x, y, cos, sin = states[SCENE].tolist()
+        _lay(data, _start(model, "t"), (x, y), T_HEIGHT / 2, np.arctan2(sin, cos))
 
     def block(self, model, data) -> tuple[np.ndarray, float]:
         """Origin (2,) m and angle (rad) of the T on the table."""

@@ -58,6 +58,8 @@ class DotsLane(Lane):
         super().__init__(world)
         self.scene = world.scene
 
+    goal = np.array([30.0, 70.0])
+
     def begin(self, seed, options):
         self.place, self.goal = rng_of(seed, 7).uniform(12, 88, (2, 2))
         self.goal = np.array([30.0, 70.0])
@@ -74,6 +76,9 @@ class DotsLane(Lane):
             picture = np.where((board > 0)[..., None], 255 - picture, [200, 40, 10]).astype(np.uint8)
         pictures = {TOP: picture} if self.embodiment.cameras else {}
         return {STATE: np.asarray(self.place, np.float32)} | pictures
+
+    def draw(self, states):
+        return {"top": draw(states[STATE], self.goal)}
 
     def judge(self):
         away = float(np.hypot(*(self.place - self.goal)))

@@ -82,6 +82,17 @@ def test_what_one_lane_dreams_does_not_depend_on_the_others(dots_run, truth):
         assert np.array_equal(together, alone)
 
 
+def test_half_precision_dreams_nearly_the_same(dots_run, truth):
+    ends = []
+    for precision in ("no", "bf16"):
+        with closing(Lanes(world(dots_run, truth, precision=precision), 3)) as lanes:
+            lanes.reset(seed=far_seeds(3))
+            ends.append(lanes.step_chunk(toward((70, 20), 3, 6)).obs[STATE])
+    assert 0 < np.abs(ends[0] - ends[1]).max() < 5  # of 100
+    with pytest.raises(ValueError, match="no or bf16"):
+        world(dots_run, truth, precision="half")
+
+
 def test_one_lane_alone_is_an_environment(dots_run, truth):
     lane = world(dots_run, truth, horizon=3).lane()
     obs, info = lane.reset(seed=1000)

@@ -108,7 +108,10 @@ def test_eval_measures_and_writes_a_page(dots_run, dots_data, tmp_path, capsys):
     assert about["data"]["episodes"] == held.tolist() and not about["data"]["trained_on"]
     judge = about["measures"]["judge"]
     assert set(judge["fakes"]) == {"true", "imagined"} and max(judge["true"]["progress"]) < 0.2
+    assert about["measures"]["failures"]["teleported"]["of"] and "false success" in about["measures"]["failures"]
+    assert "success by   16 frames" in said and "\nhorizon: " in said
     page = (out / "report.html").read_text()
+    assert "How films go wrong" in page and "horizon: " in page
     assert page.count("data:video/mp4") == min(6, about["measures"]["films"])
     assert main(["eval", "--world-model", str(dots_run), "--data", str(dots_data), "--out", str(out)]) == 2
     assert "exists" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """What is promised of a dream holds for trainings that it was not made from, and what cannot be promised is refused."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from understudy.__main__ import main
 from understudy.eval.ledger.record import RecordWriter
 from understudy.eval.statistics.calibration import left_out
-from understudy.eval.world_model.promise import Cells, PromiseError, believed, promise, worth_recording
+from understudy.eval.world_model.cells import Cells, PromiseError
+from understudy.eval.world_model.promise import believed, promise, worth_recording
 from understudy.world_models import gate
 
 
@@ -71,6 +73,36 @@ def test_the_least_sure_starts_are_named_first():
     assert len(named) == 10 and np.mean(unsure) > (~sure).mean()
 
 
+def with_signals(seed=0, **changes):
+    """The same, with a sign of flattery in imagined successes among signs that mean nothing."""
+    cells = made_up(seed, **changes)
+    rng = np.random.default_rng(1000 + seed)
+    flattered = np.where(rng.random(len(cells.truth)) < 0.4, 1.0, 0.0)
+    truth = np.where(flattered * cells.dream[:, 0] > 0.5, 0.0, cells.truth)
+    noise = rng.normal(size=(len(truth), 2))
+    signals = np.column_stack([noise[:, 0], flattered + 0.1 * noise[:, 1], rng.normal(size=len(truth))])
+    return dataclasses.replace(cells, truth=truth, signals=signals, told=("round_trip", "apart", "margin"))
+
+
+def test_a_signal_that_tells_is_taken_and_makes_the_promise_narrower():
+    cells, fresh = with_signals(repeats=20, dreams=20), with_signals(7, repeats=20, dreams=20)
+    plain, held_plain = promise(dataclasses.replace(cells, signals=None, told=()), "m", 0.1)
+    made, held = promise(cells, "m", 0.1)
+    assert made.signals[0] == "apart" and len(made.signals) <= 2 and plain.signals == ()
+    assert held.errors[1] < 0.8 * held.errors[0] and held.trusted > held_plain.trusted
+    low, _, high = made.starts(fresh)
+    assert ((fresh.truth >= low - 1e-9) & (fresh.truth <= high + 1e-9)).mean() > 0.85
+    with pytest.raises(PromiseError, match="signal 'apart', which these dreams did not tell"):
+        made.starts(made_up())
+
+
+def test_signals_that_say_nothing_are_left_out():
+    cells = made_up(repeats=20, dreams=20)
+    noise = np.random.default_rng(5).normal(size=(len(cells.truth), 3))
+    made, held = promise(dataclasses.replace(cells, signals=noise, told=("round_trip", "apart", "margin")), "m", 0.1)
+    assert made.signals == () and held.covered.estimate > 0.8
+
+
 def test_too_few_trainings_or_starts_promise_nothing():
     with pytest.raises(PromiseError, match="2 trainings"):
         promise(made_up(runs=2), "m", 0.1)
@@ -89,6 +121,7 @@ def record(folder, world, policy, seed, rates, rng, refuse=()):
     with RecordWriter(folder / f"{world['type']}{policy}-{seed}", manifest) as writer:
         for start, rate in enumerate(rates):
             won = bool(rng.random() < rate) and start not in refuse
+            labels = {"least_real": 0.9, "apart": 0.3 + 0.1 * rng.random(), "margin": float(rng.normal())}
             error = f"start {start}: {gate.ABSTAINS}: strange" if start in refuse else ""
             writer.add({
                 "initial_conditions": "sim", "env_seed": start, "policy_seed": seed, "task": "t", "success": won,
@@ -96,7 +129,7 @@ def record(folder, world, policy, seed, rates, rng, refuse=()):
                 "return": 0.0,
                 "length": 3, "progress": [0.0, 0.0, float(won)], "terminated": won, "truncated": not won,
                 "wall_physics": 0.0, "wall_render": 0.0, "wall_policy": 0.0, "attempt": 0, "worker": 0, "video": "",
-                "error": error, "labels": "{}",
+                "error": error, "labels": json.dumps(labels if not error else {}),
             })  # fmt: skip
         writer.close(complete=True)
 
@@ -118,6 +151,7 @@ def test_calibrate_makes_and_reads_a_promise_and_agree_says_what_truth_agrees_wi
     assert main(["calibrate", *told, "--alpha", "0.2", "--out", str(tmp_path / "promise.json")]) == 0
     said = capsys.readouterr().out
     assert "312 starts of policies" in said and "record next     sim 3," in said and "over 2 repeats" in said
+    assert "none of apart, unreal, margin foretells more" in said or "of apart, unreal, margin; held out" in said
     reading = ["--promise", str(tmp_path / "promise.json"), "--out", str(tmp_path / "read.json")]
     assert main(["calibrate", str(tmp_path / "dreamt"), *reading]) == 0
     read = json.loads((tmp_path / "read.json").read_text())

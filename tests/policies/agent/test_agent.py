@@ -151,3 +151,25 @@ def test_a_plan_that_is_not_finite_stops_before_the_arm():
     agent.reset(np.array([41, 42]), np.ones(2, bool), {KEY: np.zeros((2, 1), np.float32)})
     with pytest.raises(FloatingPointError, match="start 41"):
         agent.act()
+
+
+class Noisy:
+    """A planner whose plans are its noise, about what it sees."""
+
+    embodiment, inputs, window = EMBODIMENT, (KEY,), Window(observe=(0,), horizon=3)
+
+    def plan(self, past, n, rng):
+        return Plans(torch.zeros(len(past.now), n, 0, 1), past.obs[KEY][:, :1, None] + rng.normal(n, 3, 1), past.now)
+
+
+def test_a_noiseless_policy_is_a_function_of_what_it_sees():
+    chunks = {}
+    for noiseless in (False, True):
+        for seed in (0, 1):
+            agent = Agent(Noisy(), lanes=2, n_action_steps=3, seed=seed, noiseless=noiseless)
+            agent.reset(np.arange(2), np.ones(2, bool), {KEY: np.array([[5.0], [7.0]], np.float32)})
+            chunks[noiseless, seed] = agent.act()
+    assert not np.allclose(chunks[False, 0], chunks[False, 1])
+    assert chunks[True, 0][:, :, 0].tolist() == chunks[True, 1][:, :, 0].tolist() == [[5.0] * 3, [7.0] * 3]
+    with pytest.raises(ValueError, match="noiseless policy has one plan"):
+        Agent(Noisy(), lanes=2, n_action_steps=3, candidates=2, critic=Last(0), noiseless=True)
