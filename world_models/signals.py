@@ -89,10 +89,11 @@ class Teller:
             return out
         states = {key: value.cpu().numpy() for key, value in reading.states.items()}
         drawn = [self.lane.draw({key: value[row] for key, value in states.items()}) for row in range(len(pictures))]
-        if any(one is None for one in drawn):
+        seen = [one for one in drawn if one is not None]
+        if len(seen) < len(drawn):
             return out
         names = self.model.config.eyes.cameras
-        true = torch.from_numpy(np.stack([[one[name] for name in names] for one in drawn])).to(pictures.device)
+        true = torch.from_numpy(np.stack([[one[name] for name in names] for one in seen])).to(pictures.device)
         return out | {"drawn": self.model.sight.off(as_floats(pictures), as_floats(true)).cpu().numpy()}
 
     def inverse(self, now: Reading, before: Reading, actions: Tensor) -> np.ndarray | None:

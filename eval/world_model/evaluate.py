@@ -214,7 +214,8 @@ def _gone_wrong(config: EvalWorldModel, model: FilmModel, cut) -> dict[str, Any]
 
     steps = looks(cut, model.config.eyes.gap)
     if len(steps) < 2:
-        return {"failures": {}, "success": success_over_time(*[np.zeros((0, 1))] * 3, [], np.zeros(0))}
+        none = np.zeros((0, 1))
+        return {"failures": {}, "success": success_over_time(none, none, none, [], np.zeros(0))}
     pairs = [
         watch(model, _part(cut, slice(at, at + config.batch)), config.seed + at)
         for at in range(0, len(cut), config.batch)

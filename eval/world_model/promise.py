@@ -199,9 +199,9 @@ def _hold_out(cells: Cells, alpha: float) -> HeldOut:
     dreamt, true, group = _policies(cells)
     by_line = left_out(dreamt[:, None], true, group)
     means = float(np.abs(dreamt - true).mean()), float(np.nanmean(np.abs(by_line - true)))
-    plain, said = (float(np.sqrt(np.concatenate(errors).mean())) for errors in off)
+    by_rates, chosen = (float(np.sqrt(np.concatenate(errors).mean())) for errors in off)
     share = float(np.concatenate(trusted).mean())
-    return HeldOut(_over(inside), share, _over(sided), means, len(cells.run), (plain, said))
+    return HeldOut(_over(inside), share, _over(sided), means, len(cells.run), (by_rates, chosen))
 
 
 def _over(parts: list[np.ndarray]) -> Interval:

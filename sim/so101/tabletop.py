@@ -277,7 +277,7 @@ class StickPushT(Tabletop):
     def place(self, model, data, states) -> None:
         super().place(model, data, states)
         x, y, cos, sin = states[SCENE].tolist()
-        _lay(data, _start(model, "t"), (x, y), T_HEIGHT / 2, np.arctan2(sin, cos))
+        _lay(data, _start(model, "t"), np.array([x, y]), T_HEIGHT / 2, np.arctan2(sin, cos))
 
     def block(self, model, data) -> tuple[np.ndarray, float]:
         """Origin (2,) m and angle (rad) of the T on the table."""
