@@ -43,7 +43,7 @@ def test_the_batch_script_saves_asks_to_be_requeued_and_goes_on(root, tmp_path):
         time.sleep(0.02)
     job.send_signal(signal.SIGTERM)
     assert job.wait(30) == 143
-    assert (tmp_path / "saved").read_text() == "run grid.yaml --shard 2/8"
+    assert (tmp_path / "saved").read_text() == "run configs/grid/lift_few.yaml --shard 2/8"
     assert (tmp_path / "requeued").read_text() == "requeue 77\n"
     assert subprocess.run(["bash", str(script)], cwd=tmp_path, env=environment, timeout=30).returncode == 0
     assert (tmp_path / "requeued").read_text() == "requeue 77\n"
