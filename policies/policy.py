@@ -313,6 +313,16 @@ class Paced(Protocol):
 
 
 @runtime_checkable
+class Counted(Protocol):
+    """A trainable whose loss is a mean over something else than windows, as over the tokens that are no padding."""
+
+    @abstractmethod
+    def count(self, batch: Mapping[str, Tensor]) -> float:
+        """How many of them a batch holds: how much it weighs beside others of the same step."""
+        ...
+
+
+@runtime_checkable
 class Stepped(Protocol):
     """A trainable that follows the optimiser, as target networks do."""
 

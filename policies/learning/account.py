@@ -35,6 +35,12 @@ def announce(
         f"{counted(len(training), 'episode')}, {counted(frames, 'window')}; "
         f"{counted(len(held_out), 'episode')} held out"
     )
+    if config.whole_batch != config.batch:
+        shared = ", weights shared out" if config.shard else ""
+        print(
+            f"{config.whole_batch} windows a step: {config.processes or 1} x {config.accumulate} x {config.batch} "
+            f"(processes, batches, windows){shared}"
+        )
     if rewards := rewards_of(learner):
         print(rewards.account(dataset, training))
     _tell_of_constants(dataset, (*learner.inputs, ACTION), training)

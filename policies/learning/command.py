@@ -27,6 +27,7 @@ from ...configs.settings.refusals import UsageError
 from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
 from .checks import check_cameras, check_names
 from .places import check_free, locate
+from .processes import check_launcher, is_main, size_of
 from .run import SETTINGS
 from .settings import NOTHING, Settings, take_resume
 from .stages import staged
@@ -108,7 +109,7 @@ def _check(path: str | None, words: list[str]) -> None:
         stages.check(partial(_check_training, of_stage=stages.is_of_stage))
         return
     asked = _check_training(path, words)
-    if asked.resume is None and (asked.data or asked.out):
+    if asked.resume is None and (asked.data or asked.out) and is_main():
         check_free(asked.folder)
 
 
@@ -124,6 +125,8 @@ def _check_training(
     if len(given & set(BASES)) != 1:
         raise ValueError(NOTHING)
     check_cameras(asked, _inputs_asked(path, words))
+    size_of(asked.processes)
+    check_launcher(asked)
     return asked
 
 
@@ -146,6 +149,8 @@ def _check_beside(settings: str, words: list[str]) -> None:
         return
     asked, _ = check_words(Settings, settings, words)
     check_device(asked.device)
+    size_of(asked.processes or 1, f"{Path(settings).parent}, as it began,")
+    check_launcher(asked)
 
 
 def _type_asked(words: list[str], config: dict) -> tuple[str, str] | None:

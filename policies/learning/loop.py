@@ -7,8 +7,11 @@ from torch's global generator, whose state is saved; so a run that was killed an
 from __future__ import annotations
 
 import json
+import math
+import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +27,12 @@ from ...configs.protocols import keeps
 from ..policy import Stepped
 from .captured import CannotCapture, CapturedStep, CudaRecorder, Recorder, warn_uncaptured
 from .checkpoint import TRAINING, load_weights, point, rotate, save_checkpoint
+from .crew import ALONE, FAILED, Crew, Elsewhere, PartOrder, packed, unpacked
 from .feed import Feed, Source
+from .integrity import load_tensors
 from .optimizer import Best, Optimize, generator_state, optimizer_state, restore_generators, restore_optimizer
+from .parts import parts_of
+from .sharing import Shared, part_like, take, whole
 from .side_evaluation import Aside
 from .state import read_rows, read_state
 from .validate import account
@@ -80,11 +87,16 @@ class Objective(nn.Module):
         return self.trainable.loss(batch)
 
 
-def open_accelerator(cpu: bool, precision: str) -> Accelerator:
+def open_accelerator(cpu: bool, precision: str, crew: Crew = ALONE) -> Accelerator:
     """accelerate has one state a process; that of an earlier training here, which computed otherwise, is given up."""
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
 
+    if crew.size > 1:
+        os.environ.pop("ACCELERATE_USE_FSDP", None)  # weights are shared out here, see `sharing.py`
+        AcceleratorState._reset_state()  # of an earlier stage; the processes stay together
+        ways = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+        return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=ways)
     if AcceleratorState._shared_state:
         state = AcceleratorState()
         other = state.mixed_precision != precision or (state.device.type == "cpu") != cpu
@@ -106,6 +118,9 @@ class Loop:
         aside: judges checkpoints in a process of its own.
         captured: record the step and replay it, where it computes on a GPU.
         recorder: what records it; by default CUDA graphs.
+        crew: the processes that train together; `order` says the windows of them all.
+        accumulate: in how many parts, one after the other, a process computes its windows of a step.
+        shard: share the weights out among the processes.
     """
 
     def __init__(
@@ -127,25 +142,40 @@ class Loop:
         aside: Aside | None = None,
         captured: bool = False,
         recorder: Recorder | None = None,
+        crew: Crew = ALONE,
+        accumulate: int = 1,
+        shard: bool = False,
     ):
         chosen = choose_device(device)
         if ":" in chosen:
             torch.cuda.set_device(chosen)
-        self.accelerator = open_accelerator(chosen == "cpu", precision)
-        self.model, self.feed = model, Feed(gather, order, self.accelerator.device)
+        self.accelerator, self.crew = open_accelerator(chosen == "cpu", precision, crew), crew
+        mine = order if crew.size == 1 else PartOrder(order, crew)
+        self.model, self.feed, self.accumulate = model, Feed(gather, mine, self.accelerator.device), accumulate
         self.optimize, self.pace, self.run, self.description = optimize, pace, run, description
         self.validate, self.transform, self.mark = validate, transform or (lambda batch: batch), best
         model.to(self.accelerator.device)
-        self.optimizer = optimize.build(model)
-        self.average = optimize.average(model)
-        self.objective, self._stepper = self.accelerator.prepare(Objective(model), self.optimizer)
+        self.objective, self._shared = Objective(model), None
+        if shard and crew.size > 1:
+            self.average = optimize.average(model)
+            self._shared = Shared(self.objective, Objective(self.average.module), self.average.module, crew)
+            self.optimizer = self._stepper = optimize.build(model)
+        else:
+            self.optimizer = optimize.build(model)
+            self.average = optimize.average(model)
+            self.objective, self._stepper = self.accelerator.prepare(self.objective, self.optimizer)
         self.step, self.best, self.seconds = 0, float("inf"), 0.0
         self.validated: dict[str, float] = {}  # scalars of the last validation
-        self.log = MetricLog(run, wandb)
-        self.aside = aside if aside and self.accelerator.is_main_process else Aside()
+        self.log = MetricLog(run, wandb, written=crew.main)
+        self.aside = aside if aside and crew.main else Aside()
         self._captures, self._recorder = captured or recorder is not None, recorder
         self._captured: CapturedStep | None = None
         self._stop = False
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether each process holds a part of the weights alone."""
+        return self._shared is not None
 
     def fit(self) -> None:
         """Train to the end.
@@ -157,7 +187,7 @@ class Loop:
         self.capture()
         with listening(self._interrupt):
             try:
-                with Progress("training", self.pace.steps, "steps", done=self.step) as progress:
+                with self.crew.progress("training", self.pace.steps, done=self.step) as progress:
                     while self.step < self.pace.steps:
                         self._advance(progress)
                 self.aside.wait(lambda: self._stop)
@@ -180,11 +210,11 @@ class Loop:
             self.log.write(self.step, self.log.collected() | {"rate": progress.rate, "seconds": self.seconds})
         progress.update(self.step, f"loss {self.log.loss:.4g}")
         fresh_best = (self.step % self.pace.validate == 0 or last) and self._validate()
-        judged = self.aside.due(self.step)
-        if self.step % self.pace.save == 0 or last or fresh_best or judged or self._stop:
+        stop, fresh_best, judged = self.crew.any(self._stop, fresh_best, self.aside.due(self.step))
+        if self.step % self.pace.save == 0 or last or fresh_best or judged or stop:
             self._save(fresh_best, judged)
         self.aside.poll()
-        if self._stop and not last:
+        if stop and not last:
             raise Interrupted(
                 f"stopped at step {self.step} and saved; go on with: understudy train --resume {self.run}"
             )
@@ -232,26 +262,61 @@ class Loop:
             group["lr"] = rate * group.get("pace", 1.0)
 
         batch = self.feed(self.step)
-        loss, scalars = self.objective(self.transform(batch))
-
-        value = loss.item()
-        if value != value or value in (float("inf"), float("-inf")):
-            raise _not_finite(str(value), self.step, batch)
-
         self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.optimize.clip_norm)
+        scalars = self._add_gradients(batch)
+        norm = nn.utils.clip_grad_norm_(self.objective.parameters(), self.optimize.clip_norm)
         self._stepper.step()
 
         if keeps(self.model, Stepped):  # target networks follow
             self.model.stepped()
         self.average.update_parameters(self.model)
-        return {"loss": value, "gradient_norm": float(norm), "lr": rate, **scalars}
+        norm = whole({"norm": norm})["norm"]
+        loss = scalars.pop("loss")
+        return {"loss": loss, "gradient_norm": float(norm), "lr": rate, **scalars}
+
+    def _add_gradients(self, batch: dict[str, Tensor]) -> dict[str, float]:
+        """Gradients of the loss of a step's windows, of all processes; its numbers. Raises FloatingPointError."""
+        parts = parts_of(self.model, self.transform(batch), self.accumulate, self.crew)
+        sums: dict[str, float] = {}
+        for place, (part, share) in enumerate(parts):
+            with self._computing(meets=place == len(parts) - 1):
+                loss, scalars = self.objective(part)
+                self.accelerator.backward(loss if share == 1 else loss * (share * self.crew.size))
+            for name, value in ({"loss": loss.item()} | scalars).items():
+                sums[name] = sums.get(name, 0.0) + share * value
+
+        own, names = sums["loss"], sorted(sums)
+        if self.crew.size > 1:
+            sums = dict(zip(names, self.crew.total([sums[name] for name in names]), strict=True))
+        if not math.isfinite(own):
+            raise _not_finite(str(own), self.step, batch)
+        if not math.isfinite(sums["loss"]):
+            raise Elsewhere(FAILED)
+        return sums
+
+    def _computing(self, meets: bool) -> AbstractContextManager:
+        """How a part of a step is computed; `meets`: gradients of all processes are put together after it."""
+        if self._shared:
+            return self.accelerator.autocast()
+        return nullcontext() if meets else self.accelerator.no_sync(self.objective)
+
+    def _acting(self) -> nn.Module | None:
+        """The averaged model, whole, on the main process."""
+        if self._shared:
+            return self._shared.acting(self.average.module, self.accelerator.device)
+        return self.average.module if self.crew.main else None
 
     def _validate(self) -> bool:
-        """Validate the averaged weights without disturbing the generators; is this the best so far?"""
+        """Validate the averaged weights; is this the best so far?"""
+        acting, better = self._acting(), False
+        with self.crew.together():
+            if acting is not None:
+                better = self._judge(acting.eval())
+        return better
+
+    def _judge(self, acting: nn.Module) -> bool:
+        """Validate without disturbing the generators; is this the best so far?"""
         state = generator_state()
-        acting = self.average.module.eval()
         with torch.no_grad():
             scalars = {f"validation/{name}": value for name, value in self.validate(acting).items()}
         restore_generators(state)
@@ -266,22 +331,26 @@ class Loop:
         return better
 
     def _save(self, best: bool, judged: bool = False) -> None:
-        if not self.accelerator.is_main_process:
-            return
-
-        folder = self.run / "checkpoints" / f"{self.step:08d}"
+        acting = self._acting()
         tensors, groups = optimizer_state(self.optimizer)
+        parts = {
+            "weights.safetensors": whole(self.model.state_dict()),
+            "optimizer.safetensors": whole(tensors),
+            "rng.safetensors": packed(generator_state(), self.crew),
+        }
+        with self.crew.together():
+            if acting is not None:
+                self._write(acting, parts, groups, best, judged)
+
+    def _write(self, acting: nn.Module, parts: dict, groups: dict, best: bool, judged: bool) -> None:
+        folder = self.run / "checkpoints" / f"{self.step:08d}"
         progress = {"step": self.step, "best": self.best, "seconds": self.seconds}
         progress |= {"averaged": int(self.average.n_averaged), "marked": bool(best)}
 
         save_checkpoint(
             folder,
-            self.average.module,
-            tensors={
-                "weights.safetensors": self.model.state_dict(),
-                "optimizer.safetensors": tensors,
-                "rng.safetensors": generator_state(),
-            },
+            acting,
+            tensors=parts,
             documents={"optimizer.json": groups, "progress.json": progress},
             **self.description,
         )
@@ -299,20 +368,38 @@ class Loop:
         Raises:
             CheckpointError: a part that is missing, damaged or of another training; nothing is written.
         """
-        state = read_state(folder, self.model, self.optimizer)
-        load_weights(self.model, folder / TRAINING / "weights.safetensors")
-        load_weights(self.average.module, folder / "model.safetensors")
-        restore_optimizer(self.optimizer, state.optimizer, state.groups)
+        with self.crew.together():
+            state = read_state(folder, self.model, self.optimizer)
+            generators = unpacked(state.generators, self.crew)
+        self._load(self.model, folder / TRAINING / "weights.safetensors")
+        self._load(self.average.module, folder / "model.safetensors")
+        moments = state.optimizer
+        if self._shared:
+            held = [value for group in self.optimizer.param_groups for value in group["params"]]
+            moments = {name: _moment(name, value, held) for name, value in moments.items()}
+        restore_optimizer(self.optimizer, moments, state.groups)
         self.step, self.best, self.seconds = state.step, state.best, state.seconds
         self.average.n_averaged.fill_(state.averaged)
-        if state.marked and not (self.run / "best").exists():  # killed before the link was made
+        if state.marked and self.crew.main and not (self.run / "best").exists():  # killed before the link was made
             point(self.run, "best", folder)
         self.log.forget_after(self.step)
-        restore_generators(state.generators)
+        restore_generators(generators)
         self.aside.resume(self.step)
+
+    def _load(self, model: nn.Module, file: Path) -> None:
+        if self._shared:
+            take(model, load_tensors(file))
+        else:
+            load_weights(model, file)
 
     def _interrupt(self) -> None:
         self._stop = True
+
+
+def _moment(name: str, value: Tensor, parameters: list[Tensor]) -> Tensor:
+    """A moment shared out as its parameter is; names are "<parameter>.<name>"."""
+    index, _, what = name.partition(".")
+    return value if what == "step" else part_like(parameters[int(index)], value)
 
 
 def _not_finite(value: str, step: int, batch: Mapping[str, Tensor]) -> FloatingPointError:
@@ -325,13 +412,15 @@ def _not_finite(value: str, step: int, batch: Mapping[str, Tensor]) -> FloatingP
 
 
 class MetricLog:
-    """metrics.jsonl, one line a record; TensorBoard where installed; wandb where asked."""
+    """metrics.jsonl, one line a record; TensorBoard where installed; wandb where asked. `written`: by this process."""
 
-    def __init__(self, run: Path, wandb: bool = False):
-        self.path = run / "metrics.jsonl"
+    def __init__(self, run: Path, wandb: bool = False, written: bool = True):
+        self.path, self._written = run / "metrics.jsonl", written
         self._sums: dict[str, float] = {}
         self._count, self.loss = 0, float("nan")
         self._board = self._wandb = None
+        if not written:
+            return
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -360,6 +449,8 @@ class MetricLog:
         return means
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        if not self._written:
+            return
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, **scalars}) + "\n")
         for name, value in scalars.items():
@@ -370,7 +461,7 @@ class MetricLog:
 
     def forget_after(self, step: int) -> None:
         """Drop what a killed run wrote after its last checkpoint, and with a warning lines that cannot be read."""
-        if self.path.exists():
+        if self._written and self.path.exists():
             rows = read_rows(self.path)
             replace_text(self.path, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
 

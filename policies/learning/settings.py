@@ -43,7 +43,7 @@ class Settings:
     out: Path | None = None  # the folder of the run, which must be new; by default runs/NAME of the dataset
     name: str = ""  # what reports call the policy; by default the path of its run
     steps: int = 20_000  # optimiser steps
-    batch: int = 256  # training windows in each step
+    batch: int = 256  # training windows in each step, of each process where several train
     shares: str = (
         ""  # with --data A,B: the shares of each batch from A and B, such as 2,1; by default one pool of windows
     )
@@ -60,6 +60,11 @@ class Settings:
     resident_gb: float | None = None  # GB of data held on the device, the rest is streamed; default half of a GPU
     captured: bool = False  # on a GPU: record the training step as a CUDA graph and replay it (new: see docs/vision.md)
     threads: int | None = None  # CPU threads that torch uses; by default all cores
+    processes: int | None = (
+        None  # processes that must train together; by default as many as their launcher was asked for
+    )
+    accumulate: int = 1  # batches, one after the other, whose gradients make one step; a step takes them all
+    shard: bool = False  # several processes: each keeps a part of weights and moments (FSDP) in place of all (DDP)
     best: Best = Best.action_error  # which held-out error marks the checkpoint `best`: action_error | loss | none
     log_every: int = 100  # steps between lines of metrics.jsonl
     validate_every: int = 1000  # steps between measurements on the held-out episodes
@@ -87,6 +92,11 @@ class Settings:
         return next(name for name in LEARNERS if getattr(self, name) is not None)
 
     @property
+    def whole_batch(self) -> int:
+        """Windows of a step, of all processes."""
+        return self.batch * self.accumulate * (self.processes or 1)
+
+    @property
     def folder(self) -> Path:
         """The folder of the run: as asked, else by the name of the dataset."""
         return self.out or Path("runs") / Path(self.data.rstrip("/")).name
@@ -104,6 +114,10 @@ class Settings:
             raise ValueError(f"'{kind}' needs no training: understudy eval --candidates 10 --critic {kind}")
         if self.critic is not None and self.eval is not None:
             raise ValueError("`eval` lets what is trained act, but a critic does not; leave it out")
+        if self.accumulate < 1:
+            raise ValueError(f"--accumulate {self.accumulate}: a step takes at least one batch")
+        if self.captured and (self.accumulate > 1 or (self.processes or 1) > 1):
+            raise ValueError("--captured records a step of one batch and process; leave it out")
         check_shares(shares_of(self.shares), len(self.data.split(",")), self.weighting is not None, self.batch)
 
     def _check_world_model(self) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from ..policy import Begins, Prepared, Scales, WindowSet
 from .account import announce, announce_change, compare_with_guesses
 from .checkpoint import load_weights
 from .checks import check_names
+from .crew import ALONE, Crew, Elsewhere, crew_of, rank_seed
 from .doors import (
     Parent,
     changed,
@@ -51,19 +53,20 @@ from .doors import (
 )
 from .feed import source_of
 from .links import step_of
-from .loop import BatchOrder, Loop, Pace
+from .loop import BatchOrder, Interrupted, Loop, Pace
 from .memory import check_memory
 from .optimizer import Best
 from .pictures import eyes_of, fill_encoders, open_pictures, settled, take_encoders
 from .pinned import check_inside, pinned_task_spec
 from .places import check_free, clear, locate
-from .processes import refuse_several
+from .processes import check_launcher, size_of
 from .run import SETTINGS
 from .settings import Settings, kind_of, take_resume
 from .side_evaluation import SideEvaluation
 from .stages import Staged, staged
 from .validate import Guesses, Validation
 
+INTERRUPTED = 130  # exit status of a process whose training another one was asked to end
 LOOKED_AT = 20_000  # windows at most that a model sees before it is trained
 
 
@@ -87,7 +90,6 @@ class Train(Settings):
         return config
 
     def run(self) -> None:
-        refuse_several()
         if self.resume:
             fields = [item for item in dataclasses.fields(self) if item.name != "resume"]
             changes = {item.name: getattr(self, item.name) for item in fields}
@@ -116,21 +118,38 @@ def start_run(config: Train) -> None:
     """
     config.check()
     check_names(config)
+    check_launcher(config)
+    with crew_of(size_of(config.processes), config.device) as crew:
+        _start(config if crew.size == 1 else dataclasses.replace(config, processes=crew.size), crew)
+
+
+def _start(config: Train, crew: Crew) -> None:
     run = config.folder
-    check_free(run, lambda run: is_whole(run, Train))
+    with crew.together():
+        if crew.main:
+            check_free(run, lambda run: is_whole(run, Train))
+    possible = crew.in_turn(lambda: _found_possible(config, run))
+    with ExitStack() as held:
+        with crew.together():
+            if crew.main:
+                held.enter_context(_alone(run))
+                check_free(run, lambda run: is_whole(run, Train))  # another may have begun in the meantime
+                clear(run)
+                _write(possible)
+        try:
+            loop = assemble(possible, crew)
+            _check_memory(possible, loop)
+        except (Exception, Elsewhere):  # nothing is trained: the same command may be tried again
+            if crew.main:
+                clear(run)
+            raise
+        _fit(loop, config)
+
+
+def _found_possible(config: Train, run: Path) -> Possible:
     possible = prepare(config, _open(config), run)
     check_inside(config, possible.dataset, possible.task_spec, possible.training)
-    with _alone(run):
-        check_free(run, lambda run: is_whole(run, Train))  # another may have begun in the meantime
-        clear(run)
-        _write(possible)
-        try:
-            loop = assemble(possible)
-            _check_memory(possible, loop)
-        except Exception:  # nothing is trained: the same command may be tried again
-            clear(run)
-            raise
-        _fit(loop)
+    return possible
 
 
 def _train_stage(file: str, words: list[str]) -> None:
@@ -152,18 +171,31 @@ def resume_run(path: Path, beside: Sequence[str] | Mapping[str, object] = ()) ->
     run, checkpoint = locate(path)
     before = read_settings(run, Train)
     config = replaced(run, before, beside) if isinstance(beside, Mapping) else changed(run, before, beside)
+    size = size_of(before.processes or 1, f"{run}, as it began,")
+    check_launcher(config)
+    with crew_of(size, config.device) as crew:
+        _go_on(run, checkpoint, before, config, crew)
+
+
+def _go_on(run: Path, checkpoint: Path | None, before: Train, config: Train, crew: Crew) -> None:
     begun = read_begun(run)
     warn_of_edits(run, begun)
     moved = [f"--{name}" for name in ("data", "embodiment") if getattr(config, name) != getattr(before, name)]
 
-    with _alone(run):
-        clear_leftovers(run)  # half-made links of a killed training
+    def found_possible() -> Possible:
         dataset = _open(config)
         check_dataset(run, begun, dataset, moved)
         if checkpoint is not None:
             check_body(run, checkpoint, dataset.embodiment, config.learner.inputs)
-        possible = prepare(config, dataset, run, checkpoint=checkpoint, begun=begun)
-        loop = assemble(possible)
+        return prepare(config, dataset, run, checkpoint=checkpoint, begun=begun)
+
+    with ExitStack() as held:
+        with crew.together():
+            if crew.main:
+                held.enter_context(_alone(run))
+                clear_leftovers(run)  # half-made links of a killed training
+        possible = crew.in_turn(found_possible)
+        loop = assemble(possible, crew)
         _check_memory(possible, loop)
         if checkpoint is not None:
             at = step_of(checkpoint)
@@ -174,10 +206,10 @@ def resume_run(path: Path, beside: Sequence[str] | Mapping[str, object] = ()) ->
         else:
             print(f"{run} has no checkpoint yet; training from the beginning")
             loop.log.forget_after(0)
-        if config != before:
+        if config != before and crew.main:
             write_settings(run, draccus.dump(config))
             announce_change(before, config, loop.step)
-        _fit(loop)
+        _fit(loop, config)
 
 
 @dataclass(frozen=True)
@@ -260,9 +292,11 @@ def prepare(
     )  # fmt: skip
 
 
-def assemble(possible: Possible) -> Loop:
+def assemble(possible: Possible, crew: Crew = ALONE) -> Loop:
     """The loop of a training whose folder is there."""
     config, learner = possible.config, possible.config.learner
+    if not crew.main:
+        torch.manual_seed(rank_seed(config.seed, crew.rank))
     return Loop(
         possible.model,
         source_of(possible.windows, choose_device(config.device), config.resident_gb),
@@ -282,6 +316,9 @@ def assemble(possible: Possible) -> Loop:
         wandb=config.wandb,
         aside=possible.aside,
         captured=config.captured,
+        crew=crew,
+        accumulate=config.accumulate,
+        shard=config.shard,
     )  # fmt: skip
 
 
@@ -317,17 +354,23 @@ def _windows(
 def _order(
     config: Train, dataset: Dataset, training: np.ndarray, count: int
 ) -> BatchOrder | WeightedOrder | SharedOrder:
-    """Which of the `count` windows come when."""
+    """Which of the `count` windows come when, of all processes. Raises ValueError where a step would find too few."""
+    batch = config.whole_batch
+    if batch > count and batch != config.batch:
+        raise ValueError(
+            f"a step takes {batch} windows ({config.processes or 1} processes, {config.accumulate} batches of "
+            f"{config.batch} each), and there are {count}: give a smaller --batch"
+        )
     if config.shares:
-        order = shared_order(dataset, training, shares_of(config.shares), config.batch, config.seed)
+        order = shared_order(dataset, training, shares_of(config.shares), batch, config.seed)
         each = zip(order.each, dataset.parts, strict=True)
         print(f"windows of each batch: {', '.join(f'{count} of {part.root}' for count, part in each)}")
         return order
     if config.weighting is None:
-        return BatchOrder(count, config.batch, config.seed)
+        return BatchOrder(count, batch, config.seed)
     keys = tuple(key for key in config.learner.inputs if key in dataset.columns)
     weights = np.repeat(config.weighting.weights(dataset, training, keys), dataset.lengths[training])
-    return WeightedOrder(weights, config.batch, config.seed)
+    return WeightedOrder(weights, batch, config.seed)
 
 
 def _aside(config: Train, run: Path) -> SideEvaluation | None:
@@ -395,7 +438,9 @@ def _check_space(run: Path, config: Train, model: torch.nn.Module) -> None:
 
 def _check_memory(possible: Possible, loop: Loop) -> None:
     """Refuse a training whose pictures would not fit into memory, in the precision that it computes in."""
-    with loop.accelerator.autocast():
+    if loop.is_shared:  # its weights are in parts, which no encoder reads alone
+        return
+    with loop.crew.together(), loop.accelerator.autocast():
         batch = min(possible.config.batch, len(possible.windows))
         check_memory(loop.model, possible.windows.gather, batch, possible.config.learns)
 
@@ -421,9 +466,16 @@ def _alone(run: Path) -> Owned:
         ) from error
 
 
-def _fit(loop: Loop) -> None:
-    started, cpu = loop.seconds, sum(os.times()[:2])
-    loop.fit()
+def _fit(loop: Loop, config: Train) -> None:
+    started, began, cpu = loop.seconds, loop.step, sum(os.times()[:2])
+    try:
+        loop.fit()
+    except Interrupted:
+        if loop.crew.main:
+            raise
+        raise Elsewhere(INTERRUPTED) from None
     wall, cpu = loop.seconds - started, sum(os.times()[:2]) - cpu
     print(f"trained to step {loop.step} in {wall:.0f} s ({cpu:.0f} CPU s); checkpoint {loop.run / 'last'}")
+    if loop.crew.size > 1 and wall:
+        print(f"{loop.crew.size} processes: {(loop.step - began) * config.whole_batch / wall:.3g} windows/s together")
     compare_with_guesses(loop.validated)

@@ -168,6 +168,10 @@ class TokenPolicy(nn.Module, Executes, Scaled, Planner, Trainable, Configured, U
             counts[:, : recalled - past_loss_window] = False
         return counts.to(like.dtype)
 
+    def count(self, batch: Mapping[str, Tensor]) -> float:
+        """How many tokens the loss of a batch is a mean over."""
+        return float(self.weights(batch, batch["action"]).sum())
+
     @property
     def arm(self) -> str:
         """Which of the published arms this is, in words."""
