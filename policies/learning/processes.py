@@ -19,9 +19,9 @@ OTHERS = {  # what `accelerate launch` hands on that training does by no means
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
 }
 HOW = (
-    "start N processes by `accelerate launch --multi_gpu --num_processes N -m understudy train ...` (without a GPU, too: "
-    "with --cpu accelerate starts one), or by `torchrun --nproc_per_node N -m understudy train ...`; one process by "
-    "`understudy train` alone"
+    "start N processes by `accelerate launch --multi_gpu --num_processes N -m understudy train ...` (without a GPU, "
+    "too: with --cpu accelerate starts one), or by `torchrun --nproc_per_node N -m understudy train ...`; "
+    "one process by `understudy train` alone"
 )
 
 
@@ -107,9 +107,12 @@ def _first(names: Sequence[str], environment: Mapping[str, str]) -> tuple[int | 
 
 def _wanted(words: Sequence[str]) -> tuple[str, int]:
     """(flag, number of processes) in the words of a launcher, or in the file that accelerate reads; 1 where none is."""
-    if not any(Path(word).name.startswith(("accelerate", "torchrun")) for word in words[:3]):
+    launchers = [
+        place for place, word in enumerate(words[:3]) if Path(word).name.startswith(("accelerate", "torchrun"))
+    ]
+    if not launchers:
         return "", 1
-    file = None
+    words, file = words[launchers[-1] + 1 :], None
     for word, following in zip(words, [*words[1:], ""], strict=True):
         flag, equals, value = word.partition("=")
         value = value if equals else following
