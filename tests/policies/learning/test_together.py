@@ -130,8 +130,8 @@ def _file(config: Train, what: str = "start") -> str:
 def _together(folder: Path, jobs: list[str]) -> str:
     script = folder / "together.py"
     script.write_text(SCRIPT.replace("{stop}", str(STOP)))
-    start = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    done = subprocess.run([*start, str(script), *jobs], capture_output=True, text=True, timeout=300)
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run([*start, str(script), *jobs], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
