@@ -158,6 +158,11 @@ def crew_of(size: int, device: str) -> Iterator[Crew]:
         return
     from accelerate.state import PartialState
 
+    if PartialState._shared_state:
+        raise ValueError(
+            "several processes do one training each time they are started: start the same command again for the next "
+            "stage, or train in one process"
+        )
     chosen = choose_device(device)
     _check_devices(device, chosen)
     state = PartialState(cpu=chosen == "cpu", timeout=PATIENCE)
