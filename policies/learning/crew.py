@@ -7,7 +7,7 @@ does anything.
 
 from __future__ import annotations
 
-import atexit
+import gc
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -169,9 +169,11 @@ def crew_of(size: int, device: str) -> Iterator[Crew]:
     if state.num_processes != size:
         raise ValueError(f"{size} processes were asked for, but accelerate sees {state.num_processes}")
     crew = Crew(state.process_index, size, state.device)
-    with _quiet(crew.main), _words():
-        yield crew
-    atexit.register(leave)
+    try:
+        with _quiet(crew.main), _words():
+            yield crew
+    finally:
+        leave()
 
 
 def leave() -> None:
@@ -179,6 +181,7 @@ def leave() -> None:
     import torch.distributed as dist
 
     if dist.is_initialized():
+        gc.collect()  # what still holds the group would keep its threads until the interpreter is gone
         dist.destroy_process_group()
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import draccus
@@ -30,7 +31,8 @@ from understudy.policies.networks.eyes import Vision
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.networks.resnet import ResNetConfig
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
+slow = pytest.mark.slow
 SIDE, STEPS, STOP = 16, 12, 6
 BODY = Embodiment(
     name="dot", action=("x", "y"), action_units=("m", "m"), limits=((-1.0, 1.0), (-1.0, 1.0)), rate=10.0,
@@ -72,27 +74,44 @@ for job in sys.argv[1:]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """A folder with the runs of one process (NAME-1) and of two (NAME-2), and `said.txt`."""
+def pair(tmp_path_factory):
+    """A folder with the training `states` by one process (states-1) and by two (states-2), and `said.txt`."""
     folder = tmp_path_factory.mktemp("together")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UNDERSTUDY_CACHE", str(folder / "cache"))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.delenv("UNDERSTUDY_TRACEBACK", raising=False)
+    with _surroundings(folder):
         _demos(folder / "demos")
-        for name, policy in POLICIES.items():
-            start_run(_train(folder, f"{name}-1", policy, batch=16))
+        start_run(_train(folder, "states-1", POLICIES["states"], batch=16))
+        job = _file(_train(folder, "states-2", POLICIES["states"], batch=8))
+        (folder / "said.txt").write_text(_together(folder, [job]))
+    return folder
 
-        jobs = [_file(_train(folder, f"{name}-2", policy, batch=8)) for name, policy in POLICIES.items()]
-        states, noisy = POLICIES["states"], POLICIES["noisy"]
+
+@pytest.fixture(scope="module")
+def runs(pair):
+    """The folder with all others, too, of one process (NAME-1) and of two (NAME-2)."""
+    folder = pair
+    with _surroundings(folder):
+        states, noisy, others = POLICIES["states"], POLICIES["noisy"], [name for name in POLICIES if name != "states"]
+        for name in others:
+            start_run(_train(folder, f"{name}-1", POLICIES[name], batch=16))
+        jobs = [_file(_train(folder, f"{name}-2", POLICIES[name], batch=8)) for name in others]
         jobs += [_file(_train(folder, "parts-2", states, batch=4, accumulate=2))]
         jobs += [_file(_train(folder, "shared-2", states, batch=8, shard=True))]
         jobs += [_file(_train(folder, "stopped-2", noisy, batch=8), "stop"), f"resume:{folder / 'stopped-2'}"]
         shared = _train(folder, "stopped-shared-2", noisy, batch=8, shard=True)
         jobs += [_file(shared, "stop"), f"resume:{shared.out}"]
         jobs += [_file(_train(folder, "noisy-shared-2", noisy, batch=8, shard=True))]
-        (folder / "said.txt").write_text("".join(_together(folder, [job]) for job in jobs))
+        with (folder / "said.txt").open("a") as said:
+            said.writelines(_together(folder, [job]) for job in jobs)
     return folder
+
+
+@contextmanager
+def _surroundings(folder: Path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNDERSTUDY_CACHE", str(folder / "cache"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.delenv("UNDERSTUDY_TRACEBACK", raising=False)
+        yield
 
 
 POLICIES = {
@@ -145,14 +164,16 @@ def _curve(run: Path, key: str = "loss") -> list[float]:
     return [row[key] for row in _rows(run) if key in row]
 
 
-@pytest.mark.parametrize("name", ["states", "pictures"])
-def test_two_processes_learn_as_one_with_the_doubled_batch(runs, name):
-    one, two = (runs / f"{name}-{count}" for count in (1, 2))
+@pytest.mark.parametrize("name", ["states", pytest.param("pictures", marks=slow)])
+def test_two_processes_learn_as_one_with_the_doubled_batch(request, name):
+    folder = request.getfixturevalue("pair" if name == "states" else "runs")
+    one, two = (folder / f"{name}-{count}" for count in (1, 2))
     for key in ("loss", "gradient_norm", "lr", "validation/loss"):
         assert len(_curve(one, key)) in (2, STEPS)
         np.testing.assert_allclose(_curve(two, key), _curve(one, key), **CLOSE)
 
 
+@slow
 @pytest.mark.parametrize("name", ["varied", "noisy"])
 def test_what_is_drawn_differs_and_the_rest_is_equal(runs, name):
     one, two = (runs / f"{name}-{count}" for count in (1, 2))
@@ -163,6 +184,7 @@ def test_what_is_drawn_differs_and_the_rest_is_equal(runs, name):
     assert not torch.equal(states["cpu"], states["1/cpu"])
 
 
+@slow
 @pytest.mark.parametrize("name", ["parts", "shared"])
 def test_accumulated_and_shared_out_it_is_the_same_curve(runs, name):
     np.testing.assert_allclose(_curve(runs / f"{name}-2"), _curve(runs / "states-1"), **CLOSE)
@@ -172,6 +194,7 @@ def test_accumulated_and_shared_out_it_is_the_same_curve(runs, name):
         torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-5)
 
 
+@slow
 @pytest.mark.parametrize(("stopped", "whole"), [("stopped-2", "noisy-2"), ("stopped-shared-2", "noisy-shared-2")])
 def test_stopped_by_a_signal_to_one_and_resumed_it_ends_with_the_same_bits(runs, stopped, whole):
     for file in ("model.safetensors", "training_state/weights.safetensors", "training_state/rng.safetensors"):
@@ -180,6 +203,7 @@ def test_stopped_by_a_signal_to_one_and_resumed_it_ends_with_the_same_bits(runs,
     assert _curve(runs / stopped) == _curve(runs / whole)
 
 
+@slow
 def test_the_first_process_alone_speaks_and_writes_what_one_can_open(runs):
     said = (runs / "said.txt").read_text()
     assert said.count("stopped at step 6 and saved") == 2 and "rank 1 says" not in said
@@ -190,15 +214,15 @@ def test_the_first_process_alone_speaks_and_writes_what_one_can_open(runs):
     assert policy.window.horizon == 4
 
 
-def test_another_number_of_processes_is_refused(runs):
+def test_another_number_of_processes_is_refused(pair):
     with pytest.raises(ValueError, match="asks for 2 processes, and one is here"):
-        resume_run(runs / "states-2")
+        resume_run(pair / "states-2")
     with pytest.raises(ValueError, match="--processes asks for 3 processes, and one is here"):
-        start_run(dataclasses.replace(_train(runs, "none", POLICIES["states"]), processes=3))
+        start_run(dataclasses.replace(_train(pair, "none", POLICIES["states"]), processes=3))
 
 
-def test_a_step_that_would_find_too_few_windows_is_refused(runs):
-    config = _train(runs, "none", POLICIES["states"], batch=40, accumulate=2)
+def test_a_step_that_would_find_too_few_windows_is_refused(pair):
+    config = _train(pair, "none", POLICIES["states"], batch=40, accumulate=2)
     with pytest.raises(ValueError, match="a step takes 80 windows .*and there are 60"):
         start_run(config)
     assert not config.out.exists()
