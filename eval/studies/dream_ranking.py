@@ -3,7 +3,7 @@
     understudy study dream_ranking --data $UNDERSTUDY_DATA/pusht_human/lerobot_v3
 
 Pictures of the human episodes; policies that are to be learnt from, and their episodes, failures among them; the dream,
-measured; the ten policies that are judged, in the truth, there once more with other noise, and in the dream. None of
+measured; the eight policies that are judged, in the truth, there once more with other noise, and in the dream. None of
 their episodes trains it. Every step is an ordinary command and is skipped where its result is there, so the same
 command goes on. At last the table: agreement of the dream beside a second true run and cheap predictors.
 """
