@@ -80,6 +80,7 @@ class Verdict:
     outcome: Outcome
     sent: np.ndarray
     reasons: tuple[str, ...] = ()
+    written: float = float("nan")  # when the bus had it, s on `time.monotonic()`; NaN: it was not written
 
     def __str__(self) -> str:
         return f"{self.outcome.value}{': ' if self.reasons else ''}{'; '.join(self.reasons)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
@@ -85,6 +86,7 @@ class Session:
         verdict = self.guard.step(measured, command, time.monotonic())
         try:
             self.driver.write(verdict.sent)
+            verdict = replace(verdict, written=time.monotonic())
         except ConnectionError as error:
             failed = error
         if failed is not None and verdict.outcome is Outcome.stopped:

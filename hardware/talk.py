@@ -20,7 +20,9 @@ COMMAND, OBSERVE, READING, VERDICT, OTHER = b"cormj"  # the first byte
 OUTCOMES = tuple(Outcome)
 _COMMAND = struct.Struct("<Bdq")  # what, time, number; then the target
 _READING = struct.Struct("<Bd")  # what, time; then the position
-_VERDICT = struct.Struct("<BBH")  # what, outcome, joints; then what was sent, and the reasons, a line each
+_VERDICT = struct.Struct(
+    "<BBHd"
+)  # what, outcome, joints, when it was written; then what was sent, and the reasons, a line each
 
 
 class Line:
@@ -85,13 +87,13 @@ def unpack_reading(message: bytes) -> tuple[np.ndarray, float]:
 
 
 def pack_verdict(verdict: Verdict) -> bytes:
-    head = _VERDICT.pack(VERDICT, OUTCOMES.index(verdict.outcome), len(verdict.sent))
+    head = _VERDICT.pack(VERDICT, OUTCOMES.index(verdict.outcome), len(verdict.sent), verdict.written)
     return head + np.asarray(verdict.sent, "<f8").tobytes() + "\n".join(verdict.reasons).encode()
 
 
 def unpack_verdict(message: bytes) -> Verdict:
     """With what was sent as float32."""
-    _, outcome, size = _VERDICT.unpack_from(message)
+    _, outcome, size, written = _VERDICT.unpack_from(message)
     end = _VERDICT.size + 8 * size
     sent = np.frombuffer(message[_VERDICT.size : end], "<f8").astype(np.float32)
-    return Verdict(OUTCOMES[outcome], sent, tuple(filter(None, message[end:].decode().split("\n"))))
+    return Verdict(OUTCOMES[outcome], sent, tuple(filter(None, message[end:].decode().split("\n"))), written)

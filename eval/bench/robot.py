@@ -110,7 +110,8 @@ def guard_cost(seconds: float) -> dict:
 def _alternate(driver: SO101, robot: GuardedRobot, seconds: float) -> dict:
     home = np.array(find_arm("so101").home)
     steps = int(seconds * RATE)
-    walls: dict[str, list[float]] = {name: [] for name in ("read", "read, guarded", "command", "command, guarded")}
+    names = ("read", "read, guarded", "command", "to the bus", "command, guarded")
+    walls: dict[str, list[float]] = {name: [] for name in names}
     spent, late = {"alone": 0.0, "guarded": 0.0}, {"alone": 0, "guarded": 0}
 
     def alone(goal: np.ndarray, number: int) -> None:
@@ -122,7 +123,10 @@ def _alternate(driver: SO101, robot: GuardedRobot, seconds: float) -> dict:
     def guarded(goal: np.ndarray, number: int) -> None:
         began = time.thread_time()
         walls["read, guarded"].append(_timed(robot.observe))
+        decided = time.monotonic()
         walls["command, guarded"].append(_timed(lambda: robot.send_action(goal)))
+        assert robot.verdict is not None
+        walls["to the bus"].append(robot.verdict.written - decided)
         spent["guarded"] += time.thread_time() - began
 
     assert robot.guard_process is not None
@@ -141,7 +145,8 @@ def _alternate(driver: SO101, robot: GuardedRobot, seconds: float) -> dict:
     guard = _processor(robot.guard_process) - before
 
     result: dict = {name: _spread(values[WARM:]) for name, values in walls.items()}
-    result["added"] = {at: round(result["command, guarded"][at] - result["command"][at], 4) for at in ("median", "p99")}
+    for what, name in (("added", "to the bus"), ("added, answer included", "command, guarded")):
+        result[what] = {at: round(result[name][at] - result["command"][at], 4) for at in ("median", "p99")}
     result["processor"] = {
         "alone": round(1000 * spent["alone"] / steps, 4),
         "caller": round(1000 * spent["guarded"] / steps, 4),
@@ -321,10 +326,19 @@ def _spread(seconds: Sequence[float]) -> dict[str, float]:
 
 def table(result: dict) -> str:
     guard, bus, loop, replay = (result[name] for name in ("guard", "bus", "loop", "replay"))
-    lines = [f"{f'at {RATE:g} Hz, ms':<34}{'median':>9}{'99 %':>9}"]
-    for name in ("read", "read, guarded", "command", "command, guarded", "added"):
-        label = "added to a command" if name == "added" else name
-        lines.append(f"{label:<34}{guard[name]['median']:>9.3f}{guard[name]['p99']:>9.3f}")
+    lines = [f"{f'at {RATE:g} Hz, ms':<40}{'median':>9}{'99 %':>9}"]
+    labels = {"to the bus": "command, guarded, till the bus has it", "command, guarded": "and its answer is back"}
+    for name in (
+        "read",
+        "read, guarded",
+        "command",
+        "to the bus",
+        "command, guarded",
+        "added",
+        "added, answer included",
+    ):
+        label = labels.get(name, name.replace("added", "added to a command"))
+        lines.append(f"{label:<40}{guard[name]['median']:>9.3f}{guard[name]['p99']:>9.3f}")
     spent = guard["processor"]
     lines.append(
         f"processor time of a step: alone {spent['alone']:.3f} ms, guarded {spent['caller']:.3f} ms in the caller and "

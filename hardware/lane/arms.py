@@ -11,7 +11,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -195,7 +195,7 @@ class SteppedArm:
         verdict = self.guard.step(self.servos.measure(), command, self.now())
         self.servos.write(verdict.sent)
         self.account.add(verdict)
-        return Verdict(verdict.outcome, verdict.sent.astype(np.float32), verdict.reasons)
+        return replace(verdict, sent=verdict.sent.astype(np.float32))
 
     def now(self) -> float:
         return self.servos.chain.time

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -114,9 +116,6 @@ def test_it_stands_moves_and_lets_go(arm, session):
 
 
 def test_a_caller_that_dies_lets_the_arm_rest(arm, file):
-    import subprocess
-    import sys
-
     code = (
         "import sys, time, numpy as np\n"
         "from understudy.hardware.guarded import open_robot\n"
@@ -135,6 +134,17 @@ def test_a_caller_that_dies_lets_the_arm_rest(arm, file):
         time.sleep(0.3)
         caller.send_signal(signal.SIGKILL)
     assert until(lambda: not any(torques(arm)))
+
+
+def test_the_guard_goes_before_ordinary_processes_where_it_may(robot):
+    driven = robot()
+    may = subprocess.run([sys.executable, "-c", "import os; os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))"])
+    expected = os.SCHED_OTHER if may.returncode else os.SCHED_RR
+    assert os.sched_getscheduler(driven.guard_process) & ~os.SCHED_RESET_ON_FORK == expected
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    asked = time.monotonic()
+    driven.send_action(HOME)
+    assert asked < driven.verdict.written < time.monotonic()
 
 
 def test_a_killed_guard_leaves_the_servos_at_their_goal(arm, robot):

@@ -16,9 +16,10 @@ def test_commands_readings_and_verdicts_come_back():
     position, moment = talk.unpack_reading(talk.pack_reading(np.arange(6.0), 3.25))
     assert position.tolist() == list(range(6)) and moment == 3.25
     for reasons in ((), ("shoulder_pan would move at 3.00/s", "größer")):
-        verdict = Verdict(Outcome.bent, np.arange(6.0), reasons)
+        verdict = Verdict(Outcome.bent, np.arange(6.0), reasons, written=4.5)
         back = talk.unpack_verdict(talk.pack_verdict(verdict))
-        assert back.outcome is Outcome.bent and back.reasons == reasons and back.sent.tolist() == list(range(6))
+        assert back.outcome is Outcome.bent and (back.reasons, back.written) == (reasons, 4.5)
+        assert back.sent.tolist() == list(range(6))
 
 
 def test_a_command_of_another_shape_is_refused():
