@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import sys
 from pathlib import Path
@@ -44,6 +45,27 @@ def choose_device(device: str) -> str:
         names = ", ".join(f"cuda:{i}" for i in range(count))
         raise ValueError(f"--device {device}: there is no such GPU. Known: {names}")
     return device
+
+
+PRECISIONS = ("no", "bf16", "auto")
+
+
+def choose_precision(precision: str, device: str) -> str:
+    """What a word stands for on a device that `choose_device` named: "no" (float32) or "bf16"."""
+    if precision != "auto":
+        return precision
+    return "bf16" if computes_bf16(device) else "no"
+
+
+def computes_bf16(device: str) -> bool:
+    """Whether a device has instructions for bfloat16; without them it takes several times as long as float32."""
+    import torch
+
+    if device == "cpu" and platform.machine() in ("x86_64", "AMD64"):
+        return torch.cpu._is_avx512_bf16_supported()  # oneDNN says yes to AVX-512 without them, too
+    if device == "cpu":
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def surely_cpu(device: str) -> bool:

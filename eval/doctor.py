@@ -86,6 +86,10 @@ import torch, torchvision
 torchvision.ops.nms(torch.rand(2, 4), torch.rand(2), 0.5)
 print(f"{torchvision.__version__} works beside torch {torch.__version__}")
 """
+_BF16 = """
+from understudy.configs.devices import computes_bf16
+raise SystemExit(not computes_bf16("cpu"))
+"""
 _LEROBOT = """
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
@@ -362,7 +366,8 @@ def machine() -> Finding:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     disk = shutil.disk_usage(".")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    detail = f"{cores} cores, {memory:.0f} GiB memory, {disk.free / 2**30:.0f} GiB free on this disk"
+    half = "bf16" if attempt(_BF16)[0] else "no bf16: train with --precision no or auto"
+    detail = f"{cores} cores, {half}, {memory:.0f} GiB memory, {disk.free / 2**30:.0f} GiB free on this disk"
     return Finding("machine", disk.free > 2**30, detail, "free some disk: runs and caches want a GiB or more")
 
 

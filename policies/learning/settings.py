@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from ...configs.devices import PRECISIONS
 from ...configs.protocols import keeps
 from ...configs.settings.outline import is_outline
 from ...configs.settings.refusals import UsageError
@@ -56,7 +57,9 @@ class Settings:
     validation: float = 0.05  # share of the episodes that is held out, to measure errors on
     seed: int = 0  # seed of the initial weights, the order of batches and the noise
     device: str = "auto"  # where to compute: auto (a GPU if there is one) | cpu | cuda | cuda:N
-    precision: str = "no"  # the forward pass in float32 (no) or bf16; weights and acting stay in float32
+    precision: str = (
+        "no"  # the forward pass in float32 (no), in bf16, or auto: bf16 where the device has it; acting is in float32
+    )
     resident_gb: float | None = None  # GB of data held on the device, the rest is streamed; default half of a GPU
     captured: bool = False  # on a GPU: record the training step as a CUDA graph and replay it (new: see docs/vision.md)
     threads: int | None = None  # CPU threads that torch uses; by default all cores
@@ -114,6 +117,8 @@ class Settings:
             raise ValueError(f"'{kind}' needs no training: understudy eval --candidates 10 --critic {kind}")
         if self.critic is not None and self.eval is not None:
             raise ValueError("`eval` lets what is trained act, but a critic does not; leave it out")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"--precision {self.precision}: known are {', '.join(PRECISIONS)}")
         if self.accumulate < 1:
             raise ValueError(f"--accumulate {self.accumulate}: a step takes at least one batch")
         if self.captured and (self.accumulate > 1 or (self.processes or 1) > 1):

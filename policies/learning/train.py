@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import draccus
 import numpy as np
 import torch
 
-from ...configs.devices import choose_device
+from ...configs.devices import choose_device, choose_precision, computes_bf16
 from ...configs.files import clear_leftovers, replace_text
 from ...configs.owner import InUseError, Owned, owned
 from ...configs.parse import parse
@@ -124,7 +125,7 @@ def start_run(config: Train) -> None:
 
 
 def _start(config: Train, crew: Crew) -> None:
-    run = config.folder
+    config, run = _settle_precision(config, crew), config.folder
     with crew.together():
         if crew.main:
             check_free(run, lambda run: is_whole(run, Train))
@@ -144,6 +145,19 @@ def _start(config: Train, crew: Crew) -> None:
                 clear(run)
             raise
         _fit(loop, config)
+
+
+def _settle_precision(config: Train, crew: Crew) -> Train:
+    """The settings with what `auto` stands for on this machine, which a resumed training keeps."""
+    device = choose_device(config.device)
+    settled = dataclasses.replace(config, precision=choose_precision(config.precision, device))
+    if crew.main and not computes_bf16(device):
+        if config.precision == "bf16":
+            slow = f"this {device} has no instructions for bf16, which take several times as long as float32"
+            print(f"note: {slow}; --precision auto trains in float32 here", file=sys.stderr)
+        elif config.precision == "auto":
+            print(f"trains in float32: this {device} has no instructions for bf16")
+    return settled
 
 
 def _found_possible(config: Train, run: Path) -> Possible:

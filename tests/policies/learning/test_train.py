@@ -144,6 +144,23 @@ def test_best_is_the_least_held_out_error_or_not_marked(demos, tmp_path):
     assert not (tmp_path / "unmarked" / "best").exists() and load_policy(tmp_path / "unmarked")[1]["step"] == 60
 
 
+@pytest.mark.parametrize("has_it", (False, True))
+def test_precision_auto_is_settled_by_the_device_and_kept(demos, tmp_path, monkeypatch, capsys, has_it):
+    for module in ("configs.devices", "policies.learning.train"):
+        monkeypatch.setattr(f"understudy.{module}.computes_bf16", lambda device: has_it)
+    for word in ("auto", "bf16"):
+        settings(demos, tmp_path / word, precision=word, steps=2).run()
+    said, kept = capsys.readouterr(), [(tmp_path / word / "config.yaml").read_text() for word in ("auto", "bf16")]
+    assert [
+        ("precision: bf16" in text, "no instructions for bf16" in told) for text, told in zip(kept, said, strict=True)
+    ] == [
+        (has_it, not has_it),
+        (True, not has_it),
+    ]
+    with pytest.raises(ValueError, match="--precision half: known are no, bf16, auto"):
+        settings(demos, tmp_path / "half", precision="half").run()
+
+
 def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_not(demos, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         settings(demos, tmp_path / name, seed=seed, steps=20).run()
