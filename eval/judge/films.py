@@ -1,7 +1,7 @@
-"""The films that are judged: of records, of measured world models (`eval --world-model --kept`), of datasets.
+"""The films that are judged: those of episode records, and of datasets.
 
-A film knows what really came of it, where somebody does: the outcome that was recorded with a true film, or under the
-actions that an imagined one was told; of a policy's own dream only a true run from the same start, where one is given.
+A film knows what really came of it, where somebody does: the outcome that was recorded with a true film; of a dream only
+a true run from the same start, where one is given.
 """
 
 from __future__ import annotations
@@ -17,19 +17,16 @@ from typing import Protocol
 
 import numpy as np
 
-from ...configs.documents import content_digest
 from ..ledger.films import film_paths
 from ..ledger.identity import by_policy, identify, open_records
 from ..ledger.labels import Place, record_key
 from ..ledger.record import MANIFEST, WORLD_MODEL, Record, read_manifest, read_record
 from ..ledger.summary import title
-from ..ledger.verify import digest, inside
+from ..ledger.verify import digest
 
 INFO = Path("meta", "info.json")  # of a dataset
-KEPT = "films"  # key of a world model's manifest: the films that were kept
 RECORDED = "the recorded outcome"
 RUN_AGAIN = "a true run from the same start"
-TRUE_FILMS, IMAGINED_FILMS = "true films", "imagined films"
 SCORED = "episode.scored"  # column of what `deploy` records: 0 where nobody scored
 WIDE = 480  # px, to which several cameras are brought to lie below each other
 
@@ -168,8 +165,7 @@ def find_films(paths: Iterable[str | Path], truth: Sequence[str] = ()) -> Films:
             continue
         for root in _records(path):
             if read_manifest(root).get("kind") == WORLD_MODEL:
-                found += _of_world_model(root)
-                continue
+                raise FilmsError(f"{root} says how well a world model foretells films, and keeps none to judge")
             record = read_record(root)
             films = _of_record(record, known)
             missing = len(record.table) - len(films)  # type: ignore[arg-type]
@@ -221,35 +217,6 @@ def _of_record(record: Record, known: dict) -> list[Film]:
             )
         )
     return films
-
-
-def _of_world_model(root: Path) -> list[Film]:
-    """The films that `eval --world-model --kept` left."""
-    kept = read_manifest(root).get(KEPT)
-    if not kept:
-        raise FilmsError(f"{root} kept no films; measure the world model again with `--kept 24` to judge its films")
-    try:
-        key = content_digest({KEPT: kept["rows"]})
-        return [_kept(root, kept, row, key) for row in kept["rows"]]
-    except (KeyError, TypeError) as error:
-        raise FilmsError(f"{root / MANIFEST} is damaged: its '{KEPT}' lacks {error}") from error
-
-
-def _kept(root: Path, kept: dict, row: dict, key: str) -> Film:
-    path = inside(root, row["video"])
-    if path is None or not path.is_file() or digest(path) != row["sha256"]:
-        raise FilmsError(f"{root}: the film {row['video']} is missing, or was changed since it was written")
-    return Film(
-        place=(key, IMAGINED_FILMS if row["imagined"] else TRUE_FILMS, row["film"]),
-        name=str(root),
-        imagined=row["imagined"],
-        pictures=Mp4(path),
-        known=row["success"],
-        own=row["learned"] >= 0.5,
-        group=(key, row["episode"]),
-        task=kept.get("task", ""),
-        views=tuple(kept["cameras"]),
-    )
 
 
 def _of_dataset(root: Path) -> list[Film]:

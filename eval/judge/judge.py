@@ -44,8 +44,8 @@ ASKED = "asked"  # key of a file of verdicts: the settings of the judge
 class Judge:
     """Say of films whether the task succeeded, by a vision-language model or by a person, and how right each judge is.
 
-    Films are those of episode records (of a dream, a simulator, an arm), of a measured world model (`understudy eval
-    --world-model --kept 24`), or of a dataset. Without --judge, verdicts that were given before are compared.
+    Films are those of episode records (of a dream, a simulator), or of a dataset, such as an arm's. Without --judge,
+    verdicts that were given before are compared.
     """
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("films",)

@@ -1,9 +1,6 @@
 """Records with films whose outcome can be seen: what succeeds turns green before it ends."""
 
-import importlib.util
-
 import numpy as np
-import pytest
 
 from understudy.eval.ledger.record import RecordWriter
 from understudy.policies.data.encode import write_mp4
@@ -48,15 +45,3 @@ def write_record(folder, outcomes, shown=None, dream=False, policy="runs/a", fil
                 write_mp4(folder / f"videos/{seed:06d}.mp4", film(seen), 10.0, quality=5)
             writer.add(row(seed, won) | ({} if there else {"video": ""}))
         return writer.close(complete=True)
-
-
-@pytest.fixture
-def transformers():
-    if importlib.util.find_spec("transformers") is None:
-        pytest.skip("transformers comes with the extra `vision`")
-    from understudy.configs.compat import prepare_torchvision
-
-    prepare_torchvision()
-    import transformers
-
-    return transformers
