@@ -1,7 +1,7 @@
 """The films that are judged: those of episode records, and of datasets.
 
-A film knows what really came of it, where somebody does: the outcome that was recorded with a true film; of a dream only
-a true run from the same start, where one is given.
+A film knows what really came of it, where somebody does: the outcome that was recorded with a true film; of a dream
+only a true run from the same start, where one is given.
 """
 
 from __future__ import annotations
