@@ -33,6 +33,7 @@ from ..ledger.labels import (
 )
 from .films import Film, Films, find_films
 from .judges import JudgeError, ModelJudge, PersonJudge, ask, read_judge, rubric_of
+from .opened import open_model
 from .page import click_page
 from .prompt import chosen
 from .scores import lines, remarks, scores
@@ -110,7 +111,7 @@ def judged(films: Sequence[Film], config: ModelJudge, out: Path) -> list[Label]:
     if not left:
         return list(labels.values())
 
-    model = config.open()
+    model = open_model(config)
     with Progress("judging", len(films), "films", done=len(ours)) as progress:
         for film in left:
             frames = film.pictures.read(chosen(film.pictures.count, config.frames))

@@ -124,15 +124,6 @@ class VlmJudge(ModelJudge):
     def name(self) -> str:
         return f"vlm {self.model}"
 
-    def open(self) -> Answers:
-        if self.url:
-            from .endpoint import Endpoint
-
-            return Endpoint(self)
-        from .local import LocalModel
-
-        return LocalModel(self)
-
 
 def _check_url(url: str) -> None:
     """Refuse an address that no request can go to, or that holds a secret, which records would repeat."""
