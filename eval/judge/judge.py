@@ -45,7 +45,7 @@ ASKED = "asked"  # key of a file of verdicts: the settings of the judge
 class Judge:
     """Say of films whether the task succeeded, by a vision-language model or by a person, and how right each judge is.
 
-    Films are those of episode records (of a dream, a simulator), or of a dataset, such as an arm's. Without --judge,
+    Films are those of episode records (of a dream or a simulator), or of a dataset, such as an arm's. Without --judge,
     verdicts that were given before are compared.
     """
 

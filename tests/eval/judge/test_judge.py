@@ -167,7 +167,8 @@ def test_an_arms_dataset_is_judged_and_what_nobody_scored_is_unknown(tmp_path):
     from .conftest import film
 
     body = Embodiment(
-        name="arm", action=("x",), action_units=("m",), rate=10.0, state=("x",), state_units=("m",), limits=((-1.0, 1.0),),
+        name="arm", action=("x",), action_units=("m",), rate=10.0, state=("x",), state_units=("m",),
+        limits=((-1.0, 1.0),),
     ).with_cameras({"top": (32, 32), "wrist": (32, 64)})  # fmt: skip
     writer = DatasetWriter(tmp_path / "arm", body)
     for seed, won in enumerate((True, False)):
