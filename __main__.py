@@ -55,6 +55,10 @@ GROUPS = {  # group of the help -> verb -> (module of ours: class, one line of h
             "which policy is better: finished records, or live until decided",
         ),
         "agree": ("eval.agree.agree:Agree", "do two worlds rank policies alike; may the cheaper one choose"),
+        "judge": (
+            "eval.judge.judge:Judge",
+            "did it succeed, by a vision-language model or a person, and how right are they",
+        ),
         "estimate": (
             "eval.offline.estimate:LoggedPolicies",
             "what policies are worth by recorded episodes; nobody acts",
@@ -121,6 +125,7 @@ STOPPED = NOTHING | {  # what a verb that says nothing itself leaves when it is 
     "lerobot-train": "interrupted; checkpoints in its output_dir are whole; its --resume=true goes on from the last",
     "study": "interrupted; a study writes its results at the end, so there are none",
     "bench": "interrupted; what was printed is all, and nothing is written",
+    "judge": "interrupted; verdicts so far are kept, and the same command goes on where it was",
 }
 SPOKEN = ("list", "inspect", "help", "--help", "-h", "--version")  # verbs whose output is all their work
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...configs.files import replace_text
+from ..ledger.labels import by_place, check_places, read_labels, tally
 from ..ledger.summary import title
 from ..pages.page import page
 from .found import find
-from .labels import by_place, check_places, read_labels, tally
 from .places import Places, places
 from .rows import evaluation, training
 

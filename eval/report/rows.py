@@ -14,12 +14,12 @@ import yaml
 from ...configs.files import read_lines
 from ...policies.learning.examine import SETTINGS
 from ..ledger.films import film_paths
+from ..ledger.labels import Place, record_key, tally
 from ..ledger.origin import origin
 from ..ledger.record import REPORT, Record
 from ..ledger.summary import summarize
 from ..pages.gallery import data_uri
 from ..pages.moments import moment
-from .labels import Place, record_key, tally
 from .places import Places
 
 POINTS = 40  # of a failure's small curve

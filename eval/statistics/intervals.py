@@ -23,8 +23,10 @@ class Interval(NamedTuple):
         return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
+def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
     """Wilson's score interval of a success rate: close to its nominal coverage on average, also near 0 and 1.
+
+    Counts of episodes that are alike may be divided by their design effect, and are no whole numbers then.
 
     Raises:
         ValueError: successes outside 0..n, or no episodes.
@@ -115,7 +117,7 @@ def _bounded(values) -> np.ndarray:
     return values
 
 
-def _check_counts(successes: int, n: int, confidence: float) -> None:
+def _check_counts(successes: float, n: float, confidence: float) -> None:
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n} episodes is not a rate")
     if not 0 < confidence < 1:

@@ -40,7 +40,7 @@ LAYERS = {  # a room may use the rooms of the lines below it; rooms on one line 
         "compare grid bench deploy",
         "evaluate inspect demos catalog hub twin new report verify",
         "world_model",
-        "rollout offline agree",
+        "rollout offline agree judge",
         "ledger",
         "statistics pages",
         "contracts",

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from understudy.configs.world import read_world
+from understudy.eval.ledger.labels import LabelsError, by_place, check_places, read_labels, record_key, tally
 from understudy.eval.ledger.record import RecordWriter
 from understudy.eval.report.found import find
-from understudy.eval.report.labels import LabelsError, by_place, check_places, read_labels, record_key, tally
 from understudy.eval.report.places import places, separation
 from understudy.eval.report.report import Report
 from understudy.eval.statistics.intervals import wilson

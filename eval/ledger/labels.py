@@ -1,23 +1,27 @@
-"""Why episodes failed, as a person saw it: what the page lets them download, read back and counted.
+"""What somebody saw of an episode: why it failed, in words, and whether it succeeded; read back, and counted.
 
-A file holds a label for each episode that was looked at, by the digest of its record's rows (`record_key`), so that it
-is read back wherever the record lies. A label says what one person saw; two files may disagree, which is said.
+A file holds an entry for each episode that was looked at, by the digest of its record's rows (`record_key`), so that it
+is read back wherever the record lies. An entry may have a label (why it failed; the page of `understudy report` asks)
+and a verdict (success or failure; the page of `understudy judge` asks a person, and a model's are written alike). Two
+files may disagree, which is said.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...configs.documents import check_fields, read_document
-from ..ledger.record import Record
-from ..ledger.verify import DIGESTS, ROWS_DIGEST, rows_digest
 from ..statistics.intervals import Interval, wilson
+from .record import Record
+from .verify import DIGESTS, ROWS_DIGEST, rows_digest
 
-KIND, FORMAT = "failure-labels", 1
+KIND, FORMAT = "failure-labels", 2  # 1: labels without verdicts
 LONGEST = 80  # letters of a label
+SUCCESS, FAILURE, NEITHER = VERDICTS = ("success", "failure", "neither")  # neither: who judged did not decide
+PERSON = "person"  # the judge whose verdicts are clicked
 
 
 class LabelsError(ValueError):
@@ -32,7 +36,10 @@ class Label:
     name: str  # what the page called the record, for people
     initial_conditions: str
     env_seed: int
-    label: str
+    label: str = ""  # why it failed
+    verdict: str = ""  # one of `VERDICTS`; nothing where nobody was asked
+    judge: str = ""  # whose verdict: person, or what the judge is called
+    answer: str = ""  # what a model said, shortened
 
 
 @dataclass(frozen=True)
@@ -84,8 +91,15 @@ def _read(path: str | Path) -> list[Label]:
     labels = []
     for entry in entries:
         check_fields(Label, entry, path, LabelsError)
-        label = Label(**entry | {"label": " ".join(entry["label"].split())})
-        if not 0 < len(label.label) <= LONGEST:
+        label = Label(**entry)
+        label = replace(label, label=" ".join(label.label.split()))
+        if label.verdict not in ("", *VERDICTS):
+            raise LabelsError(
+                f"{path}: the verdict of env seed {label.env_seed} is '{label.verdict}', not {', '.join(VERDICTS)}"
+            )
+        if label.verdict and not label.judge:
+            raise LabelsError(f"{path}: nobody says whose verdict that of env seed {label.env_seed} is ('judge')")
+        if not (0 < len(label.label) <= LONGEST or label.verdict and not label.label):
             raise LabelsError(f"{path}: the label of env seed {label.env_seed} must have 1 to {LONGEST} letters")
         labels.append(label)
     return labels
@@ -95,21 +109,51 @@ def by_place(labels: Iterable[Label]) -> dict[Place, tuple[str, ...]]:
     """The different labels of each episode; more than one where people disagree."""
     given: dict[Place, dict[str, None]] = {}
     for label in labels:
-        given.setdefault((label.record, label.initial_conditions, label.env_seed), {})[label.label] = None
+        if label.label:
+            given.setdefault((label.record, label.initial_conditions, label.env_seed), {})[label.label] = None
     return {place: tuple(several) for place, several in given.items()}
+
+
+def verdicts_of(labels: Iterable[Label]) -> dict[str, dict[Place, str]]:
+    """Judge -> what it says of each episode; `NEITHER` where files of one judge contradict each other."""
+    given: dict[str, dict[Place, str]] = {}
+    for label in labels:
+        if label.verdict:
+            said = given.setdefault(label.judge, {})
+            place = (label.record, label.initial_conditions, label.env_seed)
+            said[place] = label.verdict if said.get(place, label.verdict) == label.verdict else NEITHER
+    return given
+
+
+def contradictions(labels: Iterable[Label]) -> dict[str, set[Place]]:
+    """Judge -> the episodes of which its files say different things; judges that never do are left out."""
+    seen: dict[tuple[str, Place], set[str]] = {}
+    for label in labels:
+        if label.verdict:
+            place = (label.record, label.initial_conditions, label.env_seed)
+            seen.setdefault((label.judge, place), set()).add(label.verdict)
+    out: dict[str, set[Place]] = {}
+    for (judge, place), said in seen.items():
+        if len(said) > 1:
+            out.setdefault(judge, set()).add(place)
+    return out
 
 
 def check_places(labels: Iterable[Label], records: Iterable[Record]) -> list[str]:
     """What of the labels belongs to no failure of these records, a sentence each."""
     known = {record_key(record): record for record in records}
+    labels = list(labels)
     lost = Counter(label.name for label in labels if label.record not in known)
     said = [f"{n} labels of '{name}' belong to no record that was found" for name, n in lost.items()]
     for key, record in known.items():
         won = {(row["initial_conditions"], row["env_seed"]): row["success"] for row in record.rows}
-        own = [label for label in labels if label.record == key]
+        own = [label for label in labels if label.record == key and label.label]
         strange = [label.env_seed for label in own if won.get((label.initial_conditions, label.env_seed), True)]
         if strange:
             said.append(f"{record.root}: env seed {strange[0]} is labelled, and is none of its failures")
+        judged = [label.env_seed for label in labels if label.record == key and label.verdict]
+        if unknown := sorted(set(judged) - {seed for _, seed in won}):
+            said.append(f"{record.root}: env seed {unknown[0]} is judged, and is none of its episodes")
     return said
 
 

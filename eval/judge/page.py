@@ -1,0 +1,56 @@
+"""The page on which a person judges films: one after the other, without what any machine said of them.
+
+The order is drawn by a seed, so that neither records nor outcomes follow each other; the page holds no outcome.
+"""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...configs.documents import content_digest
+from ..pages.page import page
+from .films import Film
+from .judges import PersonJudge
+
+TEMPLATE = "judge.html"
+LARGE = 200_000_000  # bytes of films in one page, beyond which browsers give up
+
+
+def click_page(films: Sequence[Film], config: PersonJudge, paths: Sequence[str]) -> str:
+    """The HTML text of the page.
+
+    Args:
+        paths: where the films were found, for the command that reads the verdicts back.
+
+    Raises:
+        ValueError: more films than a page holds.
+    """
+    order = np.random.default_rng(config.seed).permutation(len(films))
+    shown = [films[place] for place in order]
+    data = [one.pictures.mp4() for one in shown]
+    if sum(map(len, data)) > LARGE:
+        raise ValueError(f"{len(films)} films are {sum(map(len, data)) / 1e6:.0f} MB, too much for a page; judge fewer")
+    places = [_place(one) for one in shown]
+    tasks, views = ({getattr(one, name) for one in films} for name in ("task", "views"))
+    return page(
+        TEMPLATE,
+        count=len(films),
+        task=config.task or (next(iter(tasks)) if len(tasks) == 1 else ""),
+        success=config.success,
+        failure=config.failure,
+        views=next(iter(views)) if len(views) == 1 and len(next(iter(views))) > 1 else (),
+        command=shlex.join(["understudy", "judge", *paths, "--labels", "person.json"]),
+        key=content_digest({"places": places})[:16],
+        films=[
+            {"place": place, "data": base64.b64encode(film).decode()} for place, film in zip(places, data, strict=True)
+        ],
+    )
+
+
+def _place(film: Film) -> dict[str, str | int]:
+    record, kind, seed = film.place
+    return {"record": record, "name": film.name, "initial_conditions": kind, "env_seed": seed}
