@@ -1,6 +1,6 @@
 """The robot, drawn: where its kinematics are known it is posed and rendered by MuJoCo, and nobody has to imagine it.
 
-A `RobotConfig` names a task of ours (`sim/task.py`) that has an arm; `Drawer` renders this arm alone, at joint angles,
+A `DrawnRobot` names a task of ours (`sim/task.py`) that has an arm; `Drawer` renders this arm alone, at joint angles,
 as the cameras of the task see it at the size of the model's pictures: colour, depth, and which pixels are the arm's.
 What stands fixed in the scene (the table) hides the arm where it is nearer; what can move is not drawn, so whether an
 object hides the arm is for the network to say (`overlay.py`). Fingerprints tell another arm, camera or fixed scene.
@@ -33,7 +33,7 @@ class RobotError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RobotConfig:
+class DrawnRobot:
     """Whose arm is drawn, and as which camera sees it."""
 
     task: str = ""  # a task of ours with an arm, such as so101-reach
@@ -118,13 +118,13 @@ class Drawer:
         RobotError: no such camera, or another arm, camera or fixed scene than `robot.prints` says.
     """
 
-    def __init__(self, robot: RobotConfig, cameras: tuple[str, ...], size: tuple[int, int]):
+    def __init__(self, robot: DrawnRobot, cameras: tuple[str, ...], size: tuple[int, int]):
         import mujoco
 
         from ..sim.arms import Wiring
 
         task = robot.find()
-        self.arm, self.robot, self.size = task.arm, robot, tuple(size)
+        self.arm, self.robot, self.size, self.cameras = task.arm, robot, tuple(size), tuple(cameras)
         self._names = [robot.named(name) for name in cameras]
         for name, theirs in zip(cameras, self._names, strict=True):
             if theirs not in task.cameras:
@@ -161,6 +161,10 @@ class Drawer:
     def pixels(self, joints: np.ndarray) -> np.ndarray:
         """Poses (M, D) rad -> (M, cameras, h, w, 5) uint8, see `Drawing.pixels`; the last `HELD` are kept."""
         return np.stack([self._pixels(np.ascontiguousarray(one, np.float32)) for one in joints])
+
+    def __deepcopy__(self, memo: dict) -> Drawer:
+        """One with a GL context of its own, which is not copied."""
+        return Drawer(self.robot, self.cameras, self.size)
 
     def close(self) -> None:
         """Free what draws."""
@@ -210,8 +214,8 @@ def check_angles(joints: np.ndarray, names: tuple[str, ...], what: str) -> None:
     if (most > TURN).any():
         worst = int(most.argmax())
         raise RobotError(
-            f"'{names[worst]}' of {what} reaches {most[worst]:.1f}, more than a turn in rad: are these degrees? Convert "
-            "the dataset; the arm is drawn from rad"
+            f"'{names[worst]}' of {what} reaches {most[worst]:.1f}, more than a turn in rad: are these degrees? "
+            "Convert the dataset; the arm is drawn from rad"
         )
 
 

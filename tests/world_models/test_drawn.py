@@ -8,7 +8,7 @@ import pytest
 
 from understudy.configs.spec import IMAGES, STATE, Mode
 from understudy.configs.world import read_world
-from understudy.world_models.drawn import Drawer, RobotConfig, RobotError, check_angles, check_prints
+from understudy.world_models.drawn import Drawer, DrawnRobot, RobotError, check_angles, check_prints
 
 SIZE = (64, 64)
 CAMERAS = ("front", "wrist")
@@ -33,7 +33,7 @@ def true_arm(lane, camera):
 @pytest.mark.parametrize("task", ["so101-reach", "so101-pick-place", "so101-pusht"])
 def test_the_drawn_arm_lies_where_the_true_one_is_seen(task):
     lane = read_world(task, cameras=dict.fromkeys(CAMERAS, SIZE)).lane()
-    with closing(lane), closing(Drawer(RobotConfig(task=task), CAMERAS, SIZE)) as drawer:
+    with closing(lane), closing(Drawer(DrawnRobot(task=task), CAMERAS, SIZE)) as drawer:
         overlaps, rng = [], np.random.default_rng(0)
         for seed in range(3):
             obs, _ = lane.reset(seed=seed)
@@ -52,7 +52,7 @@ def test_the_drawn_arm_lies_where_the_true_one_is_seen(task):
 
 
 def test_a_drawing_speaks_of_one_frame_and_is_kept():
-    with closing(Drawer(RobotConfig(task="so101-reach"), ("front",), SIZE)) as drawer:
+    with closing(Drawer(DrawnRobot(task="so101-reach"), ("front",), SIZE)) as drawer:
         home = np.array(drawer.arm.home, np.float32)
         one, other = drawer.pixels(np.stack([home, home + 0.3]))
         assert one.shape == (1, *SIZE, 5) and one.dtype == np.uint8
@@ -62,7 +62,7 @@ def test_a_drawing_speaks_of_one_frame_and_is_kept():
 
 
 def test_what_does_not_fit_is_refused_by_name():
-    robot, task = RobotConfig(task="so101-reach"), RobotConfig(task="so101-reach").find()
+    robot, task = DrawnRobot(task="so101-reach"), DrawnRobot(task="so101-reach").find()
     body = task.embodiment
     robot.check(body)
     swapped = (*body.action[1::-1], *body.action[2:])
@@ -78,19 +78,19 @@ def test_what_does_not_fit_is_refused_by_name():
     with pytest.raises(RobotError, match="are these degrees"):
         check_angles(np.array([[0.1, 0.2], [0.1, 93.0]]), ("a", "b"), "the dataset")
     with pytest.raises(RobotError, match="names no task"):
-        RobotConfig()
+        DrawnRobot()
     with pytest.raises(RobotError, match="so101-reach"):
-        RobotConfig(task="pusht").find()
+        DrawnRobot(task="pusht").find()
     with pytest.raises(RobotError, match="no camera 'top'"):
         Drawer(robot, ("top",), SIZE)
 
 
 def test_another_arm_camera_or_scene_is_told_from_the_same_one():
-    prints = {task: Drawer(RobotConfig(task=task), CAMERAS, SIZE).prints for task in ("so101-reach", "so101-pusht")}
-    same = Drawer(RobotConfig(task="so101-pick-place"), CAMERAS, SIZE).prints
+    prints = {task: Drawer(DrawnRobot(task=task), CAMERAS, SIZE).prints for task in ("so101-reach", "so101-pusht")}
+    same = Drawer(DrawnRobot(task="so101-pick-place"), CAMERAS, SIZE).prints
     assert same == prints["so101-reach"]  # the cube is not drawn
     with pytest.raises(RobotError, match="the arm of"):
         check_prints(prints["so101-reach"], prints["so101-pusht"], "here")  # it holds a stick
-    crossed = RobotConfig(task="so101-reach", cameras={"front": "wrist"}, prints=prints["so101-reach"])
+    crossed = DrawnRobot(task="so101-reach", cameras={"front": "wrist"}, prints=prints["so101-reach"])
     with pytest.raises(RobotError, match="the camera 'front'"):
         Drawer(crossed, ("front",), SIZE)
