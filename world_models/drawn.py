@@ -10,7 +10,9 @@ Needs no torch; MuJoCo only to draw.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -152,6 +154,9 @@ class Drawer:
 
         if self._renderer is None:
             self._renderer = renderer_class()(self._model, *self.size)
+            if not _DRAWING:
+                atexit.register(_close_all)  # runs before GL is gone, for it is registered later
+            _DRAWING.add(self)
         self._data.qpos[self._wiring.qpos] = joints
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
@@ -196,6 +201,14 @@ class Drawer:
         renderer.disable_depth_rendering()
         mask = (what[..., 1] == int(mujoco.mjtObj.mjOBJ_GEOM)) & np.isin(what[..., 0], self._own)
         return colour, np.where(mask, depth, np.inf).astype(np.float32), mask
+
+
+_DRAWING: weakref.WeakSet[Drawer] = weakref.WeakSet()  # of this process
+
+
+def _close_all() -> None:
+    for drawer in list(_DRAWING):
+        drawer.close()
 
 
 def check_prints(known: Mapping[str, str], found: Mapping[str, str], where: str) -> None:

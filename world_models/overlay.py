@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
 DRAWN = f"{IMAGES}drawn"  # key of a batch: (B, O, cameras, h, w, 5) uint8, see `drawn.Drawing.pixels`, with `HIDDEN`
 UNLIKE = 40  # levels of a channel by which a pixel is not the drawn one: something hides the arm there
-FITS = 0.8  # part of the arm's pixels that look as drawn, in half of the training frames at least
-BEGINS = 0.5  # the same of the frame that a film begins with
+FITS = 0.9  # part of the arm's pixels that look as drawn, in half of the training frames at least
+BEGINS = 0.7  # the same of the frame that a film begins with
 LOOKED_AT = 64  # frames that are compared with what is drawn
 MAPS, WIDTH = 32, 48  # channels of the drawn arm in the dynamics; of what says that it is hidden
 RARE = 10.0  # how much more a hidden pixel counts, at most

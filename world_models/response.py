@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .drawn import RobotError
 
 BEGUN = {"gain": 0.35, "carry": 0.5, "drift": 0.0, "below": 0.15, "above": 0.15}  # what the fit begins with
-ROUNDS, RATE = 400, 0.02  # of Adam
+ROUNDS, RATE = 200, 0.04  # of Adam
 STRETCHES = 1024  # recorded ones that are fitted to, at most
 FOLLOWS = 0.7  # part of a standing arm's error that must not be reached, or joints do not follow the actions
 
