@@ -212,7 +212,7 @@ class VideoModel(FilmModel, Stepped):
         self.sight = Sight(config.eyes, embodiment, scales)
         self.sight.requires_grad_(False)
         self.dynamics = Dynamics(config, len(embodiment.action))
-        self.overlay = None
+        self.overlay: Overlay | None = None
         if config.robot is not None:
             config.robot.check(embodiment)
             self.overlay = Overlay(config.robot, config.eyes, len(embodiment.action))
