@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from ..configs.spec import IMAGES, Window
+from ..configs.spec import IMAGES, STATE, Window
 from ..policies.learning.checkpoint import fingerprint, load_model
 from ..policies.policy import Critic, Past, Planner, Plans
 from .codec import Reading
@@ -37,7 +37,7 @@ def imagined_critic(folder: str | Path, planner: Planner, device: str = "cpu") -
     following = noted(info["path"], fingerprint(Path(info["path"])))
     if not passes(following):
         raise DreamError(f"{info['path']} ranks no plans: {refusal(following)}")
-    model.embodiment.check(planner.embodiment)
+    model.embodiment.check(planner.embodiment, (STATE,) if model.draws else ())
     return ImaginedCritic(model.to(device))
 
 
@@ -49,32 +49,33 @@ class ImaginedCritic(Critic):
     def __init__(self, model: FilmModel):
         self.model, self.embodiment = model, model.embodiment
         eyes = model.config.eyes
-        self.inputs = tuple(IMAGES + name for name in eyes.cameras)
+        self.inputs = tuple(IMAGES + name for name in eyes.cameras) + ((STATE,) if model.draws else ())
+        self._cameras = self.inputs[: len(eyes.cameras)]
         self.window = Window(observe=(-1, 0), recall=(), horizon=1)
-        self.eyes = SimpleNamespace(sizes=dict.fromkeys(self.inputs, eyes.size), config=SimpleNamespace(looks={}))
+        self.eyes = SimpleNamespace(sizes=dict.fromkeys(self._cameras, eyes.size), config=SimpleNamespace(looks={}))
 
     @torch.no_grad()
     def score(self, past: Past, plans: Plans) -> Tensor:
         """(B, N), higher is better."""
         model, seen = self.model, past.at(self.window)
         device = next(model.parameters()).device
-        before, now = (torch.stack([seen.obs[key][:, at] for key in self.inputs], 1).to(device) for at in (0, 1))
+        before, now = (torch.stack([seen.obs[key][:, at] for key in self._cameras], 1).to(device) for at in (0, 1))
         many = plans.future.shape[1]
         rows = torch.arange(len(now), device=device).repeat_interleave(many)
-        memory = model.remember(now, before).rows(rows)
+        memory = model.remember(now, before, seen.obs[STATE].to(device) if model.draws else None).rows(rows)
         actions = plans.future.to(device).flatten(0, 1)
 
         gap, best = model.config.eyes.gap, torch.zeros(len(rows), device=device)
         generator = torch.Generator().manual_seed(
             0
         )  # the same noise for all plans, so that they differ by actions alone
-        earlier = model.sight.read(model.sight.decode(memory.now))
+        earlier = model.sight.read(model.show(memory.now, memory.pose))
         for begin in range(0, actions.shape[1], gap):
             chunk = actions[:, begin : begin + gap]
             for part in chunk.split(model.horizon, 1):
                 noise = torch.randn(1, 1, *memory.now.shape[1:], generator=generator).to(device)
                 latents, memory = model.advance(memory, part, (part.shape[1],), noise.expand(len(rows), -1, -1, -1, -1))
-            read = model.sight.read(model.sight.decode(latents[:, -1]))
+            read = model.sight.read(model.show(latents[:, -1], memory.pose))
             said = self._verdict(read, earlier, chunk, gap)
             best = torch.maximum(best, torch.where(said.real >= REAL_AT, said.success, 0.0))
             earlier = read

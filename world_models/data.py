@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,18 +118,25 @@ class InsideWindows:
     Args:
         frames: offsets of the frames that are read, the last one 0.
         seen: reads what stands for the pictures.
+        more: further pictures of the same frames, by key.
 
     Raises:
         DatasetError: no episode is long enough.
     """
 
     def __init__(
-        self, dataset: Dataset, episodes: np.ndarray, frames: tuple[int, ...], seen: RowReader, states: tuple[str, ...]
+        self,
+        dataset: Dataset,
+        episodes: np.ndarray,
+        frames: tuple[int, ...],
+        seen: RowReader,
+        states: tuple[str, ...],
+        more: Mapping[str, RowReader] | None = None,
     ):
         reach = -frames[0]
         window = Window(observe=frames, recall=tuple(range(-reach, 0)), horizon=1)
-        told: dict[str, Any] = {"rows": outcomes(dataset), "acted": SENT, "pictures": {SEEN: seen}}
-        self._windows = Windows(dataset, window, (SEEN, *states), episodes, **told)
+        told: dict[str, Any] = {"rows": outcomes(dataset), "acted": SENT, "pictures": {SEEN: seen, **(more or {})}}
+        self._windows = Windows(dataset, window, (SEEN, *(more or ()), *states), episodes, **told)
         places = np.concatenate([np.arange(dataset.lengths[m]) for m in episodes])
         self._kept = np.flatnonzero(places >= reach)
         if not len(self._kept):

@@ -26,7 +26,7 @@ from ..policies.learning.checkpoint import fingerprint, load_model
 from ..policies.policy import LaneNoise
 from .codec import Reading
 from .film_model import FilmModel, Memory
-from .gate import DreamError, noted, strange
+from .gate import ABSTAINS, DreamError, noted, strange
 from .signals import Signs, Teller
 from .starts import Starts
 
@@ -75,6 +75,27 @@ class Film:
         return self.outcomes[max(judged for judged in self.outcomes if judged <= step)]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """M frames: their latents, the poses of a robot that is drawn, pictures, and what is read from these."""
+
+    latents: Tensor
+    poses: Tensor | None
+    pictures: Tensor  # (M, cameras, h, w, 3) uint8
+    reading: Reading
+
+    @classmethod
+    def of(cls, model: FilmModel, latents: Tensor, poses: Tensor | None) -> Shown:
+        """Decode latents (M, C, h, w) and read them."""
+        pictures = model.show(latents, poses)
+        return cls(latents, poses, pictures, model.sight.read(pictures))
+
+    def part(self, rows: slice) -> Shown:
+        """Some of them."""
+        poses = None if self.poses is None else self.poses[rows]
+        return Shown(self.latents[rows], poses, self.pictures[rows], _part(self.reading, rows))
+
+
 class Dreamer:
     """A world model, its first frames, and how it is asked. One for each process.
 
@@ -104,14 +125,17 @@ class Dreamer:
     @torch.no_grad()
     def begin(self, seed: int) -> Film:
         """A film at the start `seed`, read and judged. Raises DreamError for a start that is not there, or strange."""
-        first = self.starts.picture(seed).to(self.world.device)[None]
+        picture, joints = self.starts.first(seed)
+        first = picture.to(self.world.device)[None]
+        begun = None if joints is None else joints.to(self.world.device)[None]
         if refused := strange(self.known, float(self.model.strange(first))):
             raise DreamError(f"start {seed}: {refused}")
-        film = Film(self.model.remember(first), seed)
+        if refused := self.model.check_begin(first, begun):
+            raise DreamError(f"start {seed}: {ABSTAINS}: {refused}")
+        film = Film(self.model.remember(first, joints=begun), seed)
         if self.teller is not None:
             film.signs = Signs(self.teller.twin(film.memory, seed))
-        decoded = self.model.sight.decode(film.memory.now)
-        self._see([film], [0], decoded, self.model.sight.read(decoded))
+        self._see([film], [0], Shown.of(self.model, film.memory.now, film.memory.pose))
         return film
 
     @torch.no_grad()
@@ -138,7 +162,7 @@ class Dreamer:
     def _imagine(self, films: list[Film], actions: np.ndarray, looked: Collection[int], live: int) -> None:
         """One batch of which the first `live` films count, in passes of at most the model's horizon."""
         device, begun = self.world.device, [len(film.sent) for film in films]
-        memory = Memory(*(torch.cat([getattr(film.memory, name) for film in films]) for name in ("now", "before")))
+        memory = Memory.joined([film.memory for film in films])
         told = torch.from_numpy(np.ascontiguousarray(actions, np.float32)).to(device)
         for film in films[:live]:
             film.frames.clear()
@@ -150,6 +174,7 @@ class Dreamer:
             judged = {k for k in steps if any(self._due(tick + k) for tick in begun[:live])}
             wanted = sorted(judged | (set(steps) & set(looked)))
             noise = LaneNoise(self.world.seed, np.array([film.start for film in films]), np.array(begun) + at)
+            poses = self.model.poses(memory, chunk, [k - at for k in wanted])
             latents, memory = self.model.advance(
                 memory, chunk, [k - at for k in wanted], noise.normal(1, *memory.now.shape[1:]).to(device)
             )
@@ -157,11 +182,10 @@ class Dreamer:
             for film, row in zip(films[:live], actions, strict=False):
                 film.sent.extend(row[at : at + chunk.shape[1]])
             if wanted:
-                pictures = self.model.sight.decode(latents.flatten(0, 1))
-                reading = self.model.sight.read(pictures)
+                shown = Shown.of(self.model, latents.flatten(0, 1), None if poses is None else poses.flatten(0, 1))
                 for column, k in enumerate(wanted):
-                    part = slice(column, None, len(wanted))
-                    self._see(films[:live], [tick + k for tick in begun[:live]], pictures[part], _part(reading, part))
+                    part = shown.part(slice(column, None, len(wanted)))
+                    self._see(films[:live], [tick + k for tick in begun[:live]], part)
         for row, film in enumerate(films[:live]):
             film.memory = memory.rows(torch.tensor([row], device=device))
 
@@ -172,7 +196,7 @@ class Dreamer:
         signs = [film.signs for film in films if film.signs is not None]
         if not signs:
             return
-        memory = Memory(*(torch.cat([getattr(one.twin, name) for one in signs]) for name in ("now", "before")))
+        memory = Memory.joined([one.twin for one in signs])
         noise = LaneNoise(self.world.seed + 1, np.array([film.start for film in films]), ticks)
         other, memory = self.model.advance(memory, chunk, wanted, noise.normal(1, *memory.now.shape[1:]).to(latents))
         for row, one in enumerate(signs[:live]):
@@ -184,9 +208,12 @@ class Dreamer:
         """Whether the judge looks after this step of a film; the first, for one that began with success."""
         return tick <= 1 or tick % self.world.judge_every == 0 or tick >= self.horizon
 
-    def _see(self, films: Sequence[Film], ticks: Sequence[int], pictures: Tensor, reading: Reading) -> None:
-        """Keep what is read from pictures (M, cameras, h, w, 3) of films at their steps, and judge what is due."""
+    def _see(self, films: Sequence[Film], ticks: Sequence[int], shown: Shown) -> None:
+        """Keep what is read from frames of films at their steps, and judge what is due."""
+        pictures, reading = shown.pictures, shown.reading
         states = {key: value.cpu().numpy() for key, value in reading.states.items()}
+        if shown.poses is not None:  # what was drawn need not be read
+            states[STATE] = shown.poses[:, : len(self.model.embodiment.state)].cpu().numpy()
         for row, (film, tick) in enumerate(zip(films, ticks, strict=True)):
             film.frames[tick] = pictures[row].cpu()
             film.states[tick] = {key: value[row] for key, value in states.items()}
@@ -202,7 +229,7 @@ class Dreamer:
         actions = torch.from_numpy(np.stack([*done, *done[:1] * spare])).to(now.device)
         scaled = self.model.action_scale.scale(actions)
         said = self.model.sight.verdict(Reading(now, {}), Reading(before, {}), scaled)
-        told = self._signs(pictures, reading, before, scaled, len(films)) if self.teller is not None else {}
+        told = self._signs(shown, before, scaled, len(films)) if self.teller is not None else {}
         for row, (film, tick) in enumerate(zip(films, ticks, strict=True)):
             if not self._due(tick):
                 continue
@@ -220,12 +247,14 @@ class Dreamer:
             film.features = {step: one for step, one in film.features.items() if step >= tick - self.gap}
             film.features[tick] = now[row]
 
-    def _signs(
-        self, pictures: Tensor, reading: Reading, before: Tensor, actions: Tensor, live: int
-    ) -> dict[str, np.ndarray]:
-        """What the first `live` of frames (M, cameras, h, w, 3) say of themselves."""
+    def _signs(self, shown: Shown, before: Tensor, actions: Tensor, live: int) -> dict[str, np.ndarray]:
+        """What the first `live` of frames say of themselves."""
         assert self.teller is not None
-        told = self.teller.frames(pictures, reading, live)
+        reading = shown.reading
+        told = self.teller.frames(shown.pictures, reading, live)
+        if shown.poses is not None:
+            arm = self.model.arm_apart(shown.latents, shown.poses)
+            told |= {} if arm is None else {"arm": arm.cpu().numpy()}
         back = self.teller.inverse(Reading(reading.features, {}), Reading(before, {}), actions)
         return told if back is None else told | {"inverse": back}
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from .blocks import as_floats
 from .codec import Reading
 from .film_model import FilmModel
-from .films import Clips, imagine
+from .films import Clips, filmed
 from .judge import SEEN as STILL
 from .judge import foreground
 from .metrics import psnr
@@ -62,8 +62,8 @@ def watch(model: FilmModel, cut: Clips, seed: int = 0) -> tuple[Seen, Seen]:
     device = next(model.parameters()).device
     steps = looks(cut, model.config.eyes.gap)
     true = [cut.pictures[:, step].to(device) for step in steps]
-    made = imagine(model, cut.pictures[:, 0], cut.actions, steps[1:], seed) if len(steps) > 1 else ()
-    imagined = [true[0], *(model.sight.decode(latents) for _, latents in made)]
+    told = (model, cut.pictures[:, 0], cut.actions, steps[1:], seed, cut.joints())
+    imagined = [true[0], *(pictures for _, _, pictures in filmed(*told))] if len(steps) > 1 else true[:1]
     return _watched(model, true, true), _watched(model, imagined, true)
 
 

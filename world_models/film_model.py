@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..configs.spec import IMAGES
+from ..configs.spec import IMAGES, STATE
 from ..policies.policy import Begins, LaneNoise, Past, Scale, Trainable
 from .blocks import as_floats
 from .codec import Sight
@@ -18,14 +18,25 @@ from .world import WorldModel
 
 @dataclass(frozen=True)
 class Memory:
-    """What the dynamics remembers of B films: latents (B, C, h, w) of now and of one frame before."""
+    """What the dynamics remembers of B films: latents (B, C, h, w) of now and of one frame before.
+
+    `pose` (B, P), of a model that draws its robot alone, is where this one is (`overlay.py`).
+    """
 
     now: Tensor
     before: Tensor
+    pose: Tensor | None = None
 
     def rows(self, chosen: Tensor) -> Memory:
         """Those of some films."""
-        return Memory(self.now[chosen], self.before[chosen])
+        return Memory(self.now[chosen], self.before[chosen], None if self.pose is None else self.pose[chosen])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Memory]) -> Memory:
+        """Those of several, one after another."""
+        now, before = torch.cat([one.now for one in parts]), torch.cat([one.before for one in parts])
+        poses = [one.pose for one in parts if one.pose is not None]
+        return cls(now, before, torch.cat(poses) if poses else None)
 
 
 class FilmModel(nn.Module, Trainable, Begins, WorldModel):
@@ -40,10 +51,38 @@ class FilmModel(nn.Module, Trainable, Begins, WorldModel):
         """Pictures (M, cameras, h, w, 3) uint8 -> latents (M, C, h, w)."""
         return self.sight.encode(pictures)
 
-    def remember(self, pictures: Tensor, before: Tensor | None = None) -> Memory:
-        """What is remembered where films begin with pictures (B, cameras, h, w, 3) uint8; None: they stood still."""
+    @property
+    def draws(self) -> bool:
+        """Whether it draws its robot, and is told the joints that films begin with."""
+        return False
+
+    def remember(self, pictures: Tensor, before: Tensor | None = None, joints: Tensor | None = None) -> Memory:
+        """What is remembered where films begin with pictures (B, cameras, h, w, 3) uint8; None: they stood still.
+
+        Args:
+            joints: (B, n, D) rad, of the last n control steps, of a model that draws its robot; others need none.
+        """
         now = self.encode(pictures)
         return Memory(now, now if before is None else self.encode(before))
+
+    def poses(self, memory: Memory, actions: Tensor, wanted: Sequence[int]) -> Tensor | None:
+        """(B, L, P) of the robot after `wanted` numbers of actions (B, E, D); None where it is not drawn."""
+        return None
+
+    def show(self, latents: Tensor, poses: Tensor | None = None) -> Tensor:
+        """Latents (M, C, h, w) as pictures (M, cameras, h, w, 3) uint8, the robot drawn over them at poses (M, P)."""
+        return self.sight.decode(latents)
+
+    def arm_apart(self, latents: Tensor, poses: Tensor) -> Tensor | None:
+        """(M,) how far frames are from the robot drawn over them, see `overlay.Overlay.apart`; None: none is."""
+        return None
+
+    def check_starts(self, truth: Any, name: str) -> None:
+        """Raise ValueError where first frames of a `World` show another robot, or from elsewhere, than is drawn."""
+
+    def check_begin(self, pictures: Tensor, joints: Tensor | None) -> str:
+        """Why a film may not begin with one picture (1, cameras, h, w, 3) and joints (1, n, D); nothing: it may."""
+        return ""
 
     def round_trip(self, pictures: Tensor) -> Tensor:
         """Pictures (M, 3 cameras, h, w) in 0..1 as they come back from latents: the best that can be imagined."""
@@ -81,14 +120,18 @@ class FilmModel(nn.Module, Trainable, Begins, WorldModel):
         """The pictures of each camera after each of `actions` (B, H, D), units, and the states read from them."""
         keys = [IMAGES + name for name in self.config.eyes.cameras]
         newest = [torch.stack([past.obs[key][:, place] for key in keys], 1) for place in (-1, -2) if _held(past, place)]
-        memory = self.remember(newest[0], newest[1] if len(newest) > 1 else None)
-        films, device = [], actions.device
+        joints = past.obs[STATE] if self.draws else None
+        memory = self.remember(newest[0], newest[1] if len(newest) > 1 else None, joints)
+        films, poses, device = [], [], actions.device
         for chunk in actions.split(self.horizon, 1):
             noise = rng.normal(1, *memory.now.shape[1:]).to(device)
-            latents, memory = self.advance(memory, chunk, range(1, chunk.shape[1] + 1), noise)
+            wanted = range(1, chunk.shape[1] + 1)
+            poses.append(self.poses(memory, chunk, wanted))
+            latents, memory = self.advance(memory, chunk, wanted, noise)
             films.append(latents)
         latents = torch.cat(films, 1)
-        pictures = self.sight.decode(latents.flatten(0, 1))
+        drawn = [one for one in poses if one is not None]
+        pictures = self.show(latents.flatten(0, 1), torch.cat(drawn, 1).flatten(0, 1) if drawn else None)
         read = self.sight.read(pictures).states
         seen = {key: pictures[:, place] for place, key in enumerate(keys)} | read
         return {key: value.unflatten(0, latents.shape[:2]) for key, value in seen.items()}

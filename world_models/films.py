@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..configs.episode import SENT
+from ..configs.spec import STATE
 from ..policies.policy import LaneNoise
 from .blocks import as_floats
 from .codec import Reading, Sight
@@ -51,6 +52,10 @@ class Clips:
     @property
     def steps(self) -> int:
         return self.actions.shape[1]
+
+    def joints(self, step: int = 0) -> np.ndarray | None:
+        """(B, 1, D) of the robot at a step, for a model that draws it; None where states were not recorded."""
+        return self.states[STATE][:, step : step + 1] if STATE in self.states else None
 
     def __len__(self) -> int:
         return len(self.episode)
@@ -95,22 +100,58 @@ def tellings(actions: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndar
 
 @torch.no_grad()
 def imagine(
-    model: FilmModel, pictures: Tensor, actions: np.ndarray, wanted: Sequence[int], seed: int = 0
+    model: FilmModel,
+    pictures: Tensor,
+    actions: np.ndarray,
+    wanted: Sequence[int],
+    seed: int = 0,
+    joints: np.ndarray | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Films from first frames (B, cameras, h, w, 3) uint8 under actions (B, T, D): (step, latents (B, C, h, w)).
 
     Args:
         wanted: steps after which frames are wanted.
+        joints: (B, n, D) that the films begin with, of a model that draws its robot.
     """
+    for step, latents, _ in _film(model, pictures, actions, wanted, seed, joints):
+        yield step, latents
+
+
+@torch.no_grad()
+def filmed(
+    model: FilmModel,
+    pictures: Tensor,
+    actions: np.ndarray,
+    wanted: Sequence[int],
+    seed: int = 0,
+    joints: np.ndarray | None = None,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """What `imagine` gives, with the pictures (B, cameras, h, w, 3) uint8 that it shows."""
+    for step, latents, poses in _film(model, pictures, actions, wanted, seed, joints):
+        yield step, latents, model.show(latents, poses)
+
+
+def _film(
+    model: FilmModel,
+    pictures: Tensor,
+    actions: np.ndarray,
+    wanted: Sequence[int],
+    seed: int,
+    joints: np.ndarray | None,
+) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+    """(step, latents (B, C, h, w), poses (B, P) of a robot that is drawn)."""
     device = next(model.parameters()).device
-    memory: Memory = model.remember(pictures.to(device))
+    begun = torch.from_numpy(np.asarray(joints, np.float32)).to(device) if model.draws and joints is not None else None
+    memory: Memory = model.remember(pictures.to(device), joints=begun)
     told, count = torch.from_numpy(np.ascontiguousarray(actions, np.float32)).to(device), len(actions)
     for at in range(0, max(wanted), model.horizon):
         chunk = told[:, at : at + model.horizon]
         here = [step for step in wanted if at < step <= at + chunk.shape[1]]
         noise = LaneNoise(seed, np.arange(count), np.full(count, at)).normal(1, *memory.now.shape[1:]).to(device)
+        poses = model.poses(memory, chunk, [step - at for step in here])
         latents, memory = model.advance(memory, chunk, [step - at for step in here], noise)
-        yield from zip(here, latents.unbind(1), strict=True)
+        each = [None] * len(here) if poses is None else poses.unbind(1)
+        yield from zip(here, latents.unbind(1), each, strict=True)
 
 
 @torch.no_grad()
@@ -145,9 +186,8 @@ def measure(model: FilmModel, cut: Clips, wanted: Sequence[int], seed: int = 0) 
         _put_outcome(put, "seen", sight, read)
 
     for name, actions in tellings(cut.actions, np.random.default_rng(seed)).items():
-        for step, imagined in imagine(model, cut.pictures[:, 0], actions, wanted, seed):
+        for step, imagined, pictures in filmed(model, cut.pictures[:, 0], actions, wanted, seed, cut.joints()):
             frame = cut.pictures[:, step].to(device)
-            pictures = sight.decode(imagined)
             seen, true = as_floats(pictures), as_floats(frame)
             put(f"psnr {name}", psnr(seen, true))
             if name == "true":
@@ -180,8 +220,8 @@ def told_fakes(model: FilmModel, cut: Clips) -> dict[str, dict[str, float]]:
     told = torch.from_numpy(np.concatenate([cut.actions[:, at : at + gap] for at in steps])).to(device)
     ends = [at + gap for at in steps]
     films = {"true": [as_floats(cut.pictures[:, step].to(device)) for step in (0, *ends)]}
-    made = imagine(model, cut.pictures[:, 0], cut.actions, ends)
-    films["imagined"] = [films["true"][0], *(as_floats(model.sight.decode(latents)) for _, latents in made)]
+    made = filmed(model, cut.pictures[:, 0], cut.actions, ends, joints=cut.joints())
+    films["imagined"] = [films["true"][0], *(as_floats(pictures) for _, _, pictures in made)]
     return {name: _told(model, torch.cat(seen[:-1]), torch.cat(seen[1:]), told) for name, seen in films.items()}
 
 
@@ -243,6 +283,7 @@ def lags(model: FilmModel, dataset: Dataset, episodes: Sequence[int], step: int,
     first, true = cut.pictures[:, reach], as_floats(cut.pictures[:, reach + step])
     found = {}
     for lag in LAGS:
-        [(_, latents)] = imagine(model, first, dataset.columns[SENT][begin + lag], (step,))
-        found[lag] = float(psnr(as_floats(model.sight.decode(latents)).cpu(), true).mean())
+        actions = dataset.columns[SENT][begin + lag]
+        [(_, _, pictures)] = filmed(model, first, actions, (step,), joints=cut.joints(reach))
+        found[lag] = float(psnr(as_floats(pictures).cpu(), true).mean())
     return found

@@ -18,7 +18,8 @@ GATE = 2.0  # dB
 AT = 16  # frames
 ABSTAINS = "the dream abstains"  # begins the error of an episode whose start it does not know
 
-SIGNALS = ("round_trip", "apart", "drawn", "inverse", "unreal", "margin")  # of a film while it runs, see `signals.py`
+# what a film says of itself while it runs, see `signals.py`
+SIGNALS = ("round_trip", "apart", "drawn", "inverse", "arm", "unreal", "margin")
 
 
 class DreamError(ValueError):

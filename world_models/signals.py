@@ -7,6 +7,7 @@ Each is a number of a frame that the judge looks at, averaged over the film; non
     drawn       how far the frame is from a drawing of the states that are read from it, where the true world draws
     inverse     how far the actions that lie between two frames, as read from them, are from those that were told
     unreal      how little the judge believes that the film can be true, where least (1 - `least_real`)
+    arm         of a robot that is drawn: how far the frame, before it is laid over it, is from it at its outline
     margin      logit of the greatest probability of success, less that of the threshold
 
 The first two are of MMBench2 (arXiv 2606.27326), there with a denoiser's own noise. What they are worth on a task is
@@ -79,7 +80,7 @@ class Teller:
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(memory.now.shape, generator=generator).to(memory.now)
         now = unit_norm(memory.now + TWIN * noise)
-        return Memory(now, now)
+        return Memory(now, now, memory.pose)
 
     def frames(self, pictures: Tensor, reading: Reading, live: int) -> dict[str, np.ndarray]:
         """`round_trip` and `drawn` of the first `live` of frames (M, cameras, h, w, 3) uint8."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..configs.spec import IMAGES
+from ..configs.spec import IMAGES, STATE
 from ..configs.world import World
 from .data import open_joint
 from .film_model import FilmModel
@@ -37,32 +37,46 @@ class Starts:
         config = model.config.eyes
         self.world, self.cameras, self.size = world, config.cameras, config.size
         self.lane = None
+        self._needs = (STATE,) if model.draws else ()
         if world.truth is not None:
             unknown = [name for name in config.cameras if name not in world.truth.views()]
             if unknown:
                 raise DreamError(f"'{world.starts}' has no camera '{unknown[0]}', which the model imagines")
             height, width = config.size
             true = dataclasses.replace(world.truth, cameras=dict.fromkeys(config.cameras, (height, width)))
-            model.embodiment.check(true.embodiment())
+            model.embodiment.check(true.embodiment(), self._needs)
+            model.check_starts(world.truth, world.starts)
             self.lane = true.lane()
             return
         dataset = model.config.open(world.starts, None)
-        model.embodiment.check(dataset.embodiment)
+        model.embodiment.check(dataset.embodiment, self._needs)
         self._frames = open_joint(dataset, config.cameras, config.size, range(len(dataset.lengths)))
         self._rows = dict(zip(recorded_seeds(dataset), dataset.starts.tolist(), strict=True))
+        self._joints = dataset.columns[STATE] if model.draws else None
 
-    def picture(self, seed: int) -> Tensor:
-        """(cameras, h, w, 3) uint8, the first frame. Raises DreamError for a start that was not recorded."""
+    def first(self, seed: int) -> tuple[Tensor, Tensor | None]:
+        """The first frame (cameras, h, w, 3) uint8, and the joints (1, D) there for a model that draws its robot.
+
+        Raises:
+            DreamError: a start that was not recorded.
+        """
         if self.lane is not None:
             obs, _ = self.lane.reset(seed=seed)
-            return torch.from_numpy(np.stack([obs[IMAGES + name] for name in self.cameras]))
+            picture = torch.from_numpy(np.stack([obs[IMAGES + name] for name in self.cameras]))
+            return picture, torch.from_numpy(np.array(obs[STATE], np.float32))[None] if self._needs else None
         if seed not in self._rows:
             known = sorted(self._rows)
             raise DreamError(
                 f"start {seed} was not recorded in {self.world.starts}, which has {len(known)} from {known[0]} to "
                 f"{known[-1]}; give --env_seed {known[0]}"
             )
-        return torch.from_numpy(self._frames.read(np.array(self._rows[seed])))
+        row = self._rows[seed]
+        joints = None if self._joints is None else torch.from_numpy(self._joints[row : row + 1])
+        return torch.from_numpy(self._frames.read(np.array(row))), joints
+
+    def picture(self, seed: int) -> Tensor:
+        """The first frame alone."""
+        return self.first(seed)[0]
 
 
 def recorded_seeds(dataset) -> list[int]:

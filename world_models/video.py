@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..configs.spec import ACTION, Embodiment, Window
+from ..configs.spec import ACTION, STATE, Embodiment, Window
 from ..policies.data.dataset import Dataset
 from ..policies.field import PredictionType, angle_of, from_clean, noise_levels, ratio_of, to_clean
 from ..policies.learning.checkpoint import CheckpointError, _document, find_checkpoint, load_config, load_model
@@ -41,7 +41,9 @@ from .blocks import PictureMap, Residual, channels_last, unit_norm
 from .codec import CodecConfig, CodecModel, CodecModelConfig, Sight
 from .conditioning import Conditioning
 from .data import SEEN, InsideWindows, encoded, open_joint
+from .drawn import Drawer, DrawnRobot, RobotError
 from .film_model import FilmModel, Memory
+from .overlay import DRAWN, MAPS, Overlay, drawn_rows, open_places
 
 CHANGED = 4.0  # how much more a place counts that changes by as much as its own size
 SIGMA_MIN, SIGMA_MAX = 0.02, 20.0  # noise-to-signal ratios of the field
@@ -66,6 +68,7 @@ class VideoConfig(WorldModelConfig):
     blocks: int = 4  # residual blocks of the dynamics
     condition: int = 128  # width of the embedded actions
     action_maps: tuple[PictureMap, ...] = ()  # places in the pictures among the numbers of an action
+    robot: DrawnRobot | None = None  # the arm that is drawn, not imagined: {task: so101-reach}
     noise: float = 0.25  # greatest disturbance of the latents that are seen
     own: float = 0.5  # part of the batches that begin from frames of the model's own
     own_after: int = 1000  # steps of training before that
@@ -99,7 +102,19 @@ class VideoConfig(WorldModelConfig):
             raise ValueError(
                 "give world_model.run, the training of a `codec` (configs/train/dream_pusht.yaml has both)"
             )
-        return self if not self.run else dataclasses.replace(self, codec=codec_of(self.run).codec)
+        settled = self if not self.run else dataclasses.replace(self, codec=codec_of(self.run).codec)
+        return settled if settled.robot is None else dataclasses.replace(settled, robot=settled._robot(dataset))
+
+    def _robot(self, dataset: Dataset) -> DrawnRobot:
+        """The robot with its fingerprints. Raises RobotError for one that does not fit codec or dataset."""
+        assert self.robot is not None
+        self.robot.check(dataset.embodiment)
+        if STATE not in self.inputs:
+            raise RobotError(
+                f"the arm of {self.robot.task} is drawn at the recorded joints, and the codec of {self.run} reads no "
+                f"{STATE}; train one whose `states` hold it, on data that record it"
+            )
+        return dataclasses.replace(self.robot, prints=Drawer(self.robot, self.eyes.cameras, self.eyes.size).prints)
 
     def open(self, source: str | Path, embodiment: str | Path | None, **chosen: Any) -> Dataset:
         settings = CodecModelConfig(codec=self.codec) if self.codec else codec_of(self.run)
@@ -110,7 +125,8 @@ class VideoConfig(WorldModelConfig):
             raise TypeError(f"windows of a {type(model).__name__}")
         frames = open_joint(dataset, self.eyes.cameras, self.eyes.size, episodes)
         latents = encoded(dataset, frames, model.encode, weights_hash(model.sight.codec), self.eyes.shape)
-        return InsideWindows(dataset, episodes, self.window.observe, latents, ())
+        drawn = {} if model.overlay is None else {DRAWN: drawn_rows(dataset, model.overlay, episodes)}
+        return InsideWindows(dataset, episodes, self.window.observe, latents, (), drawn)
 
     def critic(self, folder: str | Path, planner: Planner, device: str = "cpu") -> Critic:
         from .critic import imagined_critic
@@ -142,6 +158,17 @@ def weights_hash(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What the network is asked for, M rows."""
+
+    memory: Memory
+    actions: Tensor  # (M, H, D) units
+    scaled: Tensor  # (M, H, D)
+    k: Tensor  # (M,) how many of them are done
+    arm: Tensor | None  # (M, 2 MAPS, h, w) the drawn arm, now and after k
+
+
 class Dynamics(nn.Module):
     """The network: latents and actions -> residual of the latent k steps on, or what a field's head predicts."""
 
@@ -149,21 +176,22 @@ class Dynamics(nn.Module):
         super().__init__()
         channels, *size = config.eyes.shape
         noised = config.form is Form.field
+        arm = 2 * MAPS if config.robot is not None else 0
         shape = (int(size[0]), int(size[1]))
         self.told = Conditioning(dims, config.horizon, shape, config.action_maps, config.condition, extra=int(noised))
-        self.enter = nn.Conv2d(channels * (2 + noised) + self.told.channels, config.width, 1)
+        self.enter = nn.Conv2d(channels * (2 + noised) + self.told.channels + arm, config.width, 1)
         self.blocks = nn.ModuleList(Residual(config.width, config.condition) for _ in range(config.blocks))
         self.norm = nn.GroupNorm(1, config.width)
         self.leave = nn.Conv2d(config.width, channels, 1)
         for value in self.leave.parameters():
             nn.init.zeros_(value)
 
-    def forward(
-        self, memory: Memory, actions: Tensor, scaled: Tensor, k: Tensor, noised: tuple[Tensor, Tensor] | None = None
-    ) -> Tensor:
+    def forward(self, asked: Asked, noised: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """(M, C, h, w) of actions (M, H, D); `noised` is a value of unit variance and its time (M,) in 0..1."""
+        memory, actions, scaled, k = asked.memory, asked.actions, asked.scaled, asked.k
         maps, condition = self.told(actions, scaled, k, None if noised is None else noised[1][:, None])
         seen = [memory.now, memory.before, *([] if noised is None else [noised[0]])]
+        seen += [] if asked.arm is None else [asked.arm]
         hidden = self.enter(channels_last(torch.cat([*seen, maps], 1)))
         for block in self.blocks:
             hidden = block(hidden, condition)
@@ -184,6 +212,10 @@ class VideoModel(FilmModel, Stepped):
         self.sight = Sight(config.eyes, embodiment, scales)
         self.sight.requires_grad_(False)
         self.dynamics = Dynamics(config, len(embodiment.action))
+        self.overlay: Overlay | None = None
+        if config.robot is not None:
+            config.robot.check(embodiment)
+            self.overlay = Overlay(config.robot, config.eyes, len(embodiment.action))
         self.register_buffer("trained", torch.zeros((), dtype=torch.int64))  # steps
 
     # -- training
@@ -197,13 +229,21 @@ class VideoModel(FilmModel, Stepped):
         self.embodiment.check(theirs.embodiment)
         self.sight.load_state_dict(theirs.sight.state_dict())
         how = f"{len(self.config.action_maps)} action maps" if self.config.action_maps else "no action maps"
-        return [f"codec, reader and judge of {info['path']}, frozen; {how} and added embeddings"]
+        story = [f"codec, reader and judge of {info['path']}, frozen; {how} and added embeddings"]
+        if self.overlay is not None:
+            eyes = self.config.eyes
+            frames = open_joint(dataset, eyes.cameras, eyes.size, episodes)
+            story += self.overlay.begin(dataset, episodes, frames, self.horizon)
+        return story
 
     def stepped(self) -> None:
         self.trained += 1
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """Error of the latents k steps on, k drawn anew for each window; partly from frames of the model's own."""
+        """Error of the latents k steps on, k drawn anew for each window; partly from frames of the model's own.
+
+        Where a drawn robot is shown nothing is learnt: places count by the part of them that it leaves open.
+        """
         latents, actions = batch[SEEN], batch[ACTION]
         count, steps, device = len(latents), self.horizon, latents.device
         first = torch.arange(count, device=device)
@@ -214,8 +254,11 @@ class VideoModel(FilmModel, Stepped):
         if own:
             done = int(torch.randint(max(2, steps // 2), steps + 1, ()))
             with torch.no_grad():
-                told = actions[:, 1 : 1 + steps]
-                _, memory = self.advance(memory, told[:, :done], (done,), torch.randn_like(latents[:, :2]))
+                kept = sorted({max(done - 1, 1), done})
+                arm = None if self.overlay is None else (batch[DRAWN][:, 1], batch[DRAWN][:, [1 + j for j in kept]])
+                told = actions[:, 1 : 1 + done]
+                made = self._made(memory, told, kept, torch.randn_like(latents[:, :2]), arm)
+                memory = Memory(made[:, -1], made[:, 0])
             begun = begun + done
 
         k = torch.randint(1, steps + 1, (count,), device=device)
@@ -223,22 +266,30 @@ class VideoModel(FilmModel, Stepped):
         told = torch.stack([actions[first, begun + i] for i in range(steps)], 1)
         target, was = latents[first, begun + k], latents[first, begun]
         changed = (target - was).square().mean(1, keepdim=True).clamp(max=1)
-        error = self._error(memory, told, k, target)
-        loss = ((1 + CHANGED * changed) * error).mean()
+        arm = None
+        if self.overlay is not None:
+            drawn, then = batch[DRAWN][first, begun], batch[DRAWN][first, begun + k]
+            arm = torch.cat([self.overlay.maps(drawn), self.overlay.maps(then)], 1)
+        out, error = self._error(Asked(memory, told, self.action_scale.scale(told), k, arm), target)
+        weight = 1 + CHANGED * changed
         copied = (target - was).square().mean()
-        return loss, {"latent": float(error.detach().mean()), "copy": float(copied), "own": float(own)}
+        scalars = {"latent": float(error.detach().mean()), "copy": float(copied), "own": float(own)}
+        if self.overlay is None:
+            return (weight * error).mean(), scalars
+        hidden = self.overlay.loss((out, target), then)
+        return (open_places(then) * weight * error).mean() + hidden, scalars | {"hidden": float(hidden.detach())}
 
-    def _error(self, memory: Memory, actions: Tensor, k: Tensor, target: Tensor) -> Tensor:
-        """(M, C, h, w) squared."""
-        scaled = self.action_scale.scale(actions)
+    def _error(self, asked: Asked, target: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, C, h, w) the latents k steps on as the network has them, of a field from noisy ones; squared error."""
         if self.config.form is Form.one_pass:
-            out = unit_norm(memory.now + self.dynamics(memory, actions, scaled, k))
-            return (out - target).square()
+            out = unit_norm(asked.memory.now + self.dynamics(asked))
+            return out, (out - target).square()
         low, high = (float(angle_of(torch.tensor(s))) for s in (SIGMA_MIN, SIGMA_MAX))
-        s = ratio_of(low + (high - low) * torch.rand(len(k), device=k.device))[:, None, None, None]
+        s = ratio_of(low + (high - low) * torch.rand(len(target), device=target.device))[:, None, None, None]
         y = target + s * torch.randn_like(target)
-        out = self.dynamics(memory, actions, scaled, k, (y * torch.rsqrt(1 + s * s), angle_of(s.flatten())))
-        return (out - from_clean(PredictionType.v, target, y, s)).square()
+        out = self.dynamics(asked, (y * torch.rsqrt(1 + s * s), angle_of(s.flatten())))
+        clean = unit_norm(to_clean(PredictionType.v, out, y, s))
+        return clean, (out - from_clean(PredictionType.v, target, y, s)).square()
 
     def _disturbed(self, memory: Memory) -> Memory:
         """What is seen, with noise of a strength of each film's own."""
@@ -247,30 +298,83 @@ class VideoModel(FilmModel, Stepped):
 
     # -- imagining
 
+    @property
+    def draws(self) -> bool:
+        return self.overlay is not None
+
+    def remember(self, pictures: Tensor, before: Tensor | None = None, joints: Tensor | None = None) -> Memory:
+        memory = super().remember(pictures, before)
+        if self.overlay is None:
+            return memory
+        if joints is None:
+            raise RobotError("this world model draws its robot; say the joints that the films begin with")
+        return dataclasses.replace(memory, pose=self.overlay.response.standing(joints.to(pictures.device)))
+
+    def poses(self, memory: Memory, actions: Tensor, wanted: Sequence[int]) -> Tensor | None:
+        if self.overlay is None:
+            return None
+        assert memory.pose is not None
+        return self.overlay.response(memory.pose, actions)[:, [k - 1 for k in wanted]]
+
+    def show(self, latents: Tensor, poses: Tensor | None = None) -> Tensor:
+        pictures = self.sight.decode(latents)
+        if self.overlay is None or poses is None:
+            return pictures
+        return self.overlay.lay(pictures, latents, self.overlay.draw(poses))
+
+    def arm_apart(self, latents: Tensor, poses: Tensor) -> Tensor | None:
+        if self.overlay is None:
+            return None
+        return self.overlay.apart(self.sight.decode(latents), latents, self.overlay.draw(poses))
+
+    def check_starts(self, truth: Any, name: str) -> None:
+        if self.overlay is not None:
+            self.overlay.check_starts(truth, name)
+
+    def check_begin(self, pictures: Tensor, joints: Tensor | None) -> str:
+        return "" if self.overlay is None else self.overlay.check_begin(pictures, joints)
+
     def advance(self, memory: Memory, actions: Tensor, wanted: Sequence[int], noise: Tensor) -> tuple[Tensor, Memory]:
         done = actions.shape[1]
         self.check_chunk(done, wanted)
         kept = sorted({*wanted, done, max(done - 1, 1)})
-        field = self.field(memory, actions, kept)
-        flat = noise[:, :1].expand(-1, len(kept), -1, -1, -1)
-        made = self.sample(field, flat.flatten(2)[:, None]) if field else self._pass(memory, actions, kept)
-        made = made.view(len(actions), len(kept), *memory.now.shape[1:])
+        poses, arm = self.poses(memory, actions, kept), None
+        if self.overlay is not None and poses is not None and memory.pose is not None:
+            arm = self.overlay.draw(memory.pose), self.overlay.draw(poses)
+        made = self._made(memory, actions, kept, noise, arm)
         before = made[:, kept.index(done - 1)] if done > 1 else memory.now
-        return made[:, [kept.index(k) for k in wanted]], Memory(made[:, -1], before)
+        after = Memory(made[:, -1], before, None if poses is None else poses[:, -1])
+        return made[:, [kept.index(k) for k in wanted]], after
 
-    def field(self, past: Memory, actions: Tensor, wanted: Sequence[int]) -> Field | None:
-        """The denoiser of the latents after `wanted` numbers of actions, (B, 1, L, C h w); None of a one-pass model."""
+    def _made(
+        self, memory: Memory, actions: Tensor, kept: Sequence[int], noise: Tensor, arm: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """(B, L, C, h, w) the latents after `kept` numbers of actions (B, E, D).
+
+        Args:
+            arm: the drawn robot now (B, cameras, h, w, 5) and after each of them (B, L, ...), where it is drawn.
+        """
+        asked = self._asked(memory, actions, kept, arm)
         if self.config.form is Form.one_pass:
-            return None
-        asked = self._asked(past, actions, wanted)
+            made = unit_norm(asked.memory.now + self.dynamics(asked))
+        else:
+            flat = noise[:, :1].expand(-1, len(kept), -1, -1, -1)
+            made = self.sample(self._field(asked, kept), flat.flatten(2)[:, None]).flatten(0, 1)
+        if self.overlay is not None and arm is not None:
+            made = self.overlay.fill(made, arm[1].flatten(0, 1), self.sight.codec)
+        return made.view(len(actions), len(kept), *memory.now.shape[1:])
+
+    def _field(self, asked: Asked, wanted: Sequence[int]) -> Field:
+        """The denoiser of the latents after `wanted` numbers of actions, (B, 1, L, C h w)."""
+        latent = asked.memory.now
 
         def denoise(y: Tensor, s: float) -> Tensor:
-            value = y[:, 0].unflatten(-1, past.now.shape[1:]).flatten(0, 1)
+            value = y[:, 0].unflatten(-1, latent.shape[1:]).flatten(0, 1)
             time = angle_of(torch.full((len(value),), s, device=y.device))
-            out = self.dynamics(*asked, (value * (1 + s * s) ** -0.5, time))
+            out = self.dynamics(asked, (value * (1 + s * s) ** -0.5, time))
             return to_clean(PredictionType.v, out, value, s).flatten(1).view_as(y)
 
-        shape = (len(actions), 1, len(wanted), past.now[0].numel())
+        shape = (len(latent) // len(wanted), 1, len(wanted), latent[0].numel())
         return Field(denoise, shape, tuple(wanted), SIGMA_MIN, SIGMA_MAX)
 
     def sample(self, field: Field, noise: Tensor) -> Tensor:
@@ -280,15 +384,16 @@ class VideoModel(FilmModel, Stepped):
         shape = self.config.eyes.shape
         return unit_norm(drawn[:, 0].flatten(0, 1).view(-1, *shape)).view(len(drawn), -1, *shape)
 
-    def _pass(self, memory: Memory, actions: Tensor, wanted: Sequence[int]) -> Tensor:
-        repeated, told, scaled, k = self._asked(memory, actions, wanted)
-        return unit_norm(repeated.now + self.dynamics(repeated, told, scaled, k))
-
-    def _asked(self, memory: Memory, actions: Tensor, wanted: Sequence[int]) -> tuple[Memory, Tensor, Tensor, Tensor]:
+    def _asked(
+        self, memory: Memory, actions: Tensor, wanted: Sequence[int], arm: tuple[Tensor, Tensor] | None
+    ) -> Asked:
         """What the network is asked for B films x L numbers of actions at once."""
         count, each = len(actions), len(wanted)
         rows = torch.arange(count, device=actions.device).repeat_interleave(each)
         missing = self.horizon - actions.shape[1]
         told = F.pad(actions, (0, 0, 0, missing))[rows]
         k = torch.tensor(wanted, device=actions.device).repeat(count)
-        return memory.rows(rows), told, self.action_scale.scale(told), k
+        maps = None
+        if self.overlay is not None and arm is not None:
+            maps = torch.cat([self.overlay.maps(arm[0])[rows], self.overlay.maps(arm[1].flatten(0, 1))], 1)
+        return Asked(memory.rows(rows), told, self.action_scale.scale(told), k, maps)

@@ -82,10 +82,11 @@ def _states(measures: dict, seconds: list[float]) -> str:
 def films(model: FilmModel, cut: Clips, rate: float) -> Iterator[dict]:
     """Each shown film: true on the left, imagined on the right, frame by frame."""
     from ...policies.data.encode import write_mp4
-    from ...world_models.films import imagine
+    from ...world_models.films import filmed
 
     steps = list(range(1, cut.steps + 1))
-    made = [model.sight.decode(latents).cpu() for _, latents in imagine(model, cut.pictures[:, 0], cut.actions, steps)]
+    told = filmed(model, cut.pictures[:, 0], cut.actions, steps, joints=cut.joints())
+    made = [pictures.cpu() for _, _, pictures in told]
     for place in range(len(cut)):
         imagined = np.stack([cut.pictures[place, 0].numpy(), *(frames[place].numpy() for frames in made)])
         true = cut.pictures[place].numpy()

@@ -59,7 +59,7 @@ def test_a_dream_tells_its_signals_and_dreams_the_same(dots_run, tmp_path):
             labels.append(lanes.call("labels"))
     assert np.array_equal(*films)
     assert set(labels[0][0]) == {"least_real"}
-    assert set(labels[1][0]) == {"least_real", *SIGNALS} - {"unreal"}
+    assert set(labels[1][0]) == {"least_real", *SIGNALS} - {"unreal", "arm"}  # nothing is drawn here
     assert all(one["apart"] > 0 and np.isfinite(list(one.values())).all() for one in labels[1])
     assert "signals" not in read_world(about).fingerprint() and read_world(about | {"signals": True}).fingerprint()
 

@@ -1,0 +1,256 @@
+"""A tiny world model of really rendered frames whose arm is drawn: exact pixels, nothing learnt of them, one world."""
+
+import json
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+
+from understudy.__main__ import main
+from understudy.configs.episode import Episode
+from understudy.configs.lanes.lanes import Lanes
+from understudy.configs.rng import rng_of
+from understudy.configs.spec import ACTION, IMAGES, SCENE, STATE
+from understudy.configs.world import read_world
+from understudy.policies.data.writer import DatasetWriter
+from understudy.policies.learning.checkpoint import load_model
+from understudy.world_models.data import SEEN
+from understudy.world_models.drawn import HIDDEN, NOTHING, ROBOT, RobotError
+from understudy.world_models.films import clips, filmed
+from understudy.world_models.overlay import DRAWN, drawn_rows, open_places
+from understudy.world_models.response import Response
+
+pytestmark = pytest.mark.timeout(900)  # a small training comes first, on a machine that others load
+
+SIDE, STEPS, EPISODES = 32, 22, 8
+FRONT = f"{IMAGES}front"
+WORLD = {"type": "mujoco", "task": "so101-reach", "horizon": 10_000}
+
+
+def reach(height=SIDE, width=SIDE):
+    return read_world(WORLD, cameras={"front": (height, width)})
+
+
+def episode(lane, seed):
+    """Random joint targets, each held for some steps."""
+    rng, low_high = rng_of(seed, 1), np.array(lane.embodiment.limits).T
+    obs, _ = lane.reset(seed=seed)
+    target, rows = obs[STATE], []
+    for _ in range(STEPS):
+        if rng.random() < 0.4:
+            target = np.clip(obs[STATE] + rng.uniform(-0.6, 0.6, 6), *low_high).astype(np.float32)
+        seen = obs
+        obs, _, _, _, info = lane.step(target)
+        rows.append((seen, target, info))
+    actions = np.array([row[1] for row in rows])
+    return Episode(
+        start=seed, task="reach", action=actions, sent=actions,
+        obs={key: np.array([row[0][key] for row in rows]) for key in (STATE, SCENE, FRONT)},
+        reward=np.zeros(STEPS, np.float32), progress=np.array([row[2]["progress"] for row in rows], np.float32),
+        success=np.array([row[2]["success"] for row in rows]), terminated=False, truncated=True,
+    )  # fmt: skip
+
+
+def record(root, height=SIDE, width=SIDE, count=EPISODES):
+    lane = reach(height, width).lane()
+    writer = DatasetWriter(root, lane.embodiment, pictures="image")
+    with closing(lane):
+        for seed in range(100_000, 100_000 + count):
+            writer.add(episode(lane, seed))
+    return root
+
+
+@pytest.fixture(scope="module")
+def reach_data(tmp_path_factory):
+    return record(tmp_path_factory.mktemp("reach") / "data")
+
+
+CODEC = {"cameras": ["front"], "size": [SIDE, SIDE], "width": 16, "inner": 24, "keypoints": 8}
+
+
+def train(folder, data, robot, codec=None, **changes):
+    """Status and run of the dynamics; on a codec that is there, or after one."""
+    video = {"type": "video", "run": codec or "stage:codec", "horizon": 4, "width": 24, "blocks": 1, "own_after": 6}
+    stage = {"steps": 12, "batch": 8, "world_model": video | {"robot": robot} | changes}
+    about = {"data": str(data), "device": "cpu", "validation": 0.2, "seed": 0}
+    if codec is None:
+        sight = {"steps": 40, "batch": 16, "world_model": {"type": "codec", "codec": CODEC}}
+        about |= {"out": str(folder / "run"), "stages": {"codec": sight, "video": stage}}
+    else:
+        about |= stage | {"out": str(folder / "run")}
+    folder.mkdir(exist_ok=True)
+    (folder / "train.yaml").write_text(json.dumps(about))
+    return main(["train", str(folder / "train.yaml")]), folder / "run" / ("" if codec else "video")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, reach_data):
+    status, run = train(tmp_path_factory.mktemp("run"), reach_data, {"task": "so101-reach"})
+    assert status == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return load_model(run, "world")[0]
+
+
+@pytest.fixture(scope="module")
+def cut(model, reach_data):
+    dataset = model.config.open(reach_data, None)
+    return clips(dataset, model, range(len(dataset.lengths)), 12, 6)
+
+
+def test_the_imagined_frame_is_the_drawn_arm_and_else_what_was_imagined(model, cut):
+    joints = torch.from_numpy(cut.joints())
+    memory = model.remember(cut.pictures[:, 0], joints=joints)
+    actions = torch.from_numpy(cut.actions[:, :4])
+    with torch.no_grad():
+        poses = model.poses(memory, actions, (2, 4))
+        latents, after = model.advance(memory, actions, (2, 4), torch.zeros(len(cut), 1, *memory.now.shape[1:]))
+        flat, at = latents.flatten(0, 1), poses.flatten(0, 1)
+        seen, imagined, drawn = model.show(flat, at), model.sight.decode(flat), model.overlay.draw(at)
+        shown = model.overlay.shown(flat, drawn)
+    assert torch.equal(after.pose, poses[:, -1])
+    assert shown.any() and torch.equal(seen[shown], drawn[..., :3][shown])
+    assert torch.equal(seen[~shown], imagined[~shown]) and not (shown & (drawn[..., 4] == NOTHING)).any()
+
+
+def test_posed_by_the_actions_it_lies_where_the_truth_has_it(model, cut):
+    overlaps = []
+    for step, _, pictures in filmed(model, cut.pictures[:, 0], cut.actions, (1, 4, 8), joints=cut.joints()):
+        true = model.overlay.draw(torch.from_numpy(cut.joints(step)[:, 0]))[..., 4] != NOTHING
+        memory = model.remember(cut.pictures[:, 0], joints=torch.from_numpy(cut.joints()))
+        pose = model.overlay.response(memory.pose, torch.from_numpy(cut.actions[:, :step]))[:, -1]
+        ours = model.overlay.draw(pose)[..., 4] != NOTHING
+        overlaps.append(float((ours & true).sum() / (ours | true).sum()))
+        stands = model.overlay.draw(memory.pose)[..., 4] != NOTHING
+        assert overlaps[-1] > float((stands & true).sum() / (stands | true).sum())
+        assert pictures.shape == cut.pictures[:, step].shape
+    assert min(overlaps) > 0.7
+
+
+def test_nothing_is_learnt_where_the_arm_is_shown(model):
+    count, frames, shape = 3, 2 * model.horizon + 2, model.config.eyes.shape
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.nn.functional.normalize(torch.randn(count, frames, *shape, generator=generator), dim=2)
+    drawn = torch.full((count, frames, 1, SIDE, SIDE, 5), ROBOT, dtype=torch.uint8)
+    batch = {SEEN: latents, ACTION: torch.zeros(count, frames, 6), DRAWN: drawn}
+
+    def losses(seed):
+        torch.manual_seed(seed)
+        loss, scalars = model.loss(batch)
+        return float(loss) - scalars["hidden"], scalars["latent"]
+
+    rest, latent = losses(0)
+    assert abs(rest) < 1e-6 < latent  # the arm fills the picture
+    drawn[..., :8, :8, 4] = HIDDEN  # but for one corner, in which something is before it
+    assert losses(0)[0] > 1e-3
+    places = open_places(drawn[:, 0])
+    assert places[:, 0, 0, 0].tolist() == [1] * count and float(places.sum()) == count
+
+
+def test_what_hides_the_arm_is_known_of_true_frames(model, reach_data):
+    """A ball between camera and arm covers the pixels that it covers in the truth, and no others."""
+    dataset = model.config.open(reach_data, None)
+    lane = reach().lane()
+    with closing(lane):
+        obs, _ = lane.reset(seed=0)
+        away, before = (
+            lane.draw({STATE: obs[STATE], SCENE: np.array(ball)})["front"]
+            for ball in ([0.3, -0.5, -0.5], [0.36, 0.0, 0.27])
+        )
+    joints, ball = torch.from_numpy(obs[STATE])[None], (away.astype(int) != before).any(-1)
+    arm = model.overlay.draw(joints)[0, 0, ..., 4].numpy() != NOTHING
+    alike = [float(model.overlay.alike(torch.from_numpy(one)[None, None], joints)) for one in (away, before)]
+    hidden = (ball & arm).sum() / arm.sum()
+    assert hidden > 0.02 and alike[0] > 0.99 and abs(1 - alike[1] - hidden) < 0.02
+
+    rows = drawn_rows(dataset, model.overlay, np.array([0, 1]))
+    read = rows.read(np.array([[0, 1], [STEPS, STEPS + 3]]))
+    assert read.shape == (2, 2, 1, SIDE, SIDE, 5) and set(np.unique(read[..., 4])) <= {NOTHING, ROBOT, HIDDEN}
+    assert np.array_equal(
+        read[1, 1, ..., :4], model.overlay.drawer.pixels(dataset.columns[STATE][[STEPS + 3]])[0, ..., :4]
+    )
+    first = {path: path.stat().st_mtime_ns for path in rows.files.values()}
+    again = drawn_rows(dataset, model.overlay, np.array([0, 1]))
+    assert {path: path.stat().st_mtime_ns for path in again.files.values()} == first  # drawn once
+
+
+def test_the_response_follows_goals_and_refuses_those_of_another():
+    rng, count = np.random.default_rng(0), 400
+    true = Response(2)
+    true.above.fill_(0.05)  # slower one way than the other
+    goals = np.repeat(rng.uniform(-1, 1, (count // 10, 2)), 10, 0).astype(np.float32)
+    state, rows = torch.zeros(1, 4), []
+    for goal in goals:
+        rows.append(state[0, :2].numpy())
+        state = true.step(state, torch.from_numpy(goal)[None])
+    joints, episodes = np.array(rows), np.repeat([0, 1], count // 2)
+    answer = Response(2).fit(joints, goals, episodes, 8)
+    assert answer.off < 0.05 * answer.standing
+    with pytest.raises(RobotError, match="do not follow the actions"):
+        Response(2).fit(joints, rng.permutation(goals), episodes, 8)
+    with pytest.raises(RobotError, match="no episode has the 10 steps"):
+        Response(2).fit(joints, goals, np.arange(count), 8)
+
+
+def test_what_does_not_fit_is_refused_before_training(run, reach_data, tmp_path, capsys):
+    codec = str(run.parent / "codec")
+    for robot, said in (
+        ({"task": "so101-nothing"}, "so101-reach"),
+        ({"task": "so101-reach", "cameras": {"front": "top"}}, "no camera 'top'"),
+        ({"task": "so101-reach", "cameras": {"front": "wrist"}}, "looks as in the pictures"),
+        ({"task": "pusht"}, "no arm of 'pusht'"),
+    ):
+        status, made = train(tmp_path / "bad", reach_data, robot, codec)
+        assert status == 2 and said in capsys.readouterr().err
+        assert not (made / "checkpoints").exists()
+    tall = record(tmp_path / "tall", 48, 32, 2)  # cut to a square it shows less than the camera sees
+    assert train(tmp_path / "bad", tall, {"task": "so101-reach"}, codec)[0] == 2
+    assert "looks as in the pictures" in capsys.readouterr().err
+
+
+def dream(run, starts="so101-reach", **more):
+    about = {"type": "dream", "model": str(run), "starts": starts, "cameras": {"front": [SIDE, SIDE]}}
+    return read_world(about | more)
+
+
+def test_it_is_a_world_in_which_the_state_is_the_drawn_one(run, model):
+    true = reach().lane()
+    with closing(true), closing(Lanes(dream(run, batch=2, signals=True, success_at=1.0), 2)) as lanes:
+        begun, info = lanes.reset(seed=[1000, 1001])
+        assert not info["failed"]
+        obs, _ = true.reset(seed=1000)
+        assert np.allclose(begun[STATE][0], obs[STATE], atol=1e-6)
+        goals = np.repeat((begun[STATE] + 0.2)[:, None], 6, 1).astype(np.float32)
+        chunk = lanes.step_chunk(goals, look=(-1, 0))
+        assert chunk.valid.all() and chunk.obs[FRONT].shape == (2, 2, SIDE, SIDE, 3)
+        for goal in goals[0]:
+            obs, *_ = true.step(goal)
+        end = chunk.obs[STATE][0, -1]
+        assert np.abs(end - obs[STATE]).max() < 0.1 < np.abs(begun[STATE][0] - obs[STATE]).max()
+        arm = model.overlay.draw(torch.from_numpy(end)[None])[0, 0]
+        same = (arm[..., :3].numpy() == chunk.obs[FRONT][0, -1]).all(-1)[arm[..., 4].numpy() != NOTHING]
+        assert same.mean() > 0.5
+        assert all(0 < one["arm"] < 1 for one in lanes.call("labels"))
+
+
+def test_first_frames_of_another_robot_are_refused(run, model, cut):
+    with pytest.raises(ValueError, match="the arm of the world 'so101-pusht'"):
+        dream(run, "so101-pusht").lane()
+    assert dream(run, "so101-pick-place").lane().dreamer.starts.lane is not None  # the same arm and camera
+    joints = torch.from_numpy(cut.joints())
+    assert model.check_begin(cut.pictures[:1, 0], joints[:1]) == ""
+    assert "another camera" in model.check_begin(cut.pictures[:1, 0].flip(2), joints[:1])
+    with pytest.raises(ValueError, match="say the joints"):
+        model.remember(cut.pictures[:1, 0])
+
+
+def test_eval_measures_it(run, reach_data, tmp_path, capsys):
+    words = ["--world-model", str(run), "--data", str(reach_data), "--out", str(tmp_path / "out"), "--horizon", "8"]
+    assert main(["eval", *words, "--films", "4", "--shown", "1"]) == 0
+    about = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert about["measures"]["films"] == 4 and "gate: " in capsys.readouterr().out
+    assert about["measures"]["following"]["gap"]["shuffled"][1] > 0  # an arm that is drawn follows from the beginning
