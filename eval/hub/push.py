@@ -42,7 +42,7 @@ class Push:
         if self.record and (is_record(what) or is_dataset(what)):
             raise SharedError(f"--record belongs to a policy, but {what} is none; leave it out")
         place = self.to if self.to.startswith(SCHEME) else str(Path(os.path.expandvars(self.to)).expanduser())
-        with tempfile.TemporaryDirectory(prefix="understudy-push-") as folder:
+        with _beside(what) as folder:
             staged = Path(folder) / "staged"
             if is_record(what):
                 kind, card = "record", self._stage_record(what, staged)
@@ -74,8 +74,9 @@ class Push:
             acted = (record.manifest.get("policy") or {}).get("fingerprint")
             if acted != mark:
                 raise SharedError(f"{record.root} is a record of another policy ({acted}), not of {folder} ({mark})")
-        shutil.copytree(folder, staged, ignore=shutil.ignore_patterns(TRAINING, CARD, INDEX))
+        _gather(folder, staged, TRAINING)
         if (staged / DIGESTS).is_file():
+            (staged / DIGESTS).unlink()  # it may be the checkpoint's own file
             write_digests(staged)  # without the state of the training
         theirs = not (folder / DIGESTS).is_file() and (folder / "policy_preprocessor.json").is_file()
         return policy_card(self._title, about | {"fingerprint": mark}, policy.embodiment, records, theirs)
@@ -85,7 +86,7 @@ class Push:
         from .card import dataset_card
 
         dataset = open_dataset(what)  # refuses what is damaged
-        shutil.copytree(what, staged, ignore=shutil.ignore_patterns(CARD, INDEX))
+        _gather(what, staged)
         return dataset_card(self._title, dataset)
 
     def _stage_record(self, what: Path, staged: Path) -> str:
@@ -93,8 +94,29 @@ class Push:
         from .card import record_card
 
         record = read_record(what)
-        shutil.copytree(what, staged, ignore=shutil.ignore_patterns(CARD, INDEX))
+        _gather(what, staged)
         return record_card(self._title, record)
+
+
+def _beside(what: Path) -> tempfile.TemporaryDirectory:
+    """A folder for what will be shared: on the disk of the files, where they need not be copied, if one may write."""
+    parent = what.resolve().parent
+    if what.is_dir() and os.access(parent, os.W_OK):
+        return tempfile.TemporaryDirectory(prefix=f".{what.name}.", suffix=f".{os.getpid()}.half", dir=parent)
+    return tempfile.TemporaryDirectory(prefix="understudy-push-")
+
+
+def _gather(source: Path, staged: Path, *without: str) -> None:
+    """The files of a folder under other names of theirs (hard links), copied where the disk is another one."""
+    ignored = shutil.ignore_patterns(*without, CARD, INDEX)
+    shutil.copytree(source, staged, ignore=ignored, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)
 
 
 def is_dataset(path: Path) -> bool:

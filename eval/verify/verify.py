@@ -2,7 +2,8 @@
 
 A closed record holds the sha256 of its rows, of each film, and of its manifest with those: the last is its seal, which
 covers all. Who quotes a seal beside a number lets others see that they hold the same episodes; a seal that lies in the
-record alone shows damage and slips, no forgery.
+record alone shows damage and slips, no forgery. Records of earlier versions have no hashes; `--add_hashes true` notes
+those of today beside them, marked as added later (`added.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..ledger.record import MANIFEST, OPEN_LOOP, WORLD_MODEL, read_manifest
 from ..ledger.table import RecordError
 from ..ledger.verify import DIGESTS, ROWS_DIGEST, SELF
 from ..offline.record import error_faults
+from .added import ADDED, add, added_on, changed_since
 
 SHA256 = re.compile(r"[0-9a-f]{8,64}")
 
@@ -30,6 +32,7 @@ class Verify:
     POSITIONALS: ClassVar[tuple[str, ...]] = ("records",)
 
     records: list[str]  # records, or folders with records at any depth
+    add_hashes: bool = False  # note today's hashes beside records that have none, marked as added later
     seal: str = ""  # the seal that the record must have, or how it begins (8 digits or more)
 
     def check_names(self) -> None:
@@ -42,12 +45,16 @@ class Verify:
 
     def run(self) -> None:
         checked = [verify(place) for place in places_of(self.records)]
+        if self.add_hashes:
+            checked = [_with_hashes(one) for one in checked]
         for one in checked:
             print("\n".join(one.lines()))
         wrong = [one for one in checked if one.faults]
-        unsealed = sum(not one.seal for one in checked if not one.faults)
-        kept = len(checked) - len(wrong) - unsealed
-        without = f", {unsealed} without hashes" if unsealed else ""
+        later = sum(bool(one.added) for one in checked if not one.faults)
+        unsealed = sum(not one.seal and not one.added for one in checked if not one.faults)
+        kept = len(checked) - len(wrong) - unsealed - later
+        without = f", {later} as they were when hashes were added" if later else ""
+        without += f", {unsealed} without hashes" if unsealed else ""
         print(f"{kept} of {len(checked)} records are as they were written{without}, {len(wrong)} are not")
         if self.seal and not checked[0].seal.startswith(self.seal.lower()):
             raise RecordError(f"the seal of {checked[0].place} is {checked[0].seal or 'missing'}, not {self.seal}")
@@ -63,10 +70,11 @@ class Verified:
     faults: tuple[str, ...]
     seal: str  # "" of one without hashes: closed by an earlier version, or not closed
     remark: str
+    added: str = ""  # day on which hashes were added to one without
 
     def lines(self) -> Iterator[str]:
         """Its state, then what is wrong."""
-        mark = "!!" if self.faults else "ok" if self.seal else "--"
+        mark = "!!" if self.faults else "ok" if self.seal else "ok later" if self.added else "--"
         yield f"{mark}  {self.place}  {self.remark}"
         yield from (f"    {fault}" for fault in self.faults)
 
@@ -75,6 +83,7 @@ def verify(place: Path) -> Verified:
     """One record, of episodes or of open-loop errors."""
     try:
         manifest = read_manifest(place)
+        added_on(place)
     except (RecordError, OSError) as error:
         return Verified(place, (str(error),), "", "unreadable")
     kind, seal = manifest.get("kind"), _seal(manifest.get(DIGESTS))
@@ -83,10 +92,22 @@ def verify(place: Path) -> Verified:
     left_out = [] if kind == OPEN_LOOP else _left_out(place, manifest)
     known = {f"{place / name} is missing; pages are without it" for name in left_out}
     faults = [text for text in (error_faults if kind == OPEN_LOOP else record_faults)(place) if text not in known]
+    added = "" if seal else added_on(place)
+    faults += changed_since(place) if added else ()
     remark = f"seal {seal}" + (f", without {len(left_out)} of its films" if left_out else "")
     if not seal:
         remark = "no hashes (of an earlier version, or not closed): its rows agree, no more is known"
-    return Verified(place, tuple(faults), seal, "damaged" if faults else remark)
+    if added:
+        remark = f"no hashes of its own; its files are those of {added}, when hashes were added"
+    return Verified(place, tuple(faults), seal, "damaged" if faults else remark, added)
+
+
+def _with_hashes(one: Verified) -> Verified:
+    """The record after hashes were added, where it has none, is sound and closed."""
+    if one.faults or one.seal or one.added or read_manifest(one.place).get("kind") == WORLD_MODEL:
+        return one
+    print(f"{one.place / ADDED}: hashes of {add(one.place)} files")
+    return verify(one.place)
 
 
 def _left_out(place: Path, manifest: Mapping) -> list[str]:

@@ -1,5 +1,7 @@
 """`understudy convert SRC DST`: a new LeRobotDataset out of recordings, without encoding a video again.
 
+Where DST ends in .hdf5, a dataset becomes robomimic's HDF5 (`hdf5.py`).
+
 SRC is a recording of another format (`formats/`), a dataset, or several of them, `A,B`, which are merged. Episodes are
 chosen and left out, tasks renamed, columns dropped, and v3.0 or v2.1 is written. SRC stays as it is.
 """
@@ -15,6 +17,7 @@ from .choose import ALL, is_condition, numbers_of
 from .editing.plan import plan_of
 from .editing.write import FORMS, write_plan
 from .formats.format import FormatError, find_format
+from .hdf5 import is_hdf5, write_hdf5
 from .imports import with_rate, write_recording
 from .layout import INFO, DatasetError, expand_path
 from .open import open_dataset
@@ -28,7 +31,7 @@ class Convert:
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies.data.formats",)
 
     source: str  # file or folder of the recordings, or a dataset; several "A,B" are merged
-    out: str  # dataset folder to write; must not exist
+    out: str  # dataset folder to write, or FILE.hdf5 for robomimic's HDF5; must not exist
     to: str = "v3.0"  # v3.0 | v2.1
     format: str = ""  # of recordings that are no LeRobot dataset; default: the one whose files lie there
     episodes: str = ALL  # which, for example 0-5,7 or "success and length < 200"
@@ -49,6 +52,9 @@ class Convert:
         root, out = expand_path(self.source), expand_path(self.out)
         if self.to not in FORMS:
             raise FormatError(f"'{self.to}' is not written; --to {' or '.join(FORMS)}")
+        if is_hdf5(out):
+            self._write_hdf5(out)
+            return
         foreign = self.format or root.is_file() or (root.is_dir() and not (root / INFO).is_file())
         if foreign and self._only_imports():
             self._import(root, out)
@@ -68,6 +74,18 @@ class Convert:
         print(f"{root} is of format {name}; {'; '.join(recording.notes)}")
         episodes, steps = write_recording(name, reader, root, recording, out, places, self.pictures or "video")
         print(f"{out}: {episodes} episodes, {steps} steps at {recording.embodiment.rate:g} Hz")
+
+    def _write_hdf5(self, out: Path) -> None:
+        asked = {"to": self.to != "v3.0", "tasks": self.tasks, "rate": self.rate, "pictures": self.pictures}
+        for flag, given in (asked | {"format": self.format}).items():
+            if given:
+                raise DatasetError(
+                    f"--{flag} does nothing where robomimic's HDF5 is written; convert to a folder first"
+                )
+        said = write_hdf5(
+            self.source, out, episodes=self.episodes, without=self.without, task=self.task, drop=self.drop
+        )
+        print(said)
 
     def _edit(self, out: Path) -> None:
         for flag in ("rate", "pictures", "format"):
@@ -89,9 +107,12 @@ def write_edited(
     tasks: Mapping[str, str] | None = None,
     task: str = "",
     drop: tuple[str, ...] = (),
+    shown: Path | None = None,
 ) -> None:
     """Write the chosen episodes of datasets as a new one, and say what it holds.
 
+    Args:
+        shown: where it will be in the end, if that is elsewhere.
     Raises:
         DatasetError: as `Convert.run`.
     """
@@ -100,7 +121,8 @@ def write_edited(
     notes = write_plan(plan, out, form)
     rows = sum(kept.entry.length for kept in plan.episodes)
     cameras = f", films of {len(plan.of_kind('video'))} cameras copied" if plan.of_kind("video") else ""
-    print(f"{out}: LeRobotDataset {form}, {len(plan.episodes)} episodes, {rows} steps at {plan.rate:g} Hz{cameras}")
+    held = f"{len(plan.episodes)} episodes, {rows} steps at {plan.rate:g} Hz{cameras}"
+    print(f"{shown or out}: LeRobotDataset {form}, {held}")
     for note in notes:
         print(f"note: {note}")
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ...configs.files import clear_leftovers, new_folder
 from .choose import ALL
 from .convert import write_edited
 from .editing.write import FORMS
@@ -36,7 +37,7 @@ class Split:
     to: str = "v3.0"  # v3.0 | v2.1
 
     def run(self) -> None:
-        """Write `out/NAME` for each part.
+        """Write `out/NAME` for each part: all of them, or nothing where one fails.
 
         Raises:
             DatasetError: parts that overlap, are empty, or are both shares and conditions.
@@ -52,8 +53,14 @@ class Split:
         found = shared(dataset.layout, self.parts, self.seed)
         kept = {entry.id for entry in dataset.layout.entries}
         left = sorted(kept - {one for ids in found.values() for one in ids})
-        for name, ids in found.items():
-            write_edited(str(dataset.root), out / name, self.to, ",".join(map(str, ids)))
+
+        clear_leftovers(out)
+
+        def fill(beside: Path) -> None:
+            for name, ids in found.items():
+                write_edited(str(dataset.root), beside / name, self.to, ",".join(map(str, ids)), shown=out / name)
+
+        new_folder(out, fill)
         if left:
             print(f"note: {len(left)} episodes are in no part: {', '.join(map(str, left[:20]))}")
 

@@ -23,6 +23,7 @@ from .folder import Foreign, read_json
 from .scale import ForeignError, ForeignWarning, renames_of
 
 PICTURE = "observation.image"  # lerobot's name of a lone camera
+EMPTY = IMAGES + "empty_camera_"  # of vision-language policies whose model saw more cameras than the robot has
 FIELDS = tuple(field.name for field in dataclasses.fields(Embodiment))
 
 
@@ -122,6 +123,8 @@ def _keys(foreign: Foreign) -> dict[str, str]:
     for own in foreign.config["input_features"]:
         key = before.get(own, own)
         key = IMAGES + key.removeprefix("observation.") if key == PICTURE else key
+        if key.startswith(EMPTY):  # a place for a picture, which lerobot fills where there is none
+            continue
         if key in (STATE, SCENE) or key.startswith(IMAGES):
             keys[key] = own
         else:

@@ -26,6 +26,7 @@ from ...configs.spec import ACTION
 from .scale import OLD_BUFFERS, ForeignError, ForeignWarning, Rule, old_buffers, read_rules
 
 WEIGHTS = "model.safetensors"
+VLM = "vlm"  # folder of a checkpoint: the vision-language model around which it is built, without its weights
 REASONS = {  # types that act otherwise than by chunks
     "tdmpc": "plans by search from its last plan and returns time first",
     "sac": "returns single actions, no chunks",
@@ -127,7 +128,8 @@ class Foreign:
         except ImportError as error:
             raise _lacks_packages(self.kind, error) from error
         except OSError as error:
-            raise ForeignError(_lacks_files(self.kind, self.config, self.folder, error)) from error
+            name = str(settings.vlm_model_name) if hasattr(settings, "vlm_model_name") else ""
+            raise ForeignError(lacks_files(self.kind, self.folder, error, name, VLM)) from error
         except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
             raise ForeignError(f"lerobot cannot build the {self.kind} policy of {self.folder}: {error}") from error
         _fill(policy, self.weights, self.folder)
@@ -149,6 +151,8 @@ class Foreign:
             )
         values = {name: value for name, value in self.config.items() if name in known}
         values |= {name: None for name in ("pretrained_backbone_weights", "pretrained_path") if name in values}
+        if "vlm_model_name" in known and (self.folder / VLM).is_dir():
+            values["vlm_model_name"] = str(self.folder / VLM)
         try:
             return draccus.decode(kind, values | {"device": "cpu", "use_amp": False} | _plain_speed(values))
         except (draccus.ParsingError, ValueError, TypeError) as error:
@@ -220,17 +224,25 @@ def _lacks_packages(kind: str, error: ImportError) -> ImportError:
     )
 
 
-def _lacks_files(kind: str, config: Mapping, folder: Path, error: OSError) -> str:
-    """What a policy around a pretrained model needs beside its checkpoint, and where to put it."""
+def lacks_files(kind: str, folder: Path, error: Exception, name: str, place: str) -> str:
+    """What a policy around a pretrained model needs beside its checkpoint, and where to put it.
+
+    Args:
+        name: what was asked for, by its name on the hub or its path.
+        place: folder of the checkpoint that is looked into first.
+    """
     first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    name = config.get("vlm_model_name") or config.get("tokenizer_name")
-    advice = f"; fetch '{name}' once with a network, or name a local copy as vlm_model_name" if name else ""
-    return f"the {kind} policy of {folder} needs files of another model that are not here ({first}){advice}"
+    said = f"needs the {place} '{name}', which is not here" if name else "needs files of another model"
+    advice = f"; put a copy of it into {folder / place}, or fetch '{name}' once with a network" if name else ""
+    return f"the {kind} policy of {folder} {said} ({first}){advice}"
 
 
 def _fill(policy: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
     """Load weights, refusing what is missing, left over or of another shape. Shared tensors are saved only once."""
     kept = {name: value for name, value in weights.items() if name not in old_buffers(weights)}
+    if hasattr(policy, "_fix_pytorch_state_dict_keys"):  # pi0 and pi0.5 as openpi names their weights
+        kept = policy._fix_pytorch_state_dict_keys(kept, policy.config)
+        kept = {"model." + name.removeprefix("model."): value for name, value in kept.items()}
     try:
         missing, unexpected = policy.load_state_dict(kept, strict=False)
     except RuntimeError as error:

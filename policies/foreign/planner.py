@@ -1,40 +1,38 @@
 """Policies made elsewhere: any lerobot checkpoint, and any callable that returns chunks of actions, as a `Planner`.
 
-A lerobot diffusion policy has a field and composes with ours (`diffusion.py`). All other types are black boxes:
+A lerobot diffusion policy has a field and composes with ours (`diffusion.py`); SmolVLA, pi0 and pi0.5 have one, too
+(`flow.py`). All other types are black boxes:
 their own processors, their own `predict_action_chunk`, one batched call for all lanes and candidates. Their noise is
 keyed by lane (`noise.py`); where a policy draws in a way that cannot be keyed in a batch, each candidate is a
 call of its own. Types without randomness (ACT) give K equal candidates.
 
 Not supported: types that act otherwise than by chunks (`folder.REASONS`), and what lerobot builds only with
-more packages than are installed (vision-language policies want `transformers`). The velocity of a flow policy becomes a
-field by `velocity.py`.
+more packages than are installed (vision-language policies want `transformers`).
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...configs.protocols import keeps
-from ...configs.spec import IMAGES, Embodiment, Window
+from ...configs.spec import Embodiment, Window
 from ..policy import Ensembles, Executes, LaneNoise, Past, Planner, Plans
 from .body import Body, Settled, body_of, by_position
-from .diffusion import ForeignDiffusion, as_pictures
+from .chunks import FAILURES, LeRobotChunks, does_not_plan, zeros
+from .diffusion import ForeignDiffusion
+from .flow import ForeignFlow, has_flow
 from .folder import Foreign, read_json
 from .noise import keyed, row_seeds
 from .scale import (
-    PLAIN_STEPS,
-    POSTPROCESSOR,
-    PREPROCESSOR,
     ForeignError,
     ForeignWarning,
-    check_statistics,
-    steps_of,
     warn_of_constants,
 )
 
@@ -133,59 +131,13 @@ def callable_planner(
     ).eval()
 
 
-class LeRobotChunks(nn.Module):
-    """lerobot's own processors around its own `predict_action_chunk`; `task` is the instruction if it reads one."""
-
-    def __init__(self, foreign: Foreign, keys: Mapping[str, str], task: str = ""):
-        super().__init__()
-        self.foreign, self.keys, self.task = foreign, dict(keys), task
-        self.policy = foreign.build()
-        self.before, self.after = _processors(foreign, self.policy.config)
-
-    @property
-    def reads_text(self) -> bool:
-        """Whether the text of the task may change what it does: something before it is more than numbers scaled."""
-        names = {getattr(type(step), "_registry_name", "") for step in self.before.steps}
-        return not names <= PLAIN_STEPS
-
-    def forward(self, rows: Mapping[str, Tensor]) -> Tensor:
-        """Observations (M, O, ...) in units -> actions (M, H, D) in units."""
-        self.policy.reset()
-        frames = next(iter(rows.values())).shape[1]
-        for frame in range(frames):
-            batch = self._remember({key: value[:, frame] for key, value in rows.items()})
-        return self.after(self.policy.predict_action_chunk(batch).cpu())
-
-    def _remember(self, obs: Mapping[str, Tensor]) -> dict:
-        """One frame (M, ...) through the processors and into the policy's queues, if it has any."""
-        batch = {own: self._units(key, own, obs[key]).cpu() for key, own in self.keys.items()}
-        batch = self.before(batch | {"task": [self.task] * len(next(iter(obs.values())))})
-        device = next(self.policy.parameters()).device
-        batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
-        batch.pop("action", None)  # None, but some policies look for it in their queues
-        queues = getattr(self.policy, "_queues", {})
-        if "observation.images" in queues and self.policy.config.image_features:
-            pictures = [batch[key] for key in self.policy.config.image_features]
-            batch["observation.images"] = torch.stack(pictures, -4)
-        if queues:
-            from lerobot.policies.utils import populate_queues
-
-            populate_queues(queues, batch, exclude_keys=["action"])
-        return batch
-
-    def _units(self, key: str, own: str, value: Tensor) -> Tensor:
-        if not key.startswith(IMAGES):
-            return value
-        return as_pictures(value, self.foreign.config["input_features"][own]["shape"][1:])
-
-
 def load_foreign(
     folder: str | Path,
     embodiment: str | Path | Embodiment | None = None,
     *,
     black_box: bool = False,
     task: str = "",
-) -> tuple[ForeignDiffusion | ChunkPlanner, dict]:
+) -> tuple[ForeignDiffusion | ForeignFlow | ChunkPlanner, dict]:
     """The policy of a lerobot checkpoint folder, ready to act.
 
     Args:
@@ -201,6 +153,8 @@ def load_foreign(
     body = body_of(foreign, embodiment)
     if foreign.kind == "diffusion" and not black_box:
         policy = ForeignDiffusion(foreign, body)
+    elif has_flow(foreign) and not black_box:
+        policy = ForeignFlow(foreign, body, task)
     else:
         policy = _black_box(foreign, body, task)
         policy.temporal_ensemble = foreign.temporal_ensemble
@@ -222,22 +176,33 @@ def settle(policy, world: Callable[[], Embodiment] | None) -> dict:
     if policy.body.guessed and world is not None:
         policy.body = by_position(policy.foreign, policy.body, world())
         policy.adopt(policy.body)
-    scheduler = policy.scheduler if isinstance(policy, ForeignDiffusion) else None
+    scheduler = None if isinstance(policy, ChunkPlanner) else policy.scheduler
     return {"body": policy.body.source, "scheduler": scheduler}
 
 
 def instruct(policy, text: str) -> bool:
-    """Give the text of the task to a policy that reads one; whether it does. Warns of an empty text."""
-    if not getattr(getattr(policy, "chunks", None), "reads_text", False):
-        return False
-    if not text:
-        warnings.warn(
-            f"{policy.foreign.folder} reads the text of a task, and neither the world nor --task_text gives one",
-            ForeignWarning,
-            stacklevel=3,
-        )
-    policy.task_text = policy.chunks.task = text
-    return True
+    """Give the text of the task to a policy, or to parents of it, that read one; whether any does.
+
+    Warns of an empty text.
+    """
+    readers = [*_readers(policy)]
+    for reader in readers:
+        if not text:
+            warnings.warn(
+                f"{reader.foreign.folder} reads the text of a task, and neither the world nor --task_text gives one",
+                ForeignWarning,
+                stacklevel=3,
+            )
+        reader.task_text = policy.task_text = reader.chunks.task = text
+    return bool(readers)
+
+
+def _readers(actor) -> Iterator[Any]:
+    """Policies of lerobot's that read the text of their task: itself, or among its parents."""
+    if getattr(getattr(actor, "chunks", None), "reads_text", False):
+        yield actor
+    for parent in getattr(actor, "parents", ()):
+        yield from _readers(parent)
 
 
 def _black_box(foreign: Foreign, body: Body, task: str) -> ChunkPlanner:
@@ -257,43 +222,17 @@ def _black_box(foreign: Foreign, body: Body, task: str) -> ChunkPlanner:
 @torch.no_grad()
 def _measure(chunks: LeRobotChunks, body: Body, frames: int) -> int:
     """Length of the chunks, found by asking once about zeros. Raises ForeignError if that fails."""
-    rows = {}
-    for key in body.keys:
-        size, kind = (len(body.embodiment.offers()[key]),), torch.float32
-        if key.startswith(IMAGES):
-            size, kind = (*body.embodiment.cameras[key.removeprefix(IMAGES)], 3), torch.uint8
-        rows[key] = torch.zeros(2, frames, *size, dtype=kind)
     foreign = chunks.foreign
     try:
         with keyed([0, 1], torch.device("cpu")):
-            chunk = chunks(rows)
-    except (RuntimeError, ValueError, KeyError, TypeError, AssertionError, NotImplementedError) as error:
-        raise ForeignError(f"the {foreign.kind} policy of {foreign.folder} does not plan: {error!r}") from error
+            chunk = chunks(zeros(body, frames))
+    except FAILURES as error:
+        raise does_not_plan(foreign, error) from error
     if chunk.ndim != 3 or len(chunk) != 2:
         raise ForeignError(
             f"the {foreign.kind} policy of {foreign.folder} plans in shape {tuple(chunk.shape)}, not rows"
         )
     return chunk.shape[1]
-
-
-def _processors(foreign: Foreign, config):
-    """lerobot's pipelines: as saved, or made from the statistics among old weights."""
-    from lerobot.policies.factory import make_pre_post_processors
-
-    if not (foreign.folder / PREPROCESSOR).is_file():
-        stats = {key: dict(rule.stats) for key, rule in foreign.rules.items() if rule.stats}
-        return make_pre_post_processors(config, dataset_stats=stats)
-    check_statistics(foreign.folder)
-    here = {"device_processor": {"device": "cpu"}}
-    named = {
-        name: {s["registry_name"] for s in steps_of(foreign.folder, name)} for name in (PREPROCESSOR, POSTPROCESSOR)
-    }
-    return make_pre_post_processors(
-        config,
-        pretrained_path=str(foreign.folder),
-        preprocessor_overrides=here if "device_processor" in named[PREPROCESSOR] else {},
-        postprocessor_overrides=here if "device_processor" in named[POSTPROCESSOR] else {},
-    )
 
 
 def _about(foreign: Foreign) -> dict:

@@ -6,13 +6,13 @@ Conventions of lerobot 0.4 to 0.6, which differ in the direction of time:
     noise_at_zero   x = t x0 + (1 - t) noise,  u = x0 - noise    groot, multi_task_dit
 
 With t the time of the first, s = t / (1 - t), x = y / (1 + s), and D = x - t u is the posterior mean: an Euler step of
-theirs is exactly a first-order step of our sampler. Tested on small networks only: the flow policies of lerobot need
-vision-language models, which this file does not know how to build. A policy that predicts the clean chunk instead of a
-velocity (xvla) has u = (x - x0) / t.
+theirs is exactly a first-order step of our sampler. `flow.py` does so for SmolVLA, pi0 and pi0.5. A policy that
+predicts the clean chunk instead of a velocity (xvla) has u = (x - x0) / t.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
@@ -98,7 +98,7 @@ class VelocityPolicy(nn.Module, Policy):
     def field(self, past: Past, n: int) -> Field:
         """The denoiser for `n` candidates a lane; observations are encoded here, once."""
         past = past.at(self.window)
-        context = _repeat(self.encode({key: past.obs[key] for key in self.inputs}), n)
+        context = repeat_rows(self.encode({key: past.obs[key] for key in self.inputs}), n)
         shape = (len(past.now), n, len(self.window.actions), len(self.embodiment.action))
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
@@ -112,10 +112,21 @@ class VelocityPolicy(nn.Module, Policy):
         return walk(self, past.at(self.window), n, rng)
 
 
-def _repeat(context, n: int):
-    """Each row n times, through tuples, lists and dicts; other things as they are."""
+def repeat_rows(context, n: int):
+    """Each row n times, through tuples, lists, dicts and caches of transformers; other things as they are."""
     if isinstance(context, Tensor):
         return context.repeat_interleave(n, 0)
     if isinstance(context, Mapping):
-        return {key: _repeat(value, n) for key, value in context.items()}
-    return type(context)(_repeat(value, n) for value in context) if isinstance(context, (tuple, list)) else context
+        return {key: repeat_rows(value, n) for key, value in context.items()}
+    if hasattr(context, "batch_repeat_interleave"):
+        wider = shallow(context)
+        wider.batch_repeat_interleave(n)
+        return wider
+    return type(context)(repeat_rows(value, n) for value in context) if isinstance(context, (tuple, list)) else context
+
+
+def shallow(cache):
+    """A copy of a cache of transformers that shares its tensors, which are never written to but replaced."""
+    other = copy.copy(cache)
+    other.layers = [copy.copy(layer) for layer in cache.layers]
+    return other

@@ -81,6 +81,20 @@ def _write(film: Film, packets: list, first: int, out: Path) -> None:
         template = source.streams.video[0]
         stream = container.add_stream_from_template(template)
         stream.time_base = template.time_base
-        for packet in packets:  # each belongs to one part
-            packet.pts, packet.dts, packet.stream = packet.pts - first, packet.dts - first, stream
+        for packet, decoded in zip(packets, _decoding_times(packets), strict=True):  # each belongs to one part
+            packet.pts, packet.dts, packet.stream = packet.pts - first, decoded - first, stream
             container.mux(packet)
+
+
+def _decoding_times(packets: list) -> list[int]:
+    """When each packet is to be decoded: as stated; where one is not, all by the order of their frames.
+
+    A container need not state it. The n-th packet is then decoded at the n-th time of a frame, moved back by as much as
+    no packet is late for its own frame.
+    """
+    stated = [packet.dts for packet in packets]
+    if None not in stated:
+        return stated
+    shown = sorted(packet.pts for packet in packets)
+    late = max(time - packet.pts for time, packet in zip(shown, packets, strict=True))
+    return [time - late for time in shown]

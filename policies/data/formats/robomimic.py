@@ -11,7 +11,9 @@ What becomes of a key: `actions` is the action; `object` is `observation.environ
 vectors in the order of the alphabet where a file has none of these); further vectors are columns `observation.KEY`;
 `NAME_image` is the camera NAME. Episodes are sorted by their number. Next observations, simulator states and `dones`
 are not carried. Success is the sparse reward of robosuite (above 0), and unknown with a shaped reward or another
-environment. Source: robomimic 0.3 to 0.5 (Mandlekar et al. 2021, arXiv:2108.03298).
+environment. A file that `understudy convert` wrote says who acts and which keys are what, in the attribute `understudy`
+of `data` (`../hdf5.py`), and comes back as it was. Source: robomimic 0.3 to 0.5 (Mandlekar et al. 2021,
+arXiv:2108.03298).
 """
 
 from __future__ import annotations
@@ -20,17 +22,20 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ....configs.episode import PROGRESS, REWARD, SENT, SUCCESS, Episode
 from ....configs.extras import pip_install
-from ....configs.spec import IMAGES, SCENE, STATE, Embodiment, Mode
+from ....configs.spec import IMAGES, SCENE, STATE, Embodiment, EmbodimentError, Mode
 from .format import FormatError, Recording, check_finite, counted, in_float32, outcome, register_format, silent_body
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 REWARDS = "rewards"
+WON = "success"  # of ours alone
+TOLD = "understudy"  # attribute of a file of ours
 OBJECT = ("object", "object-state")
 STATES = ("eef_pos", "eef_quat", "gripper_qpos")  # of each robot, in this order
 ROBOSUITE = 1  # robomimic's number of this kind of environment
@@ -61,6 +66,9 @@ class Robomimic:
             low, high = _range(file, demos)
             about, notes = _environment(file, root)
             subsets = _subsets(file, demos, root)
+            told = _told(file, root)
+        if told:
+            return _of_ours(root, told, first, demos, about, subsets)
         roles = _roles(first)
         body = _body(root, first, roles, about, low, high)
         extra = {f"observation.{key}": counted(key, first[key][0]) for key in roles["extra"]}
@@ -89,13 +97,15 @@ class Robomimic:
             obs |= {IMAGES + camera: _pictures(demo, f"obs/{key}", root) for camera, key in roles["cameras"].items()}
             extra = {f"observation.{key}": _vectors(demo, f"obs/{key}", root) for key in roles["extra"]}
             reward = _vectors(demo, REWARDS, root)[:, 0] if REWARDS in demo else np.zeros(steps, np.float32)
-        for what, values in {"actions": action, "rewards": reward, **obs, **extra}.items():
+            success = _vectors(demo, WON, root)[:, 0] > 0 if roles.get(WON) else reward > 0
+            task = str(demo.attrs.get("task", recording.about.get("task") or ""))
+        for what, values in {"actions": action, "rewards": reward, "success": success, **obs, **extra}.items():
             if len(values) != steps:
                 raise FormatError(f"{root}: {name} has {steps} actions and {len(values)} rows of {what}; {AGAIN}")
             check_finite(values, f"{root}: {what} of {name}")
-        won = outcome(steps, bool((reward > 0).any())) | {"reward": reward, "success": reward > 0}
+        won = outcome(steps, bool(success.any())) | {"reward": reward, "success": success}
         return Episode(
-            start=_number(name), task=str(recording.about.get("task") or ""), obs=obs, action=action,
+            start=_number(name), task=task, obs=obs, action=action,
             sent=action.copy(), extra=extra, **won,
         )  # fmt: skip
 
@@ -239,6 +249,49 @@ def _rate(about: Mapping) -> float | None:
     if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 < rate < 1e6:
         return None
     return float(rate)
+
+
+def _told(file, root: Path) -> dict:
+    """What a file of ours says of itself; empty of others."""
+    text = file["data"].attrs.get(TOLD)
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FormatError(f"{root}: the attribute {TOLD} of 'data' is damaged ({error}); {AGAIN}") from error
+    lists, names = ("state", "scene", "extra"), ("cameras", "embodiment")
+    sound = isinstance(found, dict) and all(isinstance(found.get(key), list) for key in lists)
+    if not sound or not all(isinstance(found.get(key), dict) for key in names):
+        raise FormatError(f"{root}: the attribute {TOLD} of 'data' lacks what it should say; {AGAIN}")
+    return found
+
+
+def _of_ours(
+    root: Path, told: dict, keys: Mapping[str, tuple[int, ...]], demos: list[str], about: dict, subsets: dict
+) -> Recording:
+    """A file that `understudy convert` wrote. Raises FormatError where it does not hold what it says."""
+    named = [*told["state"], *told["scene"], *told["extra"], *told["cameras"].values()]
+    if lacking := next((key for key in named if key not in keys), None):
+        raise FormatError(f"{root} says that it holds '{lacking}', which is not there; {AGAIN}")
+    try:
+        body = Embodiment.from_dict(told["embodiment"])
+    except (EmbodimentError, TypeError, ValueError, KeyError) as error:
+        raise FormatError(f"{root}: the attribute {TOLD} of 'data' names no body ({error}); {AGAIN}") from error
+    cameras = {name: tuple(keys[key][:2]) for name, key in told["cameras"].items()}
+    body = replace(
+        body, cameras=cameras,
+        **({} if told["state"] else {"state": (), "state_units": ()}),
+        **({} if told["scene"] else {"scene": (), "scene_units": ()}),
+    )  # fmt: skip
+    for part, names in (("state", body.state), ("scene", body.scene), ("action", body.action)):
+        width = sum(keys[key][0] for key in (["actions"] if part == "action" else told[part]))
+        if width != len(names):
+            raise FormatError(f"{root}: the {part} has {width} numbers, its body names {len(names)}; {AGAIN}")
+    unsaid = (SENT, PROGRESS, *(() if told.get("reward") else (REWARD,)), *(() if told.get(WON) else (SUCCESS,)))
+    extra = {f"observation.{key}": counted(key, keys[key][0]) for key in told["extra"]}
+    notes = ("written by understudy; units and limits are as they were",)
+    return Recording(body, demos, notes, extra, unsaid, about, subsets, inside=told)
 
 
 def _controller(about: Mapping) -> dict:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -213,3 +214,18 @@ def test_without_a_network_the_hub_is_refused_in_words(made, tmp_path, command):
     assert status == 2 and "hf://me/it could not be written" in said and "push to a folder" in said
     status, _, said = command("pull", "hf://me/it", tmp_path / "x", **offline)
     assert status == 2 and "could not be fetched" in said
+
+
+def test_what_is_shared_is_not_copied_before_and_stays_as_it_is(made, tmp_path, monkeypatch):
+    data = shutil.copytree(made / "demos", tmp_path / "data")
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    copied = []
+    monkeypatch.setattr(shutil, "copyfile", lambda a, b, real=shutil.copyfile, **k: copied.append(b) or real(a, b, **k))
+    Push(what=str(data), to=str(tmp_path / "shelf")).run()
+    assert all(Path(one).is_relative_to(tmp_path / "shelf") for one in copied), "once, to the shelf"
+    assert before == {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "shelf"}
+    run = shutil.copytree(made / "run", tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    Push(what=str(run), to=str(tmp_path / "other")).run()
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}

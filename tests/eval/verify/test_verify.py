@@ -106,3 +106,25 @@ def test_bad_words_are_refused(record, tmp_path):
     ):
         with pytest.raises(error, match=said):
             Verify(**words).check_names()
+
+
+def test_hashes_that_are_added_later_say_so_and_find_what_changes_then(record, capsys):
+    change_manifest(record, lambda manifest: manifest.pop("digests"))
+    Verify(records=[str(record)], add_hashes=True).run()
+    said = capsys.readouterr().out
+    assert "no hashes of its own; its files are those of 20" in said and "1 as they were when hashes were added" in said
+    noted = (record / "added_hashes.txt").read_text()
+    assert "made after the record was written" in noted and "episodes.parquet" in noted
+    Verify(records=[str(record)], add_hashes=True).run()
+    assert (record / "added_hashes.txt").read_text() == noted, "what is there is never replaced"
+    (record / "videos/1.mp4").unlink()
+    assert not verify(record).faults, "copies may leave films out"
+    change_manifest(record, lambda manifest: manifest["policy"].update(path="runs/b"))
+    assert "manifest.json is not the file that it was on" in verify(record).faults[-1]
+    (record / "added_hashes.txt").write_text(noted.replace("manifest.json", "../a"))
+    assert "names '../a', which is no file of the record" in verify(record).faults[0]
+
+
+def test_nothing_is_added_to_a_record_that_has_hashes(record):
+    Verify(records=[str(record)], add_hashes=True).run()
+    assert not (record / "added_hashes.txt").exists()

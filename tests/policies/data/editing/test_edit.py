@@ -249,3 +249,43 @@ def test_a_film_that_is_not_there_is_named(tmp_path):
         Convert(source=str(source), out=str(tmp_path / "b")).run()
     Convert(source=str(source), out=str(tmp_path / "b"), without="1").run()
     assert len(shown(tmp_path / "b")) == 2
+
+
+def test_a_part_that_fails_leaves_no_other(tmp_path, monkeypatch):
+    from understudy.policies.data import split
+
+    data, real = ours(tmp_path / "data"), split.write_edited
+
+    def fails(source, out, *args, **named):
+        if out.name == "second":
+            raise DatasetError("the disk is full")
+        real(source, out, *args, **named)
+
+    monkeypatch.setattr(split, "write_edited", fails)
+    with pytest.raises(DatasetError, match="the disk is full"):
+        Split(source=str(data), out=tmp_path / "parts", parts={"first": "0.5", "second": "0.5"}).run()
+    assert {path.name for path in tmp_path.iterdir()} <= {"data", "cache"}
+
+
+@pytest.mark.parametrize("options", [{}, {"bf": "2"}])
+def test_packets_without_a_decoding_time_are_cut_all_the_same(tmp_path, monkeypatch, options):
+    from understudy.policies.data.editing import cuts
+
+    data = one_film(tmp_path / "data", g="3", keyint_min="3", sc_threshold="0", **options)
+    film = read_film(next(data.rglob("*.mp4")))
+    real = cuts._packets
+
+    def silent(film):
+        packets = real(film)
+        for packet in packets:
+            packet.dts = None
+        return packets
+
+    monkeypatch.setattr(cuts, "_packets", silent)
+    outs = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
+    done = cuts.cut_film(film, [(np.arange(12), outs[0]), (np.arange(12, 21), outs[1])])
+    monkeypatch.undo()
+    assert done == cuts.cut_film(film, [(np.arange(12), tmp_path / "c.mp4"), (np.arange(12, 21), tmp_path / "d.mp4")])
+    for out, count in zip(outs, (12, 9), strict=True):
+        assert not out.exists() or len(read_film(out).times) == count
+    assert done == [True, True] or options

@@ -204,3 +204,102 @@ def test_a_file_of_no_format_is_refused_with_what_is_read(tmp_path):
     with pytest.raises(DatasetError, match="none of the formats that are read: .*robomimic: FILE.hdf5"):
         open_dataset(tmp_path / "a.hdf5")
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["a.hdf5"]
+
+
+def same_rows(one, other):
+    assert one.columns.keys() - {"action.sent", "next.progress"} == other.columns.keys()
+    for key, values in other.columns.items():
+        assert values.dtype == np.float32 and (values == one.columns[key]).all(), key
+    assert (one.lengths == other.lengths).all() and one.tasks == other.tasks and set(one.cameras) == set(other.cameras)
+    rows = np.arange(len(one))
+    for camera in one.cameras:
+        assert (open_frames(one, camera).read(rows) == open_frames(other, camera).read(rows)).all()
+
+
+def test_a_recording_goes_back_to_its_own_keys(tmp_path, capsys):
+    held = recording(tmp_path / "lift.hdf5")
+    main(["convert", str(tmp_path / "lift.hdf5"), str(tmp_path / "again.hdf5")])
+    assert "3 demonstrations, 15 steps; masks: train 2, valid 1; no next_obs" in capsys.readouterr().out
+    with h5py.File(tmp_path / "again.hdf5") as file:
+        assert json.loads(file["data"].attrs["env_args"]) == ENVIRONMENT and file["data"].attrs["total"] == 15
+        assert [*file["mask/train"]] == [b"demo_0", b"demo_2"] and [*file["mask/valid"]] == [b"demo_1"]
+        for number, (name, steps) in enumerate(LENGTHS.items()):
+            demo = file[f"data/demo_{number}"]
+            assert demo.attrs["num_samples"] == steps and demo["dones"][:].tolist() == [0] * (steps - 1) + [1]
+            assert set(demo) == {"actions", "rewards", "dones", "obs", "success"}
+            assert {f"obs/{key}" for key in demo["obs"]} == {key for key in held[name] if key.startswith("obs/")}
+            for key in [*demo["obs"]]:
+                assert (demo["obs"][key][:] == held[name][f"obs/{key}"].astype(demo["obs"][key].dtype)).all(), key
+            assert (demo["rewards"][:] == held[name]["rewards"]).all()
+    same_rows(open_dataset(tmp_path / "lift.hdf5"), open_dataset(tmp_path / "again.hdf5"))
+
+
+def test_a_dataset_comes_back_as_it_was(tmp_path):
+    data, file = tmp_path / "data", tmp_path / "some.hdf5"
+    cameras = ["--cameras", "{image: [64, 64]}"]
+    main(["demos", "pusht-mujoco", "--episodes", "3", "--out", str(data), "--workers", "0", *cameras])
+    main(["convert", str(data), str(file)])
+    one, other = open_dataset(data), open_dataset(file)
+    same_rows(one, other)
+    assert other.embodiment == one.embodiment and (one.columns["next.success"] > 0).any()
+    main(["convert", str(data), str(tmp_path / "few.hdf5"), "--episodes", "1-2", "--drop", "image", "--task", "push"])
+    few = open_dataset(tmp_path / "few.hdf5")
+    assert len(few.lengths) == 2 and few.tasks == ("push", "push") and not few.cameras
+    assert (few.columns["action"] == one.columns["action"][one.starts[1] :]).all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--to", "v2.1"], "--to does nothing where robomimic's HDF5 is written"),
+        (["--rate", "5"], "--rate does nothing where"),
+        (["--tasks", "{a: b}"], "--tasks does nothing where"),
+        (["--drop", "nothing"], "no such column or camera; there are action, agentview"),
+        (["--drop", "action"], "a demonstration is its actions"),
+    ],
+)
+def test_what_is_not_written_is_refused(tmp_path, capsys, flags, reason):
+    recording(tmp_path / "lift.hdf5")
+    assert main(["convert", str(tmp_path / "lift.hdf5"), str(tmp_path / "again.hdf5"), *flags]) != 0
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "again.hdf5").exists() and not [*tmp_path.glob(".again*")]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"state": ["gone"]}, "says that it holds 'gone'"),
+        ({"state": ["robot0_eef_pos"]}, "its body names 9"),
+        ({"embodiment": {"name": 3}}, "names no body"),
+        ({"cameras": 3}, "lacks what it should say"),
+    ],
+)
+def test_a_file_of_ours_that_contradicts_itself_is_refused(tmp_path, changed, said):
+    recording(tmp_path / "lift.hdf5", images=False)
+    main(["convert", str(tmp_path / "lift.hdf5"), str(tmp_path / "again.hdf5")])
+    with h5py.File(tmp_path / "again.hdf5", "r+") as file:
+        attributes = file["data"].attrs
+        attributes["understudy"] = json.dumps(json.loads(attributes["understudy"]) | changed)
+    with pytest.raises(DatasetError, match=said):
+        open_dataset(tmp_path / "again.hdf5")
+
+
+@pytest.mark.slow
+def test_robomimics_own_reader_takes_it(tmp_path):
+    dataset = pytest.importorskip("robomimic.utils.dataset", reason="robomimic is not installed")
+    import robomimic.utils.obs_utils as obs_utils
+
+    recording(tmp_path / "lift.hdf5")
+    main(["convert", str(tmp_path / "lift.hdf5"), str(tmp_path / "again.hdf5")])
+    low, rgb = ["robot0_eef_pos", "object"], ["agentview_image"]
+    obs_utils.initialize_obs_utils_with_obs_specs({"obs": {"low_dim": low, "rgb": rgb}})
+    read = dataset.SequenceDataset(
+        hdf5_path=str(tmp_path / "again.hdf5"), obs_keys=(*low, *rgb), dataset_keys=("actions", "rewards", "dones"),
+        load_next_obs=False, seq_length=1, filter_by_attribute="train",
+    )  # fmt: skip
+    ours = open_dataset(tmp_path / "again.hdf5")
+    rows = [row for place in (0, 2) for row in range(ours.starts[place], ours.starts[place] + ours.lengths[place])]
+    assert len(read) == len(rows) == LENGTHS["demo_0"] + LENGTHS["demo_10"]
+    for place, row in enumerate(rows):
+        assert (read[place]["actions"][0] == ours.columns["action"][row]).all()
+        assert (read[place]["obs"]["object"][0] == ours.columns[SCENE][row]).all()
