@@ -15,7 +15,7 @@ Filters: `rate` estimate with interval, `bare` estimate alone, `points` percenta
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from pathlib import Path
@@ -25,9 +25,10 @@ from ..catalog.measured import read_measured
 from ..compare.comparison import read_comparison
 from ..ledger.chains import CODE
 from ..ledger.record import read_record
-from ..ledger.study import read_study, show
+from ..ledger.study import read_study
 from ..ledger.summary import summarize
 from ..statistics.intervals import wilson
+from .tables import rows_with
 
 
 class FactError(ValueError):
@@ -88,7 +89,7 @@ class Facts:
         study, (*wanted, column) = self._studies(name), keys
         if column not in study.columns:
             raise FactError(f"{name} has no column '{column}'; it has {', '.join(study.columns)}")
-        rows = [row for row in study.rows if set(map(str, wanted)) <= _texts(study.columns, row)]
+        rows = rows_with(study, wanted)
         if len(rows) != 1:
             raise FactError(f"{name} has {len(rows)} rows with {', '.join(map(str, wanted))}, not one")
         return rows[0][study.columns.index(column)]
@@ -118,12 +119,6 @@ class Facts:
         if not found:
             raise FactError(f"the head of {name} holds no '{pattern}'")
         return found[0][0].lower() + found[0][1:]
-
-
-def _texts(columns: Sequence[str], row: Sequence) -> set[str]:
-    """What a row may be asked by: the text of each cell, alone and after its column's name."""
-    shown = [show(cell) for cell in row]
-    return {*shown, *(f"{column}={text}" for column, text in zip(columns, shown, strict=True))}
 
 
 def _parts(value) -> tuple[float | None, float, float | None]:
