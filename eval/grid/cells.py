@@ -149,7 +149,7 @@ def _same_as_noted(cell: Cell, step: Step) -> None:
 
 def _same(cell: Cell, step: Step, then: dict) -> None:
     """Refuse settings that differ, naming the first."""
-    old, new = (dict(_flat(values)) for values in (then, _jsonable(step.config)))
+    old, new = (dict(_flat(_without_place(values))) for values in (then, _jsonable(step.config)))
     free = (*INCIDENTAL, *(("world",) if new.get("world", "") is None else ()))  # no world asked for: any will do
     for key in sorted(old.keys() | new.keys()):
         if key == "device" and _same_device(str(old.get(key)), str(new.get(key))):
@@ -159,6 +159,13 @@ def _same(cell: Cell, step: Step, then: dict) -> None:
                 f"{cell}: {step.name} was run with {key} = {old.get(key)}, the grid now says {new.get(key)}. "
                 f"Give the grid another `out`, or remove {step.place}"
             )
+
+
+def _without_place(values: dict) -> dict:
+    """The flags of lerobot-train without the folder that it writes, which is no setting."""
+    if "flags" not in values:
+        return values
+    return values | {"flags": [flag for flag in values["flags"] if not flag.startswith("--output_dir=")]}
 
 
 def _same_device(old: str, new: str) -> bool:

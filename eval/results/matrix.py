@@ -7,7 +7,7 @@
       rows:
         - {task: Lift, training: in full, expert: lift, cells: {diffusion: [lift/diffusion]}}
         - {task: Lift, training: small, cells: {flow: [grids/lift-one-step, flow]}}    # record, and what its row holds
-        - {task: Lift, training: equal budgets, grid: configs/grid/matrix_lift.yaml}   # grids/matrix-lift, once it is there
+        - {task: Lift, training: equal budgets, grid: configs/grid/matrix_lift.yaml}   # or its table
 
 A cell is evaluations (several: trainings of one recipe), a setting of a grid's table, or a row of a study of policies
 alone. Steps, windows a step and demonstrations come from how `chains.yaml` says that each was made (`budget.py`).
@@ -92,8 +92,11 @@ def render_matrix(page: Page, pages: Pages, facts: Facts, chains: Chains) -> Ite
     total, there = len(rows) * len(methods), sum(cell != GAP for row in cells for cell in row)
     yield f"A dash is a gap: {total - there} of {total} cells have no record.\n"
     if fills := [line for line in rows if line.grid and not any(line.cells.values())]:
-        yield "What fills a row with dashes alone; its table becomes the record that the second command writes:\n"
-        yield "```\n" + "\n".join(_filling(line.grid) for line in fills) + "\n```\n"
+        tables = " and ".join(
+            f"`{_table(line.grid)}` as `eval/records/{grid_record(line.grid)}.json`" for line in fills
+        )
+        yield f"What fills a row with dashes alone; copy {tables}, then run `understudy results`:\n"
+        yield "```\n" + "\n".join(f"understudy run {line.grid}" for line in fills) + "\n```\n"
 
     where = {record: page.name for page in pages.pages for part in page.sections for record in part.records}
     each = [
@@ -121,9 +124,9 @@ def render_heat(page: Page, facts: Facts, chains: Chains) -> str:
     return heat(facts.fill(matrix["title"]), short, rows)
 
 
-def _filling(grid: str) -> str:
-    out = load(CODE / grid)["out"]
-    return f"understudy run {grid}\ncp {out}/table.json eval/records/{grid_record(grid)}.json && understudy results"
+def _table(grid: str) -> str:
+    """Where a grid leaves its table."""
+    return f"{load(CODE / grid)['out']}/table.json"
 
 
 def _shown(cell: Measured | None) -> str:

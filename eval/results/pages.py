@@ -13,7 +13,7 @@
         repeat: {command: .., takes: ..}
         claims: [{text: .., number: .., n: ..}]   # rows of the table in RESULTS.md
         names: {runs/a: the first policy}         # what paths are called on this page
-        sections: [{title: .., records: [grids/a]}]
+        sections: [{title: .., records: [grids/a]}]   # fill: the command that makes records that are not there yet
     terms: [[plans, action chunks]]               # pattern and words: older records say it otherwise
 
 Texts hold no number of a result: they look it up (`facts.py`), and a typed one is refused. Every record is in exactly
@@ -61,6 +61,7 @@ class Section:
     records: Sequence[str]  # names, or patterns such as `pusht/*`
     command: str = ""
     text: str = ""
+    fill: str = ""  # what makes the records where there are none yet; else each name must be one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +162,7 @@ def _page(name: str, values: Mapping, path: Path, known: Sequence[str]) -> Page:
         check_fields(Section, dict(section), path, PagesError)
         found = [record for pattern in section["records"] for record in known if fnmatchcase(record, pattern)]
         empty = [each for each in section["records"] if not any(fnmatchcase(record, each) for record in known)]
-        if empty:
+        if empty and not section.get("fill"):
             raise PagesError(f"{where} names '{empty[0]}', and no record is called so")
         sections.append(Section(**dict(section) | {"records": tuple(found)}))
     sections += _filled(fields.get("matrix") or {}, known)

@@ -64,6 +64,8 @@ def sections(page: Page, root: Path, up: str, words: Words) -> Iterator[str]:
         yield f"### {section.title}\n"
         if section.text:
             yield f"{section.text}\n"
+        if not section.records:
+            yield f"No record yet. What makes it:\n\n{_block(section.fill)}"
         yield from _records(section, root, up, words, told)
 
 

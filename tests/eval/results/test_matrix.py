@@ -1,4 +1,4 @@
-"""The matrix of task and method: cells of records with their n and budget, gaps as gaps, a picture that says the same."""
+"""The matrix of task and method: cells of records with n and budget, gaps as gaps, a picture that says the same."""
 
 import re
 
@@ -68,7 +68,8 @@ def test_cells_have_n_and_budget_and_gaps_a_command(root):
     assert "| Lift | alone | - | 0.44 [0.20, 0.70] | - |" in page and "| Door |  | - | - | - |" in page
     assert "5 of 6 cells have no record" in page
     assert "| Lift, alone | flow matching | 0.44 [0.20, 0.70] | 40 | 2 | 192 | 70 | 256 | [so](so.md) |" in page
-    assert "understudy run configs/grid/matrix_so101_reach.yaml\ncp out/grid/matrix_so101_reach/table.json" in page
+    assert "```\nunderstudy run configs/grid/matrix_so101_reach.yaml\n```" in page
+    assert "`out/grid/matrix_so101_reach/table.json` as `eval/records/grids/matrix-so101-reach.json`" in page
 
 
 def test_the_table_of_a_grid_fills_its_row(root):
@@ -77,7 +78,7 @@ def test_the_table_of_a_grid_fills_its_row(root):
     page = texts["docs/results/so.md"]
     assert "| Reach | equal budgets | - | 0.55 [0.10, 1.00] | - |" in page, "what failed stays a gap"
     assert "| Reach, equal budgets | flow matching | 0.55 [0.10, 1.00] | 100 | 2 | 30 | 1000 | 32 |" in page
-    assert "cp out/grid" not in page and "### Reach, equal budgets" in page
+    assert "table.json" not in page and "### Reach, equal budgets" in page
     assert "30 demos, 1,000 steps" in texts["docs/results/so.svg"] and ">0.55<" in texts["docs/results/so.svg"]
 
 

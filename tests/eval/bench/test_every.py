@@ -1,0 +1,121 @@
+"""`bench all`: what is there is left alone, what fails or lacks something is said, targets reached or not."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from understudy.eval.bench import every
+from understudy.eval.bench.bench import READS, Bench
+from understudy.eval.bench.every import BenchError, Planned, is_there, measure_all, missing
+from understudy.eval.bench.headlines import HEADLINES, reached
+from understudy.eval.bench.quiet import MOST, BusyError, check_quiet, others_while
+from understudy.eval.ledger.study import read_study
+
+REPORT = Planned("report", "report", "", {})
+ABSENT = Planned("train-gpu", "train --device cuda", "", {"no_such_module": "pip install it"}, gpu=True)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """The bench of reports, which is quick, and one that lacks something."""
+    monkeypatch.setattr(every, "PLAN", (REPORT, ABSENT))
+
+
+def test_every_plan_is_a_command_that_is_read():
+    names = [planned.name for planned in every.PLAN]
+    assert len(set(names)) == len(names) and {line.bench for line in HEADLINES} <= set(names)
+    assert READS.keys() - {planned.words.split()[0] for planned in every.PLAN} == {"learn", "all"}
+    for planned in every.PLAN:
+        assert every._command(planned, False) != every._command(planned, True) or not planned.quick
+
+
+def test_what_is_there_is_left_alone_and_what_lacks_says_so(few, tmp_path, capsys):
+    measure_all(tmp_path, busy=True)
+    said = capsys.readouterr().out
+    assert "report: understudy bench report" in said
+    assert "Not measured: train-gpu: needs no_such_module: pip install it." in said
+    document = json.loads((tmp_path / "report.json").read_text())
+    assert document["bench"] == "report" and document["others"] is None or document["others"] >= 0
+    study = read_study(tmp_path / "records" / "all.json")
+    assert study.rows == () and "train-gpu" in " ".join(study.notes) and "Machine: " in study.notes[-1]
+    stamp = (tmp_path / "report.json").stat().st_mtime_ns
+    measure_all(tmp_path)  # nothing to measure, so nobody asks how busy the machine is
+    assert (tmp_path / "report.json").stat().st_mtime_ns == stamp
+    assert "understudy bench report" not in capsys.readouterr().out
+    assert not list(tmp_path.glob(".*.json"))
+
+
+def test_a_bench_that_fails_is_said_and_the_others_go_on(few, monkeypatch, tmp_path, capsys):
+    broken = Planned("loader", "loader --data nowhere", "", {})
+    monkeypatch.setattr(every, "PLAN", (broken, REPORT))
+    with pytest.raises(BenchError, match=r"1 of 2 benches failed: loader: ended with status [12]: .*nowhere"):
+        measure_all(tmp_path, busy=True)
+    assert "not measured: ended with" in capsys.readouterr().out
+    assert is_there(tmp_path, REPORT, False) and not is_there(tmp_path, broken, False)
+
+
+def test_a_bench_that_hangs_is_stopped(monkeypatch, tmp_path):
+    monkeypatch.setattr(every, "LONGEST", 0.3)
+    monkeypatch.setattr(
+        every, "start", lambda words, log: subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1)
+    )
+    assert every._wait(["sleep"], tmp_path / "log") in (None, -2)
+    assert every._run(tmp_path, REPORT, False, busy=True).startswith("hung")
+
+
+def test_a_result_of_other_settings_or_code_is_not_taken(tmp_path):
+    loader = every.PLAN[0]
+    document = {"bench": "loader", "command": every._command(loader, True), "result": {}, "others": 0.0}
+    document |= {"code": every._code(), "machine": every._here() | {"load": 1.5}}
+    (tmp_path / "loader.json").write_text(json.dumps(document))
+    assert is_there(tmp_path, loader, True) and not is_there(tmp_path, loader, False)
+    (tmp_path / "loader.json").write_text(json.dumps(document | {"code": {"commit": "another"}}))
+    assert not is_there(tmp_path, loader, True)
+    (tmp_path / "loader.json").write_text(json.dumps(document)[:30])
+    assert not is_there(tmp_path, loader, True)
+
+
+def test_the_table_has_ratios_targets_and_what_was_busy(tmp_path):
+    machine = {"processor": "p", "cores": 2, "load": 0.1}
+    race = {"ratios": [0.8, 1.0, 1.25], "ratio": 1.0}
+    cases = ("equal network", "our default network")
+    found = {
+        "train": {"result": dict.fromkeys(cases, race), "machine": machine, "others": 1.5},
+        "loader": {"result": {"ratio": 40.0}, "machine": machine | {"load": 3}, "others": 0.0},
+    }
+    study = every.tabulate(found, {"dream": "needs x"}, True, tmp_path)
+    rows = {row[1]: row[2:] for row in study.rows}
+    assert rows["training step, equal network"] == ("lerobot", (0.8, 1.0, 1.25), 0.95, "in the median", 1.5)
+    assert rows["windows a CPU second, equal batch"] == ("lerobot", 40.0, 100, "no", 0.0)
+    notes = " ".join(study.notes)
+    assert "during train: not to be trusted" in notes and "quick run" in notes and "Not measured: dream" in notes
+    assert notes.count("Machine: ") == 1 and "load" not in notes
+
+
+def test_a_target_is_reached_by_the_slow_end():
+    assert [reached(times, 2) for times in ((2.0, 3.0, 4.0), (1.0, 3.0, 4.0), (1.0, 1.5, 4.0), 2.0, 1.9)] == [
+        "yes", "in the median", "no", "yes", "no"
+    ]  # fmt: skip
+    assert reached(3.0, None) == "no target"
+
+
+def test_other_work_is_counted_and_refused():
+    spin = "import time; end = time.time() + 1.5\nwhile time.time() < end: pass"
+    with subprocess.Popen([sys.executable, "-c", spin]):
+        _, busy = others_while(lambda: time.sleep(1.0))
+        if busy is None:
+            pytest.skip("this system does not count")
+        assert busy > MOST
+        with pytest.raises(BusyError, match="cores are busy with other work"):
+            check_quiet(seconds=0.3)
+        check_quiet(allowed=True)
+    own = others_while(lambda: sum(range(10_000_000)))[1]
+    assert own is not None and own >= 0
+
+
+def test_what_a_machine_lacks_is_told():
+    assert missing(ABSENT) == "needs no_such_module: pip install it" and missing(REPORT) == ""
+    assert Bench(what="all").out is None
