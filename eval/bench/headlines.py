@@ -74,11 +74,18 @@ def _spread(result: Mapping) -> Ratio:
 
 
 NO_SLOWER = 0.95  # five in a hundred are left to chance
-LIFT = (("state", "Lift, states"), ("one camera, every step", "Lift, a picture every step"))
-LIFT += (("one camera, once a chunk", "Lift, a picture a chunk"),)
-CAN = (("state", "Can, states"), ("one camera, every step", "Can, a picture every step"))
-PUSHT = (("state", "PushT, states"), ("pixels, every step", "PushT, a picture every step"))
-PUSHT += (("pixels, once a chunk", "PushT, a picture a chunk"),)
+Cases = tuple[tuple[str, str], ...]  # (case of a rollout, how it is called)
+LIFT: Cases = (
+    ("state", "Lift, states"),
+    ("one camera, every step", "Lift, a picture every step"),
+    ("one camera, once a chunk", "Lift, a picture a chunk"),
+)
+CAN: Cases = (("state", "Can, states"), ("one camera, every step", "Can, a picture every step"))
+PUSHT: Cases = (
+    ("state", "PushT, states"),
+    ("pixels, every step", "PushT, a picture every step"),
+    ("pixels, once a chunk", "PushT, a picture a chunk"),
+)
 
 HEADLINES = (
     Headline("loader", "windows a CPU second, equal batch", "lerobot", lambda result: result["ratio"], 100),

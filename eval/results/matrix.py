@@ -169,13 +169,22 @@ def _measured(where: Sequence[str] | None, filled: bool, facts: Facts, chains: C
     if len(rows) != 1:
         raise FactError(f"{name} has {len(rows)} rows with {', '.join(keys)}, not one")
     row = dict(zip(study.columns, rows[0], strict=True))
-    if grid := GRID.search(study.command) if "setting" in row else None:
-        if row["success"] is None:  # its training or evaluation failed
-            return None
-        trainings = sum(cell is not None for column, cell in row.items() if re.fullmatch(r"seed \d+", column))
-        budget = budget_of_setting(grid[0], row["setting"], chains)
-        return Measured(row["success"], row["episodes"], trainings, budget, name)
-    policies, each = (_behind(flag, study.command) for flag in ("--policies", "--episodes"))
+    if "setting" in row and (grid := GRID.search(study.command)):
+        return _of_grid(name, row, grid[0], chains)
+    return _of_policies(name, row, study.command, chains)
+
+
+def _of_grid(name: str, row: Mapping, grid: str, chains: Chains) -> Measured | None:
+    """A setting of a grid's table; None where its trainings or evaluations failed."""
+    if row["success"] is None:
+        return None
+    trainings = sum(cell is not None for column, cell in row.items() if re.fullmatch(r"seed \d+", column))
+    return Measured(row["success"], row["episodes"], trainings, budget_of_setting(grid, row["setting"], chains), name)
+
+
+def _of_policies(name: str, row: Mapping, command: str, chains: Chains) -> Measured:
+    """A row of a study of several trainings, each judged in `--episodes` episodes."""
+    policies, each = (_behind(flag, command) for flag in ("--policies", "--episodes"))
     if not policies or len(each) != 1:
         raise FactError(f"{name} is no table of a grid, and its command names no --policies or --episodes")
     episodes = int(each[0]) * len(policies)
