@@ -24,6 +24,7 @@ from pathlib import Path
 
 from ...configs.children import last_line, start, stop
 from ...configs.command import command_of
+from ...configs.ends import UNHEARD, listening
 from ...configs.files import replace_text
 from ...configs.owner import InUseError, owned
 from ...configs.parse import parse
@@ -91,7 +92,7 @@ def measure_all(out: Path, *, quick: bool = False, again: bool = False, busy: bo
     """
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with owned(out):
+        with owned(out), listening():
             lacking = {planned.name: why for planned in PLAN if (why := missing(planned))}
             due = [one for one in PLAN if one.name not in lacking and (again or not is_there(out, one, quick))]
             if due:
@@ -189,7 +190,7 @@ def _run(out: Path, planned: Planned, quick: bool, busy: bool) -> str:
     try:
         check_quiet(busy)
         code, others = others_while(lambda: _wait(["understudy", "bench", *words, f"--out={half}"], log))
-        if code != 0:
+        if code not in (0, UNHEARD):
             why = "hung" if code is None else f"ended with status {code}"
             raise BenchError(f"{why}: {last_line(log)} (all of it: {log})")
         document = json.loads(half.read_text()) | {"others": others, "code": _code()}
