@@ -215,6 +215,8 @@ def _evaluated(runs: Sequence[Path], facts: Facts, chains: Chains) -> Measured:
         budgets.add(Budget(data, manifest["policy"]["step"], train["batch"]))
     if len(budgets) > 1:
         raise FactError(f"the trainings of {_name(runs[0], facts)} and its like differ in their budgets")
-    success = over_seeds(*zip(*counts, strict=True)).interval if len(runs) > 1 else wilson(*counts[0])
-    episodes = sum(n for _, n in counts)
-    return Measured(tuple(success), episodes, len(runs), budgets.pop(), _name(runs[0], facts))
+    wins, each = [won for won, _ in counts], [n for _, n in counts]
+    success = over_seeds(wins, each).interval if len(runs) > 1 else wilson(*counts[0])
+    return Measured(
+        (success.low, success.estimate, success.high), sum(each), len(runs), budgets.pop(), _name(runs[0], facts)
+    )
