@@ -11,26 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-WHAT = (
-    "loader",
-    "train",
-    "latency",
-    "learn",
-    "stages",
-    "rollout",
-    "cluster",
-    "robot",
-    "twin",
-    "serve",
-    "report",
-    "dream",
-    "all",
-)
+RACES = {"seconds", "pairs"}
+SIDES = {"channels", "pictures", "threads"}
+RUNS = {"task", "envs", "size", "n_action_steps", "episodes", "steps", "cameras"}
+READS = {  # bench -> the flags that it reads, beside `out`; others are refused
+    "loader": {"data", "seconds"},
+    "train": RACES | SIDES | {"batch", "horizon", "device", "precision"},
+    "latency": RACES | SIDES | {"observations", "horizon", "solver_steps", "device"},
+    "learn": SIDES | {"data", "seconds", "batch", "turns", "noise_draws"},
+    "stages": RACES | {"batch", "context", "pictures", "threads"},
+    "rollout": RACES | RUNS | {"scaling"},
+    "cluster": RUNS | {"pairs"},
+    "robot": {"seconds"},
+    "twin": {"task", "data", "seconds"},
+    "serve": RACES,
+    "report": set(),
+    "dream": RACES | {"data", "batch", "device", "threads"},
+    "all": {"quick", "again", "busy"},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure ours beside lerobot (loader, train, latency, learn, robot, serve), robosuite (rollout, dream)."""
+    """Measure ours beside lerobot (loader, train, latency, learn, robot, serve), robosuite (rollout, dream); or all."""
 
     # former names that are still read
     RENAMED: ClassVar[dict[str, str]] = {"execute": "n_action_steps", "lanes": "observations"}
@@ -65,19 +68,36 @@ class Bench:
     cameras: int = 0  # rollout --scaling, cluster: pictures of so many cameras
     precision: str = "no"  # train: of both sides, no (float32) or bf16
     threads: int | None = None  # train, latency, dream: of torch; default all cores
-    out: Path | None = None  # also write the JSON to this file
+    out: Path | None = None  # also write the JSON to this file; all: the folder of all files, default out/bench
+    quick: bool = False  # all: seconds instead of minutes each, to see that they run; the ratios are rough
+    again: bool = False  # all: measure again what is there already
+    busy: bool = False  # all: measure though other work keeps the machine busy; the table says so
+
+    def __post_init__(self):
+        if self.what not in READS:
+            return  # refused by name when it is run
+        given = [item.name for item in dataclasses.fields(self) if getattr(self, item.name) != item.default]
+        if unread := [name for name in given if name not in READS[self.what] | {"what", "out"}]:
+            known = ", ".join(f"--{name}" for name in sorted(READS[self.what])) or "no other flag than --out"
+            raise ValueError(f"`bench {self.what}` does not read --{unread[0]}; it reads {known}")
 
     def run(self) -> None:
         from ...configs.command import command_of
+        from ...configs.files import replace_text
         from ...configs.plugins import lookup
 
-        text, result = lookup("bench", self.what, KINDS)(self)
+        lookup("bench", self.what, READS)
+        if self.what == "all":
+            from .every import measure_all
+
+            return measure_all(self.out or Path("out/bench"), quick=self.quick, again=self.again, busy=self.busy)
+        text, result = KINDS[self.what](self)
         about = {"bench": self.what, "command": command_of(self, "bench", without=("out",)), "pictures": self.pictures}
         document = json.dumps(about | {"machine": describe_machine(), "result": result})
         print(f"{text}\n{document}")
         if self.out:
             self.out.parent.mkdir(parents=True, exist_ok=True)
-            self.out.write_text(document + "\n")
+            replace_text(self.out, document + "\n")
 
 
 def describe_machine() -> dict:
@@ -257,26 +277,6 @@ def _dream(bench: Bench) -> tuple[str, dict]:
     return table(result), versions("robosuite", "mujoco", "gym-pusht") | {"cases": result}
 
 
-def _all(bench: Bench) -> tuple[str, dict]:
-    """Every bench, one after the other; what is not installed becomes a row that says so."""
-    texts, results = [], {}
-    for name, settings in {"loader": bench, "train": bench, "latency": bench, "report": bench}.items():
-        _add(name, name, settings, texts, results)
-    for task in ("lift", "pusht"):
-        _add(f"rollout of {task}", "rollout", dataclasses.replace(bench, task=task), texts, results)
-    return "\n\n".join(texts), results
-
-
-def _add(title: str, what: str, bench: Bench, texts: list[str], results: dict) -> None:
-    try:
-        text, results[title] = KINDS[what](bench)
-    except (ImportError, RuntimeError) as error:
-        if not isinstance(error, ImportError) and "not installed" not in str(error):
-            raise
-        text, results[title] = f"not measured: {error}", {"absent": str(error)}
-    texts.append(f"== {title}\n{text}")
-
-
 KINDS = {
     "loader": _loader,
     "train": _train,
@@ -290,7 +290,6 @@ KINDS = {
     "serve": _serve,
     "report": _report,
     "dream": _dream,
-    "all": _all,
 }
 
 

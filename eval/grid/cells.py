@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import shutil
 from enum import Enum
+from pathlib import Path
 
 from ...configs.devices import choose_device
 from ...configs.files import replace_text
 from ...configs.settings.decode import decode
 from ...configs.settings.load import load
+from ...policies.foreign.train import LerobotTrain
 from ...policies.learning.checkpoint import find_checkpoint, fingerprint
 from ...policies.learning.links import linked, step_of
 from ...policies.learning.run import SETTINGS
@@ -44,7 +46,9 @@ def state(cell: Cell, step: Step) -> StepState:
     """
     if not step.place.exists():
         return StepState.fresh
-    return _trained(cell, step) if step.name == "train" else _evaluated(cell, step)
+    if step.name != "train":
+        return _evaluated(cell, step)
+    return _trained_by_lerobot(cell, step) if isinstance(step.config, LerobotTrain) else _trained(cell, step)
 
 
 def words(cell: Cell, step: Step) -> tuple[str, ...]:
@@ -70,7 +74,9 @@ def write_cell(cell: Cell) -> None:
 
 
 def reached(step: Step) -> int:
-    """The optimiser step that a training has reached, as far as its log says."""
+    """The optimiser step that a training has reached, as far as its log, or its last checkpoint, says."""
+    if isinstance(step.config, LerobotTrain):
+        return newest_of_lerobot(step.place)
     path = step.place / "metrics.jsonl"
     if not path.is_file():
         return 0
@@ -99,24 +105,30 @@ def _trained(cell: Cell, step: Step) -> StepState:
     return StepState.done if at >= step.config.steps else StepState.broken
 
 
+def _trained_by_lerobot(cell: Cell, step: Step) -> StepState:
+    """Done or to run: what broke off begins anew, for `understudy lerobot-train` does not go on."""
+    _same_as_noted(cell, step)
+    last = newest_of_lerobot(step.place)
+    return StepState.done if last >= step.config.steps else StepState.fresh
+
+
+def newest_of_lerobot(run: Path) -> int:
+    """The step of the last checkpoint that lerobot-train has written to the end; 0 where there is none."""
+    last = (run / "checkpoints" / "last").resolve()
+    return step_of(last) or 0 if (last / "pretrained_model" / "config.json").is_file() else 0
+
+
 def _evaluated(cell: Cell, step: Step) -> StepState:
     manifest = step.place / MANIFEST
     if not manifest.is_file():
         return StepState.fresh
 
-    # settings that it was run with
-    noted = cell.folder / CELL
-    registered = json.loads(noted.read_text())["settings"].get(step.name) if noted.is_file() else None
-    if registered is None:
-        raise GridError(f"{cell}: nobody knows the settings of {step.place}; remove it, or give the grid another `out`")
-    _same(
-        cell, step, _jsonable(decode(type(step.config), registered))
-    )  # a setting that came later had its default then
+    _same_as_noted(cell, step)
 
     # weights that it judged
     values = json.loads(manifest.read_text())
     trained = cell.steps[0].place
-    if linked(trained, "last"):
+    if linked(trained, "last") or newest_of_lerobot(trained):
         now, then = fingerprint(find_checkpoint(trained)), values["policy"]["fingerprint"]
         if now != then:
             raise GridError(f"{cell}: {step.place} judged other weights ({then}) than lie there now ({now}); remove it")
@@ -126,9 +138,18 @@ def _evaluated(cell: Cell, step: Step) -> StepState:
     return StepState.done if ended else StepState.broken
 
 
+def _same_as_noted(cell: Cell, step: Step) -> None:
+    """Refuse settings other than those that the cell's file notes; one that came later had its default then."""
+    noted = cell.folder / CELL
+    registered = json.loads(noted.read_text())["settings"].get(step.name) if noted.is_file() else None
+    if registered is None:
+        raise GridError(f"{cell}: nobody knows the settings of {step.place}; remove it, or give the grid another `out`")
+    _same(cell, step, _jsonable(decode(type(step.config), registered)))
+
+
 def _same(cell: Cell, step: Step, then: dict) -> None:
     """Refuse settings that differ, naming the first."""
-    old, new = (dict(_flat(values)) for values in (then, _jsonable(step.config)))
+    old, new = (dict(_flat(_without_place(values))) for values in (then, _jsonable(step.config)))
     free = (*INCIDENTAL, *(("world",) if new.get("world", "") is None else ()))  # no world asked for: any will do
     for key in sorted(old.keys() | new.keys()):
         if key == "device" and _same_device(str(old.get(key)), str(new.get(key))):
@@ -138,6 +159,13 @@ def _same(cell: Cell, step: Step, then: dict) -> None:
                 f"{cell}: {step.name} was run with {key} = {old.get(key)}, the grid now says {new.get(key)}. "
                 f"Give the grid another `out`, or remove {step.place}"
             )
+
+
+def _without_place(values: dict) -> dict:
+    """The flags of lerobot-train without the folder that it writes, which is no setting."""
+    if "flags" not in values:
+        return values
+    return values | {"flags": [flag for flag in values["flags"] if not flag.startswith("--output_dir=")]}
 
 
 def _same_device(old: str, new: str) -> bool:

@@ -13,6 +13,7 @@ cells; `cells.py` says how far they are, `run.py` runs them, `table.py` counts.
     seeds: [0, 1, 2]
     vary: {narrow: {policy.network.width: 64}, wide: {policy.network.width: 256}}   # named settings, and/or
     cross: {policy.prediction_type: [v, epsilon]}                                   # all combinations of values
+    foreign: {lerobot_act: {config: configs/foreign/lift_act.yaml, set: {steps: 3000}}}   # trained by stock lerobot
     against: narrow                                     # setting that the others are compared with, pair by pair
     looks: 1                                            # planned groups that the seeds come in, see `table.py`
 """
@@ -23,7 +24,7 @@ import itertools
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -37,6 +38,7 @@ from ...configs.settings.refusals import UsageError
 
 ONLY = "plain"  # name of the setting of a grid that varies nothing but seeds
 OWN = ("seed", "out", "resume")  # flags that the grid sets itself
+OWN_OF_LEROBOT = ("seed", "output_dir", "resume", "config_path")  # of lerobot-train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,7 @@ class Grid:
     seeds: tuple[int, ...] = (0,)  # training seeds; every setting is trained with each
     vary: dict[str, dict] = field(default_factory=dict)  # setting -> {dotted key of training: value}
     cross: dict[str, list] = field(default_factory=dict)  # dotted key of training -> values, all combinations
+    foreign: dict[str, dict] = field(default_factory=dict)  # setting -> config and set of stock lerobot's training
     against: str = ""  # setting that all others are compared with, over pairs of the same seed and initial condition
     looks: int = 1  # groups of equal size that the seeds come in; the settings are compared after each, see the table
     jobs: int = 1  # cells at a time
@@ -107,7 +110,7 @@ class Step:
     words: tuple[str, ...]  # of the command line, after `understudy`
     place: Path  # the run or record folder that it writes
     log: Path
-    config: object  # the settings that the words mean: Train or Eval
+    config: object  # the settings that the words mean: Train, LerobotTrain or Eval
 
     @property
     def command(self) -> str:
@@ -134,7 +137,16 @@ def cells(grid: Grid) -> list[Cell]:
     Raises:
         UsageError: a key that training or evaluation does not know, settings that cannot be told apart.
     """
-    listed = [_cell(grid, name, changes, seed) for name, changes in settings(grid) for seed in grid.seeds]
+    listed = [
+        _cell(grid, name, seed, lambda folder, changes=changes, seed=seed: _trained_here(grid, changes, seed, folder))
+        for name, changes in settings(grid)
+        for seed in grid.seeds
+    ]
+    listed += [
+        _cell(grid, name, seed, lambda folder, name=name, seed=seed: _trained_by_lerobot(name, grid, seed, folder))
+        for name in grid.foreign
+        for seed in grid.seeds
+    ]
     names = dict.fromkeys(cell.setting for cell in listed)
     if grid.against and grid.against not in names:
         raise UsageError(f"against: no setting is named '{grid.against}'; there are {', '.join(names)}")
@@ -157,14 +169,12 @@ def settings(grid: Grid) -> Iterator[tuple[str, dict]]:
             yield " ".join(filter(None, [str(name), *parts])) or ONLY, dict(changes) | crossed
 
 
-def _cell(grid: Grid, setting: str, changes: Mapping, seed: int) -> Cell:
-    from ...policies.learning.train import Train
+def _cell(grid: Grid, setting: str, seed: int, training: Callable[[Path], Step]) -> Cell:
     from ..evaluate.evaluate import Eval
 
     folder = grid.out / re.sub(r"[^\w.=-]+", "-", setting) / f"seed{seed}"
-    run = folder / "run"
-    own = {"seed": seed, "out": run}
-    steps = [_step("train", Train, grid.train, dict(grid.train.set) | dict(changes), own, "train", folder)]
+    steps = [training(folder)]
+    run = steps[0].place
     for name, raw in grid.eval.items():
         if not re.fullmatch(r"[\w.=-]+", name) or name in ("train", "run"):
             raise UsageError(f"'{name}' cannot name an evaluation: it becomes a folder beside `run`")
@@ -174,6 +184,34 @@ def _cell(grid: Grid, setting: str, changes: Mapping, seed: int) -> Cell:
             own |= {"engine": grid.engine} | ({"address": grid.address} if grid.address else {})
         steps.append(_step(name, Eval, part, dict(part.set), own, "eval", folder))
     return Cell(setting, seed, folder, tuple(steps))
+
+
+def _trained_here(grid: Grid, changes: Mapping, seed: int, folder: Path) -> Step:
+    from ...policies.learning.train import Train
+
+    own = {"seed": seed, "out": folder / "run"}
+    return _step("train", Train, grid.train, dict(grid.train.set) | dict(changes), own, "train", folder)
+
+
+def _trained_by_lerobot(setting: str, grid: Grid, seed: int, folder: Path) -> Step:
+    from ...policies.foreign.train import LerobotTrain
+
+    part = decode(Part, grid.foreign[setting])
+    if not isinstance(part.config, str) or not part.config:
+        raise UsageError(
+            f"foreign.{setting} needs `config`, a YAML file of lerobot-train's flags as configs/foreign has"
+        )
+    if taken := [key for key in part.set if key in OWN_OF_LEROBOT]:
+        raise UsageError(f"foreign.{setting}: '{taken[0]}' is set by the grid itself")
+    run = folder / "run"
+    flags = [f"--{key}={_text(value)}" for key, value in (part.set | {"seed": seed, "output_dir": run}).items()]
+    try:
+        config = LerobotTrain.from_words([part.config, *flags])
+    except (ValueError, OSError) as error:
+        raise UsageError(f"foreign.{setting}: {error}") from error
+    if not config.steps:
+        raise UsageError(f"foreign.{setting}: say how many `steps` it trains, in {part.config} or in `set`")
+    return Step("train", ("lerobot-train", part.config, *flags), run, folder / "train.log", config)
 
 
 def _step(name: str, verb_class, part: Part, changes: dict, own: dict, verb: str, folder: Path) -> Step:

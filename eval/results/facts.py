@@ -7,27 +7,31 @@
     note(record, pattern)               what a pattern finds in a study's notes: its group, or all of it
     noted(record, pattern)              the interval in points behind such a pattern in its notes: as a cell is
     wall(record..)                      minutes that evaluations took
+    target(bench, what, times)          the target of a ratio of `understudy bench all`, and whether a record reaches it
     config(file, pattern)               what a pattern finds in the head of a file of `configs/`
 
-Filters: `rate` estimate with interval, `bare` estimate alone, `points` percentage points, `percent`, `count`, `about`.
+Filters: `rate` estimate with interval, `bare` estimate alone, `points` percentage points, `percent`, `count`, `about`;
+`inverted` a ratio of times as that of speeds.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
+from ..bench.headlines import HEADLINES, reached
 from ..catalog.measured import read_measured
 from ..compare.comparison import read_comparison
 from ..ledger.chains import CODE
 from ..ledger.record import read_record
-from ..ledger.study import read_study, show
+from ..ledger.study import read_study
 from ..ledger.summary import summarize
 from ..statistics.intervals import wilson
+from .tables import rows_with
 
 
 class FactError(ValueError):
@@ -44,10 +48,10 @@ class Facts:
         self._studies = cache(lambda name: read_study(root / f"{name}.json"))
         self._summaries = cache(lambda name: summarize(read_record(root / name)))
         self._environment = Environment(undefined=StrictUndefined, autoescape=False)
-        names = ("episodes", "expert", "comparison", "cell", "note", "noted", "wall", "config")
+        names = ("episodes", "expert", "comparison", "cell", "note", "noted", "wall", "target", "config")
         self._environment.globals = {name: getattr(self, name) for name in names}
         self._environment.filters |= dict(
-            rate=rate, bare=bare, points=points, percent=percent, count=count, about=about
+            rate=rate, bare=bare, points=points, percent=percent, count=count, about=about, inverted=inverted
         )
 
     def fill(self, text: str) -> str:
@@ -88,7 +92,7 @@ class Facts:
         study, (*wanted, column) = self._studies(name), keys
         if column not in study.columns:
             raise FactError(f"{name} has no column '{column}'; it has {', '.join(study.columns)}")
-        rows = [row for row in study.rows if set(map(str, wanted)) <= _texts(study.columns, row)]
+        rows = rows_with(study, wanted)
         if len(rows) != 1:
             raise FactError(f"{name} has {len(rows)} rows with {', '.join(map(str, wanted))}, not one")
         return rows[0][study.columns.index(column)]
@@ -112,18 +116,19 @@ class Facts:
         manifests = [read_record(self.root / name).manifest for name in names]
         return sum(manifest["wall"] for manifest in manifests) / 60
 
+    def target(self, bench: str, what: str, times) -> str:
+        """At least 8: yes"""
+        found = next((line for line in HEADLINES if (line.bench, line.what) == (bench, what)), None)
+        if found is None or found.target is None:
+            raise FactError(f"no target is set for '{what}' of bench {bench}")
+        return f"at least {found.target:g}: {reached(times, found.target)}"
+
     def config(self, name: str, pattern: str) -> str:
         lines = (line.lstrip("# ") for line in (CODE / name).read_text().splitlines() if line.startswith("#"))
         found = re.search(pattern, " ".join(lines), re.IGNORECASE)
         if not found:
             raise FactError(f"the head of {name} holds no '{pattern}'")
         return found[0][0].lower() + found[0][1:]
-
-
-def _texts(columns: Sequence[str], row: Sequence) -> set[str]:
-    """What a row may be asked by: the text of each cell, alone and after its column's name."""
-    shown = [show(cell) for cell in row]
-    return {*shown, *(f"{column}={text}" for column, text in zip(columns, shown, strict=True))}
 
 
 def _parts(value) -> tuple[float | None, float, float | None]:
@@ -161,6 +166,14 @@ def points(value, digits: int = 0) -> str:
 def percent(value, digits: int = 0) -> str:
     """87 %"""
     return f"{_fixed(100 * _parts(value)[1], digits)} %"
+
+
+def inverted(value):
+    """How many times as fast, of times that are so many times as long."""
+    if isinstance(value, tuple):
+        low, middle, high = value
+        return 1 / high, 1 / middle, 1 / low
+    return 1 / value
 
 
 def count(value) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..ledger.chains import CODE, CONFIG, Chains, used, used_by_config
 from ..ledger.study import table
 from .facts import Facts, bare, rate
+from .matrix import render_heat, render_matrix
 from .pages import Page, Pages
 from .plot import Axis, Row, plot
 from .tables import Words, sections, steps
@@ -51,8 +52,10 @@ def render_page(page: Page, pages: Pages, root: Path, up: str, facts: Facts, cha
     parts = [MADE, f"# {fill(page.question)}\n"]
     if page.answer:
         parts.append(f"**{fill(page.answer)}**\n")
-    if page.plot:
-        parts.append(f"![{fill(page.plot['title'])}]({page.name}.svg)\n")
+    if picture := page.plot or page.matrix:
+        parts.append(f"![{fill(picture['title'])}]({page.name}.svg)\n")
+    if page.matrix:
+        parts += render_matrix(page, pages, facts, chains)
     if page.table:
         rows = [[fill(cell) for cell in row] for row in page.table["rows"]]
         parts.append(table(page.table["columns"], rows) + "\n")
@@ -60,7 +63,8 @@ def render_page(page: Page, pages: Pages, root: Path, up: str, facts: Facts, cha
     parts += _listed("What did not work", page.failed, fill)
     parts += _listed("What it cost", page.cost, fill)
     parts += _repeat(page, fill, chains)
-    parts.append("## The records\n")
+    if page.sections:
+        parts.append("## The records\n")
     if page.names:
         names = "\n".join(f"- {label.strip()}: `{path}`" for path, label in page.names.items())
         parts.append(f"<details><summary>What the names in the tables stand for</summary>\n\n{names}\n\n</details>\n")
@@ -69,8 +73,10 @@ def render_page(page: Page, pages: Pages, root: Path, up: str, facts: Facts, cha
     return "\n".join(parts)
 
 
-def render_plot(page: Page, facts: Facts) -> str:
+def render_plot(page: Page, facts: Facts, chains: Chains) -> str:
     """The picture of a page."""
+    if page.matrix:
+        return render_heat(page, facts, chains)
     asked = page.plot
     low, high = (facts.value(str(asked.get(end, usual))) for end, usual in (("low", 0), ("high", 1)))
     axis = Axis(facts.fill(asked["axis"]), low, high, asked.get("log", False), asked.get("line"))
@@ -141,9 +147,8 @@ def _data_of(config: str) -> list[str]:
     """The artefacts that a configuration reads; not the data of files that it builds on where it names its own."""
     text = "\n".join(line.partition("#")[0] for line in (CODE / config).read_text().splitlines())
     below = [part for other in CONFIG.findall(text) if other != config for part in used_by_config(other)]
-    return [
-        part for part in used_by_config(config) if part in text or not (part in below and re.search(r"\bdata:", text))
-    ]
+    named = re.search(r"\bdata:|\bdataset\.root:", text)
+    return [part for part in used_by_config(config) if part in text or not (part in below and named)]
 
 
 def _notes(page: Page, root: Path) -> Iterator[str]:

@@ -5,6 +5,7 @@
         question: Does memory help where the present does not tell what to do?
         answer: It succeeds in {{ cell('grids/a', 'ptp', 'success') | bare }} of the episodes.
         plot: {title: .., axis: success, rows: [{label: with memory, at: "cell('grids/a', 'ptp', 'success')"}]}
+        matrix: {..}                              # instead of plot and table: tasks by methods, see `matrix.py`
         table: {columns: [..], rows: [[..]]}
         says: [..]                                # a paragraph each
         failed: [..]                              # negative results
@@ -12,7 +13,7 @@
         repeat: {command: .., takes: ..}
         claims: [{text: .., number: .., n: ..}]   # rows of the table in RESULTS.md
         names: {runs/a: the first policy}         # what paths are called on this page
-        sections: [{title: .., records: [grids/a]}]
+        sections: [{title: .., records: [grids/a]}]   # fill: the command that makes records that are not there yet
     terms: [[plans, action chunks]]               # pattern and words: older records say it otherwise
 
 Texts hold no number of a result: they look it up (`facts.py`), and a typed one is refused. Every record is in exactly
@@ -41,6 +42,7 @@ NUMBER = re.compile(  # decimals, per cent, thousands, signed and long numbers
 NEEDED = {  # keys of a page's parts
     "plot": ("title", "axis", "rows"),
     "table": ("columns", "rows"),
+    "matrix": ("title", "methods", "rows"),
     "repeat": ("command",),
     "claims": ("text", "number", "n"),
 }
@@ -59,6 +61,7 @@ class Section:
     records: Sequence[str]  # names, or patterns such as `pusht/*`
     command: str = ""
     text: str = ""
+    fill: str = ""  # what makes the records where there are none yet; else each name must be one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,7 @@ class Page:
     question: str
     answer: str = ""
     plot: Mapping = field(default_factory=dict)
+    matrix: Mapping = field(default_factory=dict)
     table: Mapping = field(default_factory=dict)
     says: Sequence[str] = ()
     failed: Sequence[str] = ()
@@ -84,6 +88,7 @@ class Page:
         yield from (str(self.plot.get("title", "")), str(self.repeat.get("takes", "")))
         yield from (str(row.get("label", "")) for row in self.plot.get("rows", ()))
         yield from (str(text) for row in self.table.get("rows", ()) for text in row)
+        yield from (str(row.get(part, "")) for row in self.matrix.get("rows", ()) for part in ("task", "training"))
         yield from (str(text) for claim in self.claims for text in claim.values())
         yield from (section.text for section in self.sections)
 
@@ -157,15 +162,29 @@ def _page(name: str, values: Mapping, path: Path, known: Sequence[str]) -> Page:
         check_fields(Section, dict(section), path, PagesError)
         found = [record for pattern in section["records"] for record in known if fnmatchcase(record, pattern)]
         empty = [each for each in section["records"] if not any(fnmatchcase(record, each) for record in known)]
-        if empty:
+        if empty and not section.get("fill"):
             raise PagesError(f"{where} names '{empty[0]}', and no record is called so")
         sections.append(Section(**dict(section) | {"records": tuple(found)}))
+    sections += _filled(fields.get("matrix") or {}, known)
     page = Page(**fields | {"sections": tuple(sections)})
     for text in page.texts():
         if typed := NUMBER.search(LOOKED_UP.sub("", text)):
             place = f"'{typed[0].strip()}' in '{' '.join(text.split())[:60]}'"
             raise PagesError(f"{where} has {place} typed by hand; look it up in a record: {{{{ cell(..) }}}}")
     return page
+
+
+def grid_record(grid: str) -> str:
+    """The name of the record that the table of `configs/grid/matrix_lift.yaml` becomes: grids/matrix-lift."""
+    return f"grids/{Path(grid).stem.replace('_', '-')}"
+
+
+def _filled(matrix: Mapping, known: Sequence[str]) -> Iterator[Section]:
+    """A section for each table of a grid that fills a row of a matrix, once it is among the records."""
+    for row in matrix.get("rows", ()):
+        record = grid_record(row["grid"]) if row.get("grid") else ""
+        if record in known:
+            yield Section(title=f"{row['task']}, {row['training']}", records=(record,))
 
 
 def _check_once(pages: Sequence[Page], known: Sequence[str], path: Path) -> None:

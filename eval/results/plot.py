@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -65,32 +65,44 @@ def plot(title: str, axis: Axis, rows: Sequence[Row]) -> str:
         PlotError: no rows, an empty range, a name that does not fit, an unknown kind.
     """
     _check(axis, rows)
-    heading = textwrap.wrap(title, 52) or [""]
-    top = 18 + 20 * len(heading)
-    places, y = [], top + 8
+    places, y = [], 0
     for row in rows:
         places.append(y)
         y += 30 if row.value is None else 42
-    bottom = y + 2
-    height = bottom + 46
+    length = y + 2
 
+    def draw(top: float) -> tuple[list[str], float]:
+        bottom = top + 8 + length
+        parts = _grid(axis, top, bottom)
+        for row, place in zip(rows, places, strict=True):
+            parts += _row(row, axis, top + 8 + place)
+        middle = (LEFT + RIGHT) / 2
+        name = f'<text class="s" x="{middle:g}" y="{bottom + 38:g}" text-anchor="middle">{escape(axis.name)}</text>'
+        return [*parts, name], bottom + 46
+
+    return figure(title, draw)
+
+
+def figure(title: str, draw: Callable[[float], tuple[list[str], float]]) -> str:
+    """The text of an SVG file with this title: its light ground, and what `draw` puts below the title.
+
+    Args:
+        draw: the y at which the title ends -> elements, and the height of the picture.
+    """
+    heading = textwrap.wrap(title, 52) or [""]
+    inside, height = draw(18 + 20 * len(heading))
     style = (
         "text{font-family:system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;font-size:15px;fill:#1f2328}"
     )
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}" '
         f'role="img" aria-label="{escape(title)}">',
         f"<title>{escape(title)}</title>",
         f"<style>{style}.b{{font-weight:600}}.s{{font-size:14px;fill:#424a53}}</style>",
-        f'<rect x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="8" fill="#ffffff" stroke="#d0d7de"/>',
+        f'<rect x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1:g}" rx="8" fill="#ffffff" stroke="#d0d7de"/>',
     ]
     parts += [f'<text class="b" x="{LEFT}" y="{24 + 20 * i}">{escape(line)}</text>' for i, line in enumerate(heading)]
-    parts += _grid(axis, top, bottom)
-    for row, place in zip(rows, places, strict=True):
-        parts += _row(row, axis, place)
-    middle = (LEFT + RIGHT) / 2
-    parts.append(f'<text class="s" x="{middle:g}" y="{bottom + 38}" text-anchor="middle">{escape(axis.name)}</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return "\n".join([*parts, *inside, "</svg>"]) + "\n"
 
 
 def _check(axis: Axis, rows: Sequence[Row]) -> None:

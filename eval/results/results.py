@@ -83,8 +83,8 @@ def render(root: Path = RECORDS, index: str = "RESULTS.md") -> dict[str, str]:
     texts = {index: render_index(pages, facts, FOLDER)}
     for page in pages.pages:
         texts[f"{FOLDER}/{page.name}.md"] = render_page(page, pages, root, UP, facts, chains)
-        if page.plot:
-            texts[f"{FOLDER}/{page.name}.svg"] = render_plot(page, facts)
+        if page.plot or page.matrix:
+            texts[f"{FOLDER}/{page.name}.svg"] = render_plot(page, facts, chains)
     return texts
 
 

@@ -43,6 +43,16 @@ class Words:
         return text
 
 
+def rows_with(study: Study, wanted: Sequence[str]) -> list[Sequence]:
+    """The rows that hold all these texts: of a cell, alone or after its column's name (`n=20`)."""
+    return [row for row in study.rows if set(map(str, wanted)) <= _texts(study.columns, row)]
+
+
+def _texts(columns: Sequence[str], row: Sequence) -> set[str]:
+    shown = [show(cell) for cell in row]
+    return {*shown, *(f"{column}={text}" for column, text in zip(columns, shown, strict=True))}
+
+
 def sections(page: Page, root: Path, up: str, words: Words) -> Iterator[str]:
     """The sections of a page; `up` leads from its folder to that of the records."""
     shared = _shared_notes(page, root)
@@ -54,6 +64,8 @@ def sections(page: Page, root: Path, up: str, words: Words) -> Iterator[str]:
         yield f"### {section.title}\n"
         if section.text:
             yield f"{section.text}\n"
+        if not section.records:
+            yield f"No record yet. What makes it:\n\n{_block(section.fill)}"
         yield from _records(section, root, up, words, told)
 
 

@@ -39,6 +39,12 @@ class LerobotTrain:
             raise UsageError("give a YAML file of lerobot-train's flags first, as configs/foreign/pusht_diffusion.yaml")
         return cls(flags=tuple(merge(flags_of(find_config(words[0])), words[1:])))
 
+    @property
+    def steps(self) -> int:
+        """Optimiser steps that the flags ask for; 0 where they leave that to lerobot."""
+        said = next((flag.partition("=")[2] for flag in self.flags if flag.startswith("--steps=")), "")
+        return int(said) if said.isdigit() else 0
+
     def run(self) -> None:
         """Train. Raises ImportError (how to install lerobot) or what lerobot raises."""
         from ...configs.compat import prepare_lerobot

@@ -157,18 +157,15 @@ def test_the_report_of_a_made_up_record_is_measured():
     assert "3 episodes" in bench_report.table({"3": told})
 
 
-def test_all_goes_on_where_a_peer_is_not_installed(monkeypatch):
-    from understudy.eval.bench import bench
-
-    def absent(asked):
-        raise ImportError("lerobot is not installed")
-
-    monkeypatch.setattr(bench, "KINDS", dict.fromkeys(bench.KINDS, lambda asked: ("text", {"n": asked.task})))
-    monkeypatch.setitem(bench.KINDS, "train", absent)
-    text, result = bench._all(bench.Bench(what="all"))
-    assert set(result) == {"loader", "train", "latency", "report", "rollout of lift", "rollout of pusht"}
-    assert result["train"] == {"absent": "lerobot is not installed"} and "== train\nnot measured" in text
-    assert result["rollout of pusht"] == {"n": "pusht"}
+def test_a_flag_that_a_bench_does_not_read_is_refused(command):
+    for words, why in (
+        (("report", "--seconds", "3"), "`bench report` does not read --seconds; it reads no other flag than --out"),
+        (("loader", "--pairs", "3"), "does not read --pairs; it reads --data, --seconds"),
+        (("all", "--seconds", "1"), "does not read --seconds; it reads --again, --busy, --quick"),
+        (("train", "--quick", "true"), "does not read --quick"),
+    ):
+        status, _, err = command("bench", *words)
+        assert status == 2 and why in err
 
 
 @pytest.mark.slow

@@ -300,3 +300,75 @@ def test_a_shard_that_is_asked_to_end_saves_and_goes_on(folder):
     assert done.returncode == 0, done.stderr
     assert "resuming" in "".join(log.read_text() for log in (folder / "grid").glob("*/*/train.log"))
     assert [path.parent.name for path in (folder / "grid").glob("*/*/run")] == ["seed0"]
+
+
+FOREIGN = """
+dataset.repo_id: local/demos
+dataset.root: {folder}/demos
+output_dir: {folder}/elsewhere
+policy.type: act
+policy.device: cpu
+policy.push_to_hub: false
+policy.chunk_size: 4
+policy.n_action_steps: 2
+policy.dim_model: 16
+policy.n_heads: 2
+policy.dim_feedforward: 16
+policy.n_encoder_layers: 1
+policy.n_vae_encoder_layers: 1
+batch_size: 4
+steps: 4
+eval_freq: 0
+num_workers: 0
+wandb.enable: false
+"""
+
+
+def with_foreign(folder: Path, *words) -> Run:
+    (folder / "act.yaml").write_text(FOREIGN.format(folder=folder))
+    both = {"theirs": {"config": f"{folder}/act.yaml", "set": {"batch_size": 2}}}
+    return grid(folder, "--vary", "{narrow: {}}", "--seeds", "[3]", "--foreign", json.dumps(both), *words)
+
+
+def test_stock_lerobot_trains_beside_ours(folder):
+    ours, theirs = cells(with_foreign(folder))
+    assert ours.steps[0].words[0] == "train" and theirs.setting == "theirs"
+    run = folder / "grid" / "theirs" / "seed3" / "run"
+    assert theirs.steps[0].words == (
+        "lerobot-train", f"{folder}/act.yaml", "--batch_size=2", "--seed=3", f"--output_dir={run}"
+    )  # fmt: skip
+    assert theirs.steps[0].config.steps == 4 and f"--output_dir={run}" in theirs.steps[0].config.flags
+    assert theirs.steps[1].config.policy == str(run)
+
+
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [
+        ({"config": "", "set": {}}, "foreign.theirs needs `config`"),
+        ({"config": "nowhere.yaml"}, "foreign.theirs"),
+        ({"config": "configs/foreign/lift_act.yaml", "set": {"seed": 3}}, "'seed' is set by the grid itself"),
+        ({"config": "configs/foreign/lift_act.yaml", "set": {"steps": "many"}}, "say how many `steps`"),
+    ],
+)
+def test_a_foreign_setting_that_cannot_be_trained_is_refused(folder, part, why):
+    with pytest.raises(UsageError, match=why):
+        cells(grid(folder, "--foreign", json.dumps({"theirs": part})))
+
+
+@pytest.mark.slow
+def test_a_policy_of_lerobots_is_trained_and_judged_in_a_grid(folder, begun):
+    pytest.importorskip("lerobot", reason="its policies are trained by it")
+    one = with_foreign(folder)
+    one.run()
+    assert [words[0] for words in begun] == ["train", "eval", "lerobot-train", "eval"]
+    cell = cells(one)[1]
+    assert all(state(cell, step) is StepState.done for step in cell.steps)
+    assert read_study(folder / "grid" / "table.json").rows[1][:2] == ("theirs", "short")
+    begun.clear()
+    one.run()
+    assert begun == []
+    other = json.dumps({"theirs": {"config": f"{folder}/act.yaml", "set": {"batch_size": 3}}})
+    with pytest.raises(GridError, match="theirs, seed 3: train was run with flags"):
+        grid(folder, "--vary", "{narrow: {}}", "--seeds", "[3]", "--foreign", other).run()
+    (cell.steps[0].place / "checkpoints" / "last").unlink()  # killed before its end
+    assert state(cell, cell.steps[0]) is StepState.fresh
