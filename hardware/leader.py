@@ -25,7 +25,6 @@ from .lerobot_joints import SHARE, joints_of
 from .robot import RobotConfig
 from .so101 import GREETINGS, CalibrationError
 
-
 SILENT = 0.25  # s without a reading after which nobody knows where a leader is
 AGAIN = 0.05  # s before a leader that did not answer is asked again
 EVERY = 0.005  # s between readings

@@ -24,7 +24,8 @@ from ...hardware.leader import Attended, leader_settings
 from ...policies.agent.agent import Agent
 from ...policies.agent.ahead import GRACE, Ahead
 from ...policies.agent.open import agent_settings, check_alarm, open_agent, reopened
-from ...policies.data.corrections import INTERVENTION, PERSON as LEADS, PHASE
+from ...policies.data.corrections import INTERVENTION, PHASE
+from ...policies.data.corrections import PERSON as LEADS
 from ...policies.data.pace import CAPTURED, COMMANDED, pace_of
 from ...policies.data.writer import DatasetWriter
 from ..demos.arm import OUTCOME, Guide, Quit, Words, tell_of_guard
@@ -258,7 +259,8 @@ def _keep(
     late = f", {int(lane['late'].sum())} late" if lane["late"].any() else ""
     led = overseer.takeover if overseer.takeover and overseer.takeover.times else None
     if led:
-        said += f" with {led.times} take-over{'s' if led.times > 1 else ''} of {led.seconds:.1f} s, so not by the policy alone"
+        times = f"{led.times} take-over{'s' if led.times > 1 else ''}"
+        said += f" with {times} of {led.seconds:.1f} s, so not by the policy alone"
         labels = json.loads(row["labels"]) | {"takeovers": led.times, "takeover_s": round(led.seconds, 3)}
         row = row | {"labels": json.dumps(labels)}
     print(f"episode {row['env_seed']}: {row['length']} steps{late}, {said}; {bends}", flush=True)

@@ -20,8 +20,8 @@ import numpy as np
 
 from ...configs.spec import Embodiment
 from ...policies.agent.ahead import Led
-from ...policies.data.corrections import POLICY, UNLED
 from ...policies.data.corrections import PERSON as LEADS
+from ...policies.data.corrections import POLICY, UNLED
 from ..demos.arm import NEAR, STANDS, Guide, check_leader
 
 if TYPE_CHECKING:

@@ -71,8 +71,8 @@ class Tally:
         """How often a person stepped in, and how that is counted."""
         done = sum(row["success"] for row in helped)
         return [
-            f"take-overs      {self.takeovers} in {len(helped)} of {len(self.rows)} episodes, {self.led_seconds:.1f} s in "
-            f"all; {done} of them were done with that help, which counts as no success of the policy"
+            f"take-overs      {self.takeovers} in {len(helped)} of {len(self.rows)} episodes, {self.led_seconds:.1f} s "
+            f"in all; {done} of them were done with that help, which counts as no success of the policy"
         ]
 
     def _warning(self, config: Settings) -> str:

@@ -1,18 +1,18 @@
 """Recordings in which a person took over from a policy: whose steps they are, and which of them are learned from.
 
-The bool column `intervention` is true where the recorded action is a person's; `understudy deploy --takeover` writes it,
-and lerobot's `lerobot-rollout --strategy.type=dagger` (0.6.1) does. Ours also have `takeover.phase`: 0 the policy acts, 1
-nobody's (the arm comes to the person's leader, or stands), 2 the person leads.
+The bool column `intervention` is true where the recorded action is a person's; `understudy deploy --takeover` writes
+it, and lerobot's `lerobot-rollout --strategy.type=dagger` (0.6.1) does. Ours also have `takeover.phase`: 0 the policy
+acts, 1 nobody's (the arm comes to the person's leader, or stands), 2 the person leads.
 
 What a policy learns from such episodes is, by default, the person's steps alone, as in HG-DAgger (Kelly et al. 2019,
 arXiv 1810.02890): what the policy did until somebody had to step in is no example. With `own` above 0 its own steps are
 learned from, too, with that weight, as in Sirius (Liu et al. 2023, arXiv 2211.08416), which weighs the person's higher.
-Episodes without a take-over are the policy's own from end to end. Datasets of the same training that lack the column are
-demonstrations: all of their steps have weight 1.
+Episodes without a take-over are the policy's own from end to end. Datasets of the same training that lack the column
+are demonstrations: all of their steps have weight 1.
 
 A window begins at a step that is learned from. Its actions end where its run of steps of one kind ends, as if the
-episode ended there: what the policy did before or after is neither target nor, where past actions are predicted, recalled.
-Past actions that are inputs stay what was executed, and so do observations.
+episode ended there, and begin where that run begins: what the policy did is neither target nor recalled. Observations
+stay what was seen.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def learned_steps(dataset: Dataset, corrections: Corrections | None, episodes: n
     if not weights[rows].any():
         raise DatasetError(
             f"{dataset.root}: no step of the episodes that train is learned from: a person led "
-            f"{int((kinds[rows] == PERSON).sum())} of {len(rows)} steps. --corrections.own 1 learns from the policy's own "
-            "steps"
+            f"{int((kinds[rows] == PERSON).sum())} of {len(rows)} steps. --corrections.own 1 learns from the "
+            "policy's own steps"
         )
     return Learned(weights, first, last, _story(kinds[rows], given))
 

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from understudy.configs.spec import STATE
 from understudy.eval.deploy.deploy import Deploy
 from understudy.eval.deploy.session import deploy, open_for_arm
 from understudy.hardware.so101 import ENVELOPE
