@@ -68,3 +68,22 @@ def test_demonstrations_beside_them_are_whole_and_without_flags_corrections_are_
 def test_runs_do_not_cross_episodes():
     first, last = runs(np.array([0, 0, 2, 2, 2]), np.array([0, 3]))
     assert first.tolist() == [0, 0, 2, 3, 3] and last.tolist() == [1, 1, 2, 4, 4]
+
+
+def test_a_training_learns_from_a_persons_steps_and_says_so(tmp_path, capsys):
+    from understudy.__main__ import main
+
+    recorded(tmp_path / "a", False)
+    recorded(tmp_path / "b", True)
+    data = f"{tmp_path / 'a'},{tmp_path / 'b'}"
+    words = ["train", "--policy.type", "regression", "--policy.window.horizon", "3", "--policy.n_action_steps", "2",
+             "--steps", "2", "--batch", "4", "--validation", "0", "--device", "cpu"]  # fmt: skip
+    more = ["--corrections.weight", "2"]
+    assert main([*words, "--data", data, "--out", str(tmp_path / "run"), *more]) == 0
+    assert "3 steps of a person, weight 2; 5 of a policy, not learned from" in capsys.readouterr().out
+    assert main([*words, "--data", str(tmp_path / "a"), "--out", str(tmp_path / "other"), *more]) != 0
+    assert "has the bool column 'intervention'" in capsys.readouterr().err
+    assert (
+        main([*words, "--data", data, "--out", str(tmp_path / "third"), *more, "--policy.mask_padding", "false"]) != 0
+    )
+    assert "need a policy that leaves out actions after the end" in capsys.readouterr().err
