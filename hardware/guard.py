@@ -7,6 +7,7 @@ or clock, so that it can be tried with a hundred thousand commands. What it prom
 - from every one of them it can brake to rest within those bounds, clear of the table, the walls and the arm itself;
 - the motion takes no more torque than allowed, by the arm's model; and it does not push on where the servos say so;
 - the first command after connecting, after a silence and after a stop is approached slowly from the measured pose;
+- so is that of somebody else (`couple`), without a jump of the motion that goes on meanwhile;
 - a command that is not finite, too old or out of order moves nothing; too many of them stop the arm.
 
 What counts as a command is `inbox.py`, what is measured `watch.py`, where the arm may go `way.py` on `motion/`; the
@@ -109,6 +110,13 @@ class Guard:
         self._way.begin(measured.position)
         self._engaged, self._last, self.stopped = True, now, None
         return self._way.motion.position.copy()
+
+    def couple(self) -> None:
+        """Somebody else commands from here on: the first command is approached slowly, as after a silence.
+
+        Unlike `engage` it does not begin at rest at the measured pose: an arm that moves brakes within its bounds.
+        """
+        self._inbox.pause()
 
     def stop(self, reason: str) -> None:
         """Brake and obey nobody until `engage`."""

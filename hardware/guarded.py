@@ -102,7 +102,8 @@ def _carry_out(session: Session, message: bytes) -> bytes:
     if message[0] == talk.OBSERVE:
         measured = session.observe()
         return talk.pack_reading(measured.position, measured.time)
-    return talk.pack_reading(session.engage(), 0.0)
+    asked = talk.told(message) or {}
+    return talk.pack_reading(session.couple() if asked["do"] == "couple" else session.engage(), 0.0)
 
 
 KINDS: tuple[type[Exception], ...] = (ValueError, LookupError, ImportError)  # that the caller sees as such
@@ -209,6 +210,10 @@ class GuardedRobot:
     def engage(self) -> np.ndarray:
         """Begin again where the arm stands, after a stop or when a leader is coupled again."""
         return talk.unpack_reading(self._ask(talk.other(do="engage")))[0].astype(np.float32)
+
+    def couple(self) -> np.ndarray:
+        """Somebody else commands from here on: the first command is approached slowly. (D,) the set-point of now."""
+        return talk.unpack_reading(self._ask(talk.other(do="couple")))[0].astype(np.float32)
 
     def disconnect(self) -> None:
         """See `Robot`: the arm is braked, let go, and the bus is closed."""

@@ -8,6 +8,8 @@ is a share of its range and becomes that share of the robot's. A device that giv
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +24,11 @@ from .lerobot_devices import make
 from .lerobot_joints import SHARE, joints_of
 from .robot import RobotConfig
 from .so101 import GREETINGS, CalibrationError
+
+SILENT = 0.25  # s without a reading after which nobody knows where a leader is
+AGAIN = 0.05  # s before a leader that did not answer is asked again
+EVERY = 0.005  # s between readings
+ENDS = 2.0  # s that the thread may take to end
 
 
 def leader_settings(leader: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -128,3 +135,45 @@ class Leader:
                 if self.device.is_connected:
                     self.device.disconnect()
         self.line.shut()
+
+
+class Attended:
+    """A leader that is read in a thread of its own: who moves the arm never waits for the leader's bus."""
+
+    def __init__(self, leader: Leader):
+        self.leader = leader
+        self._newest: tuple[np.ndarray, float] | None = None  # pose, and when it was asked for, s
+        self._fault, self._over = "it has not said anything yet", threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def connect(self) -> None:
+        """See `Leader.connect`. The first pose is there afterwards."""
+        self.leader.connect()
+        self._newest = self.leader.read(), time.monotonic()
+        self._thread = threading.Thread(target=self._attend, name="leader", daemon=True)
+        self._thread.start()
+
+    def _attend(self) -> None:
+        while not self._over.wait(EVERY):
+            asked = time.monotonic()
+            try:
+                self._newest = self.leader.read(), asked
+            except (ConnectionError, OSError) as error:
+                self._fault = str(error)
+                self._over.wait(AGAIN)
+
+    def read(self) -> np.ndarray:
+        """See `Leader.read`: the newest pose, at once. Raises ConnectionError: it is over `SILENT` s old."""
+        if self._newest is None:
+            raise ConnectionError(self._fault)
+        pose, moment = self._newest
+        if time.monotonic() - moment > SILENT:
+            raise ConnectionError(self._fault)
+        return pose
+
+    def close(self) -> None:
+        """Safe to call twice, and after a failed `connect`."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join(ENDS)
+        self.leader.close()

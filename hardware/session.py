@@ -93,6 +93,12 @@ class Session:
             raise failed
         return verdict
 
+    def couple(self) -> np.ndarray:
+        """Somebody else commands from here on, see `Guard.couple`; the set-point, (D,)."""
+        self.guard.couple()
+        assert self.guard.goal is not None
+        return self.guard.goal
+
     def engage(self) -> np.ndarray:
         """Begin again where the arm stands: after a stop, or when a leader is coupled again."""
         if self.estop is not None and os.path.exists(self.estop):

@@ -364,16 +364,21 @@ def tell_of_guard(writer: DatasetWriter, account: Account) -> None:
     replace_text(path, json.dumps(told, indent=1))
 
 
+def check_leader(flag: str, by: dict | str) -> None:
+    """Refuse what steers a hand. Raises ValueError."""
+    kind = str(by.get("type") if isinstance(by, dict) else by)
+    if kind in STEER:
+        raise ValueError(
+            f"--{flag} {kind} steers a hand in worlds and gives no joints: an arm is led by another arm, "
+            f"such as --{flag}.type so101_leader --{flag}.port PORT"
+        )
+
+
 def _check(config: Settings) -> None:
     """Refuse settings that are of worlds."""
     if config.by == "expert" and not config.policy:
         raise ValueError("who leads the arm? --by so101_leader --by.port PORT, or another leader of lerobot's")
-    kind = str(config.by.get("type") if isinstance(config.by, dict) else config.by)
-    if kind in STEER:
-        raise ValueError(
-            f"--by {kind} steers a hand in worlds and gives no joints: an arm is led by another arm, "
-            "such as --by.type so101_leader --by.port PORT"
-        )
+    check_leader("by", config.by)
     if config.policy:
         raise ValueError("--policy acts in worlds; on a robot a person leads (--by)")
     for name in ("world", "cameras", "style"):

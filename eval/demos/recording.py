@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -63,6 +63,7 @@ def recording(
     config: Records,
     extra: Mapping[str, tuple[str, ...]] | None = None,
     verb: str = "demos",
+    flags: Collection[str] = (),
 ) -> Iterator[tuple[DatasetWriter, frozenset[int]]]:
     """A writer, new or going on, for this process alone, and the env seeds whose episodes it holds already.
 
@@ -70,7 +71,7 @@ def recording(
 
     Args:
         config: settings with `resume` and `pictures`.
-        extra: further columns, as `DatasetWriter` takes them.
+        extra, flags: further columns, as `DatasetWriter` takes them.
         verb: whose settings these are.
 
     Raises:
@@ -94,7 +95,7 @@ def recording(
     if not going_on:
         told = card | {"command": command_of(config, verb, without=("out", "resume"))}
         documents = {RECORDING: json.dumps(told, indent=1)}
-        writer = DatasetWriter(out, body, pictures=config.pictures, extra=extra, documents=documents)
+        writer = DatasetWriter(out, body, pictures=config.pictures, extra=extra, flags=flags, documents=documents)
 
     with owned(out):
         writer = writer or DatasetWriter.resume(out)

@@ -13,8 +13,10 @@ class Deploy(Settings):
 
     def run(self) -> None:
         from .session import deploy, open_for_arm, rehearse
+        from .takeover import leader_for
 
         agent, about, world = open_for_arm(self)
+        leader = leader_for(self, world)
         if self.dry and not self.emulate:
             rehearse(self, agent, world)
-        print(deploy(self, agent, about, world).text(self))
+        print(deploy(self, agent, about, world, leader).text(self))

@@ -1,6 +1,7 @@
 """The person at the arm: says when to begin, how an episode went, and whether to go on; and the alarm, which pauses.
 
-Lines of the terminal: s: done, f: failed, d: discard, q: quit, ENTER: go on. Where nobody can say anything, an arm that
+Lines of the terminal: s: done, f: failed, d: discard, q: quit, ENTER: go on; with a leader t: take over, p: the policy
+goes on. Where nobody can say anything, an arm that
 was stopped or whose alarm is raised ends the session, and nobody scores.
 """
 
@@ -16,14 +17,17 @@ if TYPE_CHECKING:
     from ...configs.lanes.lanes import Lanes
     from ...policies.agent.agent import Agent
     from .settings import Settings
+    from .takeover import TakeOver
 
 WORDS = "s: done, f: failed, d: discard, q: quit"
+OTHERS = "t: take over, p: the policy goes on"
 
 
 class Overseer:
     """Asked at every control step (`pause`) and between episodes."""
 
-    def __init__(self, config: Settings, lanes: Lanes, agent: Agent, words: Words):
+    def __init__(self, config: Settings, lanes: Lanes, agent: Agent, words: Words, takeover: TakeOver | None = None):
+        self.takeover, self._said = takeover, f"{WORDS}, {OTHERS}" if takeover else WORDS
         self.config, self.lanes, self.agent, self.words = config, lanes, agent, words
         self.discarded = self.quits = self.scored = self.broken = self._silenced = self._told = False
         self.alarms = self.steps = 0
@@ -39,7 +43,7 @@ class Overseer:
         self.rate, self.length = rate, length
         where = f"recorded into {self.config.out}" if self.config.out else "nothing is recorded (no --out)"
         count = max(0, last - first)
-        print(f"{count} episodes of {length / rate:g} s; {where}. Lines of the terminal: {WORDS}", flush=True)
+        print(f"{count} episodes of {length / rate:g} s; {where}. Lines of the terminal: {self._said}", flush=True)
 
     def prepare(self, number: int) -> None:
         """Wait until an episode may begin. Raises Quit."""
@@ -64,7 +68,9 @@ class Overseer:
             self.discarded, self.quits = word in ("d", "q"), word == "q"
             self.scored = word in ("s", "f")
             self._conclude(word == "s")
-        if not self._rings():
+        if word in ("t", "p"):
+            self._hand_over(word == "t")
+        if self.takeover is not None and self.takeover.active or not self._rings():
             return False
         if word == "":
             self._silenced = True
@@ -74,19 +80,31 @@ class Overseer:
             self._conclude(False)
         return True
 
+    def _hand_over(self, to_person: bool) -> None:
+        """The arm goes to the person or back to the policy."""
+        if self.takeover is None:
+            print("nobody can take over: deploy with --takeover.type so101_leader --takeover.port PORT", flush=True)
+        elif to_person:
+            self.takeover.take()
+            self._told = False
+        else:
+            self.takeover.give_back()
+
     def _rings(self) -> bool:
         monitor = self.agent.monitor
         if not self.config.pause_on_alarm or self._silenced or monitor is None or not bool(monitor.raised[0]):
             return False
         if not self._told:
             self.alarms += 1
-            print(f"the alarm is raised; the arm stands. ENTER goes on, {WORDS}", flush=True)
+            print(f"the alarm is raised; the arm stands. ENTER goes on, {self._said}", flush=True)
             self._told = True
         return True
 
     def begun(self) -> None:
         """An episode begins."""
         self._told, self.steps = False, 0
+        if self.takeover is not None:
+            self.takeover.begin()
 
     def _show(self) -> None:
         """How far the episode is, once a second, on a terminal."""

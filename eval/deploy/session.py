@@ -20,18 +20,22 @@ from ...configs.world import World, looked_at, start_set
 from ...hardware.consent import ask
 from ...hardware.examine import refuse_unready
 from ...hardware.lane.robot_env import RobotWorld
+from ...hardware.leader import Attended, leader_settings
 from ...policies.agent.agent import Agent
 from ...policies.agent.ahead import GRACE, Ahead
 from ...policies.agent.open import agent_settings, check_alarm, open_agent, reopened
+from ...policies.data.corrections import INTERVENTION, PHASE
+from ...policies.data.corrections import PERSON as LEADS
 from ...policies.data.pace import CAPTURED, COMMANDED, pace_of
 from ...policies.data.writer import DatasetWriter
-from ..demos.arm import OUTCOME, Quit, Words, tell_of_guard
+from ..demos.arm import OUTCOME, Guide, Quit, Words, tell_of_guard
 from ..demos.recording import RECORDING, compare, recording
 from ..rollout.rollout import Block, Result, run_block
 from .checks import check_arm, settled_delay
 from .overseer import Overseer
 from .scores import DISCARD, NOBODY, PERSON, SCENE, SCORED, SUCCESS, Scores, rescored
 from .settings import MEASURE, Settings
+from .takeover import TakeOver
 from .tally import Tally
 from .view import View
 
@@ -99,6 +103,8 @@ def rehearse(config: Settings, agent: Agent, world: RobotWorld) -> None:
         resume=False,
         episodes=1,
         score=None,
+        takeover=None,
+        takeover_moved=None,
     )
     print(
         f"dry run: an episode on an emulated SO-101 in the simulated scene of --task ({emulated.task}). It shows "
@@ -136,19 +142,36 @@ def poor_rehearsal(tally: Tally) -> list[str]:
     return found
 
 
-def deploy(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) -> Tally:
-    """Episode after episode. Raises Refused, ConnectionError; Ctrl-C is raised again when the arm rests."""
-    tally, words, moving = Tally(), Words(), False
+def deploy(
+    config: Settings,
+    agent: Agent,
+    about: Mapping,
+    world: RobotWorld,
+    leader: Attended | Guide | None = None,
+    words: Words | None = None,
+) -> Tally:
+    """Episode after episode. Raises Refused, ConnectionError; Ctrl-C is raised again when the arm rests.
+
+    Args:
+        leader: who takes over when a person says so; one of lerobot's is opened and closed here.
+        words: what the person says; by default lines of the terminal.
+    """
+    tally, words, moving = Tally(), words or Words(), False
     what = "an emulated SO-101" if world.emulate else f"{world.embodiment().name} at {config.port or 'its port'}"
     with ExitStack() as held:
         held.enter_context(_letting_go(what, lambda: moving))
         lanes = Lanes(world, 1, 0, timeout=0)
         held.callback(lanes.close)
-        overseer = Overseer(config, lanes, agent, words)
+        takeover = _takeover(config, lanes, world, leader)
+        overseer = Overseer(config, lanes, agent, words, takeover)
         overseer.allow(f"{config.policy} is about to move {what}")
+        if isinstance(leader, Attended):
+            held.callback(leader.close)
+            leader.connect()
         view = held.enter_context(_viewing(config, world))
         patience = GRACE if world.clock == "wall" else None
-        ahead = Ahead(agent, patience, overseer.pause, view.planned if view else lambda plan: None)
+        others = {"lead": takeover, "couple": takeover.couple} if takeover else {}
+        ahead = Ahead(agent, patience, overseer.pause, view.planned if view else lambda plan: None, **others)
         held.callback(ahead.close)
         actor = _Shown(ahead, lanes, view)
         with _writing(config, agent, about, world) as (writer, written):
@@ -172,6 +195,12 @@ def deploy(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) ->
                     break
                 _stopped(result, words)
     return tally
+
+
+def _takeover(config: Settings, lanes: Lanes, world: RobotWorld, leader: Attended | Guide | None) -> TakeOver | None:
+    if leader is None:
+        return None
+    return TakeOver(leader, world.embodiment(), lambda: lanes.call("couple", slots=[0]), config.takeover_moved)
 
 
 def _episode(actor, lanes: Lanes, start: int, world: World) -> Result:
@@ -228,6 +257,12 @@ def _keep(
         else "not done"
     )
     late = f", {int(lane['late'].sum())} late" if lane["late"].any() else ""
+    led = overseer.takeover if overseer.takeover and overseer.takeover.times else None
+    if led:
+        times = f"{led.times} take-over{'s' if led.times > 1 else ''}"
+        said += f" with {times} of {led.seconds:.1f} s, so not by the policy alone"
+        labels = json.loads(row["labels"]) | {"takeovers": led.times, "takeover_s": round(led.seconds, 3)}
+        row = row | {"labels": json.dumps(labels)}
     print(f"episode {row['env_seed']}: {row['length']} steps{late}, {said}; {bends}", flush=True)
     for line in bends.lines():
         print(line, flush=True)
@@ -238,6 +273,8 @@ def _keep(
         extra = {CAPTURED: lane["captured"], COMMANDED: lane["commanded"], OUTCOME: lane["outcome"], LATE: lane["late"]}
         extra |= {PLANNED: np.array(log.planned, np.float32), PLAN_LATE: np.array(log.late, np.float32)}
         extra[SCORED] = np.full(row["length"], by, np.float32)
+        phases = np.array(overseer.takeover.phases if overseer.takeover else [0.0] * row["length"], np.float32)
+        extra |= {PHASE: phases, INTERVENTION: phases == LEADS}
         if pace := pace_of(lane["commanded"].ravel(), lanes.embodiment.rate):
             print(
                 f"it took {pace.took:.1f} s, its frames say {pace.stamped:.1f} s: what learns from it moves "
@@ -257,9 +294,10 @@ def _writing(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) 
         return
     body = world.embodiment()
     extra: dict[str, tuple[str, ...]] = {CAPTURED: tuple(key.removeprefix(IMAGES) for key in body.offers())}
-    extra |= {name: (name.rpartition(".")[2],) for name in (COMMANDED, OUTCOME, LATE, PLANNED, PLAN_LATE, SCORED)}
+    numbers = (COMMANDED, OUTCOME, LATE, PLANNED, PLAN_LATE, SCORED, PHASE)
+    extra |= {name: (name.rpartition(".")[2],) for name in numbers}
     card = _card(config, agent, about, world)
-    with recording(config.folder, body, card, config, extra, verb="deploy") as (writer, written):
+    with recording(config.folder, body, card, config, extra, verb="deploy", flags=(INTERVENTION,)) as (writer, written):
         yield writer, written
 
 
@@ -271,6 +309,8 @@ def _card(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) -> 
         "agent": agent_settings(dataclasses.replace(config, delay=about["delay"]), agent),
         "world": world.fingerprint() | {"config": keys_of(world)},
     }
+    if config.takeover is not None:
+        card["takeover"] = str(leader_settings(config.takeover)["type"])
     return json.loads(json.dumps(card, default=str))
 
 

@@ -49,6 +49,10 @@ class Settings(Acting):
     set_points: int = 2  # sent to the servos in a control step, interpolated
     pause_on_alarm: bool = True  # with --alarm: the arm stands when it is raised, until somebody says how to go on
     view: str | None = None  # live: a window of rerun's; or a file for it, such as out/view.rrd
+    # a person's leader arm that takes over from the policy, one of lerobot's, as `demos --by` takes it: --takeover.type
+    # so101_leader --takeover.port PORT --takeover.id ME; the line t takes over, p hands back
+    takeover: dict | str | None = None
+    takeover_moved: float | None = None  # rad by which the leader, moved after a rest of 1 s, takes over without a word
     delay: int = MEASURE  # control steps that planning takes; -1: measured before the arm moves
     block: int = 1  # one arm, one environment
 
@@ -74,6 +78,12 @@ class Settings(Acting):
             raise ValueError(f"pause: {self.pause} is no time")
         if self.resume and self.out is None:
             raise ValueError("resume what? Give the --out of before")
+        if self.takeover is not None and self.clock == "simulated":
+            raise ValueError("takeover: a person lives in wall time; leave out --clock simulated")
+        if self.takeover_moved is not None and self.takeover is None:
+            raise ValueError("takeover_moved: whose leader? Give --takeover.type so101_leader --takeover.port PORT")
+        if self.takeover_moved is not None and not 0 < self.takeover_moved < float("inf"):
+            raise ValueError(f"takeover_moved: {self.takeover_moved} is no distance above 0")
         if self.view is not None and self.view != "live" and not self.view.endswith(".rrd"):
             raise ValueError(f"view: '{self.view}' is neither live nor a file that ends in .rrd")
 

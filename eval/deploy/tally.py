@@ -28,6 +28,8 @@ class Tally:
     kept: int = 0
     set_points: int = 0
     bent: int = 0  # of them
+    takeovers: int = 0
+    led_seconds: float = 0.0  # in which the policy did not act
     unscored: int = 0  # episodes that nobody scored, or that were discarded
     limits: dict[str, int] = field(default_factory=dict)  # of the envelope -> set-points that it bent
 
@@ -38,11 +40,15 @@ class Tally:
             self.limits[limit] = self.limits.get(limit, 0) + one.commands
         labels = json.loads(row["labels"])
         self.steps, self.late = self.steps + row["length"], self.late + labels.get("late", 0)
+        self.takeovers += labels.get("takeovers", 0)
+        self.led_seconds += labels.get("takeover_s", 0.0)
         self.plans, self.plans_late = self.plans + len(log.seconds), self.plans_late + sum(log.late)
         self.seconds += log.seconds
 
     def text(self, config: Settings) -> str:
-        won, n = sum(row["success"] for row in self.rows), len(self.rows) - self.unscored
+        helped = [row for row in self.rows if json.loads(row["labels"]).get("takeovers")]
+        done, n = sum(row["success"] for row in self.rows), len(self.rows) - self.unscored
+        won = done - sum(row["success"] for row in helped)  # by the policy alone
         if not self.rows:
             return "no episode was acted"
         rest = f"; {self.unscored} more discarded or not scored" if self.unscored else ""
@@ -50,6 +56,7 @@ class Tally:
             f"success         {wilson(won, n)}   {won} of {n}, Wilson 95 %{rest}"
             if n
             else f"success         not known: none of {len(self.rows)} episodes was scored",
+            *(self._takeovers(helped) if helped else ()),
             f"deadlines       {self.late} of {self.steps} control steps began late, "
             f"{self.plans_late} without their plan",
             f"planning        {1000 * float(np.median(self.seconds)):.0f} ms at the median of {self.plans}, "
@@ -59,6 +66,14 @@ class Tally:
         if self.bent > OFTEN * self.set_points:
             lines.append(self._warning(config))
         return "\n".join([*lines, *([f"{config.out}: {self.kept} episodes added"] if config.out else [])])
+
+    def _takeovers(self, helped: list[dict]) -> list[str]:
+        """How often a person stepped in, and how that is counted."""
+        done = sum(row["success"] for row in helped)
+        return [
+            f"take-overs      {self.takeovers} in {len(helped)} of {len(self.rows)} episodes, {self.led_seconds:.1f} s "
+            f"in all; {done} of them were done with that help, which counts as no success of the policy"
+        ]
 
     def _warning(self, config: Settings) -> str:
         """What it means that the guard bends so much, and what to do."""

@@ -70,6 +70,11 @@ class DrivenArm(Protocol):
         ...
 
     @abstractmethod
+    def couple(self) -> None:
+        """Somebody else commands from here on: the guard approaches their first command slowly."""
+        ...
+
+    @abstractmethod
     def now(self) -> float:
         """s"""
         ...
@@ -109,6 +114,9 @@ class LiveArm:
         self.robot.send_action(target)
         assert self.robot.verdict is not None
         return self.robot.verdict
+
+    def couple(self) -> None:
+        self.robot.couple()
 
     def now(self) -> float:
         return time.monotonic()
@@ -196,6 +204,9 @@ class SteppedArm:
         self.servos.write(verdict.sent)
         self.account.add(verdict)
         return replace(verdict, sent=verdict.sent.astype(np.float32))
+
+    def couple(self) -> None:
+        self.guard.couple()
 
     def now(self) -> float:
         return self.servos.chain.time

@@ -208,6 +208,11 @@ class RobotLane(Lane):
         """End the episode after the step that comes: whoever watches says how it went."""
         self._scored = bool(success)
 
+    def couple(self) -> None:
+        """Somebody else commands from here on: their first command is approached slowly, from where the arm is sent."""
+        self.arm.couple()
+        self._goal = np.asarray(self.sent, np.float32)
+
     def labels(self) -> dict:
         """What the episode's row says of it."""
         bent = int(sum(number == NUMBERS[Outcome.bent] for number in self.steps.outcome))

@@ -262,6 +262,28 @@ class Agent:
         self._actions = both[:, -self._actions.shape[1] :].astype(np.float32)
         self._now += valid.sum(1)
 
+    def rejoin(self, obs: Mapping[str, np.ndarray], sent: np.ndarray, now: int) -> None:
+        """Go on in all lanes from what was really seen and executed, whoever acted; plans of before are forgotten.
+
+        Args:
+            obs: key -> (B, R, ...) observations of consecutive control steps, the last one is of now. Where there are
+                fewer than the window reaches back, the first stands for those before it.
+            sent: (B, A, D) actions that were executed up to now, the newest last.
+            now: control steps since the episode began.
+        """
+        for key in self.inputs:
+            held, seen = self._frames[key], np.asarray(obs[key])
+            for place in range(1, held.shape[1] + 1):
+                held[:, -place] = self._sight(key, seen[:, -min(place, seen.shape[1])])
+        self._actions[:] = 0
+        kept = min(sent.shape[1], self._actions.shape[1])
+        if kept:
+            self._actions[:, -kept:] = sent[:, -kept:]
+        self._now[:] = now
+        everywhere = np.ones(len(self._now), bool)
+        for keeper in filter(None, (self._ensemble, self.latency, self.monitor)):
+            keeper.reset(everywhere)
+
     def replans(self, slot: int) -> int:
         """Chunks that were planned in a lane since its episode began."""
         return int(self._replans[slot])

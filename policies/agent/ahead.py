@@ -6,11 +6,15 @@ takes over at the step that it has for then. One that is later than its whole ch
 until the next is there, which is planned from what is seen then. Nothing here knows an arm: whoever calls `act` in time
 sets the pace, and what it reports as executed is the agent's history, but for steps at which the arm stood for a late
 plan or in a pause.
+
+Somebody else may act in between (`lead`): the plan is dropped, and afterwards the policy plans anew from what was
+really executed, by whomever.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
@@ -27,10 +31,18 @@ GRACE = 0.004  # s that a plan is waited for when it is due
 class Log:
     """What became of the plans of an episode, by control step and by plan."""
 
-    planned: list[int] = field(default_factory=list)  # step at which the plan in force was asked for; -1: standing
+    planned: list[int] = field(default_factory=list)  # step at which the plan in force was asked for; -1: none is
     late: list[bool] = field(default_factory=list)  # the plan that was due was not there
     seconds: list[float] = field(default_factory=list)  # that each plan took
     thrown: int = 0  # plans that were later than their whole chunk
+
+
+@dataclass(frozen=True)
+class Led:
+    """What somebody else than the policy asks for in a control step."""
+
+    action: np.ndarray  # (D,)
+    stands: bool = False  # the arm stands: for the policy no time passes
 
 
 class Ahead:
@@ -41,6 +53,8 @@ class Ahead:
         patience: s that a plan which is due is waited for; None: as long as it takes, where time stands meanwhile.
         pause: asked at each step; while it says so the arm stands.
         arrived: called with each plan (E, D) as it begins to be executed.
+        lead: asked at each step, with what was executed last (D,); None: the policy acts.
+        couple: called before the first action of the policy after somebody else has acted.
     """
 
     n_action_steps, look = 1, (0,)
@@ -51,8 +65,11 @@ class Ahead:
         patience: float | None = GRACE,
         pause: Callable[[], bool] = lambda: False,
         arrived: Callable[[np.ndarray], None] = lambda plan: None,
+        lead: Callable[[np.ndarray], Led | None] = lambda last: None,
+        couple: Callable[[], None] = lambda: None,
     ):
         self.agent, self._patience, self._pause, self._arrived = agent, patience, pause, arrived
+        self._lead, self._couple = lead, couple
         self.log = Log()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="think")
         self._future: Future | None = None
@@ -66,6 +83,12 @@ class Ahead:
         self.agent.reset(starts, mask, obs)
         self.log, self._tick = Log(), 0
         self._newest = {key: np.asarray(value) for key, value in obs.items()}
+        reach = self.agent.window.reach
+        self._frames: deque[dict[str, np.ndarray]] = deque([self._read(self._newest)], reach + 1)
+        self._executed: deque[np.ndarray] = deque((), max(reach, 1))
+        self._passed = 0  # control steps that are the agent's history
+        self._led: Led | None = None
+        self._dropped = self._anew = False  # its plan, for somebody else; whether the first one after that is awaited
         self._begin()
         self._take(None)
         assert self._chunk is not None
@@ -74,7 +97,11 @@ class Ahead:
     def act(self) -> np.ndarray:
         """(1, 1, D) for this control step."""
         self._counts, late = False, False
-        if self._pause():
+        paused, self._led = self._pause(), self._lead(self._last[0])
+        if self._led is not None:
+            self._drop()
+            action = np.asarray(self._led.action, np.float32)[None]
+        elif paused or not self._plans_again():
             action = self._last
         elif self._overdue:  # later than its whole chunk
             action = self._last
@@ -85,7 +112,10 @@ class Ahead:
                 self._take(self._patience)
             action, late = self._planned()
         self.log.planned.append(self._asked if self._counts else -1)
-        self.log.late.append(late)
+        if self._anew and self._counts:
+            self._anew = False
+            self._couple()
+        self.log.late.append(late and not self._anew)
         self._last = np.asarray(action, np.float32)
         return self._last[:, None]
 
@@ -94,6 +124,10 @@ class Ahead:
         self._tick += 1
         self._newest = {key: np.asarray(value[:, -1]) for key, value in obs.items()}
         self._last = np.asarray(sent[:, -1], np.float32)
+        if self._counts or (self._led is not None and not self._led.stands):
+            self._frames.append(self._read(self._newest))
+            self._executed.append(self._last)
+            self._passed += 1
         if not self._counts:
             return
         self._seen.append(self._newest)
@@ -134,8 +168,33 @@ class Ahead:
         rest = self._rest
         return (rest[:, at] if rest is not None and at < rest.shape[1] else self._last), True
 
-    def _begin(self) -> None:
-        """Ask for the next plan."""
+    def _read(self, obs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the agent reads of it."""
+        return {key: obs[key] for key in self.agent.inputs}
+
+    def _drop(self) -> None:
+        """Forget the plan in force; one that is still being made is not waited for."""
+        self._dropped, self._chunk, self._meanwhile, self._rest = True, None, [], None
+
+    def _plans_again(self) -> bool:
+        """Whether the policy acts; after somebody else has, it plans anew from what was executed."""
+        if not self._dropped:
+            return True
+        if self._patience is not None and self._future is not None and not self._future.done():
+            return False  # it is still at the plan that was dropped
+        self._settle()
+        self._dropped, self._anew = False, True
+        self._frames[-1] = self._read(self._newest)
+        obs = {key: np.stack([frame[key] for frame in self._frames], 1) for key in self.agent.inputs}
+        sent = np.stack(self._executed, 1) if self._executed else np.zeros((1, 0, self._last.shape[1]), np.float32)
+        if self.agent.latency:
+            self.agent.latency.reset(np.ones(1, bool))
+        now = self._passed
+        self._begin(lambda: self.agent.rejoin(obs, sent, now))
+        return True
+
+    def _begin(self, first: Callable[[], None] = lambda: None) -> None:
+        """Ask for the next plan; `first` is done before, in the thread that thinks."""
         self._seen: list[dict[str, np.ndarray]] = []
         self._sent: list[np.ndarray] = []
         self._at, self._asked, self._overdue, self._chunk = 0, self._tick, False, None
@@ -143,10 +202,11 @@ class Ahead:
         meanwhile = None if fresh else self.agent.meanwhile()
         self._meanwhile = [] if meanwhile is None else list(meanwhile.swapaxes(0, 1))
         self._rest = None if fresh or self.agent.latency is None else self.agent.latency.beyond()
-        self._future = self._pool.submit(self._think)
+        self._future = self._pool.submit(self._think, first)
 
-    def _think(self) -> tuple[np.ndarray, float]:
+    def _think(self, first: Callable[[], None]) -> tuple[np.ndarray, float]:
         begun = time.perf_counter()
+        first()
         return self.agent.act(), time.perf_counter() - begun
 
     def _take(self, patience: float | None) -> None:
@@ -171,6 +231,7 @@ class Ahead:
         self._settle()
         self.log.thrown += 1
         self._seen[-1] = self._newest
+        self._frames[-1] = self._read(self._newest)
         self._hand_over()
         if self.agent.latency:
             self.agent.latency.reset(np.ones(1, bool))

@@ -88,6 +88,8 @@ class Monitor:
         for lane in np.flatnonzero(mask):
             self._seen[lane], self._score[lane] = [], []
             self._rang[lane] = -1
+        if np.all(mask):
+            self._before = None
 
     def update_alarm(self, past: Past, plans: Plans) -> np.ndarray:
         """Look at the plans of a replanning -> (B,) bool: whether the alarm has rung in this episode, now or before.

@@ -88,19 +88,32 @@ class SharedOrder:
         return torch.from_numpy(np.concatenate([stream.take(step * each, each) for stream, each in parts]))
 
 
-def shared_order(dataset: Dataset, training: np.ndarray, shares: Sequence[float], batch: int, seed: int) -> SharedOrder:
+def shared_order(
+    dataset: Dataset,
+    training: np.ndarray,
+    shares: Sequence[float],
+    batch: int,
+    seed: int,
+    kept: np.ndarray | None = None,
+) -> SharedOrder:
     """The order of the windows of the training episodes (positions), of a dataset that is several.
+
+    `kept` (N,) bool: the rows at which there is a window; by default all.
 
     Raises:
         SharesError: one of the datasets has no training episode.
     """
     of_episode = np.repeat(np.arange(len(dataset.parts)), [len(part.lengths) for part in dataset.parts])
     of_window = np.repeat(of_episode[training], dataset.lengths[training])
+    if kept is not None:
+        places = zip(dataset.starts[training], dataset.lengths[training], strict=True)
+        of_window = of_window[np.concatenate([kept[start : start + count] for start, count in places])]
     members = [np.flatnonzero(of_window == place) for place in range(len(dataset.parts))]
     for part, some in zip(dataset.parts, members, strict=True):
         if not len(some):
             raise SharesError(
-                f"all episodes of {part.root} are held out, so it has no share of a batch; give another --seed or a "
+                f"no step of {part.root} trains (held out, or not learned from), so it has no share of a batch; give "
+                "another --seed or a "
                 "smaller --validation"
             )
     return SharedOrder(members, shares, batch, seed)

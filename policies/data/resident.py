@@ -37,6 +37,7 @@ class ResidentWindows:
         # of each window, in places of what is held
         self._now, self._first, self._last = (place[rows] for rows in (held.now, held.first, held.last))
         self._at = {"now": self._now, "first": self._first, "last": self._last, "index": held.now}
+        self._at["begins"], self._at["ends"] = (place[rows] for rows in held.acted)
         self._at["episode"] = held.episode
         self._at = {name: self._move(values) for name, values in self._at.items()}
         self._observe, self._actions = (self._move(np.array(o)) for o in (self.window.observe, self.window.actions))
@@ -92,7 +93,8 @@ class ResidentWindows:
         out: dict[str, Tensor] = {}
         for name, moment in self._moments(now, last).items():
             out |= self._observed(taken, name, moment, first[:, None])
-        out |= self._acted(now, first[:, None], last[:, None])
+        begins, ends = (self._at[name][index] for name in ("begins", "ends"))
+        out |= self._acted(now, begins[:, None], ends[:, None])
         out |= {name: self._at[name][index] for name in ("index", "episode")}
         out |= {name: values[now] for name, values in self._rows.items()}
         return out | {GOAL + key: self._goal(taken, key, last) for key in self._goals}

@@ -29,6 +29,7 @@ from ...configs.episode import SENT, SUCCESS
 from ...configs.protocols import keeps
 from ...configs.spec import ACTION, TASK, Window
 from .columns import check_finite, load_columns
+from .corrections import Learned
 from .dataset import Dataset
 from .layout import DatasetError
 from .open import open_dataset
@@ -202,7 +203,11 @@ def rewards_of(learner: object) -> Rewards | None:
 
 
 def open_windows(
-    dataset: Dataset, learner: Learner, episodes: np.ndarray, pictures: Mapping[str, RowReader] | None = None
+    dataset: Dataset,
+    learner: Learner,
+    episodes: np.ndarray,
+    pictures: Mapping[str, RowReader] | None = None,
+    learned: Learned | None = None,
 ) -> Windows:
     """The windows that a learner is trained or validated on; one with `rewards` gets outcomes and later frames.
 
@@ -212,7 +217,8 @@ def open_windows(
     rows = {TASK: task_numbers(dataset, tasks)} if tasks else {}
     if rewards is None:
         goals = tuple(learner.goal) if keeps(learner, HasGoal) else ()
-        return Windows(dataset, learner.window, learner.inputs, episodes, rows=rows, pictures=pictures, goals=goals)
+        how = {"rows": rows, "pictures": pictures, "goals": goals, "learned": learned}
+        return Windows(dataset, learner.window, learner.inputs, episodes, **how)
     rows |= rewards.rows(dataset, learner.ahead)
     options = {"ahead": learner.ahead, "rows": rows, "acted": SENT, "pictures": pictures}
     return Windows(dataset, learner.window, learner.inputs, episodes, **options)

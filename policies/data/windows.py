@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from .corrections import Learned
+
 LATER = "later."  # before the keys of observations that came `ahead` steps later
 VALID = "observation.valid"
 
@@ -48,6 +50,7 @@ class Parts:
     pictures: Mapping[str, RowReader]
     ahead: int | None
     goals: tuple[str, ...]
+    acted: tuple[np.ndarray, np.ndarray]  # (W,) rows between which the actions of each window lie
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Windows:
         ahead: gather the observations this many steps later too, or the episode's last if it ends before.
         rows: name -> (N, ...) values of each row of the dataset that are gathered with it.
         acted: column that is gathered as `action`.
+        learned: which steps windows begin at, and between which rows their actions lie; default all of an episode.
         goals: keys of cameras among `inputs` whose last picture of the episode is gathered as `goal.KEY`.
         pictures: key -> what reads pictures, or what stands for them, by row; those not given are opened here.
 
@@ -88,6 +92,7 @@ class Windows:
         acted: str = ACTION,
         pictures: Mapping[str, RowReader] | None = None,
         goals: tuple[str, ...] = (),
+        learned: Learned | None = None,
     ):
         self.dataset, self.window, self.inputs = dataset, window, tuple(inputs)
         chosen = np.arange(len(dataset.lengths)) if episodes is None else np.asarray(episodes, np.int64)
@@ -101,6 +106,9 @@ class Windows:
         self._rows = np.concatenate([np.arange(s, s + n) for s, n in zip(firsts, counts, strict=True)])
         self._first = np.repeat(dataset.starts, dataset.lengths)  # per dataset row: where its episode begins
         self._last = np.repeat(dataset.starts + dataset.lengths - 1, dataset.lengths)
+        self._begins, self._ends = (self._first, self._last) if learned is None else (learned.first, learned.last)
+        if learned is not None:
+            self._rows = self._rows[learned.weights[self._rows] > 0]
         self._episode = np.repeat(dataset.episode_ids, dataset.lengths)
         self._offsets = _Offsets(np.array(window.observe), np.array(window.actions), len(window.recall))
         self._vectors = {key: _column(dataset, key) for key in self.inputs if not key.startswith(IMAGES)}
@@ -115,6 +123,11 @@ class Windows:
         return len(self._rows)
 
     @property
+    def rows(self) -> np.ndarray:
+        """(W,) row of the dataset that each window begins at."""
+        return self._rows
+
+    @property
     def parts(self) -> Parts:
         """What the windows are made of."""
         now = self._rows
@@ -123,7 +136,7 @@ class Windows:
         return Parts(
             inputs=self.inputs, member=member, now=now, first=first, last=last, episode=self._episode[now],
             columns=self._vectors, action=self._action, rows=self._told, pictures=self._pictures, ahead=self._ahead,
-            goals=self._goals,
+            goals=self._goals, acted=(self._begins[now], self._ends[now]),
         )  # fmt: skip
 
     def gather(self, indices: Tensor | np.ndarray) -> dict[str, Tensor]:
@@ -144,7 +157,7 @@ class Windows:
         if self._ahead is not None:
             later = self._observe(np.minimum(rows + self._ahead, last[:, 0]), first)
             out |= {LATER + key: value for key, value in later.items()}
-        out |= self._act(rows, first, last)
+        out |= self._act(rows)
         out |= {"index": rows, "episode": self._episode[rows]}
         out |= {name: values[rows] for name, values in self._told.items()}
         out |= {GOAL + key: self._pictures[key].read(last[:, 0]) for key in self._goals}
@@ -155,11 +168,12 @@ class Windows:
         import torch
 
         rows = self._rows[np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).astype(np.int64))]
-        acted = self._act(rows, self._first[rows][:, None], self._last[rows][:, None])
+        acted = self._act(rows)
         return {key: torch.from_numpy(value) for key, value in acted.items()}
 
-    def _act(self, rows: np.ndarray, first: np.ndarray, last: np.ndarray) -> dict[str, np.ndarray]:
-        """Actions around the rows (B,) of episodes from `first` to `last` (B, 1), and which of them are there."""
+    def _act(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Actions around the rows (B,), and which of them are there."""
+        first, last = self._begins[rows][:, None], self._ends[rows][:, None]
         done = rows[:, None] + self._offsets.actions
         held = np.minimum(done, last)
         if recall := self._offsets.recall:

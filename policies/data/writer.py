@@ -40,6 +40,7 @@ class DatasetWriter:
         embodiment: whose state, scene, cameras and actions every episode holds; its rate is the dataset's.
         pictures: "image" (lossless PNG in the data files) or "video" (h264 mp4, smaller, even sizes only).
         extra: further columns of numbers, name -> names of the dimensions; taken from `Episode.extra`.
+        flags: further columns of one bool a frame; taken from `Episode.extra`.
         documents: further files of the folder, path in it -> text; there from the first moment on.
         unsaid: columns of an episode that nobody recorded, such as `next.success`; they are left out.
 
@@ -54,6 +55,7 @@ class DatasetWriter:
         *,
         pictures: str = "image",
         extra: Mapping[str, tuple[str, ...]] | None = None,
+        flags: Collection[str] = (),
         documents: Mapping[str, str] | None = None,
         unsaid: Collection[str] = (),
     ):
@@ -64,7 +66,7 @@ class DatasetWriter:
             raise FileExistsError(
                 f"{self.root} exists already; choose another folder, or go on with DatasetWriter.resume"
             )
-        features = _features(embodiment, pictures, dict(extra or {}))
+        features = _features(embodiment, pictures, dict(extra or {}), flags)
         self._features = {key: feature for key, feature in features.items() if key not in unsaid}
         self._start([], None, {}, {})
 
@@ -268,7 +270,9 @@ class DatasetWriter:
         shutil.rmtree(self.root)
 
 
-def _features(embodiment: Embodiment, pictures: str, extra: dict[str, tuple[str, ...]]) -> dict[str, dict]:
+def _features(
+    embodiment: Embodiment, pictures: str, extra: dict[str, tuple[str, ...]], flags: Collection[str]
+) -> dict[str, dict]:
     def numbers(names, dtype="float32"):
         return {"dtype": dtype, "shape": [len(names)], "names": list(names)}
 
@@ -283,7 +287,7 @@ def _features(embodiment: Embodiment, pictures: str, extra: dict[str, tuple[str,
         )
     features |= {ACTION: numbers(embodiment.action), SENT: numbers(embodiment.action)}
     features |= {REWARD: scalar("float32"), DONE: scalar("bool"), SUCCESS: scalar("bool"), PROGRESS: scalar("float32")}
-    features |= {key: numbers(names) for key, names in extra.items()}
+    features |= {key: numbers(names) for key, names in extra.items()} | {key: scalar("bool") for key in flags}
     about = about_features(embodiment)
     about[SENT] = {"units": about[ACTION]["units"]}
     features = {key: feature | about.get(key, {}) for key, feature in features.items()}

@@ -10,6 +10,7 @@ from ...configs.devices import PRECISIONS
 from ...configs.protocols import keeps
 from ...configs.settings.outline import is_outline
 from ...configs.settings.refusals import UsageError
+from ..data.corrections import Corrections
 from ..data.task_spec import TaskSpec
 from ..data.weighting import Weighting
 from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
@@ -49,6 +50,9 @@ class Settings:
         ""  # with --data A,B: the shares of each batch from A and B, such as 2,1; by default one pool of windows
     )
     weighting: Weighting | None = None  # draws windows of good episodes more often; by default all alike
+    # what is learned from recordings with take-overs (bool column `intervention`): --corrections.weight of a person's
+    # steps, --corrections.own of the policy's; by default, where somebody took over, a person's steps alone
+    corrections: Corrections | None = None
     optimize: Optimize = Optimize()
     task_spec: TaskSpec | None = None  # file with the action scale (and mirror symmetry) that policies of a task share
     scale: str | None = None  # takes the action scale from a file, or from an earlier run: from:RUN
@@ -123,7 +127,30 @@ class Settings:
             raise ValueError(f"--accumulate {self.accumulate}: a step takes at least one batch")
         if self.captured and (self.accumulate > 1 or (self.processes or 1) > 1):
             raise ValueError("--captured records a step of one batch and process; leave it out")
+        if self.corrections is not None:
+            self._check_corrections(self.corrections)
         check_shares(shares_of(self.shares), len(self.data.split(",")), self.weighting is not None, self.batch)
+
+    def _check_corrections(self, corrections: Corrections) -> None:
+        if self.policy is None:
+            raise ValueError(
+                "`corrections` are of policies: critics and world models learn from all steps; leave it out"
+            )
+        if not getattr(self.policy, "mask_padding", False):
+            raise ValueError(
+                "`corrections` need a policy that leaves out actions after the end of a recording (policy.mask_padding "
+                "true): it would learn to stand still where a person handed back"
+            )
+        if getattr(self.policy, "rewards", None) is not None:
+            raise ValueError("`corrections`: this policy learns from outcomes, for which all steps count; leave it out")
+        if corrections.weight in (0, 1) and corrections.own in (0, 1):
+            return
+        for name in ("weighting", "shares"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"`corrections` with other weights than 0 and 1 and `{name}` both say how often a window is drawn; "
+                    "leave one of them out"
+                )
 
     def _check_world_model(self) -> None:
         for name in ("weighting", "eval", "shares"):

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import draccus
 import numpy as np
@@ -24,6 +24,7 @@ from ...configs.parse import parse
 from ...configs.protocols import keeps
 from ...configs.settings.fields import default_of
 from ...configs.spec import vectors
+from ..data.corrections import Learned, learned_steps
 from ..data.dataset import Dataset, split_episodes
 from ..data.layout import DatasetError
 from ..data.mixing import SharedOrder, shared_order, shares_of
@@ -32,7 +33,7 @@ from ..data.rewards import open_windows, rewards_of
 from ..data.statistics import statistics
 from ..data.task_spec import Mirror, TaskSpec
 from ..data.weighting import WeightedOrder
-from ..data.windows import RowReader
+from ..data.windows import RowReader, Windows
 from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
 from ..policy import Begins, Prepared, Scales, WindowSet
 from .account import announce, announce_change, compare_with_guesses
@@ -243,6 +244,7 @@ class Possible:
     mirror: Mirror | None
     aside: SideEvaluation | None
     parent: Parent | None
+    learned: Learned | None = None  # which steps are learned from; None: all
 
 
 def prepare(
@@ -287,7 +289,8 @@ def prepare(
         load_weights(model, checkpoint / "model.safetensors")  # its frozen parts read the data
     pictures = open_pictures(dataset, model, np.concatenate([training, held_out]))
 
-    windows = _windows(dataset, learner, training, pictures, model)
+    learned = _learned(config, dataset, training)
+    windows = _windows(dataset, learner, training, pictures, model, learned)
     if keeps(model, Prepared):
         model.prepare(windows.actions(LOOKED_AT))
     mirror = Mirror(task_spec.mirror, learner.inputs, task_spec.mirror_pictures) if config.mirror else None
@@ -296,13 +299,15 @@ def prepare(
     aside = _aside(config, run)
     if aside:
         aside.check(embodiment, learner.inputs)
-    order = _order(config, dataset, training, len(windows))
+    order = _order(config, dataset, training, windows, learned)
 
     announce(config, dataset, model, training, held_out)
+    story += [learned.story] if learned else []
     print("\n".join(story), end="\n" if story else "")
     _check_space(run, config, model)
     return Possible(
-        config, dataset, run, model, task_spec, training, held_out, windows, pictures, order, mirror, aside, parent
+        config, dataset, run, model, task_spec, training, held_out, windows, pictures, order, mirror, aside, parent,
+        learned,
     )  # fmt: skip
 
 
@@ -358,32 +363,53 @@ def _windows(
     episodes: np.ndarray,
     pictures: Mapping[str, RowReader],
     model: torch.nn.Module,
+    learned: Learned | None = None,
 ) -> WindowSet:
     """The windows that a learner is trained or validated on."""
     if isinstance(learner, WorldModelConfig):
         return learner.windows(dataset, episodes, model)
-    return open_windows(dataset, learner, episodes, pictures)
+    return open_windows(dataset, learner, episodes, pictures, learned)
+
+
+def _learned(config: Train, dataset: Dataset, training: np.ndarray) -> Learned | None:
+    """Which steps a policy learns from; what learns from outcomes, and what cannot leave steps out, takes all."""
+    learner = config.learner
+    if config.corrections is None and (not isinstance(learner, PolicyConfig) or rewards_of(learner) is not None):
+        return None
+    learned = learned_steps(dataset, config.corrections, training)
+    if learned is not None and not getattr(learner, "mask_padding", False):
+        raise ValueError(
+            f"in {dataset.root} a person took over from a policy, and this kind of policy cannot leave the policy's "
+            "own steps out (it has no mask_padding true): train another kind, or choose --episodes without take-overs"
+        )
+    return learned
 
 
 def _order(
-    config: Train, dataset: Dataset, training: np.ndarray, count: int
+    config: Train, dataset: Dataset, training: np.ndarray, windows: WindowSet, learned: Learned | None
 ) -> BatchOrder | WeightedOrder | SharedOrder:
     """Which of the `count` windows come when, of all processes. Raises ValueError where a step would find too few."""
-    batch = config.whole_batch
+    batch, count = config.whole_batch, len(windows)
     if batch > count and batch != config.batch:
         raise ValueError(
             f"a step takes {batch} windows ({config.processes or 1} processes, {config.accumulate} batches of "
             f"{config.batch} each), and there are {count}: give a smaller --batch"
         )
     if config.shares:
-        order = shared_order(dataset, training, shares_of(config.shares), batch, config.seed)
+        kept = None if learned is None else learned.weights > 0
+        order = shared_order(dataset, training, shares_of(config.shares), batch, config.seed, kept)
         each = zip(order.each, dataset.parts, strict=True)
         print(f"windows of each batch: {', '.join(f'{count} of {part.root}' for count, part in each)}")
         return order
+    if config.weighting is None and learned is not None and not learned.even:
+        return WeightedOrder(learned.weights[cast(Windows, windows).rows], batch, config.seed)
     if config.weighting is None:
         return BatchOrder(count, batch, config.seed)
     keys = tuple(key for key in config.learner.inputs if key in dataset.columns)
     weights = np.repeat(config.weighting.weights(dataset, training, keys), dataset.lengths[training])
+    if learned is not None:
+        starts = zip(dataset.starts[training], dataset.lengths[training], strict=True)
+        weights = weights[np.concatenate([learned.weights[s : s + n] > 0 for s, n in starts])]
     return WeightedOrder(weights, batch, config.seed)
 
 
@@ -406,7 +432,9 @@ def _validation(possible: Possible) -> Callable[[torch.nn.Module], dict[str, flo
     dataset, learner = possible.dataset, possible.config.learner
     if not len(possible.held_out):
         return lambda model: {}
-    windows = _windows(dataset, learner, possible.held_out, possible.pictures, possible.model)
+    windows = _windows(dataset, learner, possible.held_out, possible.pictures, possible.model, possible.learned)
+    if not len(windows):
+        return lambda model: {}  # nobody took over in what is held out
     return Validation(windows.gather, len(windows), guesses=Guesses(dataset, possible.training))
 
 
