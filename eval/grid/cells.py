@@ -99,7 +99,10 @@ def _trained(cell: Cell, step: Step) -> StepState:
     file = step.place / SETTINGS
     if not file.is_file():
         return StepState.fresh
-    _same(cell, step, _jsonable(decode(type(step.config), load(file, type(step.config)))))
+    then = _jsonable(decode(type(step.config), load(file, type(step.config))))
+    if step.config.precision == "auto":
+        then["precision"] = "auto"  # a run keeps what it stood for on its machine
+    _same(cell, step, then)
     last = linked(step.place, "last")
     at = (step_of(last) or 0) if last else 0
     return StepState.done if at >= step.config.steps else StepState.broken
