@@ -32,6 +32,7 @@ from .checks import check_arm, settled_delay
 from .overseer import Overseer
 from .scores import DISCARD, NOBODY, PERSON, SCENE, SCORED, SUCCESS, Scores, rescored
 from .settings import MEASURE, Settings
+from .settings import SCENE as SCENE_OF_NOBODY
 from .tally import Tally
 from .view import View
 
@@ -94,6 +95,9 @@ def rehearse(config: Settings, agent: Agent, world: RobotWorld) -> None:
         port=None,
         calibration=None,
         emulate=True,
+        dry=False,
+        scene=SCENE_OF_NOBODY,
+        task=emulated.task,
         yes=True,
         out=None,
         resume=False,
@@ -101,7 +105,7 @@ def rehearse(config: Settings, agent: Agent, world: RobotWorld) -> None:
         score=None,
     )
     print(
-        f"dry run: an episode on an emulated SO-101 in the simulated scene of --task ({emulated.task}). It shows "
+        f"dry run: an episode on an emulated SO-101 in the simulated scene --scene {emulated.task}. It shows "
         "what the guard makes of the policy's motion and whether this machine keeps time; your table and its "
         "objects are not in it, so its success says little"
     )

@@ -173,6 +173,24 @@ def test_a_rate_that_the_scene_does_not_have_is_refused(saved):
         open_for_arm(Deploy(policy=saved(), emulate=True, task="so101-reach", clock="simulated", rate=15.0))
 
 
+def test_a_task_is_never_the_scene_of_a_dry_run(saved, tmp_path):
+    file = tmp_path / "so101.json"
+    write_calibration(file, find_kind("so101").calibration())
+    how = {"policy": saved(inputs=(STATE,)), "robot": "so101", "port": "/dev/x", "calibration": str(file), "dry": True}
+    config = Deploy(task="so101-pick-place", **how)
+    config.check_names()
+    assert config.world(30.0, {}).task == "so101-pick-place"  # of the arm
+    dry = config.world(30.0, {}, dry=True)
+    assert dry.emulate and dry.task == "so101-reach"
+    assert Deploy(task="a cube", scene="so101-pusht", **how).world(30.0, {}, dry=True).task == "so101-pusht"
+    with pytest.raises(LookupError, match="unknown task of so101 'a cube'"):
+        Deploy(scene="a cube", **how).check_names()
+    with pytest.raises(ValueError, match="--dry is of a real arm"):
+        Deploy(policy="runs/it", emulate=True, dry=True)
+    with pytest.raises(ValueError, match="--scene is of --dry"):
+        Deploy(policy="runs/it", emulate=True, scene="so101-pusht")
+
+
 def test_a_poor_dry_run_is_told():
     def row(**labels):
         return {"labels": json.dumps(labels), "length": 150}
