@@ -28,7 +28,7 @@ from ...policies.data.writer import DatasetWriter
 from ..demos.arm import OUTCOME, Quit, Words, tell_of_guard
 from ..demos.recording import RECORDING, compare, recording
 from ..rollout.rollout import Block, Result, run_block
-from .checks import check_arm, settled_delay
+from .checks import alarm_elsewhere, check_arm, settled_delay
 from .overseer import Overseer
 from .scores import DISCARD, NOBODY, PERSON, SCENE, SCORED, SUCCESS, Scores, rescored
 from .settings import MEASURE, Settings
@@ -60,6 +60,8 @@ def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
     settled = dataclasses.replace(config, delay=delay)
     agent, about = reopened(settled, agent), about | {"delay": delay}
     check_alarm(settled, agent, about["fingerprint"])
+    for word in alarm_elsewhere(agent, world):
+        print(word)
     if _goes_on(config):
         assert config.folder is not None
         compare(config.folder, _card(config, agent, about, world))
@@ -103,6 +105,7 @@ def rehearse(config: Settings, agent: Agent, world: RobotWorld) -> None:
         resume=False,
         episodes=1,
         score=None,
+        view=None,  # that of the arm goes there
     )
     print(
         f"dry run: an episode on an emulated SO-101 in the simulated scene --scene {emulated.task}. It shows "

@@ -93,6 +93,10 @@ class Settings(Acting):
             find_task(self.scene, find_kind("so101"))
         if self.folder is not None:
             check_folder(self.folder, self.resume)
+        if self.view == "live":
+            from .view import check_display
+
+            check_display()
         if self.score is not None:
             from .scores import check_scores
 

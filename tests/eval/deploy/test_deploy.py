@@ -261,10 +261,48 @@ def test_a_stop_of_the_guard_ends_the_episode():
     assert truncated and not terminated and "enough" in lane.labels()["stopped"]
 
 
-def test_view_is_a_file_without_a_display(saved, tmp_path):
+def test_view_is_a_file_that_holds_what_was_seen_planned_and_sent(saved, tmp_path, monkeypatch):
     pytest.importorskip("rerun")
-    deploy(saved(), seconds=0.2, view=str(tmp_path / "v" / "seen.rrd"))
-    assert (tmp_path / "v" / "seen.rrd").stat().st_size > 1000
+    from rerun.dataframe import load_recording
+
+    file = tmp_path / "v" / "seen.rrd"
+    deploy(saved(), seconds=0.2, delay=0, view=str(file))
+    paths = {column.entity_path for column in load_recording(file).schema().component_columns()}
+    joints = find_arm("so101").joints
+    assert {f"/{what}/{name}" for what in ("plan", "measured", "commanded", "sent") for name in joints} <= paths
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match="--view live opens a window, and there is no display: --view out/view.rrd"):
+        Deploy(policy=saved(), emulate=True, view="live").check_names()
+
+
+def test_a_raised_alarm_ends_an_episode_that_nobody_watches(saved, tmp_path, capsys):
+    policy = saved()
+    config = Deploy(policy=policy, emulate=True, task="so101-reach", clock="simulated", device="cpu", delay=0)
+    agent, about, world = open_for_arm(config)
+    alarm = Alarm(
+        policy=about["fingerprint"],
+        agent=agent_settings(config, agent),
+        candidates=2,
+        world=world.fingerprint() | {"type": "mujoco"},
+        signals=("spread",),
+        centre={"spread": [0.0]},
+        scale={"spread": [1e-6]},
+        slack=0.0,
+        threshold=1e-3,
+        clock=100,
+        alpha=0.1,
+        n=20,
+        fit=20,
+    )
+    file, capsys_before = str(alarm.save(tmp_path / "alarm.json")), capsys.readouterr()
+    deploy(policy, seconds=1.0, delay=0, alarm=file)
+    said = capsys.readouterr().out
+    assert capsys_before and "warning: the alarm was calibrated elsewhere (type: mujoco, here robot)" in said
+    assert "the alarm is raised; the arm stands" in said and "not scored" in said and "30 steps" not in said
+    deploy(policy, seconds=1.0, delay=0, alarm=file, pause_on_alarm=False)
+    said = capsys.readouterr().out
+    assert "the arm stands" not in said and "30 steps" in said
 
 
 @pytest.mark.slow
