@@ -11,6 +11,7 @@ as lost. A shadow that moves is a thing that moves.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def _without_light(image: np.ndarray) -> np.ndarray:
     """(h, w, 3) float32, each colour by its mean and its deviation nearby."""
     import cv2
 
-    fine = cv2.GaussianBlur(image, (0, 0), 1.0)
+    fine = np.asarray(cv2.GaussianBlur(image, (0, 0), 1.0), np.float32)
     square = 2 * [2 * round(NEARBY * max(image.shape[:2]) / 2) + 1]
     mean = cv2.blur(fine, square)
     spread = np.sqrt(np.maximum(cv2.blur(fine * fine, square) - mean * mean, 0))
@@ -161,10 +162,11 @@ def _followed(source: np.ndarray, target: np.ndarray, mask: np.ndarray, shift: n
     if corners is None:
         return None
     guess = corners + np.asarray(shift, np.float32)
-    how = {"winSize": (15, 15), "maxLevel": 1, "flags": cv2.OPTFLOW_USE_INITIAL_FLOW}
-    there, good, error = cv2.calcOpticalFlowPyrLK(before, after, corners, guess.copy(), None, **how)
-    back, also, _ = cv2.calcOpticalFlowPyrLK(after, before, there, corners.copy(), None, **how)
-    fits = (good & also).ravel().astype(bool) & (np.abs(back - corners).max(axis=(1, 2)) < 1) & (error.ravel() < 20)
+    follow = partial(cv2.calcOpticalFlowPyrLK, winSize=(15, 15), maxLevel=1, flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
+    there, good, error = follow(before, after, corners, guess.copy())
+    back, also, _ = follow(after, before, there, corners.copy())
+    near = np.abs(np.asarray(back) - corners).max(axis=(1, 2)) < 1
+    fits = np.asarray(good, bool).ravel() & np.asarray(also, bool).ravel() & near & (np.asarray(error).ravel() < 20)
     if fits.sum() < 3:
         return None
-    return float(np.percentile(np.hypot(*(there - corners)[fits].reshape(-1, 2).T), MOVED))
+    return float(np.percentile(np.hypot(*(np.asarray(there) - corners)[fits].reshape(-1, 2).T), MOVED))

@@ -81,7 +81,7 @@ class Restored:
 
     def labels(self) -> dict:
         """JSON-able."""
-        told = {"px": round(self.distance.pixels, 2), "lost": self.distance.lost}
+        told: dict[str, object] = {"px": round(self.distance.pixels, 2), "lost": self.distance.lost}
         told |= {"difference": round(self.distance.difference, 2), "camera": self.camera, "within": self.within}
         return told | {"forced": self.forced, "seconds": round(self.seconds, 1)}
 

@@ -100,8 +100,8 @@ def alarm_elsewhere(agent: Agent, world: World) -> list[str]:
     name = names[-1] if "type" in names else names[0]
     return [
         f"warning: the alarm was calibrated elsewhere ({name}: {alarm.world.get(name)}, here {here[name]}), so how "
-        "often it is raised for nothing is not known here: calibrate it on this arm (understudy eval --monitor with --world "
-        "'{type: robot, ...}', then calibrate)"
+        "often it is raised for nothing is not known here: calibrate it on this arm (understudy eval --monitor with "
+        "--world '{type: robot, ...}', then calibrate)"
     ]
 
 
