@@ -46,9 +46,9 @@ def as_arm(world: World) -> RobotWorld | None:
 
 
 def acts_one_by_one(config: OnArm, world: World, operator: str) -> bool:
-    """Whether trials come one by one on one arm; of an emulated one in simulated time there may be many at a time."""
+    """Whether trials come one by one on one arm; a `--world` of an emulated one in simulated time may be many arms."""
     arm = as_arm(world)
-    return arm is not None and (arm.clock == "wall" or bool(operator) or config.restore_within is not None)
+    return arm is not None and (arm.clock == "wall" or bool(operator) or bool(config.given))
 
 
 def arm_settings(config: OnArm, acting: Acting, world: World, begun: Path | None) -> Settings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 MEASURE = -1  # the delay is measured, as `deploy` does
@@ -35,15 +35,18 @@ class OnArm:
         """Whether flags name an arm."""
         return self.robot is not None or self.emulate
 
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the settings of an arm that were given."""
+        return tuple(item.name for item in fields(OnArm) if getattr(self, item.name) != item.default)
+
     def refuse_arm(self, why: str) -> None:
         """Refuse the settings of an arm where none acts. Raises ValueError."""
-        for item in fields(OnArm):
-            default = item.default_factory() if item.default_factory is not MISSING else item.default
-            if getattr(self, item.name) != default:
-                raise ValueError(
-                    f"--{item.name} is of a live comparison on an arm (--robot NAME --port PORT, or --emulate true "
-                    f"--task so101-reach); {why}"
-                )
+        if self.given:
+            raise ValueError(
+                f"--{self.given[0]} is of a live comparison on an arm (--robot NAME --port PORT, or --emulate true "
+                f"--task so101-reach); {why}"
+            )
 
     def check_arm(self, emulated: bool, operator: str) -> None:
         """Refuse what does not go together on an arm.

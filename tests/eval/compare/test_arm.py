@@ -95,6 +95,16 @@ def test_the_scene_scores_where_nobody_does(saved, tmp_path):  # noqa: F811
     assert found.sequential["pairs"] == 1 and (tmp_path / "duel" / "restore.png").is_file()
 
 
+def test_many_emulated_arms_may_act_at_a_time_where_no_setting_is_of_one_arm():
+    world = read_world(KEYS)
+    alone = Compare(what=("a", "b"), world=KEYS, seconds=1.0, out="x")
+    many = Compare(what=("a", "b"), world=KEYS, out="x")
+    assert module.acts_one_by_one(alone, world, "") and not module.acts_one_by_one(many, world, "")
+    assert module.acts_one_by_one(many, world, "anna") and not module.acts_one_by_one(
+        many, read_world("so101-reach"), ""
+    )
+
+
 @pytest.mark.parametrize(
     ("how", "words"),
     [
