@@ -23,7 +23,7 @@ from ...configs.engines import LOCAL, check_engine
 from ...configs.files import clear_leftovers
 from ...configs.lanes.pulse import TIMEOUT
 from ...configs.progress import Progress, on_terminal
-from ...configs.world import REPORT_STARTS, World, looked_at, read_world, start_set
+from ...configs.world import REPORT_STARTS, World, looked_at, name_of, read_world, start_set
 from ...policies.agent.open import check_policy, check_world, open_agent
 from ...policies.agent.stage import check_saved, world_of
 from ...policies.learning.checks import check_data
@@ -32,7 +32,7 @@ from ..evaluate.report import write_report
 from ..ledger.dreams import check_world as check_dream
 from ..ledger.dreams import refuse_unproven
 from ..ledger.provenance import provenance
-from ..ledger.record import MANIFEST, Record, RecordWriter, read_record
+from ..ledger.record import MANIFEST, Record, RecordWriter, read_manifest, read_record
 from ..offline.record import is_error_record
 from ..rollout.crew import Crew
 from ..rollout.film import Tapes
@@ -41,9 +41,11 @@ from ..rollout.standing import crew_for
 from ..statistics.by_name import sequential_test
 from ..statistics.power import needed
 from ..statistics.sequential import A, B, Sequential
-from .blind import BlindStage, ask
+from .arm import Duel, acts_one_by_one, arm_settings, as_arm, open_on_arm, start_set_on
+from .blind import BlindStage, ask, secret_order
 from .comparison import FILE, Comparison, compare_records, read_comparison
 from .imagine import Imagination, imagining
+from .on_arm import OnArm
 from .open_loop import ErrorComparison, compare_error_records, judge_and_compare
 from .page import PAGE, write_comparison
 from .sequential import PairStage, RolloutStage, Rules, SequentialComparison, Side, Standing, fight, say
@@ -52,7 +54,7 @@ SIDES = ("a", "b")  # folders of the records of a sequential comparison
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare:
+class Compare(OnArm):
     """Say which policy is better: compare finished records, or let two policies act until that is decided.
 
     Records of open-loop errors are joined by episode; with --data DATASET two policies are judged by recorded episodes.
@@ -64,7 +66,7 @@ class Compare:
     }  # former names that are still read
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
-    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim")
+    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim", "hardware")
 
     what: tuple[str, ...]  # two or more records; or two policies (runs or checkpoints), which then act
     alpha: float = 0.05  # probability of naming a better policy where there is none, two-sided
@@ -119,20 +121,23 @@ class Compare:
         paths = [Path(os.path.expandvars(word)) for word in self.what]
         recorded = [(path / MANIFEST).is_file() for path in paths]
         if any(map(is_error_record, paths)):
+            self.refuse_arm("these are records")
             return
         if any(recorded):
+            self.refuse_arm("these are records")
             _refuse_mixed(paths, recorded)
             return
         check_device(self.device)
         for policy in self.what:
             check_policy(policy)
         if self.data is not None:
+            self.refuse_arm("with --data nobody acts")
             for source in self.data.split(","):
                 check_data(source)
             _checked_two(self)
             return
         _checked_kind(self)
-        world = read_world(_stage(self, tell=False))
+        world = _checked_arm(self, _stage(self, tell=False))
         for policy in self.what:
             check_saved(policy, world)
         _checked_folder(self)
@@ -224,11 +229,22 @@ def hold(config: Compare) -> Comparison:
     torch.set_num_threads(config.threads)
 
     evals = [_evaluation(config, side, test) for side in range(2)]
-    offered = open_stage(evals[0])
-    opened = [open_agent(settings, offered.embodiment, offered.task) for settings in evals]
-    world = looked_at(offered, *(agent.pictures for agent, _ in opened))
-    for agent, _ in opened:
-        check_world(agent, world)
+    offered, alone = open_stage(evals[0]), ()
+    on_arm = acts_one_by_one(config, offered, config.operator)
+    if on_arm:
+        settings = [
+            arm_settings(config, one, offered, _begun(config, name)) for one, name in zip(evals, SIDES, strict=True)
+        ]
+        opened, world, alone = open_on_arm(settings, offered, config.restore_within is not None, bool(config.operator))
+        evals = [
+            replace(one, delay=about.pop("delay"), latency=config.latency)
+            for one, (_, about) in zip(evals, opened, strict=True)
+        ]
+    else:
+        opened = [open_agent(settings, offered.embodiment, offered.task) for settings in evals]
+        world = looked_at(offered, *(agent.pictures for agent, _ in opened))
+        for agent, _ in opened:
+            check_world(agent, world)
     check_dream(describe(evals[0], *opened[0], world)["world"], "this comparison")
 
     # where imagination pays, it stands beside the pairs
@@ -242,6 +258,11 @@ def hold(config: Compare) -> Comparison:
     plan = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}
     plan |= {"until_decided": config.until_decided, "give_up": config.give_up, "independent": test.independent}
     plan |= {"operator": config.operator} | ({"imagined": told} if told else {})
+    if on_arm or config.operator:
+        plan |= {"order": _order(config)}
+    initial = start_set(world)
+    if on_arm:
+        initial = start_set_on(world, initial, plan["order"])
 
     if config.resume:
         clear_leftovers(folder)
@@ -251,18 +272,28 @@ def hold(config: Compare) -> Comparison:
         writers = []
         for name, settings, (agent, about) in zip(SIDES, evals, opened, strict=True):
             manifest = describe(settings, agent, about, world) | {"sequential": plan} | provenance()
+            manifest |= {"starts": manifest["starts"] | {"set": initial}}
             resume = bool(config.resume) and _resumable(folder / name, plan)
             writers.append(stack.enter_context(RecordWriter(folder / name, manifest, resume=resume)))
 
+        columns = [{"initial_conditions": initial, "policy_seed": settings.policy_seed} for settings in evals]
+        if on_arm:
+            agents = [agent for agent, _ in opened]
+            duel = stack.enter_context(Duel(config, agents, world, columns, folder, bool(config.operator)))
+            score = duel.score if config.operator else None
+            blind = BlindStage(duel.acts, tuple(writers), score, plan["order"], config.operator, folder)
+            found = _hold(config, blind, test, rules, writers, plan, folder)
+            print("\n".join(alone), end="\n" if alone else "")
+            return found
+
         crew = stack.enter_context(_crew(config, evals[0], world))
         sides = []
-        for (agent, about), writer, settings in zip(opened, writers, evals, strict=True):
+        for (agent, about), writer, settings, column in zip(opened, writers, evals, columns, strict=True):
             recipe = PolicyRecipe.of(settings, agent, about, offered)
             crew.know(recipe, agent)
-            columns = {"initial_conditions": start_set(world), "policy_seed": settings.policy_seed}
-            sides.append(Side(recipe, writer, columns, settings.env_seed - config.env_seed))
+            sides.append(Side(recipe, writer, column, settings.env_seed - config.env_seed))
 
-        stage = _pair_stage(config, tuple(sides), crew)
+        stage = _pair_stage(config, tuple(sides), crew, plan, folder)
         return _hold(config, stage, test, rules, writers, plan, folder)
 
 
@@ -273,7 +304,8 @@ def _hold(config: Compare, stage: PairStage, test: Sequential, rules: Rules, wri
     try:
         with Progress("sequential", config.max, "pairs", every=3600) as progress:
             watch = partial(_show, progress=progress, blind=bool(config.operator))
-            for stand in fight(stage, starts, test, rules, config.block, watch):
+            block = 1 if isinstance(stage, BlindStage) else config.block  # a trial costs more than a look
+            for stand in fight(stage, starts, test, rules, block, watch):
                 sequential = stand
 
         if isinstance(stage, RolloutStage):
@@ -281,9 +313,10 @@ def _hold(config: Compare, stage: PairStage, test: Sequential, rules: Rules, wri
                 stage.film(config.videos)
             filmed = stage.tapes
     except KeyboardInterrupt as stop:
-        kept = " and ".join(str(len(writer.done)) for writer in writers)
+        counts = [len(writer.done) for writer in writers]
+        kept = f"{sum(counts)} trials" if config.operator else f"{counts[0]} and {counts[1]} episodes"
         goes_on = f"the same command with --resume {folder} in place of --out goes on"
-        raise KeyboardInterrupt(f"{kept} episodes are kept; {goes_on}") from stop
+        raise KeyboardInterrupt("; ".join(filter(None, (str(stop), f"{kept} are kept; {goes_on}")))) from stop
     finally:
         # decided, or the whole budget run
         ended = sequential is not None and (
@@ -293,7 +326,13 @@ def _hold(config: Compare, stage: PairStage, test: Sequential, rules: Rules, wri
         for tapes in filmed if ended else ():
             tapes.drop()
 
-        if sequential is not None and all(len(record.table) for record in records):
+        blinded = bool(config.operator) and not ended  # whoever goes on scoring must not know
+        if blinded and sequential is not None:
+            print(
+                f"\n{say(sequential, rules, test)}\nNobody is unblinded before the end. Go on with --resume {folder}",
+                file=sys.stderr,
+            )
+        elif sequential is not None and all(len(record.table) for record in records):
             result = _result(sequential, plan, rules, test)
             comparison = compare_records(records, config.alpha, config.env_seed, result, config.name)
             write_comparison(comparison, records, folder)
@@ -347,15 +386,52 @@ def _fixed(sequential: SequentialComparison, test: Sequential) -> int | None:
 
 def _stage(config: Compare, tell: bool = True) -> dict | str:
     """The world to act in: as asked, of the comparison that is gone on with, or where both policies were trained."""
+    if config.arm_asked:
+        if config.world is not None:
+            raise ValueError("--world names where policies act, as --robot and --emulate do: leave one out")
+        return config.arm_world() or {}
     begun = Path(os.path.expandvars(config.resume or "")) / SIDES[0]
     if config.world is None and config.resume and (begun / MANIFEST).is_file():
         return read_record(begun).manifest["world"]["config"]
     return world_of(config.what, tell=tell) if config.world is None else config.world
 
 
+def _checked_arm(config: Compare, world: dict | str) -> World:
+    """The world; where it is an arm, its settings are checked, elsewhere refused."""
+    opened = read_world(world)
+    arm = as_arm(opened)
+    if arm is None:
+        config.refuse_arm(f"this one is in {name_of(opened)}")
+        return opened
+    config.check_arm(arm.emulate, config.operator)
+    if acts_one_by_one(config, arm, config.operator):
+        one_arm = {"workers": (None, 0, 1), "engine": (LOCAL,), "videos": (Compare.videos,), "imagine": (None,)}
+        for name, allowed in one_arm.items():
+            if getattr(config, name) not in allowed:
+                raise ValueError(f"--{name}: two policies share one arm, a trial at a time; leave it out")
+        if config.test == "table":
+            raise ValueError("--test table is of independent starts; on an arm they come in pairs: --test betting")
+    return arm
+
+
+def _order(config: Compare) -> int:
+    """The seed of the order of the trials: a secret, or that of the comparison that is gone on with."""
+    begun = _begun(config, SIDES[0])
+    if begun is None or not (begun / MANIFEST).is_file():
+        return secret_order()
+    return read_manifest(begun)["sequential"].get("order", config.env_seed)
+
+
+def _begun(config: Compare, side: str) -> Path | None:
+    """The record of a side that is gone on with."""
+    return None if config.resume is None else Path(os.path.expandvars(config.resume)) / side
+
+
 def _checked(config: Compare) -> Rules:
     """Refuse what cannot be a sequential comparison before anything is opened."""
     _checked_kind(config)
+    assert config.world is not None
+    _checked_arm(config, config.world)
     _checked_folder(config)
     return Rules(config.on, config.until_decided, config.give_up)
 
@@ -447,22 +523,22 @@ def _crew(config: Compare, settings: Eval, world: World) -> Crew:
     )
 
 
-def _pair_stage(config: Compare, sides: tuple[Side, Side], crew: Crew) -> PairStage:
+def _pair_stage(config: Compare, sides: tuple[Side, Side], crew: Crew, plan: Mapping, folder: Path) -> PairStage:
     if config.operator:
-        return _blinded(config, sides, crew)
+        return _blinded(config, sides, crew, plan["order"], folder)
     starts = range(config.env_seed, config.env_seed + config.max)
     plan = [starts[begin : begin + config.block] for begin in range(0, config.max, config.block)]
     return RolloutStage(sides, crew, config.videos > 0, plan)
 
 
-def _blinded(config: Compare, sides: tuple[Side, Side], crew: Crew) -> BlindStage:
+def _blinded(config: Compare, sides: tuple[Side, Side], crew: Crew, order: int, folder: Path) -> BlindStage:
     """Both policies from one initial condition at a time, and a person who does not know which."""
 
     def act(side: Side):
         return lambda start: next(crew.run(side.recipe, [start], **side.columns)).row
 
     acts, writers = (act(sides[0]), act(sides[1])), (sides[0].writer, sides[1].writer)
-    return BlindStage(acts, writers, ask, config.env_seed, config.operator)
+    return BlindStage(acts, writers, ask, order, config.operator, folder)
 
 
 def _close(writer: RecordWriter, ended: bool) -> Record:

@@ -5,6 +5,7 @@ planning takes. Nothing here opens a bus.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
 import warnings
@@ -17,10 +18,12 @@ from ...configs.spec import IMAGES, AssumedWarning, Embodiment, EmbodimentError
 from .settings import MEASURE
 
 if TYPE_CHECKING:
+    from ...configs.world import World
     from ...policies.agent.agent import Agent
     from .settings import Settings
 
 CLOSE = 0.02  # rad or m, by which limits may differ: the rounding of calibrations
+ALIKE = ("config", "cameras", "horizon", "robot", "port", "calibration")  # of a world, that an alarm may differ in
 TRIALS = 5  # plans that are timed, after one that is not
 
 
@@ -83,6 +86,23 @@ def _check_body(body: Embodiment, arm: Embodiment, inputs: tuple[str, ...], limi
             (seen,), (has,) = body.offers()[need], arm.offers()[need]
             told.append(f"{need} has {has} pixels; the policy learned from {seen}, so pictures are resized")
     return told
+
+
+def alarm_elsewhere(agent: Agent, world: World) -> list[str]:
+    """What to know of an alarm that was calibrated in another world than this arm."""
+    alarm = agent.monitor.alarm if agent.monitor else None
+    if alarm is None:
+        return []
+    here = json.loads(json.dumps(world.fingerprint(), default=str))
+    names = [name for name in sorted(here) if name not in ALIKE and alarm.world.get(name) != here[name]]
+    if not names:
+        return []
+    name = names[-1] if "type" in names else names[0]
+    return [
+        f"warning: the alarm was calibrated elsewhere ({name}: {alarm.world.get(name)}, here {here[name]}), so how "
+        "often it is raised for nothing is not known here: calibrate it on this arm (understudy eval --monitor with "
+        "--world '{type: robot, ...}', then calibrate)"
+    ]
 
 
 def planning_steps(agent: Agent, body: Embodiment) -> tuple[int, float]:

@@ -31,10 +31,11 @@ from ...policies.data.writer import DatasetWriter
 from ..demos.arm import OUTCOME, Guide, Quit, Words, tell_of_guard
 from ..demos.recording import RECORDING, compare, recording
 from ..rollout.rollout import Block, Result, run_block
-from .checks import check_arm, settled_delay
+from .checks import alarm_elsewhere, check_arm, settled_delay
 from .overseer import Overseer
 from .scores import DISCARD, NOBODY, PERSON, SCENE, SCORED, SUCCESS, Scores, rescored
 from .settings import MEASURE, Settings
+from .settings import SCENE as SCENE_OF_NOBODY
 from .takeover import TakeOver
 from .tally import Tally
 from .view import View
@@ -63,6 +64,8 @@ def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
     settled = dataclasses.replace(config, delay=delay)
     agent, about = reopened(settled, agent), about | {"delay": delay}
     check_alarm(settled, agent, about["fingerprint"])
+    for word in alarm_elsewhere(agent, world):
+        print(word)
     if _goes_on(config):
         assert config.folder is not None
         compare(config.folder, _card(config, agent, about, world))
@@ -98,6 +101,9 @@ def rehearse(config: Settings, agent: Agent, world: RobotWorld) -> None:
         port=None,
         calibration=None,
         emulate=True,
+        dry=False,
+        scene=SCENE_OF_NOBODY,
+        task=emulated.task,
         yes=True,
         out=None,
         resume=False,
@@ -105,9 +111,10 @@ def rehearse(config: Settings, agent: Agent, world: RobotWorld) -> None:
         score=None,
         takeover=None,
         takeover_moved=None,
+        view=None,  # that of the arm goes there
     )
     print(
-        f"dry run: an episode on an emulated SO-101 in the simulated scene of --task ({emulated.task}). It shows "
+        f"dry run: an episode on an emulated SO-101 in the simulated scene --scene {emulated.task}. It shows "
         "what the guard makes of the policy's motion and whether this machine keeps time; your table and its "
         "objects are not in it, so its success says little"
     )

@@ -13,6 +13,7 @@ from ...policies.agent.open import Acting, check_policy_names
 from ..demos.recording import check_folder
 
 LIMITS = ("equal", "arm")
+SCENE = "so101-reach"  # of an emulated arm, where nobody names one
 MEASURE = -1  # the delay is measured
 
 
@@ -32,6 +33,7 @@ class Settings(Acting):
     emulate: bool = False
     clock: str = "wall"  # of an emulated arm: wall, or simulated, which waits for plans that are longer than --delay
     dry: bool = False  # first an episode on the emulated arm, and nothing more where the guard stops it
+    scene: str = SCENE  # with --dry: simulated scene of that episode; --task never chooses it
     task: str = ""  # text of the task in what is recorded; of an emulated arm its scene, by default so101-reach
     episodes: int = 1  # episodes that are tried
     env_seed: int = DATA_STARTS  # number of the first episode; of an emulated arm its evaluation seed
@@ -59,6 +61,10 @@ class Settings(Acting):
     def __post_init__(self) -> None:
         if self.emulate == (self.robot is not None):
             raise ValueError("deploy where? Give --robot NAME --port PORT, or --emulate true --task so101-reach")
+        if self.dry and self.emulate:
+            raise ValueError("--dry is of a real arm, and --emulate true moves none: leave one of them out")
+        if self.scene != SCENE and not self.dry:
+            raise ValueError("--scene is of --dry; of --emulate true --task names the scene")
         if self.clock not in CLOCKS or (self.clock != "wall" and not self.emulate):
             raise ValueError(f"clock: {self.clock}; it is wall, or of an emulated arm simulated")
         if self.limits not in LIMITS:
@@ -90,8 +96,17 @@ class Settings(Acting):
     def check_names(self) -> None:
         """Refuse what is not there, before anything heavy is imported."""
         check_policy_names(self)
+        if self.dry:
+            from ...hardware.emulator.arm import find_kind
+            from ...hardware.emulator.coupled import find_task
+
+            find_task(self.scene, find_kind("so101"))
         if self.folder is not None:
             check_folder(self.folder, self.resume)
+        if self.view == "live":
+            from .view import check_display
+
+            check_display()
         if self.score is not None:
             from .scores import check_scores
 
@@ -103,9 +118,9 @@ class Settings(Acting):
         return None if self.out is None else Path(os.path.expandvars(self.out))
 
     @property
-    def scene(self) -> str:
-        """The task of an emulated arm."""
-        return self.task or "so101-reach"
+    def acted_scene(self) -> str:
+        """The scene of an emulated arm; a dry run is one in `scene`, whatever the task of the arm is called."""
+        return (self.task or SCENE) if self.emulate else self.scene
 
     def world(self, rate: float, cameras: dict[str, tuple[int, int]], dry: bool = False) -> RobotWorld:
         """The arm as a world; `dry`: the emulated one, whatever was asked for."""
@@ -114,14 +129,16 @@ class Settings(Acting):
             from ...hardware.emulator.arm import find_kind
             from ...hardware.emulator.coupled import find_task
 
-            emulated = find_task(self.scene, find_kind("so101"))
+            emulated = find_task(self.acted_scene, find_kind("so101"))
         rate = (self.rate or rate) if emulated is None else emulated.embodiment.rate
         if self.emulate and self.rate not in (None, rate):
-            raise ValueError(f"--rate {self.rate:g}: the scene of {self.scene} has {rate:g} control steps a second")
+            raise ValueError(
+                f"--rate {self.rate:g}: the scene of {self.acted_scene} has {rate:g} control steps a second"
+            )
         horizon = None if self.seconds is None else max(1, round(self.seconds * rate))
         how: dict[str, Any] = {"rate": rate, "set_points": self.set_points, "horizon": horizon}
         if emulated is not None:
             shown = {name: size for name, size in cameras.items() if name in emulated.cameras}
-            return RobotWorld(task=self.scene, emulate=True, cameras=shown, clock=self.clock, **how)
+            return RobotWorld(task=self.acted_scene, emulate=True, cameras=shown, clock=self.clock, **how)
         return RobotWorld(task=self.task or "deployed", robot=self.robot, port=self.port,
                           calibration=self.calibration, **how)  # fmt: skip

@@ -80,7 +80,9 @@ class Tally:
         limits = sorted(self.limits, key=lambda name: -self.limits[name])
         most = f" (most of all its {' and '.join(limits[:2])})" if limits else ""
         flags = [f"--robot.envelope.{name}" for name in limits if name in WIDENED] or ["--robot.envelope.NAME"]
-        world = f"type: robot, emulate: true, task: {config.scene if config.emulate else 'SCENE'}, clock: simulated"
+        world = (
+            f"type: robot, emulate: true, task: {config.acted_scene if config.emulate else 'SCENE'}, clock: simulated"
+        )
         return (
             f"warning: the policy asks for more than the envelope of the arm allows{most}: "
             f"{self.bent / self.set_points:.0%} of the set-points were bent, so what acts is not the policy that was "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,14 @@ import numpy as np
 
 from ...configs.extras import pip_install
 from ...configs.spec import IMAGES, STATE
+
+
+def check_display() -> None:
+    """Refuse a window where there is no screen for it. Raises ValueError."""
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise ValueError(
+            "--view live opens a window, and there is no display: --view out/view.rrd writes a file for it"
+        )
 
 
 class View:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,7 @@ EARLY = 0.01  # s before the next step that the arm is read; at most a third of 
 NOT_BEGUN = math.inf  # when the first step of an episode is due
 LATE = 0.25  # part of a control step that one may begin late; more is a missed deadline
 SECONDS = 30.0  # of an episode, where nobody says
+THERE, GOING = 0.01, 30.0  # rad or m from a pose that the arm was sent to; s that it may take
 
 
 @World.register_subclass("robot")
@@ -149,6 +151,24 @@ class RobotLane(Lane):
         self.steps, self.stopped, self._scored = Steps(), "", None
         body = self.embodiment
         self.bends = Bends(body.action, self._envelope, 1 / self.period, body.action_units, "set-points")
+
+    def seen(self) -> Mapping[str, np.ndarray]:
+        """What is seen now, between episodes."""
+        self._look = self.arm.look()
+        return self.sense()
+
+    def go(self, pose: np.ndarray) -> float:
+        """Move to joints (D,) as slowly as the guard lets an approach be; how far it stays from them, rad or m."""
+        pose, end = np.asarray(pose, np.float32), self.arm.now() + GOING
+        away, moment = math.inf, self.arm.now()
+        while away > THERE and self.arm.now() < end:
+            verdict = self.arm.send(pose)
+            if verdict.outcome is Outcome.stopped:
+                break
+            away = float(np.abs(verdict.sent - pose).max())
+            moment = max(moment + self.period, self.arm.now() - self.period)
+            self.arm.sleep_until(moment)
+        return away
 
     def act(self, action: np.ndarray) -> float:
         target, worst = np.asarray(action, np.float32), Outcome.passed

@@ -37,7 +37,8 @@ LAYERS = {  # a room may use the rooms of the lines below it; rooms on one line 
     "eval": (
         "studies doctor",
         "results compose",
-        "compare grid bench deploy",
+        "compare grid bench",
+        "deploy",
         "evaluate inspect demos catalog hub twin new report verify",
         "world_model",
         "rollout offline agree judge",

@@ -173,6 +173,24 @@ def test_a_rate_that_the_scene_does_not_have_is_refused(saved):
         open_for_arm(Deploy(policy=saved(), emulate=True, task="so101-reach", clock="simulated", rate=15.0))
 
 
+def test_a_task_is_never_the_scene_of_a_dry_run(saved, tmp_path):
+    file = tmp_path / "so101.json"
+    write_calibration(file, find_kind("so101").calibration())
+    how = {"policy": saved(inputs=(STATE,)), "robot": "so101", "port": "/dev/x", "calibration": str(file), "dry": True}
+    config = Deploy(task="so101-pick-place", **how)
+    config.check_names()
+    assert config.world(30.0, {}).task == "so101-pick-place"  # of the arm
+    dry = config.world(30.0, {}, dry=True)
+    assert dry.emulate and dry.task == "so101-reach"
+    assert Deploy(task="a cube", scene="so101-pusht", **how).world(30.0, {}, dry=True).task == "so101-pusht"
+    with pytest.raises(LookupError, match="unknown task of so101 'a cube'"):
+        Deploy(scene="a cube", **how).check_names()
+    with pytest.raises(ValueError, match="--dry is of a real arm"):
+        Deploy(policy="runs/it", emulate=True, dry=True)
+    with pytest.raises(ValueError, match="--scene is of --dry"):
+        Deploy(policy="runs/it", emulate=True, scene="so101-pusht")
+
+
 def test_a_poor_dry_run_is_told():
     def row(**labels):
         return {"labels": json.dumps(labels), "length": 150}
@@ -243,10 +261,48 @@ def test_a_stop_of_the_guard_ends_the_episode():
     assert truncated and not terminated and "enough" in lane.labels()["stopped"]
 
 
-def test_view_is_a_file_without_a_display(saved, tmp_path):
+def test_view_is_a_file_that_holds_what_was_seen_planned_and_sent(saved, tmp_path, monkeypatch):
     pytest.importorskip("rerun")
-    deploy(saved(), seconds=0.2, view=str(tmp_path / "v" / "seen.rrd"))
-    assert (tmp_path / "v" / "seen.rrd").stat().st_size > 1000
+    from rerun.dataframe import load_recording
+
+    file = tmp_path / "v" / "seen.rrd"
+    deploy(saved(), seconds=0.2, delay=0, view=str(file))
+    paths = {column.entity_path for column in load_recording(file).schema().component_columns()}
+    joints = find_arm("so101").joints
+    assert {f"/{what}/{name}" for what in ("plan", "measured", "commanded", "sent") for name in joints} <= paths
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match="--view live opens a window, and there is no display: --view out/view.rrd"):
+        Deploy(policy=saved(), emulate=True, view="live").check_names()
+
+
+def test_a_raised_alarm_ends_an_episode_that_nobody_watches(saved, tmp_path, capsys):
+    policy = saved()
+    config = Deploy(policy=policy, emulate=True, task="so101-reach", clock="simulated", device="cpu", delay=0)
+    agent, about, world = open_for_arm(config)
+    alarm = Alarm(
+        policy=about["fingerprint"],
+        agent=agent_settings(config, agent),
+        candidates=2,
+        world=world.fingerprint() | {"type": "mujoco"},
+        signals=("spread",),
+        centre={"spread": [0.0]},
+        scale={"spread": [1e-6]},
+        slack=0.0,
+        threshold=1e-3,
+        clock=100,
+        alpha=0.1,
+        n=20,
+        fit=20,
+    )
+    file, capsys_before = str(alarm.save(tmp_path / "alarm.json")), capsys.readouterr()
+    deploy(policy, seconds=1.0, delay=0, alarm=file)
+    said = capsys.readouterr().out
+    assert capsys_before and "warning: the alarm was calibrated elsewhere (type: mujoco, here robot)" in said
+    assert "the alarm is raised; the arm stands" in said and "not scored" in said and "30 steps" not in said
+    deploy(policy, seconds=1.0, delay=0, alarm=file, pause_on_alarm=False)
+    said = capsys.readouterr().out
+    assert "the arm stands" not in said and "30 steps" in said
 
 
 @pytest.mark.slow
