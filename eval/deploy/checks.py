@@ -17,6 +17,7 @@ from ...configs.spec import IMAGES, AssumedWarning, Embodiment, EmbodimentError
 from .settings import MEASURE
 
 if TYPE_CHECKING:
+    from ...hardware.lane.robot_env import RobotWorld
     from ...policies.agent.agent import Agent
     from .settings import Settings
 
@@ -83,6 +84,17 @@ def _check_body(body: Embodiment, arm: Embodiment, inputs: tuple[str, ...], limi
             (seen,), (has,) = body.offers()[need], arm.offers()[need]
             told.append(f"{need} has {has} pixels; the policy learned from {seen}, so pictures are resized")
     return told
+
+
+def check_shadow(world: RobotWorld) -> list[str]:
+    """Refuse a shadow of another arm or scene than the world's; what the person at the arm should know."""
+    if (beside := world.beside) is None:
+        return []
+    from ...hardware.twin.beside import check_beside
+
+    cameras = world.eyes() if world.emulate else {}
+    arm = world.embodiment().with_cameras(cameras) if cameras else world.embodiment()
+    return check_beside(beside, arm, world.task if world.emulate else "")
 
 
 def planning_steps(agent: Agent, body: Embodiment) -> tuple[int, float]:

@@ -19,7 +19,7 @@ from ...configs.spec import IMAGES
 from ...configs.world import World, looked_at, start_set
 from ...hardware.consent import ask
 from ...hardware.examine import refuse_unready
-from ...hardware.lane.robot_env import RobotWorld
+from ...hardware.lane.robot_env import SHADOW, RobotWorld
 from ...policies.agent.agent import Agent
 from ...policies.agent.ahead import GRACE, Ahead
 from ...policies.agent.open import agent_settings, check_alarm, open_agent, reopened
@@ -28,15 +28,16 @@ from ...policies.data.writer import DatasetWriter
 from ..demos.arm import OUTCOME, Quit, Words, tell_of_guard
 from ..demos.recording import RECORDING, compare, recording
 from ..rollout.rollout import Block, Result, run_block
-from .checks import check_arm, settled_delay
+from .checks import check_arm, check_shadow, settled_delay
 from .overseer import Overseer
 from .scores import DISCARD, NOBODY, PERSON, SCENE, SCORED, SUCCESS, Scores, rescored
 from .settings import MEASURE, Settings
-from .tally import Tally
+from .tally import Tally, shadow_lines
 from .view import View
 
 MOST = 0.5  # part of the steps of a dry run that may be late or bent without a question
 LATE, PLANNED, PLAN_LATE = "step.late", "plan.start", "plan.late"
+SHADOWED, TORQUE = "shadow", "shadow.torque"
 
 
 def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
@@ -49,7 +50,7 @@ def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
     world = config.world(agent.planner.embodiment.rate, _sizes(agent))
     world = looked_at(world, agent.pictures) if config.emulate else world
     body = world.embodiment()
-    for word in check_arm(agent, body, config.limits):
+    for word in (*check_arm(agent, body, config.limits), *check_shadow(world)):
         print(word)
     if not config.emulate:
         refuse_unready(world.config())
@@ -99,6 +100,7 @@ def rehearse(config: Settings, agent: Agent, world: RobotWorld) -> None:
         resume=False,
         episodes=1,
         score=None,
+        shadow=None,
     )
     print(
         f"dry run: an episode on an emulated SO-101 in the simulated scene of --task ({emulated.task}). It shows "
@@ -229,7 +231,7 @@ def _keep(
     )
     late = f", {int(lane['late'].sum())} late" if lane["late"].any() else ""
     print(f"episode {row['env_seed']}: {row['length']} steps{late}, {said}; {bends}", flush=True)
-    for line in bends.lines():
+    for line in (*bends.lines(), *shadow_lines(json.loads(row["labels"]).get("shadow"), row["length"])):
         print(line, flush=True)
     tally.add(row, ahead.log, bends)
     tally.unscored += by == NOBODY
@@ -238,6 +240,8 @@ def _keep(
         extra = {CAPTURED: lane["captured"], COMMANDED: lane["commanded"], OUTCOME: lane["outcome"], LATE: lane["late"]}
         extra |= {PLANNED: np.array(log.planned, np.float32), PLAN_LATE: np.array(log.late, np.float32)}
         extra[SCORED] = np.full(row["length"], by, np.float32)
+        if "shadow" in lane:
+            extra |= {SHADOWED: lane["shadow"], TORQUE: lane["torque"]}
         if pace := pace_of(lane["commanded"].ravel(), lanes.embodiment.rate):
             print(
                 f"it took {pace.took:.1f} s, its frames say {pace.stamped:.1f} s: what learns from it moves "
@@ -258,6 +262,8 @@ def _writing(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) 
     body = world.embodiment()
     extra: dict[str, tuple[str, ...]] = {CAPTURED: tuple(key.removeprefix(IMAGES) for key in body.offers())}
     extra |= {name: (name.rpartition(".")[2],) for name in (COMMANDED, OUTCOME, LATE, PLANNED, PLAN_LATE, SCORED)}
+    if world.shadow is not None:
+        extra |= {SHADOWED: SHADOW, TORQUE: body.action}
     card = _card(config, agent, about, world)
     with recording(config.folder, body, card, config, extra, verb="deploy") as (writer, written):
         yield writer, written
