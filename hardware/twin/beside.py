@@ -3,8 +3,8 @@
     guard's process  --  where the command leads, measured joints  -->  shadow  --  torque, force, veto  -->  guard
     caller           --  start of an episode, pictures             -->  shadow  --  bounds, warnings     -->  caller
 
-Neither waits for it: the guard has one question under way (`foresee.py`), a thread of the caller's hands over the newest
-pictures. The shadow answers the guard first, looks at pictures in between, and yields the processor to both.
+Neither waits for it: the guard has one question under way (`foresee.py`), a thread of the caller's hands over the
+newest pictures. The shadow answers the guard first, looks at pictures in between, and yields the processor to both.
 """
 
 from __future__ import annotations
