@@ -146,11 +146,11 @@ def _made(settings: Build, model: mujoco.MjModel, data: mujoco.MjData, found: li
         return []
     fovy, (middle, radius) = 45.0, extent(model, data)
     distance = settings.distance or radius / np.sin(np.deg2rad(fovy / 2))
-    places = []
+    (height, width), places = settings.size, []
     for turn in range(TRIED):
         azimuth, above = np.deg2rad(RING[0] + 360 * turn / TRIED), np.deg2rad(RING[1])
         way = np.array([np.cos(azimuth) * np.cos(above), np.sin(azimuth) * np.cos(above), np.sin(above)])
-        places.append(looking_at(f"place{turn}", middle + distance * way, middle, *reversed(settings.size), fovy))
+        places.append(looking_at(f"place{turn}", middle + distance * way, middle, width, height, fovy))
     roles = find_roles(model, settings.objects, settings.robot)
     chosen = place_cameras(
         scene_spec(settings.scene),
