@@ -47,7 +47,11 @@ class Look:
 class DrivenArm(Protocol):
     """An arm behind its guard, and its time."""
 
-    shadow: Companion | None  # what looks ahead for its guard, and at its pictures
+    @property
+    @abstractmethod
+    def shadow(self) -> Companion | None:
+        """What looks ahead for its guard, and at its pictures."""
+        ...
 
     @property
     @abstractmethod
