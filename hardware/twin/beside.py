@@ -171,6 +171,12 @@ class Watcher:
         pictures = self._fitted(images)
         return self.shadow.settle(pictures, position, now) if pictures else {}
 
+    def warm(self) -> None:
+        """What takes long at its first use: loops are compiled."""
+        blank = {name: np.zeros((one.height, one.width, 3), np.uint8) for name, one in self.cameras.items()}
+        self.shadow.settle(blank, self.shadow.data.qpos[self.shadow.joints.qpos].copy(), 0.0)
+        self.shadow.begin()
+
     def check(self, ahead: np.ndarray, measured: Measured) -> Foresight:
         """See `Shadow.check`."""
         found = self.shadow.check(ahead, measured)
@@ -244,6 +250,7 @@ def watch(guard: Connection, caller: Connection, settings: BesideSettings, rate:
     with suppress(EOFError, OSError):
         try:
             watcher = Watcher(settings, rate)
+            watcher.warm()
         except Exception as error:  # told where the arm is not yet touched
             caller.send(f"{type(error).__name__}: {error}")
             return
@@ -257,8 +264,8 @@ def watch(guard: Connection, caller: Connection, settings: BesideSettings, rate:
                 except (EOFError, OSError):
                     ends.remove(guard)  # the caller ends it
                 continue
-            do, *words = caller.recv()
-            caller.send(watcher.begin(*words) if do == "begin" else watcher.look(*words))
+            number, do, *words = caller.recv()
+            caller.send((number, watcher.begin(*words) if do == "begin" else watcher.look(*words)))
 
 
 def _answer(line: Line, watcher: Watcher) -> None:
@@ -280,6 +287,7 @@ class Beside:
         self._lock = threading.Lock()
         self._newest: tuple[dict[str, np.ndarray], float] | None = None
         self._parted, self._warnings, self._closing = False, list[str](), False
+        self._number = 0  # of the newest question
 
     @property
     def process(self) -> int | None:
@@ -317,10 +325,8 @@ class Beside:
             self._warn("the shadow is silent")
             return
         try:
-            self._pipe.send(("begin", start, pictures, np.asarray(position, float), now))
-            if self._pipe.poll(ANSWER):
-                self._pipe.recv()
-            else:
+            number = self._say("begin", start, pictures, np.asarray(position, float), now)
+            if self._heard(number, ANSWER) is None:
                 self._warn("the shadow is silent")
         except (EOFError, OSError):
             self._warn("the shadow's process is gone")
@@ -363,8 +369,7 @@ class Beside:
                 continue
             with self._speaks:
                 try:
-                    self._pipe.send(("look", *newest))
-                    seen = self._pipe.recv()
+                    seen = self._heard(self._say("look", *newest), None)
                 except (EOFError, OSError):
                     if not self._closing:
                         self._warn("the shadow's process is gone")
@@ -372,6 +377,20 @@ class Beside:
             with self._lock:
                 self._parted = seen.parted
                 self._warnings += seen.warnings
+
+    def _say(self, do: str, *words: Any) -> int:
+        """Ask something; its number."""
+        self._number += 1
+        self._pipe.send((self._number, do, *words))
+        return self._number
+
+    def _heard(self, number: int, patience: float | None) -> Any:
+        """The answer to a question, older ones left aside; None where it does not come in time."""
+        while self._pipe.poll(patience):
+            answered, value = self._pipe.recv()
+            if answered == number:
+                return value
+        return None
 
     def _warn(self, warning: str) -> None:
         with self._lock:
