@@ -1,4 +1,4 @@
-"""A shadow in a process of its own answers guard and caller, and neither waits for it when it stands still or is gone."""
+"""A shadow in a process of its own answers guard and caller; neither waits for it when it stands still or is gone."""
 
 import os
 import signal
