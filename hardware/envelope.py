@@ -35,9 +35,11 @@ class Envelope:
     blind: float = 0.2  # s, the age of a measurement that is trusted no more
     silence: float = 0.2  # s without a valid command after which the next one is approached anew
     retries: int = 5  # invalid commands in a row that only hold the arm; one more stops it
+    vetoed: float = 2.0  # s that commands may be vetoed by who looks ahead before the arm stops
 
     def __post_init__(self) -> None:
-        for name in ("velocity", "acceleration", "jerk", "approach", "lag", "patience", "stale", "blind", "silence"):
+        for name in ("velocity", "acceleration", "jerk", "approach", "lag", "patience", "stale", "blind", "silence",
+                     "vetoed"):  # fmt: skip
             if not np.all(np.asarray(getattr(self, name), float) > 0):
                 raise ValueError(f"{name} of an envelope must be positive, got {getattr(self, name)}")
         if self.retries < 0 or self.clearance < 0:
@@ -74,13 +76,38 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Foresight:
+    """What a command would do, as who looks ahead has it (`twin/shadow.py`).
+
+    Attributes:
+        allowed: whether nothing speaks against it.
+        torque: (D,) N m, the most that contacts would put on each joint, signed.
+        force: N, the hardest contact of the arm.
+        reasons: why not, in words.
+        warnings: what was to be told beside: twin and camera part, ...
+        time: s, of the measurement that it begins at.
+    """
+
+    allowed: bool
+    torque: np.ndarray
+    force: float
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    time: float = -np.inf
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """What to send, (D,), and why it is not what was commanded."""
+    """What to send, (D,), and why it is not what was commanded.
+
+    `foreseen`: what the guard was told of what is ahead; None: nothing, or nothing new enough.
+    """
 
     outcome: Outcome
     sent: np.ndarray
     reasons: tuple[str, ...] = ()
     written: float = float("nan")  # when the bus had it, s on `time.monotonic()`; NaN: it was not written
+    foreseen: Foresight | None = None
 
     def __str__(self) -> str:
         return f"{self.outcome.value}{': ' if self.reasons else ''}{'; '.join(self.reasons)}"

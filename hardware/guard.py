@@ -8,7 +8,8 @@ or clock, so that it can be tried with a hundred thousand commands. What it prom
 - the motion takes no more torque than allowed, by the arm's model; and it does not push on where the servos say so;
 - the first command after connecting, after a silence and after a stop is approached slowly from the measured pose;
 - so is that of somebody else (`couple`), without a jump of the motion that goes on meanwhile;
-- a command that is not finite, too old or out of order moves nothing; too many of them stop the arm.
+- a command that is not finite, too old or out of order moves nothing; too many of them stop the arm;
+- what a shadow foresees (`foresee.py`) counts: contact torque beside the model's, and a veto brakes the arm.
 
 What counts as a command is `inbox.py`, what is measured `watch.py`, where the arm may go `way.py` on `motion/`; the
 words are in `envelope.py`.
@@ -19,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..configs.extras import pip_install
-from .envelope import Command, Envelope, Measured, Outcome, Verdict
+from .envelope import Command, Envelope, Foresight, Measured, Outcome, Verdict
 from .inbox import Inbox
 from .motion.clearance import Clearance
 from .watch import Watch
@@ -109,6 +110,8 @@ class Guard:
         self._inbox.begin()
         self._way.begin(measured.position)
         self._engaged, self._last, self.stopped = True, now, None
+        self._target: np.ndarray | None = None
+        self._vetoed = 0.0  # s in a row
         return self._way.motion.position.copy()
 
     def couple(self) -> None:
@@ -122,13 +125,21 @@ class Guard:
         """Brake and obey nobody until `engage`."""
         self.stopped = self.stopped or reason
 
-    def step(self, measured: Measured | None, command: Command | None, now: float) -> Verdict:
+    @property
+    def ahead(self) -> np.ndarray:
+        """(D,) where the newest command leads the set-point before it could rest: what a shadow is asked about."""
+        return self._way.ahead(self._target)
+
+    def step(
+        self, measured: Measured | None, command: Command | None, now: float, foresight: Foresight | None = None
+    ) -> Verdict:
         """The set-point for the step that begins now.
 
         Args:
             measured: the newest measurement, None where reading failed.
             command: the newest command, None where none came since the last step.
             now: s, on the clock of `measured.time` and `command.time`.
+            foresight: what a shadow said of `ahead` of the last step; None: it said nothing, or nothing new enough.
         """
         if not self._engaged:
             raise RuntimeError("the guard was not engaged: call engage with the measured pose first")
@@ -158,23 +169,38 @@ class Guard:
                 joint, speed = int(np.argmax(off)), self.envelope.approach
                 reasons.append(f"{self.names[joint]} is {off[joint]:.2f} from the first command: at most {speed:g}/s")
                 limits, drift = limits.slower(np.full(len(off), speed)), np.zeros(len(off))
+        self._target = target
+        vetoed = self._heed(foresight, seen, reasons)
         way.see(self._watch.position)
         relief = self._watch.relief(way.motion.position, target if self.stopped is None else None)
         if relief is not None:
             way.follow(relief, np.zeros(len(relief)), limits, reasons)
-        elif self.stopped is not None or target is None or self._watch.held(way.motion.position, target):
+        elif self.stopped is not None or target is None or vetoed or self._watch.held(way.motion.position, target):
             way.brake()
         else:
             way.follow(target, drift, limits, reasons)
-        return self._answer(target, reasons)
+        return self._answer(target, reasons, foresight)
 
-    def _answer(self, target: np.ndarray | None, reasons: list[str]) -> Verdict:
+    def _heed(self, foresight: Foresight | None, seconds: float, reasons: list[str]) -> bool:
+        """Take in what is foreseen; whether the arm must brake for it. Too long a veto stops it."""
+        self._way.contact = np.zeros(len(self.names)) if foresight is None else np.asarray(foresight.torque, float)
+        if foresight is None or foresight.allowed:
+            self._vetoed = 0.0
+            return False
+        self._vetoed += seconds
+        said = f"in the twin {'; '.join(foresight.reasons)}"
+        reasons.append(said)
+        if self._vetoed > self.envelope.vetoed:
+            self.stop(f"{said}, for {self._vetoed:.1f} s")
+        return True
+
+    def _answer(self, target: np.ndarray | None, reasons: list[str], foresight: Foresight | None = None) -> Verdict:
         sent = self._way.motion.position.copy()
         if self.stopped is not None:
-            return Verdict(Outcome.stopped, sent, (self.stopped,))
+            return Verdict(Outcome.stopped, sent, (self.stopped,), foreseen=foresight)
         if target is not None and np.abs(sent - target).max() <= SAME and not reasons:
-            return Verdict(Outcome.passed, sent)
-        return Verdict(Outcome.bent, sent, tuple(dict.fromkeys(reasons)) or ("the arm brakes",))
+            return Verdict(Outcome.passed, sent, (), foreseen=foresight)
+        return Verdict(Outcome.bent, sent, tuple(dict.fromkeys(reasons)) or ("the arm brakes",), foreseen=foresight)
 
 
 def _check_solver() -> None:

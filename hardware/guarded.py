@@ -30,6 +30,7 @@ import numpy as np
 from ..configs.spec import STATE, Embodiment
 from . import talk
 from .envelope import Verdict
+from .foresee import Outlook
 from .robot import RobotConfig
 from .session import RESTING, Session
 from .talk import Line
@@ -39,7 +40,7 @@ OPENING = 60.0  # s that it may take to open the bus
 STOPPING = {"SIGTERM", "SIGHUP", "SIGUSR1"}
 
 
-def serve(pipe: Connection, config: RobotConfig) -> None:
+def serve(pipe: Connection, config: RobotConfig, shadow: Connection | None = None, stops: bool = False) -> None:
     """The guard's process: answer until the caller closes the pipe or is gone."""
     wished: list[str] = []
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller decides
@@ -47,7 +48,7 @@ def serve(pipe: Connection, config: RobotConfig) -> None:
         signal.signal(getattr(signal, name), lambda number, _: wished.append(signal.Signals(number).name))
     session, line = None, Line(pipe)
     try:
-        session = Session(config)
+        session = Session(config, None if shadow is None else Outlook(shadow, stops))
         body = session.open()
         _be_punctual()
         line.tell(embodiment=body.to_json(), blind_to=session.guard.blind_to)
@@ -144,12 +145,15 @@ class Account:
 
 
 class GuardedRobot:
-    """A `Robot` whose every command goes through the guard. Made by `open_robot`; knows no way around it."""
+    """A `Robot` whose every command goes through the guard. Made by `open_robot`; knows no way around it.
+
+    `shadow`: the guard's end of the line to a process that looks ahead.
+    """
 
     embodiment: Embodiment
 
-    def __init__(self, config: RobotConfig):
-        self._config = config
+    def __init__(self, config: RobotConfig, shadow: Connection | None = None, stops: bool = False):
+        self._config, self._shadow, self._stops = config, shadow, stops
         self._process: multiprocessing.process.BaseProcess | None = None
         self._line: Line | None = None
         self._number = 0
@@ -165,7 +169,9 @@ class GuardedRobot:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         self._line = Line(ours)
-        self._process = context.Process(target=serve, args=(theirs, self._config), name="guard", daemon=False)
+        self._process = context.Process(
+            target=serve, args=(theirs, self._config, self._shadow, self._stops), name="guard", daemon=False
+        )
         self._process.start()
         theirs.close()
         try:

@@ -12,6 +12,7 @@ import numpy as np
 from ..configs.spec import Embodiment
 from ..sim.arms import find_arm
 from .envelope import Command, Envelope, Measured, Outcome, Verdict
+from .foresee import Foreseer
 from .guard import Guard
 from .motion.clearance import Clearance
 from .robot import Driver, RobotConfig
@@ -23,10 +24,13 @@ RESTING = 3.0  # s, at most, to brake when everything ends
 
 
 class Session:
-    """A driver and its guard in one process: what the guard's process runs, and a test may."""
+    """A driver and its guard in one process: what the guard's process runs, and a test may.
 
-    def __init__(self, config: RobotConfig):
-        self.config = config
+    `shadow`: who looks ahead for the guard, where somebody does.
+    """
+
+    def __init__(self, config: RobotConfig, shadow: Foreseer | None = None):
+        self.config, self.shadow = config, shadow
         self.driver: Driver = config.driver()
         self.estop = None if config.estop is None else os.path.expandvars(config.estop)
         self._unheard = LOADS  # readings without loads that the guard was given in a row
@@ -83,12 +87,18 @@ class Session:
         except ConnectionError as error:
             failed = error
         self._unheard = 0 if measured is not None and self._loads else self._unheard + 1
-        verdict = self.guard.step(measured, command, time.monotonic())
+        now = time.monotonic()
+        foresight = None if self.shadow is None else self.shadow.newest(now)
+        if self.shadow is not None and self.shadow.stops and (lost := self.shadow.lost(now)):
+            self.guard.stop(lost)
+        verdict = self.guard.step(measured, command, now, foresight)
         try:
             self.driver.write(verdict.sent)
             verdict = replace(verdict, written=time.monotonic())
         except ConnectionError as error:
             failed = error
+        if self.shadow is not None and command is not None and measured is not None:
+            self.shadow.ask(self.guard.ahead, measured)
         if failed is not None and verdict.outcome is Outcome.stopped:
             raise failed
         return verdict

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from .envelope import Command, Outcome, Verdict
+from .envelope import Command, Foresight, Outcome, Verdict
 
 COMMAND, OBSERVE, READING, VERDICT, OTHER = b"cormj"  # the first byte
 OUTCOMES = tuple(Outcome)
 _COMMAND = struct.Struct("<Bdq")  # what, time, number; then the target
 _READING = struct.Struct("<Bd")  # what, time; then the position
-_VERDICT = struct.Struct(
-    "<BBHd"
-)  # what, outcome, joints, when it was written; then what was sent, and the reasons, a line each
+# what, outcome, joints, foreseen, when it was written; then what was sent, and the reasons, a line each
+_VERDICT = struct.Struct("<BBHBd")
+NOTHING, ALLOWED, VETOED = 0, 1, 2  # foreseen; else than nothing, force and torques follow what was sent
 
 
 class Line:
@@ -87,13 +87,24 @@ def unpack_reading(message: bytes) -> tuple[np.ndarray, float]:
 
 
 def pack_verdict(verdict: Verdict) -> bytes:
-    head = _VERDICT.pack(VERDICT, OUTCOMES.index(verdict.outcome), len(verdict.sent), verdict.written)
-    return head + np.asarray(verdict.sent, "<f8").tobytes() + "\n".join(verdict.reasons).encode()
+    """Of what was foreseen whether it was allowed, its torque, force and time."""
+    seen, numbers = verdict.foreseen, np.asarray(verdict.sent, "<f8").tobytes()
+    foreseen = NOTHING if seen is None else ALLOWED if seen.allowed else VETOED
+    if seen is not None:
+        numbers += np.array([seen.force, seen.time, *seen.torque], "<f8").tobytes()
+    head = _VERDICT.pack(VERDICT, OUTCOMES.index(verdict.outcome), len(verdict.sent), foreseen, verdict.written)
+    return head + numbers + "\n".join(verdict.reasons).encode()
 
 
 def unpack_verdict(message: bytes) -> Verdict:
     """With what was sent as float32."""
-    _, outcome, size, written = _VERDICT.unpack_from(message)
-    end = _VERDICT.size + 8 * size
-    sent = np.frombuffer(message[_VERDICT.size : end], "<f8").astype(np.float32)
-    return Verdict(OUTCOMES[outcome], sent, tuple(filter(None, message[end:].decode().split("\n"))), written)
+    _, outcome, size, foreseen, written = _VERDICT.unpack_from(message)
+    count = size if foreseen == NOTHING else 2 * size + 2
+    end = _VERDICT.size + 8 * count
+    numbers = np.frombuffer(message[_VERDICT.size : end], "<f8")
+    seen = None
+    if foreseen != NOTHING:
+        force, moment = numbers[size : size + 2].tolist()
+        seen = Foresight(foreseen == ALLOWED, numbers[size + 2 :], force, time=moment)
+    reasons = tuple(filter(None, message[end:].decode().split("\n")))
+    return Verdict(OUTCOMES[outcome], numbers[:size].astype(np.float32), reasons, written, seen)

@@ -40,6 +40,7 @@ class Way:
         self._needed = np.zeros(0)  # (pairs,) m
         self._arm = None if clearance is None else _Arm(clearance.again(), envelope, step)
         self.motion: Motion = Motion.at_rest(self.bounds.low)  # until `begin`
+        self.contact: np.ndarray = np.zeros(len(names))  # N m that contacts are foreseen to put on each joint
 
     def begin(self, position: np.ndarray) -> None:
         """At rest at `position`."""
@@ -47,6 +48,18 @@ class Way:
         self._keep(position)
         if self._arm is not None:
             self._arm.begin(position)
+
+    def ahead(self, target: np.ndarray | None) -> np.ndarray:
+        """(D,) where the set-point comes to on the way to `target` before it could rest; who goes the other way rests.
+
+        No nearer than a step at full speed, so that a set-point at rest is told, too, where its next step leads.
+        """
+        motion, step = self.motion, self.step_length
+        speed = np.abs(motion.velocity)
+        far = np.maximum(reach(motion, self.bounds, step) + step * speed, step * self.bounds.velocity)
+        way = np.zeros(len(far)) if target is None else np.clip(target - motion.position, -far, far)
+        away = (way * motion.velocity <= 0) & (speed > 0)
+        return motion.position + np.where(away, np.sign(motion.velocity) * far, way)
 
     def see(self, position: np.ndarray) -> None:
         """Where the arm itself is, (D,), which sags below its set-points."""
@@ -105,7 +118,7 @@ class Way:
         if not because:
             because += self._nearest([gap for gap, _ in near], wish)
         if self._torque is not None:  # inertia (u - velocity) / step + damping (u - velocity) + now, of each joint
-            now = self._clearance.torque(self.motion.position, velocity, np.zeros(len(velocity)))
+            now = self._torque_at(self.motion.position, velocity, np.zeros(len(velocity)))
             slopes = self._clearance.inertia() / step + np.diag(self._clearance.damping)
             given, room = slopes @ velocity - now, PART * self._torque
             rows, low, high = [*rows, *slopes], [*low, *(given - room)], [*high, *(given + room)]
@@ -142,8 +155,13 @@ class Way:
         assert self._clearance is not None
         if self._torque is None:
             return None
-        self._borne = self._clearance.torque(motion.position, motion.velocity, motion.acceleration)
+        self._borne = self._torque_at(motion.position, motion.velocity, motion.acceleration)
         return self._too_much(self._borne)
+
+    def _torque_at(self, position: np.ndarray, velocity: np.ndarray, acceleration: np.ndarray) -> np.ndarray:
+        """(D,) N m that the joints give there, against the contacts that are foreseen, too."""
+        assert self._clearance is not None
+        return self._clearance.torque(position, velocity, acceleration) - self.contact
 
     def _too_much(self, borne: np.ndarray) -> str | None:
         borne = np.abs(borne)
@@ -169,7 +187,7 @@ class Way:
             return False, None
         if strong:
             return True, None
-        borne = (self._too_much(self._clearance.torque(*each)) for each in way[1:])
+        borne = (self._too_much(self._torque_at(*each)) for each in way[1:])
         return True, next((strained for strained in borne if strained), None)
 
     def _surely_strong(self, motion: Motion) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 from ...configs.command import command_of
 from ...configs.files import replace_text
 from ..ledger.dreams import refuse_unproven, refused_starts
-from ..ledger.identity import MatchError, Tested, by_policy, matched, open_records, same_world, world_name
+from ..ledger.identity import MatchError, Tested, by_policy, matched, open_records, same_scene, same_world, world_name
 from ..ledger.provenance import provenance
 from ..ledger.record import Record
 from ..ledger.study import Study
@@ -57,6 +57,7 @@ class Agree:
             raise ValueError(f"'{min(both)}' is on both sides; give records of two worlds")
 
         refuse_unproven((*truth, *proxy))
+        same_scene(truth[0], proxy[0])
         again = second_run(truth, open_records(self.again))
         pairs, refused = matched(truth, proxy), refused_starts(proxy)
         if refused:

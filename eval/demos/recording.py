@@ -20,6 +20,7 @@ from ...configs.former import renamed
 from ...configs.owner import owned
 from ...configs.spec import Embodiment
 from ...policies.data.writer import DOCUMENTS, ENV_SEED, EPISODES, FORMER_ENV_SEED, DatasetWriter
+from ..ledger.identity import first_difference
 
 RECORDING = DOCUMENTS[0]  # our card
 
@@ -129,18 +130,10 @@ def compare(out: Path, card: dict) -> None:
     then = json.loads((out / RECORDING).read_text())
     then |= {"how": renamed(then.get("how", {}), FORMER)}
     for part in card:
-        if then.get(part) != card[part]:
-            what, before, now = _difference(part, then.get(part), card[part])
+        if (found := first_difference(then.get(part), card[part], part)) is not None:
+            what, before, now = found
             command = f". It was made by: {then['command']}" if then.get("command") else ""
             raise RecordingError(
                 f"'{out}' holds another recording: its {what} was {before}, not {now}{command}. Give that with "
                 "--resume to go on with it, or another --out to begin a new one"
             )
-
-
-def _difference(what: str, before, now) -> tuple[str, object, object]:
-    """The first part that differs, by its path, and both values of it."""
-    while isinstance(before, dict) and isinstance(now, dict):
-        key = next(key for key in (*before, *now) if before.get(key) != now.get(key))
-        what, before, now = f"{what}.{key}", before.get(key), now.get(key)
-    return what, before, now

@@ -19,7 +19,7 @@ from ...configs.spec import IMAGES
 from ...configs.world import World, looked_at, start_set
 from ...hardware.consent import ask
 from ...hardware.examine import refuse_unready
-from ...hardware.lane.robot_env import RobotWorld
+from ...hardware.lane.robot_env import SHADOW, RobotWorld
 from ...hardware.leader import Attended, leader_settings
 from ...policies.agent.agent import Agent
 from ...policies.agent.ahead import GRACE, Ahead
@@ -31,17 +31,18 @@ from ...policies.data.writer import DatasetWriter
 from ..demos.arm import OUTCOME, Guide, Quit, Words, tell_of_guard
 from ..demos.recording import RECORDING, compare, recording
 from ..rollout.rollout import Block, Result, run_block
-from .checks import alarm_elsewhere, check_arm, settled_delay
+from .checks import alarm_elsewhere, check_arm, check_shadow, settled_delay
 from .overseer import Overseer
 from .scores import DISCARD, NOBODY, PERSON, SCENE, SCORED, SUCCESS, Scores, rescored
 from .settings import MEASURE, Settings
 from .settings import SCENE as SCENE_OF_NOBODY
 from .takeover import TakeOver
-from .tally import Tally
+from .tally import Tally, shadow_lines
 from .view import View
 
 MOST = 0.5  # part of the steps of a dry run that may be late or bent without a question
 LATE, PLANNED, PLAN_LATE = "step.late", "plan.start", "plan.late"
+SHADOWED, TORQUE = "shadow", "shadow.torque"
 
 
 def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
@@ -54,7 +55,7 @@ def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
     world = config.world(agent.planner.embodiment.rate, _sizes(agent))
     world = looked_at(world, agent.pictures) if config.emulate else world
     body = world.embodiment()
-    for word in check_arm(agent, body, config.limits):
+    for word in (*check_arm(agent, body, config.limits), *check_shadow(world)):
         print(word)
     if not config.emulate:
         refuse_unready(world.config())
@@ -112,6 +113,7 @@ def rehearse(config: Settings, agent: Agent, world: RobotWorld) -> None:
         takeover=None,
         takeover_moved=None,
         view=None,  # that of the arm goes there
+        shadow=None,
     )
     print(
         f"dry run: an episode on an emulated SO-101 in the simulated scene --scene {emulated.task}. It shows "
@@ -271,7 +273,7 @@ def _keep(
         labels = json.loads(row["labels"]) | {"takeovers": led.times, "takeover_s": round(led.seconds, 3)}
         row = row | {"labels": json.dumps(labels)}
     print(f"episode {row['env_seed']}: {row['length']} steps{late}, {said}; {bends}", flush=True)
-    for line in bends.lines():
+    for line in (*bends.lines(), *shadow_lines(json.loads(row["labels"]).get("shadow"), row["length"])):
         print(line, flush=True)
     tally.add(row, ahead.log, bends)
     tally.unscored += by == NOBODY
@@ -282,6 +284,8 @@ def _keep(
         extra[SCORED] = np.full(row["length"], by, np.float32)
         phases = np.array(overseer.takeover.phases if overseer.takeover else [0.0] * row["length"], np.float32)
         extra |= {PHASE: phases, INTERVENTION: phases == LEADS}
+        if "shadow" in lane:
+            extra |= {SHADOWED: lane["shadow"], TORQUE: lane["torque"]}
         if pace := pace_of(lane["commanded"].ravel(), lanes.embodiment.rate):
             print(
                 f"it took {pace.took:.1f} s, its frames say {pace.stamped:.1f} s: what learns from it moves "
@@ -303,6 +307,8 @@ def _writing(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) 
     extra: dict[str, tuple[str, ...]] = {CAPTURED: tuple(key.removeprefix(IMAGES) for key in body.offers())}
     numbers = (COMMANDED, OUTCOME, LATE, PLANNED, PLAN_LATE, SCORED, PHASE)
     extra |= {name: (name.rpartition(".")[2],) for name in numbers}
+    if world.shadow is not None:
+        extra |= {SHADOWED: SHADOW, TORQUE: body.action}
     card = _card(config, agent, about, world)
     with recording(config.folder, body, card, config, extra, verb="deploy", flags=(INTERVENTION,)) as (writer, written):
         yield writer, written

@@ -50,6 +50,9 @@ class Settings(Acting):
     rate: float | None = None  # control steps a second: the policy's own, and of an emulated arm its scene's
     set_points: int = 2  # sent to the servos in a control step, interpolated
     pause_on_alarm: bool = True  # with --alarm: the arm stands when it is raised, until somebody says how to go on
+    # a twin beside the arm that looks ahead for the guard: the folder of `understudy twin build`, a YAML file with it
+    # (scene) and what it allows, or its keys (--shadow.scene FOLDER --shadow.force 8)
+    shadow: dict | str | None = None
     view: str | None = None  # live: a window of rerun's; or a file for it, such as out/view.rrd
     # a person's leader arm that takes over from the policy, one of lerobot's, as `demos --by` takes it: --takeover.type
     # so101_leader --takeover.port PORT --takeover.id ME; the line t takes over, p hands back
@@ -111,6 +114,10 @@ class Settings(Acting):
             from .scores import check_scores
 
             check_scores(self.score)
+        if self.shadow is not None:
+            from ...hardware.twin.beside import beside_settings
+
+            beside_settings(self.shadow)
 
     @property
     def folder(self) -> Path | None:
@@ -139,6 +146,9 @@ class Settings(Acting):
         how: dict[str, Any] = {"rate": rate, "set_points": self.set_points, "horizon": horizon}
         if emulated is not None:
             shown = {name: size for name, size in cameras.items() if name in emulated.cameras}
-            return RobotWorld(task=self.acted_scene, emulate=True, cameras=shown, clock=self.clock, **how)
+            shadow = self.shadow if self.emulate else None
+            return RobotWorld(
+                task=self.acted_scene, emulate=True, cameras=shown, clock=self.clock, shadow=shadow, **how
+            )
         return RobotWorld(task=self.task or "deployed", robot=self.robot, port=self.port,
-                          calibration=self.calibration, **how)  # fmt: skip
+                          calibration=self.calibration, shadow=self.shadow, **how)  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +33,7 @@ class Tally:
     led_seconds: float = 0.0  # in which the policy did not act
     unscored: int = 0  # episodes that nobody scored, or that were discarded
     limits: dict[str, int] = field(default_factory=dict)  # of the envelope -> set-points that it bent
+    shadow: dict[str, float] = field(default_factory=dict)  # of a shadow: steps by what it said; the hardest force, N
 
     def add(self, row: dict, log: Log, bends: Bends) -> None:
         self.rows.append(row)
@@ -42,6 +44,11 @@ class Tally:
         self.steps, self.late = self.steps + row["length"], self.late + labels.get("late", 0)
         self.takeovers += labels.get("takeovers", 0)
         self.led_seconds += labels.get("takeover_s", 0.0)
+        for name, value in labels.get("shadow", {}).items():
+            if name == "force":
+                self.shadow[name] = max(self.shadow.get(name, 0.0), value)
+            elif name != "warnings":
+                self.shadow[name] = self.shadow.get(name, 0) + value
         self.plans, self.plans_late = self.plans + len(log.seconds), self.plans_late + sum(log.late)
         self.seconds += log.seconds
 
@@ -63,6 +70,8 @@ class Tally:
             f"{1000 * max(self.seconds):.0f} ms at most",
             f"guard           {self.bent} of {self.set_points} set-points bent",
         ]
+        if self.shadow:
+            lines.append(f"shadow          {shadow_text(self.shadow, self.steps)}")
         if self.bent > OFTEN * self.set_points:
             lines.append(self._warning(config))
         return "\n".join([*lines, *([f"{config.out}: {self.kept} episodes added"] if config.out else [])])
@@ -90,3 +99,19 @@ class Tally:
             f"'{{{world}}}'), train it on slower demonstrations (understudy replay DATA --dry_run true says what is "
             f"bent of them), or, where the servos can do more, give an arm {' and '.join(flags)}; see docs/deploy.md"
         )
+
+
+def shadow_text(said: Mapping, steps: int) -> str:
+    """What a shadow said of so many control steps, in words."""
+    unheard = f"; the guard heard nothing new in {said['unheard']:.0f}" if said["unheard"] else ""
+    return (
+        f"{said['vetoed']:.0f} of {steps} control steps vetoed, at most {said['force']:.1f} N foreseen; twin and "
+        f"camera apart in {said['parted']:.0f}{unheard}"
+    )
+
+
+def shadow_lines(said: Mapping | None, steps: int) -> list[str]:
+    """The same of one episode, with its warnings; nothing without a shadow."""
+    if said is None:
+        return []
+    return [f"  shadow: {shadow_text(said, steps)}", *(f"  shadow: {warning}" for warning in said["warnings"])]

@@ -150,10 +150,36 @@ def same_world(first: Record, record: Record, side: str) -> None:
     """The settings of a world must be those of the first record; versions and ranges of env seeds may differ."""
     ours, theirs = (dict(each.manifest.get("world") or {}) for each in (first, record))
     for key in sorted((set(ours) | set(theirs)) - {"versions"}):
-        if ours.get(key) != theirs.get(key):
+        if (found := first_difference(ours.get(key), theirs.get(key), key)) is not None:
             names = f"'{first.root}' and '{record.root}'"
-            values = f"{ours.get(key)} and {theirs.get(key)}"
-            raise MatchError(f"the {side} records {names} are of different worlds: {key} is {values}")
+            values = f"{found[1]} and {found[2]}"
+            raise MatchError(f"the {side} records {names} are of different worlds: {found[0]} is {values}")
+
+
+def same_scene(truth: Record, proxy: Record) -> None:
+    """Where both sides say of which twin's scene they are, it must be one. Raises MatchError."""
+    ours, theirs = (_scene_of(each.manifest.get("world") or {}) for each in (truth, proxy))
+    if ours and theirs and (found := first_difference(ours, theirs, "scene")) is not None:
+        raise MatchError(
+            f"'{truth.root}' and '{proxy.root}' are of twins of different scenes: {found[0]} is {found[1]} and "
+            f"{found[2]}; act anew in one of them"
+        )
+
+
+def _scene_of(world: Mapping) -> Mapping:
+    """What a world's fingerprint says of the contents of a twin's scene; empty where it says nothing."""
+    twin, shadow = world.get("twin"), world.get("shadow")
+    if isinstance(twin, Mapping):
+        return twin.get("identity") or {}
+    return (shadow.get("scene") or {}) if isinstance(shadow, Mapping) else {}
+
+
+def first_difference(before: object, now: object, path: str) -> tuple[str, object, object] | None:
+    """Where two values of a JSON object differ first, and both; a key that is not there is one that is null."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        parts = (first_difference(before.get(key), now.get(key), f"{path}.{key}") for key in (*before, *now))
+        return next((part for part in parts if part is not None), None)
+    return None if before == now else (path, before, now)
 
 
 def _run(path: str) -> str:

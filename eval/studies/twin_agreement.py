@@ -6,12 +6,13 @@ Scripted demonstrations of PushT; trainings that differ in how much of them they
 checkpoint acts from the same starts in the twin offline and in a stand-in with other friction, damping, mass and
 latency, with several seeds of its noise. With `--online` reality is what follows the twin while a policy acts in it, as
 with an arm; without, the policy acts in the stand-in itself, which takes minutes instead of hours. Every step is an
-ordinary command and is skipped where its result is there, so the same command goes on.
+ordinary command; one that has ended is noted and skipped, an interrupted one is gone on with, by the same command.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ MODULE = "understudy study twin_agreement"
 TWIN = {"type": "pusht_arm"}
 REAL = {"type": "pusht_arm", "friction": 0.25, "damping": 250.0}
 CHANGES = {"friction": 1.3, "mass": 1.3, "damping": 0.8, "command_delay": 0.1}
+DONE = ".done"  # folder of what has ended, below the root
 SHARES = (0.06, 0.15, 0.4, 1.0)  # of the demonstrations that each training reads
 
 
@@ -58,14 +60,32 @@ class TwinAgreement:
             raise ValueError("starts, repeats, demonstrations and horizon must be at least 1")
 
     def run(self) -> None:
-        for words, made in () if self.only_table else steps(self):
-            if not made.exists():
-                print(f"\n$ understudy {shlex.join(words)}", flush=True)
-                command(words)
+        for step in () if self.only_table else steps(self):
+            step.do(self.root / DONE)
         study = table(self)
         print(f"{study.title}\n\n{study.markdown()}\n\n" + "\n".join(study.notes))
         if self.out is not None:
             print(f"written: {study.write(self.out)}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, and the words that go on with it where `begun` is there already."""
+
+    words: list[str]
+    begun: Path
+    again: list[str]
+
+    def do(self, done: Path) -> None:
+        """Unless the folder `done` says that it has ended with these words."""
+        mark = done / hashlib.sha256(shlex.join(self.words).encode()).hexdigest()[:16]
+        if mark.exists():
+            return
+        words = self.again if self.begun.exists() else self.words
+        print(f"\n$ understudy {shlex.join(words)}", flush=True)
+        command(words)
+        done.mkdir(parents=True, exist_ok=True)
+        mark.write_text(shlex.join(self.words) + "\n", encoding="utf-8")
 
 
 def worlds(settings: TwinAgreement) -> Mapping[str, dict]:
@@ -79,14 +99,16 @@ def worlds(settings: TwinAgreement) -> Mapping[str, dict]:
     return {"truth": real, "proxy": twin}
 
 
-def steps(settings: TwinAgreement) -> Iterator[tuple[list[str], Path]]:
-    """The commands in order, and what each leaves when it has ended."""
+def steps(settings: TwinAgreement) -> Iterator[Step]:
+    """The commands in order."""
     root, data = settings.root, settings.root / "demos"
     words = ["demos", "pusht", "--episodes", str(settings.demonstrations), "--action_noise", "0.02"]
-    yield [*words, "--out", str(data)], data
+    words += ["--out", str(data)]
+    yield Step(words, data, [*words, "--resume", "true"])
     if settings.online:
         scene = root / "scene"
-        yield ["twin", "build", "pusht-arm", "--out", str(scene)], scene
+        words = ["twin", "build", "pusht-arm", "--out", str(scene)]
+        yield Step(words, scene, words)
 
     each = settings.steps // settings.checkpoints
     kept = json.loads((data / "meta" / "info.json").read_text())["total_episodes"]  # those that succeeded
@@ -96,7 +118,7 @@ def steps(settings: TwinAgreement) -> Iterator[tuple[list[str], Path]]:
         words += ["--episodes", f"0-{last}", "--seed", str(number), "--steps", str(settings.steps)]
         words += ["--save_every", str(each), "--keep_every", str(each), "--validate_every", str(settings.steps)]
         words += ["--threads", "1"]
-        yield words, run / "last"
+        yield Step(words, run / "config.yaml", ["train", "--resume", str(run)])
     for side, world in worlds(settings).items():
         for number in range(len(SHARES)):
             for checkpoint in range(each, settings.steps + 1, each):
@@ -104,15 +126,15 @@ def steps(settings: TwinAgreement) -> Iterator[tuple[list[str], Path]]:
                     yield _act(settings, side, world, number, checkpoint, seed)
 
 
-def _act(settings, side: str, world: dict, number: int, checkpoint: int, seed: int) -> tuple[list[str], Path]:
+def _act(settings, side: str, world: dict, number: int, checkpoint: int, seed: int) -> Step:
     """One checkpoint in one world with one seed of its noise."""
     policy = settings.root / "runs" / str(number) / "checkpoints" / f"{checkpoint:08d}"
     kind = f"{side}_online" if settings.online and side == "truth" else side
     record = settings.root / kind / str(seed) / f"{number}_{checkpoint}"
-    words = ["eval", "--policy", str(policy), "--world", json.dumps(world), "--out", str(record)]
+    words = ["eval", "--policy", str(policy), "--world", json.dumps(world)]
     words += ["--episodes", str(settings.starts), "--policy_seed", str(seed), "--videos", "0", "--workers", "0"]
     words += ["--block", "1"] if settings.online and side == "truth" else []
-    return words, record / "manifest.json"
+    return Step([*words, "--out", str(record)], record / "manifest.json", [*words, "--resume", str(record)])
 
 
 def command(words: Sequence[str]) -> None:
@@ -153,7 +175,10 @@ def merged(folder: Path, repeats: int) -> dict[tuple[str, str], Tested]:
     """All records of a side; a repeat of a start counts as an initial condition of its own."""
     found: dict[tuple[str, str], Tested] = {}
     for seed in range(repeats):
-        for key, tested in by_policy(open_records([folder / str(seed)]), folder.name).items():
+        records = open_records([folder / str(seed)])
+        if half := [record.root for record in records if not record.manifest.get("complete", True)]:
+            raise ValueError(f"the record {half[0]} is not finished: the same command without --only_table goes on")
+        for key, tested in by_policy(records, folder.name).items():
             episodes = {(f"{name}, repeat {seed}", start): row for (name, start), row in tested.episodes.items()}
             before = found.get(key)
             if before is not None:

@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from ...hardware.twin.build import Build, build
 from ...hardware.twin.scene import TwinScene
 from ..ledger.study import Study
 from ..statistics.intervals import Interval
+from ._kept import Kept
 from ._twin_takes import RATE, Reality, Take, advance, record
 
 TREMBLE = 15  # ticks of the moving mean that oscillation is measured against
@@ -57,14 +59,19 @@ class TwinTracking:
         from ...configs.command import command_of
 
         command = command_of(self, "study twin_tracking", without=("out",))
-        rows, notes = table(self)
-        study = Study(title="Tracking by the digital twin", command=command, columns=COLUMNS, rows=rows, notes=notes)
-        print(study.markdown())
-        print(study.write(self.out))
+        command = f"{command} --out FILE.json"
+        kept = Kept(self.out, self)
+        with kept.going_on():
+            rows, notes = table(self, kept)
+            study = Study(
+                title="Tracking by the digital twin", command=command, columns=COLUMNS, rows=rows, notes=notes
+            )
+            print(study.markdown())
+            print(study.write(self.out))
 
 
-def table(settings: TwinTracking) -> tuple[list[tuple], tuple[str, ...]]:
-    """Rows of `COLUMNS` and what a reader must know."""
+def table(settings: TwinTracking, kept: Kept) -> tuple[list[tuple], tuple[str, ...]]:
+    """Rows of `COLUMNS` and what a reader must know; each run is kept when it is done."""
     from ...configs.progress import Progress
 
     scene = build(
@@ -77,11 +84,12 @@ def table(settings: TwinTracking) -> tuple[list[tuple], tuple[str, ...]]:
     )
     ways = [None, *ways_of(settings)]
     tracks: list[list[Track]] = [[] for _ in ways]
-    with Progress("tracking", settings.seeds * len(ways), "runs") as shown:
+    with Progress("tracking", settings.seeds * len(ways), "runs", done=len(kept)) as shown:
         for seed in range(settings.seed, settings.seed + settings.seeds):
-            take = record(scene, settings.reality, settings.seconds, seed)
-            for way, found in zip(ways, tracks, strict=True):
-                found.append(follow(scene, take, way))
+            take = cache(partial(record, scene, settings.reality, settings.seconds, seed))
+            for number, (way, found) in enumerate(zip(ways, tracks, strict=True)):
+                told = kept.get(f"{seed} {number}", lambda way=way, take=take: follow(scene, take(), way).plain())
+                found.append(Track.of(told))
                 shown.update(sum(map(len, tracks)))
     rows = [row(way, found, tracks[0]) for way, found in zip(ways, tracks, strict=True)]
     return rows, notes_of(settings, scene)
@@ -107,6 +115,16 @@ class Track:
     turned: np.ndarray
     oscillation: float
     cpu: np.ndarray
+
+    def plain(self) -> dict:
+        """JSON-able."""
+        return {name: np.asarray(value).tolist() for name, value in vars(self).items()}
+
+    @classmethod
+    def of(cls, told: dict) -> Track:
+        """What `plain` gave."""
+        arrays = {name: np.array(told[name]) for name in ("away", "turned", "cpu")}
+        return cls(oscillation=told["oscillation"], **arrays)
 
 
 def follow(scene: TwinScene, take: Take, settings: AlignSettings | None) -> Track:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from ..so101 import ENVELOPE, SO101Config
 from .direct import DirectArm
 from .stage import Stage, standing
 
+if TYPE_CHECKING:
+    from ..twin.beside import Beside, Companion, Within
+
 
 @dataclass(frozen=True)
 class Look:
@@ -42,6 +45,12 @@ class Look:
 
 class DrivenArm(Protocol):
     """An arm behind its guard, and its time."""
+
+    @property
+    @abstractmethod
+    def shadow(self) -> Companion | None:
+        """What looks ahead for its guard, and at its pictures."""
+        ...
 
     @property
     @abstractmethod
@@ -93,8 +102,8 @@ class DrivenArm(Protocol):
 class LiveArm:
     """An arm on its port, in wall time. See `DrivenArm`."""
 
-    def __init__(self, config: RobotConfig):
-        self.config = config
+    def __init__(self, config: RobotConfig, shadow: Beside | None = None):
+        self.config, self.shadow = config, shadow
         self.robot: GuardedRobot = GuardedRobot(config)
 
     @property
@@ -102,10 +111,33 @@ class LiveArm:
         return self.robot.account
 
     def connect(self) -> None:
-        self.robot.connect()
+        self.connect_robot(self.config)
+
+    def connect_robot(self, config: RobotConfig) -> None:
+        """Take hold of the arm, the shadow first."""
+        if self.shadow is None:
+            self.robot = GuardedRobot(config)
+            self.robot.connect()
+            return
+        with self.shadow.open() as pipe:
+            self.robot = GuardedRobot(config, pipe, self.shadow.stops)
+            try:
+                self.robot.connect()
+            except BaseException:
+                self.shadow.close()
+                raise
 
     def begin(self, seed: int) -> np.ndarray:
-        return self.robot.engage()
+        goal = self.robot.engage()
+        if self.shadow is not None:
+            look = self.look()
+            self.shadow.begin(self.start(seed), look.obs, look.obs[STATE], self.now())
+            goal = self.robot.engage()  # the guard heard nobody meanwhile
+        return goal
+
+    def start(self, seed: int) -> int:
+        """Where the shadow seeks the objects."""
+        return 0 if self.shadow is None else self.shadow.settings.start
 
     def look(self) -> Look:
         return Look(*self.robot.observe())
@@ -126,13 +158,22 @@ class LiveArm:
 
     def disconnect(self) -> None:
         self.robot.disconnect()
+        if self.shadow is not None:
+            self.shadow.close()
 
 
 class EmulatedArm(LiveArm):
     """An emulated SO-101 in a task's scene, on a port, in wall time. See `DrivenArm`."""
 
-    def __init__(self, task: str, cameras: Mapping[str, tuple[int, int]], rate: float, fps: float):
-        self.task, self.sizes, self.rate, self.fps = task, dict(cameras), rate, fps
+    def __init__(
+        self,
+        task: str,
+        cameras: Mapping[str, tuple[int, int]],
+        rate: float,
+        fps: float,
+        shadow: Beside | None = None,
+    ):
+        self.task, self.sizes, self.rate, self.fps, self.shadow = task, dict(cameras), rate, fps, shadow
         self._held = ExitStack()
 
     def connect(self) -> None:
@@ -141,9 +182,8 @@ class EmulatedArm(LiveArm):
         self._held.callback(self.stage.close)
         try:
             self.stage.open()
-            self.robot = GuardedRobot(self._config())
-            self._held.callback(self.robot.disconnect)
-            self.robot.connect()
+            self._held.callback(super().disconnect)
+            self.connect_robot(self._config())
         except BaseException:
             self._held.close()
             raise
@@ -157,7 +197,10 @@ class EmulatedArm(LiveArm):
 
     def begin(self, seed: int) -> np.ndarray:
         self.stage.begin(seed)
-        return self.robot.engage()
+        return super().begin(seed)
+
+    def start(self, seed: int) -> int:
+        return seed
 
     def look(self) -> Look:
         obs, times = self.robot.observe()
@@ -176,6 +219,7 @@ class SteppedArm:
     cameras: Mapping[str, tuple[int, int]]
     rate: float
     account: Account = field(default_factory=Account)
+    shadow: Within | None = None
     _renderers: dict = field(default_factory=dict)
 
     def connect(self) -> None:
@@ -187,7 +231,10 @@ class SteppedArm:
 
     def begin(self, seed: int) -> np.ndarray:
         begin_anew(self.servos.chain, seed)
-        return self.guard.engage(self.servos.measure(), self.now()).astype(np.float32)
+        goal = self.guard.engage(self.servos.measure(), self.now()).astype(np.float32)
+        if self.shadow is not None:
+            self.shadow.begin(seed, self.look().obs, goal, self.now())
+        return goal
 
     def look(self) -> Look:
         position, moment = self.servos.measure().position, self.now()
@@ -200,8 +247,12 @@ class SteppedArm:
         self.sleep_until(self.guard.due)
         self._number += 1
         command = Command(target=np.asarray(target, float), time=self.now(), number=self._number)
-        verdict = self.guard.step(self.servos.measure(), command, self.now())
+        measured = self.servos.measure()
+        foresight = None if self.shadow is None else self.shadow.newest(self.now())
+        verdict = self.guard.step(measured, command, self.now(), foresight)
         self.servos.write(verdict.sent)
+        if self.shadow is not None:
+            self.shadow.ask(self.guard.ahead, measured)
         self.account.add(verdict)
         return replace(verdict, sent=verdict.sent.astype(np.float32))
 

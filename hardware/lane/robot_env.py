@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,16 +24,20 @@ from ...configs.world import World
 from ..bends import Bends
 from ..emulator.arm import find_kind
 from ..emulator.coupled import find_task
-from ..envelope import Envelope, Outcome
+from ..envelope import Envelope, Foresight, Outcome
 from ..open import robot_config
 from ..robot import RobotConfig
 from ..so101 import ENVELOPE
 from .arms import NUMBERS, DrivenArm, EmulatedArm, LiveArm, Look, SteppedArm
 
+if TYPE_CHECKING:
+    from ..twin.beside import BesideSettings
+
 CLOCKS = ("wall", "simulated")
 EARLY = 0.01  # s before the next step that the arm is read; at most a third of a step
 NOT_BEGUN = math.inf  # when the first step of an episode is due
 LATE = 0.25  # part of a control step that one may begin late; more is a missed deadline
+SHADOW = ("force", "vetoed", "parted", "heard")  # of `Steps.shadow`
 SECONDS = 30.0  # of an episode, where nobody says
 THERE, GOING = 0.01, 30.0  # rad or m from a pose that the arm was sent to; s that it may take
 
@@ -50,6 +54,8 @@ class RobotWorld(World):
     clock: str = "wall"  # wall, or, of an emulated arm, simulated
     rate: float = 30.0  # control steps a second; of an emulated arm its task's
     set_points: int = 2  # sent to the servos in a control step
+    # a twin that looks ahead for the guard: a scene's folder, a YAML file, or its keys, see twin/beside.py
+    shadow: dict | str | None = None
 
     def __post_init__(self) -> None:
         if self.clock not in CLOCKS:
@@ -87,12 +93,31 @@ class RobotWorld(World):
 
     def arm(self) -> DrivenArm:
         """The arm, not connected."""
+        from ..twin.beside import Beside, Within
+
+        rate, beside = self.embodiment().rate * self.set_points, self.beside
+        if self.emulate and self.clock == "simulated":
+            within = None if beside is None else Within(beside, rate)
+            return SteppedArm(self.task, self.eyes(), rate, shadow=within)
+        shadow = None if beside is None else Beside(beside, rate)
         if not self.emulate:
-            return LiveArm(self.config())
-        rate = self.embodiment().rate * self.set_points
-        if self.clock == "wall":
-            return EmulatedArm(self.task, self.cameras, rate, self.embodiment().rate)
-        return SteppedArm(self.task, self.cameras, rate)
+            return LiveArm(self.config(), shadow)
+        return EmulatedArm(self.task, self.eyes(), rate, self.embodiment().rate, shadow)
+
+    @property
+    def beside(self) -> BesideSettings | None:
+        """Settings of the shadow. Raises FileNotFoundError, ValueError."""
+        from ..twin.beside import beside_settings
+
+        return None if self.shadow is None else beside_settings(self.shadow)
+
+    def eyes(self) -> dict[str, tuple[int, int]]:
+        """Cameras of an emulated arm, its shadow's too, and their height and width."""
+        if (beside := self.beside) is None:
+            return dict(self.cameras)
+        views = self.views()
+        own = {name: (one.height, one.width) for name, one in beside.cameras().items() if name in views}
+        return own | dict(self.cameras)
 
     def lane(self) -> RobotLane:
         return RobotLane(self, self.arm())
@@ -115,7 +140,13 @@ class RobotWorld(World):
 
     def fingerprint(self) -> dict:
         about = {"type": "robot", "horizon": self.steps(), "emulator": "so101" if self.emulate else None}
-        return dataclasses.asdict(self) | about | {"robot": None if self.emulate else self.config().settled()}
+        found = dataclasses.asdict(self) | about | {"robot": None if self.emulate else self.config().settled()}
+        if (beside := self.beside) is None:
+            del found["shadow"]  # as records of before have it
+            return found
+        from ..twin.identity import identity_of
+
+        return found | {"shadow": dataclasses.asdict(beside) | {"scene": identity_of(beside.folder)}}
 
 
 @dataclass
@@ -126,6 +157,9 @@ class Steps:
     commanded: list[float] = field(default_factory=list)
     outcome: list[float] = field(default_factory=list)  # of the worst set-point: 0 passed, 1 bent, 2 stopped
     late: list[float] = field(default_factory=list)  # 1: the step began late
+    # with a shadow: force in N of the hardest contact foreseen, vetoed, twin and camera apart, heard (1: by the guard)
+    shadow: list[list[float]] = field(default_factory=list)
+    torque: list[list[float]] = field(default_factory=list)  # N m (D,) that contacts were foreseen to put on the joints
 
 
 class RobotLane(Lane):
@@ -146,9 +180,10 @@ class RobotLane(Lane):
             self.arm.connect()
             self._connected = True
         self._goal = self.sent = self.arm.begin(seed)
-        self._look: Look = self.arm.look()
+        self._look: Look = self._see()
         self._begun, self._due = self.arm.now(), NOT_BEGUN
         self.steps, self.stopped, self._scored = Steps(), "", None
+        self.warnings: list[str] = []  # of the shadow, each once
         body = self.embodiment
         self.bends = Bends(body.action, self._envelope, 1 / self.period, body.action_units, "set-points")
 
@@ -172,12 +207,14 @@ class RobotLane(Lane):
 
     def act(self, action: np.ndarray) -> float:
         target, worst = np.asarray(action, np.float32), Outcome.passed
+        foreseen: list[Foresight | None] = []
         late, first = self._await(), self.arm.now()
         for part in range(1, self.set_points + 1):
             self.arm.sleep_until(self._due)
             set_point = self._goal + (target - self._goal) * (part / self.set_points)
             verdict = self.arm.send(set_point)
             self.bends.add(verdict, set_point)
+            foreseen.append(verdict.foreseen)
             worst = max(worst, verdict.outcome, key=NUMBERS.__getitem__)
             self.reasons = verdict.reasons
             self._due += self.period
@@ -185,9 +222,29 @@ class RobotLane(Lane):
         if worst is Outcome.stopped:
             self.stopped = "; ".join(self.reasons)
         self._note(first, worst, late)
+        if self.arm.shadow is not None:
+            self._note_shadow(foreseen)
         self.arm.sleep_until(self._due - self.early)
-        self._look = self.arm.look()
+        self._look = self._see()
         return self.judge()[1]
+
+    def _see(self) -> Look:
+        look = self.arm.look()
+        if self.arm.shadow is not None:
+            self.arm.shadow.show(look.obs, self.arm.now())
+        return look
+
+    def _note_shadow(self, foreseen: Sequence[Foresight | None]) -> None:
+        """The worst of the step's set-points, and what the shadow made of the pictures before."""
+        assert self.arm.shadow is not None
+        heard, seen = [one for one in foreseen if one is not None], self.arm.shadow.told()
+        force = max((one.force for one in heard), default=0.0)
+        vetoed = any(not one.allowed for one in heard)
+        torques = np.array([one.torque for one in heard] or [np.zeros(len(self.embodiment.action))])
+        most = torques[np.abs(torques).argmax(0), np.arange(torques.shape[1])]
+        self.steps.shadow.append([force, float(vetoed), float(seen.parted), float(len(heard) == len(foreseen))])
+        self.steps.torque.append(most.tolist())
+        self.warnings += [warning for warning in seen.warnings if warning not in self.warnings]
 
     def _await(self) -> bool:
         """Wait for the step's time; whether it is missed. A pause of the policy's begins a new time."""
@@ -236,11 +293,16 @@ class RobotLane(Lane):
     def labels(self) -> dict:
         """What the episode's row says of it."""
         bent = int(sum(number == NUMBERS[Outcome.bent] for number in self.steps.outcome))
-        return {"stopped": self.stopped, "bent": bent, "late": int(sum(self.steps.late))}
+        labels = {"stopped": self.stopped, "bent": bent, "late": int(sum(self.steps.late))}
+        if self.arm.shadow is None:
+            return labels
+        force, vetoed, parted, heard = np.array(self.steps.shadow).reshape(-1, len(SHADOW)).T
+        shadow = {"vetoed": int(vetoed.sum()), "parted": int(parted.sum()), "unheard": int((heard == 0).sum())}
+        return labels | {"shadow": shadow | {"force": float(force.max(initial=0)), "warnings": self.warnings}}
 
     def kept(self) -> dict[str, np.ndarray]:
         """Name of a column -> (T, n) of the episode."""
-        return {name: np.array(values, np.float32) for name, values in vars(self.steps).items()}
+        return {name: np.array(values, np.float32) for name, values in vars(self.steps).items() if values}
 
     def told(self) -> dict[str, Any]:
         """What the newest set-point came to."""

@@ -7,6 +7,7 @@ compared with it: the overlap of each object's outline, and the difference of co
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from .gaussians import Camera, Gaussians
     from .scene import TwinScene
 
-RING = (25.0, 55.0)  # degrees: azimuth of the first made camera, height of all above the horizon
+RING = (25.0, 55.0)  # degrees: azimuth of the first place that is tried for a made camera, height of all
+TRIED = 12  # places round the scene, of which those are taken that see the objects
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class Build:
     cameras: tuple[str, ...] = ()
     # folder with a cameras.json of calibrated cameras, in the place of the scene's
     calibration: Path | None = None
-    views: int = 2  # cameras made to look at the scene's middle where it has none
+    views: int = 2  # cameras in all; those that the scene lacks are made, where the robot hides the objects least
     distance: float = 0.0  # m of those from the middle; 0: by the extent of the scene
     size: tuple[int, int] = (96, 96)  # px, height and width of the pictures
     # camera -> picture file of the real scene without objects and robot
@@ -119,7 +121,7 @@ def start(source: str, model: mujoco.MjModel, seed: int) -> mujoco.MjData:
 def find_cameras(settings: Build, model: mujoco.MjModel, data: mujoco.MjData) -> tuple[Camera, ...]:
     """Calibrated ones, those of the scene, or made ones."""
     from .gaussians import read_cameras
-    from .splatting.views import camera_of, is_orthographic, looking_at
+    from .splatting.views import camera_of, is_orthographic
 
     height, width = settings.size
     if settings.calibration is not None:
@@ -130,14 +132,36 @@ def find_cameras(settings: Build, model: mujoco.MjModel, data: mujoco.MjData) ->
     named = [model.camera(i).name for i in still if not is_orthographic(model, i)]
     found = [camera_of(model, data, name, width, height) for name in named if name]
 
-    # too few: more on a ring about the middle
+    return (*found, *_made(settings, model, data, found))
+
+
+def _made(settings: Build, model: mujoco.MjModel, data: mujoco.MjData, found: list[Camera]) -> list[Camera]:
+    """Where the scene has too few cameras: more on a ring about its middle, where they see the objects."""
+    from .bodies import find_roles
+    from .scene import scene_spec
+    from .splatting.placing import place_cameras
+    from .splatting.views import looking_at
+
+    if len(found) >= settings.views:
+        return []
     fovy, (middle, radius) = 45.0, extent(model, data)
     distance = settings.distance or radius / np.sin(np.deg2rad(fovy / 2))
-    for i in range(len(found), settings.views):
-        azimuth, above = np.deg2rad(RING[0] + 360 * i / settings.views), np.deg2rad(RING[1])
+    (height, width), places = settings.size, []
+    for turn in range(TRIED):
+        azimuth, above = np.deg2rad(RING[0] + 360 * turn / TRIED), np.deg2rad(RING[1])
         way = np.array([np.cos(azimuth) * np.cos(above), np.sin(azimuth) * np.cos(above), np.sin(above)])
-        found.append(looking_at(f"view{i}", middle + distance * way, middle, width, height, fovy))
-    return tuple(found)
+        places.append(looking_at(f"place{turn}", middle + distance * way, middle, width, height, fovy))
+    roles = find_roles(model, settings.objects, settings.robot)
+    chosen = place_cameras(
+        scene_spec(settings.scene),
+        lambda other, number: start(settings.scene, other, settings.seed + number),
+        roles.objects,
+        roles.robot,
+        places,
+        found,
+        settings.views - len(found),
+    )
+    return [dataclasses.replace(camera, name=f"view{len(found) + i}") for i, camera in enumerate(chosen)]
 
 
 def extent(model: mujoco.MjModel, data: mujoco.MjData) -> tuple[np.ndarray, float]:

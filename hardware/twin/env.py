@@ -24,6 +24,7 @@ import gymnasium
 
 from ...configs.world import Around, World, start_set
 from ...sim.task import TaskEnv
+from .identity import identity_of
 from .live.loop import LoopSettings
 from .reality.layout import View, default_views, task_of
 from .reality.stand_in import Changes, StandIn, alter
@@ -144,10 +145,11 @@ class TwinWorld(Around):
         return OnlineLane(self)
 
     def fingerprint(self) -> dict:
+        seen: dict[str, Any] = {"identity": identity_of(self.folder)} if self.scene else {}
         if not self.online:
-            return self.clean.fingerprint() | {"twin": "offline"}
+            return self.clean.fingerprint() | {"twin": {"offline": True} | seen if seen else "offline"}
         about = {name: getattr(self, name) for name in ("robot", "scene", "correct", "judge", "pace", "align", "eyes")}
-        about |= {"loop": dataclasses.asdict(self.loop)}
+        about |= {"loop": dataclasses.asdict(self.loop)} | seen
         if self.real is not None:
             other = (self.real.of or self.of).fingerprint()
             about |= {"real": other | {"changes": dataclasses.asdict(self.real.changes), "seed": self.real.seed}}

@@ -9,24 +9,33 @@ itself with cameras, and warns when the two part. It commands nothing: who asks 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...configs.world import World
 from ...sim.decor import movable_bodies
-from ..envelope import Measured
-from .align import Aligner
+from ..envelope import Foresight, Measured
+from .align import Aligner, Correction
+from .build import start as start_of
 from .live.health import Health, Trust
-from .live.pull import Supports
+from .live.pull import Supports, shift
+from .live.resting import gap_of
 from .reality.layout import Joints, task_of
 
 if TYPE_CHECKING:
     import mujoco
 
+    from .scene import TwinScene
+
 HARDER = 1.05  # in the force of standing still
+SETTLING = 20  # comparisons of a quiet start's pictures
+FAR = 0.05  # m that an object goes in each of them at most
+LONGEST = 0.1  # s that the shadow's physics goes on between two checks at most
+PARTED = "twin and camera have parted: no camera agrees with the twin"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,31 +48,18 @@ class ShadowSettings:
     torque: float | tuple[float, ...] | None = None  # N m, of contacts at each joint; empty: not limited
     apart: float = 0.3  # rad or m that measured joints may be off the shadow's, before it warns
     may_touch: tuple[str, ...] = ()  # bodies that the arm may press on as on what it may move
+    share: float = 0.3  # of an error, that a picture removes from what stands on something
+    most: float = 0.01  # m, the longest such move
     trust: Trust = field(default_factory=Trust)  # when cameras are believed
 
     def __post_init__(self) -> None:
-        for name in ("ahead", "force", "push", "apart"):
+        for name in ("ahead", "force", "push", "apart", "most"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} of a shadow must be positive, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True)
-class Foresight:
-    """What a command would do.
-
-    Attributes:
-        allowed: whether nothing speaks against it.
-        torque: (D,) N m, the most that contacts would put on each joint, signed.
-        force: N, the hardest contact of the arm.
-        reasons: why not, in words.
-        warnings: what was to be told beside: twin and camera part, ...
-    """
-
-    allowed: bool
-    torque: np.ndarray
-    force: float
-    reasons: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+        if self.torque is not None and not np.all(np.asarray(self.torque, float) > 0):
+            raise ValueError(f"torque of a shadow must be positive, got {self.torque}")
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share of a shadow is 0..1, got {self.share}")
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ class Shadow:
     """See the module. Not for two threads.
 
     Args:
-        world: a task in plain MuJoCo, whose scene is the one before the arm.
+        world: a task in plain MuJoCo, or a built scene: what is before the arm.
         rate: checks a second.
         aligner: compares the shadow with cameras; None: it does not look.
         start: start id at which its objects begin, where nobody says where they are.
@@ -89,7 +85,7 @@ class Shadow:
 
     def __init__(
         self,
-        world: World,
+        world: World | TwinScene,
         rate: float,
         settings: ShadowSettings | None = None,
         aligner: Aligner | None = None,
@@ -98,11 +94,15 @@ class Shadow:
         import mujoco
 
         self.settings, self.aligner = settings or ShadowSettings(), aligner
-        self.task = task_of(world)
-        self.model = self.task.scene().compile()
+        self._start: Callable[[mujoco.MjModel, int], mujoco.MjData]
+        if isinstance(world, World):
+            self.task = task_of(world)
+            self.model, self._start = self.task.scene().compile(), self._drawn
+        else:
+            self.model, self._start = world.spec(cameras=False).compile(), partial(start_of, world.source)
         self.data, self._scratch = mujoco.MjData(self.model), mujoco.MjData(self.model)
         self.joints = Joints.of(self.model)
-        self._steps = max(1, round(1 / (rate * self.model.opt.timestep)))
+        self._period = 1 / rate
         self._far = max(1, round(self.settings.ahead / self.model.opt.timestep))
         self._measured: Measured | None = None
         self._health: Health | None = None
@@ -114,11 +114,19 @@ class Shadow:
         """Objects at start `start` of the task."""
         import mujoco
 
-        mujoco.mj_resetData(self.model, self.data)
-        self.task.reset(self.model, self.data, np.random.default_rng(start))
+        mujoco.mj_copyData(self.data, self.model, self._start(self.model, start))
         mujoco.mj_forward(self.model, self.data)
         self._measured, self._health, self._told = None, None, 0
         self._wrench = np.zeros((self.model.nbody, 6))
+        if self.aligner is not None:
+            self.aligner.reset()
+
+    def _drawn(self, model: mujoco.MjModel, start: int) -> mujoco.MjData:
+        import mujoco
+
+        data = mujoco.MjData(model)
+        self.task.reset(model, data, np.random.default_rng(start))
+        return data
 
     def place(self, body: str, pose: np.ndarray) -> None:
         """Put an object where it is known to be: (7,) x, y, z in m and a quaternion w, x, y, z.
@@ -158,27 +166,80 @@ class Shadow:
                 reasons = []
         self.data.ctrl[self.joints.ctrl] = position if reasons else command
         force = max(felt.fast, felt.loose)
-        return Foresight(not reasons, felt.torque, force, tuple(reasons), tuple(warnings))
+        return Foresight(not reasons, felt.torque, force, tuple(reasons), tuple(warnings), measured.time)
+
+    def settle(self, images: Mapping[str, np.ndarray], position: np.ndarray, now: float) -> dict[str, float]:
+        """A quiet start: objects go to where pictures have them, and the pictures set the cameras' bounds.
+
+        Args:
+            position: (D,) where the arm stands.
+
+        Returns:
+            Camera -> its bound from now on: `trust.margin` times the residual that is left.
+        """
+        import mujoco
+
+        self.data.qpos[self.joints.qpos] = self.data.ctrl[self.joints.ctrl] = position
+        self.data.qvel[:] = 0
+        mujoco.mj_forward(self.model, self.data)
+        residual: dict[str, float] = {}
+        for _ in range(SETTLING):
+            found = self._compare(images)
+            residual = dict(found.residual)
+            self._move(found, 1.0, FAR)
+        trust = self.settings.trust
+        bounds = {name: trust.margin * value for name, value in residual.items()} | trust.bounds
+        self._health = Health(replace(trust, bounds=bounds), images, now)
+        self._told = 0
+        return bounds
 
     def look(self, images: Mapping[str, np.ndarray], now: float) -> bool:
-        """Compare with pictures, and let them pull the objects in the next `check`. Whether they agree.
+        """Compare with pictures, and let them move the objects. Whether they agree.
+
+        What stands on something is moved by a share of what pictures want, the rest is pulled in the next `check`.
 
         Raises ValueError: the shadow has no aligner.
         """
-        if self.aligner is None:
-            raise ValueError("this shadow has no aligner: build it with a scene")
+        found = self._compare(images)
         if self._health is None:
             self._health = Health(self.settings.trust, images, now)
-        found = self.aligner.correct(self.model, self.data, images, supports=self._supports.look(self.data))
         fine = self._health.judge(found.residual, now)
-        self._wrench[:] = 0
-        if fine:
-            movable = np.isin(found.ids, self._loose)
-            self._wrench[found.ids[movable]] = found.wrench[movable]
+        rows = [row for row, body in enumerate(found.ids) if body in self._loose]
+        seen = bool(rows) and all(found.seen[row] for row in rows)
+        self._health.finds(min((float(found.overlap[row]) for row in rows), default=1.0), seen, now)
+        if fine and np.isfinite(found.wrench).all():
+            self._move(found, self.settings.share, self.settings.most)
+        if fine and seen:
             self._health.corrected(now)
-        return fine and not self._health.lost(now)
+        return fine and not self.parted(now)
+
+    def parted(self, now: float) -> bool:
+        """Whether twin and cameras have not agreed for too long: no camera within its bound, or an object elsewhere."""
+        return self._health is not None and (self._health.lost(now) or self._health.astray(now))
 
     # -- inside
+
+    def _compare(self, images: Mapping[str, np.ndarray]) -> Correction:
+        if self.aligner is None:
+            raise ValueError("this shadow has no aligner: build it with a scene")
+        self._grounds = self._supports.look(self.data)
+        return self.aligner.correct(self.model, self.data, images, supports=self._grounds)
+
+    def _move(self, found: Correction, share: float, most: float) -> None:
+        """Objects go by a share of the way to where pictures have them, by `most` m at most."""
+        import mujoco
+
+        self._wrench[:] = 0
+        for row, body in enumerate(found.ids.tolist()):
+            if body not in self._loose:
+                continue
+            up = self._grounds.get(body)
+            if up is None:
+                self._wrench[body] = found.wrench[row]
+                continue
+            gap = gap_of(self.data, body, found.pose[row])
+            shift(self.model, self.data, body, up, gap, share, most)
+        mujoco.mj_forward(self.model, self.data)
 
     def _sort_bodies(self) -> None:
         """Which bodies are the arm, and which of the others it may push."""
@@ -197,7 +258,8 @@ class Shadow:
         warnings = []
         if self._measured is not None:
             data.xfrc_applied[:] = self._wrench
-            mujoco.mj_step(model, data, self._steps)
+            passed = float(np.clip(measured.time - self._measured.time, 0, LONGEST)) or self._period
+            mujoco.mj_step(model, data, max(1, round(passed / model.opt.timestep)))
             data.xfrc_applied[:] = 0
             self._wrench[:] = 0  # of old pictures would pull on and on
             off = np.abs(data.qpos[arm.qpos] - position)
@@ -214,7 +276,7 @@ class Shadow:
             warnings += self._health.warnings[self._told :]
             self._told = len(self._health.warnings)
             if self._health.lost(measured.time):
-                warnings.append("twin and camera have parted: no camera agrees with the twin")
+                warnings.append(PARTED)
         return warnings
 
     def _try(self, command: np.ndarray) -> _Felt:

@@ -71,6 +71,31 @@ def check_saved(policy: str, world: World) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AssumedWarning)  # said when the policy is opened
             check_fit(policy, body[0], [key for key in body[1] if not key.startswith(IMAGES)], world)
+        compare_twin(policy, world)
+
+
+class TwinChanged(UserWarning):
+    """A policy meets another twin than the one whose states it was trained on."""
+
+
+def compare_twin(policy: str, world: World) -> None:
+    """Warn where a policy was trained on states of a twin whose scene was another than that of `world`."""
+    then = next((_scene(facts) for facts in _recordings(policy)), {})
+    now = _scene(world.fingerprint()) if then else {}
+    parts = [part for part in then if then[part] != now.get(part)]
+    if now and parts:
+        warnings.warn(
+            f"{policy} was trained on states of a twin whose scene was another one: {', '.join(parts)} "
+            f"{'is' if len(parts) == 1 else 'are'} not what it was then. It is judged in the scene of now",
+            TwinChanged,
+            stacklevel=2,
+        )
+
+
+def _scene(facts: Mapping) -> Mapping:
+    """What a world's fingerprint says of the contents of a twin's scene."""
+    twin = facts.get("twin")
+    return (twin.get("identity") or {}) if isinstance(twin, Mapping) else {}
 
 
 def fitting(body: Embodiment, inputs: Sequence[str]) -> list[str]:

@@ -3,7 +3,8 @@
     1  the twin's physics steps, with what is commanded and with the forces of the last correction, which then end
     2  the joints that the twin has ACHIEVED are sent to the real arm, through its guard; it follows
     3  joint echo and pictures come back, each with the moment of its capture
-    4  the aligner compares pictures with the twin as it was when its arm was where the real one is, see `trim.py`
+    4  the aligner compares pictures with the twin of their moment (`lagged`: as it was when its arm was where the real
+       one is, see `trim.py`)
     5  what stands on something is moved by a share of what it found; for the rest its wrench is kept for the next tick
 
 What goes wrong and what then happens:
@@ -56,6 +57,7 @@ class LoopSettings:
     share: float = 0.3  # of an error, that pictures remove from what stands in a tick
     most: float = 0.003  # m, the longest such move
     trim: float = 1.0  # 1/s, how fast what the real joints lack is added to what they are sent; 0: never
+    lagged: bool = False  # pictures are compared with the twin as it was a lag before they were taken; false: as then
     leash: float = 0.15  # rad or m that a real joint may be off what it was sent, before the twin waits for it
     silent: float = 0.25  # s without joint echo after which the twin holds its arm
     hold_when_lost: bool = True  # hold the arm while no camera agrees with the twin
@@ -270,7 +272,7 @@ class Loop:
 
         self._grounds = self._supports.look(self.data) if self.settings.grounded else {}
         view = self._view
-        view.qpos[:] = between(self._past, moment - self._trim.lag)
+        view.qpos[:] = between(self._past, moment - (self._trim.lag if self.settings.lagged else 0.0))
         if self._echoes:
             view.qpos[self.joints.qpos] = between(self._echoes, moment)
         view.mocap_pos[:], view.mocap_quat[:] = self.data.mocap_pos, self.data.mocap_quat

@@ -125,14 +125,15 @@ class Photographer:
         finally:
             renderer.disable_depth_rendering()
 
-    def bodies(self, data: mujoco.MjData, camera: str) -> np.ndarray:
-        """(h, w) number of the body that each pixel shows; -1 where none is."""
+    def bodies(self, data: mujoco.MjData, camera: str, without: Iterable[int] = ()) -> np.ndarray:
+        """(h, w) number of the body that each pixel shows, as if some were not there; -1 where none is."""
         import mujoco
 
         renderer = self._renderer(camera)
         renderer.enable_segmentation_rendering()
         try:
-            renderer.update_scene(data, camera)
+            with self._hidden(without):
+                renderer.update_scene(data, camera)
             number, kind = np.moveaxis(renderer.render(), -1, 0)
         finally:
             renderer.disable_segmentation_rendering()

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from understudy.eval.studies.twin_agreement import TwinAgreement
-from understudy.eval.studies.twin_tracking import COLUMNS, Track, row
+from understudy.eval.ledger.study import read_study
+from understudy.eval.studies import twin_agreement, twin_tracking
+from understudy.eval.studies.twin_agreement import Step, TwinAgreement
+from understudy.eval.studies.twin_tracking import COLUMNS, Track, TwinTracking, row
 
 
 def test_an_outcome_that_is_none_is_refused_at_once():
@@ -17,3 +19,48 @@ def test_a_block_that_nobody_moved_has_a_row():
     still = [Track(np.zeros(3), np.zeros(3), 0.0, np.zeros(1))] * 2
     cells = dict(zip(COLUMNS, row(None, still, still), strict=True))
     assert cells["times nearer than open loop"] is None and cells["translation, cm"].estimate == 0
+
+
+def test_a_step_is_done_once_and_an_interrupted_one_is_gone_on_with(tmp_path, monkeypatch):
+    done, begun, said = tmp_path / "done", tmp_path / "record", []
+
+    def command(words):
+        said.append(words)
+        begun.mkdir(exist_ok=True)
+        if len(said) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(twin_agreement, "command", command)
+    step = Step(["eval", "--out", "record"], begun, ["eval", "--resume", "record"])
+    with pytest.raises(KeyboardInterrupt):
+        step.do(done)
+    step.do(done)
+    step.do(done)
+    assert said == [["eval", "--out", "record"], ["eval", "--resume", "record"]]
+
+
+def test_tracks_are_kept_as_they_are():
+    track = Track(np.array([0.1, 1 / 3]), np.array([0.2, 0.4]), 0.05, np.array([0.01]))
+    again = Track.of(track.plain())
+    assert all(np.array_equal(getattr(track, name), getattr(again, name)) for name in vars(track))
+
+
+@pytest.mark.slow
+def test_tracking_goes_on_after_an_interruption_and_writes_a_study(tmp_path, monkeypatch):
+    out, follow, count = tmp_path / "tracking.json", twin_tracking.follow, []
+
+    def interrupted(*given):
+        count.append(1)
+        if len(count) == 3:
+            raise KeyboardInterrupt
+        return follow(*given)
+
+    monkeypatch.setattr(twin_tracking, "follow", interrupted)
+    settings = TwinTracking(seeds=2, seconds=1, gaussians=60, iterations=(1,), kps=(4.0,), out=out)
+    with pytest.raises(KeyboardInterrupt, match="2 parts are kept"):
+        settings.run()
+    settings.run()
+    ways = 1 + 4 + 1 + 1
+    assert len(count) == 1 + 2 * ways  # none of the finished ones again
+    study = read_study(out)
+    assert len(study.rows) == ways and study.columns == COLUMNS and "--seeds 2" in study.command

@@ -8,7 +8,7 @@ import pytest
 
 from understudy.hardware.twin.bodies import carry, find_roles
 from understudy.hardware.twin.build import Build, build
-from understudy.hardware.twin.scene import TwinScene, scene_spec, write_picture
+from understudy.hardware.twin.scene import TwinScene, put_cameras, scene_spec, write_picture
 from understudy.hardware.twin.splatting.surfaces import inside, sample_body
 from understudy.hardware.twin.splatting.views import Photographer, add_camera, camera_of, looking_at
 
@@ -144,3 +144,40 @@ def test_an_object_that_nobody_sees_is_refused():
     model = mujoco.MjModel.from_xml_string(text.replace('size=".02" rgba', 'size=".02" group="4" rgba'))
     with pytest.raises(ValueError, match="'can' has no shape"):
         carry(model, find_roles(model), count=20, rng=np.random.default_rng(0))
+
+
+HIDDEN = """
+<mujoco>
+  <worldbody>
+    <light pos="0 0 2"/>
+    <geom type="plane" size="1 1 .1" rgba=".8 .8 .8 1"/>
+    <body name="can" pos="0 0 .03"><freejoint/><geom type="box" size=".02 .02 .03" rgba=".8 .2 .1 1"/></body>
+    <body name="arm" pos="{x} 0 .1">
+      <joint name="slide" type="slide" axis="0 1 0" range="-.02 .02" limited="true"/>
+      <geom type="box" size=".005 .3 .1"/>
+    </body>
+  </worldbody>
+  <actuator><position joint="slide" kp="10"/></actuator>
+</mujoco>
+"""
+
+
+@pytest.mark.parametrize("x", [0.05, -0.05])
+def test_made_cameras_stand_where_the_robot_does_not_hide_the_objects(x, tmp_path):
+    path = tmp_path / "hidden.xml"
+    path.write_text(HIDDEN.format(x=x))
+    settings = Build(scene=str(path), gaussians=20, robot_gaussians=20, fit=False, size=(64, 64))
+    cameras = build(settings).cameras
+    assert [camera.name for camera in cameras] == ["view0", "view1"]
+    spec = scene_spec(str(path))
+    put_cameras(spec, cameras)
+    model = spec.compile()
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    can, plate = model.body("can").id, model.body("arm").id
+    with Photographer(model, cameras) as photographer:
+        for camera in cameras:
+            seen, whole = (photographer.bodies(data, camera.name, without=some) == can for some in ((), (plate,)))
+            assert seen.sum() > 0.9 * whole.sum() > 10
+    ways = np.array([camera.world_from_camera[:3, 2] for camera in cameras])
+    assert ways[0] @ ways[1] < 0.8  # not from one side

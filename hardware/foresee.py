@@ -1,0 +1,90 @@
+"""The guard's end of the line to a shadow, which looks ahead (`twin/beside.py`): asked, heard, and never waited for.
+
+One question is under way at a time: where the newest command leads, and where the arm is. The answer counts at the step
+after it comes, and for `FRESH` s from the measurement that it begins at. A shadow that is slower is asked less often;
+one that says nothing for `LOST` s, or whose process is gone, is lost: the guard goes on by its own model, or stops the
+arm where `stops` says so. Nothing here knows of a twin.
+"""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+from typing import Protocol
+
+import numpy as np
+
+from . import talk
+from .envelope import Foresight, Measured
+from .talk import Line
+
+FRESH = 0.12  # s, less than a shadow looks ahead
+LOST = 1.0  # s without an answer
+
+
+class Foreseer(Protocol):
+    """Who looks ahead for a guard."""
+
+    stops: bool  # whether a lost one stops the arm
+
+    def ask(self, ahead: np.ndarray, measured: Measured) -> None:
+        """What would come of `ahead` (D,)? Does not wait."""
+        ...
+
+    def newest(self, now: float) -> Foresight | None:
+        """The newest answer; None where none is new enough. Does not wait."""
+        ...
+
+    def lost(self, now: float) -> str:
+        """Why no answer is to be expected any more; "" while one is."""
+        ...
+
+
+class Outlook:
+    """See `Foreseer`. `pipe`: to the shadow's process."""
+
+    def __init__(self, pipe: Connection, stops: bool = False):
+        self.stops = stops
+        self._line: Line | None = Line(pipe)
+        self._asked: float | None = None  # s, when the question under way was asked
+        self._answer: Foresight | None = None
+
+    def ask(self, ahead: np.ndarray, measured: Measured) -> None:
+        self._hear()
+        if self._line is None or self._asked is not None:
+            return
+        try:
+            self._line.tell(ahead=ahead.tolist(), position=np.asarray(measured.position).tolist(), time=measured.time)
+        except OSError:
+            self._line = None
+        self._asked = measured.time
+
+    def newest(self, now: float) -> Foresight | None:
+        self._hear()
+        fresh = self._answer is not None and now - self._answer.time <= FRESH
+        return self._answer if fresh else None
+
+    def lost(self, now: float) -> str:
+        if self._line is None:
+            return "the shadow's process is gone"
+        silent = 0.0 if self._asked is None else now - self._asked
+        return f"the shadow is silent for {silent:.1f} s" if silent > LOST else ""
+
+    def _hear(self) -> None:
+        try:
+            while self._line is not None and self._line.hears(0):
+                said = talk.told(self._line.hear())
+                if said is not None:
+                    self._answer, self._asked = unpack(said), None
+        except (EOFError, OSError):
+            self._line = None
+
+
+def pack(foresight: Foresight) -> dict:
+    """JSON-able."""
+    return vars(foresight) | {"torque": np.asarray(foresight.torque, float).tolist()}
+
+
+def unpack(said: dict) -> Foresight:
+    """What `pack` gave."""
+    words = {name: tuple(said[name]) for name in ("reasons", "warnings")}
+    return Foresight(**(said | words | {"torque": np.array(said["torque"], float)}))
