@@ -24,6 +24,7 @@ VOLTS = (4.5, 8.4)  # of an SO-101's supply, within its servos' limits; 12 V arm
 BAUD = 1_000_000
 FIRMWARE = ("Firmware_Major_Version", "Firmware_Minor_Version")
 MODEL, POSITION = 3, 56  # addresses in a servo
+ASKED = 6  # times that a servo is called which may have missed a call on a busy machine
 TRIES = 2  # of looking at an arm that seems unready
 CORRUPT = -7  # scservo_sdk's word for an answer that makes no sense
 
@@ -145,9 +146,13 @@ def _servos(config: SO101Config) -> Iterator[Finding]:
             yield Finding("bus", False, "no servo answers, at any speed", advice, True)
             return
         if lacking or doubled:
-            said = [f"nobody has id {id} ({name})" for name, id in lacking.items()]
+            said = [f"nobody answers by id {id} ({name}), of {ASKED} times" for name, id in lacking.items()]
             said += [f"id {id} answers garbled: two servos have it" for id in doubled]
             advice = "lerobot-setup-motors --robot.type=so101_follower gives each servo its own id, one at a time"
+            if not doubled:
+                advice = (
+                    f"ask again; look at the cable to the servo and at the supply. Only if it never had one: {advice}"
+                )
             yield Finding("servos", False, "; ".join(said), advice, True)
             return
         yield Finding("servos", True, f"ids {', '.join(map(str, sorted(found)))}, all sts3215", needed=True)
@@ -163,7 +168,7 @@ def _found(bus) -> tuple[set[int], list[int]]:
     """Ids that answer, and those whose positions come garbled, time after time: two servos speak at once."""
     found, garbled = set(), []
     for id in range(1, 7):
-        if not any(_heard(bus, id, MODEL) in (0, CORRUPT) for _ in range(3)):
+        if not any(_heard(bus, id, MODEL) in (0, CORRUPT) for _ in range(ASKED)):
             continue
         found.add(id)
         reads = [_heard(bus, id, POSITION) for _ in range(6)]

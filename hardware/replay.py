@@ -71,6 +71,9 @@ class Replay:
     def run(self) -> None:
         dataset = open_dataset(self.data, episodes=str(self.episode))
         actions, body = np.asarray(dataset.columns[ACTION], float), dataset.embodiment
+        print(
+            f"episode {self.episode} of {self.data}, {len(actions)} actions at {dataset.rate:g} Hz, by its '{ACTION}'"
+        )
         if pace := pace_warning(dataset):
             print(f"warning: {pace}")
         if self.world is not None:

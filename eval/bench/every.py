@@ -32,6 +32,7 @@ from ..ledger.provenance import provenance
 from ..ledger.study import Study
 from .headlines import HEADLINES, reached
 from .quiet import MOST, check_quiet, others_while
+from .settings import Settings, describe_machine
 from .tables import TABLES, bench_study, machine_of
 
 LONGEST = 1800.0  # s that a bench may take
@@ -171,8 +172,6 @@ def _code() -> dict:
 
 @cache
 def _here() -> dict:
-    from .bench import describe_machine
-
     return _lasting(describe_machine())
 
 
@@ -244,6 +243,4 @@ def _document(out: Path, planned: Planned) -> dict:
 
 def _command(planned: Planned, quick: bool) -> str:
     """The command that the document of a bench names."""
-    from .bench import Bench
-
-    return command_of(parse(Bench, None, words_of(planned, quick)), "bench", without=("out",))
+    return command_of(parse(Settings, None, words_of(planned, quick)), "bench", without=("out",))

@@ -51,7 +51,16 @@ def check_arm(agent: Agent, arm: Embodiment, limits: str = "equal") -> list[str]
     return list(dict.fromkeys(told))
 
 
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
 def _check_body(body: Embodiment, arm: Embodiment, inputs: tuple[str, ...], limits: str) -> list[str]:
+    if body.action != arm.action:  # whose joints are others need not be told of units first
+        raise EmbodimentError(
+            f"embodiments differ in action: the policy moves {_some(body.action)}, the arm {_some(arm.action)}; it is "
+            "a policy of another robot"
+        )
     if body.unknown:
         raise EmbodimentError(
             f"the policy says nothing of {', '.join(body.unknown)}: on an arm that may break something. State it with "

@@ -55,6 +55,8 @@ def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
     world = config.world(agent.planner.embodiment.rate, _sizes(agent))
     world = looked_at(world, agent.pictures) if config.emulate else world
     body = world.embodiment()
+    if config.emulate:
+        print(f"scene {config.acted_scene}{'' if config.task else ', since no --task names another'}")
     for word in (*check_arm(agent, body, config.limits), *check_shadow(world)):
         print(word)
     if not config.emulate:

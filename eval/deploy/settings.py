@@ -62,7 +62,9 @@ class Settings(Acting):
     block: int = 1  # one arm, one environment
 
     def __post_init__(self) -> None:
-        if self.emulate == (self.robot is not None):
+        if self.emulate and self.robot is not None:
+            raise ValueError(f"--emulate true needs no arm, and --robot {self.robot} is one: leave one of them out")
+        if not self.emulate and self.robot is None:
             raise ValueError("deploy where? Give --robot NAME --port PORT, or --emulate true --task so101-reach")
         if self.dry and self.emulate:
             raise ValueError("--dry is of a real arm, and --emulate true moves none: leave one of them out")

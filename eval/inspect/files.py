@@ -22,6 +22,7 @@ from ...configs.former import policy_settings
 from ...configs.machine import cache_folder
 from ...configs.pointers import why_unread
 from ...configs.spec import Embodiment
+from ...policies.data.corrections import helped
 from ...policies.data.dataset import Dataset
 from ...policies.data.layout import DatasetError, expand_path
 from ...policies.data.open import open_dataset
@@ -297,7 +298,7 @@ def _dataset_facts(dataset: Dataset) -> dict[str, str]:
     if SUCCESS in best:
         count = int((best[SUCCESS] > 0).sum())
         none = "" if count else " are marked so; that nobody marked it is no failure"
-        facts["success"] = f"{count} of {len(lengths)} episodes{none}"
+        facts["success"] = f"{count} of {len(lengths)} episodes{none}{helped(dataset)}"
     if REWARD in best:
         facts["best reward"] = f"{best[REWARD].mean():.3f} on average over episodes, {best[REWARD].min():.3f} at least"
     return facts | {"fingerprint": dataset.fingerprint}

@@ -29,7 +29,7 @@ from ...policies.compositions.skipping import saving
 from ...policies.field import noise_levels
 from ...policies.load import load_policy
 from ...policies.policy import LaneNoise, Past, Policy
-from ..bench.bench import describe_machine
+from ..bench.settings import describe_machine
 from ..ledger.study import Study
 
 EARLY = Adapt(skip=((0.5, 1.0),))  # a quarter of the evaluations of two parents at ten steps

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...configs.episode import SUCCESS
 from .columns import load_columns
 from .dataset import Dataset
 from .layout import DatasetError
@@ -161,6 +162,15 @@ def runs(kinds: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     number = np.cumsum(borders) - 1
     ends = np.append(begins[1:], len(kinds)) - 1
     return begins[number], ends[number]
+
+
+def helped(dataset: Dataset) -> str:
+    """What to add to a count of the episodes that succeeded: how many of them a person had a part in."""
+    led = led_episodes(dataset)
+    if led is None or not led.any() or SUCCESS not in dataset.columns:
+        return ""
+    done = np.maximum.reduceat(dataset.columns[SUCCESS][:, 0], dataset.starts) > 0.5
+    return f"; in {int((done & led).sum())} of them a person took over, so they are no success of the policy's"
 
 
 def led_episodes(dataset: Dataset) -> np.ndarray | None:

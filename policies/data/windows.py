@@ -106,7 +106,8 @@ class Windows:
         self._rows = np.concatenate([np.arange(s, s + n) for s, n in zip(firsts, counts, strict=True)])
         self._first = np.repeat(dataset.starts, dataset.lengths)  # per dataset row: where its episode begins
         self._last = np.repeat(dataset.starts + dataset.lengths - 1, dataset.lengths)
-        self._begins, self._ends = (self._first, self._last) if learned is None else (learned.first, learned.last)
+        self._begins: np.ndarray = self._first if learned is None else learned.first
+        self._ends: np.ndarray = self._last if learned is None else learned.last
         if learned is not None:
             self._rows = self._rows[learned.weights[self._rows] > 0]
         self._episode = np.repeat(dataset.episode_ids, dataset.lengths)

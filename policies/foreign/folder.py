@@ -241,7 +241,7 @@ def _fill(policy: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> Non
     """Load weights, refusing what is missing, left over or of another shape. Shared tensors are saved only once."""
     kept = {name: value for name, value in weights.items() if name not in old_buffers(weights)}
     if hasattr(policy, "_fix_pytorch_state_dict_keys"):  # pi0 and pi0.5 as openpi names their weights
-        kept = policy._fix_pytorch_state_dict_keys(kept, policy.config)
+        kept = cast(Any, policy)._fix_pytorch_state_dict_keys(kept, policy.config)
         kept = {"model." + name.removeprefix("model."): value for name, value in kept.items()}
     try:
         missing, unexpected = policy.load_state_dict(kept, strict=False)

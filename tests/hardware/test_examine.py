@@ -62,7 +62,7 @@ def test_two_servos_with_one_id(file):
         chain.servos[3].memory["ID"] = 3
 
     found = findings(file, double)
-    assert "nobody has id 4" in found["servos"].detail and "id 3 answers garbled" in found["servos"].detail
+    assert "nobody answers by id 4" in found["servos"].detail and "id 3 answers garbled" in found["servos"].detail
 
 
 def test_a_stale_calibration_and_a_missing_one(file):

@@ -14,6 +14,7 @@ import numpy as np
 
 from ....configs.episode import REWARD
 from ....configs.spec import ACTION, SCENE, STATE
+from ....policies.data.corrections import helped
 from ....policies.data.dataset import Dataset
 from ....policies.data.frames import episodes_with_pictures
 from ...pages.histogram import Histogram, histogram
@@ -96,7 +97,7 @@ def _numbers(dataset: Dataset, success: np.ndarray | None) -> list[tuple[str, st
         ),
     ]
     if success is not None:
-        cards.append(("succeeded", f"{success.sum()} of {len(success)}", "as the dataset says"))
+        cards.append(("succeeded", f"{success.sum()} of {len(success)}", f"as the dataset says{helped(dataset)}"))
     else:
         cards.append(("succeeded", "–", "no success labels; add them with understudy label"))
     return cards

@@ -66,9 +66,9 @@ class Robomimic:
             low, high = _range(file, demos)
             about, notes = _environment(file, root)
             subsets = _subsets(file, demos, root)
-            told = _told(file, root)
-        if told:
-            return _of_ours(root, told, first, demos, about, subsets)
+            of_ours = _told(file, root)
+        if of_ours:
+            return _of_ours(root, of_ours, first, demos, about, subsets)
         roles = _roles(first)
         body = _body(root, first, roles, about, low, high)
         extra = {f"observation.{key}": counted(key, first[key][0]) for key in roles["extra"]}
@@ -278,12 +278,10 @@ def _of_ours(
         body = Embodiment.from_dict(told["embodiment"])
     except (EmbodimentError, TypeError, ValueError, KeyError) as error:
         raise FormatError(f"{root}: the attribute {TOLD} of 'data' names no body ({error}); {AGAIN}") from error
-    cameras = {name: tuple(keys[key][:2]) for name, key in told["cameras"].items()}
-    body = replace(
-        body, cameras=cameras,
-        **({} if told["state"] else {"state": (), "state_units": ()}),
-        **({} if told["scene"] else {"scene": (), "scene_units": ()}),
-    )  # fmt: skip
+    cameras = {name: (keys[key][0], keys[key][1]) for name, key in told["cameras"].items()}
+    body = replace(body, cameras=cameras)
+    body = body if told["state"] else replace(body, state=(), state_units=())
+    body = body if told["scene"] else replace(body, scene=(), scene_units=())
     for part, names in (("state", body.state), ("scene", body.scene), ("action", body.action)):
         width = sum(keys[key][0] for key in (["actions"] if part == "action" else told[part]))
         if width != len(names):

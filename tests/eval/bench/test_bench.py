@@ -142,7 +142,7 @@ def test_unknown_bench_names_the_known(command):
 
 
 def test_the_machine_is_described_without_its_name():
-    from understudy.eval.bench.bench import describe_machine
+    from understudy.eval.bench.settings import describe_machine
 
     machine = describe_machine()
     assert machine["cores"] >= 1 and machine["torch"].startswith("2.")

@@ -5,7 +5,7 @@ import pytest
 
 from understudy.configs.episode import Episode
 from understudy.configs.spec import STATE, Embodiment, Window
-from understudy.policies.data.corrections import INTERVENTION, PHASE, Corrections, learned_steps, runs
+from understudy.policies.data.corrections import INTERVENTION, PHASE, Corrections, helped, learned_steps, runs
 from understudy.policies.data.layout import DatasetError
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.windows import Windows
@@ -16,13 +16,14 @@ BODY = Embodiment(name="a", action=("x",), action_units=("m",), limits=((-99.0, 
 PHASES = np.array([0, 0, 0, 1, 2, 2, 2, 0, 0], np.float32)
 
 
-def recorded(folder, flagged):
+def recorded(folder, flagged, done=False):
     extra, flags = ({PHASE: ("phase",)}, (INTERVENTION,)) if flagged else ({}, ())
     writer, steps = DatasetWriter(folder, BODY, extra=extra, flags=flags), len(PHASES)
     numbers = np.arange(steps, dtype=np.float32)
     writer.add(Episode(
         start=0, task="t", obs={STATE: numbers[:, None]}, action=numbers[:, None], sent=numbers[:, None],
-        reward=0 * numbers, progress=0 * numbers, success=numbers < 0, terminated=False, truncated=True,
+        reward=0 * numbers, progress=0 * numbers, success=numbers < len(numbers) * done,
+        terminated=False, truncated=True,
         extra={PHASE: PHASES, INTERVENTION: PHASES == 2} if flagged else {},
     ))  # fmt: skip
     return open_dataset(folder)
@@ -51,6 +52,13 @@ def test_windows_on_a_device_are_the_same(tmp_path):
     windows = Windows(data, Window(observe=(0,), recall=(-1,), horizon=3), (STATE,), learned=learned)
     held, here = ResidentWindows(windows, "cpu", 1e9)(torch.arange(8)), windows.gather(torch.arange(8))
     assert len(windows) == 8 and all(torch.equal(held[key], here[key]) for key in here)
+
+
+@pytest.mark.parametrize("done", (True, False))
+def test_an_episode_that_a_person_helped_with_is_told_beside_the_successes(tmp_path, done):
+    said = helped(recorded(tmp_path / "a", True, done))
+    assert said == f"; in {int(done)} of them a person took over, so they are no success of the policy's"
+    assert helped(recorded(tmp_path / "b", False, done)) == ""
 
 
 def test_demonstrations_beside_them_are_whole_and_without_flags_corrections_are_refused(tmp_path):
