@@ -126,7 +126,8 @@ class Drawer:
         from ..sim.arms import Wiring
 
         task = robot.find()
-        self.arm, self.robot, self.size, self.cameras = task.arm, robot, tuple(size), tuple(cameras)
+        self.arm, self.robot, self.cameras = task.arm, robot, tuple(cameras)
+        self.size: tuple[int, int] = (size[0], size[1])
         self._names = [robot.named(name) for name in cameras]
         for name, theirs in zip(cameras, self._names, strict=True):
             if theirs not in task.cameras:

@@ -255,9 +255,9 @@ class VideoModel(FilmModel, Stepped):
             done = int(torch.randint(max(2, steps // 2), steps + 1, ()))
             with torch.no_grad():
                 kept = sorted({max(done - 1, 1), done})
-                arm = None if self.overlay is None else (batch[DRAWN][:, 1], batch[DRAWN][:, [1 + j for j in kept]])
+                there = None if self.overlay is None else (batch[DRAWN][:, 1], batch[DRAWN][:, [1 + j for j in kept]])
                 told = actions[:, 1 : 1 + done]
-                made = self._made(memory, told, kept, torch.randn_like(latents[:, :2]), arm)
+                made = self._made(memory, told, kept, torch.randn_like(latents[:, :2]), there)
                 memory = Memory(made[:, -1], made[:, 0])
             begun = begun + done
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def arm_settings(config: OnArm, acting: Acting, world: World, begun: Path | None
     if delay == MEASURE and begun is not None and (begun / MANIFEST).is_file():
         delay = int(read_manifest(begun)["agent"].get("delay", 0))
     asked |= {"block": 1, "delay": delay, "latency": config.latency}
-    where = {"emulate": world.emulate, "clock": world.clock, "robot": world.robot, "port": world.port}
+    where: dict[str, Any] = {"emulate": world.emulate, "clock": world.clock, "robot": world.robot, "port": world.port}
     where |= {"calibration": world.calibration, "task": world.task, "set_points": world.set_points}
     seconds = config.seconds
     if seconds is None and world.horizon:

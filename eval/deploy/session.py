@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -181,7 +182,7 @@ def deploy(
             leader.connect()
         view = held.enter_context(_viewing(config, world))
         patience = GRACE if world.clock == "wall" else None
-        others = {"lead": takeover, "couple": takeover.couple} if takeover else {}
+        others: dict[str, Any] = {"lead": takeover, "couple": takeover.couple} if takeover else {}
         ahead = Ahead(agent, patience, overseer.pause, view.planned if view else lambda plan: None, **others)
         held.callback(ahead.close)
         actor = _Shown(ahead, lanes, view)
@@ -211,7 +212,11 @@ def deploy(
 def _takeover(config: Settings, lanes: Lanes, world: RobotWorld, leader: Attended | Guide | None) -> TakeOver | None:
     if leader is None:
         return None
-    return TakeOver(leader, world.embodiment(), lambda: lanes.call("couple", slots=[0]), config.takeover_moved)
+
+    def couple() -> None:
+        lanes.call("couple", slots=[0])
+
+    return TakeOver(leader, world.embodiment(), couple, config.takeover_moved)
 
 
 def _episode(actor, lanes: Lanes, start: int, world: World) -> Result:

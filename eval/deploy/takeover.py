@@ -84,7 +84,8 @@ class TakeOver:
             return
         self.active, self.times = True, self.times + 1
         self._coupled, self._leads, self._mute = False, False, False
-        self._before, self._stood = None, 0
+        self._before: np.ndarray | None = None
+        self._stood = 0
         print("taken over: hold the leader still, the arm comes to it slowly. p: the policy goes on", flush=True)
 
     def give_back(self) -> None:
@@ -121,10 +122,9 @@ class TakeOver:
         """(D,) where the leader is; None, and said once, where it does not say."""
         try:
             pose = np.asarray(self._guide.read(), float)
-        except ConnectionError as error:
-            pose, why = None, str(error)
-        else:
             why = "" if np.isfinite(pose).all() else "its pose is not finite"
+        except ConnectionError as error:
+            why = str(error)
         if why:
             if not self._mute:
                 print(f"the leader is silent ({why}): {meanwhile}", flush=True)

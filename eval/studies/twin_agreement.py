@@ -183,7 +183,7 @@ def merged(folder: Path, repeats: int) -> dict[tuple[str, str], Tested]:
             before = found.get(key)
             if before is not None:
                 episodes = {**before.episodes, **episodes}
-                errors, records = before.errors + tested.errors, before.records + tested.records
-                tested = dataclasses.replace(tested, errors=errors, records=records)
+                errors, files = before.errors + tested.errors, before.records + tested.records
+                tested = dataclasses.replace(tested, errors=errors, records=files)
             found[key] = dataclasses.replace(tested, episodes=episodes)
     return found

@@ -88,7 +88,11 @@ def table(settings: TwinTracking, kept: Kept) -> tuple[list[tuple], tuple[str, .
         for seed in range(settings.seed, settings.seed + settings.seeds):
             take = cache(partial(record, scene, settings.reality, settings.seconds, seed))
             for number, (way, found) in enumerate(zip(ways, tracks, strict=True)):
-                told = kept.get(f"{seed} {number}", lambda way=way, take=take: follow(scene, take(), way).plain())
+
+                def followed(way=way, take=take) -> dict:
+                    return follow(scene, take(), way).plain()
+
+                told = kept.get(f"{seed} {number}", followed)
                 found.append(Track.of(told))
                 shown.update(sum(map(len, tracks)))
     rows = [row(way, found, tracks[0]) for way, found in zip(ways, tracks, strict=True)]

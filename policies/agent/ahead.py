@@ -174,7 +174,9 @@ class Ahead:
 
     def _drop(self) -> None:
         """Forget the plan in force; one that is still being made is not waited for."""
-        self._dropped, self._chunk, self._meanwhile, self._rest = True, None, [], None
+        self._dropped, self._chunk = True, None
+        self._rest: np.ndarray | None = None
+        self._meanwhile: list[np.ndarray] = []
 
     def _plans_again(self) -> bool:
         """Whether the policy acts; after somebody else has, it plans anew from what was executed."""

@@ -10,6 +10,7 @@ and a model in the folder `vlm` in place of `vlm_model_name`: such a checkpoint 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class LeRobotChunks(nn.Module):
     def __init__(self, foreign: Foreign, keys: Mapping[str, str], task: str = ""):
         super().__init__()
         self.foreign, self.keys, self.task = foreign, dict(keys), task
-        self.policy = foreign.build()
+        self.policy: Any = foreign.build()
         self.before, self.after = _processors(foreign, self.policy.config)
         self.pads = bool(getattr(self.policy.config, PADS.get(foreign.kind, ""), None))  # takes pictures of any size
 
@@ -69,7 +70,7 @@ class LeRobotChunks(nn.Module):
         if not key.startswith(IMAGES):
             return value
         stated = self.foreign.config["input_features"][own]["shape"][1:]
-        return as_pictures(value, value.shape[-3:-1] if self.pads else stated)
+        return as_pictures(value, (value.shape[-3], value.shape[-2]) if self.pads else stated)
 
 
 def _processors(foreign: Foreign, config):

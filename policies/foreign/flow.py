@@ -62,6 +62,7 @@ class ForeignFlow(VelocityPolicy):
     """
 
     task_text: str | None = None  # what it was told
+    padding: Tensor
 
     def __init__(self, foreign: Foreign, body: Body, task: str = ""):
         chunks = LeRobotChunks(foreign, body.keys, task)
@@ -129,7 +130,7 @@ class ForeignFlow(VelocityPolicy):
             del policy.model.denoise_step
         raise ForeignError(f"the {self.foreign.kind} policy of {self.foreign.folder} never asks for a velocity")
 
-    def _velocity(self, x: Tensor, t: Tensor, context: Mapping) -> Tensor:
+    def _velocity(self, x: Tensor, t: Tensor, context: Any) -> Tensor:
         """The velocity of x (M, T, D) at times t (M,)."""
         dims = x.shape[-1]
         return self._denoise(torch.cat([x, t[:, None, None] * self.padding], -1), t, context)[..., :dims]

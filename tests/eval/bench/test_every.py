@@ -10,10 +10,10 @@ import pytest
 from understudy.configs.children import start
 from understudy.eval.bench import every
 from understudy.eval.bench.bench import Bench
-from understudy.eval.bench.settings import READS
 from understudy.eval.bench.every import BenchError, Planned, is_there, measure_all, missing
 from understudy.eval.bench.headlines import HEADLINES, reached
 from understudy.eval.bench.quiet import MOST, BusyError, check_quiet, others_while
+from understudy.eval.bench.settings import READS
 from understudy.eval.ledger.study import read_study
 
 REPORT = Planned("report", "report", "", {})
