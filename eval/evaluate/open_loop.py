@@ -422,9 +422,7 @@ def _plan_all(
     mean = np.asarray(about["mean_action"], np.float32)
     numbers: list[int] = list(map(int, dataset.episode_ids))
     reads = getattr(policy, "task_text", None) is not None
-    with Progress(
-        f"judging {config.name or config.policy}:", len(chosen), "episodes", done=len(writer.done)
-    ) as progress:
+    with Progress(f"judging {config.policy}:", len(chosen), "episodes", done=len(writer.done)) as progress:
         for place in map(int, chosen):
             if numbers[place] in writer.done:
                 continue
