@@ -99,7 +99,7 @@ def test_what_the_guard_bends_is_told_in_parts_of_the_set_points(saved, capsys):
 
 
 def test_a_few_bent_set_points_are_no_warning():
-    tally = Tally(rows=[{"success": False}], steps=50, plans=1, seconds=[0.1], set_points=100, bent=5)
+    tally = Tally(rows=[{"success": False, "labels": "{}"}], steps=50, plans=1, seconds=[0.1], set_points=100, bent=5)
     said = tally.text(Deploy(policy="me/it", emulate=True))
     assert "guard           5 of 100 set-points bent" in said and "warning" not in said
 
