@@ -387,7 +387,7 @@ def test_the_shipped_recipes_have_only_flags_that_the_installed_lerobot_knows(le
     for file in (root / "configs" / "foreign").glob("*.yaml"):
         flags = for_installed(flags_of(file), known)
         strange = [flag for flag in flags if flag[2:].partition("=")[0].partition(".")[0] not in known]
-        assert not strange and "--policy.horizon=16" in flags, file
+        assert not strange and {"--policy.horizon=16", "--policy.chunk_size=16"} & set(flags), file
 
 
 def test_the_features_of_the_training_data_count_where_it_has_no_card(tmp_path):
