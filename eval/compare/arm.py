@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,18 +23,17 @@ from ...configs.spec import EmbodimentError
 from ...configs.world import World, looked_at
 from ...hardware.consent import Refused, ask, on_terminal
 from ...hardware.lane.robot_env import RobotWorld
-from ...policies.agent.agent import Agent
-from ...policies.agent.ahead import GRACE, Ahead
 from ...policies.agent.open import Acting
 from ..demos.arm import Quit, Words
-from ..deploy.session import open_for_arm
 from ..deploy.settings import Settings
 from ..ledger.record import MANIFEST, read_manifest
-from ..rollout.rollout import Block, run_block
 from .blind import Score
 from .blind import ask as ask_score
 from .on_arm import MEASURE, OnArm
 from .restore import STARTS, Restored, Shown, Start, restore
+
+if TYPE_CHECKING:
+    from ...policies.agent.agent import Agent
 
 VIEW = (240, 320)  # px, height and width of an emulated camera that nobody asked for, to compare scenes by
 AWAY = 0.1  # rad or m that the arm may stay away from the pose of a start
@@ -85,6 +84,8 @@ def open_on_arm(
     Raises:
         EmbodimentError: a policy does not fit the arm, or both do not fit each other. ValueError: no camera.
     """
+    from ..deploy.session import open_for_arm
+
     assert isinstance(world, RobotWorld)
     opened, worlds, said = [], [], []
     for each in settings:
@@ -137,6 +138,8 @@ class Duel:
         self.config, self.world, self.columns, self.folder, self.operator = config, world, columns, folder, operator
         self.words, self.show = Words(), Shown(folder)
         self._lanes = Lanes(world, 1, 0, timeout=0)
+        from ...policies.agent.ahead import GRACE, Ahead
+
         patience = GRACE if world.clock == "wall" else None
         self._actors = [Ahead(agent, patience, self._heard) for agent in agents]
         self._said, self._quits, self._started = "", False, False
@@ -184,6 +187,8 @@ class Duel:
             pass  # was said before the trial
         if self.operator:
             print(f"the arm moves; {WORDS}", flush=True)
+        from ..rollout.rollout import Block, run_block
+
         result = next(iter(run_block(Block((start,), self.columns[who], failed=1), self._actors[who], self._lanes, {})))
         if self._quits:
             raise KeyboardInterrupt("the running trial is not kept")

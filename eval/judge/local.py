@@ -7,6 +7,7 @@ model. Weights must all be there: transformers draws missing ones at random, and
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +66,8 @@ class LocalModel:
         try:
             text = self.processor.apply_chat_template(told, add_generation_prompt=True, tokenize=False)
             given = self.processor(text=[text], images=[frames], return_tensors="pt").to(self.config.device)
+            if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
+                given.pop("token_type_ids", None)  # of transformers 4, which `generate` refuses then
         except (ValueError, TypeError, IndexError, RuntimeError) as error:
             why = " ".join(str(error).split())[:400]
             raise JudgeError(f"{self.config.model} cannot be asked about {len(frames)} frames: {why}") from error

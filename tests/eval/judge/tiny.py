@@ -142,6 +142,8 @@ def save(folder, transformers, most: int = 80) -> float:
 def save_qwen(folder, transformers) -> None:
     """A Qwen2-VL with random weights."""
     special = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    if int(transformers.__version__.partition(".")[0]) < 5:
+        pytest.skip("Qwen2-VL of transformers 4 takes a tokenizer of its own alone")
     tokenizer = words(transformers, [*special, "<pad>", "<unk>"])
     number = tokenizer.convert_tokens_to_ids
     seen = "<|vision_start|><|image_pad|><|vision_end|>"
