@@ -24,6 +24,15 @@ def pytest_configure(config):
     torch.set_num_threads(1)  # results must not depend on the machine's cores
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A command that a test runs in this process may set torch's threads, and leaves them so for the tests behind it:
+    two threads beside another process take many times as long as one."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def pytest_collection_modifyitems(items):
     for item in items:  # full-size ones may take long on a busy machine
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):

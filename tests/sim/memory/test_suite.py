@@ -261,14 +261,16 @@ def test_labels_reach_the_rows_of_a_rollout(lane):
 
 
 def test_a_policy_without_memory_does_not_know_what_was_placed(lanes):
-    """Cloned and played from the first middle: it answers, and no more often right than by chance, 1/4."""
+    """Cloned and played from the first middle until it answered 8 times: no more often right than by chance, 1/4."""
     lane, right, answered = lanes["square-long"], 0, 0
     lane.task_name = "square-long"
     policy = Neighbour(lane, 8, middle=True)
-    for start in range(1000, 1012):
+    for start in range(1000, 1048):  # it answers in about two of three
         play(lane, start, policy, middle=True)
         answered, right = answered + lane.labels()["completion"], right + bool(lane.labels()["context"])
-    assert answered >= 8 and right <= 8  # more than 8 of 12: one in 2500
+        if answered == 8:
+            break
+    assert answered == 8 and right <= 6  # more than 6: one in 2600
 
 
 @pytest.mark.slow
