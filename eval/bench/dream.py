@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...configs.devices import choose_precision
 from ...configs.episode import Episode
 from ...configs.lanes.lanes import Lanes
 from ...configs.world import REPORT_STARTS
@@ -69,7 +70,7 @@ def compare_dreams(run: str, batch: int, pairs: int, seconds: float, device: str
 
     Returns:
         `dream` (steps and frames a second), and of each rival its steps and frames a second, `frames_ratio` and
-        `steps_ratio` of the dream (medians of the pairs).
+        `steps_ratio` of the dream (medians of the pairs), and `frames_ratios` of all pairs.
     """
     import torch
 
@@ -84,7 +85,7 @@ def compare_dreams(run: str, batch: int, pairs: int, seconds: float, device: str
             success_at=1.0,
             device=device,
             threads=threads,
-            precision="bf16",
+            precision=choose_precision("auto", device),
         )
         with closing(Chunks(world, batch)) as dream:
             return _raced(dream, batch, world, pairs, seconds)
@@ -98,11 +99,13 @@ def _raced(dream: Chunks, batch: int, world: DreamWorld, pairs: int, seconds: fl
             raced = race(Contender("dream", 0, dream.work), Contender(name, 0, rival.work), pairs, seconds)
         ours, theirs = (1000 / side["ms"] for side in raced["sides"])
         lanes = rival.lanes.num_envs if isinstance(rival, Chunks) else 1
-        both = statistics.median(1 / ratio for ratio in raced["ratios"])
+        times = sorted(1 / ratio for ratio in raced["ratios"])
+        both, per_frame = statistics.median(times), batch * frames / (lanes * seen) if seen else None
         out["dream"] = {"steps_per_s": ours * batch * CHUNK, "frames_per_s": ours * batch * frames}
         out[name] = {"steps_per_s": theirs * lanes * CHUNK, "frames_per_s": theirs * lanes * seen}
         out[name] |= {"steps_ratio": both * batch / lanes, "cpu_ratio": raced["cpu_ratio"]}
-        out[name] |= {"frames_ratio": both * batch * frames / (lanes * seen) if seen else None}
+        out[name] |= {"frames_ratio": both * per_frame if per_frame else None}
+        out[name] |= {"frames_ratios": [one * per_frame for one in times] if per_frame else None}
     return out
 
 

@@ -68,6 +68,14 @@ def _bus(result: Mapping) -> Ratio:
     return low, result["bus"]["ratio"], high
 
 
+def _imagined(case: str) -> Callable[[Mapping], Ratio]:
+    def times(result: Mapping) -> Ratio:
+        found = result[case]
+        return min(found["frames_ratios"]), found["frames_ratio"], max(found["frames_ratios"])
+
+    return times
+
+
 def _spread(result: Mapping) -> Ratio:
     cases = result["cases"]
     return cases["range"][0], cases["times"], cases["range"][1]
@@ -99,9 +107,11 @@ HEADLINES = (
     *(Headline("rollout-pusht", what, "lerobot-eval", _rolled(case), 1) for case, what in PUSHT),
     Headline("scaling", "Lift, two workers", "one process", _scaled, 2 * CORES),
     Headline("cluster", "Lift, two raylets", "one raylet", _spread, 2 * CORES),
-    Headline("serve", "time added by the server, a state", "lerobot's server", _served("state"), 1),
-    Headline("serve", "the same, two cameras", "lerobot's server", _served("two cameras"), 1),
-    Headline("robot", "read and write six servos, CPU time", "lerobot", _bus, 1),
-    Headline("stages", "long context, kept embeddings", "end to end", _kept, 1),
-    Headline("twin", "simulated time of the twin, states", "real time", lambda result: result["offline"]["states"], 1),
+    Headline("serve", "time added by the server, a state", "lerobot's server", _served("state"), 3),
+    Headline("serve", "the same, two cameras", "lerobot's server", _served("two cameras"), 3),
+    Headline("robot", "read and write six servos, CPU time", "lerobot", _bus, 3),
+    Headline("stages", "long context, kept embeddings", "end to end", _kept, 10),
+    Headline("twin", "simulated time of the twin, states", "real time", lambda result: result["offline"]["states"], 50),
+    Headline("dream", "imagined frames, each step", "robosuite", _imagined("robosuite, every step"), 10),
+    Headline("dream", "the same", "our robosuite", _imagined("ours of robosuite, every step"), 3),
 )
