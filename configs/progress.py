@@ -67,5 +67,9 @@ def on_terminal() -> bool:
 
 
 def counted(number: int, what: str) -> str:
-    """A number and what is counted: "1 episode", "2 episodes"."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    """A number and what is counted: "1 episode", "2 episodes", "3 policies", "2 batches"."""
+    if number == 1:
+        return f"{number} {what}"
+    if what.endswith("y") and what[-2] not in "aeiou":
+        return f"{number} {what[:-1]}ies"
+    return f"{number} {what}{'es' if what.endswith(('s', 'x', 'ch', 'sh')) else 's'}"

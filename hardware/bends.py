@@ -129,7 +129,11 @@ class Bends:
             for place, (name, bound) in enumerate(zip(self.names, bounds, strict=True))
         ]
         values = ", ".join(f"{value:g}" for value in wider)
-        return [f"to widen it: --robot.envelope.{limit} '[{values}]' ({', '.join(self.names)}; one number is for all)"]
+        units = ", ".join(dict.fromkeys(f"{unit}{PER[limit]}" for unit in self.units))
+        return [
+            f"to widen it: --robot.envelope.{limit} '[{values}]' (in {units}: {', '.join(self.names)}; one number is "
+            "for all)"
+        ]
 
     def _bounds(self, limit: str) -> np.ndarray:
         """(D,) of a setting that has numbers, else (0,)."""

@@ -38,21 +38,33 @@ class Guard:
 
     Args:
         names: of the joints, for the reasons.
+        units: of the joints, for the reasons; default: rad, as in `Envelope`.
         clearance: the arm's body; None: neither table nor torque are known, which `blind_to` says.
     """
 
-    def __init__(self, names: tuple[str, ...], envelope: Envelope, rate: float, clearance: Clearance | None = None):
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        envelope: Envelope,
+        rate: float,
+        clearance: Clearance | None = None,
+        units: tuple[str, ...] | None = None,
+    ):
         if len(names) != len(envelope.limits):
             raise ValueError(f"{len(envelope.limits)} limits for {len(names)} joints")
+        units = ("rad",) * len(names) if units is None else units
+        if len(units) != len(names):
+            raise ValueError(f"{len(units)} units for {len(names)} joints")
         if not rate > 0:
             raise ValueError(f"the guard's rate must be positive, got {rate}")
         if clearance is not None:
             _check_solver()
-        self.names, self.envelope, self.rate, self.step_length = names, envelope, rate, 1.0 / rate
+        self.names, self.units, self.envelope, self.rate = names, units, envelope, rate
+        self.step_length = 1.0 / rate
         self._modelled = clearance is not None
-        self._watch = Watch(names, envelope, self.step_length)
-        self._inbox = Inbox(names, envelope, rate)
-        self._way = Way(names, envelope, self.step_length, clearance, self._watch.torque)
+        self._watch = Watch(names, units, envelope, self.step_length)
+        self._inbox = Inbox(names, units, envelope, rate)
+        self._way = Way(names, units, envelope, self.step_length, clearance, self._watch.torque)
         self._engaged = False
         self._last = -np.inf
         self.stopped: str | None = None  # why, once it has stopped
@@ -101,10 +113,10 @@ class Guard:
         out = np.maximum(bounds.low - measured.position, measured.position - bounds.high)
         if (out > self.envelope.lag).any():
             joint = int(np.argmax(out))
-            low, high = self.envelope.limits[joint]
+            (low, high), unit = self.envelope.limits[joint], self.units[joint]
             raise ValueError(
-                f"the guard does not engage: {self.names[joint]} is at {measured.position[joint]:.3f}, "
-                f"its limits are {low:.3f} .. {high:.3f}: is the calibration that of this arm?"
+                f"the guard does not engage: {self.names[joint]} is at {measured.position[joint]:.3f} {unit}, its "
+                f"limits are {low:.3f} .. {high:.3f} {unit}: is the calibration that of this arm?"
             )
         self._watch.begin(measured)
         self._inbox.begin()
@@ -167,7 +179,8 @@ class Guard:
                 self._inbox.approaching = False
             else:
                 joint, speed = int(np.argmax(off)), self.envelope.approach
-                reasons.append(f"{self.names[joint]} is {off[joint]:.2f} from the first command: at most {speed:g}/s")
+                name, unit = self.names[joint], self.units[joint]
+                reasons.append(f"{name} is {off[joint]:.2f} {unit} from the first command: at most {speed:g} {unit}/s")
                 limits, drift = limits.slower(np.full(len(off), speed)), np.zeros(len(off))
         self._target = target
         vetoed = self._heed(foresight, seen, reasons)
@@ -191,7 +204,7 @@ class Guard:
         said = f"in the twin {'; '.join(foresight.reasons)}"
         reasons.append(said)
         if self._vetoed > self.envelope.vetoed:
-            self.stop(f"{said}, for {self._vetoed:.1f} s")
+            self.stop(f"{said}, for {self._vetoed:.1f} s of {self.envelope.vetoed:g} s allowed")
         return True
 
     def _answer(self, target: np.ndarray | None, reasons: list[str], foresight: Foresight | None = None) -> Verdict:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import re
 import signal
 import time
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ from .robot import RobotConfig
 from .session import RESTING, Session
 from .talk import Line
 
+NUMBER = re.compile(r"(?<![\w.])-?\d+(\.\d+)?(e[-+]?\d+)?(?!\w)")  # not that of a joint's name
 ANSWER = 3.0  # s that the guard may take to answer
 OPENING = 60.0  # s that it may take to open the bus
 STOPPING = {"SIGTERM", "SIGHUP", "SIGUSR1"}
@@ -119,13 +121,13 @@ class Account:
     """How many commands passed, were bent and stopped, and how often each reason was given."""
 
     outcomes: dict[str, int] = field(default_factory=dict)
-    reasons: dict[str, int] = field(default_factory=dict)  # without their numbers -> how often
+    reasons: dict[str, int] = field(default_factory=dict)  # "#" for each number -> how often
     examples: dict[str, str] = field(default_factory=dict)  # the first of each, whole
 
     def add(self, verdict: Verdict) -> None:
         self.outcomes[verdict.outcome.value] = self.outcomes.get(verdict.outcome.value, 0) + 1
         for reason in verdict.reasons:
-            kind = " ".join(word for word in reason.split() if not any(map(str.isdigit, word)))
+            kind = NUMBER.sub("#", reason)
             self.reasons[kind] = self.reasons.get(kind, 0) + 1
             self.examples.setdefault(kind, reason)
 

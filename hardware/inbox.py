@@ -13,8 +13,8 @@ KEPT = 3  # targets that tell how fast the commands move
 class Inbox:
     """Takes commands in, step by step. `approaching`: the next one counts as a first one."""
 
-    def __init__(self, names: tuple[str, ...], envelope: Envelope, rate: float):
-        self.names, self.envelope, self.rate = names, envelope, rate
+    def __init__(self, names: tuple[str, ...], units: tuple[str, ...], envelope: Envelope, rate: float):
+        self.names, self.units, self.envelope, self.rate = names, units, envelope, rate
         self._fastest = envelope.bounds().velocity
         self._number: int | None = None  # of the last command that counted
         self._stamp = -np.inf  # its time, s
@@ -49,8 +49,8 @@ class Inbox:
         within = np.clip(target, limits.low, limits.high)
         if (within != target).any():
             joint = int(np.argmax(np.abs(within - target)))
-            low, high = self.envelope.limits[joint]
-            reasons.append(f"{self.names[joint]} {target[joint]:.3f} is outside {low:.3f} .. {high:.3f}")
+            (low, high), unit = self.envelope.limits[joint], self.units[joint]
+            reasons.append(f"{self.names[joint]} {target[joint]:.3f} {unit} is outside {low:.3f} .. {high:.3f} {unit}")
         self._targets = [*self._targets[1 - KEPT :], within]
         return within
 
@@ -77,7 +77,7 @@ class Inbox:
             return f"the command is not finite at {self.names[int(np.argmin(np.isfinite(target)))]}"
         age = now - command.time
         if not -1 / self.rate <= age <= self.envelope.stale:
-            return f"the command is {age:.2f} s old"
+            return f"the command is {age:.2f} s old, of at most {self.envelope.stale:g} s"
         if self._number is not None and command.number <= self._number:
             return f"command {command.number} came after {self._number}"
         if command.time < self._stamp:

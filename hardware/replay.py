@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..configs.progress import counted
 from ..configs.spec import ACTION, STATE, Embodiment
 from ..policies.data.dataset import Dataset
 from ..policies.data.open import open_dataset
@@ -72,7 +73,8 @@ class Replay:
         dataset = open_dataset(self.data, episodes=str(self.episode))
         actions, body = np.asarray(dataset.columns[ACTION], float), dataset.embodiment
         print(
-            f"episode {self.episode} of {self.data}, {len(actions)} actions at {dataset.rate:g} Hz, by its '{ACTION}'"
+            f"episode {self.episode} of {self.data}, {counted(len(actions), 'action')} at {dataset.rate:g} Hz, by "
+            f"its '{ACTION}'"
         )
         if pace := pace_warning(dataset):
             print(f"warning: {pace}")
@@ -86,7 +88,10 @@ class Replay:
         driver_body, model = _known(config)
         actions = in_si(actions, body, driver_body, self.units)
         account, bends = rehearse(config, driver_body, model, actions)
-        print(f"dry run: {len(actions)} actions at {rate:g} Hz, {account if 'stopped' in account.outcomes else bends}")
+        print(
+            f"dry run: {counted(len(actions), 'action')} at {rate:g} Hz, "
+            f"{account if 'stopped' in account.outcomes else bends}"
+        )
         print("\n".join([*bends.lines(), *bends.advice()]))
         if "stopped" in account.outcomes:
             raise ValueError("the guard would stop this episode: it is not replayed")
@@ -174,7 +179,8 @@ def in_si(actions: np.ndarray, body: Embodiment, robot: Embodiment, units: str) 
 def rehearse(config: RobotConfig, body: Embodiment, model: str | None, actions: np.ndarray) -> tuple[Account, Bends]:
     """What a guard that moves nothing makes of (T, D) actions, from the first of them on, and by which limits."""
     clearance = Clearance(find_arm(model), config.surroundings) if model else None
-    guard = Guard(body.action, Envelope(**({"limits": body.limits} | config.envelope)), body.rate, clearance)
+    envelope = Envelope(**({"limits": body.limits} | config.envelope))
+    guard = Guard(body.action, envelope, body.rate, clearance, body.action_units)
     low, high = np.array(body.limits).T
     pose, account, now = np.clip(actions[0], low, high), Account(), 0.0
     bends = Bends(body.action, guard.envelope, body.rate, body.action_units)
@@ -195,6 +201,7 @@ class Replayed:
     sent: np.ndarray
     positions: np.ndarray
     joints: tuple[str, ...]
+    units: tuple[str, ...]  # of the joints
     account: Account
     after: np.ndarray  # (T,) s after its time that each action was sent and answered
     step: float  # s
@@ -209,25 +216,34 @@ class Replayed:
         """Raise ValueError: most actions came late, so this was not the recorded motion. It is said of fewer, too."""
         if self.late > MOST * len(self.sent):
             raise ValueError(
-                f"{self.late} of {len(self.sent)} actions were sent late: the arm did not move as recorded. End what "
-                "else runs on this machine and replay again"
+                f"{self.late} of {counted(len(self.sent), 'action')} were sent late: the arm did not move as "
+                "recorded. End what else runs on this machine and replay again"
             )
         if self.late > FEW * len(self.sent):
             print(
-                f"warning: {self.late} of {len(self.sent)} actions were sent late: the motion was slower than recorded"
+                f"warning: {self.late} of {counted(len(self.sent), 'action')} were sent late: the motion was slower "
+                "than recorded"
             )
 
     def __str__(self) -> str:
         read = np.isfinite(self.positions).all(1)
-        error = np.abs(self.positions - self.sent)[read] if read.any() else np.full_like(self.sent, np.nan)
-        joint = int(error.max(0).argmax())
-        unread = "" if read.all() else f", {(~read).sum()} readings lost"
+        unread = "" if read.all() else f", {counted(int((~read).sum()), 'reading')} lost"
         median, most = 1000 * np.percentile(self.after, (50, 99))
         return (
-            f"replayed {len(self.sent)} actions in {self.seconds:.1f} s, {self.late} late, {self.account}\n"
-            f"sent {median:.1f} ms after their time (99 %: {most:.1f}) of {1000 * self.step:.0f} ms a step{unread}\n"
-            f"behind the set-points by {error.mean():.3f} on average, at most {error.max():.3f} ({self.joints[joint]})"
+            f"replayed {counted(len(self.sent), 'action')} in {self.seconds:.1f} s, {self.late} late, {self.account}\n"
+            f"sent {median:.1f} ms after their time (99 %: {most:.1f} ms) of {1000 * self.step:.0f} ms a step{unread}\n"
+            f"behind the set-points {self._behind(read) if read.any() else 'by an unknown amount: there is no reading'}"
         )
+
+    def _behind(self, read: np.ndarray) -> str:
+        """How far the arm was from its set-points in the rows that were read, for the joints of each unit."""
+        error, told = np.abs(self.positions - self.sent)[read], []
+        for unit in dict.fromkeys(self.units):
+            alike = [number for number, other in enumerate(self.units) if other == unit]
+            joint = max(alike, key=lambda number: error[:, number].max())
+            mean, most = error[:, alike].mean(), error[:, joint].max()
+            told.append(f"by {mean:.3f} {unit} on average, at most {most:.3f} {unit} ({self.joints[joint]})")
+        return "; ".join(told)
 
 
 def replay_on(robot: GuardedRobot, actions: np.ndarray) -> Replayed:
@@ -258,8 +274,11 @@ def replay_on(robot: GuardedRobot, actions: np.ndarray) -> Replayed:
         due = _wait(due + step)
         positions.append(_position(robot, len(action)))
     spent = time.monotonic() - begun
-    joints = robot.embodiment.action
-    return Replayed(np.array(sent_all), np.array(positions), joints, robot.account, np.array(after), step, spent)
+    body = robot.embodiment
+    return Replayed(
+        np.array(sent_all), np.array(positions), body.action, body.action_units, robot.account, np.array(after), step,
+        spent,
+    )  # fmt: skip
 
 
 def _position(robot: GuardedRobot, joints: int) -> np.ndarray:
@@ -296,4 +315,5 @@ def replay_in_world(name: str, actions: np.ndarray, body: Embodiment, env_seed: 
             steps, progress, success = steps + 1, max(progress, float(info["progress"])), bool(info["success"])
             if terminated or truncated:
                 break
-    return f"{name}, env seed {env_seed}: {steps} of {len(actions)} actions, progress {progress:.2f}, success {success}"
+    said = f"{steps} of {counted(len(actions), 'action')}, progress {progress:.2f} of 1, success {success}"
+    return f"{name}, env seed {env_seed}: {said}"

@@ -46,7 +46,7 @@ class Session:
             if self.driver.body is not None:
                 clearance = Clearance(find_arm(self.driver.body), self.config.surroundings)
             settings = {"limits": body.limits} | self.config.envelope
-            self.guard = Guard(body.action, Envelope(**settings), body.rate, clearance)
+            self.guard = Guard(body.action, Envelope(**settings), body.rate, clearance, body.action_units)
             self._engage()
             self.driver.hold()
             self._held = True

@@ -13,8 +13,8 @@ FULL = 0.83  # part of the torque: about all that a servo gives at rest which bo
 class Watch:
     """Takes measurements in, step by step. Torques are in N m, positions in units of the joints, (D,) each."""
 
-    def __init__(self, names: tuple[str, ...], envelope: Envelope, step: float):
-        self.names, self.envelope, self.step = names, envelope, step
+    def __init__(self, names: tuple[str, ...], units: tuple[str, ...], envelope: Envelope, step: float):
+        self.names, self.units, self.envelope, self.step = names, units, envelope, step
         torque = envelope.torque
         self.torque = None if torque is None else np.broadcast_to(np.asarray(torque, float), (len(names),))
         self.position: np.ndarray = np.zeros(0)
@@ -43,7 +43,7 @@ class Watch:
             return "the measured pose is not finite"
         age = now - measured.time
         if not -self.step <= age <= self.envelope.blind:
-            return f"the measured pose is {age:.2f} s old"
+            return f"the measured pose is {age:.2f} s old, of at most {self.envelope.blind:g} s"
         return None
 
     def look(
@@ -64,8 +64,9 @@ class Watch:
         lags = np.abs(set_point - self.position)
         self._lagging = self._lagging + seconds if (lags > self.envelope.lag).any() else 0.0
         if self._lagging > self.envelope.patience:
-            lags_most = self.names[int(np.argmax(lags))]
-            wrong = wrong or f"{lags_most} does not follow: {lags.max():.2f} behind the set-point"
+            joint = int(np.argmax(lags))
+            behind = f"{lags[joint]:.2f} of {self.envelope.lag:g} {self.units[joint]} behind the set-point"
+            wrong = wrong or f"{self.names[joint]} does not follow: {behind}, for {self._lagging:.1f} s"
         if measured.torque is None or self.torque is None:
             self._loaded += seconds if self.strained else 0.0
             return wrong
@@ -94,9 +95,10 @@ class Watch:
         self._loaded += seconds
         joint = int(np.argmax(over * np.abs(torque)))
         self._loads = np.where(over, np.sign(torque), 0.0)
-        said = f"{self.names[joint]} bears {abs(torque[joint]):.2f} N m of {self.torque[joint]:.2f}"
+        said = f"{self.names[joint]} bears {abs(torque[joint]):.2f} of {self.torque[joint]:.2f} N m"
         reasons.append(said)
-        return f"{said}, for {self._loaded:.1f} s" if self._loaded > self.envelope.patience else None
+        allowed = self.envelope.patience
+        return f"{said}, for {self._loaded:.1f} s of {allowed:g} s allowed" if self._loaded > allowed else None
 
     def held(self, set_point: np.ndarray, target: np.ndarray) -> bool:
         """Whether going on to `target` runs away from an arm that does not follow."""

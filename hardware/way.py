@@ -29,12 +29,13 @@ class Way:
     def __init__(
         self,
         names: tuple[str, ...],
+        units: tuple[str, ...],
         envelope: Envelope,
         step: float,
         clearance: Clearance | None,
         torque: np.ndarray | None,
     ):
-        self.names, self.step_length = names, step
+        self.names, self.units, self.step_length = names, units, step
         self.bounds = envelope.bounds()
         self._least, self._torque, self._clearance = envelope.clearance, torque, clearance
         self._needed = np.zeros(0)  # (pairs,) m
@@ -101,7 +102,8 @@ class Way:
         speed = np.where(exact, 0.0, np.abs(target - self.motion.position) / self.step_length / self.bounds.velocity)
         joint = int(np.argmax(speed))
         if speed[joint] > 1:
-            return f"{self.names[joint]} would move at {speed[joint] * self.bounds.velocity[joint]:.2f}/s"
+            bound, unit = self.bounds.velocity[joint], self.units[joint]
+            return f"{self.names[joint]} would move at {speed[joint] * bound:.2f} of {bound:g} {unit}/s"
         return f"{self.names[joint]} would change its velocity too fast"
 
     def _around(self, wish: Motion, least: np.ndarray, most: np.ndarray, because: list[str]) -> Motion:
@@ -168,7 +170,7 @@ class Way:
         if self._torque is None or (borne <= self._torque).all():
             return None
         joint = int(np.argmax(borne / self._torque))
-        return f"{self.names[joint]} would bear {borne[joint]:.2f} N m of {self._torque[joint]:.2f}"
+        return f"{self.names[joint]} would bear {borne[joint]:.2f} of {self._torque[joint]:.2f} N m"
 
     def _can_rest(self, motion: Motion) -> tuple[bool, str | None]:
         """Whether the arm stays clear there and while it brakes, and who would bear too much."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from ...configs.command import command_of
 from ...configs.files import replace_text
+from ...configs.progress import counted
 from ..ledger.dreams import refuse_unproven, refused_starts
 from ..ledger.identity import MatchError, Tested, by_policy, matched, open_records, same_scene, same_world, world_name
 from ..ledger.provenance import provenance
@@ -61,7 +62,9 @@ class Agree:
         again = second_run(truth, open_records(self.again))
         pairs, refused = matched(truth, proxy), refused_starts(proxy)
         if refused:
-            print(f"{len(refused)} starts are left out in both worlds: the dream does not know their scenes\n")
+            print(
+                f"{counted(len(refused), 'start')} are left out in both worlds: the dream does not know their scenes\n"
+            )
             pairs = [(_without(one, refused), _without(two, refused)) for one, two in pairs]
         agreement = agree(pairs, self.by, np.random.default_rng(self.seed), self.draws, again)
         worlds = {"truth": world_name(truth[0]), "proxy": world_name(proxy[0])}

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...configs.files import replace_text
+from ...configs.progress import counted
 from ..evaluate.evaluate import Eval, evaluate
 from ..ledger.dreams import refuse_unproven
 from ..ledger.identity import identify
@@ -77,7 +78,7 @@ def imagining(
         )
     if len(shared) < FEW:
         raise ValueError(
-            f"--past: both records share {len(shared)} starts; {FEW} or more tell whether imagination pays"
+            f"--past: both records share {counted(len(shared), 'start')}; {FEW} or more tell whether imagination pays"
         )
 
     world = _world(sides[0].world, folder)

@@ -20,6 +20,7 @@ import numpy as np
 
 from ...configs.documents import sealed
 from ...configs.files import replace_text
+from ...configs.progress import counted
 from ..evaluate.open_loop import OpenLoop, check_actions, judge
 from ..ledger.origin import facts, origin
 from ..ledger.pairs import PairingError
@@ -27,7 +28,7 @@ from ..ledger.record import Record
 from ..offline.errors import relative
 from ..offline.held_out import training_of
 from ..offline.record import is_error_record, over_steps, read_errors, rows_of
-from ..offline.summary import CAVEAT, GUESSES, over_episodes, steps_of
+from ..offline.summary import CAVEAT, WITHOUT, over_episodes, steps_of
 from ..pages.charts import Line, chart
 from ..pages.page import page
 from ..statistics.intervals import Interval
@@ -176,7 +177,7 @@ def compare_errors(records: Sequence[Record], alpha: float = 0.05) -> ErrorCompa
     difference, p = paired_t(overall[:, 0] - overall[:, 1])
     guesses = {
         what: float(np.mean([np.nanmean(relative(rows[episode], guess, spread, steps)) for episode in shared]))
-        for guess, what in GUESSES.items()
+        for guess, what in WITHOUT.items()
     }
     titles = _titles(records)
     caveats = _caveats(records, shared, executed, steps)
@@ -202,7 +203,7 @@ def compare_errors(records: Sequence[Record], alpha: float = 0.05) -> ErrorCompa
         ),
         episodes=tuple((episode, float(a), float(b)) for episode, (a, b) in zip(shared, overall.tolist(), strict=True)),
         caveats=tuple(caveats),
-        says=_say(len(shared), difference, p, alpha, _seen(records, shared)) + _levels(overall.mean(0), guesses),
+        says=_beside(overall.mean(0), guesses, _say(len(shared), difference, p, alpha, _seen(records, shared))),
     )
 
 
@@ -236,14 +237,17 @@ def _say(n: int, difference: Interval, p: float | None, alpha: float, seen: dict
     return text
 
 
-def _levels(errors: np.ndarray, guesses: Mapping[str, float]) -> str:
-    """What both are worth beside guesses that need no policy: the nearer of two may be of no use."""
+def _beside(errors: np.ndarray, guesses: Mapping[str, float], said: str) -> str:
+    """What was `said` of two, with what both are worth beside guesses: first, where the nearer is of no use either."""
     beside = " and ".join(f"{what} by {error:.3g}" for what, error in guesses.items())
-    text = f" A is off by {errors[0]:.3g} and B by {errors[1]:.3g} of the spread; without any policy, {beside}."
+    levels = f"A is off by {errors[0]:.3g} and B by {errors[1]:.3g} of the spread; without any policy, {beside}."
     better = [what for what, error in guesses.items() if error <= min(errors)]
-    if better:
-        text += f" Neither does better than {' or '.join(better)}: trained further, the order may be another."
-    return text
+    if not better:
+        return f"{said} {levels}"
+    return (
+        f"Neither does better than {' or '.join(better)}: {levels} Trained further, the order of the two may be "
+        f"another; as it is: {said}"
+    )
 
 
 def _seen(records: Sequence[Record], shared: Sequence[int]) -> dict[str, int]:
@@ -256,9 +260,9 @@ def _caveats(records: Sequence[Record], shared: Sequence[int], executed: Sequenc
     yield CAVEAT
     if len(shared) < FEW:
         yield (
-            f"{len(shared)} episodes are few: the interval leans on their differences being alike. Train with"
-            " --validation 0.25 to hold more out, or judge both by further ones (understudy eval --data DATA --episodes"
-            " ...) and compare the records."
+            f"{counted(len(shared), 'episode')} {'is' if len(shared) == 1 else 'are'} few: the interval leans on their differences being alike. Train "
+            "with --validation 0.25 to hold more out, or judge both by further ones (understudy eval --data DATA "
+            "--episodes ...) and compare the records."
         )
     means = [label for label, record in zip("AB", records, strict=True) if _plans_the_mean(record)]
     if len(means) == 1:
@@ -271,7 +275,7 @@ def _caveats(records: Sequence[Record], shared: Sequence[int], executed: Sequenc
         if about["status"] == "unknown":
             yield f"Nobody knows whether {label} was trained on these episodes."
         if left := len(set(record.column("episode")) - set(shared)):
-            yield f"{left} episodes of {label} are left out: the other record has not got them."
+            yield f"{counted(left, 'episode')} of {label} left out: not in the other record."
         if record.manifest.get("complete") is not True:
             yield f"The record of {label} is unfinished."
     if len(set(executed)) > 1:

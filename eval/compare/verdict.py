@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...configs.notebook import facts_html, facts_text
+from ...configs.progress import counted
 from ..statistics.intervals import Interval
 from .comparison import Comparison, Difference
 from .page import PAGE
@@ -72,7 +73,8 @@ class Verdict:
         told |= {"better": self.better or "not shown"}
         if self.success is not None and self.progress is not None:
             told |= {
-                "success, A - B": f"{_signed(self.success)}  {self.n} pairs, only A {self.only_a}, only B {self.only_b}"
+                "success, A - B": f"{_signed(self.success)}  {counted(self.n, 'pair')}, only A {self.only_a}, only "
+                f"B {self.only_b}"
             }
             told |= {"progress, A - B": _signed(self.progress)}
         told |= {"p": f"{self.p:.2g}  exact McNemar"} if self.p is not None else {}

@@ -26,6 +26,7 @@ import numpy as np
 
 from ...configs.episode import Episode
 from ...configs.files import replace_text
+from ...configs.progress import counted
 from ...configs.spec import IMAGES, STATE
 from ...hardware.guard import Outcome
 from ...hardware.guarded import Account, GuardedRobot, open_robot
@@ -210,11 +211,13 @@ def record_on_arm(config: Settings) -> int:
             try:
                 Session(config, Station(robot, leader), writer, Words()).run()
             except ConnectionError as error:
-                kept = f"{writer.episodes} episodes are kept in {out}; the same command with --resume goes on"
+                kept = (
+                    f"{counted(writer.episodes, 'episode')} are kept in {out}; the same command with --resume goes on"
+                )
                 raise ConnectionError(f"{error}. {kept if writer.episodes else 'Nothing is written'}") from error
     if not writer.episodes:
         raise ValueError("no episode was kept: nothing is written")
-    print(f"{out}: {writer.episodes} episodes, {writer.frames} steps")
+    print(f"{out}: {counted(writer.episodes, 'episode')}, {counted(writer.frames, 'step')}")
     return writer.episodes
 
 
@@ -274,8 +277,13 @@ class Session:
             raise ConnectionError("the arm did not come to its leader: hold the leader still before an episode")
         if now - max(self._asked, told) > WAITS:
             joint = int(np.abs(step.sent - step.action).argmax())
-            off, name = abs(float(step.sent[joint] - step.action[joint])), self.station.robot.embodiment.action[joint]
-            print(f"hold the leader still: {name} is {off:.2f} away from it; {self._verdict()}", flush=True)
+            off, body = abs(float(step.sent[joint] - step.action[joint])), self.station.robot.embodiment
+            name, unit = body.action[joint], body.action_units[joint]
+            print(
+                f"hold the leader still: {name} is {off:.2f} {unit} away from it, an episode begins within {NEAR:g}; "
+                f"{self._verdict()}",
+                flush=True,
+            )
             return now
         return told
 
@@ -334,7 +342,8 @@ class Session:
         slow, shown = kept and pace is not None and not self.config.keep_late, "kept" if kept else "not kept"
         shown = "NOT KEPT" if slow else shown
         print(
-            f"{steps} steps, {steps / robot.embodiment.rate:.1f} s, {self.station.late} late: {shown}; {robot.account}"
+            f"{counted(steps, 'step')}, {steps / robot.embodiment.rate:.1f} s, {self.station.late} late: {shown}; "
+            f"{robot.account}"
         )
         if pace is not None:
             print(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...configs.progress import Progress
+from ...configs.progress import Progress, counted
 from ...configs.world import DATA_STARTS, World, read_world, start_set
 from ...policies.data.writer import DatasetWriter
 from ...sim.experts import Manner
@@ -148,13 +148,13 @@ def _check_expert(task: str, manner: Manner) -> None:
 
 def _account(out: Path, writer: DatasetWriter, rows: list[dict], spent: float) -> str:
     if not rows:
-        return f"{out}: {writer.episodes} episodes, {writer.frames} steps; all were there already"
+        return f"{out}: {counted(writer.episodes, 'episode')}, {counted(writer.frames, 'step')}; all were there already"
     won, errors = sum(row["success"] for row in rows), sum(bool(row["error"]) for row in rows)
     lines = [
         f"expert success  {wilson(won, len(rows))}   {won} of {len(rows)}, Wilson 95 %",
         f"time            {spent:.1f} s, {len(rows) / spent:.2f} episodes/s",
     ]
-    lines += [f"errors          {errors} episodes, left out"] if errors else []
+    lines += [f"errors          {counted(errors, 'episode')}, left out"] if errors else []
     if not writer.episodes:
         raise ValueError("\n".join([*lines, "no episode succeeded: nothing is written (--keep_failures writes all)"]))
-    return "\n".join([f"{out}: {writer.episodes} episodes, {writer.frames} steps", *lines])
+    return "\n".join([f"{out}: {counted(writer.episodes, 'episode')}, {counted(writer.frames, 'step')}", *lines])

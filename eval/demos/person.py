@@ -20,6 +20,7 @@ from ...configs.files import clear_leftovers
 from ...configs.lanes.lanes import Lanes
 from ...configs.owner import owned
 from ...configs.plugins import lookup
+from ...configs.progress import counted
 from ...configs.world import read_world, start_set
 from ...policies.data.writer import DatasetWriter
 from ...sim.teleop.teleop import DISCARD, QUIT, SUCCESS, TELEOPERATORS, Command, Steering, Teleoperator, conducted
@@ -68,7 +69,7 @@ def teleoperate(
     if not writer.episodes:
         raise ValueError(f"no episode of {tried} was kept: nothing is written")
 
-    print(f"{out}: {writer.episodes} episodes of {tried}, {writer.frames} steps")
+    print(f"{out}: {counted(writer.episodes, 'episode')} of {tried}, {counted(writer.frames, 'step')}")
     return writer.episodes
 
 
@@ -87,7 +88,7 @@ def _record(config: Settings, actor: TeleopActor, lanes: Lanes, writer: DatasetW
                 writer.add(result.episode)
             actor.note = f"{writer.episodes} kept"
             outcome = "kept" if result.episode is not None and keep else result.row["error"] or "not kept"
-            print(f"env seed {result.start}: {result.row['length']} steps, {outcome}")
+            print(f"env seed {result.start}: {counted(result.row['length'], 'step')}, {outcome}")
     except Quit:
         pass
     return tried

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from ...configs.plugins import discover
-from ...configs.progress import Progress
+from ...configs.progress import Progress, counted
 from ...configs.world import DATA_STARTS, World, looked_at, read_world, start_set
 from ...policies.agent.open import Acting, check_world, open_agent
 from ..rollout.recipes import PolicyRecipe, weight_of
@@ -62,7 +62,10 @@ def record_policies(config: Settings) -> list[dict]:
         raise RecordingError("no episode was kept: nothing is written")
     won = sum(row["success"] for row in rows)
 
-    print(f"{out}: {writer.episodes} episodes, {writer.frames} steps; success {won} of the {len(rows)} that ended now")
+    print(
+        f"{out}: {counted(writer.episodes, 'episode')}, {counted(writer.frames, 'step')}; success {won} of the "
+        f"{len(rows)} that ended now"
+    )
     return rows
 
 

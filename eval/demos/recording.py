@@ -18,6 +18,7 @@ from ...configs.files import clear_leftovers
 from ...configs.former import RECORDING as FORMER
 from ...configs.former import renamed
 from ...configs.owner import owned
+from ...configs.progress import counted
 from ...configs.spec import Embodiment
 from ...policies.data.writer import DOCUMENTS, ENV_SEED, EPISODES, FORMER_ENV_SEED, DatasetWriter
 from ..ledger.identity import first_difference
@@ -106,7 +107,7 @@ def recording(
             if not writer.episodes:
                 raise KeyboardInterrupt("interrupted before an episode was kept; nothing is written") from stop
             kept = DatasetWriter.resume(out).episodes  # the tables as they should be, whenever it came
-            said = f"{kept} episodes are kept in {out}; the same command with --resume goes on"
+            said = f"{counted(kept, 'episode')} are kept in {out}; the same command with --resume goes on"
             raise KeyboardInterrupt(said) from stop
         finally:
             if not writer.episodes:

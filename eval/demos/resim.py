@@ -22,7 +22,7 @@ from ...configs.episode import REWARD, Episode
 from ...configs.files import replace_folder
 from ...configs.lanes.lane import Lane
 from ...configs.plugins import lookup
-from ...configs.progress import Progress
+from ...configs.progress import Progress, counted
 from ...configs.spec import ACTION, STATE
 from ...configs.world import find_world
 from ...policies.data.dataset import Dataset
@@ -74,8 +74,8 @@ class ReplayAgreement:
     def __str__(self) -> str:
         rewards = "no rewards recorded" if self.reward is None else f"rewards within {self.reward:.1e} (allowed {GAIN})"
         return (
-            f"{self.episodes} episodes, {self.steps} steps replayed; "
-            f"pusher positions within {self.position:.1e} px (allowed {POSITION}), {rewards}, at every step"
+            f"{counted(self.episodes, 'episode')}, {counted(self.steps, 'step')} replayed; pusher positions within "
+            f"{self.position:.1e} px (allowed {POSITION}), {rewards}, at every step"
         )
 
     def __add__(self, other: ReplayAgreement) -> ReplayAgreement:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from ...configs.progress import counted
 from ...configs.protocols import keeps
 from ...configs.spec import IMAGES, AssumedWarning, Embodiment, EmbodimentError
 from .settings import MEASURE
@@ -74,7 +75,8 @@ def _check_body(body: Embodiment, arm: Embodiment, inputs: tuple[str, ...], limi
             offered = dataclasses.replace(arm, limits=body.limits)
         if apart[joint] > CLOSE and limits == "arm":
             (a, b), (low, high) = body.limits[joint], arm.limits[joint]
-            told.append(f"{arm.action[joint]} goes from {low:.2f} to {high:.2f}, the policy's from {a:.2f} to {b:.2f}")
+            name, unit = arm.action[joint], arm.action_units[joint]
+            told.append(f"{name} goes from {low:.2f} to {high:.2f} {unit}, the policy's from {a:.2f} to {b:.2f} {unit}")
     with warnings.catch_warnings():
         warnings.simplefilter("error", AssumedWarning)
         try:
@@ -157,8 +159,8 @@ def settled_delay(config: Settings, agent: Agent, body: Embodiment) -> int:
     steps, median = planning_steps(reopened(dataclasses.replace(config, delay=_trial(config, agent)), agent), body)
     delay = steps if config.delay == MEASURE else config.delay
     print(
-        f"planning takes {1000 * median:.0f} ms, at most {steps} control steps of {1000 / body.rate:.0f} ms; "
-        f"--delay {delay}, --latency {config.latency}"
+        f"planning takes {1000 * median:.0f} ms, at most {counted(steps, 'control step')} of {1000 / body.rate:.0f} "
+        f"ms; --delay {delay}, --latency {config.latency}"
     )
     if steps > delay:
         print(f"the arm will stand, or go on by old plans, now and then: --delay {steps} allows for it")

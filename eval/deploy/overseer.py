@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from ...configs.progress import counted
 from ...hardware.consent import ask, on_terminal
 from ..demos.arm import Quit, Words
 
@@ -43,7 +44,10 @@ class Overseer:
         self.rate, self.length = rate, length
         where = f"recorded into {self.config.out}" if self.config.out else "nothing is recorded (no --out)"
         count = max(0, last - first)
-        print(f"{count} episodes of {length / rate:g} s; {where}. Lines of the terminal: {self._said}", flush=True)
+        print(
+            f"{counted(count, 'episode')} of {length / rate:g} s; {where}. Lines of the terminal: {self._said}",
+            flush=True,
+        )
 
     def prepare(self, number: int) -> None:
         """Wait until an episode may begin. Raises Quit."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...configs.lanes.lanes import Lanes
+from ...configs.progress import counted
 from ...configs.settings.decode import keys_of
 from ...configs.spec import IMAGES
 from ...configs.world import World, looked_at, start_set
@@ -279,7 +280,7 @@ def _keep(
         said += f" with {times} of {led.seconds:.1f} s, so not by the policy alone"
         labels = json.loads(row["labels"]) | {"takeovers": led.times, "takeover_s": round(led.seconds, 3)}
         row = row | {"labels": json.dumps(labels)}
-    print(f"episode {row['env_seed']}: {row['length']} steps{late}, {said}; {bends}", flush=True)
+    print(f"episode {row['env_seed']}: {counted(row['length'], 'step')}{late}, {said}; {bends}", flush=True)
     for line in (*bends.lines(), *shadow_lines(json.loads(row["labels"]).get("shadow"), row["length"])):
         print(line, flush=True)
     tally.add(row, ahead.log, bends)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ...configs.progress import counted
 from ...hardware.bends import WIDENED, Bends
 from ...policies.agent.ahead import Log
 from ..statistics.intervals import wilson
@@ -64,24 +65,25 @@ class Tally:
             if n
             else f"success         not known: none of {len(self.rows)} episodes was scored",
             *(self._takeovers(helped) if helped else ()),
-            f"deadlines       {self.late} of {self.steps} control steps began late, "
-            f"{self.plans_late} without their plan",
+            f"deadlines       {self.late} of {counted(self.steps, 'control step')} began late, {self.plans_late} "
+            "without their plan",
             f"planning        {1000 * float(np.median(self.seconds)):.0f} ms at the median of {self.plans}, "
             f"{1000 * max(self.seconds):.0f} ms at most",
-            f"guard           {self.bent} of {self.set_points} set-points bent",
+            f"guard           {self.bent} of {counted(self.set_points, 'set-point')} bent",
         ]
         if self.shadow:
             lines.append(f"shadow          {shadow_text(self.shadow, self.steps)}")
         if self.bent > OFTEN * self.set_points:
             lines.append(self._warning(config))
-        return "\n".join([*lines, *([f"{config.out}: {self.kept} episodes added"] if config.out else [])])
+        return "\n".join([*lines, *([f"{config.out}: {counted(self.kept, 'episode')} added"] if config.out else [])])
 
     def _takeovers(self, helped: list[dict]) -> list[str]:
         """How often a person stepped in, and how that is counted."""
         done = sum(row["success"] for row in helped)
         return [
-            f"take-overs      {self.takeovers} in {len(helped)} of {len(self.rows)} episodes, {self.led_seconds:.1f} s "
-            f"in all; {done} of them were done with that help, which counts as no success of the policy"
+            f"take-overs      {self.takeovers} in {len(helped)} of {counted(len(self.rows), 'episode')}, "
+            f"{self.led_seconds:.1f} s in all; {done} of them were done with that help, which counts as no success "
+            "of the policy"
         ]
 
     def _warning(self, config: Settings) -> str:
@@ -105,8 +107,8 @@ def shadow_text(said: Mapping, steps: int) -> str:
     """What a shadow said of so many control steps, in words."""
     unheard = f"; the guard heard nothing new in {said['unheard']:.0f}" if said["unheard"] else ""
     return (
-        f"{said['vetoed']:.0f} of {steps} control steps vetoed, at most {said['force']:.1f} N foreseen; twin and "
-        f"camera apart in {said['parted']:.0f}{unheard}"
+        f"{said['vetoed']:.0f} of {counted(steps, 'control step')} vetoed, at most {said['force']:.1f} N foreseen; "
+        f"twin and camera apart in {said['parted']:.0f}{unheard}"
     )
 
 

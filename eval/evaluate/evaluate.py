@@ -142,7 +142,7 @@ def evaluate(config: Eval, crew: Crew | None = None):
             _act(config, recipe, crew, writer, tapes)
             filmed = True
         except KeyboardInterrupt as stop:
-            kept = f"{len(writer.done)} of {config.episodes} episodes are kept"
+            kept = f"{len(writer.done)} of {counted(config.episodes, 'episode')} are kept"
             goes_on = f"the same command with --resume {writer.root} in place of --out goes on; films come last"
             raise KeyboardInterrupt(f"{kept}; {goes_on}") from stop
         finally:
@@ -226,7 +226,7 @@ def _act(config: Eval, recipe: PolicyRecipe, crew: Crew, writer: RecordWriter, t
             writer.set_video(start, path)
         if len(films) < len(chosen):
             lost = len(chosen) - len(films)
-            print(f"{lost} of {len(chosen)} chosen episodes could not be filmed; try `understudy doctor`")
+            print(f"{lost} of {counted(len(chosen), 'chosen episode')} could not be filmed; try `understudy doctor`")
 
 
 def _folder(config: Eval) -> Path:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...configs.command import command_of
 from ...configs.devices import check_device
-from ...configs.progress import Progress
+from ...configs.progress import Progress, counted
 from ...configs.settings.load import load
 from ...configs.settings.refusals import UsageError
 from ...configs.settings.shipped import find_config
@@ -300,10 +300,12 @@ def _nothing_held_out(config: OpenLoop, training: Training) -> str:
             " compare the records"
         )
     if training.known:
+        mend = (
+            "record more than one and train on those" if len(training.trained) == 1 else "train with --validation 0.1"
+        )
         return (
-            f"the training of {config.policy} held no episode of {config.data} out{because}; judge it by episodes that"
-            " it was not trained on (another --data), train with --validation 0.1, or look at the error of training:"
-            " --episodes all"
+            f"the training of {config.policy} held no episode of {config.data} out{because}; judge it by episodes "
+            f"that it was not trained on (another --data), {mend}, or look at the error of training: --episodes all"
         )
     return (
         f"nobody knows which episodes of {config.data} the training of {config.policy} held out{because}. Bring back"
@@ -373,9 +375,9 @@ def _measures(policy: Planner, dataset: Dataset, chosen: np.ndarray, baseline: t
     """What errors are measured in and compared with, for the manifest."""
     trained, others = baseline
     if trained:
-        places, words = trained, f"the {len(trained)} episodes that it was trained on"
+        places, words = trained, f"the {counted(len(trained), 'episode')} that it was trained on"
     elif others:
-        places, words = others, f"the {len(others)} episodes that are not judged"
+        places, words = others, f"the {counted(len(others), 'episode')} that are not judged"
     else:
         places, words = chosen, "the judged episodes themselves, which favours it"
     body = dataset.embodiment

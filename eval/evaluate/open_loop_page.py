@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.files import replace_text
+from ...configs.progress import counted
 from ..ledger.origin import facts, on_lines, origin
 from ..ledger.record import REPORT, Record
 from ..offline.record import over_steps, rows_of
@@ -88,8 +89,8 @@ def warning(manifest: dict) -> str:
     if about["trained_on"]:
         seen, n = len(about["trained_on"]), len(about["episodes"])
         return (
-            f"The policy was trained on {seen} of these {n} episodes. Their errors say how well it remembers, not how"
-            " well it predicts."
+            f"The policy was trained on {seen} of these {counted(n, 'episode')}. Their errors say how well it "
+            "remembers, not how well it predicts."
         )
     if about["status"] == "unknown":
         return "Nobody knows whether the policy was trained on these episodes. If it was, the errors are too small."
@@ -113,7 +114,7 @@ def step_chart(summary: ErrorSummary, manifest: dict) -> str:
     top = max(max(line.high if line.high is not None else line.y) for line in lines)
     if executed < len(summary.by_step["error"]):
         at = (executed - 0.5) / about["rate"]
-        lines.append(Line([at, at], [0, top], "soft", f"executed: {executed} actions"))
+        lines.append(Line([at, at], [0, top], "soft", f"executed: {counted(executed, 'action')}"))
     title = "error by step of the chunk, in standard deviations of the recorded actions"
     return chart(
         lines, x_label="seconds after the observation", y_label="error / spread", y_range=(0, top), title=title

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.files import replace_text
+from ...configs.progress import counted
 from ..ledger.films import film_paths
 from ..ledger.origin import command, facts, origin, without_config
 from ..ledger.record import REPORT, Record
@@ -83,8 +84,8 @@ def verdict(summary: Summary) -> str:
     won, n = summary.successes, summary.n
     seen = f"All {n}" if won == n > 1 else f"{won or 'None'} of {n}"
     return (
-        f"{seen} episodes succeeded. With 95 % confidence this policy succeeds from "
-        f"between {low} and {high} of fresh initial conditions; another training seed may differ by more."
+        f"{counted(seen, 'episode')} succeeded. With 95 % confidence this policy succeeds from between {low} and "
+        f"{high} of fresh initial conditions; another training seed may differ by more."
     )
 
 
@@ -111,7 +112,7 @@ def progress_chart(record: Record, moments: list[Moment]) -> str:
     lines, labels = [], {"thin success": "ended in success", "thin failure": "ended in failure"}
     for curve, style in _drawn(pairs):
         lines.append(Line(range(1, len(curve) + 1), curve, style, labels.pop(style, "")))
-    some = f" {len(pairs)} episodes, {CURVES} of them drawn" if len(pairs) > CURVES else " episodes"
+    some = f" {counted(len(pairs), 'episode')}, {CURVES} of them drawn" if len(pairs) > CURVES else " episodes"
     lines.append(Line(range(1, horizon + 1), held.mean(0).tolist(), "mean", f"mean of all{some}"))
     lost = [failure for failure in moments if failure.kind not in ("success", "error") and failure.step][:CURVES]
     marks = [Mark(failure.step, failure.progress, "small failure") for failure in lost]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...configs.progress import counted
 from ...configs.spec import STATE
 from ...policies.data.dataset import Dataset
 from ...policies.data.decode import fit, sample_pictures
@@ -68,7 +69,9 @@ def _look(dataset: Dataset, camera: str) -> Look:
             seen[m] = np.stack(pictures)
             odd += _stops(dataset, camera, m, places, seen[m])
     if unread:
-        more = f" (and so in {len(unread)} of the {len(chosen)} episodes looked at)" if len(unread) > 1 else ""
+        more = (
+            f" (and so in {len(unread)} of the {counted(len(chosen), 'episode')} looked at)" if len(unread) > 1 else ""
+        )
         odd.append(f"camera '{camera}' cannot be read: {unread[0]}{more}")
     odd += [f"camera '{camera}' {what}" for what in _dull(dataset, seen)]
     return Look(camera, strip, "" if strip is not None else unread[0], tuple(dict.fromkeys(odd)))
@@ -101,7 +104,10 @@ def _odd_films(dataset: Dataset, key: str, there: np.ndarray):
             found += [*filter(None, [aligned.warning]), *aligned.lacking.values()]
     yield from found[:3]
     if len(found) > 3:
-        yield f"of {len(chosen)} films of '{key}' that were looked at, {len(found) - 3} more oddities are not listed"
+        yield (
+            f"of {counted(len(chosen), 'film')} of '{key}' that were looked at, {len(found) - 3} more oddities are "
+            "not listed"
+        )
 
 
 def _other_size(dataset: Dataset, key: str, picture: np.ndarray):
@@ -130,7 +136,10 @@ def _dull(dataset: Dataset, seen: dict[int, np.ndarray]):
     ):
         if found:
             ids = ", ".join(str(dataset.episode_ids[m]) for m in found)
-            yield f"{what} in {len(found)} of {len(seen)} episodes looked at: {ids}; leave it or these episodes out"
+            yield (
+                f"{what} in {len(found)} of {counted(len(seen), 'episode')} looked at: {ids}; leave it or these "
+                "episodes out"
+            )
 
 
 def _stops(dataset: Dataset, camera: str, m: int, places: np.ndarray, pictures: np.ndarray):

@@ -21,6 +21,7 @@ from ...configs.files import replace_text
 from ...configs.former import policy_settings
 from ...configs.machine import cache_folder
 from ...configs.pointers import why_unread
+from ...configs.progress import counted
 from ...configs.spec import Embodiment
 from ...policies.data.corrections import helped
 from ...policies.data.dataset import Dataset
@@ -104,10 +105,13 @@ def _instead(path: Path) -> str:
         runs = sorted(file.parent for file in (*path.glob("*/cell.json"), *path.glob("*/*/cell.json")))
         table = next((file for file in (path / "table.md", path / "table.json") if file.is_file()), None)
         read = f"; its table is {table}" if table else ""
-        return f"a grid of {len(runs)} trainings (`understudy run`){read}; inspect one of them, such as {runs[0]}"
+        return (
+            f"a grid of {counted(len(runs), 'training')} (`understudy run`){read}; inspect one of them, such as "
+            f"{runs[0]}"
+        )
     records = sorted(file.parent for file in path.glob(f"*/{MANIFEST}"))
     if records:
-        return f"a folder of {len(records)} episode records; inspect one of them, such as {records[0]}"
+        return f"a folder of {counted(len(records), 'episode record')}; inspect one of them, such as {records[0]}"
     return ""
 
 
@@ -283,7 +287,8 @@ def _dataset_facts(dataset: Dataset) -> dict[str, str]:
     seconds = len(dataset) / dataset.rate
     facts = {
         "format": f"LeRobotDataset {dataset.version}",
-        "episodes": f"{len(lengths)}, of {lengths.min()} to {lengths.max()} frames (median {np.median(lengths):g})",
+        "episodes": f"{len(lengths)}, of {lengths.min()} to {counted(lengths.max(), 'frame')} (median "
+        f"{np.median(lengths):g})",
         "frames": f"{len(dataset)} at {dataset.rate:g} Hz, {int(seconds // 60)} min {seconds % 60:.0f} s in all",
         "tasks": "; ".join(tasks[:5]) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "") or "none named",
         "body": _body(body),
@@ -298,7 +303,7 @@ def _dataset_facts(dataset: Dataset) -> dict[str, str]:
     if SUCCESS in best:
         count = int((best[SUCCESS] > 0).sum())
         none = "" if count else " are marked so; that nobody marked it is no failure"
-        facts["success"] = f"{count} of {len(lengths)} episodes{none}{helped(dataset)}"
+        facts["success"] = f"{count} of {counted(len(lengths), 'episode')}{none}{helped(dataset)}"
     if REWARD in best:
         facts["best reward"] = f"{best[REWARD].mean():.3f} on average over episodes, {best[REWARD].min():.3f} at least"
     return facts | {"fingerprint": dataset.fingerprint}

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...configs.command import command_of
 from ...configs.files import replace_text
+from ...configs.progress import counted
 from ..ledger.study import Study, show
 from ..pages.charts import Line, Mark, chart
 from ..pages.page import page
@@ -106,8 +107,8 @@ def predictability_study(config: Settings, measured: Predictability) -> Study:
             "that on held-out rollouts. 1: as in the demonstrations, below: less, above: more",
             f"Rollouts: {what}, one try each, successes and failures alike, the actions sent to the world; "
             "as many demonstrations as rollouts",
-            f"Probe as published: 64 ReLU units, 20 epochs; ten folds by trajectory, {config.repeats} seeds, the same "
-            "number of updates for all",
+            "Probe as published: 64 ReLU units, 20 epochs; ten folds by trajectory, "
+            f"{counted(config.repeats, 'seed')}, the same number of updates for all",
             "Squared error: thousandths, of scaled actions (half of the range is 1). Inside chunks: without the first "
             "action of each action chunk, where chunks meet",
             "95 % intervals: bootstrap over trajectories; of several trainings Student's t over their logarithms, "
@@ -136,8 +137,8 @@ def frames_study(config: Settings, by_label: Changes) -> Study:
             "Recalled actions as executed: how much the chunk changes when its own version of the past actions is "
             "replaced by the executed ones while it is denoised",
             "Another noise: how much chunks of one past differ among themselves, in the same unit",
-            f"{windows} windows or more of episodes held out of each training; trainings together, 95 % bootstrap "
-            "intervals over episodes, for these trainings",
+            f"{counted(windows, 'window')} or more of episodes held out of each training; trainings together, 95 % "
+            "bootstrap intervals over episodes, for these trainings",
         ),
     )
 

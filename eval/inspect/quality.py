@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...configs.episode import REWARD
+from ...configs.progress import counted
 from ...configs.spec import ACTION, SCENE, STATE
 from ...policies.data.dataset import Dataset
 from ...policies.data.layout import DatasetError
@@ -59,7 +60,9 @@ def quality(dataset: Dataset, reference: Dataset | None = None, seed: int = 0) -
         DatasetError: no state vector, values that are not finite, fewer than 3 episodes, or an unlike reference.
     """
     if len(dataset.lengths) < 3:
-        raise DatasetError(f"{dataset.root} has {len(dataset.lengths)} episodes; its quality needs at least 3")
+        raise DatasetError(
+            f"{dataset.root} has {counted(len(dataset.lengths), 'episode')}; its quality needs at least 3"
+        )
 
     rng = np.random.default_rng(seed)
     states, actions = standard(dataset, _state_keys(dataset)), standard(dataset, (ACTION,))

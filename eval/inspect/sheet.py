@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...configs.episode import REWARD
+from ...configs.progress import counted
 from ...configs.spec import ACTION, SCENE, STATE
 from ...policies.data.dataset import Dataset
 from .cameras import Look
@@ -64,7 +65,8 @@ def draw_sheet(dataset: Dataset, path: Path, looks: Sequence[Look] = (), stored:
         axes.text(0, 1, "\n".join(foot), fontsize=8, va="top", transform=axes.transAxes, parse_math=False)
 
     figure.suptitle(
-        f"{dataset.root.name}: {len(dataset.lengths)} episodes, {len(dataset)} frames at {dataset.rate:g} Hz",
+        f"{dataset.root.name}: {counted(len(dataset.lengths), 'episode')}, {counted(len(dataset), 'frame')} at "
+        f"{dataset.rate:g} Hz",
         y=1 - 0.15 / figure.get_figheight(),
         va="top",
     )
@@ -97,12 +99,12 @@ def _trajectories(dataset: Dataset) -> Iterator:
             if values.shape[1] == 2:
                 for part in parts:
                     axes.plot(*part.T, lw=0.7)
-                axes.set_title(f"{key}: paths of {len(few)} of {count} episodes")
+                axes.set_title(f"{key}: paths of {len(few)} of {counted(count, 'episode')}")
                 _name(axes, *(_with_unit(*one) for one in zip(*_named(dataset, key), strict=True)))
             else:
                 lines = axes.plot(np.arange(len(parts[0])) / dataset.rate, parts[0][:, :WIDE], lw=0.7)
                 axes.set_title(f"{key} of episode {dataset.episode_ids[few[0]]}, 1 of {count}")
-                _name(axes, "s", f"all {values.shape[1]} numbers" if len(lines) == values.shape[1] else "")
+                _name(axes, "s", f"all {counted(values.shape[1], 'number')}" if len(lines) == values.shape[1] else "")
 
         yield plot
 
@@ -116,7 +118,11 @@ def _histograms(dataset: Dataset) -> Iterator:
         wide = column.shape[1] > WIDE
         for i in range(1 if wide else column.shape[1]):
             names, units = ((), ()) if wide else _named(dataset, key)
-            title = f"{key}: all {column.shape[1]} numbers" if wide else f"{key}: {_with_unit(names[i], units[i])}"
+            title = (
+                f"{key}: all {counted(column.shape[1], 'number')}"
+                if wide
+                else f"{key}: {_with_unit(names[i], units[i])}"
+            )
 
             def plot(axes: Axes, dataset: Dataset, key=key, i=slice(None) if wide else i, title=title):
                 values = dataset.columns[key][:, i]
@@ -154,7 +160,7 @@ def _left_out(dataset: Dataset, looks: Sequence[Look]) -> Iterator[str]:
     drawn = {STATE, ACTION, SCENE, REWARD, TIME, "task_index", *_wide(dataset)}
     columns = [key for key in dataset.columns if key not in drawn]
     if columns:
-        yield f"not drawn: {len(columns)} columns, {', '.join(columns)}"
+        yield f"not drawn: {counted(len(columns), 'column')}, {', '.join(columns)}"
     for one in looks:
         if one.strip is None:
             yield f"not drawn: camera {one.camera}: {one.note}"

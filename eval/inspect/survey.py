@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...configs.episode import DONE, REWARD, SENT, SUCCESS
+from ...configs.progress import counted
 from ...configs.spec import ACTION, SCENE, STATE
 from ...policies.data.dataset import Dataset
 from ...policies.data.embody import dimension_names
@@ -70,12 +71,18 @@ def _parts(dataset: Dataset, key: str, column: np.ndarray):
     """Name, unit and values of each dimension; a wide column is one."""
     if column.shape[1] > WIDE:
         shape = "x".join(map(str, dataset.features[key].get("shape") or column.shape[1:]))
-        return [(f"{column.shape[1]} numbers ({shape} {dataset.features[key].get('dtype')})", "", column.reshape(-1))]
+        return [
+            (
+                f"{counted(column.shape[1], 'number')} ({shape} {dataset.features[key].get('dtype')})",
+                "",
+                column.reshape(-1),
+            )
+        ]
     return zip(*_labels(dataset, key), column.T, strict=True)
 
 
 def _picture(one: StoredPicture) -> Dimension:
-    name = f"{int(np.prod(one.shape))} numbers ({'x'.join(map(str, one.shape))} uint8, {one.frames} frames)"
+    name = f"{int(np.prod(one.shape))} numbers ({'x'.join(map(str, one.shape))} uint8, {counted(one.frames, 'frame')})"
     return Dimension(one.column, name, "", one.low, one.high, one.mean, one.std, 0)
 
 
@@ -132,7 +139,10 @@ def _bad(dataset: Dataset, dimensions: tuple[Dimension, ...]):
     for key in dict.fromkeys(d.column for d in dimensions if d.bad):
         rows = np.flatnonzero(~np.isfinite(dataset.columns[key]).all(1))
         names = ", ".join(d.name for d in dimensions if d.column == key and d.bad)
-        yield f"'{key}' has NaN or infinite values in {len(rows)} frames ({_where(dataset, rows)}), dimensions {names}"
+        yield (
+            f"'{key}' has NaN or infinite values in {counted(len(rows), 'frame')} ({_where(dataset, rows)}), "
+            f"dimensions {names}"
+        )
 
 
 def _constant(dataset: Dataset, dimensions: tuple[Dimension, ...]):
@@ -144,7 +154,10 @@ def _constant(dataset: Dataset, dimensions: tuple[Dimension, ...]):
         if column is not None and column.shape[1] > WIDE and not names:
             still = np.flatnonzero(column.min(0) == column.max(0))
             if len(still):
-                yield f"'{key}' never changes in {len(still)} of its {column.shape[1]} numbers, the first is {still[0]}"
+                yield (
+                    f"'{key}' never changes in {len(still)} of its {counted(column.shape[1], 'number')}, the first "
+                    f"is {still[0]}"
+                )
 
 
 def _units(dataset: Dataset):
@@ -165,8 +178,8 @@ def _gaps(dataset: Dataset):
     if len(rows):
         worst = rows[np.nanargmax(np.abs(steps[rows - 1] - 1))]
         yield (
-            f"timestamps do not advance by 1/{dataset.rate:g} s at {len(rows)} frames ({_where(dataset, rows)});"
-            f" the largest step is {steps[worst - 1] / dataset.rate:.3g} s"
+            f"timestamps do not advance by 1/{dataset.rate:g} s at {counted(len(rows), 'frame')} "
+            f"({_where(dataset, rows)}); the largest step is {steps[worst - 1] / dataset.rate:.3g} s"
         )
 
 
@@ -178,7 +191,7 @@ def _limits(dataset: Dataset):
     slack = 1e-4 * (high - low)
     rows = np.flatnonzero(((action < low - slack) | (action > high + slack)).any(1))
     if len(rows):
-        yield f"actions leave the embodiment's limits in {len(rows)} frames ({_where(dataset, rows)})"
+        yield f"actions leave the embodiment's limits in {counted(len(rows), 'frame')} ({_where(dataset, rows)})"
 
 
 def _videos(dataset: Dataset):
@@ -186,7 +199,7 @@ def _videos(dataset: Dataset):
         there = set(episodes_with_pictures(dataset, camera).tolist())
         missing = [i for m, i in enumerate(dataset.episode_ids.tolist()) if m not in there]
         if missing:
-            yield f"camera '{camera}' has no video on disk for {len(missing)} episodes: {ranges(missing)}"
+            yield f"camera '{camera}' has no video on disk for {counted(len(missing), 'episode')}: {ranges(missing)}"
         rate = (dataset.features[key].get("info") or {}).get("video.fps", dataset.rate)
         if rate != dataset.rate:
             yield f"camera '{camera}' runs at {rate:g} Hz, the dataset at {dataset.rate:g} Hz"

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ...configs.progress import counted
 from ..ledger.films import film_paths
 from ..ledger.identity import by_policy, identify, open_records
 from ..ledger.labels import Place, record_key
@@ -172,7 +173,7 @@ def find_films(paths: Iterable[str | Path], truth: Sequence[str] = ()) -> Films:
             unfilmed, chosen = unfilmed + missing, chosen + (len(films) if missing else 0)
             found += films
     if not found:
-        some = f": none of {unfilmed} episodes was filmed" if unfilmed else ""
+        some = f": none of {counted(unfilmed, 'episode')} was filmed" if unfilmed else ""
         raise FilmsError(f"there is no film to judge{some}; film episodes with `understudy eval ... --videos 50`")
     return Films(tuple(found), unfilmed, chosen)
 

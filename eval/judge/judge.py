@@ -18,7 +18,7 @@ from typing import ClassVar
 from ...configs.documents import read_object
 from ...configs.files import replace_text
 from ...configs.plugins import discover
-from ...configs.progress import Progress
+from ...configs.progress import Progress, counted
 from ...configs.settings.decode import keys_of
 from ..ledger.labels import (
     FORMAT,
@@ -107,7 +107,7 @@ def judged(films: Sequence[Film], config: ModelJudge, out: Path) -> list[Label]:
     ours, left = [film for film in films if film.place in done], [film for film in films if film.place not in done]
     labels = {film.place: done[film.place] for film in ours}
     if ours:
-        print(f"{len(ours)} of {len(films)} films have their verdict in {out} already")
+        print(f"{len(ours)} of {counted(len(films), 'film')} have their verdict in {out} already")
     if not left:
         return list(labels.values())
 
@@ -137,14 +137,17 @@ def compare(films: Sequence[Film], given: Sequence[Label]) -> None:
     there = {film.place for film in films}
     verdicts = verdicts_of(given)
     for name, several in contradictions(given).items():
-        print(f"note: {len(several)} films have different verdicts of {name} in different files, which count as none")
+        print(
+            f"note: {counted(len(several), 'film')} have different verdicts of {name} in different files, which "
+            "count as none"
+        )
     for name, said in verdicts.items():
         here = [verdict for place, verdict in said.items() if place in there]
         counts = Counter(here)
         told = ", ".join(f"{counts[one]} {one}" for one in VERDICTS)
-        print(f"{name}: {told}; {len(films) - len(here)} of {len(films)} films without an entry")
+        print(f"{name}: {told}; {len(films) - len(here)} of {counted(len(films), 'film')} without an entry")
         if strange := len(said) - len(here):
-            warnings.warn(f"{strange} verdicts of {name} are of films that are not here", stacklevel=2)
+            warnings.warn(f"{counted(strange, 'verdict')} of {name} are of films that are not here", stacklevel=2)
     found = scores(films, verdicts)
     print("", *lines(found), sep="\n")
     for note in remarks(found):
@@ -153,11 +156,12 @@ def compare(films: Sequence[Film], given: Sequence[Label]) -> None:
 
 def _say(found: Films) -> None:
     imagined = sum(film.imagined for film in found.films)
-    print(f"{len(found.films)} films, {imagined} of them imagined")
+    print(f"{counted(len(found.films), 'film')}, {imagined} of them imagined")
     if found.unfilmed:
         print(
-            f"note: {found.unfilmed} episodes have no film, and the {found.chosen} films of their records were chosen "
-            "by outcome: rates over them are not the policies'. `understudy eval --videos N` films more"
+            f"note: {counted(found.unfilmed, 'episode')} have no film, and the {counted(found.chosen, 'film')} of "
+            "their records were chosen by outcome: rates over them are not the policies'. `understudy eval --videos "
+            "N` films more"
         )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...configs.documents import content_digest
+from ...configs.progress import counted
 from ..pages.page import page
 from .films import Film
 from .judges import PersonJudge
@@ -33,7 +34,9 @@ def click_page(films: Sequence[Film], config: PersonJudge, paths: Sequence[str])
     shown = [films[place] for place in order]
     data = [one.pictures.mp4() for one in shown]
     if sum(map(len, data)) > LARGE:
-        raise ValueError(f"{len(films)} films are {sum(map(len, data)) / 1e6:.0f} MB, too much for a page; judge fewer")
+        raise ValueError(
+            f"{counted(len(films), 'film')} are {sum(map(len, data)) / 1e6:.0f} MB, too much for a page; judge fewer"
+        )
     places = [_place(one) for one in shown]
     tasks, views = ({getattr(one, name) for one in films} for name in ("task", "views"))
     return page(

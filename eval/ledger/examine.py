@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...configs.progress import counted
 from .films import film_faults
 from .record import MANIFEST, open_record
 from .table import REMEDY, RecordError
@@ -47,7 +48,7 @@ def record_remarks(path: str | Path) -> list[str]:
     record, _ = open_record(path)
     table: Any = record.table
     n, asked = len(table), (record.manifest.get("starts") or {}).get("count")
-    remarks = [f"{n} episodes" + (f" of {asked}" if asked and asked != n else "")]
+    remarks = [counted(n, "episode") + (f" of {asked}" if asked and asked != n else "")]
     if record.manifest.get("complete") is not True:
         remarks.append(f"the run has not ended: go on with --resume {record.root}")
     if DIGESTS not in record.manifest:

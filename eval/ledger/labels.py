@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...configs.documents import check_fields, read_document
+from ...configs.progress import counted
 from ..statistics.intervals import Interval, wilson
 from .record import Record
 from .verify import DIGESTS, ROWS_DIGEST, rows_digest
@@ -144,7 +145,7 @@ def check_places(labels: Iterable[Label], records: Iterable[Record]) -> list[str
     known = {record_key(record): record for record in records}
     labels = list(labels)
     lost = Counter(label.name for label in labels if label.record not in known)
-    said = [f"{n} labels of '{name}' belong to no record that was found" for name, n in lost.items()]
+    said = [f"{counted(n, 'label')} of '{name}' belong to no record that was found" for name, n in lost.items()]
     for key, record in known.items():
         won = {(row["initial_conditions"], row["env_seed"]): row["success"] for row in record.rows}
         own = [label for label in labels if label.record == key and label.label]

@@ -21,6 +21,7 @@ from ...configs.files import clear_leftovers, new_folder, replace_file, replace_
 from ...configs.former import current_manifest
 from ...configs.notebook import facts_html, facts_text
 from ...configs.owner import owned
+from ...configs.progress import counted
 from .lines import line_of, table_of_lines
 from .table import COLUMNS, MONITORED, REMEDY, TIMED, RecordError, read_table, table_of
 from .verify import (
@@ -79,7 +80,7 @@ class Record:
         return told if self.manifest.get("complete", True) else told | {"unfinished": f"{n} of {starts.get('count')}"}
 
     def __repr__(self) -> str:
-        return facts_text(f"Record of {len(self.table)} episodes", self.facts())
+        return facts_text(f"Record of {counted(len(self.table), 'episode')}", self.facts())
 
     def _repr_html_(self) -> str:
         return facts_html(self.facts())

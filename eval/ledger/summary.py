@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...configs.progress import counted
 from ..statistics.intervals import Interval, exact, mean_interval, wilson
 from ..statistics.power import detectable
 from .record import Record
@@ -97,8 +98,8 @@ class Summary:
         rows.insert(2, ("detectable", detects(self.detects, self.n)))
         rows += [("chosen chunk", self.chosen.text())] if self.chosen else []
         rows += [("at reset", f"{self.at_reset} of {self.n} had succeeded before any action")] if self.at_reset else []
-        rows += [("errors", f"{self.errors} episodes, counted as failures")] if self.errors else []
-        rows += [("unfinished", f"{self.n} of {self.asked} episodes")] if self.n < self.asked else []
+        rows += [("errors", f"{counted(self.errors, 'episode')}, counted as failures")] if self.errors else []
+        rows += [("unfinished", f"{self.n} of {counted(self.asked, 'episode')}")] if self.n < self.asked else []
 
         head = f"{self.title} in {self.world}, env seeds {self.starts}"
         return "\n".join([head, *(f"{name:<16}{value}" for name, value in rows)])
@@ -167,7 +168,7 @@ def chosen(record: Record) -> Chosen | None:
 def detects(gap: float | None, n: int) -> str:
     """The smallest difference that n episodes can show, in words."""
     if gap is None:
-        return f"{n} episodes are too few to show any difference from another policy"
+        return f"{counted(n, 'episode')} are too few to show any difference from another policy"
     least = f"a difference of {gap:.2f} in success at least"
     return f"{least}, to another policy on the same {n} initial conditions (McNemar, 80 % power)"
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from ...configs.command import command_of
 from ...configs.episode import SENT, SUCCESS
+from ...configs.progress import counted
 from ...policies.data.weighting import successes
 from ..ledger.record import Record, read_record
 from ..ledger.study import Study
@@ -65,7 +66,10 @@ class LoggedPolicies:
         import torch
 
         if self.truth and len(self.truth) != len(self.policies):
-            raise ValueError(f"{len(self.truth)} records for {len(self.policies)} policies; give one each, in order")
+            raise ValueError(
+                f"{counted(len(self.truth), 'record')} for {counted(len(self.policies), 'policy')}; give one each, "
+                "in order"
+            )
         torch.set_num_threads(self.threads)
         study = study_of(self)
         print(f"{study.title}\n\n{study.markdown()}\n")
@@ -134,7 +138,11 @@ def transitions(policy: Planner, config: LoggedPolicies) -> tuple[Logged, Interv
         np.searchsorted(dataset.starts, rows, "right") - 1, state[dataset.starts], scaled(drawn(dataset.starts)),
     )  # fmt: skip
     worth = np.where(first >= 0, config.gamma ** np.maximum(first, 0), 0.0)
-    return logged, mean_interval(worth), f"{len(first)} episodes of {config.data}, {int((first >= 0).sum())} successes"
+    return (
+        logged,
+        mean_interval(worth),
+        f"{counted(len(first), 'episode')} of {config.data}, {int((first >= 0).sum())} successes",
+    )
 
 
 def chunks(dataset: Dataset, first: np.ndarray, steps: int, gamma: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -199,5 +207,6 @@ def _notes(config: LoggedPolicies, about: str) -> tuple[str, ...]:
         f"Data: {about}; {config.draws} draws of the policy at each state",
         f"95 % intervals: the fit repeated on {fit.replicates} resamplings of the episodes, Student's t; they do not "
         "cover what no episode shows",
-        f"Fit: {fit.steps} steps of Adam, batch {fit.batch}, rate {fit.rate:g}, target {fit.tau:g}, seed {fit.seed}",
+        f"Fit: {counted(fit.steps, 'step')} of Adam, batch {fit.batch}, rate {fit.rate:g}, target {fit.tau:g}, seed "
+        f"{fit.seed}",
     )

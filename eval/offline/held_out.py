@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...configs.progress import counted
 from ...policies.data.layout import DatasetError
 
 if TYPE_CHECKING:
@@ -90,7 +91,9 @@ def _as_read(run: Path, settings: Mapping, source: str) -> tuple[Dataset | None,
         if read is not None and read.fingerprint == begun.get("fingerprint"):
             return read, ()
         if read is not None and begun and (before := _before_more(read, begun, settings)) is not None:
-            return before, (f"{len(read.lengths) - len(before.lengths)} episodes were added since the training",)
+            return before, (
+                f"{counted(len(read.lengths) - len(before.lengths), 'episode')} were added since the training",
+            )
     if own is None:
         return None, (f"what {run.name} was trained on ({data}) is not there any more",)
     if not begun:  # of an earlier version, which noted only where the data lie
@@ -99,7 +102,7 @@ def _as_read(run: Path, settings: Mapping, source: str) -> tuple[Dataset | None,
     if all(now == then for now, then in sizes):
         return own, (f"{data} was changed since {run.name} was trained on it; it has as many episodes and frames",)
     now, then = (" and ".join(map(str, numbers)) for numbers in zip(*sizes, strict=True))
-    return None, (f"{data} has {now} episodes and frames, and had {then} when {run.name} was trained on it",)
+    return None, (f"{data} has {counted(now, 'episode')} and frames, and had {then} when {run.name} was trained on it",)
 
 
 def _before_more(read: Dataset, begun: Mapping, settings: Mapping) -> Dataset | None:

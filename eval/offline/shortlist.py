@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...configs.progress import counted
+
 
 def sharpe_ratio(estimates: Sequence[float], truths: Sequence[float], behaviour: float, k: int) -> float:
     """SharpeRatio@k; infinite where the k are worth the same and more than the behaviour, 0 where none is.
@@ -38,7 +40,7 @@ def top(estimates: Sequence[float], truths: Sequence[float], k: int) -> np.ndarr
     if estimates.shape != truths.shape or estimates.ndim != 1:
         raise ValueError(f"{len(estimates)} estimates and {len(truths)} truths are not of the same policies")
     if not 1 <= k <= len(estimates):
-        raise ValueError(f"a shortlist of {len(estimates)} policies has 1..{len(estimates)} entries, got {k}")
+        raise ValueError(f"a shortlist of {counted(len(estimates), 'policy')} has 1..{len(estimates)} entries, got {k}")
     return truths[np.argsort(-estimates, kind="stable")[:k]]
 
 

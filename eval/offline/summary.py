@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...configs.progress import counted
 from ..ledger.record import Record
 from ..ledger.table import RecordError
 from ..statistics.intervals import Interval
@@ -20,6 +21,10 @@ from .errors import relative
 from .record import ERRORS, over_steps, rows_of
 
 GUESSES = {"mean_action_error": "the mean action", "last_action_error": "the last action"}
+WITHOUT = {
+    "mean_action_error": "always giving the mean action",
+    "last_action_error": "simply repeating the last action",
+}
 CAVEAT = (
     "Open-loop error does not predict success: the policy never acted, small errors add up once it does, and an action"
     " that differs from the recorded one may be as good. Let it act before you believe in it."
@@ -117,7 +122,7 @@ def steps_of(rows: Sequence[dict], name: str, spread: np.ndarray) -> list[Interv
 
 
 def verdict(summary: ErrorSummary, manifest: dict) -> str:
-    """One sentence: whether the policy beats both guesses, on what, and by how much."""
+    """Whether the policy beats both guesses, on what, and by how much; a guess that is nearer comes first."""
     which = episodes_text(summary.n, manifest["data"])
     if summary.error is None:
         return f"On {which} every action dimension is constant: there is nothing to predict."
@@ -125,12 +130,14 @@ def verdict(summary: ErrorSummary, manifest: dict) -> str:
         f"{what} by {summary.guesses[guess].estimate:.3g}" for guess, what in GUESSES.items()
     )
     if summary.n == 1:
-        return f"{numbers[0].upper()}{numbers[1:]}; one episode cannot show whether that holds for others."
-    words: dict[str, list[str]] = {"beats": [], "is worse than": [], "is not shown to differ from": []}
+        nearer = [WITHOUT[guess] for guess in GUESSES if summary.against[guess][0].estimate > 0]
+        first = f"Off by more than {' or '.join(nearer)}: {numbers}" if nearer else f"{numbers[0].upper()}{numbers[1:]}"
+        return f"{first}; one episode cannot show whether that holds for others."
+    words: dict[str, list[str]] = {"is worse than": [], "beats": [], "is not shown to differ from": []}
     for guess, what in GUESSES.items():
         interval = summary.against[guess][0]
         word = "beats" if interval.high < 0 else "is worse than" if interval.low > 0 else "is not shown to differ from"
-        words[word].append(what)
+        words[word].append(WITHOUT[guess] if interval.low > 0 else what)
     said = " and ".join(f"{word} {' and '.join(whom)}" for word, whom in words.items() if whom)
     return f"The policy {said}: {numbers}."
 
@@ -180,8 +187,9 @@ def facts_text(summary: ErrorSummary, manifest: dict) -> list[str]:
     executed, rate = agent["n_action_steps"], about["rate"]
     one = "one sample of the policy" if agent["candidates"] == 1 else "the first sample of each chunk"
     lines = [
-        f"- mean absolute error of {one} over the first {executed} of {about['horizon']} actions of each chunk, at"
-        f" {summary.windows} observations; intervals: Student's t over {summary.n} episodes",
+        f"- mean absolute error of {one} over the first {executed} of {counted(about['horizon'], 'action')} of each "
+        f"chunk, at {counted(summary.windows, 'observation')}; intervals: Student's t over "
+        f"{counted(summary.n, 'episode')}",
         f"- the mean action: of {about['mean_of']}; the last action: the one before now, repeated",
     ]
     if (step := overtaken(summary)) is not None:
@@ -191,12 +199,13 @@ def facts_text(summary: ErrorSummary, manifest: dict) -> list[str]:
         )
     if summary.samples_mean is not None:
         lines.append(
-            f"- the mean of {agent['candidates']} samples is off by {interval_text(summary.samples_mean)} of the"
-            " spread; it is nearer where the policy spreads its samples, and may be an action that nobody would take"
+            f"- the mean of {counted(agent['candidates'], 'sample')} is off by {interval_text(summary.samples_mean)} "
+            "of the spread; it is nearer where the policy spreads its samples, and may be an action that nobody "
+            "would take"
         )
     lines.append(
-        f"- a chunk for one observation takes {1e3 * summary.latency:.3g} ms (median; slowest"
-        f" {1e3 * summary.slowest:.3g} ms); its {executed} actions last {1e3 * executed / rate:.3g} ms"
+        f"- a chunk for one observation takes {1e3 * summary.latency:.3g} ms (median; slowest "
+        f"{1e3 * summary.slowest:.3g} ms); its {counted(executed, 'action')} last {1e3 * executed / rate:.3g} ms"
     )
     return lines
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...configs.progress import counted
+
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -23,4 +25,5 @@ def page(template: str, **values) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["counted"] = counted
     return environment.get_template(template).render(**values)

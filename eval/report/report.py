@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...configs.files import replace_text
+from ...configs.progress import counted
 from ..ledger.labels import by_place, check_places, read_labels, tally
 from ..ledger.summary import title
 from ..pages.page import page
@@ -76,7 +77,10 @@ class Report:
         )
         out.parent.mkdir(parents=True, exist_ok=True)
         replace_text(out, text)
-        print(f"found   {len(found.records)} records, {len(found.runs)} trainings, {len(found.pages)} other pages")
+        print(
+            f"found   {counted(len(found.records), 'record')}, {counted(len(found.runs), 'training')}, "
+            f"{len(found.pages)} other pages"
+        )
         for record in found.records if labels else ():
             _say_counts(title(record.manifest), record.root, tally(record, given))
         print(f"page    {out}")
@@ -90,11 +94,11 @@ class Report:
         return {record.root.resolve(): places(record) for record in chosen}
 
 
-def _say_counts(name: str, root: Path, counted) -> None:
-    if not counted.failures:
+def _say_counts(name: str, root: Path, told) -> None:
+    if not told.failures:
         return
-    print(f"labels  {name} ({root}): {counted.labelled} of {counted.failures} failures")
-    for count in counted.counts:
+    print(f"labels  {name} ({root}): {told.labelled} of {counted(told.failures, 'failure')}")
+    for count in told.counts:
         print(f"        {count.n:>4}  {count.label:<30} {count.share}   of the labelled, Wilson 95 %")
-    if disputed := counted.disputed:
-        print(f"        {len(disputed):>4}  with different labels, counted nowhere: env seed {disputed[0]}")
+    if disputed := told.disputed:
+        print(f"        {len(disputed):>4}  with different labels, told nowhere: env seed {disputed[0]}")

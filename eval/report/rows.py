@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from ...configs.files import read_lines
+from ...policies.learning.doors import held_out_in
 from ...policies.learning.examine import SETTINGS
 from ..ledger.films import film_paths
 from ..ledger.labels import Place, record_key, tally
@@ -114,6 +115,7 @@ def training(run: Path, beside: Path) -> dict[str, Any]:
     learner = next((settings[part] for part in ("policy", "critic", "world_model") if settings.get(part)), None) or {}
     steps = [line["step"] for line in lines if isinstance(line.get("step"), int)]
     return {
+        "held": held_out_in(run),
         "name": settings.get("name") or str(run),
         "root": str(run),
         "type": learner.get("type", "–") if isinstance(learner, Mapping) else "–",

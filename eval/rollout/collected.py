@@ -15,7 +15,7 @@ import numpy as np
 from ...configs.episode import Episode
 from ...configs.lanes.lanes import Lanes
 from ...configs.notebook import facts_html, facts_text
-from ...configs.progress import Progress
+from ...configs.progress import Progress, counted
 from ...configs.settings.decode import keys_of
 from ...configs.world import World, start_set
 from ..ledger.record import Record
@@ -106,11 +106,11 @@ class Rollouts:
             "best progress": f"{self.progress}  mean, 95 %",
             "length": f"{np.mean(self.column('length')):.0f} steps, {np.mean(self.column('length')) / self.rate:.1f} s",
         }
-        told |= {"errors": f"{errors} episodes, counted as failures"} if errors else {}
-        return told | ({"films": f"{len(self.films)} episodes"} if self.films else {})
+        told |= {"errors": f"{counted(errors, 'episode')}, counted as failures"} if errors else {}
+        return told | ({"films": counted(len(self.films), "episode")} if self.films else {})
 
     def __repr__(self) -> str:
-        return facts_text(f"Rollouts of {len(self.rows)} episodes", self.facts())
+        return facts_text(f"Rollouts of {counted(len(self.rows), 'episode')}", self.facts())
 
     def _repr_html_(self) -> str:
         return facts_html(self.facts()) + "".join(self._films_html())

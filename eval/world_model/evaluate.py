@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...configs.command import command_of
 from ...configs.files import new_folder, replace_text
+from ...configs.progress import counted
 from ...world_models.gate import note, passes
 from ..ledger.provenance import provenance
 from ..ledger.record import MANIFEST, REPORT, WORLD_MODEL
@@ -168,7 +169,7 @@ def _select(config: EvalWorldModel, dataset: Dataset) -> tuple[list[int], dict]:
     places = [place for place, key in enumerate(keys) if key in chosen]
     seen = [int(dataset.episode_ids[place]) for place in places if keys[place] in training.trained]
     if seen:
-        print(f"warning: the model was TRAINED on {len(seen)} of these {len(places)} episodes")
+        print(f"warning: the model was TRAINED on {len(seen)} of these {counted(len(places), 'episode')}")
     return places, {
         "source": config.data,
         "fingerprint": dataset.fingerprint,
@@ -267,7 +268,11 @@ def text(about: dict) -> str:
     """What the terminal says of a measured model."""
     measures = about["measures"]
     rows, steps = measures["by_step"], measures["steps"]
-    lines = [f"{measures['films']} films of {len(about['data']['episodes'])} episodes of {about['data']['source']}", ""]
+    lines = [
+        f"{counted(measures['films'], 'film')} of {counted(len(about['data']['episodes']), 'episode')} of "
+        f"{about['data']['source']}",
+        "",
+    ]
     lines.append("frames on".ljust(28) + "".join(f"{step:>8}" for step in steps))
     for name, label in LABELS.items():
         if name in rows:

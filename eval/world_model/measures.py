@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ...configs.progress import counted
 from ...world_models.gate import AT, GATE, passes, refusal
 
 DRAWS = 2000  # of the bootstrap over episodes
@@ -154,8 +155,8 @@ def success_lines(about: dict) -> list[str]:
     else:
         step = over["believed"]
         lines.append(
-            f"horizon: an imagined success is to be believed up to {step} frames ({step / rate:.3g} s): up to there it "
-            "foretells better than the share of successes does (Brier score, 95 % over episodes)"
+            f"horizon: an imagined success is to be believed up to {counted(step, 'frame')} ({step / rate:.3g} s): "
+            "up to there it foretells better than the share of successes does (Brier score, 95 % over episodes)"
         )
     return lines
 
@@ -163,8 +164,8 @@ def success_lines(about: dict) -> list[str]:
 def failure_lines(about: dict) -> list[str]:
     """The failures of imagined films, a line for each kind."""
     return [
-        f"{name.ljust(16)}{one['count']:>6} of {one['of']:<6} looks ({one['count'] / one['of']:.1%}), "
-        f"in {one['films']} films"
+        f"{name.ljust(16)}{one['count']:>6} of {one['of']:<6} looks ({one['count'] / one['of']:.1%}), in "
+        f"{counted(one['films'], 'film')}"
         for name, one in about["measures"]["failures"].items()
     ]
 
@@ -191,7 +192,8 @@ def verdict(about: dict) -> str:
     low, gap, high = following["gap"]["shuffled"]
     return (
         f"gate: open. True actions foretell {gap:.2f} dB [{low:.2f}, {high:.2f}] better than shuffled ones at "
-        f"{following['step']} frames ({following['films']} films in which something moves; {GATE:g} dB are asked for)."
+        f"{counted(following['step'], 'frame')} ({counted(following['films'], 'film')} in which something moves; "
+        f"{GATE:g} dB are asked for)."
     )
 
 
@@ -201,8 +203,8 @@ def starts_line(about: dict) -> str:
     if about["data"]["trained_on"]:
         return "starts: films of training say nothing of which scenes are strange; dreams refuse none by these"
     return (
-        f"starts: dreams refuse a first frame that comes out of the codec off by more than {starts['most']:.3f}, half "
-        f"again the worst of {starts['episodes']} episodes; of fresh ones of the same scenes at most "
+        f"starts: dreams refuse a first frame that comes out of the codec off by more than {starts['most']:.3f}, "
+        f"half again the worst of {counted(starts['episodes'], 'episode')}; of fresh ones of the same scenes at most "
         f"{1 / (starts['episodes'] + 1):.0%}"
     )
 

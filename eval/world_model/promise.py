@@ -22,6 +22,7 @@ import numpy as np
 
 from ...configs.documents import read_object
 from ...configs.files import replace_text
+from ...configs.progress import counted
 from ..statistics.calibration import fit, left_out, predict
 from ..statistics.intervals import Interval, mean_interval
 from .cells import Cells, PromiseError
@@ -102,8 +103,8 @@ def promise(cells: Cells, model: str, alpha: float) -> tuple[Promise, HeldOut]:
     runs = len(np.unique(cells.run))
     if runs < TRAININGS:
         raise PromiseError(
-            f"policies of {runs} trainings: a promise for the next one needs {TRAININGS} or more, each judged by the "
-            f"others"
+            f"policies of {counted(runs, 'training')}: a promise for the next one needs {TRAININGS} or more, each "
+            "judged by the others"
         )
     everything = np.ones(len(cells.run), bool)
     signals = choose(cells, everything)
@@ -170,7 +171,7 @@ def _learn(
     place = math.ceil((len(scores) + 1) * (1 - alpha))
     if place > len(scores):
         raise PromiseError(
-            f"{len(scores)} starts of policies are too few for alpha {alpha:g}; give more, or a larger alpha"
+            f"{counted(len(scores), 'start')} of policies are too few for alpha {alpha:g}; give more, or a larger alpha"
         )
     return fit(x, y), spread, float(scores[place - 1]), int(np.median(each))
 
@@ -236,9 +237,8 @@ def told(made: Promise, held: HeldOut | None, cells: Cells) -> list[str]:
     lines = []
     if held is not None:
         lines += [
-            f"held out        {held.covered} of {held.n} starts of policies had their true rate inside, each "
-            f"training by "
-            f"the others (promised: {1 - made.alpha:.3f})",
+            f"held out        {held.covered} of {counted(held.n, 'start')} of policies had their true rate inside, "
+            f"each training by the others (promised: {1 - made.alpha:.3f})",
             f"believed        {held.trusted:.0%} of them; of those {_said(held.sided)} on the promised side of one "
             f"half",
             f"policies        mean error {held.means[0]:.3f} as dreamt, {held.means[1]:.3f} by a line of other "
@@ -262,7 +262,9 @@ def told(made: Promise, held: HeldOut | None, cells: Cells) -> list[str]:
             f"believed"
         )
     if cells.refused:
-        lines.append(f"refused         {len(cells.refused)} starts are of scenes that the model does not know")
+        lines.append(
+            f"refused         {counted(len(cells.refused), 'start')} are of scenes that the model does not know"
+        )
     if worth := worth_recording(cells, estimate, sure):
         lines.append(f"record next     {', '.join(f'{kind} {seed}' for kind, seed in worth)}")
     return lines

@@ -265,7 +265,7 @@ class Shadow:
             off = np.abs(data.qpos[arm.qpos] - position)
             if (off > self.settings.apart).any():
                 joint = int(np.argmax(off))
-                warnings.append(f"the twin expected {arm.names[joint]} {off[joint]:.2f} elsewhere")
+                warnings.append(f"the twin expected {arm.names[joint]} {off[joint]:.2f} {arm.units[joint]} elsewhere")
         before = self._measured
         passed = measured.time - before.time if before is not None else 0.0
         speed = (position - np.asarray(before.position)) / passed if before is not None and passed > 1e-4 else 0.0
@@ -332,13 +332,14 @@ class Shadow:
     def _against(self, felt: _Felt) -> list[str]:
         settings, reasons = self.settings, []
         if felt.fast > settings.force:
-            reasons.append(f"{felt.fast_pair} would press with {felt.fast:.1f} N")
+            reasons.append(f"{felt.fast_pair} would press with {felt.fast:.1f} of {settings.force:g} N")
         if felt.loose > settings.push:
-            reasons.append(f"{felt.loose_pair} would push with {felt.loose:.1f} N")
+            reasons.append(f"{felt.loose_pair} would push with {felt.loose:.1f} of {settings.push:g} N")
         if settings.torque is not None:
             most = np.broadcast_to(np.asarray(settings.torque, float), felt.torque.shape)
             over = np.abs(felt.torque) - most
             if (over > 0).any():
                 joint = int(np.argmax(over))
-                reasons.append(f"contact would put {felt.torque[joint]:.2f} N m on {self.joints.names[joint]}")
+                put = f"{felt.torque[joint]:.2f} of {most[joint]:g} N m"
+                reasons.append(f"contact would put {put} on {self.joints.names[joint]}")
         return reasons

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from ...configs.progress import counted
 from .layout import DatasetError, Layout
 
 ALL = "all"
@@ -63,8 +64,8 @@ def shares(text: str, names: list[str], flag: str) -> list[str]:
     if len(parts) != len(names):
         example = ";" * (len(names) - 1) + (str(text) if len(parts) == 1 else "0-5")
         raise DatasetError(
-            f"--{flag} '{text}': of which of the {len(names)} datasets? Give one part for each, in their order, between"
-            f" semicolons; an empty one takes all. For {names[-1]}: --{flag} '{example}'"
+            f"--{flag} '{text}': of which of the {counted(len(names), 'dataset')}? Give one part for each, in their "
+            f"order, between semicolons; an empty one takes all. For {names[-1]}: --{flag} '{example}'"
         )
     return parts
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from ...configs.progress import counted
 from .choose import ALL, is_condition, numbers_of
 from .editing.plan import plan_of
 from .editing.write import FORMS, write_plan
@@ -73,7 +74,7 @@ class Convert:
         places = _chosen(self.episodes, self.without, len(recording.episodes))
         print(f"{root} is of format {name}; {'; '.join(recording.notes)}")
         episodes, steps = write_recording(name, reader, root, recording, out, places, self.pictures or "video")
-        print(f"{out}: {episodes} episodes, {steps} steps at {recording.embodiment.rate:g} Hz")
+        print(f"{out}: {counted(episodes, 'episode')}, {counted(steps, 'step')} at {recording.embodiment.rate:g} Hz")
 
     def _write_hdf5(self, out: Path) -> None:
         asked = {"to": self.to != "v3.0", "tasks": self.tasks, "rate": self.rate, "pictures": self.pictures}
@@ -120,8 +121,8 @@ def write_edited(
     plan = plan_of(dataset.parts or (dataset,), texts=tasks, task=task, drop=drop)
     notes = write_plan(plan, out, form)
     rows = sum(kept.entry.length for kept in plan.episodes)
-    cameras = f", films of {len(plan.of_kind('video'))} cameras copied" if plan.of_kind("video") else ""
-    held = f"{len(plan.episodes)} episodes, {rows} steps at {plan.rate:g} Hz{cameras}"
+    cameras = f", films of {counted(len(plan.of_kind('video')), 'camera')} copied" if plan.of_kind("video") else ""
+    held = f"{counted(len(plan.episodes), 'episode')}, {counted(rows, 'step')} at {plan.rate:g} Hz{cameras}"
     print(f"{shown or out}: LeRobotDataset {form}, {held}")
     for note in notes:
         print(f"note: {note}")

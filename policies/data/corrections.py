@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...configs.episode import SUCCESS
+from ...configs.progress import counted
 from .columns import load_columns
 from .dataset import Dataset
 from .layout import DatasetError
@@ -100,8 +101,8 @@ def learned_steps(dataset: Dataset, corrections: Corrections | None, episodes: n
     if not weights[rows].any():
         raise DatasetError(
             f"{dataset.root}: no step of the episodes that train is learned from: a person led "
-            f"{int((kinds[rows] == PERSON).sum())} of {len(rows)} steps. --corrections.own 1 learns from the "
-            "policy's own steps"
+            f"{int((kinds[rows] == PERSON).sum())} of {counted(len(rows), 'step')}. --corrections.own 1 learns from "
+            "the policy's own steps"
         )
     return Learned(weights, first, last, _story(kinds[rows], given))
 

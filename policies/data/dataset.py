@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.notebook import facts_html, facts_text
+from ...configs.progress import counted
 from ...configs.spec import IMAGES, Embodiment
 from .embody import camera_features, camera_name
 from .layout import LABELS, DatasetError, Layout
@@ -75,7 +76,8 @@ class Dataset:
         seconds = len(self) / self.rate
         told = {
             "dataset": f"{self.hub or self.root} (LeRobot {self.version})",
-            "size": f"{len(self.lengths)} episodes, {len(self)} frames at {self.rate:g} Hz, {seconds / 60:.1f} min",
+            "size": f"{counted(len(self.lengths), 'episode')}, {counted(len(self), 'frame')} at {self.rate:g} Hz, "
+            f"{seconds / 60:.1f} min",
             "action": ", ".join(actions[:SHOWN]) + more,
             "columns": ", ".join(f"{name} {values.shape[1:]}" for name, values in self.columns.items()),
         }
@@ -124,9 +126,14 @@ def split_episodes(dataset: Dataset, fraction: float, seed: int) -> tuple[np.nda
     if not 0 <= fraction < 1:
         raise ValueError(f"the validation fraction must be at least 0 and below 1, got {fraction}")
     count = len(dataset.lengths)
-    held = 0 if fraction == 0 else min(max(1, round(fraction * count)), count - 1)
+    held = held_out_of(count, fraction)
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[held:]), np.sort(order[:held])
+
+
+def held_out_of(episodes: int, fraction: float) -> int:
+    """How many of so many episodes validate."""
+    return 0 if fraction == 0 else min(max(1, round(fraction * episodes)), episodes - 1)
 
 
 def _other_pictures(parts: tuple[Dataset, ...], name: str) -> DatasetError | None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...configs.files import clear_leftovers, new_folder
+from ...configs.progress import counted
 from .choose import ALL
 from .convert import write_edited
 from .editing.write import FORMS
@@ -62,7 +63,7 @@ class Split:
 
         new_folder(out, fill)
         if left:
-            print(f"note: {len(left)} episodes are in no part: {', '.join(map(str, left[:20]))}")
+            print(f"note: {counted(len(left), 'episode')} are in no part: {', '.join(map(str, left[:20]))}")
 
 
 def shared(layout: Layout, parts: dict[str, str], seed: int) -> dict[str, list[int]]:
@@ -110,7 +111,7 @@ def _by_share(layout: Layout, shares: dict[str, float], seed: int) -> dict[str, 
     if (total := sum(shares.values())) > 1 + 1e-9:
         raise DatasetError(f"the shares add up to {total:g}; 1 is all there is")
     if len(ids) < len(shares):
-        raise DatasetError(f"{len(ids)} episodes cannot be {len(shares)} parts")
+        raise DatasetError(f"{counted(len(ids), 'episode')} cannot be {counted(len(shares), 'part')}")
     ends = np.floor(np.cumsum(list(shares.values())) * len(ids) + 0.5).astype(int)
     for place in range(len(ends)):  # one at least
         ends[place] = max(ends[place], (ends[place - 1] if place else 0) + 1)

@@ -35,11 +35,13 @@ def announce(
         f"{counted(len(training), 'episode')}, {counted(frames, 'window')}; "
         f"{counted(len(held_out), 'episode')} held out"
     )
+    if not len(held_out):
+        print(f"warning: {nothing_held_out(config.validation)}")
     if config.whole_batch != config.batch:
         shared = ", weights shared out" if config.shard else ""
         print(
-            f"{config.whole_batch} windows a step: {config.processes or 1} x {config.accumulate} x {config.batch} "
-            f"(processes, batches, windows){shared}"
+            f"{counted(config.whole_batch, 'window')} a step: {config.processes or 1} x {config.accumulate} x "
+            f"{config.batch} (processes, batches, windows){shared}"
         )
     if rewards := rewards_of(learner):
         print(rewards.account(dataset, training))
@@ -50,6 +52,17 @@ def announce(
         )
     if pace := pace_warning(dataset):
         print(f"warning: {pace}")
+
+
+def nothing_held_out(validation: float) -> str:
+    """Why no episode of a training is held out, and what that means."""
+    why, mend = ("validation is 0", "--validation 0.1 holds some out")
+    if validation:
+        why, mend = ("the data have one episode alone", "record more")
+    return (
+        f"no episode is held out ({why}): there will be no held-out loss or error and no checkpoint `best` by them, "
+        f"and `eval --data` of these data cannot say how well it does on what it was not trained on; {mend}"
+    )
 
 
 def _tell_of_constants(dataset: Dataset, keys: tuple[str, ...], training: np.ndarray) -> None:

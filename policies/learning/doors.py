@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import yaml
+
 from ...configs.documents import read_document, sealed
 from ...configs.files import replace_text
 from ...configs.parse import parse
@@ -23,7 +25,7 @@ from ...configs.settings.decode import decode, keys_of
 from ...configs.settings.load import load
 from ...configs.settings.refusals import UsageError
 from ...configs.spec import Embodiment, EmbodimentError, picture_keys, vectors
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, held_out_of
 from ..data.looks import differences
 from ..data.rewards import Learner
 from ..data.task_spec import TaskSpec
@@ -158,6 +160,19 @@ def read_begun(run: Path) -> dict:
     if not all(isinstance(begun.get(name, 0), kinds) for name, kinds in wanted.items()):
         raise DoorError(f"{run / BEGUN} is damaged; delete it to go on without comparing the dataset")
     return begun
+
+
+def held_out_in(run: Path) -> int | None:
+    """How many episodes the training of a run held out; None where the run does not say."""
+    try:
+        episodes = (read_begun(run).get("dataset") or {}).get("episodes")
+        settings = yaml.safe_load((run / SETTINGS).read_text(encoding="utf-8"))
+    except (DoorError, OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None  # `understudy doctor RUN` says it
+    validation = settings.get("validation") if isinstance(settings, Mapping) else None
+    if not (isinstance(episodes, int) and isinstance(validation, int | float) and episodes > 0 and 0 <= validation < 1):
+        return None
+    return held_out_of(episodes, validation)
 
 
 def check_dataset(run: Path, begun: Mapping, dataset: Dataset, moved: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ...configs.files import HALF, PART, read_lines
 from ...configs.finding import Finding
 from ...configs.plugins import discover
+from ...configs.progress import counted
 from .checkpoint import PARENTS, _document, load_config, parents_of
 from .integrity import DIGESTS, CheckpointError, load_tensors, problems
 from .links import CHECKPOINTS, NAMES, linked, names_nothing, numbered
@@ -90,11 +91,11 @@ def _settings(run: Path) -> Finding:
         config = read_settings(run, Train)
     except (DoorError, LookupError, OSError) as error:
         return Finding(SETTINGS, False, str(error), "", needed=True)
-    return Finding(SETTINGS, True, f"{config.steps} steps on {config.data}")
+    return Finding(SETTINGS, True, f"{counted(config.steps, 'step')} on {config.data}")
 
 
 def _begun(run: Path) -> Finding:
-    from .doors import BEGUN, DoorError, read_begun
+    from .doors import BEGUN, DoorError, held_out_in, read_begun
 
     try:
         begun = read_begun(run)
@@ -102,9 +103,13 @@ def _begun(run: Path) -> Finding:
         return Finding(BEGUN, False, str(error))
     if not begun:
         return Finding(BEGUN, True, "none (an earlier version's run): a resume cannot tell whether its data changed")
-    about = begun["dataset"]
+    about, held = begun["dataset"], held_out_in(run)
+    known = "" if held is None else f" ({held or 'none'} held out)"
     return Finding(
-        BEGUN, True, f"{about.get('episodes')} episodes, {about.get('frames')} frames of {about.get('source')}"
+        BEGUN,
+        True,
+        f"{counted(about.get('episodes'), 'episode')}{known}, {counted(about.get('frames'), 'frame')} of "
+        f"{about.get('source')}",
     )
 
 

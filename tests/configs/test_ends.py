@@ -13,7 +13,7 @@ import pytest
 from understudy import __main__ as cli
 from understudy.configs.children import calling, start
 from understudy.configs.ends import UNHEARD, Output, first_signal, listening, outputs
-from understudy.configs.progress import Progress
+from understudy.configs.progress import Progress, counted
 
 US = [sys.executable, "-m", "understudy"]
 POSITIONS = ["demos", "point", "--out", "data", "--block", "4"]
@@ -206,3 +206,9 @@ def test_a_plug_in_of_the_current_folder_is_found_where_it_is_named(lured):
     done = subprocess.run(words, cwd=lured, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0 and "it is here" in done.stdout, done.stderr
     assert not (lured / "imported").exists()
+
+
+def test_what_is_counted_agrees_with_its_number():
+    said = [counted(number, what) for number in (0, 1, 2) for what in ("episode", "policy", "batch", "key")]
+    assert said[4:8] == ["1 episode", "1 policy", "1 batch", "1 key"]
+    assert said[8:] == ["2 episodes", "2 policies", "2 batches", "2 keys"] and said[0] == "0 episodes"

@@ -1,12 +1,14 @@
 """The guard: what it lets pass, what it bends, when it stops, and that nothing leaves the envelope."""
 
+import re
 import sys
 
 import numpy as np
 import pytest
 
 from understudy.configs.spec import Embodiment
-from understudy.hardware.guard import Command, Envelope, Guard, Measured, Outcome
+from understudy.hardware.guard import Command, Envelope, Guard, Measured, Outcome, Verdict
+from understudy.hardware.guarded import Account
 
 FLOAT = 1e-6
 
@@ -67,7 +69,7 @@ def test_a_jump_is_bent_and_arrives(guard, arm, judge):
     drive(arm.home)
     target = np.array(arm.home) + [0.5, 0, 0, 0, 0.3, 0]
     verdict = drive(target)
-    assert verdict.outcome is Outcome.bent and "shoulder_pan would move at 15.00/s" in str(verdict)
+    assert verdict.outcome is Outcome.bent and "shoulder_pan would move at 15.00 of 2 rad/s" in str(verdict)
     assert settled(drive, target).outcome is Outcome.passed and drive.pose == pytest.approx(target)
     drive.check(judge, drive.guard.envelope)
 
@@ -76,7 +78,10 @@ def test_the_first_command_is_approached_slowly(guard, arm):
     drive = Driven(guard())
     target = np.array(arm.home) + [0.8, 0, 0, 0, 0, 0]
     first = drive(target)
-    assert first.outcome is Outcome.bent and "shoulder_pan is 0.80 from the first command" in str(first)
+    assert (
+        first.outcome is Outcome.bent
+        and "shoulder_pan is 0.80 rad from the first command: at most 0.4 rad/s" in str(first)
+    )
     for _ in range(40):
         drive(target)
     assert np.abs(np.diff(drive.sent, axis=0)).max() * 30 == pytest.approx(0.4, abs=0.01)
@@ -185,7 +190,7 @@ def test_an_overloaded_joint_is_not_pushed_on_but_may_give_way(guard, arm):
     load = np.array([0, 0, 2.9, 0, 0, 0])
     into, away = np.array([0, 0, 0.02, 0, 0, 0]), np.array([0, 0, -0.02, 0, 0, 0])
     verdict = drive(np.array(arm.home) + into, torque=load)
-    assert "elbow_flex bears 2.90 N m of 2.40" in str(verdict) and verdict.sent[2] == pytest.approx(arm.home[2])
+    assert "elbow_flex bears 2.90 of 2.40 N m" in str(verdict) and verdict.sent[2] == pytest.approx(arm.home[2])
     assert drive(np.array(arm.home) + away, torque=load).sent[2] < arm.home[2] - 0.01
     for _ in range(12):
         verdict = drive(np.array(arm.home) + into, torque=load)
@@ -276,7 +281,7 @@ def test_an_overloaded_joint_gives_way_to_where_it_is(guard, arm):
     for _ in range(15):
         verdict = drive(ahead, torque=load)
         drive.pose = home
-    assert "elbow_flex bears 2.10 N m of 2.40" in str(verdict) and abs(verdict.sent[2] - home[2]) < 0.05
+    assert "elbow_flex bears 2.10 of 2.40 N m" in str(verdict) and abs(verdict.sent[2] - home[2]) < 0.05
     for _ in range(60):
         verdict = drive(ahead, torque=load)
         drive.pose = home
@@ -302,3 +307,62 @@ def test_what_bends_is_told_by_its_limit(arm):
     said = bends.advice()
     assert "the arm leaves the commanded way" in said[0]
     assert any("--robot.envelope.velocity '[2.2, 2.2, 2.2, 2.2, 11, 3.2]'" in line for line in said)
+
+
+NUMBERS = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.])")
+MEANT = re.compile(rf"(?: of | \.\. ){NUMBERS.pattern}| (?:rad/s|rad|N m|N|m/s|m|s|times in a row|invalid commands)\b")
+
+
+def test_every_number_of_a_reason_has_its_unit(guard, arm):
+    """Or stands before the limit that has it: "15.00 of 2 rad/s"."""
+    home, reasons = np.array(arm.home), []
+    for move in ([0.5, 0, 0, 0, 0, 0], [9.0, 0, 0, 0, 0, 0], [0, 0.7, -0.2, 0, 0, 0]):
+        drive = Driven(guard())
+        reasons += drive(home + [0.3, 0, 0, 0, 0, 0]).reasons
+        drive = Driven(guard())
+        drive(home)
+        for _ in range(60):
+            reasons += drive(home + move).reasons
+    stale = guard()
+    for number in range(1, 9):
+        now = number / 30
+        verdict = stale.step(Measured(position=home, time=now), Command(target=home, time=now - 1, number=number), now)
+        reasons += verdict.reasons
+    late = guard()
+    reasons += late.step(Measured(position=home, time=-1.0), None, 1 / 30).reasons
+    apart = guard(lag=0.1)
+    for number in range(1, 40):
+        now, target = number / 30, home + [0.3, 0, 0, 0, 0, 0]
+        reasons += apart.step(
+            Measured(position=home, time=now), Command(target=target, time=now, number=number), now
+        ).reasons
+    reasons = list(dict.fromkeys(reasons))
+    words = ("would move at", "first command", "is outside", "is 1.00 s old", "in a row", "does not follow")
+    assert [word for word in words if not any(word in reason for reason in reasons)] == []
+    for reason in reasons:
+        for number in NUMBERS.finditer(reason):
+            assert MEANT.match(reason, number.end()), reason
+
+
+def test_units_are_those_of_the_joints(arm):
+    """A slide moves in m/s; nothing may call that rad/s."""
+    slide = Guard(("slide",), Envelope(limits=((0.0, 1.0),)), 30.0, None, ("m",))
+    slide.engage(Measured(position=np.array([0.2]), time=0.0), 0.0)
+    here = Measured(position=np.array([0.2]), time=1 / 30)
+    assert "slide is 0.30 m from the first command: at most 0.4 m/s" in str(
+        slide.step(here, Command(target=np.array([0.5]), time=1 / 30, number=1), 1 / 30)
+    )
+    with pytest.raises(ValueError, match=r"slide is at 9.000 m, its limits are 0.000 .. 1.000 m"):
+        slide.engage(Measured(position=np.array([9.0]), time=0.0), 0.0)
+    with pytest.raises(ValueError, match="1 units for 6 joints"):
+        Guard(arm.joints, Envelope(limits=arm.limits), 30.0, None, ("m",))
+
+
+def test_reasons_are_counted_without_their_numbers_but_by_joint():
+    account = Account()
+    for joint, speed in (("joint_1", 3.0), ("joint_2", 3.0), ("joint_2", 3.5)):
+        account.add(Verdict(Outcome.bent, np.zeros(2), (f"{joint} would move at {speed:.2f} of 2 rad/s",)))
+    assert account.reasons == {
+        "joint_1 would move at # of # rad/s": 1,
+        "joint_2 would move at # of # rad/s": 2,
+    }

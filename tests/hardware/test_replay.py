@@ -50,20 +50,34 @@ def test_flags_that_would_do_nothing_are_refused(settings, words):
 
 def test_what_was_late_is_said():
     rows = np.zeros((4, 1))
-    done = Replayed(rows, rows, ("joint",), Account(), np.array([0.001, 0.001, 0.05, 0.001]), 1 / 30, 0.2)
+    done = Replayed(rows, rows, ("joint",), ("rad",), Account(), np.array([0.001, 0.001, 0.05, 0.001]), 1 / 30, 0.2)
     assert (
-        done.late == 1 and "1 late" in str(done) and "sent 1.0 ms after their time (99 %: 48.5) of 33 ms" in str(done)
+        done.late == 1
+        and "1 late" in str(done)
+        and "sent 1.0 ms after their time (99 %: 48.5 ms) of 33 ms" in str(done)
     )
+
+
+def test_how_far_behind_is_said_in_the_unit_of_each_joint():
+    """A slide in m and turning joints in rad have no mean of their own."""
+    sent, after = np.zeros((3, 3)), np.full(3, 0.001)
+    there = np.array([[0.1, 0.02, 0.3], [0.1, 0.04, 0.1], [np.nan] * 3])
+    joints, units = ("pan", "slide", "tilt"), ("rad", "m", "rad")
+    said = str(Replayed(sent, there, joints, units, Account(), after, 1 / 30, 0.1))
+    assert "by 0.150 rad on average, at most 0.300 rad (tilt); by 0.030 m on average, at most 0.040 m (slide)" in said
+    assert "1 readings lost" not in said and "1 reading lost" in said
+    lost = str(Replayed(sent, np.full_like(sent, np.nan), joints, units, Account(), after, 1 / 30, 0.1))
+    assert "nan" not in lost and "no reading" in lost
 
 
 def test_late_replays_are_no_success(capsys):
     rows, fine = np.zeros((20, 1)), np.full(20, 0.001)
     some, most = np.where(np.arange(20) < 3, 0.05, fine), np.where(np.arange(20) < 15, 0.05, fine)
     for after in (fine, some):
-        Replayed(rows, rows, ("joint",), Account(), after, 1 / 30, 1.0).refuse_late()
+        Replayed(rows, rows, ("joint",), ("rad",), Account(), after, 1 / 30, 1.0).refuse_late()
     assert capsys.readouterr().out.count("warning") == 1
     with pytest.raises(ValueError, match="15 of 20 actions were sent late"):
-        Replayed(rows, rows, ("joint",), Account(), most, 1 / 30, 1.0).refuse_late()
+        Replayed(rows, rows, ("joint",), ("rad",), Account(), most, 1 / 30, 1.0).refuse_late()
 
 
 def test_a_world_begins_where_the_episode_was_recorded(tmp_path, capsys):

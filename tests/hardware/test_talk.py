@@ -15,7 +15,7 @@ def test_commands_readings_and_verdicts_come_back():
     assert np.array_equal(command.target, target, equal_nan=True) and (command.time, command.number) == (12.5, 7)
     position, moment = talk.unpack_reading(talk.pack_reading(np.arange(6.0), 3.25))
     assert position.tolist() == list(range(6)) and moment == 3.25
-    for reasons in ((), ("shoulder_pan would move at 3.00/s", "größer")):
+    for reasons in ((), ("shoulder_pan would move at 3.00 of 2 rad/s", "größer")):
         verdict = Verdict(Outcome.bent, np.arange(6.0), reasons, written=4.5)
         back = talk.unpack_verdict(talk.pack_verdict(verdict))
         assert back.outcome is Outcome.bent and (back.reasons, back.written) == (reasons, 4.5)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....configs.episode import REWARD
+from ....configs.progress import counted
 from ....configs.spec import ACTION, SCENE, STATE
 from ....policies.data.corrections import helped
 from ....policies.data.dataset import Dataset
@@ -93,7 +94,7 @@ def _numbers(dataset: Dataset, success: np.ndarray | None) -> list[tuple[str, st
         (
             "in all",
             f"{total / 60:.0f} min" if total >= 600 else f"{total:.0f} s",
-            f"{len(dataset)} frames at {dataset.rate:g} Hz",
+            f"{counted(len(dataset), 'frame')} at {dataset.rate:g} Hz",
         ),
     ]
     if success is not None:
@@ -106,11 +107,11 @@ def _numbers(dataset: Dataset, success: np.ndarray | None) -> list[tuple[str, st
 def _which(dataset: Dataset, chosen: Sequence[int], shown: int) -> str:
     total = len(dataset.lengths)
     if len(chosen) == total:
-        return f"All {total} episodes." if total > 1 else "The only episode."
+        return f"All {counted(total, 'episode')}." if total > 1 else "The only episode."
     return (
-        f"{len(chosen)} of {total} episodes are shown: the shortest, the longest, a failure and a success where the "
-        "dataset tells them, others spread evenly, with films where there are some. Choose others with --episodes, for "
-        "example --episodes 30-35, and more with --shown."
+        f"{len(chosen)} of {counted(total, 'episode')} are shown: the shortest, the longest, a failure and a success "
+        "where the dataset tells them, others spread evenly, with films where there are some. Choose others with "
+        "--episodes, for example --episodes 30-35, and more with --shown."
     )
 
 

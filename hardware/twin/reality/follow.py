@@ -27,7 +27,7 @@ class GuardedStandIn(Real):
     def __init__(self, stand_in: StandIn, envelope: Mapping[str, Any] | None = None, clearance=None):
         self.stand_in, self.joints = stand_in, stand_in.joints
         settings = ENVELOPE | {"limits": _wide(stand_in.joints)} | dict(envelope or {})
-        self.guard = Guard(self.joints.names, Envelope(**settings), stand_in.rate, clearance)
+        self.guard = Guard(self.joints.names, Envelope(**settings), stand_in.rate, clearance, self.joints.units)
         self.verdict: Verdict | None = None
         self._offset = 0.0
         self._number = 0

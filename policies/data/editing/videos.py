@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ....configs.progress import counted
 from ..films import align_clips, read_film
 from ..frames import ranges
 from ..layout import Clip, DatasetError
@@ -39,8 +40,9 @@ def require_films(plan: Plan) -> None:
             there = [kept.entry.id for kept in plan.episodes if _is_there(kept, key)]
             choose = f"take those that have one: --episodes {ranges(there).replace(' ', '')}" if there else ""
             raise DatasetError(
-                f"{lost[0].layout.root} has no film of '{key}' for {len(lost)} of the {len(plan.episodes)} episodes:"
-                f" {ranges(kept.entry.id for kept in lost)}; {choose or 'copy them'}, or leave it out: --drop {key}"
+                f"{lost[0].layout.root} has no film of '{key}' for {len(lost)} of the "
+                f"{counted(len(plan.episodes), 'episode')}: {ranges(kept.entry.id for kept in lost)}; "
+                f"{choose or 'copy them'}, or leave it out: --drop {key}"
             )
 
 

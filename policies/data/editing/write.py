@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ....configs.files import new_folder
-from ....configs.progress import Progress
+from ....configs.progress import Progress, counted
 from ..encode import Moments
 from ..layout import INFO
 from ..tables import DatasetError
@@ -47,8 +47,8 @@ def _fill(plan: Plan, root: Path, form: str) -> list[str]:
     _write_info(plan, root, form, rows)
     write_documents(plan, root)
     return [
-        f"{sum(one.whole for one in placed)} episodes of '{key}' could not be cut out of their films without encoding"
-        " them again; the whole films are there, also what was left out"
+        f"{counted(sum(one.whole for one in placed), 'episode')} of '{key}' could not be cut out of their films "
+        "without encoding them again; the whole films are there, also what was left out"
         for key, placed in films.items()
         if any(one.whole for one in placed)
     ]

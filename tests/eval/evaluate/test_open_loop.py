@@ -9,7 +9,7 @@ import pytest
 
 from understudy.__main__ import main
 from understudy.configs.spec import SCENE
-from understudy.eval.compare.open_loop import _levels, compare_errors
+from understudy.eval.compare.open_loop import _beside, compare_errors
 from understudy.eval.evaluate import open_loop
 from understudy.eval.ledger.record import read_record
 from understudy.eval.ledger.table import RecordError
@@ -353,6 +353,8 @@ def _statistics(values):
 
 
 def test_neither_is_praised_where_a_guess_is_nearer():
-    told = _levels(np.array([0.7, 0.8]), {"the mean action": 0.9, "the last action": 0.06})
-    assert "Neither does better than the last action" in told
-    assert "Neither" not in _levels(np.array([0.05, 0.8]), {"the mean action": 0.9, "the last action": 0.06})
+    guesses = {"the mean action": 0.9, "simply repeating the last action": 0.06}
+    told = _beside(np.array([0.7, 0.8]), guesses, "A is nearer.")
+    assert told.startswith("Neither does better than simply repeating the last action")
+    assert told.endswith("as it is: A is nearer.")
+    assert _beside(np.array([0.05, 0.8]), guesses, "A is nearer.").startswith("A is nearer. A is off by 0.05")
