@@ -33,8 +33,8 @@ from ..learning.checkpoint import blank_scales, load_config
 from ..learning.integrity import check_like, check_scales, load_tensors
 from ..learning.pictures import fill_encoders, settled
 from ..learning.pinned import check_inside, pinned_task_spec
+from ..learning.possible import LOOKED_AT
 from ..learning.settings import Settings
-from ..learning.train import LOOKED_AT
 from ..policy import Begins, Prepared
 from .scale import POSTPROCESSOR, PREPROCESSOR, ForeignError, steps_of
 

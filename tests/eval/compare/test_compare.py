@@ -11,7 +11,7 @@ from understudy.__main__ import main
 from understudy.configs.lanes.lanes import open_world
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
-from understudy.eval.compare import compare as module
+from understudy.eval.compare import live as module
 from understudy.eval.compare.blind import BlindStage, Score, ask, blind_order, scored
 from understudy.eval.compare.compare import Compare, compare
 from understudy.eval.compare.comparison import _points, compare_records, read_comparison

@@ -225,7 +225,7 @@ def test_other_peoples_folders_and_checkpoints_without_settings_are_left_alone(d
 
 def test_no_space_leaves_no_folder(data, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("understudy.policies.learning.train.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("understudy.policies.learning.possible.shutil.disk_usage", lambda path: usage)
     with pytest.raises(OSError, match="no space left"):
         settings(data, tmp_path / "deep" / "run").run()
     assert not (tmp_path / "deep").exists()

@@ -274,7 +274,7 @@ loop.save_checkpoint = limited"""
 
 def test_no_space_is_refused_before_training(demos, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("understudy.policies.learning.train.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("understudy.policies.learning.possible.shutil.disk_usage", lambda path: usage)
     with pytest.raises(OSError, match="no space left for checkpoints"):
         settings(demos, tmp_path / "run").run()
 
