@@ -30,9 +30,9 @@ def bent_warning(dataset: Dataset) -> str:
     return (
         f"the guard bent {bent.sum()} of {told.sum()} steps ({bent.sum() / told.sum():.0%}; most of them in "
         f"{each.sum()} of {len(each)} episodes){_farthest(dataset, bent)}: what was executed (`{SENT}`) is not what "
-        f"was asked for (`{ACTION}`), so the episodes do not show how well it does, and what learns from `{ACTION}` learns "
-        f"what the arm did not do. --columns '{{{ACTION}: {SENT}}}', of `train` too, takes what was executed; which "
-        "limits it were, and what else to do: docs/deploy.md, 'What the guard bends'"
+        f"was asked for (`{ACTION}`), so the episodes do not show how well it does, and what learns from `{ACTION}` "
+        f"learns what the arm did not do. --columns '{{{ACTION}: {SENT}}}', of `train` too, takes what was executed; "
+        "which limits it were, and what else to do: docs/deploy.md, 'What the guard bends'"
     )
 
 
