@@ -33,6 +33,7 @@ from ...hardware.guarded import Account, GuardedRobot, open_robot
 from ...hardware.leader import Leader, leader_settings
 from ...hardware.open import robot_config
 from ...hardware.robot import RobotConfig
+from ...policies.data.bent import OUTCOME
 from ...policies.data.pace import CAPTURED, COMMANDED, pace_of
 from ...policies.data.writer import DatasetWriter
 from .recording import check_folder, recording
@@ -40,7 +41,6 @@ from .recording import check_folder, recording
 if TYPE_CHECKING:
     from .settings import Settings
 
-OUTCOME = "guard.outcome"
 GUARD = "meta/guard.json"
 NUMBERS = {Outcome.passed: 0.0, Outcome.bent: 1.0, Outcome.stopped: 2.0}
 NEAR = 0.05  # rad or m, where the arm has come to the leader

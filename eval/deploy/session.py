@@ -26,11 +26,12 @@ from ...hardware.leader import Attended, leader_settings
 from ...policies.agent.agent import Agent
 from ...policies.agent.ahead import GRACE, Ahead
 from ...policies.agent.open import agent_settings, check_alarm, open_agent, reopened
+from ...policies.data.bent import OUTCOME
 from ...policies.data.corrections import INTERVENTION, PHASE
 from ...policies.data.corrections import PERSON as LEADS
 from ...policies.data.pace import CAPTURED, COMMANDED, pace_of
 from ...policies.data.writer import DatasetWriter
-from ..demos.arm import OUTCOME, Guide, Quit, Words, tell_of_guard
+from ..demos.arm import Guide, Quit, Words, tell_of_guard
 from ..demos.recording import RECORDING, compare, recording
 from ..rollout.rollout import Block, Result, run_block
 from .checks import alarm_elsewhere, check_arm, check_shadow, settled_delay

@@ -40,7 +40,8 @@ class Settings(Acting):
     seconds: float | None = None  # length of an episode; by default 30 s, of an emulated arm its task's
     pause: float | None = None  # s between episodes, to lay things out; by default until ENTER
     out: str | None = None  # dataset folder for what happens, which must be new; nothing is kept without
-    resume: bool = False  # goes on with the recording in --out, or begins it; all else as it was
+    # goes on with the recording in --out, or begins it where that folder holds nothing yet; all else as it was
+    resume: bool = False
     pictures: str = "video"  # how pictures are stored: image | video
     score: str | None = None  # file or pipe that scores episodes at their end, a line each: success, failure, discard
     yes: bool = False  # do not ask before the first motion

@@ -12,6 +12,7 @@ import numpy as np
 from ...configs.episode import DONE, REWARD, SENT, SUCCESS
 from ...configs.progress import counted
 from ...configs.spec import ACTION, SCENE, STATE
+from ...policies.data.bent import bent_warning
 from ...policies.data.dataset import Dataset
 from ...policies.data.embody import dimension_names
 from ...policies.data.frames import episodes_with_pictures, ranges
@@ -63,7 +64,7 @@ def survey(dataset: Dataset) -> Survey:
     stored = stored_pictures(dataset)
     warnings = [*_blind(dataset), *_missing(dataset), *_bad(dataset, dimensions), *_constant(dataset, dimensions)]
     warnings += [*_units(dataset), *_gaps(dataset), *_limits(dataset), *_videos(dataset), *_stored(stored)]
-    warnings += [pace] if (pace := pace_warning(dataset)) else []
+    warnings += [said for said in (pace_warning(dataset), bent_warning(dataset)) if said]
     return Survey((*dimensions, *map(_picture, stored)), tuple(warnings), stored)
 
 

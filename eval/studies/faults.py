@@ -31,10 +31,7 @@ from ...configs.progress import Progress
 from ...configs.spec import STATE
 from ...hardware.emulator.arm import find_kind, make_chain, write_calibration
 from ...hardware.emulator.bus import Bus
-from ...hardware.emulator.chain import Chain
 from ...hardware.emulator.faults import HAPPENING, KINDS, Fault
-from ...hardware.emulator.packets import Request
-from ...hardware.emulator.servo import PER_RAD
 from ...hardware.envelope import Command, Outcome
 from ...hardware.guarded import open_robot
 from ...hardware.open import robot_config
@@ -45,6 +42,7 @@ from ...policies.data.writer import DatasetWriter
 from ..ledger.study import Study
 from ..statistics.intervals import Interval, exact
 from ._kept import Kept
+from ._servos import Goals, released, stands
 
 T = TypeVar("T")
 ARMS = {"Feetech": ("so101", "so101"), "Dynamixel": ("koch", "koch_follower")}  # bus -> emulated arm, its driver
@@ -188,7 +186,7 @@ class Tally:
 def _strike(name: str, kind: str, folder: Path, rng: np.random.Generator, tally: Tally) -> None:
     """Drive, fail, close, open again."""
     emulated, driver = ARMS[name]
-    arm, goals = find_kind(emulated), _Goals(GOALS[name])
+    arm, goals = find_kind(emulated), Goals(GOALS[name])
     file = folder / f"{emulated}.json"
     write_calibration(file, arm.calibration())
     with Bus(make_chain(arm), arm.codec(), heard=goals) as bus:
@@ -203,7 +201,7 @@ def _strike(name: str, kind: str, folder: Path, rng: np.random.Generator, tally:
         reaction = _drive(session, bus, after + AFTER + seconds, port, tally)
         with suppress(ConnectionError):
             tally.timed(session.close)
-        tally.fastest = max(tally.fastest, goals.fastest(session))
+        tally.fastest = max(tally.fastest, goals.fastest(_bound(session)))
         if not bus.faults.done[place]:
             return  # on a busy machine the emulated time stood still
         tally.n += 1
@@ -219,7 +217,7 @@ def _strike(name: str, kind: str, folder: Path, rng: np.random.Generator, tally:
         again = _opened(robot_config({"type": driver, "port": bus.port}, calibration=str(file)), tally)
         tally.again += _drive(again, bus, 0.2, bus.port, tally) == "rode on"
         tally.timed(again.close)
-        tally.rests += _released(bus)
+        tally.rests += released(bus)
 
 
 def _opened(config: RobotConfig, tally: Tally) -> Session:
@@ -253,34 +251,9 @@ def _drive(session: Session, bus: Bus, seconds: float, port: str, tally: Tally) 
     return "rode on"
 
 
-def _released(bus: Bus) -> bool:
-    with bus.held() as chain:
-        return not any(servo.memory["Torque_Enable"] for servo in chain.servos)
-
-
-class _Goals:
-    """Goals on the wire, by servo: (s, counts)."""
-
-    def __init__(self, address: int):
-        self.address = address
-        self.heard: list[tuple[float, int, int]] = []
-
-    def __call__(self, moment: float, request: Request) -> None:
-        for change in request.writes:
-            if change.address == self.address:
-                self.heard.append(
-                    (moment, change.id, int.from_bytes(change.data, "little", signed=len(change.data) > 2))
-                )
-
-    def fastest(self, session: Session) -> float:
-        """The greatest step between two goals of a servo, as part of what the velocity allows in one step."""
-        bound = np.broadcast_to(session.guard.envelope.velocity, len(session.guard.names)) / session.guard.rate
-        worst, last = 0.0, dict[int, int]()
-        for _, id, count in self.heard:
-            if id in last:
-                worst = max(worst, (abs(count - last[id]) - 1) / PER_RAD / float(bound[id - 1]))
-            last[id] = count
-        return worst
+def _bound(session: Session) -> np.ndarray:
+    """(D,) rad that the velocity allows in one step of the guard."""
+    return np.broadcast_to(session.guard.envelope.velocity, len(session.guard.names)) / session.guard.rate
 
 
 def _kill(who: str, within: Path, rng: np.random.Generator, tally: Tally) -> None:
@@ -309,12 +282,12 @@ def _kill(who: str, within: Path, rng: np.random.Generator, tally: Tally) -> Non
             tally.n += 1
             began = time.monotonic()
             if who == KILLED[0]:
-                while not _released(bus) and time.monotonic() < began + REST:
+                while not released(bus) and time.monotonic() < began + REST:
                     time.sleep(0.02)
                 tally.longest = max(tally.longest, time.monotonic() - began)
-                tally.rests += _released(bus)
+                tally.rests += released(bus)
             else:
-                tally.rests += _stands(bus)
+                tally.rests += stands(bus)
             while ours.poll(0.5):
                 try:
                     written = ours.recv()
@@ -325,24 +298,6 @@ def _kill(who: str, within: Path, rng: np.random.Generator, tally: Tally) -> Non
             process.join()
     kept = len(open_dataset(str(folder / "data")).lengths) if written else 0
     tally.lost += max(0, written - kept)
-
-
-def _stands(bus: Bus) -> bool:
-    """Whether goals stay and the servos come to rest at them with their torque on."""
-    time.sleep(0.5)
-    before = _state(bus)
-    time.sleep(0.3)
-    after = _state(bus)
-    return before[:2] == after[:2] and all(after[1]) and max(after[2]) < 0.05
-
-
-def _state(bus: Bus) -> tuple[list[int], list[int], list[float]]:
-    with bus.held() as chain:
-        return _each(chain, "Goal_Position"), _each(chain, "Torque_Enable"), [abs(s.velocity) for s in chain.servos]
-
-
-def _each(chain: Chain, name: str) -> list[int]:
-    return [servo.memory[name] for servo in chain.servos]
 
 
 def _caller(pipe, port: str, calibration: str, folder: str) -> None:

@@ -22,7 +22,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -34,10 +34,11 @@ from ...configs.plugins import discover, lookup
 from ..ledger.record import MANIFEST, TABLE, read_record
 from ..ledger.study import Study
 from ..ledger.table import without_incidental
+from ._processes import outliving
 
 COMMANDS = ("train", "eval", "eval with workers", "demos", "demos of a policy", "compare", "compose", "run")
 EVENTS = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.symlink", "os.truncate")  # of Python's audit hooks
-LIMIT, PATIENCE = 300.0, 15.0  # s a command may take; s that its processes may outlive it
+LIMIT = 300.0  # s a command may take
 TIMED = (
     "rate",
     "seconds",
@@ -210,7 +211,7 @@ class Trials:
     def _judge(self, pid: int, counts: Counts, where: str) -> None:
         """Wait for what lives, go on, and compare."""
         counts.kills += 1
-        orphans = _outliving(pid)
+        orphans = outliving(pid)
         counts.orphans += orphans
         kept = _ask(_kept, self.folder)
 
@@ -389,29 +390,6 @@ def _writes(args: tuple) -> bool:
     if isinstance(mode, str):
         return any(letter in mode for letter in "wax+")
     return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
-
-
-def _outliving(session: int) -> int:
-    """Processes of a session that live longer than `PATIENCE`; they are ended."""
-    end = time.monotonic() + PATIENCE
-    while pids := list(_members(session)):
-        if time.monotonic() > end:
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-            return len(pids)
-        time.sleep(0.05)
-    return 0
-
-
-def _members(session: int) -> Iterator[int]:
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                state, _, _, its = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:4]
-            except (OSError, ValueError):
-                continue
-            if int(its) == session and state != "Z":
-                yield int(entry)
 
 
 def _ask(what: Callable[[Path], dict], folder: Path) -> dict:

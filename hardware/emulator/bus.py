@@ -51,6 +51,8 @@ class Bus:
         wire: whether bytes take their time on the line; without, answers come at once.
         link: a path that always names the port, also after it was unplugged and came back under another name.
         heard: called with every request and the chain's time, in the thread of the bus.
+        punctual: its thread comes before every ordinary one where the system permits it, for servos do not wait for a
+            busy host.
     """
 
     chain: Chain
@@ -60,6 +62,7 @@ class Bus:
     link: Path | None = None
     heard: Callable[[float, Request], None] | None = None
     counts: Counts = field(default_factory=Counts)
+    punctual: bool = False
 
     def __post_init__(self) -> None:
         self.lock = threading.RLock()  # of the chain
@@ -152,6 +155,9 @@ class Bus:
     # the thread
 
     def _run(self) -> None:
+        if self.punctual:
+            with suppress(AttributeError, OSError):  # not Linux; not permitted: see `ulimit -r`
+                os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
         try:
             while not self._stop:
                 self._turn()

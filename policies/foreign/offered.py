@@ -24,6 +24,8 @@ from ...configs.protocols import keeps
 from ...configs.settings.decode import decode_choice, keys_of
 from ...configs.settings.load import load
 from ...configs.spec import ACTION, IMAGES, Embodiment, EmbodimentError, vectors
+from ..data.corrections import INTERVENTION, learned_steps
+from ..data.layout import DatasetError
 from ..data.open import open_dataset
 from ..data.statistics import statistics
 from ..data.task_spec import TaskSpec, load_task_spec
@@ -142,6 +144,25 @@ def described(model: Any) -> dict[str, dict]:
     return {"policy": plain, "embodiment": json.loads(model.embodiment.to_json())}
 
 
+def refuse_takeovers(root: str | Path) -> None:
+    """Refuse a dataset in which a person took over from a policy: lerobot draws all steps alike, also the policy's own.
+
+    Raises:
+        DatasetError: with what to do instead; or a column `intervention` that holds no flags.
+    """
+    dataset = open_dataset(root, columns=())
+    learned = learned_steps(dataset, None, np.arange(len(dataset.lengths)))
+    if learned is None:
+        return
+    led = int((learned.weights > 0).sum())
+    raise DatasetError(
+        f"{root}: a person took over from a policy there: '{INTERVENTION}' is true in {led} of {len(learned.weights)} "
+        "steps, and the others are the policy's own, which are no examples. lerobot-train would learn from all alike. "
+        f"Learn from the person's: understudy train --data {root} --policy.type TYPE --corrections.weight 1 (then "
+        "`understudy export RUN OUT` writes lerobot's layout); or from all of them on purpose: --policy.all_alike=true"
+    )
+
+
 def check_same_body(trained: Mapping, root: str | Path, inputs: tuple[str, ...]) -> None:
     """Refuse a dataset of another body than that of a checkpoint. Raises EmbodimentError by name."""
     Embodiment.from_dict(dict(trained)).check(open_dataset(root, columns=()).embodiment, inputs)
@@ -242,6 +263,11 @@ def _settings(kind: str, source: str) -> dict[str, Any]:
             raw = yaml.safe_load(source)
         except yaml.YAMLError as error:
             raise ValueError(f"--policy.settings is neither a .yaml file nor YAML: {error}") from error
+    if isinstance(raw, Mapping) and "policy" in raw and raw.get("corrections"):
+        raise ValueError(
+            f"--policy.settings={source.strip():.80} holds `corrections`: they say how often each step is drawn, and "
+            "lerobot-train draws all alike; leave them out, or train by `understudy train`"
+        )
     raw = raw.get("policy", raw) if isinstance(raw, Mapping) else raw
     if not isinstance(raw, Mapping):
         raise ValueError(f"--policy.settings must hold names and values, not {raw!r:.40}")

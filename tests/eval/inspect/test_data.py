@@ -12,6 +12,7 @@ from understudy.configs.episode import Episode
 from understudy.configs.spec import ACTION, IMAGES, STATE, Embodiment
 from understudy.eval.inspect.inspect import Inspect
 from understudy.eval.inspect.survey import survey
+from understudy.policies.data.bent import OUTCOME
 from understudy.policies.data.dataset import DatasetError
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.writer import DatasetWriter
@@ -41,6 +42,20 @@ def write(root, pictures="image", body=BODY):
         }
         told = {"start": start, "task": "stack [the] cubes", "terminated": True, "truncated": False}
         writer.add(Episode(obs=obs, action=action, sent=action, **quiet, **told))
+    return root
+
+
+def guarded(root, bent):
+    """Two episodes of ten steps, of which the guard bent so many each; a bent step was sent 0.3 from what was asked."""
+    writer = DatasetWriter(root, dataclasses.replace(BODY, cameras={}), extra={OUTCOME: ("outcome",)})
+    for start, count in enumerate(bent):
+        outcome = (np.arange(10) < count).astype(np.float32)
+        action = np.linspace(-0.5, 0.5, 20, dtype=np.float32).reshape(10, 2)
+        sent = action - 0.3 * outcome[:, None] * np.array([0, 1], np.float32)
+        writer.add(Episode(
+            start=start, task="t", obs={STATE: action}, action=action, sent=sent, reward=0 * outcome,
+            progress=0 * outcome, success=outcome > 2, terminated=False, truncated=True, extra={OUTCOME: outcome},
+        ))  # fmt: skip
     return root
 
 
@@ -167,3 +182,13 @@ def test_inspect_of_something_else_says_what_to_do(tmp_path):
     (run / "checkpoints/00000100/model.safetensors").write_bytes(b"cut")
     with pytest.raises(DatasetError, match="is damaged .* use an earlier one"):
         Inspect(source=str(run)).run()
+
+
+def test_a_recording_of_which_the_guard_bent_most_is_warned_of(tmp_path, capsys):
+    Inspect(source=str(guarded(tmp_path / "much", (9, 4)))).run()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the guard bent 13 of 20 steps (65%; most of them in 1 of 2 episodes), y by up to 0.3 rad" in said
+    assert "what was executed (`action.sent`) is not what was asked for (`action`)" in said
+    Inspect(source=str(tmp_path / "much"), columns={"action": "action.sent"}).run()
+    assert "the guard bent" not in capsys.readouterr().out
+    assert "the guard bent" not in odd(guarded(tmp_path / "half", (10, 0)))

@@ -14,9 +14,13 @@ from safetensors.torch import load_file
 
 import understudy
 from understudy.__main__ import main
-from understudy.configs.spec import Embodiment, EmbodimentError
+from understudy.configs.episode import Episode
+from understudy.configs.spec import STATE, Embodiment, EmbodimentError
+from understudy.policies.data.corrections import INTERVENTION
+from understudy.policies.data.layout import DatasetError
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.windows import Windows
+from understudy.policies.data.writer import DatasetWriter
 from understudy.policies.export import documents_of, exportable, write_lerobot
 from understudy.policies.foreign import offered
 from understudy.policies.foreign.scale import ForeignError
@@ -257,6 +261,50 @@ def test_data_of_another_body_are_refused(trained, data, tmp_path):
 def test_settings_that_cannot_be_are_refused_before_anything_is_read(plugged, asked, error, said):
     with pytest.raises(error, match=said):
         plugged.settings.UnderstudyFlowConfig(device="cpu", **asked)
+
+
+@pytest.fixture(scope="module")
+def taken_over(tmp_path_factory):
+    """A recording in which a person led 4 of 9 steps."""
+    body = Embodiment(
+        name="a", action=("x",), action_units=("m",), limits=((-9.0, 9.0),), rate=10.0, frame="joint",
+        state=("x",), state_units=("m",),
+    )  # fmt: skip
+    writer = DatasetWriter(tmp_path_factory.mktemp("led") / "data", body, flags=(INTERVENTION,))
+    numbers = np.arange(9, dtype=np.float32)
+    writer.add(Episode(
+        start=0, task="t", obs={STATE: numbers[:, None]}, action=numbers[:, None], sent=numbers[:, None],
+        reward=0 * numbers, progress=0 * numbers, success=numbers < 0, terminated=False, truncated=True,
+        extra={INTERVENTION: numbers > 4},
+    ))  # fmt: skip
+    return writer.root
+
+
+def test_take_overs_are_not_learned_from_like_demonstrations_unless_asked(plugged, taken_over, tmp_path):
+    """A training asks for the parameters; who only acts beside such a recording, as lerobot-rollout does, does not."""
+    meta = plugged.dataset("me/led", root=taken_over).meta
+    how = {"device": "cpu", "push_to_hub": False, "settings": SMALL, "horizon": 4, "n_action_steps": 2}
+    policy = plugged.policy(plugged.settings.UnderstudyFlowConfig(**how), ds_meta=meta)
+    with pytest.raises(DatasetError) as refused:
+        policy.get_optim_params()
+    assert "'intervention' is true in 4 of 9 steps" in str(refused.value)
+    assert f"understudy train --data {taken_over}" in str(refused.value)
+    assert "--policy.all_alike=true" in str(refused.value)
+    alike = plugged.policy(plugged.settings.UnderstudyFlowConfig(**how, all_alike=True), ds_meta=meta)
+    assert len(list(alike.get_optim_params()))
+    alike.save_pretrained(tmp_path / "saved")
+    again = plugged.policy_class("understudy_flow").from_pretrained(tmp_path / "saved", dataset_meta=meta)
+    assert again.config.all_alike and len(list(again.get_optim_params()))
+    again.config.all_alike = False
+    with pytest.raises(DatasetError, match="4 of 9 steps"):
+        again.get_optim_params()
+
+
+def test_corrections_in_a_training_file_are_refused_where_lerobot_draws_the_steps(plugged, tmp_path):
+    file = tmp_path / "it.yaml"
+    file.write_text("policy: {type: flow}\ncorrections: {weight: 2}\n")
+    with pytest.raises(ValueError, match="holds `corrections`.*draws all alike"):
+        plugged.settings.UnderstudyFlowConfig(device="cpu", settings=str(file))
 
 
 def test_what_was_built_stays(trained, plugged):

@@ -29,6 +29,7 @@ class UnderstudyConfig(PreTrainedConfig):
     scale: str | None = None  # file of the action scale, or from:RUN; else of `settings`, else the range of the data
     policy_seed: int = 0  # of the noise that plans are drawn with
     env_seed: int = 1000  # env seed of the first episode that is acted, as lerobot-eval's --seed; it keys the noise
+    all_alike: bool = False  # learn from all steps alike where a person took over, the policy's own among them
     normalization_mapping: dict[str, NormalizationMode] = field(  # scales are inside the policy; nothing else works
         default_factory=lambda: dict.fromkeys(KINDS_OF_FEATURES, NormalizationMode.IDENTITY)
     )

@@ -49,6 +49,7 @@ class UnderstudyPolicy(PreTrainedPolicy):
                 f"a new {config.type} is made for a dataset, from which it takes who acts and all scales; give "
                 "--dataset.repo_id and --dataset.root, or --policy.path of a trained one"
             )
+        self._root = None if dataset_meta is None else dataset_meta.root
         for name, value in offered.described(self.model).items():
             setattr(config, name, value)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
@@ -61,6 +62,9 @@ class UnderstudyPolicy(PreTrainedPolicy):
         return super()._load_as_safetensor(model, model_file, map_location, True)  # nothing may be left blank
 
     def get_optim_params(self):
+        """What is trained: lerobot asks when a training begins, not when a policy acts beside a recording."""
+        if self._root is not None and not self.config.all_alike:
+            offered.refuse_takeovers(self._root)
         return self.model.parameters()
 
     def forward(self, batch: dict) -> tuple[Tensor, dict]:
