@@ -1,11 +1,13 @@
-"""Does a dream of PushT rank policies as the truth does, and better than what needs no dream?
+"""Does a dream rank policies as the truth does, and better than what needs no dream?
 
     understudy study dream_ranking --data $UNDERSTUDY_DATA/pusht_human/lerobot_v3
+    understudy study dream_ranking --task so101-reach        # an arm, which is drawn and not dreamt
 
-Pictures of the human episodes; policies that are to be learnt from, and their episodes, failures among them; the dream,
-measured; the eight policies that are judged, in the truth, there once more with other noise, and in the dream. None of
-their episodes trains it. Every step is an ordinary command and is skipped where its result is there, so the same
-command goes on. At last the table: agreement of the dream beside a second true run and cheap predictors.
+Demonstrations with pictures (of PushT by people, of the arm by its expert); policies that are to be learnt from, and
+their episodes, failures among them; the dream, measured; the eight policies that are judged, in the truth, there once
+more with other noise, and in the dream. None of their episodes trains it. Every step is an ordinary command and is
+skipped where its result is there, so the same command goes on. At last the table: agreement of the dream beside a
+second true run and cheap predictors.
 """
 
 from __future__ import annotations
@@ -28,70 +30,109 @@ from ..ledger.study import Study
 from ..statistics.agreement import mmrv, pearson
 
 MODULE = "understudy study dream_ranking"
-ROOT = Path("out/dream_ranking")  # as the grids have it
 WORKS = 0.5  # mean progress from which a policy works
 TAUGHT = ("early", "some", "late")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """What differs between the tasks whose policies are ranked. Grids name `root`, too."""
+
+    task: str
+    title: str  # for people
+    root: Path  # of everything that is made
+    camera: str
+    size: int  # px, height and width
+    action_noise: float  # of the episodes that the dream learns from, as a fraction of half the action range
+    episodes: int | None  # of the expert, which demonstrates; None: recordings of people are given as --data
+    name: str  # in the names of the configs
+
+    @property
+    def images(self) -> Path:
+        """The demonstrations."""
+        return self.root / "images"
+
+    @property
+    def policies(self) -> Path:
+        """Of the judged policies, with their records."""
+        return self.root / "policies"
+
+    def demonstrate(self, data: str) -> list[str]:
+        """The command that makes the demonstrations. Raises ValueError where recordings are missing, or of no use."""
+        if self.episodes is None:
+            if not data:
+                raise ValueError(f"--data says where the human episodes of {self.task} are: a LeRobot dataset")
+            return ["resim", self.task, "--data", data, "--out", str(self.images)]
+        return ["demos", self.task, "--episodes", str(self.episodes), *self.recorded(self.images)]
+
+    def recorded(self, out: Path) -> list[str]:
+        """Flags of `demos` for episodes that the dream learns from."""
+        words = ["--out", str(out), "--keep_failures", "true", "--action_noise", f"{self.action_noise:g}"]
+        return [*words, "--cameras", f"{{{self.camera}: [{self.size}, {self.size}]}}", "--pictures", "image"]
+
+
+RANKINGS = {
+    one.task: one
+    for one in (
+        Ranking(
+            task="pusht", title="PushT", root=Path("out/dream_ranking"), camera="image", size=96, action_noise=0.1,
+            episodes=None, name="pusht",
+        ),
+        Ranking(
+            task="so101-reach", title="SO-101 reaching", root=Path("out/dream_ranking_so101_reach"), camera="front",
+            size=64, action_noise=0.02, episodes=60, name="so101_reach",
+        ),
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class DreamRanking:
     """Train, let act, dream, and compare; hours on two cores."""
 
-    data: str = ""  # LeRobot dataset of human PushT episodes; not needed where the policies have acted
+    data: str = ""  # of pusht: LeRobot dataset of human episodes; not needed where the policies have acted
+    task: str = "pusht"  # pusht | so101-reach, whose expert demonstrates and whose arm is drawn
     by: str = "progress"  # success | progress
     only_table: bool = False  # nothing is run
     out: Path | None = None  # JSON of the table
 
+    def __post_init__(self):
+        if self.task not in RANKINGS:
+            raise ValueError(f"no ranking of '{self.task}'; tasks: {', '.join(RANKINGS)}")
+        if self.data and RANKINGS[self.task].episodes is not None:
+            raise ValueError(f"--data is of no use: the expert of {self.task} demonstrates; leave it out")
+
     def run(self) -> None:
-        for words, made in () if self.only_table else steps(self.data):
+        ranking = RANKINGS[self.task]
+        for words, made in () if self.only_table else steps(ranking, self.data):
             if not made.exists():
                 print(f"\n$ understudy {shlex.join(words)}", flush=True)
                 command(words)
-        study = table(ROOT / "policies", self)
+        study = table(ranking.policies, self)
         print(f"{study.title}\n\n{study.markdown()}\n\n" + "\n".join(study.notes))
         if self.out is not None:
             print(f"written: {study.write(self.out)}")
 
 
-def steps(data: str) -> Iterator[tuple[list[str], Path]]:
+def steps(ranking: Ranking, data: str) -> Iterator[tuple[list[str], Path]]:
     """The commands in order, and what each leaves when it has ended."""
-    images, sets = ROOT / "images", [ROOT / f"episodes_{name}" for name in TAUGHT]
-    yield ["resim", "pusht", "--data", data, "--out", str(images)], images
-    yield ["run", "configs/grid/dream_rollouts_pusht.yaml"], ROOT / "teachers" / "late" / "seed101" / "truth"
+    root, images = ranking.root, ranking.images
+    sets = [root / f"episodes_{name}" for name in TAUGHT]
+    if not images.exists():
+        yield ranking.demonstrate(data), images
+    teachers = root / "teachers"
+    yield ["run", f"configs/grid/dream_rollouts_{ranking.name}.yaml"], teachers / "late" / "seed101" / "truth"
     for number, (name, episodes) in enumerate(zip(TAUGHT, sets, strict=True)):
-        words = [
-            "demos",
-            "pusht",
-            "--policy",
-            str(ROOT / "teachers" / name / "seed101" / "run"),
-            "--out",
-            str(episodes),
-        ]
-        words += [
-            "--episodes",
-            "40",
-            "--keep_failures",
-            "true",
-            "--action_noise",
-            "0.1",
-            "--cameras",
-            "{image: [96, 96]}",
-        ]
-        yield [*words, "--env_seed", str(200_000 + 1000 * number), "--pictures", "image"], episodes
+        words = ["demos", ranking.task, "--policy", str(teachers / name / "seed101" / "run"), "--episodes", "40"]
+        yield [*words, *ranking.recorded(episodes), "--env_seed", str(200_000 + 1000 * number)], episodes
     everything = ",".join(map(str, [images, *sets]))
-    words = ["train", "configs/train/dream_pusht.yaml", "--data", everything, "--out", str(ROOT / "dream")]
-    yield words, ROOT / "dream" / "video" / "last"
-    words = [
-        "eval",
-        "--world-model",
-        str(ROOT / "dream" / "video"),
-        "--data",
-        everything,
-        "--out",
-        str(ROOT / "measured"),
-    ]
-    yield words, ROOT / "measured"
-    yield ["run", "configs/grid/dream_ranking_pusht.yaml"], ROOT / "policies" / "ended"  # goes on by itself
+    dream = root / "dream"
+    words = ["train", f"configs/train/dream_{ranking.name}.yaml", "--data", everything, "--out", str(dream)]
+    yield words, dream / "video" / "last"
+    words = ["eval", "--world-model", str(dream / "video"), "--data", everything, "--out", str(root / "measured")]
+    yield words, root / "measured"
+    ended = ranking.policies / "ended"  # which is not made: the grid goes on by itself
+    yield ["run", f"configs/grid/dream_ranking_{ranking.name}.yaml"], ended
 
 
 def command(words: Sequence[str]) -> None:
@@ -122,7 +163,7 @@ def table(folder: Path, config: DreamRanking) -> Study:
     judged = found.judged.accuracy if found.judged else None
     again = found.again.accuracy if found.again else None
     return Study(
-        title=f"Ranking of {len(pairs)} PushT policies by {config.by}",
+        title=f"Ranking of {len(pairs)} {RANKINGS[config.task].title} policies by {config.by}",
         command=" ".join([MODULE, *words_of(config, without=("out", "only_table"))]),
         columns=("predictor", "Pearson r", "MMRV"),
         rows=rows,

@@ -2,14 +2,19 @@
 
 import json
 import math
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import pytest
+import yaml
 
 from understudy.__main__ import VERBS
+from understudy.configs.parse import parse
 from understudy.eval.ledger.identity import matched, open_records
 from understudy.eval.ledger.record import RecordWriter
-from understudy.eval.studies.dream_ranking import DreamRanking, held_out_loss, steps, table
+from understudy.eval.studies.dream_ranking import RANKINGS, TAUGHT, DreamRanking, held_out_loss, steps, table
+from understudy.eval.world_model.evaluate import EvalWorldModel
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -33,10 +38,51 @@ def write(folder, world, policy, rate, rng):
         writer.close(complete=True)
 
 
-def test_every_step_is_a_verb_and_its_files_are_there():
-    for words, _ in steps("data"):
+@pytest.mark.parametrize("task", RANKINGS)
+def test_every_step_is_understood_and_its_files_are_there(task, tmp_path, monkeypatch):
+    """Each command is parsed as the command line parses it, and makes what the next ones read."""
+    ranking, parsed = RANKINGS[task], []
+    monkeypatch.chdir(tmp_path)
+    for words, made in steps(ranking, "data"):
         assert words[0] in VERBS
         assert all((ROOT / word).is_file() for word in words if word.startswith("configs/"))
+        parsed.append((words, made))
+        if words[0] in ("demos", "resim", "eval"):
+            module, name = VERBS[words[0]][0].split(":")
+            kind = EvalWorldModel if words[0] == "eval" else getattr(import_module(f"understudy.{module}"), name)
+            assert parse(kind, None, words[1:]).out is not None
+            assert str(made) == words[words.index("--out") + 1]
+    assert len(parsed) == 8 and all(made.is_relative_to(ranking.root) for _, made in parsed)
+    *_, (trained, _), (measured, _), (judged, _) = parsed
+    data = [str(ranking.images), *(str(made) for words, made in parsed if "--policy" in words)]
+    assert trained[trained.index("--data") + 1] == measured[measured.index("--data") + 1] == ",".join(data)
+    grids = {name: yaml.safe_load((ROOT / words[1]).read_text()) for name, words in
+             (("teachers", parsed[1][0]), ("policies", judged))}  # fmt: skip
+    for name, grid in grids.items():
+        assert grid["out"] == str(ranking.root / name) and grid["train"]["set"]["data"] == str(ranking.images)
+    assert grids["policies"]["eval"]["dream"]["set"]["world"]["model"] == str(ranking.root / "dream" / "video")
+    assert set(TAUGHT) == set(grids["teachers"]["vary"]) and len(grids["policies"]["vary"]) == 8
+    assert not set(grids["policies"]["seeds"]) & set(grids["teachers"]["seeds"])
+
+
+def test_the_paths_of_pusht_are_those_of_its_grids():
+    assert RANKINGS["pusht"].policies == Path("out/dream_ranking/policies")
+    made = {str(path) for _, path in steps(RANKINGS["pusht"], "data")}
+    assert {"out/dream_ranking/images", "out/dream_ranking/dream/video/last", "out/dream_ranking/measured"} < made
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"task": "so101-fold"}, "tasks: pusht, so101-reach"),
+        ({"task": "so101-reach", "data": "x"}, "the expert of so101-reach demonstrates"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused(settings, said):
+    with pytest.raises(ValueError, match=said):
+        DreamRanking(**settings)
+    with pytest.raises(ValueError, match="--data says where the human episodes"):
+        RANKINGS["pusht"].demonstrate("")
 
 
 def test_the_table_sets_the_dream_beside_a_second_truth_and_cheap_predictors(tmp_path):
