@@ -14,6 +14,7 @@ from ...configs.engines import LOCAL, check_engine
 from ...configs.lanes.pulse import TIMEOUT
 from ...configs.world import DATA_STARTS
 from ...sim.experts import Manner
+from ..rollout.helped import TakeOverRule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,9 @@ class Settings:
     policy_seed: int = 0  # with --policy: seed of the policy's sampling noise
     n_action_steps: int | None = None  # with --policy: actions executed of each action chunk; by default its own number
     ensemble: float | None = None  # with --policy: decay of temporal ensembling, -inf: none; by default its own
+    # with --policy: the task's scripted expert takes over where the policy makes no headway, and every step says whose
+    # it was (bool column `intervention`), for `train --corrections`: --takeover.after 15, .gain and .steps
+    takeover: TakeOverRule | None = None
     resume: bool = False  # goes on with the recording in --out, or begins it; all else as it was
     world: dict | str | None = None  # a name, a YAML file, or its keys; by default the world named like the task
     workers: int | None = None  # processes, each for whole blocks; by default as the machine allows; 0: this one
@@ -69,6 +73,13 @@ class Settings:
         check_engine(self.engine, self.address, self.workers)
         if self.engine != LOCAL and (self.robot is not None or self.by != "expert"):
             raise ValueError(f"--engine {self.engine} is for experts and policies: a person, or an arm, acts here")
+        if self.takeover is not None and not self.policy:
+            raise ValueError("--takeover is from a policy: give --policy RUN. On an arm: understudy deploy --takeover")
+        if self.takeover is not None and self.noise:
+            raise ValueError(
+                "--noise with --takeover would blur what the expert corrects; --action_noise disturbs what is executed "
+                "and leaves the labels clean"
+            )
 
     @property
     def folder(self) -> Path:

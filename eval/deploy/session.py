@@ -27,8 +27,7 @@ from ...policies.agent.agent import Agent
 from ...policies.agent.ahead import GRACE, Ahead
 from ...policies.agent.open import agent_settings, check_alarm, open_agent, reopened
 from ...policies.data.bent import OUTCOME
-from ...policies.data.corrections import INTERVENTION, PHASE
-from ...policies.data.corrections import PERSON as LEADS
+from ...policies.data.corrections import INTERVENTION, PHASE, POLICY, phase_columns
 from ...policies.data.pace import CAPTURED, COMMANDED, pace_of
 from ...policies.data.writer import DatasetWriter
 from ..demos.arm import Guide, Quit, Words, tell_of_guard
@@ -291,8 +290,7 @@ def _keep(
         extra = {CAPTURED: lane["captured"], COMMANDED: lane["commanded"], OUTCOME: lane["outcome"], LATE: lane["late"]}
         extra |= {PLANNED: np.array(log.planned, np.float32), PLAN_LATE: np.array(log.late, np.float32)}
         extra[SCORED] = np.full(row["length"], by, np.float32)
-        phases = np.array(overseer.takeover.phases if overseer.takeover else [0.0] * row["length"], np.float32)
-        extra |= {PHASE: phases, INTERVENTION: phases == LEADS}
+        extra |= phase_columns(overseer.takeover.phases if overseer.takeover else [POLICY] * row["length"])
         if "shadow" in lane:
             extra |= {SHADOWED: lane["shadow"], TORQUE: lane["torque"]}
         if pace := pace_of(lane["commanded"].ravel(), lanes.embodiment.rate):

@@ -6,7 +6,7 @@ episodes do not depend on which environment they run in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -33,7 +33,10 @@ class ExpertActor:
         """Nothing to remember: an expert sees the state."""
 
     def act(self) -> np.ndarray:
-        slots = np.flatnonzero(self.lanes.running).tolist()
+        return self.act_in(np.flatnonzero(self.lanes.running).tolist())
+
+    def act_in(self, slots: Sequence[int]) -> np.ndarray:
+        """(B, 1, D), zeros in other slots than these."""
         actions = np.zeros((self.lanes.num_envs, 1, *self.lanes.single_action_space.shape), np.float32)
         for slot, action in enumerate(self.lanes.call("expert_action", self.manner, slots=slots)):
             if action is None:

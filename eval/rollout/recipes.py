@@ -96,6 +96,10 @@ class PolicyRecipe:
         return cls(acting, world, noise, _weights(acting, about))
 
     def actor(self, lanes: Lanes) -> Actor:
+        return self.noisy(self.agent())
+
+    def agent(self) -> Agent:
+        """The agent in this process. Raises ChangedPolicyError."""
         import torch
 
         discover("policies")
@@ -107,7 +111,7 @@ class PolicyRecipe:
                 f"the policy in '{self.acting.policy}', or its critic, was changed while it is being evaluated; "
                 "let its training end, or evaluate a copy"
             )
-        return self.noisy(agent)
+        return agent
 
     def places(self) -> tuple[str, ...]:
         from ...policies.agent.goal import RECORDED

@@ -280,9 +280,12 @@ class Agent:
         if kept:
             self._actions[:, -kept:] = sent[:, -kept:]
         self._now[:] = now
-        everywhere = np.ones(len(self._now), bool)
+        self.forget(np.ones(len(self._now), bool))
+
+    def forget(self, mask: np.ndarray) -> None:
+        """What was planned before has no part in what comes, in the lanes of `mask` (B,) bool: somebody else acted."""
         for keeper in filter(None, (self._ensemble, self.latency, self.monitor)):
-            keeper.reset(everywhere)
+            keeper.reset(mask)
 
     def replans(self, slot: int) -> int:
         """Chunks that were planned in a lane since its episode began."""

@@ -17,7 +17,7 @@ stay what was seen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +69,12 @@ class Learned:
         """Whether all steps that are learned from weigh the same."""
         learned = self.weights[self.weights > 0]
         return not len(learned) or bool((learned == learned[0]).all())
+
+
+def phase_columns(phases: Sequence[float]) -> dict[str, np.ndarray]:
+    """The columns that say whose each of T steps is, (T,) each, as a recording keeps them."""
+    told = np.asarray(phases, np.float32)
+    return {PHASE: told, INTERVENTION: told == PERSON}
 
 
 def learned_steps(dataset: Dataset, corrections: Corrections | None, episodes: np.ndarray) -> Learned | None:
