@@ -99,6 +99,48 @@ def test_a_page_holds_the_worst_and_the_best_of_many_episodes(tmp_path):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_of_a_comparison_fits(chromium, tmp_path, width):
+    """Badges are as small as their letter, numbers are seen beside long names, nothing is cut."""
+    names = ("shoulder_pan", "left_hand_index_finger_proximal_joint.pos", "still")
+    path = "runs/a_folder_with_a_long_name/grid/setting/seed0/run"
+    records = [
+        write(tmp_path / name, range(3), names=names, path=path + name, error=error)
+        for name, error in (("a", 0.3), ("b", 0.4))
+    ]
+    html = tmp_path / "compare.html"
+    html.write_text(compare_page(compare_errors(records), records))
+    page = chromium.new_page(viewport={"width": width, "height": 900})
+    page.goto(html.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for side in page.locator(".side").all():
+        card, badge, who, rate = (
+            one.bounding_box() for one in (side, *(side.locator(f"> {part}") for part in (".badge", ".who", ".rate")))
+        )
+        assert 15 < badge["width"] < 40 and badge["x"] + badge["width"] <= who["x"] + 1
+        assert max(one["x"] + one["width"] for one in (badge, who, rate)) <= card["x"] + card["width"]
+        assert rate["y"] >= who["y"] + who["height"] - 1 or rate["x"] >= who["x"] + who["width"] - 1
+    table, first, name = (
+        page.locator(one).first.bounding_box()
+        for one in (
+            "[aria-labelledby=dimensions]",
+            "[aria-labelledby=dimensions] td",
+            "[aria-labelledby=dimensions] th",
+        )
+    )
+    assert name["width"] <= table["width"] / 2 and first["x"] + first["width"] <= table["x"] + table["width"]
+    page.close()
+
+
+def test_one_is_no_plural(tmp_path):
+    one = write(tmp_path / "one", [5])
+    told = [render(one), compare_page(compare_errors([one, one]), [one, one])]
+    for html in told:
+        said = re.sub(r"<(script|style).*?</\1>|<[^>]+>", "", html, flags=re.S)
+        assert not re.search(r"(?<![\d.])1 (common )?(episodes|observations|actions)\b", said)
+    assert "1 episode, 35 observations" in told[0] and "1 common episode of demos" in told[1]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
 def test_chromium_draws_the_curves_of_the_episode_that_is_picked(chromium, tmp_path, width):
     write(
         tmp_path / "record",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from understudy.configs.documents import sealed
 from understudy.configs.world import read_world
 from understudy.eval.ledger.labels import LabelsError, by_place, check_places, read_labels, record_key, tally
 from understudy.eval.ledger.record import RecordWriter
@@ -15,6 +16,7 @@ from understudy.eval.report.found import find
 from understudy.eval.report.places import places, separation
 from understudy.eval.report.report import Report
 from understudy.eval.statistics.intervals import wilson
+from understudy.policies.learning.doors import held_out_in
 
 STEPS = 20
 
@@ -217,6 +219,9 @@ def test_the_page_in_a_browser(chromium, tree, tmp_path, width):
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.goto((tree / "report.html").as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate("document.querySelector('[aria-labelledby=evaluations]').scrollLeft = 300")
+    box, kept = (page.locator(one).bounding_box() for one in ("[aria-labelledby=evaluations]", "#records td"))
+    assert abs(kept["x"] - box["x"]) < 2, "whose row it is stays in sight"
 
     first = "#records tbody tr:first-child td:first-child"
     page.click("#records th:nth-child(2) button")
@@ -245,3 +250,18 @@ def test_the_page_in_a_browser(chromium, tree, tmp_path, width):
         warnings.simplefilter("error")
         Report(folders=[str(tree)], labels=(str(tmp_path / "labels.json"),), out=tree / "report.html").run()
     assert "dropped the cube" in (tree / "report.html").read_text()
+
+
+def test_a_training_without_held_out_episodes_says_so(tree):
+    """In place of a dash, which an unfinished training has, too."""
+    run, plain = tree / "runs/flow", {"steps": 100, "policy": {"type": "flow"}, "validation": 0.05}
+    out = tree / "report.html"
+    for episodes, validation, held in ((1, 0.05, 0), (40, 0, 0), (40, 0.05, 2), (12, 0.5, 6)):
+        (run / "config.yaml").write_text(yaml.safe_dump(plain | {"validation": validation}))
+        begun = {"kind": "training", "format": 1, "dataset": {"episodes": episodes}, "init": None}
+        (run / "begun_with.json").write_text(json.dumps(sealed(begun)))
+        assert held_out_in(run) == held
+        Report(folders=[str(tree)], out=out).run()
+        assert ("none held out" in out.read_text()) == (held == 0)
+    (run / "begun_with.json").unlink()
+    assert held_out_in(run) is None, "a run of an earlier version does not say"

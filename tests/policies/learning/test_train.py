@@ -21,6 +21,8 @@ from understudy.policies.data.task_spec import ActionScale, Mirror, Reflection, 
 from understudy.policies.data.writer import DatasetWriter
 from understudy.policies.learning import checkpoint as checkpoints
 from understudy.policies.learning.checkpoint import CheckpointError, find_checkpoint, rotate
+from understudy.policies.learning.doors import held_out_in
+from understudy.policies.learning.examine import examine_run
 from understudy.policies.learning.loop import BatchOrder, Best, Interrupted, Loop
 from understudy.policies.learning.optimizer import Optimize
 from understudy.policies.learning.train import Train
@@ -120,6 +122,23 @@ def test_a_checkpoint_loads_whichever_draccus_wrote_it(tmp_path, monkeypatch, wr
     (tmp_path / "run" / "digests.json").unlink()
     (tmp_path / "run" / "config.json").write_text(json.dumps(document))
     assert load_policy(tmp_path / "run")[0].config == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"validation": 0.0}, "no episode is held out (validation is 0)"),
+        ({"episodes": "3", "batch": 8}, "no episode is held out (the data have one episode alone)"),
+    ],
+)
+def test_a_training_that_holds_nothing_out_says_so_before_it_begins(demos, tmp_path, capsys, changes, words):
+    settings(demos, tmp_path / "run", steps=2, **changes).run()
+    said = capsys.readouterr().out
+    assert said.index(words) < said.index("trained to step 2")
+    assert held_out_in(tmp_path / "run") == 0
+    assert any("(none held out)" in finding.detail for finding in examine_run(tmp_path / "run"))
+    settings(demos, tmp_path / "other", steps=2).run()
+    assert "no episode is held out" not in capsys.readouterr().out and held_out_in(tmp_path / "other") == 2
 
 
 def test_a_run_learns_and_keeps_its_records(demos, tmp_path, capsys):
