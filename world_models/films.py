@@ -85,6 +85,14 @@ def clips(dataset: Dataset, model: FilmModel, episodes: Sequence[int], steps: in
     )  # fmt: skip
 
 
+def part(cut: Clips, chosen: slice | np.ndarray) -> Clips:
+    """Some of the films."""
+    return Clips(
+        cut.episode[chosen], cut.first[chosen], cut.actions[chosen], cut.pictures[chosen],
+        {key: value[chosen] for key, value in cut.states.items()}, cut.outcome[chosen], cut.known[chosen],
+    )  # fmt: skip
+
+
 def tellings(actions: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """The actions (B, T, D) as each of `TOLD`; "another's" is left out where there is one film alone."""
     steps = actions.shape[1]

@@ -20,7 +20,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from ...policies.data.encode import png
 from .judges import JudgeError
-from .prompt import Question
+from .prompt import CUT, Question
 
 if TYPE_CHECKING:
     from .judges import VlmJudge
@@ -112,15 +112,16 @@ class Endpoint:
     def _content(self, data: bytes) -> str:
         """The text of an answer. Raises JudgeError where it is none of this protocol."""
         try:
-            content = json.loads(data)["choices"][0]["message"]["content"]
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            choice = json.loads(data)["choices"][0]
+            content, cut = choice["message"]["content"], choice.get("finish_reason") == "length"
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             shown = self._hidden(data[:SHOWN].decode("utf-8", errors="replace"))
             raise JudgeError(f"{self.url} answers in another protocol than OpenAI's: {shown}") from error
         if content is None:  # nothing but thoughts, or a refusal
             return ""
         if isinstance(content, list):  # of parts
             content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-        return str(content)
+        return f"{content}{CUT}" if cut else str(content)
 
     def _advice(self, code: int) -> str:
         if 300 <= code < 400:

@@ -21,12 +21,14 @@ from ...configs.plugins import discover
 from ...configs.progress import Progress, counted
 from ...configs.settings.decode import keys_of
 from ..ledger.labels import (
+    ASKED,
     FORMAT,
     KIND,
     NEITHER,
     VERDICTS,
     Label,
     LabelsError,
+    check_asked,
     contradictions,
     read_labels,
     verdicts_of,
@@ -37,8 +39,6 @@ from .opened import open_model
 from .page import click_page
 from .prompt import chosen
 from .scores import lines, remarks, scores
-
-ASKED = "asked"  # key of a file of verdicts: the settings of the judge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +76,12 @@ class Judge:
 
     def run(self) -> None:
         given = read_labels(map(_expanded, self.labels))
-        found = find_films(self.films, self.truth)
-        _say(found)
         config = None if self.judge is None else read_judge(self.judge)
+        now = {config.name: settings_of(config)} if isinstance(config, ModelJudge) else {}
+        check_asked(list(map(_expanded, self.labels)), now)
+        found = find_films(self.films, self.truth)
+        check_seen(found.films, given)
+        _say(found)
         if isinstance(config, PersonJudge):
             out = _expanded(self.out or "judge.html")
             print(f"page            {replace_text(out, click_page(found.films, config, self.films))}")
@@ -101,9 +104,10 @@ def judged(films: Sequence[Film], config: ModelJudge, out: Path) -> list[Label]:
         LabelsError: `out` holds verdicts of another judge.
     """
     rubrics = {film.place: rubric_of(config, film.task, film.views) for film in films}
-    settings = json.loads(json.dumps(keys_of(config)))
+    settings = settings_of(config)
     before = _before(out, settings)
-    done = {(label.record, label.initial_conditions, label.env_seed): label for label in before}
+    check_seen(films, before)
+    done = {label.place: label for label in before}
     ours, left = [film for film in films if film.place in done], [film for film in films if film.place not in done]
     labels = {film.place: done[film.place] for film in ours}
     if ours:
@@ -126,10 +130,27 @@ def judged(films: Sequence[Film], config: ModelJudge, out: Path) -> list[Label]:
     return list(labels.values())
 
 
+def settings_of(config: ModelJudge) -> dict:
+    """How a model is asked, as a file of verdicts tells it."""
+    return json.loads(json.dumps(keys_of(config)))
+
+
 def write_verdicts(out: Path, settings: Mapping, labels: Sequence[Label]) -> Path:
     """A file of verdicts, with the settings of who was asked."""
     document = {"kind": KIND, "format": FORMAT, ASKED: dict(settings), "labels": [asdict(label) for label in labels]}
     return replace_text(out, json.dumps(document, indent=1) + "\n")
+
+
+def check_seen(films: Sequence[Film], given: Sequence[Label]) -> None:
+    """Raise LabelsError where a verdict is of another film than the one that is here."""
+    here = {film.place: film for film in films}
+    for label in given:
+        film = here.get(label.place)
+        if film is not None and label.verdict and label.film and label.film != film.pictures.digest():
+            raise LabelsError(
+                f"{label.judge} judged another film of {label.initial_conditions} {label.env_seed} of {film.name} than "
+                "the one that is here (its sha256 differs): it was filmed anew, or changed. Judge it anew"
+            )
 
 
 def compare(films: Sequence[Film], given: Sequence[Label]) -> None:
@@ -181,7 +202,7 @@ def _label(film: Film, verdict: str, judge: str, answer: str) -> Label:
     record, kind, seed = film.place
     return Label(
         record=record, name=film.name, initial_conditions=kind, env_seed=seed, verdict=verdict, judge=judge,
-        answer=answer,
+        answer=answer, film=film.pictures.digest(),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from ...configs.compat import prepare_torchvision
 from ...configs.extras import pip_install
 from .judges import JudgeError, settled
-from .prompt import Question
+from .prompt import CUT, Question
 
 if TYPE_CHECKING:
     from .judges import VlmJudge
@@ -54,6 +54,7 @@ class LocalModel:
 
     def answer(self, asked: Question, number: int) -> str:
         import torch
+        from jinja2 import TemplateError
         from PIL import Image
 
         seen = [{"type": "image"} for _ in asked.frames]
@@ -65,10 +66,13 @@ class LocalModel:
         frames = [Image.fromarray(np.ascontiguousarray(frame)) for frame in asked.frames]
         try:
             text = self.processor.apply_chat_template(told, add_generation_prompt=True, tokenize=False)
+            self._check_whole(text, asked)
             given = self.processor(text=[text], images=[frames], return_tensors="pt").to(self.config.device)
             if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
                 given.pop("token_type_ids", None)  # of transformers 4, which `generate` refuses then
-        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        except JudgeError:
+            raise
+        except (ValueError, TypeError, IndexError, RuntimeError, TemplateError) as error:
             why = " ".join(str(error).split())[:400]
             raise JudgeError(f"{self.config.model} cannot be asked about {len(frames)} frames: {why}") from error
         warm = self.config.temperature > 0
@@ -79,7 +83,23 @@ class LocalModel:
             torch.manual_seed(self.config.seed + number)
             out = self.model.generate(**_cast(given, self.model.dtype), max_new_tokens=self.config.tokens, **options)
         fresh = out[:, given["input_ids"].shape[1] :]
-        return self.processor.batch_decode(fresh, skip_special_tokens=True)[0]
+        said = self.processor.batch_decode(fresh, skip_special_tokens=True)[0]
+        return said if self._ended(fresh[0].tolist()) else f"{said}{CUT}"
+
+    def _check_whole(self, text: str, asked: Question) -> None:
+        """Raise JudgeError where the chat template of the model leaves a part of the question out."""
+        for what, part in (("its role", asked.system), ("the task", asked.begin), ("what to answer", asked.end)):
+            if part.strip() not in text:
+                raise JudgeError(
+                    f"the chat template of {self.config.model} leaves out {what}, so it would be asked something else; "
+                    "take a model whose template has a system role, and texts beside pictures"
+                )
+
+    def _ended(self, tokens: list[int]) -> bool:
+        """Whether an answer came to its end by itself."""
+        end = self.model.generation_config.eos_token_id
+        ends = {end} if isinstance(end, int) else set(end or ())
+        return len(tokens) < self.config.tokens or bool(ends & set(tokens))
 
 
 def _cast(given: Any, dtype: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...configs.documents import content_digest
 from ...configs.progress import counted
+from ..ledger.labels import FORMAT
 from ..pages.page import page
 from .films import Film
 from .judges import PersonJudge
@@ -38,22 +39,25 @@ def click_page(films: Sequence[Film], config: PersonJudge, paths: Sequence[str])
             f"{counted(len(films), 'film')} are {sum(map(len, data)) / 1e6:.0f} MB, too much for a page; judge fewer"
         )
     places = [_place(one) for one in shown]
-    tasks, views = ({getattr(one, name) for one in films} for name in ("task", "views"))
+    tasks = [config.task or one.task for one in shown]
+    views = [one.views if len(one.views) > 1 else () for one in shown]
+    asked = {"tasks": tasks, "success": config.success, "failure": config.failure, "views": views}
     return page(
         TEMPLATE,
         count=len(films),
-        task=config.task or (next(iter(tasks)) if len(tasks) == 1 else ""),
         success=config.success,
         failure=config.failure,
-        views=next(iter(views)) if len(views) == 1 and len(next(iter(views))) > 1 else (),
         command=shlex.join(["understudy", "judge", *paths, "--labels", "person.json"]),
-        key=content_digest({"places": places})[:16],
+        format=FORMAT,
+        key=content_digest({"places": places} | asked)[:16],  # verdicts of another question are not remembered here
         films=[
-            {"place": place, "data": base64.b64encode(film).decode()} for place, film in zip(places, data, strict=True)
+            {"place": place, "task": task, "views": seen, "data": base64.b64encode(film).decode()}
+            for place, task, seen, film in zip(places, tasks, views, data, strict=True)
         ],
     )
 
 
 def _place(film: Film) -> dict[str, str | int]:
     record, kind, seed = film.place
-    return {"record": record, "name": film.name, "initial_conditions": kind, "env_seed": seed}
+    about: dict[str, str | int] = {"record": record, "name": film.name, "initial_conditions": kind, "env_seed": seed}
+    return about | {"film": film.pictures.digest()}

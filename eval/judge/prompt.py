@@ -24,6 +24,7 @@ FAILURES = (
 APART = "The views of one frame contradict each other."  # a failure where there are several
 ANSWER = "Did the robot succeed? Answer with one word, Yes or No, and nothing else."
 ANSWERS = {"yes": True, "no": False}
+CUT = " [cut off]"  # behind an answer that was longer than it might be, so that its beginning is no verdict
 THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)  # of models that think aloud first
 AROUND = " \t\r\n.!*_`\"'"  # what may stand around the word
 

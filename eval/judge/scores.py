@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..ledger.labels import FAILURE, PERSON, SUCCESS, Place
 from ..statistics.verdicts import Right, right
-from .films import RUN_AGAIN, Film
+from .films import FORETOLD, RUN_AGAIN, Film
 
 OWN = "learned"  # the world model's own judge
 MEANT = {SUCCESS: True, FAILURE: False}
@@ -92,6 +92,11 @@ def remarks(found: Sequence[Score]) -> Iterator[str]:
             )
         elif not math.isnan(one.right.balanced.estimate) and one.right.balanced.low <= 0.5:
             yield f"{one.judge} is not shown to tell success from failure in {one.kind} films, against {one.against}"
+    if any(one.against == FORETOLD for one in found):
+        yield (
+            "what was imagined under recorded actions need not end as they did: where it does not, a judge who is "
+            "right of the film counts as wrong; a person who looks is the better reference"
+        )
     if any(one.against == RUN_AGAIN for one in found):
         yield (
             "a true run from the same start may end otherwise by the policy's own chance, and by the dream's errors: "

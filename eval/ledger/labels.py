@@ -9,20 +9,24 @@ files may disagree, which is said.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...configs.documents import check_fields, read_document
 from ...configs.progress import counted
+from ...configs.documents import check_fields, read_document, read_object
 from ..statistics.intervals import Interval, wilson
 from .record import Record
 from .verify import DIGESTS, ROWS_DIGEST, rows_digest
 
-KIND, FORMAT = "failure-labels", 2  # 1: labels without verdicts
+KIND, FORMAT = "failure-labels", 3  # 1: labels without verdicts; 2: verdicts that do not say which film was seen
 LONGEST = 80  # letters of a label
 SUCCESS, FAILURE, NEITHER = VERDICTS = ("success", "failure", "neither")  # neither: who judged did not decide
 PERSON = "person"  # the judge whose verdicts are clicked
+ASKED = "asked"  # key of a file of verdicts: the settings of a model that was asked
+
+
+Place = tuple[str, str, int]  # record_key, initial conditions, env seed
 
 
 class LabelsError(ValueError):
@@ -41,6 +45,12 @@ class Label:
     verdict: str = ""  # one of `VERDICTS`; nothing where nobody was asked
     judge: str = ""  # whose verdict: person, or what the judge is called
     answer: str = ""  # what a model said, shortened
+    film: str = ""  # sha256 of the film that was judged; nothing in files of earlier versions
+
+    @property
+    def place(self) -> Place:
+        """The episode."""
+        return self.record, self.initial_conditions, self.env_seed
 
 
 @dataclass(frozen=True)
@@ -63,9 +73,6 @@ class Tally:
     @property
     def labelled(self) -> int:
         return sum(count.n for count in self.counts)
-
-
-Place = tuple[str, str, int]  # record_key, initial conditions, env seed
 
 
 def record_key(record: Record) -> str:
@@ -111,7 +118,7 @@ def by_place(labels: Iterable[Label]) -> dict[Place, tuple[str, ...]]:
     given: dict[Place, dict[str, None]] = {}
     for label in labels:
         if label.label:
-            given.setdefault((label.record, label.initial_conditions, label.env_seed), {})[label.label] = None
+            given.setdefault(label.place, {})[label.label] = None
     return {place: tuple(several) for place, several in given.items()}
 
 
@@ -121,8 +128,8 @@ def verdicts_of(labels: Iterable[Label]) -> dict[str, dict[Place, str]]:
     for label in labels:
         if label.verdict:
             said = given.setdefault(label.judge, {})
-            place = (label.record, label.initial_conditions, label.env_seed)
-            said[place] = label.verdict if said.get(place, label.verdict) == label.verdict else NEITHER
+            same = said.get(label.place, label.verdict) == label.verdict
+            said[label.place] = label.verdict if same else NEITHER
     return given
 
 
@@ -131,13 +138,32 @@ def contradictions(labels: Iterable[Label]) -> dict[str, set[Place]]:
     seen: dict[tuple[str, Place], set[str]] = {}
     for label in labels:
         if label.verdict:
-            place = (label.record, label.initial_conditions, label.env_seed)
-            seen.setdefault((label.judge, place), set()).add(label.verdict)
+            seen.setdefault((label.judge, label.place), set()).add(label.verdict)
     out: dict[str, set[Place]] = {}
     for (judge, place), said in seen.items():
         if len(said) > 1:
             out.setdefault(judge, set()).add(place)
     return out
+
+
+def check_asked(paths: Sequence[Path], now: Mapping[str, Mapping] | None = None) -> None:
+    """Raise LabelsError where files hold verdicts of one model that was asked otherwise in each: it is two judges.
+
+    Args:
+        now: judge -> settings of one that is asked beside the files.
+    """
+    known: dict[str, tuple[Path | str, Mapping]] = {name: ("--judge", asked) for name, asked in (now or {}).items()}
+    for path in paths:
+        asked = read_object(path, LabelsError).get(ASKED)
+        if not isinstance(asked, Mapping):  # of a person
+            continue
+        for judge in {label.judge for label in read_labels([path]) if label.verdict}:
+            before, theirs = known.setdefault(judge, (path, asked))
+            if differs := sorted(name for name in {*theirs, *asked} if theirs.get(name) != asked.get(name)):
+                raise LabelsError(
+                    f"{before} and {path} hold verdicts of {judge}, which was asked otherwise in each: {differs[0]} is "
+                    f"{theirs.get(differs[0])!r} and {asked.get(differs[0])!r}. Compare them one at a time"
+                )
 
 
 def check_places(labels: Iterable[Label], records: Iterable[Record]) -> list[str]:

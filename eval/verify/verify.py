@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from ...configs.progress import counted
 from ..ledger.examine import record_faults
+from ..ledger.foretold import kept_films
 from ..ledger.record import MANIFEST, OPEN_LOOP, WORLD_MODEL, read_manifest
 from ..ledger.table import RecordError
 from ..ledger.verify import DIGESTS, ROWS_DIGEST, SELF
@@ -89,7 +90,7 @@ def verify(place: Path) -> Verified:
         return Verified(place, (str(error),), "", "unreadable")
     kind, seal = manifest.get("kind"), _seal(manifest.get(DIGESTS))
     if kind == WORLD_MODEL:
-        return Verified(place, (), "", "of a world model, without episodes: nothing to verify")
+        return _of_world_model(place, manifest)
     left_out = [] if kind == OPEN_LOOP else _left_out(place, manifest)
     known = {f"{place / name} is missing; pages are without it" for name in left_out}
     faults = [text for text in (error_faults if kind == OPEN_LOOP else record_faults)(place) if text not in known]
@@ -101,6 +102,16 @@ def verify(place: Path) -> Verified:
     if added:
         remark = f"no hashes of its own; its files are those of {added}, when hashes were added"
     return Verified(place, tuple(faults), seal, "damaged" if faults else remark, added)
+
+
+def _of_world_model(place: Path, manifest: Mapping) -> Verified:
+    """What was measured of a world model holds no episodes; the films that it keeps have hashes."""
+    try:
+        _, films = kept_films(place, manifest)
+    except RecordError as error:
+        return Verified(place, (str(error),), "", "damaged")
+    said = f"its {len(films)} films are as they were written" if films else "nothing to verify"
+    return Verified(place, (), "", f"of a world model, without episodes: {said}")
 
 
 def _with_hashes(one: Verified) -> Verified:

@@ -1,7 +1,8 @@
 """`understudy eval --world-model RUN --data DATASET`: how well a world model foretells recorded films; nobody acts.
 
 PSNR, SSIM and latent error over the horizon beside copying the first frame, action following, errors of the states that
-are read from imagined frames, and a page with true and imagined films side by side.
+are read from imagined frames, and a page with true and imagined films side by side. Films are kept, so that others than
+the model's own judge may judge them, too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ...configs.command import command_of
 from ...configs.files import new_folder, replace_text
 from ...configs.progress import counted
 from ...world_models.gate import note, passes
+from ..ledger.foretold import FILMS, IMAGINED, TRUE
 from ..ledger.provenance import provenance
 from ..ledger.record import MANIFEST, REPORT, WORLD_MODEL
 from ..offline.held_out import keys_of, training_of
@@ -35,8 +37,11 @@ from .measures import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ...policies.data.dataset import Dataset
     from ...world_models.film_model import FilmModel
+    from ...world_models.films import Clips
 
 HELD_OUT, ALL = "held-out", "all"
 FLAG = "--world-model"
@@ -61,6 +66,7 @@ class EvalWorldModel:
     horizon: int = 64  # control steps of a film
     films: int = 64  # at most, spread evenly over the episodes
     shown: int = 6  # films on the page
+    kept: int = 64  # films that `understudy judge` can judge, true and imagined, at most; tens of KB each; 0: none
     seed: int = 0  # of shuffled actions, and of the noise of a model that is a field
     batch: int = 16  # films at a time
     threads: int = 1  # of torch on the CPU
@@ -70,11 +76,16 @@ class EvalWorldModel:
         for name in ("horizon", "films", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        if self.kept < 0:
+            raise ValueError(f"--kept is a number of films, 0 for none, got {self.kept}")
 
     def run(self) -> None:
         about = judge(self)
         print(text(about))
-        print(f"\nreport          {Path(os.path.expandvars(self.out)) / REPORT}")
+        out = Path(os.path.expandvars(self.out))
+        print(f"\nreport          {out / REPORT}")
+        if kept := len(about.get(FILMS, ())):
+            print(f"films           {kept}, half of them imagined; understudy judge {out} --judge person")
 
 
 def asks_for_world_model(words: Sequence[str]) -> bool:
@@ -104,7 +115,7 @@ def judge(config: EvalWorldModel) -> dict:
     begun = time.perf_counter()
     wanted = [step for step in HORIZONS if step <= config.horizon]
     wanted += [config.horizon] if config.horizon not in wanted else []
-    measures, cuts = _measure(config, model, dataset, places, wanted)
+    measures, cut, worst_to_best, own = _measure(config, model, dataset, places, wanted)
     about = {
         "kind": WORLD_MODEL,
         "world_model": {key: info[key] for key in ("path", "step", "type", "config")} | _fingerprint(info["path"]),
@@ -117,11 +128,16 @@ def judge(config: EvalWorldModel) -> dict:
         "command": command_of(config, "eval", without=("out",)),
     } | provenance()
 
+    from ...world_models.films import part
+    from .kept import keep
     from .page import render
 
-    page = render(about, model, cuts)
+    page = render(about, model, part(cut, _spread(worst_to_best, config.shown)))
 
     def fill(beside: Path) -> None:
+        if chosen := _spread(range(len(cut)), config.kept).tolist():
+            told = {"rate": dataset.rate, "episodes": dataset.episode_ids}
+            about[FILMS] = keep(beside, model, cut, chosen, own, told, config.batch, config.seed)
         replace_text(beside / MANIFEST, json.dumps(about, indent=1, default=str))
         replace_text(beside / REPORT, page)
 
@@ -184,13 +200,13 @@ def _measure(config: EvalWorldModel, model: FilmModel, dataset: Dataset, places:
     import numpy as np
 
     from ...configs.progress import Progress
-    from ...world_models.films import clips, familiar, lags, measure, told_fakes
+    from ...world_models.films import clips, familiar, lags, measure, part, told_fakes
 
     cut = clips(dataset, model, places, config.horizon, config.films)
     parts: list[dict] = []
     with Progress("imagining", len(cut), "films") as progress:
         for at in range(0, len(cut), config.batch):
-            parts.append(measure(model, _part(cut, slice(at, at + config.batch)), wanted, config.seed + at))
+            parts.append(measure(model, part(cut, slice(at, at + config.batch)), wanted, config.seed + at))
             progress.update(min(at + config.batch, len(cut)))
     shared = [name for name in parts[0] if all(name in part for part in parts)]
     measured = {name: np.concatenate([part[name] for part in parts]) for name in shared}
@@ -199,32 +215,47 @@ def _measure(config: EvalWorldModel, model: FilmModel, dataset: Dataset, places:
     measures: dict[str, Any] = summarise(measured, wanted, cut.episode, spreads)
     measures |= {"films": len(cut), "lags": lags(model, dataset, places, model.horizon, config.films)}
     measures |= {"judge": judged(measured, wanted, cut.outcome, cut.known) | {"fakes": told_fakes(model, cut)}}
-    measures |= _gone_wrong(config, model, cut)
+    wrong, own = _gone_wrong(config, model, cut)
+    measures |= wrong
     measures |= {"starts": familiar(model, dataset, places)}
     measures |= {"names": {key: list(model.embodiment.offers()[key]) for key in cut.states}, "spreads": spreads}
-    order = np.argsort(measured["psnr true"][:, -1])
-    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(config.shown, len(order))).round().astype(int))]
-    return measures, _part(cut, chosen)
+    return measures, cut, np.argsort(measured["psnr true"][:, -1]), own
 
 
-def _gone_wrong(config: EvalWorldModel, model: FilmModel, cut) -> dict[str, Any]:
-    """How the films fail, and how long imagined success is worth something: `failures`, `success`."""
+def _spread(places: Sequence[int], most: int) -> np.ndarray:
+    """At most `most` of them, evenly spread."""
+    import numpy as np
+
+    return np.asarray(places)[np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(int))]
+
+
+def _gone_wrong(
+    config: EvalWorldModel, model: FilmModel, cut: Clips
+) -> tuple[dict[str, Any], dict[str, list[bool | None]]]:
+    """How the films fail, and how long imagined success is worth something: `failures`, `success`.
+
+    Also whether the model's judge sees success at any of its looks, kind -> of each film.
+    """
     import numpy as np
 
     from ...world_models.failures import Seen, catalogue, looks, watch
+    from ...world_models.films import part
 
     steps = looks(cut, model.config.eyes.gap)
     if len(steps) < 2:
         none = np.zeros((0, 1))
-        return {"failures": {}, "success": success_over_time(none, none, none, [], np.zeros(0))}
+        nobody: list[bool | None] = [None] * len(cut)
+        nothing = {"failures": {}, "success": success_over_time(none, none, none, [], np.zeros(0))}
+        return nothing, dict.fromkeys((TRUE, IMAGINED), nobody)
     pairs = [
-        watch(model, _part(cut, slice(at, at + config.batch)), config.seed + at)
+        watch(model, part(cut, slice(at, at + config.batch)), config.seed + at)
         for at in range(0, len(cut), config.batch)
     ]
     true, imagined = (_joined(Seen, [pair[side] for pair in pairs]) for side in (0, 1))
     outcome, known = cut.outcome[:, steps, 0], cut.known[:, steps, 0]
     shown = [place for place, step in enumerate(steps[1:]) if step & (step - 1) == 0 or step == steps[-1]]
     told = [0, *(place + 1 for place in shown)]
+    sees = {TRUE: true.success, IMAGINED: imagined.success}
     return {
         "failures": catalogue(true, imagined, outcome, known),
         "success": success_over_time(
@@ -234,7 +265,7 @@ def _gone_wrong(config: EvalWorldModel, model: FilmModel, cut) -> dict[str, Any]
             [steps[place + 1] for place in shown],
             cut.episode,
         ),
-    }
+    }, {kind: (seen.max(1) >= 0.5).tolist() for kind, seen in sees.items()}
 
 
 def _joined(kind, parts: list):
@@ -245,17 +276,6 @@ def _joined(kind, parts: list):
 
     columns = {one.name: [getattr(part, one.name) for part in parts] for one in dataclasses.fields(kind)}
     return kind(**{name: None if some[0] is None else np.concatenate(some) for name, some in columns.items()})
-
-
-def _part(cut, chosen):
-    import dataclasses
-
-    states = {key: value[chosen] for key, value in cut.states.items()}
-    pictures = cut.pictures[chosen]
-    return dataclasses.replace(
-        cut, episode=cut.episode[chosen], first=cut.first[chosen], actions=cut.actions[chosen], pictures=pictures,
-        states=states, outcome=cut.outcome[chosen], known=cut.known[chosen],
-    )  # fmt: skip
 
 
 def _fingerprint(path: str) -> dict:

@@ -99,8 +99,12 @@ def films(model: FilmModel, cut: Clips, rate: float) -> Iterator[dict]:
 
 def _beside(true: np.ndarray, imagined: np.ndarray) -> np.ndarray:
     """Pictures (cameras, h, w, 3) below each other, true left and imagined right, with a bar between; even sides."""
-    left, right = (np.concatenate(list(pictures), 0) for pictures in (true, imagined))
-    by = max(1, -(-SIDE // true.shape[1]))
-    left, right = (np.kron(side, np.ones((by, by, 1), np.uint8)) for side in (left, right))
+    left, right = enlarged(true), enlarged(imagined)
     whole: Any = np.concatenate([left, np.zeros((len(left), 4, 3), np.uint8), right], 1)
     return whole[: len(whole) // 2 * 2, : whole.shape[1] // 2 * 2]
+
+
+def enlarged(pictures: np.ndarray) -> np.ndarray:
+    """Pictures (cameras, h, w, 3) below each other, each at least `SIDE` high."""
+    by = max(1, -(-SIDE // pictures.shape[1]))
+    return np.kron(np.concatenate(list(pictures), 0), np.ones((by, by, 1), np.uint8))

@@ -17,6 +17,10 @@
     at("afresh").hidden = !given.length;
     URL.revokeObjectURL(shown);
     shown = "";
+    const {task, views} = films[Math.min(given.length, films.length - 1)];
+    at("task").textContent = task;
+    at("task").hidden = !task;
+    at("views").textContent = views.length ? `Cameras, from top to bottom: ${views.join(", ")}` : "";
     if (done) { video.removeAttribute("src"); video.load(); at("download").focus(); return }
     const bytes = Uint8Array.from(atob(films[given.length].data), letter => letter.charCodeAt(0));
     video.src = shown = URL.createObjectURL(new Blob([bytes], {type: "video/mp4"}));
@@ -34,7 +38,7 @@
   });
   at("download").onclick = () => {
     const labels = given.map((verdict, i) => ({...films[i].place, verdict, judge: "person"}));
-    const text = JSON.stringify({kind: "failure-labels", format: 2, labels}, null, 1);
+    const text = JSON.stringify({kind: "failure-labels", format: {{ format }}, labels}, null, 1);
     const link = Object.assign(document.createElement("a"), {href: URL.createObjectURL(new Blob([text], {type: "application/json"})), download: "person.json"});
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);

@@ -27,7 +27,7 @@ def row(seed: int, won: bool, **changes) -> dict:
     return values | changes
 
 
-def write_record(folder, outcomes, shown=None, dream=False, policy="runs/a", filmed=True, first=1000):
+def write_record(folder, outcomes, shown=None, dream=False, policy="runs/a", filmed=True, first=1000, broken=()):
     """A record whose films show `shown`, by default its outcomes."""
     world = {"type": "dream"} if dream else {"type": "green"}
     manifest = {
@@ -43,5 +43,6 @@ def write_record(folder, outcomes, shown=None, dream=False, policy="runs/a", fil
             there = filmed if isinstance(filmed, bool) else seed in filmed
             if there:
                 write_mp4(folder / f"videos/{seed:06d}.mp4", film(seen), 10.0, quality=5)
-            writer.add(row(seed, won) | ({} if there else {"video": ""}))
+            error = {"error": "the arm is gone"} if seed in broken else {}
+            writer.add(row(seed, won) | ({} if there else {"video": ""}) | error)
         return writer.close(complete=True)

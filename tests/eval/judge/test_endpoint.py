@@ -13,7 +13,7 @@ import pytest
 
 from understudy.eval.judge import endpoint
 from understudy.eval.judge.judges import JudgeError, VlmJudge
-from understudy.eval.judge.prompt import Rubric, question
+from understudy.eval.judge.prompt import Rubric, question, read_answer
 
 from .conftest import film
 
@@ -65,6 +65,11 @@ def says(text):
         )
 
     return play
+
+
+def cut_off(served, _):
+    """One that had more to say than it might."""
+    served.send(200, {"choices": [{"message": {"content": "Yes"}, "finish_reason": "length"}]})
 
 
 def refuses(status, body=b"", **headers):
@@ -177,6 +182,7 @@ def test_one_that_is_not_there_is_said():
         (refuses(200, b"<html>a login page</html>"), "another protocol than OpenAI's: <html>a login"),
         (refuses(200, {"choices": []}), "another protocol"),
         (refuses(200, {"choices": {"a": 1}}), "another protocol"),
+        (refuses(200, {"choices": ["Yes"]}), "another protocol"),
         (refuses(200, b"[" * 100_000), "another protocol"),
         (refuses(200, b" " * 5_000_000), "is none"),
     ],
@@ -191,6 +197,11 @@ def test_a_refusal_is_said_at_once(play, said):
 def test_nothing_said_and_parts_are_answers_too():
     with serving(says(None), says([{"type": "text", "text": "Yes"}, {"type": "text", "text": "."}])) as (_, url):
         assert put(url) == "" and put(url) == "Yes."
+
+
+def test_the_beginning_of_an_answer_is_none():
+    with serving(cut_off) as (_, url):
+        assert read_answer(put(url)) is None
 
 
 def test_the_key_is_in_no_message(monkeypatch):

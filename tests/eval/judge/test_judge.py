@@ -1,7 +1,9 @@
 """`understudy judge`: a model behind a URL and a person judge films, and how right they are is counted apart."""
 
+import dataclasses
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -9,9 +11,12 @@ import pytest
 from understudy.__main__ import main
 from understudy.eval.judge import endpoint
 from understudy.eval.judge.films import find_films
+from understudy.eval.judge.judges import PersonJudge
+from understudy.eval.judge.page import click_page
 from understudy.eval.judge.scores import scores
 from understudy.eval.ledger.labels import read_labels, record_key, verdicts_of
 from understudy.eval.ledger.record import read_record
+from understudy.eval.ledger.verify import digest, manifest_digest
 
 from .conftest import write_record
 from .test_endpoint import SECRET, refuses, says, sees, serving
@@ -151,6 +156,77 @@ def test_films_that_were_chosen_and_verdicts_of_other_films_are_told(records, tm
 def test_bad_words_are_refused(records, words, said, capsys):
     assert main(["judge", str(records / "true"), *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_film_counts_once(records, tmp_path, capsys):
+    """Twice given, by a record and its folder or as a copy, it would be asked and counted twice."""
+    true = str(records / "true")
+    shutil.copytree(true, tmp_path / "copy")
+    for twice in ([true, str(records)], [true, true], [true, str(tmp_path / "copy")]):
+        assert main(["judge", *twice]) == 2
+        assert "is given twice, and would count twice" in capsys.readouterr().err
+
+
+def test_a_truth_that_says_nothing_is_refused(records, tmp_path, capsys):
+    dreamt = str(records / "dreamt")
+    write_record(tmp_path / "other", TRUE, policy="runs/b")
+    for truth, said in (
+        (dreamt, "is a dream itself"),
+        (str(tmp_path / "other"), "knows the outcome of none of these films"),
+    ):
+        assert main(["judge", dreamt, "--truth", truth]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_an_episode_that_broke_off_has_no_known_outcome(tmp_path):
+    write_record(tmp_path / "true", [True, False, False], broken={1001})
+    write_record(tmp_path / "dreamt", [True, False, False], dream=True, broken={1002})
+    films = find_films([tmp_path / "true", tmp_path / "dreamt"], [str(tmp_path / "true")]).films
+    true, dreamt = ([film for film in films if film.imagined is kind] for kind in (False, True))
+    assert [film.known for film in true] == [True, None, False] == [film.known for film in dreamt]
+    assert [film.own for film in dreamt] == [True, False, None]
+
+
+def test_verdicts_of_a_film_that_was_made_anew_are_refused(records, capsys):
+    out = records / "vlm.json"
+    words = ["judge", str(records / "true"), "--out", str(out)]
+    with serving(says(sees)) as (server, url):
+        assert main([*words, "--judge", vlm(url)]) == 0
+        film = records / "true" / "videos" / "001000.mp4"
+        film.write_bytes((records / "true" / "videos" / "001002.mp4").read_bytes())
+        manifest = json.loads((records / "true" / "manifest.json").read_text())
+        manifest["digests"]["videos/001000.mp4"] = digest(film)
+        manifest["digests"]["manifest.json"] = manifest_digest(manifest)
+        (records / "true" / "manifest.json").write_text(json.dumps(manifest))
+        capsys.readouterr()
+        for more in (["--judge", vlm(url)], ["--labels", str(out)]):
+            assert main([*words[: 2 if more[0] == "--labels" else 4], *more]) == 2
+            assert "vlm tiny judged another film of green 1000" in capsys.readouterr().err
+        assert len(server.asked) == 6
+
+
+def test_one_model_that_was_asked_otherwise_is_another_judge(records, capsys):
+    with serving(says(sees)) as (_, url):
+        for frames, side in ((4, "true"), (5, "dreamt")):
+            out = str(records / f"{side}.json")
+            assert main(["judge", str(records / side), "--judge", vlm(url, frames=frames), "--out", out]) == 0
+    labels = [str(records / f"{side}.json") for side in ("true", "dreamt")]
+    capsys.readouterr()
+    assert main(["judge", str(records / "true"), str(records / "dreamt"), "--labels", *labels]) == 2
+    assert "asked otherwise in each: frames is 4 and 5" in capsys.readouterr().err
+    more = ["--judge", vlm("http://127.0.0.1:9/v1", frames=8), "--out", str(records / "new.json")]
+    assert main(["judge", str(records / "true"), "--labels", labels[0], *more]) == 2
+    assert "--judge and" in capsys.readouterr().err and not (records / "new.json").exists()
+
+
+def test_a_page_remembers_no_answer_to_another_question(records):
+    films = find_films([records / "true"]).films
+    pages = [click_page(films, PersonJudge(task=task), ["x"]) for task in ("Turn it green.", "Turn it red.")]
+    keys = [re.search(r'"understudy judge " \+ "(\w+)"', text).group(1) for text in pages]
+    assert keys[0] != keys[1]
+    several = [dataclasses.replace(film, task=f"task {place}") for place, film in enumerate(films)]
+    shown = click_page(several, PersonJudge(), ["x"])
+    assert all(f'"task": "task {place}"' in shown for place in range(6))  # each film says what was to be done
 
 
 def test_a_place_without_films_is_said(tmp_path, capsys):

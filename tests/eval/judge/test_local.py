@@ -41,6 +41,26 @@ def test_it_looks_and_answers(folder, monkeypatch):
     assert verdict(judge(f"$MODELS/{folder.name}"), False)[0] == "failure"
 
 
+def test_an_answer_that_is_cut_is_none(folder):
+    said, answer = verdict(judge(folder, tokens=1), True)
+    assert said == "neither" and answer.endswith("[cut off]")
+
+
+def test_a_template_that_leaves_part_of_the_question_out_is_refused(folder, tmp_path):
+    """Many have no system role, and some of them drop what it says."""
+    for file in folder.iterdir():
+        text = file.read_bytes()
+        dropping = "{% for message in messages if message['role'] != 'system' %}"
+        (tmp_path / file.name).write_bytes(text.replace(b"{% for message in messages %}", dropping.encode()))
+    with pytest.raises(JudgeError, match="leaves out its role"):
+        verdict(judge(tmp_path), True)
+    for file in folder.iterdir():
+        refusing = b"{{ raise_exception('no system role') }}{% for message in messages %}"
+        (tmp_path / file.name).write_bytes(file.read_bytes().replace(b"{% for message in messages %}", refusing))
+    with pytest.raises(JudgeError, match="cannot be asked about .*no system role"):
+        verdict(judge(tmp_path), True)
+
+
 def test_samples_are_drawn_and_the_same_again(folder):
     config = judge(folder, samples=5, temperature=2.0)
     one, again = verdict(config, True), verdict(config, True)
