@@ -1,8 +1,9 @@
 """What a twin's scene is made of, as hashes: whoever changes a file or a property of a body makes another twin.
 
 Parts: Gaussians, cameras, backgrounds, roles, the files of an MJCF scene (its includes, meshes and textures too), and
-the physics as MuJoCo compiles it: names, masses, inertias, shapes, meshes, joints, contacts and actuators. Numbers of
-the physics are rounded to 5 digits, so that another version of MuJoCo is not another scene.
+the physics as MuJoCo compiles it: names, masses, inertias, shapes, meshes, joints, contacts, actuators and options.
+Numbers of the physics are rounded to 5 digits, and what is next to nothing is 0, so that another version of MuJoCo is
+not another scene.
 """
 
 from __future__ import annotations
@@ -21,14 +22,22 @@ from .gaussians import ARRAYS, CAMERAS, NAMES, read_cameras, read_json
 from .scene import CARD, background_name, is_file, scene_spec
 
 LENGTH = 16  # hexadecimal digits of a part
+NOTHING = 1e-12  # a number that is no more is 0: the cosine of a right angle
 PHYSICS = (  # arrays of a compiled model
-    "body_parentid", "body_pos", "body_quat", "body_mass", "body_inertia", "body_ipos", "body_iquat",
+    "body_parentid", "body_dofnum", "body_geomnum",
+    "body_pos", "body_quat", "body_mass", "body_inertia", "body_ipos", "body_iquat",
     "body_gravcomp", "geom_type", "geom_size", "geom_pos", "geom_quat", "geom_friction", "geom_contype",
     "geom_conaffinity", "geom_condim", "geom_margin", "geom_solref", "geom_solimp", "geom_rgba", "jnt_type", "jnt_pos",
     "jnt_axis", "jnt_range", "jnt_limited", "jnt_stiffness", "dof_damping", "dof_armature", "dof_frictionloss",
-    "actuator_trnid", "actuator_gainprm", "actuator_biasprm", "actuator_ctrlrange", "actuator_forcerange", "qpos0",
-    "mesh_vertnum", "mesh_facenum", "mesh_vert", "mesh_face", "pair_friction", "eq_data",
+    "actuator_trnid", "actuator_trntype", "actuator_gear", "actuator_dyntype", "actuator_dynprm", "actuator_gaintype",
+    "actuator_gainprm", "actuator_biastype", "actuator_biasprm", "actuator_ctrllimited", "actuator_ctrlrange",
+    "actuator_forcelimited", "actuator_forcerange", "qpos0", "qpos_spring", "geom_gap", "geom_solmix", "geom_priority",
+    "jnt_solref", "jnt_solimp", "jnt_margin", "dof_solref", "dof_solimp", "mesh_vertnum", "mesh_facenum", "mesh_vert",
+    "mesh_face", "hfield_size", "hfield_data", "pair_geom1", "pair_geom2", "pair_friction", "exclude_signature",
+    "eq_type", "eq_obj1id", "eq_obj2id", "eq_data", "tendon_stiffness", "tendon_damping", "tendon_range", "wrap_objid",
+    "wrap_prm",
 )  # fmt: skip
+OPTIONS = ("timestep", "gravity", "integrator", "cone", "impratio", "density", "viscosity", "wind", "disableflags")
 
 
 def identity_of(folder: Path) -> dict[str, str]:
@@ -56,28 +65,32 @@ def identity_of(folder: Path) -> dict[str, str]:
 def physics_of(source: str, files: str = "") -> str:
     """A hash of what MuJoCo compiles of a world of ours or of an MJCF file. `files`: a hash of what that reads."""
     model = scene_spec(source).compile()
-    parts = [bytes(model.names), _rounded(np.array([model.opt.timestep, *model.opt.gravity]))]
+    parts = [bytes(model.names), *(_rounded(np.asarray(getattr(model.opt, name))) for name in OPTIONS)]
     parts += [_rounded(np.asarray(getattr(model, name))) for name in PHYSICS if hasattr(model, name)]
     return _digest(parts)
 
 
 def mjcf_files(path: Path) -> list[Path]:
-    """An MJCF file and all that it reads: includes, meshes, textures, height fields."""
-    found, folders, waiting = [path], {"mesh": "", "texture": "", "hfield": "", "skin": ""}, [path]
+    """An MJCF file and all that it reads: includes, models, meshes, textures, height fields."""
+    found, folders = [path], {"mesh": "", "texture": ""}
     assets: list[tuple[str, str]] = []
-    while waiting:
-        for element in ElementTree.parse(waiting.pop()).iter():
+    for file in found:  # grows by what is included
+        for element in ElementTree.parse(file).iter():
             name = element.get("file")
             if element.tag == "compiler":
                 every = element.get("assetdir", "")
                 given = {"mesh": element.get("meshdir") or every, "texture": element.get("texturedir") or every}
                 folders |= {kind: where for kind, where in given.items() if where}
             elif name and element.tag == "include":
-                found.append(path.parent / name)
-                waiting.append(path.parent / name)
-            elif name:
-                assets.append((element.tag, name))
-    found += [path.parent / os.path.join(folders.get(kind, folders["mesh"]), name) for kind, name in assets]
+                included = path.parent / name
+                found += [included] if included not in found else []
+            elif name and element.tag == "model":  # a whole scene, with folders of its own
+                assets += [("model", str(one)) for one in mjcf_files((path.parent / name).absolute())]
+            else:
+                assets += [(element.tag, each) for key, each in element.items() if key.startswith("file") and each]
+    for kind, name in assets:
+        folder = folders["texture" if kind == "texture" else "mesh"] if kind != "model" else ""
+        found.append(path.parent / os.path.join(folder, name))
     return list(dict.fromkeys(found))
 
 
@@ -95,8 +108,11 @@ def _rounded(values: np.ndarray) -> bytes:
     if values.dtype.kind != "f":
         return values.astype(np.int64).tobytes()
     numbers = np.asarray(values, float).ravel()
+    numbers = np.where(np.abs(numbers) < NOTHING, 0.0, numbers)
     size = np.floor(np.log10(np.where(numbers == 0, 1.0, np.abs(numbers))))
     digits = np.rint(numbers / 10.0 ** (size - 4)).astype(np.int64)
+    over = np.abs(digits) >= 10**5  # 0.999999 is 1, and so is what is just above
+    digits, size = np.where(over, digits // 10, digits), size + over
     return digits.tobytes() + np.where(digits == 0, 0, size).astype(np.int64).tobytes()
 
 

@@ -14,7 +14,7 @@ from understudy.eval.ledger.identity import MatchError, first_difference, same_s
 from understudy.hardware.twin.bodies import Roles, carry
 from understudy.hardware.twin.env import TwinWorld
 from understudy.hardware.twin.gaussians import Gaussians, read_cameras, write_cameras
-from understudy.hardware.twin.identity import identity_of
+from understudy.hardware.twin.identity import _rounded, identity_of, mjcf_files, physics_of
 from understudy.hardware.twin.scene import CARD, TwinScene, scene_spec
 from understudy.hardware.twin.splatting.views import looking_at
 from understudy.policies.agent.stage import TwinChanged, compare_twin
@@ -176,3 +176,37 @@ def test_a_policy_is_told_of_another_twin_than_its_own(pusht, tmp_path):
     (run / "begun_with.json").write_text(json.dumps({"dataset": {"world": then}}))
     with pytest.warns(TwinChanged, match="physics is not what it was then"):
         compare_twin(str(run), world)
+
+
+@pytest.mark.parametrize("value, same", [(1 - 1e-12, 1.0), (6.1e-17, 0.0), (-0.0999999999, -0.1), (0.25, 0.25)])
+def test_the_rounding_of_another_version_is_no_other_physics(value, same):
+    assert _rounded(np.array([value, 2.0])) == _rounded(np.array([same, 2.0]))
+    assert _rounded(np.array([value, 2.0])) != _rounded(np.array([same + 1e-3, 2.0]))
+
+
+ARM = """<mujoco>{option}<worldbody><body name="arm"><joint name="turn"/><geom size=".1"/></body></worldbody>
+<actuator><position joint="turn" kp="5" gear="{gear}"/></actuator></mujoco>"""
+
+
+@pytest.mark.parametrize("what", [{"gear": 2}, {"option": '<option cone="elliptic"/>'}])
+def test_a_gear_and_the_contact_model_are_physics(tmp_path, what):
+    one, other = tmp_path / "one.xml", tmp_path / "other.xml"
+    one.write_text(ARM.format(**{"gear": 1, "option": ""}))
+    other.write_text(ARM.format(**({"gear": 1, "option": ""} | what)))
+    assert physics_of(str(one)) != physics_of(str(other))
+
+
+def test_files_are_found_where_mujoco_finds_them(tmp_path):
+    """Height fields in the folder of meshes, sides of a cube, a model of its own, an include that comes twice."""
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "part.xml").write_text('<mujoco><asset><mesh file="own.stl"/></asset></mujoco>')
+    (tmp_path / "more.xml").write_text('<mujocoinclude><include file="more.xml"/></mujocoinclude>')
+    main = tmp_path / "main.xml"
+    main.write_text(
+        '<mujoco><compiler meshdir="meshes" texturedir="pictures"/><include file="more.xml"/><asset>'
+        '<hfield file="hill.png"/><texture fileright="side.png"/><model file="part/part.xml"/></asset></mujoco>'
+    )
+    found = {str(path.relative_to(tmp_path)) for path in mjcf_files(main)}
+    assert found == {
+        "main.xml", "more.xml", "meshes/hill.png", "pictures/side.png", "part/part.xml", "part/own.stl"
+    }  # fmt: skip
