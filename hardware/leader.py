@@ -128,6 +128,11 @@ class Leader:
             found.append(low + joint.share(value) * (high - low) if joint.said == SHARE else joint.ours(value))
         return np.array(found)
 
+    def connect_again(self) -> None:
+        """After its port was gone: open what is there now. Raises as `connect`; ConnectionError while it is gone."""
+        self.line.shut()
+        self.connect()
+
     def close(self) -> None:
         """Safe to call twice, and after a failed `connect`."""
         with suppress(ConnectionError):
@@ -138,7 +143,10 @@ class Leader:
 
 
 class Attended:
-    """A leader that is read in a thread of its own: who moves the arm never waits for the leader's bus."""
+    """A leader that is read in a thread of its own: who moves the arm never waits for the leader's bus.
+
+    One whose servos did not answer is asked again, one whose port was gone is opened again.
+    """
 
     def __init__(self, leader: Leader):
         self.leader = leader
@@ -158,9 +166,19 @@ class Attended:
             asked = time.monotonic()
             try:
                 self._newest = self.leader.read(), asked
-            except (ConnectionError, OSError) as error:
-                self._fault = str(error)
+            except Exception as error:  # whatever it was, the thread goes on: who is led hears that it is silent
+                self._fault = str(error) or type(error).__name__
                 self._over.wait(AGAIN)
+                self._return()
+
+    def _return(self) -> None:
+        """Open a port that was gone, if it is there again."""
+        if self._over.is_set() or not self.leader.line.gone:
+            return
+        try:
+            self.leader.connect_again()
+        except Exception as error:
+            self._fault = str(error) or type(error).__name__
 
     def read(self) -> np.ndarray:
         """See `Leader.read`: the newest pose, at once. Raises ConnectionError: it is over `SILENT` s old."""

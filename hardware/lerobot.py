@@ -102,6 +102,15 @@ class Line:
         for bus in self.serial:
             check_port(str(bus.port))
 
+    @property
+    def gone(self) -> bool:
+        """Whether a port is closed, or was taken away while it was open: then it stays dead until it is opened anew."""
+        try:
+            with self.said():
+                return not all(bus.is_connected and bus.port_handler.ser.in_waiting >= 0 for bus in self.serial)
+        except ConnectionError:
+            return True
+
     def shut(self) -> None:
         """Close what is open, whatever it says."""
         for bus in self.serial:

@@ -69,7 +69,8 @@ class TakeOver:
         """A new episode: the policy acts."""
         self.phases: list[float] = []  # of each step: POLICY, UNLED or LEADS
         self.times, self.active = 0, False
-        self._rest: np.ndarray | None = None  # pose of a leader that rests
+        self._rest: np.ndarray | None = None  # pose in which the leader rested last
+        self._near: np.ndarray | None = None  # pose about which it has been for `_rested` steps
         self._rested, self._mute = 0, False
 
     @property
@@ -93,7 +94,8 @@ class TakeOver:
         if not self.active:
             print("the policy acts already; t takes over", flush=True)
             return
-        self.active, self._rest, self._rested, self._mute = False, None, 0, False
+        self.active, self._mute = False, False
+        self._rest = self._near = None
         print("handed back: the policy plans anew from what was executed", flush=True)
 
     def __call__(self, last: np.ndarray) -> Led | None:
@@ -143,16 +145,15 @@ class TakeOver:
         return bool(near) or self._stood >= STANDS * self._rate
 
     def _is_moved(self) -> bool:
-        """Whether a leader that has rested is away from there."""
+        """Whether a leader that has rested is away from there; one that slips slowly has rested where it is."""
         assert self._moved is not None
         pose = self._pose("it cannot take over")
         if pose is None:
-            self._rest, self._rested = None, 0
+            self._rest = self._near = None
             return False
-        away = np.inf if self._rest is None else float(np.abs(pose - self._rest).max())
-        if self._rested >= RESTS * self._rate:
-            return away > self._moved
-        if away > STILL:
-            self._rest, self._rested = pose, 0
+        if self._near is None or np.abs(pose - self._near).max() > STILL:
+            self._near, self._rested = pose, 0
         self._rested += 1
-        return False
+        if self._rested >= RESTS * self._rate:
+            self._rest = self._near
+        return self._rest is not None and float(np.abs(pose - self._rest).max()) > self._moved

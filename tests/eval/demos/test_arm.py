@@ -37,25 +37,35 @@ from understudy.hardware.emulator.arm import find_kind, make_chain
 from understudy.hardware.emulator.bus import Bus
 from understudy.hardware.emulator.faults import Fault, Faults
 
-kind, sway = find_kind("so101"), [0.0]
+kind, sway, place, at = find_kind("so101"), [0.0], [0.0], [0.0]
 zeros = kind.zeros(kind.calibration())
 
-def lead(bus):  # a hand on every joint, slowly to and fro about home
+def lead(bus):  # a hand on every joint, slowly to and fro about a place beside home, to which it goes at 0.5 rad/s
+    before = time.monotonic()
     while True:
         time.sleep(0.01)
-        angle = sway[0] * math.sin(2 * math.pi * time.monotonic() / 4)
+        now = time.monotonic()
+        at[0] += min(max(place[0] - at[0], -0.5 * (now - before)), 0.5 * (now - before))
+        before = now
+        angle = at[0] + sway[0] * math.sin(2 * math.pi * now / 4)
         with bus.held() as chain:
             for shaft, zero, home in zip(chain.shafts.shafts, zeros, kind.home, strict=True):
                 shaft.hand = zero + home + angle
 
-with Bus(make_chain(kind), kind.codec()) as follower:
-    with Bus(make_chain(kind), kind.codec(), faults=Faults()) as leader:
+link = Path(sys.argv[1]) if sys.argv[1:] else None  # names the leader's port, also after it was away
+with Bus(make_chain(kind), kind.codec(), punctual=True) as follower:
+    with Bus(make_chain(kind), kind.codec(), faults=Faults(), link=link, punctual=True) as leader:
         threading.Thread(target=lead, args=(leader,), daemon=True).start()
         print(follower.port, leader.port, flush=True)
         for line in sys.stdin:
             what, _, value = line.strip().partition(" ")
             if what == "sway":
                 sway[0] = float(value)
+            if what == "put":
+                place[0] = float(value)
+            if what == "pull":  # for so many s
+                with leader.held() as chain:
+                    leader.faults.add(Fault(kind="unplug", at=chain.time, seconds=float(value)))
             if what == "unplug":
                 with leader.held() as chain:
                     leader.faults.add(Fault(kind="unplug", at=chain.time + float(value), seconds=1e6))
@@ -69,8 +79,8 @@ with Bus(make_chain(kind), kind.codec()) as follower:
 class Arms:
     """A follower and a leader in a process of their own."""
 
-    def __init__(self):
-        words, pipe = [sys.executable, "-c", EMULATION], subprocess.PIPE
+    def __init__(self, *link):
+        words, pipe = [sys.executable, "-c", EMULATION, *map(str, link)], subprocess.PIPE
         self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True)
         self.follower, self.leader = self.process.stdout.readline().split()
 
