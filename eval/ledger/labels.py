@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...configs.progress import counted
 from ...configs.documents import check_fields, read_document, read_object
+from ...configs.progress import counted
 from ..statistics.intervals import Interval, wilson
 from .record import Record
 from .verify import DIGESTS, ROWS_DIGEST, rows_digest
