@@ -106,7 +106,7 @@ def learned_steps(dataset: Dataset, corrections: Corrections | None, episodes: n
     rows = np.concatenate([np.arange(begin, begin + count) for begin, count in zip(begins, counts, strict=True)])
     if not weights[rows].any():
         raise DatasetError(
-            f"{dataset.root}: no step of the episodes that train is learned from: a person led "
+            f"{dataset.root}: no step of the episodes that train is learned from: who took over led "
             f"{int((kinds[rows] == PERSON).sum())} of {counted(len(rows), 'step')}. --corrections.own 1 learns from "
             "the policy's own steps"
         )

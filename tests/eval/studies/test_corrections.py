@@ -1,14 +1,24 @@
 """The study of corrections: ordinary commands, a control with as many expert steps, a table with paired differences."""
 
 import shlex
+from itertools import islice
 
 import numpy as np
 import pytest
 import yaml
 
-from understudy.__main__ import main
+from understudy.__main__ import VERBS, main
 from understudy.eval.ledger.study import read_study
-from understudy.eval.studies.corrections import ARMS, COLUMNS, CORRECTED, EPISODES, STEPS, CorrectionsStudy, as_many
+from understudy.eval.studies.corrections import (
+    ARMS,
+    COLUMNS,
+    CORRECTED,
+    EPISODES,
+    STEPS,
+    CorrectionsStudy,
+    as_many,
+    steps,
+)
 from understudy.policies.data.corrections import INTERVENTION
 from understudy.policies.data.open import open_dataset
 
@@ -43,6 +53,18 @@ def test_settings_that_say_nothing_in_the_end_are_refused(changes, message):
         CorrectionsStudy(**changes)
 
 
+def test_every_step_is_a_verb_and_data_are_of_initial_conditions_for_data():
+    first, second = (list(islice(steps(CorrectionsStudy(), seed), 9)) for seed in (0, 1))
+    assert {step.words[0] for step in first} == {"demos", "train", "eval"} <= set(VERBS)
+    demos = [step.words for step in (*first, *second) if step.words[0] == "demos"]
+    begins = [int(words[words.index("--env_seed") + 1]) for words in demos]
+    assert begins == [300_000, 305_000, 305_000, 310_000, 315_000, 315_000]  # corrections and plain ones from the same
+    corrected = next(step.words for step in first if step.begun.parts[-2] == CORRECTED)
+    assert corrected[corrected.index("--corrections.weight") + 1] == "2.0"
+    assert [step.words[step.words.index("--threads") + 1] for step in first if step.words[0] != "demos"] == ["1"] * 6
+
+
+@pytest.mark.slow
 def test_it_acts_as_told_and_what_has_ended_is_not_done_again(tmp_path, monkeypatch, capsys):
     config, out, root = tmp_path / "point.yaml", tmp_path / "study.json", tmp_path / "root"
     config.write_text(CONFIG)

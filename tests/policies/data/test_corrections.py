@@ -57,7 +57,7 @@ def test_windows_on_a_device_are_the_same(tmp_path):
 @pytest.mark.parametrize("done", (True, False))
 def test_an_episode_that_a_person_helped_with_is_told_beside_the_successes(tmp_path, done):
     said = helped(recorded(tmp_path / "a", True, done))
-    assert said == f"; in {int(done)} of them a person took over, so they are no success of the policy's"
+    assert said == f"; in {int(done)} of them somebody took over, so they are no success of the policy's"
     assert helped(recorded(tmp_path / "b", False, done)) == ""
 
 
@@ -88,7 +88,7 @@ def test_a_training_learns_from_a_persons_steps_and_says_so(tmp_path, capsys):
              "--steps", "2", "--batch", "4", "--validation", "0", "--device", "cpu"]  # fmt: skip
     more = ["--corrections.weight", "2"]
     assert main([*words, "--data", data, "--out", str(tmp_path / "run"), *more]) == 0
-    assert "3 steps of a person, weight 2; 5 of a policy, not learned from" in capsys.readouterr().out
+    assert "3 steps of who took over, weight 2; 5 of a policy, not learned from" in capsys.readouterr().out
     assert main([*words, "--data", str(tmp_path / "a"), "--out", str(tmp_path / "other"), *more]) != 0
     assert "has the bool column 'intervention'" in capsys.readouterr().err
     assert (
