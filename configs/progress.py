@@ -66,10 +66,11 @@ def on_terminal() -> bool:
     return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
 
 
-def counted(number: int, what: str) -> str:
-    """A number and what is counted: "1 episode", "2 episodes", "3 policies", "2 batches"."""
-    if number == 1:
-        return f"{number} {what}"
-    if what.endswith("y") and what[-2] not in "aeiou":
-        return f"{number} {what[:-1]}ies"
-    return f"{number} {what}{'es' if what.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+def counted(number: int, what: str, one: str = "", many: str = "") -> str:
+    """A number, what is counted, and the verb of it: "1 episode is", "2 episodes are", "3 policies", "4 batches"."""
+    verb = one if number == 1 else many
+    if number != 1 and what.endswith("y") and what[-2] not in "aeiou":
+        what = f"{what[:-1]}ies"
+    elif number != 1:
+        what += "es" if what.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{number} {what}{' ' if verb else ''}{verb}"

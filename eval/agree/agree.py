@@ -63,7 +63,8 @@ class Agree:
         pairs, refused = matched(truth, proxy), refused_starts(proxy)
         if refused:
             print(
-                f"{counted(len(refused), 'start')} are left out in both worlds: the dream does not know their scenes\n"
+                f"{counted(len(refused), 'start', 'is', 'are')} left out in both worlds: the dream does not know "
+                "their scenes\n"
             )
             pairs = [(_without(one, refused), _without(two, refused)) for one, two in pairs]
         agreement = agree(pairs, self.by, np.random.default_rng(self.seed), self.draws, again)

@@ -260,9 +260,9 @@ def _caveats(records: Sequence[Record], shared: Sequence[int], executed: Sequenc
     yield CAVEAT
     if len(shared) < FEW:
         yield (
-            f"{counted(len(shared), 'episode')} {'is' if len(shared) == 1 else 'are'} few: the interval leans on their "
-            "differences being alike. Train with --validation 0.25 to hold more out, or judge both by further ones "
-            "(understudy eval --data DATA --episodes ...) and compare the records."
+            f"{counted(len(shared), 'episode', 'is', 'are')} few: the interval leans on their differences being "
+            "alike. Train with --validation 0.25 to hold more out, or judge both by further ones (understudy eval "
+            "--data DATA --episodes ...) and compare the records."
         )
     means = [label for label, record in zip("AB", records, strict=True) if _plans_the_mean(record)]
     if len(means) == 1:

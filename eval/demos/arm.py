@@ -211,9 +211,8 @@ def record_on_arm(config: Settings) -> int:
             try:
                 Session(config, Station(robot, leader), writer, Words()).run()
             except ConnectionError as error:
-                kept = (
-                    f"{counted(writer.episodes, 'episode')} are kept in {out}; the same command with --resume goes on"
-                )
+                several = counted(writer.episodes, "episode", "is", "are")
+                kept = f"{several} kept in {out}; the same command with --resume goes on"
                 raise ConnectionError(f"{error}. {kept if writer.episodes else 'Nothing is written'}") from error
     if not writer.episodes:
         raise ValueError("no episode was kept: nothing is written")

@@ -107,7 +107,7 @@ def recording(
             if not writer.episodes:
                 raise KeyboardInterrupt("interrupted before an episode was kept; nothing is written") from stop
             kept = DatasetWriter.resume(out).episodes  # the tables as they should be, whenever it came
-            said = f"{counted(kept, 'episode')} are kept in {out}; the same command with --resume goes on"
+            said = f"{counted(kept, 'episode', 'is', 'are')} kept in {out}; the same command with --resume goes on"
             raise KeyboardInterrupt(said) from stop
         finally:
             if not writer.episodes:

@@ -159,8 +159,8 @@ def compare(films: Sequence[Film], given: Sequence[Label]) -> None:
     verdicts = verdicts_of(given)
     for name, several in contradictions(given).items():
         print(
-            f"note: {counted(len(several), 'film')} have different verdicts of {name} in different files, which "
-            "count as none"
+            f"note: {counted(len(several), 'film', 'has', 'have')} different verdicts of {name} in different files, "
+            "which count as none"
         )
     for name, said in verdicts.items():
         here = [verdict for place, verdict in said.items() if place in there]
@@ -168,7 +168,10 @@ def compare(films: Sequence[Film], given: Sequence[Label]) -> None:
         told = ", ".join(f"{counts[one]} {one}" for one in VERDICTS)
         print(f"{name}: {told}; {len(films) - len(here)} of {counted(len(films), 'film')} without an entry")
         if strange := len(said) - len(here):
-            warnings.warn(f"{counted(strange, 'verdict')} of {name} are of films that are not here", stacklevel=2)
+            warnings.warn(
+                f"{counted(strange, 'verdict')} of {name} {'is' if strange == 1 else 'are'} of films that are not here",
+                stacklevel=2,
+            )
     found = scores(films, verdicts)
     print("", *lines(found), sep="\n")
     for note in remarks(found):
@@ -180,9 +183,9 @@ def _say(found: Films) -> None:
     print(f"{counted(len(found.films), 'film')}, {imagined} of them imagined")
     if found.unfilmed:
         print(
-            f"note: {counted(found.unfilmed, 'episode')} have no film, and the {counted(found.chosen, 'film')} of "
-            "their records were chosen by outcome: rates over them are not the policies'. `understudy eval --videos "
-            "N` films more"
+            f"note: {counted(found.unfilmed, 'episode', 'has', 'have')} no film, and the "
+            f"{counted(found.chosen, 'film')} of their records were chosen by outcome: rates over them are not the "
+            "policies'. `understudy eval --videos N` films more"
         )
 
 

@@ -36,7 +36,8 @@ def click_page(films: Sequence[Film], config: PersonJudge, paths: Sequence[str])
     data = [one.pictures.mp4() for one in shown]
     if sum(map(len, data)) > LARGE:
         raise ValueError(
-            f"{counted(len(films), 'film')} are {sum(map(len, data)) / 1e6:.0f} MB, too much for a page; judge fewer"
+            f"{counted(len(films), 'film', 'is', 'are')} {sum(map(len, data)) / 1e6:.0f} MB, too much for a page; "
+            "judge fewer"
         )
     places = [_place(one) for one in shown]
     tasks = [config.task or one.task for one in shown]

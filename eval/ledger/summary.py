@@ -168,7 +168,7 @@ def chosen(record: Record) -> Chosen | None:
 def detects(gap: float | None, n: int) -> str:
     """The smallest difference that n episodes can show, in words."""
     if gap is None:
-        return f"{counted(n, 'episode')} are too few to show any difference from another policy"
+        return f"{counted(n, 'episode', 'is', 'are')} too few to show any difference from another policy"
     least = f"a difference of {gap:.2f} in success at least"
     return f"{least}, to another policy on the same {n} initial conditions (McNemar, 80 % power)"
 

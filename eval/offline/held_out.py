@@ -92,7 +92,8 @@ def _as_read(run: Path, settings: Mapping, source: str) -> tuple[Dataset | None,
             return read, ()
         if read is not None and begun and (before := _before_more(read, begun, settings)) is not None:
             return before, (
-                f"{counted(len(read.lengths) - len(before.lengths), 'episode')} were added since the training",
+                f"{counted(len(read.lengths) - len(before.lengths), 'episode', 'was', 'were')} added since the "
+                "training",
             )
     if own is None:
         return None, (f"what {run.name} was trained on ({data}) is not there any more",)

@@ -79,7 +79,7 @@ class Report:
         replace_text(out, text)
         print(
             f"found   {counted(len(found.records), 'record')}, {counted(len(found.runs), 'training')}, "
-            f"{len(found.pages)} other pages"
+            f"{counted(len(found.pages), 'other page')}"
         )
         for record in found.records if labels else ():
             _say_counts(title(record.manifest), record.root, tally(record, given))

@@ -263,7 +263,8 @@ def told(made: Promise, held: HeldOut | None, cells: Cells) -> list[str]:
         )
     if cells.refused:
         lines.append(
-            f"refused         {counted(len(cells.refused), 'start')} are of scenes that the model does not know"
+            f"refused         {counted(len(cells.refused), 'start', 'is', 'are')} of scenes that the model does not "
+            "know"
         )
     if worth := worth_recording(cells, estimate, sure):
         lines.append(f"record next     {', '.join(f'{kind} {seed}' for kind, seed in worth)}")

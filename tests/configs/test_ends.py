@@ -212,3 +212,4 @@ def test_what_is_counted_agrees_with_its_number():
     said = [counted(number, what) for number in (0, 1, 2) for what in ("episode", "policy", "batch", "key")]
     assert said[4:8] == ["1 episode", "1 policy", "1 batch", "1 key"]
     assert said[8:] == ["2 episodes", "2 policies", "2 batches", "2 keys"] and said[0] == "0 episodes"
+    assert (counted(1, "film", "has", "have"), counted(2, "film", "has", "have")) == ("1 film has", "2 films have")

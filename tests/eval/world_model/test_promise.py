@@ -162,7 +162,7 @@ def test_calibrate_makes_and_reads_a_promise_and_agree_says_what_truth_agrees_wi
     words = ["agree", "--truth", str(tmp_path / "true1"), "--proxy", str(tmp_path / "dreamt")]
     assert main([*words, "--again", str(tmp_path / "true2"), "--draws", "50"]) == 0
     said = capsys.readouterr().out
-    assert "1 starts are left out" in said and "p = " in said
+    assert "1 start is left out" in said and "p = " in said
     assert "in a second true run" in said and "\nbias " in said and "fitted on other trainings: 0." in said
     assert main([*words, "--again", str(tmp_path / "true1"), "--draws", "50"]) == 2
     assert "--policy_seed" in capsys.readouterr().err

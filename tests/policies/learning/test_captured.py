@@ -24,6 +24,8 @@ from understudy.policies.networks.eyes import Vision
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.networks.resnet import ResNetConfig
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 TOP, SIDE = IMAGES + "top", 16
 BODY = Embodiment(
     name="walker", action=("x",), action_units=("m",), limits=((-1.0, 1.0),), rate=10.0, state=("x",),
@@ -35,13 +37,6 @@ STATES = {
     "network": MLPConfig(width=16, depth=1, condition_width=8),
 }
 ENCODER = ResNetConfig(width=16, blocks=(1,), keypoints=4, features=4)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UNDERSTUDY_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")

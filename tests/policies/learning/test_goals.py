@@ -29,6 +29,8 @@ from understudy.policies.networks.goals import GoalError
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.networks.resnet import ResNetConfig
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 TOP, SIDE = IMAGES + "top", 16
 BODY = Embodiment(
     name="point", action=("x",), action_units=("m",), limits=((-1.0, 1.0),), rate=10.0, state=("x",),
@@ -50,13 +52,6 @@ def picture(x: float) -> np.ndarray:
     left = round((x + 1) / 2 * (SIDE - 4))
     out[:, left : left + 4] = (250, 200, 40)
     return out
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UNDERSTUDY_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")

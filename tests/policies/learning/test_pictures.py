@@ -37,6 +37,8 @@ from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.networks.resnet import ResNetConfig
 from understudy.policies.policy import LaneNoise, Past
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 TOP, SIDE = IMAGES + "top", 24
 BODY = Embodiment(
     name="dot", action=("x", "y"), action_units=("m", "m"), limits=((-1.0, 1.0), (-1.0, 1.0)), rate=10.0,
@@ -57,13 +59,6 @@ def picture(place: np.ndarray) -> np.ndarray:
     x, y = ((place + 1) / 2 * (SIDE - 5)).round().astype(int)
     out[y : y + 4, x : x + 4] = (250, 200, 40)
     return out
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UNDERSTUDY_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")
