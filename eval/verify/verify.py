@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ...configs.progress import counted
 from ..ledger.examine import record_faults
 from ..ledger.foretold import kept_films
 from ..ledger.record import MANIFEST, OPEN_LOOP, WORLD_MODEL, read_manifest
@@ -57,7 +56,7 @@ class Verify:
         kept = len(checked) - len(wrong) - unsealed - later
         without = f", {later} as they were when hashes were added" if later else ""
         without += f", {unsealed} without hashes" if unsealed else ""
-        print(f"{kept} of {counted(len(checked), 'record')} are as they were written{without}, {len(wrong)} are not")
+        print(f"{kept} of {len(checked)} records are as they were written{without}, {len(wrong)} are not")
         if self.seal and not checked[0].seal.startswith(self.seal.lower()):
             raise RecordError(f"the seal of {checked[0].place} is {checked[0].seal or 'missing'}, not {self.seal}")
         if wrong:
