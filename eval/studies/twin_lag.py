@@ -81,7 +81,7 @@ def measure(settings: TwinLag, kept: Kept) -> np.ndarray:
 
     starts = range(settings.first, settings.first + settings.starts)
     with tempfile.TemporaryDirectory() as folder:
-        scene = str(build(Build(scene=settings.task, size=(settings.size,) * 2)).save(Path(folder) / "scene"))
+        scene = str(build(Build(scene=settings.task, size=(settings.size, settings.size))).save(Path(folder) / "scene"))
         changes = replace(Changes(), friction=settings.friction, mass=settings.mass)
         base = TwinWorld(of=read_world(settings.task), real=Reality(changes=changes), scene=scene)
         found: list[list] = []

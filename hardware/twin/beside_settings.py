@@ -111,6 +111,8 @@ def _turned(joints: Joints, arm: Embodiment) -> list[str]:
 
     An arm of the same names may be calibrated otherwise; nothing else tells it.
     """
+    if len(arm.limits) != len(joints.limits):  # an arm that states none
+        return []
     apart = np.abs(np.subtract(joints.limits, arm.limits)).max(1)
     return [
         f"warning: {name} goes from {low:.2f} to {high:.2f} {unit}, the shadow's from {a:.2f} to {b:.2f}: is the "
