@@ -1,9 +1,10 @@
 """The guard's end of the line to a shadow, which looks ahead (`twin/beside.py`): asked, heard, and never waited for.
 
 One question is under way at a time: where the newest command leads, and where the arm is. The answer counts at the step
-after it comes, and for `FRESH` s from the measurement that it begins at. A shadow that is slower is asked less often;
-one that says nothing for `LOST` s, or whose process is gone, is lost: the guard goes on by its own model, or stops the
-arm where `stops` says so. Nothing here knows of a twin.
+after it comes, and from the measurement that it begins at for `FRESH` s, or, a veto, until a newer answer lifts it, for
+`LOST` s at most: no way becomes free by silence. A shadow that is slower is asked less often. One that says nothing for
+`LOST` s, whose answers come too late to count for as long, or whose process is gone, is lost: the guard goes on by its
+own model, or stops the arm where `stops` says so. Nothing here knows of a twin.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from . import talk
 from .envelope import Foresight, Measured
 from .talk import Line
 
-FRESH = 0.12  # s, less than a shadow looks ahead
-LOST = 1.0  # s without an answer
+FRESH = 0.12  # s that leave to go on counts; a shadow looks ahead at least as far
+LOST = 1.0  # s without an answer, or with none that counts; and that a veto counts at most
 
 
 class Foreseer(Protocol):
@@ -38,6 +39,15 @@ class Foreseer(Protocol):
         """Why no answer is to be expected any more; "" while one is."""
         ...
 
+    def forget(self, now: float) -> None:
+        """The arm is taken hold of anew: answers to what was asked before do not count."""
+        ...
+
+
+def counts(answer: Foresight | None, now: float) -> bool:
+    """Whether an answer is new enough for a set-point of `now`, s."""
+    return answer is not None and now - answer.time <= (FRESH if answer.allowed else LOST)
+
 
 class Outlook:
     """See `Foreseer`. `pipe`: to the shadow's process."""
@@ -47,27 +57,38 @@ class Outlook:
         self._line: Line | None = Line(pipe)
         self._asked: float | None = None  # s, when the question under way was asked
         self._answer: Foresight | None = None
+        self.forget(-np.inf)
+
+    def forget(self, now: float) -> None:
+        self._since = now
+        self._stepped = self._counted = -np.inf  # s, of the newest set-point, and the newest that an answer counted for
 
     def ask(self, ahead: np.ndarray, measured: Measured) -> None:
-        self._hear()
-        if self._line is None or self._asked is not None:
+        answer, moment = self.newest(measured.time), measured.time
+        if answer is not None or moment - self._stepped > LOST:  # after a pause nothing has been missed
+            self._counted = moment
+        self._stepped = moment
+        if self._line is None or self._asked is not None or not np.isfinite(measured.position).all():
             return
         try:
-            self._line.tell(ahead=ahead.tolist(), position=np.asarray(measured.position).tolist(), time=measured.time)
+            self._line.tell(ahead=ahead.tolist(), position=np.asarray(measured.position).tolist(), time=moment)
         except OSError:
             self._line = None
-        self._asked = measured.time
+        self._asked = moment
 
     def newest(self, now: float) -> Foresight | None:
         self._hear()
-        fresh = self._answer is not None and now - self._answer.time <= FRESH
-        return self._answer if fresh else None
+        known = self._line is not None and self._answer is not None and self._answer.time >= self._since
+        return self._answer if known and counts(self._answer, now) else None
 
     def lost(self, now: float) -> str:
         if self._line is None:
             return "the shadow's process is gone"
         silent = 0.0 if self._asked is None else now - self._asked
-        return f"the shadow is silent for {silent:.1f} s" if silent > LOST else ""
+        if silent > LOST:
+            return f"the shadow is silent for {silent:.1f} s"
+        late = self._stepped - self._counted if np.isfinite(self._counted) else 0.0
+        return f"the shadow's answers come too late to count for {late:.1f} s" if late > LOST else ""
 
     def _hear(self) -> None:
         try:

@@ -66,6 +66,8 @@ class Session:
             measured = self._measure()
             if time.monotonic() - measured.time < self.guard.envelope.blind or not left:
                 break
+        if self.shadow is not None:
+            self.shadow.forget(measured.time)
         return self.guard.engage(measured, time.monotonic())
 
     def observe(self) -> Measured:

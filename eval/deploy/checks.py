@@ -20,7 +20,6 @@ from .settings import MEASURE
 
 if TYPE_CHECKING:
     from ...configs.world import World
-    from ...hardware.lane.robot_env import RobotWorld
     from ...policies.agent.agent import Agent
     from .settings import Settings
 
@@ -115,17 +114,6 @@ def alarm_elsewhere(agent: Agent, world: World) -> list[str]:
         "often it is raised for nothing is not known here: calibrate it on this arm (understudy eval --monitor with "
         "--world '{type: robot, ...}', then calibrate)"
     ]
-
-
-def check_shadow(world: RobotWorld) -> list[str]:
-    """Refuse a shadow of another arm or scene than the world's; what the person at the arm should know."""
-    if (beside := world.beside) is None:
-        return []
-    from ...hardware.twin.beside import check_beside
-
-    cameras = world.eyes() if world.emulate else {}
-    arm = world.embodiment().with_cameras(cameras) if cameras else world.embodiment()
-    return check_beside(beside, arm, world.task if world.emulate else "")
 
 
 def planning_steps(agent: Agent, body: Embodiment) -> tuple[int, float]:

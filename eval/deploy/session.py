@@ -33,7 +33,7 @@ from ...policies.data.writer import DatasetWriter
 from ..demos.arm import Guide, Quit, Words, tell_of_guard
 from ..demos.recording import RECORDING, compare, recording
 from ..rollout.rollout import Block, Result, run_block
-from .checks import alarm_elsewhere, check_arm, check_shadow, settled_delay
+from .checks import alarm_elsewhere, check_arm, settled_delay
 from .overseer import Overseer
 from .scores import DISCARD, NOBODY, PERSON, SCENE, SCORED, SUCCESS, Scores, rescored
 from .settings import MEASURE, Settings
@@ -59,7 +59,7 @@ def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
     body = world.embodiment()
     if config.emulate:
         print(f"scene {config.acted_scene}{'' if config.task else ', since no --task names another'}")
-    for word in (*check_arm(agent, body, config.limits), *check_shadow(world)):
+    for word in (*check_arm(agent, body, config.limits), *world.check_shadow()):
         print(word)
     if not config.emulate:
         refuse_unready(world.config())

@@ -118,7 +118,7 @@ class Settings(Acting):
 
             check_scores(self.score)
         if self.shadow is not None:
-            from ...hardware.twin.beside import beside_settings
+            from ...hardware.twin.beside_settings import beside_settings
 
             beside_settings(self.shadow)
 

@@ -106,10 +106,12 @@ class Tally:
 def shadow_text(said: Mapping, steps: int) -> str:
     """What a shadow said of so many control steps, in words."""
     unheard = f"; the guard heard nothing new in {said['unheard']:.0f}" if said["unheard"] else ""
-    return (
-        f"{said['vetoed']:.0f} of {counted(steps, 'control step')} vetoed, at most {said['force']:.1f} N foreseen; "
-        f"twin and camera apart in {said['parted']:.0f}{unheard}"
-    )
+    blind = said["uncompared"]
+    apart = f"twin and camera apart in {said['parted']:.0f}{f', not compared in {blind:.0f}' if blind else ''}"
+    if blind >= steps:
+        apart = "twin and camera were not compared"
+    vetoed = f"{said['vetoed']:.0f} of {counted(steps, 'control step')} vetoed, at most {said['force']:.1f} N foreseen"
+    return f"{vetoed}; {apart}{unheard}"
 
 
 def shadow_lines(said: Mapping | None, steps: int) -> list[str]:

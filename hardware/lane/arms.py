@@ -182,8 +182,8 @@ class EmulatedArm(LiveArm):
         self._held.callback(self.stage.close)
         try:
             self.stage.open()
-            self._held.callback(super().disconnect)
             self.connect_robot(self._config())
+            self._held.callback(super().disconnect)
         except BaseException:
             self._held.close()
             raise

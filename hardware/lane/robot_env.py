@@ -31,13 +31,13 @@ from ..so101 import ENVELOPE
 from .arms import NUMBERS, DrivenArm, EmulatedArm, LiveArm, Look, SteppedArm
 
 if TYPE_CHECKING:
-    from ..twin.beside import BesideSettings
+    from ..twin.beside_settings import BesideSettings
 
 CLOCKS = ("wall", "simulated")
 EARLY = 0.01  # s before the next step that the arm is read; at most a third of a step
 NOT_BEGUN = math.inf  # when the first step of an episode is due
 LATE = 0.25  # part of a control step that one may begin late; more is a missed deadline
-SHADOW = ("force", "vetoed", "parted", "heard")  # of `Steps.shadow`
+SHADOW = ("force", "vetoed", "parted", "heard", "compared")  # of `Steps.shadow`
 SECONDS = 30.0  # of an episode, where nobody says
 THERE, GOING = 0.01, 30.0  # rad or m from a pose that the arm was sent to; s that it may take
 
@@ -92,9 +92,10 @@ class RobotWorld(World):
         return dataclasses.replace(body, rate=self.rate).with_cameras(sizes)
 
     def arm(self) -> DrivenArm:
-        """The arm, not connected."""
+        """The arm, not connected. Raises EmbodimentError, ValueError: a shadow that is not of this arm."""
         from ..twin.beside import Beside, Within
 
+        self.check_shadow()
         rate, beside = self.embodiment().rate * self.set_points, self.beside
         if self.emulate and self.clock == "simulated":
             within = None if beside is None else Within(beside, rate)
@@ -107,9 +108,20 @@ class RobotWorld(World):
     @property
     def beside(self) -> BesideSettings | None:
         """Settings of the shadow. Raises FileNotFoundError, ValueError."""
-        from ..twin.beside import beside_settings
+        from ..twin.beside_settings import beside_settings
 
         return None if self.shadow is None else beside_settings(self.shadow)
+
+    def check_shadow(self) -> list[str]:
+        """Refuse a shadow of another arm or scene; what the person at the arm should know. See `check_beside`."""
+        if (beside := self.beside) is None:
+            return []
+        from ..twin.beside_settings import check_beside
+
+        body = self.embodiment()
+        if self.emulate:
+            return check_beside(beside, body.with_cameras(self.eyes()), self.task)
+        return check_beside(beside, body)
 
     def eyes(self) -> dict[str, tuple[int, int]]:
         """Cameras of an emulated arm, its shadow's too, and their height and width."""
@@ -157,7 +169,8 @@ class Steps:
     commanded: list[float] = field(default_factory=list)
     outcome: list[float] = field(default_factory=list)  # of the worst set-point: 0 passed, 1 bent, 2 stopped
     late: list[float] = field(default_factory=list)  # 1: the step began late
-    # with a shadow: force in N of the hardest contact foreseen, vetoed, twin and camera apart, heard (1: by the guard)
+    # with a shadow: force in N of the hardest contact foreseen, vetoed, twin and camera apart, heard (1: the guard had
+    # an answer for each set-point), compared (1: pictures were lately)
     shadow: list[list[float]] = field(default_factory=list)
     torque: list[list[float]] = field(default_factory=list)  # N m (D,) that contacts were foreseen to put on the joints
 
@@ -231,18 +244,19 @@ class RobotLane(Lane):
     def _see(self) -> Look:
         look = self.arm.look()
         if self.arm.shadow is not None:
-            self.arm.shadow.show(look.obs, self.arm.now())
+            self.arm.shadow.show(look.obs, look.times)
         return look
 
     def _note_shadow(self, foreseen: Sequence[Foresight | None]) -> None:
         """The worst of the step's set-points, and what the shadow made of the pictures before."""
         assert self.arm.shadow is not None
-        heard, seen = [one for one in foreseen if one is not None], self.arm.shadow.told()
+        heard, seen = [one for one in foreseen if one is not None], self.arm.shadow.told(self.arm.now())
         force = max((one.force for one in heard), default=0.0)
         vetoed = any(not one.allowed for one in heard)
         torques = np.array([one.torque for one in heard] or [np.zeros(len(self.embodiment.action))])
         most = torques[np.abs(torques).argmax(0), np.arange(torques.shape[1])]
-        self.steps.shadow.append([force, float(vetoed), float(seen.parted), float(len(heard) == len(foreseen))])
+        known = len(heard) == len(foreseen), seen.compared
+        self.steps.shadow.append([force, float(vetoed), float(seen.parted), *map(float, known)])
         self.steps.torque.append(most.tolist())
         self.warnings += [warning for warning in seen.warnings if warning not in self.warnings]
 
@@ -296,8 +310,9 @@ class RobotLane(Lane):
         labels = {"stopped": self.stopped, "bent": bent, "late": int(sum(self.steps.late))}
         if self.arm.shadow is None:
             return labels
-        force, vetoed, parted, heard = np.array(self.steps.shadow).reshape(-1, len(SHADOW)).T
-        shadow = {"vetoed": int(vetoed.sum()), "parted": int(parted.sum()), "unheard": int((heard == 0).sum())}
+        force, vetoed, parted, heard, compared = np.array(self.steps.shadow).reshape(-1, len(SHADOW)).T
+        shadow = {"vetoed": int(vetoed.sum()), "parted": int(parted.sum())}
+        shadow |= {"unheard": int((heard == 0).sum()), "uncompared": int((compared == 0).sum())}
         return labels | {"shadow": shadow | {"force": float(force.max(initial=0)), "warnings": self.warnings}}
 
     def kept(self) -> dict[str, np.ndarray]:

@@ -3,12 +3,14 @@
 Before a command leaves, the shadow puts its arm where the real one was measured, its objects where it last had them,
 and lets the command act for `ahead` s. It tells the torque that contacts would put on each joint (for the guard, whose
 own model knows no contact), and vetoes what would press on something harder than allowed. A command that does not press
-harder than standing still does is not vetoed, so that an arm can always be led away. With an aligner it also compares
-itself with cameras, and warns when the two part. It commands nothing: who asks it decides.
+harder than standing still does, there, is not vetoed, so that an arm can always be led away. With an aligner it also
+compares itself, as it was when pictures were taken, with cameras, and warns when the two part; pictures that are much
+older or newer than the joints it knows are left aside. It commands nothing: who asks it decides.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,21 +22,24 @@ from ...configs.world import World
 from ...sim.decor import movable_bodies
 from ..envelope import Foresight, Measured
 from .align import Aligner, Correction
+from .bodies import body_ids, body_poses
 from .build import start as start_of
 from .live.health import Health, Trust
+from .live.loop import PAST, between
 from .live.pull import Supports, shift
 from .live.resting import gap_of
 from .reality.layout import Joints, task_of
+from .touch import Felt, against, contact_torque, contacts
 
 if TYPE_CHECKING:
     import mujoco
 
     from .scene import TwinScene
 
-HARDER = 1.05  # in the force of standing still
 SETTLING = 20  # comparisons of a quiet start's pictures
 FAR = 0.05  # m that an object goes in each of them at most
 LONGEST = 0.1  # s that the shadow's physics goes on between two checks at most
+PAUSE = 1.0  # s without a check, after which nobody wanted one
 PARTED = "twin and camera have parted: no camera agrees with the twin"
 
 
@@ -54,23 +59,12 @@ class ShadowSettings:
 
     def __post_init__(self) -> None:
         for name in ("ahead", "force", "push", "apart", "most"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} of a shadow must be positive, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"{name} of a shadow must be a number above 0, got {getattr(self, name)}")
         if self.torque is not None and not np.all(np.asarray(self.torque, float) > 0):
             raise ValueError(f"torque of a shadow must be positive, got {self.torque}")
         if not 0 <= self.share <= 1:
             raise ValueError(f"share of a shadow is 0..1, got {self.share}")
-
-
-@dataclass(frozen=True)
-class _Felt:
-    """What acted on the arm: torque (D,) N m, and the hardest contact with what stands fast and with what moves, N."""
-
-    torque: np.ndarray
-    fast: float
-    fast_pair: str
-    loose: float
-    loose_pair: str
 
 
 class Shadow:
@@ -102,12 +96,15 @@ class Shadow:
             self.model, self._start = world.spec(cameras=False).compile(), partial(start_of, world.source)
         self.data, self._scratch = mujoco.MjData(self.model), mujoco.MjData(self.model)
         self.joints = Joints.of(self.model)
+        count, torque = len(self.joints.names), self.settings.torque
+        if torque is not None and np.size(torque) not in (1, count):
+            raise ValueError(f"torque of a shadow is one number, or one for each of {count} joints; got {torque}")
+        self._drawn_bodies = None if aligner is None else body_ids(self.model, aligner.gaussians.bodies)
+        self._then = mujoco.MjData(self.model)  # the shadow as pictures saw it
+        self._past: deque[tuple[float, np.ndarray]] = deque(maxlen=max(2, round(PAST * rate)))  # s, (nq,)
         self._period = 1 / rate
         self._far = max(1, round(self.settings.ahead / self.model.opt.timestep))
-        self._measured: Measured | None = None
-        self._health: Health | None = None
         self._sort_bodies()
-        self._supports = Supports(self.model, self._loose)
         self.begin(start)
 
     def begin(self, start: int = 0) -> None:
@@ -116,7 +113,14 @@ class Shadow:
 
         mujoco.mj_copyData(self.data, self.model, self._start(self.model, start))
         mujoco.mj_forward(self.model, self.data)
-        self._measured, self._health, self._told = None, None, 0
+        self._measured: Measured | None = None
+        self._health: Health | None = None
+        self._told = 0  # warnings of its
+        self._off = self._slow = self._late = False  # what was told already
+        self._captured: dict[str, float] = {}  # camera -> when its newest picture was taken, s
+        self.compared = -np.inf  # s, when the newest pictures were taken that were compared
+        self._past.clear()
+        self._supports = Supports(self.model, self._loose)
         self._wrench = np.zeros((self.model.nbody, 6))
         if self.aligner is not None:
             self.aligner.reset()
@@ -159,14 +163,12 @@ class Shadow:
             raise ValueError("a command and a measured pose are finite numbers")
         warnings = self._follow(position, measured)
         felt = self._try(command)
-        reasons = self._against(felt)
+        allowed = self.settings.force, self.settings.push, self.settings.torque
+        reasons = against(felt, *allowed, self.joints.names)
         if reasons:  # no harder than standing still is allowed
-            still = self._try(position)
-            if felt.fast <= HARDER * still.fast and felt.loose <= HARDER * still.loose and self._against(still):
-                reasons = []
+            reasons = against(felt, *allowed, self.joints.names, self._try(position))
         self.data.ctrl[self.joints.ctrl] = position if reasons else command
-        force = max(felt.fast, felt.loose)
-        return Foresight(not reasons, felt.torque, force, tuple(reasons), tuple(warnings), measured.time)
+        return Foresight(not reasons, felt.torque, felt.force, tuple(reasons), tuple(warnings), measured.time)
 
     def settle(self, images: Mapping[str, np.ndarray], position: np.ndarray, now: float) -> dict[str, float]:
         """A quiet start: objects go to where pictures have them, and the pictures set the cameras' bounds.
@@ -182,64 +184,120 @@ class Shadow:
         self.data.qpos[self.joints.qpos] = self.data.ctrl[self.joints.ctrl] = position
         self.data.qvel[:] = 0
         mujoco.mj_forward(self.model, self.data)
-        residual: dict[str, float] = {}
+        self._past.clear()
         for _ in range(SETTLING):
-            found = self._compare(images)
-            residual = dict(found.residual)
+            found = self._compare(images, now)
             self._move(found, 1.0, FAR)
+        self._wrench[:] = 0  # of a scene that stands
+        self._past.append((now, self.data.qpos.copy()))
         trust = self.settings.trust
-        bounds = {name: trust.margin * value for name, value in residual.items()} | trust.bounds
+        bounds = {name: trust.margin * value for name, value in found.residual.items()} | trust.bounds
         self._health = Health(replace(trust, bounds=bounds), images, now)
-        self._told = 0
+        for row, body in self._rows(found):
+            if not found.seen[row] or found.overlap[row] < trust.overlap:
+                name = self.model.body(body).name
+                self._health.warnings.append(f"{name} is not found in the pictures of the start; it may be elsewhere")
+        self._told, self.compared = 0, now
         return bounds
 
-    def look(self, images: Mapping[str, np.ndarray], now: float) -> bool:
+    def look(self, images: Mapping[str, np.ndarray], captured: Mapping[str, float]) -> bool:
         """Compare with pictures, and let them move the objects. Whether they agree.
 
-        What stands on something is moved by a share of what pictures want, the rest is pulled in the next `check`.
+        What stands on something is moved by a share of what pictures want, the rest is pulled in the next `check`. A
+        camera that leaves its bound is left out, and tried again, as in the twin's loop (`live/health.py`).
+
+        Args:
+            captured: camera -> when its picture was taken, s, on the clock of `Measured.time`. What was here before,
+                or is more than `trust.stale` from the newest measurement, is not compared.
 
         Raises ValueError: the shadow has no aligner.
         """
-        found = self._compare(images)
-        if self._health is None:
-            self._health = Health(self.settings.trust, images, now)
-        fine = self._health.judge(found.residual, now)
-        rows = [row for row, body in enumerate(found.ids) if body in self._loose]
-        seen = bool(rows) and all(found.seen[row] for row in rows)
-        self._health.finds(min((float(found.overlap[row]) for row in rows), default=1.0), seen, now)
-        if fine and np.isfinite(found.wrench).all():
-            self._move(found, self.settings.share, self.settings.most)
-        if fine and seen:
-            self._health.corrected(now)
-        return fine and not self.parted(now)
+        if self.aligner is None:
+            raise ValueError("this shadow has no aligner: build it with a scene")
+        new = {name: captured[name] for name in images if captured[name] > self._captured.get(name, -np.inf)}
+        self._captured |= new
+        if not new:
+            return not self.parted
+        now = max(new.values())
+        health = self._health = self._health or Health(self.settings.trust, images, now)
+        here = now if self._measured is None else self._measured.time
+        ages = {name: abs(here - moment) for name, moment in new.items()}
+        if (least := min(ages.values())) > health.settings.stale:
+            self._warn_late(health, least)
+            return not self.parted
+        self.compared = now
+        good, tried = health.wanted(ages)
+        if good:
+            found = self._compare({name: images[name] for name in good}, max(new[name] for name in good))
+            self._correct(health, found, health.strength(max(ages[name] for name in good)))
+        if tried:
+            found = self._compare({name: images[name] for name in tried}, max(new[name] for name in tried))
+            health.judge(found.residual, now)
+        return not self.parted
 
-    def parted(self, now: float) -> bool:
-        """Whether twin and cameras have not agreed for too long: no camera within its bound, or an object elsewhere."""
-        return self._health is not None and (self._health.lost(now) or self._health.astray(now))
+    @property
+    def parted(self) -> bool:
+        """Whether twin and cameras, when they were compared last, had not agreed for too long: no camera within its
+        bound, or an object elsewhere."""
+        health = self._health
+        return health is not None and (health.lost(self.compared) or health.astray(self.compared))
 
     # -- inside
 
-    def _compare(self, images: Mapping[str, np.ndarray]) -> Correction:
-        if self.aligner is None:
+    def _compare(self, images: Mapping[str, np.ndarray], moment: float) -> Correction:
+        """The aligner's answer for the shadow as it was at a moment, s."""
+        import mujoco
+
+        if self.aligner is None or self._drawn_bodies is None:
             raise ValueError("this shadow has no aligner: build it with a scene")
-        self._grounds = self._supports.look(self.data)
-        return self.aligner.correct(self.model, self.data, images, supports=self._grounds)
+        self._grounds, then = self._supports.look(self.data), self._then
+        then.qpos[:] = between(self._past, moment) if self._past else self.data.qpos
+        then.mocap_pos[:], then.mocap_quat[:] = self.data.mocap_pos, self.data.mocap_quat
+        mujoco.mj_normalizeQuat(self.model, then.qpos)
+        mujoco.mj_kinematics(self.model, then)
+        poses = body_poses(then, self._drawn_bodies)
+        try:
+            return self.aligner.correct(self.model, self.data, images, poses=poses, supports=self._grounds)
+        except (np.linalg.LinAlgError, FloatingPointError):  # pictures that say nothing
+            none, residual = np.zeros(len(poses)), dict.fromkeys(images, np.inf)
+            wrench = np.zeros((len(poses), 6))
+            return Correction(self._drawn_bodies, wrench, poses, residual, seen=none.astype(int), overlap=none)
+
+    def _rows(self, found: Correction) -> list[tuple[int, int]]:
+        """(row, body) of what is compared and may be moved."""
+        return [(row, body) for row, body in enumerate(found.ids.tolist()) if body in self._loose]
+
+    def _correct(self, health: Health, found: Correction, strength: float) -> None:
+        """Judge what good cameras showed; where they agree, objects follow them."""
+        rows, fine = self._rows(found), health.judge(found.residual, self.compared)
+        seen = all(found.seen[row] for row, _ in rows)
+        health.finds(min((float(found.overlap[row]) for row, _ in rows), default=1.0), seen, self.compared)
+        if fine and np.isfinite(found.wrench).all():
+            self._move(found, strength * self.settings.share, self.settings.most)
+            self._wrench *= strength
+        if fine and seen:
+            health.corrected(self.compared)
 
     def _move(self, found: Correction, share: float, most: float) -> None:
-        """Objects go by a share of the way to where pictures have them, by `most` m at most."""
+        """Objects, and where they were, go by a share of the way to where pictures have them, by `most` m at most."""
         import mujoco
 
         self._wrench[:] = 0
-        for row, body in enumerate(found.ids.tolist()):
-            if body not in self._loose:
-                continue
+        past = [old for _, old in self._past]
+        for row, body in self._rows(found):
             up = self._grounds.get(body)
             if up is None:
                 self._wrench[body] = found.wrench[row]
                 continue
             gap = gap_of(self.data, body, found.pose[row])
-            shift(self.model, self.data, body, up, gap, share, most)
+            shift(self.model, self.data, body, up, gap, share, most, past)
         mujoco.mj_forward(self.model, self.data)
+
+    def _warn_late(self, health: Health, seconds: float) -> None:
+        """Once an episode."""
+        if not self._late:
+            health.warnings.append(f"pictures and joints are {seconds:.2f} s apart, so the shadow leaves them aside")
+        self._late = True
 
     def _sort_bodies(self) -> None:
         """Which bodies are the arm, and which of the others it may push."""
@@ -247,99 +305,54 @@ class Shadow:
         driven = np.unique(model.jnt_bodyid[model.actuator_trnid[:, 0]])
         roots = np.unique(model.body_rootid[driven])
         self._arm = np.isin(model.body_rootid, roots) & (model.body_weldid != 0)
-        named = [model.body(name).id for name in self.settings.may_touch]
+        known = [model.body(number).name for number in range(model.nbody)]
+        for name in self.settings.may_touch:
+            if name not in known:
+                raise LookupError(f"may_touch of a shadow: no body '{name}' in its scene, which has {', '.join(known)}")
+        named = [known.index(name) for name in self.settings.may_touch]
         self._loose = np.union1d(movable_bodies(model), named).astype(int)
 
     def _follow(self, position: np.ndarray, measured: Measured) -> list[str]:
         """Let the objects live on for one step, the arm where it was measured."""
         import mujoco
 
-        model, data, arm = self.model, self.data, self.joints
-        warnings = []
-        if self._measured is not None:
+        model, data, arm, before = self.model, self.data, self.joints, self._measured
+        warnings, passed = [], 0.0 if before is None else measured.time - before.time
+        if before is not None:
             data.xfrc_applied[:] = self._wrench
-            passed = float(np.clip(measured.time - self._measured.time, 0, LONGEST)) or self._period
-            mujoco.mj_step(model, data, max(1, round(passed / model.opt.timestep)))
+            lived = float(np.clip(passed, 0, LONGEST)) or self._period
+            mujoco.mj_step(model, data, max(1, round(lived / model.opt.timestep)))
             data.xfrc_applied[:] = 0
-            self._wrench[:] = 0  # of old pictures would pull on and on
             off = np.abs(data.qpos[arm.qpos] - position)
-            if (off > self.settings.apart).any():
-                joint = int(np.argmax(off))
+            joint, was, self._off = int(np.argmax(off)), self._off, bool((off > self.settings.apart).any())
+            if self._off and not was:
                 warnings.append(f"the twin expected {arm.names[joint]} {off[joint]:.2f} {arm.units[joint]} elsewhere")
-        before = self._measured
-        passed = measured.time - before.time if before is not None else 0.0
+        self._wrench[:] = 0  # of old pictures would pull on and on
+        if LONGEST < passed < PAUSE and not self._slow:
+            self._slow = True
+            warnings.append(f"the shadow is asked only every {passed:.2f} s: what moves in it falls behind")
         speed = (position - np.asarray(before.position)) / passed if before is not None and passed > 1e-4 else 0.0
         data.qpos[arm.qpos], data.qvel[arm.qvel] = position, speed
         mujoco.mj_forward(model, data)
         self._measured = measured
+        self._past.append((measured.time, data.qpos.copy()))
         if self._health is not None:
             warnings += self._health.warnings[self._told :]
             self._told = len(self._health.warnings)
-            if self._health.lost(measured.time):
+            if self._health.lost(self.compared):
                 warnings.append(PARTED)
         return warnings
 
-    def _try(self, command: np.ndarray) -> _Felt:
+    def _try(self, command: np.ndarray) -> Felt:
         """What acts on the arm while `command` is let act, in a copy."""
         import mujoco
 
         model, data = self.model, self._scratch
         mujoco.mj_copyData(data, model, self.data)
         data.ctrl[self.joints.ctrl] = command
-        fast, loose = (0.0, ""), (0.0, "")
-        torque: np.ndarray = np.zeros(len(command))
+        felt = Felt(np.zeros(len(command)))
         for _ in range(self._far):
             mujoco.mj_step(model, data)
-            if not data.ncon:
-                continue
-            now = self._contact_torque(data)
-            torque = np.where(np.abs(now) > np.abs(torque), now, torque)
-            for force, pair, moves in self._contacts(data):
-                if moves and force > loose[0]:
-                    loose = force, pair
-                elif not moves and force > fast[0]:
-                    fast = force, pair
-        return _Felt(torque, *fast, *loose)
-
-    def _contact_torque(self, data: mujoco.MjData) -> np.ndarray:
-        """(D,) N m that contacts put on the joints now."""
-        import mujoco
-
-        kinds = data.efc_type
-        contact = kinds >= int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS)
-        found = np.zeros(self.model.nv)
-        mujoco.mj_mulJacTVec(self.model, data, found, np.where(contact, data.efc_force, 0.0))
-        return found[self.joints.qvel]
-
-    def _contacts(self, data: mujoco.MjData):
-        """Of each contact of the arm: normal force in N, the names of the two, and whether the other may be moved."""
-        import mujoco
-
-        wrench = np.zeros(6)
-        for number in range(data.ncon):
-            bodies = self.model.geom_bodyid[data.contact.geom[number]]
-            ours = self._arm[bodies]
-            if not ours.any():
-                continue
-            mujoco.mj_contactForce(self.model, data, number, wrench)
-            other = int(bodies[int(np.argmin(ours))])
-            names = " and ".join(self._name(int(geom)) for geom in data.contact.geom[number])
-            yield float(wrench[0]), names, other in self._loose
-
-    def _name(self, geom: int) -> str:
-        return self.model.geom(geom).name or self.model.body(int(self.model.geom_bodyid[geom])).name or "world"
-
-    def _against(self, felt: _Felt) -> list[str]:
-        settings, reasons = self.settings, []
-        if felt.fast > settings.force:
-            reasons.append(f"{felt.fast_pair} would press with {felt.fast:.1f} of {settings.force:g} N")
-        if felt.loose > settings.push:
-            reasons.append(f"{felt.loose_pair} would push with {felt.loose:.1f} of {settings.push:g} N")
-        if settings.torque is not None:
-            most = np.broadcast_to(np.asarray(settings.torque, float), felt.torque.shape)
-            over = np.abs(felt.torque) - most
-            if (over > 0).any():
-                joint = int(np.argmax(over))
-                put = f"{felt.torque[joint]:.2f} of {most[joint]:g} N m"
-                reasons.append(f"contact would put {put} on {self.joints.names[joint]}")
-        return reasons
+            if data.ncon:
+                felt.add(contact_torque(model, data)[self.joints.qvel], contacts(model, data, self._arm, self._loose))
+        return felt

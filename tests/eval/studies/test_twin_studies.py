@@ -5,7 +5,9 @@ import pytest
 
 from understudy.eval.ledger.study import read_study
 from understudy.eval.studies import twin_agreement, twin_tracking
+from understudy.eval.studies._kept import Kept
 from understudy.eval.studies.twin_agreement import Step, TwinAgreement
+from understudy.eval.studies.twin_lag import TwinLag, measure, rows_of
 from understudy.eval.studies.twin_tracking import COLUMNS, Track, TwinTracking, row
 
 
@@ -43,6 +45,34 @@ def test_tracks_are_kept_as_they_are():
     track = Track(np.array([0.1, 1 / 3]), np.array([0.2, 0.4]), 0.05, np.array([0.01]))
     again = Track.of(track.plain())
     assert all(np.array_equal(getattr(track, name), getattr(again, name)) for name in vars(track))
+
+
+def test_starts_that_a_default_was_chosen_on_do_not_confirm_it(tmp_path):
+    for first in (1000, 1015, 1029):
+        with pytest.raises(ValueError, match="they cannot confirm it"):
+            TwinLag(first=first, out=tmp_path / "lag.json")
+    TwinLag(first=1030, out=tmp_path / "lag.json")
+
+
+def test_the_lag_is_judged_by_pairs(tmp_path):
+    """Of four starts the second way keeps one more, and turns the block by 1 degree less on average."""
+    off = np.array([[[0.1, 2], [0.1, 4], [0.1, 7], [2.0, 3]], [[0.1, 1], [0.1, 3], [0.1, 4], [2.0, 4]]], float)
+    first, second, difference = rows_of(TwinLag(starts=4, out=tmp_path / "lag.json"), off)
+    assert (first[2].estimate, second[2].estimate, difference[2].estimate) == (0.5, 0.75, 0.25)
+    assert (
+        first[1] == 4 and difference[4].estimate == pytest.approx(-1.0) and difference[4].low < -1 < difference[4].high
+    )
+    assert "p 1.000" in difference[0] and difference[3].estimate == 0
+
+
+@pytest.mark.slow
+def test_the_lag_is_measured_and_gone_on_with(tmp_path):
+    settings = TwinLag(starts=2, seconds=0.2, size=48, out=tmp_path / "lag.json")
+    off = measure(settings, Kept(settings.out, settings))
+    assert off.shape == (2, 2, 2) and np.isfinite(off).all()
+    assert (measure(settings, Kept(settings.out, settings)) == off).all()
+    settings.run()
+    assert len(read_study(settings.out).rows) == 3
 
 
 @pytest.mark.slow
