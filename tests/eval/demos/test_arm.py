@@ -43,7 +43,7 @@ zeros = kind.zeros(kind.calibration())
 def lead(bus):  # a hand on every joint, slowly to and fro about a place beside home, to which it goes at 0.5 rad/s
     before = time.monotonic()
     while True:
-        time.sleep(0.01)
+        time.sleep(0.02)
         now = time.monotonic()
         at[0] += min(max(place[0] - at[0], -0.5 * (now - before)), 0.5 * (now - before))
         before = now
