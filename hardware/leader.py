@@ -131,6 +131,8 @@ class Leader:
     def connect_again(self) -> None:
         """After its port was gone: open what is there now. Raises as `connect`; ConnectionError while it is gone."""
         self.line.shut()
+        for bus in self.line.serial:
+            bus.port_handler.is_using = False  # else the SDK, broken off in a packet, takes the port for busy for good
         self.connect()
 
     def close(self) -> None:

@@ -31,12 +31,15 @@ SENT = "action.sent"
 
 
 EMULATION = """
-import math, sys, threading, time
+import math, os, sys, threading, time
+from contextlib import suppress
 from pathlib import Path
 from understudy.hardware.emulator.arm import find_kind, make_chain
 from understudy.hardware.emulator.bus import Bus
 from understudy.hardware.emulator.faults import Fault, Faults
 
+with suppress(AttributeError, OSError):  # servos and hands do not wait for a busy machine, where it permits that
+    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 kind, sway, place, at = find_kind("so101"), [0.0], [0.0], [0.0]
 zeros = kind.zeros(kind.calibration())
 
