@@ -131,6 +131,8 @@ class Leader:
     def connect_again(self) -> None:
         """After its port was gone: open what is there now. Raises as `connect`; ConnectionError while it is gone."""
         self.line.shut()
+        for bus in self.line.serial:
+            bus.port_handler.is_using = False  # else the SDK, broken off in a packet, takes the port for busy for good
         self.connect()
 
     def close(self) -> None:
@@ -151,7 +153,7 @@ class Attended:
     def __init__(self, leader: Leader):
         self.leader = leader
         self._newest: tuple[np.ndarray, float] | None = None  # pose, and when it was asked for, s
-        self._fault, self._over = "it has not said anything yet", threading.Event()
+        self._fault, self._over = "", threading.Event()  # why the newest reading failed
         self._thread: threading.Thread | None = None
 
     def connect(self) -> None:
@@ -165,7 +167,7 @@ class Attended:
         while not self._over.wait(EVERY):
             asked = time.monotonic()
             try:
-                self._newest = self.leader.read(), asked
+                self._newest, self._fault = (self.leader.read(), asked), ""
             except Exception as error:  # whatever it was, the thread goes on: who is led hears that it is silent
                 self._fault = str(error) or type(error).__name__
                 self._over.wait(AGAIN)
@@ -183,10 +185,13 @@ class Attended:
     def read(self) -> np.ndarray:
         """See `Leader.read`: the newest pose, at once. Raises ConnectionError: it is over `SILENT` s old."""
         if self._newest is None:
-            raise ConnectionError(self._fault)
+            raise ConnectionError("it was not connected")
         pose, moment = self._newest
-        if time.monotonic() - moment > SILENT:
-            raise ConnectionError(self._fault)
+        age = time.monotonic() - moment
+        if age > SILENT:
+            raise ConnectionError(
+                self._fault or f"its newest pose is {age:.2f} s old: the machine, or its bus, is slow"
+            )
         return pose
 
     def close(self) -> None:

@@ -78,6 +78,7 @@ COLUMNS = (
     "as it must be",
 )
 NOTES = (
+    "Struck is a deployment that runs and holds the arm; one that ended by itself, on a busy machine, begins anew",
     f"At rest in time: within {LIMIT:g} s no servo moves faster than {MOVES:g} rad/s and none gets a goal any more, "
     f"for {CALM:g} s; of a killed policy the torque is off, too. A killed guard leaves it on, at the last goal",
     "Fastest goal: between two goals of a servo on the wire, as part of the velocity that the envelope allows, with "
@@ -240,15 +241,20 @@ class Deployment:
 
     def __exit__(self, *_: object) -> None:
         try:
-            if self.process is not None and self.process.poll() is None:
-                self.process.send_signal(signal.SIGTERM)
-                try:
-                    self.process.wait(ENDS)
-                except subprocess.TimeoutExpired:
-                    self.process.kill()
-                    self.process.wait()
+            self._end()
         finally:
             self.bus.close()
+
+    def _end(self) -> None:
+        """Let what runs end, as a user does."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(ENDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     @property
     def episodes(self) -> int:
@@ -330,14 +336,19 @@ class Deployment:
         return trial
 
     def _await(self, rng: np.random.Generator) -> int:
-        """Let it run until a random moment; process id of its guard. On a busy machine it may have ended before."""
+        """Let it run until a random moment; process id of its guard.
+
+        On a busy machine it may have ended before, or be about to, with the arm let go already: then it begins anew.
+        """
         for _ in range(STARTS):
             if self.process is None or self.process.poll() is not None:
                 self.begin()
             assert self.process is not None
             time.sleep(rng.uniform(0, SPAN))
-            if self.process.poll() is None and (guard := self._guard()) is not None:
+            guard = self._guard()
+            if self.process.poll() is None and guard is not None and all(state_of(self.bus)[1]):
                 return guard
+            self._end()
         raise RuntimeError(f"no deployment runs for {SPAN:g} s: {' '.join(self.said.split())[-300:]}")
 
     def _guard(self) -> int | None:

@@ -11,7 +11,7 @@ from understudy.hardware.emulator.bus import Bus
 from understudy.hardware.emulator.faults import Fault, Faults
 from understudy.hardware.guard import Command, Outcome
 from understudy.hardware.guarded import Session
-from understudy.hardware.leader import Leader, leader_settings
+from understudy.hardware.leader import Attended, Leader, leader_settings
 from understudy.hardware.lerobot_devices import names_of
 from understudy.hardware.open import robot_config
 from understudy.hardware.so101 import CalibrationError
@@ -225,6 +225,35 @@ def test_a_leader_says_the_robots_joints(wired, degrees):
             assert not any(servo.memory["Torque_Enable"] for servo in chain.servos)
     finally:
         leader.close()
+
+
+def test_a_leader_that_was_unplugged_says_so_and_is_read_again_when_it_is_back(wired, tmp_path):
+    follower, file = wired("so101")
+    kind, link = find_kind("so101"), tmp_path / "leader"
+    body = robot_config("so101", follower.port, str(file)).describe().embodiment
+    with Bus(make_chain(kind), kind.codec(), faults=Faults(), link=link, punctual=True) as leading:
+        attended = Attended(Leader({"type": "so101_leader", "port": str(link), "id": file.stem,
+                                    "calibration_dir": str(tmp_path)}, body))  # fmt: skip
+        said = []
+
+        def reads():
+            try:
+                return attended.read()
+            except ConnectionError as error:
+                said.append(str(error))
+                return None
+
+        try:
+            attended.connect()
+            with leading.held() as chain:
+                leading.faults.add(Fault(kind="unplug", at=chain.time, seconds=0.6))
+                shaft, zero = chain.shafts.shafts[0], kind.zeros(kind.calibration())[0]
+                shaft.hand = zero + 0.5
+            assert until(lambda: reads() is None and any(str(link) in one for one in said), 20.0), said
+            assert until(lambda: reads() is not None, 60.0), said[-1]
+            assert until(lambda: (pose := reads()) is not None and abs(pose[0] - 0.5) < 0.02, 20.0), said[-1]
+        finally:
+            attended.close()
 
 
 def test_a_leader_of_another_arm_is_refused(wired):

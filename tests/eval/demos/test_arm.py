@@ -31,19 +31,22 @@ SENT = "action.sent"
 
 
 EMULATION = """
-import math, sys, threading, time
+import math, os, sys, threading, time
+from contextlib import suppress
 from pathlib import Path
 from understudy.hardware.emulator.arm import find_kind, make_chain
 from understudy.hardware.emulator.bus import Bus
 from understudy.hardware.emulator.faults import Fault, Faults
 
+with suppress(AttributeError, OSError):  # servos and hands do not wait for a busy machine, where it permits that
+    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 kind, sway, place, at = find_kind("so101"), [0.0], [0.0], [0.0]
 zeros = kind.zeros(kind.calibration())
 
 def lead(bus):  # a hand on every joint, slowly to and fro about a place beside home, to which it goes at 0.5 rad/s
     before = time.monotonic()
     while True:
-        time.sleep(0.01)
+        time.sleep(0.02)
         now = time.monotonic()
         at[0] += min(max(place[0] - at[0], -0.5 * (now - before)), 0.5 * (now - before))
         before = now
