@@ -103,7 +103,7 @@ def _as_read(run: Path, settings: Mapping, source: str) -> tuple[Dataset | None,
     if all(now == then for now, then in sizes):
         return own, (f"{data} was changed since {run.name} was trained on it; it has as many episodes and frames",)
     now, then = (" and ".join(map(str, numbers)) for numbers in zip(*sizes, strict=True))
-    return None, (f"{data} has {counted(now, 'episode')} and frames, and had {then} when {run.name} was trained on it",)
+    return None, (f"{data} has {now} episodes and frames, and had {then} when {run.name} was trained on it",)
 
 
 def _before_more(read: Dataset, begun: Mapping, settings: Mapping) -> Dataset | None:

@@ -106,8 +106,9 @@ def summarize_errors(record: Record) -> ErrorSummary:
 
 
 def over_episodes(values) -> Interval:
-    """Mean over episodes with Student's 95 % interval; NaN for the ends where there is one episode."""
-    return paired_t(values)[0]
+    """Mean error over episodes with Student's 95 % interval, of which an error cannot be below 0; one episode: NaN."""
+    interval = paired_t(values)[0]
+    return interval._replace(low=float(np.maximum(interval.low, 0.0)))
 
 
 def steps_of(rows: Sequence[dict], name: str, spread: np.ndarray) -> list[Interval]:

@@ -10,7 +10,7 @@ from understudy.eval.compare.open_loop import compare_errors
 from understudy.eval.compare.open_loop import render as compare_page
 from understudy.eval.evaluate.open_loop_page import EPISODES, render, write_error_report
 from understudy.eval.offline.record import ERRORS, ErrorWriter, over_steps, read_errors
-from understudy.eval.offline.summary import summarize_errors, verdict
+from understudy.eval.offline.summary import over_episodes, summarize_errors, verdict
 
 EVIL = "\"'></title></style></script><script>alert(1)</script><img src=x onerror=alert(1)>&amp;${alert(1)}"
 DIMS, HORIZON, EXECUTED = 3, 4, 2
@@ -129,6 +129,11 @@ def test_the_page_of_a_comparison_fits(chromium, tmp_path, width):
     )
     assert name["width"] <= table["width"] / 2 and first["x"] + first["width"] <= table["x"] + table["width"]
     page.close()
+
+
+def test_no_error_is_below_nothing():
+    """Student's interval of few, unlike errors reaches below 0, where no error is."""
+    assert over_episodes([0.01, 0.02, 0.3]).low == 0.0 and over_episodes([0.3, 0.31, 0.32]).low > 0.2
 
 
 def test_one_is_no_plural(tmp_path):
