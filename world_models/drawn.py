@@ -126,6 +126,11 @@ class Drawer:
         from ..sim.arms import Wiring
 
         task = robot.find()
+        if unknown := [name for name in robot.cameras if name not in cameras]:
+            raise RobotError(
+                f"world_model.robot.cameras names '{unknown[0]}', which the model does not see; its cameras are "
+                f"{', '.join(cameras)}"
+            )
         self.arm, self.robot, self.cameras = task.arm, robot, tuple(cameras)
         self.size: tuple[int, int] = (size[0], size[1])
         self._names = [robot.named(name) for name in cameras]

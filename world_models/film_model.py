@@ -120,7 +120,7 @@ class FilmModel(nn.Module, Trainable, Begins, WorldModel):
         """The pictures of each camera after each of `actions` (B, H, D), units, and the states read from them."""
         keys = [IMAGES + name for name in self.config.eyes.cameras]
         newest = [torch.stack([past.obs[key][:, place] for key in keys], 1) for place in (-1, -2) if _held(past, place)]
-        joints = past.obs[STATE] if self.draws else None
+        joints = past.obs[STATE][:, -len(newest) :] if self.draws else None  # one control step apart
         memory = self.remember(newest[0], newest[1] if len(newest) > 1 else None, joints)
         films, poses, device = [], [], actions.device
         for chunk in actions.split(self.horizon, 1):

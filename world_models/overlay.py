@@ -84,28 +84,49 @@ class Overlay(nn.Module):
         for what, values in (("observation.state", joints), ("action", goals)):
             check_angles(values[rows], names, f"{what} of {where}")
         owner = np.repeat(np.asarray(episodes), dataset.lengths[episodes])
-        answer = self.response.fit(joints[rows], goals[rows], owner, steps)
+        answer = self.response.fit(joints[rows], goals[rows], owner, steps, names)
 
         some = rows[np.unique(np.linspace(0, len(rows) - 1, min(LOOKED_AT, len(rows))).astype(int))]
         alike = self.alike(torch.from_numpy(frames.read(some)), torch.from_numpy(joints[some]))
-        seen = float(alike.median())
-        if seen < FITS:
-            raise RobotError(
-                f"drawn at the recorded joints, the arm of {self.robot.task} looks as in the pictures of {where} in "
-                f"{seen:.0%} of its pixels ({FITS:.0%} are asked for): another arm, camera, look or zero of the "
-                "joints. Compare them (understudy inspect), or train without world_model.robot"
-            )
+        seen = self.check_fit(alike.nanmedian(0).values, where)
         return [
             f"the arm of {self.robot.task} is drawn: as recorded in {seen:.0%} of its pixels; {answer.steps} steps on, "
             f"posed by the actions, off by {answer.off:.3f} rad (an arm that stands: {answer.standing:.3f})"
         ]
 
+    def check_fit(self, alike: Tensor, where: str) -> float:
+        """The least part of the arm that a camera shows as it is drawn.
+
+        Args:
+            alike: (cameras,) that part; NaN where a camera does not see the arm.
+
+        Raises:
+            RobotError: no camera sees it, or one shows another arm, or from elsewhere.
+        """
+        if alike.isnan().all():
+            raise RobotError(
+                f"drawn at the recorded joints, the arm of {self.robot.task} is in none of the pictures of {where}: "
+                "there is nothing to draw. Train without world_model.robot"
+            )
+        worst = int(alike.nan_to_num(torch.inf).argmin())
+        if (seen := float(alike[worst])) < FITS:
+            raise RobotError(
+                f"drawn at the recorded joints, the arm of {self.robot.task} looks as in the pictures of {where} in "
+                f"{seen:.0%} of its pixels ({FITS:.0%} are asked for), as camera '{self.drawer.cameras[worst]}' sees "
+                "it: another arm, camera, look or zero of the joints. Compare them (understudy inspect), or train "
+                "without world_model.robot"
+            )
+        return seen
+
     def alike(self, pictures: Tensor, joints: Tensor) -> Tensor:
-        """(M,) part of the arm, drawn at joints (M, D), that pictures (M, cameras, h, w, 3) uint8 show so."""
+        """(M, cameras) part of the arm, drawn at joints (M, D), that pictures (M, cameras, h, w, 3) uint8 show so.
+
+        Each camera for itself: one that sees the arm from near would outvote the others. NaN where it sees none.
+        """
         drawn = self.draw(joints)
         mask = drawn[..., 4] != NOTHING
         same = mask & ~_unlike(drawn, pictures.to(drawn.device))
-        return same.flatten(1).sum(1) / mask.flatten(1).sum(1).clamp(min=1)
+        return same.flatten(2).sum(2) / mask.flatten(2).sum(2)
 
     def check_starts(self, truth: Any, name: str) -> None:
         """Raise RobotError where a world of ours has another arm, camera or fixed scene; pictures tell of others."""
@@ -121,12 +142,14 @@ class Overlay(nn.Module):
         """Why a film may not begin with a picture (1, cameras, h, w, 3) and joints (1, n, D); nothing where it may."""
         if joints is None:
             return "nothing says where the joints of the robot are, which is drawn; starts must offer " + STATE
-        alike = float(self.alike(pictures, joints[:, -1]))
-        if alike >= BEGINS:
+        alike = self.alike(pictures, joints[:, -1])[0].nan_to_num(1.0)  # where no arm is to be seen, none is wrong
+        worst = int(alike.argmin())
+        if float(alike[worst]) >= BEGINS:
             return ""
         return (
             f"the arm of {self.robot.task}, drawn at the joints that the start has, looks as in its first frame in "
-            f"{alike:.0%} of its pixels ({BEGINS:.0%} are asked for): another camera, look or zero of the joints"
+            f"{float(alike[worst]):.0%} of its pixels ({BEGINS:.0%} are asked for), as camera "
+            f"'{self.drawer.cameras[worst]}' sees it: another camera, look or zero of the joints"
         )
 
     # -- drawing

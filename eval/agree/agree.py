@@ -11,9 +11,10 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,17 @@ from ...configs.command import command_of
 from ...configs.files import replace_text
 from ...configs.progress import counted
 from ..ledger.dreams import refuse_unproven, refused_starts
-from ..ledger.identity import MatchError, Tested, by_policy, matched, open_records, same_scene, same_world, world_name
+from ..ledger.identity import (
+    MatchError,
+    Tested,
+    by_policy,
+    identify,
+    matched,
+    open_records,
+    same_scene,
+    same_world,
+    world_name,
+)
 from ..ledger.provenance import provenance
 from ..ledger.record import Record
 from ..ledger.study import Study
@@ -29,6 +40,7 @@ from ..pages.charts import Line, Mark, chart
 from ..pages.page import page
 from ..statistics.agreement import MEASURES, Bound
 from ..statistics.intervals import Interval
+from .judged import Judged, Start, by_verdicts, check_files
 from .verdict import Agreement, agree
 
 PAGE, NUMBERS = "agree.html", "agree.json"
@@ -44,11 +56,24 @@ class Agree:
     again: tuple[
         str, ...
     ] = ()  # records of a second true run with other policy noise: how far the truth agrees with itself
+    truth_verdicts: tuple[
+        str, ...
+    ] = ()  # files of `understudy judge`: their verdicts are the truth's success, in place of the records' own
+    proxy_verdicts: tuple[str, ...] = ()  # the same of the proxy, such as a dream whose films a person judged
     by: str = "success"  # what the verdict is about: success | progress
     out: str | None = None  # folder for agree.html and agree.json, which must be new
     study: str | None = None  # file for the numbers as a study, which `understudy results` prints
     seed: int = 0  # seed of the bootstrap
     draws: int = 2000  # bootstrap resamples
+
+    def check_names(self) -> None:
+        """Refuse what cannot be, before records are read."""
+        check_files(self.truth_verdicts, "truth_verdicts")
+        check_files(self.proxy_verdicts, "proxy_verdicts")
+        if self.by == "progress" and (self.truth_verdicts or self.proxy_verdicts):
+            raise ValueError(
+                "verdicts say success or failure and no progress; leave out --by progress, or the verdicts"
+            )
 
     def run(self) -> None:
         if self.out is not None and Path(os.path.expandvars(self.out)).exists():
@@ -59,40 +84,74 @@ class Agree:
 
         refuse_unproven((*truth, *proxy))
         same_scene(truth[0], proxy[0])
-        again = second_run(truth, open_records(self.again))
-        pairs, refused = matched(truth, proxy), refused_starts(proxy)
+        again, refused = open_records(self.again), refused_starts(proxy)
         if refused:
-            print(
-                f"{counted(len(refused), 'start', 'is', 'are')} left out in both worlds: the dream does not know "
-                "their scenes\n"
-            )
-            pairs = [(_without(one, refused), _without(two, refused)) for one, two in pairs]
-        agreement = agree(pairs, self.by, np.random.default_rng(self.seed), self.draws, again)
+            left_out = counted(len(refused), "start", "is", "are")
+            print(f"{left_out} left out in both worlds: the dream does not know their scenes\n")
+        truth, again, proxy, judges, undecided = self._judged(truth, again, proxy)
+        if undecided:
+            left_out = counted(len(undecided), "start", "is", "are")
+            print(f"{left_out} left out in both worlds: not decided by who judged them\n")
+        if starts := {*refused, *undecided}:
+            truth, again, proxy = (without(side, starts) for side in (truth, again, proxy))
+        twice = second_run(truth, again)
+        agreement = agree(matched(truth, proxy), self.by, np.random.default_rng(self.seed), self.draws, twice)
         worlds = {"truth": world_name(truth[0]), "proxy": world_name(proxy[0])}
-        print(text(agreement, worlds))
+        told = [str(one) for one in judges]
+        print(text(agreement, worlds, told))
 
         if self.study is not None:
-            as_study(agreement, worlds, self.command()).write(os.path.expandvars(self.study))
+            as_study(agreement, worlds, self.command(), told).write(os.path.expandvars(self.study))
         if self.out is not None:
             folder = Path(os.path.expandvars(self.out))
             folder.mkdir(parents=True)
             about = {"records": {"truth": _roots(truth), "proxy": _roots(proxy)}, "worlds": worlds}
+            about |= {"verdicts": {one.side: dataclasses.asdict(one) for one in judges}} if judges else {}
             about |= {"seed": self.seed, "draws": self.draws} | provenance()
             (folder / NUMBERS).write_text(as_json(agreement, about))
-            print(f"\nreport          {replace_text(folder / PAGE, render(agreement, worlds, about))}")
+            print(f"\nreport          {replace_text(folder / PAGE, render(agreement, worlds, about, told))}")
+
+    def _judged(
+        self, truth: list[Record], again: list[Record], proxy: list[Record]
+    ) -> tuple[list[Record], list[Record], list[Record], list[Judged], set[Start]]:
+        """Truth, again and proxy with the success that was judged where it is asked for, by whom, and what was not."""
+        judges, undecided, every = [], set(), (*truth, *again, *proxy)
+        if self.truth_verdicts:
+            both, one, left = by_verdicts([*truth, *again], self.truth_verdicts, "truth", every)
+            truth, again = both[: len(truth)], both[len(truth) :]
+            judges.append(one)
+            undecided.update(left)
+        if self.proxy_verdicts:
+            proxy, one, left = by_verdicts(proxy, self.proxy_verdicts, "proxy", every)
+            judges.append(one)
+            undecided.update(left)
+        return truth, again, proxy, judges, undecided
 
     def command(self) -> str:
         """What a reader runs for these numbers."""
         return command_of(self, "agree", without=("out", "study"))
 
 
-def _without(tested: Tested, starts: Sequence[tuple[str, int]]) -> Tested:
-    """The policy without these initial conditions. Raises MatchError where none is left."""
-    kept = {start: outcome for start, outcome in tested.episodes.items() if start not in starts}
-    if not kept:
-        raise MatchError(f"the dream refused every start of {tested.identity.name}: it knows another scene")
-    dropped = len(tested.episodes) - len(kept)
-    return dataclasses.replace(tested, episodes=kept, errors=max(0, tested.errors - dropped))
+def without(records: Sequence[Record], starts: Collection[Start]) -> list[Record]:
+    """The records without episodes from these initial conditions. Raises MatchError where a policy keeps none."""
+    import pyarrow as pa
+
+    left: list[Record] = []
+    kept: dict[tuple[str, str], int] = {}
+    names: dict[tuple[str, str], str] = {}
+    for record in records:
+        table: Any = record.table
+        own = zip(record.column("initial_conditions"), record.column("env_seed"), strict=True)
+        some = table.filter(pa.array([start not in starts for start in own], pa.bool_()))
+        identity = identify(record.manifest)
+        key = identity.weights, identity.acts
+        kept[key], names[key] = kept.get(key, 0) + len(some), identity.name
+        left += [dataclasses.replace(record, table=some)] if len(some) else []
+    if lost := [names[key] for key, count in kept.items() if not count]:
+        raise MatchError(
+            f"no start of {lost[0]} is left: the dream refused them all, which knows another scene, or nobody decided"
+        )
+    return left
 
 
 def second_run(truth: Sequence[Record], again: Sequence[Record]) -> list[tuple[Tested, Tested]]:
@@ -116,9 +175,10 @@ def second_run(truth: Sequence[Record], again: Sequence[Record]) -> list[tuple[T
     return both
 
 
-def text(agreement: Agreement, worlds: dict[str, str]) -> str:
-    """What the terminal shows."""
-    lines = [f"{worlds['proxy']} (proxy) beside {worlds['truth']} (truth), by {agreement.by}", ""]
+def text(agreement: Agreement, worlds: dict[str, str], judges: Sequence[str] = ()) -> str:
+    """What the terminal shows. `judges`: who says what succeeded, where it is not the records."""
+    lines = [f"{worlds['proxy']} (proxy) beside {worlds['truth']} (truth), by {agreement.by}"]
+    lines += [*(f"Note: {one}." for one in judges), ""]
     lines.append(f"{'policy':<46}{'truth':>22}{'n':>6}{'proxy':>22}{'n':>6}")
     for point in agreement.points:
         name = point.name if len(point.name) <= 45 else "..." + point.name[-42:]
@@ -204,8 +264,8 @@ def scatter(agreement: Agreement) -> str:
     return chart([equal], **axes, marks=marks, square=True)
 
 
-def render(agreement: Agreement, worlds: dict[str, str], about: dict) -> str:
-    """The HTML text of the page."""
+def render(agreement: Agreement, worlds: dict[str, str], about: dict, judges: Sequence[str] = ()) -> str:
+    """The HTML text of the page; `judges` as in `text`."""
     from markupsafe import Markup
 
     from ..ledger.origin import facts as sections
@@ -215,6 +275,7 @@ def render(agreement: Agreement, worlds: dict[str, str], about: dict) -> str:
         PAGE,
         agreement=agreement,
         worlds=worlds,
+        judges=judges,
         provenance=list(sections(shown)),
         scatter=Markup(scatter(agreement)),
         rest=facts(agreement),
@@ -225,13 +286,13 @@ def render(agreement: Agreement, worlds: dict[str, str], about: dict) -> str:
     )
 
 
-def as_study(agreement: Agreement, worlds: dict[str, str], command: str) -> Study:
-    """The policies as a table, the rest as notes."""
+def as_study(agreement: Agreement, worlds: dict[str, str], command: str, judges: Sequence[str] = ()) -> Study:
+    """The policies as a table, the rest as notes; `judges` as in `text`."""
     rows = [(point.name, point.n_truth, point.truth, point.n_proxy, point.proxy) for point in agreement.points]
     measures = ", ".join(
         f"{MEASURE_NAMES[name]} {interval_text(interval)}" for name, interval in agreement.measures.items()
     )
-    notes = [*agreement.verdict.words, *agreement.verdict.warnings, f"{measures}."]
+    notes = [*(f"{one}." for one in judges), *agreement.verdict.words, *agreement.verdict.warnings, f"{measures}."]
     return Study(
         title=f"Does {worlds['proxy']} rank policies as {worlds['truth']} does, by {agreement.by}",
         command=command,

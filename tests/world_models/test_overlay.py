@@ -13,12 +13,15 @@ from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.rng import rng_of
 from understudy.configs.spec import ACTION, IMAGES, SCENE, STATE
 from understudy.configs.world import read_world
+from understudy.eval.judge.films import find_films
 from understudy.policies.data.writer import DatasetWriter
 from understudy.policies.learning.checkpoint import load_model
+from understudy.policies.policy import LaneNoise, Past
+from understudy.world_models.codec import CodecConfig
 from understudy.world_models.data import SEEN
-from understudy.world_models.drawn import HIDDEN, NOTHING, ROBOT, RobotError
+from understudy.world_models.drawn import HIDDEN, NOTHING, ROBOT, DrawnRobot, RobotError
 from understudy.world_models.films import clips, filmed
-from understudy.world_models.overlay import DRAWN, drawn_rows, open_places
+from understudy.world_models.overlay import DRAWN, Overlay, drawn_rows, open_places
 from understudy.world_models.response import Response
 
 pytestmark = pytest.mark.timeout(900)  # a small training comes first, on a machine that others load
@@ -151,6 +154,24 @@ def test_nothing_is_learnt_where_the_arm_is_shown(model):
     assert places[:, 0, 0, 0].tolist() == [1] * count and float(places.sum()) == count
 
 
+def test_joints_of_further_back_give_no_speed(model, cut):
+    """A policy that looks back eight steps tells of no joints one step before; the arm is taken to stand."""
+    now, actions = torch.from_numpy(cut.joints())[:2], torch.from_numpy(cut.actions[:2, :4])
+    films = []
+    for times in ((0,), (-8, 0)):
+        obs = {FRONT: cut.pictures[:2, :1, 0].repeat(1, len(times), 1, 1, 1)}
+        obs[STATE] = torch.cat([now - 0.3, now], 1)[:, -len(times) :]
+        seen = torch.ones(2, len(times), dtype=torch.bool)
+        none = {
+            "actions": torch.zeros(2, 0, 6),
+            "action_times": (),
+            "action_valid": torch.zeros(2, 0, dtype=torch.bool),
+        }
+        past = Past(obs=obs, obs_times=times, obs_valid=seen, now=torch.full((2,), 8), **none)
+        films.append(model.imagine(past, actions, LaneNoise(0, np.arange(2), np.zeros(2, int)))[FRONT])
+    assert torch.equal(*films)
+
+
 def test_what_hides_the_arm_is_known_of_true_frames(model, reach_data):
     """A ball between camera and arm covers the pixels that it covers in the truth, and no others."""
     dataset = model.config.open(reach_data, None)
@@ -188,12 +209,40 @@ def test_the_response_follows_goals_and_refuses_those_of_another():
         rows.append(state[0, :2].numpy())
         state = true.step(state, torch.from_numpy(goal)[None])
     joints, episodes = np.array(rows), np.repeat([0, 1], count // 2)
-    answer = Response(2).fit(joints, goals, episodes, 8)
+    names = ("lift", "turn")
+    answer = Response(2).fit(joints, goals, episodes, 8, names)
     assert answer.off < 0.05 * answer.standing
     with pytest.raises(RobotError, match="do not follow the actions"):
-        Response(2).fit(joints, rng.permutation(goals), episodes, 8)
-    with pytest.raises(RobotError, match="no episode has the 10 steps"):
-        Response(2).fit(joints, goals, np.arange(count), 8)
+        Response(2).fit(joints, rng.permutation(goals), episodes, 8, names)
+    for few in (np.arange(count), np.zeros(8, int), np.zeros(5, int)):
+        with pytest.raises(RobotError, match="no episode has the 10 steps"):
+            Response(2).fit(joints[: len(few)], goals[: len(few)], few, 8, names)
+    # one joint whose action is another thing, beside one that moves much and follows
+    other = np.column_stack([goals[:, 0], rng.permutation(goals[:, 1])]) * np.array([1, 0.3], np.float32)
+    small = joints * np.array([1, 0.3], np.float32)
+    with pytest.raises(RobotError, match="the joint 'turn' does not follow"):
+        Response(2).fit(small, other.astype(np.float32), episodes, 8, names)
+
+
+def test_each_camera_must_show_the_arm_where_it_is_drawn():
+    """The near camera sees most of the arm's pixels; the far one, turned about, is refused none the less."""
+    eyes = CodecConfig(cameras=("front", "wrist"), size=(SIDE, SIDE))
+    overlay = Overlay(DrawnRobot(task="so101-reach"), eyes, 6)
+    joints = torch.tensor(overlay.drawer.arm.home).float() + torch.linspace(-0.2, 0.2, 5)[:, None]
+    drawn = overlay.draw(joints)
+    area = (drawn[..., 4] != NOTHING).flatten(2).sum(2).float().mean(0)
+    for place, name in enumerate(eyes.cameras):
+        pictures = drawn[..., :3].clone()
+        assert overlay.check_fit(overlay.alike(pictures, joints).nanmedian(0).values, "here") == 1
+        pictures[:, place] = 255 - pictures[:, place].flip(1)
+        alike = overlay.alike(pictures, joints)
+        with pytest.raises(RobotError, match=f"as camera '{name}' sees it"):
+            overlay.check_fit(alike.nanmedian(0).values, "here")
+        assert f"as camera '{name}' sees it" in overlay.check_begin(pictures[:1], joints[:1, None])
+    assert area.min() < 0.5 * area.max()
+    away = overlay.alike(torch.zeros_like(drawn[..., :3]), joints) * torch.nan
+    with pytest.raises(RobotError, match="in none of the pictures"):
+        overlay.check_fit(away[0], "here")
 
 
 def test_what_does_not_fit_is_refused_before_training(run, reach_data, tmp_path, capsys):
@@ -201,6 +250,7 @@ def test_what_does_not_fit_is_refused_before_training(run, reach_data, tmp_path,
     for robot, said in (
         ({"task": "so101-nothing"}, "so101-reach"),
         ({"task": "so101-reach", "cameras": {"front": "top"}}, "no camera 'top'"),
+        ({"task": "so101-reach", "cameras": {"top": "front"}}, "names 'top', which the model does not see"),
         ({"task": "so101-reach", "cameras": {"front": "wrist"}}, "looks as in the pictures"),
         ({"task": "pusht"}, "no arm of 'pusht'"),
     ):
@@ -250,7 +300,15 @@ def test_first_frames_of_another_robot_are_refused(run, model, cut):
 
 def test_eval_measures_it(run, reach_data, tmp_path, capsys):
     words = ["--world-model", str(run), "--data", str(reach_data), "--out", str(tmp_path / "out"), "--horizon", "8"]
-    assert main(["eval", *words, "--films", "4", "--shown", "1"]) == 0
+    assert main(["eval", *words, "--films", "4", "--shown", "1", "--kept", "3", "--batch", "2"]) == 0
+    films = find_films([tmp_path / "out"]).films
+    assert len(films) == 6 and sum(film.imagined for film in films) == 3
+    for true, imagined in zip(films[::2], films[1::2], strict=True):  # of one recording
+        assert true.place[2] == imagined.place[2] and true.known is imagined.known is False
+        (begin, end), (same, other) = (one.pictures.read([0, 8]) for one in (true, imagined))
+        assert true.pictures.count == imagined.pictures.count == 9
+        apart = [np.abs(one.astype(int) - two).mean() for one, two in ((begin, same), (end, other))]
+        assert apart[0] < 1 < apart[1]
     about = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert about["measures"]["films"] == 4 and "gate: " in capsys.readouterr().out
     assert about["measures"]["following"]["gap"]["shuffled"][1] > 0  # an arm that is drawn follows from the beginning
