@@ -1,8 +1,9 @@
 """Two policies on one arm, a trial at a time, from like starts; each thinks while the arm moves, as in `deploy`.
 
 Both are checked against the arm before anything moves. What concerns one policy alone (how long its planning takes) is
-not told to an operator before the end. The first trial of a pair records what its start looks like; the second begins
-from the same pose of the arm, and, where that is asked for, when the scene looks the same again.
+not told to an operator before the end. The first trial of a pair records what its start looks like (or takes it from an
+earlier comparison); the second begins from the same pose of the arm, and, where that is asked for, when the scene looks
+the same again.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from .restore import STARTS, Restored, Shown, Start, restore
 if TYPE_CHECKING:
     from ...policies.agent.agent import Agent
 
+RATE = RobotWorld.rate  # of a real arm whose world names none: then it is the policies'
 VIEW = (240, 320)  # px, height and width of an emulated camera that nobody asked for, to compare scenes by
 AWAY = 0.1  # rad or m that the arm may stay away from the pose of a start
 WORDS = "ENTER ends the trial, q stops here"
@@ -66,10 +68,8 @@ def arm_settings(config: OnArm, acting: Acting, world: World, begun: Path | None
     asked |= {"block": 1, "delay": delay, "latency": config.latency}
     where: dict[str, Any] = {"emulate": world.emulate, "clock": world.clock, "robot": world.robot, "port": world.port}
     where |= {"calibration": world.calibration, "task": world.task, "set_points": world.set_points}
-    seconds = config.seconds
-    if seconds is None and world.horizon:
-        seconds = world.horizon / world.embodiment().rate
-    return Settings(**asked, **where, seconds=seconds, limits=config.limits, yes=config.yes)
+    where |= {"shadow": world.shadow, "rate": None if world.emulate or world.rate == RATE else world.rate}
+    return Settings(**asked, **where, seconds=config.seconds, limits=config.limits, yes=config.yes)
 
 
 def open_on_arm(
@@ -99,7 +99,8 @@ def open_on_arm(
             f"the policies act at {worlds[0].rate:g} and {worlds[1].rate:g} control steps a second; in a duel both act "
             "at one rate"
         )
-    met = dataclasses.replace(worlds[0], cameras=dict(world.cameras) if world.emulate else worlds[0].cameras)
+    settled = {name: getattr(worlds[0], name) for name in ("task", "rate")}
+    met = dataclasses.replace(world, **settled, horizon=worlds[0].horizon or world.horizon)
     if world.emulate:
         met = looked_at(met, *(agent.pictures for agent, _ in opened))
         if views and not met.cameras:
@@ -135,11 +136,11 @@ class Duel:
         folder: Path,
         operator: bool,
     ):
+        from ...policies.agent.ahead import GRACE, Ahead
+
         self.config, self.world, self.columns, self.folder, self.operator = config, world, columns, folder, operator
         self.words, self.show = Words(), Shown(folder)
         self._lanes = Lanes(world, 1, 0, timeout=0)
-        from ...policies.agent.ahead import GRACE, Ahead
-
         patience = GRACE if world.clock == "wall" else None
         self._actors = [Ahead(agent, patience, self._heard) for agent in agents]
         self._said, self._quits, self._started = "", False, False
@@ -180,11 +181,10 @@ class Duel:
         """One trial. Raises ConnectionError: the arm, a camera or the guard is gone; KeyboardInterrupt: `q`."""
         try:
             restored = self._begin_from(start)
+            self._hush()
         except Quit:
             raise KeyboardInterrupt from None
         self._said, self._quits = "", False
-        while on_terminal() and self.words.next() is not None:
-            pass  # was said before the trial
         if self.operator:
             print(f"the arm moves; {WORDS}", flush=True)
         from ..rollout.rollout import Block, run_block
@@ -193,7 +193,9 @@ class Duel:
         if self._quits:
             raise KeyboardInterrupt("the running trial is not kept")
         if result.row["error"]:
-            raise ConnectionError(f"the trial ended: {result.row['error']}. The arm was let go; nothing of it is kept")
+            raise ConnectionError(
+                f"the trial ended: {result.row['error']}. The arm was let go; nothing of it is kept; {self._later}"
+            )
         labels = json.loads(result.row["labels"] or "{}")
         if restored is not None:
             labels["restored"] = restored.labels()
@@ -201,42 +203,72 @@ class Duel:
 
     def _begin_from(self, start: int) -> Restored | None:
         """Make the scene and the pose of the arm those of the start, as far as there is one."""
-        if not self.world.emulate:
+        real, own = not self.world.emulate, self.folder / STARTS / str(start)
+        if real:
             self._consent()
-        own, known = self._recorded(start)
-        obs, info = self._lanes.reset(seed=[start])
+        known = self._recorded(own)
+        _, info = self._lanes.reset(seed=[start])
         if info["failed"]:
-            raise ConnectionError(f"no trial can begin: {info['failed'][0]}")
-        pose = known.pose if known is not None else self._first_pose()
-        if not self.world.emulate and pose is not None:
-            away = self._lanes.call("go", pose, slots=[0])[0]
-            if away is None or away > AWAY:
-                raise ConnectionError(
-                    "the arm does not come to the pose that its trials begin from: see the guard's words"
-                )
-        if known is not None and known.pictures and (self.config.restore_within is not None or not self.world.emulate):
-            words = None if self.world.emulate else self.words
-            return restore(known, self._look, self.show, words, self.config.restore_within)
-        if not self.world.emulate:
+            raise ConnectionError(f"no trial can begin: {info['failed'][0]}; {self._later}")
+        if real:
+            self._go(known.pose if known is not None else self._first_pose())
+            self._hush()
+        if known is not None and known.pictures and (real or self.config.restore_within is not None):
+            return restore(known, self._look, self.show, self.words if real else None, self.config.restore_within)
+        if real:
             print("lay things out; ENTER begins, q quits", flush=True)
             if self._line("nothing was acted") == "q":
                 raise Quit
         if known is None:
-            Start.of(self._look()).save(own)
+            found = Start.of(self._look())
+            self._comparable(found, own)
+            found.save(own)
         return None
 
-    def _recorded(self, start: int) -> tuple[Path, Start | None]:
-        """Where the start of a pair is written, and what it is: as asked for, or of the pair's first trial."""
-        name = str(start)
-        if self.config.starts is not None:
-            found = Start.load(Path(self.config.starts) / name)
-            if found is None:
-                raise ValueError(
-                    f"--starts {self.config.starts} holds no start {name}; give one that does, or leave it out"
-                )
-            return self.folder / STARTS / name, found
-        own = self.folder / STARTS / name
-        return own, Start.load(own)
+    def _recorded(self, own: Path) -> Start | None:
+        """The start of a pair, of its first trial or of an earlier comparison; both trials take what lies in `own`."""
+        known, asked, where = Start.load(own), self.config.starts_folder, own
+        if known is None and asked is not None:
+            where = asked / own.name
+            known = Start.load(where)
+            if known is None:
+                raise ValueError(f"{asked} holds no start {own.name}; {self._later} when it does")
+        if known is None:
+            return None
+        known.check(self.world.embodiment(), where)
+        self._comparable(known, where)
+        if where != own:
+            known.save(own)
+        return known
+
+    def _comparable(self, start: Start, where: Path) -> None:
+        """Refuse a start by whose pictures no scene can be restored, where that is asked for. Raises ValueError."""
+        if self.config.restore_within is None:
+            return
+        if not start.pictures:
+            raise ValueError(
+                f"the start {where} has no picture, so --restore_within has nothing to compare: leave it out"
+            )
+        if start.blank:
+            raise ValueError(
+                f"camera '{start.blank[0]}' shows one colour alone in the start {where}, so any scene is like it: "
+                f"uncover it, or light the scene; {self._later}"
+            )
+
+    def _go(self, pose: np.ndarray | None) -> None:
+        """Bring the arm to a pose. Raises ConnectionError: it is gone, or does not come there."""
+        if pose is None:
+            return
+        print("hands off: the arm goes to the pose that its trials begin from", flush=True)
+        away = self._lanes.call("go", pose, slots=[0])[0]
+        told = self._lanes.call("told", slots=[0])[0]
+        if away is None or told is None:
+            raise ConnectionError(f"the arm or a camera is gone: no trial can begin; {self._later}")
+        if away > AWAY:
+            why = "; ".join(told["reasons"]) or "the guard has nothing against it, so something may be in the way"
+            raise ConnectionError(
+                f"the arm stays {away:.2f} rad (or m) from the pose that its trials begin from ({why}); {self._later}"
+            )
 
     def _first_pose(self) -> np.ndarray | None:
         """The pose of the first start of all, from which every pair begins."""
@@ -247,7 +279,7 @@ class Duel:
     def _look(self) -> Mapping[str, np.ndarray]:
         seen = self._lanes.call("seen", slots=[0])[0]
         if seen is None:
-            raise ConnectionError("the arm or a camera is gone: nothing is seen between the trials")
+            raise ConnectionError(f"the arm or a camera is gone: nothing is seen between the trials; {self._later}")
         return seen
 
     def _consent(self) -> None:
@@ -262,14 +294,28 @@ class Duel:
         word = self.words.next() if self.operator else None
         if word is not None:
             self._said, self._quits = word, word == "q"
-            self._lanes.call("conclude", False, slots=[0])
+            self._lanes.call("conclude", None, slots=[0])  # how it went is asked
         return False
+
+    @property
+    def _later(self) -> str:
+        return f"go on with --resume {self.folder}"
+
+    def _hush(self) -> None:
+        """Forget what was said at the terminal before it was asked for, but `q`; what a pipe says at once counts.
+
+        Raises:
+            Quit: the person has had enough.
+        """
+        while on_terminal() and (word := self.words.next()) is not None:
+            if word == "q":
+                raise Quit
 
     def _line(self, otherwise: str) -> str:
         """The next line of the person. Raises Refused: there will be none."""
         while (word := self.words.next()) is None:
             if self.words.over:
-                raise Refused(f"nobody is there: {otherwise}; go on with --resume {self.folder} in a terminal")
+                raise Refused(f"nobody is there: {otherwise}; {self._later} in a terminal")
             time.sleep(0.02)
         return word
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +38,13 @@ class Compare(Settings):
         """Refuse names and paths that are not there, before anything heavy is imported; the folder comes last."""
         paths = [Path(os.path.expandvars(word)) for word in self.what]
         recorded = [(path / MANIFEST).is_file() for path in paths]
-        if any(map(is_error_record, paths)):
+        if any(map(is_error_record, paths)) or any(recorded):
             self.refuse_arm("these are records")
-            return
-        if any(recorded):
-            self.refuse_arm("these are records")
-            _refuse_mixed(paths, recorded)
+            errors = any(map(is_error_record, paths))
+            read = OF_RECORDS if errors else (*OF_RECORDS, "name", "env_seed", "data")
+            _refuse_others(self, read, "is of policies, and these are records: leave it out")
+            if not errors:
+                _refuse_mixed(paths, recorded)
             return
         check_device(self.device)
         for policy in self.what:
@@ -82,10 +83,10 @@ def compare(config: Compare) -> Comparison | ErrorComparison:
 
     if config.data is not None and not any(recorded):
         return judge_two(config, out)
-    if any(map(is_error_record, paths)):
-        return compare_error_records(paths, config.alpha, out)
     if config.data is not None:
         raise ValueError("--data is for policies: these are records already. Leave it out")
+    if any(map(is_error_record, paths)):
+        return compare_error_records(paths, config.alpha, out)
 
     if not any(recorded):
         return hold(config)
@@ -112,6 +113,16 @@ def _refuse_mixed(paths: Sequence[Path], recorded: Sequence[bool]) -> None:
     raise ValueError(f"{', '.join(records)}: episode records; {', '.join(others)}: not. Compare records with records")
 
 
+OF_RECORDS = ("what", "alpha", "out")  # settings that any comparison of records reads
+
+
+def _refuse_others(config: Compare, read: Collection[str], why: str) -> None:
+    """Raise ValueError where a setting is given that is not among those that are `read`."""
+    for item in dataclasses.fields(config):
+        if item.name not in read and getattr(config, item.name) != item.default:
+            raise ValueError(f"--{item.name} {why}")
+
+
 PLANNING = ("n_action_steps", "threads", "device")  # settings that say how policies plan, also where nobody acts
 
 
@@ -127,9 +138,7 @@ def judge_two(config: Compare, out: Path | None) -> ErrorComparison:
 def _checked_two(config: Compare) -> None:
     """Refuse what cannot be a comparison by recorded episodes."""
     shared = {*PLANNING, "what", "alpha", "out", "resume", "data", "policy_seed", "other_seed"}
-    for item in dataclasses.fields(config):
-        if item.name not in shared and getattr(config, item.name) != item.default:
-            raise ValueError(f"--{item.name} is of policies that act; with --data nobody acts. Leave one of them out")
+    _refuse_others(config, shared, "is of policies that act; with --data nobody acts. Leave one of them out")
     place = config.resume or config.out
     if len(config.what) != 2 or place is None:
         raise ValueError("give two policies and a folder: compare A B --data DATASET --out DIR (or --resume DIR)")

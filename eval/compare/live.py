@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -33,7 +33,7 @@ from ..statistics.power import needed
 from ..statistics.sequential import A, B, Sequential
 from .arm import Duel, acts_one_by_one, arm_settings, open_on_arm, start_set_on
 from .blind import BlindStage, ask
-from .checks import SIDES, begun_record, check_live, goes_on, order_of, stage_of
+from .checks import SECRET, SIDES, begun_record, check_live, goes_on, order_of, stage_of
 from .comparison import Comparison, compare_records
 from .imagine import Imagination, imagining
 from .page import write_comparison
@@ -51,14 +51,16 @@ def hold(config: Settings) -> Comparison:
     torch.set_num_threads(config.threads)
 
     evals = [_evaluation(config, side, test) for side in range(2)]
-    offered, alone = open_stage(evals[0]), ()
+    offered = open_stage(evals[0])
+    world: World
+    alone: tuple[str, ...] = ()  # what was found out about one policy
     on_arm = acts_one_by_one(config, offered, config.operator)
     if on_arm:
-        settings = [
+        acting = [
             arm_settings(config, one, offered, begun_record(config, name))
             for one, name in zip(evals, SIDES, strict=True)
         ]
-        opened, world, alone = open_on_arm(settings, offered, config.restore_within is not None, bool(config.operator))
+        opened, world, alone = open_on_arm(acting, offered, config.restore_within is not None, bool(config.operator))
         evals = [
             replace(one, delay=about.pop("delay"), latency=config.latency)
             for one, (_, about) in zip(evals, opened, strict=True)
@@ -82,10 +84,12 @@ def hold(config: Settings) -> Comparison:
     plan |= {"until_decided": config.until_decided, "give_up": config.give_up, "independent": test.independent}
     plan |= {"operator": config.operator} | ({"imagined": told} if told else {})
     if on_arm or config.operator:
-        plan |= {"order": order_of(config)}
+        plan |= {SECRET: order_of(config)}
+    if on_arm:
+        plan |= config.alike
     initial = start_set(world)
     if on_arm:
-        initial = start_set_on(world, initial, plan["order"])
+        initial = start_set_on(world, initial, plan[SECRET])
 
     if config.resume:
         clear_leftovers(folder)
@@ -96,7 +100,7 @@ def hold(config: Settings) -> Comparison:
         for name, settings, (agent, about) in zip(SIDES, evals, opened, strict=True):
             manifest = describe(settings, agent, about, world) | {"sequential": plan} | provenance()
             manifest |= {"starts": manifest["starts"] | {"set": initial}}
-            resume = bool(config.resume) and goes_on(folder / name, plan)
+            resume = bool(config.resume) and goes_on(folder / name, plan, settings.env_seed)
             writers.append(stack.enter_context(RecordWriter(folder / name, manifest, resume=resume)))
 
         columns = [{"initial_conditions": initial, "policy_seed": settings.policy_seed} for settings in evals]
@@ -104,7 +108,7 @@ def hold(config: Settings) -> Comparison:
             agents = [agent for agent, _ in opened]
             duel = stack.enter_context(Duel(config, agents, world, columns, folder, bool(config.operator)))
             score = duel.score if config.operator else None
-            blind = BlindStage(duel.acts, tuple(writers), score, plan["order"], config.operator, folder)
+            blind = BlindStage(duel.acts, (writers[0], writers[1]), score, plan[SECRET], config.operator, folder)
             found = _hold(config, blind, test, rules, writers, plan, folder)
             print("\n".join(alone), end="\n" if alone else "")
             return found
@@ -116,13 +120,22 @@ def hold(config: Settings) -> Comparison:
             crew.know(recipe, agent)
             sides.append(Side(recipe, writer, column, settings.env_seed - config.env_seed))
 
-        stage = _pair_stage(config, tuple(sides), crew, plan, folder)
+        stage = _pair_stage(config, (sides[0], sides[1]), crew, plan, folder)
         return _hold(config, stage, test, rules, writers, plan, folder)
 
 
-def _hold(config: Settings, stage: PairStage, test: Sequential, rules: Rules, writers, plan: dict, folder: Path):
+def _hold(
+    config: Settings,
+    stage: PairStage,
+    test: Sequential,
+    rules: Rules,
+    writers: Sequence[RecordWriter],
+    plan: dict,
+    folder: Path,
+) -> Comparison:
     """Fight, and close the records whatever happens."""
-    starts, sequential = range(config.env_seed, config.env_seed + config.max), None
+    starts = range(config.env_seed, config.env_seed + config.max)
+    sequential: SequentialComparison | None = None
     filmed: tuple[Tapes, ...] = ()
     try:
         with Progress("sequential", config.max, "pairs", every=3600) as progress:
@@ -155,7 +168,7 @@ def _hold(config: Settings, stage: PairStage, test: Sequential, rules: Rules, wr
                 f"\n{say(sequential, rules, test)}\nNobody is unblinded before the end. Go on with --resume {folder}",
                 file=sys.stderr,
             )
-        elif sequential is not None and all(len(record.table) for record in records):
+        elif sequential is not None and all(writer.done for writer in writers):
             result = _result(sequential, plan, rules, test)
             comparison = compare_records(records, config.alpha, config.env_seed, result, config.name)
             write_comparison(comparison, records, folder)
@@ -163,7 +176,7 @@ def _hold(config: Settings, stage: PairStage, test: Sequential, rules: Rules, wr
                 write_report(record)
             comparison.write(folder)  # the last, for it says that the comparison has ended
             if not ended:
-                print(f"\n{comparison.sequential['says']}\nGo on with --resume {folder}", file=sys.stderr)
+                print(f"\n{result['says']}\nGo on with --resume {folder}", file=sys.stderr)
     return comparison
 
 
@@ -209,13 +222,13 @@ def _fixed(sequential: SequentialComparison, test: Sequential) -> int | None:
 
 def _evaluation(config: Settings, side: int, test: Sequential) -> Eval:
     """The settings of one policy's episodes, as `understudy eval` would have them."""
-    other = side == 1 and config.other_seed is not None
+    seed = config.other_seed if side == 1 and config.other_seed is not None else config.policy_seed
     return Eval(
         policy=config.what[side],
         world=config.world,
         episodes=config.max,
         env_seed=config.env_seed + (config.max if side == 1 and test.independent else 0),
-        out=str(Path(config.resume or config.out) / SIDES[side]),
+        out=str(Path(config.resume or config.out or "") / SIDES[side]),
         workers=config.workers,
         engine=config.engine,
         address=config.address,
@@ -224,7 +237,7 @@ def _evaluation(config: Settings, side: int, test: Sequential) -> Eval:
         n_action_steps=config.n_action_steps,
         proposal=config.proposal,
         ensemble=config.ensemble,
-        policy_seed=config.other_seed if other else config.policy_seed,
+        policy_seed=seed,
         videos=0,
         threads=config.threads,
         device=config.device,
@@ -249,10 +262,10 @@ def _crew(config: Settings, settings: Eval, world: World) -> Crew:
 
 def _pair_stage(config: Settings, sides: tuple[Side, Side], crew: Crew, plan: Mapping, folder: Path) -> PairStage:
     if config.operator:
-        return _blinded(config, sides, crew, plan["order"], folder)
+        return _blinded(config, sides, crew, plan[SECRET], folder)
     starts = range(config.env_seed, config.env_seed + config.max)
-    plan = [starts[begin : begin + config.block] for begin in range(0, config.max, config.block)]
-    return RolloutStage(sides, crew, config.videos > 0, plan)
+    blocks = [starts[begin : begin + config.block] for begin in range(0, config.max, config.block)]
+    return RolloutStage(sides, crew, config.videos > 0, blocks)
 
 
 def _blinded(config: Settings, sides: tuple[Side, Side], crew: Crew, order: int, folder: Path) -> BlindStage:

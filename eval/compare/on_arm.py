@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 MEASURE = -1  # the delay is measured, as `deploy` does
@@ -40,6 +42,18 @@ class OnArm:
         """Names of the settings of an arm that were given."""
         return tuple(item.name for item in fields(OnArm) if getattr(self, item.name) != item.default)
 
+    @property
+    def alike(self) -> dict[str, Any]:
+        """What a comparison holds to of how its starts are made alike, where that is not the default."""
+        held = {} if self.restore_within is None else {"restore_within": self.restore_within}
+        starts = self.starts_folder
+        return held if starts is None else held | {"starts": str(starts.resolve())}
+
+    @property
+    def starts_folder(self) -> Path | None:
+        """Where the recorded starts are."""
+        return None if self.starts is None else Path(os.path.expandvars(self.starts))
+
     def refuse_arm(self, why: str) -> None:
         """Refuse the settings of an arm where none acts. Raises ValueError."""
         if self.given:
@@ -66,6 +80,11 @@ class OnArm:
             raise ValueError(f"--delay {self.delay} is neither control steps nor -1, which measures them")
         if self.limits not in ("equal", "arm"):
             raise ValueError(f"--limits {self.limits} is neither equal nor arm")
+        if emulated and self.starts is not None and self.restore_within is None:
+            raise ValueError(
+                "--starts: an emulated arm begins at its env seed, and nothing is compared with these pictures unless "
+                "--restore_within PX is given: give it, or leave --starts out"
+            )
         if not emulated and not operator:
             raise ValueError("a real arm does not know whether its task is done: --operator NAME scores each episode")
         if not emulated and self.clock != "wall":

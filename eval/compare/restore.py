@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.files import replace_file, replace_text
-from ...configs.spec import IMAGES, STATE
+from ...configs.spec import IMAGES, STATE, Embodiment
+from ...hardware.consent import Refused
 from ...hardware.displacement import Displacement, displacement, overlay
 from ..demos.arm import Quit, Words
 
 STARTS, POSE = "starts", "pose.json"  # folder, a folder of pictures and a pose for each start in it
+BLANK = 4.0  # grey levels, standard deviation of a picture that shows nothing: a covered lens, a dark room
 ALONE = 30.0  # s that a scene may take to be restored where nobody is there
 LOOKS = 0.3  # s between two looks
 PAGE = """<!doctype html><meta charset="utf-8"><title>restore the scene</title>
@@ -46,6 +48,11 @@ class Start:
         pictures = {key.removeprefix(IMAGES): value for key, value in obs.items() if key.startswith(IMAGES)}
         return cls(pictures, np.asarray(obs[STATE], np.float32))
 
+    @property
+    def blank(self) -> tuple[str, ...]:
+        """Cameras whose picture shows one colour alone."""
+        return tuple(name for name, picture in self.pictures.items() if picture.std((0, 1)).max() < BLANK)
+
     def save(self, folder: Path) -> None:
         """Write it as PNGs and a pose; it is whole once the pose is there."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +74,33 @@ class Start:
                 raise ValueError(f"{folder / name}.png cannot be read: remove the folder to record that start anew")
             pictures[name] = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
         return cls(pictures, np.array(about["pose"], np.float32))
+
+    def check(self, arm: Embodiment, folder: Path) -> None:
+        """Refuse an arm that this start cannot be compared with. Raises ValueError, naming the start's `folder`."""
+        if len(self.pose) != len(arm.action):
+            raise ValueError(f"the start {folder} is of {len(self.pose)} joints, this arm has {len(arm.action)}")
+        for name, picture in self.pictures.items():
+            if name not in arm.cameras:
+                raise ValueError(f"the start {folder} was recorded by camera '{name}', which this arm does not have")
+            (h, w), (high, wide) = picture.shape[:2], arm.cameras[name]
+            if (h, w) != (high, wide):
+                raise ValueError(
+                    f"the start {folder} was recorded by camera '{name}' with {w} x {h} pixels, now it gives {wide} x "
+                    f"{high}: give the camera its former size, or record starts anew (without --starts)"
+                )
+
+
+def check_starts(folder: Path, wanted: range) -> None:
+    """Refuse a folder of recorded starts that does not hold all that are `wanted`. Raises ValueError."""
+    held = [start for start in wanted if (folder / str(start) / POSE).is_file()]
+    if len(held) == len(wanted):
+        return
+    there = sorted(int(path.parent.name) for path in folder.glob(f"*/{POSE}") if path.parent.name.isdigit())
+    instead = f"it holds {there[0]} to {there[-1]}, {len(there)} in all" if there else "it holds none"
+    raise ValueError(
+        f"--starts {folder} has {len(held)} of the starts {wanted[0]} to {wanted[-1]} that --env_seed and --max ask "
+        f"for; {instead}"
+    )
 
 
 @dataclass(frozen=True)
@@ -108,11 +142,11 @@ def restore(
     Args:
         look: what is seen now.
         show: is given each overlay and a line of text.
-        words: of the person: ENTER begins, `o` all the same, `q` quits; None: nobody; it begins by itself.
+        words: of the person: ENTER begins, `o` all the same, `q` quits; None: nobody is needed; it begins by itself.
         within: px; None: whatever the distance, it is only measured.
 
     Raises:
-        Quit: the person has had enough. ValueError: nobody restores the scene.
+        Quit: the person has had enough. Refused: the person is gone. ValueError: nobody restores the scene.
     """
     begun, told = time.monotonic(), ""
     while True:
@@ -125,15 +159,16 @@ def restore(
         word = None if words is None else words.next()
         if word == "q":
             raise Quit
-        alone = words is None or words.over
-        if there and (alone or word is not None):
+        if there and (words is None or word is not None):
             return Restored(distance, camera, within, False, seconds)
         if word == "o":
             return Restored(distance, camera, within, True, seconds)
-        if alone and seconds > ALONE:
+        if words is not None and word is None and words.over:
+            raise Refused("nobody is there to begin the trial: run it in a terminal")
+        if words is None and seconds > ALONE:
             raise ValueError(
-                f"the scene is {text}, and nobody is there to restore it: run it in a terminal, or leave "
-                "--restore_within out"
+                f"the scene is {text}, and nobody is there to restore it: leave --restore_within out, or give it more "
+                "pixels"
             )
         if words is not None and (line := _hint(text, there, word)) != told:
             print(line, flush=True)

@@ -106,7 +106,7 @@ class RecordWriter:
 
     def __init__(self, root: str | Path, manifest: Mapping, resume: bool = False):
         self.root, self.rows = Path(root), {}
-        self.manifest = {"format": FORMAT, "complete": False} | dict(manifest)
+        self.manifest: dict = {"format": FORMAT, "complete": False} | dict(manifest)
         if not resume and self.root.exists():
             raise RecordError(f"'{self.root}' exists; give another --out, or --resume {self.root} to go on with it")
         if resume and not (self.root / MANIFEST).is_file():

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...configs.lanes.lane import Lane
-from ...configs.spec import Embodiment, EmbodimentError, Mode
+from ...configs.spec import STATE, Embodiment, EmbodimentError, Mode
 from ...configs.world import World
 from ..bends import Bends
 from ..emulator.arm import find_kind
@@ -39,7 +39,8 @@ NOT_BEGUN = math.inf  # when the first step of an episode is due
 LATE = 0.25  # part of a control step that one may begin late; more is a missed deadline
 SHADOW = ("force", "vetoed", "parted", "heard", "compared")  # of `Steps.shadow`
 SECONDS = 30.0  # of an episode, where nobody says
-THERE, GOING = 0.01, 30.0  # rad or m from a pose that the arm was sent to; s that it may take
+THERE, GOING = 0.01, 30.0  # rad or m that the set-point may be from a pose that the arm goes to; s that it may take
+NEAR, SETTLES = 0.02, 1.0  # rad or m that the measured joints may be from it then; s more that they may take
 
 
 @World.register_subclass("robot")
@@ -186,6 +187,7 @@ class RobotLane(Lane):
         self.early = min(EARLY, 1 / (3 * self.embodiment.rate))
         self._connected = False
         self._scored: bool | None = None
+        self._concluded = False
         self.reasons: tuple[str, ...] = ()  # why the guard bent or stopped the newest set-point
 
     def begin(self, seed: int, options: dict) -> None:
@@ -195,7 +197,7 @@ class RobotLane(Lane):
         self._goal = self.sent = self.arm.begin(seed)
         self._look: Look = self._see()
         self._begun, self._due = self.arm.now(), NOT_BEGUN
-        self.steps, self.stopped, self._scored = Steps(), "", None
+        self.steps, self.stopped, self._scored, self._concluded = Steps(), "", None, False
         self.warnings: list[str] = []  # of the shadow, each once
         body = self.embodiment
         self.bends = Bends(body.action, self._envelope, 1 / self.period, body.action_units, "set-points")
@@ -206,17 +208,25 @@ class RobotLane(Lane):
         return self.sense()
 
     def go(self, pose: np.ndarray) -> float:
-        """Move to joints (D,) as slowly as the guard lets an approach be; how far it stays from them, rad or m."""
+        """Move to joints (D,) as slowly as the guard lets an approach be; how far they are measured from it, rad or m.
+
+        `told` says what the guard had against it.
+        """
         pose, end = np.asarray(pose, np.float32), self.arm.now() + GOING
         away, moment = math.inf, self.arm.now()
-        while away > THERE and self.arm.now() < end:
+        while away > NEAR and self.arm.now() < end:
             verdict = self.arm.send(pose)
+            self.reasons = verdict.reasons
             if verdict.outcome is Outcome.stopped:
                 break
-            away = float(np.abs(verdict.sent - pose).max())
+            if np.abs(verdict.sent - pose).max() <= THERE:
+                away, end = self._away_from(pose), min(end, self.arm.now() + SETTLES)
             moment = max(moment + self.period, self.arm.now() - self.period)
             self.arm.sleep_until(moment)
-        return away
+        return away if math.isfinite(away) else self._away_from(pose)
+
+    def _away_from(self, pose: np.ndarray) -> float:
+        return float(np.abs(np.asarray(self.arm.look().obs[STATE]) - pose).max())
 
     def act(self, action: np.ndarray) -> float:
         target, worst = np.asarray(action, np.float32), Outcome.passed
@@ -281,7 +291,7 @@ class RobotLane(Lane):
         """See `Lane.advance`. An episode whose arm was stopped, or that was concluded, ends."""
         reward, terminated, truncated, info = super().advance(action)
         info["action.sent"] = self.sent.copy()
-        over = bool(self.stopped) or self._scored is not None
+        over = bool(self.stopped) or self._concluded
         return reward, terminated, (truncated or over) and not terminated, info
 
     def sense(self) -> dict[str, np.ndarray]:
@@ -295,9 +305,9 @@ class RobotLane(Lane):
     def rest(self) -> np.ndarray:
         return np.asarray(self.sent, np.float32)
 
-    def conclude(self, success: bool) -> None:
-        """End the episode after the step that comes: whoever watches says how it went."""
-        self._scored = bool(success)
+    def conclude(self, success: bool | None) -> None:
+        """End the episode after the step that comes: whoever watches says how it went; None: that is not said here."""
+        self._concluded, self._scored = True, None if success is None else bool(success)
 
     def couple(self) -> None:
         """Somebody else commands from here on: their first command is approached slowly, from where the arm is sent."""

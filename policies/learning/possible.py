@@ -112,7 +112,7 @@ def prepare(
     learned = _learned(config, dataset, training)
     windows = _windows(dataset, learner, training, pictures, model, learned)
     if keeps(model, Prepared):
-        model.prepare(windows.actions(LOOKED_AT))
+        model.prepare(cast(Windows, windows).actions(LOOKED_AT))
     mirror = Mirror(task_spec.mirror, learner.inputs, task_spec.mirror_pictures) if config.mirror else None
 
     # refuse a judge that does not fit before hours are spent

@@ -1,5 +1,6 @@
 """Two policies on an emulated arm, scored blindly; the start of a pair is brought back before its second trial."""
 
+import dataclasses
 import json
 import os
 
@@ -15,6 +16,7 @@ from understudy.eval.compare.restore import Shown, Start, restore
 from understudy.eval.demos.arm import Quit, Words
 from understudy.eval.ledger.record import read_record
 from understudy.hardware.consent import Refused
+from understudy.policies.agent.open import Acting
 
 from ..deploy.test_deploy import saved  # noqa: F401
 
@@ -115,6 +117,13 @@ def test_many_emulated_arms_may_act_at_a_time_where_no_setting_is_of_one_arm():
         ({"emulate": False, "world": KEYS}, "--task is of --robot or --emulate; with --world"),
         ({"operator": "anna", "workers": 3}, "--workers: two policies share one arm"),
         ({"operator": "anna", "imagine": "runs/w"}, "--imagine"),
+        ({"operator": "anna", "block": 4}, "--block: a person scores"),
+        ({"videos": 2}, "--videos: two policies share one arm"),
+        ({"block": 4}, "--block: two policies share one arm"),
+        ({"timeout": 5.0}, "--timeout: two policies share one arm"),
+        ({"imagined": 100}, "--imagined and --dreams are of --imagine"),
+        ({"starts": "there"}, "an emulated arm begins at its env seed, and nothing is compared"),
+        ({"starts": "there", "restore_within": 2.0}, "0 of the starts 1000 to 1001 .* it holds none"),
     ],
 )
 def test_what_would_be_ignored_is_refused(saved, tmp_path, how, words):  # noqa: F811
@@ -128,6 +137,94 @@ def test_settings_of_an_arm_are_refused_elsewhere(saved, tmp_path):  # noqa: F81
         Compare(what=policies, world="so101-reach", restore_within=2.0, out=str(tmp_path / "x")).check_names()
     with pytest.raises(ValueError, match="--seconds is of a live comparison on an arm .*with --data"):
         Compare(what=policies, data=str(tmp_path), seconds=2.0, out=str(tmp_path / "x")).check_names()
+
+
+def test_starts_of_an_earlier_comparison_must_be_there_and_of_this_arm(saved, tmp_path):  # noqa: F811
+    policies = saved(), saved(spread=0.3)
+    lane = read_world(KEYS | {"cameras": {"front": [60, 80]}}).lane()
+    lane.reset(seed=1000)
+    Start.of(lane.seen()).save(tmp_path / "starts" / "1000")
+    lane.close()
+    how = {"starts": str(tmp_path / "starts"), "restore_within": 5.0}
+    with pytest.raises(ValueError, match="1 of the starts 1000 to 1001 .* it holds 1000 to 1000, 1 in all"):
+        settings(policies, tmp_path / "duel", **how)
+    with pytest.raises(ValueError, match="camera 'front' with 80 x 60 pixels, now it gives 320 x 240"):
+        compare(settings(policies, tmp_path / "duel", max=1, **how))
+    body = read_world(KEYS).embodiment()
+    assert not list((tmp_path / "duel").glob("starts/*"))  # nothing of it is taken
+    with pytest.raises(ValueError, match="of 5 joints, this arm has 6"):
+        Start({}, np.zeros(5, np.float32)).check(body, tmp_path)
+    with pytest.raises(ValueError, match="camera 'top', which this arm does not have"):
+        Start({"top": np.zeros((6, 8, 3), np.uint8)}, np.zeros(6, np.float32)).check(body, tmp_path)
+
+
+def test_a_start_whose_camera_is_covered_is_no_start(saved, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(
+        "understudy.hardware.lane.arms.SteppedArm._draw", lambda *_: np.full((240, 320, 3), 9, np.uint8)
+    )
+    config = settings((saved(), saved(spread=0.3)), tmp_path / "duel", max=1, restore_within=5.0)
+    with pytest.raises(ValueError, match="camera 'front' shows one colour alone in the start .*uncover it"):
+        compare(config)
+    assert not list((tmp_path / "duel").glob("starts/*"))
+
+
+def test_what_makes_starts_alike_holds_when_a_comparison_goes_on_and_no_refusal_tells_the_order(
+    saved,  # noqa: F811
+    tmp_path,
+    hand,
+):
+    policies, out = (saved(), saved(spread=0.3)), tmp_path / "duel"
+    hand("y", ended=True)
+    with pytest.raises(Refused):
+        compare(settings(policies, out, operator="anna", restore_within=2.0))
+    order = read_record(out / "a").manifest["sequential"]["order"]
+    hand("y", "y", "y", ended=True)
+    for changes, words in (
+        ({"restore_within": 4.0}, "restore_within was 2.0, now 4.0$"),
+        ({"restore_within": 2.0, "env_seed": 1001}, "env_seed was 1000, now 1001$"),
+        ({"restore_within": 2.0, "alpha": 0.1}, "alpha was 0.05, now 0.1$"),
+    ):
+        with pytest.raises(ValueError, match=words) as refused:
+            compare(settings(policies, None, resume=str(out), operator="anna", **changes))
+        assert str(order) not in str(refused.value) and f"{order:08x}" not in str(refused.value)
+
+
+def test_what_a_person_ends_early_is_not_judged_by_that():
+    lane = read_world(KEYS).lane()
+    lane.reset(seed=1000)
+    for success, found in ((None, False), (True, True)):
+        lane.reset(seed=1000)
+        lane.conclude(success)
+        _, _, terminated, truncated, info = lane.step(lane.rest())
+        assert (terminated, truncated, info["success"]) == (found, not found, found)
+    lane.reset(seed=1000)
+    lane.arm._shafts.task.success = lambda model, data: True  # the scene's own judgement
+    lane.conclude(None)
+    assert lane.step(lane.rest())[-1]["success"]
+    lane.close()
+
+
+def test_the_arm_is_the_one_that_the_world_describes():
+    asked = {"shadow": "out/twin", "horizon": 7, "set_points": 3}
+    world = read_world(KEYS | asked)
+    config = Compare(what=("a", "b"), world=KEYS, out="x", latency="blend", delay=0)
+    found = module.arm_settings(config, Acting(policy="a"), world, None)
+    assert (found.shadow, found.set_points, found.seconds, found.latency) == ("out/twin", 3, None, "blend")
+    real = {"type": "robot", "robot": "so101", "port": "/dev/x"}
+    rates = [
+        module.arm_settings(config, Acting(policy="a"), read_world(real | r), None).rate for r in ({}, {"rate": 15.0})
+    ]
+    assert rates == [None, 15.0]
+
+
+def test_a_horizon_is_counted_in_steps(saved):  # noqa: F811
+    world = read_world(KEYS | {"horizon": 7, "delay": 1})
+    config = Compare(what=("a", "b"), world=KEYS, out="x", delay=0)
+    both = [module.arm_settings(config, Acting(policy=saved(), device="cpu"), world, None) for _ in range(2)]
+    _, met, _ = module.open_on_arm(both, world, False, False)
+    assert met.steps() == 7 and met.delay == 1
+    both = [dataclasses.replace(one, seconds=0.5) for one in both]
+    assert module.open_on_arm(both, world, False, False)[1].steps() == 15
 
 
 def test_a_displaced_scene_waits_until_it_is_restored_or_forced(tmp_path, capsys):
@@ -174,5 +271,9 @@ def test_where_nobody_is_a_displaced_scene_is_refused(monkeypatch, tmp_path):
     obs = {"observation.images.front": moved, "observation.state": np.zeros(6, np.float32)}
     with pytest.raises(ValueError, match="nobody is there to restore it"):
         restore(start, lambda: obs, Shown(tmp_path, lambda text: None), None, 3.0)
+    read, write = os.pipe()
+    os.close(write)  # the person is gone
+    with pytest.raises(Refused, match="nobody is there to begin the trial"):
+        restore(start, lambda: {**obs, "observation.images.front": dark}, Shown(tmp_path), Words(read), None)
     with pytest.raises(ValueError, match="recorded by camera 'wrist'"):
         restore(Start({"wrist": dark}, start.pose), lambda: obs, Shown(tmp_path), None, 3.0)

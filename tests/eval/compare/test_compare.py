@@ -210,6 +210,14 @@ def test_records_without_common_starts_or_mixed_with_policies_are_refused(tmp_pa
         compare(Compare(what=(str(one), "skill1")))
 
 
+def test_settings_of_policies_are_refused_where_records_are_compared(tmp_path):
+    both = str(record(tmp_path / "one", 0.5)), str(record(tmp_path / "two", 0.6))
+    Compare(what=both, alpha=0.1, name="which", env_seed=1000, out=str(tmp_path / "out")).check_names()
+    for flag, value in (("max", 20), ("until_decided", True), ("operator", "anna"), ("resume", str(tmp_path))):
+        with pytest.raises(ValueError, match=f"--{flag} is of policies, and these are records: leave it out"):
+            Compare(what=both, **{flag: value}).check_names()
+
+
 # -- the live comparison
 
 
