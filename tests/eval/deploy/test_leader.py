@@ -131,7 +131,7 @@ def act(words, arms):
         time.sleep(1.0)
         run.tell("s")
         said = run.until("with 1 take-over of")
-        run.process.wait(60)
+        run.process.wait(240)
         assert run.process.returncode == 0
         return said
     finally:
