@@ -60,8 +60,8 @@ def record_policies(config: Settings) -> list[dict]:
     card = recording_card(config, world)
     out = config.folder
     rows = []
-    columns = {"extra": {PHASE: ("phase",)}, "flags": (INTERVENTION,)} if config.takeover else {}
-    with recording(out, world.embodiment(), card, config, **columns) as (writer, done):
+    extra, flags = ({PHASE: ("phase",)}, (INTERVENTION,)) if config.takeover else (None, ())
+    with recording(out, world.embodiment(), card, config, extra, flags=flags) as (writer, done):
         with Progress("recording", config.episodes, "episodes", done=len(done)) as progress:
             for result in _act(config, world, opened, done):
                 if result.episode is not None and (result.row["success"] or config.keep_failures):

@@ -86,6 +86,7 @@ class HelpedActor:
         self._best, self._stalled = np.full(count, -np.inf), np.zeros(count, np.int64)
         self._led, self._held = np.zeros(count, bool), np.zeros(count, np.int64)
         self._chunk: np.ndarray | None = None  # (B, E, D) plan in force
+        self._seen: list[tuple[Mapping[str, np.ndarray], np.ndarray, np.ndarray]] = []  # what its steps gave
 
     def reset(self, starts: np.ndarray, mask: np.ndarray, obs: Mapping[str, np.ndarray]) -> None:
         """Begin new episodes, with a new plan: the policy acts."""
