@@ -107,7 +107,7 @@ def _rounded(values: np.ndarray) -> bytes:
     """Numbers to 5 digits; whole ones as they are."""
     if values.dtype.kind != "f":
         return values.astype(np.int64).tobytes()
-    numbers = np.asarray(values, float).ravel()
+    numbers: np.ndarray = np.asarray(values, float).ravel()
     numbers = np.where(np.abs(numbers) < NOTHING, 0.0, numbers)
     size = np.floor(np.log10(np.where(numbers == 0, 1.0, np.abs(numbers))))
     digits = np.rint(numbers / 10.0 ** (size - 4)).astype(np.int64)
