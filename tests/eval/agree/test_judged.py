@@ -73,7 +73,7 @@ def test_what_is_not_decided_is_left_out_in_both_worlds(tmp_path, capsys):
     file = say(tmp_path / "p.json", [*truth, *proxy], at_3={"verdict": "neither"})  # of both sides, on one page
     assert main(words(truth, proxy, "--truth_verdicts", file, "--out", str(tmp_path / "out"))) == 0
     shown = capsys.readouterr().out
-    assert "1 starts are left out in both worlds: not decided" in shown and "2 were not decided" in shown
+    assert "1 start is left out in both worlds: not decided" in shown and "2 were not decided" in shown
     points = json.loads((tmp_path / "out" / NUMBERS).read_text())["points"]
     assert [(one["n_truth"], one["n_proxy"]) for one in points] == [(59, 59)] * 2
     everything = say(tmp_path / "n.json", truth, lambda row: "neither")
