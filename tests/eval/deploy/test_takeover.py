@@ -78,6 +78,6 @@ def test_the_arm_is_taken_over_and_handed_back_without_a_jump(acted, capsys):
     said = capsys.readouterr().out
     assert "hold the leader still" in said and "you lead the arm" in said and "with 1 take-over of 2.3 s" in said
     text = tally.text(config)
-    assert "take-overs      1 in 1 of 1 episodes, 2.3 s in all" in text
+    assert "take-overs      1 in 1 of 1 episode, 2.3 s in all" in text
     labels = json.loads(tally.rows[0]["labels"])
     assert labels["takeovers"] == 1 and labels["takeover_s"] == pytest.approx(70 / 30, abs=1e-3)
