@@ -12,12 +12,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from ...configs.files import clear_leftovers
 from ...configs.progress import Progress, on_terminal
 from ...configs.world import World, looked_at, start_set
+from ...hardware.lane.robot_env import RobotWorld
 from ...policies.agent.open import check_world, open_agent
 from ..evaluate.evaluate import Eval, describe, open_stage
 from ..evaluate.report import write_report
@@ -80,7 +82,7 @@ def hold(config: Settings) -> Comparison:
         test, told = imagining(asked, evals, manifests, rules.on, test, folder)
 
     # what both manifests say of the test
-    plan = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}
+    plan: dict[str, Any] = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}
     plan |= {"until_decided": config.until_decided, "give_up": config.give_up, "independent": test.independent}
     plan |= {"operator": config.operator} | ({"imagined": told} if told else {})
     if on_arm or config.operator:
@@ -106,7 +108,9 @@ def hold(config: Settings) -> Comparison:
         columns = [{"initial_conditions": initial, "policy_seed": settings.policy_seed} for settings in evals]
         if on_arm:
             agents = [agent for agent, _ in opened]
-            duel = stack.enter_context(Duel(config, agents, world, columns, folder, bool(config.operator)))
+            duel = stack.enter_context(
+                Duel(config, agents, cast(RobotWorld, world), columns, folder, bool(config.operator))
+            )
             score = duel.score if config.operator else None
             blind = BlindStage(duel.acts, (writers[0], writers[1]), score, plan[SECRET], config.operator, folder)
             found = _hold(config, blind, test, rules, writers, plan, folder)

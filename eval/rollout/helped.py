@@ -101,10 +101,12 @@ class HelpedActor:
         """(B, 1, D) for this control step, of whoever acts in each environment."""
         if self._chunk is None:
             self._hand_back()
-            self._chunk, self._seen = self.agent.act(), []
+            self._chunk = self.agent.act()
+            self._seen = []
         slots = np.flatnonzero(self.lanes.running)
         self._take_over(slots)
-        actions = self._chunk[:, len(self._seen)][:, None].copy()
+        at = len(self._seen)
+        actions = self._chunk[:, at : at + 1].copy()
         led = [int(slot) for slot in slots if self._led[slot]]
         if led:
             actions[led] = self._experts.act_in(led)[led]

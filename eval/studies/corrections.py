@@ -30,6 +30,7 @@ from ..ledger.pairs import difference, join
 from ..ledger.record import Record, read_record
 from ..ledger.study import Study
 from ..rollout.helped import TakeOverRule
+from ..statistics.intervals import Interval
 from ..statistics.paired import mcnemar
 from ..statistics.seeds import over_seeds
 from .twin_agreement import DONE, Step
@@ -186,9 +187,10 @@ def table(settings: CorrectionsStudy) -> Study:
 
 def _row(arm: str, records: dict[str, list[Record]], added: Sequence[tuple[int, int]]) -> tuple:
     mine, corrected = records[arm], records[CORRECTED]
-    counts = [(sum(record.column("success")), len(record.table)) for record in mine]
-    gained = difference(mine, records[WEAK])[1] if arm != WEAK else None
-    cells = [ARMS[arm], *np.mean(added, 0).tolist(), over_seeds(*zip(*counts, strict=True)).interval, gained]
+    won_of_each = [sum(record.column("success")) for record in mine]
+    episodes = [len(record.column("success")) for record in mine]
+    gained = _above(mine, records[WEAK]) if arm != WEAK else None
+    cells = [ARMS[arm], *np.mean(added, 0).tolist(), over_seeds(won_of_each, episodes).interval, gained]
     if arm == CORRECTED:
         return (*cells, None, None, None, None)
     pairs = [join(other, ours) for other, ours in zip(mine, corrected, strict=True)]
@@ -197,11 +199,18 @@ def _row(arm: str, records: dict[str, list[Record]], added: Sequence[tuple[int, 
     tests = [mcnemar(ours, theirs) for ours, theirs in zip(won, lost, strict=True)]
     return (
         *cells,
-        difference(corrected, mine)[1],
+        _above(corrected, mine),
         ", ".join(f"{value:+.3f}" for value in each),
         f"{sum(won)}, {sum(lost)}",
         ", ".join(f"{p:.2g}" for p in tests),
     )
+
+
+def _above(ours: Sequence[Record], theirs: Sequence[Record]) -> Interval:
+    """Success of `ours` minus `theirs`, over the seeds."""
+    found = difference(ours, theirs)
+    assert found is not None, "every seed has both"
+    return found[1]
 
 
 def _record(settings: CorrectionsStudy, seed: int, arm: str) -> Record:

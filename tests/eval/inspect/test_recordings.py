@@ -162,7 +162,7 @@ def test_a_record_is_summed_up_and_a_grid_is_explained(tmp_path, capsys):
         Inspect(source=str(tmp_path / "all")).run()
     (tmp_path / "grid/wide/seed0").mkdir(parents=True)
     (tmp_path / "grid/wide/seed0/cell.json").write_text("{}")
-    with pytest.raises(DatasetError, match="a grid of 1 trainings .* inspect one of them"):
+    with pytest.raises(DatasetError, match="a grid of 1 training .* inspect one of them"):
         Inspect(source=str(tmp_path / "grid")).run()
 
 
