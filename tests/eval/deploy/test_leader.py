@@ -171,4 +171,4 @@ def test_a_leader_on_its_own_port_takes_over_falls_silent_and_comes_back(tmp_pat
     assert stood[-3:].all(), "the arm stood while the leader was away"
     assert (phase[runs[1][-1] + 1 :] != 2).all()
     speed, bend = envelope_kept(columns)
-    assert speed <= 1 + 1e-6 and bend <= 1 + 1e-6
+    assert speed <= 1 + 1e-4 and bend <= 1 + 1e-4  # of float32 rows
