@@ -26,13 +26,19 @@ class Goals:
                     (moment, change.id, int.from_bytes(change.data, "little", signed=len(change.data) > 2))
                 )
 
-    def fastest(self, bound: np.ndarray) -> float:
-        """The greatest step between two goals of a servo, as part of `bound` (D,), the most in one step, in rad."""
-        worst, last = 0.0, dict[int, int]()
-        for _, id, count in self.heard:
+    def fastest(self, bound: np.ndarray, period: float | None = None) -> float:
+        """The greatest step between two goals of a servo, as part of `bound` (D,), the most in one step, in rad.
+
+        With `period`, s between two steps, goals that came later, since some were lost on a broken line, may be as many
+        steps apart as there were.
+        """
+        worst, last = 0.0, dict[int, tuple[float, int]]()
+        for moment, id, count in self.heard:
             if id in last:
-                worst = max(worst, (abs(count - last[id]) - 1) / PER_RAD / float(bound[id - 1]))
-            last[id] = count
+                before, was = last[id]
+                steps = max(1, round((moment - before) / period)) if period else 1
+                worst = max(worst, (abs(count - was) - 1) / PER_RAD / float(bound[id - 1]) / steps)
+            last[id] = moment, count
         return worst
 
 

@@ -318,8 +318,8 @@ class Deployment:
         left, let_go = outliving(session), released(self.bus)
         self.process.wait()
 
-        bound = np.array(ENVELOPE["velocity"]) / (body().rate * SET_POINTS)
-        fastest, there = self.goals.fastest(bound), self.episodes
+        period = 1 / (body().rate * SET_POINTS)
+        fastest, there = self.goals.fastest(np.array(ENVELOPE["velocity"]) * period, period), self.episodes
         lost = self._before + len(ENDED.findall(self.said)) - there
         why = "" if struck == POLICY else self._error()
         struck_in = self.data

@@ -2,7 +2,8 @@
 
 The bool column `intervention` is true where the recorded action is a person's; `understudy deploy --takeover` writes
 it, and lerobot's `lerobot-rollout --strategy.type=dagger` (0.6.1) does. Ours also have `takeover.phase`: 0 the policy
-acts, 1 nobody's (the arm comes to the person's leader, or stands), 2 the person leads.
+acts, 1 nobody's (the arm comes to the person's leader, or stands), 2 the person leads. In simulated worlds a scripted
+expert may be the person (`understudy demos --policy RUN --takeover.after 15`).
 
 What a policy learns from such episodes is, by default, the person's steps alone, as in HG-DAgger (Kelly et al. 2019,
 arXiv 1810.02890): what the policy did until somebody had to step in is no example. With `own` above 0 its own steps are
@@ -23,7 +24,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...configs.episode import SUCCESS
-from ...configs.progress import counted
 from .columns import load_columns
 from .dataset import Dataset
 from .layout import DatasetError
@@ -94,8 +94,8 @@ def learned_steps(dataset: Dataset, corrections: Corrections | None, episodes: n
     if kinds is None:
         raise DatasetError(
             f"--corrections: no dataset of {dataset.root} has the bool column '{given.column}', so nobody knows which "
-            "steps are a person's. `understudy deploy --takeover` records it; another name: --corrections.column NAME. "
-            "Demonstrations need no --corrections"
+            "steps are a person's. `understudy deploy` and `demos` record it with --takeover; another name: "
+            "--corrections.column NAME. Demonstrations need no --corrections"
         )
     first, last = runs(kinds, dataset.starts)
     values = {POLICY: given.own, UNLED: 0.0, PERSON: given.weight, DEMONSTRATED: 1.0}
@@ -107,8 +107,8 @@ def learned_steps(dataset: Dataset, corrections: Corrections | None, episodes: n
     if not weights[rows].any():
         raise DatasetError(
             f"{dataset.root}: no step of the episodes that train is learned from: who took over led "
-            f"{int((kinds[rows] == PERSON).sum())} of {counted(len(rows), 'step')}. --corrections.own 1 learns from "
-            "the policy's own steps"
+            f"{int((kinds[rows] == PERSON).sum())} of {len(rows)} steps. --corrections.own 1 learns from the "
+            "policy's own steps"
         )
     return Learned(weights, first, last, _story(kinds[rows], given))
 
@@ -117,7 +117,7 @@ def _story(kinds: np.ndarray, given: Corrections) -> str:
     counts = {kind: int((kinds == kind).sum()) for kind in (PERSON, POLICY, UNLED, DEMONSTRATED)}
     own = f"weight {given.own:g}" if given.own else "not learned from (--corrections.own)"
     parts = [
-        f"{counts[PERSON]} steps of a person, weight {given.weight:g}",
+        f"{counts[PERSON]} steps of who took over, weight {given.weight:g}",
         f"{counts[POLICY]} of a policy, {own}",
         *([f"{counts[UNLED]} of nobody, not learned from"] if counts[UNLED] else []),
         *([f"{counts[DEMONSTRATED]} of demonstrations, weight 1"] if counts[DEMONSTRATED] else []),
@@ -177,7 +177,7 @@ def helped(dataset: Dataset) -> str:
     if led is None or not led.any() or SUCCESS not in dataset.columns:
         return ""
     done = np.maximum.reduceat(dataset.columns[SUCCESS][:, 0], dataset.starts) > 0.5
-    return f"; in {int((done & led).sum())} of them a person took over, so they are no success of the policy's"
+    return f"; in {int((done & led).sum())} of them somebody took over, so they are no success of the policy's"
 
 
 def led_episodes(dataset: Dataset) -> np.ndarray | None:

@@ -158,7 +158,7 @@ def test_a_record_is_summed_up_and_a_grid_is_explained(tmp_path, capsys):
         writer.close(complete=True)
     said = inspect(tmp_path / "all/record", None, capsys)
     assert "success" in said and "best progress" in said and "report" in said
-    with pytest.raises(DatasetError, match="1 episode records; inspect one of them, such as .*record"):
+    with pytest.raises(DatasetError, match="1 episode record; inspect one of them, such as .*record"):
         Inspect(source=str(tmp_path / "all")).run()
     (tmp_path / "grid/wide/seed0").mkdir(parents=True)
     (tmp_path / "grid/wide/seed0/cell.json").write_text("{}")
