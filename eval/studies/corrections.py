@@ -18,6 +18,7 @@ much as demonstrations, so that they are about half of what is drawn (as in Siri
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +165,7 @@ def table(settings: CorrectionsStudy) -> Study:
     helped = [_helped(settings, seed) for seed in settings.seeds]
     return Study(
         title=f"Corrections beside as many demonstrations, {settings.task}",
-        command=" ".join(["understudy", MODULE, *words_of(settings, without=("out", "only_table", "root"))]),
+        command=f"understudy {MODULE} {shlex.join(words_of(settings, without=('out', 'only_table', 'root')))}".strip(),
         columns=COLUMNS,
         rows=rows,
         notes=(
