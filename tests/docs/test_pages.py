@@ -209,7 +209,7 @@ def has(page: Path, slow: bool) -> bool:
     return any(block.runs(slow, os.environ) and not (slow and block.runs(False, os.environ)) for block in blocks(page))
 
 
-@pytest.mark.timeout(20 * MINUTES)
+@pytest.mark.timeout(40 * MINUTES)
 @pytest.mark.parametrize("page", [page for page in PAGES if page != FIRST and has(page, False)], ids=named)
 def test_a_page_runs_as_printed(page, stage):
     stage.played(page)
