@@ -81,14 +81,7 @@ def hold(config: Settings) -> Comparison:
         asked = Imagination(config.imagine, config.past, config.imagined, config.dreams)
         test, told = imagining(asked, evals, manifests, rules.on, test, folder)
 
-    # what both manifests say of the test
-    plan: dict[str, Any] = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}
-    plan |= {"until_decided": config.until_decided, "give_up": config.give_up, "independent": test.independent}
-    plan |= {"operator": config.operator} | ({"imagined": told} if told else {})
-    if on_arm or config.operator:
-        plan |= {SECRET: order_of(config)}
-    if on_arm:
-        plan |= config.alike
+    plan = _plan(config, test, rules, told, on_arm)
     initial = start_set(world)
     if on_arm:
         initial = start_set_on(world, initial, plan[SECRET])
@@ -126,6 +119,16 @@ def hold(config: Settings) -> Comparison:
 
         stage = _pair_stage(config, (sides[0], sides[1]), crew, plan, folder)
         return _hold(config, stage, test, rules, writers, plan, folder)
+
+
+def _plan(config: Settings, test: Sequential, rules: Rules, imagined: Mapping, on_arm: bool) -> dict[str, Any]:
+    """What both manifests say of the test, and what a comparison that is gone on with holds to."""
+    plan: dict[str, Any] = {"test": test.name, "on": rules.on, "alpha": config.alpha, "budget": config.max}
+    plan |= {"until_decided": config.until_decided, "give_up": config.give_up, "independent": test.independent}
+    plan |= {"operator": config.operator} | ({"imagined": imagined} if imagined else {})
+    if on_arm or config.operator:
+        plan |= {SECRET: order_of(config)}
+    return plan | config.alike if on_arm else plan
 
 
 def _hold(

@@ -36,9 +36,8 @@ class TakeOverRule:
 
     after: int = 15  # control steps without headway after which the expert takes over
     gain: float = 0.01  # progress (0..1) above the best so far that counts as headway
-    steps: int = (
-        0  # control steps after which the expert hands back, at the next replanning; 0: it finishes the episode
-    )
+    # control steps after which the expert hands back, at the next replanning; 0: it finishes the episode
+    steps: int = 0
 
     def __post_init__(self) -> None:
         if self.after < 1 or self.steps < 0:
