@@ -34,7 +34,7 @@ from ..rollout.helped import TakeOverRule
 from ..statistics.intervals import Interval
 from ..statistics.paired import mcnemar
 from ..statistics.seeds import over_seeds
-from .twin_agreement import DONE, Step
+from ._steps import DONE, Step
 
 MODULE = "study corrections"
 WEAK, CORRECTED, EPISODES, STEPS = "weak", "corrections", "as_many_episodes", "as_many_steps"

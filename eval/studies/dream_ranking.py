@@ -28,6 +28,7 @@ from ..ledger.identity import Tested, matched, open_records
 from ..ledger.record import Record
 from ..ledger.study import Study
 from ..statistics.agreement import mmrv, pearson
+from ._steps import command
 
 MODULE = "understudy study dream_ranking"
 WORKS = 0.5  # mean progress from which a policy works
@@ -133,14 +134,6 @@ def steps(ranking: Ranking, data: str) -> Iterator[tuple[list[str], Path]]:
     yield words, root / "measured"
     ended = ranking.policies / "ended"  # which is not made: the grid goes on by itself
     yield ["run", f"configs/grid/dream_ranking_{ranking.name}.yaml"], ended
-
-
-def command(words: Sequence[str]) -> None:
-    """One command in this process. Raises ValueError where it fails."""
-    from ...__main__ import main
-
-    if status := main(list(words)):
-        raise ValueError(f"understudy {shlex.join(words)} ended with {status}; the same study goes on there")
 
 
 def table(folder: Path, config: DreamRanking) -> Study:

@@ -12,10 +12,8 @@ ordinary command; one that has ended is noted and skipped, an interrupted one is
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +25,12 @@ from ..agree.agree import interval_text
 from ..agree.verdict import agree
 from ..ledger.identity import Tested, by_policy, open_records
 from ..ledger.study import Study
+from ._steps import DONE, Step
 
 MODULE = "understudy study twin_agreement"
 TWIN = {"type": "pusht_arm"}
 REAL = {"type": "pusht_arm", "friction": 0.25, "damping": 250.0}
 CHANGES = {"friction": 1.3, "mass": 1.3, "damping": 0.8, "command_delay": 0.1}
-DONE = ".done"  # folder of what has ended, below the root
 SHARES = (0.06, 0.15, 0.4, 1.0)  # of the demonstrations that each training reads
 
 
@@ -66,26 +64,6 @@ class TwinAgreement:
         print(f"{study.title}\n\n{study.markdown()}\n\n" + "\n".join(study.notes))
         if self.out is not None:
             print(f"written: {study.write(self.out)}")
-
-
-@dataclass(frozen=True)
-class Step:
-    """A command, and the words that go on with it where `begun` is there already."""
-
-    words: list[str]
-    begun: Path
-    again: list[str]
-
-    def do(self, done: Path) -> None:
-        """Unless the folder `done` says that it has ended with these words."""
-        mark = done / hashlib.sha256(shlex.join(self.words).encode()).hexdigest()[:16]
-        if mark.exists():
-            return
-        words = self.again if self.begun.exists() else self.words
-        print(f"\n$ understudy {shlex.join(words)}", flush=True)
-        command(words)
-        done.mkdir(parents=True, exist_ok=True)
-        mark.write_text(shlex.join(self.words) + "\n", encoding="utf-8")
 
 
 def worlds(settings: TwinAgreement) -> Mapping[str, dict]:
@@ -135,14 +113,6 @@ def _act(settings, side: str, world: dict, number: int, checkpoint: int, seed: i
     words += ["--episodes", str(settings.starts), "--policy_seed", str(seed), "--videos", "0", "--workers", "0"]
     words += ["--block", "1"] if settings.online and side == "truth" else []
     return Step([*words, "--out", str(record)], record / "manifest.json", [*words, "--resume", str(record)])
-
-
-def command(words: Sequence[str]) -> None:
-    """One command in this process. Raises ValueError where it fails."""
-    from ...__main__ import main
-
-    if status := main(list(words)):
-        raise ValueError(f"understudy {shlex.join(words)} ended with {status}; the same study goes on there")
 
 
 def table(settings: TwinAgreement) -> Study:

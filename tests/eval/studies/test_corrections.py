@@ -93,7 +93,7 @@ def test_it_acts_as_told_and_what_has_ended_is_not_done_again(tmp_path, monkeypa
         assert trained[STEPS]["data"] == trained[EPISODES]["data"] and trained[STEPS]["episodes"].startswith("all;0-")
 
     done = []
-    monkeypatch.setattr("understudy.eval.studies.twin_agreement.command", done.append)
+    monkeypatch.setattr("understudy.eval.studies._steps.command", done.append)
     capsys.readouterr()
     assert main(words) == 0
     assert not done and "corrections above it" in capsys.readouterr().out

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from understudy.eval.ledger.study import read_study
-from understudy.eval.studies import twin_agreement, twin_tracking
+from understudy.eval.studies import _steps, twin_tracking
 from understudy.eval.studies._kept import Kept
-from understudy.eval.studies.twin_agreement import Step, TwinAgreement
+from understudy.eval.studies._steps import Step
+from understudy.eval.studies.twin_agreement import TwinAgreement
 from understudy.eval.studies.twin_lag import TwinLag, measure, rows_of
 from understudy.eval.studies.twin_tracking import COLUMNS, Track, TwinTracking, row
 
@@ -32,7 +33,7 @@ def test_a_step_is_done_once_and_an_interrupted_one_is_gone_on_with(tmp_path, mo
         if len(said) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(twin_agreement, "command", command)
+    monkeypatch.setattr(_steps, "command", command)
     step = Step(["eval", "--out", "record"], begun, ["eval", "--resume", "record"])
     with pytest.raises(KeyboardInterrupt):
         step.do(done)
