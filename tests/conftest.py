@@ -17,6 +17,19 @@ prepare()
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# What runs against the wall clock, and the pages, which are played beside it. `make test` leaves it out where tests
+# share the cores, and runs it after them, one test at a time.
+PACED = (
+    "docs",
+    "eval/bench",
+    "eval/compare/test_arm.py",
+    "eval/compare/test_real_arm.py",
+    "eval/demos/test_arm.py",
+    "eval/deploy",
+    "eval/rollout/test_cluster.py",
+    "hardware",
+)
+
 
 def pytest_configure(config):
     import torch
@@ -33,7 +46,12 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
+    paced = tuple(ROOT / "tests" / name for name in PACED)
+    for item in items:
+        if any(item.path.is_relative_to(path) for path in paced):
+            item.add_marker(pytest.mark.paced)
     for item in items:  # full-size ones may take long on a busy machine
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(1800))
