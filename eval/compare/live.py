@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from ...configs.files import clear_leftovers
 from ...configs.progress import Progress, on_terminal
 from ...configs.world import World, looked_at, start_set
 from ...hardware.lane.robot_env import RobotWorld
+from ...policies.agent.agent import Agent
 from ...policies.agent.open import check_world, open_agent
 from ..evaluate.evaluate import Eval, describe, open_stage
 from ..evaluate.report import write_report
@@ -43,6 +44,32 @@ from .sequential import PairStage, RolloutStage, Rules, SequentialComparison, Si
 from .settings import Settings
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """Both policies and where they act.
+
+    Attributes:
+        evals: the settings of each one's episodes.
+        policies: each with what its record says of it.
+        offered: the world as it was asked for. world: with the pictures that the policies read.
+        alone: what was found out about one policy, in words.
+        on_arm: they share one arm, a trial at a time.
+    """
+
+    evals: Sequence[Eval]
+    policies: Sequence[tuple[Agent, dict]]
+    offered: World
+    world: World
+    alone: tuple[str, ...]
+    on_arm: bool
+
+    def manifests(self) -> list[dict]:
+        return [
+            describe(one, agent, about, self.world)
+            for one, (agent, about) in zip(self.evals, self.policies, strict=True)
+        ]
+
+
 def hold(config: Settings) -> Comparison:
     """The live sequential comparison. Ctrl-C ends it with valid records and a compare.json, and is raised again."""
     import torch
@@ -52,73 +79,97 @@ def hold(config: Settings) -> Comparison:
     test = sequential_test(config.test, config.max, config.alpha, seed=config.env_seed)
     torch.set_num_threads(config.threads)
 
-    evals = [_evaluation(config, side, test) for side in range(2)]
-    offered = open_stage(evals[0])
-    world: World
-    alone: tuple[str, ...] = ()  # what was found out about one policy
-    on_arm = acts_one_by_one(config, offered, config.operator)
-    if on_arm:
-        acting = [
-            arm_settings(config, one, offered, begun_record(config, name))
-            for one, name in zip(evals, SIDES, strict=True)
-        ]
-        opened, world, alone = open_on_arm(acting, offered, config.restore_within is not None, bool(config.operator))
-        evals = [
-            replace(one, delay=about.pop("delay"), latency=config.latency)
-            for one, (_, about) in zip(evals, opened, strict=True)
-        ]
-    else:
-        opened = [open_agent(settings, offered.embodiment, offered.task) for settings in evals]
-        world = looked_at(offered, *(agent.pictures for agent, _ in opened))
-        for agent, _ in opened:
-            check_world(agent, world)
-    check_dream(describe(evals[0], *opened[0], world)["world"], "this comparison")
+    opened = _open(config, test)
+    check_dream(opened.manifests()[0]["world"], "this comparison")
 
     # where imagination pays, it stands beside the pairs
     told: dict = {}
     if config.imagine is not None:
-        manifests = [describe(one, agent, about, world) for one, (agent, about) in zip(evals, opened, strict=True)]
         asked = Imagination(config.imagine, config.past, config.imagined, config.dreams)
-        test, told = imagining(asked, evals, manifests, rules.on, test, folder)
+        test, told = imagining(asked, opened.evals, opened.manifests(), rules.on, test, folder)
 
-    plan = _plan(config, test, rules, told, on_arm)
-    initial = start_set(world)
-    if on_arm:
-        initial = start_set_on(world, initial, plan[SECRET])
+    plan = _plan(config, test, rules, told, opened.on_arm)
+    initial = start_set(opened.world)
+    if opened.on_arm:
+        initial = start_set_on(opened.world, initial, plan[SECRET])
 
     if config.resume:
         clear_leftovers(folder)
 
-    # records, workers and sides
+    # records, and who acts
     with ExitStack() as stack:
         writers = []
-        for name, settings, (agent, about) in zip(SIDES, evals, opened, strict=True):
-            manifest = describe(settings, agent, about, world) | {"sequential": plan} | provenance()
+        for name, settings, manifest in zip(SIDES, opened.evals, opened.manifests(), strict=True):
+            manifest |= {"sequential": plan} | provenance()
             manifest |= {"starts": manifest["starts"] | {"set": initial}}
             resume = bool(config.resume) and goes_on(folder / name, plan, settings.env_seed)
             writers.append(stack.enter_context(RecordWriter(folder / name, manifest, resume=resume)))
 
-        columns = [{"initial_conditions": initial, "policy_seed": settings.policy_seed} for settings in evals]
-        if on_arm:
-            agents = [agent for agent, _ in opened]
-            duel = stack.enter_context(
-                Duel(config, agents, cast(RobotWorld, world), columns, folder, bool(config.operator))
-            )
-            score = duel.score if config.operator else None
-            blind = BlindStage(duel.acts, (writers[0], writers[1]), score, plan[SECRET], config.operator, folder)
-            found = _hold(config, blind, test, rules, writers, plan, folder)
-            print("\n".join(alone), end="\n" if alone else "")
-            return found
+        columns = [{"initial_conditions": initial, "policy_seed": settings.policy_seed} for settings in opened.evals]
+        pairs = _on_arm if opened.on_arm else _in_world
+        acting = pairs(config, opened, writers, columns, plan, folder, stack)
+        found = _hold(config, acting, test, rules, writers, plan, folder)
+    print("\n".join(opened.alone), end="\n" if opened.alone else "")
+    return found
 
-        crew = stack.enter_context(_crew(config, evals[0], world))
-        sides = []
-        for (agent, about), writer, settings, column in zip(opened, writers, evals, columns, strict=True):
-            recipe = PolicyRecipe.of(settings, agent, about, offered)
-            crew.know(recipe, agent)
-            sides.append(Side(recipe, writer, column, settings.env_seed - config.env_seed))
 
-        stage = _pair_stage(config, (sides[0], sides[1]), crew, plan, folder)
-        return _hold(config, stage, test, rules, writers, plan, folder)
+def _open(config: Settings, test: Sequential) -> _Opened:
+    """Open the world and both policies, and check that they fit."""
+    evals = [_evaluation(config, side, test) for side in range(2)]
+    offered = open_stage(evals[0])
+    world: World
+    if acts_one_by_one(config, offered, config.operator):
+        acting = [
+            arm_settings(config, one, offered, begun_record(config, name))
+            for one, name in zip(evals, SIDES, strict=True)
+        ]
+        policies, world, alone = open_on_arm(acting, offered, config.restore_within is not None, bool(config.operator))
+        evals = [
+            replace(one, delay=about.pop("delay"), latency=config.latency)
+            for one, (_, about) in zip(evals, policies, strict=True)
+        ]
+        return _Opened(evals, policies, offered, world, alone, on_arm=True)
+
+    policies = [open_agent(settings, offered.embodiment, offered.task) for settings in evals]
+    world = looked_at(offered, *(agent.pictures for agent, _ in policies))
+    for agent, _ in policies:
+        check_world(agent, world)
+    return _Opened(evals, policies, offered, world, (), on_arm=False)
+
+
+def _on_arm(
+    config: Settings,
+    opened: _Opened,
+    writers: Sequence[RecordWriter],
+    columns: Sequence[dict],
+    plan: dict,
+    folder: Path,
+    stack: ExitStack,
+) -> PairStage:
+    """Trials on one arm, in an order that whoever scores them does not know."""
+    agents, operator = [agent for agent, _ in opened.policies], bool(config.operator)
+    duel = stack.enter_context(Duel(config, agents, cast(RobotWorld, opened.world), columns, folder, operator))
+    score = duel.score if operator else None
+    return BlindStage(duel.acts, (writers[0], writers[1]), score, plan[SECRET], config.operator, folder)
+
+
+def _in_world(
+    config: Settings,
+    opened: _Opened,
+    writers: Sequence[RecordWriter],
+    columns: Sequence[dict],
+    plan: dict,
+    folder: Path,
+    stack: ExitStack,
+) -> PairStage:
+    """Episodes of a world, by workers."""
+    crew = stack.enter_context(_crew(config, opened.evals[0], opened.world))
+    sides = []
+    for (agent, about), writer, settings, column in zip(opened.policies, writers, opened.evals, columns, strict=True):
+        recipe = PolicyRecipe.of(settings, agent, about, opened.offered)
+        crew.know(recipe, agent)
+        sides.append(Side(recipe, writer, column, settings.env_seed - config.env_seed))
+    return _pair_stage(config, (sides[0], sides[1]), crew, plan, folder)
 
 
 def _plan(config: Settings, test: Sequential, rules: Rules, imagined: Mapping, on_arm: bool) -> dict[str, Any]:
