@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from understudy.configs.cores import cores
 
 WAIT = ("test_a_page_runs_as_printed", "test_the_first_steps_run_as_printed")  # in `test_pages.py`
+PAGES = Path(__file__).with_name("test_pages.py")
 STAGE = pytest.StashKey()
 
 
@@ -15,7 +18,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish(session):
-    items = [item for item in session.items if item.path.name == "test_pages.py"]
+    items = [item for item in session.items if item.path == PAGES]
     if not items or session.config.option.collectonly:
         return
     pages = [item.callspec.params["page"] for item in items if getattr(item, "originalname", "") == WAIT[0]]
