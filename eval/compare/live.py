@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from ...configs.files import clear_leftovers
 from ...configs.progress import Progress, on_terminal
 from ...configs.world import World, looked_at, start_set
 from ...hardware.lane.robot_env import RobotWorld
-from ...policies.agent.agent import Agent
 from ...policies.agent.open import check_world, open_agent
 from ..evaluate.evaluate import Eval, describe, open_stage
 from ..evaluate.report import write_report
@@ -42,6 +41,9 @@ from .imagine import Imagination, imagining
 from .page import write_comparison
 from .sequential import PairStage, RolloutStage, Rules, SequentialComparison, Side, Standing, fight, say
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from ...policies.agent.agent import Agent
 
 
 @dataclass(frozen=True)

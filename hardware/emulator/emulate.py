@@ -90,13 +90,13 @@ class Emulate:
         bus = Bus(chain, kind.codec(), Faults(self.faults, self.seed), wire=self.wire, link=self.link)
         with ExitStack() as open_:
             open_.enter_context(bus)
-            print(f"port: {bus.port}", flush=True)
-            ids = ", ".join(f"{name} {servo.id}" for name, servo in zip(kind.joints, chain.servos, strict=True))
-            print(f"{kind.name}: {ids}; {self.baud} baud. Ctrl-C ends it.", flush=True)
-            parts: list[Bus | Cameras] = [bus]
-            if self.cameras:
-                parts.append(open_.enter_context(self._show(bus)))
             try:
+                print(f"port: {bus.port}", flush=True)
+                ids = ", ".join(f"{name} {servo.id}" for name, servo in zip(kind.joints, chain.servos, strict=True))
+                print(f"{kind.name}: {ids}; {self.baud} baud. Ctrl-C ends it.", flush=True)
+                parts: list[Bus | Cameras] = [bus]
+                if self.cameras:
+                    parts.append(open_.enter_context(self._show(bus)))
                 self._play(bus, kind, kind.zeros(calibration), parts)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(self._ended(bus)) from None

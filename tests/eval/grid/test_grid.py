@@ -372,3 +372,27 @@ def test_a_policy_of_lerobots_is_trained_and_judged_in_a_grid(folder, begun):
         grid(folder, "--vary", "{narrow: {}}", "--seeds", "[3]", "--foreign", other).run()
     (cell.steps[0].place / "checkpoints" / "last").unlink()  # killed before its end
     assert state(cell, cell.steps[0]) is StepState.fresh
+
+
+def test_a_training_from_pictures_is_done_when_the_grid_is_run_again(folder, tmp_path):
+    """How its cameras look, and whose encoders it took over, is what the training adds to what was asked for."""
+    seen, grid = tmp_path / "seen", tmp_path / "grid.yaml"
+    world = "{type: point, cameras: {top: [24, 24]}}"
+    assert main(["demos", "point", "--world", world, "--episodes", "2", "--out", str(seen)]) == 0
+    vision = "{encoder: {type: resnet18, width: 16, blocks: [1, 1, 1], keypoints: 4, features: 8}"
+    first = f"{vision}, size: [16, 16], crop: [12, 12]}}"
+    second = f"{{init: {tmp_path}/grid/own/seed0/run, frozen: true}}"
+    grid.write_text(
+        f"out: {tmp_path}/grid\ntrain: {{config: {folder}/train.yaml, set: {{data: {seen}, steps: 2, save_every: 2, "
+        "policy.needs: [observation.state, observation.images.top]}}\n"
+        f"seeds: [0]\nvary: {{own: {{policy.vision: {first}}}, taken: {{policy.vision: {second}}}}}\n"
+    )
+    for _ in range(2):
+        assert main(["run", str(grid)]) == 0
+    for cell in cells(parse(Run, str(grid), [])):
+        assert all(state(cell, step) is StepState.done for step in cell.steps)
+
+    other = grid.read_text().replace("[12, 12]", "[10, 10]")
+    grid.write_text(other)
+    with pytest.raises(GridError, match="crop"):
+        [state(cell, step) for cell in cells(parse(Run, str(grid), [])) for step in cell.steps]
