@@ -6,6 +6,7 @@ Speeds are of one machine, which the notes describe; only ratios are worth compa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import zip_longest
 
 from ..ledger.study import Study, StudyError
 from ..statistics.intervals import Interval, exact
@@ -80,9 +81,10 @@ def _loader(result: Mapping):
 
 def _learn(result: Mapping):
     ours, peer = result["curves"]["understudy"], result["curves"]["lerobot"]
+    waits = (None, None, None)  # ahead
     rows = [
-        (f"turn {turn}", ours[turn - 1][0], ours[turn - 1][2], peer[turn - 1][0], peer[turn - 1][2])
-        for turn in range(1, len(ours) + 1)
+        (f"turn {turn}", *(our[index] for index in (0, 2)), *(their[index] for index in (0, 2)))
+        for turn, (our, their) in enumerate(zip_longest(ours, peer, fillvalue=waits), 1)
     ]
     reached = "is never there"
     if result["ours_s"] is not None:
@@ -91,6 +93,8 @@ def _learn(result: Mapping):
         f"The least loss of lerobot is {result['loss']:.4f}, after {result['lerobot_s']:.0f} CPU s; ours {reached}.",
         f"Batch {result['batch']}, pictures of {result['pictures']} px; ours trains {result['noise_draws']} noised "
         "chunks on each encoded observation. Loss: squared error of the noise, at the same noise levels on both sides.",
+        f"Ours waits while its loss is the lower one: {ours[-1][1]} steps of it, {peer[-1][1]} of lerobot's, whose "
+        "learning rate warms up over its first 500.",
     )
     columns = ("after", "ours, CPU s", "ours, loss", "lerobot, CPU s", "lerobot, loss")
     return (

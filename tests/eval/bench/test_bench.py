@@ -108,6 +108,17 @@ def test_time_to_equal_held_out_loss_is_of_the_peers_best():
     assert "ours never" in bench_learn.table(bench_learn._verdict(ours, theirs) | about)
 
 
+def test_ours_waits_while_it_is_ahead():
+    losses = iter([0.8, 0.5, 0.2]), iter([0.9, 0.6, 0.4, 0.3])
+    ours, theirs = (
+        bench_learn.Side(name, lambda: None, lambda of=of: next(of))
+        for name, of in zip(("understudy", "lerobot"), losses, strict=True)
+    )
+    bench_learn._train(ours, theirs, 4, 0.001)
+    assert [loss for _, _, loss in ours.curve] == [0.8, 0.5, 0.2] and len(theirs.curve) == 4
+    assert bench_learn._verdict(ours, theirs)["ours_s"] == ours.curve[2][0]
+
+
 def test_both_sides_are_measured_by_the_same_noise():
     """A side that predicts the noise itself has no error, at levels that both are trained at."""
     chunks = torch.randn(6, 16, 2)
