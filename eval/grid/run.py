@@ -140,6 +140,7 @@ class Crew:
         """Go on with the cells whose command has ended."""
         for task in [task for task in self.tasks if task.process.poll() is not None]:
             self.tasks.remove(task)
+            (task.cell.folder / PID).unlink(missing_ok=True)  # an evaluator lives on, and works elsewhere
             code = task.process.returncode
             if code not in (0, UNHEARD):
                 self._fail(task.cell, f"{task.step.name} ended with status {code}: {last_line(task.step.log)}")

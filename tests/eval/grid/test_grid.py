@@ -374,6 +374,19 @@ def test_a_policy_of_lerobots_is_trained_and_judged_in_a_grid(folder, begun):
     assert state(cell, cell.steps[0]) is StepState.fresh
 
 
+def test_a_cell_is_judged_twice_by_one_evaluator(folder, tmp_path):
+    grid, once = tmp_path / "grid.yaml", "{config: {world: {type: point, horizon: 8}, episodes: 3}, set: {videos: 0}}"
+    grid.write_text(
+        f"out: {tmp_path}/grid\ntrain: {{config: {folder}/train.yaml}}\neval: {{truth: {once}, again: {once}}}\n"
+        "seeds: [0]\nvary: {narrow: {}}\n"
+    )
+    began = time.monotonic()
+    assert main(["run", str(grid)]) == 0
+    assert time.monotonic() - began < grid_run.PATIENCE, "it waited for its own evaluator"
+    (cell,) = cells(parse(Run, str(grid), []))
+    assert [state(cell, step) for step in cell.steps] == [StepState.done] * 3
+
+
 def test_a_training_from_pictures_is_done_when_the_grid_is_run_again(folder, tmp_path):
     """How its cameras look, and whose encoders it took over, is what the training adds to what was asked for."""
     seen, grid = tmp_path / "seen", tmp_path / "grid.yaml"
