@@ -380,9 +380,7 @@ def test_a_cell_is_judged_twice_by_one_evaluator(folder, tmp_path):
         f"out: {tmp_path}/grid\ntrain: {{config: {folder}/train.yaml}}\neval: {{truth: {once}, again: {once}}}\n"
         "seeds: [0]\nvary: {narrow: {}}\n"
     )
-    began = time.monotonic()
     assert main(["run", str(grid)]) == 0
-    assert time.monotonic() - began < grid_run.PATIENCE, "it waited for its own evaluator"
     (cell,) = cells(parse(Run, str(grid), []))
     assert [state(cell, step) for step in cell.steps] == [StepState.done] * 3
 
