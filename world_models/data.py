@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..configs.episode import PROGRESS, SENT, SUCCESS
 from ..configs.spec import IMAGES, SCENE, STATE, Window
 from ..policies.data.columns import load_columns
 from ..policies.data.dataset import Dataset
+from ..policies.data.decode import fit
 from ..policies.data.frames import Frames, open_frames
 from ..policies.data.layout import DatasetError
 from ..policies.data.open import open_dataset
@@ -66,6 +68,14 @@ def open_joint(
 ) -> JointFrames:
     """Pictures of these cameras at (height, width), of episodes at these positions. Raises DatasetError."""
     return JointFrames([open_frames(dataset, name, size, sorted(map(int, episodes))) for name in cameras])
+
+
+def joint(pictures: Mapping[str, np.ndarray], cameras: Sequence[str], size: tuple[int, int]) -> Tensor:
+    """Live pictures (h, w, 3) uint8 of these cameras as `open_joint` gives recorded ones: (cameras, height, width, 3).
+
+    They must be as large as the recorded ones were: what is drawn small differs from what is drawn large and reduced.
+    """
+    return torch.from_numpy(np.stack([fit(pictures[name], size) for name in cameras]))
 
 
 def open_data(

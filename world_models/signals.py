@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ..configs.protocols import keeps
 from .blocks import as_floats, unit_norm
+from .data import joint
 from .film_model import Memory
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ class Teller:
         seen = [one for one in drawn if one is not None]
         if len(seen) < len(drawn):
             return out
-        names = self.model.config.eyes.cameras
-        true = torch.from_numpy(np.stack([[one[name] for name in names] for one in seen])).to(pictures.device)
+        eyes = self.model.config.eyes
+        true = torch.stack([joint(one, eyes.cameras, eyes.size) for one in seen]).to(pictures.device)
         return out | {"drawn": self.model.sight.off(as_floats(pictures), as_floats(true)).cpu().numpy()}
 
     def inverse(self, now: Reading, before: Reading, actions: Tensor) -> np.ndarray | None:

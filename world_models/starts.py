@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..configs.spec import IMAGES, STATE
 from ..configs.world import World
-from .data import open_joint
+from .data import joint, open_joint
 from .film_model import FilmModel
 from .gate import DreamError
 
@@ -42,8 +42,8 @@ class Starts:
             unknown = [name for name in config.cameras if name not in world.truth.views()]
             if unknown:
                 raise DreamError(f"'{world.starts}' has no camera '{unknown[0]}', which the model imagines")
-            height, width = config.size
-            true = dataclasses.replace(world.truth, cameras=dict.fromkeys(config.cameras, (height, width)))
+            recorded = {name: model.embodiment.cameras.get(name, config.size) for name in config.cameras}
+            true = dataclasses.replace(world.truth, cameras=recorded)  # as large as what the model learnt from
             model.embodiment.check(true.embodiment(), self._needs)
             model.check_starts(world.truth, world.starts)
             self.lane = true.lane()
@@ -62,7 +62,7 @@ class Starts:
         """
         if self.lane is not None:
             obs, _ = self.lane.reset(seed=seed)
-            picture = torch.from_numpy(np.stack([obs[IMAGES + name] for name in self.cameras]))
+            picture = joint({name: obs[IMAGES + name] for name in self.cameras}, self.cameras, self.size)
             return picture, torch.from_numpy(np.array(obs[STATE], np.float32))[None] if self._needs else None
         if seed not in self._rows:
             known = sorted(self._rows)
