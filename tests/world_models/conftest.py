@@ -16,10 +16,10 @@ SIDE, REACH, SPEED = 32, 12.0, 20.0  # px of the picture; units that count as re
 TOP = f"{IMAGES}top"
 
 
-def draw(place: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """(32, 32, 3) uint8."""
-    axis = (np.arange(SIDE) + 0.5) * 100 / SIDE
-    picture = np.full((SIDE, SIDE, 3), 230.0)
+def draw(place: np.ndarray, goal: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """(side, side, 3) uint8."""
+    axis = (np.arange(side) + 0.5) * 100 / side
+    picture = np.full((side, side, 3), 230.0)
     for middle, radius, colour in ((goal, 10, (90, 200, 90)), (place, 8, (30, 60, 200))):
         away = np.hypot(axis[None] - middle[0], axis[:, None] - middle[1])
         alpha = np.clip((radius - away) / 3 + 0.5, 0, 1)[..., None]
@@ -70,9 +70,10 @@ class DotsLane(Lane):
         return self.judge()[1]
 
     def sense(self):
-        picture = draw(self.place, self.goal)
+        side = self.embodiment.cameras.get("top", (SIDE, SIDE))[0]
+        picture = draw(self.place, self.goal, side)
         if self.scene == "strange":
-            board = np.indices((SIDE, SIDE)).sum(0) // 3 % 2
+            board = np.indices((side, side)).sum(0) // 3 % 2
             picture = np.where((board > 0)[..., None], 255 - picture, [200, 40, 10]).astype(np.uint8)
         pictures = {TOP: picture} if self.embodiment.cameras else {}
         return {STATE: np.asarray(self.place, np.float32)} | pictures

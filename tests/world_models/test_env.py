@@ -13,10 +13,12 @@ from understudy.configs.rng import rng_of
 from understudy.configs.spec import STATE
 from understudy.configs.world import read_world, start_set
 from understudy.eval.ledger.record import read_record
+from understudy.policies.data.decode import fit
 from understudy.policies.learning.checkpoint import find_checkpoint, fingerprint, load_model
 from understudy.world_models import gate
 from understudy.world_models.env import DreamWorld
 from understudy.world_models.films import familiar
+from understudy.world_models.starts import Starts
 
 pytestmark = pytest.mark.timeout(900)  # a small training comes first, on a machine that others load
 
@@ -186,3 +188,12 @@ def test_a_policy_acts_in_it_and_only_a_measured_model_ranks(dots_run, dots_data
     assert "does not follow its actions" in capsys.readouterr().err
     gate.note(checkpoint, fingerprint(checkpoint), known or {"step": 16, "films": 9, "gap": {"shuffled": [3, 4, 5]}})
     assert main(["compare", *records]) == 0
+
+
+def test_first_frames_are_drawn_as_large_as_the_recorded_ones(dots_run, truth):
+    """What is drawn small is not what is drawn large and reduced, as the pictures were that the model learnt from."""
+    model, _ = load_model(dots_run, "world")
+    model.embodiment = model.embodiment.with_cameras({"top": (96, 96)})
+    starts = Starts(world(dots_run, truth), model)
+    seen, recorded = starts.first(1000)[0], starts.lane.reset(seed=1000)[0][TOP]
+    assert recorded.shape == (96, 96, 3) and (seen[0].numpy() == fit(recorded, (32, 32))).all()
