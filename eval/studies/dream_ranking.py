@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,8 +166,19 @@ def table(folder: Path, config: DreamRanking) -> Study:
             f"Single outcomes equal: dream {judged}, second true run {again}.",
             f"Noise ceiling: r {interval_text(found.ceiling)}.",
             "Working or broken is told by the truth itself, at half of the progress.",
+            f"Mean {config.by} in the truth, there once more, and in the dream: {means(sides, pairs, config.by)}.",
         ),
     )
+
+
+def means(sides: Mapping[str, Sequence[Record]], pairs: Sequence[tuple[Tested, Tested]], by: str) -> str:
+    """Of each policy, the best first."""
+    again = {one.records[0]: other for one, other in matched(sides["truth"], sides["again"])}
+    told = []
+    for true, dreamt in sorted(pairs, key=lambda pair: -_mean(pair[0], by)):
+        values = ", ".join(f"{_mean(one, by):.3f}" for one in (true, again[true.records[0]], dreamt))
+        told.append(f"{Path(true.records[0]).parents[1].name} {values}")
+    return "; ".join(told)
 
 
 def predictors(
