@@ -81,7 +81,7 @@ def fuzz(settings: ServerFuzz) -> Study:
     )
     return Study(
         title="Messages that a policy server must refuse",
-        command=command_of(settings, "study server_fuzz", without=("out",)),
+        command=command_of(settings, "study server_fuzz", without=("out",)) + " --out FILE.json",
         columns=COLUMNS,
         rows=(*rows, total),
         notes=notes,
