@@ -16,13 +16,13 @@ from understudy.eval.ledger.study import read_study
 GOOD = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 
 
-def write(folder, rate, *, world="sim", name="p", first=0, n=60, seed=0, set_name="sim/point", **policy):
+def write(folder, rate, *, world="sim", name="p", first=0, n=60, seed=0, set_name="sim/point", more=None, **policy):
     """A record in which about a share `rate` of the starts succeed; harder starts fail first."""
     about = {"path": f"runs/{name}/checkpoints/00000100", "fingerprint": f"hash-{name}"} | policy
     manifest = {
         "policy": about,
         "agent": {"n_action_steps": 8, "candidates": 1, "critic": None, "sampler": None, "policy_seed": seed},
-        "world": {"type": world, "task": "point", "versions": {"x": world}},
+        "world": {"type": world, "task": "point", "versions": {"x": world}} | dict(more or {}),
         "starts": {"set": set_name, "count": n},
     }
     rng = np.random.default_rng([seed, len(name), first, round(1000 * rate), ord(world[0])])
@@ -49,6 +49,16 @@ def worlds(folder, rates, proxy_rates, **settings):
 
 def judged(folder, rates, proxy_rates, by="success", **settings):
     return agree(matched(*worlds(folder, rates, proxy_rates, **settings)), by, np.random.default_rng(0), draws=500)
+
+
+def test_policies_may_look_through_other_cameras_in_the_same_world(tmp_path):
+    """One reads states, one pictures: what happens in the world is the same."""
+    looked = [{"cameras": cameras, "config": {"cameras": cameras, "delay": 0}} for cameras in ({}, {"top": [96, 96]})]
+    records = [write(tmp_path, 0.5, name=f"p{i}", more=more) for i, more in enumerate(looked)]
+    assert len(by_policy(records, "truth")) == 2
+    slow = write(tmp_path, 0.5, name="slow", more={"cameras": {}, "config": {"cameras": {}, "delay": 3}})
+    with pytest.raises(MatchError, match="config.delay is 0 and 3"):
+        by_policy([*records, slow], "truth")
 
 
 def test_a_faithful_proxy_is_established_and_ranks(tmp_path):
