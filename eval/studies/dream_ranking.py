@@ -185,20 +185,21 @@ def predictors(
     records: Sequence[Record], pairs: Sequence[tuple[Tested, Tested]], truth: np.ndarray
 ) -> dict[str, np.ndarray]:
     """What needs no dream: name -> (k,) in the order of `pairs`."""
-    runs = {str(record.root): Path(str(record.manifest["policy"]["path"])) for record in records}
-    paths = [runs[one.records[0]] for one, _ in pairs]
+    said = {str(record.root): record.manifest["policy"] for record in records}
+    policies = [said[one.records[0]] for one, _ in pairs]
     return {
-        "training steps": np.array([float(path.name) if path.name.isdigit() else math.nan for path in paths]),
-        "held-out loss (less is better)": -np.array([held_out_loss(path.parent.parent) for path in paths]),
+        "training steps": np.array([float(policy.get("step") or math.nan) for policy in policies]),
+        "held-out loss (less is better)": -np.array([held_out_loss(Path(str(one["path"]))) for one in policies]),
         "a constant": np.ones(len(pairs)),
         "works or broken": (truth > WORKS).astype(float),
     }
 
 
-def held_out_loss(run: Path) -> float:
-    """The last that a training noted; NaN where it noted none."""
-    file = run / "metrics.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+def held_out_loss(policy: Path) -> float:
+    """The last that the training of a policy noted, which is the run or a checkpoint in it; NaN where it noted none."""
+    files = (folder / "metrics.jsonl" for folder in (policy, *policy.parents[:2]))
+    file = next((file for file in files if file.is_file()), None)
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file else []
     return next((float(line["validation/loss"]) for line in reversed(lines) if "validation/loss" in line), math.nan)
 
 
