@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[3]
 def write(folder, world, policy, rate, rng):
     path = f"{folder.parent}/run" + (f"/checkpoints/{8000:08}" if policy % 2 else "")
     manifest = {
-        "policy": {"path": path, "step": 8000, "fingerprint": f"f{policy}"}, "agent": {"n_action_steps": 8}, "world": {"type": world},
+        "policy": {"path": path, "step": 8000, "fingerprint": f"f{policy}"}, "agent": {"n_action_steps": 8},
+        "world": {"type": world},
         "starts": {"set": "pusht", "count": 40},
     }  # fmt: skip
     with RecordWriter(folder, manifest) as writer:
