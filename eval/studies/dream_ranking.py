@@ -165,7 +165,8 @@ def table(folder: Path, config: DreamRanking) -> Study:
             f"other trainings {found.lined[1]:.3f}.",
             f"Single outcomes equal: dream {judged}, second true run {again}.",
             f"Noise ceiling: r {interval_text(found.ceiling)}.",
-            "Working or broken is told by the truth itself, at half of the progress.",
+            f"{min(len(one.episodes) for one, _ in pairs)} initial conditions, paired, of each policy. Intervals are over "
+            "trainings and initial conditions. Working or broken is told by the truth itself, at half of the progress.",
             f"Mean {config.by} in the truth, there once more, and in the dream: {means(sides, pairs, config.by)}.",
         ),
     )
