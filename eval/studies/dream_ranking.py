@@ -28,6 +28,7 @@ from ..ledger.identity import Tested, matched, open_records
 from ..ledger.record import Record
 from ..ledger.study import Study
 from ..statistics.agreement import mmrv, pearson
+from ..statistics.intervals import Interval
 from ._steps import command
 
 MODULE = "understudy study dream_ranking"
@@ -143,16 +144,14 @@ def table(folder: Path, config: DreamRanking) -> Study:
     pairs, rng = matched(sides["truth"], sides["dream"]), np.random.default_rng(0)
     found = agree(pairs, config.by, rng, again=matched(sides["truth"], sides["again"]))
     twice = agree(matched(sides["truth"], sides["again"]), config.by, rng)
-    rows = [
-        ("the dream", interval_text(found.measures["r"]), interval_text(found.measures["mmrv"])),
-        ("a second true run", interval_text(twice.measures["r"]), interval_text(twice.measures["mmrv"])),
+    rows: list[tuple] = [
+        (name, *(_cell(one.measures[measure]) for measure in ("r", "mmrv")))
+        for name, one in (("the dream", found), ("a second true run", twice))
     ]
     truth = np.array([_mean(one, config.by) for one, _ in pairs])
     for name, values in predictors(sides["truth"], pairs, truth).items():
         r = float(pearson(truth=truth, proxy=values))
-        rows.append(
-            (name, "undefined" if math.isnan(r) else f"{r:.3f}", f"{float(mmrv(truth=truth, proxy=values)):.3f}")
-        )
+        rows.append((name, None if math.isnan(r) else round(r, 3), round(float(mmrv(truth=truth, proxy=values)), 3)))
     judged = found.judged.accuracy if found.judged else None
     again = found.again.accuracy if found.again else None
     return Study(
@@ -165,8 +164,9 @@ def table(folder: Path, config: DreamRanking) -> Study:
             f"other trainings {found.lined[1]:.3f}.",
             f"Single outcomes equal: dream {judged}, second true run {again}.",
             f"Noise ceiling: r {interval_text(found.ceiling)}.",
-            f"{min(len(one.episodes) for one, _ in pairs)} initial conditions, paired, of each policy. Intervals are over "
-            "trainings and initial conditions. Working or broken is told by the truth itself, at half of the progress.",
+            f"{min(len(one.episodes) for one, _ in pairs)} initial conditions, paired, of each policy. Intervals are "
+            "over trainings and initial conditions. Working or broken is told by the truth itself, at half of the "
+            "progress.",
             f"Mean {config.by} in the truth, there once more, and in the dream: {means(sides, pairs, config.by)}.",
         ),
     )
@@ -202,6 +202,13 @@ def held_out_loss(policy: Path) -> float:
     file = next((file for file in files if file.is_file()), None)
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file else []
     return next((float(line["validation/loss"]) for line in reversed(lines) if "validation/loss" in line), math.nan)
+
+
+def _cell(interval: Interval) -> Interval | float | None:
+    """Of a table: an estimate that has no interval stands alone, and what is undefined is none."""
+    if math.isnan(interval.estimate):
+        return None
+    return interval.estimate if math.isnan(interval.low) else interval
 
 
 def _mean(tested: Tested, by: str) -> float:
