@@ -20,6 +20,7 @@ import numpy as np
 
 from ...configs.command import command_of
 from ...configs.plugins import lookup
+from ...configs.progress import Progress
 from ..ledger.study import Study
 
 COLUMNS = (
@@ -68,11 +69,14 @@ def fuzz(settings: ServerFuzz) -> Study:
     server = PolicyServer(Thinker(Agent(_planner(), lanes=1)), place=Place(port=0), limits=limits)
     kinds = settings.kinds or tuple(KINDS)
     rows, before = [], _resident()
-    with serving(server) as address:
+    each = settings.messages // len(kinds)
+    with serving(server) as address, Progress("server_fuzz", each * len(kinds), "messages") as progress:
         right = _plan(address)
-        for kind in kinds:
+        for number, kind in enumerate(kinds):
+            progress.update(number * each, kind)
             rng = np.random.default_rng([settings.seed, list(KINDS).index(kind)])
-            rows.append(_row(kind, settings.messages // len(kinds), rng, server, address, right))
+            rows.append(_row(kind, each, rng, server, address, right))
+        progress.update(each * len(kinds))
     total = ("all", *(sum(row[place] for row in rows) for place in range(1, len(COLUMNS))))
     notes = (
         f"Seed {settings.seed}; {total[1]:,} messages on loopback, {total[2]:,} refused. Resident memory of server and "
