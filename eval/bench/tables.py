@@ -83,7 +83,7 @@ def _learn(result: Mapping):
     ours, peer = result["curves"]["understudy"], result["curves"]["lerobot"]
     waits = (None, None, None)  # ahead
     rows = [
-        (f"turn {turn}", *(our[index] for index in (0, 2)), *(their[index] for index in (0, 2)))
+        (f"turn {turn}", our[0], our[2], their[0], their[2])
         for turn, (our, their) in enumerate(zip_longest(ours, peer, fillvalue=waits), 1)
     ]
     reached = "is never there"
@@ -94,7 +94,7 @@ def _learn(result: Mapping):
         f"Batch {result['batch']}, pictures of {result['pictures']} px; ours trains {result['noise_draws']} noised "
         "chunks on each encoded observation. Loss: squared error of the noise, at the same noise levels on both sides.",
         f"Ours waits while its loss is the lower one: {ours[-1][1]} steps of it, {peer[-1][1]} of lerobot's, whose "
-        "learning rate warms up over its first 500.",
+        "learning rate warms up from nothing.",
     )
     columns = ("after", "ours, CPU s", "ours, loss", "lerobot, CPU s", "lerobot, loss")
     return (

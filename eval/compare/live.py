@@ -66,10 +66,22 @@ class _Opened:
     on_arm: bool
 
     def manifests(self) -> list[dict]:
+        """What each one's record says."""
         return [
             describe(one, agent, about, self.world)
             for one, (agent, about) in zip(self.evals, self.policies, strict=True)
         ]
+
+    def sides(
+        self, config: Settings, crew: Crew, writers: Sequence[RecordWriter], columns: Sequence[dict]
+    ) -> tuple[Side, Side]:
+        """Both as a crew lets them act."""
+        found = []
+        for (agent, about), writer, one, column in zip(self.policies, writers, self.evals, columns, strict=True):
+            recipe = PolicyRecipe.of(one, agent, about, self.offered)
+            crew.know(recipe, agent)
+            found.append(Side(recipe, writer, column, one.env_seed - config.env_seed))
+        return found[0], found[1]
 
 
 def hold(config: Settings) -> Comparison:
@@ -82,13 +94,14 @@ def hold(config: Settings) -> Comparison:
     torch.set_num_threads(config.threads)
 
     opened = _open(config, test)
-    check_dream(opened.manifests()[0]["world"], "this comparison")
+    manifests = opened.manifests()
+    check_dream(manifests[0]["world"], "this comparison")
 
     # where imagination pays, it stands beside the pairs
     told: dict = {}
     if config.imagine is not None:
         asked = Imagination(config.imagine, config.past, config.imagined, config.dreams)
-        test, told = imagining(asked, opened.evals, opened.manifests(), rules.on, test, folder)
+        test, told = imagining(asked, opened.evals, manifests, rules.on, test, folder)
 
     plan = _plan(config, test, rules, told, opened.on_arm)
     initial = start_set(opened.world)
@@ -101,15 +114,22 @@ def hold(config: Settings) -> Comparison:
     # records, and who acts
     with ExitStack() as stack:
         writers = []
-        for name, settings, manifest in zip(SIDES, opened.evals, opened.manifests(), strict=True):
+        for name, settings, manifest in zip(SIDES, opened.evals, manifests, strict=True):
             manifest |= {"sequential": plan} | provenance()
             manifest |= {"starts": manifest["starts"] | {"set": initial}}
             resume = bool(config.resume) and goes_on(folder / name, plan, settings.env_seed)
             writers.append(stack.enter_context(RecordWriter(folder / name, manifest, resume=resume)))
 
         columns = [{"initial_conditions": initial, "policy_seed": settings.policy_seed} for settings in opened.evals]
-        pairs = _on_arm if opened.on_arm else _in_world
-        acting = pairs(config, opened, writers, columns, plan, folder, stack)
+        acting: PairStage
+        if opened.on_arm:
+            agents, operator = [agent for agent, _ in opened.policies], bool(config.operator)
+            duel = stack.enter_context(Duel(config, agents, cast(RobotWorld, opened.world), columns, folder, operator))
+            score = duel.score if operator else None
+            acting = BlindStage(duel.acts, (writers[0], writers[1]), score, plan[SECRET], config.operator, folder)
+        else:
+            crew = stack.enter_context(_crew(config, opened.evals[0], opened.world))
+            acting = _pair_stage(config, opened.sides(config, crew, writers, columns), crew, plan, folder)
         found = _hold(config, acting, test, rules, writers, plan, folder)
     print("\n".join(opened.alone), end="\n" if opened.alone else "")
     return found
@@ -137,41 +157,6 @@ def _open(config: Settings, test: Sequential) -> _Opened:
     for agent, _ in policies:
         check_world(agent, world)
     return _Opened(evals, policies, offered, world, (), on_arm=False)
-
-
-def _on_arm(
-    config: Settings,
-    opened: _Opened,
-    writers: Sequence[RecordWriter],
-    columns: Sequence[dict],
-    plan: dict,
-    folder: Path,
-    stack: ExitStack,
-) -> PairStage:
-    """Trials on one arm, in an order that whoever scores them does not know."""
-    agents, operator = [agent for agent, _ in opened.policies], bool(config.operator)
-    duel = stack.enter_context(Duel(config, agents, cast(RobotWorld, opened.world), columns, folder, operator))
-    score = duel.score if operator else None
-    return BlindStage(duel.acts, (writers[0], writers[1]), score, plan[SECRET], config.operator, folder)
-
-
-def _in_world(
-    config: Settings,
-    opened: _Opened,
-    writers: Sequence[RecordWriter],
-    columns: Sequence[dict],
-    plan: dict,
-    folder: Path,
-    stack: ExitStack,
-) -> PairStage:
-    """Episodes of a world, by workers."""
-    crew = stack.enter_context(_crew(config, opened.evals[0], opened.world))
-    sides = []
-    for (agent, about), writer, settings, column in zip(opened.policies, writers, opened.evals, columns, strict=True):
-        recipe = PolicyRecipe.of(settings, agent, about, opened.offered)
-        crew.know(recipe, agent)
-        sides.append(Side(recipe, writer, column, settings.env_seed - config.env_seed))
-    return _pair_stage(config, (sides[0], sides[1]), crew, plan, folder)
 
 
 def _plan(config: Settings, test: Sequential, rules: Rules, imagined: Mapping, on_arm: bool) -> dict[str, Any]:
