@@ -160,11 +160,22 @@ def in_si(actions: np.ndarray, body: Embodiment, robot: Embodiment, units: str) 
     """(T, D) actions of a dataset in the units and the order of a robot's.
 
     Raises:
-        ValueError: other joints, or units that nobody states.
+        ValueError: other joints, units that nobody states or that `units` contradicts, or actions that are no targets
+            of the robot's joints.
     """
     names = tuple(name.removesuffix(".pos") for name in body.action)
     if names != robot.action:
         raise ValueError(f"the data move {', '.join(names)}; '{robot.name}' has {', '.join(robot.action)}")
+    for part in ("mode", "frame", "rotation"):
+        recorded, taken = (str(getattr(getattr(one, part), "value", getattr(one, part))) for one in (body, robot))
+        if body.states(part) and recorded != taken:
+            raise ValueError(
+                f"the data's actions have {part} '{recorded}', '{robot.name}' takes '{taken}': as they are they would "
+                "mean another motion"
+            )
+    if units == "degrees" and not body.unknown_units and body.action_units == robot.action_units:
+        said = ", ".join(dict.fromkeys(body.action_units))
+        raise ValueError(f"the data say that their actions are in [{said}]; leave --units degrees out")
     if units == "degrees":
         return find_arm(robot.name).from_lerobot(np.array(actions))
     if body.action_units != robot.action_units:

@@ -27,6 +27,9 @@ from ..statistics.intervals import wilson
 from .recording import check_folder, recording
 from .settings import Settings
 
+OF_POLICIES = ("n_action_steps", "ensemble", "policy_seed")  # settings that nobody else has a use for
+OF_ROBOTS = ("port", "calibration", "seconds", "pause", "keep_late")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Demos(Settings):
@@ -39,8 +42,18 @@ class Demos(Settings):
 
             check_robot(self.robot)
 
+    def _refuse_ignored(self) -> None:
+        """Refuse settings of who does not act."""
+        of = {"policies: give --policy RUN": OF_POLICIES if not self.policy else ()}
+        of |= {"a robot: give --robot NAME": OF_ROBOTS if self.robot is None else ()}
+        for whose, flags in of.items():
+            for flag in flags:
+                if getattr(self, flag) != getattr(Settings, flag):
+                    raise ValueError(f"--{flag} is of {whose}, or leave it out")
+
     def run(self) -> None:
         out = self.folder
+        self._refuse_ignored()
         if self.robot is not None:
             from .arm import record_on_arm
 

@@ -102,29 +102,16 @@ def _trained(cell: Cell, step: Step) -> StepState:
     then = _jsonable(decode(type(step.config), load(file, type(step.config))))
     if step.config.precision == "auto":
         then["precision"] = "auto"  # a run keeps what it stood for on its machine
-    _same(cell, step, _unsettled(then, _jsonable(step.config)))
+    asked = _jsonable(step.config)
+    for name, learner in then.items():
+        if isinstance(learner, dict) and (learner.get("vision") or learner.get("language")):
+            from ...policies.learning.pictures import unsettled
+
+            then[name] = unsettled(learner, asked.get(name) or {})
+    _same(cell, step, then)
     last = linked(step.place, "last")
     at = (step_of(last) or 0) if last else 0
     return StepState.done if at >= step.config.steps else StepState.broken
-
-
-def _unsettled(then: dict, asked: dict) -> dict:
-    """A run's settings without what its training settled where it was left open: how cameras look, whose encoders are
-    taken over, the texts of the tasks (`policies/learning/pictures.py`)."""
-    for name, learner in then.items():
-        if not isinstance(learner, dict):
-            continue
-        wanted = asked.get(name) or {}
-        vision, language = wanted.get("vision"), wanted.get("language")
-        if learner.get("vision") and not vision:
-            learner["vision"] = vision
-        elif learner.get("vision"):
-            left = [] if vision.get("looks") else ["looks"]
-            left += ["encoder", "crop", "shared", "size"] if vision.get("init") else []
-            learner["vision"] |= {key: vision.get(key) for key in left}
-        if learner.get("language") and language and not language.get("texts"):
-            learner["language"] |= {"texts": language.get("texts")}
-    return then
 
 
 def _trained_by_lerobot(cell: Cell, step: Step) -> StepState:

@@ -86,6 +86,7 @@ def by_policy(records: Iterable[Record], side: str) -> dict[tuple[str, str], Tes
         RecordError: a record without an episode.
     """
     policies: dict[tuple[str, str], Tested] = {}
+    firsts: dict[tuple[str, str], Record] = {}
     records = list(records)
 
     for record in records:
@@ -96,6 +97,7 @@ def by_policy(records: Iterable[Record], side: str) -> dict[tuple[str, str], Tes
         errors = sum(bool(error) for error in record.column("error"))
 
         key = identity.weights, identity.acts
+        same_world(firsts.setdefault(key, record), record, side, seen=True)
         if key in policies:
             before = policies[key]
             if twice := sorted(set(before.episodes) & set(episodes)):
@@ -146,10 +148,15 @@ def _lonely(tested: Tested, others: Mapping[tuple[str, str], Tested], side: str)
     return sentence
 
 
-def same_world(first: Record, record: Record, side: str) -> None:
-    """The settings of a world must be those of the first record. Versions, ranges of env seeds and cameras may differ:
-    what policies look through changes nothing that happens."""
-    ours, theirs = (_without_cameras(each.manifest.get("world") or {}) for each in (first, record))
+def same_world(first: Record, record: Record, side: str, *, seen: bool = False) -> None:
+    """The settings of a world must be those of the first record; versions and ranges of env seeds may differ.
+
+    Args:
+        seen: also what is looked through. Of two policies cameras may differ, for they change nothing that happens; of
+            one they change what it does.
+    """
+    worlds = [each.manifest.get("world") or {} for each in (first, record)]
+    ours, theirs = worlds if seen else map(_without_cameras, worlds)
     for key in sorted((set(ours) | set(theirs)) - {"versions"}):
         if (found := first_difference(ours.get(key), theirs.get(key), key)) is not None:
             names = f"'{first.root}' and '{record.root}'"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...configs.spec import Embodiment, EmbodimentError
+from ...configs.spec import SCENE, STATE, UNKNOWN_UNIT, Embodiment, EmbodimentError, unnamed
 from .dataset import Dataset
 from .layout import PICTURES, DatasetError, Entry, Layout
 from .tables import file_inside
@@ -62,11 +62,33 @@ def common_body(parts: tuple[Dataset, ...]) -> Embodiment:
             known.check(dataclasses.replace(body, limits=known.limits) if guessed and _as_wide(body, known) else body)
         except EmbodimentError as error:
             raise DatasetError(f"{part.root} and {parts[0].root} are not of one embodiment: {error}") from error
+    _check_vectors(parts, known)
     if not known.unknown_units:
         return known
     low, high = np.array([body.limits for body in bodies]).transpose(2, 0, 1)
     limits = tuple(zip(low.min(0).tolist(), high.max(0).tolist(), strict=True))
     return dataclasses.replace(known, limits=limits)
+
+
+def _check_vectors(parts: tuple[Dataset, ...], known: Embodiment) -> None:
+    """Refuse states or scenes whose numbers are others in some parts; what one side does not state is taken as told.
+
+    Raises:
+        DatasetError: naming the first number that differs.
+    """
+    for part in parts:
+        body = part.embodiment
+        for key, what in ((STATE, "state"), (SCENE, "scene")):
+            ours, theirs = getattr(known, what), getattr(body, what)
+            if len(ours) != len(theirs) or unnamed(ours) or unnamed(theirs):
+                continue  # other widths are refused where the column is read
+            units = getattr(known, f"{what}_units"), getattr(body, f"{what}_units")
+            for name, other, unit, another in zip(ours, theirs, *units, strict=True):
+                if name != other or (unit != another and UNKNOWN_UNIT not in (unit, another)):
+                    raise DatasetError(
+                        f"'{key}' of {part.root} has {other} [{another}] where others have {name} [{unit}]: they "
+                        "cannot be read as one"
+                    )
 
 
 def _as_wide(one: Embodiment, other: Embodiment) -> bool:

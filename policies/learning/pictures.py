@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import draccus
 import numpy as np
 import torch
 from torch import nn
@@ -30,6 +32,7 @@ from .checkpoint import _document, find_checkpoint, load_config
 from .integrity import check_like, load_tensors
 
 EYES = "eyes."  # how the names of encoders' weights begin
+TAKEN = ("encoder", "crop", "shared", "size")  # settings that come with the encoders of another run (`vision.init`)
 
 
 def eyes_of(model: object) -> Eyes | None:
@@ -51,15 +54,48 @@ def settled(learner: Any, dataset: Dataset) -> Any:
         if not texts:
             raise LanguageError(f"{dataset.root} names no task; leave `language` out")
         learner = dataclasses.replace(learner, language=dataclasses.replace(language, texts=texts))
+    theirs = None
     if vision is not None and vision.init is not None:
         theirs = _vision_of(vision.init)
-        taken = {name: getattr(theirs, name) for name in ("encoder", "crop", "shared")}
-        taken["size"] = theirs.size or vision.size
+        _refuse_other(vision, theirs)
+        taken = {name: getattr(theirs, name) for name in TAKEN} | {"size": theirs.size or vision.size}
         learner = dataclasses.replace(learner, vision=dataclasses.replace(vision, **taken))
     if not picture_keys(tuple(learner.inputs)):
         return learner
     vision = learner.vision or Vision()
-    return dataclasses.replace(learner, vision=dataclasses.replace(vision, looks=_looks(vision, learner, dataset)))
+    looks = _looks(vision, learner, dataset)
+    for strange in differences(theirs.looks, looks) if theirs is not None else ():
+        warnings.warn(f"{dataset.root} beside the data of {vision.init}: {strange}", DatasetWarning, stacklevel=3)
+    return dataclasses.replace(learner, vision=dataclasses.replace(vision, looks=looks))
+
+
+def unsettled(learner: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run's learner as `asked` may have put them, both as JSON: what `settled` filled in is left as
+    open as there, all else is as the run has it."""
+    found = dict(learner)
+    if learner.get("vision"):
+        wanted = asked.get("vision")
+        usual = wanted or json.loads(json.dumps(draccus.encode(Vision())))
+        filled = (*(() if usual["looks"] else ("looks",)), *(TAKEN if usual["init"] else ()))
+        found["vision"] = dict(learner["vision"]) | {name: usual[name] for name in filled}
+        if not wanted and found["vision"] == usual:
+            found["vision"] = wanted
+    language = asked.get("language") or {}
+    if learner.get("language") and not language.get("texts"):
+        found["language"] = dict(learner["language"]) | {"texts": language.get("texts")}
+    return found
+
+
+def _refuse_other(vision: Vision, theirs: Vision) -> None:
+    """Raise EncoderError: settings of their own beside a run (`vision.init`) that has others."""
+    usual = Vision()
+    for name in TAKEN:
+        stated, known = getattr(vision, name), getattr(theirs, name)
+        if stated not in (getattr(usual, name), known) and not (name == "size" and known is None):
+            raise EncoderError(
+                f"vision.{name} is {stated}, but vision.init takes the encoders of {vision.init} with theirs, {known}; "
+                f"leave vision.{name} out"
+            )
 
 
 def _looks(vision: Vision, learner: Any, dataset: Dataset) -> dict[str, tuple[int, ...]]:

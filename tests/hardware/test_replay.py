@@ -1,15 +1,17 @@
 """A recorded episode on an emulated arm: what is sent, and when."""
 
+import dataclasses
 import os
 
 import numpy as np
 import pytest
 
+from understudy.configs.spec import Mode
 from understudy.eval.bench.robot import emulated
 from understudy.hardware.consent import Refused, ask
 from understudy.hardware.emulator.arm import find_kind, swept
 from understudy.hardware.guarded import open_robot
-from understudy.hardware.replay import Account, Replay, Replayed, replay_on
+from understudy.hardware.replay import Account, Replay, Replayed, in_si, replay_on
 from understudy.sim.arms import find_arm
 
 pytest.importorskip("lerobot", reason="calibrations are lerobot's")
@@ -46,6 +48,22 @@ def test_actions_are_sent_at_their_time_and_late_ones_are_counted():
 def test_flags_that_would_do_nothing_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         Replay(data="out/demos", **settings)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "units", "words"),
+    [
+        ({}, "degrees", "say that their actions are in .rad.; leave --units degrees out"),
+        ({"mode": Mode.delta}, "", "mode 'delta', 'so101' takes 'absolute'"),
+        ({"frame": "world"}, "", "frame 'world', 'so101' takes 'joint'"),
+    ],
+)
+def test_actions_that_mean_another_motion_are_refused(recorded, units, words):
+    robot = find_arm("so101").embodiment(30.0)
+    with pytest.raises(ValueError, match=words):
+        in_si(HOME[None], dataclasses.replace(robot, **recorded), robot, units)
+    silent = dataclasses.replace(robot, action_units=("?",) * 6, mode=Mode.unknown, frame="?")
+    assert np.allclose(in_si(find_arm("so101").to_lerobot(HOME[None]), silent, robot, "degrees"), HOME)
 
 
 def test_what_was_late_is_said():

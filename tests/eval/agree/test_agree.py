@@ -59,6 +59,9 @@ def test_policies_may_look_through_other_cameras_in_the_same_world(tmp_path):
     slow = write(tmp_path, 0.5, name="slow", more={"cameras": {}, "config": {"cameras": {}, "delay": 3}})
     with pytest.raises(MatchError, match="config.delay is 0 and 3"):
         by_policy([*records, slow], "truth")
+    more = {"cameras": {"top": [48, 48]}, "config": {"cameras": {"top": [48, 48]}, "delay": 0}}
+    with pytest.raises(MatchError, match="cameras.top is"):  # one policy sees otherwise, and does
+        by_policy([*records, write(tmp_path, 0.5, name="p1", first=60, more=more)], "truth")
 
 
 def test_a_faithful_proxy_is_established_and_ranks(tmp_path):

@@ -182,3 +182,19 @@ def test_where_a_policy_failed(tmp_path):
         demonstrate(tmp_path / "e", starts=str(tmp_path / "reported"))
     with pytest.raises(ValueError, match="scripted expert"):
         demonstrate(tmp_path / "f", starts=str(tmp_path / "tried"), by="keyboard")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [
+        ("n_action_steps", 4, "of policies"),
+        ("ensemble", 0.1, "of policies"),
+        ("policy_seed", 3, "of policies"),
+        ("seconds", 5.0, "of a robot"),
+        ("keep_late", True, "of a robot"),
+        ("port", "/dev/ttyACM0", "of a robot"),
+    ],
+)
+def test_settings_of_who_does_not_act_are_refused(tmp_path, flag, value, words):
+    with pytest.raises(ValueError, match=f"--{flag} is {words}"):
+        Demos(task="so101-reach", out=str(tmp_path / "data"), **{flag: value}).run()

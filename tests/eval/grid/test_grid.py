@@ -403,7 +403,9 @@ def test_a_training_from_pictures_is_done_when_the_grid_is_run_again(folder, tmp
     for cell in cells(parse(Run, str(grid), [])):
         assert all(state(cell, step) is StepState.done for step in cell.steps)
 
-    other = grid.read_text().replace("[12, 12]", "[10, 10]")
-    grid.write_text(other)
-    with pytest.raises(GridError, match="crop"):
-        [state(cell, step) for cell in cells(parse(Run, str(grid), [])) for step in cell.steps]
+    asked = grid.read_text()
+    for other, differs in (("[10, 10]", "crop"), (None, "vision")):
+        vision = "null" if other is None else first.replace("[12, 12]", other)
+        grid.write_text(asked.replace(first, vision))
+        with pytest.raises(GridError, match=f"own.*{differs}"):
+            [state(cell, step) for cell in cells(parse(Run, str(grid), [])) for step in cell.steps]

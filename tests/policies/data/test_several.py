@@ -184,3 +184,15 @@ def test_a_camera_that_parts_recorded_otherwise_is_named_with_both_sizes(tmp_pat
     joined = open_dataset(f"{parts[0]},{parts[1]}", columns=(STATE,))  # hinders nobody who does not ask for it
     with pytest.raises(DatasetError, match="camera 'top' was recorded otherwise .* 8x8x3 in .*a; .* 6x10x3 in .*b"):
         joined.camera("top")
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [({"state": ("y", "x")}, r"has y \[m\] where others have x"), ({"state_units": ("mm", "mm")}, r"has x \[mm\]")],
+)
+def test_states_of_other_numbers_or_units_are_not_joined(tmp_path, other, words):
+    body = dataclasses.replace(BODY, state=("x", "y"), state_units=("m", "m"))
+    write(tmp_path / "a", [3], body=body)
+    write(tmp_path / "b", [3], body=dataclasses.replace(body, **other))
+    with pytest.raises(DatasetError, match=words):
+        open_dataset(f"{tmp_path / 'a'},{tmp_path / 'b'}")

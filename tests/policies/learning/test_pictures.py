@@ -21,11 +21,12 @@ from understudy.policies.data.dataset import DatasetError
 from understudy.policies.data.looks import look_of
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.rewards import Rewards
+from understudy.policies.data.tables import DatasetWarning
 from understudy.policies.data.windows import Windows
 from understudy.policies.data.writer import DatasetWriter
 from understudy.policies.learning import memory
 from understudy.policies.learning.optimizer import Optimize
-from understudy.policies.learning.pictures import open_pictures, signature
+from understudy.policies.learning.pictures import open_pictures, settled, signature
 from understudy.policies.learning.train import Train, resume_run, start_run
 from understudy.policies.load import load_policy
 from understudy.policies.models.flow import FlowConfig
@@ -265,6 +266,25 @@ def test_how_cameras_look_is_kept_and_a_swap_is_named_when_acting(demos, seeing,
         Agent(two, lanes=1).reset(np.zeros(1), np.ones(1, bool), {STATE: state, TOP: bright, other: dark})
     with pytest.warns(SightWarning, match="are the two cameras swapped"):
         Agent(two, lanes=1).reset(np.zeros(1), np.ones(1, bool), {STATE: state, TOP: dark, other: bright})
+
+
+def test_settings_beside_a_run_that_encoders_are_taken_from_are_refused(demos, seeing, tmp_path):
+    for vision in (Vision(init=str(seeing), crop=(8, 8)), Vision(init=str(seeing), encoder=ResNetConfig(width=32))):
+        with pytest.raises(EncoderError, match="leave vision.(crop|encoder) out"):
+            start_run(_train(demos, tmp_path / "run", FlowConfig(**SETTINGS, vision=vision)))
+
+
+def test_a_look_other_than_that_of_the_run_that_encoders_are_taken_from_is_named(demos, seeing, monkeypatch):
+    dataset = open_dataset(demos, columns=(STATE, TOP))
+    policy = FlowConfig(**SETTINGS, vision=Vision(init=str(seeing), frozen=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        settled(policy, dataset)
+    monkeypatch.setattr("understudy.policies.learning.pictures._looks", lambda *_: {TOP: (60,) * 48})
+    orange = Vision(encoder=ENCODER, looks={TOP: (250, 200, 40) * 16})
+    monkeypatch.setattr("understudy.policies.learning.pictures._vision_of", lambda _: orange)
+    with pytest.warns(DatasetWarning, match="shows no colours now"):
+        settled(policy, dataset)
 
 
 def _past(pictures: np.ndarray) -> Past:
