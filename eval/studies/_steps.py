@@ -13,18 +13,18 @@ DONE = ".done"  # folder of what has ended, below a study's root
 
 @dataclass(frozen=True)
 class Step:
-    """A command, and the words that go on with it where `begun` is there already."""
+    """A command, and the words that go on with it where `begun` is there already; None: what is there is whole."""
 
     words: list[str]
     begun: Path
-    again: list[str]
+    again: list[str] | None
 
     def do(self, done: Path) -> None:
         """Unless the folder `done` says that it has ended with these words."""
         mark = done / hashlib.sha256(shlex.join(self.words).encode()).hexdigest()[:16]
-        if mark.exists():
-            return
         words = self.again if self.begun.exists() else self.words
+        if mark.exists() or words is None:
+            return
         print(f"\n$ understudy {shlex.join(words)}", flush=True)
         command(words)
         done.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from ..ledger.record import Record
 from ..ledger.study import Study
 from ..statistics.agreement import mmrv, pearson
 from ..statistics.intervals import Interval
-from ._steps import command
+from ._steps import DONE, Step
 
 MODULE = "understudy study dream_ranking"
 WORKS = 0.5  # mean progress from which a policy works
@@ -106,35 +105,42 @@ class DreamRanking:
 
     def run(self) -> None:
         ranking = RANKINGS[self.task]
-        for words, made in () if self.only_table else steps(ranking, self.data):
-            if not made.exists():
-                print(f"\n$ understudy {shlex.join(words)}", flush=True)
-                command(words)
+        for step in () if self.only_table else steps(ranking, self.data):
+            step.do(ranking.root / DONE)
         study = table(ranking.policies, self)
         print(f"{study.title}\n\n{study.markdown()}\n\n" + "\n".join(study.notes))
         if self.out is not None:
             print(f"written: {study.write(self.out)}")
 
 
-def steps(ranking: Ranking, data: str) -> Iterator[tuple[list[str], Path]]:
-    """The commands in order, and what each leaves when it has ended."""
+def steps(ranking: Ranking, data: str) -> Iterator[Step]:
+    """The commands in order."""
     root, images = ranking.root, ranking.images
     sets = [root / f"episodes_{name}" for name in TAUGHT]
-    if not images.exists():
-        yield ranking.demonstrate(data), images
+    if ranking.episodes is not None:
+        yield _recorded(ranking.demonstrate(data), images)
+    elif not images.exists():
+        yield Step(ranking.demonstrate(data), images, None)
     teachers = root / "teachers"
-    yield ["run", f"configs/grid/dream_rollouts_{ranking.name}.yaml"], teachers / "late" / "seed101" / "truth"
+    words = ["run", f"configs/grid/dream_rollouts_{ranking.name}.yaml"]
+    yield Step(words, teachers, words)
     for number, (name, episodes) in enumerate(zip(TAUGHT, sets, strict=True)):
         words = ["demos", ranking.task, "--policy", str(teachers / name / "seed101" / "run"), "--episodes", "40"]
-        yield [*words, *ranking.recorded(episodes), "--env_seed", str(200_000 + 1000 * number)], episodes
+        words = [*words, *ranking.recorded(episodes), "--env_seed", str(200_000 + 1000 * number)]
+        yield _recorded(words, episodes)
     everything = ",".join(map(str, [images, *sets]))
     dream = root / "dream"
     words = ["train", f"configs/train/dream_{ranking.name}.yaml", "--data", everything, "--out", str(dream)]
-    yield words, dream / "video" / "last"
+    yield Step(words, dream, words)
     words = ["eval", "--world-model", str(dream / "video"), "--data", everything, "--out", str(root / "measured")]
-    yield words, root / "measured"
-    ended = ranking.policies / "ended"  # which is not made: the grid goes on by itself
-    yield ["run", f"configs/grid/dream_ranking_{ranking.name}.yaml"], ended
+    yield Step(words, root / "measured", None)
+    words = ["run", f"configs/grid/dream_ranking_{ranking.name}.yaml"]
+    yield Step(words, ranking.policies, words)
+
+
+def _recorded(words: list[str], out: Path) -> Step:
+    """`demos`, which keeps what it has recorded."""
+    return Step(words, out, [*words, "--resume", "true"])
 
 
 def table(folder: Path, config: DreamRanking) -> Study:

@@ -46,7 +46,8 @@ def test_every_step_is_understood_and_its_files_are_there(task, tmp_path, monkey
     """Each command is parsed as the command line parses it, and makes what the next ones read."""
     ranking, parsed = RANKINGS[task], []
     monkeypatch.chdir(tmp_path)
-    for words, made in steps(ranking, "data"):
+    for step in steps(ranking, "data"):
+        words, made = step.words, step.begun
         assert words[0] in VERBS
         assert all((ROOT / word).is_file() for word in words if word.startswith("configs/"))
         parsed.append((words, made))
@@ -70,8 +71,24 @@ def test_every_step_is_understood_and_its_files_are_there(task, tmp_path, monkey
 
 def test_the_paths_of_pusht_are_those_of_its_grids():
     assert RANKINGS["pusht"].policies == Path("out/dream_ranking/policies")
-    made = {str(path) for _, path in steps(RANKINGS["pusht"], "data")}
-    assert {"out/dream_ranking/images", "out/dream_ranking/dream/video/last", "out/dream_ranking/measured"} < made
+    made = {str(step.begun) for step in steps(RANKINGS["pusht"], "data")}
+    assert {"out/dream_ranking/images", "out/dream_ranking/dream", "out/dream_ranking/measured"} < made
+
+
+def test_what_was_broken_off_is_gone_on_with_and_not_taken_for_whole(tmp_path, monkeypatch):
+    """Half a recording and a dream that was trained half are there, too, and are none."""
+    monkeypatch.chdir(tmp_path)
+    said = []
+    monkeypatch.setattr("understudy.eval.studies._steps.command", said.append)
+    every = [*steps(RANKINGS["pusht"], "data")]
+    for step in every:
+        step.begun.mkdir(parents=True)
+        step.do(tmp_path / "done")
+    assert [words[0] for words in said] == ["run", "demos", "demos", "demos", "train", "run"]
+    assert all(words[-2:] == ["--resume", "true"] for words in said if words[0] == "demos")
+    for step in every:
+        step.do(tmp_path / "done")
+    assert len(said) == 6, "what has ended is not done again"
 
 
 @pytest.mark.parametrize(
