@@ -7,24 +7,28 @@ the guard in front of it. On the arm the first pose is approached slowly, then o
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from ..configs.documents import read_object
 from ..configs.progress import counted
 from ..configs.spec import ACTION, STATE, Embodiment
 from ..policies.data.dataset import Dataset
+from ..policies.data.layout import DatasetError
 from ..policies.data.open import open_dataset
 from ..policies.data.pace import pace_warning
-from ..policies.data.writer import ENV_SEED, EPISODES, FORMER_ENV_SEED
+from ..policies.data.writer import DOCUMENTS, ENV_SEED, EPISODES, FORMER_ENV_SEED
 from ..sim.arms import find_arm
 from .bends import Bends
 from .consent import ask
 from .examine import refuse_unready
 from .guard import Command, Envelope, Guard, Measured, Outcome
 from .guarded import Account, GuardedRobot, open_robot
+from .lerobot import MODELS
 from .motion.clearance import Clearance
 from .open import check_robot, robot_config
 from .robot import RobotConfig
@@ -33,6 +37,7 @@ REACHED = 0.02  # rad, of the first pose
 PATIENCE = 20.0  # s to reach it
 FEW, MOST = 0.05, 0.5  # parts of the actions that may be late: without a remark, and without an error
 UNITS = ("", "degrees")
+ALIKE = MODELS | {"so_follower": "so101"}  # what lerobot calls an arm -> the arm
 OF_ROBOTS = ("port", "calibration", "units", "dry_run")  # settings that a world has no use for
 
 
@@ -87,6 +92,8 @@ class Replay:
         config = _at_rate(config, rate)
         driver_body, model = _known(config)
         actions = in_si(actions, body, driver_body, self.units)
+        for remark in recorded_otherwise(dataset, config, driver_body):
+            print(f"warning: {remark}")
         account, bends = rehearse(config, driver_body, model, actions)
         print(
             f"dry run: {counted(len(actions), 'action')} at {rate:g} Hz, "
@@ -154,6 +161,22 @@ def _known(config: RobotConfig) -> tuple[Embodiment, str | None]:
     """What a robot is, without opening it."""
     described = config.describe()
     return described.embodiment, described.body
+
+
+def recorded_otherwise(dataset: Dataset, config: RobotConfig, robot: Embodiment) -> Iterator[str]:
+    """What the person at the arm should know: another arm recorded this, or this one with another calibration."""
+    name, place = dataset.embodiment.name, dataset.root.name  # which stands in where nobody says a name
+    if name not in ("unnamed", place) and ALIKE.get(name, name) != ALIKE.get(robot.name, robot.name):
+        yield f"'{name}' recorded this, and '{robot.name}' is to move: the same angles may lead elsewhere"
+    card = dataset.root / DOCUMENTS[0]
+    recorded = read_object(card, DatasetError).get("robot") if card.is_file() else None
+    told = recorded if isinstance(recorded, dict) else {}
+    then, now = (one.get("calibration") or {} for one in (told, config.settled()))
+    if moved := [joint for joint in then if joint in now and then[joint] != now[joint]]:
+        yield (
+            f"{', '.join(moved)}: calibrated otherwise since the recording; an angle is counted from the middle of a "
+            "joint's range, so the arm may stand elsewhere than recorded"
+        )
 
 
 def in_si(actions: np.ndarray, body: Embodiment, robot: Embodiment, units: str) -> np.ndarray:

@@ -199,7 +199,7 @@ def _seconds_a_frame(eyes: Eyes, key: str, frames: Frames, device: torch.device)
 def signature(eyes: Eyes, key: str) -> str:
     """Hash of all that decides what the frozen part of an encoder makes of a picture."""
     encoder, digest = eyes.encoder(key), hashlib.sha256()
-    digest.update(f"{type(encoder).__name__} {eyes.config.crop} {eyes.config.frozen} {torch.__version__}".encode())
+    digest.update(f"{encoder} {eyes.config.crop} {eyes.config.frozen} {torch.__version__}".encode())  # its layers, too
     fixed = {name for name, value in encoder.named_parameters() if not value.requires_grad}
     fixed |= {name for name, _ in encoder.named_buffers()}
     held = dict(encoder.named_parameters()) | dict(encoder.named_buffers())  # those too that are not saved

@@ -1,17 +1,22 @@
 """A recorded episode on an emulated arm: what is sent, and when."""
 
 import dataclasses
+import json
 import os
 
 import numpy as np
 import pytest
 
-from understudy.configs.spec import Mode
+from understudy.configs.episode import Episode
+from understudy.configs.spec import STATE, Mode
 from understudy.eval.bench.robot import emulated
 from understudy.hardware.consent import Refused, ask
-from understudy.hardware.emulator.arm import find_kind, swept
+from understudy.hardware.emulator.arm import find_kind, swept, write_calibration
 from understudy.hardware.guarded import open_robot
-from understudy.hardware.replay import Account, Replay, Replayed, in_si, replay_on
+from understudy.hardware.open import robot_config
+from understudy.hardware.replay import Account, Replay, Replayed, in_si, recorded_otherwise, replay_on
+from understudy.policies.data.open import open_dataset
+from understudy.policies.data.writer import DatasetWriter
 from understudy.sim.arms import find_arm
 
 pytest.importorskip("lerobot", reason="calibrations are lerobot's")
@@ -64,6 +69,30 @@ def test_actions_that_mean_another_motion_are_refused(recorded, units, words):
         in_si(HOME[None], dataclasses.replace(robot, **recorded), robot, units)
     silent = dataclasses.replace(robot, action_units=("?",) * 6, mode=Mode.unknown, frame="?")
     assert np.allclose(in_si(find_arm("so101").to_lerobot(HOME[None]), silent, robot, "degrees"), HOME)
+
+
+def test_who_recorded_and_how_it_was_calibrated_is_compared(tmp_path):
+    kind, robot = find_kind("so101"), find_arm("so101").embodiment(30.0)
+    write_calibration(tmp_path / "arm.json", kind.calibration())
+    config = robot_config("so101", "/dev/null", str(tmp_path / "arm.json"))
+    pose, one = np.asarray(HOME, np.float32)[None], np.zeros(1, np.float32)
+    episode = Episode(
+        start=0, task="t", obs={STATE: pose}, action=pose, sent=pose, reward=one, progress=one,
+        success=np.zeros(1, bool), terminated=False, truncated=True,
+    )  # fmt: skip
+    remarks = {}
+    for name in ("so101", "so101_follower", "koch_follower", "moved"):
+        root = tmp_path / f"by_{name}"
+        body = dataclasses.replace(robot, name="so101" if name == "moved" else name)
+        DatasetWriter(root, body).add(episode)
+        if name == "moved":
+            told = config.settled()
+            told["calibration"]["gripper"]["range_min"] -= 100
+            (root / "meta" / "recording.json").write_text(json.dumps({"robot": told}))
+        remarks[name] = [*recorded_otherwise(open_dataset(root), config, robot)]
+    assert remarks["so101"] == remarks["so101_follower"] == []
+    assert "'koch_follower' recorded this" in remarks["koch_follower"][0] and len(remarks["koch_follower"]) == 1
+    assert remarks["moved"][0].startswith("gripper: calibrated otherwise") and len(remarks["moved"]) == 1
 
 
 def test_what_was_late_is_said():
