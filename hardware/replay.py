@@ -38,7 +38,7 @@ PATIENCE = 20.0  # s to reach it
 FEW, MOST = 0.05, 0.5  # parts of the actions that may be late: without a remark, and without an error
 UNITS = ("", "degrees")
 ALIKE = MODELS | {"so_follower": "so101"}  # what lerobot calls an arm -> the arm
-OF_ROBOTS = ("port", "calibration", "units", "dry_run")  # settings that a world has no use for
+OF_ROBOTS = ("port", "calibration", "units", "dry_run", "yes")  # settings that a world has no use for
 
 
 @dataclass(frozen=True, kw_only=True)
