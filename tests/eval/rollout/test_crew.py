@@ -19,6 +19,7 @@ from understudy.eval.rollout.crew import Crew, keep_only, split
 from understudy.eval.rollout.recipes import ChangedPolicyError, ExpertRecipe, PolicyRecipe, TapeRecipe
 from understudy.eval.rollout.rollout import NO_START, blocks
 from understudy.eval.rollout.standing import crew_for, expect
+from understudy.eval.rollout.station import peak_memory
 from understudy.policies.agent.open import Acting, open_agent
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.models.diffusion import DiffusionConfig
@@ -98,7 +99,8 @@ def test_the_same_rows_whoever_runs_the_blocks(plain, checkpoint, overlap):
         assert tables_equal(rows(again), rows([result for result in plain if result.start < 303]))
     told = crew.account.told()
     assert told["workers"] == 2 and told["blocks"] == 6 and told["first_episode"] > 0
-    assert len(told["memory_mb"]) == 2 and all(30 < value < 4000 for value in told["memory_mb"])
+    most = peak_memory() + 1 if overlap else 4000  # the policy stays in this process, which did much else before
+    assert len(told["memory_mb"]) == 2 and all(30 < value < most for value in told["memory_mb"])
 
 
 @pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
