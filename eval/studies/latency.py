@@ -11,49 +11,47 @@ lead, |a[t] - 2 a[t-1] + a[t-2]|, the greatest of all joints. Another policy for
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from ...configs.command import command_of
 from ...configs.lanes.lanes import Lanes
 from ...configs.plugins import discover, lookup
 from ...configs.progress import Progress
-from ...configs.world import REPORT_STARTS, World, looked_at, read_world, start_set
+from ...configs.world import REPORT_STARTS, looked_at, read_world, start_set
 from ...policies.agent.latency import Mode
 from ...policies.agent.open import Acting, check_policy, check_world, open_agent
 from ...policies.agent.stage import world_of
 from ..ledger.study import Study
 from ..rollout.rollout import Result, rollout
 from ..statistics.intervals import Interval, wilson
+from ..statistics.paired import tango
+from ._kept import Kept
 
 MODES = tuple(mode.value for mode in Mode)
 DELAYS = (0, 3, 6, 12)
 DRAWS = 2_000  # bootstrap samples of the starts
+PEER = Mode.rtc.value  # that the other ways are compared with, start by start
 COLUMNS = (
-    "policy",
-    "delay, steps",
-    "way",
-    "n",
-    "success",
-    "seam, median of starts, mrad",
-    "seam, 95th percentile, mrad",
-    "same within plans, median, mrad",
-    "acceleration peak, rad/s^2",
+    "policy", "delay, steps", "way", "n", "success", "success less rtc's", "seam, median of starts, mrad",
+    "of rtc's seam", "seam, 95th percentile, mrad", "same within plans, median, mrad", "acceleration peak, rad/s^2",
     "steps to success",
-)
+)  # fmt: skip
 NOTES = (
-    "Success with Wilson's 95 % interval; the others are medians over starts with 95 % bootstrap intervals of them",
+    "Success with Wilson's 95 % interval, its difference from rtc's with Tango's; the others are medians over starts "
+    "with 95 % bootstrap intervals of them. All rows have the same starts, so differences and ratios are paired",
     "Seam: the second difference of the actions where a new plan takes over, greatest of all joints; of each start the "
     "mean over its seams, and their 95th percentile. With `wait` the arm also stops: the seam is where it goes on",
+    "Of rtc's seam: this median divided by that of real-time chunking at the same delay",
     "Within plans: the same number at all other steps, so how much of a seam is the motion itself",
     "Acceleration peak: the greatest second difference of an episode, times the rate squared, as it is asked for; "
     "a guard would bend it",
-    "One block of env seeds for all rows, so that rows are paired",
 )
 
 
@@ -89,80 +87,121 @@ class LatencyStudy:
         for policy in (self.policy, *(each.partition("=")[2] for each in self.conditioned)):
             check_policy(policy)
         discover("policies", "sim")
-        print(study(self).write(self.out))
+        kept = Kept(self.out, self)
+        with kept.going_on():
+            found = study(self, kept)
+            print(found.markdown())
+            print(found.write(self.out))
 
 
-def study(config: LatencyStudy) -> Study:
+def study(config: LatencyStudy, kept: Kept) -> Study:
     """Every policy, delay and way that fits. Raises ValueError where none does."""
-    rows, left = [], []
+    found, left = dict[Case, Starts](), []
     cases = list(_cases(config))
-    with Progress("acting", len(cases), "rows") as progress:
-        for number, (policy, delay, mode) in enumerate(cases):
+    with Progress("acting", len(cases), "rows", done=len(kept)) as progress:
+        for number, case in enumerate(cases):
             try:
-                rows.append(_row(config, policy, delay, mode))
-                print(*rows[-1], flush=True)
+                found[case] = Starts.of(kept.get(str(case), partial(_acted, config, case)))
             except ValueError as error:
-                left.append(f"left out: {mode} at {delay}: {error}")
+                left.append(f"left out: {case.mode} at {case.delay}: {error}")
             progress.update(number + 1)
-    if not rows:
+    if not found:
         raise ValueError("; ".join(left))
-    words = ["understudy", "study", "latency", config.policy, *(f"--conditioned={each}" for each in config.conditioned)]
-    words += [f"--episodes={config.episodes}", "--out", "FILE.json"]
+    rtc = {case.delay: starts for case, starts in found.items() if case.mode == PEER}
+    command = f"{command_of(config, 'study latency', without=('out',))} --out FILE.json"
     notes = (*NOTES, f"Env seeds from {config.env_seed} on, policy seed {config.policy_seed}", *left)
-    return Study(title="Latency hidden", command=shlex.join(words), columns=COLUMNS, rows=rows, notes=notes)
+    rows = [row(case, starts, rtc.get(case.delay)) for case, starts in found.items()]
+    return Study(title="Latency hidden", command=command, columns=COLUMNS, rows=rows, notes=notes)
 
 
-def _cases(config: LatencyStudy) -> Iterator[tuple[str, int, str]]:
-    """(policy, delay, way); without a delay all ways are one."""
+class Case(NamedTuple):
+    """A row: who acts, how late its plans are in control steps, and the way to hide it."""
+
+    policy: str
+    delay: int
+    mode: str
+
+
+def _cases(config: LatencyStudy) -> Iterator[Case]:
+    """Without a delay all ways are one."""
     for delay in config.delays:
         if not delay:
-            yield config.policy, 0, "-"
+            yield Case(config.policy, 0, "-")
             continue
         for mode in config.latency:
-            yield config.policy, delay, mode
+            yield Case(config.policy, delay, mode)
         for each in config.conditioned:
             at, _, policy = each.partition("=")
             if int(at) == delay:
-                yield policy, delay, "past"
+                yield Case(policy, delay, "past")
 
 
-def _row(config: LatencyStudy, policy: str, delay: int, mode: str) -> tuple:
-    """The cells of `COLUMNS`. Raises ValueError: the way does not fit the policy."""
-    world = read_world(config.world or world_of([policy], tell=False))
+@dataclass(frozen=True)
+class Starts:
+    """What came of each start (n,): steps until success, or -1; what bent, in mrad, and nan where it has none of it."""
+
+    first_success: np.ndarray
+    seam: np.ndarray  # mean over its seams
+    tail: np.ndarray  # 95th percentile of its seams
+    within: np.ndarray  # median of its other steps
+    peak: np.ndarray  # rad/s^2
+
+    @classmethod
+    def of(cls, told: dict) -> Starts:
+        return cls(**{name: np.array(values, float) for name, values in told.items()})  # None becomes nan
+
+
+def _acted(config: LatencyStudy, case: Case) -> dict[str, list]:
+    """The columns of `Starts`, JSON-able. Raises ValueError: the way does not fit the policy."""
+    world = read_world(config.world or world_of([case.policy], tell=False))
     agent, _ = open_agent(
         Acting(
-            policy=policy,
+            policy=case.policy,
             block=config.block,
             n_action_steps=config.n_action_steps,
             policy_seed=config.policy_seed,
             device=config.device,
-            delay=delay,
-            latency=mode if delay else "wait",
+            delay=case.delay,
+            latency=case.mode if case.delay else "wait",
         ),
         world.embodiment,
         world.task,
     )
     world = looked_at(world, agent.pictures)
     check_world(agent, world)
-    return policy, delay, mode, *_measured(list(_acted(config, agent, world)), agent, world)
-
-
-def _acted(config: LatencyStudy, agent, world: World) -> Iterator[Result]:
     starts = range(config.env_seed, config.env_seed + config.episodes)
-    with closing(Lanes(world, config.block, 0)) as lanes:
-        yield from rollout(agent, lanes, starts, initial_conditions=start_set(world))
-
-
-def _measured(results: list[Result], agent, world: World) -> tuple:
-    rate, steps = world.embodiment().rate, agent.n_action_steps
     takes = agent.latency.delay if agent.latency else 0  # step of a chunk at which its plan takes over
-    seams = [bends(result.actions, steps, takes) for result in results]
-    at, tail = ([1000 * float(f(seam)) for seam, _ in seams if len(seam)] for f in (np.mean, _tail))
-    within = [1000 * float(np.median(rest)) for _, rest in seams if len(rest)]
-    peak = [rate**2 * float(np.abs(np.diff(r.actions, 2, axis=0)).max()) for r in results if len(r.actions) > 2]
-    won = [result.row["first_success"] for result in results if result.row["success"]]
-    success = wilson(len(won), len(results))
-    return len(results), tuple(success), *(_middle(values) for values in (at, tail, within, peak, won))
+    with closing(Lanes(world, config.block, 0)) as lanes:
+        results = sorted(
+            rollout(agent, lanes, starts, initial_conditions=start_set(world)), key=lambda result: result.start
+        )
+    bent = [_bent(result, world.embodiment().rate, agent.n_action_steps, takes) for result in results]
+    first = [result.row["first_success"] if result.row["success"] else -1 for result in results]
+    return {"first_success": first} | {name: [each[name] for each in bent] for name in bent[0]}
+
+
+def _bent(result: Result, rate: float, steps: int, takes: int) -> dict[str, float | None]:
+    """The columns of `Starts` that one episode's actions give."""
+    seam, rest = bends(result.actions, steps, takes)
+    every = np.concatenate([seam, rest])
+    return {
+        "seam": 1000 * float(seam.mean()) if len(seam) else None,
+        "tail": 1000 * float(np.percentile(seam, 95)) if len(seam) else None,
+        "within": 1000 * float(np.median(rest)) if len(rest) else None,
+        "peak": rate**2 * float(every.max()) if len(every) else None,
+    }
+
+
+def row(case: Case, starts: Starts, rtc: Starts | None) -> tuple:
+    """The cells of `COLUMNS`; `rtc`: real-time chunking from the same starts, late by as much."""
+    won, n = starts.first_success >= 0, len(starts.first_success)
+    less, ratio = None, None
+    if rtc is not None and case.mode != PEER:
+        theirs = rtc.first_success >= 0
+        less = tango(int((won & ~theirs).sum()), int((theirs & ~won).sum()), n)
+        ratio = _middle(starts.seam, rtc.seam)
+    middles = (_middle(starts.tail), _middle(starts.within), _middle(starts.peak), _middle(starts.first_success[won]))
+    return *case, n, wilson(int(won.sum()), n), less, _middle(starts.seam), ratio, *middles
 
 
 def bends(actions: np.ndarray, steps: int, takes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -178,15 +217,18 @@ def bends(actions: np.ndarray, steps: int, takes: int) -> tuple[np.ndarray, np.n
     return bend[seam], bend[~seam]
 
 
-def _tail(values: np.ndarray) -> float:
-    return float(np.percentile(values, 95))
+def _middle(values: np.ndarray, of: np.ndarray | None = None) -> Interval | None:
+    """The median, where `of` is given divided by the median of these, with its 95 % bootstrap interval.
 
-
-def _middle(values: list) -> tuple | None:
-    """The median with its 95 % bootstrap interval."""
-    if not values:
+    Starts that lack a number are left out; `of` is of the same starts as `values`.
+    """
+    both = np.stack([values, np.ones_like(values) if of is None else of])
+    both = both[:, np.isfinite(both).all(0)]
+    if not both.shape[1] or not np.median(both[1]):
         return None
-    draws = np.random.default_rng(0).choice(np.asarray(values, float), (DRAWS, len(values)))
-    low, high = np.percentile(np.median(draws, axis=1), (2.5, 97.5))
-    found = Interval(*(float(f"{number:.4g}") for number in (low, float(np.median(values)), high)))
-    return tuple(found) if all(map(math.isfinite, found)) else None
+    drawn = np.random.default_rng(0).integers(0, both.shape[1], (DRAWS, both.shape[1]))
+    with np.errstate(divide="ignore"):
+        top, bottom = np.median(both[:, drawn], axis=2)
+        low, high = np.percentile(top / bottom, (2.5, 97.5))
+    found = Interval(*(float(f"{number:.4g}") for number in (low, np.median(both[0]) / np.median(both[1]), high)))
+    return found if all(map(math.isfinite, found)) else None
