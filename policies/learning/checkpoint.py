@@ -1,6 +1,6 @@
 """Checkpoints: a folder written beside and renamed, never half; no pickle.
 
-    <step:08d>/config.json        {format, kind: policy | critic | world | mixture, type, config}
+    <step:08d>/config.json        {format, kind: policy | critic | world | mixture, type, config, stated}
                embodiment.json    who acts
                model.safetensors  the weights that act (averaged), with the scaling
                training_state/    what a resumed run needs: raw weights, optimiser, generators, progress
@@ -77,7 +77,7 @@ def save_checkpoint(
 
     def fill(half: Path) -> None:
         (half / TRAINING).mkdir()
-        _describe(half, kind, config, model.embodiment)
+        _describe(half, kind, config, model.embodiment, stated_of(model))
         save_file(_plain(model.state_dict()), half / "model.safetensors")
         for name, values in (tensors or {}).items():
             save_file(_plain(values), half / TRAINING / name)
@@ -110,10 +110,39 @@ def acting_files(folder: str | Path) -> list[Path]:
     return own + [file for parent in parents_of(folder) for file in acting_files(parent)]
 
 
-def _describe(half: Path, kind: str, config: draccus.ChoiceRegistry, embodiment: Embodiment) -> None:
+def stated_of(model: nn.Module) -> dict[str, dict]:
+    """Part of the model -> what is said of it elsewhere, in a folder or on a hub that the settings name."""
+    parts = {name: module.stated for name, module in model.named_modules() if hasattr(module, "stated")}
+    return json.loads(json.dumps(parts, default=str))
+
+
+def check_stated(folder: Path, model: nn.Module) -> None:
+    """Refuse a model for which other things are said elsewhere than when the checkpoint was written.
+
+    Raises:
+        CheckpointError: naming the part and what is said otherwise. Checkpoints that kept nothing are not compared.
+    """
+    kept, now = _read(folder / "config.json").get("stated", {}), stated_of(model)
+    for part in kept.keys() & now.keys():
+        if changed := [key for key in {**kept[part], **now[part]} if kept[part].get(key) != now[part].get(key)]:
+            key = changed[0]
+            raise CheckpointError(
+                f"{folder} was trained with '{key}' {kept[part].get(key)} in {part}; the folder or hub id that its "
+                f"settings name says {now[part].get(key)} now: bring back what it was"
+            )
+
+
+def _describe(
+    half: Path,
+    kind: str,
+    config: draccus.ChoiceRegistry,
+    embodiment: Embodiment,
+    stated: dict[str, dict] | None = None,
+) -> None:
     name = config.get_choice_name(type(config))
     settings = {"type": name} | draccus.encode(config)  # draccus 0.11 leaves the type of the outermost choice out
-    _write(half / "config.json", {"format": FORMAT, "kind": kind, "type": name, "config": settings})
+    elsewhere = {"stated": stated} if stated else {}
+    _write(half / "config.json", {"format": FORMAT, "kind": kind, "type": name, "config": settings} | elsewhere)
     (half / "embodiment.json").write_text(embodiment.to_json())
 
 
@@ -204,6 +233,7 @@ def load_model(path: str | Path, kind: str) -> tuple[nn.Module, dict]:
         if isinstance(error, LookupError) and not isinstance(error, KeyError):
             raise
         raise damaged(folder, f"{folder / 'config.json'} describes no {kind} ({error})") from error
+    check_stated(folder, model)
     try:
         load_weights(model, folder / "model.safetensors")
     except CheckpointError as error:

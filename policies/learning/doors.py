@@ -32,6 +32,7 @@ from ..data.task_spec import TaskSpec
 from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
 from .checkpoint import (
     _document,
+    check_stated,
     find_checkpoint,
     fingerprint,
     load_config,
@@ -276,6 +277,7 @@ class Parent:
         from ..policy import Scale
 
         file, own = self.folder / "model.safetensors", model.state_dict()
+        check_stated(self.folder, model)
         try:
             weights = load_tensors(file)
             new = self._other_cameras(weights, own)

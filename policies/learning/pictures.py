@@ -28,7 +28,7 @@ from ..networks.encoder import Encoder, EncoderError
 from ..networks.eyes import Eyes, Vision, picture_keys, picture_sizes
 from ..networks.language import LanguageError
 from ..policy import Instructed, Sees
-from .checkpoint import _document, find_checkpoint, load_config
+from .checkpoint import _document, check_stated, find_checkpoint, load_config
 from .integrity import check_like, load_tensors
 
 EYES = "eyes."  # how the names of encoders' weights begin
@@ -146,6 +146,7 @@ def take_encoders(model: nn.Module, folder: Path) -> None:
         raise EncoderError(f"{folder} reads no pictures; take the encoders of another run")
     own = {name: value for name, value in model.state_dict().items() if name.startswith(EYES)}
     check_like(file, weights, own)
+    check_stated(folder, model)
     model.load_state_dict(weights, strict=False)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...configs.documents import read_object
 from ...configs.files import read_lines
+from .checkpoint import check_stated
 from .integrity import TRAINING, CheckpointError, check_like, damaged, load_tensors, verify
 
 if TYPE_CHECKING:  # a judge in a process of its own reads logs alone
@@ -46,6 +47,7 @@ def read_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
     place = folder / TRAINING
     files = ("config.json", "embodiment.json", "model.safetensors", *(f"{TRAINING}/{name}" for name in FILES))
     verify(folder, files)
+    check_stated(folder, model)
     try:
         for file in (folder / "model.safetensors", place / "weights.safetensors"):
             check_like(file, load_tensors(file), model.state_dict())

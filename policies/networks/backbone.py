@@ -22,6 +22,8 @@ from ...configs.extras import pip_install
 from .encoder import IMAGENET, Encoder, EncoderConfig, EncoderError, Neck, NeckedEncoder, map_size, normalise
 
 PREFIX = 8  # class and register tokens at most
+# what transformers' config.json says beside the network
+UNHEEDED = {"_commit_hash", "_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +45,11 @@ class BackboneConfig(EncoderConfig):
         return not self.tuned
 
     @abstractmethod
-    def open(self, size: tuple[int, int], weights: bool) -> tuple[nn.Module, tuple]:
-        """The network and (mean, std) of its pictures' channels, with its published weights or new ones.
+    def open(self, size: tuple[int, int], weights: bool) -> tuple[nn.Module, dict]:
+        """The network, with its published weights or new ones, and all else that is stated where it stands.
 
+        Returns:
+            (network, {"mean": of its pictures' channels, "std": theirs, ...}), JSON-able.
         Raises:
             EncoderError: the library is not installed, or there is no such network.
         """
@@ -76,7 +80,7 @@ class TimmConfig(BackboneConfig):
 
     name: str  # of timm, such as resnet18.a1_in1k; or hf-hub:OWNER/NAME, local-dir:FOLDER
 
-    def open(self, size: tuple[int, int], weights: bool) -> tuple[nn.Module, tuple]:
+    def open(self, size: tuple[int, int], weights: bool) -> tuple[nn.Module, dict]:
         timm = _library("timm")
         name = os.path.expandvars(self.name)
         options: dict[str, Any] = {"pretrained": weights, "num_classes": 0, "global_pool": ""}
@@ -88,7 +92,8 @@ class TimmConfig(BackboneConfig):
         except (RuntimeError, ValueError, OSError, KeyError, AssertionError) as error:
             raise EncoderError(f"timm cannot open '{self.name}': {_one_line(error)}") from error
         about = network.pretrained_cfg or {}
-        return network, (about.get("mean") or IMAGENET[0], about.get("std") or IMAGENET[1])
+        stated = {name: about[name] for name in ("architecture", "model_args") if about.get(name)}
+        return network, stated | {"mean": about.get("mean") or IMAGENET[0], "std": about.get("std") or IMAGENET[1]}
 
     def run(self, network: nn.Module, pictures: Tensor) -> Tensor:
         out = network.forward_features(pictures)  # type: ignore[operator]
@@ -105,7 +110,7 @@ class TransformersVisionConfig(BackboneConfig):
 
     path: str  # folder ($VAR expanded) or hub id, for example facebook/dinov2-small
 
-    def open(self, size: tuple[int, int], weights: bool) -> tuple[nn.Module, tuple]:
+    def open(self, size: tuple[int, int], weights: bool) -> tuple[nn.Module, dict]:
         transformers = _library("transformers")
         path = os.path.expandvars(self.path)
         try:
@@ -113,9 +118,11 @@ class TransformersVisionConfig(BackboneConfig):
                 network = transformers.AutoModel.from_pretrained(path)
             else:
                 network = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(path))
+            stated, _ = transformers.PretrainedConfig.get_config_dict(path)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise EncoderError(f"transformers cannot open '{self.path}': {_one_line(error)}") from error
-        return network, _statistics(path)
+        mean, std = _statistics(path)
+        return network, {key: stated[key] for key in stated.keys() - UNHEEDED} | {"mean": mean, "std": std}
 
     def run(self, network: nn.Module, pictures: Tensor) -> Tensor:
         try:
@@ -127,16 +134,16 @@ class TransformersVisionConfig(BackboneConfig):
 
 
 class Backbone(NeckedEncoder):
-    """See `encoder.Encoder`."""
+    """See `encoder.Encoder`. `stated`: what is said where its network stands; checkpoints compare it."""
 
     config: BackboneConfig
 
     def __init__(self, config: BackboneConfig, size: tuple[int, int]):
         super().__init__()
         self.config, self.size = config, size
-        self.network, (mean, std) = config.open(size, False)
-        self.register_buffer("mean", torch.tensor(mean), persistent=False)
-        self.register_buffer("std", torch.tensor(std), persistent=False)
+        self.network, self.stated = config.open(size, False)
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(self.stated[name]), persistent=False)
         channels, *shape = map_size(_Called(self.network, self.body), size)
         self.neck = Neck(channels, (shape[0], shape[1]), config.keypoints, config.features)
         self.features = config.features

@@ -110,7 +110,7 @@ class Language(nn.Module):
         """Act by this text from now on.
 
         Raises:
-            LanguageError: it was not trained on and cannot be encoded; lists the known ones.
+            LanguageError: it was not trained on and cannot be encoded as in training; lists the known ones.
         """
         known, told = self.config.texts, None
         if not text and len(known) == 1:
@@ -119,11 +119,16 @@ class Language(nn.Module):
             if not text:
                 raise LanguageError(f"the policy does several tasks; --task_text takes one of: {', '.join(known)}")
             try:
-                told = self.config.encode([text])[0].to(self.vectors.device)
+                told, again = self.config.encode([text, known[0]]).to(self.vectors.device)
             except LanguageError as error:
                 raise LanguageError(
                     f"the text '{text}' was not trained on ({error}); --task_text takes one of: {', '.join(known)}"
                 ) from error
+            if not torch.allclose(again, self.vectors[0], atol=1e-2):
+                raise LanguageError(
+                    f"the text encoder is not the one of the training: it reads '{known[0]}' otherwise. Bring that "
+                    f"back, or give --task_text one of: {', '.join(known)}"
+                )
         self.text, self._told = text, told
 
     def read(self, numbers: Tensor | None, count: int) -> Tensor:

@@ -99,6 +99,12 @@ def test_a_frozen_text_encoder_reads_texts_that_were_not_trained_on(demos, tmp_p
         assert _act(run, text) == pytest.approx(0.8 * side, abs=0.2)
     assert _act(run, "please go to the right end") > 0 > _act(run, "go now to the left end")
 
+    policy, _ = load_policy(run)
+    policy.language.vectors.neg_()  # as if another encoder had been there in training
+    with pytest.raises(LanguageError, match="not the one of the training.*go to the left end"):
+        policy.language.instruct("please go to the right end")
+    policy.language.instruct("go to the left end")  # needs no encoder
+
 
 def test_an_encoder_of_transformers_is_told_by_path_and_width():
     config = decode_choice(LanguageConfig, {"type": "transformers", "path": "some/folder", "width": 384})

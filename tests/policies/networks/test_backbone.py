@@ -123,6 +123,18 @@ def test_a_folder_of_another_architecture_is_refused(vit, text, tmp_path):
     save_checkpoint(tmp_path / "run", policy.build(body, blank_scales(body)), kind="policy", config=policy)
     assert load_policy(tmp_path / "run")[0].eyes.sizes
 
+    said = tmp_path / "vit" / "config.json"
+    before = json.loads(said.read_text())
+    said.write_text(json.dumps(before | {"hidden_act": "relu", "transformers_version": "9"}))
+    with pytest.raises(CheckpointError, match="trained with 'hidden_act' gelu in eyes.encoders.* says relu now"):
+        load_policy(tmp_path / "run")
+    said.write_text(json.dumps(before | {"transformers_version": "9"}))
+    colours = tmp_path / "vit" / "preprocessor_config.json"
+    colours.write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.25] * 3}))
+    with pytest.raises(CheckpointError, match="trained with 'mean'"):
+        load_policy(tmp_path / "run")
+    colours.unlink()
+
     other = transformers.ViTConfig(
         hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, image_size=64, patch_size=16
     )
