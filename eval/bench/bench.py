@@ -7,8 +7,12 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .settings import READS, Settings, describe_machine
+
+if TYPE_CHECKING:
+    from .policy import Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +76,18 @@ def _learn(bench: Bench) -> tuple[str, dict]:
             "learn trains on the pictures of a dataset: --data DATA --pictures 96; turns and noise_draws are at least 1"
         )
     data = os.path.expandvars(bench.data)
+    if bench.against == "end_to_end":
+        return _learn_stages(bench, data, size)
     result = compare_learning(data, size, bench.seconds or 60.0, bench.turns, bench.noise_draws)
+    return table(result), result
+
+
+def _learn_stages(bench: Bench, data: str, size: Size) -> tuple[str, dict]:
+    from .learn_stages import compare_stages_learning, table
+    from .stages import Context
+
+    context = Context(frames=bench.context, pictures=size.pictures, batch=size.batch)
+    result = compare_stages_learning(data, context, bench.seconds or 60.0, bench.turns)
     return table(result), result
 
 
@@ -80,8 +95,6 @@ def _stages(bench: Bench) -> tuple[str, dict]:
     from .stages import Context, compare_stages, table
 
     size = _prepare(bench)
-    if bench.context < 2:
-        raise ValueError(f"a long context has at least 2 frames, got {bench.context}")
     context = Context(frames=bench.context, pictures=size.pictures or 84, batch=size.batch)
     result = compare_stages(context, bench.pairs, bench.seconds or 0.5)
     return table(result), result

@@ -73,21 +73,21 @@ def compare_learning(data: str, size: Size, seconds: float, turns: int, draws: i
     Returns:
         the curves, and the CPU time of lerobot at its least loss over ours at that loss; None where ours is not there.
     """
-    dataset, camera = _open(data)
+    dataset, camera = open_seen(data)
     training, held_out = split_episodes(dataset, 0.1, seed)
     images = {camera.removeprefix(IMAGES): (size.pictures, size.pictures)}
     windows = [Windows(dataset, WINDOW, (STATE, camera), some, images) for some in (training, held_out)]
     chunks, sets = windows[0].actions(20_000), [ResidentWindows(one, "cpu", 1e12) for one in windows]
     judged = sets[1](torch.from_numpy(np.unique(np.linspace(0, len(sets[1]) - 1, HELD_OUT).astype(np.int64))))
-    scales = _scales(dataset, training)
+    scales = scales_of(dataset, training)
     with tempfile.TemporaryDirectory() as scratch:
         ours = _ours(dataset, camera, sets[0], chunks, judged, size, scales, draws, seed, Path(scratch))
         theirs = _theirs(dataset, camera, sets[0], judged, size, scales, seed)
-        _train(ours, theirs, turns, seconds)
+        take_turns(ours, theirs, turns, seconds)
     return _verdict(ours, theirs) | {"data": data, "batch": size.batch, "pictures": size.pictures, "noise_draws": draws}
 
 
-def _train(ours: Side, theirs: Side, turns: int, seconds: float) -> None:
+def take_turns(ours: Side, theirs: Side, turns: int, seconds: float) -> None:
     """Theirs for all turns; ours until it is ahead, and again when it is not."""
     for turn in range(1, turns + 1):
         theirs.take_turn(seconds)
@@ -120,7 +120,7 @@ def table(result: dict) -> str:
     )
 
 
-def _open(data: str) -> tuple[Dataset, str]:
+def open_seen(data: str) -> tuple[Dataset, str]:
     """A dataset with its states and first camera."""
     looked = open_dataset(data, columns=(STATE,))
     if not looked.cameras:
@@ -129,7 +129,7 @@ def _open(data: str) -> tuple[Dataset, str]:
     return open_dataset(data, columns=(STATE, camera)), camera
 
 
-def _scales(dataset: Dataset, training: np.ndarray) -> Scales:
+def scales_of(dataset: Dataset, training: np.ndarray) -> Scales:
     stats = statistics(dataset, (STATE, ACTION), training)
     one = stats[STATE]
     return Scales(
@@ -164,7 +164,7 @@ def _ours(
         return (y - clean) / s[:, None, None]
 
     action = Scale.between(*scales.action)
-    return Side("understudy", step, lambda: _loss(predict, action.scale(judged[ACTION])))
+    return Side("understudy", step, lambda: noise_error(predict, action.scale(judged[ACTION])))
 
 
 def _theirs(dataset, camera, windows, judged, size: Size, scales: Scales, seed: int) -> Side:
@@ -197,11 +197,11 @@ def _theirs(dataset, camera, windows, judged, size: Size, scales: Scales, seed: 
         policy.train()
         return out
 
-    return Side("lerobot", step, lambda: _loss(predict, action.scale(judged[ACTION])))
+    return Side("lerobot", step, lambda: noise_error(predict, action.scale(judged[ACTION])))
 
 
 @torch.no_grad()
-def _loss(predict: Callable[[Tensor, Tensor, Tensor], Tensor], scaled: Tensor) -> float:
+def noise_error(predict: Callable[[Tensor, Tensor, Tensor], Tensor], scaled: Tensor) -> float:
     """Mean squared error of the predicted noise; chunks, levels and noise are the same at every call."""
     rng = torch.Generator().manual_seed(0)
     table = _levels()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ...configs.plugins import lookup
+
 RACES = {"seconds", "pairs"}
 SIDES = {"channels", "pictures", "threads"}
 RUNS = {"task", "envs", "size", "n_action_steps", "episodes", "steps", "cameras"}
@@ -16,7 +18,7 @@ READS = {  # bench -> the flags that it reads, beside `out`; others are refused
     "loader": {"data", "seconds"},
     "train": RACES | SIDES | {"batch", "horizon", "device", "precision"},
     "latency": RACES | SIDES | {"observations", "horizon", "solver_steps", "device"},
-    "learn": SIDES | {"data", "seconds", "batch", "turns", "noise_draws"},
+    "learn": SIDES | {"data", "seconds", "batch", "turns", "noise_draws", "against", "context"},
     "stages": RACES | {"batch", "context", "pictures", "threads"},
     "rollout": RACES | RUNS | {"scaling"},
     "cluster": RUNS | {"pairs"},
@@ -26,6 +28,10 @@ READS = {  # bench -> the flags that it reads, beside `out`; others are refused
     "report": set(),
     "dream": RACES | {"data", "batch", "device", "threads"},
     "all": {"quick", "again", "busy"},
+}
+AGAINST = {  # learn: peer -> the flags that it does not read
+    "lerobot": {"context"},
+    "end_to_end": {"channels", "noise_draws"},
 }
 
 
@@ -48,7 +54,8 @@ class Settings:
     batch: int = 64  # train, learn, stages: windows a step; dream: films imagined at once
     turns: int = 10  # learn: turns of --seconds CPU seconds of each side, after which the held-out loss is measured
     noise_draws: int = 4  # learn: noised chunks that ours trains on each encoded observation
-    context: int = 16  # stages: observed frames
+    against: str = "lerobot"  # learn: lerobot | end_to_end, a long context in stages beside the same without them
+    context: int = 16  # stages, learn --against end_to_end: observed frames
     observations: int = 1  # latency: planned for at a time
     horizon: int = 16  # train, latency: actions of a chunk
     channels: tuple[int, ...] = (64, 128, 256)  # train, latency: of the U-Net's levels
@@ -78,6 +85,11 @@ class Settings:
         if unread := [name for name in given if name not in READS[self.what] | {"what", "out"}]:
             known = ", ".join(f"--{name}" for name in sorted(READS[self.what])) or "no other flag than --out"
             raise ValueError(f"`bench {self.what}` does not read --{unread[0]}; it reads {known}")
+        lookup("peer", self.against, AGAINST)
+        if self.what == "learn" and (unread := sorted(AGAINST[self.against] & {*given})):
+            raise ValueError(f"`bench learn --against {self.against}` does not read --{unread[0]}")
+        if self.context < 2:
+            raise ValueError(f"a long context has at least 2 frames, got {self.context}")
 
 
 def describe_machine() -> dict:

@@ -80,6 +80,8 @@ def _loader(result: Mapping):
 
 
 def _learn(result: Mapping):
+    if "stages_s" in result:
+        return _learn_stages(result)
     ours, peer = result["curves"]["understudy"], result["curves"]["lerobot"]
     waits = (None, None, None)  # ahead
     rows = [
@@ -104,6 +106,29 @@ def _learn(result: Mapping):
         rows,
         notes,
     )
+
+
+def _learn_stages(result: Mapping):
+    ours, whole = result["curves"]["in stages"], result["curves"]["end to end"]
+    waits = (None, None, None)  # ahead
+    rows = [
+        (f"turn {turn}", our[0], our[2], their[0], their[2])
+        for turn, (our, their) in enumerate(zip_longest(ours, whole, fillvalue=waits), 1)
+    ]
+    reached = "are never there"
+    if result["stages_s"] is not None:
+        reached = f"are there after {result['stages_s']:.0f} CPU s, {result['ratio']:.3g} times sooner"
+    notes = (
+        f"The least loss end to end is {result['loss']:.4f}, after {result['whole_s']:.0f} CPU s; stages {reached}.",
+        f"Of their time the encoder, with one frame, took {result['encoder_s']:.0f} CPU s, and embedding every frame "
+        f"once {result['embedding_s']:.0f}.",
+        f"{result['context']} frames of {result['pictures']} px, batch {result['batch']}. Loss: squared error of the "
+        "noise for held-out windows, at the same noise levels; none while the encoder's stage lasts.",
+        "The stages wait while their loss is the lower one.",
+    )
+    columns = ("after", "in stages, CPU s", "in stages, loss", "end to end, CPU s", "end to end, loss")
+    title = "Held-out loss of a long context, in stages and end to end"
+    return title, "understudy bench learn --against end_to_end", columns, rows, notes
 
 
 def _stages(result: Mapping):

@@ -114,7 +114,7 @@ def test_ours_waits_while_it_is_ahead():
         bench_learn.Side(name, lambda: None, lambda of=of: next(of))
         for name, of in zip(("understudy", "lerobot"), losses, strict=True)
     )
-    bench_learn._train(ours, theirs, 4, 0.001)
+    bench_learn.take_turns(ours, theirs, 4, 0.001)
     assert [loss for _, _, loss in ours.curve] == [0.8, 0.5, 0.2] and len(theirs.curve) == 4
     assert bench_learn._verdict(ours, theirs)["ours_s"] == ours.curve[2][0]
 
@@ -128,7 +128,7 @@ def test_both_sides_are_measured_by_the_same_noise():
         return (noisy - levels.sqrt()[:, None, None] * scaled) / (1 - levels).sqrt()[:, None, None]
 
     pytest.importorskip("diffusers", reason="the noise levels are lerobot's")
-    assert bench_learn._loss(oracle, chunks) < 1e-6
+    assert bench_learn.noise_error(oracle, chunks) < 1e-6
 
 
 def test_both_sides_train_and_plan(tmp_path):
