@@ -73,6 +73,11 @@ class World(draccus.ChoiceRegistry):
         """Names of the perturbations that it can be put under; None: as its kind (`sim/perturb.py`)."""
         return None
 
+    @property
+    def undemonstrated(self) -> str:
+        """Why no scripted expert can act here, whatever the task, and what to do; "" where one may."""
+        return ""
+
     def views(self) -> tuple[str, ...]:
         """Names that `cameras` may ask for."""
         return tuple(self.cameras)
@@ -103,6 +108,10 @@ class Around(World):
 
     def steps(self) -> int:
         return self.clean.steps()
+
+    @property
+    def undemonstrated(self) -> str:
+        return self.of.undemonstrated
 
     def views(self) -> tuple[str, ...]:
         return self.of.views()

@@ -53,6 +53,10 @@ class DreamWorld(World):
         if self.batch < 1 or self.judge_every < 1:
             raise DreamError(f"batch and judge_every must be at least 1, got {self.batch} and {self.judge_every}")
 
+    @property
+    def undemonstrated(self) -> str:
+        return "a scripted expert acts by true states, and a dream has none: record in the world that was learnt from"
+
     @cached_property
     def folder(self) -> Path:
         """Of the checkpoint. Raises FileNotFoundError."""

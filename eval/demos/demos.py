@@ -78,7 +78,7 @@ class Demos(Settings):
             teleoperate(self)
             return
         world = read_world(self.world or self.task, cameras=self.cameras)
-        _check_expert(world.task, self.manner)
+        _check_expert(world, self.manner)
         with self._crew(world) as crew:
             begun = time.perf_counter()
             crew.start(needs_torch=False)
@@ -152,11 +152,13 @@ def expert_card(settings: Settings, world: World) -> dict:
     return json.loads(json.dumps(card, default=str))
 
 
-def _check_expert(task: str, manner: Manner) -> None:
-    """Refuse a task that nobody demonstrates, or not in this manner. Raises LookupError listing what is known."""
+def _check_expert(world: World, manner: Manner) -> None:
+    """Refuse a world or task in which nobody demonstrates, or not in this manner. Raises LookupError, ValueError."""
     if not 0 <= manner.fail <= 1:
         raise ValueError(f"fail is a probability, got {manner.fail}")
-    manner.of(task, 0)
+    if world.undemonstrated:
+        raise ValueError(world.undemonstrated)
+    manner.of(world.task, 0)
 
 
 def _account(out: Path, writer: DatasetWriter, rows: list[dict], spent: float) -> str:

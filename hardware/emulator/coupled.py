@@ -42,14 +42,14 @@ class CoupledShafts:
         spec.option.timestep = DT
         self.model = spec.compile()
         self.data = mujoco.MjData(self.model)
-        self._wiring = Wiring.of(arm, self.model)
+        self.wiring = Wiring.of(arm, self.model)
 
         # the emulated servos instead of the scene's
-        self.model.actuator_gainprm[self._wiring.ctrl] = 0
-        self.model.actuator_biasprm[self._wiring.ctrl] = 0
+        self.model.actuator_gainprm[self.wiring.ctrl] = 0
+        self.model.actuator_biasprm[self.wiring.ctrl] = 0
         motors = [servo.motor for servo in kind.servos]
-        self.model.dof_armature[self._wiring.qvel] = [motor.armature for motor in motors]
-        self.model.dof_frictionloss[self._wiring.qvel] = [motor.coulomb for motor in motors]
+        self.model.dof_armature[self.wiring.qvel] = [motor.armature for motor in motors]
+        self.model.dof_frictionloss[self.wiring.qvel] = [motor.coulomb for motor in motors]
         self._viscous = np.array([motor.viscous for motor in motors])
 
         self.shafts: Sequence[Shaft] = [
@@ -64,7 +64,7 @@ class CoupledShafts:
 
         mujoco.mj_resetData(self.model, self.data)
         if self.task is None:
-            self.data.qpos[self._wiring.qpos] = self.kind.home
+            self.data.qpos[self.wiring.qpos] = self.kind.home
         else:
             self.task.reset(self.model, self.data, np.random.default_rng(seed))
         mujoco.mj_forward(self.model, self.data)
@@ -75,23 +75,23 @@ class CoupledShafts:
         import mujoco
 
         pulls = [shaft.pull() for shaft in self.shafts]
-        self.model.dof_damping[self._wiring.qvel] = self._viscous + braking
-        self.data.qfrc_applied[self._wiring.qvel] = np.add(torques, pulls)
+        self.model.dof_damping[self.wiring.qvel] = self._viscous + braking
+        self.data.qfrc_applied[self.wiring.qvel] = np.add(torques, pulls)
         mujoco.mj_step(self.model, self.data)
         self._read()
 
     @property
     def joints(self) -> np.ndarray:
         """(D,) joint angles, rad."""
-        return self.data.qpos[self._wiring.qpos].copy()
+        return self.data.qpos[self.wiring.qpos].copy()
 
     def success(self) -> bool | None:
         """Whether the task is done now; None without a task."""
         return None if self.task is None else bool(self.task.success(self.model, self.data))
 
     def _read(self) -> None:
-        angles = (self.zeros + self.data.qpos[self._wiring.qpos]).tolist()
-        speeds = self.data.qvel[self._wiring.qvel].tolist()
+        angles = (self.zeros + self.data.qpos[self.wiring.qpos]).tolist()
+        speeds = self.data.qvel[self.wiring.qvel].tolist()
         for shaft, angle, speed in zip(self.shafts, angles, speeds, strict=True):
             shaft.angle, shaft.velocity = angle, speed
 

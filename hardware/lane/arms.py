@@ -11,9 +11,10 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from .direct import DirectArm
 from .stage import Stage, standing
 
 if TYPE_CHECKING:
+    import mujoco
+
     from ..twin.beside import Beside, Companion, Within
 
 
@@ -269,6 +272,19 @@ class SteppedArm:
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers.clear()
+
+    def sent_there(self, pose: np.ndarray) -> tuple[Any, mujoco.MjModel, mujoco.MjData]:
+        """(task, model, data) as if the arm, but for its last joint, the gripper, stood at `pose` (D,), rad.
+
+        Servos hang behind what they are sent: who takes the next step from where they are never arrives.
+        """
+        import mujoco
+
+        shafts = self._shafts
+        data = copy(shafts.data)
+        data.qpos[shafts.wiring.qpos[:-1]] = pose[:-1]
+        mujoco.mj_forward(shafts.model, data)
+        return shafts.task, shafts.model, data
 
     @property
     def _shafts(self) -> CoupledShafts:

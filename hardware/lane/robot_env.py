@@ -21,6 +21,7 @@ import numpy as np
 from ...configs.lanes.lane import Lane
 from ...configs.spec import STATE, Embodiment, EmbodimentError, Mode
 from ...configs.world import World
+from ...sim.experts import expert_action
 from ..bends import Bends
 from ..emulator.arm import find_kind
 from ..emulator.coupled import find_task
@@ -146,6 +147,14 @@ class RobotWorld(World):
     def start_set(self) -> str:
         return f"mujoco/{self.task}" if self.emulate else ""
 
+    @property
+    def undemonstrated(self) -> str:
+        if not self.emulate:
+            return "an arm is led by a person: --robot NAME --by TELEOPERATOR in place of --world"
+        if self.clock != "simulated":
+            return "a scripted expert acts on an emulated arm in simulated time alone: give the world clock: simulated"
+        return ""
+
     def views(self) -> tuple[str, ...]:
         if self.emulate:
             return tuple(find_task(self.task, find_kind("so101")).cameras)
@@ -181,6 +190,7 @@ class RobotLane(Lane):
 
     def __init__(self, world: RobotWorld, arm: DrivenArm):
         super().__init__(world)
+        self._name = world.task
         self.arm, self.set_points, self._envelope = arm, world.set_points, world.envelope()
         self.period = 1 / (self.embodiment.rate * world.set_points)
         self.slack = LATE / self.embodiment.rate
@@ -332,6 +342,16 @@ class RobotLane(Lane):
     def told(self) -> dict[str, Any]:
         """What the newest set-point came to."""
         return {"goal": self._goal, "sent": self.sent, "reasons": self.reasons}
+
+    def expert_action(self, noise: float = 0.0) -> np.ndarray:
+        """What the task's scripted demonstrator does now; see `SteppedArm.sent_there`.
+
+        Raises:
+            LookupError: there is none of this task.
+        """
+        assert isinstance(self.arm, SteppedArm)  # as `RobotWorld.lane` says
+        self.task, self.model, self.data = self.arm.sent_there(self.sent)  # what demonstrators look at
+        return expert_action(self._name, self, noise)
 
     def render(self) -> np.ndarray:
         for picture in self._look.obs.values():

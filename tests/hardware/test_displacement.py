@@ -80,7 +80,7 @@ def test_what_is_gone_is_lost_or_far_and_a_pose_of_the_arm_counts(lane, cube):
     gone = displacement(reference, look(lane))
     assert not gone.within(20) and "away" in str(gone)
     data.qpos[place] -= 5
-    data.qpos[lane.arm._shafts._wiring.qpos[0]] += 0.1
+    data.qpos[lane.arm._shafts.wiring.qpos[0]] += 0.1
     assert not displacement(reference, look(lane)).within(5)
 
 

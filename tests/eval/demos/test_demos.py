@@ -75,6 +75,29 @@ def test_a_used_folder_and_a_task_without_expert_are_refused(tmp_path):
         demonstrate(tmp_path / "d", task="robosuite/Wipe")
 
 
+ARM = {"type": "robot", "task": "so101-reach", "emulate": True, "clock": "simulated"}  # an SO-101 behind the guard
+
+
+def test_the_expert_leads_an_emulated_arm_and_what_the_guard_let_through_is_recorded(tmp_path):
+    dataset = demonstrate(tmp_path / "d", task="so101-reach", world=ARM, episodes=3, env_seed=100_001)
+    asked, sent = dataset.columns["action"], dataset.columns["action.sent"]
+    assert len(dataset.lengths) > 0 and np.abs(asked - sent).max() > 0.01, "it asks for more than an arm can"
+    faster = np.abs(np.diff(sent[: dataset.lengths[0]], axis=0)).max() * dataset.embodiment.rate
+    assert faster < 3.5, "rad/s: what is recorded, an arm can do"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"clock": "wall"}, "in simulated time alone"),
+        ({"emulate": False, "robot": "so101", "clock": "wall"}, "led by a person: --robot"),
+    ],
+)
+def test_an_arm_whose_scene_nobody_knows_is_led_by_no_expert(tmp_path, changes, words):
+    with pytest.raises(ValueError, match=words):
+        demonstrate(tmp_path / "d", task="so101-reach", world=ARM | changes)
+
+
 def content(folder):
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
