@@ -15,7 +15,7 @@ from .emulator.arm import Kind, find_kind, read_calibration
 from .lerobot import LerobotArm, LerobotConfig
 from .lerobot_joints import buses_of
 from .open import robot_config
-from .port import fall_silent, port_fault, spoken_for
+from .port import Claim, fall_silent, port_fault, spoken_for
 from .robot import RobotConfig
 from .so101 import RETRIES, STORED, CalibrationError, Scale, SO101Config
 
@@ -66,7 +66,7 @@ def refuse_unready(config: RobotConfig) -> None:
     Raises:
         ConnectionError: port, bus, servos, supply, calibration, cameras, or an emergency stop that is engaged.
     """
-    estop = None if config.estop is None else os.path.expandvars(config.estop)
+    estop = config.stop_file
     if estop is not None and os.path.exists(estop):
         raise ConnectionError(f"emergency stop: {estop} exists. When the arm may move again: rm {estop}")
     for left in reversed(range(TRIES)):  # a busy machine may lose an answer
@@ -103,7 +103,7 @@ def _lerobots(config: LerobotConfig) -> Iterator[Finding]:
     known = "table, walls, self and torque" if arm.body else "joint limits, speed, acceleration and jerk alone"
     yield Finding("guard", True, f"it bounds {known}")
     try:
-        arm.line.check_ports()
+        arm.line.claim()
         with arm.line.unhurried():
             for prefix, bus in buses_of(arm.robot).items():
                 if bus in arm.line.serial:
@@ -113,6 +113,8 @@ def _lerobots(config: LerobotConfig) -> Iterator[Finding]:
         yield Finding("calibration", False, str(error), needed=True)
     except ConnectionError as error:
         yield Finding("bus", False, str(error), "is the supply on, and no other program on this port?", True)
+    finally:
+        arm.line.release()
     yield from _cameras(config)
 
 
@@ -130,7 +132,9 @@ def _servos(config: SO101Config) -> Iterator[Finding]:
     wanted = {name: place for place, name in enumerate(kind.joints, 1)}
     motors = {name: Motor(id, "sts3215", MotorNormMode.DEGREES) for name, id in wanted.items()}
     bus = FeetechMotorsBus(port=config.port, motors=motors)
+    claim = None
     try:
+        claim = Claim(config.port)
         with spoken_for(config.port):
             bus.connect(handshake=False)
         found, doubled = _found(bus)
@@ -162,6 +166,8 @@ def _servos(config: SO101Config) -> Iterator[Finding]:
     finally:
         if bus.is_connected:
             bus.port_handler.closePort()
+        if claim is not None:
+            claim.release()
 
 
 def _found(bus) -> tuple[set[int], list[int]]:

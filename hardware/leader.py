@@ -101,7 +101,7 @@ class Leader:
 
     def connect(self) -> None:
         """Open it; its torque stays as lerobot leaves it. Raises ConnectionError, CalibrationError."""
-        self.line.check_ports()
+        self.line.claim()
         with self.line.unhurried():
             self.line.call(self._open, GREETINGS)
             calibrated = self.line.call(lambda: self.device.is_calibrated)
@@ -142,6 +142,7 @@ class Leader:
                 if self.device.is_connected:
                     self.device.disconnect()
         self.line.shut()
+        self.line.release()
 
 
 class Attended:

@@ -25,7 +25,7 @@ from .cameras import Camera
 from .emulator.arm import Calibration, find_kind, read_calibration
 from .feetech import ServoLine
 from .guard import Measured
-from .port import check_port, spoken_for
+from .port import Claim, check_port, spoken_for
 from .robot import RobotConfig
 
 T = TypeVar("T")
@@ -148,11 +148,13 @@ class SO101:
             state_units=units,
         )
         self._line: ServoLine | None = None
+        self._claim: Claim | None = None
         self._holds = False  # all servos were told to
 
     def connect(self) -> None:
         """See `Driver`. Raises CalibrationError: servos, file and pose do not fit together."""
         check_port(self.port)
+        self._claim = Claim(self.port)
         known = self.scale.calibration
         with spoken_for(self.port):
             self._line = ServoLine(self.port, [one.id for one in known.values()])
@@ -276,6 +278,8 @@ class SO101:
         if line is not None:
             with suppress(ConnectionError), spoken_for(self.port):
                 line.close()
+        if self._claim is not None:
+            self._claim.release()
 
 
 @RobotConfig.register_subclass("so101")
@@ -310,6 +314,7 @@ class SO101Config(RobotConfig):
         return {"type": "so101", "calibration": {name: vars(one) for name, one in known.items()}}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "envelope", ENVELOPE | self.envelope)
 
     def cameras(self) -> dict[str, Camera]:
