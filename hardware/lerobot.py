@@ -290,6 +290,12 @@ class LerobotArm:
         self.line.release()
 
 
+def settled(device: Any, kind: str, joints: tuple[Joint, ...]) -> dict[str, Any]:
+    """What settles the meaning of a device's numbers, see `RobotConfig.settled`."""
+    held = {f"{p}{name}": vars(one) for p, bus in buses_of(device).items() for name, one in bus.calibration.items()}
+    return {"type": kind, "units": {joint.name: joint.said for joint in joints}, "calibration": held}
+
+
 def body_of(joints: tuple[Joint, ...], name: str, rate: float) -> Embodiment:
     """Absolute targets in, places out, rad and m."""
     names, units = tuple(joint.name for joint in joints), tuple(joint.unit for joint in joints)
@@ -346,7 +352,7 @@ class LerobotConfig(RobotConfig):
     robot: dict[str, Any]  # lerobot's settings, with their type, such as {type: koch_follower, port: P, id: ME}
     rate: float = 30.0  # commands a second
     units: dict[str, str] | str = ""  # of joints whose motors do not say it: rad, degrees, m, mm
-    limits: dict[str, tuple[float, float]] = field(default_factory=dict)  # of joints, rad or m; before the calibration
+    limits: dict[str, tuple[float, float]] = field(default_factory=dict)  # of joints, rad or m; within the calibration
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -356,7 +362,13 @@ class LerobotConfig(RobotConfig):
     @property
     def arm(self) -> dict[str, Any]:
         """lerobot's settings without cameras; a lost answer is asked for again by us."""
-        known = {item.name for item in fields(type(configured("robots", self.robot)))}
+        config = configured("robots", self.robot)
+        if getattr(config, "max_relative_target", None) is not None:
+            raise ValueError(
+                "max_relative_target: lerobot would send something else than the guard decides and the recording says; "
+                "leave it out, `envelope: {velocity: ...}` bounds each step"
+            )
+        known = {item.name for item in fields(type(config))}
         given = {key: value for key, value in self.robot.items() if key != "cameras"}
         return ({"num_read_retries": 0} if "num_read_retries" in known else {}) | given
 
@@ -365,11 +377,7 @@ class LerobotConfig(RobotConfig):
 
     def settled(self) -> dict[str, Any]:
         arm = LerobotArm(self)
-        units = {joint.name: joint.said for joint in arm.joints}
-        held = {
-            f"{p}{name}": vars(one) for p, bus in buses_of(arm.robot).items() for name, one in bus.calibration.items()
-        }
-        return {"type": arm.kind, "units": units, "calibration": held}
+        return settled(arm.robot, arm.kind, arm.joints)
 
     def cameras(self) -> dict[str, LerobotCamera]:
         return {name: LerobotCamera(name, one) for name, one in (self.robot.get("cameras") or {}).items()}

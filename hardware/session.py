@@ -72,7 +72,8 @@ class Session:
                 break
         if self.shadow is not None:
             self.shadow.forget(measured.time)
-        return self.guard.engage(measured, time.monotonic())
+        self._sent = self.guard.engage(measured, time.monotonic())
+        return self._sent
 
     def observe(self) -> Measured:
         """A reading of now. Raises ConnectionError."""
@@ -100,14 +101,20 @@ class Session:
         verdict = self.guard.step(measured, command, now, foresight)
         try:
             self.driver.write(verdict.sent)
-            verdict = replace(verdict, written=time.monotonic())
+            self._sent, verdict = verdict.sent, replace(verdict, written=time.monotonic())
         except ConnectionError as error:
-            failed = error
+            failed, verdict = error, self._unwritten(verdict, error)
         if self.shadow is not None and command is not None and measured is not None:
             self.shadow.ask(self.guard.ahead, measured)
         if failed is not None and verdict.outcome is Outcome.stopped:
             raise failed
         return verdict
+
+    def _unwritten(self, verdict: Verdict, error: ConnectionError) -> Verdict:
+        """The servos go on to what they were sent before: that is said, and what a recording says."""
+        if verdict.outcome is not Outcome.stopped:
+            verdict = replace(verdict, outcome=Outcome.bent)
+        return replace(verdict, sent=self._sent, reasons=(*verdict.reasons, f"it was not written: {error}"))
 
     def couple(self) -> np.ndarray:
         """Somebody else commands from here on, see `Guard.couple`; the set-point, (D,)."""

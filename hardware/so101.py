@@ -81,6 +81,10 @@ class Scale:
         self.low, self.high = low, high
         self._zero, self._per_rad = (low + high) / 2, np.full(len(low), PER_RAD)
         shut, wide = self.arm.limits[-1]
+        if self.calibration[self.arm.joints[-1]].drive_mode:
+            raise CalibrationError(
+                "the gripper has drive_mode 1: lerobot-calibrate writes 0 for this arm; calibrate again"
+            )
         self._per_rad[-1] = (high[-1] - low[-1]) / (wide - shut)
         self._zero[-1] = low[-1] - shut * self._per_rad[-1]
 
@@ -315,6 +319,13 @@ class SO101Config(RobotConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name, settings in self.camera.items():
+            keys = set(settings) if isinstance(settings, Mapping) else set()
+            if "index" not in keys or keys - {"index", "width", "height", "fps"}:
+                raise ValueError(
+                    f"camera '{name}': {settings!r:.80} is not {{index: 0, width: 640, height: 480, fps: 30}}; index is "
+                    "needed"
+                )
         object.__setattr__(self, "envelope", ENVELOPE | self.envelope)
 
     def cameras(self) -> dict[str, Camera]:

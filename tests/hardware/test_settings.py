@@ -100,3 +100,9 @@ def test_an_emergency_stop_in_the_home_folder_is_there(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert RobotConfig(estop="~/stop").stop_file == tmp_path / "stop"
     assert RobotConfig(estop="$HOME/stop").stop_file == tmp_path / "stop"
+
+
+@pytest.mark.parametrize("camera", [0, {"width": 640}, {"index": 0, "type": "opencv"}])
+def test_a_camera_that_is_none_is_refused_by_name(camera):
+    with pytest.raises(ValueError, match="camera 'front': .*index is needed"):
+        SO101Config(port="/dev/none", camera={"front": camera})
