@@ -323,8 +323,8 @@ class SO101Config(RobotConfig):
             keys = set(settings) if isinstance(settings, Mapping) else set()
             if "index" not in keys or keys - {"index", "width", "height", "fps"}:
                 raise ValueError(
-                    f"camera '{name}': {settings!r:.80} is not {{index: 0, width: 640, height: 480, fps: 30}}; index is "
-                    "needed"
+                    f"camera '{name}': {settings!r:.80} is not {{index: 0, width: 640, height: 480, fps: 30}}; index "
+                    "is needed"
                 )
         object.__setattr__(self, "envelope", ENVELOPE | self.envelope)
 

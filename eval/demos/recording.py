@@ -145,8 +145,8 @@ def compare(out: Path, card: dict) -> None:
             if ".calibration." in what:
                 raise RecordingError(
                     f"'{out}' was recorded with another calibration: its {what} was {before}, not {now}. The same "
-                    f"angle would be another pose: bring the calibration file of then back ({out / RECORDING} holds it) and "
-                    "write it to the servos, or record into another --out"
+                    "angle would be another pose: bring the calibration file of then back and write it to the servos "
+                    f"({out / RECORDING} holds it), or record into another --out"
                 )
             command = f". It was made by: {then['command']}" if then.get("command") else ""
             raise RecordingError(
