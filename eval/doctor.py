@@ -120,6 +120,13 @@ class Doctor:
     json: bool = False  # print one JSON object in place of the table
     quick: bool = False  # leave out the imports of torchvision, torchcodec and lerobot, which take half of the time
 
+    def __post_init__(self) -> None:
+        for flag in ("port", "calibration"):
+            if self.robot is None and getattr(self, flag) is not None:
+                raise ValueError(f"--{flag} of which robot? Give --robot NAME, such as so101 (understudy list robots)")
+        if self.robot is not None and self.path is not None:
+            raise ValueError(f"'{self.path}' or --robot? One at a time")
+
     def run(self) -> None:
         if self.robot is not None:
             from ..hardware.examine import examine_robot

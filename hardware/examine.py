@@ -15,13 +15,15 @@ from .emulator.arm import Kind, find_kind, read_calibration
 from .lerobot import LerobotArm, LerobotConfig
 from .lerobot_joints import buses_of
 from .open import robot_config
-from .port import fall_silent, port_fault, spoken_for
+from .port import Claim, fall_silent, port_fault, spoken_for
 from .robot import RobotConfig
 from .so101 import RETRIES, STORED, CalibrationError, Scale, SO101Config
 
 READS = 40  # of the loop rate
-VOLTS = (4.5, 8.4)  # of an SO-101's supply, within its servos' limits; 12 V arms: up to 14
+VOLTS = 4.5  # at least, of an SO-101's supply; what is too much for a servo it says itself
 BAUD = 1_000_000
+BAUDS = (500_000, 250_000, 128_000, 115_200, 57_600, 38_400)  # others that servos know and the library sets
+STATUS = ("voltage", "encoder", "temperature", "current", "", "load")  # bits, from the lowest
 FIRMWARE = ("Firmware_Major_Version", "Firmware_Minor_Version")
 MODEL, POSITION = 3, 56  # addresses in a servo
 ASKED = 6  # times that a servo is called which may have missed a call on a busy machine
@@ -66,7 +68,7 @@ def refuse_unready(config: RobotConfig) -> None:
     Raises:
         ConnectionError: port, bus, servos, supply, calibration, cameras, or an emergency stop that is engaged.
     """
-    estop = None if config.estop is None else os.path.expandvars(config.estop)
+    estop = config.stop_file
     if estop is not None and os.path.exists(estop):
         raise ConnectionError(f"emergency stop: {estop} exists. When the arm may move again: rm {estop}")
     for left in reversed(range(TRIES)):  # a busy machine may lose an answer
@@ -103,7 +105,7 @@ def _lerobots(config: LerobotConfig) -> Iterator[Finding]:
     known = "table, walls, self and torque" if arm.body else "joint limits, speed, acceleration and jerk alone"
     yield Finding("guard", True, f"it bounds {known}")
     try:
-        arm.line.check_ports()
+        arm.line.claim()
         with arm.line.unhurried():
             for prefix, bus in buses_of(arm.robot).items():
                 if bus in arm.line.serial:
@@ -113,6 +115,8 @@ def _lerobots(config: LerobotConfig) -> Iterator[Finding]:
         yield Finding("calibration", False, str(error), needed=True)
     except ConnectionError as error:
         yield Finding("bus", False, str(error), "is the supply on, and no other program on this port?", True)
+    finally:
+        arm.line.release()
     yield from _cameras(config)
 
 
@@ -130,7 +134,9 @@ def _servos(config: SO101Config) -> Iterator[Finding]:
     wanted = {name: place for place, name in enumerate(kind.joints, 1)}
     motors = {name: Motor(id, "sts3215", MotorNormMode.DEGREES) for name, id in wanted.items()}
     bus = FeetechMotorsBus(port=config.port, motors=motors)
+    claim = None
     try:
+        claim = Claim(config.port)
         with spoken_for(config.port):
             bus.connect(handshake=False)
         found, doubled = _found(bus)
@@ -143,7 +149,8 @@ def _servos(config: SO101Config) -> Iterator[Finding]:
             return
         if not found:
             advice = "switch the supply on (the USB cable alone does not feed servos); check the cable to the first one"
-            yield Finding("bus", False, "no servo answers, at any speed", advice, True)
+            speeds = f"at {BAUD} baud or one of {', '.join(map(str, BAUDS))}"
+            yield Finding("bus", False, f"no servo answers, {speeds}", advice, True)
             return
         if lacking or doubled:
             said = [f"nobody answers by id {id} ({name}), of {ASKED} times" for name, id in lacking.items()]
@@ -162,6 +169,8 @@ def _servos(config: SO101Config) -> Iterator[Finding]:
     finally:
         if bus.is_connected:
             bus.port_handler.closePort()
+        if claim is not None:
+            claim.release()
 
 
 def _found(bus) -> tuple[set[int], list[int]]:
@@ -191,7 +200,7 @@ def _heard(bus, id: int, address: int) -> int:
 def _other_bauds(bus) -> dict[int, list[int]]:
     """Speed -> ids that answer there."""
     found = {}
-    for baud in (500_000, 250_000, 115_200, 57_600):
+    for baud in BAUDS:
         with spoken_for(bus.port):
             bus.port_handler.setBaudRate(baud)
         ids, _ = _found(bus)
@@ -214,9 +223,13 @@ def _values(bus, config: SO101Config, kind: Kind) -> Iterator[Finding]:
     advice = "bring all servos to one firmware with Feetech's FD program; lerobot refuses mixed ones"
     yield Finding("firmware", same, ", ".join(dict.fromkeys(versions)), advice, True)
     volts = read("Present_Voltage") / 10
-    fine = bool((volts >= VOLTS[0]).all())
+    fine = bool((volts >= VOLTS).all())
     detail = f"{volts.min():.1f} .. {volts.max():.1f} V"
-    yield Finding("supply", fine, detail, f"look at supply and plugs: {VOLTS[0]:g} V are wanted", True)
+    yield Finding("supply", fine, detail, f"look at supply and plugs: {VOLTS:g} V are wanted", True)
+    states = zip(kind.joints, read("Status").astype(int).tolist(), strict=True)
+    alarms = [f"{joint} says {_alarms(state)}" for joint, state in states if state]
+    advice = "a supply beyond a servo's own limits, heat, or overload: look for it, then switch the supply off and on"
+    yield Finding("alarms", not alarms, "; ".join(alarms) or "no servo has one", advice)
 
     if not config.file.is_file():
         advice = f"lerobot-calibrate {config.calibrated_by}"
@@ -224,6 +237,7 @@ def _values(bus, config: SO101Config, kind: Kind) -> Iterator[Finding]:
         return
     try:
         known = read_calibration(config.file, kind)
+        scale = Scale(known)
     except ValueError as error:
         yield Finding("calibration", False, str(error), "calibrate this arm again", True)
         return
@@ -235,7 +249,6 @@ def _values(bus, config: SO101Config, kind: Kind) -> Iterator[Finding]:
     ]
     detail = "; ".join(wrong[:3]) if wrong else f"{config.file} is what the servos hold"
     yield Finding("calibration", not wrong, detail, "the file is of another arm, or old: calibrate again", True)
-    scale = Scale(known)
     seams = scale.seams(read("Present_Position"))
     detail = "; ".join(seams) if seams else "every joint is within its calibrated range"
     yield Finding("pose", not seams, detail, "lead the arm to the middle of its range and calibrate it again", True)
@@ -248,6 +261,12 @@ def _values(bus, config: SO101Config, kind: Kind) -> Iterator[Finding]:
     rate = READS / (time.perf_counter() - begun)
     enough = rate > 2 * config.rate
     yield Finding("loop rate", enough, f"{rate:.0f} readings/s", "look at the USB hub and its latency timer")
+
+
+def _alarms(state: int) -> str:
+    """What the status of a servo means."""
+    said = [name or f"bit {bit}" for bit, name in enumerate(STATUS) if state >> bit & 1]
+    return ", ".join(said) or f"status {state}"
 
 
 def _cameras(config: RobotConfig) -> Iterator[Finding]:

@@ -57,6 +57,11 @@ class Guard:
             raise ValueError(f"{len(units)} units for {len(names)} joints")
         if not rate > 0:
             raise ValueError(f"the guard's rate must be positive, got {rate}")
+        if (1 + TIMELY) / rate > envelope.silence:
+            raise ValueError(
+                f"at {rate:g} commands a second each would come after a silence of {envelope.silence:g} s, and the arm "
+                f"would only ever creep: take a higher rate, or a longer envelope.silence, such as {2 / rate:.2g}"
+            )
         if clearance is not None:
             _check_solver()
         self.names, self.units, self.envelope, self.rate = names, units, envelope, rate

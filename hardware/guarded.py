@@ -60,6 +60,10 @@ def serve(pipe: Connection, config: RobotConfig, shadow: Connection | None = Non
     except (ConnectionError, ValueError, LookupError, ImportError, OSError) as error:
         with suppress(OSError):
             line.tell(error=str(error), kind=_kind(error))
+    except Exception as error:
+        with suppress(OSError):
+            line.tell(error=f"the guard's process failed ({type(error).__name__}: {error}); it lets go", kind="")
+        raise
     finally:
         if session is not None:
             session.close()
@@ -78,9 +82,9 @@ def _listen(line: Line, session: Session, wished: list[str]) -> None:
         heard = line.hears(silence)
         if "SIGTERM" in wished or "SIGHUP" in wished:
             return
-        if wished:
+        while "SIGUSR1" in wished:  # pressed twice is pressed
             session.guard.stop("emergency stop: SIGUSR1")
-            wished.clear()
+            wished.remove("SIGUSR1")
         if not heard:  # a heartbeat was missed
             with suppress(ConnectionError):
                 session.command(None)
@@ -159,6 +163,7 @@ class GuardedRobot:
         self._process: multiprocessing.process.BaseProcess | None = None
         self._line: Line | None = None
         self._number = 0
+        self._owed, self._opened = 0, False  # answers that were asked for and not heard yet; the guard has the arm
         self.verdict: Verdict | None = None  # of the newest command
         self.account = Account()
         self.blind_to: tuple[str, ...] = ()
@@ -176,8 +181,10 @@ class GuardedRobot:
         )
         self._process.start()
         theirs.close()
+        self._owed, self._opened = 1, False
         try:
             opened = talk.told(self._answer(OPENING)) or {}
+            self._opened = True
             self.blind_to = tuple(opened["blind_to"])
             self._cameras = dict(self._config.cameras())
             for camera in self._cameras.values():
@@ -231,8 +238,10 @@ class GuardedRobot:
             return
         with suppress(OSError, EOFError):
             self._line.tell(do="close")
-            if self._line.hears(RESTING + ANSWER):
+            self._owed += 1
+            while self._owed and self._line.hears(RESTING + ANSWER):
                 self._line.hear()
+                self._owed -= 1
         self._line.close()
         self._process.join(RESTING + ANSWER)
         if self._process.is_alive():
@@ -244,19 +253,37 @@ class GuardedRobot:
         if self._line is None:
             raise ConnectionError("the robot is not connected: call connect first")
         try:
+            self._owed += 1
             self._line.say(message)
         except OSError as error:
-            raise ConnectionError(f"the guard's process is gone ({error}); the arm stands at its last goal") from error
+            raise ConnectionError(self._gone()) from error
         return self._answer(ANSWER)
 
+    def _gone(self) -> str:
+        """What became of the guard's process, and of the arm."""
+        assert self._process is not None
+        self._process.join(ANSWER)
+        code = self._process.exitcode
+        how = "" if code is None else f" ({signal.Signals(-code).name})" if code < 0 else f" (exit status {code})"
+        if not self._opened:
+            return (
+                f"the guard's process ended{how} while it opened the arm; what it said is above. In a script of your "
+                "own what opens a robot has to stand under `if __name__ == '__main__':`"
+            )
+        return f"the guard's process is gone{how}; the arm stands at its last goal"
+
     def _answer(self, patience: float) -> bytes:
+        """The answer to the newest question; one that comes late, to a question of before, is nobody's any more."""
         assert self._line is not None
         try:
-            if not self._line.hears(patience):
-                raise ConnectionError(f"the guard did not answer within {patience:g} s; look at the arm and its supply")
-            answer = self._line.hear()
+            while self._owed:
+                if not self._line.hears(patience):
+                    raise ConnectionError(
+                        f"the guard did not answer within {patience:g} s; look at the arm and its supply"
+                    )
+                answer, self._owed = self._line.hear(), self._owed - 1
         except (EOFError, ConnectionResetError) as error:
-            raise ConnectionError("the guard's process is gone; the arm stands at its last goal") from error
+            raise ConnectionError(self._gone()) from error
         other = talk.told(answer)
         if other is not None and "error" in other:
             kinds = {kind.__name__: kind for kind in KINDS}

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 
 from ..configs.spec import Embodiment
-from .lerobot import Line, calibration_of, model_of, with_calibration
+from .lerobot import Line, calibration_of, model_of, settled, with_calibration
 from .lerobot_devices import make
 from .lerobot_joints import SHARE, joints_of
 from .robot import RobotConfig
@@ -28,6 +28,7 @@ from .so101 import GREETINGS, CalibrationError
 SILENT = 0.25  # s without a reading after which nobody knows where a leader is
 AGAIN = 0.05  # s before a leader that did not answer is asked again
 EVERY = 0.005  # s between readings
+ASTRAY = 0.35  # rad or m outside its range, where a joint is not where it says
 ENDS = 2.0  # s that the thread may take to end
 
 
@@ -99,9 +100,13 @@ class Leader:
                     " its own; ls /dev/ttyACM* /dev/ttyUSB* names the ports, lerobot-find-port which is which"
                 )
 
+    def settled(self) -> dict[str, Any]:
+        """What settles the meaning of its numbers, for a record: JSON-able."""
+        return settled(self.device, self.kind, self.joints)
+
     def connect(self) -> None:
         """Open it; its torque stays as lerobot leaves it. Raises ConnectionError, CalibrationError."""
-        self.line.check_ports()
+        self.line.claim()
         with self.line.unhurried():
             self.line.call(self._open, GREETINGS)
             calibrated = self.line.call(lambda: self.device.is_calibrated)
@@ -120,12 +125,21 @@ class Leader:
             raise
 
     def read(self) -> np.ndarray:
-        """(D,) where the leader is, in the robot's units and order; not bounded. Raises ConnectionError."""
+        """(D,) where the leader is, in the robot's units and order; not bounded.
+
+        Raises ConnectionError: it does not say, or a joint is so far outside its calibrated range that it is elsewhere.
+        """
         said = self.line.call(self.device.get_action)
         found = []
         for joint, (low, high) in zip(self.joints, self.body.limits, strict=True):
             value = float(said[joint.key])
-            found.append(low + joint.share(value) * (high - low) if joint.said == SHARE else joint.ours(value))
+            angle, (least, most) = joint.ours(value), joint.range
+            if not least - ASTRAY <= angle <= most + ASTRAY:
+                raise ConnectionError(
+                    f"{joint.name} of the leader reads {angle:.2f} {joint.unit}, its range is {least:.2f} .. "
+                    f"{most:.2f}: it crossed the seam of its encoder, or its horn was put on anew; calibrate it again"
+                )
+            found.append(low + joint.share(value) * (high - low) if joint.said == SHARE else angle)
         return np.array(found)
 
     def connect_again(self) -> None:
@@ -142,6 +156,7 @@ class Leader:
                 if self.device.is_connected:
                     self.device.disconnect()
         self.line.shut()
+        self.line.release()
 
 
 class Attended:

@@ -31,7 +31,7 @@ from .cameras import Camera, Read
 from .guard import Measured
 from .lerobot_devices import BASES, configured, make, names_of
 from .lerobot_joints import Joint, buses_of, joints_of, ours, out_of_range, theirs
-from .port import check_port, fall_silent, spoken_for
+from .port import Claim, check_port, fall_silent, spoken_for
 from .robot import RobotConfig
 from .so101 import ENVELOPE, GREETINGS, SEAM, STALL, CalibrationError, torque_limits
 
@@ -55,7 +55,7 @@ class Line:
         buses = buses_of(device).values()
         self.device, self.buses = device, list(buses)
         self.serial = [bus for bus in self.buses if hasattr(bus, "port_handler")]
-        self._longer = self.usual
+        self._longer, self._claims = self.usual, list[Claim]()
         for bus in self.serial:
             self._wait_for(bus.port_handler)
         self.name = ", ".join(str(bus.port) for bus in self.buses if hasattr(bus, "port")) or str(device)
@@ -97,10 +97,17 @@ class Line:
         with spoken_for(self.name):
             yield
 
-    def check_ports(self) -> None:
-        """Raise ConnectionError: a port that is not there or not allowed."""
+    def claim(self) -> None:
+        """Raise ConnectionError: a port that is not there, not allowed, or of an arm that another program drives."""
+        self.release()
         for bus in self.serial:
             check_port(str(bus.port))
+            self._claims.append(Claim(str(bus.port)))
+
+    def release(self) -> None:
+        """Others may drive the arm. Safe to call twice."""
+        while self._claims:
+            self._claims.pop().release()
 
     @property
     def gone(self) -> bool:
@@ -173,7 +180,7 @@ class LerobotArm:
 
     def connect(self) -> None:
         """See `Driver`, but that lerobot switches the torque on. Raises CalibrationError: file and motors differ."""
-        self.line.check_ports()
+        self.line.claim()
         with self.line.unhurried():
             for prefix, bus in buses_of(self.robot).items():
                 if bus in self.line.serial:
@@ -280,6 +287,13 @@ class LerobotArm:
                 if self.robot.is_connected:
                     self.robot.disconnect()
         self.line.shut()
+        self.line.release()
+
+
+def settled(device: Any, kind: str, joints: tuple[Joint, ...]) -> dict[str, Any]:
+    """What settles the meaning of a device's numbers, see `RobotConfig.settled`."""
+    held = {f"{p}{name}": vars(one) for p, bus in buses_of(device).items() for name, one in bus.calibration.items()}
+    return {"type": kind, "units": {joint.name: joint.said for joint in joints}, "calibration": held}
 
 
 def body_of(joints: tuple[Joint, ...], name: str, rate: float) -> Embodiment:
@@ -338,16 +352,23 @@ class LerobotConfig(RobotConfig):
     robot: dict[str, Any]  # lerobot's settings, with their type, such as {type: koch_follower, port: P, id: ME}
     rate: float = 30.0  # commands a second
     units: dict[str, str] | str = ""  # of joints whose motors do not say it: rad, degrees, m, mm
-    limits: dict[str, tuple[float, float]] = field(default_factory=dict)  # of joints, rad or m; before the calibration
+    limits: dict[str, tuple[float, float]] = field(default_factory=dict)  # of joints, rad or m; within the calibration
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.robot.get("type") in MODELS:
             object.__setattr__(self, "envelope", ENVELOPE | self.envelope)
 
     @property
     def arm(self) -> dict[str, Any]:
         """lerobot's settings without cameras; a lost answer is asked for again by us."""
-        known = {item.name for item in fields(type(configured("robots", self.robot)))}
+        config = configured("robots", self.robot)
+        if getattr(config, "max_relative_target", None) is not None:
+            raise ValueError(
+                "max_relative_target: lerobot would send something else than the guard decides and the recording says; "
+                "leave it out, `envelope: {velocity: ...}` bounds each step"
+            )
+        known = {item.name for item in fields(type(config))}
         given = {key: value for key, value in self.robot.items() if key != "cameras"}
         return ({"num_read_retries": 0} if "num_read_retries" in known else {}) | given
 
@@ -356,11 +377,7 @@ class LerobotConfig(RobotConfig):
 
     def settled(self) -> dict[str, Any]:
         arm = LerobotArm(self)
-        units = {joint.name: joint.said for joint in arm.joints}
-        held = {
-            f"{p}{name}": vars(one) for p, bus in buses_of(arm.robot).items() for name, one in bus.calibration.items()
-        }
-        return {"type": arm.kind, "units": units, "calibration": held}
+        return settled(arm.robot, arm.kind, arm.joints)
 
     def cameras(self) -> dict[str, LerobotCamera]:
         return {name: LerobotCamera(name, one) for name, one in (self.robot.get("cameras") or {}).items()}

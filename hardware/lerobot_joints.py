@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..sim.arms import Arm
+from .envelope import check_limits
 
 STATED = {"rad": ("rad", 1.0), "degrees": ("rad", math.pi / 180), "m": ("m", 1.0), "mm": ("m", 1e-3)}
+MOST = 4 * math.pi  # rad, of a stated limit that nothing counts: who states more speaks of degrees
 SHARE = "0..100"  # of a gripper's range
 BODY = {"DEGREES": "degrees", "RANGE_M100_100": "-100..100", "RANGE_0_100": SHARE}
 
@@ -41,6 +43,14 @@ class Joint:
     @property
     def name(self) -> str:
         return self.key.removesuffix(".pos")
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The calibrated one, rad or m; endless where nothing counts."""
+        if self.counts is None:
+            return -math.inf, math.inf
+        low, high = sorted((count - self.middle) * self.per_count for count in self.counts)
+        return low, high
 
     def ours(self, said: float) -> float:
         """A number of lerobot's in rad or m."""
@@ -80,7 +90,7 @@ def joints_of(
         what: how to call it in messages.
         model: of the arm that it is, for the gripper and for joints that turn a whole turn.
         units: stated for joints (or for all of them) whose motors do not say it: rad, degrees, m, mm.
-        limits: stated, name -> (low, high), rad or m; they come before the calibration.
+        limits: stated, name -> (low, high), rad or m; no wider than the calibration.
         bounded: whether limits are needed.
 
     Raises:
@@ -100,10 +110,14 @@ def joints_of(
         if motor is None and stated not in STATED:
             silent.append(name)
             continue
+        if motor is not None and isinstance(units, Mapping) and stated:
+            raise ValueError(
+                f"units of {name}: its motor says what its numbers mean ({motor.unit}), '{stated}' would be ignored; "
+                "leave it out"
+            )
         joint = _counted(key, motor, model) if motor is not None else _stated(key, stated)
         if name in limits:
-            low, high = map(float, limits[name])
-            joint = _with_limits(joint, (low, high))
+            joint = _with_limits(joint, limits[name])
         if bounded and not all(map(math.isfinite, joint.limits)):
             endless.append(name)
         joints.append(joint)
@@ -177,12 +191,11 @@ def _stated(key: str, said: str) -> Joint:
     )  # fmt: skip
 
 
-def _with_limits(joint: Joint, limits: tuple[float, float]) -> Joint:
-    from dataclasses import replace
-
-    if not limits[0] < limits[1]:
-        raise ValueError(f"limits of {joint.name} are not low < high: {limits}")
-    return replace(joint, limits=limits)
+def _with_limits(joint: Joint, limits: Any) -> Joint:
+    """Narrower than the calibrated range where there is one, for the driver sends nothing beyond it."""
+    own = (-MOST, MOST) if joint.counts is None and joint.unit == "rad" else joint.range
+    check_limits(joint.name, joint.unit, limits, own)
+    return replace(joint, limits=(float(limits[0]), float(limits[1])))
 
 
 def out_of_range(joints: tuple[Joint, ...], counts: Mapping[str, float], slack: float) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .feetech import LATE
 
@@ -50,6 +51,30 @@ def check_port(port: str) -> None:
     """Raise ConnectionError: there is no such port, or it is not ours to use."""
     if fault := port_fault(port):
         raise ConnectionError("; ".join(fault))
+
+
+class Claim:
+    """One program alone drives the arm on a port, as far as others ask: ours do, and whoever locks as pyserial does.
+
+    Raises ConnectionError: another one does, or the port cannot be opened.
+    """
+
+    def __init__(self, port: str):
+        with spoken_for(port):
+            self._file: int | None = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.release()
+            raise ConnectionError(f"{port}: another program drives it; end that one first (fuser {port})") from error
+
+    def release(self) -> None:
+        """Safe to call twice."""
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)  # whoever inherited it
+            os.close(file)
 
 
 def fall_silent(bus, port: str) -> None:

@@ -25,8 +25,9 @@ from ..policies.data.writer import DOCUMENTS, ENV_SEED, EPISODES, FORMER_ENV_SEE
 from ..sim.arms import find_arm
 from .bends import Bends
 from .consent import ask
+from .envelope import envelope_of
 from .examine import refuse_unready
-from .guard import Command, Envelope, Guard, Measured, Outcome
+from .guard import Command, Guard, Measured, Outcome
 from .guarded import Account, GuardedRobot, open_robot
 from .lerobot import MODELS
 from .motion.clearance import Clearance
@@ -213,7 +214,7 @@ def in_si(actions: np.ndarray, body: Embodiment, robot: Embodiment, units: str) 
 def rehearse(config: RobotConfig, body: Embodiment, model: str | None, actions: np.ndarray) -> tuple[Account, Bends]:
     """What a guard that moves nothing makes of (T, D) actions, from the first of them on, and by which limits."""
     clearance = Clearance(find_arm(model), config.surroundings) if model else None
-    envelope = Envelope(**({"limits": body.limits} | config.envelope))
+    envelope = envelope_of(config.envelope, body)
     guard = Guard(body.action, envelope, body.rate, clearance, body.action_units)
     low, high = np.array(body.limits).T
     pose, account, now = np.clip(actions[0], low, high), Account(), 0.0

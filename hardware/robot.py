@@ -9,17 +9,21 @@ Source: the verbs are those of `lerobot.robots.Robot` (0.4.4), so that its drive
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import draccus
 import numpy as np
 
 from ..configs.spec import Embodiment
-from .guard import Measured
+from .envelope import Measured, check_envelope, is_number
 from .motion.clearance import Surroundings
+
+FAR = 10.0  # m; who puts a table or a wall farther away speaks of mm
 
 
 @runtime_checkable
@@ -104,11 +108,34 @@ class Description:
 class RobotConfig(draccus.ChoiceRegistry):
     """Settings of a robot; `type` in YAML picks the registered subclass."""
 
-    envelope: dict[str, Any] = field(default_factory=dict)  # what the arm may do, see guard.Envelope; limits: its own
+    envelope: dict[str, Any] = field(default_factory=dict)  # what the arm may do, see envelope.py; limits: no wider
     table: float | None = 0.0  # m, height of the table in the frame of the arm's base; null: there is none
     box_low: tuple[float, float, float] | None = None  # m, least x, y, z of any part of the arm
     box_high: tuple[float, float, float] | None = None
     estop: str | None = None  # a file that stops the arm as soon as it exists
+
+    def __post_init__(self) -> None:
+        """Raises ValueError: a setting that could not mean what it says."""
+        check_envelope(self.envelope)
+        rate = getattr(self, "rate", 1.0)
+        if not is_number(rate) or rate <= 0:
+            raise ValueError(f"rate of a robot: {rate!r} is no number of commands a second")
+        boxes = {"box_low": self.box_low, "box_high": self.box_high}
+        for name, box in boxes.items():
+            if box is not None and (np.ndim(box) != 1 or len(box) != 3):
+                raise ValueError(f"{name}: {box!r} is no x, y, z")
+        for name, numbers in (boxes | {"table": None if self.table is None else (self.table,)}).items():
+            if numbers is not None and not all(is_number(one) and abs(one) <= FAR for one in numbers):
+                raise ValueError(f"{name}: {getattr(self, name)!r} is no place in m, from the arm's base")
+        if self.box_low is not None and self.box_high is not None and not np.less(self.box_low, self.box_high).all():
+            raise ValueError(f"box_low {list(self.box_low)} is not below box_high {list(self.box_high)}: x, y, z in m")
+        if self.estop is not None and (not isinstance(self.estop, str) or not self.estop):
+            raise ValueError(f"estop: {self.estop!r} is no file")
+
+    @property
+    def stop_file(self) -> Path | None:
+        """The file that stops the arm as soon as it exists."""
+        return None if self.estop is None else Path(os.path.expandvars(self.estop)).expanduser()
 
     @property
     def surroundings(self) -> Surroundings:

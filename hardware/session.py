@@ -11,7 +11,7 @@ import numpy as np
 
 from ..configs.spec import Embodiment
 from ..sim.arms import find_arm
-from .envelope import Command, Envelope, Measured, Outcome, Verdict
+from .envelope import Command, Measured, Outcome, Verdict, envelope_of
 from .foresee import Foreseer
 from .guard import Guard
 from .motion.clearance import Clearance
@@ -32,7 +32,11 @@ class Session:
     def __init__(self, config: RobotConfig, shadow: Foreseer | None = None):
         self.config, self.shadow = config, shadow
         self.driver: Driver = config.driver()
-        self.estop = None if config.estop is None else os.path.expandvars(config.estop)
+        self.estop = config.stop_file
+        if self.estop is not None and not self.estop.parent.is_dir():
+            raise ValueError(
+                f"estop: there is no folder {self.estop.parent}, so nobody could stop the arm by a file there"
+            )
         self._unheard = LOADS  # readings without loads that the guard was given in a row
         self._loads = False  # whether the newest reading tells them, where servos do
         self._held = False
@@ -45,8 +49,8 @@ class Session:
             clearance = None
             if self.driver.body is not None:
                 clearance = Clearance(find_arm(self.driver.body), self.config.surroundings)
-            settings = {"limits": body.limits} | self.config.envelope
-            self.guard = Guard(body.action, Envelope(**settings), body.rate, clearance, body.action_units)
+            envelope = envelope_of(self.config.envelope, body)
+            self.guard = Guard(body.action, envelope, body.rate, clearance, body.action_units)
             self._engage()
             self.driver.hold()
             self._held = True
@@ -68,7 +72,8 @@ class Session:
                 break
         if self.shadow is not None:
             self.shadow.forget(measured.time)
-        return self.guard.engage(measured, time.monotonic())
+        self._sent = self.guard.engage(measured, time.monotonic())
+        return self._sent
 
     def observe(self) -> Measured:
         """A reading of now. Raises ConnectionError."""
@@ -96,14 +101,20 @@ class Session:
         verdict = self.guard.step(measured, command, now, foresight)
         try:
             self.driver.write(verdict.sent)
-            verdict = replace(verdict, written=time.monotonic())
+            self._sent, verdict = verdict.sent, replace(verdict, written=time.monotonic())
         except ConnectionError as error:
-            failed = error
+            failed, verdict = error, self._unwritten(verdict, error)
         if self.shadow is not None and command is not None and measured is not None:
             self.shadow.ask(self.guard.ahead, measured)
         if failed is not None and verdict.outcome is Outcome.stopped:
             raise failed
         return verdict
+
+    def _unwritten(self, verdict: Verdict, error: ConnectionError) -> Verdict:
+        """The servos go on to what they were sent before: that is said, and what a recording says."""
+        if verdict.outcome is not Outcome.stopped:
+            verdict = replace(verdict, outcome=Outcome.bent)
+        return replace(verdict, sent=self._sent, reasons=(*verdict.reasons, f"it was not written: {error}"))
 
     def couple(self) -> np.ndarray:
         """Somebody else commands from here on, see `Guard.couple`; the set-point, (D,)."""

@@ -25,7 +25,7 @@ from .cameras import Camera
 from .emulator.arm import Calibration, find_kind, read_calibration
 from .feetech import ServoLine
 from .guard import Measured
-from .port import check_port, spoken_for
+from .port import Claim, check_port, spoken_for
 from .robot import RobotConfig
 
 T = TypeVar("T")
@@ -81,6 +81,10 @@ class Scale:
         self.low, self.high = low, high
         self._zero, self._per_rad = (low + high) / 2, np.full(len(low), PER_RAD)
         shut, wide = self.arm.limits[-1]
+        if self.calibration[self.arm.joints[-1]].drive_mode:
+            raise CalibrationError(
+                "the gripper has drive_mode 1: lerobot-calibrate writes 0 for this arm; calibrate again"
+            )
         self._per_rad[-1] = (high[-1] - low[-1]) / (wide - shut)
         self._zero[-1] = low[-1] - shut * self._per_rad[-1]
 
@@ -148,11 +152,13 @@ class SO101:
             state_units=units,
         )
         self._line: ServoLine | None = None
+        self._claim: Claim | None = None
         self._holds = False  # all servos were told to
 
     def connect(self) -> None:
         """See `Driver`. Raises CalibrationError: servos, file and pose do not fit together."""
         check_port(self.port)
+        self._claim = Claim(self.port)
         known = self.scale.calibration
         with spoken_for(self.port):
             self._line = ServoLine(self.port, [one.id for one in known.values()])
@@ -276,6 +282,8 @@ class SO101:
         if line is not None:
             with suppress(ConnectionError), spoken_for(self.port):
                 line.close()
+        if self._claim is not None:
+            self._claim.release()
 
 
 @RobotConfig.register_subclass("so101")
@@ -310,6 +318,14 @@ class SO101Config(RobotConfig):
         return {"type": "so101", "calibration": {name: vars(one) for name, one in known.items()}}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, settings in self.camera.items():
+            keys = set(settings) if isinstance(settings, Mapping) else set()
+            if "index" not in keys or keys - {"index", "width", "height", "fps"}:
+                raise ValueError(
+                    f"camera '{name}': {settings!r:.80} is not {{index: 0, width: 640, height: 480, fps: 30}}; index "
+                    "is needed"
+                )
         object.__setattr__(self, "envelope", ENVELOPE | self.envelope)
 
     def cameras(self) -> dict[str, Camera]:

@@ -225,7 +225,8 @@ def arm_card(config: Settings, arm: RobotConfig, robot: GuardedRobot, leader: Le
     body = json.loads(robot.embodiment.to_json())
     how = {name: getattr(config, name) for name in ("env_seed", "keep_failures", "pictures")}
     units = {joint.name: joint.said for joint in leader.joints}
-    about = {"by": leader.kind, "led in": units, "task": config.task, "robot": arm.settled(), "body": body, "how": how}
+    about = {"by": leader.kind, "led in": units, "leader": leader.settled(), "task": config.task}
+    about |= {"robot": arm.settled(), "body": body, "how": how}
     return json.loads(json.dumps(about | {"envelope": arm.envelope, "surroundings": asdict(arm.surroundings)}))
 
 
@@ -293,9 +294,14 @@ class Session:
         if self.words.over:
             raise ConnectionError(f"the guard stopped the arm: {why}")
         print(f"the guard stopped the arm: {why}. ENTER takes hold of it again, q quits", flush=True)
-        while self._word(needed=True) is None:
-            time.sleep(0.05)
-        self.station.robot.engage()
+        while True:
+            while self._word(needed=True) is None:
+                time.sleep(0.05)
+            try:
+                self.station.robot.engage()
+                return
+            except ValueError as error:  # the emergency stop is still there, or the arm outside its range
+                print(f"{error}. ENTER tries again, q quits", flush=True)
 
     def _verdict(self):
         assert self.station.robot.verdict is not None

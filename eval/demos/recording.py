@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from ...policies.data.writer import DOCUMENTS, ENV_SEED, EPISODES, FORMER_ENV_SE
 from ..ledger.identity import first_difference
 
 RECORDING = DOCUMENTS[0]  # our card
+LATER = ("leader",)  # parts that cards of earlier versions do not have
 
 
 class Records(Protocol):
@@ -131,8 +133,21 @@ def compare(out: Path, card: dict) -> None:
     then = json.loads((out / RECORDING).read_text())
     then |= {"how": renamed(then.get("how", {}), FORMER)}
     for part in card:
+        if part in LATER and part not in then:
+            warnings.warn(
+                f"'{out}' is of an earlier version and does not say how its {part} was calibrated: that cannot be "
+                "compared; go on only if nobody calibrated it anew",
+                stacklevel=2,
+            )
+            continue
         if (found := first_difference(then.get(part), card[part], part)) is not None:
             what, before, now = found
+            if ".calibration." in what:
+                raise RecordingError(
+                    f"'{out}' was recorded with another calibration: its {what} was {before}, not {now}. The same "
+                    "angle would be another pose: bring the calibration file of then back and write it to the servos "
+                    f"({out / RECORDING} holds it), or record into another --out"
+                )
             command = f". It was made by: {then['command']}" if then.get("command") else ""
             raise RecordingError(
                 f"'{out}' holds another recording: its {what} was {before}, not {now}{command}. Give that with "

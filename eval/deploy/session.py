@@ -38,7 +38,7 @@ from .overseer import Overseer
 from .scores import DISCARD, NOBODY, PERSON, SCENE, SCORED, SUCCESS, Scores, rescored
 from .settings import MEASURE, Settings
 from .settings import SCENE as SCENE_OF_NOBODY
-from .takeover import TakeOver
+from .takeover import TakeOver, leader_for
 from .tally import Tally, shadow_lines
 from .view import View
 
@@ -331,6 +331,8 @@ def _card(config: Settings, agent: Agent, about: Mapping, world: RobotWorld) -> 
     }
     if config.takeover is not None:
         card["takeover"] = str(leader_settings(config.takeover)["type"])
+        if (attended := leader_for(config, world)) is not None:
+            card["leader"] = attended.leader.settled()
     return json.loads(json.dumps(card, default=str))
 
 

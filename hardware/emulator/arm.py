@@ -174,6 +174,9 @@ def read_calibration(path: Path, kind: Kind) -> dict[str, Calibration]:
         if not whole or not 0 <= one.range_min < one.range_max < COUNTS:
             limits = f"{one.range_min!r} to {one.range_max!r}"
             raise ValueError(f"{path}: {limits} is no range of {name}: whole numbers within 0..{COUNTS - 1}, rising")
+    ids = [one.id for one in found.values()]
+    if len(set(ids)) < len(ids) or not all(0 <= id <= 252 for id in ids):
+        raise ValueError(f"{path}: the motors have the ids {', '.join(map(str, ids))}; each needs its own, 0..252")
     return found
 
 

@@ -25,7 +25,7 @@ from ...sim.experts import expert_action
 from ..bends import Bends
 from ..emulator.arm import find_kind
 from ..emulator.coupled import find_task
-from ..envelope import Envelope, Foresight, Outcome
+from ..envelope import Envelope, Foresight, Outcome, envelope_of
 from ..open import robot_config
 from ..robot import RobotConfig
 from ..so101 import ENVELOPE
@@ -80,8 +80,7 @@ class RobotWorld(World):
 
     def envelope(self) -> Envelope:
         """What the guard of the arm allows; of an arm with a calibration, its limits may be narrower."""
-        set_by = ENVELOPE if self.emulate else self.config().envelope
-        return Envelope(**({"limits": self.embodiment().limits} | set_by))
+        return envelope_of(ENVELOPE if self.emulate else self.config().envelope, self.embodiment())
 
     def embodiment(self) -> Embodiment:
         if self.emulate:

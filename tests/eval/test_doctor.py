@@ -3,6 +3,8 @@
 import json
 import sys
 
+import pytest
+
 from understudy.eval import doctor
 from understudy.eval.doctor import Finding, attempt
 
@@ -34,6 +36,19 @@ def test_the_core_needs_one_way_to_draw_and_one_codec():
 def test_advice_stands_below_what_is_missing(capsys):
     line = doctor._line(Finding("rendering osmesa", False, "no library", "apt-get install libosmesa6"))
     assert line.startswith("--") and line.endswith("to have it: apt-get install libosmesa6")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"port": "/dev/ttyACM0"}, "--port of which robot"),
+        ({"calibration": "arm.json"}, "--calibration of which robot"),
+        ({"path": "runs/a", "robot": "so101", "port": "/dev/ttyACM0"}, "One at a time"),
+    ],
+)
+def test_what_doctor_would_ignore_is_refused(settings, said):
+    with pytest.raises(ValueError, match=said):
+        doctor.Doctor(**settings)
 
 
 def test_doctor_answers_in_json(command):

@@ -1,11 +1,14 @@
 """`doctor --robot`: each thing that can be wrong with an arm on a port, tried on the emulated one."""
 
+import dataclasses
+
 import pytest
 
 from understudy.hardware.emulator.arm import find_kind, make_chain, write_calibration
 from understudy.hardware.emulator.bus import Bus
 from understudy.hardware.emulator.feetech import Feetech
 from understudy.hardware.examine import examine_robot
+from understudy.hardware.so101 import SO101Config
 
 pytest.importorskip("lerobot", reason="the Feetech bus is lerobot's")
 
@@ -27,7 +30,7 @@ def findings(file, change=lambda chain: None, **chain):
 
 def test_a_sound_arm(file):
     found = findings(file)
-    assert {"port", "servos", "firmware", "supply", "calibration", "pose", "units", "loop rate"} == set(found)
+    assert {"port", "servos", "firmware", "supply", "alarms", "calibration", "pose", "units", "loop rate"} == set(found)
     assert all(finding.works for finding in found.values() if finding.needed)
 
 
@@ -52,9 +55,31 @@ def test_an_unpowered_bus(file):
     assert "no servo answers" in found["bus"].detail and "supply" in found["bus"].advice
 
 
-def test_a_wrong_baud(file):
-    found = findings(file, baud=500_000)
-    assert "set to 500000 baud" in found["bus"].detail
+@pytest.mark.parametrize("baud", [500_000, 38_400])
+def test_a_wrong_baud(file, baud, monkeypatch):
+    monkeypatch.setattr("understudy.hardware.examine.BAUDS", (57_600, baud))  # each silent one takes seconds
+    found = findings(file, baud=baud)
+    assert f"set to {baud} baud" in found["bus"].detail
+
+
+def test_every_speed_of_a_servo_that_the_library_sets_is_tried():
+    from scservo_sdk import PortHandler
+
+    from understudy.hardware.emulator.sts3215 import BAUDS as KNOWN
+    from understudy.hardware.examine import BAUD, BAUDS
+
+    port = PortHandler("none")
+    assert set(BAUDS) == {baud for baud in KNOWN if port.getCFlagBaud(baud) > 0} - {BAUD}
+
+
+def test_an_alarm_of_a_servo_is_named(file):
+    def strain(chain):
+        chain.supply(12.0)
+        chain.servos[2].overload()
+
+    found = findings(file, strain)["alarms"]
+    assert not found.works and not found.needed
+    assert "shoulder_pan says voltage; " in found.detail and "elbow_flex says voltage, load" in found.detail
 
 
 def test_two_servos_with_one_id(file):
@@ -70,6 +95,23 @@ def test_a_stale_calibration_and_a_missing_one(file):
     assert "shoulder_pan has homing_offset 0, the file 7" in findings(file)["calibration"].detail
     file.unlink()
     assert "lerobot-calibrate" in findings(file)["calibration"].advice
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("elbow_flex", {"id": 2}, "each needs its own"),
+        ("elbow_flex", {"id": 300}, "each needs its own"),
+        ("gripper", {"drive_mode": 1}, "the gripper has drive_mode 1"),
+    ],
+)
+def test_a_calibration_that_would_move_another_joint_is_refused(file, name, change, said):
+    kept = KIND.calibration()
+    write_calibration(file, kept | {name: dataclasses.replace(kept[name], **change)})
+    found = findings(file)["calibration"]
+    assert not found.works and said in found.detail
+    with pytest.raises(ValueError, match=said):
+        SO101Config(port="/dev/none", calibration=str(file)).driver()
 
 
 def test_a_joint_behind_the_seam(file):

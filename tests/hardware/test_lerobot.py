@@ -187,6 +187,33 @@ def test_names_and_settings_are_refused_by_name(tmp_path):
     assert {"opencv", "zmq"} <= set(names_of("cameras"))
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"limits": {"elbow_flex": [-90, 90]}}, "limits of elbow_flex: -90 .. 90 rad reach beyond .* degrees are not"),
+        ({"limits": {"elbow_flex": [1.0, -1.0]}}, "limits of elbow_flex are not low < high"),
+        ({"limits": {"elbow_flex": [1.0]}}, "limits of elbow_flex are not low < high"),
+        ({"limits": {"elbow_flex": [-1.0, math.nan]}}, "limits of elbow_flex are not low < high"),
+        ({"units": {"elbow_flex": "rad"}}, "units of elbow_flex: its motor says .* would be ignored"),
+        ({"max_relative_target": 5.0}, "max_relative_target: lerobot would send something else than the guard"),
+    ],
+)
+def test_settings_that_the_motors_contradict_are_refused(settings, said, tmp_path):
+    write_calibration(tmp_path / "arm.json", find_kind("so101").calibration())
+    config = robot_config(
+        {"type": "so101_follower", "port": "/dev/none", **settings}, calibration=str(tmp_path / "arm.json")
+    )
+    with pytest.raises(ValueError, match=said):
+        config.driver()
+
+
+def test_limits_may_be_narrower_and_are_those_of_the_arm_then(tmp_path):
+    write_calibration(tmp_path / "arm.json", find_kind("so101").calibration())
+    settings = {"type": "so101_follower", "port": "/dev/none", "limits": {"elbow_flex": [-1.0, 1.0]}}
+    body = robot_config(settings, calibration=str(tmp_path / "arm.json")).describe().embodiment
+    assert body.limits[body.action.index("elbow_flex")] == (-1.0, 1.0)
+
+
 class Silent:
     """A robot that says nothing of its numbers, as a plug-in may."""
 
@@ -204,6 +231,8 @@ def test_units_that_nobody_says_have_to_be_stated():
     lift, turn = joints_of(Silent(), "a plug-in", units=units, limits={"lift": (0, 0.3), "turn": (-1, 1)})
     assert (lift.unit, lift.ours(250), turn.ours(180)) == ("m", 0.25, pytest.approx(math.pi))
     assert lift.theirs(0.25) == 250 and turn.theirs(math.pi) == pytest.approx(180)
+    with pytest.raises(ValueError, match="-180 .. 180 rad reach beyond .* degrees are not meant"):
+        joints_of(Silent(), "a plug-in", units=units, limits={"lift": (0, 0.3), "turn": (-180, 180)})
     with pytest.raises(ValueError, match="no joint 'tilt'"):
         joints_of(Silent(), "a plug-in", units="rad", limits={"tilt": (0, 1)})
 
@@ -254,6 +283,21 @@ def test_a_leader_that_was_unplugged_says_so_and_is_read_again_when_it_is_back(w
             assert until(lambda: (pose := reads()) is not None and abs(pose[0] - 0.5) < 0.02, 20.0), said[-1]
         finally:
             attended.close()
+
+
+def test_a_leader_that_crossed_its_seam_leads_nobody(wired):
+    bus, file = wired("so101")
+    body = robot_config("so101", bus.port, str(file)).describe().embodiment
+    leader = Leader({"type": "so101_leader", "port": bus.port, "calibration": str(file)}, body)
+    low = leader.joints[1].range[0]
+    said = {joint.key: 0.0 for joint in leader.joints}
+    leader.device.get_action = lambda: said
+    assert leader.read()[1] == pytest.approx(0.0, abs=0.01)
+    said[leader.joints[1].key] = math.degrees(low) - 10  # a little outside, as worn stops permit
+    assert leader.read()[1] < low
+    said[leader.joints[1].key] = math.degrees(low) - 40
+    with pytest.raises(ConnectionError, match="shoulder_lift of the leader reads .* crossed the seam"):
+        leader.read()
 
 
 def test_a_leader_of_another_arm_is_refused(wired):

@@ -97,6 +97,48 @@ def test_the_guard_is_told_loads_whoever_else_reads(monkeypatch):
     assert 2 <= sum(heard[:8]) <= 3 and 2 <= sum(heard[8:16]) <= 3
 
 
+def test_what_the_bus_did_not_take_is_not_told_as_sent(monkeypatch):
+    from understudy.hardware.guard import Command
+
+    session = Session(JointConfig())
+    session.open()
+
+    def command(number):
+        time.sleep(0.011)
+        return session.command(Command(target=np.full(1, 0.3), time=time.monotonic(), number=number))
+
+    before = [command(number) for number in range(10)][-1]
+
+    def fail(goal):
+        raise ConnectionError("the line is full")
+
+    monkeypatch.setattr(session.driver, "write", fail)
+    lost = command(10)
+    assert lost.outcome is Outcome.bent and "it was not written: the line is full" in str(lost)
+    assert lost.sent == before.sent == session.driver.position and np.isnan(lost.written)
+    monkeypatch.undo()
+    after = command(11)
+    assert after.sent > before.sent and after.written > 0
+    session.close()
+
+
+def test_a_rate_at_which_the_arm_would_only_creep_is_refused():
+    import dataclasses
+
+    class Slow(Joint):
+        embodiment = dataclasses.replace(Joint.embodiment, rate=4.0)
+
+    class SlowConfig(JointConfig):
+        def driver(self):
+            return Slow()
+
+    with pytest.raises(ValueError, match="each would come after a silence of 0.2 s.* such as 0.5"):
+        Session(SlowConfig()).open()
+    session = Session(SlowConfig(envelope={"silence": 0.5}))
+    session.open()
+    session.close()
+
+
 def test_a_robot_that_is_not_connected_says_so():
     with pytest.raises(ConnectionError, match="call connect first"):
         open_robot(JointConfig()).send_action(np.zeros(1))

@@ -1,9 +1,11 @@
 """The SO-101's driver behind the guard, against the emulated arm."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -13,10 +15,12 @@ from understudy.hardware.emulator.arm import find_kind, make_chain, write_calibr
 from understudy.hardware.emulator.bus import Bus
 from understudy.hardware.emulator.faults import Fault, Faults
 from understudy.hardware.emulator.feetech import Feetech
+from understudy.hardware.examine import examine_robot
 from understudy.hardware.guard import Command, Outcome
-from understudy.hardware.guarded import open_robot
+from understudy.hardware.guarded import open_robot, serve
 from understudy.hardware.session import Session
 from understudy.hardware.so101 import CalibrationError, Scale, SO101Config, torque_limits
+from understudy.hardware.talk import told
 from understudy.sim.arms import find_arm
 
 pytest.importorskip("lerobot", reason="the Feetech bus is lerobot's")
@@ -164,6 +168,47 @@ def test_a_killed_guard_leaves_the_servos_at_their_goal(arm, robot):
     assert goals(arm) == after
 
 
+def test_a_late_answer_is_not_taken_for_the_next_one(robot, monkeypatch):
+    driven = robot()
+    driven.send_action(HOME)
+    monkeypatch.setattr("understudy.hardware.guarded.ANSWER", 0.3)
+    os.kill(driven.guard_process, signal.SIGSTOP)
+    with pytest.raises(ConnectionError, match="did not answer"):
+        driven.get_observation()
+    with pytest.raises(ConnectionError, match="did not answer"):
+        driven.send_action(HOME)
+    os.kill(driven.guard_process, signal.SIGCONT)
+    monkeypatch.undo()
+    sent = driven.send_action(HOME)
+    assert sent == pytest.approx(HOME, abs=0.05) and driven.verdict.written > 0
+    assert driven.get_observation()["observation.state"] == pytest.approx(HOME, abs=0.05)
+
+
+def test_a_guard_that_ends_while_it_opens_says_so(arm, file, monkeypatch):
+    robot = open_robot(SO101Config(port=arm.port, calibration=str(file)))
+    threading.Thread(
+        target=lambda: (until(lambda: robot.guard_process), os.kill(robot.guard_process, signal.SIGKILL)), daemon=True
+    ).start()
+    with pytest.raises(ConnectionError, match=r"ended \(SIGKILL\) while it opened the arm"):
+        robot.connect()
+    assert not any(torques(arm))
+
+
+class Broken(SO101Config):
+    """A driver with an error of its own."""
+
+    def driver(self):
+        raise TypeError("so it goes")
+
+
+def test_a_failure_of_the_guard_itself_is_told(monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # those of pytest stay
+    ours, theirs = multiprocessing.Pipe()
+    with pytest.raises(TypeError):
+        serve(theirs, Broken(port="nowhere"))
+    assert told(ours.recv_bytes())["error"] == "the guard's process failed (TypeError: so it goes); it lets go"
+
+
 def test_silence_and_emergency_stops(arm, robot, tmp_path):
     driven = robot(estop=str(tmp_path / "stop"))
     for step in range(15):
@@ -176,6 +221,7 @@ def test_silence_and_emergency_stops(arm, robot, tmp_path):
     assert "from the first command" in str(driven.verdict)
 
     os.kill(driven.guard_process, signal.SIGUSR1)
+    os.kill(driven.guard_process, signal.SIGUSR1)  # pressed twice
     assert until(lambda: driven.send_action(HOME) is not None and driven.verdict.outcome is Outcome.stopped, 2)
     driven.engage()
     driven.send_action(HOME)
@@ -186,6 +232,20 @@ def test_silence_and_emergency_stops(arm, robot, tmp_path):
     assert driven.verdict.outcome is Outcome.stopped and "emergency stop" in str(driven.verdict)
     with pytest.raises(ValueError, match="remove"):
         driven.engage()
+
+
+def test_one_program_at_a_time_drives_an_arm(arm, file, session):
+    session()
+    with pytest.raises(ConnectionError, match="another program drives it; end that one first"):
+        session()
+    (finding,) = [one for one in examine_robot("so101", arm.port, str(file)) if one.needed and not one.works]
+    assert finding.what == "bus" and "another program drives it" in finding.detail
+    assert all(torques(arm))  # the second one did not let the arm of the first fall
+
+
+def test_an_emergency_stop_that_nobody_could_press_is_refused(session, tmp_path):
+    with pytest.raises(ValueError, match="there is no folder .*nowhere, so nobody could stop the arm"):
+        session(estop=str(tmp_path / "nowhere" / "stop"))
 
 
 def test_a_stale_calibration_is_refused(arm, file, session):

@@ -1,5 +1,6 @@
 """Teleoperation of the emulated arm by an emulated leader becomes a dataset."""
 
+import dataclasses
 import json
 import math
 import os
@@ -7,18 +8,21 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from understudy.configs.spec import ACTION, STATE, Embodiment
-from understudy.eval.demos.arm import CAPTURED, COMMANDED, GUARD, OUTCOME, Session, Station, Words
+from understudy.eval.demos.arm import CAPTURED, COMMANDED, GUARD, OUTCOME, Session, Station, Words, arm_card
 from understudy.eval.demos.demos import Demos
 from understudy.eval.demos.recording import RecordingError, compare
 from understudy.hardware.emulator.arm import find_kind, write_calibration
 from understudy.hardware.guard import Command, Measured
 from understudy.hardware.guarded import Account
 from understudy.hardware.guarded import Session as Guarded
+from understudy.hardware.leader import Leader
+from understudy.hardware.open import robot_config
 from understudy.hardware.robot import RobotConfig
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.writer import DatasetWriter
@@ -230,6 +234,39 @@ def test_a_recording_goes_on(demos, arms, tmp_path):
     assert len(json.loads((tmp_path / "data" / GUARD).read_text())) == 2
 
 
+def test_a_recording_does_not_go_on_with_another_calibration(tmp_path):
+    """Nothing is opened: what would be compared are the cards."""
+    file, led = tmp_path / "arm.json", tmp_path / "leader.json"
+
+    def card(arm=KIND.calibration(), leader=KIND.calibration()):  # noqa: B008, read only
+        write_calibration(file, arm)
+        write_calibration(led, leader)
+        by = {"type": "so101_leader", "port": "/dev/leader", "calibration": str(led)}
+        config = Demos(task="wave", robot="so101", by=by, out=str(tmp_path))
+        arm = robot_config("so101", "/dev/arm", str(file))
+        body = arm.describe().embodiment
+        return arm_card(config, arm, SimpleNamespace(embodiment=body), Leader(by, body))
+
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta/recording.json").write_text(json.dumps(card()))
+    compare(tmp_path, card())
+    usual = KIND.calibration()
+    anew = usual | {"elbow_flex": dataclasses.replace(usual["elbow_flex"], homing_offset=40)}
+    said = (
+        r"another calibration: its {}\.calibration\.elbow_flex\.homing_offset was 0, not 40.*calibration file of then"
+    )
+    with pytest.raises(RecordingError, match=said.format("leader")):
+        compare(tmp_path, card(leader=anew))
+    with pytest.raises(RecordingError, match=said.format("robot")):
+        compare(tmp_path, card(arm=anew))
+
+    former = card()
+    del former["leader"]
+    (tmp_path / "meta/recording.json").write_text(json.dumps(former))
+    with pytest.warns(UserWarning, match="does not say how its leader was calibrated"):
+        compare(tmp_path, card(leader=anew))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_an_unplugged_leader_costs_the_running_episode(demos, arms, tmp_path):
@@ -409,6 +446,25 @@ def test_an_episode_in_which_the_guard_stops_is_not_kept(tmp_path, capsys):
     data = recorded(tmp_path, words, stop)
     assert len(data.lengths) == 2
     assert "not kept: the guard stopped the arm" in capsys.readouterr().out
+
+
+def test_an_emergency_stop_that_is_still_there_is_asked_about_again(tmp_path, capsys):
+    words, refused = {10: "", 30: "", 35: "", 85: "", 120: "", 125: "q"}, []
+
+    def stop(robot):
+        robot.session.guard.stop("emergency stop")
+        engage = robot.session.engage
+
+        def still_there():
+            if not refused:
+                refused.append(1)
+                raise ValueError("emergency stop: remove it first")
+            return engage()
+
+        robot.session.engage = still_there
+
+    assert len(recorded(tmp_path, words, {60: stop}).lengths) == 2
+    assert "emergency stop: remove it first. ENTER tries again, q quits" in capsys.readouterr().out
 
 
 def test_a_stop_with_nobody_there_ends_the_recording(tmp_path):
