@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import mujoco
 
 SILENT = "the real joints are silent"
+LONGEST = 12  # ticks of a lag that is looked for
 PAST = 1.0  # s of the twin's own past that are kept
 
 
@@ -226,11 +227,12 @@ class Loop:
         captured = {name: times[IMAGES + name] for name in pictures}
         now = self.real.time
         age = now - max(captured.values()) if captured else np.inf
-        if self.health is None and pictures:
-            self.health = Health(self.settings.trust, pictures, now)
+        if self.health is None:
+            self.health = Health(self.settings.trust, self.aligner.cameras, now)
+        self.health.hears({name: now - moment for name, moment in captured.items()}, now)
         new = {name: now - moment for name, moment in captured.items() if moment > self._seen.get(name, -np.inf)}
         self._seen.update({name: captured[name] for name in new})
-        if self.health is None or not new:
+        if not new:
             return {}, {}, age
 
         # those that correct, all of one moment; those that are only tried
@@ -331,8 +333,10 @@ def between(past: deque[tuple[float, np.ndarray]], moment: float) -> np.ndarray:
     return later[1]
 
 
-def lag_of(joints: np.ndarray, echoes: np.ndarray, most: int = 12) -> float:
+def lag_of(joints: np.ndarray, echoes: np.ndarray, most: int = LONGEST) -> float:
     """By how many ticks echoes (T, D) follow joints (T, D): where the squared difference is least, between ticks too.
+
+    `most` means that many or more.
 
     Raises ValueError: joints that do not move, or too few ticks.
     """

@@ -12,9 +12,11 @@ import pytest
 from understudy.configs.world import read_world
 from understudy.eval.ledger.identity import MatchError, first_difference, same_scene
 from understudy.hardware.twin.bodies import Roles, carry
-from understudy.hardware.twin.env import TwinWorld
+from understudy.hardware.twin.env import Reality, TwinWorld
 from understudy.hardware.twin.gaussians import Gaussians, read_cameras, write_cameras
 from understudy.hardware.twin.identity import _rounded, identity_of, mjcf_files, physics_of
+from understudy.hardware.twin.live.health import Trust
+from understudy.hardware.twin.live.loop import LoopSettings
 from understudy.hardware.twin.scene import CARD, TwinScene, scene_spec
 from understudy.hardware.twin.splatting.views import looking_at
 from understudy.policies.agent.stage import TwinChanged, compare_twin
@@ -144,6 +146,23 @@ def test_a_twin_names_its_scene_by_contents(pusht, tmp_path):
     now = TwinWorld(of=read_world("pusht-arm"), scene=str(other)).fingerprint()["twin"]["identity"]
     assert first_difference(before, now, "scene")[0] == "scene.gaussians"
     assert TwinWorld(of=read_world("pusht-arm")).fingerprint()["twin"] == "offline"  # as records of before have it
+
+
+def test_eyes_that_the_scene_does_not_have_are_refused(pusht):
+    """Their pictures were drawn and compared with nothing: the twin went uncorrected without a word."""
+    world = TwinWorld(of=read_world("pusht-arm"), real=Reality(), scene=str(pusht))
+    assert world.cameras_about()[1] == {"front": (16, 16)}
+    for eyes in ({"left": (16, 16)}, {"front": (32, 32)}):
+        with pytest.raises(ValueError, match="would correct nothing"):
+            dataclasses.replace(world, eyes=eyes).cameras_about()
+    with pytest.raises(ValueError, match="no camera 'left'; the scene has front"):
+        bounds = LoopSettings(trust=Trust(bounds={"left": 0.1}))
+        dataclasses.replace(world, loop=bounds).aligner()
+
+
+def test_the_scene_of_another_task_is_refused_offline_too(pusht):
+    with pytest.raises(ValueError, match="was built of pusht-arm; this is a twin of so101-pusht"):
+        TwinWorld(of=read_world("so101-pusht"), scene=str(pusht)).fingerprint()
 
 
 class Told:
