@@ -14,9 +14,10 @@ from understudy.eval.ledger.identity import MatchError, first_difference, same_s
 from understudy.hardware.twin.bodies import Roles, carry
 from understudy.hardware.twin.env import Reality, TwinWorld
 from understudy.hardware.twin.gaussians import Gaussians, read_cameras, write_cameras
-from understudy.hardware.twin.identity import _rounded, identity_of, mjcf_files, physics_of
+from understudy.hardware.twin.identity import _rounded, identity_of, physics_of
 from understudy.hardware.twin.live.health import Trust
 from understudy.hardware.twin.live.loop import LoopSettings
+from understudy.hardware.twin.mjcf import mjcf_files
 from understudy.hardware.twin.scene import CARD, TwinScene, scene_spec
 from understudy.hardware.twin.splatting.views import looking_at
 from understudy.policies.agent.stage import TwinChanged, compare_twin
@@ -108,6 +109,19 @@ def test_a_body_a_mesh_and_an_included_file_are_physics(scene, tmp_path, what):
     write_source(tmp_path, **what)
     os.utime(tmp_path / "meshes" / "tetra.obj", (1e9, 1e9))  # MuJoCo keeps meshes by path and whole seconds
     assert changed(before, scene) == {"files", "physics"}
+
+
+@pytest.mark.parametrize("what", [{"size": 0.06}, {"friction": 0.7}])
+def test_a_scene_whose_mesh_or_include_changed_is_built_again(scene, tmp_path, what):
+    """Its Gaussians lie on another mesh than its physics has: only the first file was looked at."""
+    TwinScene.load(scene)
+    write_source(tmp_path, **what)
+    with pytest.raises(ValueError, match=r"a file that .*scene.xml reads has changed since .* build it again"):
+        TwinScene.load(scene)
+    card = json.loads((scene / CARD).read_text())
+    del card["files"]  # as earlier versions wrote it
+    (scene / CARD).write_text(json.dumps(card))
+    TwinScene.load(scene)
 
 
 def test_another_word_in_the_file_is_no_other_physics(scene, tmp_path):
