@@ -31,6 +31,7 @@ from ..reality.stand_in import Changes, alter
 if TYPE_CHECKING:
     import mujoco
 
+PARAMETERS = ("friction", "damping", "mass")  # of objects
 NUDGE = 0.02  # of a logarithm, for differences
 RANGE = np.log(6.0)  # a factor is sought within 1/6 .. 6
 WIDE = 0.2  # of a logarithm, for the same from farther away
@@ -104,14 +105,14 @@ class Identified:
 class Fit:
     """How parameters are sought."""
 
-    parameters: tuple[str, ...] = ("friction", "damping", "mass")  # of the objects
+    parameters: tuple[str, ...] = PARAMETERS  # of the objects
     piece: float = 1.0  # s of a push that are predicted at once from a measured start
     arm: float = 0.06  # m that one rad of an object's turn counts
     iterations: int = 12
 
     def __post_init__(self) -> None:
         for name in self.parameters:
-            lookup("parameter", name, dict.fromkeys(("friction", "damping", "mass")))
+            lookup("parameter", name, dict.fromkeys(PARAMETERS))
         if not self.piece > 0:
             raise ValueError("a piece of a push lasts longer than 0 s")
 
@@ -365,4 +366,8 @@ class Identify:
         if self.out is not None:
             import yaml
 
-            print(f"wrote {replace_text(self.out, yaml.safe_dump({'changes': found.factors()}))}")
+            factors = found.factors()
+            untold = [name for name in PARAMETERS if name not in factors]
+            told = f"; {', '.join(untold)}: 1, as in the twin" if untold else ""
+            written = {"changes": dict.fromkeys(PARAMETERS, 1.0) | factors}
+            print(f"wrote {replace_text(self.out, yaml.safe_dump(written))}{told}")

@@ -54,7 +54,7 @@ class Health:
         self._out: dict[str, int] = {}  # camera that is left out -> pictures since then
         self._good: dict[str, int] = {}
         self._corrected = now
-        self._heard = dict.fromkeys(self._first, now)  # camera -> when it had a picture last that was not too old
+        self._heard = dict.fromkeys(self._first, now)  # camera -> when it was without fault last
         self._silent: set[str] = set()
         self._astray: float | None = None  # since when an object is not where the twin has it, or not seen
         self.warnings: list[str] = []
@@ -72,17 +72,16 @@ class Health:
                 tried.append(name)
         return good, tried
 
-    def hears(self, ages: Mapping[str, float], now: float) -> None:
-        """Take note of the age of each camera's newest picture, s; of one that is too old for too long, tell."""
+    def hears(self, faults: Mapping[str, str], now: float) -> None:
+        """Take note of why cameras correct nothing now ("": they do); of what lasts for too long, tell."""
         for name in self._heard:
-            age = ages.get(name, np.inf)
-            if age <= self.settings.stale:
+            fault = faults.get(name, "")
+            if not fault or name in self._out:  # which was told already
                 self._heard[name] = now
                 self._silent.discard(name)
             elif now - self._heard[name] > self.settings.patience and name not in self._silent:
                 self._silent.add(name)
-                has = f"its newest picture is {age:.2f} s old" if np.isfinite(age) else "it has given no picture"
-                self.warnings.append(f"camera '{name}' corrects nothing: {has}")
+                self.warnings.append(f"camera '{name}' corrects nothing: {fault}")
 
     def judge(self, residuals: Mapping[str, float], now: float) -> bool:
         """Take note of residuals; whether all of these cameras are within their bounds."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import yaml
 
 from understudy.__main__ import main
 from understudy.configs.world import read_world
@@ -113,5 +114,17 @@ def test_the_command_reads_files_by_their_names(pushes, tmp_path, capsys):
     words = ["twin", "identify", *(str(tmp_path / f"{number}.json") for number in (0, 1))]
     world = "{type: pusht_mujoco, damping: 20.0, friction: 0.3}"
     (tmp_path / "world.yaml").write_text(world)
-    assert main([*words, "--world", str(tmp_path / "world.yaml"), "--fit.parameters", "[friction]"]) == 0
-    assert "4 pushes" in capsys.readouterr().out
+    words += [
+        "--world",
+        str(tmp_path / "world.yaml"),
+        "--fit.parameters",
+        "[friction]",
+        "--out",
+        str(tmp_path / "f.yaml"),
+    ]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "4 pushes" in said and "damping, mass: 1, as in the twin" in said
+    # what is left out of `changes` would be a stand-in's default, 1.3 of the mass
+    written = yaml.safe_load((tmp_path / "f.yaml").read_text())["changes"]
+    assert written["mass"] == written["damping"] == 1.0 != written["friction"]
