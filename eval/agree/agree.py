@@ -28,6 +28,7 @@ from ..ledger.identity import (
     by_policy,
     identify,
     matched,
+    one_world,
     open_records,
     same_scene,
     same_world,
@@ -98,6 +99,11 @@ class Agree:
         agreement = agree(matched(truth, proxy), self.by, np.random.default_rng(self.seed), self.draws, twice)
         worlds = {"truth": world_name(truth[0]), "proxy": world_name(proxy[0])}
         told = [str(one) for one in judges]
+        if one_world(truth[0], proxy[0]):
+            told.append(
+                f"truth and proxy are of one world, {worlds['truth']}: this says how far it agrees with itself "
+                "(a twin is followed where its world has real or robot)"
+            )
         print(text(agreement, worlds, told))
 
         if self.study is not None:

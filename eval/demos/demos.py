@@ -67,6 +67,10 @@ class Demos(Settings):
                 raise ValueError(f"--{flag} {getattr(self, flag)}: it must be at least {least}")
         if self.starts is not None and (self.policy or self.by != "expert"):
             raise ValueError("--starts is for the scripted expert: leave --policy and --by out")
+        if self.starts is not None and self.env_seed != DATA_STARTS:
+            raise ValueError(
+                "--env_seed begins seeds in a row; --starts takes those of the record: leave one of them out"
+            )
         if self.policy:
             from .policies import record_policies
 

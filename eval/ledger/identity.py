@@ -180,6 +180,20 @@ def same_scene(truth: Record, proxy: Record) -> None:
         )
 
 
+def one_world(truth: Record, proxy: Record) -> bool:
+    """Whether both act in one simulator, as a twin that nothing follows does in the world that it is a twin of."""
+    ours, theirs = (_simulated(each.manifest.get("world") or {}) for each in (truth, proxy))
+    return bool(ours) and first_difference(ours, theirs, "world") is None
+
+
+def _simulated(world: Mapping) -> dict:
+    """A world's fingerprint without versions, cameras, how it was asked for, and a twin that is offline."""
+    twin = world.get("twin")
+    offline = twin == "offline" or isinstance(twin, Mapping) and bool(twin.get("offline"))
+    left_out = {"versions", "cameras", "config"} | ({"twin"} if offline else set())
+    return {key: value for key, value in world.items() if key not in left_out}
+
+
 def _scene_of(world: Mapping) -> Mapping:
     """What a world's fingerprint says of the contents of a twin's scene; empty where it says nothing."""
     twin, shadow = world.get("twin"), world.get("shadow")

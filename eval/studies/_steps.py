@@ -20,15 +20,30 @@ class Step:
     again: list[str] | None
 
     def do(self, done: Path) -> None:
-        """Unless the folder `done` says that it has ended with these words."""
-        mark = done / hashlib.sha256(shlex.join(self.words).encode()).hexdigest()[:16]
-        words = self.again if self.begun.exists() else self.words
+        """Unless the folder `done` says that it has ended with these words.
+
+        Raises ValueError: what is there was begun with other words, by a study of other settings.
+        """
+        said, there = shlex.join(self.words), self.begun.exists()
+        mark, begun_by = done / _short(said), done / f"{_short(str(self.begun))}.begun"
+        before = begun_by.read_text(encoding="utf-8").rstrip("\n") if there and begun_by.exists() else said
+        if before != said:
+            raise ValueError(
+                f"{self.begun} was made by other settings of this study:\n  understudy {before}\n"
+                f"and is now to be made by\n  understudy {said}\nremove it, or give each study a folder of its own"
+            )
+        words = self.again if there else self.words
         if mark.exists() or words is None:
             return
         print(f"\n$ understudy {shlex.join(words)}", flush=True)
-        command(words)
         done.mkdir(parents=True, exist_ok=True)
-        mark.write_text(shlex.join(self.words) + "\n", encoding="utf-8")
+        begun_by.write_text(said + "\n", encoding="utf-8")
+        command(words)
+        mark.write_text(said + "\n", encoding="utf-8")
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def command(words: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,13 +22,14 @@ from ...configs.files import replace_text
 from ...configs.world import read_world
 from ...hardware.twin.calibration.identify import Push, write_pushes
 from ...hardware.twin.env import TwinWorld
-from ...hardware.twin.live.loop import Tick
+from ...hardware.twin.live.loop import LONGEST, Tick
 from ...hardware.twin.live.online import OnlineLane
 from ...hardware.twin.live.timing import as_text
 from ...hardware.twin.live.tracking import Tracking
 from ..pages.charts import Line, chart
 from ..pages.page import page
 
+SHORTEST = 30  # ticks of a push
 KEEP = 6  # ticks between two pictures of a recording
 
 
@@ -72,6 +74,11 @@ class TwinRun:
             raise ValueError(f"{self.world} is no twin that something follows: type: twin, with real or robot")
         if self.rerun is not None and find_spec("rerun") is None:
             raise ImportError("--rerun needs rerun: pip install 'understudy[twin]'")
+        if self.pushes is not None and not (world.scene and world.correct):
+            raise ValueError(
+                "--pushes are where pictures have the objects, and nothing corrects this twin: its own physics would "
+                "be identified. Give its world a scene, of understudy twin build"
+            )
         lane = world.lane()
         assert isinstance(lane, OnlineLane)
         try:
@@ -102,15 +109,21 @@ class TwinRun:
         if self.page is not None:
             print(f"wrote {replace_text(self.page, render(self.world, episodes))}")
         if self.pushes is not None:
-            pushes = [
-                Push(np.array([tick.time for tick in one.ticks]), np.array([tick.qpos for tick in one.ticks]))
-                for one in episodes
-            ]
-            print(f"wrote {write_pushes(self.pushes, pushes)}: {len(pushes)} pushes")
+            pushes = [push for push in map(push_of, episodes) if push is not None]
+            left = f", {left} episodes held too early" if (left := len(episodes) - len(pushes)) else ""
+            print(f"wrote {write_pushes(self.pushes, pushes)}: {len(pushes)} pushes{left}")
         if self.rerun is not None:
             print(f"wrote {record(self.rerun, world, episodes)}")
         if self.out is not None:
             print(f"wrote {replace_text(self.out, json.dumps([numbers(one) for one in episodes], indent=1))}")
+
+
+def push_of(episode: Episode) -> Push | None:
+    """What was seen until the twin's arm was held, since then it may be elsewhere; None: too little."""
+    ticks = list(takewhile(lambda tick: not tick.held, episode.ticks))
+    if len(ticks) < SHORTEST:
+        return None
+    return Push.even(np.array([tick.time for tick in ticks]), np.array([tick.qpos for tick in ticks]))
 
 
 def numbers(episode: Episode) -> dict:
@@ -133,7 +146,7 @@ def told(episode: Episode) -> str:
     lag = account.get("lag_ticks")
     lines.append(
         f"start {episode.start}: {outcome}; {len(episode.ticks)} ticks"
-        + ("" if lag is None else f", real joints {lag:.1f} ticks behind")
+        + ("" if lag is None else f", real joints {lag:.1f}{' or more' if lag >= LONGEST else ''} ticks behind")
     )
     if episode.tracking is not None:
         for name, values in episode.tracking.summary().items():

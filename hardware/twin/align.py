@@ -83,6 +83,7 @@ class Correction:
             zero for what is not corrected.
         pose: (bodies, 4, 4) where the pictures have the bodies now.
         residual: camera -> root mean square difference of colours between picture and twin, before the correction.
+        clear: camera -> 0..1, the share of its background that it shows where the twin has nothing before it.
         conflict: (bodies,) 0..1, how much of the wanted force contacts with the robot have taken away lately.
         seen: (bodies,) how many cameras had a say.
         overlap: (bodies,) 0..1, how much of its outlines in these cameras is where it is seen, before the correction
@@ -96,6 +97,7 @@ class Correction:
     conflict: np.ndarray = field(default_factory=lambda: np.zeros(0))
     seen: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     overlap: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    clear: Mapping[str, float] = field(default_factory=dict)
 
     def apply(self, data: mujoco.MjData) -> None:
         """Write the wrench; it acts in every step until it is overwritten or cleared."""
@@ -196,7 +198,8 @@ class Aligner:
         residual = {sight.camera.name: sight.residual() for sight in sights}
         seen, overlap = np.zeros(len(ids), int), np.ones(len(ids))
         seen[self._rows], overlap[self._rows] = able.sum(1), _overlaps(sights, able)
-        return Correction(ids, wrench, pose, residual, self._conflict.copy(), seen, overlap)
+        clear = {sight.camera.name: sight.seen.clear for sight in sights if sight.seen is not None}
+        return Correction(ids, wrench, pose, residual, self._conflict.copy(), seen, overlap, clear)
 
     def _ids(self, model: mujoco.MjModel) -> np.ndarray:
         """The bodies' numbers in a model; what depends on the model alone is kept."""

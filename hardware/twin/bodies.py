@@ -51,7 +51,7 @@ def find_roles(model: mujoco.MjModel, objects: Sequence[str] = (), robot: Sequen
     if both := set(objects) & set(robot):
         raise ValueError(f"body '{min(both)}' is named as an object and as the robot's")
 
-    driven = _driven_trees(model)
+    driven = driven_trees(model)
     moving = [i for i in range(1, model.nbody) if model.body_weldid[i] and names[i]]
     found_robot = [names[i] for i in range(1, model.nbody) if model.body_rootid[i] in driven and names[i]]
     found_robot += [names[i] for i in range(1, model.nbody) if model.body_mocapid[i] >= 0]
@@ -136,7 +136,7 @@ def in_body(gaussians: Gaussians, pose: np.ndarray) -> Gaussians:
     return place(gaussians, np.linalg.inv(pose)[None])
 
 
-def _driven_trees(model: mujoco.MjModel) -> set[int]:
+def driven_trees(model: mujoco.MjModel) -> set[int]:
     """Numbers of the root bodies of what actuators drive."""
     import mujoco
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .scene import TwinScene
 
 RING = (25.0, 55.0)  # degrees: azimuth of the first place that is tried for a made camera, height of all
+BENT = 1.0  # px, by which a lens may move a corner of the picture
 TRIED = 12  # places round the scene, of which those are taken that see the objects
 
 
@@ -64,11 +65,20 @@ class Build:
             raise ValueError("gaussians must be 10 or more; robot_gaussians, distance 0 or more; views 1 or more")
         if self.calibration is not None and self.cameras:
             raise ValueError("cameras are the scene's, calibration gives others: leave one of them out")
+        if (self.cameras or self.calibration is not None) and (self.views != Build.views or self.distance):
+            raise ValueError(
+                "views and distance are of cameras that are made: leave them out, or cameras and calibration"
+            )
 
     def run(self) -> None:
+        from .scene import refuse_other
+
+        refuse_other(self.out)
         scene = build(self)
         scene.save(self.out)
         print(describe(scene))
+        for warning in warnings_of(self, scene):
+            print(f"warning: {warning}")
         print(f"written: {self.out}")
 
 
@@ -127,7 +137,12 @@ def find_cameras(settings: Build, model: mujoco.MjModel, data: mujoco.MjData) ->
     if settings.calibration is not None:
         return tuple(camera.resized(width, height) for camera in read_cameras(settings.calibration))
     if settings.cameras:
-        return tuple(camera_of(model, data, name, width, height) for name in settings.cameras)
+        found = [camera_of(model, data, name, width, height) for name in settings.cameras]
+        for name in settings.cameras:
+            if model.body_weldid[model.cam_bodyid[model.camera(name).id]]:
+                body = model.body(model.cam_bodyid[model.camera(name).id]).name
+                raise ValueError(f"camera '{name}' rides on {body}; a twin needs cameras that stand still")
+        return tuple(found)
     still = [i for i in range(model.ncam) if not model.body_weldid[model.cam_bodyid[i]]]
     named = [model.camera(i).name for i in still if not is_orthographic(model, i)]
     found = [camera_of(model, data, name, width, height) for name in named if name]
@@ -279,6 +294,54 @@ def _sized(picture: np.ndarray, camera: Camera, path: Path) -> np.ndarray:
     if abs(width * camera.height - height * camera.width) > 0.02 * width * camera.height:
         raise ValueError(f"{path} is {width} x {height}, of another shape than camera {camera.name}'s pictures")
     return np.clip(cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA), 0, 1)
+
+
+def warnings_of(settings: Build, scene: TwinScene) -> list[str]:
+    """What would make corrections wrong without a word: a body that is left out, another frame, a lens that bends."""
+    from .bodies import body_poses, driven_trees
+    from .calibration.calibrate import LENS
+
+    told = []
+    model = scene.spec(cameras=False).compile()
+    data = start(scene.source, model, settings.seed)
+    apart = [name for name in movable_names(model) if name not in (*scene.roles.objects, *scene.roles.robot)]
+    if apart:
+        told.append(f"{', '.join(apart)} can move and is neither object nor robot: it is background where it began")
+    if settings.calibration is None:
+        return told
+    for base in sorted(base for base in driven_trees(model) if not model.body_weldid[base]):
+        pose = body_poses(data, np.array([base]))[0]
+        if not np.allclose(pose, np.eye(4), atol=1e-3):
+            place = ", ".join(f"{value:.3f}" for value in pose[:3, 3])
+            told.append(
+                "`twin calibrate` says where a camera is from the base of the arm, and in this scene "
+                f"{model.body(base).name} is at {place} m, or turned: cameras.json must be in the scene's frame"
+            )
+    if (bent := _bent(settings.calibration)) > BENT:
+        told.append(
+            f"the lens bends the corner of a picture by {bent:.1f} px ({settings.calibration / LENS}): the arm's "
+            "pictures must be undistorted before the twin sees them, see Lens.undistort"
+        )
+    return told
+
+
+def movable_names(model: mujoco.MjModel) -> list[str]:
+    """Bodies with joints of their own, by name."""
+    return [model.body(i).name for i in range(1, model.nbody) if model.body_dofnum[i] and model.body(i).name]
+
+
+def _bent(folder: Path) -> float:
+    """px that the lens of a calibration, where its file is there, moves what a pinhole would put in a corner."""
+    import cv2
+
+    from .calibration.calibrate import LENS, Lens
+
+    if not (folder / LENS).exists():
+        return 0.0
+    lens = Lens.read(folder)
+    corner = np.array([[[0.0, 0.0]], [[lens.width - 1.0, lens.height - 1.0]]])
+    straight = cv2.undistortPoints(corner, lens.K, lens.distortion, P=lens.K)
+    return float(np.linalg.norm(straight - corner, axis=2).max())
 
 
 def describe(scene: TwinScene) -> str:

@@ -22,19 +22,24 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
+from ...configs.settings.decode import decode
+from ...configs.settings.fields import default_of
 from ...configs.world import Around, World, start_set
 from ...sim.task import TaskEnv
+from .gaussians import read_json
 from .identity import identity_of
 from .live.loop import LoopSettings
 from .reality.layout import View, default_views, task_of
 from .reality.stand_in import Changes, StandIn, alter
+from .scene import CARD
 
 if TYPE_CHECKING:
-    from .align import Aligner
+    from .align import Aligner, AlignSettings
     from .gaussians import Camera
     from .live.online import Stage
     from .live.seam import Real
 
+UNREAD = ("correct", "pace", "eyes", "align", "loop")  # settings that only a twin has that something follows
 FELT = {"friction", "mass", "damping", "command_delay"}  # changes of a stand-in in which a policy acts
 EYES = {"right": (96, 96), "left": (96, 96)}  # the cameras that a scene gets by itself
 
@@ -114,10 +119,35 @@ class TwinWorld(Around):
             raise ValueError("an arm follows a twin by the clock (pace: wall), and its twin judges (judge: twin)")
         if self.judge == "truth" and self.real is None:
             raise ValueError("only a stand-in knows the truth: give real, or judge: twin")
+        self._refuse_unread()
         if self.online:
             task_of(self.of)
-        if self.real is not None and self.real.of is not None and self.real.of.task != self.of.task:
-            raise ValueError(f"a twin of {self.of.task} cannot be followed by a stand-in of {self.real.of.task}")
+        if self.real is not None and self.real.of is not None:
+            self._check_stand_in(self.real.of)
+        if self.align:
+            self.alignment()
+
+    def _refuse_unread(self) -> None:
+        """Refuse settings that would do nothing."""
+        usual = {item.name: default_of(item) for item in dataclasses.fields(self)}
+        given = [name for name in UNREAD if getattr(self, name) != usual[name]]
+        if given and not self.online:
+            raise ValueError(f"nothing follows this twin (real or robot), so {given[0]} would do nothing: leave it out")
+        if self.align and not self.scene:
+            raise ValueError("align says how pictures correct a twin: give its scene, of understudy twin build")
+        if self.eyes and (self.robot or not self.correct):
+            why = "an arm has its own cameras" if self.robot else "with correct: false nobody looks"
+            raise ValueError(f"eyes are of a stand-in whose pictures correct its twin; {why}: leave them out")
+
+    def _check_stand_in(self, other: World) -> None:
+        """Refuse a stand-in of another task, or with settings that the twin alone has."""
+        if other.task != self.of.task:
+            raise ValueError(f"a twin of {self.of.task} cannot be followed by a stand-in of {other.task}")
+        for name in ("cameras", "horizon", "delay"):
+            if (value := getattr(other, name)) and value != getattr(self.of, name):
+                raise ValueError(
+                    f"real.of.{name} would do nothing: an episode's {name} is that of the twin (of.{name})"
+                )
 
     @property
     def folder(self) -> Path:
@@ -145,7 +175,10 @@ class TwinWorld(Around):
         return OnlineLane(self)
 
     def fingerprint(self) -> dict:
-        seen: dict[str, Any] = {"identity": identity_of(self.folder)} if self.scene else {}
+        seen: dict[str, Any] = {}
+        if self.scene:
+            self._check_source(str(read_json(self.folder / CARD).get("source")))
+            seen = {"identity": identity_of(self.folder)}
         if not self.online:
             return self.clean.fingerprint() | {"twin": {"offline": True} | seen if seen else "offline"}
         about = {name: getattr(self, name) for name in ("robot", "scene", "correct", "judge", "pace", "align", "eyes")}
@@ -171,6 +204,7 @@ class TwinWorld(Around):
         if not self.correct:
             return {}, {}
         own = {camera.name: camera for camera in self._cameras()}
+        self._check_eyes({name: (camera.height, camera.width) for name, camera in own.items()})
         sizes = self.eyes or {name: (camera.height, camera.width) for name, camera in own.items()} or EYES
         eyes = {name: (int(size[0]), int(size[1])) for name, size in sizes.items()}
         known = default_views(task_of(self.of)) | own
@@ -199,13 +233,35 @@ class TwinWorld(Around):
         """What corrects the twin; None without a scene."""
         if not self.correct or not self.scene:
             return None
-        from .align import Aligner, AlignSettings
+        from .align import Aligner
         from .scene import TwinScene
 
         scene = TwinScene.load(self.folder)
-        if scene.source not in (self.of.task, self.of.get_choice_name(type(self.of))):
-            raise ValueError(f"{self.scene} was built of {scene.source}; this is a twin of {self.of.task}")
-        return Aligner.of(scene, AlignSettings(**{"rate": self.loop.rate} | self.align))
+        self._check_source(scene.source)
+        names = [camera.name for camera in scene.cameras]
+        if unknown := set(self.loop.trust.bounds) - set(names):
+            raise ValueError(f"loop.trust.bounds: no camera '{min(unknown)}'; the scene has {', '.join(names)}")
+        return Aligner.of(scene, self.alignment())
+
+    def alignment(self) -> AlignSettings:
+        """How pictures correct the twin. Raises ValueError: `align` holds what is no setting of it."""
+        from .align import AlignSettings
+
+        return decode(AlignSettings, {"rate": self.loop.rate} | self.align)
+
+    def _check_source(self, source: str) -> None:
+        """Refuse the scene of another world."""
+        if source not in (self.of.task, self.of.get_choice_name(type(self.of))):
+            raise ValueError(f"{self.scene} was built of {source}; this is a twin of {self.of.task}")
+
+    def _check_eyes(self, own: dict[str, tuple[int, int]]) -> None:
+        """Refuse eyes that the scene does not have: nobody would compare what they see."""
+        for name, size in self.eyes.items() if own else ():
+            if own.get(name) != tuple(size):
+                raise ValueError(
+                    f"eyes: the scene {self.scene} compares pictures of {own} (height, width), so those of {name} at "
+                    f"{tuple(size)} would correct nothing"
+                )
 
     def _cameras(self) -> tuple[Camera, ...]:
         from .gaussians import read_cameras

@@ -197,9 +197,15 @@ def read_cameras(folder: Path) -> tuple[Camera, ...]:
     """The cameras of a folder. FileNotFoundError: no such file. ValueError: a file that does not say cameras."""
     about = read_json(folder / CAMERAS)
     try:
-        return tuple(Camera(**row) for row in about["cameras"])
+        cameras = tuple(Camera(**row) for row in about["cameras"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / CAMERAS} is no list of cameras: {error}") from error
+    names = [camera.name for camera in cameras]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{folder / CAMERAS} has two cameras '{twice[0]}'")
+    if not cameras:
+        raise ValueError(f"{folder / CAMERAS} has no camera")
+    return cameras
 
 
 def read_json(path: Path) -> dict:

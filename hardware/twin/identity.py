@@ -8,20 +8,16 @@ not another scene.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
 from .gaussians import ARRAYS, CAMERAS, NAMES, read_cameras, read_json
+from .mjcf import digest, hash_files, mjcf_files
 from .scene import CARD, background_name, is_file, scene_spec
 
-LENGTH = 16  # hexadecimal digits of a part
 NOTHING = 1e-12  # a number that is no more is 0: the cosine of a right angle
 PHYSICS = (  # arrays of a compiled model
     "body_parentid", "body_dofnum", "body_geomnum",
@@ -48,13 +44,13 @@ def identity_of(folder: Path) -> dict[str, str]:
     """
     card, cameras = read_json(folder / CARD), read_cameras(folder)
     source = str(card["source"])
-    files = _files(mjcf_files(Path(source))) if is_file(source) else ""
+    files = hash_files(mjcf_files(Path(source))) if is_file(source) else ""
     pictures = [folder / background_name(camera.name) for camera in cameras]
     return {
-        "gaussians": _files((folder / ARRAYS, folder / NAMES)),
-        "cameras": _files((folder / CAMERAS,)),
-        "backgrounds": _files(pictures),
-        "roles": _digest([json.dumps([card.get("objects"), card.get("robot")]).encode()]),
+        "gaussians": hash_files((folder / ARRAYS, folder / NAMES)),
+        "cameras": hash_files((folder / CAMERAS,)),
+        "backgrounds": hash_files(pictures),
+        "roles": digest([json.dumps([card.get("objects"), card.get("robot")]).encode()]),
         "source": source,
         "files": files,
         "physics": physics_of(source, files),
@@ -67,40 +63,7 @@ def physics_of(source: str, files: str = "") -> str:
     model = scene_spec(source).compile()
     parts = [bytes(model.names), *(_rounded(np.asarray(getattr(model.opt, name))) for name in OPTIONS)]
     parts += [_rounded(np.asarray(getattr(model, name))) for name in PHYSICS if hasattr(model, name)]
-    return _digest(parts)
-
-
-def mjcf_files(path: Path) -> list[Path]:
-    """An MJCF file and all that it reads: includes, models, meshes, textures, height fields."""
-    found, folders = [path], {"mesh": "", "texture": ""}
-    assets: list[tuple[str, str]] = []
-    for file in found:  # grows by what is included
-        for element in ElementTree.parse(file).iter():
-            name = element.get("file")
-            if element.tag == "compiler":
-                every = element.get("assetdir", "")
-                given = {"mesh": element.get("meshdir") or every, "texture": element.get("texturedir") or every}
-                folders |= {kind: where for kind, where in given.items() if where}
-            elif name and element.tag == "include":
-                included = path.parent / name
-                found += [included] if included not in found else []
-            elif name and element.tag == "model":  # a whole scene, with folders of its own
-                assets += [("model", str(one)) for one in mjcf_files((path.parent / name).absolute())]
-            else:
-                assets += [(element.tag, each) for key, each in element.items() if key.startswith("file") and each]
-    for kind, name in assets:
-        folder = folders["texture" if kind == "texture" else "mesh"] if kind != "model" else ""
-        found.append(path.parent / os.path.join(folder, name))
-    return list(dict.fromkeys(found))
-
-
-def _files(paths: Iterable[Path]) -> str:
-    parts = []
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} of a twin's scene is missing; build the scene again")
-        parts += [path.name.encode(), path.read_bytes()]
-    return _digest(parts)
+    return digest(parts)
 
 
 def _rounded(values: np.ndarray) -> bytes:
@@ -114,10 +77,3 @@ def _rounded(values: np.ndarray) -> bytes:
     over = np.abs(digits) >= 10**5  # 0.999999 is 1, and so is what is just above
     digits, size = np.where(over, digits // 10, digits), size + over
     return digits.tobytes() + np.where(digits == 0, 0, size).astype(np.int64).tobytes()
-
-
-def _digest(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.hexdigest()[:LENGTH]

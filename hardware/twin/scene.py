@@ -21,6 +21,7 @@ import numpy as np
 from ...configs.files import replace_file, replace_folder, replace_text
 from .bodies import Roles
 from .gaussians import VERSION, Camera, Gaussians, read_cameras, read_json, write_cameras
+from .mjcf import hash_files, mjcf_files
 
 if TYPE_CHECKING:
     import mujoco
@@ -58,8 +59,7 @@ class TwinScene:
 
     def save(self, folder: Path) -> Path:
         """Write the folder in one step. FileExistsError: it is there and no twin's."""
-        if folder.exists() and any(folder.iterdir()) and not (folder / CARD).exists():
-            raise FileExistsError(f"{folder} is there and holds something else than a twin's scene; name another --out")
+        refuse_other(folder)
         return replace_folder(folder, self._fill)
 
     def _fill(self, folder: Path) -> None:
@@ -71,6 +71,7 @@ class TwinScene:
             "version": VERSION,
             "source": self.source,
             "sha256": file_hash(self.source),
+            "files": hash_files(mjcf_files(Path(self.source))) if is_file(self.source) else "",
             "objects": list(self.roles.objects),
             "robot": list(self.roles.robot),
             "checks": dict(self.checks),
@@ -93,10 +94,18 @@ class TwinScene:
             raise ValueError(f"{folder / CARD} does not say {', '.join(sorted(missing))}")
         if card.get("sha256") != file_hash(card["source"]):
             raise ValueError(f"{card['source']} is gone or has changed since {folder} was built; build it again")
+        if card.get("files") and card["files"] != hash_files(mjcf_files(Path(card["source"]))):
+            raise ValueError(f"a file that {card['source']} reads has changed since {folder} was built; build it again")
         cameras = read_cameras(folder)
         backgrounds = {camera.name: _background(folder, camera) for camera in cameras}
         roles = Roles(tuple(card["objects"]), tuple(card["robot"]))
         return cls(Gaussians.load(folder), cameras, roles, card["source"], backgrounds, card.get("checks", {}))
+
+
+def refuse_other(folder: Path) -> None:
+    """FileExistsError: a folder that is there and no twin's, or a file."""
+    if folder.exists() and not (folder / CARD).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is there and holds something else than a twin's scene; name another --out")
 
 
 def scene_spec(source: str) -> mujoco.MjSpec:

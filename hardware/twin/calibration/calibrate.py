@@ -25,6 +25,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 LENS = "lens.json"
 LEAST_VIEWS, LEAST_POINTS = 6, 8
 POOR = 1.0  # px, a reprojection error that is told
+WRONG = 10.0  # px, an error of one place for all pictures with which that is no camera's
 FARTHEST = 10.0  # m, of a hand from the base
 TURNED = np.deg2rad(15)  # rad, by which views of a board must differ in tilt
 
@@ -189,6 +190,15 @@ def _check_turns(hands: np.ndarray) -> None:
         raise ValueError("the hand hardly turns, or about one axis alone: turn it by 20 degrees, about two axes")
 
 
+def _check_pose(pose: np.ndarray, whose: str) -> None:
+    """Refuse a 4 x 4 matrix that is no pose. Raises ValueError."""
+    turn = pose[:3, :3]
+    if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or np.linalg.det(turn) < 0:
+        raise ValueError(f"{whose} has no rotation in its upper left 3 x 3")
+    if not (np.isfinite(pose).all() and np.allclose(pose[3], [0, 0, 0, 1])):
+        raise ValueError(f"{whose}: the last row of a pose is 0, 0, 0, 1, the place (finite, m) its last column")
+
+
 def _numbers(pose: np.ndarray) -> np.ndarray:
     import cv2
 
@@ -247,6 +257,12 @@ class Calibrate:
             hands = self._hands(sights)
             found = hand_eye(sights, seen, hands, self.mount == "fixed")
             print(describe_place(found, self.mount))
+            if found.error > WRONG:
+                raise ValueError(
+                    f"no place of the camera fits all pictures (off by {found.error:.0f} px), so nothing is written: "
+                    "are the poses of the hand in the frame of the base (not the other way round), in m, of these very "
+                    f"pictures, and is the camera {'fixed' if self.mount == 'fixed' else 'in the hand'} (--mount)?"
+                )
             more["hand_eye"] = {"mount": self.mount, "camera": found.camera.tolist(), "board": found.board.tolist()}
             more["hand_eye"] |= {"error_px": found.error, "closure": found.closure}
             if self.out is not None and self.mount == "fixed":
@@ -282,7 +298,10 @@ class Calibrate:
     def _hands(self, sights: list[Sight]) -> np.ndarray:
         """(n, 4, 4) base_from_hand of the pictures. Raises ValueError naming the first that lacks one."""
         assert self.poses is not None
-        told = json.loads(self.poses.read_text(encoding="utf-8"))
+        try:
+            told = json.loads(self.poses.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.poses} is no JSON: {error}") from error
         rows, kinematics = [], None
         for sight in sights:
             if sight.name not in told:
@@ -299,6 +318,7 @@ class Calibrate:
                 pose = np.eye(4)
                 pose[:3, 3], pose[:3, :3] = kinematics.forward(value)
                 value = pose
+            _check_pose(value, f"{self.poses}: {sight.name}")
             if np.abs(value[:3, 3]).max() > FARTHEST:
                 raise ValueError(f"{self.poses}: in {sight.name} the hand is {value[:3, 3]} m away: are these mm?")
             rows.append(value)
@@ -347,4 +367,5 @@ def describe_place(found: HandEye, mount: str) -> str:
         f"camera          at {x:.4f}, {y:.4f}, {z:.4f} m in the frame of the {frame}\n"
         f"reprojection    {found.error:.3f} px with one place for all pictures; single pictures are off by "
         f"{1000 * metres:.2f} mm and {np.rad2deg(angle):.2f} degrees"
+        + (f"\nmore than {POOR:g} px: are the arm's joints calibrated, and was it still?" if found.error > POOR else "")
     )

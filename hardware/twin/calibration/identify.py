@@ -5,12 +5,15 @@ measured joints, and where the object then goes is compared with where it was me
 the twin has, searched in their logarithm by least squares over all pieces (`scipy.optimize.least_squares`; rollouts by
 `mujoco.rollout`, one model for each try). Intervals are Gauss-Newton's, with a covariance clustered by push, since
 errors within a push are not independent (sandwich estimator of Liang and Zeger 1986), and Student's quantile. Repeats
-on parts of the pushes are printed beside them. A parameter that no push moves is named, not guessed.
+on parts of the pushes are printed beside them. A parameter that no push moves is named, not guessed; so is one with
+which the predicted ways jump, as they do where contacts come and go: there small differences are steep by chance, and
+an interval made of them would be too narrow.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +31,11 @@ from ..reality.stand_in import Changes, alter
 if TYPE_CHECKING:
     import mujoco
 
+PARAMETERS = ("friction", "damping", "mass")  # of objects
 NUDGE = 0.02  # of a logarithm, for differences
 RANGE = np.log(6.0)  # a factor is sought within 1/6 .. 6
+WIDE = 0.2  # of a logarithm, for the same from farther away
+STEEP = 3.0  # times as steep nearby as from farther away: errors jump
 UNSEEN = 0.7  # of a logarithm, a half interval that says nothing
 
 
@@ -48,24 +54,34 @@ class Push:
         if not even or not np.isfinite(self.qpos).all():
             raise ValueError("a push is at least four finite poses at even times")
 
+    @classmethod
+    def even(cls, time: np.ndarray, qpos: np.ndarray) -> Push:
+        """Of poses (T, nq) at times (T,) s that a clock made uneven: as many at even ones, between neighbours."""
+        even = np.linspace(time[0], time[-1], len(time))
+        return cls(even, np.stack([np.interp(even, time, values) for values in qpos.T], 1))
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A factor, its 95 % interval, and what the parts of the pushes say alone."""
+    """A factor, its 95 % interval, what the parts of the pushes say alone, and whether predictions jump with it."""
 
     name: str
     factor: float
     low: float
     high: float
     repeats: tuple[float, ...]
+    jumps: bool = False
 
     @property
     def seen(self) -> bool:
         """Whether the pushes tell it at all."""
-        return np.log(self.high / self.low) / 2 < UNSEEN
+        return not self.jumps and np.log(self.high / self.low) / 2 < UNSEEN
 
     def __str__(self) -> str:
         parts = ", ".join(f"{value:.2f}" for value in self.repeats)
+        if self.jumps:
+            why = "where objects go jumps with it (contacts that come and go, what tips)"
+            return f"{self.name:<10} not told by these pushes: {why}: push straight, and what does not tip"
         if not self.seen:
             return f"{self.name:<10} not seen in these pushes (within {self.low:.2g} .. {self.high:.2g})"
         return f"{self.name:<10} x {self.factor:.3f} [{self.low:.3f}, {self.high:.3f}]  parts alone: {parts or 'none'}"
@@ -89,14 +105,14 @@ class Identified:
 class Fit:
     """How parameters are sought."""
 
-    parameters: tuple[str, ...] = ("friction", "damping", "mass")  # of the objects
+    parameters: tuple[str, ...] = PARAMETERS  # of the objects
     piece: float = 1.0  # s of a push that are predicted at once from a measured start
     arm: float = 0.06  # m that one rad of an object's turn counts
     iterations: int = 12
 
     def __post_init__(self) -> None:
         for name in self.parameters:
-            lookup("parameter", name, dict.fromkeys(("friction", "damping", "mass")))
+            lookup("parameter", name, dict.fromkeys(PARAMETERS))
         if not self.piece > 0:
             raise ValueError("a piece of a push lasts longer than 0 s")
 
@@ -113,6 +129,7 @@ def identify(world: World, pushes: Sequence[Push], fit: Fit | None = None) -> Id
     cost = _Cost(world, pushes, fit)
     best, errors, slopes = _search(cost, np.arange(len(pushes)), fit)
     half = _half_widths(errors, slopes, cost.groups)
+    nearby, afar = (np.linalg.norm(_slopes(cost, best, np.arange(len(pushes)), step), axis=0) for step in (NUDGE, WIDE))
 
     repeats = []
     parts = np.array_split(np.arange(len(pushes)), min(3, len(pushes) // 2)) if len(pushes) >= 4 else []
@@ -125,6 +142,7 @@ def identify(world: World, pushes: Sequence[Push], fit: Fit | None = None) -> Id
             float(np.exp(best[i] - half[i])),
             float(np.exp(best[i] + half[i])),
             tuple(float(row[i]) for row in repeats),
+            bool(nearby[i] > STEEP * afar[i]),
         )
         for i, name in enumerate(fit.parameters)
     ]
@@ -138,17 +156,11 @@ def _search(cost: _Cost, which: np.ndarray, fit: Fit, start: np.ndarray | None =
     from scipy.optimize import least_squares
 
     count = len(fit.parameters)
-    steps = np.concatenate([np.eye(count), -np.eye(count)]) * NUDGE
-
-    def slopes(at: np.ndarray) -> np.ndarray:
-        rows = cost(at + steps, which)
-        return ((rows[:count] - rows[count:]) / (2 * NUDGE)).T
-
     begin = np.zeros(count) if start is None else np.clip(start, -RANGE, RANGE)
     found = least_squares(
         lambda at: cost(at[None], which)[0],
         begin,
-        jac=slopes,
+        jac=lambda at: _slopes(cost, at, which, NUDGE),
         bounds=(-RANGE - 1e-9, RANGE + 1e-9),
         loss="linear",
         max_nfev=fit.iterations,
@@ -156,6 +168,13 @@ def _search(cost: _Cost, which: np.ndarray, fit: Fit, start: np.ndarray | None =
         ftol=1e-5,
     )
     return found.x, found.fun, found.jac
+
+
+def _slopes(cost: _Cost, at: np.ndarray, which: np.ndarray, step: float) -> np.ndarray:
+    """(R, P) how the errors on some of the pushes change with each logarithm, by differences of 2 `step` about `at`."""
+    steps = step * np.eye(len(at))
+    rows = cost(at + np.concatenate([steps, -steps]), which)
+    return ((rows[: len(at)] - rows[len(at) :]) / (2 * step)).T
 
 
 def _half_widths(errors: np.ndarray, slopes: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -329,9 +348,8 @@ class Identify:
     POSITIONALS: ClassVar[tuple[str, ...]] = ("pushes",)
     DISCOVER: ClassVar[tuple[str, ...]] = ("sim", "hardware")
 
-    pushes: tuple[
-        Path, ...
-    ]  # JSON files, each a list of {time: [s], qpos: [[...]]}, as `twin run --pushes` writes them
+    # JSON files, each a list of {time: [s], qpos: [[...]]}, as `twin run --pushes` writes them
+    pushes: tuple[str, ...]
     world: str = "so101-pusht"  # the twin's world, a task in plain MuJoCo
     fit: Fit = field(default_factory=Fit)  # what is sought, and how
     out: Path | None = None  # write the factors as YAML, which `changes` of a twin's world reads
@@ -339,7 +357,7 @@ class Identify:
     def run(self) -> None:
         from ....configs.world import find_world
 
-        pushes = [push for file in self.pushes for push in read_pushes(file)]
+        pushes = [push for file in self.pushes for push in read_pushes(Path(os.path.expandvars(file)))]
         found = identify(find_world(self.world), pushes, self.fit)
         print(f"{found.pushes} pushes; an object's place is off by {1000 * found.before:.2f} mm before, "
               f"{1000 * found.after:.2f} mm after ({self.fit.piece:g} s ahead)")  # fmt: skip
@@ -348,4 +366,8 @@ class Identify:
         if self.out is not None:
             import yaml
 
-            print(f"wrote {replace_text(self.out, yaml.safe_dump({'changes': found.factors()}))}")
+            factors = found.factors()
+            untold = [name for name in PARAMETERS if name not in factors]
+            told = f"; {', '.join(untold)}: 1, as in the twin" if untold else ""
+            written = {"changes": dict.fromkeys(PARAMETERS, 1.0) | factors}
+            print(f"wrote {replace_text(self.out, yaml.safe_dump(written))}{told}")

@@ -31,6 +31,18 @@ class Trust:
     patience: float = 0.5  # s without any camera after which the objects count as lost
     overlap: float = 0.3  # of an object's outline with what is seen of it (0..1), below which it is not there
 
+    def __post_init__(self) -> None:
+        for name, least in (("settle", 1), ("probe", 1), ("trust", 1), ("stale", 0), ("patience", 0)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"trust.{name} must be at least {least}, got {getattr(self, name)}")
+        for name in ("margin", "delay"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"trust.{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.overlap <= 1:
+            raise ValueError(f"trust.overlap is a share, 0..1, got {self.overlap}")
+        if wrong := [name for name, bound in self.bounds.items() if not bound >= 0]:
+            raise ValueError(f"trust.bounds: that of {wrong[0]} must not be below 0, got {self.bounds[wrong[0]]}")
+
 
 class Health:
     """The cameras of one episode, from picture to picture."""
@@ -42,6 +54,8 @@ class Health:
         self._out: dict[str, int] = {}  # camera that is left out -> pictures since then
         self._good: dict[str, int] = {}
         self._corrected = now
+        self._heard = dict.fromkeys(self._first, now)  # camera -> when it was without fault last
+        self._silent: set[str] = set()
         self._astray: float | None = None  # since when an object is not where the twin has it, or not seen
         self.warnings: list[str] = []
 
@@ -57,6 +71,17 @@ class Health:
             if self._out[name] % self.settings.probe == 0 or self._good.get(name, 0):
                 tried.append(name)
         return good, tried
+
+    def hears(self, faults: Mapping[str, str], now: float) -> None:
+        """Take note of why cameras correct nothing now ("": they do); of what lasts for too long, tell."""
+        for name in self._heard:
+            fault = faults.get(name, "")
+            if not fault or name in self._out:  # which was told already
+                self._heard[name] = now
+                self._silent.discard(name)
+            elif now - self._heard[name] > self.settings.patience and name not in self._silent:
+                self._silent.add(name)
+                self.warnings.append(f"camera '{name}' corrects nothing: {fault}")
 
     def judge(self, residuals: Mapping[str, float], now: float) -> bool:
         """Take note of residuals; whether all of these cameras are within their bounds."""

@@ -11,6 +11,7 @@ What goes wrong and what then happens:
 
 - pictures late: a correction is weaker the older its picture is, and none is made from one older than `stale`;
 - a camera covered, shaken, moved: its residual leaves its bound, it is left out and tried again (`health.py`);
+- a camera that is silent, late, frozen, or dark from the start corrects nothing, and that is told;
 - no camera left (all covered, an object taken away or exchanged): the twin goes on by physics for `patience` s, then
   it holds its arm until a camera agrees again;
 - the real joints are not where they were sent (blocked, stopped by the guard), or silent: the twin holds its arm;
@@ -33,6 +34,7 @@ import numpy as np
 from ....configs.spec import IMAGES, STATE
 from ..align import Aligner, Correction
 from ..reality.layout import Joints
+from ..sight import CLEAR
 from .health import Health, Trust
 from .pull import Supports, shift
 from .resting import gap_of
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     import mujoco
 
 SILENT = "the real joints are silent"
+STIRRED = 0.02  # rad or m, by which the arm moved enough to be seen
+LONGEST = 12  # ticks of a lag that is looked for
 PAST = 1.0  # s of the twin's own past that are kept
 
 
@@ -127,7 +131,10 @@ class Loop:
         self._past: deque[tuple[float, np.ndarray]] = deque(maxlen=max(2, round(PAST * self.settings.rate)))
         self._echoes: deque[tuple[float, np.ndarray]] = deque(maxlen=self._past.maxlen)
         self._sent: deque[tuple[float, np.ndarray]] = deque(maxlen=self._past.maxlen)
-        self._seen: dict[str, float] = {}
+        self._seen: dict[str, float] = {}  # camera -> when its newest picture was taken
+        self._clear: dict[str, float] = {}  # camera -> share of its background that it showed last
+        self._last: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # camera -> its newest picture, and the echo then
+        self._frozen: set[str] = set()
         self._stand: np.ndarray | None = None  # controls (nu,) of an arm that is held
         self.health: Health | None = None
         if self.aligner is not None:
@@ -226,11 +233,15 @@ class Loop:
         captured = {name: times[IMAGES + name] for name in pictures}
         now = self.real.time
         age = now - max(captured.values()) if captured else np.inf
-        if self.health is None and pictures:
-            self.health = Health(self.settings.trust, pictures, now)
+        if self.health is None:
+            self.health = Health(self.settings.trust, self.aligner.cameras, now)
         new = {name: now - moment for name, moment in captured.items() if moment > self._seen.get(name, -np.inf)}
         self._seen.update({name: captured[name] for name in new})
-        if self.health is None or not new:
+        for name in new:
+            self._look_again(name, pictures[name])
+        self.health.hears({name: self._fault(name, now) for name in self.aligner.cameras}, now)
+        new = {name: age for name, age in new.items() if name not in self._frozen}
+        if not new:
             return {}, {}, age
 
         # those that correct, all of one moment; those that are only tried
@@ -240,6 +251,7 @@ class Loop:
         if good:
             found = self._compare({name: pictures[name] for name in good}, max(captured[name] for name in good))
             residual, conflict = dict(found.residual), self._conflicts(found)
+            self._clear |= found.clear
             if self.health.judge(residual, now) and np.isfinite(found.wrench).all():
                 weight = self.settings.strength * self.health.strength(max(new[name] for name in good))
                 self._pull(found, weight, now)
@@ -247,7 +259,30 @@ class Loop:
             found = self._compare({name: pictures[name] for name in tried}, max(captured[name] for name in tried))
             self.health.judge(found.residual, now)
             residual |= found.residual
+            self._clear |= found.clear
         return residual, conflict, age
+
+    def _look_again(self, name: str, picture: np.ndarray) -> None:
+        """Whether a camera gives a picture again, to the last bit, that it gave before the arm moved."""
+        here = self._echoes[-1][1] if self._echoes else self.data.qpos[self.joints.qpos]
+        last, there = self._last.get(name, (None, here))
+        if last is None or not np.array_equal(picture, last):
+            self._last[name] = picture, here
+            self._frozen.discard(name)
+        elif np.abs(here - there).max() > STIRRED:
+            self._frozen.add(name)
+
+    def _fault(self, name: str, now: float) -> str:
+        """Why a camera corrects nothing; "" where it does."""
+        if name not in self._seen:
+            return "it has given no picture"
+        if (age := now - self._seen[name]) > self.settings.trust.stale:
+            return f"its newest picture is {age:.2f} s old"
+        if name in self._frozen:
+            return "it gives one picture again and again while the arm moves"
+        if self._clear.get(name, 1.0) <= CLEAR:
+            return "it shows less than half of its background: covered, dark, moved, or another camera?"
+        return ""
 
     def _pull(self, found: Correction, weight: float, now: float) -> None:
         """What stands is moved; for the rest, the wrenches of the next tick. What nobody sees is left alone."""
@@ -331,8 +366,10 @@ def between(past: deque[tuple[float, np.ndarray]], moment: float) -> np.ndarray:
     return later[1]
 
 
-def lag_of(joints: np.ndarray, echoes: np.ndarray, most: int = 12) -> float:
+def lag_of(joints: np.ndarray, echoes: np.ndarray, most: int = LONGEST) -> float:
     """By how many ticks echoes (T, D) follow joints (T, D): where the squared difference is least, between ticks too.
+
+    `most` means that many or more.
 
     Raises ValueError: joints that do not move, or too few ticks.
     """

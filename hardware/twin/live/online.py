@@ -173,6 +173,7 @@ class OnlineLane(Lane):
 
     def __init__(self, world: Any):
         super().__init__(world)
+        self.delay = world.clean.delay
         self._companion = Companion(f"{__name__}:serve")
         self._pipe = self._companion.start()
         self._held = ""

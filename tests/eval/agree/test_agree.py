@@ -194,6 +194,16 @@ def test_the_command_writes_text_numbers_and_page(tmp_path, capsys):
     assert "is on both sides" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("twin", "said"), [("offline", True), ({"offline": True, "identity": {}}, True), ({}, False)])
+def test_a_twin_that_nothing_follows_is_told_from_what_it_is_a_twin_of(twin, said, tmp_path, capsys):
+    """Its record agrees with the simulator's perfectly, and says nothing of an arm."""
+    truth = [write(tmp_path / "a", rate, name=f"p{i}", more={"twin": twin}) for i, rate in enumerate(GOOD[:4])]
+    proxy = [write(tmp_path / "b", rate, name=f"p{i}") for i, rate in enumerate(GOOD[:4])]
+    words = ["agree", "--truth", *(str(one.root) for one in truth), "--proxy", *(str(one.root) for one in proxy)]
+    assert main([*words, "--draws", "50"]) == 0
+    assert ("are of one world, sim/point" in capsys.readouterr().out) == said
+
+
 def test_undefined_numbers_are_null_and_said(tmp_path, capsys):
     truth, proxy = worlds(tmp_path / "records", (0.0, 0.0), (0.2, 0.7))
     words = ["agree", "--truth", *(str(one.root) for one in truth), "--proxy", *(str(one.root) for one in proxy)]

@@ -205,6 +205,8 @@ def test_where_a_policy_failed(tmp_path):
         demonstrate(tmp_path / "e", starts=str(tmp_path / "reported"))
     with pytest.raises(ValueError, match="scripted expert"):
         demonstrate(tmp_path / "f", starts=str(tmp_path / "tried"), by="keyboard")
+    with pytest.raises(ValueError, match="leave one of them out"):
+        demonstrate(tmp_path / "f", starts=str(tmp_path / "tried"), env_seed=100_500)
 
 
 @pytest.mark.parametrize(

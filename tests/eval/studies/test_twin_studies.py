@@ -42,6 +42,27 @@ def test_a_step_is_done_once_and_an_interrupted_one_is_gone_on_with(tmp_path, mo
     assert said == [["eval", "--out", "record"], ["eval", "--resume", "record"]]
 
 
+def test_what_other_settings_began_is_not_taken_for_this_study(tmp_path, monkeypatch):
+    """`train --resume` knows its own settings alone: the old run would have stood for the new one."""
+    done, run, said = tmp_path / "done", tmp_path / "run", []
+
+    def command(words):
+        said.append(words)
+        run.mkdir(exist_ok=True)
+
+    monkeypatch.setattr(_steps, "command", command)
+    first, second = (Step(["train", "--episodes", which], run, ["train", "--resume", "run"]) for which in ("5", "9"))
+    first.do(done)
+    with pytest.raises(ValueError, match=r"(?s)run was made by other settings.*--episodes 5.*--episodes 9"):
+        second.do(done)
+    run.rmdir()
+    second.do(done)
+    with pytest.raises(ValueError, match="other settings"):  # what it once ended with is not there any more
+        first.do(done)
+    second.do(done)
+    assert said == [first.words, second.words]
+
+
 def test_tracks_are_kept_as_they_are():
     track = Track(np.array([0.1, 1 / 3]), np.array([0.2, 0.4]), 0.05, np.array([0.01]))
     again = Track.of(track.plain())

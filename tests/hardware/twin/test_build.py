@@ -6,8 +6,10 @@ import mujoco
 import numpy as np
 import pytest
 
-from understudy.hardware.twin.bodies import carry, find_roles
-from understudy.hardware.twin.build import Build, build
+from understudy.hardware.twin.bodies import Roles, carry, find_roles
+from understudy.hardware.twin.build import Build, build, warnings_of
+from understudy.hardware.twin.calibration.calibrate import Lens
+from understudy.hardware.twin.gaussians import read_cameras, write_cameras
 from understudy.hardware.twin.scene import TwinScene, put_cameras, scene_spec, write_picture
 from understudy.hardware.twin.splatting.surfaces import inside, sample_body
 from understudy.hardware.twin.splatting.views import Photographer, add_camera, camera_of, looking_at
@@ -181,3 +183,66 @@ def test_made_cameras_stand_where_the_robot_does_not_hide_the_objects(x, tmp_pat
             assert seen.sum() > 0.9 * whole.sum() > 10
     ways = np.array([camera.world_from_camera[:3, 2] for camera in cameras])
     assert ways[0] @ ways[1] < 0.8  # not from one side
+
+
+RIDING = """
+<mujoco>
+  <worldbody>
+    <geom type="plane" size="1 1 .1"/>
+    <body name="can" pos="0 0 .03"><freejoint/><geom type="box" size=".02 .02 .03"/></body>
+    <body name="tin" pos="0 .2 .03"><freejoint/><geom type="box" size=".02 .02 .03"/></body>
+    <body name="base" pos=".3 0 .1">
+      <geom type="box" size=".02 .02 .02"/>
+      <body name="cart"><joint name="slide" type="slide"/><geom type="box" size=".02 .02 .02"/>
+        <camera name="wrist" pos="0 0 .5"/></body>
+    </body>
+  </worldbody>
+  <actuator><position joint="slide" kp="10"/></actuator>
+</mujoco>
+"""
+
+
+@pytest.fixture
+def riding(tmp_path):
+    path = tmp_path / "riding.xml"
+    path.write_text(RIDING)
+    return str(path)
+
+
+def test_a_camera_that_rides_on_the_arm_is_refused(riding):
+    """It was taken for one that stands where it began."""
+    with pytest.raises(ValueError, match="'wrist' rides on cart"):
+        build(Build(scene=riding, cameras=("wrist",)))
+    for ignored in ({"views": 3}, {"distance": 1.0}):
+        with pytest.raises(ValueError, match="of cameras that are made"):
+            Build(scene=riding, cameras=("wrist",), **ignored)
+
+
+def test_a_folder_of_something_else_is_refused_before_the_work(riding, tmp_path, monkeypatch):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    monkeypatch.setattr("understudy.hardware.twin.build.build", lambda settings: pytest.fail("it was built"))
+    for out in ("full", "full/notes.txt"):
+        with pytest.raises(FileExistsError, match="something else"):
+            Build(scene=riding, out=tmp_path / out).run()
+
+
+@pytest.mark.parametrize("distortion, bends", [([0.0] * 5, False), ([-0.3, 0.1, 0, 0, 0], True)])
+def test_what_would_shift_every_correction_is_told(riding, tmp_path, distortion, bends):
+    """Objects that are left out, a base elsewhere than calibrated cameras count from, a lens that bends."""
+    model = scene_spec(riding).compile()
+    gaussians = carry(model, Roles(("can",), ("cart",)), count=20, rng=np.random.default_rng(0))
+    camera = looking_at("front", np.array([0.6, 0, 0.6]), np.zeros(3), 64, 48)
+    scene = TwinScene(gaussians, (camera,), Roles(("can",), ("cart",)), riding, {"front": np.zeros((48, 64, 3))})
+    assert [line.partition(" ")[0] for line in warnings_of(Build(scene=riding), scene)] == ["tin"]
+    Lens(640, 480, np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), np.array(distortion), 0.1).write(tmp_path)
+    told = "\n".join(warnings_of(Build(scene=riding, calibration=tmp_path), scene))
+    assert "base is at 0.300, 0.000, 0.100 m" in told and ("undistorted" in told) == bends
+
+
+def test_a_list_of_cameras_with_a_name_twice_or_none_is_refused(tmp_path):
+    camera = looking_at("front", np.array([0.6, 0, 0.6]), np.zeros(3), 16, 16)
+    for cameras, says in (((camera, camera), "two cameras 'front'"), ((), "no camera")):
+        write_cameras(tmp_path, cameras)
+        with pytest.raises(ValueError, match=says):
+            read_cameras(tmp_path)

@@ -12,9 +12,12 @@ import pytest
 from understudy.configs.world import read_world
 from understudy.eval.ledger.identity import MatchError, first_difference, same_scene
 from understudy.hardware.twin.bodies import Roles, carry
-from understudy.hardware.twin.env import TwinWorld
+from understudy.hardware.twin.env import Reality, TwinWorld
 from understudy.hardware.twin.gaussians import Gaussians, read_cameras, write_cameras
-from understudy.hardware.twin.identity import _rounded, identity_of, mjcf_files, physics_of
+from understudy.hardware.twin.identity import _rounded, identity_of, physics_of
+from understudy.hardware.twin.live.health import Trust
+from understudy.hardware.twin.live.loop import LoopSettings
+from understudy.hardware.twin.mjcf import mjcf_files
 from understudy.hardware.twin.scene import CARD, TwinScene, scene_spec
 from understudy.hardware.twin.splatting.views import looking_at
 from understudy.policies.agent.stage import TwinChanged, compare_twin
@@ -108,6 +111,19 @@ def test_a_body_a_mesh_and_an_included_file_are_physics(scene, tmp_path, what):
     assert changed(before, scene) == {"files", "physics"}
 
 
+@pytest.mark.parametrize("what", [{"size": 0.06}, {"friction": 0.7}])
+def test_a_scene_whose_mesh_or_include_changed_is_built_again(scene, tmp_path, what):
+    """Its Gaussians lie on another mesh than its physics has: only the first file was looked at."""
+    TwinScene.load(scene)
+    write_source(tmp_path, **what)
+    with pytest.raises(ValueError, match=r"a file that .*scene.xml reads has changed since .* build it again"):
+        TwinScene.load(scene)
+    card = json.loads((scene / CARD).read_text())
+    del card["files"]  # as earlier versions wrote it
+    (scene / CARD).write_text(json.dumps(card))
+    TwinScene.load(scene)
+
+
 def test_another_word_in_the_file_is_no_other_physics(scene, tmp_path):
     before = identity_of(scene)
     (tmp_path / "ground.xml").write_text("<!-- the floor -->" + GROUND.format(friction=1.0))
@@ -144,6 +160,23 @@ def test_a_twin_names_its_scene_by_contents(pusht, tmp_path):
     now = TwinWorld(of=read_world("pusht-arm"), scene=str(other)).fingerprint()["twin"]["identity"]
     assert first_difference(before, now, "scene")[0] == "scene.gaussians"
     assert TwinWorld(of=read_world("pusht-arm")).fingerprint()["twin"] == "offline"  # as records of before have it
+
+
+def test_eyes_that_the_scene_does_not_have_are_refused(pusht):
+    """Their pictures were drawn and compared with nothing: the twin went uncorrected without a word."""
+    world = TwinWorld(of=read_world("pusht-arm"), real=Reality(), scene=str(pusht))
+    assert world.cameras_about()[1] == {"front": (16, 16)}
+    for eyes in ({"left": (16, 16)}, {"front": (32, 32)}):
+        with pytest.raises(ValueError, match="would correct nothing"):
+            dataclasses.replace(world, eyes=eyes).cameras_about()
+    with pytest.raises(ValueError, match="no camera 'left'; the scene has front"):
+        bounds = LoopSettings(trust=Trust(bounds={"left": 0.1}))
+        dataclasses.replace(world, loop=bounds).aligner()
+
+
+def test_the_scene_of_another_task_is_refused_offline_too(pusht):
+    with pytest.raises(ValueError, match="was built of pusht-arm; this is a twin of so101-pusht"):
+        TwinWorld(of=read_world("so101-pusht"), scene=str(pusht)).fingerprint()
 
 
 class Told:

@@ -98,3 +98,38 @@ def test_poses_in_other_units_are_refused(tmp_path, pose, says):
     settings = Calibrate(images=tmp_path, poses=tmp_path / "poses.json")
     with pytest.raises(ValueError, match=says):
         settings._hands([Sight("a.png", np.zeros((8, 3)), np.zeros((8, 2)))])
+
+
+def turned(value):
+    return [[0.0, -value, 0, 0.1], [value, 0, 0, 0.2], [0, 0, 1, 0.3], [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    "pose, says",
+    [
+        (turned(1.2), "no rotation"),
+        (np.transpose(turned(1.0)).tolist(), "last row"),
+        (turned(float("nan")), "rotation"),
+    ],
+)
+def test_matrices_that_are_no_poses_are_refused(tmp_path, pose, says):
+    """Scaled, transposed, not finite: OpenCV made a camera of them."""
+    (tmp_path / "poses.json").write_text(json.dumps({"a.png": pose}))
+    settings = Calibrate(images=tmp_path, poses=tmp_path / "poses.json")
+    with pytest.raises(ValueError, match=says):
+        settings._hands([Sight("a.png", np.zeros((8, 3)), np.zeros((8, 2)))])
+
+
+def test_poses_the_other_way_round_give_no_camera(shots, places, tmp_path, capsys):
+    """hand_from_base in place of base_from_hand: a cameras.json was written, and the error printed beside it."""
+    _, pictures, poses = shots
+    camera, in_hand = places
+    told = {}
+    for number, picture in enumerate(pictures):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+        told[f"{number}.png"] = np.linalg.inv(camera @ poses[number] @ np.linalg.inv(in_hand)).tolist()
+    (tmp_path / "poses.json").write_text(json.dumps(told))
+    out = tmp_path / "out"
+    words = ["twin", "calibrate", "--images", str(tmp_path), "--poses", str(tmp_path / "poses.json"), "--out", str(out)]
+    assert main(words) != 0
+    assert "not the other way round" in capsys.readouterr().err and not out.exists()

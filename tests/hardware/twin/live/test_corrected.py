@@ -62,6 +62,31 @@ def test_covered_cameras_hold_the_arm(twin, scene):
     assert "'front' is left out" in text and "'view1' corrects again" in text
 
 
+@pytest.mark.parametrize("kind, says", [("dark", "less than half"), ("frozen", "again and again"), ("late", "s old")])
+def test_a_camera_that_gives_nothing_new_is_named_and_the_other_corrects(kind, says, twin, scene):
+    """Dark or frozen, its own pictures had set its bound so wide that it was never left out, nor told of."""
+    actor = twin(real=Reality(changes=Changes(fps=20)), scene=scene).begin(START)
+    real, kept = actor.stage.real, {}
+    plain = real.observe
+
+    def observe():
+        seen, times = plain()
+        key = IMAGES + "front"
+        if key in seen:
+            first = kept.setdefault("picture", seen[key])
+            dark = np.random.default_rng(round(1000 * times[key])).integers(0, 4, first.shape, np.uint8)
+            seen[key] = {"dark": dark, "frozen": first, "late": seen[key]}[kind]
+            times[key] -= 0.5 if kind == "late" else 0.0
+        return seen, times
+
+    real.observe = observe
+    ticks = actor.act(45)
+    told = [warning for warning in actor.stage.loop.warnings if warning.startswith("camera 'front'")]
+    assert len(told) == 1 and says in told[0] and not any(tick.held for tick in ticks)
+    assert any("view1" in tick.residual for tick in ticks[-6:])
+    assert any("front" in tick.residual for tick in ticks[-6:]) == (kind == "dark")
+
+
 def test_a_force_ends_with_its_tick(twin, scene):
     """Of cameras slower than the loop, too: twice as long would move four times as far."""
     loop = LoopSettings(grounded=False)

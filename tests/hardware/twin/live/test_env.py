@@ -48,6 +48,21 @@ def test_online_acts_as_offline_where_nothing_is_corrected(task):
         lane.close()
 
 
+def test_the_delay_of_the_other_world_holds_online_too():
+    """It held offline alone: the same policy then acted sooner where an arm follows."""
+    world = {"type": "twin", "of": SO101 | {"delay": 2}}
+    lanes = [read_world(world).lane(), read_world(world | {"real": {}, "correct": False}).lane()]
+    try:
+        seen = [lane.reset(seed=5)[0] for lane in lanes]
+        for _ in range(4):
+            action = seen[0]["observation.state"] + np.float32(0.05)
+            seen = [lane.step(action)[0] for lane in lanes]
+            assert all(np.array_equal(seen[0][key], seen[1][key]) for key in seen[0])
+    finally:
+        for lane in lanes:
+            lane.close()
+
+
 def test_by_the_clock_it_keeps_its_rate(task):
     twin = read_world({"type": "twin", "of": SO101, "real": {}, "correct": False, "pace": "wall"})
     lane = twin.lane()
@@ -86,6 +101,16 @@ def test_orders_are_heard_where_every_tick_is_late(task):
         ({"real": {"changes": {"mass": -1}}}, "mass"),
         ({"loop": {"rate": 0}}, "rate"),
         ({"of": {"type": "gym_pusht"}, "real": {}}, "plain MuJoCo"),
+        ({"correct": False}, "nothing follows this twin.*correct would do nothing"),
+        ({"pace": "wall"}, "nothing follows this twin.*pace would do nothing"),
+        ({"loop": {"share": 0.5}}, "nothing follows this twin.*loop would do nothing"),
+        ({"real": {}, "align": {"kp": 4.0}}, "give its scene"),
+        ({"real": {}, "scene": "scene", "align": {"modee": "mask"}}, "modee"),
+        ({"real": {}, "scene": "scene", "align": {"mode": "masks"}}, "masks"),
+        ({"real": {}, "correct": False, "eyes": {"front": [96, 96]}}, "nobody looks"),
+        ({"robot": "arm.yaml", "pace": "wall", "eyes": {"front": [96, 96]}}, "cameras"),
+        ({"real": {"of": SO101 | {"horizon": 50}}}, "real.of.horizon would do nothing"),
+        ({"real": {"of": SO101 | {"delay": 2}}}, "real.of.delay would do nothing"),
     ],
 )
 def test_refusals(settings, says):

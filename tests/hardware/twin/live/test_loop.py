@@ -1,15 +1,20 @@
 """The loop: exact without corrections, the real joints close behind, the arm held where it must be."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
+from understudy.configs.world import read_world
+from understudy.hardware.twin.align import Aligner
 from understudy.hardware.twin.env import Reality
 from understudy.hardware.twin.live.health import Health, Trust
-from understudy.hardware.twin.live.loop import LoopSettings, lag_of
+from understudy.hardware.twin.live.loop import Loop, LoopSettings, lag_of
 from understudy.hardware.twin.live.timing import Timing, as_text
 from understudy.hardware.twin.live.trim import MOST, Trim
 from understudy.hardware.twin.reality.faults import Fault
-from understudy.hardware.twin.reality.stand_in import Changes
+from understudy.hardware.twin.reality.follow import GuardedStandIn
+from understudy.hardware.twin.reality.stand_in import SAME, Changes, StandIn
 
 
 def test_uncorrected_it_is_the_world_itself(twin, task):
@@ -65,11 +70,6 @@ def test_late_echo_is_no_reason_to_hold(twin):
 
 
 def test_joints_must_be_those_of_the_twin(twin, task):
-    from understudy.configs.world import read_world
-    from understudy.hardware.twin.live.loop import Loop
-    from understudy.hardware.twin.reality.follow import GuardedStandIn
-    from understudy.hardware.twin.reality.stand_in import StandIn
-
     lane, real = task.lane(), GuardedStandIn(StandIn(read_world("pusht-mujoco"), Changes(), {}, {}))
     with pytest.raises(ValueError, match="pusher.x"):
         Loop(lane.model, lane.data, real, None, LoopSettings(), np.array([1]))
@@ -103,6 +103,56 @@ def test_health_leaves_a_camera_out_and_takes_it_back():
     assert health.wanted({"a": 0.2}) == ([], [])  # too old
     assert health.strength(0.0) == 1 and health.strength(0.05) == 0.5 and health.strength(0.2) == 0
     assert not health.lost(0.4) and health.lost(0.6)
+
+
+def test_a_camera_that_corrects_nothing_is_told_once():
+    """It was left aside without a word while the other one corrected."""
+    health, late = Health(Trust(patience=0.5), ("a", "b"), 0.0), {"b": "its newest picture is 0.20 s old"}
+    for step in range(90):
+        health.hears(late if step < 60 else {"b": "it has given no picture"}, step / 60)
+    assert health.warnings == ["camera 'b' corrects nothing: its newest picture is 0.20 s old"]
+    health.hears({}, 1.5)
+    health.hears(late, 1.9)
+    assert len(health.warnings) == 1  # not for long
+    health.hears(late, 2.1)
+    assert len(health.warnings) == 2
+
+
+@pytest.mark.parametrize(
+    "settings, says",
+    [({"probe": 0}, "probe"), ({"margin": float("nan")}, "margin"), ({"bounds": {"a": float("nan")}}, "bounds"),
+     ({"overlap": 2}, "overlap"), ({"stale": -1}, "stale")],
+)  # fmt: skip
+def test_trust_that_is_none_is_refused(settings, says):
+    with pytest.raises(ValueError, match=says):
+        Trust(**settings)
+
+
+class Blind(Aligner):
+    """Of two cameras that never give a picture; it need not see anything."""
+
+    def __init__(self):
+        self.gaussians, self.cameras = Bodies(("t",)), {"a": None, "b": None}
+
+    def reset(self):
+        pass
+
+
+@dataclass
+class Bodies:
+    bodies: tuple[str, ...]
+
+
+def test_without_any_picture_the_arm_is_held(task):
+    """It went on uncorrected."""
+    lane, real = task.lane(), GuardedStandIn(StandIn(task, SAME, {}, {}))
+    lane.reset(seed=3)
+    real.begin(3)
+    loop = Loop(lane.model, lane.data, real, Blind(), LoopSettings(), np.array([lane.model.body("t").id]))
+    rows = np.tile(lane.data.ctrl, (round(1 / 60 / lane.model.opt.timestep), 1))
+    held = [loop.tick(rows).held for _ in range(40)]
+    assert not any(held[:28]) and "no camera agrees" in held[-1]
+    assert [warning.partition(":")[0] for warning in loop.warnings] == [f"camera '{n}' corrects nothing" for n in "ab"]
 
 
 def test_timing_counts():
