@@ -39,12 +39,12 @@ def _one_dataset(cells: Sequence[Cell]) -> None:
         if isinstance(step.config, LerobotTrain) or not path.is_file():
             continue
         print_of_data = str((read_object(path, GridError).get("dataset") or {}).get("fingerprint"))
-        asked = repr([getattr(step.config, name, None) for name in DATA])
-        other, fingerprint = first.setdefault(asked, (cell, print_of_data))
+        named = {name: getattr(step.config, name, None) for name in DATA}
+        other, fingerprint = first.setdefault(repr(named), (cell, print_of_data))
         if fingerprint != print_of_data:
             raise GridError(
                 f"{cell} was trained on other data ({print_of_data}) than {other} ({fingerprint}), though both say"
-                f" {step.config.data}: it was made anew in between. Bring back one, and remove the cells of the other"
+                f" {named['data']}: it was made anew in between. Bring back one, and remove the cells of the other"
             )
 
 

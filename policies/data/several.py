@@ -118,8 +118,10 @@ def _other_number(ours: tuple, theirs: tuple) -> tuple[str, str] | None:
 
 
 def repeated(dataset: Dataset) -> dict[int, int]:
-    """Place of an episode -> place of an earlier one with the very same actions; two of one step are no repetition."""
-    actions, first, found = dataset.columns.get(ACTION), {}, {}
+    """Place of an episode -> place of an earlier one with the very same actions; standing still is none."""
+    actions = dataset.columns.get(ACTION)
+    first: dict[bytes, int] = {}
+    found: dict[int, int] = {}
     for place, (start, length) in enumerate(zip(dataset.starts, dataset.lengths, strict=True)):
         rows = actions[start : start + length] if actions is not None else np.zeros((0, 1))
         if len(np.unique(rows, axis=0)) > 1 and (earlier := first.setdefault(rows.tobytes(), place)) != place:
