@@ -205,7 +205,7 @@ def _run(verb: str, words: list[str]) -> None:
     from .configs.plugins import PLUGINS, discover
     from .configs.protocols import keeps
     from .configs.settings.fields import has_choices
-    from .configs.settings.shipped import find_config
+    from .configs.settings.shipped import find_config, is_config
     from .configs.verb import ChecksNames, Chooses, Explains, FromWords, GetsReady, folders_of
 
     plugins = _option(words, "--plugins")
@@ -213,7 +213,7 @@ def _run(verb: str, words: list[str]) -> None:
         os.environ[PLUGINS] = ",".join(filter(None, (os.environ.get(PLUGINS), plugins)))
     helps = any(word in FLAG for word in words)
     if not helps:
-        if words and _is_config(words[0]):
+        if words and is_config(words[0]):
             find_config(words[0])  # refused before anything heavy is imported
         prepare()  # before torch or mujoco are imported
 
@@ -235,7 +235,7 @@ def _run(verb: str, words: list[str]) -> None:
     if keeps(config_class, FromWords):
         config = config_class.from_words(words)
     else:
-        path = words.pop(0) if words and _is_config(words[0]) else None
+        path = words.pop(0) if words and is_config(words[0]) else None
         config = parse(config_class, path, words)
     if keeps(config, ChecksNames):
         config.check_names()
@@ -243,10 +243,6 @@ def _run(verb: str, words: list[str]) -> None:
         config.get_ready()
     discover(*folders)
     config.run()
-
-
-def _is_config(word: str) -> bool:
-    return word.endswith((".yaml", ".yml"))
 
 
 def _usage() -> str:

@@ -460,6 +460,12 @@ def test_shipped_configs_are_found_from_any_folder(tmp_path, monkeypatch, root):
         find_config("configs/train/lyft.yaml")
 
 
+@pytest.mark.parametrize("verb", ["eval", "train", "lerobot-train"])
+def test_a_flag_whose_value_is_a_file_is_no_config(verb, capsys):
+    assert cli.main([verb, "--world=no/such/world.yaml"]) == 2
+    assert "no config" not in capsys.readouterr().err
+
+
 def test_a_world_that_is_no_file_is_called_a_world():
     from understudy.configs.world import read_world
 

@@ -8,6 +8,11 @@ from pathlib import Path
 from ..former import current_path
 
 
+def is_config(word: str) -> bool:
+    """Whether a first word of a command is its config; `--world=FILE.yaml` is a flag."""
+    return word.endswith((".yaml", ".yml")) and not word.startswith("-")
+
+
 def find_config(path: str | Path) -> Path:
     """The file at `path`; `configs/...` that is not in this folder is the one that came with the package.
 

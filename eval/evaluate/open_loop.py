@@ -20,7 +20,7 @@ from ...configs.devices import check_device
 from ...configs.progress import Progress, counted
 from ...configs.settings.load import load
 from ...configs.settings.refusals import UsageError
-from ...configs.settings.shipped import find_config
+from ...configs.settings.shipped import find_config, is_config
 from ...policies.learning.checks import check_data
 from ..ledger.provenance import provenance
 from ..ledger.record import REPORT, Record
@@ -109,7 +109,7 @@ def asks_for_data(words: Sequence[str]) -> bool:
     """Whether the words of `understudy eval` name recorded data, themselves or by their config file."""
     if any(word == "--data" or word.startswith("--data=") for word in words):
         return True
-    return bool(words) and words[0].endswith((".yaml", ".yml")) and "data" in load(find_config(words[0]))
+    return bool(words) and is_config(words[0]) and "data" in load(find_config(words[0]))
 
 
 def refuse_acting(words: Sequence[str], acting: type) -> None:

@@ -23,6 +23,7 @@ from ...configs.ends import UNHEARD, listening
 from ...configs.files import clear_leftovers
 from ...configs.owner import InUseError, owned
 from ...configs.progress import Progress
+from .alike import refuse_unlike
 from .cells import GridError, StepState, reached, state, words, write_cell
 from .evaluator import Evaluation, Evaluators, works_for
 from .grid import Cell, Grid, Step, cells, read_shard
@@ -51,6 +52,7 @@ def run_grid(grid: Grid) -> None:
     which, number = read_shard(grid.shard)
     todo = every[which - 1 :: number]
     states = {id(step): state(cell, step) for cell in todo for step in cell.steps}  # refuses before anything runs
+    refuse_unlike(every)
     if grid.dry_run:
         _show(todo, states)
         return
@@ -65,6 +67,7 @@ def run_grid(grid: Grid) -> None:
             failed = Crew(todo, grid.jobs, evaluators).work()
         finally:
             evaluators.close()
+    refuse_unlike(every)
     print(write_table(grid, every, failed))
     if grid.shard:
         print(f"shard {grid.shard}: {len(todo)} of {len(every)} cells; the table counts what all shards have done")

@@ -11,8 +11,10 @@ from typing import Any
 
 import yaml
 
+from ...configs.progress import counted
+from ..ledger.origin import how_it_acted
 from ..ledger.record import Record
-from ..ledger.summary import summarize
+from ..ledger.summary import Summary, summarize
 
 TAG = "understudy"
 
@@ -88,16 +90,37 @@ def _hashes() -> list[str]:
 def _table(records: Sequence[Record]) -> list[str]:
     if not records:
         return ["Not evaluated: no episode record was pushed with it."]
-    titles = ("world", "env seeds", "success", "95 % (Wilson)", "episodes", "record")
+    titles = ("world", "acted with", "env seeds", "success", "95 % (Wilson)", "episodes", "record")
     head = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
     rows = []
     for record in records:
         said = summarize(record)
         rows.append(
-            f"| {said.world} | {said.starts} | {said.success.estimate:.3f} ({said.successes} of {said.n}) |"
-            f" {said.success.low:.3f} to {said.success.high:.3f} | {said.n} | `{_digest(record)}` |"
+            f"| {_place(record)} | {_how(record)} | {said.starts} |"
+            f" {said.success.estimate:.3f} ({said.successes} of {said.n}) |"
+            f" {said.success.low:.3f} to {said.success.high:.3f} | {_episodes(said)} | `{_digest(record)}` |"
         )
     return [*head, *rows]
+
+
+def _place(record: Record) -> str:
+    """The world, with what it was disturbed by."""
+    world, said = (record.manifest.get("world") or {}).get("config") or {}, summarize(record).world
+    if world.get("type") != "perturbed":
+        return said
+    return f"{said}, under {', '.join(map(str, world.get('perturb') or ()))} (level {world.get('level')})"
+
+
+def _how(record: Record) -> str:
+    """How it acted, where that is not the policy's own way: a critic that chose, another sampler."""
+    flags = how_it_acted(record.manifest)
+    return f"`{flags}`" if flags else "its own settings"
+
+
+def _episodes(said: Summary) -> str:
+    """How many, of how many the run was to have."""
+    ended = f"{said.n}" if said.n == said.asked else f"{said.n} of {said.asked}, not finished"
+    return ended + (f", {counted(said.errors, 'error')} counted as failures" if said.errors else "")
 
 
 def _digest(record: Record) -> str:
@@ -108,13 +131,13 @@ def _result(record: Record) -> dict:
     said = summarize(record)
     interval = f"Wilson 95 %: {said.success.low:.3f} to {said.success.high:.3f}"
     return {
-        "task": {"type": "robotics", "name": said.world},
-        "dataset": {"name": f"{said.world}, env seeds {said.starts}", "type": "understudy-world"},
+        "task": {"type": "robotics", "name": _place(record)},
+        "dataset": {"name": f"{_place(record)}, env seeds {said.starts}", "type": "understudy-world"},
         "metrics": [
             {
                 "type": "success_rate",
                 "value": round(said.success.estimate, 4),
-                "name": f"success, {said.successes} of {said.n}, {interval}",
+                "name": f"success, {said.successes} of {said.n}, {interval}, {_how(record).strip('`')}",
                 "verified": False,
             }
         ],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from .shelf import take
+from .shelf import SCHEME, SharedError, take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,8 @@ class Pull:
             FileExistsError: `out` exists. HubError, FileNotFoundError: nothing there, or no network.
         """
         out = Path(os.path.expandvars(self.out)).expanduser()
+        if self.revision and not self.source.startswith(SCHEME):
+            raise SharedError(f"--revision is of a place on the hub, and {self.source} is a folder: leave it out")
         if out.exists():
             raise FileExistsError(f"{out} exists; choose another folder")
         beside = out.with_name(f".{out.name}.pulled")  # kept where a pull breaks off

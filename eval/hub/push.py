@@ -41,6 +41,10 @@ class Push:
         what = Path(os.path.expandvars(self.what)).expanduser()
         if self.record and (is_record(what) or is_dataset(what)):
             raise SharedError(f"--record belongs to a policy, but {what} is none; leave it out")
+        if self.private and not self.to.startswith(SCHEME):
+            raise SharedError(
+                f"--private hides a place on the hub; who may read {self.to} its folder says: leave it out"
+            )
         place = self.to if self.to.startswith(SCHEME) else str(Path(os.path.expandvars(self.to)).expanduser())
         with _beside(what) as folder:
             staged = Path(folder) / "staged"
@@ -90,10 +94,13 @@ class Push:
         return dataset_card(self._title, dataset)
 
     def _stage_record(self, what: Path, staged: Path) -> str:
+        from ..ledger.films import film_faults
         from ..ledger.record import read_record
         from .card import record_card
 
         record = read_record(what)
+        if fault := next(film_faults(record), None):
+            raise SharedError(f"{fault}; it would be shared with a hash of its own: remove the film, or copy it again")
         _gather(what, staged)
         return record_card(self._title, record)
 

@@ -60,6 +60,9 @@ def without_config(world: Mapping) -> dict:
     return {name: value for name, value in world.items() if name != "config"}
 
 
+SAME_POLICY = ("policy_seed", "block", "monitor", "alarm")  # flags that make no other policy of one
+
+
 def origin(provenance: Mapping) -> tuple[str, str]:
     """(date, short commit) of what was measured; `+` after a commit with uncommitted changes."""
     code = provenance.get("code", {})
@@ -78,6 +81,13 @@ def repeat_command(manifest: Mapping, out: str = "out/again") -> str:
     flags |= {"episodes": starts.get("count"), "env_seed": starts.get("first")}
     flags |= _unusual(agent, policy.get("config", {}), manifest.get("world", {}).get("task"))
     return f"understudy eval {flag_words(flags)} --out {shlex.quote(out)}"
+
+
+def how_it_acted(manifest: Mapping) -> str:
+    """Flags of a record's evaluation that are not the policy's own way, such as a critic; "" where there are none."""
+    policy, agent, world = (manifest.get(part) or {} for part in ("policy", "agent", "world"))
+    flags = _unusual(agent, policy.get("config") or {}, world.get("task"))
+    return flag_words({name: value for name, value in flags.items() if name not in SAME_POLICY})
 
 
 def flag_words(flags: Mapping) -> str:

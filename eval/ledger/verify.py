@@ -124,6 +124,12 @@ def manifest_digest(manifest: Mapping) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def sealed(manifest: Mapping) -> dict:
+    """A manifest that is complete, with its digest, the seal: it covers every file whose sha256 the manifest tells."""
+    told = json.loads(json.dumps(manifest, default=str))  # as it will be read
+    return dict(manifest) | {DIGESTS: {SELF: manifest_digest(told)}}
+
+
 def inside(root: Path, name: str) -> Path | None:
     """The file that a record in `root` names, with all links resolved; None where that leaves the record."""
     folder = root.resolve()

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..ledger.examine import record_faults
-from ..ledger.foretold import kept_films
+from ..ledger.foretold import FILMS, kept_films
 from ..ledger.record import MANIFEST, OPEN_LOOP, WORLD_MODEL, read_manifest
 from ..ledger.table import RecordError
-from ..ledger.verify import DIGESTS, ROWS_DIGEST, SELF
+from ..ledger.verify import DIGESTS, ROWS_DIGEST, SELF, changed
 from ..offline.record import error_faults
 from .added import ADDED, add, added_on, changed_since
 
@@ -88,34 +88,38 @@ def verify(place: Path) -> Verified:
     except (RecordError, OSError) as error:
         return Verified(place, (str(error),), "", "unreadable")
     kind, seal = manifest.get("kind"), _seal(manifest.get(DIGESTS))
-    if kind == WORLD_MODEL:
-        return _of_world_model(place, manifest)
-    left_out = [] if kind == OPEN_LOOP else _left_out(place, manifest)
+    left_out = [] if kind in FAULTS else _left_out(place, manifest)
     known = {f"{place / name} is missing; pages are without it" for name in left_out}
-    faults = [text for text in (error_faults if kind == OPEN_LOOP else record_faults)(place) if text not in known]
+    faults = [text for text in FAULTS.get(str(kind), record_faults)(place) if text not in known]
     added = "" if seal else added_on(place)
     faults += changed_since(place) if added else ()
     remark = f"seal {seal}" + (f", without {len(left_out)} of its films" if left_out else "")
     if not seal:
         remark = "no hashes (of an earlier version, or not closed): its rows agree, no more is known"
+    if not seal and kind == WORLD_MODEL:
+        films = len(manifest.get(FILMS) or ())
+        remark = f"no hashes (of an earlier version): its {films} films are as they were written, no more is known"
     if added:
         remark = f"no hashes of its own; its files are those of {added}, when hashes were added"
     return Verified(place, tuple(faults), seal, "damaged" if faults else remark, added)
 
 
-def _of_world_model(place: Path, manifest: Mapping) -> Verified:
-    """What was measured of a world model holds no episodes; the films that it keeps have hashes."""
+def _foretold_faults(place: Path) -> list[str]:
+    """What is wrong with a record of a world model: its films, which the manifest tells of, and the manifest."""
+    manifest = read_manifest(place)
     try:
-        _, films = kept_films(place, manifest)
+        kept_films(place, manifest)
     except RecordError as error:
-        return Verified(place, (str(error),), "", "damaged")
-    said = f"its {len(films)} films are as they were written" if films else "nothing to verify"
-    return Verified(place, (), "", f"of a world model, without episodes: {said}")
+        return [str(error)]
+    return [f"{place / what}" for what in changed(place, manifest)]
+
+
+FAULTS = {OPEN_LOOP: error_faults, WORLD_MODEL: _foretold_faults}  # kind of a record -> what is wrong with one
 
 
 def _with_hashes(one: Verified) -> Verified:
     """The record after hashes were added, where it has none, is sound and closed."""
-    if one.faults or one.seal or one.added or read_manifest(one.place).get("kind") == WORLD_MODEL:
+    if one.faults or one.seal or one.added:
         return one
     print(f"{one.place / ADDED}: hashes of {add(one.place)} files")
     return verify(one.place)

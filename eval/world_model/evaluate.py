@@ -22,6 +22,7 @@ from ...world_models.gate import note, passes
 from ..ledger.foretold import FILMS, IMAGINED, TRUE
 from ..ledger.provenance import provenance
 from ..ledger.record import MANIFEST, REPORT, WORLD_MODEL
+from ..ledger.verify import sealed
 from ..offline.held_out import keys_of, training_of
 from .measures import (
     LABELS,
@@ -138,7 +139,7 @@ def judge(config: EvalWorldModel) -> dict:
         if chosen := _spread(range(len(cut)), config.kept).tolist():
             told = {"rate": dataset.rate, "episodes": dataset.episode_ids}
             about[FILMS] = keep(beside, model, cut, chosen, own, told, config.batch, config.seed)
-        replace_text(beside / MANIFEST, json.dumps(about, indent=1, default=str))
+        replace_text(beside / MANIFEST, json.dumps(sealed(about), indent=1, default=str))
         replace_text(beside / REPORT, page)
 
     new_folder(root, fill)

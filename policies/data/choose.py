@@ -9,9 +9,11 @@ all of them.
 from __future__ import annotations
 
 import re
+import warnings
 
 from ...configs.progress import counted
 from .layout import DatasetError, Layout
+from .tables import DatasetWarning
 
 ALL = "all"
 
@@ -35,6 +37,9 @@ def choose(layout: Layout, episodes: str = ALL, without: str = "") -> Layout:
 
     Raises:
         DatasetError: ids that the dataset does not have, or nothing is left.
+
+    Warns:
+        DatasetWarning: `without` leaves nothing out.
     """
     if is_everything(episodes, without):
         return layout
@@ -42,6 +47,8 @@ def choose(layout: Layout, episodes: str = ALL, without: str = "") -> Layout:
     chosen = known if _is_all(episodes) else _known(layout, episodes)
     left = set() if not str(without).strip() else set(_known(layout, without))
     kept = set(chosen) - left
+    if str(without).strip() and len(kept) == len(chosen):
+        warnings.warn(f"--without '{without}' leaves no episode of {layout.root} out", DatasetWarning, stacklevel=3)
     if not kept:
         raise DatasetError(
             f"no episode of {layout.root} is left by --episodes {episodes} --without {without or '(none)'}"

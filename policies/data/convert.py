@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from ...configs.progress import counted
 from .choose import ALL, is_condition, numbers_of
+from .dataset import Dataset
 from .editing.plan import plan_of
 from .editing.write import FORMS, write_plan
 from .formats.format import FormatError, find_format
@@ -22,6 +23,7 @@ from .hdf5 import is_hdf5, write_hdf5
 from .imports import with_rate, write_recording
 from .layout import INFO, DatasetError, expand_path
 from .open import open_dataset
+from .several import repeated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,13 +121,25 @@ def write_edited(
     """
     dataset = open_dataset(source, columns=(), check=False, episodes=episodes, without=without)
     plan = plan_of(dataset.parts or (dataset,), texts=tasks, task=task, drop=drop)
-    notes = write_plan(plan, out, form)
+    notes = (*write_plan(plan, out, form), *twice(dataset))
     rows = sum(kept.entry.length for kept in plan.episodes)
     cameras = f", films of {counted(len(plan.of_kind('video')), 'camera')} copied" if plan.of_kind("video") else ""
     held = f"{counted(len(plan.episodes), 'episode')}, {counted(rows, 'step')} at {plan.rate:g} Hz{cameras}"
     print(f"{shown or out}: LeRobotDataset {form}, {held}")
     for note in notes:
         print(f"note: {note}")
+
+
+def twice(dataset: Dataset) -> list[str]:
+    """A sentence where episodes have the very actions of an earlier one; none where no two are alike."""
+    found = repeated(dataset)
+    if not found:
+        return []
+    place, earlier = next(iter(found.items()))
+    return [
+        f"{counted(len(found), 'episode', 'has', 'have')} the very actions of an earlier one, such as episode"
+        f" {place} of {earlier}: is a recording in it twice? What is held out may then be trained on"
+    ]
 
 
 def _chosen(episodes: str, without: str, count: int) -> list[int]:

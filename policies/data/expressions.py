@@ -14,9 +14,29 @@ from typing import Any
 
 LONGEST = 2000  # characters
 DEEPEST = 50  # parts within parts
+
+
+def _same_kind(one: Any, other: Any) -> None:
+    """Raise TypeError for a text beside a number, or either beside a list: they are never equal."""
+    if len({next((kind for kind in (str, tuple) if isinstance(value, kind)), float) for value in (one, other)}) > 1:
+        raise TypeError(f"{one!r:.40} and {other!r:.40} are never equal")
+
+
+def _equal(one: Any, other: Any) -> bool:
+    _same_kind(one, other)
+    return one == other
+
+
+def _among(one: Any, many: Any) -> bool:
+    """Whether a value is in a list, or a text in a longer one."""
+    for each in many if isinstance(many, tuple) else ():
+        _same_kind(one, each)
+    return one in many
+
+
 COMPARISONS: dict[type, Callable[[Any, Any], bool]] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge, ast.In: lambda one, many: one in many, ast.NotIn: lambda one, many: one not in many,
+    ast.Eq: _equal, ast.NotEq: lambda one, other: not _equal(one, other), ast.Lt: operator.lt, ast.LtE: operator.le,
+    ast.Gt: operator.gt, ast.GtE: operator.ge, ast.In: _among, ast.NotIn: lambda one, many: not _among(one, many),
 }  # fmt: skip
 ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -26,7 +46,7 @@ FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {  # name -> (arguments, 
     "lower": (1, str.lower),
     "starts": (2, str.startswith),
     "ends": (2, str.endswith),
-    "has": (2, lambda many, one: one in many),  # for a command line, where a text may not begin with a quote
+    "has": (2, lambda many, one: _among(one, many)),  # for a command line, where a text may not begin with a quote
 }
 
 
@@ -142,8 +162,6 @@ class Expression:
         left = self._value(node.left, values)
         for kind, part in zip(node.ops, node.comparators, strict=True):
             right = self._value(part, values)
-            if isinstance(kind, (ast.Eq, ast.NotEq)) and isinstance(left, str) is not isinstance(right, str):
-                raise TypeError(f"{left!r:.40} and {right!r:.40} are never equal")
             if not COMPARISONS[type(kind)](left, right):
                 return False
             left = right

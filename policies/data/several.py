@@ -1,8 +1,8 @@
 """Several datasets read as one: `demos,rollouts` wherever one dataset is named. Nothing is copied.
 
 Episodes follow each other in the order of the names and are numbered anew. Who acts must agree: names, mode, frame and
-rate of the actions, and the limits where both state units (a dataset without a card only guesses them). Only columns
-and cameras that all have, in one shape, are there.
+rate of the actions, and the limits where both state units (a dataset without a card only guesses them); so must names
+and units of the numbers of every column. Only columns and cameras that all have, in one shape, are there.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...configs.spec import SCENE, STATE, UNKNOWN_UNIT, Embodiment, EmbodimentError, unnamed
+from ...configs.spec import ACTION, SCENE, STATE, UNKNOWN_UNIT, Embodiment, EmbodimentError, unnamed
 from .dataset import Dataset
+from .embody import dimension_names
 from .layout import PICTURES, DatasetError, Entry, Layout
 from .tables import file_inside
 
@@ -35,6 +36,8 @@ def join(parts: tuple[Dataset, ...]) -> Dataset:
             widths = [one.columns[key].shape[1] for one in (first, part)]
             if widths[0] != widths[1]:
                 raise DatasetError(f"'{key}' has {widths[0]} numbers in {first.root} and {widths[1]} in {part.root}")
+            if key not in (ACTION, STATE, SCENE):  # which `common_body` looked at
+                check_numbers(key, first, part)
     lengths = np.concatenate([part.lengths for part in parts])
     layout = _layout(parts)
     return Dataset(
@@ -79,16 +82,51 @@ def _check_vectors(parts: tuple[Dataset, ...], known: Embodiment) -> None:
     for part in parts:
         body = part.embodiment
         for key, what in ((STATE, "state"), (SCENE, "scene")):
-            ours, theirs = getattr(known, what), getattr(body, what)
-            if len(ours) != len(theirs) or unnamed(ours) or unnamed(theirs):
-                continue  # other widths are refused where the column is read
-            units = getattr(known, f"{what}_units"), getattr(body, f"{what}_units")
-            for name, other, unit, another in zip(ours, theirs, *units, strict=True):
-                if name != other or (unit != another and UNKNOWN_UNIT not in (unit, another)):
-                    raise DatasetError(
-                        f"'{key}' of {part.root} has {other} [{another}] where others have {name} [{unit}]: they "
-                        "cannot be read as one"
-                    )
+            ours, theirs = ((getattr(one, what), getattr(one, f"{what}_units")) for one in (known, body))
+            if (found := _other_number(ours, theirs)) is not None:
+                raise DatasetError(
+                    f"'{key}' of {part.root} has {found[1]} where others have {found[0]}: they cannot be read as one"
+                )
+
+
+def check_numbers(key: str, first: Dataset, part: Dataset, advice: str = "they cannot be read as one") -> None:
+    """Refuse a column whose numbers two datasets name otherwise, or give in other units.
+
+    Raises:
+        DatasetError: naming the first number that differs, and what to do.
+    """
+    ours, theirs = (_numbers(each.features.get(key) or {}) for each in (first, part))
+    if (found := _other_number(ours, theirs)) is not None:
+        raise DatasetError(f"'{key}' of {part.root} has {found[1]} where {first.root} has {found[0]}: {advice}")
+
+
+def _numbers(feature: dict) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names and units of the numbers of a feature."""
+    names, units = dimension_names(feature), feature.get("units")
+    fit = isinstance(units, list) and len(units) == len(names)
+    return names, tuple(map(str, units or ())) if fit else (UNKNOWN_UNIT,) * len(names)
+
+
+def _other_number(ours: tuple, theirs: tuple) -> tuple[str, str] | None:
+    """The first of two vectors' numbers (names, units) that are not the same; what is not stated is taken as told."""
+    if len(ours[0]) != len(theirs[0]) or unnamed(ours[0]) or unnamed(theirs[0]):
+        return None  # other widths are refused where the column is read
+    for name, unit, other, another in zip(*ours, *theirs, strict=True):
+        if name != other or (unit != another and UNKNOWN_UNIT not in (unit, another)):
+            return f"{name} [{unit}]", f"{other} [{another}]"
+    return None
+
+
+def repeated(dataset: Dataset) -> dict[int, int]:
+    """Place of an episode -> place of an earlier one with the very same actions; standing still is none."""
+    actions = dataset.columns.get(ACTION)
+    first: dict[bytes, int] = {}
+    found: dict[int, int] = {}
+    for place, (start, length) in enumerate(zip(dataset.starts, dataset.lengths, strict=True)):
+        rows = actions[start : start + length] if actions is not None else np.zeros((0, 1))
+        if len(np.unique(rows, axis=0)) > 1 and (earlier := first.setdefault(rows.tobytes(), place)) != place:
+            found[place] = earlier
+    return found
 
 
 def _as_wide(one: Embodiment, other: Embodiment) -> bool:

@@ -17,10 +17,12 @@ from ...configs.files import clear_leftovers, new_folder
 from ...configs.progress import counted
 from .choose import ALL
 from .convert import write_edited
+from .dataset import Dataset
 from .editing.write import FORMS
 from .known import matching
 from .layout import DatasetError, Layout, expand_path
 from .open import open_dataset
+from .several import repeated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,24 @@ class Split:
 
         new_folder(out, fill)
         if left:
-            print(f"note: {counted(len(left), 'episode')} are in no part: {', '.join(map(str, left[:20]))}")
+            print(f"note: {counted(len(left), 'episode', 'is', 'are')} in no part: {', '.join(map(str, left[:20]))}")
+        for note in _shared_by_parts(dataset, found):
+            print(f"note: {note}")
+
+
+def _shared_by_parts(dataset: Dataset, parts: dict[str, list[int]]) -> list[str]:
+    """A sentence where episodes of two parts have the very same actions; none where no two have."""
+    ids = [entry.id for entry in dataset.layout.entries]
+    part = {one: name for name, some in parts.items() for one in some}
+    pairs = [(ids[place], ids[earlier]) for place, earlier in repeated(dataset).items()]
+    apart = [(one, other) for one, other in pairs if one in part and other in part and part[one] != part[other]]
+    if not apart:
+        return []
+    (one, other), said = apart[0], counted(len(apart), "episode", "has", "have")
+    return [
+        f"{said} the very actions of one in another part, such as {one} ({part[one]}) of {other} ({part[other]}): a"
+        " recording is in it twice, and what one part learns the other knows"
+    ]
 
 
 def shared(layout: Layout, parts: dict[str, str], seed: int) -> dict[str, list[int]]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...configs.settings.refusals import UsageError
-from ...configs.settings.shipped import find_config
+from ...configs.settings.shipped import find_config, is_config
 
 FLAGS_RENAMED = (("eval_freq", "env_eval_freq"),)  # before lerobot 0.6, since
 
@@ -35,7 +35,7 @@ class LerobotTrain:
     @classmethod
     def from_words(cls, words: list[str]) -> LerobotTrain:
         """The words as they are: the file, then flags. Raises UsageError without a file."""
-        if not words or not words[0].endswith((".yaml", ".yml")):
+        if not words or not is_config(words[0]):
             raise UsageError("give a YAML file of lerobot-train's flags first, as configs/foreign/pusht_diffusion.yaml")
         return cls(flags=tuple(merge(flags_of(find_config(words[0])), words[1:])))
 

@@ -24,6 +24,7 @@ from ...configs.settings.listing import Setting, settings_of
 from ...configs.settings.load import load
 from ...configs.settings.outline import registered_names
 from ...configs.settings.refusals import UsageError
+from ...configs.settings.shipped import is_config
 from ..kinds import CriticConfig, PolicyConfig, WorldModelConfig
 from .checks import check_cameras, check_names
 from .places import check_free, locate
@@ -63,7 +64,7 @@ class TrainCommand(Settings):
         """The training that the words ask for. Raises before torch is imported where that is possible."""
         queue = list(words)
         resume = take_resume(queue)
-        path = queue.pop(0) if queue and queue[0].endswith((".yaml", ".yml")) else None
+        path = queue.pop(0) if queue and is_config(queue[0]) else None
         if resume is None:
             _check(path, queue)
         else:
@@ -83,7 +84,7 @@ class TrainCommand(Settings):
         if words == ["all"]:
             discover(*cls.DISCOVER)
             return describe(cls, command)
-        config = load(words[0]) if words[0].endswith((".yaml", ".yml")) else {}
+        config = load(words[0]) if is_config(words[0]) else {}
         asked = _type_asked(words, config)
         if asked is None:
             return "\n".join(lines_of(_group(words[0])))

@@ -18,6 +18,7 @@ from ...configs.files import clear_leftovers
 from ...configs.owner import InUseError, Owned, owned
 from ...configs.parse import parse
 from ...configs.settings.fields import default_of
+from ...configs.settings.shipped import is_config
 from .account import announce_change, compare_with_guesses
 from .checks import check_names
 from .crew import Crew, Elsewhere, crew_of
@@ -54,7 +55,7 @@ class Train(Settings):
         resume = take_resume(words)
         if resume is not None:
             return Resume(resume, tuple(words))
-        path = words.pop(0) if words and words[0].endswith((".yaml", ".yml")) else None
+        path = words.pop(0) if words and is_config(words[0]) else None
         if path and (stages := staged(path, words, _train_stage, resume_run)):
             stages.check(partial(parse, cls))
             return stages

@@ -16,11 +16,13 @@ from ..embody import CARD
 from ..encode import QUANTILES, Moments
 from ..known import SEED, env_seeds
 from ..layout import LABELS, SOURCE, Layout, is_depth
-from ..tables import json_lines, read_json, read_table
-from .plan import Kept, Plan
+from ..tables import is_absent, json_lines, read_json, read_table
+from .plan import SUBTASK, SUBTASKS, Kept, Plan
 
 SAMPLED = 32  # pictures of an episode whose statistics nobody wrote down
 SINGLE = ("meta/guard.json", "meta/recording.json")  # documents that are about one recording
+OWN = ("episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index", SEED, "start")  # of its columns
+OWN_PARTS = ("data/", "videos/", "meta/", "stats/")
 CORE = ("min", "max", "mean", "std", "count")
 
 
@@ -75,10 +77,44 @@ def merged(into: dict[str, Moments], new: Mapping[str, Moments]) -> dict[str, Mo
 
 
 def further_cells(plan: Plan) -> list[dict[str, Any]]:
-    """Of each kept episode, what the episodes table says beside the format's own columns."""
-    seeds = {id(layout): env_seeds(layout) for layout in plan.layouts}
-    found = [seeds[id(kept.layout)].get(kept.entry.id) for kept in plan.episodes]
-    return [{SEED: seed} for seed in found] if any(seed is not None for seed in found) else [{} for _ in found]
+    """Of each kept episode, what the episodes table says beside the format's own columns: numbers and texts.
+
+    Columns of anything else are left out, and those of which one dataset holds numbers and another texts.
+    """
+    told = {id(layout): _further(layout) for layout in plan.layouts}
+    rows = [told[id(kept.layout)].get(kept.entry.id, {}) for kept in plan.episodes]
+    names = dict.fromkeys(name for row in rows for name in row)
+    kinds = {name: {type(row[name]) for row in rows if name in row} for name in names}
+    plain = [name for name in names if kinds[name] <= {int, float} or kinds[name] in ({str}, {bool})]
+    return [{name: row.get(name) for name in plain} for row in rows]
+
+
+def _further(layout: Layout) -> dict[int, dict[str, Any]]:
+    """Episode id -> name of a column -> what it says, where it says something; the seed of the environment among it."""
+    found: dict[int, dict[str, Any]] = {}
+    for row in episode_rows(layout):
+        cells = {name: value for name, value in row.items() if is_further(name) and not is_absent(value)}
+        found[row.get("episode_index", -1)] = cells
+    for episode, seed in env_seeds(layout).items():
+        found.setdefault(episode, {})[SEED] = seed
+    return found
+
+
+def is_further(name: str) -> bool:
+    """Whether a column of the episodes table is none of the format's own."""
+    return name not in OWN and not name.startswith(OWN_PARTS)
+
+
+def episode_rows(layout: Layout) -> list[dict[str, Any]]:
+    """The rows of the episodes table, without statistics."""
+    from pyarrow import parquet
+
+    lines = layout.root / "meta" / "episodes.jsonl"
+    rows = json_lines(lines) if lines.is_file() else []
+    for path in sorted((layout.root / "meta" / "episodes").glob("*/*.parquet")):
+        names = [name for name in parquet.read_schema(path).names if not name.startswith("stats/")]
+        rows += read_table(path, names).to_pylist()
+    return rows
 
 
 def write_documents(plan: Plan, root: Path) -> None:
@@ -89,6 +125,8 @@ def write_documents(plan: Plan, root: Path) -> None:
     if labels:
         replace_text(root / LABELS, json.dumps({"success": labels}, indent=1))
     _write_source(plan, root)
+    if SUBTASK in plan.features and (plan.layouts[0].root / SUBTASKS).is_file():
+        shutil.copyfile(plan.layouts[0].root / SUBTASKS, root / SUBTASKS)
     if len(plan.layouts) == 1:
         for name in SINGLE:
             if (plan.layouts[0].root / name).is_file():

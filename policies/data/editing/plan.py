@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from ....configs.spec import IMAGES, Embodiment
 from ..dataset import Dataset
 from ..embody import camera_name, read_card
-from ..layout import BOOKKEEPING, DatasetError, Entry, Layout, read_info, read_tasks
-from ..several import common_body
+from ..layout import BOOKKEEPING, PICTURES, DatasetError, Entry, Layout, read_info, read_tasks
+from ..several import check_numbers, common_body
+from ..tables import read_table
 
+SUBTASK, SUBTASKS = "subtask_index", "meta/subtasks.parquet"  # lerobot's: a column, and the texts that it counts
 NEEDED = ("timestamp", "task_index", "action", *BOOKKEEPING)  # features that cannot be dropped
 
 
@@ -34,7 +36,6 @@ class Plan:
     body: Embodiment | None  # where a dataset has a card
     texts: Mapping[str, str]  # text of a task -> its new one
     task: str = ""  # text that every row gets, if any
-    notes: tuple[str, ...] = ()
 
     @property
     def layouts(self) -> list[Layout]:
@@ -85,6 +86,7 @@ def plan_of(
         for entry in part.layout.entries
     )
     _check_texts(parts, texts, task)
+    _check_subtasks(parts, features)
     return dataclasses.replace(plan, episodes=episodes)
 
 
@@ -98,6 +100,19 @@ def _check_texts(parts: Sequence[Dataset], texts: Mapping[str, str], task: str) 
         raise DatasetError(f"no episode has the task '{strange}'; tasks: {'; '.join(known) or 'none'}")
 
 
+def _check_subtasks(parts: Sequence[Dataset], features: Mapping[str, dict]) -> None:
+    """Raise DatasetError where `subtask_index` counts other texts in some of the datasets."""
+    if SUBTASK not in features:
+        return
+    tables = [read_table(path) if (path := part.layout.root / SUBTASKS).is_file() else None for part in parts]
+    for part, table in zip(parts[1:], tables[1:], strict=True):
+        if table != tables[0]:
+            raise DatasetError(
+                f"'{SUBTASK}' counts other texts in {parts[0].layout.root} than in {part.layout.root} ({SUBTASKS}): it"
+                f" cannot be one column; leave it out of both with --drop {SUBTASK}"
+            )
+
+
 def _features(parts: Sequence[Dataset], drop: Collection[str]) -> dict[str, dict]:
     """The features of the first dataset, which the others must have, too."""
     first = parts[0]
@@ -109,6 +124,8 @@ def _features(parts: Sequence[Dataset], drop: Collection[str]) -> dict[str, dict
                     f"'{key}' is {_words(one)} in {first.layout.root} and {_words(other)} in {part.layout.root}: they"
                     f" cannot be one dataset; leave it out of both with --drop {key}"
                 )
+            if not _dropped(key, drop) and first.features[key].get("dtype") not in PICTURES:
+                check_numbers(key, first, part, f"they cannot be one column; leave it out of both with --drop {key}")
     known = {key for part in parts for key in part.features}
     for name in drop:
         if not any(_dropped(key, [name]) for key in known):

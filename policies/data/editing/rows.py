@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from ..claims import Claims
 from ..encode import Moments
 from ..layout import PICTURES, TEXTS, DatasetError, Entry, Layout, read_tasks
 from ..rows import files_of, read_rows
+from ..tables import DatasetWarning
 from .plan import Kept, Plan
 
 TASK = "task_index"
@@ -70,15 +72,22 @@ def new_rows(plan: Plan) -> Iterator[tuple[Kept, object]]:
 
 
 def _tasks(table, kept: Kept, source: Source, plan: Plan, numbers: dict[str, int]) -> np.ndarray:
-    """(T,) number of the task of each row in the new dataset."""
-    rows = kept.entry.length
+    """(T,) number of the task of each row in the new dataset; the episodes table is believed, and a warning says so."""
     alone = numbers[kept.tasks[0]]
     file = str(kept.layout.root / kept.entry.file)
     old = Claims.of(table.select([TASK]).rename_columns(["index"]), file).index if TASK in table.column_names else None
-    if old is None or len(kept.tasks) == 1:
-        return np.full(rows, alone)
-    new = {one: plan.renamed(source.texts.get(one, "")) for one in set(old.tolist())}
-    return np.array([numbers.get(new[one], alone) for one in old.tolist()], np.int64)
+    if old is None:
+        return np.full(kept.entry.length, alone)
+    told = {one: source.texts[one] for one in set(old.tolist()) if one in source.texts}
+    new = {one: plan.renamed(text) for one, text in told.items()}
+    if strange := next((text for one, text in told.items() if new[one] not in kept.tasks), None):
+        warnings.warn(
+            f"episode {kept.entry.id} in {file} has rows of the task '{strange}', the episodes table says"
+            f" '{'; '.join(kept.entry.tasks)}', which is believed",
+            DatasetWarning,
+            stacklevel=2,
+        )
+    return np.array([numbers[new[one]] if new.get(one) in kept.tasks else alone for one in old.tolist()], np.int64)
 
 
 def _with_whole(table, name: str, values: np.ndarray):

@@ -18,6 +18,7 @@ from ..layout import INFO
 from ..tables import DatasetError
 from ..writer import CHUNK, DATA, EPISODES, TASKS, VIDEO, write_json, write_parquet, write_tasks
 from .described import CORE, Pictures, further_cells, merged, write_documents
+from .left import left_behind
 from .plan import Plan
 from .rows import new_rows, row_moments
 from .videos import Placed, place_films, require_films
@@ -46,7 +47,7 @@ def _fill(plan: Plan, root: Path, form: str) -> list[str]:
     rows = _fill_v3(plan, root, films) if form == "v3.0" else _fill_v2(plan, root)
     _write_info(plan, root, form, rows)
     write_documents(plan, root)
-    return [
+    return left_behind(plan) + [
         f"{counted(sum(one.whole for one in placed), 'episode')} of '{key}' could not be cut out of their films "
         "without encoding them again; the whole films are there, also what was left out"
         for key, placed in films.items()

@@ -168,6 +168,30 @@ def test_other_settings_and_other_weights_are_refused_by_name(folder, begun):
     assert begun == []
 
 
+def test_data_that_were_made_anew_are_not_mixed(folder, begun):
+    """The grid says the same of both cells; what lies at the name of the data is another recording."""
+    grid(folder, "--seeds", "[0]", "--vary", "{narrow: {}}").run()
+    (folder / "demos").unlink()
+    assert main(["demos", "point", "--episodes", "4", "--env_seed", "777", "--out", str(folder / "demos")]) == 0
+    before = (folder / "grid" / "table.json").read_bytes()
+    both = grid(folder, "--vary", "{narrow: {}}")
+    for _ in range(2):  # after the second cell has run, and before anything runs
+        begun.clear()
+        with pytest.raises(GridError, match="narrow, seed 1 was trained on other data .* than narrow, seed 0"):
+            both.run()
+    assert not begun and (folder / "grid" / "table.json").read_bytes() == before
+
+
+def test_worlds_that_were_changed_are_not_mixed(folder, begun):
+    (folder / "world.yaml").write_text("type: mujoco\ntask: point\nhorizon: 8\n")
+    text = (folder / "grid.yaml").read_text().replace("{type: point, horizon: 8}", f"{folder}/world.yaml")
+    (folder / "grid.yaml").write_text(text)
+    grid(folder, "--seeds", "[0]", "--vary", "{narrow: {}}").run()
+    (folder / "world.yaml").write_text("type: mujoco\ntask: point\nhorizon: 12\n")
+    with pytest.raises(GridError, match="narrow, seed 1 was judged in another world than narrow, seed 0.*horizon"):
+        grid(folder, "--vary", "{narrow: {}}").run()
+
+
 def test_a_setting_that_came_later_had_its_default(folder, begun):
     grid(folder, "--seeds", "[0]", "--vary", "{narrow: {}}").run()
     note = folder / "grid" / "narrow" / "seed0" / "cell.json"

@@ -66,6 +66,44 @@ def test_the_card_says_success_with_its_number_and_interval(made, shelf):
     assert record.manifest["digests"]["rows"][:16] in body and front["pipeline_tag"] == "robotics"
 
 
+def test_the_card_says_how_it_acted_and_in_what(made, tmp_path):
+    """The same weights with other settings, in a disturbed world, in a run that did not end, are told apart."""
+    record = made / "record"
+    policy, *_ = made.glob("run")
+    understudy.evaluate(policy, "point", episodes=2, out=tmp_path / "other", videos=0, n_action_steps=3)
+    manifest = json.loads((tmp_path / "other" / "manifest.json").read_text())
+    del manifest["digests"]
+    manifest["starts"]["count"], manifest["complete"] = 9, False
+    manifest["agent"] |= {"candidates": 8, "critic": "runs/critic"}
+    manifest["world"]["config"] = {"type": "perturbed", "perturb": ["mass"], "level": 2.0, "of": {"type": "point"}}
+    (tmp_path / "other" / "manifest.json").write_text(json.dumps(manifest))
+    Push(what=str(policy), to=str(tmp_path / "shelf"), record=(str(record), str(tmp_path / "other"))).run()
+    front, body = front_of((tmp_path / "shelf" / "README.md").read_text())
+    own, other = (line for line in body.splitlines() if line.startswith("| ") and " of " in line)
+    assert "| its own settings |" in own and "not finished" not in own
+    assert "`--n_action_steps 3 --candidates 8 --critic runs/critic`" in other
+    assert "under mass (level 2.0)" in other and "| 2 of 9, not finished |" in other
+    assert "--critic runs/critic" in front["model-index"][0]["results"][1]["metrics"][0]["name"]
+
+
+@pytest.mark.parametrize("verb", [("push", "--private", "true"), ("pull", "--revision", "v1")])
+def test_what_only_the_hub_can_is_refused_of_a_folder(made, shelf, tmp_path, verb, capsys):
+    words = [made / "run", "--to", tmp_path / "x"] if verb[0] == "push" else [shelf, tmp_path / "x"]
+    assert main([verb[0], *map(str, words), *verb[1:]]) == 2
+    assert f"{verb[1]}" in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+def test_a_record_with_another_film_is_not_shared(made, tmp_path):
+    record = tmp_path / "record"
+    understudy.evaluate(made / "run", "point", episodes=1, out=record, videos=1)
+    (film,) = record.glob("videos/*")
+    film.write_bytes(film.read_bytes() + b"x")
+    with pytest.raises(SharedError, match="was changed since it was written"):
+        Push(what=str(record), to=str(tmp_path / "shelf")).run()
+    film.unlink()
+    Push(what=str(record), to=str(tmp_path / "shelf")).run()
+
+
 def test_nobody_measured_is_said_so(made, tmp_path):
     Push(what=str(made / "run"), to=str(tmp_path / "shelf")).run()
     front, body = front_of((tmp_path / "shelf" / "README.md").read_text())

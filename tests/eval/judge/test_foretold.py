@@ -9,7 +9,7 @@ from understudy.__main__ import main
 from understudy.eval.judge import endpoint
 from understudy.eval.judge.films import find_films
 from understudy.eval.ledger.foretold import Foretold
-from understudy.eval.ledger.verify import digest
+from understudy.eval.ledger.verify import digest, sealed
 from understudy.policies.data.encode import write_mp4
 
 from .conftest import film
@@ -60,6 +60,29 @@ def test_true_and_imagined_films_are_judged_apart(measured, tmp_path, capsys):
     assert line(said, "learned ", "true")[3].startswith("0.750") and "need not end as they did" in said
     groups = {one.group for one in find_films([measured]).films}
     assert groups == {("f", 0), ("f", 1), ("f", 2)}  # films of an episode are no independent evidence
+
+
+def test_a_measured_world_model_has_a_seal_that_covers_its_numbers(measured, capsys):
+    path = measured / "manifest.json"
+    about = json.loads(path.read_text()) | {"measures": {"psnr": 21.5}}
+    path.write_text(json.dumps(sealed(about)))
+    assert main(["verify", str(measured)]) == 0
+    said = capsys.readouterr().out
+    assert f"seal {sealed(about)['digests']['manifest.json']}" in said
+    assert "1 of 1 records are as they were written, 0 are not" in said
+    path.write_text(path.read_text().replace("21.5", "31.5"))
+    with pytest.raises(SystemExit):
+        main(["verify", str(measured)])
+    assert "manifest.json was changed since it was written" in capsys.readouterr().out
+
+
+def test_hashes_are_added_to_an_earlier_one(measured, capsys):
+    assert main(["verify", str(measured), "--add_hashes", "true"]) == 0
+    assert "1 as they were when hashes were added" in capsys.readouterr().out
+    (measured / "manifest.json").write_text((measured / "manifest.json").read_text() + "\n")
+    with pytest.raises(SystemExit):
+        main(["verify", str(measured)])
+    assert "manifest.json is not the file that it was" in capsys.readouterr().out
 
 
 def test_films_that_were_changed_or_are_not_there_are_refused(measured, capsys):

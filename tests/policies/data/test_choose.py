@@ -10,6 +10,7 @@ from understudy.policies.data.choose import choose, numbers_of, shares
 from understudy.policies.data.labels import read_answers
 from understudy.policies.data.layout import DatasetError, Entry, Layout
 from understudy.policies.data.mapping import example, mapped
+from understudy.policies.data.tables import DatasetWarning
 
 
 def _layout(tmp_path, count=4):
@@ -33,6 +34,12 @@ def test_episodes_are_chosen_and_left_out(tmp_path):
     for wrong in ({"without": "99"}, {"without": "0-3"}, {"episodes": "3-1"}, {"episodes": "x"}):
         with pytest.raises(DatasetError):
             choose(layout, **wrong)
+
+
+@pytest.mark.parametrize("without", ["length > 5", "'cup' in task", "3"])
+def test_who_leaves_nothing_out_is_told(tmp_path, without):
+    with pytest.warns(DatasetWarning, match="leaves no episode of .* out"):
+        assert len(choose(_layout(tmp_path), "0-2", without).entries) == 3
 
 
 def test_each_of_several_datasets_has_a_part_of_its_own():

@@ -58,6 +58,11 @@ def test_what_is_no_condition_is_refused_before_any_value_is_seen(text, said):
         ("task * 3 == 'a'", "no sum of numbers"),
         ("length / 0 == 1", "division by zero"),
         ("1 in length", "does not fit"),
+        ("length in ('10', '60')", "60 and '10' are never equal"),
+        ("not task in (1, 2)", "are never equal"),
+        ("has(subsets, 3)", "3 and 'train' are never equal"),
+        ("length == (60,)", "never equal"),
+        ("subsets == 'train'", "never equal"),
     ],
 )
 def test_what_does_not_fit_the_values_is_told(text, said):

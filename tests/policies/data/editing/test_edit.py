@@ -289,3 +289,105 @@ def test_packets_without_a_decoding_time_are_cut_all_the_same(tmp_path, monkeypa
     for out, count in zip(outs, (12, 9), strict=True):
         assert not out.exists() or len(read_film(out).times) == count
     assert done == [True, True] or options
+
+
+BLIND = Embodiment(**{**vars(BODY), "cameras": {}})
+
+
+def change_info(root, change):
+    path = root / "meta/info.json"
+    info = json.loads(path.read_text())
+    change(info)
+    path.write_text(json.dumps(info))
+
+
+def change_tables(root, where, name, values):
+    """Give the parquet files `where` of a dataset a column of `values(table)`."""
+    for path in sorted(root.glob(where)):
+        table = pq.read_table(path)
+        if name in table.column_names:
+            table = table.drop_columns([name])
+        pq.write_table(table.append_column(name, pa.array(values(table))), path)
+
+
+@pytest.mark.parametrize(
+    ("ours_says", "theirs_says", "refused"),
+    [
+        ({}, {"names": ["g"]}, r"has g \[\?\] where .* has f \[\?\]"),
+        ({"units": ["N"]}, {"units": ["lbf"]}, r"has f \[lbf\] where .* has f \[N\]"),
+        ({"units": ["N"]}, {"names": None}, ""),  # what one side does not state is taken as told
+    ],
+)
+def test_columns_of_other_names_or_units_are_not_merged(tmp_path, ours_says, theirs_says, refused):
+    both = [ours(tmp_path / name, body=BLIND, seed=seed) for seed, name in enumerate("ab")]
+    for root, said in zip(both, (ours_says, theirs_says), strict=True):
+        change_info(root, lambda info, said=said: info["features"]["observation.force"].update(said))
+    words = ["convert", ",".join(map(str, both)), str(tmp_path / "c")]
+    if refused:
+        with pytest.raises(DatasetError, match=refused):
+            Convert(source=words[1], out=words[2]).run()
+        with pytest.raises(DatasetError, match=refused):
+            open_dataset(words[1])
+        words += ["--drop", "observation.force"]
+    assert main(words) == 0
+
+
+def test_subtasks_keep_their_texts_or_are_not_merged(tmp_path):
+    both = [ours(tmp_path / name, body=BLIND, seed=seed) for seed, name in enumerate("ab")]
+    for root, texts in zip(both, (["reach", "grasp"], ["grasp", "place"]), strict=True):
+        change_info(root, lambda info: info["features"].update(subtask_index={"dtype": "int64", "shape": [1]}))
+        change_tables(root, "data/*/*", "subtask_index", lambda table: [row % 2 for row in range(len(table))])
+        pq.write_table(pa.table({"subtask_index": [0, 1], "subtask": texts}), root / "meta/subtasks.parquet")
+    Convert(source=str(both[0]), out=str(tmp_path / "one"), without="0").run()
+    table = pq.read_table(tmp_path / "one/meta/subtasks.parquet")
+    assert table["subtask"].to_pylist() == ["reach", "grasp"]
+    with pytest.raises(DatasetError, match="'subtask_index' counts other texts in .*--drop subtask_index"):
+        write_edited(f"{both[0]},{both[1]}", tmp_path / "two")
+    write_edited(f"{both[0]},{both[1]}", tmp_path / "two", drop=("subtask_index",))
+    assert not (tmp_path / "two/meta/subtasks.parquet").exists()
+
+
+@pytest.mark.parametrize("form", ["v3.0", "v2.1"])
+def test_what_the_table_says_of_episodes_goes_along(tmp_path, form):
+    one, other = (ours(tmp_path / name, body=BLIND, seed=seed) for seed, name in enumerate("ab"))
+    change_tables(one, "meta/episodes/*/*", "operator", lambda table: ["ann", None, "bob"][: len(table)])
+    write_edited(f"{one},{other}", tmp_path / "c", form, without="0;1-2")
+    if form == "v3.0":
+        rows_of = pq.read_table(tmp_path / "c/meta/episodes/chunk-000/file-000.parquet").to_pylist()
+    else:
+        rows_of = [json.loads(line) for line in (tmp_path / "c/meta/episodes.jsonl").read_text().splitlines()]
+    assert [row["operator"] for row in rows_of] == [None, "bob", None]
+    assert [row["env_seed"] for row in rows_of] == [101, 102, 100]
+
+
+def test_what_is_left_behind_is_said(tmp_path, capsys):
+    source = ours(tmp_path / "a", body=BLIND)
+    change_info(source, lambda info: info.update(splits={"train": "0:2", "val": "2:3"}))
+    change_tables(source, "data/*/*", "note", lambda table: ["x"] * len(table))
+    change_tables(source, "meta/episodes/*/*", "grasps", lambda table: [[1.0]] * len(table))
+    (source / "meta/notes.md").write_text("who was there")
+    write_edited(str(source), tmp_path / "b")
+    said = capsys.readouterr().out
+    assert "note: the splits of meta/info.json (train, val) are one" in said
+    assert "meta/info.json does not list are left behind: note" in said
+    assert "columns of the episodes table of" in said and "left behind: grasps" in said
+    assert "left behind: meta/notes.md" in said
+    write_edited(str(tmp_path / "b"), tmp_path / "c")
+    assert "note" not in capsys.readouterr().out
+
+
+def test_rows_of_a_task_that_the_table_does_not_give_are_told(tmp_path):
+    source = ours(tmp_path / "a", body=BLIND)
+    change_tables(source, "data/*/*", "task_index", lambda table: [0, *[1] * (len(table) - 1)])
+    with pytest.warns(UserWarning, match="episode 0 in .* has rows of the task 'lift', the episodes table says 'push'"):
+        write_edited(str(source), tmp_path / "b")
+
+
+def test_a_recording_that_is_in_it_twice_is_told(tmp_path, capsys):
+    one, other = ours(tmp_path / "a", body=BLIND), ours(tmp_path / "b", (6, 5, 7), body=BLIND, seed=1)
+    write_edited(f"{one},{other}", tmp_path / "c")
+    assert "note" not in capsys.readouterr().out
+    write_edited(f"{one},{other},{one}", tmp_path / "c2")
+    assert "3 episodes have the very actions of an earlier one, such as episode 6 of 0" in capsys.readouterr().out
+    Split(source=str(tmp_path / "c2"), out=tmp_path / "s", parts={"x": "episode < 8", "y": "episode == 8"}).run()
+    assert "1 episode has the very actions of one in another part, such as 8 (y) of 2 (x)" in capsys.readouterr().out
