@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import sys
@@ -60,6 +59,8 @@ class Claim:
     """
 
     def __init__(self, port: str):
+        import fcntl
+
         with spoken_for(port):
             self._file: int | None = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         try:
@@ -70,6 +71,8 @@ class Claim:
 
     def release(self) -> None:
         """Safe to call twice."""
+        import fcntl
+
         file, self._file = self._file, None
         if file is not None:
             with suppress(OSError):
