@@ -97,7 +97,8 @@ def envelope_of(settings: Mapping[str, Any], body: Embodiment) -> Envelope:
     Raises:
         ValueError: naming the setting, and the joint; also where degrees were meant.
     """
-    envelope = Envelope(**({"limits": body.limits} | _checked(settings)))
+    check_envelope(settings)
+    envelope = Envelope(**{"limits": body.limits, **settings})
     if len(envelope.limits) != len(body.limits):
         raise ValueError(f"limits of an envelope: {len(envelope.limits)} for the joints {', '.join(body.action)}")
     speeds = np.broadcast_to(np.asarray(envelope.velocity, float), len(body.action))
@@ -110,11 +111,6 @@ def envelope_of(settings: Mapping[str, Any], body: Embodiment) -> Envelope:
                 f"{np.deg2rad(speed):.3g}"
             )
     return envelope
-
-
-def _checked(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    check_envelope(settings)
-    return settings
 
 
 def check_limits(name: str, unit: str, limits: Any, own: tuple[float, float]) -> None:

@@ -165,7 +165,8 @@ class Stages:
 
     def __init__(self, learning: Learning, lead: float):
         self.learning, self.lead, self.embedding = learning, lead, 0.0
-        self.loop, self.judged = learning.loop(SHORT, None), None
+        self.loop = learning.loop(SHORT, None)
+        self.judged: ResidentWindows | None = None
 
     def step(self) -> None:
         begun = time.process_time()
