@@ -80,13 +80,18 @@ class LatencyStudy:
         if self.episodes < 1 or any(delay < 0 for delay in self.delays):
             raise ValueError("episodes must be at least 1, delays at least 0")
         for each in self.conditioned:
-            if not each.partition("=")[0].isdigit():
+            at = each.partition("=")[0]
+            if not at.isdigit():
                 raise ValueError(f"conditioned: '{each}' is not DELAY=RUN")
+            if int(at) not in self.delays:
+                raise ValueError(f"conditioned: '{each}' acts at a delay of {at} alone, which is none of --delays")
 
     def run(self) -> None:
         for policy in (self.policy, *(each.partition("=")[2] for each in self.conditioned)):
             check_policy(policy)
-        discover("policies", "sim")
+            discover("policies", "sim")
+            if self.world is None:
+                world_of([policy], tell=False)  # refuses once what would leave every row out
         kept = Kept(self.out, self)
         with kept.going_on():
             found = study(self, kept)

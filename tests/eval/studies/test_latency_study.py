@@ -76,3 +76,11 @@ def test_it_goes_on_and_says_what_does_not_fit(policy, tmp_path, monkeypatch, ca
     assert "--world" in found.command and "--delays" in found.command and "--out FILE.json" in found.command
     whole = LatencyStudy(**vars(config) | {"out": tmp_path / "whole.json"})
     assert latency.study(whole, Kept(whole.out, whole)).rows == found.rows, "the same as in one go"
+
+
+def test_what_would_be_left_out_wholly_is_refused_at_once(policy, tmp_path):
+    with pytest.raises(ValueError, match="none of --delays"):
+        of(policy, tmp_path, conditioned=(f"3={policy}",))
+    with pytest.raises(ValueError, match="give --world NAME"):
+        of(policy, tmp_path, world=None).run()
+    assert not (tmp_path / "latency.json").exists()
