@@ -152,7 +152,7 @@ def test_every_committed_record_is_on_one_page_with_its_numbers(committed):
 
 def test_claims_are_few_and_pages_have_all_their_parts(committed):
     pages = read_pages(RECORDS).pages
-    assert 8 <= sum(len(page.claims) for page in pages) <= 14 and len(committed["RESULTS.md"].splitlines()) < 100
+    assert 8 <= sum(len(page.claims) for page in pages) <= 15 and len(committed["RESULTS.md"].splitlines()) < 100
     for page in pages:
         text = committed[f"docs/results/{page.name}.md"]
         assert page.answer and (page.plot or page.matrix) and "## Repeat it" in text and "## What it cost" in text, (
