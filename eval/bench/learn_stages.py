@@ -51,7 +51,7 @@ def compare_stages_learning(data: str, context: Context, seconds: float, turns: 
         learning = Learning(dataset, camera, context, seed, Path(scratch))
         stages = Stages(learning, lead=LEAD * turns * seconds)
         whole = learning.loop(learning.window, None)
-        held_out = learning.windows(learning.window, None)[1]
+        held_out = learning.windows(learning.window, None, learning.held_out)
         sides = (
             Side("in stages", stages.step, stages.held_out),
             Side("end to end", lambda: _step(whole), lambda: learning.error(whole, held_out)),
@@ -104,16 +104,13 @@ class Learning:
         frames = self.context.frames
         self.window = Window(observe=tuple(range(1 - frames, 1)), recall=tuple(range(1 - frames, 0)), horizon=HORIZON)
 
-    def windows(self, window: Window, kept: RowReader | None) -> list[ResidentWindows]:
-        """Of the training's and of the held-out episodes; `kept` is read in place of pictures."""
+    def windows(self, window: Window, kept: RowReader | None, episodes: np.ndarray) -> ResidentWindows:
+        """Of some episodes; `kept` is read in place of pictures."""
         size, given = {self.camera.removeprefix(IMAGES): (self.context.pictures,) * 2}, {}
         if kept is not None:
             size, given = {}, {self.camera: kept}
-        keys = (STATE, self.camera)
-        return [
-            ResidentWindows(Windows(self.dataset, window, keys, some, size, pictures=given), "cpu", 1e12)
-            for some in (self.training, self.held_out)
-        ]
+        found = Windows(self.dataset, window, (STATE, self.camera), episodes, size, pictures=given)
+        return ResidentWindows(found, "cpu", 1e12)
 
     def loop(self, window: Window, kept: RowReader | None, encoders: torch.nn.Module | None = None) -> Loop:
         """The training of a new policy; on what is kept its encoders are frozen."""
@@ -131,7 +128,7 @@ class Learning:
             policy.eyes.encoders.load_state_dict(encoders.state_dict())
         plain = Windows(self.dataset, window, (STATE,), self.training)
         policy.prepare(plain.actions(20_000))
-        windows = self.windows(window, kept)[0]
+        windows = self.windows(window, kept, self.training)
         self.loops += 1
         run = self.scratch / str(self.loops)
         run.mkdir()
@@ -184,7 +181,7 @@ class Stages:
         acting: Any = self.loop.average.module.eval()
         kept = Kept.of(acting, learning)
         self.loop = learning.loop(learning.window, kept, acting.eyes.encoders)
-        self.judged = learning.windows(learning.window, kept)[1]
+        self.judged = learning.windows(learning.window, kept, learning.held_out)
         self.embedding = time.process_time() - begun
 
 

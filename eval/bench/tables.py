@@ -5,7 +5,7 @@ Speeds are of one machine, which the notes describe; only ratios are worth compa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from ..ledger.study import Study, StudyError
@@ -83,43 +83,24 @@ def _learn(result: Mapping):
     if "stages_s" in result:
         return _learn_stages(result)
     ours, peer = result["curves"]["understudy"], result["curves"]["lerobot"]
-    waits = (None, None, None)  # ahead
-    rows = [
-        (f"turn {turn}", our[0], our[2], their[0], their[2])
-        for turn, (our, their) in enumerate(zip_longest(ours, peer, fillvalue=waits), 1)
-    ]
-    reached = "is never there"
-    if result["ours_s"] is not None:
-        reached = f"is there after {result['ours_s']:.0f} CPU s, {result['ratio']:.3g} times sooner"
     notes = (
-        f"The least loss of lerobot is {result['loss']:.4f}, after {result['lerobot_s']:.0f} CPU s; ours {reached}.",
+        f"The least loss of lerobot is {result['loss']:.4f}, after {result['lerobot_s']:.0f} CPU s; ours "
+        f"{_sooner(result['ours_s'], result['ratio'], 'is')}.",
         f"Batch {result['batch']}, pictures of {result['pictures']} px; ours trains {result['noise_draws']} noised "
         "chunks on each encoded observation. Loss: squared error of the noise, at the same noise levels on both sides.",
         f"Ours waits while its loss is the lower one: {ours[-1][1]} steps of it, {peer[-1][1]} of lerobot's, whose "
         "learning rate warms up from nothing.",
     )
     columns = ("after", "ours, CPU s", "ours, loss", "lerobot, CPU s", "lerobot, loss")
-    return (
-        "Held-out loss from pictures beside lerobot's diffusion policy",
-        "understudy bench learn",
-        columns,
-        rows,
-        notes,
-    )
+    title = "Held-out loss from pictures beside lerobot's diffusion policy"
+    return title, "understudy bench learn", columns, _turns(ours, peer), notes
 
 
 def _learn_stages(result: Mapping):
     ours, whole = result["curves"]["in stages"], result["curves"]["end to end"]
-    waits = (None, None, None)  # ahead
-    rows = [
-        (f"turn {turn}", our[0], our[2], their[0], their[2])
-        for turn, (our, their) in enumerate(zip_longest(ours, whole, fillvalue=waits), 1)
-    ]
-    reached = "are never there"
-    if result["stages_s"] is not None:
-        reached = f"are there after {result['stages_s']:.0f} CPU s, {result['ratio']:.3g} times sooner"
     notes = (
-        f"The least loss end to end is {result['loss']:.4f}, after {result['whole_s']:.0f} CPU s; stages {reached}.",
+        f"The least loss end to end is {result['loss']:.4f}, after {result['whole_s']:.0f} CPU s; stages "
+        f"{_sooner(result['stages_s'], result['ratio'], 'are')}.",
         f"Of their time the encoder, with one frame, took {result['encoder_s']:.0f} CPU s, and embedding every frame "
         f"once {result['embedding_s']:.0f}.",
         f"{result['context']} frames of {result['pictures']} px, batch {result['batch']}. Loss: squared error of the "
@@ -128,7 +109,22 @@ def _learn_stages(result: Mapping):
     )
     columns = ("after", "in stages, CPU s", "in stages, loss", "end to end, CPU s", "end to end, loss")
     title = "Held-out loss of a long context, in stages and end to end"
-    return title, "understudy bench learn --against end_to_end", columns, rows, notes
+    return title, "understudy bench learn --against end_to_end", columns, _turns(ours, whole), notes
+
+
+def _turns(first: Sequence, second: Sequence) -> list[tuple]:
+    """A row for each turn: CPU seconds and loss of both, nothing where one waits."""
+    waits = (None, None, None)
+    pairs = enumerate(zip_longest(first, second, fillvalue=waits), 1)
+    return [(f"turn {turn}", one[0], one[2], other[0], other[2]) for turn, (one, other) in pairs]
+
+
+def _sooner(seconds: float | None, ratio: float | None, verb: str) -> str:
+    return (
+        f"{verb} never there"
+        if seconds is None
+        else f"{verb} there after {seconds:.0f} CPU s, {ratio:.3g} times sooner"
+    )
 
 
 def _stages(result: Mapping):

@@ -129,7 +129,8 @@ def identify(world: World, pushes: Sequence[Push], fit: Fit | None = None) -> Id
     cost = _Cost(world, pushes, fit)
     best, errors, slopes = _search(cost, np.arange(len(pushes)), fit)
     half = _half_widths(errors, slopes, cost.groups)
-    nearby, afar = (np.linalg.norm(_slopes(cost, best, np.arange(len(pushes)), step), axis=0) for step in (NUDGE, WIDE))
+    wide = _slopes(cost, best, np.arange(len(pushes)), WIDE)
+    nearby, afar = (np.linalg.norm(each, axis=0) for each in (slopes, wide))
 
     repeats = []
     parts = np.array_split(np.arange(len(pushes)), min(3, len(pushes) // 2)) if len(pushes) >= 4 else []

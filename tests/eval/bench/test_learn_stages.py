@@ -57,9 +57,9 @@ def test_what_is_kept_is_what_the_eyes_see(demos, tmp_path):
     acting = whole.average.module.eval()
     kept = Kept.of(acting, learning)
     head = learning.loop(learning.window, kept, acting.eyes.encoders)
-    batch = learning.windows(learning.window, None)[0](torch.arange(5))
+    batch = learning.windows(learning.window, None, learning.training)(torch.arange(5))
     seen = head.model.eyes.embed(camera, batch[camera].flatten(0, 1)).unflatten(0, batch[camera].shape[:2])
-    read = learning.windows(learning.window, kept)[0](torch.arange(5))[camera]
+    read = learning.windows(learning.window, kept, learning.training)(torch.arange(5))[camera]
     assert torch.allclose(seen, read, atol=1e-5)
     assert not any(value.requires_grad for value in head.model.eyes.encoders.parameters())
 
