@@ -158,6 +158,7 @@ class SO101:
     def connect(self) -> None:
         """See `Driver`. Raises CalibrationError: servos, file and pose do not fit together."""
         check_port(self.port)
+        self.close()  # of before
         self._claim = Claim(self.port)
         known = self.scale.calibration
         with spoken_for(self.port):

@@ -162,6 +162,8 @@ def _check_expert(world: World, manner: Manner) -> None:
         raise ValueError(f"fail is a probability, got {manner.fail}")
     if world.undemonstrated:
         raise ValueError(world.undemonstrated)
+    if not world.task:
+        raise ValueError("--world names no task, so nobody knows what to demonstrate: give it one (task: NAME)")
     manner.of(world.task, 0)
 
 

@@ -124,7 +124,7 @@ class Language(nn.Module):
                 raise LanguageError(
                     f"the text '{text}' was not trained on ({error}); --task_text takes one of: {', '.join(known)}"
                 ) from error
-            if not torch.allclose(again, self.vectors[0], atol=1e-2):
+            if not torch.allclose(again, self.vectors[0], rtol=1e-2, atol=1e-2):
                 raise LanguageError(
                     f"the text encoder is not the one of the training: it reads '{known[0]}' otherwise. Bring that "
                     f"back, or give --task_text one of: {', '.join(known)}"

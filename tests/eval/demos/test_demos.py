@@ -91,6 +91,7 @@ def test_the_expert_leads_an_emulated_arm_and_what_the_guard_let_through_is_reco
     [
         ({"clock": "wall"}, "in simulated time alone"),
         ({"emulate": False, "robot": "so101", "clock": "wall"}, "led by a person: --robot"),
+        ({"task": ""}, "names no task"),
     ],
 )
 def test_an_arm_whose_scene_nobody_knows_is_led_by_no_expert(tmp_path, changes, words):
