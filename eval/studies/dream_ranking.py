@@ -4,7 +4,7 @@
     understudy study dream_ranking --task so101-reach        # an arm, which is drawn and not dreamt
 
 Demonstrations with pictures (of PushT by people, of the arm by its expert); policies that are to be learnt from, and
-their episodes, failures among them; the dream, measured; the eight policies that are judged, in the truth, there once
+their episodes, failures among them; the dream, measured; the policies that are judged, in the truth, there once
 more with other noise, and in the dream. None of their episodes trains it. Every step is an ordinary command and is
 skipped where its result is there, so the same command goes on. At last the table: agreement of the dream beside a
 second true run and cheap predictors.
