@@ -76,7 +76,8 @@ def unit_norm(latent: Tensor) -> Tensor:
 
 def waves(values: Tensor, octaves: int = 3) -> Tensor:
     """Fourier features of values (..., D) of about -1..1 -> (..., 2 * octaves * D)."""
-    angles = torch.pi * torch.cat([values * 2**octave for octave in range(octaves)], -1)
+    scales = 2.0 ** torch.arange(octaves, dtype=values.dtype, device=values.device)
+    angles = torch.pi * (scales[:, None] * values[..., None, :]).flatten(-2)
     return torch.cat([angles.sin(), angles.cos()], -1)
 
 

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from .blocks import PictureMap, grid, waves
 
-WAVES = 3  # octaves of the last action's Fourier features
-
 
 class Conditioning(nn.Module):
     """Actions (M, H, D) and how many of them count, k = 1..H -> maps (M, C, h, w) and a condition (M, K).
 
     Args:
         maps: places in the picture among the numbers of an action.
+        octaves: of the last action's Fourier features; 0: none.
         extra: further numbers of the condition.
     """
 
@@ -37,13 +36,14 @@ class Conditioning(nn.Module):
         size: tuple[int, int],
         maps: Sequence[PictureMap],
         width: int = 128,
+        octaves: int = 3,
         extra: int = 0,
     ):
         super().__init__()
-        self.horizon, self.maps = horizon, tuple(maps)
+        self.horizon, self.maps, self.octaves = horizon, tuple(maps), octaves
         self.channels = 2 + sum(len(one.take) for one in maps) * horizon
         self.embed = nn.Sequential(
-            nn.Linear(horizon * (dims + 1) + 2 * WAVES * dims + extra, width), nn.SiLU(),
+            nn.Linear(horizon * (dims + 1) + 2 * octaves * dims + extra, width), nn.SiLU(),
             nn.Linear(width, width), nn.SiLU(),
         )  # fmt: skip
         self.register_buffer("grid", grid(size), persistent=False)
@@ -55,7 +55,7 @@ class Conditioning(nn.Module):
         counted = (self.steps < k[:, None]).float()
         last = scaled[torch.arange(len(k), device=k.device), k - 1]
         parts = [(scaled * counted[..., None]).flatten(1), torch.nn.functional.one_hot(k - 1, self.horizon).float()]
-        parts += [waves(last, WAVES), *([] if extra is None else [extra])]
+        parts += [waves(last, self.octaves), *([] if extra is None else [extra])]
         channels = [self.grid.expand(len(k), -1, -1, -1)]
         for one in self.maps:
             away = (one.places(actions)[..., None, None] - self.grid) * self.steep[:, None, None]  # (M, H, P, 2, h, w)

@@ -133,9 +133,14 @@ def filmed(
     wanted: Sequence[int],
     seed: int = 0,
     joints: np.ndarray | None = None,
+    before: Tensor | None = None,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """What `imagine` gives, with the pictures (B, cameras, h, w, 3) uint8 that it shows."""
-    for step, latents, poses in _film(model, pictures, actions, wanted, seed, joints):
+    """What `imagine` gives, with the pictures (B, cameras, h, w, 3) uint8 that it shows.
+
+    Args:
+        before: pictures of one frame before the first ones; None: they stood still.
+    """
+    for step, latents, poses in _film(model, pictures, actions, wanted, seed, joints, before):
         yield step, latents, model.show(latents, poses)
 
 
@@ -146,11 +151,12 @@ def _film(
     wanted: Sequence[int],
     seed: int,
     joints: np.ndarray | None,
+    before: Tensor | None = None,
 ) -> Iterator[tuple[int, Tensor, Tensor | None]]:
     """(step, latents (B, C, h, w), poses (B, P) of a robot that is drawn)."""
     device = next(model.parameters()).device
     begun = torch.from_numpy(np.asarray(joints, np.float32)).to(device) if model.draws and joints is not None else None
-    memory: Memory = model.remember(pictures.to(device), joints=begun)
+    memory: Memory = model.remember(pictures.to(device), None if before is None else before.to(device), begun)
     told, count = torch.from_numpy(np.ascontiguousarray(actions, np.float32)).to(device), len(actions)
     for at in range(0, max(wanted), model.horizon):
         chunk = told[:, at : at + model.horizon]
@@ -168,8 +174,9 @@ def measure(model: FilmModel, cut: Clips, wanted: Sequence[int], seed: int = 0) 
 
     Returns:
         `psnr TOLD` for each of `TOLD`, `ssim`, `latent` (mean squared error) of the true actions; `copy ssim`, `copy
-        psnr`, `copy latent` of repeating the first frame; `codec psnr`, the round trip, which is the ceiling; `moved`,
-        bool, whether the picture changed; `KEY error` and `KEY seen` (B, L, D), of states read from imagined and from
+        psnr`, `copy latent` of repeating the first frame; `codec psnr`, the round trip, which is the ceiling; `given
+        psnr`, of films from the true frame a chunk before, none of whose errors are older; `moved`, bool, whether the
+        picture changed; `KEY error` and `KEY seen` (B, L, D), of states read from imagined and from
         true frames, units; `success seen`, `progress seen`, `success imagined`, `progress imagined`, as judged.
     """
     sight, device = model.sight, next(model.parameters()).device
@@ -188,6 +195,7 @@ def measure(model: FilmModel, cut: Clips, wanted: Sequence[int], seed: int = 0) 
         put("copy ssim", ssim(start, true))
         put("copy latent", (begun - latent).square().mean((1, 2, 3)))
         put("codec psnr", psnr(model.round_trip(true), true))
+        put("given psnr", psnr(as_floats(_given(model, cut, step, seed)), true))
         put("moved", (start - true).abs().mean((1, 2, 3)) > STILL)
         read = sight.read(frame)
         _put_states(put, "seen", read.states, cut, step)
@@ -205,6 +213,15 @@ def measure(model: FilmModel, cut: Clips, wanted: Sequence[int], seed: int = 0) 
                 _put_states(put, "error", read.states, cut, step)
                 _put_outcome(put, "imagined", sight, read)
     return {name: np.stack(values, 1) for name, values in out.items()}
+
+
+def _given(model: FilmModel, cut: Clips, step: int, seed: int) -> Tensor:
+    """Pictures (B, cameras, h, w, 3) uint8 at a step, imagined from the true frame a chunk before or the first one."""
+    at = max(0, step - model.horizon)
+    before = cut.pictures[:, at - 1] if at else None
+    told, wanted = cut.actions[:, at:step], (step - at,)
+    [(_, _, pictures)] = filmed(model, cut.pictures[:, at], told, wanted, seed, cut.joints(at), before)
+    return pictures
 
 
 def _put_outcome(put, name: str, sight: Sight, read: Reading) -> None:

@@ -67,6 +67,7 @@ class VideoConfig(WorldModelConfig):
     width: int = 96  # channels of the dynamics
     blocks: int = 4  # residual blocks of the dynamics
     condition: int = 128  # width of the embedded actions
+    waves: int = 3  # octaves of the Fourier features of the last action; 0: none
     action_maps: tuple[PictureMap, ...] = ()  # places in the pictures among the numbers of an action
     robot: DrawnRobot | None = None  # the arm that is drawn, not imagined: {task: so101-reach}
     noise: float = 0.25  # greatest disturbance of the latents that are seen
@@ -78,6 +79,8 @@ class VideoConfig(WorldModelConfig):
     def __post_init__(self):
         if self.horizon < 2:
             raise ValueError(f"horizon counts control steps imagined at a time, at least 2, got {self.horizon}")
+        if self.waves < 0:
+            raise ValueError(f"waves counts octaves of Fourier features, 0 for none, got {self.waves}")
         if not 0 <= self.own <= 1:
             raise ValueError(f"own is a part of the batches, 0..1, got {self.own}")
 
@@ -178,7 +181,9 @@ class Dynamics(nn.Module):
         noised = config.form is Form.field
         arm = 2 * MAPS if config.robot is not None else 0
         shape = (int(size[0]), int(size[1]))
-        self.told = Conditioning(dims, config.horizon, shape, config.action_maps, config.condition, extra=int(noised))
+        self.told = Conditioning(
+            dims, config.horizon, shape, config.action_maps, config.condition, config.waves, extra=int(noised)
+        )
         self.enter = nn.Conv2d(channels * (2 + noised) + self.told.channels + arm, config.width, 1)
         self.blocks = nn.ModuleList(Residual(config.width, config.condition) for _ in range(config.blocks))
         self.norm = nn.GroupNorm(1, config.width)

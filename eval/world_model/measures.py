@@ -174,6 +174,7 @@ LABELS = {
     "psnr true": "PSNR, dB",
     "copy psnr": "  copy of the first frame",
     "codec psnr": "  codec alone (ceiling)",
+    "given psnr": "  from true frames, a chunk on",
     "psnr shuffled": "  actions shuffled",
     "psnr backwards": "  actions backwards",
     "psnr another's": "  another film's actions",

@@ -14,6 +14,7 @@ from understudy.policies.data.dataset import split_episodes
 from understudy.policies.learning.checkpoint import find_checkpoint, fingerprint, load_model
 from understudy.policies.policy import LaneNoise, Past
 from understudy.world_models import gate
+from understudy.world_models.conditioning import Conditioning
 from understudy.world_models.films import clips, imagine, lags, measure, told_fakes
 
 pytestmark = pytest.mark.timeout(900)  # a small training comes first, on a machine that others load
@@ -38,6 +39,23 @@ def test_true_actions_foretell_better_than_shuffled_ones(model, cut):
     gap = (measured["psnr true"] - measured["psnr shuffled"])[moved, 1].mean()
     assert gap > 2
     assert (measured["psnr true"] - measured["copy psnr"])[moved].mean() > 3
+
+
+def test_a_film_that_begins_a_chunk_ago_is_the_whole_one_while_there_is_one_chunk(model, cut):
+    """From there on what it loses to the film from true frames is what it loses by going on from its own."""
+    measured = measure(model, cut, (4, model.horizon, 16))
+    assert np.array_equal(measured["given psnr"][:, :2], measured["psnr true"][:, :2])
+    assert measured["given psnr"][:, 2].mean() > measured["psnr true"][:, 2].mean()
+
+
+def test_fourier_features_of_the_action_can_be_left_out(model):
+    """So that they can be told to be worth something."""
+    actions, k = torch.rand(3, 4, 2), torch.tensor([1, 2, 4])
+    for octaves, numbers in ((3, 4 * 3 + 2 * 3 * 2), (0, 4 * 3)):
+        told = Conditioning(2, 4, (4, 4), (), width=8, octaves=octaves)
+        assert told.embed[0].in_features == numbers and told(actions, actions, k)[1].shape == (3, 8)
+    with pytest.raises(ValueError, match="waves counts octaves"):
+        dataclasses.replace(model.config, waves=-1)
 
 
 def test_the_dot_is_where_the_actions_bring_it(model, cut):

@@ -65,7 +65,7 @@ def test_every_step_is_understood_and_its_files_are_there(task, tmp_path, monkey
     for name, grid in grids.items():
         assert grid["out"] == str(ranking.root / name) and grid["train"]["set"]["data"] == str(ranking.images)
     assert grids["policies"]["eval"]["dream"]["set"]["world"]["model"] == str(ranking.root / "dream" / "video")
-    assert set(TAUGHT) == set(grids["teachers"]["vary"]) and len(grids["policies"]["vary"]) == 8
+    assert set(TAUGHT) == set(grids["teachers"]["vary"]) and len(grids["policies"]["vary"]) >= 8
     assert not set(grids["policies"]["seeds"]) & set(grids["teachers"]["seeds"])
 
 
