@@ -63,6 +63,12 @@ class World(draccus.ChoiceRegistry):
     def warm(self) -> None:
         """What must be done once before several processes open this world."""
 
+    def allow(self) -> None:
+        """Ask the person at an arm before it first moves; nothing where none moves.
+
+        Raises ValueError: nobody is there, or it was not allowed.
+        """
+
     @property
     def start_set(self) -> str:
         """What its start ids belong to; "" for this kind of world and its task (see `start_set`)."""
@@ -105,6 +111,10 @@ class Around(World):
     def warm(self) -> None:
         """What the other world wants done before several workers start."""
         self.clean.warm()
+
+    def allow(self) -> None:
+        """Ask as the other world asks."""
+        self.clean.allow()
 
     def steps(self) -> int:
         return self.clean.steps()

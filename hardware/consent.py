@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+IN_WORLD = "say yes: true in the world"  # in place of asking
+
 
 class Refused(ValueError):
     """The person did not allow the arm to move, or nobody was there to."""

@@ -133,7 +133,7 @@ class Settings(Acting):
         return (self.task or SCENE) if self.emulate else self.scene
 
     def world(self, rate: float, cameras: dict[str, tuple[int, int]], dry: bool = False) -> RobotWorld:
-        """The arm as a world; `dry`: the emulated one, whatever was asked for."""
+        """The arm as a world; it does not ask, for `Overseer` does. `dry`: the emulated one, whatever was asked for."""
         emulated = None
         if dry or self.emulate:
             from ...hardware.emulator.arm import find_kind
@@ -154,4 +154,4 @@ class Settings(Acting):
                 task=self.acted_scene, emulate=True, cameras=shown, clock=self.clock, shadow=shadow, **how
             )
         return RobotWorld(task=self.task or "deployed", robot=self.robot, port=self.port,
-                          calibration=self.calibration, shadow=self.shadow, **how)  # fmt: skip
+                          calibration=self.calibration, shadow=self.shadow, yes=True, **how)  # fmt: skip

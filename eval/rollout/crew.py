@@ -91,6 +91,7 @@ class Crew:
         if block < 1 or workers < 0:
             raise ValueError(f"a block must be at least 1 and workers at least 0, got {block} and {workers}")
         check_timeout(timeout)
+        world.allow()
         self.world, self.embodiment, self.block, self.workers = world, world.embodiment(), block, workers
         self.timeout, self.overlap = timeout, overlap
         self.account = Account(workers)
@@ -124,6 +125,7 @@ class Crew:
         """Act in this world from now on; nothing happens where it is the same."""
         if world == self.world:
             return
+        world.allow()
         self.world, self.embodiment = world, world.embodiment()
         self._here.close()
         for hand in self._hands:

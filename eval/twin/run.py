@@ -79,6 +79,7 @@ class TwinRun:
                 "--pushes are where pictures have the objects, and nothing corrects this twin: its own physics would "
                 "be identified. Give its world a scene, of understudy twin build"
             )
+        world.allow()
         lane = world.lane()
         assert isinstance(lane, OnlineLane)
         try:

@@ -23,6 +23,7 @@ from ...configs.spec import STATE, Embodiment, EmbodimentError, Mode
 from ...configs.world import World
 from ...sim.experts import expert_action
 from ..bends import Bends
+from ..consent import IN_WORLD, ask
 from ..emulator.arm import find_kind
 from ..emulator.coupled import find_task
 from ..envelope import Envelope, Foresight, Outcome, envelope_of
@@ -58,6 +59,7 @@ class RobotWorld(World):
     set_points: int = 2  # sent to the servos in a control step
     # a twin that looks ahead for the guard: a scene's folder, a YAML file, or its keys, see twin/beside.py
     shadow: dict | str | None = None
+    yes: bool = False  # do not ask before the first motion of a real arm
 
     def __post_init__(self) -> None:
         if self.clock not in CLOCKS:
@@ -91,6 +93,10 @@ class RobotWorld(World):
             raise EmbodimentError(f"'{body.name}' takes {body.mode.value} actions; set-points must be absolute")
         sizes = {name: camera.size for name, camera in config.cameras().items()}
         return dataclasses.replace(body, rate=self.rate).with_cameras(sizes)
+
+    def allow(self) -> None:
+        if not (self.emulate or self.yes):
+            ask(f"{self.embodiment().name} is about to move", instead=IN_WORLD)
 
     def arm(self) -> DrivenArm:
         """The arm, not connected. Raises EmbodimentError, ValueError: a shadow that is not of this arm."""
@@ -162,6 +168,7 @@ class RobotWorld(World):
     def fingerprint(self) -> dict:
         about = {"type": "robot", "horizon": self.steps(), "emulator": "so101" if self.emulate else None}
         found = dataclasses.asdict(self) | about | {"robot": None if self.emulate else self.config().settled()}
+        del found["yes"]  # who was asked changes nothing
         if (beside := self.beside) is None:
             del found["shadow"]  # as records of before have it
             return found

@@ -26,6 +26,7 @@ from ...configs.settings.decode import decode
 from ...configs.settings.fields import default_of
 from ...configs.world import Around, World, start_set
 from ...sim.task import TaskEnv
+from ..consent import IN_WORLD, ask
 from .gaussians import read_json
 from .identity import identity_of
 from .live.loop import LoopSettings
@@ -106,6 +107,7 @@ class TwinWorld(Around):
     pace: str = "free"  # free: simulated time, a stand-in alone; wall: the clock's
     loop: LoopSettings = field(default_factory=LoopSettings)
     align: dict[str, Any] = field(default_factory=dict)  # settings of the aligner, see align.AlignSettings
+    yes: bool = False  # with a robot: do not ask before its first motion
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", self.of.task)
@@ -153,6 +155,10 @@ class TwinWorld(Around):
     def folder(self) -> Path:
         """That of the scene, `$VAR` expanded."""
         return Path(os.path.expandvars(self.scene))
+
+    def allow(self) -> None:
+        if self.robot and not self.yes:
+            ask(f"the arm of {self.robot} is about to follow its twin", instead=IN_WORLD)
 
     @property
     def online(self) -> bool:

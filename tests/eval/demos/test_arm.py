@@ -153,6 +153,20 @@ def record(config):
     raise missed
 
 
+def test_where_an_arm_is_plugged_in_is_no_part_of_a_recording(tmp_path):
+    """Ports are given anew whenever a cable was out; which arm it is, the calibration says."""
+
+    def card(port, rate=30.0, **more):
+        world = {"port": port, "rate": rate, "config": {"robot": {"type": "so101", "port": port}} | more}
+        return {"world": world}
+
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta/recording.json").write_text(json.dumps(card("/dev/ttyACM0")))
+    compare(tmp_path, card("/dev/ttyACM1", yes=True))
+    with pytest.raises(RecordingError, match=r"world\.rate was 30.0, not 25.0"):
+        compare(tmp_path, card("/dev/ttyACM0", rate=25.0))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_what_was_led_is_recorded_and_reads_back(demos, arms, tmp_path):

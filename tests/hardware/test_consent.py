@@ -1,0 +1,62 @@
+"""No verb moves a real arm before the person at it was asked: its world asks, whoever acts in it."""
+
+import dataclasses
+
+import pytest
+
+from understudy.__main__ import main
+from understudy.configs.world import World, read_world
+from understudy.eval.rollout.crew import Crew
+from understudy.hardware.consent import Refused
+from understudy.hardware.emulator.arm import find_kind, write_calibration
+
+
+@pytest.fixture
+def arm(tmp_path) -> dict:
+    """Keys of an arm that is not there."""
+    write_calibration(tmp_path / "so101.json", find_kind("so101").calibration())
+    return {"type": "so101", "port": str(tmp_path / "port"), "calibration": str(tmp_path / "so101.json"), "rate": 60}
+
+
+def worlds(arm: dict, tmp_path) -> dict[str, World]:
+    """Of each kind that moves a real arm."""
+    file = tmp_path / "arm.yaml"
+    file.write_text("".join(f"{key}: {value}\n" for key, value in arm.items()))
+    follows = {"type": "twin", "of": {"type": "mujoco", "task": "so101-pusht"}, "robot": str(file), "pace": "wall"}
+    return {
+        "about to move": read_world({"type": "robot", "task": "table", "robot": arm}),
+        "about to follow its twin": read_world(follows | {"correct": False}),
+    }
+
+
+def test_a_world_with_a_real_arm_asks_before_anything_is_opened(arm, tmp_path, monkeypatch):
+    for said, world in worlds(arm, tmp_path).items():
+        with pytest.raises(Refused, match=rf"(?s){said}\. Nobody is there.*say yes: true in the world"):
+            Crew(world)
+        Crew(dataclasses.replace(world, yes=True)).close()
+        asked = []
+        monkeypatch.setattr("understudy.hardware.consent.on_terminal", lambda: True)
+        monkeypatch.setattr("sys.stdin.readline", lambda asked=asked: asked.append(1) or "no\n", raising=False)
+        with pytest.raises(Refused, match="the arm was not moved"):
+            Crew(world)
+        assert asked == [1]
+        monkeypatch.undo()
+
+
+def test_an_emulated_arm_is_not_asked_for():
+    world = read_world({"type": "robot", "emulate": True, "task": "so101-reach", "clock": "simulated"})
+    Crew(world).close()
+
+
+def test_who_was_asked_is_no_part_of_a_record(arm, tmp_path):
+    for world in worlds(arm, tmp_path).values():
+        assert dataclasses.replace(world, yes=True).fingerprint() == world.fingerprint()
+
+
+def test_twin_run_asks_too(arm, tmp_path, capsys):
+    worlds(arm, tmp_path)
+    file = tmp_path / "twin.yaml"
+    of = "{type: mujoco, task: so101-pusht}"
+    file.write_text(f"type: twin\nof: {of}\nrobot: {tmp_path / 'arm.yaml'}\npace: wall\ncorrect: false\n")
+    assert main(["twin", "run", "--world", str(file)]) != 0
+    assert "about to follow its twin. Nobody is there to allow it" in capsys.readouterr().err
