@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..embody import CARD
-from ..layout import INFO, LABELS, SOURCE, Layout
+from ..layout import INFO, LABELS, SOURCE, Layout, read_info
 from .described import SINGLE, episode_rows, further_cells, is_further
 from .plan import SUBTASKS, Plan
 
@@ -16,7 +16,13 @@ TABLES = ("meta/episodes", "meta/episodes_stats", "meta/tasks")  # whatever thei
 
 def left_behind(plan: Plan) -> list[str]:
     """Sentences; none where all comes along."""
-    return [*_splits(plan), *_columns(plan), *_cells(plan), *_files(plan)]
+    return [*_robots(plan), *_splits(plan), *_columns(plan), *_cells(plan), *_files(plan)]
+
+
+def _robots(plan: Plan) -> Iterator[str]:
+    robots = {str(read_info(layout.root).get("robot_type") or "none") for layout in plan.layouts}
+    if others := sorted(robots - {kept := str(plan.info.get("robot_type") or "none")}):
+        yield f"the robot_type of {INFO} is that of the first dataset, {kept}; of others it was {_listed(others)}"
 
 
 def _splits(plan: Plan) -> Iterator[str]:

@@ -360,6 +360,18 @@ def test_what_the_table_says_of_episodes_goes_along(tmp_path, form):
     assert [row["env_seed"] for row in rows_of] == [101, 102, 100]
 
 
+def test_a_merge_of_two_robots_says_whose_name_it_bears(tmp_path, capsys):
+    both = [ours(tmp_path / name, body=BLIND, seed=seed) for seed, name in enumerate("ab")]
+    write_edited(f"{both[0]},{both[1]}", tmp_path / "alike")
+    assert "robot_type" not in capsys.readouterr().out
+    for root, robot in zip(both, ("so100", "so101"), strict=True):
+        change_info(root, lambda info, robot=robot: info.update(robot_type=robot))
+    write_edited(f"{both[0]},{both[1]}", tmp_path / "both")
+    assert "note: the robot_type of meta/info.json is that of the first dataset, so100; of others it was so101" in (
+        capsys.readouterr().out
+    )
+
+
 def test_what_is_left_behind_is_said(tmp_path, capsys):
     source = ours(tmp_path / "a", body=BLIND)
     change_info(source, lambda info: info.update(splits={"train": "0:2", "val": "2:3"}))
