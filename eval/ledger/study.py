@@ -91,6 +91,13 @@ def read_study(path: str | Path) -> Study:
         raise StudyError(f"{path}: {cause}") from cause
 
 
+def cell_of(low: float, estimate: float, high: float) -> tuple[float, float, float] | float | None:
+    """An interval as a cell: where it has no ends the estimate stands alone, and what is undefined is null."""
+    if math.isnan(estimate):
+        return None
+    return estimate if math.isnan(low) else (low, estimate, high)
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence]) -> str:
     """A Markdown table; numbers stand right."""
     numeric = [any(_is_number(row[i]) for row in rows) for i in range(len(columns))]

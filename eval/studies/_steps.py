@@ -18,6 +18,7 @@ class Step:
     words: list[str]
     begun: Path
     again: list[str] | None
+    looks: bool = False  # it looks itself what is there already, as a grid does, whose file may say more than before
 
     def do(self, done: Path) -> None:
         """Unless the folder `done` says that it has ended with these words.
@@ -33,7 +34,7 @@ class Step:
                 f"and is now to be made by\n  understudy {said}\nremove it, or give each study a folder of its own"
             )
         words = self.again if there else self.words
-        if mark.exists() or words is None:
+        if (mark.exists() and not self.looks) or words is None:
             return
         print(f"\n$ understudy {shlex.join(words)}", flush=True)
         done.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ same command goes on.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,7 @@ from pathlib import Path
 from ...configs.command import words_of
 from ...policies.learning.stages import staged
 from ..ledger.record import MANIFEST
-from ..ledger.study import Study
-from ..statistics.intervals import Interval
+from ..ledger.study import Study, cell_of
 from ._steps import DONE, Step
 
 MODULE = "study dream_ablations"
@@ -139,15 +137,9 @@ def table(settings: DreamAblations) -> Study:
 
 def _row(name: str, measures: dict) -> tuple:
     gap = measures["following"].get("gap", {}).get("shuffled")
-    ends = (_cell(measures["by_step"][key][-1]) for key in ("psnr true", "given psnr", "latent"))
+    ends = (cell_of(*measures["by_step"][key][-1]) for key in ("psnr true", "given psnr", "latent"))
     gate = "open" if measures["gate"] else "shut"
-    return (name, gap and _cell(gap), gate, *ends, _states(measures, "imagined"))
-
-
-def _cell(values: list[float]) -> Interval | float:
-    """Of a table: what comes of a single episode has no interval."""
-    low, mean, high = values
-    return mean if math.isnan(low) else Interval(low, mean, high)
+    return (name, gap and cell_of(*gap), gate, *ends, _states(measures, "imagined"))
 
 
 def _at_end(measures: dict, name: str) -> str:

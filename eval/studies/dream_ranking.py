@@ -25,9 +25,8 @@ from ..agree.agree import interval_text
 from ..agree.verdict import agree
 from ..ledger.identity import Tested, matched, open_records
 from ..ledger.record import Record
-from ..ledger.study import Study
+from ..ledger.study import Study, cell_of
 from ..statistics.agreement import mmrv, pearson
-from ..statistics.intervals import Interval
 from ._steps import DONE, Step
 
 MODULE = "understudy study dream_ranking"
@@ -123,7 +122,7 @@ def steps(ranking: Ranking, data: str) -> Iterator[Step]:
         yield Step(ranking.demonstrate(data), images, None)
     teachers = root / "teachers"
     words = ["run", f"configs/grid/dream_rollouts_{ranking.name}.yaml"]
-    yield Step(words, teachers, words)
+    yield Step(words, teachers, words, looks=True)
     for number, (name, episodes) in enumerate(zip(TAUGHT, sets, strict=True)):
         words = ["demos", ranking.task, "--policy", str(teachers / name / "seed101" / "run"), "--episodes", "40"]
         words = [*words, *ranking.recorded(episodes), "--env_seed", str(200_000 + 1000 * number)]
@@ -135,7 +134,7 @@ def steps(ranking: Ranking, data: str) -> Iterator[Step]:
     words = ["eval", "--world-model", str(dream / "video"), "--data", everything, "--out", str(root / "measured")]
     yield Step(words, root / "measured", None)
     words = ["run", f"configs/grid/dream_ranking_{ranking.name}.yaml"]
-    yield Step(words, ranking.policies, words)
+    yield Step(words, ranking.policies, words, looks=True)
 
 
 def _recorded(words: list[str], out: Path) -> Step:
@@ -151,7 +150,7 @@ def table(folder: Path, config: DreamRanking) -> Study:
     found = agree(pairs, config.by, rng, again=matched(sides["truth"], sides["again"]))
     twice = agree(matched(sides["truth"], sides["again"]), config.by, rng)
     rows: list[tuple] = [
-        (name, *(_cell(one.measures[measure]) for measure in ("r", "mmrv")))
+        (name, *(cell_of(*one.measures[measure]) for measure in ("r", "mmrv")))
         for name, one in (("the dream", found), ("a second true run", twice))
     ]
     truth = np.array([_mean(one, config.by) for one, _ in pairs])
@@ -208,13 +207,6 @@ def held_out_loss(policy: Path) -> float:
     file = next((file for file in files if file.is_file()), None)
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file else []
     return next((float(line["validation/loss"]) for line in reversed(lines) if "validation/loss" in line), math.nan)
-
-
-def _cell(interval: Interval) -> Interval | float | None:
-    """Of a table: an estimate that has no interval stands alone, and what is undefined is none."""
-    if math.isnan(interval.estimate):
-        return None
-    return interval.estimate if math.isnan(interval.low) else interval
 
 
 def _mean(tested: Tested, by: str) -> float:

@@ -21,10 +21,9 @@ import numpy as np
 
 from ...configs.command import words_of
 from ...configs.plugins import lookup
-from ..agree.agree import interval_text
 from ..agree.verdict import agree
 from ..ledger.identity import Tested, by_policy, open_records
-from ..ledger.study import Study
+from ..ledger.study import Study, cell_of
 from ._steps import DONE, Step
 
 MODULE = "understudy study twin_agreement"
@@ -124,9 +123,8 @@ def table(settings: TwinAgreement) -> Study:
     rows = []
     for by in (settings.by, other):
         found = agree(pairs, by, np.random.default_rng(0))
-        r, mmrv = (interval_text(found.measures[name]) for name in ("r", "mmrv"))
-        accuracy = found.judged.accuracy if found.judged else None
-        rows.append((by, r, mmrv, interval_text(found.bias), None if accuracy is None else str(accuracy)))
+        r, mmrv = (cell_of(*found.measures[name]) for name in ("r", "mmrv"))
+        rows.append((by, r, mmrv, cell_of(*found.bias), cell_of(*found.judged.accuracy) if found.judged else None))
     return Study(
         title=f"Ranking of {len(pairs)} PushT policies by a twin offline beside "
         + ("reality that follows it" if settings.online else "reality itself"),
