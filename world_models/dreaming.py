@@ -38,13 +38,17 @@ class Dream(Protocol):
     starts: str
     batch: int
     judge_every: int
-    success_at: float
     real_at: float
     seed: int
     signals: bool
     device: str
     precision: str
     threads: int | None
+
+    @property
+    def succeeds_at(self) -> float:
+        """Probability of success from which it counts."""
+        ...
 
     @property
     def truth(self) -> World | None:
@@ -242,7 +246,7 @@ class Dreamer:
                 for name, values in told.items():
                     if name != "inverse" or earlier[row] is not None:
                         film.signs.add(name, float(values[row]))
-            success = float(said.success[row]) >= self.world.success_at and real >= self.world.real_at
+            success = float(said.success[row]) >= self.world.succeeds_at and real >= self.world.real_at
             film.outcomes[tick] = success, 1.0 if success else min(float(said.progress[row]), 0.99)
             film.features = {step: one for step, one in film.features.items() if step >= tick - self.gap}
             film.features[tick] = now[row]
@@ -338,7 +342,7 @@ class DreamLane(Lane):
     def labels(self) -> dict:
         """How real the film looked where it looked least so, and its signs where they are told."""
         signs = self.film.signs
-        told = {} if signs is None else signs.means(self.dreamer.world.success_at)
+        told = {} if signs is None else signs.means(self.dreamer.world.succeeds_at)
         return {"least_real": round(self.film.least_real, 4)} | told
 
     def executed(self, actions: np.ndarray) -> np.ndarray:

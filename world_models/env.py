@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..configs.spec import SCENE, STATE, Embodiment
 from ..configs.world import World, read_world, start_set
-from .gate import DreamError
+from .gate import DreamError, noted, success_of
 
 if TYPE_CHECKING:
     from ..configs.lanes.lane import LaneGroup
@@ -33,7 +33,7 @@ class DreamWorld(World):
     )
     batch: int = 8  # lanes imagined at a time; results depend on it in the last digits
     judge_every: int = 2  # control steps between two looks of the judge
-    success_at: float = 0.5  # calibrated probability of success from which it counts
+    success_at: float | None = None  # probability of success from which it counts; None: as measured, else 0.5
     real_at: float = 0.1  # below this probability that a film can be true, success does not count
     seed: int = 0  # of a model that is a field
     signals: bool = False  # tell how much the films are to be doubted, in `labels`; about twice the time
@@ -70,6 +70,15 @@ class DreamWorld(World):
         from ..policies.learning.checkpoint import read_embodiment
 
         return read_embodiment(self.folder)
+
+    @cached_property
+    def succeeds_at(self) -> float:
+        """`success_at`, or what `eval --world-model` measured. Raises DreamError: it was measured with other looks."""
+        if self.success_at is not None:
+            return self.success_at
+        from ..policies.learning.checkpoint import fingerprint
+
+        return success_of(noted(self.folder, fingerprint(self.folder)), self.judge_every, self.real_at)
 
     @cached_property
     def settings(self) -> Any:
@@ -129,8 +138,9 @@ class DreamWorld(World):
         from ..configs.machine import versions
         from ..policies.learning.checkpoint import fingerprint
 
-        names = ("batch", "judge_every", "success_at", "real_at", "seed", "device", "delay")
-        settings = {name: getattr(self, name) for name in names} | ({"signals": True} if self.signals else {})
+        names = ("batch", "judge_every", "real_at", "seed", "device", "delay")
+        settings: dict[str, Any] = {name: getattr(self, name) for name in names} | {"success_at": self.succeeds_at}
+        settings |= {"signals": True} if self.signals else {}
         settings |= {"precision": self.precision} if self.precision != "no" else {}
         origin = {"starts": self.truth.fingerprint()} if self.truth is not None else {"starts": self.start_set}
         about = {"type": "dream", "model": fingerprint(self.folder), "horizon": self.steps(), "cameras": self.cameras}

@@ -16,6 +16,7 @@ from ..configs.files import replace_text
 FILE = "following.json"  # beside the checkpoints of a run: fingerprint of the weights -> how they follow actions
 GATE = 2.0  # dB
 AT = 16  # frames
+SUCCESS_AT = 0.5  # calibrated probability from which an imagined episode has succeeded, where nobody measured it
 ABSTAINS = "the dream abstains"  # begins the error of an episode whose start it does not know
 
 # what a film says of itself while it runs, see `signals.py`
@@ -51,6 +52,22 @@ def strange(following: Mapping[str, Any] | None, off: float) -> str:
         f"start in "
         "the truth, and record such episodes for the next training"
     )
+
+
+def success_of(known: Mapping[str, Any] | None, every: int, real_at: float) -> float:
+    """Probability from which an imagined episode has succeeded: as measured, else `SUCCESS_AT`.
+
+    Raises DreamError: it was measured with other looks.
+    """
+    endings = (known or {}).get("endings") or {}
+    if "at" not in endings:
+        return SUCCESS_AT
+    if (endings["every"], endings["real_at"]) != (every, real_at):
+        raise DreamError(
+            f"from which probability on a film has succeeded was measured with judge_every {endings['every']} and "
+            f"real_at {endings['real_at']:g}; for {every} and {real_at:g} say success_at"
+        )
+    return float(endings["at"])
 
 
 def passes(following: Mapping[str, Any] | None) -> bool:

@@ -144,7 +144,8 @@ def judge(config: EvalWorldModel) -> dict:
 
     new_folder(root, fill)
     try:
-        known = measures["following"] | ({} if data["trained_on"] else {"starts": measures["starts"]})
+        fresh = {} if data["trained_on"] else {name: measures[name] for name in ("starts", "endings")}
+        known = measures["following"] | fresh
         note(info["path"], about["world_model"]["fingerprint"], known)
     except OSError as error:
         print(f"warning: {info['path']} cannot be told what was measured ({error}); no dream of it will rank policies")
@@ -201,6 +202,7 @@ def _measure(config: EvalWorldModel, model: FilmModel, dataset: Dataset, places:
     import numpy as np
 
     from ...configs.progress import Progress
+    from ...world_models.endings import endings
     from ...world_models.films import clips, familiar, lags, measure, part, told_fakes
 
     cut = clips(dataset, model, places, config.horizon, config.films)
@@ -219,6 +221,7 @@ def _measure(config: EvalWorldModel, model: FilmModel, dataset: Dataset, places:
     wrong, own = _gone_wrong(config, model, cut)
     measures |= wrong
     measures |= {"starts": familiar(model, dataset, places)}
+    measures |= {"endings": endings(model, dataset, places, config.films, config.batch, config.seed).about()}
     measures |= {"names": {key: list(model.embodiment.offers()[key]) for key in cut.states}, "spreads": spreads}
     return measures, cut, np.argsort(measured["psnr true"][:, -1]), own
 

@@ -136,7 +136,7 @@ def success_over_time(
 def success_lines(about: dict) -> list[str]:
     """How imagined successes hold, a line for each step, and up to which they are to be believed."""
     over = about["measures"]["success"]
-    lines, rate = [], about["data"]["rate"]
+    lines, rate = [ending_line(about)], about["data"]["rate"]
     for step, won, (right, said), gain in zip(over["steps"], over["won"], over["right"], over["gain"], strict=True):
         much = "too few to tell" if gain is None else f"gain {gain[1]:+.3f} [{gain[0]:+.3f}, {gain[2]:+.3f}]"
         lines.append(
@@ -159,6 +159,22 @@ def success_lines(about: dict) -> list[str]:
             "up to there it foretells better than the share of successes does (Brier score, 95 % over episodes)"
         )
     return lines
+
+
+def ending_line(about: dict) -> str:
+    """From which probability on an imagined episode has succeeded."""
+    endings = about["measures"].get("endings", {"episodes": 0, "won": 0})
+    won, count = endings["won"], endings["episodes"]
+    said = f"success of whole episodes: {won} of {counted(count, 'episode')} truly succeeded; "
+    if "order" not in endings:
+        return f"{said}too few did, or did not, to tell from which probability on a dream should count one ({FEW} each)"
+    low, order, high = endings["order"]
+    said += f"imagined, a success is surer than a failure in {order:.0%} [{low:.0%}, {high:.0%}] of the pairs; "
+    if "at" not in endings:
+        return f"{said}no better than chance, so no probability tells them apart: believe no imagined success"
+    if about["data"]["trained_on"]:
+        return f"{said}trained on, so dreams do not count by these"
+    return f"{said}dreams count one from probability {endings['at']:.2g} on, from which as many succeed"
 
 
 def failure_lines(about: dict) -> list[str]:
