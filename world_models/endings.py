@@ -99,7 +99,8 @@ def _surest(model: FilmModel, dataset: Dataset, episodes: Sequence[int], seed: i
     joints = dataset.columns[STATE][starts][:, None] if model.draws else None
     looks = sorted({1, *range(EVERY, int(lengths.max()) + 1, EVERY), *map(int, lengths)})
 
-    surest, features = np.zeros(len(episodes)), {0: model.sight.read(first).features}
+    surest: np.ndarray = np.zeros(len(episodes))
+    features = {0: model.sight.read(first).features}
     for step, _, pictures in filmed(model, first, actions, looks, seed, joints):
         now = model.sight.read(pictures).features
         before = features.get(step - gap)
