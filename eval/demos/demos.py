@@ -82,6 +82,7 @@ class Demos(Settings):
             return
         world = read_world(self.world or self.task, cameras=self.cameras)
         _check_expert(world, self.manner)
+        self._check_task(world)
         starts = starts_of(self, world)
         with self._crew(world, len(starts.seeds)) as crew:
             begun = time.perf_counter()
@@ -89,6 +90,14 @@ class Demos(Settings):
             writer, results = self._record(crew, starts)
         spent = time.perf_counter() - begun
         print(_account(out, writer, results, starts, spent))
+
+    def _check_task(self, world: World) -> None:
+        """Refuse a --world of another task than the one that is asked for. Raises LookupError, ValueError."""
+        if self.task != world.task and read_world(self.task).task != world.task:
+            raise ValueError(
+                f"--world is of the task {world.task}, not {self.task}: what is demonstrated is the world's task. Say "
+                f"demos {world.task}, or give a world of {self.task}"
+            )
 
     def _crew(self, world: World, episodes: int) -> Crew:
         """Who runs the episodes."""

@@ -261,6 +261,15 @@ def test_a_recording_of_failures_goes_on_and_is_not_taken_for_one_of_seeds_in_a_
         demonstrate(tmp_path / "d", **two | {"episodes": 3}, resume=True)
 
 
+def test_a_world_of_another_task_is_refused(tmp_path):
+    """It would have been the world's task that is demonstrated, without a word."""
+    with pytest.raises(ValueError, match="of the task point, not so101-reach"):
+        demonstrate(tmp_path / "d", task="so101-reach", world=FAST)
+    with pytest.raises(LookupError, match="pint"):
+        demonstrate(tmp_path / "d", task="pint", world=FAST)
+    assert not (tmp_path / "d").exists()
+
+
 @pytest.mark.parametrize(
     ("flag", "value", "words"),
     [
