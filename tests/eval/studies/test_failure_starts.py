@@ -79,8 +79,8 @@ def test_it_acts_as_told_and_what_has_ended_is_not_done_again(tmp_path, monkeypa
         (judge, arm) for judge in JUDGES.values() for arm in ARMS.values()
     ]
     assert [row["demonstrations"] for row in rows] == [3, 5, 5] * 2
-    assert rows[1]["failures above fresh starts"] is None and rows[0]["above few demonstrations"] is None
-    low, estimate, high = rows[2]["failures above fresh starts"]
+    assert rows[1]["failures above it"] is None and rows[0]["above few demonstrations"] is None
+    low, estimate, high = rows[2]["failures above it"]
     assert low <= estimate <= high
     for seed in (0, 1):
         folder = root / f"seed{seed}"
@@ -102,4 +102,4 @@ def test_it_acts_as_told_and_what_has_ended_is_not_done_again(tmp_path, monkeypa
     monkeypatch.setattr("understudy.eval.studies._steps.command", done.append)
     capsys.readouterr()
     assert main(words) == 0
-    assert not done and "failures above fresh starts" in capsys.readouterr().out
+    assert not done and "failures above it" in capsys.readouterr().out
