@@ -8,9 +8,7 @@ shows a learner how to recover.
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +16,6 @@ from ...configs.progress import Progress, counted
 from ...configs.world import DATA_STARTS, World, read_world, start_set
 from ...policies.data.writer import DatasetWriter
 from ...sim.experts import Manner
-from ..ledger.record import read_record
 from ..rollout.crew import Crew
 from ..rollout.recipes import ExpertRecipe
 from ..rollout.rollout import Result, in_order
@@ -26,6 +23,7 @@ from ..rollout.standing import crew_for
 from ..statistics.intervals import wilson
 from .recording import check_folder, recording
 from .settings import Settings
+from .starts import Starts, starts_of
 
 OF_POLICIES = ("n_action_steps", "ensemble", "policy_seed")  # settings that nobody else has a use for
 OF_ROBOTS = ("port", "calibration", "seconds", "pause", "keep_late")
@@ -46,6 +44,7 @@ class Demos(Settings):
         """Refuse settings of who does not act."""
         of = {"policies: give --policy RUN": OF_POLICIES if not self.policy else ()}
         of |= {"a robot: give --robot NAME": OF_ROBOTS if self.robot is None else ()}
+        of |= {"the scripted expert: leave --robot out": ("starts",) if self.robot is not None else ()}
         for whose, flags in of.items():
             for flag in flags:
                 if getattr(self, flag) != getattr(Settings, flag):
@@ -83,29 +82,39 @@ class Demos(Settings):
             return
         world = read_world(self.world or self.task, cameras=self.cameras)
         _check_expert(world, self.manner)
-        with self._crew(world) as crew:
+        self._check_task(world)
+        starts = starts_of(self, world)
+        with self._crew(world, len(starts.seeds)) as crew:
             begun = time.perf_counter()
             crew.start(needs_torch=False)
-            writer, results = self._record(crew)
+            writer, results = self._record(crew, starts)
         spent = time.perf_counter() - begun
-        print(_account(out, writer, results, spent))
+        print(_account(out, writer, results, starts, spent))
 
-    def _crew(self, world: World) -> Crew:
+    def _check_task(self, world: World) -> None:
+        """Refuse a --world of another task than the one that is asked for. Raises LookupError, ValueError."""
+        if self.task != world.task and read_world(self.task).task != world.task:
+            raise ValueError(
+                f"--world is of the task {world.task}, not {self.task}: what is demonstrated is the world's task. Say "
+                f"demos {world.task}, or give a world of {self.task}"
+            )
+
+    def _crew(self, world: World, episodes: int) -> Crew:
         """Who runs the episodes."""
         return crew_for(
-            world, self.workers, episodes=self.episodes, block=self.block, timeout=self.timeout,
+            world, self.workers, episodes=episodes, block=self.block, timeout=self.timeout,
             engine=self.engine, address=self.address,
         )  # fmt: skip
 
-    def _record(self, crew: Crew) -> tuple[DatasetWriter, list[dict]]:
+    def _record(self, crew: Crew, chosen: Starts) -> tuple[DatasetWriter, list[dict]]:
         """Run all env seeds; episodes are on disk, in their order, as soon as they may be."""
-        starts = starts_of(self, crew.world)
+        starts, card = chosen.seeds, expert_card(self, crew.world, chosen)
         rows: list[dict] = []
         columns = {
             "initial_conditions": start_set(crew.world),
             "options": {"action_noise": self.action_noise} if self.action_noise else None,
         }
-        with recording(self.folder, crew.world.embodiment(), expert_card(self, crew.world), self) as (writer, written):
+        with recording(self.folder, crew.world.embodiment(), card, self) as (writer, written):
             # they are written in order: what comes before the last one is done, whether it was kept or not
             first = sum(start <= max(written) for start in starts) if written else 0
             todo, done = starts[first:], starts[:first]
@@ -123,36 +132,11 @@ class Demos(Settings):
             writer.add(result.episode)
 
 
-def starts_of(settings: Settings, world: World) -> Sequence[int]:
-    """The env seeds that are demonstrated, rising: those in a row, or those at which the policy of a record failed.
-
-    Raises:
-        ValueError: a record of other initial conditions, of seeds that are not for data, or without a failure.
-    """
-    if settings.starts is None:
-        return range(settings.env_seed, settings.env_seed + settings.episodes)
-    record = read_record(Path(os.path.expandvars(settings.starts)))
-    theirs, ours = (record.manifest.get("starts") or {}).get("set"), start_set(world)
-    if theirs != ours:
-        raise ValueError(f"the record {settings.starts} begins at '{theirs}', this world at '{ours}'")
-    failed = sorted(int(row["env_seed"]) for row in record.rows if not row["success"] and not row["error"])
-    if not failed:
-        raise ValueError(f"the policy of {settings.starts} failed nowhere: there is nothing to demonstrate")
-    if failed[0] < DATA_STARTS:
-        raise ValueError(
-            f"the record {settings.starts} has env seed {failed[0]}, which is for choosing or reporting: what is "
-            f"learnt from it says nothing there any more. Let the policy act with --env_seed {DATA_STARTS}"
-        )
-    return failed[: settings.episodes]
-
-
-def expert_card(settings: Settings, world: World) -> dict:
+def expert_card(settings: Settings, world: World, starts: Starts) -> dict:
     """What a dataset of an expert's episodes says of itself: JSON-able, equal for equal recordings."""
     names = ("noise", "style", "fail", "action_noise", "keep_failures", "pictures")
     how = {name: getattr(settings, name) for name in names} | {"cameras": world.embodiment().cameras}
-    whole = [settings.env_seed, settings.env_seed + settings.episodes]
-    starts = whole if settings.starts is None else list(starts_of(settings, world))
-    card = {"by": "expert", "starts": starts, "how": how, "world": world.fingerprint()}
+    card = {"by": "expert", "starts": starts.card, "how": how, "world": world.fingerprint()}
     return json.loads(json.dumps(card, default=str))
 
 
@@ -167,7 +151,7 @@ def _check_expert(world: World, manner: Manner) -> None:
     manner.of(world.task, 0)
 
 
-def _account(out: Path, writer: DatasetWriter, rows: list[dict], spent: float) -> str:
+def _account(out: Path, writer: DatasetWriter, rows: list[dict], starts: Starts, spent: float) -> str:
     if not rows:
         return f"{out}: {counted(writer.episodes, 'episode')}, {counted(writer.frames, 'step')}; all were there already"
     won, errors = sum(row["success"] for row in rows), sum(bool(row["error"]) for row in rows)
@@ -175,6 +159,7 @@ def _account(out: Path, writer: DatasetWriter, rows: list[dict], spent: float) -
         f"expert success  {wilson(won, len(rows))}   {won} of {len(rows)}, Wilson 95 %",
         f"time            {spent:.1f} s, {len(rows) / spent:.2f} episodes/s",
     ]
+    lines += [f"starts          {starts.found}"] if starts.found else []
     lines += [f"errors          {counted(errors, 'episode')}, left out"] if errors else []
     if not writer.episodes:
         raise ValueError("\n".join([*lines, "no episode succeeded: nothing is written (--keep_failures writes all)"]))

@@ -8,8 +8,13 @@ import pytest
 from understudy.configs.files import replace_file
 from understudy.configs.owner import InUseError, owned
 from understudy.configs.spec import SCENE, STATE
+from understudy.configs.world import read_world, start_set
 from understudy.eval.demos.demos import Demos
-from understudy.eval.demos.recording import RecordingError
+from understudy.eval.demos.recording import RecordingError, written_starts
+from understudy.eval.demos.starts import starts_of
+from understudy.eval.ledger.record import RecordWriter
+from understudy.eval.rollout.recipes import ExpertRecipe
+from understudy.eval.rollout.standing import crew_for
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.writer import DatasetWriter
 from understudy.sim.testing import REACH
@@ -176,38 +181,93 @@ def test_a_start_without_an_episode_is_begun_again_and_one_process_records(tmp_p
         demonstrate(tmp_path / "e", resume=True)
 
 
-def test_where_a_policy_failed(tmp_path):
-    """The record's failures become starts; those of seeds for reporting are refused."""
-    from understudy.configs.world import read_world, start_set
-    from understudy.eval.demos.demos import starts_of
-    from understudy.eval.ledger.record import RecordWriter
-    from understudy.eval.rollout.recipes import ExpertRecipe
-    from understudy.eval.rollout.standing import crew_for
-
+def tried(folder, first, count=12, manifest=None, errors=(), finished=True):
+    """A record of the expert in a world that is too short for it; returns the env seeds at which it failed."""
     world = read_world(FAST)
+    told = {"starts": {"set": start_set(world), "first": first, "count": count}} | (manifest or {})
+    with RecordWriter(folder, told) as writer, crew_for(world, 0, episodes=count) as crew:
+        crew.start(needs_torch=False)
+        for result in crew.run(ExpertRecipe(), range(first, first + count), initial_conditions=start_set(world)):
+            lost = result.row["env_seed"] in errors
+            writer.add(result.row | ({"error": "the simulator diverged", "success": False} if lost else {}))
+        writer.close(complete=finished)
+    return sorted(row["env_seed"] for row in writer.rows.values() if not row["success"] and not row["error"])
 
-    def record(folder, first):
-        starts = {"set": start_set(world), "first": first, "count": 12}
-        with RecordWriter(tmp_path / folder, {"starts": starts}) as writer, crew_for(world, 0, episodes=12) as crew:
-            crew.start(needs_torch=False)
-            for result in crew.run(ExpertRecipe(), range(first, first + 12), initial_conditions=start_set(world)):
-                writer.add(result.row)
-        return sorted(row["env_seed"] for row in writer.rows.values() if not row["success"])
 
-    failed = record("tried", 100_000)
+def test_where_a_policy_failed(tmp_path, capsys):
+    """The record's failures become starts, each once however many are asked for; the account says so."""
+    failed = tried(tmp_path / "tried", 100_000)
     assert 0 < len(failed) < 12
-    dataset = demonstrate(tmp_path / "d", starts=str(tmp_path / "tried"))
-    assert len(dataset.lengths) == len(failed)
+    dataset = demonstrate(tmp_path / "d", starts=str(tmp_path / "tried"), episodes=50)
+    assert sorted(written_starts(tmp_path / "d")) == failed and len(dataset.lengths) == len(failed)
+    told = capsys.readouterr().out
+    assert f"{len(failed)} of {len(failed)} failures in 12 episodes" in told
+    assert "fewer than the 50 of --episodes; none is demonstrated twice" in told
     settings = Demos(task="point", out="x", starts=str(tmp_path / "tried"), episodes=1)
-    assert list(starts_of(settings, world)) == failed[:1]
+    assert list(starts_of(settings, read_world(FAST)).seeds) == failed[:1]
 
-    record("reported", 1000)
+
+def test_failures_that_cannot_be_starts_are_refused(tmp_path):
+    tried(tmp_path / "tried", 100_000)
+    tried(tmp_path / "reported", 1000)
     with pytest.raises(ValueError, match="for choosing or reporting"):
         demonstrate(tmp_path / "e", starts=str(tmp_path / "reported"))
     with pytest.raises(ValueError, match="scripted expert"):
         demonstrate(tmp_path / "f", starts=str(tmp_path / "tried"), by="keyboard")
     with pytest.raises(ValueError, match="leave one of them out"):
         demonstrate(tmp_path / "f", starts=str(tmp_path / "tried"), env_seed=100_500)
+    with pytest.raises(ValueError, match="--starts is of the scripted expert: leave --robot out"):
+        demonstrate(tmp_path / "f", starts=str(tmp_path / "tried"), robot="so101")
+    with pytest.raises(ValueError, match="an env seed is another initial condition there"):
+        demonstrate(tmp_path / "f", task="so101-reach", starts=str(tmp_path / "tried"))
+    tried(tmp_path / "half", 100_000, finished=False)
+    with pytest.raises(ValueError, match="is not finished.*understudy eval --resume"):
+        demonstrate(tmp_path / "f", starts=str(tmp_path / "half"))
+    assert not (tmp_path / "e").exists() and not (tmp_path / "f").exists()
+
+
+def test_an_error_is_no_failure_of_the_policy(tmp_path, capsys):
+    failed = tried(tmp_path / "whole", 100_000)
+    assert tried(tmp_path / "tried", 100_000, errors=failed[:1]) == failed[1:]
+    demonstrate(tmp_path / "d", starts=str(tmp_path / "tried"))
+    assert written_starts(tmp_path / "d") == frozenset(failed[1:])
+    assert "1 episode ended in an error, which is no failure of the policy" in capsys.readouterr().out
+    tried(tmp_path / "lost", 100_000, errors=failed)
+    with pytest.raises(ValueError, match=f"failed nowhere .{len(failed)} episodes ended in an error"):
+        demonstrate(tmp_path / "e", starts=str(tmp_path / "lost"))
+
+
+def test_failures_at_what_was_learnt_from_are_told(tmp_path, recwarn):
+    """The default seeds of `demos` are the first for data, which a policy is likely to be tried on."""
+    demonstrate(tmp_path / "data")
+    demonstrate(tmp_path / "apart", env_seed=100_500)
+    failed = tried(tmp_path / "again", 100_000, manifest={"policy": {"train": {"data": f"gone,{tmp_path / 'data'}"}}})
+    tried(tmp_path / "new", 100_000, manifest={"policy": {"train": {"data": str(tmp_path / "apart")}}})
+    demonstrate(tmp_path / "d", starts=str(tmp_path / "new"))
+    assert not recwarn
+    with pytest.warns(UserWarning, match=f"{len(failed)} starts? of {len(failed)} .*{tmp_path / 'data'}.*once more"):
+        demonstrate(tmp_path / "e", starts=str(tmp_path / "again"))
+
+
+def test_a_recording_of_failures_goes_on_and_is_not_taken_for_one_of_seeds_in_a_row(tmp_path):
+    failed = tried(tmp_path / "tried", 100_000)
+    two = {"starts": str(tmp_path / "tried"), "episodes": 2}
+    whole = demonstrate(tmp_path / "d", **two)
+    assert demonstrate(tmp_path / "d", **two, resume=True).fingerprint == whole.fingerprint
+    row = {"env_seed": failed[0], "episodes": failed[1] - failed[0]}
+    with pytest.raises(RecordingError, match="holds another recording: its starts"):
+        demonstrate(tmp_path / "d", **row, resume=True)
+    with pytest.raises(RecordingError, match="holds another recording: its starts"):
+        demonstrate(tmp_path / "d", **two | {"episodes": 3}, resume=True)
+
+
+def test_a_world_of_another_task_is_refused(tmp_path):
+    """It would have been the world's task that is demonstrated, without a word."""
+    with pytest.raises(ValueError, match="of the task point, not so101-reach"):
+        demonstrate(tmp_path / "d", task="so101-reach", world=FAST)
+    with pytest.raises(LookupError, match="pint"):
+        demonstrate(tmp_path / "d", task="pint", world=FAST)
+    assert not (tmp_path / "d").exists()
 
 
 @pytest.mark.parametrize(
