@@ -78,6 +78,11 @@ class World(draccus.ChoiceRegistry):
         """Why no scripted expert can act here, whatever the task, and what to do; "" where one may."""
         return ""
 
+    @property
+    def real(self) -> bool:
+        """Whether something is moved that can break."""
+        return False
+
     def views(self) -> tuple[str, ...]:
         """Names that `cameras` may ask for."""
         return tuple(self.cameras)
@@ -112,6 +117,10 @@ class Around(World):
     @property
     def undemonstrated(self) -> str:
         return self.of.undemonstrated
+
+    @property
+    def real(self) -> bool:
+        return self.of.real
 
     def views(self) -> tuple[str, ...]:
         return self.of.views()
@@ -182,6 +191,22 @@ def read_world(source: WorldSource, **changes) -> World:
     else:
         world = find_world(os.path.expandvars(str(source)))
     return dataclasses.replace(world, **{key: value for key, value in changes.items() if value is not None})
+
+
+def written_out(world: World) -> World:
+    """The world with the `$VAR` of its settings as they are here, for a machine whose variables are others."""
+    changed = {item.name: _written_out(getattr(world, item.name)) for item in dataclasses.fields(world) if item.init}
+    return dataclasses.replace(world, **changed)
+
+
+def _written_out(value: Any) -> Any:
+    if isinstance(value, str):
+        return os.path.expandvars(value)
+    if isinstance(value, World):
+        return written_out(value)
+    if isinstance(value, Mapping):
+        return {key: _written_out(inner) for key, inner in value.items()}
+    return type(value)(map(_written_out, value)) if type(value) in (list, tuple) else value
 
 
 def name_of(world: World) -> str:

@@ -33,11 +33,11 @@ from .learning.integrity import DIGESTS, verify, write_digests
 from .policy import Planner
 
 
-def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple[nn.Module, dict]:
+def load_policy(path: str | Path, embodiment: str | Path | Embodiment | None = None) -> tuple[nn.Module, dict]:
     """What acts, of a run or checkpoint folder: a policy, or a composition with its parents; see `load_model`.
 
     An address, such as ws://HOST:PORT, is a policy on another computer (`address.py`).
-    A checkpoint of lerobot's acts too (`foreign/planner.py`); `embodiment` is the file that says for whom. Of
+    A checkpoint of lerobot's acts too (`foreign/planner.py`); `embodiment` says for whom, mostly a file. Of
     a policy of ours it states what nobody stated at its training, and may not contradict the rest.
     """
     if is_address(path):

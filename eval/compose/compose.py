@@ -35,7 +35,7 @@ from ..rollout.standing import crew_for
 from .fresh import SEARCHED, evaluation, on_fresh_starts, open_mixture
 from .page import PAGE, write_composition
 from .predicted import Predicted, predict_weights
-from .recipe import agent_of, recipe_of
+from .recipe import agent_of, instructed, recipe_of
 from .report import MIXTURE, Report, plain, predicted_text
 from .search import SearchResult, Trials, grid, planned, successive_halving, top_two
 from .settings import BAYES, GRID, HALVING, PREDICT, Settings
@@ -46,7 +46,10 @@ if TYPE_CHECKING:
 
 FILE, FORMAT, KIND = "search.json", 1, "weight-search"
 # --resume keeps them
-FIXED = ("parents", "world", "env_seed", "policy_seed", "n_action_steps", "steps", "solver", "scheduler", "block")
+FIXED = (
+    *("parents", "world", "task_text", "env_seed", "policy_seed"),
+    *("n_action_steps", "steps", "solver", "scheduler", "block"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,8 @@ def compose(config: Settings) -> Report:
     _enter(config)
     mixture, paths = open_mixture(config, config.parents)
     predicted = _predict(config, mixture) if config.predict else None
+    if _acts(config) and (text := instructed(config, mixture)) is not None:
+        print(f"the policies read the text of their task: '{text}'", flush=True)
     try:
         with _crew(config) if _acts(config) else nullcontext() as crew:  # its workers live through search and report
             result = _searched(config, mixture, paths, predicted, crew)

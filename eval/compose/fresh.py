@@ -46,7 +46,7 @@ def open_mixture(config: Settings, parents: Sequence[str]) -> tuple[Mixture, lis
 
 def evaluation(config: Settings, policy: str, episodes: int, env_seed: int, **changes) -> Eval:
     """The settings of one policy's episodes, as `understudy eval` would have them."""
-    how = ("block", "n_action_steps", "policy_seed", "steps", "solver", "scheduler", "threads", "device")
+    how = ("block", "task_text", "n_action_steps", "policy_seed", "steps", "solver", "scheduler", "threads", "device")
     where = ("world", "workers", "engine", "address", "timeout", "videos")
     values = {name: getattr(config, name) for name in (*where, *how)}
     return Eval(policy=policy, episodes=episodes, env_seed=env_seed, **values | {"out": ""} | changes)
