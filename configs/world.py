@@ -79,7 +79,7 @@ class World(draccus.ChoiceRegistry):
         return ""
 
     @property
-    def real(self) -> bool:
+    def moves_arm(self) -> bool:
         """Whether something is moved that can break."""
         return False
 
@@ -119,8 +119,8 @@ class Around(World):
         return self.of.undemonstrated
 
     @property
-    def real(self) -> bool:
-        return self.of.real
+    def moves_arm(self) -> bool:
+        return self.of.moves_arm
 
     def views(self) -> tuple[str, ...]:
         return self.of.views()
@@ -195,8 +195,9 @@ def read_world(source: WorldSource, **changes) -> World:
 
 def written_out(world: World) -> World:
     """The world with the `$VAR` of its settings as they are here, for a machine whose variables are others."""
-    changed = {item.name: _written_out(getattr(world, item.name)) for item in dataclasses.fields(world) if item.init}
-    return dataclasses.replace(world, **changed)
+    held = {item.name: getattr(world, item.name) for item in dataclasses.fields(world) if item.init}
+    changed = {name: there for name, value in held.items() if (there := _written_out(value)) != value}
+    return dataclasses.replace(world, **changed) if changed else world
 
 
 def _written_out(value: Any) -> Any:

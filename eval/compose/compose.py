@@ -61,6 +61,8 @@ class Compose(Settings):
         check_device(self.device)
         for policy in (*self.parents, *self.control):
             check_policy(policy)
+        if not _acts(self) and self.task_text is not None:
+            raise ValueError("--task_text is what policies act by, and nobody acts here: leave it out")
         if _acts(self):
             world = read_world(_world(self, tell=False))
             for policy in self.parents:
@@ -90,15 +92,18 @@ def compose(config: Settings) -> Report:
     config = dataclasses.replace(config, device=choose_device(config.device))
     _enter(config)
     mixture, paths = open_mixture(config, config.parents)
-    predicted = _predict(config, mixture) if config.predict else None
-    if _acts(config) and (text := instructed(config, mixture)) is not None:
+    text = instructed(config, mixture) if _acts(config) else None
+    if text is not None:
         print(f"the policies read the text of their task: '{text}'", flush=True)
+    predicted = _predict(config, mixture) if config.predict else None
+    if text is not None:  # and no longer that of the demonstrations
+        instructed(config, mixture)
     try:
         with _crew(config) if _acts(config) else nullcontext() as crew:  # its workers live through search and report
             result = _searched(config, mixture, paths, predicted, crew)
             save_mixture(config.folder / MIXTURE, mixture.weighted(result.chosen), paths)
             report = Report(config.parents, config.search, config.on, result, predicted=predicted)
-            report = on_fresh_starts(config, report, crew) if config.report else report
+            report = on_fresh_starts(config, report, crew, mixture.parents) if config.report else report
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(f"interrupted; go on with --resume {config.folder}") from stop
     _write(config, report)

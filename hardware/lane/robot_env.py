@@ -147,7 +147,7 @@ class RobotWorld(World):
         return f"mujoco/{self.task}" if self.emulate else ""
 
     @property
-    def real(self) -> bool:
+    def moves_arm(self) -> bool:
         return not self.emulate
 
     @property

@@ -110,7 +110,7 @@ def check_world(agent: Agent, world: World) -> None:
     from .stage import misfit
 
     offered = world.embodiment()
-    if world.real:
+    if world.moves_arm:
         _refuse_unstated(agent)
     try:
         if not agent.critic:
@@ -171,6 +171,9 @@ def open_agent(
         )
     if config.proposal == NOISELESS:
         _refuse_noise_of_steps(policy)
+    if config.delay and config.latency in ("rtc", "prefix", "past") and getattr(policy, "scheduler", None):
+        own, steps = policy.scheduler, policy.sampler.steps
+        print(f"--latency {config.latency}: later plans than the first are our sampler's ({steps} steps), not by {own}")
     policy = UniformPlanner(policy) if config.proposal == "uniform" else policy
     critic = open_critic(config.critic, policy, device) if config.critic else None
     ensemble = _ensemble(config, policy, config.n_action_steps or executed_of(policy))
@@ -276,6 +279,13 @@ def instruct(policy: Planner, text: str) -> bool:
         one.language.instruct(text)
         one.task_text = policy.task_text = text
     return foreign.instruct(policy, text) or bool(ours)
+
+
+def reads_text(policy: Planner) -> bool:
+    """Whether a policy, ours or lerobot's, or a part of it, reads the text of its task."""
+    from ..foreign import planner as foreign
+
+    return any(True for _ in _instructed(policy)) or foreign.reads_text(policy)
 
 
 def _instructed(actor: object) -> Iterator[Instructed]:

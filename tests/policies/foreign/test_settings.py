@@ -123,9 +123,18 @@ def test_what_is_shared_without_who_acts_says_so(peer, tmp_path, capsys):
 
 
 @quiet
+def test_guided_plans_are_said_to_be_our_samplers(peer, tmp_path, capsys):
+    folder, world = peer(tmp_path / "m", "diffusion").folder, read_world("point")
+    for latency in ("blend", "rtc"):
+        open_agent(Acting(policy=str(folder), delay=2, latency=latency), world.embodiment, world.task)
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "--latency" in line]
+    assert said == "--latency rtc: later plans than the first are our sampler's (5 steps), not by DDIM"
+
+
+@quiet
 def test_nothing_is_taken_by_position_for_what_can_break(peer, tmp_path):
     class Real(MuJoCoWorld):
-        real = True
+        moves_arm = True
 
     world, folder = read_world("point"), peer(tmp_path / "m", n_action_steps=8).folder
     agent, about = open_agent(Acting(policy=str(folder)), world.embodiment, world.task)
@@ -259,6 +268,20 @@ def steps_changed(saved, tmp_path, name, kind, change):
     document["steps"] += change(steps[0]) or []
     (other / name).write_text(json.dumps(document))
     return other
+
+
+def test_observations_that_swap_their_names_are_swapped_once(act, tmp_path):
+    def swap(step):
+        step["config"]["rename_map"] = {KEYS[0]: KEYS[1], KEYS[1]: KEYS[0]}
+
+    saved, name = act["plain"], "policy_preprocessor.json"
+    seen = {KEYS[0]: torch.tensor([[[0.1, 0.2]]]), KEYS[1]: torch.tensor([[[0.7, -0.4]]])}
+    plain, _ = load_foreign(saved.folder)
+    swapped, _ = load_foreign(steps_changed(saved, tmp_path, name, "rename_observations_processor", swap))
+    assert swapped.body.keys == {KEYS[0]: KEYS[1], KEYS[1]: KEYS[0]}
+    wanted = plain.chunks({KEYS[0]: seen[KEYS[1]], KEYS[1]: seen[KEYS[0]]})
+    found = swapped.chunks(seen)
+    assert torch.equal(found, wanted) and not torch.equal(found, plain.chunks(seen))
 
 
 def test_steps_that_compute_otherwise_have_no_field_or_are_obeyed(peer, tmp_path):
