@@ -84,6 +84,11 @@ class World(draccus.ChoiceRegistry):
         """Why no scripted expert can act here, whatever the task, and what to do; "" where one may."""
         return ""
 
+    @property
+    def moves_arm(self) -> bool:
+        """Whether something is moved that can break."""
+        return False
+
     def views(self) -> tuple[str, ...]:
         """Names that `cameras` may ask for."""
         return tuple(self.cameras)
@@ -122,6 +127,10 @@ class Around(World):
     @property
     def undemonstrated(self) -> str:
         return self.of.undemonstrated
+
+    @property
+    def moves_arm(self) -> bool:
+        return self.of.moves_arm
 
     def views(self) -> tuple[str, ...]:
         return self.of.views()
@@ -192,6 +201,23 @@ def read_world(source: WorldSource, **changes) -> World:
     else:
         world = find_world(os.path.expandvars(str(source)))
     return dataclasses.replace(world, **{key: value for key, value in changes.items() if value is not None})
+
+
+def written_out(world: World) -> World:
+    """The world with the `$VAR` of its settings as they are here, for a machine whose variables are others."""
+    held = {item.name: getattr(world, item.name) for item in dataclasses.fields(world) if item.init}
+    changed = {name: there for name, value in held.items() if (there := _written_out(value)) != value}
+    return dataclasses.replace(world, **changed) if changed else world
+
+
+def _written_out(value: Any) -> Any:
+    if isinstance(value, str):
+        return os.path.expandvars(value)
+    if isinstance(value, World):
+        return written_out(value)
+    if isinstance(value, Mapping):
+        return {key: _written_out(inner) for key, inner in value.items()}
+    return type(value)(map(_written_out, value)) if type(value) in (list, tuple) else value
 
 
 def name_of(world: World) -> str:

@@ -33,15 +33,16 @@ from .learning.integrity import DIGESTS, verify, write_digests
 from .policy import Planner
 
 
-def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple[nn.Module, dict]:
+def load_policy(path: str | Path, embodiment: str | Path | Embodiment | None = None) -> tuple[nn.Module, dict]:
     """What acts, of a run or checkpoint folder: a policy, or a composition with its parents; see `load_model`.
 
     An address, such as ws://HOST:PORT, is a policy on another computer (`address.py`).
-    A checkpoint of lerobot's acts too (`foreign/planner.py`); `embodiment` is the file that says for whom. Of
+    A checkpoint of lerobot's acts too (`foreign/planner.py`); `embodiment` says for whom, mostly a file. Of
     a policy of ours it states what nobody stated at its training, and may not contradict the rest.
     """
+    file = None if isinstance(embodiment, Embodiment) else embodiment
     if is_address(path):
-        return open_address(str(path), None if embodiment is None else str(embodiment))
+        return open_address(str(path), None if file is None else str(file))
     folder = find_checkpoint(path)
     document = _document(folder)
     if "kind" not in document and "type" in document:
@@ -50,8 +51,8 @@ def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple
 
         if is_offered(document):  # one of ours that lerobot trained
             policy, info = open_offered(folder, document)
-            if embodiment is not None:
-                policy.embodiment = completed(policy.embodiment, embodiment, folder)
+            if file is not None:
+                policy.embodiment = completed(policy.embodiment, file, folder)
             return policy, info
 
         planner, info = load_foreign(folder, embodiment)
@@ -59,10 +60,10 @@ def load_policy(path: str | Path, embodiment: str | Path | None = None) -> tuple
         return planner, info
     if document.get("kind") != "mixture":
         policy, info = load_model(folder, "policy")
-        if embodiment is not None:
-            policy.embodiment = completed(policy.embodiment, embodiment, folder)
+        if file is not None:
+            policy.embodiment = completed(policy.embodiment, file, folder)
         return policy, info
-    if embodiment is not None:
+    if file is not None:
         raise CheckpointError(f"{folder} is a composition; state who acts in its parents, not with --embodiment")
     verify(folder)
     parents = [load_policy(parent)[0] for parent in parents_of(folder)]

@@ -77,7 +77,17 @@ def test_importing_is_light_and_offers_the_names():
 
 
 @pytest.mark.parametrize("world", [WORLD, WORLD | {"delay": 2}])
-@pytest.mark.parametrize("settings", [{}, {"n_action_steps": 3}, {"ensemble": 0.1, "n_action_steps": 2}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"n_action_steps": 3},
+        {"ensemble": 0.1, "n_action_steps": 2},
+        {"delay": 2, "latency": "blend"},
+        {"delay": 1},  # the environment stands until the plan is there
+        {"delay": 2, "latency": "past"},
+    ],
+)
 def test_one_environment_gives_the_episodes_of_an_evaluation(runs, tmp_path, world, settings):
     record = understudy.evaluate(runs[0], world, tmp_path / "r", episodes=3, block=1, videos=0, **settings)
     policy, env = understudy.load(runs[0], **settings), understudy.make(world)

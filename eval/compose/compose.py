@@ -35,7 +35,7 @@ from ..rollout.standing import crew_for
 from .fresh import SEARCHED, evaluation, on_fresh_starts, open_mixture
 from .page import PAGE, write_composition
 from .predicted import Predicted, predict_weights
-from .recipe import agent_of, recipe_of
+from .recipe import agent_of, instructed, recipe_of
 from .report import MIXTURE, Report, plain, predicted_text
 from .search import SearchResult, Trials, grid, planned, successive_halving, top_two
 from .settings import BAYES, GRID, HALVING, PREDICT, Settings
@@ -46,7 +46,10 @@ if TYPE_CHECKING:
 
 FILE, FORMAT, KIND = "search.json", 1, "weight-search"
 # --resume keeps them
-FIXED = ("parents", "world", "env_seed", "policy_seed", "n_action_steps", "steps", "solver", "scheduler", "block")
+FIXED = (
+    *("parents", "world", "task_text", "env_seed", "policy_seed"),
+    *("n_action_steps", "steps", "solver", "scheduler", "block"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,8 @@ class Compose(Settings):
         check_device(self.device)
         for policy in (*self.parents, *self.control):
             check_policy(policy)
+        if not _acts(self) and self.task_text is not None:
+            raise ValueError("--task_text is what policies act by, and nobody acts here: leave it out")
         if _acts(self):
             world = read_world(_world(self, tell=False))
             for policy in self.parents:
@@ -87,13 +92,18 @@ def compose(config: Settings) -> Report:
     config = dataclasses.replace(config, device=choose_device(config.device))
     _enter(config)
     mixture, paths = open_mixture(config, config.parents)
+    text = instructed(config, mixture) if _acts(config) else None
+    if text is not None:
+        print(f"the policies read the text of their task: '{text}'", flush=True)
     predicted = _predict(config, mixture) if config.predict else None
+    if text is not None:  # and no longer that of the demonstrations
+        instructed(config, mixture)
     try:
         with _crew(config) if _acts(config) else nullcontext() as crew:  # its workers live through search and report
             result = _searched(config, mixture, paths, predicted, crew)
             save_mixture(config.folder / MIXTURE, mixture.weighted(result.chosen), paths)
             report = Report(config.parents, config.search, config.on, result, predicted=predicted)
-            report = on_fresh_starts(config, report, crew) if config.report else report
+            report = on_fresh_starts(config, report, crew, mixture.parents) if config.report else report
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(f"interrupted; go on with --resume {config.folder}") from stop
     _write(config, report)

@@ -23,6 +23,7 @@ from .stage import slug
 
 if TYPE_CHECKING:
     from ...policies.compositions.mixture import Mixture
+    from ...policies.policy import Planner
     from .settings import Settings
 
 SEARCHED, FRESH = "validation", "fresh"  # folders of records
@@ -46,17 +47,24 @@ def open_mixture(config: Settings, parents: Sequence[str]) -> tuple[Mixture, lis
 
 def evaluation(config: Settings, policy: str, episodes: int, env_seed: int, **changes) -> Eval:
     """The settings of one policy's episodes, as `understudy eval` would have them."""
-    how = ("block", "n_action_steps", "policy_seed", "steps", "solver", "scheduler", "threads", "device")
+    how = ("block", "task_text", "n_action_steps", "policy_seed", "steps", "solver", "scheduler", "threads", "device")
     where = ("world", "workers", "engine", "address", "timeout", "videos")
     values = {name: getattr(config, name) for name in (*where, *how)}
     return Eval(policy=policy, episodes=episodes, env_seed=env_seed, **values | {"out": ""} | changes)
 
 
-def on_fresh_starts(config: Settings, report: Report, crew: Crew) -> Report:
-    """The chosen mixture, the parents and the control from initial conditions that no weight was chosen on."""
+def on_fresh_starts(config: Settings, report: Report, crew: Crew, parents: Sequence[Planner]) -> Report:
+    """The chosen mixture, the parents and the control from initial conditions that no weight was chosen on.
+
+    Args:
+        parents: those of the mixture, of which some may read the text of their task.
+    """
+    from ...policies.agent.open import reads_text
     from ...policies.load import save_mixture
 
     result, folder = report.found, config.folder
+    read = [reads_text(parent) for parent in parents]
+    read.insert(0, any(read))
     who = [(f"mixture {slug(result.chosen)}", MIXTURE, str(folder / MIXTURE), slug(result.chosen), result.chosen)]
     for i, path in enumerate(config.parents):
         corner = tuple(float(i == j) for j in range(len(config.parents)))
@@ -66,7 +74,9 @@ def on_fresh_starts(config: Settings, report: Report, crew: Crew) -> Report:
         mixture, paths = open_mixture(config, seeds)
         save_mixture(folder / CONTROL, mixture, paths)
         who.append((f"{len(seeds)} seeds of {config.parents[0]}", CONTROL, str(folder / CONTROL), CONTROL, None))
-    records = [_fresh(config, path, name, crew) for _, _, path, name, _ in who]
+        read.append(reads_text(mixture))
+    told = [dataclasses.replace(config, task_text=config.task_text if reads else None) for reads in read]
+    records = [_fresh(each, path, name, crew) for each, (_, _, path, name, _) in zip(told, who, strict=True)]
     seen = [_seen(config, result, corner) for *_, corner in who]
     rows = [
         entry(name, role, record, validation)

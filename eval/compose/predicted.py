@@ -7,7 +7,7 @@ folders (data, part held out, seed); of data that no parent was trained on, all 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,12 +78,26 @@ def predict_weights(
     dataset = open_dataset(data, columns=inputs)
     mixture.embodiment.check(dataset.embodiment, inputs)
     chosen, about = unseen(dataset, data, paths)
+    _instruct(mixture, {dataset.tasks[place] for place in chosen.tolist()})
     gathered = Windows(dataset, window, inputs, chosen, **windows_of(mixture))
     products = _measure(mixture.parents, mixture, gathered, windows, seed)
     predictions = [predict(products, kind, np.random.default_rng(seed), about=about) for kind in Error]
     first = next(prediction for prediction in predictions if prediction.error is error)
     others = tuple(prediction for prediction in predictions if prediction is not first)
     return Predicted(first, others, *_check(mixture, gathered, error, seed))
+
+
+def _instruct(mixture: Mixture, tasks: Collection[str]) -> None:
+    """Tell parents of lerobot's the text of the demonstrations; raises ValueError where there are several."""
+    from ...policies.foreign.planner import instruct, reads_text
+
+    if reads_text(mixture):
+        if len(tasks) != 1:
+            raise ValueError(
+                f"the demonstrations are of {len(tasks)} tasks, and a policy of lerobot's is asked about all with one "
+                "text: give --predict data of one task (`understudy split`)"
+            )
+        instruct(mixture, *tasks)
 
 
 def _measure(policies: Sequence[Policy], mixture: Mixture, gathered: Windows, most: int, seed: int) -> Residuals:

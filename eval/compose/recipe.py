@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...configs.plugins import discover
+from ...configs.spec import Embodiment
+from ...configs.world import read_world
+from ...policies.agent.open import instruct
 from ...policies.learning.checkpoint import find_checkpoint, fingerprint
 from ..rollout.recipes import ChangedPolicyError
 from .fresh import open_mixture
@@ -30,12 +33,16 @@ class MixtureRecipe:
     Args:
         folders: checkpoints of the parents.
         parts: their fingerprints.
+        text: what those that read the text of their task are told; None: none does.
+        body: who acts; a machine that lacks the data that say it is refused.
     """
 
     settings: Settings
     weights: Weights
     folders: tuple[str, ...]
     parts: tuple[str, ...]
+    text: str | None = None
+    body: Embodiment | None = None
     needs_torch = True
 
     def __eq__(self, other: object) -> bool:
@@ -54,6 +61,13 @@ class MixtureRecipe:
             if tuple(fingerprint(find_checkpoint(folder)) for folder in self.folders) != self.parts:
                 raise ChangedPolicyError("a parent was changed during the search; let its training end, or use a copy")
             mixture, _ = open_mixture(self.settings, self.folders)
+            if self.body not in (None, mixture.embodiment):
+                raise ChangedPolicyError(
+                    "who acts by the parents is said by data that are not here: put embodiment.json beside the "
+                    "config.json of each, or use --engine local"
+                )
+            if self.text is not None:
+                instruct(mixture, self.text)
             self.know(mixture)
         return agent_of(self.settings, mixture.weighted(self.weights).to(self.settings.device))
 
@@ -70,7 +84,21 @@ class MixtureRecipe:
 
     def _key(self) -> tuple:
         names = ("n_action_steps", "steps", "solver", "scheduler", "policy_seed", "block", "threads", "device")
-        return (*self.parts, *self.folders, *(getattr(self.settings, name) for name in names))
+        return (*self.parts, *self.folders, self.text, *(getattr(self.settings, name) for name in names))
+
+
+def instructed(settings: Settings, mixture: Mixture) -> str | None:
+    """Give the parents that read one the text of their task; what they were told, None where none reads.
+
+    Raises:
+        ValueError: none reads the text that was given. LanguageError: one does not know it.
+    """
+    text = read_world(settings.world).task if settings.task_text is None else settings.task_text
+    if instruct(mixture, text):
+        return text
+    if settings.task_text is not None:
+        raise ValueError("none of the policies reads a text; leave out --task_text")
+    return None
 
 
 def agent_of(settings: Settings, mixture: Mixture) -> Agent:
@@ -83,6 +111,7 @@ def agent_of(settings: Settings, mixture: Mixture) -> Agent:
 def recipe_of(settings: Settings, mixture: Mixture, weights: Weights, paths: Sequence[Path]) -> MixtureRecipe:
     """The recipe of a mixture whose parents are open already."""
     parts = tuple(fingerprint(path) for path in paths)
-    recipe = MixtureRecipe(settings, tuple(weights), tuple(map(str, paths)), parts)
+    text = getattr(mixture, "task_text", None)
+    recipe = MixtureRecipe(settings, tuple(weights), tuple(map(str, paths)), parts, text, mixture.embodiment)
     recipe.know(mixture)
     return recipe

@@ -38,6 +38,7 @@ class Settings:
     world: dict | str | None = (
         None  # a registered name, a YAML file, or its keys; by default where the policies were trained
     )
+    task_text: str | None = None  # instruction for policies that read one; by default the world's task
     search: str = HALVING  # grid | successive-halving | bayes | predict: how weights are found
     points: int | None = None  # weights along an edge of the grid; default 11 for two parents, 6 for three
     episodes: int = 50  # initial conditions of the search, the same for all weights

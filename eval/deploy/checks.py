@@ -15,7 +15,7 @@ import numpy as np
 
 from ...configs.progress import counted
 from ...configs.protocols import keeps
-from ...configs.spec import IMAGES, AssumedWarning, Embodiment, EmbodimentError
+from ...configs.spec import IMAGES, AssumedWarning, Embodiment, EmbodimentError, unnamed
 from .settings import MEASURE
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def _some(names: tuple[str, ...]) -> str:
 
 def _check_body(body: Embodiment, arm: Embodiment, inputs: tuple[str, ...], limits: str) -> list[str]:
     if body.action != arm.action:  # whose joints are others need not be told of units first
+        of = "nobody named its numbers: give --embodiment FILE" if unnamed(body.action) else "it is of another robot"
         raise EmbodimentError(
-            f"embodiments differ in action: the policy moves {_some(body.action)}, the arm {_some(arm.action)}; it is "
-            "a policy of another robot"
+            f"embodiments differ in action: the policy moves {_some(body.action)}, the arm {_some(arm.action)}; {of}"
         )
     if body.unknown:
         raise EmbodimentError(

@@ -53,7 +53,8 @@ def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
     Raises:
         EmbodimentError: they do not fit. ValueError: a delay that the policy's plans do not bear.
     """
-    agent, about = open_agent(dataclasses.replace(config, delay=0, monitor=0, alarm=None), None, config.task)
+    text = config.acted_scene if config.emulate else config.task  # as the world of an evaluation says it
+    agent, about = open_agent(dataclasses.replace(config, delay=0, monitor=0, alarm=None), None, text)
     world = config.world(agent.planner.embodiment.rate, _sizes(agent))
     world = looked_at(world, agent.pictures) if config.emulate else world
     body = world.embodiment()

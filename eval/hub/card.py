@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from ...configs.progress import counted
+from ...configs.spec import unnamed
 from ..ledger.origin import how_it_acted
 from ..ledger.record import Record
 from ..ledger.summary import Summary, summarize
@@ -38,10 +39,13 @@ def policy_card(name: str, about: Mapping[str, Any], body: Any, records: Sequenc
     if not records:
         del front["model-index"]
     acts = ", ".join(f"{one} [{unit}]" for one, unit in zip(body.action, body.action_units, strict=True))
+    whose = f"for `{body.name}`: {acts}; {body.mode.value}, at {body.rate:g} Hz."
+    if unnamed(body.action):  # and the rate is none
+        whose = f"of {len(body.action)} numbers; nobody says which, in what units, or how many times a second."
     lines = [
         f"# {name}",
         "",
-        f"A robot policy of type `{kind}`, for `{body.name}`: {acts}; {body.mode.value}, at {body.rate:g} Hz.",
+        f"A robot policy of type `{kind}`, {whose}",
         f"Step {about['step']} of its training." if about.get("step") is not None else "",
         "",
         "## Success",

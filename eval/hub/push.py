@@ -82,6 +82,13 @@ class Push:
         if (staged / DIGESTS).is_file():
             (staged / DIGESTS).unlink()  # it may be the checkpoint's own file
             write_digests(staged)  # without the state of the training
+        body = getattr(policy, "body", None)  # of lerobot's
+        if body is not None and not Path(body.source).is_relative_to(folder):
+            said = f"{body.source} says" if body.stated else "nobody says"
+            print(
+                f"note: {said} who acts, and that is not shared: who pulls it takes its numbers by position. Put an "
+                f"embodiment.json into {folder} before it is evaluated"
+            )
         theirs = not (folder / DIGESTS).is_file() and (folder / "policy_preprocessor.json").is_file()
         return policy_card(self._title, about | {"fingerprint": mark}, policy.embodiment, records, theirs)
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from ...configs.plugins import discover
-from ...configs.world import World
+from ...configs.spec import Embodiment
+from ...configs.world import World, written_out
 from ...policies.address import is_address
 from ...policies.agent.open import Acting, open_agent
 from ...policies.critics.open import critic_checkpoints, critic_folders, critics_moved
@@ -77,12 +78,14 @@ class PolicyRecipe:
         world: what the agent was opened for; it may act in one with more cameras.
         noise: of its actions, see `NoisyActor`.
         weights: fingerprints of the policy and its critics; "": not known.
+        body: who acts, where files that lie elsewhere than the checkpoint said it (lerobot's: those of its dataset).
     """
 
     acting: Acting
     world: World
     noise: float = 0.0
     weights: tuple[str, ...] = ()
+    body: Embodiment | None = None
     needs_torch = True
 
     @classmethod
@@ -93,7 +96,8 @@ class PolicyRecipe:
             **{name: getattr(config, name) for name in names}
             | {"policy": getattr(agent, "origin", "") or config.policy}
         )
-        return cls(acting, world, noise, _weights(acting, about))
+        body = agent.planner.embodiment if _told_elsewhere(acting, about) else None
+        return cls(acting, world, noise, _weights(acting, about), body)
 
     def actor(self, lanes: Lanes) -> Actor:
         return self.noisy(self.agent())
@@ -105,7 +109,7 @@ class PolicyRecipe:
         discover("policies")
         torch.set_num_threads(self.acting.threads)
         with contextlib.redirect_stdout(io.StringIO()):  # said already, where the run began
-            agent, about = open_agent(self.acting, self.world.embodiment, self.world.task)
+            agent, about = open_agent(self.acting, self.world.embodiment, self.world.task, self.body)
         if self.weights and _weights(self.acting, about) != self.weights:
             raise ChangedPolicyError(
                 f"the policy in '{self.acting.policy}', or its critic, was changed while it is being evaluated; "
@@ -133,7 +137,7 @@ class PolicyRecipe:
         files = {name: getattr(acting, name) for name in ("policy", "embodiment", "alarm")}
         there = {name: places.get(path, path) for name, path in files.items()}
         there |= {"critic": critics_moved(acting.critic, places), "device": "cpu"}
-        return dataclasses.replace(self, acting=dataclasses.replace(acting, **there))
+        return dataclasses.replace(self, acting=dataclasses.replace(acting, **there), world=written_out(self.world))
 
     def noisy(self, agent: Agent) -> Actor:
         """The agent with the noise that is asked for."""
@@ -170,6 +174,12 @@ def weight_of(*policies: str) -> float:
     folders = [Path(os.path.expandvars(policy)) for policy in policies]
     found = [find_checkpoint(folder) for folder in folders if folder.exists()]
     return float(sum(file.stat().st_size for folder in found for file in acting_files(folder)))
+
+
+def _told_elsewhere(acting: Acting, about: Mapping) -> bool:
+    """Whether who acts stands in a file that is neither the checkpoint's nor sent with it."""
+    source = Path(about.get("body") or "")
+    return acting.embodiment is None and source.is_file() and not source.is_relative_to(acting.policy)
 
 
 def _weights(acting: Acting, about: Mapping) -> tuple[str, ...]:

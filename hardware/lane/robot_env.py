@@ -153,6 +153,10 @@ class RobotWorld(World):
         return f"mujoco/{self.task}" if self.emulate else ""
 
     @property
+    def moves_arm(self) -> bool:
+        return not self.emulate
+
+    @property
     def undemonstrated(self) -> str:
         if not self.emulate:
             return "an arm is led by a person: --robot NAME --by TELEOPERATOR in place of --world"

@@ -51,8 +51,9 @@ class Thinker:
         from ...policies.policy import weights_of
 
         self.planner, self.critic = agent.planner, agent.critic
-        self.candidates, self.temperature = agent.candidates, agent.temperature
+        self.candidates, self.temperature, self.noiseless = agent.candidates, agent.temperature, agent.noiseless
         self.ensemble, self.n_action_steps = agent.ensemble, agent.n_action_steps
+        self.seed = agent.seed  # of clients that say none
         self.embodiment, self.window, self.inputs = agent.planner.embodiment, agent.window, agent.inputs
         self.most = MOST if agent.critic is None else 1  # plans of a lane that a client may ask for
         readers = [*seers(self.planner), *(seers(self.critic) if self.critic else ())]
@@ -70,9 +71,9 @@ class Thinker:
         import torch
 
         from ...policies.agent.steering import choice_draws, choose
-        from ...policies.policy import LaneNoise
+        from ...policies.policy import LaneNoise, Noiseless
 
-        noise = parts[0] if len(parts) == 1 else LaneNoise.joined(parts)
+        noise = (Noiseless if self.noiseless else LaneNoise).joined(parts)
         if self.critic is None:
             return self.planner.plan(past, n, noise)
         plans = self.planner.plan(past, self.candidates, noise)

@@ -115,6 +115,7 @@ class PiClient:
         """What is said first."""
         body, window = self._thinker.embodiment, self._thinker.window
         stands_in = [offset for offset in window.observe if offset % self._steps]
+        notes = []
         told = {
             "server": "understudy",
             "policy": dict(about),
@@ -127,8 +128,13 @@ class PiClient:
             "executed": self._steps,
         }
         if stands_in:
-            told["note"] = f"frames at steps {stands_in} are read and never sent; the present one stands in for them"
-        return told
+            notes.append(f"frames at steps {stands_in} are read and never sent; the present one stands in for them")
+        if self._thinker.ensemble is not None:
+            notes.append(
+                f"the policy was made for temporal ensembling of decay {self._thinker.ensemble:g}, which is the "
+                "client's: these actions are the newest plan alone"
+            )
+        return told | ({"note": "; ".join(notes)} if notes else {})
 
     def job(self, message: Mapping[str, Any]) -> Job:
         """An observation as a job for the desk. Raises WireError."""
@@ -151,7 +157,7 @@ class PiClient:
         self._asks += 1
 
         def noise() -> LaneNoise:
-            return LaneNoise(0, np.zeros(1, np.int64), np.array([number]))
+            return LaneNoise(self._thinker.seed, np.zeros(1, np.int64), np.array([number]))
 
         task = (text or self._task) if self._task is not None else None
         return Job(past=lambda: self._past(seen.values), noise=noise, plans=1, task=task)

@@ -28,6 +28,7 @@ class Serve(Acting):
     DISCOVER: ClassVar[tuple[str, ...]] = ("policies",)
 
     block: int = 8  # environments of all clients that are planned for at once; 1: each ask alone, the same bits always
+    policy_seed: int = 0  # seed of the sampling noise for openpi's clients; understudy's say theirs
     host: str = "127.0.0.1"  # address to listen at; another than this computer's own needs a token
     port: int = 8765  # 0: any that is free
     token_file: str | None = None  # file with the token that clients must have; written where there is none

@@ -7,6 +7,7 @@ environments at a time (`--block`). What is handed in is checked here, once, bef
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -21,7 +22,7 @@ from ...configs.spec import IMAGES, Embodiment, Window
 from ...configs.world import looked_at
 from .agent import Agent, Memory
 from .observation import ObservationError, Seen, as_numpy, read_observation
-from .open import Acting, check_world, open_agent
+from .open import Acting, assembled, check_world, open_agent
 
 if TYPE_CHECKING:
     import torch
@@ -130,20 +131,12 @@ class LoadedPolicy:
         """The actor that an evaluation would use, for so many environments at a time, with the same settings.
 
         Args:
-            blended: with the temporal ensembling of the settings, if any.
+            blended: with the temporal ensembling and the delay of the settings, if any.
         """
-        mine = self._opened
-        agent = Agent(
-            mine.planner,
-            lanes=environments,
-            n_action_steps=mine.n_action_steps,
-            candidates=mine.candidates,
-            critic=mine.critic,
-            seed=mine.seed,
-            ensemble=mine.ensemble if blended else None,
-            temperature=mine.temperature,
-            noiseless=mine.noiseless,
-        )
+        mine, settings = self._opened, dataclasses.replace(self.settings, block=environments)
+        if not blended:
+            settings = dataclasses.replace(settings, delay=0)
+        agent = assembled(settings, mine.planner, mine.critic, mine.ensemble if blended else None)
         agent.origin = mine.origin
         return agent
 

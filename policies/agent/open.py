@@ -110,6 +110,8 @@ def check_world(agent: Agent, world: World) -> None:
     from .stage import misfit
 
     offered = world.embodiment()
+    if world.moves_arm:
+        _refuse_unstated(agent)
     try:
         if not agent.critic:
             agent.planner.embodiment.check(offered, agent.inputs)
@@ -125,12 +127,28 @@ def check_world(agent: Agent, world: World) -> None:
         raise misfit(agent.origin or "the policy", agent.planner.embodiment, agent.inputs, world, error) from error
 
 
-def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str = "") -> tuple[Agent, dict]:
+def _refuse_unstated(agent: Agent) -> None:
+    """Raise EmbodimentError for a policy of whose numbers nobody said what they mean."""
+    from ..foreign.body import Settled
+
+    planner = agent.planner
+    guess = "what its numbers are, and in which units" if keeps(planner, Settled) and not planner.body.stated else ""
+    if unknown := guess or planner.embodiment.unknown_in_short:
+        raise EmbodimentError(
+            f"nothing says of {agent.origin or 'the policy'} {unknown}: on an arm that may break something. State it "
+            "with --embodiment FILE"
+        )
+
+
+def open_agent(
+    config: Acting, where: Callable[[], Embodiment] | None, task: str = "", body: Embodiment | None = None
+) -> tuple[Agent, dict]:
     """The agent that the settings describe, and what the manifest says of its policy.
 
     Args:
         where: gives the embodiment of the world to act in; None: not known yet.
         task: the text of that world's task, for a policy that reads one.
+        body: who acts by a policy of lerobot's, where that is known already.
     """
     from ..critics.controls import UniformPlanner
     from ..foreign.planner import ChunkPlanner, settle
@@ -140,7 +158,7 @@ def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str
 
     device = choose_device(config.device)
     lookup("source of plans", config.proposal, dict.fromkeys(("policy", NOISELESS, "uniform")))
-    policy, info = load_policy(config.policy, config.embodiment)
+    policy, info = load_policy(config.policy, config.embodiment or body)
     foreign = settle(policy, where)
     _instruct(config, policy, task)
     show_goal(policy, config.goal, config.policy)
@@ -151,10 +169,15 @@ def open_agent(config: Acting, where: Callable[[], Embodiment] | None, task: str
             f"--proposal {NOISELESS}: '{config.policy}' draws its noise where nobody here can silence it; take another "
             "policy, or leave it out"
         )
+    if config.proposal == NOISELESS:
+        _refuse_noise_of_steps(policy)
+    if config.delay and config.latency in ("rtc", "prefix", "past") and getattr(policy, "scheduler", None):
+        own, steps = policy.scheduler, policy.sampler.steps
+        print(f"--latency {config.latency}: later plans than the first are our sampler's ({steps} steps), not by {own}")
     policy = UniformPlanner(policy) if config.proposal == "uniform" else policy
     critic = open_critic(config.critic, policy, device) if config.critic else None
     ensemble = _ensemble(config, policy, config.n_action_steps or executed_of(policy))
-    agent = _assembled(config, policy.to(device), critic, ensemble)
+    agent = assembled(config, policy.to(device), critic, ensemble)
     agent.origin = str(info["path"])
     folder = Path(info["path"])
     hashed = info.get("fingerprint", "") if is_address(config.policy) else fingerprint(folder)
@@ -168,12 +191,13 @@ def reopened(config: Acting, agent: Agent) -> Agent:
 
     Its alarm is not checked; see `check_alarm`. Raises ValueError: a delay that the policy's plans do not bear.
     """
-    other = _assembled(config, agent.planner, agent.critic, agent.ensemble)
+    other = assembled(config, agent.planner, agent.critic, agent.ensemble)
     other.origin = agent.origin
     return other
 
 
-def _assembled(config: Acting, policy: Planner, critic: Critic | None, ensemble: float | None) -> Agent:
+def assembled(config: Acting, policy: Planner, critic: Critic | None, ensemble: float | None) -> Agent:
+    """The agent of a policy that is open already: all that the settings say of acting is done here, for everybody."""
     from ..policy import executed_of
     from .agent import Agent
     from .latency import Delayed, Mode
@@ -257,6 +281,13 @@ def instruct(policy: Planner, text: str) -> bool:
     return foreign.instruct(policy, text) or bool(ours)
 
 
+def reads_text(policy: Planner) -> bool:
+    """Whether a policy, ours or lerobot's, or a part of it, reads the text of its task."""
+    from ..foreign import planner as foreign
+
+    return any(True for _ in _instructed(policy)) or foreign.reads_text(policy)
+
+
 def _instructed(actor: object) -> Iterator[Instructed]:
     """What reads the text of its task among a policy of ours and its parents."""
     from ..policy import Instructed
@@ -292,6 +323,19 @@ def _resampled(policy, config: Acting):
         raise ValueError(f"{flags} change a sampler, but the policy in '{config.policy}' has none")
     solver = lookup("solver", config.solver, {one.value: one for one in Solver}) if config.solver else None
     return with_sampler(policy, steps=config.steps, solver=solver, scheduler=config.scheduler)
+
+
+def _refuse_noise_of_steps(policy) -> None:
+    """Raise ValueError where each denoising step draws noise of its own, which is silenced by nobody."""
+    from ..policy import Sampled
+    from ..schedulers import STOCHASTIC
+
+    own = getattr(policy, "scheduler", None)  # lerobot's: by its short name
+    name = f"{own}Scheduler" if own else policy.sampler.scheduler if keeps(policy, Sampled) else None
+    if name in STOCHASTIC:
+        raise ValueError(
+            f"--proposal {NOISELESS}: {name} draws noise at every denoising step; add --solver ddim, or leave it out"
+        )
 
 
 def _sampling(sampler) -> dict | None:

@@ -24,6 +24,7 @@ from .scale import ForeignError, ForeignWarning, renames_of
 
 PICTURE = "observation.image"  # lerobot's name of a lone camera
 EMPTY = IMAGES + "empty_camera_"  # of vision-language policies whose model saw more cameras than the robot has
+BY_POSITION = "by position from"  # a source: numbers are taken for those of a world, as many as there are
 FIELDS = tuple(field.name for field in dataclasses.fields(Embodiment))
 
 
@@ -38,6 +39,11 @@ class Body:
     @property
     def guessed(self) -> bool:
         return self.source == "guess"
+
+    @property
+    def stated(self) -> bool:
+        """Whether somebody said what the numbers mean."""
+        return not self.guessed and not self.source.startswith(BY_POSITION)
 
 
 @runtime_checkable
@@ -102,18 +108,20 @@ def by_position(foreign: Foreign, body: Body, world: Embodiment) -> Body:
         ForeignWarning,
         stacklevel=2,
     )
-    return Body(world, keys, f"by position from '{world.name}'")
+    return Body(world, keys, f"{BY_POSITION} '{world.name}'")
 
 
 def _fitting(foreign: Foreign, body: Embodiment, where: str) -> Embodiment:
-    """`body`, if it has as many numbers as the checkpoint."""
+    """`body`, if it has as many numbers as the checkpoint; with the cameras that it does not name, as they are read."""
+    keys = _keys(foreign)
     sizes = {ACTION: len(body.action), STATE: len(body.state), SCENE: len(body.scene)}
-    for own, key in {ACTION: ACTION, **{own: key for key, own in _keys(foreign).items()}}.items():
+    for own, key in {ACTION: ACTION, **{own: key for key, own in keys.items()}}.items():
         if key in sizes and foreign.dims(own) != sizes[key]:
             raise EmbodimentError(
                 f"'{key}' has {foreign.dims(own)} dimensions in {foreign.folder}, {where} has {sizes[key]}"
             )
-    return body
+    read = {key.removeprefix(IMAGES): size for key, size in _sizes(foreign, keys).items()}
+    return body if read.keys() <= body.cameras.keys() else body.with_cameras(read | dict(body.cameras))
 
 
 def _keys(foreign: Foreign) -> dict[str, str]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ...configs.spec import IMAGES
 from .diffusion import as_pictures
 from .folder import Foreign, lacks_files
-from .scale import PLAIN_STEPS, POSTPROCESSOR, PREPROCESSOR, ForeignError, check_statistics, steps_of
+from .scale import PLAIN_STEPS, POSTPROCESSOR, PREPROCESSOR, ForeignError, check_statistics, renames_of, steps_of
 
 TOKENIZER = "tokenizer"  # folder of a checkpoint
 FAILURES = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError)  # of lerobot's code
@@ -33,6 +33,7 @@ class LeRobotChunks(nn.Module):
         self.foreign, self.keys, self.task = foreign, dict(keys), task
         self.policy: Any = foreign.build()
         self.before, self.after = _processors(foreign, self.policy.config)
+        self.named = {new: old for old, new in renames_of(foreign.folder).items()}  # as `before` looks for them
         self.pads = bool(getattr(self.policy.config, PADS.get(foreign.kind, ""), None))  # takes pictures of any size
 
     @property
@@ -51,7 +52,7 @@ class LeRobotChunks(nn.Module):
 
     def remember(self, obs: Mapping[str, Tensor]) -> dict:
         """One frame (M, ...) through the processors and into the policy's queues, if it has any."""
-        batch = {own: self._units(key, own, obs[key]).cpu() for key, own in self.keys.items()}
+        batch = {self.named.get(own, own): self._units(key, own, obs[key]).cpu() for key, own in self.keys.items()}
         batch = self.before(batch | {"task": [self.task] * len(next(iter(obs.values())))})
         device = next(self.policy.parameters()).device
         batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}

@@ -72,6 +72,7 @@ class ChunkPlanner(nn.Module, Executes, Ensembles, Planner):
             raise ValueError(f"n_action_steps must be within 1..{window.horizon} (the horizon), got {n_action_steps}")
         self.chunks, self.embodiment, self.window, self.inputs = chunks, embodiment, window, tuple(inputs)
         self.n_action_steps, self.batched = n_action_steps, batched
+        self._told = False  # that it draws nothing
 
     def adopt(self, body: Body) -> None:
         """Act for this body from now on."""
@@ -84,6 +85,14 @@ class ChunkPlanner(nn.Module, Executes, Ensembles, Planner):
         rows = {key: past.obs[key].repeat_interleave(n, 0) for key in self.inputs}
         chunk = self._draw(rows, seeds, past.actions.device).to(past.actions)
         future = chunk[:, : self.window.horizon].unflatten(0, (-1, n))
+        if n > 1 and not self._told and torch.equal(future, future[:, :1].expand_as(future)):
+            self._told = True
+            warnings.warn(
+                f"the policy draws nothing: its {n} candidates are one and the same, so neither a critic nor a monitor"
+                " changes or tells anything",
+                ForeignWarning,
+                stacklevel=2,
+            )
         return Plans(future[:, :, :0], future, past.now)
 
     def _draw(self, rows: Mapping[str, Tensor], seeds: list[int], device: torch.device) -> Tensor:
@@ -195,6 +204,11 @@ def instruct(policy, text: str) -> bool:
             )
         reader.task_text = policy.task_text = reader.chunks.task = text
     return bool(readers)
+
+
+def reads_text(actor) -> bool:
+    """Whether a policy of lerobot's, or a parent that is one, reads the text of its task."""
+    return next(_readers(actor), None) is not None
 
 
 def _readers(actor) -> Iterator[Any]:

@@ -8,6 +8,7 @@ does anything.
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,6 +84,32 @@ class Crew:
         with _words():
             dist.all_gather(out, values)
         return [one.cpu() for one in out]
+
+    def agree(self, told: Mapping[str, str]) -> None:
+        """All must ask, with the same names.
+
+        Args:
+            told: what must be the same in all processes, by a name that may follow "has another".
+        Raises:
+            ValueError: in the main process, naming what differs and where. Elsewhere: in the others.
+        """
+        if self.size == 1:
+            return
+        import torch
+
+        parts = [hashlib.sha256(value.encode()).digest()[:8] for value in told.values()]
+        held = torch.tensor([int.from_bytes(part, "big", signed=True) for part in parts], dtype=torch.int64)
+        first, *others = self.gathered(held)
+        differs = {rank: [*(other != first).nonzero().flatten().tolist()] for rank, other in enumerate(others, 1)}
+        names = [*told]
+        said = [f"process {rank} has another {names[place]}" for rank, places in differs.items() for place in places]
+        if said and not self.main:
+            raise Elsewhere(FAILED)
+        if said:
+            raise ValueError(
+                f"the processes would not train one policy: {', '.join(said)} than the first. Start the same command, "
+                "of the same code and data, on every machine"
+            )
 
     @contextmanager
     def together(self) -> Iterator[None]:

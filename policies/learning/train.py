@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,12 @@ import draccus
 
 from ...configs.devices import choose_device, choose_precision, computes_bf16
 from ...configs.files import clear_leftovers
+from ...configs.machine import versions
 from ...configs.owner import InUseError, Owned, owned
 from ...configs.parse import parse
 from ...configs.settings.fields import default_of
 from ...configs.settings.shipped import is_config
+from ...configs.sources import our_code
 from .account import announce_change, compare_with_guesses
 from .checks import check_names
 from .crew import Crew, Elsewhere, crew_of
@@ -42,6 +45,8 @@ from .processes import check_launcher, size_of
 from .settings import Settings, take_resume
 from .stages import Staged, staged
 
+# settings that may be others on each machine; what data and weights hold is compared, or sent by the first process
+OF_MACHINES = ("data", "embodiment", "out", "device", "threads", "resident_gb", "eval", "eval_workers", "init", "wandb")
 INTERRUPTED = 130  # exit status of a process whose training another one was asked to end
 
 
@@ -104,6 +109,7 @@ def _start(config: Train, crew: Crew) -> None:
         if crew.main:
             check_free(run, lambda run: is_whole(run, Train))
     possible = crew.in_turn(lambda: _found_possible(config, run))
+    crew.agree(_common(config, possible))
     with ExitStack() as held:
         with crew.together():
             if crew.main:
@@ -122,9 +128,12 @@ def _start(config: Train, crew: Crew) -> None:
 
 
 def _settle_precision(config: Train, crew: Crew) -> Train:
-    """The settings with what `auto` stands for on this machine, which a resumed training keeps."""
+    """The settings with what `auto` stands for on these machines, which a resumed training keeps."""
     device = choose_device(config.device)
-    settled = dataclasses.replace(config, precision=choose_precision(config.precision, device))
+    precision = choose_precision(config.precision, device)
+    if config.precision == "auto" and crew.any(precision == "no")[0]:  # all compute alike
+        precision = "no"
+    settled = dataclasses.replace(config, precision=precision)
     if crew.main and not computes_bf16(device):
         if config.precision == "bf16":
             slow = f"this {device} has no instructions for bf16, which take several times as long as float32"
@@ -138,6 +147,17 @@ def _found_possible(config: Train, run: Path) -> Possible:
     possible = prepare(config, open_data(config), run)
     check_inside(config, possible.dataset, possible.task_spec, possible.training)
     return possible
+
+
+def _common(config: Train, possible: Possible) -> dict[str, str]:
+    """What must be the same in all processes, by what to call it."""
+    settings = {name: value for name, value in draccus.encode(config).items() if name not in OF_MACHINES}
+    return {
+        "code of understudy": our_code(),
+        "version of torch": versions("torch")["torch"],
+        "dataset": possible.dataset.fingerprint,
+        "value of a setting": json.dumps(settings, sort_keys=True, default=str),
+    }
 
 
 def _train_stage(file: str, words: list[str]) -> None:
@@ -183,6 +203,7 @@ def _go_on(run: Path, checkpoint: Path | None, before: Train, config: Train, cre
                 held.enter_context(_alone(run))
                 clear_leftovers(run)  # half-made links of a killed training
         possible = crew.in_turn(found_possible)
+        crew.agree(_common(config, possible))
         loop = assemble(possible, crew)
         check_fits(possible, loop)
         if checkpoint is not None:

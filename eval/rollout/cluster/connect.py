@@ -10,6 +10,7 @@ Every node is asked first whether it would compute the same (`sameness.py`), and
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import signal
@@ -38,6 +39,7 @@ from .sameness import Needs, OtherMachineError, facts, needs_of, refuse_other
 HERE = "local"  # address: a cluster of this machine alone, begun now and ended with the command
 PATIENCE = 120.0  # s that a node has to answer
 TELL = 30.0  # s without any worker after which that is said
+DATA = "UNDERSTUDY_DATA"  # variable that settings of data and worlds begin with
 PACKED = 64  # recipes whose parcels are remembered
 
 
@@ -127,9 +129,9 @@ class Cluster:
         """A new worker, as soon as there is room."""
         import ray
 
-        environment = {name: os.environ[name] for name in (PLUGINS,) if name in os.environ}
+        environment = {name: os.environ[name] for name in (PLUGINS, DATA) if name in os.environ}
         options = {"num_cpus": threads, "num_gpus": 0, "max_restarts": 0, "max_task_retries": 0}
-        return ray.remote(Foreman).options(**options, scheduling_strategy="SPREAD").remote(environment)
+        return ray.remote(Foreman).options(**options, scheduling_strategy="SPREAD").remote(environment, os.getcwd())
 
     def greet(self, actor: Any, opening: Opening) -> Any:
         """What a worker has; known when it is up."""
@@ -271,7 +273,7 @@ def _ask(nodes: Sequence[Mapping[str, Any]], needs: Needs) -> Iterator[tuple[str
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    place, wanted = __package__ or "", (needs.modules, needs.files)
+    place, wanted = __package__ or "", dataclasses.astuple(needs)
 
     def tell() -> dict[str, str]:  # sent by its content: a node without us can say so
         from importlib import import_module

@@ -38,10 +38,12 @@ class Foreman:
 
     Args:
         environment: variables that change what is computed.
+        folder: where the command was given: paths of settings are meant from there.
     """
 
-    def __init__(self, environment: Mapping[str, str]):
+    def __init__(self, environment: Mapping[str, str], folder: str):
         os.environ.update(environment)
+        _enter(folder)
         self._process: Companion | None = None
         self._opened: Opening | None = None
 
@@ -111,6 +113,15 @@ class Foreman:
             self._process.pipe.send(message)
         except ConnectionError:
             pass  # whoever listens hears that it died
+
+
+def _enter(folder: str) -> None:
+    """Work in this folder; where a node has none, where nothing lies that a path could mean by mistake."""
+    try:
+        os.chdir(folder)
+    except OSError:
+        parcel.shelf().mkdir(parents=True, exist_ok=True)
+        os.chdir(parcel.shelf())
 
 
 def _loss(death: WorkerDied) -> Loss:

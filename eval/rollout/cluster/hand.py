@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ....configs.lanes.lane import MachineError
 from ....configs.lanes.process import WorkerDied
-from ....configs.world import World
+from ....configs.world import World, written_out
 from ..hands import Crewed, Ordered
 from ..recipes import Recipe
 from ..rollout import Block
@@ -160,7 +160,7 @@ class RayHand:
         self.dismiss()
 
     def _opening(self) -> Opening:
-        return Opening(self.crew.world, self.crew.block, self.crew.timeout, self.needs_torch)
+        return Opening(written_out(self.crew.world), self.crew.block, self.crew.timeout, self.needs_torch)
 
     def _forget(self) -> None:
         self.actor = self.greeting = self.known = self.pipe = None

@@ -12,15 +12,16 @@ import importlib.util
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 
-from ....configs.machine import versions
+from ....configs.machine import prepare, versions
+from ....configs.sources import add_sources, our_code
 from ...ledger.provenance import PACKAGES
 
-FOLDERS = ("configs", "policies", "sim", "world_models", "hardware", "eval")
-SOURCES = (".py", ".xml")
-SKIPPED = ("__pycache__", "records", "studies", "distributions")  # nobody acts by them
+NAMES = ("type", "task", "name")  # settings that are no paths, whatever lies in the folder where the command is given
+DRAWN = "what pictures are drawn by (MUJOCO_GL)"
+# beside those that a record names: what pictures, schedulers and policies of lerobot's are computed by
+LIBRARIES = (*PACKAGES, "torchvision", "diffusers", "transformers", "timm", "opencv-python", "opencv-python-headless")
 
 
 class OtherMachineError(ValueError):
@@ -34,10 +35,12 @@ class Needs:
     Args:
         modules: importable packages or modules, such as plug-ins.
         files: files and folders of the world's settings, absolute.
+        draws: whether pictures are rendered.
     """
 
     modules: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    draws: bool = False
 
 
 def facts(needs: Needs = Needs()) -> dict[str, str]:
@@ -46,7 +49,10 @@ def facts(needs: Needs = Needs()) -> dict[str, str]:
 
     python = "{}.{}".format(*sys.version_info)
     told = {"Python": python, "understudy": __version__, "the code of understudy": our_code()}
-    told |= versions(*PACKAGES)
+    told |= versions(*LIBRARIES)
+    if needs.draws:
+        prepare()
+        told[DRAWN] = os.environ.get("MUJOCO_GL", "") or "by a display"
     told |= {f"the module {name}": _module(name) for name in needs.modules}
     return told | {f"the file {path}": _content(Path(path)) for path in needs.files}
 
@@ -60,6 +66,8 @@ def refuse_other(where: str, theirs: Mapping[str, str], ours: Mapping[str, str])
     hint = "install there what is installed here (`pip freeze`), of the same commit"
     if any(name.startswith("the file") for name in theirs):
         hint += "; files of a world are not sent: put them at the same place on every node"
+    if theirs.get(DRAWN) != ours.get(DRAWN):
+        hint += "; set MUJOCO_GL alike everywhere, before `ray start` and here"
     raise OtherMachineError(f"{where} would not compute the same: {'; '.join(other)}. Leave it out, or {hint}")
 
 
@@ -68,17 +76,8 @@ def needs_of(world: object, *objects: object) -> Needs:
     plugins = [name.strip() for name in os.environ.get("UNDERSTUDY_PLUGINS", "").split(",") if name.strip()]
     ours = (__package__ or "").partition(".")[0]
     modules = {type(one).__module__.partition(".")[0] for one in (world, *objects)} - {ours}
-    return Needs(tuple(sorted({*modules, *plugins})), tuple(sorted(set(_files(world)))))
-
-
-@cache
-def our_code() -> str:
-    """Hash of the sources that act."""
-    root = Path(__file__).resolve().parents[3]
-    digest = hashlib.sha256()
-    for folder in FOLDERS:
-        _add(digest, root / folder)
-    return digest.hexdigest()[:16]
+    draws = bool(getattr(world, "cameras", None))
+    return Needs(tuple(sorted({*modules, *plugins})), tuple(sorted(set(_files(world)))), draws)
 
 
 def _module(name: str) -> str:
@@ -90,17 +89,8 @@ def _module(name: str) -> str:
         return "absent"
     digest = hashlib.sha256()
     for place in found.submodule_search_locations or [found.origin or ""]:
-        _add(digest, Path(place))
+        add_sources(digest, Path(place))
     return digest.hexdigest()[:16]
-
-
-def _add(digest, place: Path) -> None:
-    """The sources in a folder, or one file."""
-    files = [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.suffix in SOURCES)
-    for file in files:
-        inside = file.relative_to(place)
-        if not set(SKIPPED) & set(inside.parts):
-            digest.update(f"{inside.as_posix()}\n".encode() + file.read_bytes())
 
 
 def _content(path: Path) -> str:
@@ -116,11 +106,13 @@ def _files(value: object) -> Iterator[str]:
     """Paths that are there, in settings of any depth."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         for item in dataclasses.fields(value):
-            yield from _files(getattr(value, item.name))
+            if item.name not in NAMES:
+                yield from _files(getattr(value, item.name))
     elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _files(inner)
-    elif isinstance(value, Path) or (isinstance(value, str) and (os.sep in value or Path(value).suffix)):
+        for key, inner in value.items():
+            if key not in NAMES:
+                yield from _files(inner)
+    elif isinstance(value, (Path, str)) and str(value):
         path = Path(os.path.expandvars(value))
         if len(str(path)) < 1000 and path.exists():
             yield str(path.absolute())

@@ -32,26 +32,32 @@ from understudy.policies.learning.checkpoint import blank_scales, save_checkpoin
 from understudy.policies.load import load_policy
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.models.flow import FlowConfig
+from understudy.policies.networks.language import TableConfig
 from understudy.policies.networks.mlp import MLPConfig
 
 WORLD = {"type": "point", "horizon": 20}
+SMALL = {"inputs": (STATE, SCENE), "network": MLPConfig(width=16, depth=1, condition_width=8), "n_action_steps": 4}
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Three runs of untrained policies for the point task: diffusion, flow with a shorter chunk, diffusion."""
-    root, embodiment = tmp_path_factory.mktemp("runs"), read_world("point").embodiment()
+    root = tmp_path_factory.mktemp("runs")
     for i, kind in enumerate((DiffusionConfig, FlowConfig, DiffusionConfig)):
-        torch.manual_seed(i)
-        network = MLPConfig(width=16, depth=1, condition_width=8)
         window = Window(observe=(-1, 0), horizon=8 - i % 2)
-        config = kind(window=window, inputs=(STATE, SCENE), network=network, n_action_steps=4)
-        folder = root / "abc"[i] / "checkpoints" / "00000040"
-        folder.parent.mkdir(parents=True)
-        save_checkpoint(folder, config.build(embodiment, blank_scales(embodiment)), kind="policy", config=config)
-        (root / "abc"[i] / "last").symlink_to("checkpoints/00000040")
+        saved(root / "abc"[i], kind(window=window, **SMALL), i)
         (root / "abc"[i] / "config.yaml").write_text(f"seed: {i}\ndata: others\nsteps: 40\nbatch: 8\n")
     return [str(root / name) for name in "abc"]
+
+
+def saved(folder, config, seed):
+    """A run with an untrained policy of these settings."""
+    torch.manual_seed(seed)
+    embodiment, checkpoint = read_world("point").embodiment(), folder / "checkpoints" / "00000040"
+    checkpoint.parent.mkdir(parents=True)
+    save_checkpoint(checkpoint, config.build(embodiment, blank_scales(embodiment)), kind="policy", config=config)
+    (folder / "last").symlink_to("checkpoints/00000040")
+    return str(folder)
 
 
 def settings(runs, folder, **changes):
@@ -146,6 +152,25 @@ def test_a_killed_search_goes_on_to_the_same_table(runs, done, tmp_path, monkeyp
     added.clear()
     compose(settings(runs, None, out=None, resume=str(tmp_path / "out")))
     assert added == [], "a finished search plays nothing again"
+
+
+def test_those_that_read_the_text_of_the_task_are_told_it_in_search_and_report(runs, tmp_path):
+    language = TableConfig(texts=("point", "another"))
+    reader = saved(tmp_path / "reader", DiffusionConfig(window=Window(observe=(-1, 0)), language=language, **SMALL), 5)
+    asked = settings(
+        (runs[0], reader), tmp_path / "out", points=2, episodes=2, report=2, workers=0, task_text="another"
+    )
+    compose(asked)
+    manifests = {
+        str(file.parent.relative_to(tmp_path / "out")): json.loads(file.read_text())["agent"].get("task_text")
+        for file in (tmp_path / "out").rglob("manifest.json")
+    }
+    assert manifests.pop("fresh/parent-1") is None
+    assert len(manifests) >= 4 and set(manifests.values()) == {"another"}
+    with pytest.raises(ValueError, match="none of the policies reads a text"):
+        compose(settings(runs, tmp_path / "none", task_text="another"))
+    with pytest.raises(ValueError, match="nobody acts here"):
+        settings(runs, tmp_path / "none", search="predict", predict="x", report=0, task_text="a").check_names()
 
 
 def test_another_kind_of_search_shares_the_episodes(runs, tmp_path, monkeypatch):

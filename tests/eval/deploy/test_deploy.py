@@ -27,6 +27,7 @@ from understudy.policies.agent.open import agent_settings
 from understudy.policies.data.open import open_dataset
 from understudy.policies.learning.checkpoint import save_checkpoint
 from understudy.policies.models.flow import FlowConfig
+from understudy.policies.networks.language import TableConfig
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.policies.policy import Scales
 from understudy.sim.arms import find_arm
@@ -36,7 +37,7 @@ pytest.importorskip("daqp", reason="the guard's quadratic program")
 BODY = read_world("so101-reach").embodiment()
 
 
-def policy_of(body=BODY, inputs=(STATE, SCENE), delay=2, spread=0.1):
+def policy_of(body=BODY, inputs=(STATE, SCENE), delay=2, spread=0.1, **more):
     import torch
 
     torch.manual_seed(0)
@@ -46,7 +47,8 @@ def policy_of(body=BODY, inputs=(STATE, SCENE), delay=2, spread=0.1):
     scales = Scales(action=(tuple(home - spread), tuple(home + spread)), states=states)
     network = MLPConfig(width=16, depth=1, condition_width=8)
     window = Window(observe=(0,), recall=(-2, -1), horizon=8)
-    return FlowConfig(inputs=inputs, window=window, n_action_steps=4, network=network).build(body, scales).eval()
+    config = FlowConfig(inputs=inputs, window=window, n_action_steps=4, network=network, **more)
+    return config.build(body, scales).eval()
 
 
 @pytest.fixture
@@ -121,6 +123,13 @@ def test_a_recording_goes_on_with_its_own_delay_and_another_is_refused_at_once(s
     assert about["delay"] == 3 and "--delay 3, as in the recording" in capsys.readouterr().out
     with pytest.raises(RecordingError, match="its agent.delay was 3, not 2. It was made by: understudy deploy"):
         open_for_arm(Deploy(policy=policy, resume=True, episodes=2, delay=2, **settings))
+
+
+def test_a_policy_that_reads_the_task_is_told_that_of_the_scene(saved):
+    policy = saved(language=TableConfig(texts=("another task", "so101-reach")))
+    how = {"policy": policy, "emulate": True, "clock": "simulated", "device": "cpu", "delay": 2}
+    told = [open_for_arm(Deploy(**how, **more))[0].planner.task_text for more in ({}, {"task_text": "another task"})]
+    assert told == ["so101-reach", "another task"]
 
 
 def test_plans_are_timed_as_they_will_be_made_and_the_policy_is_loaded_once(saved, monkeypatch):

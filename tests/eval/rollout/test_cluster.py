@@ -4,15 +4,18 @@ import dataclasses
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from understudy.configs.settings.decode import decode
 from understudy.configs.spec import SCENE, STATE, Window
+from understudy.configs.world import World, written_out
 from understudy.eval.evaluate.evaluate import Eval
 from understudy.eval.ledger.table import table_of, tables_equal
+from understudy.eval.rollout.cluster.foreman import Foreman
 from understudy.eval.rollout.cluster.parcel import lies_here, pack, shelf, unpack
-from understudy.eval.rollout.cluster.sameness import Needs, OtherMachineError, facts, needs_of, refuse_other
+from understudy.eval.rollout.cluster.sameness import DRAWN, Needs, OtherMachineError, facts, needs_of, refuse_other
 from understudy.eval.rollout.crew import Crew
 from understudy.eval.rollout.recipes import PolicyRecipe
 from understudy.policies.agent.open import Acting, open_agent
@@ -21,6 +24,17 @@ from understudy.policies.learning.checkpoint import blank_scales, save_checkpoin
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.sim.task import MuJoCoWorld
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Placed(World):
+    """A world of settings that name places."""
+
+    of: World | None = None
+    scene: str = ""
+    many: tuple = ()
+    keys: dict = dataclasses.field(default_factory=dict)
+
 
 POINT = MuJoCoWorld(task="point", horizon=24)
 STARTS = range(300, 340)
@@ -72,6 +86,35 @@ def test_files_of_a_world_are_compared_and_recipes_say_what_they_read(tmp_path, 
         PolicyRecipe(Acting(policy="ws://localhost:1"), POINT).places()
     with pytest.raises(ValueError, match="--goal"):
         PolicyRecipe(Acting(policy=str(checkpoint), goal="goal.png"), POINT).places()
+
+
+def test_settings_mean_on_a_node_what_they_mean_here(tmp_path, monkeypatch):
+    """Variables are written out, paths begin in the folder of the command, and what draws pictures must be the same."""
+    monkeypatch.setenv("PLACE", "/there")
+    world = MuJoCoWorld(task="point", cameras={"top": (8, 8)})
+    around = Placed(of=Placed(scene="$PLACE/w", many=("$PLACE", 1)), keys={"a": ["$PLACE"]})
+    there = written_out(around)
+    assert (there.of.scene, there.of.many, there.keys) == ("/there/w", ("/there", 1), {"a": ["/there"]})
+    assert written_out(world) == world
+
+    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scene").mkdir()
+    (tmp_path / "scene" / "a.json").write_text("{}")
+    (tmp_path / "point").write_text("a file that is called as the task")
+    needs = needs_of(Placed(task="point", keys={"scene": "scene"}))
+    assert needs.files == (str(tmp_path / "scene"),) and not needs.draws
+    monkeypatch.setenv("NEW", "")
+    Foreman({"NEW": "1"}, str(tmp_path / "scene"))
+    assert Path.cwd() == tmp_path / "scene" and os.environ["NEW"] == "1"
+    Foreman({}, str(tmp_path / "nowhere"))
+    assert Path.cwd() == shelf(), "where no path of settings leads to anything"
+
+    drawn = facts(needs_of(world))
+    assert not needs_of(POINT).draws
+    assert drawn.keys() - facts().keys() == {DRAWN}
+    with pytest.raises(OtherMachineError, match="set MUJOCO_GL alike everywhere"):
+        refuse_other("node a", drawn | {DRAWN: "something else"}, drawn)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,16 @@ def test_a_client_of_theirs_gets_plans(policy, serve, their_client):
     assert server.served.asks == 6
 
 
+def test_seed_and_ensembling_of_the_policy_are_not_passed_over(policy, serve, their_client):
+    def first(**how):
+        metadata, infer = their_client(serve(policy, keys=NAMES, agent=how)[1])
+        return metadata, infer(seen(0))["actions"]
+
+    (_, plain), (_, seeded), (told, same) = first(), first(seed=5), first(ensemble=0.1, n_action_steps=1)
+    assert not np.array_equal(plain, seeded) and np.array_equal(plain, same)
+    assert "temporal ensembling of decay 0.1, which is the client's" in told["note"]
+
+
 def test_what_is_missing_is_said_as_text(policy, serve, their_client):
     _, address = serve(policy)
     metadata, infer = their_client(address)

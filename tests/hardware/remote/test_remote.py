@@ -55,6 +55,14 @@ def test_a_critic_on_either_side_chooses_the_same(policy, serve, connect):
         play(Agent(remote, lanes=2, candidates=5, critic=critic, seed=2), 1, 2)
 
 
+def test_what_is_served_without_noise_has_none(policy, serve, connect):
+    _, address = serve(policy, agent={"noiseless": True})
+    silent = play(Agent(policy, lanes=2, n_action_steps=4, noiseless=True), 3, lanes=2)
+    far = [play(Agent(connect(address), lanes=2, n_action_steps=4, seed=seed), 3, lanes=2) for seed in (0, 1)]
+    assert np.array_equal(far[0], silent) and np.array_equal(far[1], silent)
+    assert not np.array_equal(silent, play(Agent(policy, lanes=2, n_action_steps=4), 3, lanes=2))
+
+
 def test_a_mixture_is_served(serve, connect):
     from understudy.policies.compositions.mixture import Mixture
 

@@ -13,6 +13,9 @@ import pytest
 import torch
 
 from understudy.configs.spec import STATE, Embodiment
+from understudy.eval.compose.fresh import open_mixture
+from understudy.eval.compose.recipe import _opened, instructed, recipe_of
+from understudy.eval.compose.settings import Settings
 from understudy.policies.agent.open import Acting, instruct, open_agent
 from understudy.policies.compositions.mixture import Mixture
 from understudy.policies.field import sample
@@ -287,6 +290,24 @@ def test_the_text_of_the_task_reaches_it_and_its_mixtures(folder, policy, tmp_pa
     assert not torch.equal(first, again.plan(seen, 2, noise()).future)
     with pytest.warns(ForeignWarning, match="neither the world nor --task_text gives one"):
         instruct(again, "")
+
+
+def test_the_search_of_a_composition_tells_its_parents_the_task(folder, tmp_path):
+    world = {"type": "pusht-mujoco", "cameras": {"front": [32, 48]}}
+
+    def told(**changes):
+        asked = Settings(
+            parents=(str(folder), str(folder)), world=world, out=str(tmp_path / "out"), device="cpu", **changes
+        )
+        mixture, paths = open_mixture(asked, asked.parents)
+        assert instructed(asked, mixture) == mixture.task_text
+        recipe = recipe_of(asked, mixture, (0.5, 0.5), paths)
+        _opened.clear()  # as in a worker
+        acting = recipe.actor(None).planner
+        assert [one.chunks.task for one in acting.parents] == [one.chunks.task for one in mixture.parents]
+        return {one.chunks.task for one in acting.parents}
+
+    assert told() == {"pusht-mujoco"} and told(task_text=TEXT) == {TEXT}
 
 
 def test_pictures_of_any_size_are_fitted_as_lerobot_fits_them(folder, policy, known_crop):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -126,6 +127,19 @@ def test_a_callable_plans_alike_in_one_call_and_in_a_call_each_whoever_its_neigh
     assert torch.equal(plans.future[:1], alone.future)
     assert not torch.equal(plans.future, together.plan(past(), 4, noise(replan=1)).future)
     assert together.batched == (chunks is keyable)
+
+
+def test_candidates_that_are_all_the_same_are_said_once():
+    planner = callable_planner(
+        lambda rows: rows["observation.state"][:, -1:].repeat(1, 6, 1),
+        embodiment=BODY, inputs=("observation.state",), window=Window(observe=(0,), horizon=5), n_action_steps=4,
+    )  # fmt: skip
+    planner.plan(past(), 1, noise())
+    with pytest.warns(ForeignWarning, match="draws nothing: its 4 candidates are one and the same"):
+        planner.plan(past(), 4, noise())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        planner.plan(past(), 4, noise())
 
 
 def test_an_agent_acts_with_a_callable():
@@ -344,6 +358,8 @@ def test_a_lone_camera_is_matched_by_being_alone_and_two_are_not(tmp_path):
     with pytest.warns(ForeignWarning):
         blind = by_position(foreign, body, BODY.with_cameras({}))
     assert blind.embodiment.cameras == {"image": (8, 10)}  # opened where the world has it
+    told = body_of(foreign, BODY.with_cameras({"side": (9, 9)})).embodiment  # a card that does not name what it reads
+    assert told.cameras == {"image": (8, 10), "side": (9, 9)}
 
 
 def test_flags_for_lerobot_train_come_from_a_file_and_later_ones_win(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """What a checkpoint of lerobot's says of its acting is honoured, refused or said: nothing is dropped without a word."""
 
+import dataclasses
 import json
 import shutil
 import types
@@ -10,13 +11,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from understudy.configs.spec import EmbodimentError
+from understudy.configs.world import read_world
 from understudy.eval.compare.compare import Compare, compare
 from understudy.eval.demos.policies import record_policies
 from understudy.eval.demos.settings import Settings
 from understudy.eval.evaluate.evaluate import Eval, evaluate
+from understudy.eval.hub.push import Push
 from understudy.eval.ledger.record import read_record
+from understudy.eval.rollout.recipes import PolicyRecipe
+from understudy.policies.agent.open import Acting, check_world, open_agent
 from understudy.policies.foreign.planner import load_foreign
 from understudy.policies.foreign.scale import ForeignError, ForeignWarning
+from understudy.sim.task import MuJoCoWorld
 
 KEYS = ("observation.state", "observation.environment_state", "action")
 quiet = pytest.mark.filterwarnings("ignore::understudy.policies.foreign.scale.ForeignWarning")
@@ -80,6 +87,75 @@ def test_a_policy_made_for_ensembling_is_judged_with_it(act, tmp_path):
     assert own.manifest["agent"]["ensemble"] == asked.manifest["agent"]["ensemble"] == 0.01
     assert own.manifest["agent"]["n_action_steps"] == 1 and "ensemble" not in plain.manifest["agent"]
     assert progress(own) == progress(asked) != progress(plain) == progress(without)
+
+
+@quiet
+def test_a_worker_without_the_training_data_acts_for_the_same_body(peer, tmp_path):
+    """Limits that only the card of the data states hold on a machine that has the checkpoint alone."""
+    world = read_world("point")
+    card = tmp_path / "data" / "meta" / "embodiment.json"
+    card.parent.mkdir(parents=True)
+    close = ((-0.1, 0.1),) * 2
+    card.write_text(dataclasses.replace(world.embodiment(), limits=close, guessed=("limits",)).to_json())
+    folder = peer(tmp_path / "m", n_action_steps=8).folder
+    (folder / "train_config.json").write_text(json.dumps({"dataset": {"root": str(tmp_path / "data")}}))
+
+    acting = Acting(policy=str(folder))
+    agent, about = open_agent(acting, world.embodiment, world.task)
+    recipe = PolicyRecipe.of(acting, agent, about, world)
+    assert agent.planner.embodiment.limits == close and about["body"] == str(card)
+    shutil.rmtree(tmp_path / "data")
+    assert recipe.agent().planner.embodiment == agent.planner.embodiment
+    assert open_agent(acting, world.embodiment, world.task)[0].planner.embodiment.limits != close
+
+
+@quiet
+def test_what_is_shared_without_who_acts_says_so(peer, tmp_path, capsys):
+    folder = peer(tmp_path / "m", n_action_steps=8).folder
+    Push(what=str(folder), to=str(tmp_path / "shelf")).run()
+    assert "nobody says who acts, and that is not shared" in capsys.readouterr().out
+    card = (tmp_path / "shelf" / "README.md").read_text()
+    assert "of 2 numbers; nobody says which" in card and "Hz" not in card
+    (folder / "embodiment.json").write_text(read_world("point").embodiment().to_json())
+    Push(what=str(folder), to=str(tmp_path / "other")).run()
+    assert "not shared" not in capsys.readouterr().out
+    assert "x [m/s], y [m/s]; velocity, at 20 Hz" in (tmp_path / "other" / "README.md").read_text()
+
+
+@quiet
+def test_guided_plans_are_said_to_be_our_samplers(peer, tmp_path, capsys):
+    folder, world = peer(tmp_path / "m", "diffusion").folder, read_world("point")
+    for latency in ("blend", "rtc"):
+        open_agent(Acting(policy=str(folder), delay=2, latency=latency), world.embodiment, world.task)
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "--latency" in line]
+    assert said == "--latency rtc: later plans than the first are our sampler's (5 steps), not by DDIM"
+
+
+@quiet
+def test_nothing_is_taken_by_position_for_what_can_break(peer, tmp_path):
+    class Real(MuJoCoWorld):
+        moves_arm = True
+
+    world, folder = read_world("point"), peer(tmp_path / "m", n_action_steps=8).folder
+    agent, about = open_agent(Acting(policy=str(folder)), world.embodiment, world.task)
+    assert about["body"] == "by position from 'point'"
+    check_world(agent, world)
+    with pytest.raises(EmbodimentError, match="nothing says of .* what its numbers are, .*--embodiment FILE"):
+        check_world(agent, Real(task="point"))
+    (folder / "embodiment.json").write_text(world.embodiment().to_json())
+    check_world(open_agent(Acting(policy=str(folder)), world.embodiment, world.task)[0], Real(task="point"))
+
+
+@quiet
+def test_noise_of_each_denoising_step_is_not_called_silenced(peer, tmp_path):
+    saved = peer(tmp_path / "m", "diffusion", noise_scheduler_type="DDPM", num_inference_steps=5)
+    with pytest.raises(ValueError, match="DDPMScheduler draws noise at every denoising step; add --solver ddim"):
+        judged(tmp_path, "noiseless", saved.folder, proposal="noiseless")
+    one, other = (
+        progress(judged(tmp_path, f"of{seed}", saved.folder, proposal="noiseless", solver="ddim", policy_seed=seed))
+        for seed in (0, 1)
+    )
+    assert one == other
 
 
 @quiet
@@ -192,6 +268,20 @@ def steps_changed(saved, tmp_path, name, kind, change):
     document["steps"] += change(steps[0]) or []
     (other / name).write_text(json.dumps(document))
     return other
+
+
+def test_observations_that_swap_their_names_are_swapped_once(act, tmp_path):
+    def swap(step):
+        step["config"]["rename_map"] = {KEYS[0]: KEYS[1], KEYS[1]: KEYS[0]}
+
+    saved, name = act["plain"], "policy_preprocessor.json"
+    seen = {KEYS[0]: torch.tensor([[[0.1, 0.2]]]), KEYS[1]: torch.tensor([[[0.7, -0.4]]])}
+    plain, _ = load_foreign(saved.folder)
+    swapped, _ = load_foreign(steps_changed(saved, tmp_path, name, "rename_observations_processor", swap))
+    assert swapped.body.keys == {KEYS[0]: KEYS[1], KEYS[1]: KEYS[0]}
+    wanted = plain.chunks({KEYS[0]: seen[KEYS[1]], KEYS[1]: seen[KEYS[0]]})
+    found = swapped.chunks(seen)
+    assert torch.equal(found, wanted) and not torch.equal(found, plain.chunks(seen))
 
 
 def test_steps_that_compute_otherwise_have_no_field_or_are_obeyed(peer, tmp_path):

@@ -5,6 +5,7 @@ Each training of two processes is a start of two (gloo, CPU).
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import draccus
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -65,8 +67,9 @@ for job in sys.argv[1:]:
     what, _, path = job.partition(":")
     Loop.take_step = stopped if what == "stop" else take_step
     try:
+        path = path.replace("RANK", own)
         resume_run(path) if what == "resume" else start_run(parse(Train, path, []))
-    except Interrupted as stop:
+    except (Interrupted, ValueError) as stop:
         print("rank", own, "says:", stop, flush=True)
     except SystemExit as end:
         print("rank", own, "ends", end.code, file=sys.stderr, flush=True)
@@ -219,6 +222,23 @@ def test_another_number_of_processes_is_refused(pair):
         resume_run(pair / "states-2")
     with pytest.raises(ValueError, match="--processes asks for 3 processes, and one is here"):
         start_run(dataclasses.replace(_train(pair, "none", POLICIES["states"]), processes=3))
+
+
+def test_processes_with_other_data_or_settings_do_not_train_together(pair):
+    other, config = pair / "other", _train(pair, "unlike", POLICIES["states"], batch=8)
+    shutil.copytree(pair / "demos", other / "demos")
+    file = min((other / "demos" / "data").rglob("*.parquet"))
+    table = pq.read_table(file)
+    place = table.column_names.index("action")
+    pq.write_table(table.set_column(place, table.field(place), table["action"].take(range(len(table))[::-1])), file)
+    _file(config)
+    (pair / "unlike.yaml").rename(pair / "unlike-0.yaml")
+    unlike = dataclasses.replace(config, data=str(other / "demos"), seed=1)
+    (pair / "unlike-1.yaml").write_text(draccus.dump(unlike))
+    with _surroundings(pair):
+        said = _together(pair, [f"start:{pair / 'unlike-RANK.yaml'}"])
+    assert "process 1 has another dataset, process 1 has another value of a setting than the first" in said
+    assert "rank 1 ends 2" in said and not config.out.exists()
 
 
 def test_a_step_that_would_find_too_few_windows_is_refused(pair):
