@@ -181,7 +181,7 @@ class Dreamer:
             latents, memory = self.model.advance(
                 memory, chunk, [k - at for k in wanted], noise.normal(1, *memory.now.shape[1:]).to(device)
             )
-            apart = self._apart(films, chunk, [k - at for k in wanted], np.array(begun) + at, latents)
+            apart = self._apart(films, live, chunk, [k - at for k in wanted], np.array(begun) + at, latents)
             for film, row in zip(films[:live], actions, strict=False):
                 film.sent.extend(row[at : at + chunk.shape[1]])
             if wanted:
@@ -194,18 +194,18 @@ class Dreamer:
             film.memory = memory.rows(torch.tensor([row], device=device))
 
     def _apart(
-        self, films: list[Film], chunk: Tensor, wanted: list[int], ticks: np.ndarray, latents: Tensor
+        self, films: list[Film], live: int, chunk: Tensor, wanted: list[int], ticks: np.ndarray, latents: Tensor
     ) -> np.ndarray | None:
-        """(B, L) how far films (B, L, C, h, w) are from their twins, which go on here; None where there are none."""
+        """(live, L) how far films (B, L, C, h, w) are from their twins, which go on here; None where there are none."""
         signs = [film.signs for film in films if film.signs is not None]
         if not signs:
             return None
         memory = Memory.joined([one.twin for one in signs])
         noise = LaneNoise(TWINS + self.world.seed, np.array([film.start for film in films]), ticks)
         other, memory = self.model.advance(memory, chunk, wanted, noise.normal(1, *memory.now.shape[1:]).to(latents))
-        for row, one in enumerate(signs):
+        for row, one in enumerate(signs[:live]):
             one.twin = memory.rows(torch.tensor([row], device=memory.now.device))
-        return (other - latents).square().mean((2, 3, 4)).float().cpu().numpy()
+        return (other - latents)[:live].square().mean((2, 3, 4)).float().cpu().numpy()
 
     def _due(self, tick: int) -> bool:
         """Whether the judge looks after this step of a film; the first, for one that began with success.

@@ -171,8 +171,7 @@ def compare_records(
         raise ValueError("a comparison needs at least two records or policies")
     rng, names = np.random.default_rng(seed), [_label(i) for i in range(len(records))]
     refused = refused_starts(records)
-    if refused and not sequential:
-        records = without(records, refused)
+    records = records if sequential else known_starts(records)
 
     peeked = _peeked(records, sequential)
     order = list(combinations(range(len(records)), 2))
@@ -208,6 +207,12 @@ def compare_records(
         sequential=dict(sequential or {}),
         name=name,
     )
+
+
+def known_starts(records: Sequence[Record]) -> Sequence[Record]:
+    """The records without the starts that a dream refused in any of them. Raises MatchError where nothing is left."""
+    refused = refused_starts(records)
+    return without(records, refused) if refused else records
 
 
 def _contestant(label: str, record: Record) -> Contestant:

@@ -97,6 +97,7 @@ def imagining(
     print(found.text(), flush=True)
     told = found.correlation if np.isfinite(found.correlation) else None
     about = {"model": asked.model, "correlation": told, "pays": found.pays, "factor": found.factor}
+    about |= {"past": list(asked.past), "pairs": asked.pairs, "repeats": asked.repeats}
     if not found.pays:
         return plain, about
 
@@ -106,7 +107,7 @@ def imagining(
     ]
     gaps = _gaps([_outcomes(one, column) for one in dreamt], range(first, first + count + asked.pairs))
     variate = mean_of(gaps[count:], found.factor, plain.alpha)
-    about |= {"mean": [variate.low, variate.high], "pairs": asked.pairs, "repeats": asked.repeats}
+    about |= {"mean": [variate.low, variate.high]}
     return VariateTest(plain.most, plain.alpha, gaps[:count], variate), about
 
 
