@@ -63,7 +63,8 @@ class ImaginedCritic(Critic):
         many = plans.future.shape[1]
         rows = torch.arange(len(now), device=device).repeat_interleave(many)
         memory = model.remember(now, before, seen.obs[STATE].to(device) if model.draws else None).rows(rows)
-        actions = plans.future.to(device).flatten(0, 1)
+        low, high = torch.tensor(self.embodiment.limits, device=device, dtype=torch.float32).unbind(1)
+        actions = plans.future.to(device).flatten(0, 1).clamp(low, high)  # as they would be executed
 
         gap, best = model.config.eyes.gap, torch.zeros(len(rows), device=device)
         generator = torch.Generator().manual_seed(

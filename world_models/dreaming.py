@@ -22,13 +22,15 @@ from torch import Tensor
 from ..configs.lanes.lane import Lane, LaneGroup, LaneRun
 from ..configs.spec import IMAGES, STATE
 from ..configs.world import World
-from ..policies.learning.checkpoint import fingerprint, load_model
+from ..policies.learning.checkpoint import acting_files, find_checkpoint, fingerprint, load_model
 from ..policies.policy import LaneNoise
 from .codec import Reading
 from .film_model import FilmModel, Memory
-from .gate import ABSTAINS, DreamError, noted, strange
+from .gate import ABSTAINS, DreamError, file_of, noted, strange
 from .signals import Signs, Teller
 from .starts import Starts
+
+OWN, TWINS = 1 << 40, 1 << 41  # begin the seeds of films and of their twins: no policy's noise is theirs
 
 
 class Dream(Protocol):
@@ -73,6 +75,7 @@ class Film:
     sent: list[np.ndarray] = field(default_factory=list)  # executed actions
     least_real: float = 1.0
     signs: Signs | None = None  # where they are told
+    ended: bool = False  # with success, or at the horizon: what the chunk imagines beyond says nothing of the film
 
     def outcome(self, step: int) -> tuple[bool, float]:
         """What was judged last, not after `step`."""
@@ -177,43 +180,46 @@ class Dreamer:
             steps = range(at + 1, at + chunk.shape[1] + 1)
             judged = {k for k in steps if any(self._due(tick + k) for tick in begun[:live])}
             wanted = sorted(judged | (set(steps) & set(looked)))
-            noise = LaneNoise(self.world.seed, np.array([film.start for film in films]), np.array(begun) + at)
+            noise = LaneNoise(OWN + self.world.seed, np.array([film.start for film in films]), np.array(begun) + at)
             poses = self.model.poses(memory, chunk, [k - at for k in wanted])
             latents, memory = self.model.advance(
                 memory, chunk, [k - at for k in wanted], noise.normal(1, *memory.now.shape[1:]).to(device)
             )
-            self._tell_twins(films, live, chunk, [k - at for k in wanted], np.array(begun) + at, latents)
+            apart = self._apart(films, live, chunk, [k - at for k in wanted], np.array(begun) + at, latents)
             for film, row in zip(films[:live], actions, strict=False):
                 film.sent.extend(row[at : at + chunk.shape[1]])
             if wanted:
                 shown = Shown.of(self.model, latents.flatten(0, 1), None if poses is None else poses.flatten(0, 1))
                 for column, k in enumerate(wanted):
                     part = shown.part(slice(column, None, len(wanted)))
-                    self._see(films[:live], [tick + k for tick in begun[:live]], part)
+                    off = None if apart is None else apart[:, column]
+                    self._see(films[:live], [tick + k for tick in begun[:live]], part, off)
         for row, film in enumerate(films[:live]):
             film.memory = memory.rows(torch.tensor([row], device=device))
 
-    def _tell_twins(
+    def _apart(
         self, films: list[Film], live: int, chunk: Tensor, wanted: list[int], ticks: np.ndarray, latents: Tensor
-    ) -> None:
-        """Let the twins go on under the same actions, and note how far the films (B, L, C, h, w) are from theirs."""
+    ) -> np.ndarray | None:
+        """(live, L) how far films (B, L, C, h, w) are from their twins, which go on here; None where there are none."""
         signs = [film.signs for film in films if film.signs is not None]
         if not signs:
-            return
+            return None
         memory = Memory.joined([one.twin for one in signs])
-        noise = LaneNoise(self.world.seed + 1, np.array([film.start for film in films]), ticks)
+        noise = LaneNoise(TWINS + self.world.seed, np.array([film.start for film in films]), ticks)
         other, memory = self.model.advance(memory, chunk, wanted, noise.normal(1, *memory.now.shape[1:]).to(latents))
         for row, one in enumerate(signs[:live]):
             one.twin = memory.rows(torch.tensor([row], device=memory.now.device))
-            if wanted:
-                one.add("apart", float((other[row] - latents[row]).square().mean()))
+        return (other - latents)[:live].square().mean((2, 3, 4)).float().cpu().numpy()
 
     def _due(self, tick: int) -> bool:
-        """Whether the judge looks after this step of a film; the first, for one that began with success."""
-        return tick <= 1 or tick % self.world.judge_every == 0 or tick >= self.horizon
+        """Whether the judge looks after this step of a film; the first, for one that began with success.
 
-    def _see(self, films: Sequence[Film], ticks: Sequence[int], shown: Shown) -> None:
-        """Keep what is read from frames of films at their steps, and judge what is due."""
+        The last frame is looked at whatever its number, and so is the one that it is judged beside.
+        """
+        return tick <= 1 or tick % self.world.judge_every == 0 or tick in (self.horizon - self.gap, self.horizon)
+
+    def _see(self, films: Sequence[Film], ticks: Sequence[int], shown: Shown, apart: np.ndarray | None = None) -> None:
+        """Keep what is read from frames of films at their steps, and judge what is due; `apart` (B,), see `_apart`."""
         pictures, reading = shown.pictures, shown.reading
         states = {key: value.cpu().numpy() for key, value in reading.states.items()}
         if shown.poses is not None:  # what was drawn need not be read
@@ -235,7 +241,7 @@ class Dreamer:
         said = self.model.sight.verdict(Reading(now, {}), Reading(before, {}), scaled)
         told = self._signs(shown, before, scaled, len(films)) if self.teller is not None else {}
         for row, (film, tick) in enumerate(zip(films, ticks, strict=True)):
-            if not self._due(tick):
+            if film.ended or not self._due(tick):
                 continue
             real = 1.0 if earlier[row] is None else float(said.real[row])
             film.least_real = min(film.least_real, real)
@@ -243,11 +249,12 @@ class Dreamer:
                 film.signs.surest = max(
                     film.signs.surest, float(said.success[row]) if real >= self.world.real_at else 0
                 )
-                for name, values in told.items():
+                for name, values in (told | ({} if apart is None else {"apart": apart})).items():
                     if name != "inverse" or earlier[row] is not None:
                         film.signs.add(name, float(values[row]))
             success = float(said.success[row]) >= self.world.succeeds_at and real >= self.world.real_at
             film.outcomes[tick] = success, 1.0 if success else min(float(said.progress[row]), 0.99)
+            film.ended = tick > 0 and (success or tick >= self.horizon)
             film.features = {step: one for step, one in film.features.items() if step >= tick - self.gap}
             film.features[tick] = now[row]
 
@@ -273,15 +280,24 @@ def _last(film: Film, tick: int, gap: int, dims: int) -> np.ndarray:
     return np.stack(done).astype(np.float32) if len(done) == gap else np.zeros((gap, dims), np.float32)
 
 
-_DREAMERS: dict[str, Dreamer] = {}  # of this process, by their settings
+_DREAMERS: dict[str, tuple[object, Dreamer]] = {}  # of this process, by settings: the files that each has read
 
 
 def dreamer_of(world: Any) -> Dreamer:
-    """The dreamer of these settings in this process; policies' cameras do not matter to it."""
-    key = repr(dataclasses.replace(world, cameras={}, delay=0))
-    if key not in _DREAMERS:
-        _DREAMERS[key] = Dreamer(world)
-    return _DREAMERS[key]
+    """The dreamer of these settings in this process, opened anew where the model was trained, or measured, anew.
+
+    Policies' cameras do not matter to it.
+    """
+    key, files = repr(dataclasses.replace(world, cameras={}, delay=0)), _state_of(find_checkpoint(world.model))
+    if key not in _DREAMERS or _DREAMERS[key][0] != files:
+        _DREAMERS[key] = files, Dreamer(world)
+    return _DREAMERS[key][1]
+
+
+def _state_of(checkpoint: Path) -> list[tuple[str, int, int]]:
+    """(file, bytes, when it was written) of all that decides what a model imagines, and which frames it refuses."""
+    files = [file for file in (*acting_files(checkpoint), file_of(checkpoint)) if file.is_file()]
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 class DreamLane(Lane):
@@ -289,7 +305,7 @@ class DreamLane(Lane):
 
     def __init__(self, world: Any):  # a `World` and a `Dream`
         super().__init__(world)
-        self.dreamer = dreamer_of(world)
+        self.world, self.dreamer = world, dreamer_of(world)
         self.low, self.high = np.asarray(self.embodiment.limits, np.float32).T
         self._film: Film | None = None
 
@@ -301,6 +317,7 @@ class DreamLane(Lane):
         return self._film
 
     def begin(self, seed: int, options: dict) -> None:
+        self.dreamer = dreamer_of(self.world)
         self._film = self.dreamer.begin(seed)
 
     def act(self, action: np.ndarray) -> float:

@@ -50,6 +50,13 @@ class DreamWorld(World):
             )
         if self.precision not in ("no", "bf16"):
             raise DreamError(f"precision of a dream is no or bf16, got '{self.precision}'")
+        if not (0 < self.success_at < 1 and 0 <= self.real_at < 1):
+            raise DreamError(
+                f"success_at and real_at of a dream are probabilities, 0 < success_at < 1 and 0 <= real_at < 1; got "
+                f"{self.success_at} and {self.real_at}"
+            )
+        if self.seed < 0:
+            raise DreamError(f"seed of a dream must be at least 0, got {self.seed}")
         if self.batch < 1 or self.judge_every < 1:
             raise DreamError(f"batch and judge_every must be at least 1, got {self.batch} and {self.judge_every}")
 
@@ -89,6 +96,12 @@ class DreamWorld(World):
         if not hasattr(config, "eyes"):
             raise DreamError(f"{self.folder} holds no model that imagines; give the run of type `video`")
         return config
+
+    @property
+    def noisy(self) -> bool:
+        """Whether films depend on noise; those of a model that imagines in one pass do not."""
+        form = getattr(self.settings, "form", None)
+        return form is None or form.value != "one_pass"
 
     @cached_property
     def truth(self) -> World | None:
@@ -142,6 +155,7 @@ class DreamWorld(World):
         settings: dict[str, Any] = {name: getattr(self, name) for name in names} | {"success_at": self.succeeds_at}
         settings |= {"signals": True} if self.signals else {}
         settings |= {"precision": self.precision} if self.precision != "no" else {}
+        settings |= {"noise": "own"} if self.noisy else {}  # older records shared that of the policy
         origin = {"starts": self.truth.fingerprint()} if self.truth is not None else {"starts": self.start_set}
         about = {"type": "dream", "model": fingerprint(self.folder), "horizon": self.steps(), "cameras": self.cameras}
         return about | settings | origin | {"versions": versions("torch")}

@@ -29,13 +29,13 @@ class DreamError(ValueError):
 
 def note(checkpoint: str | Path, fingerprint: str, following: Mapping[str, Any]) -> Path:
     """Keep what was measured of a checkpoint's action following. Raises OSError where it cannot be written."""
-    file = _file(checkpoint)
+    file = file_of(checkpoint)
     return replace_text(file, json.dumps({**_read(file), fingerprint: dict(following)}, indent=1) + "\n")
 
 
 def noted(checkpoint: str | Path, fingerprint: str) -> dict | None:
     """What was measured of these weights, if anything was."""
-    return _read(_file(checkpoint)).get(fingerprint)
+    return _read(file_of(checkpoint)).get(fingerprint)
 
 
 def strange(following: Mapping[str, Any] | None, off: float) -> str:
@@ -72,8 +72,9 @@ def success_of(known: Mapping[str, Any] | None, every: int, real_at: float) -> f
 
 def passes(following: Mapping[str, Any] | None) -> bool:
     """Whether a model that follows its actions so may rank policies."""
-    gap = (following or {}).get("gap", {}).get("shuffled")
-    return bool(gap) and gap[1] >= GATE
+    known = following or {}
+    gap = known.get("gap", {}).get("shuffled")
+    return bool(gap) and gap[1] >= GATE and known.get("step", AT) >= AT and not known.get("trained_on")
 
 
 def refusal(following: Mapping[str, Any] | None) -> str:
@@ -82,6 +83,16 @@ def refusal(following: Mapping[str, Any] | None) -> str:
         return (
             "nobody has measured whether the model follows its actions; measure it with: understudy eval --world-model "
             "RUN --data DATA --out DIR"
+        )
+    if following.get("trained_on"):
+        return (
+            "the model was trained on some of these films, which say how well it remembers, and open no gate; measure "
+            "episodes that it has not seen (--episodes held-out)"
+        )
+    if following.get("step", AT) < AT:
+        return (
+            f"the films were {following['step']} frames long, and the model is judged at {AT}; measure it with "
+            f"--horizon {AT} or more"
         )
     if "gap" not in following:
         return "nothing moves in these films, so nobody can tell whether the model follows actions; take other episodes"
@@ -93,7 +104,8 @@ def refusal(following: Mapping[str, Any] | None) -> str:
     )
 
 
-def _file(checkpoint: str | Path) -> Path:
+def file_of(checkpoint: str | Path) -> Path:
+    """Where the measures of a checkpoint are kept; it need not be there."""
     folder = Path(checkpoint)
     return (folder.parent.parent if folder.parent.name == "checkpoints" else folder) / FILE
 

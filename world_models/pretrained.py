@@ -166,7 +166,7 @@ class PretrainedModel(FilmModel):
         theirs, info = load_model(self.config.run, "world")
         assert isinstance(theirs, CodecModel)
         self.embodiment.check(theirs.embodiment)
-        for part in ("reader", "judge"):
+        for part in ("reader", "judge", *(("inverse",) if self.sight.inverse is not None else ())):
             getattr(self.sight, part).load_state_dict(getattr(theirs.sight, part).state_dict())
         self.sight.codec.mean.copy_(theirs.sight.codec.mean)
         released = load_backbone(self.config.model, told=1, hidden=1)

@@ -11,22 +11,20 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...configs.command import command_of
 from ...configs.files import replace_text
 from ...configs.progress import counted
-from ..ledger.dreams import refuse_unproven, refused_starts
+from ..ledger.dreams import is_dream, refuse_unproven, refused_starts, shared_noise, without
 from ..ledger.identity import (
     MatchError,
     Tested,
     by_policy,
-    identify,
     matched,
     one_world,
     open_records,
@@ -99,6 +97,8 @@ class Agree:
         agreement = agree(matched(truth, proxy), self.by, np.random.default_rng(self.seed), self.draws, twice)
         worlds = {"truth": world_name(truth[0]), "proxy": world_name(proxy[0])}
         told = [str(one) for one in judges]
+        if again and is_dream(proxy[0].manifest.get("world") or {}) and (alike := shared_noise(proxy, truth)):
+            told.append(f"{alike}, which the second true run has")
         if one_world(truth[0], proxy[0]):
             told.append(
                 f"truth and proxy are of one world, {worlds['truth']}: this says how far it agrees with itself "
@@ -136,28 +136,6 @@ class Agree:
     def command(self) -> str:
         """What a reader runs for these numbers."""
         return command_of(self, "agree", without=("out", "study"))
-
-
-def without(records: Sequence[Record], starts: Collection[Start]) -> list[Record]:
-    """The records without episodes from these initial conditions. Raises MatchError where a policy keeps none."""
-    import pyarrow as pa
-
-    left: list[Record] = []
-    kept: dict[tuple[str, str], int] = {}
-    names: dict[tuple[str, str], str] = {}
-    for record in records:
-        table: Any = record.table
-        own = zip(record.column("initial_conditions"), record.column("env_seed"), strict=True)
-        some = table.filter(pa.array([start not in starts for start in own], pa.bool_()))
-        identity = identify(record.manifest)
-        key = identity.weights, identity.acts
-        kept[key], names[key] = kept.get(key, 0) + len(some), identity.name
-        left += [dataclasses.replace(record, table=some)] if len(some) else []
-    if lost := [names[key] for key, count in kept.items() if not count]:
-        raise MatchError(
-            f"no start of {lost[0]} is left: the dream refused them all, which knows another scene, or nobody decided"
-        )
-    return left
 
 
 def second_run(truth: Sequence[Record], again: Sequence[Record]) -> list[tuple[Tested, Tested]]:

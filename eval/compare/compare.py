@@ -20,7 +20,7 @@ from ..ledger.dreams import refuse_unproven
 from ..ledger.record import MANIFEST, read_record
 from ..offline.record import is_error_record
 from .checks import check_folder, check_kind, checked_world, stage_of
-from .comparison import Comparison, compare_records
+from .comparison import Comparison, compare_records, known_starts
 from .live import hold
 from .open_loop import ErrorComparison, compare_error_records, judge_and_compare
 from .page import PAGE, write_comparison
@@ -97,7 +97,7 @@ def compare(config: Compare) -> Comparison | ErrorComparison:
     comparison = compare_records(records, config.alpha, config.env_seed, name=config.name)
     if config.out:
         comparison.write(os.path.expandvars(config.out))
-        write_comparison(comparison, records, os.path.expandvars(config.out))
+        write_comparison(comparison, known_starts(records), os.path.expandvars(config.out))
     return comparison
 
 

@@ -23,6 +23,9 @@ from ...configs.documents import check_fields, read_document, read_object, seale
 from ...configs.files import replace_text
 from ...configs.former import MANIFEST, current_names, renamed
 from ...configs.notebook import rows_html
+from ...configs.progress import counted
+from ..ledger.dreams import refused_starts, without
+from ..ledger.identity import apart
 from ..ledger.pairs import episodes_by_start, join
 from ..ledger.record import Record
 from ..ledger.summary import summarize
@@ -152,6 +155,8 @@ def compare_records(
 ) -> Comparison:
     """Compare two or more records on the initial conditions that each two of them share.
 
+    Starts that a dream refused, in any of finished records, are left out of all.
+
     Args:
         seed: of the bootstrap.
         name: title of the comparison.
@@ -165,6 +170,8 @@ def compare_records(
     if len(records) < 2:
         raise ValueError("a comparison needs at least two records or policies")
     rng, names = np.random.default_rng(seed), [_label(i) for i in range(len(records))]
+    refused = refused_starts(records)
+    records = records if sequential else known_starts(records)
 
     peeked = _peeked(records, sequential)
     order = list(combinations(range(len(records)), 2))
@@ -195,11 +202,17 @@ def compare_records(
         alpha=alpha,
         contestants=tuple(contestants),
         differences=differences,
-        caveats=tuple(_caveats(records, joined, peeked)),
+        caveats=tuple(_caveats(records, joined, peeked, len(refused), left=not sequential)),
         episodes=tuple(_episodes(records)),
         sequential=dict(sequential or {}),
         name=name,
     )
+
+
+def known_starts(records: Sequence[Record]) -> Sequence[Record]:
+    """The records without the starts that a dream refused in any of them. Raises MatchError where nothing is left."""
+    refused = refused_starts(records)
+    return without(records, refused) if refused else records
 
 
 def _contestant(label: str, record: Record) -> Contestant:
@@ -283,14 +296,17 @@ def _bet_on_progress(pairs: Pairs, alpha: float) -> float:
     return test.p_value()
 
 
-def _caveats(records: Sequence[Record], joined: Sequence[Pairs], peeked: bool):
+def _caveats(records: Sequence[Record], joined: Sequence[Pairs], peeked: bool, refused: int, left: bool):
     yield "Applies to these checkpoints and to initial conditions like these; another training seed may differ by more."
     for record in records:
         if begun := sum(first == 0 for first in record.column("first_success")):
             yield f"{begun} episodes of {record.root.name} had succeeded at reset, before any action."
-    worlds = {json.dumps(record.manifest.get("world", {}).get("config", {}), sort_keys=True) for record in records}
-    if len(worlds) > 1:
-        yield "The records are from different worlds: a difference may be the world's, not the policy's."
+    worlds = [record.manifest.get("world") or {} for record in records]
+    if found := next(filter(None, (apart(worlds[0], world) for world in worlds)), ""):
+        yield f"The records are from different worlds ({found}): a difference may be the world's, not the policy's."
+    if refused:
+        what = "were left out of all records" if left else "count as failures of both"
+        yield f"The dream does not know the scenes of {counted(refused, 'start')}, which {what}."
     if len(joined) > 1:
         yield "Intervals are 95 % each; only the p-values are corrected for the number of comparisons."
     left_out = max((pairs.left_out for pairs in joined), default=0)

@@ -18,9 +18,11 @@ import numpy as np
 
 from ...configs.files import replace_text
 from ...configs.progress import counted
+from ...configs.world import Around, read_world
+from ...policies.agent.open import NOISELESS
 from ..evaluate.evaluate import Eval, evaluate
-from ..ledger.dreams import refuse_unproven
-from ..ledger.identity import identify
+from ..ledger.dreams import is_dream, refuse_unproven
+from ..ledger.identity import acted_otherwise, apart, identify
 from ..ledger.record import MANIFEST, Record, read_record
 from ..ledger.table import OUTCOMES
 from ..statistics.sequential import Sequential
@@ -60,15 +62,15 @@ def imagining(
         manifests: of both, to tell whether the past is theirs.
 
     Raises:
-        ValueError: a past that is not of these policies, of the starts to come, or a model that may not rank.
+        ValueError: a past that is not of these policies as they act here, of this world, or of the starts to come;
+            repeats that are the same dream; a model that may not rank.
     """
+    if is_dream(manifests[0]["world"]):
+        raise ValueError("--imagine stands beside true pairs, and this comparison is held in a dream; leave it out")
     column = OUTCOMES[on]
     past = [read_record(os.path.expandvars(path)) for path in asked.past]
     for record, manifest, name in zip(past, manifests, "AB", strict=True):
-        if identify(record.manifest).weights != identify(manifest).weights:
-            raise ValueError(
-                f"--past: {record.root} is not of policy {name}; give the records of A and B in this order"
-            )
+        _check_past(record, manifest, name)
     true = [_outcomes([record], column) for record in past]
     shared = sorted(set(true[0]) & set(true[1]))
     first, count = sides[0].env_seed, sides[0].episodes
@@ -82,6 +84,7 @@ def imagining(
         )
 
     world = _world(sides[0].world, folder)
+    _check_repeats(asked, sides[0], world)
     span = shared[0], shared[-1] - shared[0] + 1
     dreamt = [
         _dream(asked, side, world, span, folder / IMAGINED / f"past_{name}")
@@ -92,7 +95,9 @@ def imagining(
         _gaps(true, shared), _gaps([_outcomes(one, column) for one in dreamt], shared), asked.pairs, plain.alpha
     )
     print(found.text(), flush=True)
-    about = {"model": asked.model, "correlation": found.correlation, "pays": found.pays, "factor": found.factor}
+    told = found.correlation if np.isfinite(found.correlation) else None
+    about = {"model": asked.model, "correlation": told, "pays": found.pays, "factor": found.factor}
+    about |= {"past": list(asked.past), "pairs": asked.pairs, "repeats": asked.repeats}
     if not found.pays:
         return plain, about
 
@@ -102,8 +107,42 @@ def imagining(
     ]
     gaps = _gaps([_outcomes(one, column) for one in dreamt], range(first, first + count + asked.pairs))
     variate = mean_of(gaps[count:], found.factor, plain.alpha)
-    about |= {"mean": [variate.low, variate.high], "pairs": asked.pairs, "repeats": asked.repeats}
+    about |= {"mean": [variate.low, variate.high]}
     return VariateTest(plain.most, plain.alpha, gaps[:count], variate), about
+
+
+def _check_past(record: Record, manifest: Mapping, name: str) -> None:
+    """Raise ValueError for a record that does not tell of a policy as it acts in this comparison, here in the truth."""
+    then, now = identify(record.manifest), identify(manifest)
+    if then.weights != now.weights:
+        raise ValueError(f"--past: {record.root} is not of policy {name}; give the records of A and B in this order")
+    if then.acts != now.acts:
+        raise ValueError(
+            f"--past: in {record.root} policy {name} acted otherwise than it will here: "
+            f"{acted_otherwise(then.acts, now.acts)}. Evaluate it anew as this comparison is held"
+        )
+    worlds = record.manifest.get("world") or {}, manifest["world"]
+    if found := apart(*worlds, without=("config",)):
+        raise ValueError(f"--past: {record.root} is of another world than this comparison: {found}")
+
+
+def _check_repeats(asked: Imagination, side: Eval, world: str) -> None:
+    """Raise ValueError where neither policy nor model has noise, so that every dream of a start is the same."""
+    dream = read_world(_dreaming(asked, side, world))
+    if asked.repeats > 1 and side.proposal == NOISELESS and not dream.noisy:  # type: ignore[attr-defined]
+        raise ValueError(
+            f"--dreams {asked.repeats}: the policies act without noise and {asked.model} imagines in one pass, so all "
+            "dreams of a start are the same; leave it out"
+        )
+
+
+def _dreaming(asked: Imagination, side: Eval, world: str) -> dict:
+    """The dream of a world: what is delayed there is delayed in it, and its task is told."""
+    true = read_world(world)
+    clean = true.clean if isinstance(true, Around) else true
+    told = {"task": clean.task} if clean.task else {}
+    told |= {"delay": clean.delay} if clean.delay else {}
+    return {"type": "dream", "model": asked.model, "starts": world, "batch": side.block} | told
 
 
 def _dream(asked: Imagination, side: Eval, world: str, span: tuple[int, int], folder: Path) -> list[Record]:
@@ -113,7 +152,7 @@ def _dream(asked: Imagination, side: Eval, world: str, span: tuple[int, int], fo
         place = folder if asked.repeats == 1 else folder / str(repeat)
         there = (place / MANIFEST).is_file()
         kept, new = (str(place), None) if there else (None, str(place))
-        dreaming = {"type": "dream", "model": asked.model, "starts": world, "batch": side.block, "seed": repeat}
+        dreaming = _dreaming(asked, side, world) | {"seed": repeat}
         place.parent.mkdir(parents=True, exist_ok=True)
         records.append(
             evaluate(

@@ -215,12 +215,24 @@ def _sequential_command(comparison: Comparison, manifests: Sequence[Mapping]) ->
         "max": sequential["budget"],
         "on": sequential["on"],
     }
-    flags |= {"test": sequential["test"], "give_up": f"{sequential['give_up']:g}", "env_seed": starts["first"]}
+    imagined = sequential.get("imagined") or {}
+    test = "betting" if sequential["test"] == "imagined" else sequential["test"]
+    flags |= {"test": test, "give_up": f"{sequential['give_up']:g}", "env_seed": starts["first"]}
+    flags |= {"proposal": first.get("agent", {}).get("proposal"), "n_action_steps": _told_steps(manifests)}
+    flags |= {"imagine": imagined.get("model"), "imagined": imagined.get("pairs"), "dreams": imagined.get("repeats")}
     flags |= {"policy_seed": seeds[0]} if seeds[0] else {}
     flags |= {"other_seed": seeds[1]} if seeds[1] != seeds[0] else {}
 
     until = " --until_decided" if sequential["until_decided"] else ""
+    until += f" --past {shlex.join(imagined['past'])}" if imagined.get("past") else ""
     return on_lines(f"understudy compare {shlex.join(paths)} {flag_words(flags)}{until} --out out/again")
+
+
+def _told_steps(manifests: Sequence[Mapping]) -> int | None:
+    """Actions executed of each chunk, where both were told so and it is not the own way of one."""
+    told = [manifest.get("agent", {}).get("n_action_steps") for manifest in manifests]
+    own = [(manifest.get("policy", {}).get("config") or {}).get("n_action_steps") for manifest in manifests]
+    return told[0] if told[0] == told[1] and told != own else None
 
 
 def _by_start(record: Record) -> dict[tuple[str, int], Mapping]:

@@ -27,6 +27,7 @@ from ...configs.world import looked_at, read_world, start_set
 from ...policies.agent.open import check_policy
 from ...policies.agent.stage import check_fit, check_saved, world_of
 from ..evaluate.evaluate import Eval, describe
+from ..ledger.dreams import check_world as check_dream
 from ..ledger.provenance import provenance
 from ..ledger.record import MANIFEST, read_record
 from ..rollout.crew import Crew
@@ -220,6 +221,7 @@ def _stage(config: Settings, settings: Eval, mixture: Mixture, paths: Sequence[P
     about = {"path": "+".join(config.parents), "type": MIXTURE, "step": None}
     about["config"] = {"parents": list(config.parents)}
     manifest = describe(settings, agent_of(config, mixture), about, crew.world)
+    check_dream(manifest["world"], "this search")
     del manifest["starts"]["count"]
     return MixtureStage(
         folder=config.folder / SEARCHED,

@@ -71,26 +71,36 @@ def calibrate_dream(config: Calibrate) -> list[str]:
     from pathlib import Path
 
     from ...configs.files import replace_text
-    from ..ledger.dreams import refuse_unproven
+    from ..ledger.dreams import refuse_unproven, shared_noise
     from ..ledger.identity import open_records
-    from ..world_model.cells import PromiseError, gather, model_of
+    from ..world_model.cells import PromiseError, dream_of, gather
     from ..world_model.promise import Promise, as_json, promise, told
 
+    _refuse_ignored(config)
     dreamt = open_records([config.record])
-    model = model_of(dreamt)
+    world = dream_of(dreamt)
     refuse_unproven(dreamt)
     if config.promise:
         if config.truth:
             raise PromiseError("give --truth to make a promise, or --promise to read records by one")
         made, cells = Promise.load(config.promise), gather(dreamt)
-        if made.model != model:
-            raise PromiseError(
-                f"{config.promise} speaks of another world model ({made.model}) than these records ({model})"
-            )
+        made.check(cells, world)
         return [*told(made, None, cells), str(replace_text(Path(config.out), as_json(made, cells)))]
-    cells = gather(dreamt, open_records(config.truth))
-    made, held = promise(cells, model, config.alpha)
-    return [*told(made, held, cells), str(made.save(config.out))]
+    true = open_records(config.truth)
+    cells, alike = gather(dreamt, true), shared_noise(dreamt, true)
+    made, held = promise(cells, world, config.alpha)
+    note = [f"note            {alike}; dream with another --policy_seed"] if alike else []
+    return [*told(made, held, cells), *note, str(made.save(config.out))]
+
+
+def _refuse_ignored(config: Calibrate) -> None:
+    """Raise ValueError for settings that a promise would not read."""
+    names = ("signals", "slack", *(("alpha",) if config.promise else ()))
+    for name in (name for name in names if getattr(config, name) != getattr(Calibrate, name)):
+        why = (
+            "the promise says it" if name == "alpha" else "is of alarms; of a dream's signals those that help are taken"
+        )
+        raise ValueError(f"--{name}: {why}. Leave it out")
 
 
 def calibrate(record: Record, alpha: float, signals: tuple[str, ...], slack: float) -> Alarm:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.files import replace_text
+from ..ledger.dreams import doubt_of
 from ..ledger.pairs import difference
 from ..ledger.record import MANIFEST, Record, read_record
 from ..ledger.study import Study
@@ -71,10 +72,12 @@ def tabulate(grid: Grid, cells: Sequence[Cell], failed: Sequence[tuple[Cell, str
 
 
 def _verdict(grid: Grid, cells: Sequence[Cell], name: str) -> str:
-    """Which settings differ in this evaluation, beyond the luck of training seeds."""
+    """Which settings differ in this evaluation, beyond the luck of training seeds; or why no dream says so."""
     rates = {setting: [] for setting in dict.fromkeys(cell.setting for cell in cells)}
     for cell in cells:
         record = _finished(cell, name)
+        if record is not None and (doubt := doubt_of(record.manifest.get("world") or {}, f"evaluation {name}")):
+            return f"{doubt}."
         rates[cell.setting].append(None if record is None else float(np.mean(record.column("success"))))
     sentence = verdict(rates, grid.looks)
     return f"{name}: {sentence}" if sentence and len(grid.eval) > 1 else sentence

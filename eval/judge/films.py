@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from ...configs.progress import counted
+from ..ledger.dreams import is_dream
 from ..ledger.films import film_paths
 from ..ledger.foretold import IMAGINED, kept_films
 from ..ledger.identity import by_policy, identify, open_records
@@ -214,7 +215,7 @@ def _outcomes(truth: Sequence[str]) -> dict[tuple[str, str], dict[tuple[str, int
     """Policy -> start -> success, of true records; episodes that ended in an error say nothing. Raises FilmsError."""
     records = open_records(truth)
     for record in records:
-        if is_dream(record):
+        if is_dream(record.manifest.get("world") or {}):
             raise FilmsError(f"--truth {record.root} is a dream itself, so what came of it is not known to be true")
     lost = {
         (*_acted(record), row["initial_conditions"], row["env_seed"])
@@ -252,16 +253,9 @@ def _records(path: Path) -> list[Path]:
     return inner
 
 
-def is_dream(record: Record) -> bool:
-    """Whether a record's films are imagined."""
-    world = record.manifest.get("world") or {}
-    config = world.get("config") or {}
-    return "dream" in (world.get("type"), config.get("type"), (config.get("of") or {}).get("type"))
-
-
 def _of_record(record: Record, known: Mapping[tuple[str, str], Mapping[tuple[str, int], float]]) -> list[Film]:
     """The filmed episodes of a record."""
-    imagined, key, paths = is_dream(record), record_key(record), film_paths(record)
+    imagined, key, paths = is_dream(record.manifest.get("world") or {}), record_key(record), film_paths(record)
     there = known.get(_acted(record), {}) if imagined and known else {}
     films = []
     for row in record.rows:

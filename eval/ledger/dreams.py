@@ -5,9 +5,12 @@ A dream ranks policies only while its model was measured (`understudy eval --wor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from ...world_models.gate import ABSTAINS, noted, passes, refusal
+from .identity import MatchError, identify
 from .record import Record
 
 
@@ -28,6 +31,45 @@ def refused_starts(records: Iterable[Record]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted({(kind, seed) for kind, seed, error in rows if ABSTAINS in error}))
 
 
+def without(records: Sequence[Record], starts: Collection[tuple[str, int]]) -> list[Record]:
+    """The records without episodes from these initial conditions. Raises MatchError where a policy keeps none."""
+    import pyarrow as pa
+
+    left: list[Record] = []
+    kept: dict[tuple[str, str], int] = {}
+    names: dict[tuple[str, str], str] = {}
+    for record in records:
+        table: Any = record.table
+        own = zip(record.column("initial_conditions"), record.column("env_seed"), strict=True)
+        some = table.filter(pa.array([start not in starts for start in own], pa.bool_()))
+        identity = identify(record.manifest)
+        key = identity.weights, identity.acts
+        kept[key], names[key] = kept.get(key, 0) + len(some), identity.name
+        left += [dataclasses.replace(record, table=some)] if len(some) else []
+    if lost := [names[key] for key, count in kept.items() if not count]:
+        raise MatchError(
+            f"no start of {lost[0]} is left: the dream refused them all, which knows another scene, or nobody decided"
+        )
+    return left
+
+
+def shared_noise(dreamt: Iterable[Record], true: Iterable[Record]) -> str:
+    """What is to be said where policies dreamt with the noise of true runs; nothing where they did not."""
+    seeds = [{seed for record in side for seed in record.column("policy_seed")} for side in (dreamt, true)]
+    if not (shared := sorted(seeds[0] & seeds[1])):
+        return ""
+    return (
+        f"policies dreamt with the noise of true runs (policy_seed {', '.join(map(str, shared))}): where they sample, "
+        "single starts look more alike than with noise of their own"
+    )
+
+
+def is_dream(world: Mapping) -> bool:
+    """Whether a world, as a manifest describes it, is imagined."""
+    config = world.get("config") or {}
+    return "dream" in (world.get("type"), config.get("type"), (config.get("of") or {}).get("type"))
+
+
 def check_world(world: Mapping, what: str) -> None:
     """The same of a world as a manifest describes it.
 
@@ -43,6 +85,15 @@ def check_world(world: Mapping, what: str) -> None:
         raise DreamGateError(
             f"{what} was made in a dream of {model}, and no policies are ranked by it: {refusal(following)}"
         )
+
+
+def doubt_of(world: Mapping, what: str) -> str:
+    """What `check_world` says against a ranking; nothing where nothing is to be said."""
+    try:
+        check_world(world, what)
+    except DreamGateError as error:
+        return str(error)
+    return ""
 
 
 def _noted(model: str, fingerprint: str) -> dict | None:

@@ -1,15 +1,15 @@
 """What makes two records records of the same policy, so that one may ask how it did in either world.
 
 The hash of the weights and settings in its checkpoint (`policy.fingerprint`; a record without one: `policy.path`) and
-how it was asked to act: executed actions of each chunk, candidates, critic, temperature, proposal, sampler,
-ensemble. Not the seed of its noise, the block, threads or device.
+how it was asked to act: executed actions of each chunk, candidates, critic and its weights, temperature, proposal,
+sampler, ensemble. Not the seed of its noise, the block, threads or device.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,16 @@ from .pairs import episodes_by_start
 from .record import MANIFEST, Record, read_record
 from .table import RecordError
 
-ACTS = ("n_action_steps", "candidates", "critic", "temperature", "proposal", "sampler", "ensemble")
+ACTS = (
+    "n_action_steps",
+    "candidates",
+    "critic",
+    "critic_fingerprint",
+    "temperature",
+    "proposal",
+    "sampler",
+    "ensemble",
+)
 
 
 class MatchError(ValueError):
@@ -142,10 +151,14 @@ def _lonely(tested: Tested, others: Mapping[tuple[str, str], Tested], side: str)
     sentence = f"{tested.identity.name} ('{tested.records[0]}') is not among the {side} records"
     for weights, acts in others:
         if weights == tested.identity.weights:
-            here, there = json.loads(tested.identity.acts), json.loads(acts)
-            parts = [f"{key} {here[key]} against {there[key]}" for key in ACTS if here[key] != there[key]]
-            return f"{sentence}: the same weights acted there with {', '.join(parts)}"
+            return f"{sentence}: the same weights acted there with {acted_otherwise(tested.identity.acts, acts)}"
     return sentence
+
+
+def acted_otherwise(here: str, there: str) -> str:
+    """What differs between the `acts` of two identities, in words; nothing where nothing does."""
+    ours, theirs = json.loads(here), json.loads(there)
+    return ", ".join(f"{key} {ours[key]} against {theirs[key]}" for key in ACTS if ours[key] != theirs[key])
 
 
 def same_world(first: Record, record: Record, side: str, *, seen: bool = False) -> None:
@@ -155,13 +168,29 @@ def same_world(first: Record, record: Record, side: str, *, seen: bool = False) 
         seen: also what is looked through. Of two policies cameras may differ, for they change nothing that happens; of
             one they change what it does.
     """
-    worlds = [each.manifest.get("world") or {} for each in (first, record)]
-    ours, theirs = worlds if seen else map(_without_cameras, worlds)
-    for key in sorted((set(ours) | set(theirs)) - {"versions"}):
-        if (found := first_difference(ours.get(key), theirs.get(key), key)) is not None:
-            names = f"'{first.root}' and '{record.root}'"
-            values = f"{found[1]} and {found[2]}"
-            raise MatchError(f"the {side} records {names} are of different worlds: {found[0]} is {values}")
+    if found := apart(*(each.manifest.get("world") or {} for each in (first, record)), seen=seen):
+        raise MatchError(f"the {side} records '{first.root}' and '{record.root}' are of different worlds: {found}")
+
+
+def apart(ours: Mapping, theirs: Mapping, *, seen: bool = False, without: Collection[str] = ()) -> str:
+    """Where two worlds differ first, as manifests describe them, and both values, in words; nothing where none does.
+
+    Args:
+        seen: as in `same_world`.
+        without: keys that do not count, beside versions.
+    """
+    ours, theirs = (world if seen else _without_cameras(world) for world in (ours, theirs))
+    for key in sorted((set(ours) | set(theirs)) - {"versions", *without}):
+        if (found := first_difference(*(_unversioned(world.get(key)) for world in (ours, theirs)), key)) is not None:
+            return f"{found[0]} is {found[1]} and {found[2]}"
+    return ""
+
+
+def _unversioned(value: object) -> object:
+    """A value without the versions in it, as of the world that a dream begins in."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _unversioned(part) for key, part in value.items() if key != "versions"}
 
 
 def _without_cameras(world: Mapping) -> dict:

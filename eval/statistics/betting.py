@@ -58,7 +58,7 @@ class BettingTest(Sequential):
     def _progress(self) -> tuple[float, float, str]:
         money = self.money()
         side = "B" if money[1] >= money[0] else "A"
-        words = f"evidence for {side}: {max(money):.3g} ({2 / self.alpha:.0f} needed)"
+        words = f"evidence for {side}: {max(money):.3g} ({np.exp(self._needed):.0f} needed)"
         return *(np.log(np.maximum(money, 1.0)) / self._needed).tolist(), words
 
 

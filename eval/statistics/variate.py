@@ -92,9 +92,12 @@ def worth(true: np.ndarray, imagined: np.ndarray, n: int, alpha: float = 0.05) -
 
 
 def mean_of(imagined: np.ndarray, factor: float, alpha: float = 0.05) -> Variate:
-    """The variate of imagined differences (n,) of starts that are not tested."""
+    """The variate of imagined differences (n,) of starts that are not tested.
+
+    The interval is as wide as if two pairs more had gone to either side: rare differences may be in none of the n.
+    """
     imagined = np.asarray(imagined, float)
-    margin = _z(alpha) * float(imagined.std(ddof=1)) / np.sqrt(len(imagined))
+    margin = _z(alpha) * float(np.append(imagined, [-1.0, -1.0, 1.0, 1.0]).std(ddof=1)) / np.sqrt(len(imagined))
     middle = float(imagined.mean())
     return Variate(factor, middle - margin, middle + margin)
 
@@ -139,8 +142,8 @@ class VariateTest(BettingTest):
         return np.where(done[:, 1], 1, np.where(done[:, 0], -1, 0))
 
     def p_value(self) -> float:
-        """Two-sided, valid at any time, with the charge for the variate's mean."""
-        return float(min(1.0, 2 * np.exp(-self.peak[0].max()) / (1 - CHARGED)))
+        """Two-sided, valid at any time; never below what the variate's mean is charged, so at most alpha as decided."""
+        return float(min(1.0, 2 * np.exp(-self.peak[0].max()) + self.alpha * CHARGED))
 
     def outlook(self, rng: np.random.Generator, futures: int = 400, enough: float = 1.0) -> float:
         """As `Sequential.outlook`; a future pair repeats what was bet on, so that truth and dream stay together."""

@@ -117,6 +117,7 @@ def judge(config: EvalWorldModel) -> dict:
     wanted = [step for step in HORIZONS if step <= config.horizon]
     wanted += [config.horizon] if config.horizon not in wanted else []
     measures, cut, worst_to_best, own = _measure(config, model, dataset, places, wanted)
+    measures["following"] |= {"trained_on": True} if data["trained_on"] else {}
     about = {
         "kind": WORLD_MODEL,
         "world_model": {key: info[key] for key in ("path", "step", "type", "config")} | _fingerprint(info["path"]),
@@ -143,9 +144,10 @@ def judge(config: EvalWorldModel) -> dict:
         replace_text(beside / REPORT, page)
 
     new_folder(root, fill)
+    if data["trained_on"]:
+        return about  # what was noted of films that it had not seen stays
     try:
-        fresh = {} if data["trained_on"] else {name: measures[name] for name in ("starts", "endings")}
-        known = measures["following"] | fresh
+        known = measures["following"] | {name: measures[name] for name in ("starts", "endings")}
         note(info["path"], about["world_model"]["fingerprint"], known)
     except OSError as error:
         print(f"warning: {info['path']} cannot be told what was measured ({error}); no dream of it will rank policies")

@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ...configs.files import replace_text
 from ...configs.progress import counted
 from ..statistics.calibration import fit, left_out, predict
 from ..statistics.intervals import Interval, mean_interval
-from .cells import Cells, PromiseError
+from .cells import Cells, PromiseError, other_dream
 
 FORMAT, KIND = 1, "dream promise"
 HALF = 0.5
@@ -50,6 +50,8 @@ class Promise:
     policies: int
     n: int  # starts of policies
     signals: tuple[str, ...] = ()  # those that the line reads, each of dreamt successes and of failures
+    dreams: int = 0  # of a start, which its dreamt rate is the mean of; 0: an older promise, which does not say it
+    world: dict = field(default_factory=dict)  # the dream's settings that decide outcomes; none: an older promise
 
     def starts(self, cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(low, estimate, high), each (n,), of the success rate of every start of every policy."""
@@ -61,6 +63,19 @@ class Promise:
         said = predict(np.array(self.mean), np.array(list(dreamt.values()))[:, None])
         ends = [(max(0.0, one - self.mean_off), one, min(1.0, one + self.mean_off)) for one in said.tolist()]
         return {number: Interval(*three) for number, three in zip(dreamt, ends, strict=True)}
+
+    def check(self, cells: Cells, world: Mapping) -> None:
+        """Raise PromiseError where dreamt starts are not such as it speaks of; `world`: see `cells.dream_of`."""
+        if world["model"] != self.model:
+            raise PromiseError(f"the promise speaks of another world model ({self.model}) than these records "
+                               f"({world['model']})")  # fmt: skip
+        if self.world and (found := other_dream(self.world, world)):
+            raise PromiseError(f"the promise speaks of a dream of other settings than these records: {found}")
+        if self.dreams and cells.dreams != self.dreams:
+            raise PromiseError(
+                f"the promise reads the mean of {counted(self.dreams, 'dream')} of each start, these records have "
+                f"{cells.dreams}; dream each start as often, with other policy_seed"
+            )
 
     def save(self, file: str | Path) -> Path:
         return replace_text(Path(os.path.expandvars(file)), json.dumps({"format": FORMAT, "kind": KIND} | asdict(self)))
@@ -94,8 +109,8 @@ class HeldOut:
     errors: tuple[float, float] = (math.nan, math.nan)  # root mean square of a start's rate: by rates alone, as chosen
 
 
-def promise(cells: Cells, model: str, alpha: float) -> tuple[Promise, HeldOut]:
-    """What may be promised, and how it did on trainings left out.
+def promise(cells: Cells, world: Mapping, alpha: float) -> tuple[Promise, HeldOut]:
+    """What may be promised, and how it did on trainings left out; `world`: see `cells.dream_of`.
 
     Raises:
         PromiseError: fewer than three trainings, or starts too few for alpha.
@@ -111,9 +126,9 @@ def promise(cells: Cells, model: str, alpha: float) -> tuple[Promise, HeldOut]:
     line, spread, wide, repeats = _learn(cells, everything, alpha, signals)
     means, off = _mean_line(cells)
     made = Promise(
-        model=model, alpha=alpha, line=tuple(line.tolist()), spread=spread, wide=wide, repeats=repeats,
+        model=world["model"], alpha=alpha, line=tuple(line.tolist()), spread=spread, wide=wide, repeats=repeats,
         mean=(float(means[0]), float(means[1])), mean_off=off, trainings=runs, policies=len(np.unique(cells.policy)),
-        n=len(cells.run), signals=signals,
+        n=len(cells.run), signals=signals, dreams=cells.dreams, world=dict(world),
     )  # fmt: skip
     return made, _hold_out(cells, alpha)
 
@@ -261,6 +276,9 @@ def told(made: Promise, held: HeldOut | None, cells: Cells) -> list[str]:
             f"  {cells.names[number][-46:]:<46} {interval!s:<24} {sure[here].mean():.0%} of {here.sum()} starts "
             f"believed"
         )
+    if any(cells.errors):
+        true, dreamt = cells.errors
+        lines.append(f"errors          {true} true and {dreamt} dreamt episodes ended in an error: counted as failures")
     if cells.refused:
         lines.append(
             f"refused         {counted(len(cells.refused), 'start', 'is', 'are')} of scenes that the model does not "

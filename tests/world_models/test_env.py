@@ -1,11 +1,14 @@
 """A dream is a world like any other: a policy acts in it, its rows join with the truth's, and it knows its limits."""
 
 import json
+import os
+import shutil
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from understudy.__main__ import main
 from understudy.configs.lanes.lanes import Lanes
@@ -15,7 +18,8 @@ from understudy.configs.world import read_world, start_set
 from understudy.eval.ledger.record import read_record
 from understudy.policies.data.decode import fit
 from understudy.policies.learning.checkpoint import find_checkpoint, fingerprint, load_model
-from understudy.world_models import gate
+from understudy.policies.policy import LaneNoise
+from understudy.world_models import dreaming, gate
 from understudy.world_models.env import DreamWorld
 from understudy.world_models.films import familiar
 from understudy.world_models.starts import Starts
@@ -113,6 +117,62 @@ def test_delay_holds_the_first_actions_back(dots_run, truth):
         assert chunk.sent[0, 2:].tolist() == [[90, 20]] * 2
 
 
+def test_what_is_imagined_beyond_the_end_says_nothing_of_the_film(dots_run, truth):
+    """A policy that executes more actions at a time imagines more after a success; the episode is the same."""
+    labels, lengths = [], []
+    for steps in (4, 16):
+        with closing(Lanes(world(dots_run, truth, signals=True), 1)) as lanes:
+            lanes.reset(seed=far_seeds(1))
+            done = 0
+            while lanes.running.any() and done < 16:
+                done += int(lanes.step_chunk(toward((30, 70), 1, steps)).valid.sum())
+            labels.append(lanes.call("labels")[0])
+            lengths.append(done)
+    assert lengths[0] == lengths[1] < 12
+    assert labels[0] == labels[1] and labels[0]["apart"] > 0
+
+
+def test_the_last_frame_is_judged_beside_an_earlier_one_whatever_its_number(dots_run, truth):
+    """Judged alone it would count as success however little the film can be true."""
+    places = {seed: rng_of(seed, 7).uniform(12, 88, (2, 2))[0] for seed in range(1000, 1100)}
+    seed = next(seed for seed, place in places.items() if np.hypot(*(place - (30, 70))) > 60)
+    with closing(Lanes(world(dots_run, truth, horizon=9, real_at=0.99999), 1)) as lanes:
+        lanes.reset(seed=[seed])
+        chunk = lanes.step_chunk(toward((30, 70), 1, 9))
+    assert chunk.valid.all() and not chunk.success.any() and chunk.progress[0, -1] > 0.8
+
+
+def test_noise_of_films_is_not_that_of_policies(dots_run, truth, monkeypatch):
+    """Both are keyed by seed, start and a number: with equal seeds a first plan would know the film's noise."""
+    drawn = []
+
+    class Told(LaneNoise):
+        def normal(self, *shape):
+            drawn.append(super().normal(*shape))
+            return drawn[-1]
+
+    monkeypatch.setattr(dreaming, "LaneNoise", Told)
+    with closing(Lanes(world(dots_run, truth, signals=True, batch=1), 1)) as lanes:
+        lanes.reset(seed=[1000])
+        lanes.step_chunk(toward((70, 20), 1, 4))
+    film, twin = (one.flatten()[:8] for one in drawn)
+    policy = LaneNoise(0, np.array([1000]), np.array([0])).normal(8)[0]
+    assert not any(torch.equal(one, other) for one, other in ((film, policy), (twin, policy), (film, twin)))
+
+
+def test_a_model_that_was_measured_or_trained_anew_is_opened_anew(dots_run, truth, tmp_path):
+    run = shutil.copytree(dots_run, tmp_path / "run")
+    first = dreaming.dreamer_of(world(run, truth))
+    assert dreaming.dreamer_of(world(run, truth, cameras={"top": [64, 64]})) is first
+    checkpoint = find_checkpoint(run)
+    gate.note(checkpoint, fingerprint(checkpoint), {"starts": {"most": 0.5, "episodes": 9}})
+    second = dreaming.dreamer_of(world(run, truth))
+    assert second is not first and second.known["starts"]["most"] == 0.5
+    weights = next(checkpoint.glob("*.safetensors"))
+    os.utime(weights, ns=(1, 1))
+    assert dreaming.dreamer_of(world(run, truth)) is not second
+
+
 def test_starts_that_were_recorded(dots_run, dots_data):
     dream = world(dots_run, dots_data, horizon=8)
     with closing(Lanes(dream, 2)) as lanes:
@@ -150,6 +210,9 @@ def test_bad_settings_are_refused_by_name(dots_run, truth, dots_data):
         DreamWorld(starts=truth)
     with pytest.raises(ValueError, match="where films begin"):
         DreamWorld(model=str(dots_run))
+    for wrong in ({"success_at": 5}, {"success_at": 0}, {"real_at": 1}, {"real_at": -0.1}, {"seed": -1}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}.* of a dream"):
+            world(dots_run, truth, **wrong)
     with pytest.raises(ValueError, match="must divide"):
         world(dots_run, truth, judge_every=3).lane()
     with pytest.raises(ValueError, match="imagines"):

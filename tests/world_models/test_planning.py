@@ -1,12 +1,17 @@
 """Planning and comparing with dreams: plans are ranked by what they lead to; imagined pairs stand beside true ones."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from understudy.__main__ import main
+from understudy.configs.world import read_world
+from understudy.eval.compare.imagine import Imagination, _check_past, _check_repeats, _dreaming
+from understudy.eval.evaluate.evaluate import Eval
+from understudy.eval.ledger.record import read_record
 from understudy.policies.critics.open import open_critic
 from understudy.policies.learning.checkpoint import find_checkpoint, fingerprint
 from understudy.policies.load import load_policy
@@ -56,6 +61,11 @@ def test_plans_are_ranked_by_what_they_lead_to(measured, policies):
     scores = critic.score(past, plans)
     assert scores.shape == (1, 3) and int(scores.argmax()) == 2 and scores[0, 2] > scores[0, 0] + 0.2
     assert torch.equal(scores, critic.score(past, plans)) and critic.eyes.sizes == {TOP: (SIDE, SIDE)}
+    outside = plans.future.clone()
+    outside[:, 1] = torch.tensor([300.0, -90.0])  # executed as 100, 0
+    inside = outside.clamp(0, 100)
+    far, near = (critic.score(past, Plans(plans.past, future, plans.start)) for future in (outside, inside))
+    assert torch.equal(far, near)
     both = open_critic(f"{measured}+0.5*random", planner)
     assert both.score(past, plans).shape == (1, 3)
 
@@ -85,6 +95,20 @@ def test_a_comparison_imagines_the_same_starts_only_where_that_pays(measured, po
     assert "--past A_RECORD B_RECORD" in capsys.readouterr().err
     assert main([*words, "--out", str(tmp_path / "swapped"), "--past", *past[::-1]]) == 2
     assert "is not of policy A" in capsys.readouterr().err
+    record = read_record(past[0])
+    acted = record.manifest["agent"] | {"n_action_steps": 2}
+    with pytest.raises(ValueError, match="acted otherwise than it will here: n_action_steps 2 against 8"):
+        _check_past(replace(record, manifest=record.manifest | {"agent": acted}), record.manifest, "A")
+    there = {"type": "dream", "model": "m"}
+    with pytest.raises(ValueError, match="of another world than this comparison"):
+        _check_past(replace(record, manifest=record.manifest | {"world": there}), record.manifest, "A")
+    still = Eval(policy=str(policies[0]), out="out", proposal="noiseless")
+    with pytest.raises(ValueError, match="all dreams of a start are the same"):
+        _check_repeats(Imagination(str(measured), tuple(past), 100, 8), still, world)
+    late = {"type": "test_dots", "delay": 2}
+    (tmp_path / "late.yaml").write_text(json.dumps(late))
+    dream = read_world(_dreaming(Imagination(str(measured), (), 100, 1), still, str(tmp_path / "late.yaml")))
+    assert dream.delay == 2 and dream.task == "dots"
     assert main([*words, "--out", str(tmp_path / "out"), "--past", *past]) == 0
     said = capsys.readouterr().out
     told = json.loads((tmp_path / "out" / "compare.json").read_text())["sequential"]["imagined"]

@@ -148,6 +148,9 @@ def test_it_is_trained_saved_and_imagines(folder, family, dots_run, tmp_path, ca
     saved = load_file(folder / model.backbone.FOLDER / WEIGHTS)
     moved = {name for name, value in model.backbone.network.state_dict().items() if not torch.equal(value, saved[name])}
     assert moved and all(part in name for name in moved)
+    codec = load_model(dots_run.parent / "codec", "world")[0].sight
+    for own, theirs in zip(model.sight.inverse.parameters(), codec.inverse.parameters(), strict=True):
+        assert torch.equal(own, theirs)  # a signal of its films would be chance
 
     first = torch.randint(0, 255, (2, 1, 32, 32, 3), dtype=torch.uint8)
     memory = model.remember(first)

@@ -133,6 +133,20 @@ def test_eval_measures_and_writes_a_page(dots_run, dots_data, tmp_path, capsys):
     assert page.count("data:video/mp4") == min(6, about["measures"]["films"])
     assert main(["eval", "--world-model", str(dots_run), "--data", str(dots_data), "--out", str(out)]) == 2
     assert "exists" in capsys.readouterr().err
+    before = (dots_run / gate.FILE).read_text()
+    words = ["eval", "--world-model", str(dots_run), "--data", str(dots_data), "--horizon", "16", "--films", "4"]
+    assert main([*words, "--episodes", "all", "--kept", "0", "--out", str(tmp_path / "trained_on")]) == 0
+    assert "gate: SHUT. the model was trained on" in capsys.readouterr().out
+    assert (dots_run / gate.FILE).read_text() == before  # what was measured of unseen films stays
+
+
+def test_the_gate_opens_by_unseen_films_that_are_long_enough():
+    known = {"step": 16, "films": 9, "gap": {"shuffled": [3, 4, 5]}}
+    assert gate.passes(known) and not gate.passes(known | {"gap": {"shuffled": [1, 1.9, 3]}})
+    assert not gate.passes(known | {"trained_on": True}) and "has not seen" in gate.refusal(
+        known | {"trained_on": True}
+    )
+    assert not gate.passes(known | {"step": 8}) and "--horizon 16" in gate.refusal(known | {"step": 8})
 
 
 def train_briefly(folder, dots_run, *words, steps=4, **settings):

@@ -146,6 +146,9 @@ def test_policies_without_a_partner_are_named(tmp_path):
     proxy[0].manifest["agent"]["n_action_steps"] = 4
     with pytest.raises(MatchError, match="the same weights acted there with n_action_steps 8 against 4"):
         matched(truth, proxy)
+    proxy[0].manifest["agent"] |= {"n_action_steps": 8, "critic_fingerprint": ["anew"]}  # at the same path
+    with pytest.raises(MatchError, match="critic_fingerprint None against"):
+        matched(truth, proxy)
 
 
 def test_what_identifies_a_policy():

@@ -194,6 +194,25 @@ def test_caveats_name_other_worlds_and_missing_starts(tmp_path):
     assert "different worlds" in caveats and "20 initial conditions were left out" in caveats
 
 
+def test_records_of_two_dreams_are_told_and_refused_starts_count_for_nobody(tmp_path):
+    """One name, two trainings; and one record made before anybody knew which scenes the model does not know."""
+    settings = {"config": {"type": "dream", "model": "run"}, "type": "dream"}
+    one = record(tmp_path / "one", 0.5, world=settings | {"model": "f1"})
+    two = record(tmp_path / "two", 0.5, world=settings | {"model": "f2", "versions": {"torch": "2"}})
+    caveats = " ".join(compare_records([read_record(one), read_record(two)]).caveats)
+    assert "different worlds (model is f1 and f2)" in caveats
+
+    told = {"policy": {"path": "late"}, "starts": {"set": "toy", "first": 1000, "count": 60}}
+    with RecordWriter(tmp_path / "late", told) as writer:
+        for i in range(60):
+            lost = {"error": f"start {i}: the dream abstains: strange"} if i < 20 else {}
+            writer.add(row(1000 + i, i >= 20, **lost))
+        writer.close(complete=True)
+    found = compare_records([read_record(record(tmp_path / "early", 1.1)), read_record(tmp_path / "late")])
+    assert found.differences[0].n == 40 and found.differences[0].only_first == 0
+    assert found.contestants[1].success.estimate == 1 and "20 starts, which were left out" in " ".join(found.caveats)
+
+
 def test_records_of_a_stopped_comparison_get_no_fixed_n_p_value(tmp_path):
     told = {"sequential": {"until_decided": True}}
     found = compare_records([read_record(record(tmp_path / name, 0.5, **told)) for name in "ab"])

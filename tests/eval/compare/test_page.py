@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from html import unescape
 
 import numpy as np
 import pytest
@@ -94,6 +95,13 @@ def test_a_sequential_comparison_shows_its_evidence_and_its_command(records):
     assert "B is &lt;better&gt;." in html and "evidence over pairs" in html and "verdict for A" in html
     command = re.search(r"<pre>(.*?)</pre>", html, re.S).group(1).replace("\\\n", "")
     assert command.startswith("understudy compare runs/a runs/b") and "--until_decided" in command
+    imagined = {"model": "runs/dream", "past": ["out/past a", "out/past_b"], "pairs": 400, "repeats": 2}
+    beside = sequential | {"test": "imagined", "imagined": imagined}
+    html = render(compare_records(records, sequential=beside), records)
+    command = re.search(r"<pre>(.*?)</pre>", html, re.S).group(1).replace("\\\n", "")
+    command = " ".join(unescape(command).split())
+    for words in ("--test betting", "--imagine runs/dream --imagined 400 --dreams 2", "--past 'out/past a' out/past_b"):
+        assert words in command
 
 
 def test_policies_with_starts_of_their_own_have_no_pairs(records, tmp_path):

@@ -1,8 +1,11 @@
 """Settings of a grid are told apart over training seeds, in planned groups, and not before."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from understudy.eval.grid import table
 from understudy.eval.grid.grid import Part
 from understudy.eval.grid.run import Run
 from understudy.eval.grid.table import verdict
@@ -35,3 +38,19 @@ def test_equal_recipes_are_seldom_told_apart():
     rng = np.random.default_rng(0)
     wrong = sum("above" in verdict(dict(zip("ab", rng.random((2, 10)), strict=True)), looks=2) for _ in range(300))
     assert wrong <= 27  # 5 % and three standard deviations
+
+
+def test_a_dream_that_was_not_measured_tells_no_settings_apart(monkeypatch, tmp_path):
+    def finished(cell, name):
+        world = (
+            {"type": "dream", "model": "f", "config": {"model": str(tmp_path / "dream")}} if name == "dreamt" else {}
+        )
+        rates = {"narrow": LOW, "wide": HIGH}[cell.setting]
+        return SimpleNamespace(column=lambda _: [rates[cell.seed]], manifest={"world": world})
+
+    monkeypatch.setattr(table, "_finished", finished)
+    cells = [SimpleNamespace(setting=name, seed=seed) for name in ("narrow", "wide") for seed in range(5)]
+    grid = SimpleNamespace(eval={"true": {}, "dreamt": {}}, looks=1)
+    assert "wide above narrow" in table._verdict(grid, cells, "true")
+    said = table._verdict(grid, cells, "dreamt")
+    assert "above" not in said and "no policies are ranked by it: nobody has measured" in said

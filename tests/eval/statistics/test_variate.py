@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from understudy.eval.statistics.betting import BettingTest
-from understudy.eval.statistics.variate import VariateTest, mean_of, worth
+from understudy.eval.statistics.variate import CHARGED, VariateTest, mean_of, worth
 
 
 def duels(seed, runs, pairs, rates, agree, flatter=0.0, shared=0.5):
@@ -39,6 +39,23 @@ def held(seed, rates, agree, flatter=0.0, runs=400, pairs=150, imagined=4000):
 def test_equal_policies_are_told_apart_no_more_often_than_alpha(agree, flatter):
     plain, imagined = held(0, (0.5, 0.5), agree, flatter)
     assert imagined[0] <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)
+
+
+def test_a_p_value_is_never_below_what_the_mean_is_charged():
+    """The mean's interval is wrong at `CHARGED` of alpha, whatever was won; at alpha p says as the test does."""
+    test = VariateTest(200, 0.05, np.zeros(200), mean_of(np.tile([-1.0, 1.0], 100), 0.5))
+    while not test.decision:
+        test.update(0, 1)
+        assert (test.p_value() <= 0.05) == (test.decision == "B")
+    assert test.p_value() >= 0.05 * CHARGED and f"({2 / 0.045:.0f} needed)" in test.state().note
+
+
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.1])
+def test_the_mean_lies_inside_where_imagined_differences_are_rare(share):
+    """Of 100 pairs none may differ; an interval of no width would then be sure of a wrong mean."""
+    drawn = (np.random.default_rng(0).random((2000, 100)) < share).astype(float)
+    inside = [one.low <= share <= one.high for one in (mean_of(row, 1.0) for row in drawn)]
+    assert 1 - np.mean(inside) <= 0.05 * CHARGED + 3 * np.sqrt(0.005 / 2000)
 
 
 def test_a_good_model_saves_true_pairs():

@@ -44,7 +44,7 @@ def made_up(seed=0, runs=6, each=2, starts=60, repeats=5, dreams=3, follows=1.0,
 def test_true_rates_lie_inside_as_often_as_promised_for_fresh_trainings():
     inside, sides = [], []
     for seed in range(8):
-        made, held = promise(made_up(seed), "m", 0.1)
+        made, held = promise(made_up(seed), {"model": "m"}, 0.1)
         fresh = made_up(100 + seed)
         low, estimate, high = made.starts(fresh)
         inside.append(((fresh.truth >= low - 1e-9) & (fresh.truth <= high + 1e-9)).mean())
@@ -58,7 +58,7 @@ def test_a_dream_that_knows_nothing_of_starts_believes_fewer():
     shares = []
     for follows in (1.0, 0.0):
         cells = made_up(follows=follows, repeats=20, dreams=20)
-        made, held = promise(cells, "m", 0.1)
+        made, held = promise(cells, {"model": "m"}, 0.1)
         assert held.covered.estimate > 0.8
         shares.append(held.trusted)
     assert shares[1] < 0.6 * shares[0]
@@ -66,7 +66,7 @@ def test_a_dream_that_knows_nothing_of_starts_believes_fewer():
 
 def test_the_least_sure_starts_are_named_first():
     cells = made_up(repeats=20, dreams=20)
-    low, estimate, high = promise(cells, "m", 0.1)[0].starts(cells)
+    low, estimate, high = promise(cells, {"model": "m"}, 0.1)[0].starts(cells)
     sure = believed(low, high)
     named = worth_recording(cells, estimate, sure, 10)
     unsure = [not known for start, known in zip(cells.start, sure, strict=True) if start in named]
@@ -86,8 +86,8 @@ def with_signals(seed=0, **changes):
 
 def test_a_signal_that_tells_is_taken_and_makes_the_promise_narrower():
     cells, fresh = with_signals(repeats=20, dreams=20), with_signals(7, repeats=20, dreams=20)
-    plain, held_plain = promise(dataclasses.replace(cells, signals=None, told=()), "m", 0.1)
-    made, held = promise(cells, "m", 0.1)
+    plain, held_plain = promise(dataclasses.replace(cells, signals=None, told=()), {"model": "m"}, 0.1)
+    made, held = promise(cells, {"model": "m"}, 0.1)
     assert made.signals[0] == "apart" and len(made.signals) <= 2 and plain.signals == ()
     assert held.errors[1] < 0.8 * held.errors[0] and held.trusted > held_plain.trusted
     low, _, high = made.starts(fresh)
@@ -99,15 +99,17 @@ def test_a_signal_that_tells_is_taken_and_makes_the_promise_narrower():
 def test_signals_that_say_nothing_are_left_out():
     cells = made_up(repeats=20, dreams=20)
     noise = np.random.default_rng(5).normal(size=(len(cells.truth), 3))
-    made, held = promise(dataclasses.replace(cells, signals=noise, told=("round_trip", "apart", "margin")), "m", 0.1)
+    made, held = promise(
+        dataclasses.replace(cells, signals=noise, told=("round_trip", "apart", "margin")), {"model": "m"}, 0.1
+    )
     assert made.signals == () and held.covered.estimate > 0.8
 
 
 def test_too_few_trainings_or_starts_promise_nothing():
     with pytest.raises(PromiseError, match="2 trainings"):
-        promise(made_up(runs=2), "m", 0.1)
+        promise(made_up(runs=2), {"model": "m"}, 0.1)
     with pytest.raises(PromiseError, match="too few for alpha"):
-        promise(made_up(runs=3, each=1, starts=2), "m", 0.01)
+        promise(made_up(runs=3, each=1, starts=2), {"model": "m"}, 0.01)
     x, y = np.array([[0.1], [0.2], [0.9], [0.5]]), np.array([0.2, 0.3, 1.0, 0.6])
     assert np.isnan(left_out(x, y, [0, 0, 1, 1])).all()
     assert np.allclose(left_out(x, y, [0, 1, 2, 3]), y)
@@ -166,3 +168,56 @@ def test_calibrate_makes_and_reads_a_promise_and_agree_says_what_truth_agrees_wi
     assert "in a second true run" in said and "\nbias " in said and "fitted on other trainings: 0." in said
     assert main([*words, "--again", str(tmp_path / "true1"), "--draws", "50"]) == 2
     assert "--policy_seed" in capsys.readouterr().err
+
+
+def world_of(folder):
+    """A dream whose model may rank, as manifests describe it."""
+    checkpoint = folder / "model" / "checkpoints" / "00000001"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "config.json").write_text("{}")
+    gate.note(checkpoint, "weights", {"step": 16, "films": 9, "gap": {"shuffled": [3, 4, 5]}})
+    settings = {"success_at": 0.5, "horizon": 100, "starts": {"type": "sim", "versions": {"numpy": "1"}}}
+    return {"type": "dream", "model": "weights", "seed": 0, "config": {"model": str(checkpoint)}} | settings
+
+
+def test_what_is_no_repeat_or_another_dream_is_refused_by_name(tmp_path, capsys):
+    """A run counted twice would make the intervals narrow; a promise holds for the dream that it was made of."""
+    rng, dream = np.random.default_rng(1), world_of(tmp_path)
+    for policy in range(6):
+        rates = np.full(20, 0.2 + policy / 10)
+        record(tmp_path / "dreamt", dream, policy, 0, rates, rng)
+        record(tmp_path / "true", {"type": "sim"}, policy, 0, rates, rng)
+        record(tmp_path / "copy", {"type": "sim"}, policy, 0, rates, rng)
+        record(tmp_path / "slow", {"type": "sim", "delay": 3}, policy, 2, rates, rng)
+
+    def refused(*words):
+        assert main(["calibrate", str(tmp_path / words[0]), *words[1:], "--out", str(tmp_path / "no.json")]) == 2
+        return capsys.readouterr().err
+
+    truth = ["--truth", str(tmp_path / "true")]
+    assert "no repeat of it" in refused("dreamt", *truth, str(tmp_path / "copy"))
+    assert "different worlds: delay is None and 3" in refused("dreamt", *truth, str(tmp_path / "slow"))
+    assert "is a dream itself" in refused("dreamt", "--truth", str(tmp_path / "dreamt"))
+    assert "--slack" in refused("dreamt", *truth, "--slack", "1")
+
+    made = str(tmp_path / "promise.json")
+    assert main(["calibrate", str(tmp_path / "dreamt"), *truth, "--alpha", "0.2", "--out", made]) == 0
+    reading = ["--promise", made]
+    assert "dreamt with the noise of true runs (policy_seed 0)" in capsys.readouterr().out
+    assert "--alpha" in refused("dreamt", *reading, "--alpha", "0.2")
+    for name, changes in {
+        "easy": {"success_at": 0.2},
+        "cut": {"horizon": 50},
+        "elsewhere": {"starts": {"type": "sim", "delay": 1}},
+    }.items():
+        record(tmp_path / name, dream | changes, 0, 0, np.full(20, 0.5), rng)
+        assert "other settings" in refused(name, *reading)
+    record(tmp_path / "mixed", dream, 0, 0, np.full(20, 0.5), rng)
+    record(tmp_path / "mixed", dream | {"success_at": 0.2}, 1, 0, np.full(20, 0.5), rng)
+    assert "dreams of other settings: success_at" in refused("mixed", *reading)
+    for seed in (0, 1):
+        record(tmp_path / "twice", dream | {"seed": seed}, 0, seed, np.full(20, 0.5), rng)
+    assert "the mean of 1 dream of each start, these records have 2" in refused("twice", *reading)
+    newer = dream | {"starts": {"type": "sim", "versions": {"numpy": "2"}}, "batch": 4}
+    record(tmp_path / "newer", newer, 0, 0, np.full(20, 0.5), rng)
+    assert main(["calibrate", str(tmp_path / "newer"), *reading, "--out", str(tmp_path / "read.json")]) == 0
