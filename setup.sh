@@ -2,6 +2,7 @@
 # Make the virtual environment with everything installed: bash setup.sh [FOLDER]   (default .venv)
 # List the interpreters that would do, newest first:      bash setup.sh --pythons
 # Only files whose hashes stand in requirements.txt:       HASHES=1 bash setup.sh [FOLDER]
+# Minutes of a core sooner, each first import slower:      COMPILE=0 bash setup.sh [FOLDER]
 # Works from any folder. Takes the newest supported Python; PYTHON=... chooses another. CPU build of torch where there is no GPU.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -77,6 +78,8 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 large="3 to 5 GB of downloads, 7 to 9 GB on the disk"
+compile=--compile-bytecode
+[ "${COMPILE:-1}" != 0 ] || compile=--no-compile-bytecode
 one_build() { "$venv/bin/python" -c 'import torch, torchvision; torchvision.ops.nms(torch.rand(2, 4), torch.rand(2), 0.5)'; }
 
 # With hashes: every file must be one that requirements.txt names, what builds packages too. That is the torch of the
@@ -91,7 +94,7 @@ if [ "${HASHES:-0}" != 0 ]; then
   echo "setup: with hashes; torch as the package index has it ($large)"
   env -u PIP_FIND_LINKS "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r "$tools"
   verified=(env -u UV_FIND_LINKS "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation)
-  "${verified[@]}" --compile-bytecode --require-hashes -r requirements.txt
+  "${verified[@]}" "$compile" --require-hashes -r requirements.txt
   "${verified[@]}" -e .
   one_build || { echo "setup: torchvision does not work beside this torch" >&2; exit 1; }
   echo "setup: done, every package by its hash. Next: $venv/bin/understudy doctor"
@@ -99,7 +102,7 @@ if [ "${HASHES:-0}" != 0 ]; then
 fi
 
 "$venv/bin/python" -m pip install -q --disable-pip-version-check "uv>=0.7"
-install=("$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" -c constraints.txt -e ".[all]")
+install=("$venv/bin/uv" pip install --quiet "$compile" --python "$venv/bin/python" -c constraints.txt -e ".[all]")
 links=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-$("$venv/bin/python" -m pip config get global.find-links 2>/dev/null || true)}}
 [ -z "$links" ] || export UV_FIND_LINKS="${links// /,}" # wheels that the owner of this machine configured for pip serve uv too
 
