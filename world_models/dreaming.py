@@ -119,7 +119,7 @@ class Dreamer:
         if world.threads:
             torch.set_num_threads(world.threads)
         self.world, self.model, self.horizon = world, model.to(world.device), world.steps()
-        self.gap = model.config.eyes.gap
+        self.gap, self.succeeds_at = model.config.eyes.gap, world.succeeds_at
         if self.gap % world.judge_every:
             raise DreamError(
                 f"judge_every {world.judge_every} must divide {self.gap}, the steps between the frames that the judge "
@@ -252,7 +252,7 @@ class Dreamer:
                 for name, values in (told | ({} if apart is None else {"apart": apart})).items():
                     if name != "inverse" or earlier[row] is not None:
                         film.signs.add(name, float(values[row]))
-            success = float(said.success[row]) >= self.world.succeeds_at and real >= self.world.real_at
+            success = float(said.success[row]) >= self.succeeds_at and real >= self.world.real_at
             film.outcomes[tick] = success, 1.0 if success else min(float(said.progress[row]), 0.99)
             film.ended = tick > 0 and (success or tick >= self.horizon)
             film.features = {step: one for step, one in film.features.items() if step >= tick - self.gap}
@@ -359,7 +359,7 @@ class DreamLane(Lane):
     def labels(self) -> dict:
         """How real the film looked where it looked least so, and its signs where they are told."""
         signs = self.film.signs
-        told = {} if signs is None else signs.means(self.dreamer.world.succeeds_at)
+        told = {} if signs is None else signs.means(self.dreamer.succeeds_at)
         return {"least_real": round(self.film.least_real, 4)} | told
 
     def executed(self, actions: np.ndarray) -> np.ndarray:

@@ -50,9 +50,9 @@ class DreamWorld(World):
             )
         if self.precision not in ("no", "bf16"):
             raise DreamError(f"precision of a dream is no or bf16, got '{self.precision}'")
-        if not (0 < self.success_at < 1 and 0 <= self.real_at < 1):
+        if not (0 <= self.real_at < 1 and (self.success_at is None or 0 < self.success_at <= 1)):
             raise DreamError(
-                f"success_at and real_at of a dream are probabilities, 0 < success_at < 1 and 0 <= real_at < 1; got "
+                f"success_at and real_at of a dream are probabilities, 0 < success_at <= 1 and 0 <= real_at < 1; got "
                 f"{self.success_at} and {self.real_at}"
             )
         if self.seed < 0:
@@ -78,7 +78,7 @@ class DreamWorld(World):
 
         return read_embodiment(self.folder)
 
-    @cached_property
+    @property
     def succeeds_at(self) -> float:
         """`success_at`, or what `eval --world-model` measured. Raises DreamError: it was measured with other looks."""
         if self.success_at is not None:

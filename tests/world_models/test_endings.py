@@ -49,7 +49,7 @@ def test_whole_episodes_are_imagined_and_looked_at_as_a_dream_does(dots_run, dot
 
 def test_a_dream_counts_as_was_measured_and_says_so_in_its_records(dots_run, tmp_path, monkeypatch):
     checkpoint = find_checkpoint(str(dots_run))
-    file, print_of = gate._file(checkpoint), fingerprint(checkpoint)
+    file, print_of = gate.file_of(checkpoint), fingerprint(checkpoint)
     before = file.read_text() if file.is_file() else None
     usual = {"type": "dream", "model": str(dots_run), "starts": "{type: test_dots}", "horizon": 8}
     try:
