@@ -131,7 +131,8 @@ def _settle_precision(config: Train, crew: Crew) -> Train:
     """The settings with what `auto` stands for on these machines, which a resumed training keeps."""
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
-    if config.precision == "auto" and crew.any(precision == "no")[0]:  # all compute alike
+    lacks = crew.any(precision == "no")[0]
+    if config.precision == "auto" and lacks:  # all compute alike
         precision = "no"
     settled = dataclasses.replace(config, precision=precision)
     if crew.main and not computes_bf16(device):
