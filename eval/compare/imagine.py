@@ -140,7 +140,7 @@ def _dreaming(asked: Imagination, side: Eval, world: str) -> dict:
     """The dream of a world: what is delayed there is delayed in it, and its task is told."""
     true = read_world(world)
     clean = true.clean if isinstance(true, Around) else true
-    told = {"task": clean.task} if clean.task else {}
+    told: dict[str, Any] = {"task": clean.task} if clean.task else {}
     told |= {"delay": clean.delay} if clean.delay else {}
     return {"type": "dream", "model": asked.model, "starts": world, "batch": side.block} | told
 

@@ -175,13 +175,17 @@ def same_world(first: Record, record: Record, side: str, *, seen: bool = False) 
 def apart(ours: Mapping, theirs: Mapping, *, seen: bool = False, without: Collection[str] = ()) -> str:
     """Where two worlds differ first, as manifests describe them, and both values, in words; nothing where none does.
 
+    It is the same for a manifest that was read and for one that is yet to be written.
+
     Args:
         seen: as in `same_world`.
         without: keys that do not count, beside versions.
     """
+    ours, theirs = (json.loads(json.dumps(world, default=str)) for world in (ours, theirs))
     ours, theirs = (world if seen else _without_cameras(world) for world in (ours, theirs))
     for key in sorted((set(ours) | set(theirs)) - {"versions", *without}):
-        if (found := first_difference(*(_unversioned(world.get(key)) for world in (ours, theirs)), key)) is not None:
+        found = first_difference(_unversioned(ours.get(key)), _unversioned(theirs.get(key)), key)
+        if found is not None:
             return f"{found[0]} is {found[1]} and {found[2]}"
     return ""
 
