@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...configs.progress import counted
+from ..statistics.distributions import t_isf
 from ..statistics.intervals import Interval, exact, mean_interval, wilson
 from ..statistics.power import detectable
 from .record import Record
@@ -150,8 +151,6 @@ def rate_of(manifest: dict) -> float | None:
 
 def chosen(record: Record) -> Chosen | None:
     """What the critic said of the chosen action chunks and of all, of a record whose policy was steered; else None."""
-    from scipy.stats import t
-
     names = ("value", "value_mean", "value_spread")
     if not set(names) <= set(record.table.column_names):
         return None
@@ -160,7 +159,7 @@ def chosen(record: Record) -> Chosen | None:
         return None
     means = np.array([list(map(np.mean, column)) for column in columns])  # (episodes, 3)
     value, mean, spread = means.mean(0).tolist()
-    half = t.isf(0.025, len(means) - 1) * means[:, 0].std(ddof=1) / len(means) ** 0.5 if len(means) > 1 else 0.0
+    half = t_isf(0.025, len(means) - 1) * means[:, 0].std(ddof=1) / len(means) ** 0.5 if len(means) > 1 else 0.0
     candidates = record.manifest.get("agent", {}).get("candidates", 0)
     return Chosen(Interval(value - half, value, value + half), mean, spread, candidates)
 

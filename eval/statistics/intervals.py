@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .distributions import beta_isf, beta_ppf, normal_cdf, normal_isf, t_isf
+
 
 class Interval(NamedTuple):
     """An estimate between its two ends, all in the unit of what was measured."""
@@ -31,10 +33,8 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
     Raises:
         ValueError: successes outside 0..n, or no episodes.
     """
-    from scipy.stats import norm
-
     _check_counts(successes, n, confidence)
-    z = norm.isf((1 - confidence) / 2)
+    z = normal_isf((1 - confidence) / 2)
     rate = successes / n
     middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
@@ -45,12 +45,10 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
 
 def exact(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """The Clopper-Pearson interval of a success rate: never covers less than nominal, so it is wider than Wilson's."""
-    from scipy.stats import beta
-
     _check_counts(successes, n, confidence)
     tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else beta.ppf(tail, successes, n - successes + 1)
-    high = 1.0 if successes == n else beta.isf(tail, successes + 1, n - successes)
+    low = 0.0 if successes == 0 else beta_ppf(tail, successes, n - successes + 1)
+    high = 1.0 if successes == n else beta_isf(tail, successes + 1, n - successes)
     return Interval(float(low), successes / n, float(high))
 
 
@@ -63,14 +61,12 @@ def mean_interval(values, confidence: float = 0.95) -> Interval:
     Raises:
         ValueError: no values, or one outside [0, 1].
     """
-    from scipy.stats import t
-
     values = _bounded(values)
     n, mean = len(values), float(values.mean())
     if np.ptp(values) == 0:
         share = exact(n, n, confidence).low
         return Interval(mean * share, mean, 1 - (1 - mean) * share)
-    half = t.isf((1 - confidence) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)
+    half = t_isf((1 - confidence) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)
     return Interval(float(max(0, mean - half)), mean, float(min(1, mean + half)))
 
 
@@ -92,9 +88,7 @@ def bootstrap_interval(values, rng: np.random.Generator, confidence: float = 0.9
 
 def expanded_tail(n: int, confidence: float) -> float:
     """The tail to cut from bootstrap means so that they reach as far as Student's t (Hesterberg 2015, section 5.2)."""
-    from scipy.stats import norm, t
-
-    return float(norm.sf(np.sqrt(n / (n - 1)) * t.isf((1 - confidence) / 2, n - 1)))
+    return normal_cdf(-np.sqrt(n / (n - 1)) * t_isf((1 - confidence) / 2, n - 1))
 
 
 def success_by_step(first_success, horizon: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .distributions import normal_isf, t_isf, t_sf
 from .intervals import Interval, exact, expanded_tail, wilson
 
 
@@ -72,8 +73,6 @@ def paired_t(differences, confidence: float = 0.95) -> tuple[Interval, float | N
     Raises:
         ValueError: no differences, or one that is not finite.
     """
-    from scipy.stats import t
-
     values = np.asarray(differences, np.float64)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         raise ValueError("paired differences are a list of at least one finite value")
@@ -81,8 +80,8 @@ def paired_t(differences, confidence: float = 0.95) -> tuple[Interval, float | N
     if n == 1:
         return Interval(np.nan, mean, np.nan), None
     error = float(values.std(ddof=1) / np.sqrt(n))
-    half = float(t.isf((1 - confidence) / 2, n - 1)) * error
-    p = 2 * float(t.sf(abs(mean) / error, n - 1)) if error else float(mean == 0)
+    half = t_isf((1 - confidence) / 2, n - 1) * error
+    p = 2 * t_sf(abs(mean) / error, n - 1) if error else float(mean == 0)
     return Interval(mean - half, mean, mean + half), p
 
 
@@ -105,11 +104,10 @@ def tango(won: int, lost: int, n: int, confidence: float = 0.95) -> Interval:
         ValueError: counts that do not fit into n pairs.
     """
     from scipy.optimize import brentq
-    from scipy.stats import norm
 
     if n < 1 or won < 0 or lost < 0 or won + lost > n:
         raise ValueError(f"{won} won and {lost} lost do not fit into {n} pairs")
-    z, edge = norm.isf((1 - confidence) / 2), 1 - 1e-12
+    z, edge = normal_isf((1 - confidence) / 2), 1 - 1e-12
     low = -1.0 if lost == n else brentq(lambda at: _tango_score(at, won, lost, n) - z, -edge, edge)
     high = 1.0 if won == n else brentq(lambda at: _tango_score(at, won, lost, n) + z, -edge, edge)
     return Interval(float(low), (won - lost) / n, float(high))

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from .distributions import binomial_cdf, binomial_pmf, binomial_sf, normal_cdf, normal_isf
+
 MOST = 1_000_000  # episodes beyond which nobody goes
 
 
 def power_independent(n: int, first: float, second: float, alpha: float = 0.05) -> float:
     """Probability that n episodes of each of two policies with these success rates show that they differ."""
-    from scipy.stats import norm
-
     if first == second:
         return alpha
     middle = (first + second) / 2
-    apart = np.sqrt(n) * abs(second - first) - norm.isf(alpha / 2) * np.sqrt(2 * middle * (1 - middle))
-    return float(norm.cdf(apart / max(1e-12, np.sqrt(first * (1 - first) + second * (1 - second)))))
+    apart = np.sqrt(n) * abs(second - first) - normal_isf(alpha / 2) * np.sqrt(2 * middle * (1 - middle))
+    return normal_cdf(apart / max(1e-12, np.sqrt(first * (1 - first) + second * (1 - second))))
 
 
 def power_paired(n: int, won: float, lost: float, alpha: float = 0.05) -> float:
@@ -29,8 +29,6 @@ def power_paired(n: int, won: float, lost: float, alpha: float = 0.05) -> float:
     Args:
         won, lost: probabilities that only the second, only the first succeeds in an episode; won + lost <= 1.
     """
-    from scipy.stats import binom
-
     discordant = won + lost
     if not 0 <= discordant <= 1 + 1e-12:
         raise ValueError(f"probabilities of discordant pairs {won} and {lost} do not fit")
@@ -39,8 +37,8 @@ def power_paired(n: int, won: float, lost: float, alpha: float = 0.05) -> float:
     counts = np.arange(n + 1)
     edge = _mcnemar_edge(counts, alpha)
     share = won / discordant
-    reject = binom.cdf(edge, counts, share) + binom.sf(counts - edge - 1, counts, share)
-    return float(np.sum(binom.pmf(counts, n, min(1.0, discordant)) * np.where(edge >= 0, reject, 0)))
+    reject = binomial_cdf(edge, counts, share) + binomial_sf(counts - edge - 1, counts, share)
+    return float(np.sum(binomial_pmf(counts, n, min(1.0, discordant)) * np.where(edge >= 0, reject, 0)))
 
 
 def discordance(first: float, second: float, correlation: float = 0.0) -> tuple[float, float]:
@@ -111,10 +109,12 @@ def _power(n: int, first: float, second: float, paired: bool, correlation: float
 
 def _mcnemar_edge(counts: np.ndarray, alpha: float) -> np.ndarray:
     """Largest number of pairs on one side, of `counts` discordant ones, at which the test rejects; -1: never."""
-    from scipy.stats import binom
+    from scipy.special import bdtrik
 
-    edge = binom.ppf(alpha / 2, counts, 0.5).astype(int)  # the smallest with cdf >= alpha / 2
-    return np.where(binom.cdf(edge, counts, 0.5) <= alpha / 2, edge, edge - 1)
+    near = np.floor(np.nan_to_num(bdtrik(alpha / 2, counts, 0.5))).astype(int) - 1  # a step below, for it is rounded
+    for _ in range(2):
+        near = np.where(binomial_cdf(near + 1, counts, 0.5) <= alpha / 2, near + 1, near)
+    return near
 
 
 def _check(n: int, rate: float, power: float) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .distributions import t_isf
 from .intervals import Interval, wilson
 
 BATCH = 500  # resamples that are held at a time
@@ -74,12 +75,10 @@ def t_interval(values, confidence: float = 0.95) -> Interval:
     Raises:
         ValueError: fewer than two values.
     """
-    from scipy.stats import t
-
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or len(values) < 2:
         raise ValueError("an interval over training seeds needs two seeds; one speaks for this checkpoint only")
-    half = t.isf((1 - confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = t_isf((1 - confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return Interval(float(values.mean() - half), float(values.mean()), float(values.mean() + half))
 
 
