@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..configs.files import replace_text
 FILE = "following.json"  # beside the checkpoints of a run: fingerprint of the weights -> how they follow actions
 GATE = 2.0  # dB
 AT = 16  # frames
+READS = 0.3  # of its spread, mean error at most with which a state may be read from true frames that trained nothing
 SUCCESS_AT = 0.5  # calibrated probability from which an imagined episode has succeeded, where nobody measured it
 ABSTAINS = "the dream abstains"  # begins the error of an episode whose start it does not know
 
@@ -51,6 +52,19 @@ def strange(following: Mapping[str, Any] | None, off: float) -> str:
         f"by {off:.3f}, and {starts['most']:.3f} is allowed by {starts['episodes']} episodes held out. Judge this "
         f"start in "
         "the truth, and record such episodes for the next training"
+    )
+
+
+def misread(known: Mapping[str, Any] | None, inputs: Collection[str]) -> str:
+    """Why policies that act by these keys may not be ranked: one is read too badly from true frames; or nothing."""
+    read = (known or {}).get("read", {})
+    worst = max((key for key in inputs if key in read), key=lambda key: read[key], default=None)
+    if worst is None or read[worst] <= READS:
+        return ""
+    return (
+        f"even from true frames {worst} is read with a mean error of {read[worst]:.2f} of its spread, and {READS:g} "
+        "are allowed, so a policy that acts by it sees what is not there. Train the codec longer, give it state_maps "
+        "where numbers are places in the picture, or judge policies that act from pictures"
     )
 
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from ...world_models.gate import ABSTAINS, noted, passes, refusal
+from ...world_models.gate import ABSTAINS, misread, noted, passes, refusal
 from .identity import MatchError, identify
 from .record import Record
 
@@ -19,9 +19,13 @@ class DreamGateError(ValueError):
 
 
 def refuse_unproven(records: Iterable[Record]) -> None:
-    """Raise DreamGateError for a record that was made in a dream which may not rank policies."""
+    """Raise DreamGateError for a record that was made in a dream which may not rank policies, or not this one."""
     for record in records:
-        check_world(record.manifest.get("world") or {}, str(record.root))
+        world = record.manifest.get("world") or {}
+        check_world(world, str(record.root))
+        inputs = ((record.manifest.get("policy") or {}).get("config") or {}).get("inputs") or ()
+        if is_dream(world) and (why := misread(_known(world), inputs)):
+            raise DreamGateError(f"{record.root} was made in a dream in which its policy is not to be ranked: {why}")
 
 
 def refused_starts(records: Iterable[Record]) -> tuple[tuple[str, int], ...]:
@@ -78,12 +82,10 @@ def check_world(world: Mapping, what: str) -> None:
     """
     if world.get("type") != "dream" or "model" not in world:  # one of another make says nothing of a model
         return
-    config = world.get("config") or {}
-    model = (config.get("of") or config).get("model", "")
-    following = _noted(str(model), str(world.get("model", "")))
+    following = _known(world)
     if not passes(following):
         raise DreamGateError(
-            f"{what} was made in a dream of {model}, and no policies are ranked by it: {refusal(following)}"
+            f"{what} was made in a dream of {_model(world)}, and no policies are ranked by it: {refusal(following)}"
         )
 
 
@@ -96,11 +98,16 @@ def doubt_of(world: Mapping, what: str) -> str:
     return ""
 
 
-def _noted(model: str, fingerprint: str) -> dict | None:
+def _model(world: Mapping) -> str:
+    config = world.get("config") or {}
+    return str((config.get("of") or config).get("model", ""))
+
+
+def _known(world: Mapping) -> dict | None:
     """What was measured of the weights that dreamt; None where they are gone, or nobody has."""
     from ...policies.learning.checkpoint import find_checkpoint
 
     try:
-        return noted(find_checkpoint(model), fingerprint)
+        return noted(find_checkpoint(_model(world)), str(world.get("model", "")))
     except FileNotFoundError:
         return None

@@ -29,6 +29,8 @@ from .measures import (
     failure_lines,
     judge_lines,
     judged,
+    read_off,
+    reading_lines,
     remarks,
     starts_line,
     success_lines,
@@ -147,7 +149,7 @@ def judge(config: EvalWorldModel) -> dict:
     if data["trained_on"]:
         return about  # what was noted of films that it had not seen stays
     try:
-        known = measures["following"] | {name: measures[name] for name in ("starts", "endings")}
+        known = measures["following"] | {name: measures[name] for name in ("starts", "endings", "read")}
         note(info["path"], about["world_model"]["fingerprint"], known)
     except OSError as error:
         print(f"warning: {info['path']} cannot be told what was measured ({error}); no dream of it will rank policies")
@@ -223,6 +225,7 @@ def _measure(config: EvalWorldModel, model: FilmModel, dataset: Dataset, places:
     wrong, own = _gone_wrong(config, model, cut)
     measures |= wrong
     measures |= {"starts": familiar(model, dataset, places)}
+    measures |= {"read": read_off(measures["states"], drawn=model.draws)}
     measures |= {"endings": endings(model, dataset, places, config.films, config.batch, config.seed).about()}
     measures |= {"names": {key: list(model.embodiment.offers()[key]) for key in cut.states}, "spreads": spreads}
     return measures, cut, np.argsort(measured["psnr true"][:, -1]), own
@@ -310,5 +313,5 @@ def text(about: dict) -> str:
             lines.append(f"{short[:14]}, {label}".ljust(28) + values)
     lines.append("(of states: error of what is read from frames, in spreads)")
     lines += [*judge_lines(measures["judge"]), "", *success_lines(about), "", *failure_lines(about), ""]
-    lines += [starts_line(about), "", verdict(about)]
+    lines += [starts_line(about), *reading_lines(about), "", verdict(about)]
     return "\n".join(lines + [f"note: {note}" for note in remarks(about)])

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ...configs.progress import counted
-from ...world_models.gate import AT, GATE, passes, refusal
+from ...configs.spec import STATE
+from ...world_models.gate import AT, GATE, misread, passes, refusal
 
 DRAWS = 2000  # of the bootstrap over episodes
 SHIFTED = 0.3  # dB by which actions of another row must foretell better; less is chance where a model ignores actions
@@ -63,6 +64,23 @@ def summarise(
         "following": following(measured, wanted, episodes),
         "states": states,
     }
+
+
+def read_off(states: Mapping[str, Mapping], drawn: bool) -> dict[str, float]:
+    """Mean error, in spreads, with which each state is read from true frames; joints of a drawn robot are not read."""
+    return {
+        key: float(np.mean(kinds["true"]["relative"])) for key, kinds in states.items() if not (drawn and key == STATE)
+    }
+
+
+def reading_lines(about: dict) -> list[str]:
+    """Of each state that policies should not act by in a dream of this model."""
+    read = about["measures"].get("read", {})
+    return [
+        f"states: policies that act by {key} are not ranked: {why}"
+        for key in read
+        if (why := misread({"read": read}, [key]))
+    ]
 
 
 def judged(
