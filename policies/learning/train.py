@@ -109,7 +109,7 @@ def _start(config: Train, crew: Crew) -> None:
         if crew.main:
             check_free(run, lambda run: is_whole(run, Train))
     possible = crew.in_turn(lambda: _found_possible(config, run))
-    crew.agree(_common(config, possible))
+    _check_alike(config, possible, crew)
     with ExitStack() as held:
         with crew.together():
             if crew.main:
@@ -150,15 +150,19 @@ def _found_possible(config: Train, run: Path) -> Possible:
     return possible
 
 
-def _common(config: Train, possible: Possible) -> dict[str, str]:
-    """What must be the same in all processes, by what to call it."""
+def _check_alike(config: Train, possible: Possible, crew: Crew) -> None:
+    """Refuse processes that would train something else. Raises ValueError in the main one, Elsewhere in the others."""
+    if crew.size == 1:
+        return
     settings = {name: value for name, value in draccus.encode(config).items() if name not in OF_MACHINES}
-    return {
-        "code of understudy": our_code(),
-        "version of torch": versions("torch")["torch"],
-        "dataset": possible.dataset.fingerprint,
-        "value of a setting": json.dumps(settings, sort_keys=True, default=str),
-    }
+    crew.agree(
+        {
+            "code of understudy": our_code(),
+            "version of torch": versions("torch")["torch"],
+            "dataset": possible.dataset.fingerprint,
+            "value of a setting": json.dumps(settings, sort_keys=True, default=str),
+        }
+    )
 
 
 def _train_stage(file: str, words: list[str]) -> None:
@@ -204,7 +208,7 @@ def _go_on(run: Path, checkpoint: Path | None, before: Train, config: Train, cre
                 held.enter_context(_alone(run))
                 clear_leftovers(run)  # half-made links of a killed training
         possible = crew.in_turn(found_possible)
-        crew.agree(_common(config, possible))
+        _check_alike(config, possible, crew)
         loop = assemble(possible, crew)
         check_fits(possible, loop)
         if checkpoint is not None:

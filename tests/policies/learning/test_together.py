@@ -230,7 +230,7 @@ def test_processes_with_other_data_or_settings_do_not_train_together(pair):
     file = min((other / "demos" / "data").rglob("*.parquet"))
     table = pq.read_table(file)
     place = table.column_names.index("action")
-    pq.write_table(table.set_column(place, table.field(place), table["action"].take(range(len(table))[::-1])), file)
+    pq.write_table(table.set_column(place, table.field(place), table["action"].take([*range(len(table))][::-1])), file)
     _file(config)
     (pair / "unlike.yaml").rename(pair / "unlike-0.yaml")
     unlike = dataclasses.replace(config, data=str(other / "demos"), seed=1)
