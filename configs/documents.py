@@ -13,7 +13,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin
+
+from .hints import hints_of
 
 SEAL = "sha256"
 
@@ -99,7 +101,7 @@ def _misfit(values, hint, name: str = "") -> str:
     if hint is Any or hint is NoneType or hint is None:
         return "" if hint is Any or values is None else _said(name, values)
     if isinstance(origin, type) and issubclass(origin, tuple) and hasattr(origin, "_fields"):
-        inner = tuple(get_type_hints(origin).values())
+        inner = tuple(hints_of(origin).values())
         fits = isinstance(values, list | tuple) and len(values) == len(inner)
         return _first(values, inner, name) if fits else _said(name, values)
     if isinstance(origin, type) and issubclass(origin, Mapping):
@@ -118,7 +120,7 @@ def _misfit(values, hint, name: str = "") -> str:
 def _misfit_of_fields(values, cls, name: str) -> str:
     if not isinstance(values, Mapping):
         return _said(name, values)
-    fields, hints = {item.name: item for item in dataclasses.fields(cls)}, get_type_hints(cls)
+    fields, hints = {item.name: item for item in dataclasses.fields(cls)}, hints_of(cls)
     if unknown := sorted(set(values) - set(fields)):
         return f"unknown key '{unknown[0]}'"
     for key, item in fields.items():

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import typing
 from pathlib import Path
 
 import yaml
 
+from .hints import hints_of
 from .protocols import keeps
 from .settings.decode import check_outlined, completed, decode, decoded
 from .settings.fields import choices_of, is_choice, is_unfilled, takes_words, type_at, value_at, without_none
@@ -45,7 +45,7 @@ def check_words(config_class: type, path: str | None, words: list[str]):
     """
     raw = _given(config_class, path, words)
     full = completed(config_class, raw)
-    hints = typing.get_type_hints(config_class)
+    hints = hints_of(config_class)
     unfilled = {name for name in full if is_choice(hint := without_none(hints[name])) and is_unfilled(hint)}
     for name in unfilled:
         check_outlined(config_class, full, name)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import typing
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import draccus
 
+from ..hints import hints_of
 from ..protocols import keeps
 from ..verb import SpellsOut, positionals_of
 from .comments import comments_of
@@ -67,7 +67,7 @@ def decoded(config_class: type, full: dict):
 
 def check_outlined(config_class: type, full: dict, name: str) -> None:
     """Refuse values of another type in a choice whose modules are not imported, as its outline has them."""
-    base = without_none(typing.get_type_hints(config_class)[name])
+    base = without_none(hints_of(config_class)[name])
     group = full[name]
     kind = choices_of(base).get(group["type"]) if group else None
     if kind is None:
@@ -80,7 +80,7 @@ def check_outlined(config_class: type, full: dict, name: str) -> None:
 
 def _complete(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
     """Check keys and registered names; a group of keys may be a YAML file, a choice its name alone."""
-    hints = typing.get_type_hints(config_class)
+    hints = hints_of(config_class)
     fields = {item.name: item for item in dataclasses.fields(config_class)}
     raw = current_keys(config_class, raw, path)
     raw = current_values(config_class, raw)

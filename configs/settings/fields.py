@@ -12,6 +12,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from ..hints import hints_of
 from ..plugins import PLUGINS
 from .outline import outlines_of, registered_names
 
@@ -24,7 +25,7 @@ def hint_at(config_class: type, keys) -> object:
     for key in keys:
         if not dataclasses.is_dataclass(hint):
             return None
-        hint = without_none(typing.get_type_hints(hint).get(key))
+        hint = without_none(hints_of(hint).get(key))
     return hint
 
 
@@ -35,11 +36,11 @@ def type_at(config_class: type, raw: dict, keys: list[str]) -> Any:
         tree = tree.get(key) if isinstance(tree, dict) else None
         inner = class_at(config_class, key, tree)
         if inner is None:
-            hint = without_none(typing.get_type_hints(config_class).get(key))
+            hint = without_none(hints_of(config_class).get(key))
             named = place == len(keys) - 2 and typing.get_origin(hint) is dict
             return typing.get_args(hint)[1] if named else None
         config_class = inner
-    return without_none(typing.get_type_hints(config_class).get(keys[-1]))
+    return without_none(hints_of(config_class).get(keys[-1]))
 
 
 def class_at(config_class: type, name: str, value: Any) -> type | None:
@@ -47,7 +48,7 @@ def class_at(config_class: type, name: str, value: Any) -> type | None:
     item = {item.name: item for item in dataclasses.fields(config_class)}.get(name)
     if item is None:
         return None
-    hint = without_none(typing.get_type_hints(config_class)[name])
+    hint = without_none(hints_of(config_class)[name])
     if is_choice(hint):
         kind = value.get("type") if isinstance(value, dict) else value
         return choices_of(hint).get(str(kind)) or default_type(item)
@@ -88,7 +89,7 @@ def default_type(item: dataclasses.Field) -> type | None:
 
 def has_choices(config_class: Any) -> bool:
     """Whether a setting is a registered choice, so that its registry is needed to show help and to read words."""
-    hints = typing.get_type_hints(config_class)
+    hints = hints_of(config_class)
     inner = [without_none(hints[item.name]) for item in dataclasses.fields(config_class)]
     return any(is_choice(hint) or (dataclasses.is_dataclass(hint) and has_choices(hint)) for hint in inner)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Iterator
 from typing import Any
 
+from ..hints import hints_of
 from .comments import comments_of
 from .fields import default_of, is_choice, is_unfilled, kind_of, without_none
 from .outline import outlines_of, registered_names
@@ -30,7 +30,7 @@ def settings_of(
     Args:
         within: choices whose keys these are; one within itself is named and not gone into.
     """
-    hints = typing.get_type_hints(config_class)
+    hints = hints_of(config_class)
     for item in dataclasses.fields(config_class):
         name, hint = prefix + item.name, without_none(hints[item.name])
         comment = f"{comments_of(config_class).get(item.name, '')}{of}".strip()
@@ -64,14 +64,14 @@ def _settings_of_choice(hint, name: str, comment: str, within: frozenset[type]) 
 
 def outlined_settings(config_class: type, name: str) -> Iterator[str]:
     """Dotted keys of a field that is a choice, of those of its types that are not imported."""
-    hint = without_none(typing.get_type_hints(config_class).get(name))
+    hint = without_none(hints_of(config_class).get(name))
     if is_choice(hint) and is_unfilled(hint):
         for kind in outlines_of(hint).values():
             yield from _keys_of_outline(kind, name)
 
 
 def _keys_of_outline(kind: Any, path: str) -> Iterator[str]:
-    hints = typing.get_type_hints(kind)
+    hints = hints_of(kind)
     for name in (item.name for item in dataclasses.fields(kind)):
         yield f"{path}.{name}"
         inner = without_none(hints[name])

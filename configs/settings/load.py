@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from ..former import current_path
+from ..hints import hints_of
 from .fields import choices_of, class_at, is_choice
 from .refusals import UsageError
 from .renamed import former_names
@@ -58,7 +59,7 @@ def _include(folder: Path, name: str) -> Path:
 
 def _settle(config_class: type, raw: dict, path: tuple[str, ...]) -> dict:
     """The keys of a file with every scalar as its field wants it."""
-    hints, former, settled_keys = typing.get_type_hints(config_class), former_names(config_class), {}
+    hints, former, settled_keys = hints_of(config_class), former_names(config_class), {}
     for key, value in raw.items():
         name = str(as_text(key))
         today = former.get(name, name)
