@@ -96,7 +96,7 @@ def imagining(
     )
     print(found.text(), flush=True)
     told = found.correlation if np.isfinite(found.correlation) else None
-    about = {"model": asked.model, "correlation": told, "pays": found.pays, "factor": found.factor}
+    about: dict[str, Any] = {"model": asked.model, "correlation": told, "pays": found.pays, "factor": found.factor}
     about |= {"past": list(asked.past), "pairs": asked.pairs, "repeats": asked.repeats}
     if not found.pays:
         return plain, about

@@ -93,6 +93,7 @@ def instructed(settings: Settings, mixture: Mixture) -> str | None:
     Raises:
         ValueError: none reads the text that was given. LanguageError: one does not know it.
     """
+    assert settings.world is not None, "settled where nobody said it"
     text = read_world(settings.world).task if settings.task_text is None else settings.task_text
     if instruct(mixture, text):
         return text
