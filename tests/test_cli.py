@@ -117,6 +117,12 @@ def test_the_command_line_imports_nothing_heavy():
 HEAVY = {"mix"}  # their help shows the settings of what is registered beside its network
 
 
+def test_records_are_compared_without_what_acts(root, tmp_path):
+    records = [str(root / "eval/records/pusht-worlds" / name) for name in ("mujoco", "arm")]
+    packages = modules_after(["compare", *records, "--out", str(tmp_path / "page")], 0)
+    assert (tmp_path / "page/compare.json").is_file() and not {"torch", "mujoco", "robosuite", "lerobot"} & packages
+
+
 def test_the_help_of_a_verb_needs_no_torch():
     verbs = sorted(set(cli.VERBS) - HEAVY)
     for verb, (status, said, packages) in zip(verbs, after([[verb, "--help"] for verb in verbs]), strict=True):

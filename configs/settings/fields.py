@@ -23,7 +23,7 @@ def hint_at(config_class: type, keys) -> object:
     """The plain type of a dotted key, or None where it depends on the values."""
     hint: object = config_class
     for key in keys:
-        if not dataclasses.is_dataclass(hint):
+        if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
             return None
         hint = without_none(hints_of(hint).get(key))
     return hint

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...configs.devices import check_device
+from ...configs.plugins import discover
 from ...policies.agent.open import check_policy
 from ...policies.agent.stage import check_saved
 from ...policies.learning.checks import check_data
@@ -25,6 +26,8 @@ from .live import hold
 from .open_loop import ErrorComparison, compare_error_records, judge_and_compare
 from .page import PAGE, write_comparison
 from .settings import Settings
+
+ACTING = "policies", "sim", "hardware"  # folders whose registries policies need; comparing records does without
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,7 @@ def compare(config: Compare) -> Comparison | ErrorComparison:
         return compare_error_records(paths, config.alpha, out)
 
     if not any(recorded):
+        discover(*ACTING)
         return hold(config)
 
     _refuse_mixed(paths, recorded)
@@ -130,6 +134,7 @@ def judge_two(config: Compare, out: Path | None) -> ErrorComparison:
     """Compare the open-loop errors of two policies on recorded data. Raises ValueError for settings of acting."""
     _checked_two(config)
     assert out is not None
+    discover(*ACTING)
     seeds = config.policy_seed, config.policy_seed if config.other_seed is None else config.other_seed
     planning = {name: getattr(config, name) for name in PLANNING}
     return judge_and_compare(config.what, str(config.data), out, config.alpha, seeds, planning)

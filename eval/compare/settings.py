@@ -24,7 +24,6 @@ class Settings(OnArm):
     }  # former names that are still read
 
     POSITIONALS: ClassVar[tuple[str, ...]] = ("what",)
-    DISCOVER: ClassVar[tuple[str, ...]] = ("policies", "sim", "hardware")
 
     what: tuple[str, ...]  # two or more records; or two policies (runs or checkpoints), which then act
     alpha: float = 0.05  # probability of naming a better policy where there is none, two-sided
