@@ -173,6 +173,10 @@ class TwinWorld(Around):
     def perturbable(self) -> tuple[str, ...] | None:
         return () if self.online else None
 
+    @property
+    def moves_arm(self) -> bool:
+        return bool(self.robot)
+
     def lane(self) -> gymnasium.Env:
         if not self.online:
             return self.clean.lane()

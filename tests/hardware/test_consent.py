@@ -34,6 +34,7 @@ def test_a_world_with_a_real_arm_asks_before_anything_is_opened(arm, tmp_path, m
         with pytest.raises(Refused, match=rf"(?s){said}\. Nobody is there.*say yes: true in the world"):
             Crew(world)
         Crew(dataclasses.replace(world, yes=True)).close()
+        assert world.moves_arm
         asked = []
         monkeypatch.setattr("understudy.hardware.consent.on_terminal", lambda: True)
         monkeypatch.setattr("sys.stdin.readline", lambda asked=asked: asked.append(1) or "no\n", raising=False)
@@ -46,6 +47,7 @@ def test_a_world_with_a_real_arm_asks_before_anything_is_opened(arm, tmp_path, m
 def test_an_emulated_arm_is_not_asked_for():
     world = read_world({"type": "robot", "emulate": True, "task": "so101-reach", "clock": "simulated"})
     Crew(world).close()
+    assert not world.moves_arm
 
 
 def test_who_was_asked_is_no_part_of_a_record(arm, tmp_path):
