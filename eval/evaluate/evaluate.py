@@ -161,6 +161,7 @@ def describe(config: Eval, agent: Agent, about: dict, world: World) -> dict:
     manifest = named | {
         "policy": about,
         "agent": agent_settings(config, agent),
+        "reads": list(agent.inputs),
         "rate": world.embodiment().rate,
         "world": world.fingerprint() | {"config": keys_of(world)},
         "starts": {"set": start_set(world), "first": config.env_seed, "count": config.episodes},

@@ -23,8 +23,7 @@ def refuse_unproven(records: Iterable[Record]) -> None:
     for record in records:
         world = record.manifest.get("world") or {}
         check_world(world, str(record.root))
-        inputs = ((record.manifest.get("policy") or {}).get("config") or {}).get("inputs") or ()
-        if is_dream(world) and (why := misread(_known(world), inputs)):
+        if is_dream(world) and (why := misread(_known(world), _reads(record.manifest))):
             raise DreamGateError(f"{record.root} was made in a dream in which its policy is not to be ranked: {why}")
 
 
@@ -96,6 +95,12 @@ def doubt_of(world: Mapping, what: str) -> str:
     except DreamGateError as error:
         return str(error)
     return ""
+
+
+def _reads(manifest: Mapping) -> Collection[str]:
+    """Keys that policy and critic act by; of records that do not say it, those of a single policy of ours."""
+    config = (manifest.get("policy") or {}).get("config") or {}
+    return manifest.get("reads") or config.get("inputs") or ()
 
 
 def _model(world: Mapping) -> str:

@@ -66,6 +66,12 @@ class Study:
         digest = content_digest(json.loads(f"{{{text}}}"))
         return replace_text(Path(path), f'{{\n{text},\n "{SEAL}": "{digest}"\n}}\n')
 
+    def tell(self, out: Path | None) -> None:
+        """Print it, and write it to a file where one is named."""
+        print(f"{self.title}\n\n{self.markdown()}\n\n" + "\n".join(self.notes))
+        if out is not None:
+            print(f"written: {self.write(out)}")
+
     def markdown(self) -> str:
         """The table alone, in GitHub's Markdown."""
         return table(self.columns, self.rows)

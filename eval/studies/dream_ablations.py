@@ -67,9 +67,7 @@ class DreamAblations:
         for step in () if self.only_table else steps(self):
             step.do(self.root / DONE)
         study = table(self)
-        print(f"{study.title}\n\n{study.markdown()}\n\n" + "\n".join(study.notes))
-        if self.out is not None:
-            print(f"written: {study.write(self.out)}")
+        study.tell(self.out)
 
     def record(self, variant: str) -> Path:
         """Of what was measured."""

@@ -107,9 +107,7 @@ class DreamRanking:
         for step in () if self.only_table else steps(ranking, self.data):
             step.do(ranking.root / DONE)
         study = table(ranking.policies, self)
-        print(f"{study.title}\n\n{study.markdown()}\n\n" + "\n".join(study.notes))
-        if self.out is not None:
-            print(f"written: {study.write(self.out)}")
+        study.tell(self.out)
 
 
 def steps(ranking: Ranking, data: str) -> Iterator[Step]:

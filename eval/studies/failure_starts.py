@@ -108,9 +108,7 @@ class FailureStarts:
             for step in steps(self, seed):
                 step.do(self.root / DONE)
         study = table(self)
-        print(f"{study.title}\n\n{study.markdown()}\n\n" + "\n".join(study.notes))
-        if self.out is not None:
-            print(f"written: {study.write(self.out)}")
+        study.tell(self.out)
 
     def folder(self, seed: int, name: str) -> Path:
         """Where something of a seed lies."""

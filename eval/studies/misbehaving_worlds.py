@@ -58,9 +58,7 @@ class MisbehavingWorlds:
 
     def run(self) -> None:
         study = measure(self)
-        print(f"{study.title}\n\n{study.markdown()}\n\n" + "\n".join(study.notes))
-        if self.out is not None:
-            print(f"written: {study.write(self.out)}")
+        study.tell(self.out)
 
 
 @dataclass

@@ -250,7 +250,8 @@ def test_a_policy_acts_in_it_and_only_a_measured_model_ranks(dots_run, dots_data
     assert main(["compare", *records]) == 2
     assert "does not follow its actions" in capsys.readouterr().err
     fine = known or {"step": 16, "films": 9, "gap": {"shuffled": [3, 4, 5]}}
-    [acts_by, *_] = record.manifest["policy"]["config"]["inputs"]
+    [acts_by, *_] = record.manifest["reads"]
+    assert record.manifest["reads"] == record.manifest["policy"]["config"]["inputs"]
     gate.note(checkpoint, fingerprint(checkpoint), fine | {"read": {acts_by: 0.55}})
     assert main(["compare", *records]) == 2
     assert f"from true frames {acts_by} is read with a mean error of 0.55" in capsys.readouterr().err
