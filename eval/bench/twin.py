@@ -7,6 +7,7 @@ and with one camera; a second of all lanes together counts as that many seconds.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from contextlib import closing
@@ -19,9 +20,11 @@ from ...configs.world import World, read_world
 from ...hardware.twin.env import Reality, TwinWorld
 from ...hardware.twin.live.online import OnlineLane
 from ...hardware.twin.live.timing import as_text
+from ...sim.task import TaskEnv
 
 SIZE = (96, 96)  # px of a camera
 LANES = 8
+START = 100_000
 SWING = 0.05  # part of the half range that random actions move
 
 
@@ -61,26 +64,39 @@ def _build(task: str, folder: Path) -> str:
 
 
 def _loop(world: World, scene: str, seconds: float) -> dict:
-    """The account of a loop that ran by the clock, its demonstrator acting."""
-    lane = TwinWorld(of=world, real=Reality(), scene=scene, pace="wall").lane()
-    assert isinstance(lane, OnlineLane)
-    try:
-        lane.reset(seed=100_000)
-        end, start = time.monotonic() + seconds, 100_000
-        while time.monotonic() < end:
-            _, terminated, truncated, _ = lane.advance(lane.expert_action())
-            if terminated or truncated:
-                start += 1
-                lane.reset(seed=start)
-        return lane.account()
-    finally:
-        lane.close()
+    """The account of a loop that ran by the clock; it is given what the demonstrator does in the simulator."""
+    steps = round(seconds * world.embodiment().rate)
+    with closing(TwinWorld(of=world, real=Reality(), scene=scene, pace="wall").lane()) as lane:
+        assert isinstance(lane, OnlineLane)
+        for start in itertools.count(START):
+            lane.reset(seed=start)
+            for action in _demonstrated(world, start):
+                _, terminated, truncated, _ = lane.advance(action)
+                steps -= 1
+                if not steps:
+                    return lane.account()
+                if terminated or truncated:
+                    break
+    raise AssertionError("there is always another start")
+
+
+def _demonstrated(world: World, start: int) -> list[np.ndarray]:
+    """The actions of the demonstrator's episode from a start, without the twin."""
+    with closing(world.lane()) as lane:
+        assert isinstance(lane, TaskEnv)
+        lane.reset(seed=start)
+        actions, over = [], False
+        while not over:
+            actions.append(lane.expert_action())
+            _, terminated, truncated, _ = lane.advance(actions[-1])
+            over = terminated or truncated
+    return actions
 
 
 def _offline(world: World, seconds: float, clock=time.perf_counter) -> float:
     """Seconds of the task that pass in a second, all lanes together, in this process."""
     with closing(open_world(TwinWorld(of=world), LANES)) as lanes:
-        lanes.reset(seed=list(range(100_000, 100_000 + LANES)))
+        lanes.reset(seed=list(range(START, START + LANES)))
         rest, rng = np.asarray(lanes.call("rest"), np.float32), np.random.default_rng(0)
         low, high = np.asarray(world.embodiment().limits, np.float32).T
         shape = (LANES, 8, len(low))
@@ -92,5 +108,5 @@ def _offline(world: World, seconds: float, clock=time.perf_counter) -> float:
             chunk = lanes.step_chunk(np.clip(actions, low, high).astype(np.float32))
             steps += int(chunk.valid.sum())
             if not lanes.running.all():
-                lanes.reset(seed=list(range(100_000, 100_000 + LANES)))
+                lanes.reset(seed=list(range(START, START + LANES)))
         return round(steps / world.embodiment().rate / (clock() - begun), 2)

@@ -27,7 +27,7 @@ from .bodies import body_ids, body_poses
 from .colour import ColourMap, fit_colours
 from .gaussians import Camera, Gaussians
 from .masks import Seen, find_masks, make_palette
-from .rigid import Objects, Solver, find_twists
+from .rigid import InVain, Objects, Solver, find_twists
 from .sight import Sight, masked, whole_picture
 from .splat import Drawing, draw, in_world
 from .splatting.fit import Adam
@@ -47,7 +47,8 @@ class AlignSettings:
     """How objects are aligned with pictures. Raises ValueError: a mode, solver or number that is none."""
 
     mode: str = "mask+se3"  # gaussian, mask or mask+se3
-    iterations: int = 3  # drawings of each camera in a tick
+    iterations: int = 3  # drawings of each camera in a tick, at most
+    enough: float = 0.001  # m: Gauss-Newton draws no more after a step that moved nothing farther; 0: as often as told
     kp: float = 0.0  # N/m, stiffness of each Gaussian's pull; 0: by gain. Published: 4, for 0.4 kg on a table
     gain: float = 0.3  # share of an error that one tick removes, where nothing holds the object
     rate: float = 60.0  # Hz, ticks
@@ -69,8 +70,8 @@ class AlignSettings:
         for name in ("iterations", "rate", "limit", "lr_mean", "lr_turn", "trust_move", "trust_turn", "sigma"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-        if self.kp < 0 or self.gain < 0 or self.colour < 0 or self.reach < 0:
-            raise ValueError("kp, gain, colour and reach must not be negative")
+        if min(self.kp, self.gain, self.colour, self.reach, self.enough) < 0:
+            raise ValueError("kp, gain, colour, reach and enough must not be negative")
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,9 +153,20 @@ class Aligner:
         return cls(scene.gaussians, scene.cameras, settings, objects=objects, backgrounds=backgrounds)
 
     def reset(self) -> None:
-        """Forget all earlier ticks: Adam's moments and conflicts."""
+        """Forget all earlier ticks: Adam's moments, conflicts, and what was tried in vain."""
         self._adam = Adam.of(self.gaussians.mean.shape)
         self._conflict = np.zeros(len(self.gaussians.bodies))
+        self._in_vain = InVain()
+
+    def rehearse(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+        """Compare the twin with its own drawing and forget it: what is compiled at first use is compiled then."""
+        mean, quat = in_world(self.gaussians, body_poses(data, self._ids(model)))
+        pictures = {}
+        for name, camera in self.cameras.items():
+            seen = self._draw(mean, quat, camera).over(self._backgrounds[name])[..., :3]
+            pictures[name] = np.rint(255 * np.clip(seen, 0, 1)).astype(np.uint8)
+        self.correct(model, data, pictures if self._known else {})
+        self.reset()
 
     def correct(
         self,
@@ -189,7 +201,7 @@ class Aligner:
         bases = [forces.twist_of(model, data, int(ids[row]), (supports or {}).get(int(ids[row]))) for row in self._rows]
         objects = Objects(mean, self._owner, self._centres(data, ids, now, then), bases)
         if self.settings.mode == "mask+se3":
-            twists = find_twists(objects, sights, able, partial(self._draw_at, quat), self._solver)
+            twists = find_twists(objects, sights, able, partial(self._draw_at, quat), self._solver, self._in_vain)
             moved = objects.moves(twists)
         else:
             moved = self._free(sights, able, mean, quat)
@@ -251,11 +263,12 @@ class Aligner:
         """The colours of this picture against the twin's, by the background that both show."""
         return fit_colours(picture, background[..., :3], drawing.through > 0.98)
 
-    def _draw(self, mean: np.ndarray, quat: np.ndarray, camera: Camera) -> Drawing:
-        return draw(mean, quat, self.gaussians.scale, self.gaussians.opacity, self._features, camera)
+    def _draw(self, mean: np.ndarray, quat: np.ndarray, camera: Camera, within: np.ndarray | None = None) -> Drawing:
+        return draw(mean, quat, self.gaussians.scale, self.gaussians.opacity, self._features, camera, within)
 
     def _draw_at(self, quat: np.ndarray, mean: np.ndarray, sight: Sight) -> Drawing:
-        return self._draw(mean, quat, sight.camera)
+        """What is compared while objects are moved: the part of the picture where they are."""
+        return self._draw(mean, quat, sight.camera, self._owner >= 0)
 
     def _centres(self, data, ids: np.ndarray, now: np.ndarray, then: np.ndarray) -> np.ndarray:
         """(objects, 3) m, centres of mass when the pictures were taken."""
@@ -305,6 +318,7 @@ def _solver(settings: AlignSettings) -> Solver:
         noise=settings.sigma,
         trust_move=settings.trust_move,
         trust_turn=settings.trust_turn,
+        enough=settings.enough if settings.solver == "gauss-newton" else 0.0,
     )
 
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .splat import kernels
+
 ROUNDS = 3  # of reweighting
 HUBER = 0.05  # difference of a channel from which on a pixel counts less
-RIDGE = 1e-3  # as if so many of the pixels said that nothing changed
+RIDGE = 1e-3  # as if this share of the pixels said that nothing changed
 FEWEST = 50  # pixels to fit to
 
 
@@ -36,7 +38,8 @@ class ColourMap:
     def to_twin(self, colours: np.ndarray) -> np.ndarray:
         """Colours of the camera as the twin has them. Not clipped."""
         inverse = np.linalg.inv(self.gain)
-        return colours @ inverse.T - inverse @ self.offset
+        flat = colours.reshape(-1, 3) @ inverse.T - inverse @ self.offset
+        return flat.reshape(colours.shape)
 
 
 def fit_colours(picture: np.ndarray, background: np.ndarray, seen: np.ndarray, step: int = 2) -> ColourMap:
@@ -46,20 +49,9 @@ def fit_colours(picture: np.ndarray, background: np.ndarray, seen: np.ndarray, s
         seen: (h, w) bool, pixels where the background should be seen. Too few: no map, that is the identity.
         step: px between those that are looked at.
     """
-    chosen = seen[::step, ::step] & ((picture[::step, ::step] > 0.01) & (picture[::step, ::step] < 0.99)).any(-1)
-    if chosen.sum() < FEWEST:
+    fit, count = kernels().fit_affine(picture, background, seen, step, ROUNDS, HUBER, RIDGE)
+    if count < FEWEST:
         return ColourMap.identity()
-    target, known = picture[::step, ::step][chosen], background[::step, ::step][chosen]
-    known = np.concatenate([known, np.ones((len(known), 1))], 1)
-
-    fit = np.concatenate([np.eye(3), np.zeros((1, 3))])
-    none, weight = fit, np.ones(len(known))
-    ridge = RIDGE * len(known) * np.eye(4)
-    for _ in range(ROUNDS):
-        away = np.abs(target - known @ fit).max(1)
-        weight = HUBER / np.maximum(away - np.median(away), HUBER)
-        weighted = known * weight[:, None]
-        fit = np.linalg.solve(weighted.T @ known + ridge, weighted.T @ target + ridge @ none)
     gain, offset = fit[:3].T, fit[3]
     if np.linalg.cond(gain) > 20:
         return ColourMap.identity()

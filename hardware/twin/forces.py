@@ -105,9 +105,9 @@ def planar(up: np.ndarray) -> np.ndarray:
 
 def turned_by(twist: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """(4, 4) rigid motion of a twist (6,): move of the centre (3,) m, then a turn about it, rad."""
-    from scipy.spatial.transform import Rotation
+    import cv2
 
     motion = np.eye(4)
-    motion[:3, :3] = Rotation.from_rotvec(twist[3:]).as_matrix()
+    motion[:3, :3] = cv2.Rodrigues(np.asarray(twist[3:], float))[0]
     motion[:3, 3] = centre + twist[:3] - motion[:3, :3] @ centre
     return motion

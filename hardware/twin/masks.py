@@ -92,38 +92,44 @@ def find_masks(
         reach: px around the expected mask within which a patch is the object's.
     """
     size = picture.shape[:2]
-    which, share, misfit = np.empty(size, np.int64), np.empty(size), np.empty(size)
-    kernels().unmix(picture, background, palette.colours, sigma, which, share, misfit)
-
-    whose = np.where(which >= 0, palette.owner[which] if len(palette.owner) else -2, -2)
-    known = misfit < STRANGE
-    masks = np.zeros(expected.shape)
-    for number in range(len(expected)):
-        own = np.where((whose == number) & known, share, 0.0)
-        masks[number] = own * patches(own > 0.4, expected[number] > 0.3, reach)
-    robot = (whose == -1) & (share > 0.3)
-    trust = np.where(known & ~robot, 1.0, 0.0)
-    plain = (which < 0) | (share < 0.3)
-    clear = float((plain & known)[empty].mean()) if empty.any() else 1.0
+    masks, trust, plain = np.empty(expected.shape), np.empty(size), np.empty(size)
+    own = palette.colours, palette.owner
+    kernels().unmix(picture, background, *own, sigma, STRANGE, masks, trust, plain)
+    for mask, there in zip(masks, expected, strict=True):
+        mask *= patches(mask > 0.4, there > 0.3, reach)
+    clear = float(plain[empty].mean()) if empty.any() else 1.0
     return Seen(masks, trust, clear)
 
 
 def patches(found: np.ndarray, expected: np.ndarray, reach: int) -> np.ndarray:
     """(h, w) bool: the patches of `found` that touch `expected` widened by `reach` px, with a rim of 2 px; else the
-    largest."""
+    largest. Both are (h, w) bool."""
     import cv2
 
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8), connectivity=8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(found.view(np.uint8), connectivity=8)
     if count < 2:
         return np.zeros(found.shape, bool)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)
-    near = cv2.dilate(expected.astype(np.uint8), disc).astype(bool)
-    touched = np.unique(labels[near & found])
-    touched = touched[touched > 0]
-    if len(touched):
-        areas = stats[touched, cv2.CC_STAT_AREA]
-        touched = touched[areas >= 0.1 * areas.max()]
+    touched = np.bincount(labels[_widened(expected, reach) & found], minlength=count)
+    touched[0] = 0
+    chosen = np.flatnonzero(touched)
+    if len(chosen):
+        areas = stats[chosen, cv2.CC_STAT_AREA]
+        chosen = chosen[areas >= 0.1 * areas.max()]
     else:
-        touched = [1 + stats[1:, cv2.CC_STAT_AREA].argmax()]
-    chosen = np.isin(labels, touched).astype(np.uint8)
-    return cv2.dilate(chosen, np.ones((5, 5), np.uint8)).astype(bool)
+        chosen = np.array([1 + stats[1:, cv2.CC_STAT_AREA].argmax()])
+    table = np.zeros(count, np.uint8)
+    table[chosen] = 1
+    return cv2.dilate(table[labels], np.ones((5, 5), np.uint8)).view(bool)
+
+
+def _widened(mask: np.ndarray, reach: int) -> np.ndarray:
+    """(h, w) bool: a mask (h, w) bool and what is at most `reach` px from it."""
+    import cv2
+
+    column, row, width, height = cv2.boundingRect(mask.view(np.uint8))
+    rows = slice(max(0, row - reach), row + height + reach)
+    columns = slice(max(0, column - reach), column + width + reach)
+    disc, wide = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2), np.zeros(mask.shape, bool)
+    if width:
+        wide[rows, columns] = cv2.dilate(mask[rows, columns].astype(np.uint8), disc).view(bool)
+    return wide

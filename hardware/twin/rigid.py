@@ -8,6 +8,7 @@ the world's frame) and a rotation vector about it (rad).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,13 +16,14 @@ import numpy as np
 
 from .forces import turned_by
 from .sight import Sight
-from .splat import Drawing
+from .splat import Drawing, kernels
 from .splatting.fit import Adam
 
 LOST = 0.3  # overlap of outlines below which the middles are brought together first
 POOR = 0.5  # overlap below which other turns are tried
 BETTER = 0.1  # more of an overlap, for one of them to be taken
 TURNS = np.deg2rad([-30.0, 30, -60, 60, -105, 105, -150, 150])  # those that are tried
+PAUSE = 10  # looks after which other turns are tried again where none was better
 SWING = 0.3  # rad, largest turn in one step
 DAMPING = 1e-3  # of Gauss-Newton's matrix, in shares of its diagonal
 
@@ -39,6 +41,26 @@ class Solver:
     noise: float
     trust_move: float
     trust_turn: float
+    enough: float
+
+
+class InVain:
+    """Searches for another turn that found none better, by object and cameras, from tick to tick."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple, tuple[float, int]] = {}  # which -> overlap then, ticks that it holds on
+
+    def again(self, case: tuple, overlap: float) -> bool:
+        """Whether the search would hardly find more: it has not, some ticks ago, at about this overlap."""
+        before, left = self._found.pop(case, (0.0, 0))
+        if not left or overlap < before - BETTER:
+            return False
+        self._found[case] = before, left - 1
+        return True
+
+    def note(self, case: tuple, overlap: float) -> None:
+        """None was better."""
+        self._found[case] = overlap, PAUSE
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +78,12 @@ class Objects:
     owner: np.ndarray
     centres: np.ndarray
     bases: Sequence[np.ndarray]
+
+    @functools.cached_property
+    def radii(self) -> np.ndarray:
+        """(objects,) m, how far an object's Gaussians reach from its centre."""
+        arms = np.linalg.norm(self.mean - self.centres[self.owner], axis=1)
+        return np.array([arms[self.owner == number].max(initial=0) for number in range(len(self.centres))])
 
     def moves(self, twists: np.ndarray) -> np.ndarray:
         """(N, 3) m, how the Gaussians move with twists (objects, 6)."""
@@ -85,30 +113,39 @@ def find_twists(
     able: np.ndarray,
     draw_at: Callable[[np.ndarray, Sight], Drawing],
     solver: Solver,
+    in_vain: InVain,
 ) -> np.ndarray:
     """(objects, 6) twists.
 
     Args:
         able: (objects, sights) bool, which camera has a say about which object.
-        draw_at: draws the Gaussians with means (N, 3) as a camera sees them.
+        draw_at: draws the Gaussians with means (N, 3) as a camera sees them, where objects are.
+        in_vain: what the same search found in earlier ticks; written.
     """
     twists = np.zeros((len(objects.bases), 6))
     adam = [Adam.of((basis.shape[1],)) for basis in objects.bases]
     for number in range(len(twists)):
-        twists[number] = _begin(objects, sights, able, number, draw_at)
+        twists[number] = _begin(objects, sights, able, number, draw_at, in_vain)
+    far = np.inf  # m, how far the last step moved anything
     for step in range(solver.iterations):
+        if far <= solver.enough:
+            break
         place, first = objects.mean + objects.moves(twists), step == 0 and not twists.any()
-        drawings = [sight.drawing if first else draw_at(place, sight) for sight in sights]
+        drawings, far = [sight.drawing if first else draw_at(place, sight) for sight in sights], 0.0
         for number, basis in enumerate(objects.bases):
             pairs = [pair for pair, ok in zip(zip(sights, drawings, strict=True), able[number], strict=True) if ok]
             if pairs:
                 matrix, vector = _normal_equations(objects, pairs, place, twists[number], number, solver.colour)
                 advance = _adam if solver.name == "adam" else _gauss_newton
-                twists[number] += basis @ advance(matrix, vector, basis, twists[number], solver, adam[number])
+                moved = basis @ advance(matrix, vector, basis, twists[number], solver, adam[number])
+                twists[number] += moved
+                far = max(far, np.linalg.norm(moved[:3]) + np.linalg.norm(moved[3:]) * objects.radii[number])
     return twists
 
 
-def _begin(objects: Objects, sights: Sequence[Sight], able: np.ndarray, number: int, draw_at) -> np.ndarray:
+def _begin(
+    objects: Objects, sights: Sequence[Sight], able: np.ndarray, number: int, draw_at, in_vain: InVain
+) -> np.ndarray:
     """(6,) where the search begins: at the physics; where outlines hardly overlap, with their middles together.
 
     What turns about one axis alone, as on a table, may by then be turned far: of a few turns, the one that shows best.
@@ -118,7 +155,8 @@ def _begin(objects: Objects, sights: Sequence[Sight], able: np.ndarray, number: 
         return np.zeros(6)
     together = _brought_together(objects, sights, able, number) if now <= LOST else np.zeros(6)
     left, sizes, _ = np.linalg.svd(objects.bases[number][3:], full_matrices=False)
-    if (sizes > 1e-9).sum() != 1:
+    case = number, tuple(sight.camera.name for sight in looking)
+    if (sizes > 1e-9).sum() != 1 or in_vain.again(case, float(now)):
         return together
 
     best, most = together, float(now) + BETTER
@@ -129,6 +167,8 @@ def _begin(objects: Objects, sights: Sequence[Sight], able: np.ndarray, number: 
         overlap = float(np.mean([sight.overlap(number, draw_at(place, sight)) for sight in looking]))
         if overlap > most:
             best, most = twists[number], overlap
+    if best is together:
+        in_vain.note(case, float(now))
     return best
 
 
@@ -148,10 +188,8 @@ def _brought_together(objects: Objects, sights: Sequence[Sight], able: np.ndarra
 def _normal_equations(objects: Objects, pairs, place: np.ndarray, twist: np.ndarray, number: int, colour: bool):
     """Gauss-Newton's matrix (K, K), and the gradient (K,) of half the weighted sum of squares, of one object."""
     basis, moving = objects.bases[number], objects.owner == number
-    velocity = np.zeros((len(place), 3, basis.shape[1]))
-    arms = place[moving] - (objects.centres[number] + twist[:3])
-    velocity[moving] = basis[:3] + np.cross(basis[3:].T[None], arms[:, None]).swapaxes(1, 2)
-    channels = [0, 1, 2, 3 + number] if colour else [3 + number]
+    velocity = kernels().sweep(place, moving, objects.centres[number] + twist[:3], basis)
+    channels = np.array([0, 1, 2, 3 + number] if colour else [3 + number])
 
     matrix, vector = np.zeros((basis.shape[1],) * 2), np.zeros(basis.shape[1])
     for sight, drawing in pairs:
@@ -159,10 +197,8 @@ def _normal_equations(objects: Objects, pairs, place: np.ndarray, twist: np.ndar
         if found is None:
             continue
         box, jacobian = found
-        rows = jacobian.reshape(-1, basis.shape[1])
-        weighted = rows * sight.weights[box][..., channels].reshape(-1, 1)
-        matrix += weighted.T @ rows
-        vector += weighted.T @ sight.difference(drawing, box)[..., channels].reshape(-1)
+        compared = drawing.image, drawing.through, sight.background, sight.target, sight.weights
+        kernels().normal_equations(jacobian, *compared, channels, box, matrix, vector)
     return matrix, vector
 
 

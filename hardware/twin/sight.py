@@ -11,11 +11,10 @@ import numpy as np
 
 from .gaussians import Camera
 from .masks import Seen
-from .splat import Drawing
+from .splat import Drawing, kernels
 
 UNSEEN = 0.25  # share of an object's outline that must be seen for a camera to have a say
 CLEAR = 0.5  # share of the background that must be seen for the same
-ALL = (slice(None), slice(None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +35,9 @@ class Sight:
     weights: np.ndarray
     seen: Seen | None
 
-    def difference(self, drawing: Drawing, box: tuple = ALL) -> np.ndarray:
-        """A drawing minus the picture, within a box."""
-        behind = drawing.through[box][..., None] * self.background[box]
-        return drawing.image[box] + behind - self.target[box]
+    def difference(self, drawing: Drawing) -> np.ndarray:
+        """(h, w, C): a drawing minus the picture."""
+        return drawing.over(self.background) - self.target
 
     def slopes(self, drawing: Drawing) -> np.ndarray:
         """(h, w, C): how the weighted mean square of the difference changes with the drawing."""
@@ -47,8 +45,8 @@ class Sight:
 
     def residual(self) -> float:
         """Root mean square difference of colours."""
-        away = self.drawing.image[..., :3] + self.drawing.through[..., None] * self.background[..., :3] - self.picture
-        return float(np.sqrt((away**2).mean()))
+        total = kernels().squares(self.drawing.image, self.drawing.through, self.background, self.picture)
+        return float(np.sqrt(total / self.picture.size))
 
     def has_a_say(self) -> np.ndarray:
         """(objects,) bool: enough of an object's outline is seen, and the camera is not covered."""
@@ -62,8 +60,7 @@ class Sight:
         """0..1: how much of an object's outline is where it is seen; of another drawing, if one is given."""
         if self.seen is None:
             return 1.0
-        drawn, mask = (drawing or self.drawing).image[..., 3 + number], self.seen.masks[number]
-        return float(np.minimum(drawn, mask).sum() / max(np.maximum(drawn, mask).sum(), 1e-9))
+        return kernels().overlap((drawing or self.drawing).image[..., 3 + number], self.seen.masks[number])
 
     def shift(self, number: int) -> np.ndarray:
         """(2,) px from the middle of an object's outline to the middle of what is seen of it."""
@@ -83,11 +80,8 @@ def masked(
     camera: Camera, picture: np.ndarray, background: np.ndarray, drawing: Drawing, seen: Seen, colour: float
 ) -> Sight:
     """Compare where the objects are, and with the weight `colour` their colours; not where the robot is."""
-    target, weights = np.zeros_like(background), np.zeros_like(background)
-    plain = seen.trust * (1 - drawing.image[..., -1])
-    target[..., :3], target[..., 3:-1] = picture, np.moveaxis(seen.masks, 0, -1)
-    weights[..., 3:-1] = plain[..., None]
-    weights[..., :3] = (colour * plain * (seen.masks.max(0) > 0.5))[..., None]
+    target, weights = np.empty_like(background), np.empty_like(background)
+    kernels().compare(picture, seen.masks, seen.trust, drawing.image, colour, target, weights)
     return Sight(camera, picture, background, drawing, target, weights, seen)
 
 

@@ -127,24 +127,20 @@ class Drawing:
             channels: which of the C, in the order wanted.
 
         Returns:
-            The part of the picture that may change, as (rows, columns) slices, and the Jacobian of it, (rows, columns,
-            C, K); None where no Gaussian that moves is seen.
+            The box of the picture that may change (first and last column, first and last row), and the Jacobian of it,
+            (rows, columns, channels, K); None where no Gaussian that moves is seen.
         """
         order, conic, window, opacity, last = self.inside
         seen = window[moving & (window[:, 1] >= window[:, 0]) & (window[:, 3] >= window[:, 2])]
         if not len(seen):
             return None
         box = np.array([seen[:, 0].min(), seen[:, 1].max(), seen[:, 2].min(), seen[:, 3].max()])
-        rows, columns = slice(box[2], box[3] + 1), slice(box[0], box[1] + 1)
-
-        motion = np.matmul(self.slope, velocity)
-        features = np.ascontiguousarray(self.features[:, channels])
-        behind = background[..., channels] * self.through[..., None]
-        size = (box[3] - box[2] + 1, box[1] - box[0] + 1, len(channels), velocity.shape[2])
-        jacobian = np.empty(size)
-        common = order, self.centre, conic, window, opacity, features, self.through, last
-        kernels().push_forward(*common, behind, motion, moving, box, jacobian)
-        return (rows, columns), jacobian
+        motion = np.zeros((len(moving), 2, velocity.shape[2]))
+        motion[moving] = self.slope[moving] @ velocity[moving]
+        jacobian = np.empty((box[3] - box[2] + 1, box[1] - box[0] + 1, len(channels), velocity.shape[2]))
+        common = order, self.centre, conic, window, opacity, self.features, self.through, last
+        kernels().push_forward(*common, background, np.asarray(channels), motion, moving, box, jacobian)
+        return box, jacobian
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,12 +159,23 @@ def draw(
     opacity: np.ndarray,
     features: np.ndarray,
     camera: Camera,
+    within: np.ndarray | None = None,
 ) -> Drawing:
-    """Draw Gaussians given in the world's frame (m), with features (N, C) instead of colours."""
+    """Draw Gaussians given in the world's frame (m), with features (N, C) instead of colours.
+
+    Args:
+        within: (N,) bool: only the part of the picture that these may touch is drawn, with all that is seen there; the
+            rest is left empty. None: all of it.
+    """
     inner, pose = kernels(), camera.camera_from_world
     rotation, shift = np.ascontiguousarray(pose[:3, :3]), pose[:3, 3].copy()
     flat = inner.project(mean, quat, scale, rotation, shift, camera.K, camera.width, camera.height)
     centre, conic, depth, window, slope = flat
+    if within is not None:
+        first, last = window[within][:, ::2], window[within][:, 1::2]
+        seen = (last >= first).all(1)
+        low, high = first[seen].min(0, initial=max(camera.width, camera.height)), last[seen].max(0, initial=-1)
+        window[:, ::2], window[:, 1::2] = np.maximum(window[:, ::2], low), np.minimum(window[:, 1::2], high)
 
     order = np.argsort(depth, kind="stable")
     features = np.ascontiguousarray(features)
@@ -180,35 +187,14 @@ def draw(
 
 def in_world(gaussians: Gaussians, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means (N, 3) m and quaternions (N, 4) in the world's frame; `poses` (bodies, 4, 4)."""
-    turns = poses[:, :3, :3]
-    mean = np.einsum("nij,nj->ni", turns[gaussians.body], gaussians.mean) + poses[gaussians.body, :3, 3]
-    return mean, multiply(quaternions(turns)[gaussians.body], gaussians.quat)
+    turns, shifts = np.ascontiguousarray(poses[:, :3, :3]), np.ascontiguousarray(poses[:, :3, 3])
+    return kernels().carry(turns, shifts, gaussians.body, gaussians.mean, gaussians.quat)
 
 
 def place(gaussians: Gaussians, poses: np.ndarray) -> Gaussians:
     """The Gaussians where their bodies are, in the world's frame; `poses` (bodies, 4, 4)."""
     mean, quat = in_world(gaussians, poses)
     return dataclasses.replace(gaussians, mean=mean, quat=quat)
-
-
-def quaternions(turns: np.ndarray) -> np.ndarray:
-    """(n, 3, 3) rotations -> (n, 4) w, x, y, z."""
-    from scipy.spatial.transform import Rotation
-
-    return Rotation.from_matrix(turns).as_quat()[:, [3, 0, 1, 2]]
-
-
-def multiply(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Product of quaternions (n, 4)."""
-    w, x, y, z = one.T
-    a, b, c, d = other.T
-    rows = (
-        w * a - x * b - y * c - z * d,
-        w * b + x * a + y * d - z * c,
-        w * c - x * d + y * a + z * b,
-        w * d + x * c - y * b + z * a,
-    )
-    return np.stack(rows, 1)
 
 
 def as_picture(blended: np.ndarray, through: np.ndarray, background: np.ndarray | None) -> Picture:

@@ -61,6 +61,7 @@ class LoopSettings:
     share: float = 0.3  # of an error, that pictures remove from what stands in a tick
     most: float = 0.003  # m, the longest such move
     trim: float = 1.0  # 1/s, how fast what the real joints lack is added to what they are sent; 0: never
+    at_once: int = 1  # cameras whose pictures correct in one tick, in turn, for each costs time; 0: all
     lagged: bool = False  # pictures are compared with the twin as it was a lag before they were taken; false: as then
     leash: float = 0.15  # rad or m that a real joint may be off what it was sent, before the twin waits for it
     silent: float = 0.25  # s without joint echo after which the twin holds its arm
@@ -71,8 +72,8 @@ class LoopSettings:
         for name in ("rate", "leash", "silent", "most"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} of a twin's loop must be positive, got {getattr(self, name)}")
-        if min(self.lead, self.strength, self.trim) < 0 or not 0 <= self.share <= 1:
-            raise ValueError("lead, strength and trim of a twin's loop must not be negative, share be 0..1")
+        if min(self.lead, self.strength, self.trim, self.at_once) < 0 or not 0 <= self.share <= 1:
+            raise ValueError("lead, strength, trim and at_once of a twin's loop must not be negative, share be 0..1")
 
 
 @dataclass
@@ -236,6 +237,7 @@ class Loop:
         if self.health is None:
             self.health = Health(self.settings.trust, self.aligner.cameras, now)
         new = {name: now - moment for name, moment in captured.items() if moment > self._seen.get(name, -np.inf)}
+        new = self._in_turn(new)
         self._seen.update({name: captured[name] for name in new})
         for name in new:
             self._look_again(name, pictures[name])
@@ -261,6 +263,14 @@ class Loop:
             residual |= found.residual
             self._clear |= found.clear
         return residual, conflict, age
+
+    def _in_turn(self, new: dict[str, float]) -> dict[str, float]:
+        """Of cameras with new pictures those that this tick looks at: `at_once`, and any that is left out."""
+        assert self.health is not None
+        trusted = [name for name in new if name not in self.health.left_out]
+        if self.settings.at_once:
+            trusted = sorted(trusted, key=lambda name: self._seen.get(name, -np.inf))[: self.settings.at_once]
+        return {name: age for name, age in new.items() if name in trusted or name in self.health.left_out}
 
     def _look_again(self, name: str, picture: np.ndarray) -> None:
         """Whether a camera gives a picture again, to the last bit, that it gave before the arm moved."""

@@ -7,6 +7,7 @@ that equal seeds give equal episodes.
 
 from __future__ import annotations
 
+import gc
 import time
 from abc import abstractmethod
 from collections import deque
@@ -63,6 +64,7 @@ class Stage:
         self.trace: deque[Tick] = deque(maxlen=KEPT)
         self._queue: deque[np.ndarray] = deque()
         self.starved = 0  # ticks without an action
+        self._rehearsed = aligner is None
 
     def begin(self, seed: int, options: dict) -> None:
         """Both worlds go to start `seed`; the twin's arm to where the real one stands."""
@@ -72,6 +74,9 @@ class Stage:
 
         self.real.begin(seed)
         self.lane.reset(seed=seed, options=options)
+        if self.loop.aligner is not None and not self._rehearsed:
+            self.loop.aligner.rehearse(self.lane.model, self.lane.data)
+            self._rehearsed = True
         seen, _ = self.real.observe()
         arm, data = self.loop.joints, self.lane.data
         if np.abs(data.qpos[arm.qpos] - seen[STATE]).max() > 2e-3:  # an encoder's rounding is none
@@ -340,6 +345,7 @@ def serve(pipe_number: int, pulse_number: int) -> None:
             except Exception as error:  # told to who opens it
                 pipe.send((False, error))
                 return
+            gc.freeze()  # what was built stays: no collection goes through it between two ticks
             pipe.send((True, None))
             served = _Served(stage, pipe)
             served.wall() if world.pace == "wall" else served.free()

@@ -44,13 +44,13 @@ class Gap:
 
 def gap_of(data: mujoco.MjData, body: int, pose: np.ndarray) -> Gap:
     """How far pictures that have a body at `pose` (4, 4) want it moved."""
-    from scipy.spatial.transform import Rotation
+    import cv2
 
     now = np.eye(4)
     now[:3, :3], now[:3, 3] = data.xmat[body].reshape(3, 3), data.xpos[body]
     change, centre = pose @ np.linalg.inv(now), data.xipos[body]
     move = change[:3, :3] @ centre + change[:3, 3] - centre
-    return Gap(move, Rotation.from_matrix(change[:3, :3]).as_rotvec())
+    return Gap(move, cv2.Rodrigues(change[:3, :3])[0][:, 0])
 
 
 def along(up: np.ndarray, twist: np.ndarray) -> np.ndarray:

@@ -18,13 +18,13 @@ import numpy as np
 from ....configs.rng import rng_of
 from ....configs.spec import IMAGES, STATE, Embodiment, Mode
 from ....configs.world import World
-from ....sim.decor import Decor, add_decor, movable_bodies, movable_joints, scatter
+from ....sim.decor import Decor, movable_bodies, movable_joints, scatter
 from ....sim.perturb import scale_mass
-from ....sim.rendering import renderer_class
 from ...robot import Robot
 from ..gaussians import Camera
-from .faults import HAND, Fault, Faults
+from .faults import Fault, Faults
 from .layout import Joints, View, scene_of, task_of
+from .studio import Pictures, Shot, Studio
 
 if TYPE_CHECKING:
     import mujoco
@@ -58,6 +58,12 @@ class Changes:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} of a stand-in must not be negative, got {getattr(self, name)}")
 
+    def seen(self, picture: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+        """A picture (h, w, 3) uint8 as a camera has it: other colours, and noise."""
+        found = picture * np.array(self.gain, float) + np.array(self.offset, float)
+        found += self.noise * draw.standard_normal(found.shape, np.float32)
+        return np.clip(np.rint(found, found), 0, 255, found).astype(np.uint8)
+
 
 SAME = Changes(friction=1, mass=1, damping=1, command_delay=0, camera_delay=0, noise=0, gain=(1, 1, 1),
                offset=(0, 0, 0), distractors=0)  # fmt: skip
@@ -79,6 +85,7 @@ class StandIn(Robot):
         world: a task in plain MuJoCo; its own settings may differ from the twin's, too.
         cameras: name -> (height, width) px, of `views` or of the scene.
         rate: commands a second, which the embodiment states.
+        apart: draw pictures in a thread of its own, for one that lives by the clock.
     """
 
     def __init__(
@@ -89,6 +96,7 @@ class StandIn(Robot):
         views: Mapping[str, View | Camera],
         rate: float = 60.0,
         seed: int = 0,
+        apart: bool = False,
     ):
         import mujoco
 
@@ -99,8 +107,8 @@ class StandIn(Robot):
         self.data = mujoco.MjData(self.model)
         self.joints = Joints.of(self.model)
         self._bodies = movable_bodies(self.model)
-        self._sizes, self._places = dict(cameras), self.model.cam_pos.copy()
-        self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
+        self._sizes = dict(cameras)
+        self._studio = Studio(self.model, self._sizes, changes.seen, apart)
         self._faults = Faults((), tuple(cameras), seed)
         self.begin(0)
 
@@ -124,9 +132,9 @@ class StandIn(Robot):
         """Put everything at start `start` of the task; time begins anew."""
         import mujoco
 
+        self._studio.finish()
         self._faults.end()
         mujoco.mj_resetData(self.model, self.data)
-        self.model.cam_pos[:] = self._places
         self.task.reset(self.model, self.data, np.random.default_rng(start))
         mujoco.mj_forward(self.model, self.data)
         count, draw = self.changes.distractors, rng_of(self.seed, 1, start)
@@ -135,9 +143,9 @@ class StandIn(Robot):
         self._start, self._frame = start, 0
         self._faults = Faults(self.changes.faults, tuple(self._sizes), self.seed)
         self._commands: deque[tuple[float, np.ndarray]] = deque()
-        self._pictures: deque[tuple[float, float, dict[str, np.ndarray]]] = deque(maxlen=KEPT)
+        self._pictures: deque[tuple[float, float, Pictures]] = deque(maxlen=KEPT)
         self._echoes: deque[tuple[float, float, np.ndarray]] = deque(maxlen=KEPT)
-        self._newest: tuple[float, dict[str, np.ndarray]] = (-np.inf, {})
+        self._newest: tuple[float, Pictures] = (-np.inf, {})
         self._heard: tuple[float, np.ndarray] = (0.0, self._read())
         self._past: deque[tuple[float, np.ndarray]] = deque([(0.0, self.data.qpos.copy())], maxlen=PAST)
         self._expose()
@@ -152,9 +160,7 @@ class StandIn(Robot):
 
     def disconnect(self) -> None:
         """See `Robot`."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers.clear()
+        self._studio.close()
 
     def send_action(self, action: np.ndarray) -> np.ndarray:
         """See `Robot`. The servos get it after the latency."""
@@ -229,33 +235,15 @@ class StandIn(Robot):
         number, self._frame = self._frame, self._frame + 1
         if self._faults.lost(self.time) or not self._sizes:
             return
-        drawn = {name: self._picture(place, name, number) for place, name in enumerate(self._sizes)}
         late = self.changes.camera_delay + self._faults.latency(self.time)
-        self._pictures.append((self.time, self.time + late, drawn))
-
-    def _picture(self, place: int, name: str, number: int) -> np.ndarray:
-        """What camera `name` sees: (height, width, 3) uint8 RGB."""
-        import mujoco
-
-        size, draw = self._sizes[name], rng_of(self.seed, 2, self._start, number, place)
-        if self._faults.covered(name, self.time):
-            clean = np.broadcast_to(HAND, (*size, 3)).astype(float)
-        else:
-            camera = self.model.camera(name).id
-            self.model.cam_pos[camera] = self._places[camera] + self._faults.moved(name, self.time)
-            mujoco.mj_camlight(self.model, self.data)
-            clean = self._draw(name, size).astype(float)
-        seen = clean * self.changes.gain + self.changes.offset
-        seen += self.changes.noise * draw.standard_normal(seen.shape, np.float32)
-        return np.clip(np.rint(seen), 0, 255).astype(np.uint8)
-
-    def _draw(self, camera: str, size: tuple[int, int]) -> np.ndarray:
-        if size not in self._renderers:
-            self._renderers[size] = renderer_class()(self.model, *size)
-        renderer = self._renderers[size]
-        renderer.update_scene(self.data, camera)
-        add_decor(renderer.scene, self.decor)
-        return renderer.render()
+        captured, arrives, pictures = self.time, self.time + late, self._pictures
+        shot = Shot(
+            seed=(self.seed, 2, self._start, number),
+            covered=frozenset(name for name in self._sizes if self._faults.covered(name, self.time)),
+            moved={name: self._faults.moved(name, self.time) for name in self._sizes},
+            decor=self.decor,
+        )
+        self._studio.take(shot, self.model, self.data, lambda drawn: pictures.append((captured, arrives, drawn)))
 
 
 def alter(model: mujoco.MjModel, changes: Changes) -> None:

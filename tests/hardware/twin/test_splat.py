@@ -125,14 +125,14 @@ def test_twist_gradient_and_jacobian_agree_with_a_body_that_moves():
     velocity[:, :, :3] = np.eye(3)
     velocity[:, :, 3:] = np.stack([np.cross(axis, small.mean) for axis in np.eye(3)], -1)
 
-    box, jacobian = drawing.jacobian(moving, velocity, behind, [2, 0])
-    step = 1e-5
+    (left, right, top, bottom), jacobian = drawing.jacobian(moving, velocity, behind, [2, 0])
+    parts, step = (slice(top, bottom + 1), slice(left, right + 1)), 1e-5
     for number in range(6):
         way = step * velocity[..., number] * moving[:, None]
         there, back = (drawn(small, small.mean + sign * way, camera=afar) for sign in (1, -1))
         slope = (there.image - back.image)[..., [2, 0]] / (2 * step)
         found = np.zeros_like(slope)
-        found[box] = jacobian[..., number]
+        found[parts] = jacobian[..., number]
         wrong = np.abs(found - slope) > 0.003 * np.abs(slope).max()
         assert wrong.mean() < 0.01  # but for pixels that the edge at 3 sigma has just passed
 
@@ -140,8 +140,25 @@ def test_twist_gradient_and_jacobian_agree_with_a_body_that_moves():
     slopes = drawing.image - target
     slopes[..., 1] = 0
     by_means = np.einsum("nj,njk->k", drawing.mean_gradients(slopes, behind)[moving], velocity[moving])
-    by_jacobian = np.einsum("hwc,hwck->k", slopes[box][..., [2, 0]], jacobian)
+    by_jacobian = np.einsum("hwc,hwck->k", slopes[parts][..., [2, 0]], jacobian)
     np.testing.assert_allclose(by_means, by_jacobian, rtol=1e-8)
+
+
+def test_a_part_is_drawn_as_in_the_whole():
+    gaussians, behind = cloud(), np.random.default_rng(1).random((CAMERA.height, CAMERA.width, 3))
+    some = np.arange(len(gaussians.mean)) % 17 == 0
+    whole = drawn(gaussians)
+    args = gaussians.mean, gaussians.quat, gaussians.scale, gaussians.opacity, gaussians.colour, CAMERA
+    part, none = draw(*args, some), draw(*args, np.zeros_like(some))
+    velocity = np.random.default_rng(2).normal(size=(len(some), 3, 4))
+    (box, wanted), (same, found) = (one.jacobian(some, velocity, behind, [0, 1]) for one in (whole, part))
+    left, right, top, bottom = box
+    assert np.array_equal(box, same)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
+    inside = slice(top, bottom + 1), slice(left, right + 1)
+    np.testing.assert_allclose(part.image[inside], whole.image[inside], atol=1e-12)
+    np.testing.assert_allclose(part.through[inside], whole.through[inside], atol=1e-12)
+    assert not none.image.any() and (none.through == 1).all()
 
 
 def test_masks_depth_and_background():

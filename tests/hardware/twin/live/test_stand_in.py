@@ -133,6 +133,25 @@ def test_what_was_before_a_slip_of_the_clock_stays_where_it_was(task):
     assert np.allclose(after[: len(before)], before) and after[-1] - before[-1] > 0.2
 
 
+def test_pictures_drawn_beside_are_those_drawn_at_once(task):
+    """In a thread of its own, and what is exposed meanwhile is left out, as a camera drops frames."""
+    changes, views = Changes(fps=20, faults=(Fault(kind="remove", at=0.1),)), default_views(task.find())
+    at_once, beside = (StandIn(task, changes, EYES, views, seed=3, apart=apart) for apart in (False, True))
+    for real in (at_once, beside):
+        real.begin(4)
+    compared = 0
+    for _ in range(12):
+        for real in (at_once, beside):
+            real.advance(0.05)
+        beside._studio.finish()
+        (wanted, when), (found, then) = at_once.observe(), beside.observe()
+        compared += when == then and "observation.images.left" in found
+        assert when == then and all(np.array_equal(found[key], wanted[key]) for key in wanted)
+    assert compared > 5
+    for real in (at_once, beside):
+        real.disconnect()
+
+
 def test_tracking_leaves_out_what_a_stand_in_forgot(twin, monkeypatch):
     monkeypatch.setattr(stand_in, "PAST", 20)
     actor = twin(real=Reality(), correct=False).begin(2)
