@@ -89,6 +89,11 @@ class World(draccus.ChoiceRegistry):
         """Whether something is moved that can break."""
         return False
 
+    @property
+    def by_the_clock(self) -> bool:
+        """Whether its time passes by itself: one environment acts at a time, the others would be late."""
+        return False
+
     def views(self) -> tuple[str, ...]:
         """Names that `cameras` may ask for."""
         return tuple(self.cameras)
@@ -127,6 +132,10 @@ class Around(World):
     @property
     def undemonstrated(self) -> str:
         return self.of.undemonstrated
+
+    @property
+    def by_the_clock(self) -> bool:
+        return self.of.by_the_clock
 
     @property
     def moves_arm(self) -> bool:

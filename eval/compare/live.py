@@ -29,7 +29,7 @@ from ..ledger.record import Record, RecordWriter
 from ..rollout.crew import Crew
 from ..rollout.film import Tapes
 from ..rollout.recipes import PolicyRecipe, weight_of
-from ..rollout.standing import crew_for
+from ..rollout.standing import crew_for, paced
 from ..statistics.by_name import sequential_test
 from ..statistics.power import needed
 from ..statistics.sequential import A, B, Sequential
@@ -139,6 +139,7 @@ def _open(config: Settings, test: Sequential) -> _Opened:
     """Open the world and both policies, and check that they fit."""
     evals = [_evaluation(config, side, test) for side in range(2)]
     offered = open_stage(evals[0])
+    evals = [paced(one, offered) for one in evals]
     world: World
     if acts_one_by_one(config, offered, config.operator):
         acting = [

@@ -32,7 +32,7 @@ from ..ledger.provenance import provenance
 from ..ledger.record import MANIFEST, read_record
 from ..rollout.crew import Crew
 from ..rollout.recipes import weight_of
-from ..rollout.standing import crew_for
+from ..rollout.standing import crew_for, paced
 from .fresh import SEARCHED, evaluation, on_fresh_starts, open_mixture
 from .page import PAGE, write_composition
 from .predicted import Predicted, predict_weights
@@ -90,6 +90,7 @@ def compose(config: Settings) -> Report:
     torch.set_num_threads(config.threads)
     if _acts(config):
         config = dataclasses.replace(config, world=_world(config))
+        config = paced(config, read_world(config.world))
     config = dataclasses.replace(config, device=choose_device(config.device))
     _enter(config)
     mixture, paths = open_mixture(config, config.parents)

@@ -31,7 +31,7 @@ from ...sim.experts import Manner
 from ..rollout.helped import PHASES, HelpedRecipe
 from ..rollout.recipes import PolicyRecipe, weight_of
 from ..rollout.rollout import Result
-from ..rollout.standing import crew_for
+from ..rollout.standing import crew_for, paced
 from .recording import RECORDING, RecordingError, recording, written_starts
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def record_policies(config: Settings) -> list[dict]:
     discover("policies")
     _check(config)
     world = read_world(config.world or config.task, cameras=config.cameras)
+    config = paced(config, world)
     opened = [_open(config, path, world) for path in config.policy]  # the last one is refused before the first acts
     world = looked_at(world, *(agent.pictures for _, agent in opened))
     for _, agent in opened:

@@ -31,7 +31,7 @@ from ..ledger.table import RecordError
 from ..rollout.crew import Crew
 from ..rollout.film import Tapes, choose, film_again
 from ..rollout.recipes import PolicyRecipe, weight_of
-from ..rollout.standing import crew_for, expect
+from ..rollout.standing import crew_for, expect, paced
 from ..world_model.evaluate import EvalWorldModel, asks_for_world_model
 from .open_loop import OpenLoop, asks_for_data, refuse_acting
 from .report import write_report
@@ -120,6 +120,7 @@ def evaluate(config: Eval, crew: Crew | None = None):
         crew: workers that are there already, with the block of `config`; they stay.
     """
     world = open_stage(config)
+    config = paced(config, world)
     with contextlib.ExitStack() as stack:
         crew = crew or stack.enter_context(open_crew(config, world))
         crew.start()  # workers get ready while the policy is opened here

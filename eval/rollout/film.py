@@ -102,8 +102,11 @@ def film_again(crew: Crew, rows: Mapping[int, Mapping], tapes: Mapping[int, np.n
     """Play the episodes `tapes` (env seed -> (T, D) actions) again and write `root/videos/START.mp4`.
 
     Returns:
-        env seed -> path inside `root`, only of the episodes that came out as in `rows` and could be drawn.
+        env seed -> path inside `root`, only of the episodes that came out as in `rows` and could be drawn; none of a
+        world by the clock, where nothing happens twice, and an arm would move that nobody expects to.
     """
+    if crew.world.by_the_clock:
+        return {}
     (root / VIDEOS).mkdir(exist_ok=True)
     clear_leftovers(root / VIDEOS)  # half films
     written = {}

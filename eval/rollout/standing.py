@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar, cast
 
 from ...configs.cores import Workers, choose_workers
 from ...configs.devices import choose_device, surely_cpu
@@ -14,6 +16,24 @@ from ...configs.lanes.pulse import TIMEOUT
 from ...configs.world import World
 from .crew import Crew, nursery_of
 from .rollout import horizon_of
+
+
+class _Settings(Protocol):
+    """Those of a verb whose policies act."""
+
+    @property
+    def block(self) -> int: ...
+
+
+Chosen = TypeVar("Chosen", bound=_Settings)
+
+
+def paced(config: Chosen, world: World) -> Chosen:
+    """Settings (a dataclass) as this world permits: by the clock one environment acts at a time, and nothing twice."""
+    if not world.by_the_clock:
+        return config
+    films = {"videos": 0} if hasattr(config, "videos") else {}
+    return replace(cast(Any, config), block=1, **films)
 
 
 def crew_for(
@@ -40,9 +60,13 @@ def crew_for(
         address: of the cluster.
 
     Raises:
-        ValueError: a policy on a GPU, with an engine that computes on CPUs.
+        ValueError: a policy on a GPU, with an engine that computes on CPUs; workers for one arm.
         ConnectionError, OtherMachineError: no such cluster, or nodes that would not compute the same.
     """
+    if world.moves_arm and (asked or engine != LOCAL):
+        raise ValueError("there is one arm, which this process moves: leave --workers and --engine out")
+    if world.by_the_clock:  # the others would stand, and be late, while one acts
+        block, asked = 1, asked or 0
     if engine == RAY:
         if choose_device(device) != "cpu":
             raise ValueError("with --engine ray policies compute on the CPUs of the nodes: add --device cpu")
@@ -99,7 +123,7 @@ def expect(
     if _expected is not None:
         _expected[1].close()
         _expected = None
-    if engine != LOCAL or not (surely_cpu(device) and can_fork()):
+    if world.by_the_clock or engine != LOCAL or not (surely_cpu(device) and can_fork()):
         return
     if _choose(world, asked, episodes, block, threads, weights).count > 1:
         _expected = world, nursery_of(world)

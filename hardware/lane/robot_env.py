@@ -157,6 +157,10 @@ class RobotWorld(World):
         return not self.emulate
 
     @property
+    def by_the_clock(self) -> bool:
+        return self.clock == "wall"
+
+    @property
     def undemonstrated(self) -> str:
         if not self.emulate:
             return "an arm is led by a person: --robot NAME --by TELEOPERATOR in place of --world"

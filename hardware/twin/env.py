@@ -174,6 +174,10 @@ class TwinWorld(Around):
         return () if self.online else None
 
     @property
+    def by_the_clock(self) -> bool:
+        return self.online and self.pace == "wall"
+
+    @property
     def moves_arm(self) -> bool:
         return bool(self.robot)
 

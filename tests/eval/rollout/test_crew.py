@@ -13,12 +13,15 @@ import pytest
 from understudy.configs.lanes.lane import MachineError
 from understudy.configs.lanes.nursery import can_fork
 from understudy.configs.spec import SCENE, STATE, Window
+from understudy.configs.world import read_world
+from understudy.eval.evaluate.evaluate import Eval
 from understudy.eval.ledger.table import table_of, tables_equal
 from understudy.eval.rollout import standing
 from understudy.eval.rollout.crew import Crew, keep_only, split
+from understudy.eval.rollout.film import film_again
 from understudy.eval.rollout.recipes import ChangedPolicyError, ExpertRecipe, PolicyRecipe, TapeRecipe
 from understudy.eval.rollout.rollout import NO_START, blocks
-from understudy.eval.rollout.standing import crew_for, expect
+from understudy.eval.rollout.standing import crew_for, expect, paced
 from understudy.eval.rollout.station import peak_memory
 from understudy.policies.agent.open import Acting, open_agent
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
@@ -262,3 +265,36 @@ def test_what_a_policy_raises_ends_the_run(overlap, monkeypatch, tmp_path):
             (one,) = [str(warning.message) for warning in said]
             assert one == f"call {crew.worker_pids()[0]} of the policy", "once for all calls and workers"
         assert len(run(crew, ExpertRecipe(), STARTS[:3])) == 3, "the worker goes on"
+
+
+def test_by_the_clock_one_environment_acts_at_a_time():
+    """Eight arms in turn would each stand, and be late, while the others act."""
+    emulated = {"type": "robot", "emulate": True, "task": "so101-reach"}
+    twin = {"type": "twin", "of": {"type": "mujoco", "task": "so101-pusht"}, "real": {}, "pace": "wall"}
+    for world, block, workers in (
+        (read_world(emulated), 1, 0),
+        (read_world({**emulated, "clock": "simulated"}), 8, 2),
+        (read_world(twin), 1, 0),
+    ):
+        config = Eval(policy="x", out="unused", block=8)
+        with crew_for(world, None if workers == 0 else workers, episodes=40, block=8, quiet=True) as crew:
+            assert (crew.block, crew.workers) == (block, workers)
+        assert paced(config, world).block == block
+
+
+@dataclass(frozen=True)
+class OneArm(MuJoCoWorld):
+    """A world whose time passes by itself, and that moves what can break."""
+
+    by_the_clock = moves_arm = True
+
+
+def test_an_arm_has_one_process_and_plays_no_episode_again(tmp_path):
+    world = OneArm(task="pusht-mujoco", horizon=3)
+    with pytest.raises(ValueError, match="one arm"):
+        crew_for(world, 2, episodes=4)
+    with crew_for(world, None, episodes=4, quiet=True) as crew:
+        (result,) = crew.run(ExpertRecipe(), [3], keep=True)
+        told = film_again(crew, {3: result.row}, {3: result.actions}, tmp_path)
+    assert told == {} and not (tmp_path / "videos").exists()
+    assert paced(Eval(policy="x", out="unused"), world).videos == 0
