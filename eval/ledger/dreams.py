@@ -25,6 +25,13 @@ def refuse_unproven(records: Iterable[Record]) -> None:
         check_world(world, str(record.root))
         if is_dream(world) and (why := misread(_known(world), _reads(record.manifest))):
             raise DreamGateError(f"{record.root} was made in a dream in which its policy is not to be ranked: {why}")
+        if is_dream(world) and world.get("model") in (
+            (record.manifest.get("agent") or {}).get("critic_fingerprint") or ()
+        ):
+            raise DreamGateError(
+                f"{record.root} was made in the dream of {_model(world)}, by which its policy chooses its plans, too: "
+                "it does there what that dream likes. Judge it in another dream or in the simulator"
+            )
 
 
 def refused_starts(records: Iterable[Record]) -> tuple[tuple[str, int], ...]:

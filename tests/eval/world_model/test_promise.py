@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 from understudy.__main__ import main
-from understudy.eval.ledger.record import RecordWriter
+from understudy.eval.ledger.dreams import DreamGateError, refuse_unproven
+from understudy.eval.ledger.record import MANIFEST, RecordWriter, read_record
 from understudy.eval.statistics.calibration import left_out
 from understudy.eval.world_model.cells import Cells, PromiseError
 from understudy.eval.world_model.promise import believed, promise, worth_recording
@@ -221,3 +223,16 @@ def test_what_is_no_repeat_or_another_dream_is_refused_by_name(tmp_path, capsys)
     newer = dream | {"starts": {"type": "sim", "versions": {"numpy": "2"}}, "batch": 4}
     record(tmp_path / "newer", newer, 0, 0, np.full(20, 0.5), rng)
     assert main(["calibrate", str(tmp_path / "newer"), *reading, "--out", str(tmp_path / "read.json")]) == 0
+
+
+def test_a_policy_that_plans_by_the_dream_is_not_judged_there(tmp_path):
+    rng, dream = np.random.default_rng(2), world_of(tmp_path)
+    record(tmp_path / "dreamt", dream, 0, 0, np.full(4, 0.5), rng)
+    folder = tmp_path / "dreamt" / "dream0-0"
+    refuse_unproven([read_record(folder)])
+    for weights, flatters in (("other", False), ("weights", True)):
+        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest["agent"] |= {"critic": "runs/dream/video", "critic_fingerprint": [weights]}
+        steered = dataclasses.replace(read_record(folder), manifest=manifest)
+        with pytest.raises(DreamGateError, match="chooses its plans") if flatters else nullcontext():
+            refuse_unproven([steered])
