@@ -118,6 +118,7 @@ def make(
         LookupError: an unknown world, camera or disturbance, with the known ones. ValueError: an unknown field.
     """
     opened = read_world_of(world, perturb, perturb_level, **changes)
+    opened.allow()
     if num_envs is None:
         if workers:
             raise ValueError("one environment runs in this process; give num_envs for several, spread over workers")
@@ -150,7 +151,8 @@ def rollout(
         policy: as `load` takes it; or "expert", the scripted demonstrator of the task.
         world: as `make` takes it.
         episodes: n, one from each of the env seeds `env_seed`, `env_seed + 1`, ...; 1000-9999 are for reporting.
-        num_envs: environments that act at the same time; results depend on it in the last digits.
+        num_envs: environments that act at the same time; results depend on it in the last digits. By the clock (an arm,
+            a twin with `pace: wall`) it is always one.
         workers, timeout, perturb, perturb_level: as in `make`.
         films: episodes to film, first failures and first successes.
         keep: keep whole episodes, all observations too.
@@ -168,6 +170,10 @@ def rollout(
     if episodes < 1 or env_seed < 0:
         raise ValueError(f"no such env seeds: {episodes} episodes from {env_seed}")
     opened = read_world_of(world, perturb, perturb_level)
+    if opened.by_the_clock:
+        if films:
+            raise ValueError("films play episodes again, and in a world by the clock nothing happens twice: no films")
+        num_envs = 1  # the others would stand, and be late, while one acts
     seeds = range(env_seed, env_seed + episodes)
     if isinstance(policy, str) and policy == EXPERT and not Path(policy).exists():
         from .sim.experts import Manner
@@ -178,6 +184,7 @@ def rollout(
 
     loaded = _fitting(policy, opened, settings)
     opened = loaded.looked_at(opened)
+    opened.allow()
     with in_lanes(opened, num_envs, workers, timeout) as lanes, loaded.computing():
         agent, seed = loaded.agent(num_envs), loaded.settings.policy_seed
         return collect(agent, lanes, seeds, title=loaded.title, policy_seed=seed, films=films, keep=keep)

@@ -91,8 +91,8 @@ class World(draccus.ChoiceRegistry):
 
     @property
     def by_the_clock(self) -> bool:
-        """Whether its time passes by itself: one environment acts at a time, the others would be late."""
-        return False
+        """Whether its time passes by itself, as an arm's: one environment acts at a time, the others would be late."""
+        return self.moves_arm
 
     def views(self) -> tuple[str, ...]:
         """Names that `cameras` may ask for."""

@@ -105,10 +105,15 @@ class DreamWorld(World):
 
     @cached_property
     def truth(self) -> World | None:
-        """The world that first frames come from; None where they were recorded."""
+        """The world that first frames come from; None where they were recorded. Raises DreamError: an arm."""
         from ..policies.data.layout import expand_path
 
-        return None if expand_path(self.starts).is_dir() else read_world(os.path.expandvars(self.starts))
+        if expand_path(self.starts).is_dir():
+            return None
+        world = read_world(os.path.expandvars(self.starts))
+        if world.moves_arm:
+            raise DreamError(f"`starts` of a dream is an arm ({self.starts}), which would move: give a dataset of it")
+        return world
 
     def embodiment(self) -> Embodiment:
         import dataclasses

@@ -73,6 +73,8 @@ class Lanes(gymnasium.vector.VectorEnv):
         self._hosts: list = []  # nothing to close yet
         if lanes < 1 or workers < 0:
             raise ValueError(f"environments must be at least 1 and workers at least 0, got {lanes} and {workers}")
+        if world.moves_arm and lanes > 1:
+            raise ValueError(f"there is one arm, and {lanes} environments were asked for at the same time: ask for one")
         check_timeout(timeout or 0.0)
         self.world, self.embodiment, self.num_envs = world, world.embodiment(), lanes
         self.timeout = timeout or 0.0

@@ -23,6 +23,7 @@ from ...configs.ends import UNHEARD, listening
 from ...configs.files import clear_leftovers
 from ...configs.owner import InUseError, owned
 from ...configs.progress import Progress
+from ...configs.world import read_world
 from .alike import refuse_unlike
 from .cells import GridError, StepState, reached, state, words, write_cell
 from .evaluator import Evaluation, Evaluators, works_for
@@ -53,6 +54,7 @@ def run_grid(grid: Grid) -> None:
     todo = every[which - 1 :: number]
     states = {id(step): state(cell, step) for cell in todo for step in cell.steps}  # refuses before anything runs
     refuse_unlike(every)
+    _refuse_many_by_the_clock(grid, every)
     if grid.dry_run:
         _show(todo, states)
         return
@@ -75,6 +77,20 @@ def run_grid(grid: Grid) -> None:
         raise GridError(
             f"{len(failed)} of {len(todo)} cells failed: " + "; ".join(f"{cell} ({why})" for cell, why in failed)
         )
+
+
+def _refuse_many_by_the_clock(grid: Grid, every: Sequence[Cell]) -> None:
+    """Raise GridError where what runs beside would make a world by the clock late, or shards would share an arm.
+
+    That of an evaluation which names none is its policy's, a simulator.
+    """
+    for step in every[0].steps[1:] if every else ():
+        asked = getattr(step.config, "world", None)
+        world = None if asked is None else read_world(asked)
+        if world is not None and world.by_the_clock and grid.jobs > 1:
+            raise GridError(f"the world of {step.name} goes by the clock, and what runs beside makes it late: --jobs 1")
+        if world is not None and world.moves_arm and grid.shard:
+            raise GridError(f"there is one arm in {step.name}, and shards may run at the same time: leave --shard out")
 
 
 @dataclass

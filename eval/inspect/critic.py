@@ -290,16 +290,17 @@ def _parts(rows: np.ndarray) -> list[np.ndarray]:
 
 def draw_maps(config: Settings, critic: Critic) -> list[HeatMap]:
     """Scores of places over pictures of the world, in which the first policy acts. Raises ValueError for others."""
-    from ...configs.world import looked_at, read_world
+    from ...configs.world import looked_at
     from ...policies.agent.agent import Agent
     from ...policies.load import load_policy
     from ...policies.policy import ensemble_of, executed_of
+    from .policy import where
 
     policy = load_policy(config.policy[0])[0]
     if ensemble_of(policy) is not None:
         print("the maps show where the policy comes to by its newest chunk alone, without its temporal ensembling")
     agent = Agent(policy, lanes=MAPS, n_action_steps=executed_of(policy), critic=Remembered((critic,)))
-    world = looked_at(read_world(config.world), agent.pictures)
+    world = looked_at(where(config), agent.pictures)
     policy.embodiment.check(world.embodiment(), policy.inputs)
     with closing(Lanes(world, MAPS, config.workers, config.timeout)) as lanes:
         return heat_maps(agent, critic, lanes, range(config.env_seed, config.env_seed + MAPS))

@@ -81,7 +81,7 @@ def find_predictability(config: Settings, arms: Sequence[RunGroup]) -> Predictab
     Raises:
         ValueError: fewer demonstrations than episodes, policies with different action scales or of different data.
     """
-    world = read_world(config.world)
+    world = where(config)
     demonstrations, scale = _demonstrations(config, arms)
     order = np.random.default_rng(0).permutation(len(demonstrations))
     half = min(config.rollouts, len(order) // 2)
@@ -115,7 +115,7 @@ def find_sights(config: Settings, arms: Sequence[RunGroup]) -> dict[str, list[Si
     episodes = min(LOOKED, config.rollouts)
     with Progress("blurring pictures", len(seeing), "policies") as progress:
         for label, agent in seeing:
-            world = looked_at(read_world(config.world), agent.pictures)
+            world = looked_at(where(config), agent.pictures)
             with closing(Lanes(world, 8, config.workers, config.timeout)) as lanes:
                 maps[label] = [*sight_maps(agent, lanes, range(config.env_seed, config.env_seed + episodes))]
             progress.update(progress.done + 1, label)
@@ -140,6 +140,14 @@ def open_data(config: Settings, run: Path, inputs: tuple[str, ...]) -> tuple[Dat
         return dataset, everything
     held = held_out(dataset, settings)
     return dataset, held if len(held) else everything
+
+
+def where(config: Settings) -> World:
+    """The world in which policies are inspected. Raises ValueError: one by the clock, of which there are not many."""
+    world = read_world(config.world)
+    if world.by_the_clock:
+        raise ValueError("policies are inspected in many environments at a time: give --world one in simulated time")
+    return world
 
 
 def starts_of(config: Settings) -> str:

@@ -66,7 +66,7 @@ def crew_for(
     if world.moves_arm and (asked or engine != LOCAL):
         raise ValueError("there is one arm, which this process moves: leave --workers and --engine out")
     if world.by_the_clock:  # the others would stand, and be late, while one acts
-        block, asked = 1, asked or 0
+        block, asked = 1, asked or (0 if engine == LOCAL else 1)
     if engine == RAY:
         if choose_device(device) != "cpu":
             raise ValueError("with --engine ray policies compute on the CPUs of the nodes: add --device cpu")

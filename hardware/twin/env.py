@@ -157,6 +157,7 @@ class TwinWorld(Around):
         return Path(os.path.expandvars(self.scene))
 
     def allow(self) -> None:
+        super().allow()
         if self.robot and not self.yes:
             ask(f"the arm of {self.robot} is about to follow its twin", instead=IN_WORLD)
 
@@ -175,11 +176,11 @@ class TwinWorld(Around):
 
     @property
     def by_the_clock(self) -> bool:
-        return self.online and self.pace == "wall"
+        return self.pace == "wall" if self.online else self.of.by_the_clock
 
     @property
     def moves_arm(self) -> bool:
-        return bool(self.robot)
+        return bool(self.robot) or self.of.moves_arm
 
     def lane(self) -> gymnasium.Env:
         if not self.online:

@@ -58,6 +58,10 @@ class InVain:
         self._found[case] = before, left - 1
         return True
 
+    def forget(self, case: tuple) -> None:
+        """It is found: should it be lost again, that is another search."""
+        self._found.pop(case, None)
+
     def note(self, case: tuple, overlap: float) -> None:
         """None was better."""
         self._found[case] = overlap, PAUSE
@@ -151,11 +155,12 @@ def _begin(
     What turns about one axis alone, as on a table, may by then be turned far: of a few turns, the one that shows best.
     """
     looking = [sight for sight, ok in zip(sights, able[number], strict=True) if ok]
+    case = number, tuple(sight.camera.name for sight in looking)
     if not looking or (now := np.mean([sight.overlap(number) for sight in looking])) > POOR:
+        in_vain.forget(case)
         return np.zeros(6)
     together = _brought_together(objects, sights, able, number) if now <= LOST else np.zeros(6)
     left, sizes, _ = np.linalg.svd(objects.bases[number][3:], full_matrices=False)
-    case = number, tuple(sight.camera.name for sight in looking)
     if (sizes > 1e-9).sum() != 1 or in_vain.again(case, float(now)):
         return together
 

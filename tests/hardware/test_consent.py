@@ -1,14 +1,19 @@
 """No verb moves a real arm before the person at it was asked: its world asks, whoever acts in it."""
 
 import dataclasses
+import json
 
 import pytest
 
+import understudy
 from understudy.__main__ import main
 from understudy.configs.world import World, read_world
+from understudy.eval.inspect.policy import where
+from understudy.eval.inspect.settings import Settings
 from understudy.eval.rollout.crew import Crew
 from understudy.hardware.consent import Refused
 from understudy.hardware.emulator.arm import find_kind, write_calibration
+from understudy.world_models.gate import DreamError
 
 
 @pytest.fixture
@@ -42,6 +47,37 @@ def test_a_world_with_a_real_arm_asks_before_anything_is_opened(arm, tmp_path, m
             Crew(world)
         assert asked == [1]
         monkeypatch.undo()
+
+
+def test_an_offline_twin_of_an_arm_is_that_arm(arm):
+    """It said that nothing moves, and asked nobody."""
+    world = read_world({"type": "twin", "of": {"type": "robot", "task": "table", "robot": arm}})
+    assert world.moves_arm and world.by_the_clock
+    with pytest.raises(Refused, match="about to move"):
+        Crew(world)
+    emulated = {"type": "twin", "of": {"type": "robot", "emulate": True, "task": "so101-reach"}}
+    assert read_world(emulated).by_the_clock and not read_world(emulated).moves_arm
+
+
+def test_python_asks_as_the_verbs_do(arm, tmp_path):
+    """`make` opened the arm, and `rollout` moved it, without a question."""
+    for world in worlds(arm, tmp_path).values():
+        with pytest.raises(Refused):
+            understudy.make(world)
+        with pytest.raises(Refused):
+            understudy.make(world, 1)
+        with pytest.raises(ValueError, match="nothing happens twice"):
+            understudy.rollout("a policy", world, films=2)
+
+
+def test_nobody_inspects_or_dreams_on_an_arm(arm, tmp_path):
+    """Eight were opened at a time; a dream had the arm moved to its first frames."""
+    file = tmp_path / "world.yaml"
+    file.write_text(json.dumps({"type": "robot", "task": "table", "robot": arm, "yes": True}))
+    with pytest.raises(ValueError, match="simulated time"):
+        where(Settings(policy=("run",), world=str(file)))
+    with pytest.raises(DreamError, match="is an arm"):
+        read_world({"type": "dream", "model": "run", "starts": str(file)}).truth  # noqa: B018
 
 
 def test_an_emulated_arm_is_not_asked_for():

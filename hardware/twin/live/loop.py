@@ -136,6 +136,8 @@ class Loop:
         self._clear: dict[str, float] = {}  # camera -> share of its background that it showed last
         self._last: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # camera -> its newest picture, and the echo then
         self._frozen: set[str] = set()
+        self._turns: dict[str, int] = {}  # camera -> tick in which it was looked at last, of those that may correct
+        self._found: deque[tuple[np.ndarray, np.ndarray]] = deque()  # what each camera's turn found: seen, overlap
         self._stand: np.ndarray | None = None  # controls (nu,) of an arm that is held
         self.health: Health | None = None
         if self.aligner is not None:
@@ -265,12 +267,33 @@ class Loop:
         return residual, conflict, age
 
     def _in_turn(self, new: dict[str, float]) -> dict[str, float]:
-        """Of cameras with new pictures those that this tick looks at: `at_once`, and any that is left out."""
-        assert self.health is not None
-        trusted = [name for name in new if name not in self.health.left_out]
+        """Of cameras with new pictures of these ages (s) those that this tick looks at.
+
+        `at_once` of those that may correct, whose turn was longest ago, and all that are left out, late or frozen: a
+        camera that corrects nothing takes no turn from one that does.
+        """
+        able = [name for name, age in new.items() if self._may_correct(name, age)]
         if self.settings.at_once:
-            trusted = sorted(trusted, key=lambda name: self._seen.get(name, -np.inf))[: self.settings.at_once]
-        return {name: age for name, age in new.items() if name in trusted or name in self.health.left_out}
+            able = sorted(able, key=lambda name: self._turns.get(name, -1))[: self.settings.at_once]
+        self._turns |= dict.fromkeys(able, self.tick_number)
+        return {name: age for name, age in new.items() if name in able or not self._may_correct(name, age)}
+
+    def _may_correct(self, name: str, age: float) -> bool:
+        assert self.health is not None
+        late = age > self.settings.trust.stale
+        return not late and name not in self._frozen and name not in self.health.left_out
+
+    def _round(self, found: Correction) -> tuple[np.ndarray, np.ndarray]:
+        """(bodies,) by how many cameras each body was seen, and its mean overlap, since each had its turn."""
+        assert self.aligner is not None and self.health is not None
+        cameras = len(self.aligner.cameras) - len(self.health.left_out)
+        turns = -(-cameras // self.settings.at_once) if self.settings.at_once else 1
+        self._found.append((np.asarray(found.seen), np.asarray(found.overlap)))
+        while len(self._found) > max(1, turns):
+            self._found.popleft()
+        seen, overlap = (np.array(parts, float) for parts in zip(*self._found, strict=True))
+        total = seen.sum(0)
+        return total, np.where(total > 0, (seen * overlap).sum(0) / np.maximum(total, 1), overlap[-1])
 
     def _look_again(self, name: str, picture: np.ndarray) -> None:
         """Whether a camera gives a picture again, to the last bit, that it gave before the arm moved."""
@@ -298,8 +321,9 @@ class Loop:
         """What stands is moved; for the rest, the wrenches of the next tick. What nobody sees is left alone."""
         rows = [(row, body) for row, body in enumerate(found.ids.tolist()) if body in self.bodies]
         assert self.health is not None
-        seen = bool(all(found.seen[row] for row, _ in rows))
-        self.health.finds(min((float(found.overlap[row]) for row, _ in rows), default=1.0), seen, now)
+        cameras, overlap = self._round(found)
+        seen = bool(all(cameras[row] for row, _ in rows))
+        self.health.finds(min((float(overlap[row]) for row, _ in rows), default=1.0), seen, now)
         settings, past = self.settings, [old for _, old in self._past]
         for row, body in rows:
             up = self._grounds.get(body)

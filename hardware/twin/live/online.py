@@ -72,11 +72,12 @@ class Stage:
 
         from ....configs.spec import STATE
 
-        self.real.begin(seed)
-        self.lane.reset(seed=seed, options=options)
-        if self.loop.aligner is not None and not self._rehearsed:
+        if self.loop.aligner is not None and not self._rehearsed:  # before an arm is held: it takes a while
+            self.lane.reset(seed=seed, options=options)
             self.loop.aligner.rehearse(self.lane.model, self.lane.data)
             self._rehearsed = True
+        self.real.begin(seed)
+        self.lane.reset(seed=seed, options=options)
         seen, _ = self.real.observe()
         arm, data = self.loop.joints, self.lane.data
         if np.abs(data.qpos[arm.qpos] - seen[STATE]).max() > 2e-3:  # an encoder's rounding is none

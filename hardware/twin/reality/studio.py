@@ -55,6 +55,7 @@ class Studio:
         self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
         self._thread = ThreadPoolExecutor(1, "cameras") if apart else None
         self._drawing: Future | None = None
+        self._closed = False
 
     def take(self, shot: Shot, model: mujoco.MjModel, data: mujoco.MjData, deliver: Callable[[Pictures], None]) -> None:
         """Draw what stands where now; `deliver` gets the pictures, in the thread where they are drawn in one."""
@@ -76,12 +77,13 @@ class Studio:
             drawing.result()
 
     def close(self) -> None:
-        """Let go of what draws, where it was made."""
+        """Let go of what draws, where it was made. Safe to call twice."""
         if self._thread is None:
-            return self._put_away()
-        self._thread.submit(self._put_away)
-        self._thread.shutdown()
-        return None
+            self._put_away()
+        elif not self._closed:
+            self._thread.submit(self._put_away)
+            self._thread.shutdown()
+        self._closed = True
 
     def _copy(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         """What stands where, and what it looks like: things are exchanged and taken away."""

@@ -239,6 +239,19 @@ def test_wrong_grids_are_named_before_anything_runs(folder, begun, words, messag
     assert begun == [] and not (folder / "grid").exists()
 
 
+@pytest.mark.parametrize(
+    ("world", "words", "message"),
+    [
+        ("{type: robot, emulate: true, task: so101-reach}", ("--jobs", "2"), "goes by the clock"),
+        ("{type: robot, robot: so101, port: /dev/none}", ("--shard", "1/2"), "one arm"),
+    ],
+)
+def test_by_the_clock_one_evaluation_runs_at_a_time(folder, begun, world, words, message):
+    with pytest.raises(GridError, match=message):
+        grid(folder, "--eval.short.set", f"{{world: {world}}}", *words).run()
+    assert begun == []
+
+
 def test_settings_are_products_of_vary_and_cross(folder):
     one = grid(
         folder, "--cross", "{policy.prediction_type: [v, epsilon], optimize.lr: [1.0e-3, 1.0e-4]}", "--seeds", "[5]"

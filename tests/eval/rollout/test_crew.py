@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from understudy.configs.lanes.lane import MachineError
+from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.lanes.nursery import can_fork
 from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
@@ -284,15 +285,24 @@ def test_by_the_clock_one_environment_acts_at_a_time():
 
 @dataclass(frozen=True)
 class OneArm(MuJoCoWorld):
-    """A world whose time passes by itself, and that moves what can break."""
+    """A world that moves what can break, and whose time so passes by itself."""
 
-    by_the_clock = moves_arm = True
+    moves_arm = True
+
+
+def test_by_the_clock_a_cluster_has_one_worker(monkeypatch):
+    """None were asked for, and it refused to have none."""
+    monkeypatch.setattr(standing, "_of_cluster", lambda world, asked, *_: asked)
+    world = read_world({"type": "robot", "emulate": True, "task": "so101-reach"})
+    assert [crew_for(world, asked, episodes=9, engine="ray") for asked in (None, 2)] == [1, 2]
 
 
 def test_an_arm_has_one_process_and_plays_no_episode_again(tmp_path):
     world = OneArm(task="pusht-mujoco", horizon=3)
     with pytest.raises(ValueError, match="one arm"):
         crew_for(world, 2, episodes=4)
+    with pytest.raises(ValueError, match="one arm, and 8 environments"):
+        Lanes(world, 8)
     with crew_for(world, None, episodes=4, quiet=True) as crew:
         (result,) = crew.run(ExpertRecipe(), [3], keep=True)
         told = film_again(crew, {3: result.row}, {3: result.actions}, tmp_path)

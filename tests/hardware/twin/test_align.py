@@ -9,6 +9,7 @@ import pytest
 from understudy.hardware.twin.align import Aligner, AlignSettings
 from understudy.hardware.twin.build import Build, build, start
 from understudy.hardware.twin.forces import opposition, stiffness, turned_by, wrench
+from understudy.hardware.twin.rigid import InVain
 from understudy.hardware.twin.scene import TwinScene
 from understudy.hardware.twin.splatting.views import Photographer
 
@@ -170,3 +171,15 @@ def test_refusals(scene, model, pictures):
     renamed = dataclasses.replace(scene.gaussians, bodies=("cup", "pusher"))
     with pytest.raises(LookupError, match="no body 'cup'"):
         Aligner(renamed, scene.cameras, objects=("cup",)).correct(model, data, pictures)
+
+
+def test_a_search_in_vain_is_not_done_again_for_a_while():
+    """Unless the object was found since, or outlines part further."""
+    in_vain, case = InVain(), (0, ("front",))
+    in_vain.note(case, 0.4)
+    assert [in_vain.again(case, 0.4) for _ in range(11)] == [True] * 10 + [False]
+    in_vain.note(case, 0.4)
+    assert not in_vain.again(case, 0.25)
+    in_vain.note(case, 0.4)
+    in_vain.forget(case)
+    assert not in_vain.again(case, 0.4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from understudy.configs.world import read_world
-from understudy.hardware.twin.align import Aligner
+from understudy.hardware.twin.align import Aligner, Correction
 from understudy.hardware.twin.env import Reality
 from understudy.hardware.twin.live.health import Health, Trust
 from understudy.hardware.twin.live.loop import Loop, LoopSettings, lag_of
@@ -191,3 +191,50 @@ def test_what_joints_lack_in_the_long_run_is_added():
     for step in range(200):
         trim.learn(np.array([0.1, 1.0]), np.array([0.07, 0.0]) + trim.offset, step / 60)
     assert trim.offset == pytest.approx([0.03, MOST], abs=1e-3)  # of a sag; bounded where it is blocked
+
+
+def looking(task, **settings) -> Loop:
+    """A loop that has not ticked, of two cameras `a` and `b`."""
+    lane, real = task.lane(), GuardedStandIn(StandIn(task, SAME, {}, {}))
+    lane.reset(seed=3)
+    loop = Loop(lane.model, lane.data, real, Blind(), LoopSettings(**settings), np.array([lane.model.body("t").id]))
+    loop.health = Health(loop.settings.trust, "ab", 0.0)
+    return loop
+
+
+def test_cameras_take_turns_however_old_their_pictures_are(task):
+    """The one with the older pictures was looked at again and again; with stale ones, the other hardly ever."""
+    loop = looking(task)
+    for ages, expected in (
+        ({"a": 0.1, "b": 0.005}, "abababab"),  # both may correct
+        ({"a": 0.005}, "aaaa"),  # b has stopped
+    ):
+        chosen = []
+        for _ in expected:
+            chosen += loop._in_turn(ages)
+            loop.tick_number += 1
+        assert "".join(chosen) == expected
+    for spoil in (lambda: {"a": 0.2, "b": 0.005}, lambda: loop._frozen.add("a") or {"a": 0.005, "b": 0.005}):
+        ages = spoil()
+        for _ in range(4):  # a corrects nothing, and takes no turn
+            assert set(loop._in_turn(ages)) == {"a", "b"}
+            loop.tick_number += 1
+    assert set(looking(task, at_once=0)._in_turn({"a": 0.1, "b": 0.005})) == {"a", "b"}
+
+
+@pytest.mark.parametrize("at_once", [0, 1])
+def test_what_one_camera_sees_counts_while_the_other_has_its_turn(task, at_once):
+    """Of two objects each camera saw one: in no tick all were seen, and the arm was held."""
+    loop = looking(task, at_once=at_once)
+
+    def found(seen, overlap):
+        nothing = np.zeros((3, 6)), np.zeros((3, 4, 4))
+        return Correction(np.arange(3), *nothing, seen=np.array(seen), overlap=np.array(overlap))
+
+    loop._round(found([1, 1, 0], [0.2, 0.9, 0.0]))
+    loop._round(found([1, 1, 0], [0.4, 0.9, 0.0]))
+    total, overlap = loop._round(found([1, 0, 1], [0.6, 0.0, 0.7]))
+    if at_once:
+        np.testing.assert_allclose((total, overlap), ([2, 1, 1], [0.5, 0.9, 0.7]))
+    else:
+        np.testing.assert_allclose((total, overlap), ([1, 0, 1], [0.6, 0.0, 0.7]))

@@ -148,7 +148,7 @@ def test_pictures_drawn_beside_are_those_drawn_at_once(task):
         compared += when == then and "observation.images.left" in found
         assert when == then and all(np.array_equal(found[key], wanted[key]) for key in wanted)
     assert compared > 5
-    for real in (at_once, beside):
+    for real in (at_once, beside, beside, at_once):
         real.disconnect()
 
 
