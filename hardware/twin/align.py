@@ -318,7 +318,7 @@ def _solver(settings: AlignSettings) -> Solver:
         noise=settings.sigma,
         trust_move=settings.trust_move,
         trust_turn=settings.trust_turn,
-        enough=settings.enough if settings.solver == "gauss-newton" else 0.0,
+        enough=min(settings.enough, settings.limit / 2) if settings.solver == "gauss-newton" else 0.0,
     )
 
 
