@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...configs.command import words_of
+from ...configs.command import command_of
 from ...policies.learning.stages import staged
 from ..ledger.record import MANIFEST
 from ..ledger.study import Study, cell_of
@@ -114,7 +114,7 @@ def table(settings: DreamAblations) -> Study:
     measures = first["measures"]
     return Study(
         title=f"Parts of a dream left out, {Path(settings.config).stem}",
-        command=f"understudy {' '.join([MODULE, *words_of(settings, without=('out', 'only_table', 'root'))])}",
+        command=command_of(settings, MODULE, without=("out", "only_table", "root")),
         columns=COLUMNS,
         rows=[_row(name, record["measures"]) for name, record in records.items()],
         notes=(

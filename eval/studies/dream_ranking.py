@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...configs.command import words_of
+from ...configs.command import command_of
 from ..agree.agree import interval_text
 from ..agree.verdict import agree
 from ..ledger.identity import Tested, matched, open_records
@@ -29,7 +29,7 @@ from ..ledger.study import Study, cell_of
 from ..statistics.agreement import mmrv, pearson
 from ._steps import DONE, Step
 
-MODULE = "understudy study dream_ranking"
+MODULE = "study dream_ranking"
 WORKS = 0.5  # mean progress from which a policy works
 TAUGHT = ("early", "some", "late")
 
@@ -159,7 +159,7 @@ def table(folder: Path, config: DreamRanking) -> Study:
     again = found.again.accuracy if found.again else None
     return Study(
         title=f"Ranking of {len(pairs)} {RANKINGS[config.task].title} policies by {config.by}",
-        command=" ".join([MODULE, *words_of(config, without=("out", "only_table"))]),
+        command=command_of(config, MODULE, without=("out", "only_table")),
         columns=("predictor", "Pearson r", "MMRV"),
         rows=rows,
         notes=(

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ...configs.command import words_of
+from ...configs.command import command_of
 from ..ledger.study import Study
 from ..statistics.betting import BettingTest
 from ..statistics.intervals import wilson
 from ..statistics.variate import VariateTest, mean_of, worth
 
-MODULE = "understudy study imagined_duels"
+MODULE = "study imagined_duels"
 CASES = ((0.5, 0.5), (0.9, 0.9), (0.5, 0.6), (0.5, 0.7), (0.7, 0.9))
 
 
@@ -76,7 +76,7 @@ def simulate(config: ImaginedDuels) -> Study:
                 rows.append((f"{rates[0]:g} / {rates[1]:g}", name, found, float(test.when.mean()), share))
     return Study(
         title="Duels of two policies beside imagined pairs",
-        command=" ".join([MODULE, "--out DIR", *words_of(config, without=("out",))]),
+        command=f"{command_of(config, MODULE, without=('out',))} --out DIR",
         columns=("success of A / B", "model", "verdicts", "true pairs", "duels that used it"),
         rows=rows,
         notes=(
