@@ -10,6 +10,7 @@ issue 798.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 
 def guard_robosuite() -> None:
@@ -86,3 +87,11 @@ def renderer_class():
             super().close()
 
     return Renderer
+
+
+def is_orthographic(model: Any, camera: int) -> bool:
+    """Whether a camera of the model is."""
+    kinds = getattr(model, "cam_orthographic", None)
+    if kinds is None:
+        kinds = model.cam_projection
+    return bool(kinds[camera])

@@ -130,8 +130,9 @@ def start(source: str, model: mujoco.MjModel, seed: int) -> mujoco.MjData:
 
 def find_cameras(settings: Build, model: mujoco.MjModel, data: mujoco.MjData) -> tuple[Camera, ...]:
     """Calibrated ones, those of the scene, or made ones."""
+    from ...sim.rendering import is_orthographic
     from .gaussians import read_cameras
-    from .splatting.views import camera_of, is_orthographic
+    from .splatting.views import camera_of
 
     height, width = settings.size
     if settings.calibration is not None:

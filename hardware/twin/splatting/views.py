@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ....sim.rendering import renderer_class
+from ....sim.rendering import is_orthographic, renderer_class
 from ..gaussians import Camera
 
 if TYPE_CHECKING:
@@ -46,14 +46,6 @@ def camera_of(model: mujoco.MjModel, data: mujoco.MjData, name: str, width: int,
         focal = np.full(2, height / 2 / np.tan(np.deg2rad(model.cam_fovy[number]) / 2))
     K = np.array([[focal[0], 0, middle[0]], [0, focal[1], middle[1]], [0, 0, 1]])
     return Camera(name, width, height, K, pose)
-
-
-def is_orthographic(model: mujoco.MjModel, camera: int) -> bool:
-    """Whether a camera of the model is."""
-    kinds = getattr(model, "cam_orthographic", None)
-    if kinds is None:
-        kinds = model.cam_projection
-    return bool(kinds[camera])
 
 
 def add_camera(spec: mujoco.MjSpec, camera: Camera) -> None:
