@@ -58,15 +58,19 @@ class Told:
         return fresh, news
 
     def _of_key(self, key: str, values: np.ndarray, ticks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        places = []
+        places: dict[tuple[int, int], int] = {}  # (lane, tick) -> position of what is new
         for lane, row in enumerate(ticks.tolist()):
             held = self._held[lane].setdefault(key, {})
             for position, tick in enumerate(row):
-                if tick not in held or not np.array_equal(held[tick], values[lane, position]):
-                    held[tick] = values[lane, position].copy()
-                    places.append((lane, position))
-        index = tuple(np.array(places, np.int64).reshape(-1, 2).T)
-        return index[0], ticks[index], values[index]
+                before = places.get((lane, tick))
+                known = held.get(tick) if before is None else values[lane, before]
+                if known is None or not np.array_equal(known, values[lane, position]):
+                    places[lane, tick] = position
+        index = tuple(np.array([(lane, at) for (lane, _), at in places.items()], np.int64).reshape(-1, 2).T)
+        news = values[index]
+        for (lane, tick), frame in zip(places, news, strict=True):
+            self._held[lane][key][tick] = frame
+        return index[0], ticks[index], news
 
 
 def ticks_of(times: tuple[int, ...], now: np.ndarray) -> np.ndarray:

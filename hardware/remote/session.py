@@ -184,10 +184,12 @@ class Session:
             waiting[lane].append(place)
         for turn in range(max(map(len, waiting), default=0)):
             rows = [places[turn] if turn < len(places) else -1 for places in waiting]
-            batch = values[rows[0]][None].copy() if lanes == 1 else np.zeros((lanes, *values.shape[1:]), values.dtype)
-            for lane, place in enumerate(rows):
-                if place >= 0 and lanes > 1:
-                    batch[lane] = values[place]
+            batch = values[rows[0]][None]  # as it came: what is planned from is copied once, where it is gathered
+            if lanes > 1:
+                batch = np.zeros((lanes, *values.shape[1:]), values.dtype)
+                for lane, place in enumerate(rows):
+                    if place >= 0:
+                        batch[lane] = values[place]
             seen = self._sight(key, batch)
             for lane, place in enumerate(rows):
                 if place >= 0:
@@ -199,4 +201,5 @@ class Session:
             missing = [tick for tick in row if tick not in self._held[lane].get(key, {})]
             if missing:
                 raise WireError(f"'{key}' of lane {lane} at control step {missing[0]} was never told")
-        return np.stack([np.stack([self._held[lane][key][t] for t in row]) for lane, row in enumerate(ticks.tolist())])
+        found = [self._held[lane][key][tick] for lane, row in enumerate(ticks.tolist()) for tick in row]
+        return np.stack(found).reshape(*ticks.shape, *found[0].shape)

@@ -50,6 +50,7 @@ class Sight:
             self._tell_of_another_look(key, pictures)
         if self._eyes is None:
             return pictures
+        pictures = pictures if pictures.flags.writeable else pictures.copy()  # torch shares no memory that is read-only
         with torch.no_grad():
             return self._eyes.embed(key, torch.from_numpy(pictures).to(self._device)).float().cpu().numpy()
 
