@@ -13,22 +13,42 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FOLD = 8  # pixels of a picture's side that become one place of a latent
+NEAREST = 1e-3  # m in front of a camera, of points that it sees
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureMap:
-    """Which numbers of a vector are places in a picture: x from its left border, y from its upper one."""
+    """Which numbers of a vector are places in a picture: x from its left border, y from its upper one; or points in
+    space, x, y, z, that a fixed camera of a task of ours sees there."""
 
-    take: tuple[int, ...] = (0, 1)  # dimensions in pairs x, y, x, y, ...
+    take: tuple[int, ...] = (0, 1)  # dimensions in pairs x, y, x, y, ...; with a task in threes x, y, z, ...
     low: tuple[float, float] = (0.0, 0.0)  # x and y at the left upper corner, units of the vector
     high: tuple[float, float] = (1.0, 1.0)  # at the right lower corner
     camera: int = 0  # number of the camera among those that are read
+    task: str = ""  # a task of ours in whose world frame points are, m: so101-reach
+    view: str = ""  # the task's name of that camera; none: as in the data
+    projection: tuple[float, ...] = ()  # 3 x 4, row by row, of that camera; filled in
 
     def __post_init__(self):
-        if not self.take or len(self.take) % 2:
-            raise ValueError(f"`take` holds pairs of dimensions, x and y of each place, got {list(self.take)}")
+        if not self.take or len(self.take) % self.numbers:
+            what = "threes of dimensions, x, y and z of each point" if self.task else "pairs of dimensions, x and y"
+            raise ValueError(f"`take` holds {what}, got {list(self.take)}")
         if any(low == high for low, high in zip(self.low, self.high, strict=True)):
             raise ValueError(f"the picture has no extent from {self.low} to {self.high}")
+        if self.view and not self.task:
+            raise ValueError(f"a map through the camera '{self.view}' names no `task`, which has it")
+        if self.task and (self.low, self.high) != ((0.0, 0.0), (1.0, 1.0)):
+            raise ValueError(f"a map through a camera of {self.task} has no use for `low` and `high`; leave them out")
+
+    @property
+    def numbers(self) -> int:
+        """Of a place: 3 of a point in space, else 2."""
+        return 3 if self.task else 2
+
+    @property
+    def count(self) -> int:
+        """P, places."""
+        return len(self.take) // self.numbers
 
     def check(self, names: Sequence[str], what: str) -> None:
         """Raise ValueError unless the vector has these dimensions."""
@@ -37,9 +57,15 @@ class PictureMap:
 
     def places(self, vector: Tensor) -> Tensor:
         """Vectors (..., D) in units -> places (..., P, 2), -1..1 from border to border of the picture."""
-        low, high = (vector.new_tensor(end) for end in (self.low, self.high))
-        pairs = vector[..., list(self.take)].unflatten(-1, (-1, 2))
-        return (pairs - low) / (high - low) * 2 - 1
+        taken = vector[..., list(self.take)].unflatten(-1, (-1, self.numbers))
+        if not self.task:
+            low, high = (vector.new_tensor(end) for end in (self.low, self.high))
+            return (taken - low) / (high - low) * 2 - 1
+        if not self.projection:
+            raise ValueError(f"nobody has looked up how the camera of {self.task} sees points; `settle` does")
+        matrix = vector.new_tensor(self.projection).unflatten(0, (3, 4))
+        seen = taken @ matrix[:, :3].T + matrix[:, 3]
+        return seen[..., :2] / seen[..., 2:].clamp(min=NEAREST)
 
 
 def grid(size: tuple[int, int]) -> Tensor:

@@ -22,6 +22,7 @@ from ..configs.spec import ACTION, Embodiment, EmbodimentError, Window
 from ..policies.data.dataset import Dataset
 from ..policies.policy import Begins, Scale, Scales, Trainable, WorldModelConfig
 from .blocks import FOLD, PictureMap, Residual, as_floats, as_pictures, channels_last, unit_norm
+from .cameras import looked_up
 from .data import JUDGED, OUTCOME, SEEN, InsideWindows, offered_states, open_data, open_joint
 from .judge import RESERVED, Inverse, Judge, Verdict, fakes
 from .judge import SEEN as STILL
@@ -45,6 +46,7 @@ class CodecConfig:
     states: tuple[str, ...] | None = None  # state vectors that are read from frames; none: all that the dataset has
     state_maps: dict[str, PictureMap] = field(default_factory=dict)  # which of them are places in a picture
     keypoints: int = 32  # places that the reader finds
+    from_places: bool = False  # state vectors are read from these places alone, not from all that the picture shows
     gap: int = 4  # control steps between the two frames that the judge compares
     foresees: bool | None = None  # judge: foretells what must change; none: yes where it is trained, not in older runs
     inverse: bool | None = None  # reads back which actions lie between two frames; none: as `foresees`
@@ -73,7 +75,9 @@ class CodecConfig:
         states = offered_states(dataset) if self.states is None else self.states
         foresees = True if self.foresees is None else self.foresees
         inverse = True if self.inverse is None else self.inverse
-        return dataclasses.replace(self, cameras=cameras, states=states, foresees=foresees, inverse=inverse)
+        maps = {key: looked_up(one, cameras, dataset.embodiment.cameras) for key, one in self.state_maps.items()}
+        settled: dict[str, Any] = {"cameras": cameras, "states": states, "state_maps": maps}
+        return dataclasses.replace(self, **settled, foresees=foresees, inverse=inverse)
 
 
 class Codec(nn.Module):
@@ -126,7 +130,9 @@ class Sight(nn.Module):
                 one.check(offers[key], key)
         maps = {key: one for key, one in config.state_maps.items() if key in states}
         self.codec = Codec(config)
-        self.reader = Reader(config.channels, config.size, states, maps, config.keypoints)
+        self.reader = Reader(
+            config.channels, config.size, states, maps, config.keypoints, from_places=config.from_places
+        )
         self.actions = len(embodiment.action)
         self.judge = Judge(self.reader.features, config.gap * self.actions, foresees=bool(config.foresees))
         self.inverse = Inverse(self.reader.features, config.gap * self.actions) if config.inverse else None

@@ -41,7 +41,7 @@ class Conditioning(nn.Module):
     ):
         super().__init__()
         self.horizon, self.maps, self.octaves = horizon, tuple(maps), octaves
-        self.channels = 2 + sum(len(one.take) for one in maps) * horizon
+        self.channels = 2 + 2 * sum(one.count for one in maps) * horizon
         self.embed = nn.Sequential(
             nn.Linear(horizon * (dims + 1) + 2 * octaves * dims + extra, width), nn.SiLU(),
             nn.Linear(width, width), nn.SiLU(),

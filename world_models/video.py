@@ -38,6 +38,7 @@ from ..policies.policy import (
     WorldModelConfig,
 )
 from .blocks import PictureMap, Residual, channels_last, unit_norm
+from .cameras import looked_up
 from .codec import CodecConfig, CodecModel, CodecModelConfig, Sight
 from .conditioning import Conditioning
 from .data import SEEN, InsideWindows, encoded, open_joint
@@ -70,6 +71,7 @@ class VideoConfig(WorldModelConfig):
     waves: int = 3  # octaves of the Fourier features of the last action; 0: none
     action_maps: tuple[PictureMap, ...] = ()  # places in the pictures among the numbers of an action
     robot: DrawnRobot | None = None  # the arm that is drawn, not imagined: {task: so101-reach}
+    things: float = 0.0  # how much more a place of a latent counts that differs from the mean picture's by its own size
     noise: float = 0.25  # greatest disturbance of the latents that are seen
     own: float = 0.5  # part of the batches that begin from frames of the model's own
     own_after: int = 1000  # steps of training before that
@@ -79,6 +81,8 @@ class VideoConfig(WorldModelConfig):
     def __post_init__(self):
         if self.horizon < 2:
             raise ValueError(f"horizon counts control steps imagined at a time, at least 2, got {self.horizon}")
+        if self.things < 0:
+            raise ValueError(f"things says how much more a place counts, at least 0, got {self.things}")
         if self.waves < 0:
             raise ValueError(f"waves counts octaves of Fourier features, 0 for none, got {self.waves}")
         if not 0 <= self.own <= 1:
@@ -106,6 +110,9 @@ class VideoConfig(WorldModelConfig):
                 "give world_model.run, the training of a `codec` (configs/train/dream_pusht.yaml has both)"
             )
         settled = self if not self.run else dataclasses.replace(self, codec=codec_of(self.run).codec)
+        sizes = dataset.embodiment.cameras
+        maps = tuple(looked_up(one, settled.eyes.cameras, sizes) for one in settled.action_maps)
+        settled = dataclasses.replace(settled, action_maps=maps)
         return settled if settled.robot is None else dataclasses.replace(settled, robot=settled._robot(dataset))
 
     def _robot(self, dataset: Dataset) -> DrawnRobot:
@@ -139,8 +146,6 @@ class VideoConfig(WorldModelConfig):
     def build(self, embodiment: Embodiment, scales: Scales) -> VideoModel:
         for one in self.action_maps:
             one.check(embodiment.action, "an action")
-            if not 0 <= one.camera < len(self.eyes.cameras):
-                raise ValueError(f"an action map names camera {one.camera}; there are {len(self.eyes.cameras)}")
         return VideoModel(self, embodiment, scales)
 
 
@@ -276,13 +281,21 @@ class VideoModel(FilmModel, Stepped):
             drawn, then = batch[DRAWN][first, begun], batch[DRAWN][first, begun + k]
             arm = torch.cat([self.overlay.maps(drawn), self.overlay.maps(then)], 1)
         out, error = self._error(Asked(memory, told, self.action_scale.scale(told), k, arm), target)
-        weight = 1 + CHANGED * changed
+        weight = 1 + CHANGED * changed + self._things(target)
         copied = (target - was).square().mean()
         scalars = {"latent": float(error.detach().mean()), "copy": float(copied), "own": float(own)}
         if self.overlay is None:
             return (weight * error).mean(), scalars
         hidden = self.overlay.loss((out, target), then)
         return (open_places(then) * weight * error).mean() + hidden, scalars | {"hidden": float(hidden.detach())}
+
+    def _things(self, latents: Tensor) -> Tensor | float:
+        """(M, 1, h, w) how much more places count where something is; a small thing is soon forgotten otherwise."""
+        if not self.config.things:
+            return 0.0
+        with torch.no_grad():
+            empty = self.sight.codec.encode(self.sight.codec.mean[None])
+        return self.config.things * (latents - empty).square().mean(1, keepdim=True).clamp(max=1)
 
     def _error(self, asked: Asked, target: Tensor) -> tuple[Tensor, Tensor]:
         """(M, C, h, w) the latents k steps on as the network has them, of a field from noisy ones; squared error."""

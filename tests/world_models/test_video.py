@@ -58,6 +58,22 @@ def test_fourier_features_of_the_action_can_be_left_out(model):
         dataclasses.replace(model.config, waves=-1)
 
 
+def test_places_where_something_is_count_more_if_asked_to(model, cut):
+    latents = model.remember(cut.pictures[:4, 0]).now
+    empty = model.sight.codec.encode(model.sight.codec.mean[None])
+    assert model._things(latents) == 0.0
+    plain, model.config = model.config, dataclasses.replace(model.config, things=3.0)
+    try:
+        assert model._things(empty).abs().max() == 0
+        weight = model._things(latents)
+        assert weight.shape == (4, 1, *latents.shape[2:]) and 2 < weight.max() <= 3
+        assert weight.median() < weight.max() / 2  # most of the picture is empty
+    finally:
+        model.config = plain
+    with pytest.raises(ValueError, match="things says how much more"):
+        dataclasses.replace(plain, things=-1.0)
+
+
 def test_the_dot_is_where_the_actions_bring_it(model, cut):
     error = np.abs(measure(model, cut, (4, 8))[f"{STATE} error"])
     assert np.median(error) < 6  # of 100
