@@ -80,7 +80,7 @@ RANKINGS = {
         ),
         Ranking(
             task="so101-reach", title="SO-101 reaching", root=Path("out/dream_ranking_so101_reach"), camera="front",
-            size=64, action_noise=0.02, episodes=60, name="so101_reach",
+            size=64, action_noise=0.02, episodes=200, name="so101_reach",
         ),
     )
 }  # fmt: skip
