@@ -264,8 +264,10 @@ def _instruct(config: Acting, policy: Planner, task: str) -> None:
     """Give a policy that reads one the text of the task, and say which."""
     text = task if config.task_text is None else config.task_text
     if instruct(policy, text):
-        source = "the world's task; --task_text changes it" if config.task_text is None else "--task_text"
-        print(f"the policy reads the text of its task: '{text}' ({source})")
+        told = getattr(policy, "task_text", text)  # where the text is empty, the only one that it knows
+        whose = "the world's task" if text else "its own"
+        source = f"{whose}; --task_text changes it" if config.task_text is None else "--task_text"
+        print(f"the policy reads the text of its task: '{told}' ({source})")
     elif config.task_text is not None:
         raise ValueError(f"the policy in '{config.policy}' reads no text; leave out --task_text")
 
@@ -277,7 +279,7 @@ def instruct(policy: Planner, text: str) -> bool:
     ours = [*_instructed(policy)]
     for one in ours:
         one.language.instruct(text)
-        one.task_text = policy.task_text = text
+        one.task_text = policy.task_text = one.language.text
     return foreign.instruct(policy, text) or bool(ours)
 
 
