@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ...configs.devices import check_device, choose_device
+from ...configs.former import FORMERLY
 from ...configs.plugins import lookup
 from ...configs.protocols import keeps
 from ...configs.settings.decode import keys_of
@@ -22,7 +23,7 @@ from ...configs.spec import EmbodimentError
 from ..address import check_address, is_address
 from ..critics.open import critic_checkpoints, open_critic
 from ..hub import is_hub_id, provenance_of
-from ..learning.checkpoint import find_checkpoint, fingerprint
+from ..learning.checkpoint import find_checkpoint, fingerprint, former_fingerprint
 from ..learning.run import training
 
 if TYPE_CHECKING:
@@ -181,8 +182,10 @@ def open_agent(
     agent.origin = str(info["path"])
     folder = Path(info["path"])
     hashed = info.get("fingerprint", "") if is_address(config.policy) else fingerprint(folder)
+    before = None if is_address(config.policy) else former_fingerprint(folder)
     about = {"path": config.policy, "fingerprint": hashed} | provenance_of(config.policy, folder)
-    check_alarm(config, agent, hashed)
+    about |= {} if before is None else {FORMERLY: before}
+    check_alarm(config, agent, about)
     return agent, about | _told(info, ("type", "step", "config", "train")) | foreign | _trained(config.policy)
 
 
@@ -220,10 +223,14 @@ def assembled(config: Acting, policy: Planner, critic: Critic | None, ensemble: 
     )
 
 
-def check_alarm(config: Acting, agent: Agent, policy: str) -> None:
-    """Refuse an alarm of other weights than `policy` (a fingerprint), or of another way to act. Raises AlarmError."""
+def check_alarm(config: Acting, agent: Agent, about: Mapping) -> None:
+    """Refuse an alarm of other weights than those of `about` (of `open_agent`), or of another way to act.
+
+    Raises:
+        AlarmError: naming what differs.
+    """
     if agent.monitor and agent.monitor.alarm:
-        agent.monitor.alarm.check(policy, agent_settings(config, agent))
+        agent.monitor.alarm.check(about["fingerprint"], agent_settings(config, agent), about.get(FORMERLY))
 
 
 def agent_settings(config: Acting, agent: Agent) -> dict:
