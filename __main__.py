@@ -305,13 +305,14 @@ def _flag(words: list[str], name: str) -> bool:
 
 
 def _option(words: list[str], name: str) -> str | None:
-    if name not in words:
+    place = next((place for place, word in enumerate(words) if word.partition("=")[0] == name), None)
+    if place is None:
         return None
-    place = words.index(name)
-    if place + 1 >= len(words):
+    _, equals, value = words.pop(place).partition("=")
+    if not equals and place < len(words):
+        value = words.pop(place)
+    if not value:
         raise ValueError(f"{name} needs a value")
-    value = words[place + 1]
-    del words[place : place + 2]
     return value
 
 

@@ -162,7 +162,8 @@ def rollout(
         rates with intervals, a row (dict) for each episode, films; the rows are those of `understudy eval`.
 
     Raises:
-        as `load` and `make`. MachineError: memory or processes ran out again and again.
+        as `load` and `make`. MachineError: memory or processes ran out again and again. ArmError: an episode on a real
+            arm failed, and nothing moves it again unasked.
     """
     from .eval.rollout.actors import ExpertActor
     from .eval.rollout.collected import collect, in_lanes

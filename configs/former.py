@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
+FORMERLY = "formerly"  # key of who acted: the fingerprint that earlier versions gave the same files, if another
 COLUMNS = {"start_set": "initial_conditions", "start": "env_seed", "seed": "policy_seed"}
 AGENT = {"execute": "n_action_steps", "watch": "monitor", "plans": "proposal", "seed": "policy_seed"}
 POLICY = {

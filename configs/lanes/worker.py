@@ -41,6 +41,9 @@ class Local:
         self._watched = pulse is not None
         self._result = None
         self._timeout, self._busy = timeout, False
+        several = 1 if world.by_the_clock else 2  # an arm has no workers
+        more = f" and --workers {several}: a worker that hangs is ended and its episode becomes a row with an error"
+        self._elsewhere = "" if world.moves_arm else more
         self._watch = Watch(self._group.pulse, timeout) if timeout else None
         self._stuck, self._over = None, threading.Event()  # beats at which it was found stuck
         self._thread: threading.Thread | None = None
@@ -101,8 +104,8 @@ class Local:
         slot = self._group.pulse.slot
         print(
             f"\nenv seed {self._group.starts.get(slot)} has not answered for {self._watch.waited:.0f} s, and cannot be "
-            f"interrupted in this process. If it hangs, end it (kill -9 {os.getpid()}) and go on with --resume and "
-            "--workers 2: a worker that hangs is ended and its episode becomes a row with an error",
+            f"interrupted in this process. If it hangs, end it (kill -9 {os.getpid()}) and go on with --resume"
+            f"{self._elsewhere}",
             file=sys.stderr,
             flush=True,
         )

@@ -30,6 +30,7 @@ from ..ledger.identity import (
     open_records,
     same_scene,
     same_world,
+    todays,
     world_name,
 )
 from ..ledger.provenance import provenance
@@ -146,7 +147,8 @@ def second_run(truth: Sequence[Record], again: Sequence[Record]) -> list[tuple[T
     """
     if not again:
         return []
-    first, second = by_policy(truth, "truth"), by_policy(again, "again")
+    today = todays(truth, again)
+    first, second = by_policy(truth, "truth", today), by_policy(again, "again", today)
     both = [(first[key], second[key]) for key in second if key in first]
     if not both:
         raise MatchError("--again holds none of the policies of the truth; give a second true run of the same ones")

@@ -4,7 +4,7 @@
     echo 'source <(understudy completion zsh)' >> ~/.zshrc
 
 The script holds what there is when it is written: nothing is started while somebody types. Write it again after an
-upgrade.
+upgrade; with --plugins PACKAGE,... it holds the flags of plug-ins, too.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ _understudy() {{
       case "${{COMP_WORDS[1]}}" in
 {cases}
       esac
-      COMPREPLY=($(compgen -W "$flags --help" -- "$word")) ;;
+      COMPREPLY=($(compgen -W "$flags {everywhere}" -- "$word")) ;;
     *) COMPREPLY=($(compgen -f -- "$word")) ;;
   esac
 }}
 complete -o filenames -F _understudy understudy
 """
+EVERYWHERE = "--help --plugins --traceback"  # flags of every verb
 ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
 
 
@@ -65,7 +66,7 @@ def script(verbs: Mapping[str, str]) -> str:
     """The script for verbs and where their settings are, `module:Class`."""
     flags = {verb: flags_of(place) for verb, place in verbs.items()}
     cases = "\n".join(f'        {verb}) flags="{" ".join(names)}" ;;' for verb, names in flags.items() if names)
-    return SCRIPT.format(verbs=" ".join(verbs), cases=cases)
+    return SCRIPT.format(verbs=" ".join(verbs), cases=cases, everywhere=EVERYWHERE)
 
 
 def flags_of(place: str) -> list[str]:

@@ -10,6 +10,7 @@ from ...configs.lanes.pulse import TIMEOUT
 from ...configs.world import World, name_of, read_world
 from ...policies.agent.stage import world_of
 from ..ledger.record import MANIFEST, read_manifest, read_record
+from ..rollout.standing import check_paced
 from .arm import acts_one_by_one, as_arm
 from .blind import secret_order
 from .comparison import FILE, read_comparison
@@ -41,6 +42,7 @@ def checked_world(config: Settings, world: dict | str) -> World:
     arm = as_arm(opened)
     if arm is None:
         config.refuse_arm(f"this one is in {name_of(opened)}")
+        check_paced(config, opened)
         return opened
     config.check_arm(arm.emulate, config.operator)
     if acts_one_by_one(config, arm, config.operator):

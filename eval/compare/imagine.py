@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...configs.files import replace_text
+from ...configs.former import FORMERLY
 from ...configs.progress import counted
 from ...configs.world import Around, read_world
 from ...policies.agent.open import NOISELESS
@@ -114,7 +115,7 @@ def imagining(
 def _check_past(record: Record, manifest: Mapping, name: str) -> None:
     """Raise ValueError for a record that does not tell of a policy as it acts in this comparison, here in the truth."""
     then, now = identify(record.manifest), identify(manifest)
-    if then.weights != now.weights:
+    if then.weights not in (now.weights, manifest["policy"].get(FORMERLY)):
         raise ValueError(f"--past: {record.root} is not of policy {name}; give the records of A and B in this order")
     if then.acts != now.acts:
         raise ValueError(

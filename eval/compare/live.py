@@ -18,7 +18,7 @@ import numpy as np
 
 from ...configs.files import clear_leftovers
 from ...configs.progress import Progress, on_terminal
-from ...configs.world import World, looked_at, start_set
+from ...configs.world import World, looked_at, read_world, start_set
 from ...hardware.lane.robot_env import RobotWorld
 from ...policies.agent.open import check_world, open_agent
 from ..evaluate.evaluate import Eval, describe, open_stage
@@ -29,6 +29,7 @@ from ..ledger.record import Record, RecordWriter
 from ..rollout.crew import Crew
 from ..rollout.film import Tapes
 from ..rollout.recipes import PolicyRecipe, weight_of
+from ..rollout.rollout import ArmError
 from ..rollout.standing import crew_for, paced
 from ..statistics.by_name import sequential_test
 from ..statistics.power import needed
@@ -90,6 +91,7 @@ def hold(config: Settings) -> Comparison:
 
     config = replace(config, world=stage_of(config))
     rules, folder = check_live(config), Path(os.path.expandvars(config.resume or config.out or ""))
+    config = paced(config, read_world(config.world or ""))  # by the clock, pair by pair: one costs more than a look
     test = sequential_test(config.test, config.max, config.alpha, seed=config.env_seed)
     torch.set_num_threads(config.threads)
 
@@ -194,11 +196,11 @@ def _hold(
             if config.videos:
                 stage.film(config.videos)
             filmed = stage.tapes
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, ArmError) as stop:
         counts = [len(writer.done) for writer in writers]
         kept = f"{sum(counts)} trials" if config.operator else f"{counts[0]} and {counts[1]} episodes"
         again = f"the same command with --resume {folder} in place of --out goes on"
-        raise KeyboardInterrupt("; ".join(filter(None, (str(stop), f"{kept} are kept; {again}")))) from stop
+        raise type(stop)("; ".join(filter(None, (str(stop), f"{kept} are kept; {again}")))) from stop
     finally:
         # decided, or the whole budget run
         ended = sequential is not None and (

@@ -165,7 +165,8 @@ def fight(
 
     Args:
         starts: env seeds, as many as the test's budget.
-        block: pairs between two looks; a multiple of the environments of the stage, or its rollouts are padded.
+        block: pairs between two looks; a multiple of the environments of the stage, or its rollouts are padded. The
+            test takes pair after pair whatever it is: more looks stop sooner, and make no verdict less certain.
     """
     counts, history = [0] * 4, []
     column = OUTCOMES[rules.on]

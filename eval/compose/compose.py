@@ -32,7 +32,8 @@ from ..ledger.provenance import provenance
 from ..ledger.record import MANIFEST, read_record
 from ..rollout.crew import Crew
 from ..rollout.recipes import weight_of
-from ..rollout.standing import crew_for, paced
+from ..rollout.rollout import ArmError
+from ..rollout.standing import check_paced, crew_for, paced
 from .fresh import SEARCHED, evaluation, on_fresh_starts, open_mixture
 from .page import PAGE, write_composition
 from .predicted import Predicted, predict_weights
@@ -66,6 +67,7 @@ class Compose(Settings):
             raise ValueError("--task_text is what policies act by, and nobody acts here: leave it out")
         if _acts(self):
             world = read_world(_world(self, tell=False))
+            check_paced(self, world)
             for policy in self.parents:
                 check_saved(policy, world)
         _check_folder(self)
@@ -108,6 +110,9 @@ def compose(config: Settings) -> Report:
             report = on_fresh_starts(config, report, crew, mixture.parents) if config.report else report
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(f"interrupted; go on with --resume {config.folder}") from stop
+    except ArmError as error:
+        failed = error.__cause__ if isinstance(error.__cause__, ArmError) else error  # as no record of its own has it
+        raise ArmError(f"{failed}; go on with --resume {config.folder}") from error
     _write(config, report)
     return report
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...configs.plugins import lookup
-from ...policies.learning.checkpoint import find_checkpoint, fingerprint
+from ...policies.learning.checkpoint import find_checkpoint, is_of
 from ...policies.learning.run import run_folder
 from ..evaluate.evaluate import Eval, evaluate
 from ..evaluate.report import write_report
@@ -95,7 +95,7 @@ def _fresh(config: Settings, policy: str, name: str, crew: Crew) -> Record:
     if begun and (record := read_record(folder)).manifest.get("complete") and len(record.table) == config.report:
         fingerprint_then = record.manifest["policy"].get("fingerprint")
         if (
-            fingerprint_then == fingerprint(find_checkpoint(policy))
+            is_of(fingerprint_then, find_checkpoint(policy))
             and record.manifest["starts"]["first"] == config.report_seed
         ):
             if not (folder / REPORT).is_file():  # killed before it was drawn

@@ -19,7 +19,7 @@ from ...sim.experts import Manner
 from ..rollout.crew import Crew
 from ..rollout.recipes import ExpertRecipe
 from ..rollout.rollout import Result, in_order
-from ..rollout.standing import crew_for
+from ..rollout.standing import check_paced, crew_for
 from ..statistics.intervals import wilson
 from .recording import check_folder, recording
 from .settings import Settings
@@ -27,6 +27,7 @@ from .starts import Starts, starts_of
 
 OF_POLICIES = ("n_action_steps", "ensemble", "policy_seed")  # settings that nobody else has a use for
 OF_ROBOTS = ("port", "calibration", "seconds", "pause", "keep_late")
+OF_CREWS = ("workers", "block")  # an arm that is led is one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,7 @@ class Demos(Settings):
         of = {"policies: give --policy RUN": OF_POLICIES if not self.policy else ()}
         of |= {"a robot: give --robot NAME": OF_ROBOTS if self.robot is None else ()}
         of |= {"the scripted expert: leave --robot out": ("starts",) if self.robot is not None else ()}
+        of |= {"a simulator's environments: leave --robot out": OF_CREWS if self.robot is not None else ()}
         for whose, flags in of.items():
             for flag in flags:
                 if getattr(self, flag) != getattr(Settings, flag):
@@ -83,6 +85,7 @@ class Demos(Settings):
         world = read_world(self.world or self.task, cameras=self.cameras)
         _check_expert(world, self.manner)
         self._check_task(world)
+        check_paced(self, world)
         starts = starts_of(self, world)
         with self._crew(world, len(starts.seeds)) as crew:
             begun = time.perf_counter()

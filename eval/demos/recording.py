@@ -23,6 +23,7 @@ from ...configs.progress import counted
 from ...configs.spec import Embodiment
 from ...policies.data.writer import DOCUMENTS, ENV_SEED, EPISODES, FORMER_ENV_SEED, DatasetWriter
 from ..ledger.identity import first_difference
+from ..rollout.rollout import ArmError
 
 RECORDING = DOCUMENTS[0]  # our card
 LATER = ("leader",)  # parts that cards of earlier versions do not have
@@ -72,7 +73,7 @@ def recording(
 ) -> Iterator[tuple[DatasetWriter, frozenset[int]]]:
     """A writer, new or going on, for this process alone, and the env seeds whose episodes it holds already.
 
-    Where nothing is written in the end the folder is removed. Ctrl-C says how to go on.
+    Where nothing is written in the end the folder is removed. Ctrl-C, and an arm that failed, say how to go on.
 
     Args:
         config: settings with `resume` and `pictures`.
@@ -106,12 +107,14 @@ def recording(
         writer = writer or DatasetWriter.resume(out)
         try:
             yield writer, written_starts(out)
-        except KeyboardInterrupt as stop:
+        except (KeyboardInterrupt, ArmError) as stop:
+            why = f"{stop}; " if isinstance(stop, ArmError) else ""
             if not writer.episodes:
-                raise KeyboardInterrupt("interrupted before an episode was kept; nothing is written") from stop
+                before = "before an episode was kept; nothing is written"
+                raise type(stop)(why + before if why else f"interrupted {before}") from stop
             kept = DatasetWriter.resume(out).episodes  # the tables as they should be, whenever it came
             said = f"{counted(kept, 'episode', 'is', 'are')} kept in {out}; the same command with --resume goes on"
-            raise KeyboardInterrupt(said) from stop
+            raise type(stop)(why + said) from stop
         finally:
             if not writer.episodes:
                 writer.discard()

@@ -69,7 +69,7 @@ def open_for_arm(config: Settings) -> tuple[Agent, dict, RobotWorld]:
     delay = settled_delay(asked, agent, body)
     settled = dataclasses.replace(config, delay=delay)
     agent, about = reopened(settled, agent), about | {"delay": delay}
-    check_alarm(settled, agent, about["fingerprint"])
+    check_alarm(settled, agent, about)
     for word in alarm_elsewhere(agent, world):
         print(word)
     if _goes_on(config):

@@ -31,7 +31,8 @@ from ..ledger.table import RecordError
 from ..rollout.crew import Crew
 from ..rollout.film import Tapes, choose, film_again
 from ..rollout.recipes import PolicyRecipe, weight_of
-from ..rollout.standing import crew_for, expect, paced
+from ..rollout.rollout import ArmError
+from ..rollout.standing import check_paced, crew_for, expect, paced
 from ..world_model.evaluate import EvalWorldModel, asks_for_world_model
 from .open_loop import OpenLoop, asks_for_data, refuse_acting
 from .report import write_report
@@ -94,6 +95,7 @@ class Eval(Acting):
         """Refuse names and paths that are not there, before anything heavy is imported; the folder comes last."""
         check_policy_names(self)
         world = read_world(stage_of(self, tell=False))
+        check_paced(self, world)
         if self.embodiment is None:
             check_saved(self.policy, world)
         folder = _folder(self)
@@ -142,10 +144,12 @@ def evaluate(config: Eval, crew: Crew | None = None):
         try:
             _act(config, recipe, crew, writer, tapes)
             filmed = True
-        except KeyboardInterrupt as stop:
+        except (KeyboardInterrupt, ArmError) as stop:
             kept = f"{len(writer.done)} of {counted(config.episodes, 'episode')} are kept"
-            goes_on = f"the same command with --resume {writer.root} in place of --out goes on; films come last"
-            raise KeyboardInterrupt(f"{kept}; {goes_on}") from stop
+            goes_on = f"the same command with --resume {writer.root} in place of --out goes on"
+            if isinstance(stop, ArmError):
+                raise ArmError(f"{stop}; {kept}; {goes_on}") from stop
+            raise KeyboardInterrupt(f"{kept}; {goes_on}; films come last") from stop
         finally:
             complete = len(writer.done) == config.episodes
             record = writer.close(complete=complete)

@@ -82,13 +82,21 @@ def run_grid(grid: Grid) -> None:
 def _refuse_many_by_the_clock(grid: Grid, every: Sequence[Cell]) -> None:
     """Raise GridError where what runs beside would make a world by the clock late, or shards would share an arm.
 
-    That of an evaluation which names none is its policy's, a simulator.
+    Settings that the evaluation would refuse are refused here, before anything is trained. That of an evaluation which
+    names none is its policy's, a simulator.
     """
     for step in every[0].steps[1:] if every else ():
         asked = getattr(step.config, "world", None)
         world = None if asked is None else read_world(asked)
         if world is not None and world.by_the_clock and grid.jobs > 1:
             raise GridError(f"the world of {step.name} goes by the clock, and what runs beside makes it late: --jobs 1")
+        if world is not None and world.by_the_clock:
+            from ..rollout.standing import check_paced
+
+            try:
+                check_paced(step.config, world)
+            except ValueError as error:
+                raise GridError(f"{step.name}: {error}") from error
         if world is not None and world.moves_arm and grid.shard:
             raise GridError(f"there is one arm in {step.name}, and shards may run at the same time: leave --shard out")
 

@@ -64,7 +64,7 @@ class Push:
         return self.name or name_of(self.to, Path(self.what))
 
     def _stage_policy(self, staged: Path) -> str:
-        from ...policies.learning.checkpoint import TRAINING, find_checkpoint, fingerprint
+        from ...policies.learning.checkpoint import TRAINING, find_checkpoint, fingerprint, is_of
         from ...policies.learning.integrity import DIGESTS, write_digests
         from ...policies.load import load_policy
         from ..ledger.record import read_record
@@ -76,7 +76,7 @@ class Push:
         records = [read_record(path) for path in self.record]
         for record in records:
             acted = (record.manifest.get("policy") or {}).get("fingerprint")
-            if acted != mark:
+            if not is_of(acted, folder):
                 raise SharedError(f"{record.root} is a record of another policy ({acted}), not of {folder} ({mark})")
         _gather(folder, staged, TRAINING)
         if (staged / DIGESTS).is_file():
@@ -122,7 +122,11 @@ def _beside(what: Path) -> tempfile.TemporaryDirectory:
 
 def _gather(source: Path, staged: Path, *without: str) -> None:
     """The files of a folder under other names of theirs (hard links), copied where the disk is another one."""
-    ignored = shutil.ignore_patterns(*without, CARD, INDEX)
+
+    def ignored(place: str, names: list[str]) -> set[str]:
+        ours = (CARD, INDEX) if Path(place) == source else ()  # one of a part, such as a tokenizer's, goes with it
+        return {name for name in names if name in (*without, *ours)}
+
     shutil.copytree(source, staged, ignore=ignored, copy_function=_link)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...configs.former import FORMERLY
 from .pairs import episodes_by_start
 from .record import MANIFEST, Record, read_record
 from .table import RecordError
@@ -55,8 +56,11 @@ class Tested:
     errors: int  # episodes that ended in an error; they count as failures
 
 
-def identify(manifest: Mapping) -> Identity:
+def identify(manifest: Mapping, today: Mapping[str, str] | None = None) -> Identity:
     """Who acted in a record.
+
+    Args:
+        today: fingerprint of an earlier version -> the present one of the same files, see `todays`.
 
     Raises:
         MatchError: the manifest names neither a fingerprint nor a path of a policy.
@@ -66,6 +70,7 @@ def identify(manifest: Mapping) -> Identity:
     weights = str(policy.get("fingerprint") or path)
     if not weights:
         raise MatchError("a record's manifest says neither policy.fingerprint nor policy.path: nobody knows who acted")
+    weights = (today or {}).get(weights, weights)
     several = f", best of {agent['candidates']}" if (agent.get("candidates") or 1) > 1 else ""
     acts = json.dumps({key: agent.get(key) for key in ACTS}, sort_keys=True)
     name = str(manifest.get("name") or policy.get("name") or path or weights)
@@ -87,8 +92,19 @@ def open_records(paths: Iterable[str | Path]) -> list[Record]:
     return records
 
 
-def by_policy(records: Iterable[Record], side: str) -> dict[tuple[str, str], Tested]:
+def todays(*sides: Iterable[Record]) -> dict[str, str]:
+    """Fingerprint of an earlier version -> the present one of the same files, as far as these records say both."""
+    who = [record.manifest.get("policy") or {} for side in sides for record in side]
+    return {str(one[FORMERLY]): str(one["fingerprint"]) for one in who if FORMERLY in one}
+
+
+def by_policy(
+    records: Iterable[Record], side: str, today: Mapping[str, str] | None = None
+) -> dict[tuple[str, str], Tested]:
     """The policies that `records` of one world tell of; several records of a policy are put together.
+
+    Args:
+        today: see `identify`.
 
     Raises:
         MatchError: records of different worlds, or two that hold the same initial condition of one policy.
@@ -100,7 +116,7 @@ def by_policy(records: Iterable[Record], side: str) -> dict[tuple[str, str], Tes
 
     for record in records:
         same_world(records[0], record, side)
-        identity, episodes = identify(record.manifest), episodes_by_start(record)
+        identity, episodes = identify(record.manifest, today), episodes_by_start(record)
         if not episodes:
             raise RecordError(f"the record '{record.root}' holds no episode")
         errors = sum(bool(error) for error in record.column("error"))
@@ -129,7 +145,9 @@ def matched(truth: Iterable[Record], proxy: Iterable[Record]) -> list[tuple[Test
     Raises:
         MatchError: a policy that only one side has, by name and with the reason where one is seen.
     """
-    ours, theirs = by_policy(truth, "truth"), by_policy(proxy, "proxy")
+    truth, proxy = list(truth), list(proxy)
+    today = todays(truth, proxy)
+    ours, theirs = by_policy(truth, "truth", today), by_policy(proxy, "proxy", today)
     lonely = [_lonely(tested, theirs, "proxy") for key, tested in ours.items() if key not in theirs]
     lonely += [_lonely(tested, ours, "truth") for key, tested in theirs.items() if key not in ours]
     if lonely:

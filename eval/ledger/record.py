@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...configs.files import clear_leftovers, new_folder, replace_file, replace_text
-from ...configs.former import current_manifest
+from ...configs.former import FORMERLY, current_manifest
 from ...configs.notebook import facts_html, facts_text
 from ...configs.owner import owned
 from ...configs.progress import counted
@@ -198,7 +198,9 @@ class RecordWriter:
         record = self._read()
         for part in self.PARTS:
             then, now = record.manifest.get(part), json.loads(json.dumps(self.manifest.get(part), default=str))
-            if then != now:
+            if part == "policy" and then and now and _same_policy(then, now):
+                self.manifest[part] = then
+            elif then != now:
                 raise RecordError(f"'{self.root}' holds another run: its {part} was {then}, now it is {now}")
         if "name" in record.manifest:
             self.manifest.setdefault("name", record.manifest["name"])
@@ -212,6 +214,13 @@ class RecordWriter:
 
     def _read(self) -> Record:
         return read_record(self.root)
+
+
+def _same_policy(then: Mapping, now: Mapping) -> bool:
+    """Whether a record that was begun, by an earlier version perhaps, is of the policy that acts now."""
+    marks = "fingerprint", FORMERLY
+    others = [{key: value for key, value in one.items() if key not in marks} for one in (then, now)]
+    return others[0] == others[1] and then.get(marks[0]) in [now.get(mark) for mark in marks]
 
 
 def read_record(root: str | Path) -> Record:

@@ -5,6 +5,7 @@ Reads a record and nothing else. An episode that ended in an error counts as a f
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +60,8 @@ class Summary:
     )  # difference of success that as many episodes of another policy would show, paired; None: none
     chosen: Chosen | None = None  # what the critic said of the action chunks, if one chose
     at_reset: int = 0  # successes that were there before any action
+    late: int = 0  # control steps that began late, of an arm
+    late_of: int = 0  # control steps of the episodes that tell
     hertz: float | None = None  # control steps per second of the world; None: the record does not say
 
     def seconds(self, steps: float) -> str:
@@ -99,6 +102,9 @@ class Summary:
         rows.insert(2, ("detectable", detects(self.detects, self.n)))
         rows += [("chosen chunk", self.chosen.text())] if self.chosen else []
         rows += [("at reset", f"{self.at_reset} of {self.n} had succeeded before any action")] if self.at_reset else []
+        if self.late:
+            share = f"{100 * self.late / self.late_of:.0f} %"
+            rows += [("deadlines", f"{self.late} of {counted(self.late_of, 'control step')} began late ({share})")]
         rows += [("errors", f"{counted(self.errors, 'episode')}, counted as failures")] if self.errors else []
         rows += [("unfinished", f"{self.n} of {counted(self.asked, 'episode')}")] if self.n < self.asked else []
 
@@ -115,6 +121,7 @@ def summarize(record: Record) -> Summary:
     column = {name: np.asarray(record.column(name)) for name in _NUMBERS}
     successes, first = int(column["success"].sum()), column["first_success"]
     starts, wall = record.column("env_seed"), record.manifest.get("wall")
+    late, late_of = _late(record)
 
     return Summary(
         title=title(record.manifest),
@@ -139,8 +146,19 @@ def summarize(record: Record) -> Summary:
         detects=detectable(n, successes / n, paired=True),
         chosen=chosen(record),
         at_reset=int((first == 0).sum()),
+        late=late,
+        late_of=late_of,
         hertz=rate_of(record.manifest),
     )
+
+
+def _late(record: Record) -> tuple[int, int]:
+    """(control steps that began late, all) of the episodes whose labels tell."""
+    if "labels" not in record.table.column_names:
+        return 0, 0
+    labels = [json.loads(told or "{}") for told in record.column("labels")]
+    arms = [(one, n) for one, n in zip(labels, record.column("length"), strict=True) if {"late", "bent"} <= one.keys()]
+    return sum(one["late"] for one, _ in arms), sum(n for _, n in arms)
 
 
 def rate_of(manifest: dict) -> float | None:

@@ -180,6 +180,7 @@ class Crew:
 
         Raises:
             MachineError: the machine failed at some env seeds again and again; raised when the others are done.
+            ArmError: an episode on a real arm failed; those before it have been given.
         """
         try:
             while job.results or not job.done:

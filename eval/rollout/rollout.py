@@ -4,8 +4,8 @@ The actor may be a policy's `Agent`, a scripted expert or a tape of recorded act
 block is the reproducible unit: the actor always sees all B slots, and what happens in one slot depends on its own env
 seed alone. So the same env seeds give the same episodes for any number of workers, also where an environment failed
 and its env seed was done again. An environment that fails twice gives a row with an error; what the machine did (no
-memory, a killed process) is tried again and never becomes a row. Knows nothing of files, statistics or pictures beyond
-handing them on.
+memory, a killed process) is tried again and never becomes a row. A real arm does not move again unasked: there an
+episode that failed ends the run. Knows nothing of files, statistics or pictures beyond handing them on.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ ATTEMPTS = 2  # an env seed whose environment failed is done again once
 PAUSES = (0.5, 1.0, 3.0, 10.0)  # s before an env seed is tried again after the machine failed
 GIVE_UP = 3  # env seeds lost to the machine after which the others are not tried
 WALLS = ("physics", "render", "policy", "ipc", "wait")  # where the time of an episode goes: columns `wall_*`
+
+
+class ArmError(ConnectionError):
+    """An episode on a real arm failed. It was let go, and nobody moves it again unasked."""
 
 
 class Actor(Protocol):
@@ -149,6 +153,7 @@ def rollout(
     Raises:
         ValueError: an env seed given twice.
         MachineError: the machine failed at some env seeds again and again; raised when the others are done.
+        ArmError: an episode on a real arm failed; those before it have been given.
     """
     lost: dict[int, str] = {}
     how = {"columns": {"initial_conditions": initial_conditions, "policy_seed": policy_seed}, "keep": keep}
@@ -179,6 +184,9 @@ def run_block(block: Block, actor: Actor, lanes: Lanes, lost: dict[int, str]) ->
 
     Args:
         lost: is told env seeds at which the machine failed again and again, and how.
+
+    Raises:
+        ArmError: an episode on a real arm failed, and would have been done again.
     """
     yield from _Loop(actor, lanes, block, lost).run()
 
@@ -244,6 +252,11 @@ class _Loop:
                     time.sleep(PAUSES[disturbed[group[0]] - 1])
                 for slot, tape in self._attempt(group, anew):
                     outside = isinstance(tape.error, Outside)
+                    if tape.error and self.lanes.world.moves_arm and (outside or self.block.failed + 1 < ATTEMPTS):
+                        raise ArmError(
+                            f"the episode of env seed {int(ids[slot])} failed: {tape.error}. Nothing of it is kept, "
+                            "and the arm was let go: it does not move again unasked"
+                        )
                     failed[slot] += bool(tape.error) and not outside
                     disturbed[slot] += outside
                     if disturbed[slot] > len(PAUSES):

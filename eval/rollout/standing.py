@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Protocol, TypeVar, cast
 
 from ...configs.cores import Workers, choose_workers
@@ -13,6 +13,7 @@ from ...configs.devices import choose_device, surely_cpu
 from ...configs.engines import LOCAL, RAY
 from ...configs.lanes.nursery import Nursery, can_fork
 from ...configs.lanes.pulse import TIMEOUT
+from ...configs.settings.fields import default_of
 from ...configs.world import World
 from .crew import Crew, nursery_of
 from .rollout import horizon_of
@@ -28,12 +29,50 @@ class _Settings(Protocol):
 Chosen = TypeVar("Chosen", bound=_Settings)
 
 
+UNPACED = {  # setting -> (what a world by the clock takes beside the default, why no more)
+    "block": (1, "one environment acts at a time by the clock, the others would stand and be late"),
+    "videos": (0, "a film plays an episode again, and by the clock nothing happens twice"),
+}
+
+
+def check_paced(config: object, world: World) -> None:
+    """Refuse settings (a dataclass) of a verb that a world by the clock would ignore, or be late by.
+
+    Raises:
+        ValueError: naming the flag; nothing is opened or written yet.
+    """
+    if not world.by_the_clock:
+        return
+    check_workers(world, getattr(config, "workers", None), getattr(config, "engine", LOCAL))
+    usual = {item.name: default_of(item) for item in fields(cast(Any, config))}
+    for name, (only, why) in UNPACED.items():
+        if name in usual and (given := getattr(config, name)) not in (only, usual[name]):
+            raise ValueError(f"--{name} {given}: {why}: leave it out, or give --{name} {only}")
+
+
+def check_workers(world: World, asked: int | None, engine: str) -> None:
+    """Refuse workers that a world by the clock has no use for. Raises ValueError."""
+    if world.moves_arm and (asked or engine != LOCAL):
+        raise ValueError("there is one arm, which this process moves: leave --workers and --engine out")
+    if world.by_the_clock and engine == LOCAL and (asked or 0) > 1:
+        raise ValueError(
+            f"--workers {asked}: this world goes by the clock, and what runs beside it makes its steps late: leave "
+            "--workers out, or let time be simulated (clock: simulated of an emulated arm, pace: free of a twin)"
+        )
+
+
 def paced(config: Chosen, world: World) -> Chosen:
-    """Settings (a dataclass) as this world permits: by the clock one environment acts at a time, and nothing twice."""
+    """Settings (a dataclass) as this world permits: by the clock one environment acts at a time, and nothing twice.
+
+    Raises ValueError as `check_paced`; that no film is made by default is said.
+    """
+    check_paced(config, world)
     if not world.by_the_clock:
         return config
-    films = {"videos": 0} if hasattr(config, "videos") else {}
-    return replace(cast(Any, config), block=1, **films)
+    if not getattr(config, "videos", 0):
+        return replace(cast(Any, config), block=1)
+    print(f"films           none: {UNPACED['videos'][1]}", flush=True)
+    return replace(cast(Any, config), block=1, videos=0)
 
 
 def crew_for(
@@ -60,11 +99,11 @@ def crew_for(
         address: of the cluster.
 
     Raises:
-        ValueError: a policy on a GPU, with an engine that computes on CPUs; workers for one arm.
+        ValueError: a policy on a GPU, with an engine that computes on CPUs; workers for one arm, or several on this
+            machine by the clock.
         ConnectionError, OtherMachineError: no such cluster, or nodes that would not compute the same.
     """
-    if world.moves_arm and (asked or engine != LOCAL):
-        raise ValueError("there is one arm, which this process moves: leave --workers and --engine out")
+    check_workers(world, asked, engine)
     if world.by_the_clock:  # the others would stand, and be late, while one acts
         block, asked = 1, asked or (0 if engine == LOCAL else 1)
     if engine == RAY:
@@ -97,6 +136,8 @@ def _of_cluster(
         crew = Crew(world, block, chosen.count, timeout, engine=cluster)
         crew.account.why = chosen.why
         print(f"workers         {chosen}, of {cluster}", flush=True)
+        if world.by_the_clock and chosen.count > 1:
+            print("deadlines       by the clock, workers that share a node make each other's steps late", flush=True)
         return crew
 
     settings = world, block, asked or math.ceil(episodes / block), timeout, threads, RAY, address

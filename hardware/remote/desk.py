@@ -95,6 +95,23 @@ class Job:
     made: Past | None = None
 
 
+def stated(own: str | None, given: str | None) -> str | None:
+    """The text of the task that a policy is told; None: it reads none.
+
+    Args:
+        own: text where a client gives none; None: the policy reads none.
+        given: by the client.
+
+    Raises:
+        WireError: the policy reads a text, and nobody gives one.
+    """
+    if own is None:
+        return None
+    if not (given or own):
+        raise WireError("the policy reads the text of its task: send one, or give --task_text to understudy serve")
+    return given or own
+
+
 class Desk:
     """Takes jobs in any thread, computes them in one.
 

@@ -140,7 +140,7 @@ class PiClient:
         """An observation as a job for the desk. Raises WireError."""
         from ...policies.agent.observation import ObservationError, read_observation
         from ...policies.policy import LaneNoise
-        from .desk import Job
+        from .desk import Job, stated
 
         told = self._renamed(message)
         text = told.pop(PROMPT, None)
@@ -159,8 +159,7 @@ class PiClient:
         def noise() -> LaneNoise:
             return LaneNoise(self._thinker.seed, np.zeros(1, np.int64), np.array([number]))
 
-        task = (text or self._task) if self._task is not None else None
-        return Job(past=lambda: self._past(seen.values), noise=noise, plans=1, task=task)
+        return Job(past=lambda: self._past(seen.values), noise=noise, plans=1, task=stated(self._task, text))
 
     def answer(self, thought: Thought, before: float) -> dict[str, Any]:
         """What is sent for it: the whole chunk, (H, D). `before`: s that the observation before took in all."""

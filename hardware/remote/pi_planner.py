@@ -77,7 +77,8 @@ class PiPlanner:
                 raise EmbodimentError(f"openpi.names has '{key}', but '{embodiment.name}' offers {', '.join(offered)}")
         self.embodiment, self.inputs, self.named = embodiment, tuple(named.names), named
         self.window, self.n_action_steps = Window(observe=(0,), horizon=named.horizon), named.n_action_steps
-        self.language = None if named.prompt is None else Reader("")
+        instead = "leave openpi.prompt out of the --embodiment file where the server has a prompt of its own"
+        self.language = None if named.prompt is None else Reader("", address.url, instead)
         self._line = Line(address, subprotocol=None, scheme="Api-Key")
         self.metadata = self._line.ask(None, unpack_plain)  # they say first who they are
 
@@ -86,7 +87,11 @@ class PiPlanner:
         return self
 
     def plan(self, past: Past, n: int, rng: LaneNoise) -> Plans:
-        """Ask once for each of `n` plans of each lane. Raises RemoteError: no plan that counts."""
+        """Ask once for each of `n` plans of each lane.
+
+        Raises:
+            RemoteError: no plan that counts. ValueError: nobody said the text of the task that it reads.
+        """
         import torch
 
         from ...policies.policy import Plans
@@ -97,7 +102,7 @@ class PiPlanner:
         for lane in range(len(past.now)):
             message = {key: value[lane] for key, value in obs.items()}
             if self.language is not None and self.named.prompt is not None:
-                message[self.named.prompt] = self.language.text
+                message[self.named.prompt] = self.language.stated()
             for _ in range(n):
                 self._line.refuse_more()
                 chunks.append(self._line.ask(pack_plain(message), self._read_actions))

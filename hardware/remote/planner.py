@@ -41,13 +41,30 @@ class Latency:
 
 
 class Reader:
-    """What is told the text of the task; see `policy.Instructed`."""
+    """What is told the text of the task; see `policy.Instructed`.
 
-    def __init__(self, text: str):
-        self.text = text
+    Args:
+        own: text that the server has for who gives none; empty: it has none.
+        where: its address.
+        instead: what to do there where nobody gives a text.
+    """
+
+    def __init__(self, own: str, where: str, instead: str):
+        self.text, self._own, self._where, self._instead = own, own, where, instead
 
     def instruct(self, text: str) -> None:
-        self.text = text
+        """Act by this text from now on; by the server's where it is empty. Raises ValueError: there is none."""
+        self.text = text or self._own
+        self.stated()
+
+    def stated(self) -> str:
+        """The text to act by. Raises ValueError: there is none."""
+        if not self.text:
+            raise ValueError(
+                f"the policy at {self._where} reads the text of its task, and neither the world nor --task_text gives "
+                f"one: give --task_text here, or {self._instead}"
+            )
+        return self.text
 
 
 class RemotePlanner:
@@ -71,7 +88,8 @@ class RemotePlanner:
         self.embodiment: Embodiment = welcome.embodiment
         self.window, self.inputs = welcome.window, welcome.inputs
         self.n_action_steps, self.temporal_ensemble = welcome.n_action_steps, welcome.ensemble
-        self.language = Reader(welcome.task) if welcome.reads_text else None
+        instead = "--task_text to its `understudy serve`"
+        self.language = Reader(welcome.task, address.url, instead) if welcome.reads_text else None
         self.task_text = welcome.task if welcome.reads_text else None
         self.captured: Mapping[str, float] = {}
         self.latency: Latency | None = None
@@ -88,7 +106,7 @@ class RemotePlanner:
 
         Raises:
             RemoteError: no plan that counts; see `line.py`.
-            ValueError: more lanes or plans than the server allows.
+            ValueError: more lanes or plans than the server allows; nobody said the text of the task that it reads.
         """
         ask = self._ask(past.at(self.window), n, rng)
         shape = len(ask.now), n
@@ -128,7 +146,7 @@ class RemotePlanner:
             actions=past.actions.cpu().numpy().astype(np.float32),
             obs_valid=past.obs_valid.cpu().numpy(),
             action_valid=past.action_valid.cpu().numpy(),
-            task=(self.language.text or None) if self.language is not None else None,
+            task=None if self.language is None else self.language.stated(),
         )
 
     def _fitted(self, key: str, values: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from .desk import Desk, Job, PolicyError, Thinker, Thought
+from .desk import Desk, Job, PolicyError, Thinker, Thought, stated
 from .limits import PING, Limits, Pace, hang_up_on_slow, watched_connection
 from .memory import keep_freed
 from .messages import SUBPROTOCOL, VERSION, Answer, Ask, Hello, Refusal, Welcome
@@ -230,14 +230,17 @@ class PolicyServer:
 
 
 def _job(session: Session, ask: Ask, task: str | None) -> Job:
-    """`task`: the text where the ask gives none, so that another client's is not read in its place."""
+    """`task`: the text where the ask gives none, so that another client's is not read in its place.
+
+    Raises WireError: the policy reads a text, and neither has one.
+    """
 
     def noise() -> Any:
         from ...policies.policy import LaneNoise
 
         return LaneNoise(ask.seed, ask.starts, ask.replans)
 
-    text = task if ask.task is None else ask.task
+    text = stated(task, ask.task)
     return Job(past=lambda: session.past(ask), noise=noise, plans=ask.plans, task=text)
 
 

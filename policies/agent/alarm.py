@@ -86,9 +86,17 @@ class Alarm:
             score = scores[replan] = self.after(score, replan, values)
         return scores
 
-    def check(self, policy: str, agent: Mapping) -> None:
-        """Refuse other weights, or another way to act, than it was calibrated for. Raises AlarmError by name."""
-        if policy != self.policy:
+    def check(self, policy: str, agent: Mapping, formerly: str | None = None) -> None:
+        """Refuse other weights, or another way to act, than it was calibrated for.
+
+        Args:
+            policy: fingerprint of the weights.
+            formerly: the one that earlier versions gave them, if another.
+
+        Raises:
+            AlarmError: naming what differs.
+        """
+        if self.policy not in (policy, formerly):
             raise AlarmError(f"the alarm was calibrated for weights {self.policy}, these are {policy}; calibrate again")
         then, now = _settings(self.agent), _settings(agent)
         for name in sorted(then.keys() | now.keys()):

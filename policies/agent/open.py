@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ...configs.devices import check_device, choose_device
+from ...configs.former import FORMERLY
 from ...configs.plugins import lookup
 from ...configs.protocols import keeps
 from ...configs.settings.decode import keys_of
@@ -22,7 +23,7 @@ from ...configs.spec import EmbodimentError
 from ..address import check_address, is_address
 from ..critics.open import critic_checkpoints, open_critic
 from ..hub import is_hub_id, provenance_of
-from ..learning.checkpoint import find_checkpoint, fingerprint
+from ..learning.checkpoint import find_checkpoint, fingerprint, former_fingerprint
 from ..learning.run import training
 
 if TYPE_CHECKING:
@@ -181,8 +182,10 @@ def open_agent(
     agent.origin = str(info["path"])
     folder = Path(info["path"])
     hashed = info.get("fingerprint", "") if is_address(config.policy) else fingerprint(folder)
+    before = None if is_address(config.policy) else former_fingerprint(folder)
     about = {"path": config.policy, "fingerprint": hashed} | provenance_of(config.policy, folder)
-    check_alarm(config, agent, hashed)
+    about |= {} if before is None else {FORMERLY: before}
+    check_alarm(config, agent, about)
     return agent, about | _told(info, ("type", "step", "config", "train")) | foreign | _trained(config.policy)
 
 
@@ -220,10 +223,14 @@ def assembled(config: Acting, policy: Planner, critic: Critic | None, ensemble: 
     )
 
 
-def check_alarm(config: Acting, agent: Agent, policy: str) -> None:
-    """Refuse an alarm of other weights than `policy` (a fingerprint), or of another way to act. Raises AlarmError."""
+def check_alarm(config: Acting, agent: Agent, about: Mapping) -> None:
+    """Refuse an alarm of other weights than those of `about` (of `open_agent`), or of another way to act.
+
+    Raises:
+        AlarmError: naming what differs.
+    """
     if agent.monitor and agent.monitor.alarm:
-        agent.monitor.alarm.check(policy, agent_settings(config, agent))
+        agent.monitor.alarm.check(about["fingerprint"], agent_settings(config, agent), about.get(FORMERLY))
 
 
 def agent_settings(config: Acting, agent: Agent) -> dict:
@@ -264,8 +271,10 @@ def _instruct(config: Acting, policy: Planner, task: str) -> None:
     """Give a policy that reads one the text of the task, and say which."""
     text = task if config.task_text is None else config.task_text
     if instruct(policy, text):
-        source = "the world's task; --task_text changes it" if config.task_text is None else "--task_text"
-        print(f"the policy reads the text of its task: '{text}' ({source})")
+        told = getattr(policy, "task_text", text)  # where the text is empty, the only one that it knows
+        whose = "the world's task" if text else "its own"
+        source = f"{whose}; --task_text changes it" if config.task_text is None else "--task_text"
+        print(f"the policy reads the text of its task: '{told}' ({source})")
     elif config.task_text is not None:
         raise ValueError(f"the policy in '{config.policy}' reads no text; leave out --task_text")
 
@@ -277,7 +286,7 @@ def instruct(policy: Planner, text: str) -> bool:
     ours = [*_instructed(policy)]
     for one in ours:
         one.language.instruct(text)
-        one.task_text = policy.task_text = text
+        one.task_text = policy.task_text = one.language.text
     return foreign.instruct(policy, text) or bool(ours)
 
 

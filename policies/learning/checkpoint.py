@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,7 @@ FORMAT = 1
 KINDS = ("policy", "critic", "mixture", "world")
 FOLDERS = {"world": ("policies", "world_models")}  # kind -> where its types register, if not in policies alone
 PARENTS = "parents"
-SHARED = ("understudy.json", "README.md")  # what `understudy push` adds to a folder, and no part of a policy
+INDEX, README = "understudy.json", "README.md"  # what `understudy push` adds to a folder, and no part of a policy
 ACTING = ("config.json", "embodiment.json", "model.safetensors")  # what a model of ours acts by
 
 __all__ = ["PARENTS", "TRAINING", "CheckpointError", "find_checkpoint", "load_model", "point", "save_checkpoint"]
@@ -93,21 +93,24 @@ def parents_of(folder: str | Path) -> list[Path]:
     return sorted((path for path in inside if path.name.isdigit()), key=lambda path: int(path.name))
 
 
-def acting_files(folder: str | Path) -> list[Path]:
+def acting_files(folder: str | Path, *, formerly: bool = False) -> list[Path]:
     """The files of a checkpoint that say how it acts, in a fixed order; of a mixture with those of its parents.
 
-    Of a folder that another program wrote, all its files.
+    Of a folder that another program wrote, all its files but cards.
+
+    Args:
+        formerly: with the cards that counted in earlier versions: all but those that `understudy push` wrote.
     """
     folder = Path(folder)
     kind = _read(folder / "config.json").get("kind")
     if kind not in KINDS:
-        held = (path for path in folder.rglob("*") if path.is_file())
-        shared = SHARED if (folder / SHARED[0]).is_file() else ()
-        return sorted(path for path in held if path.relative_to(folder).as_posix() not in shared)
+        held = sorted(path for path in folder.rglob("*") if path.is_file())
+        pushed = (folder / INDEX, folder / README) if folder / INDEX in held else ()
+        return [path for path in held if path not in pushed and (formerly or path.name != README)]
     if kind != "mixture":
         return [folder / name for name in ACTING]
     own = [folder / "config.json", folder / "embodiment.json"]
-    return own + [file for parent in parents_of(folder) for file in acting_files(parent)]
+    return own + [file for parent in parents_of(folder) for file in acting_files(parent, formerly=formerly)]
 
 
 def stated_of(model: nn.Module) -> dict[str, dict]:
@@ -358,7 +361,22 @@ def _read(path: Path) -> dict:
 
 def fingerprint(folder: Path) -> str:
     """Hash of the weights and settings that act."""
+    return _hash_of(acting_files(folder))
+
+
+def former_fingerprint(folder: Path) -> str | None:
+    """The hash that earlier versions gave these files, by whom cards of other programs counted; None: the same."""
+    files = acting_files(folder, formerly=True)
+    return None if files == acting_files(folder) else _hash_of(files)
+
+
+def is_of(mark: object, folder: Path) -> bool:
+    """Whether a fingerprint in a record, of this version or an earlier one, is that of what lies in a folder now."""
+    return mark is not None and (mark == fingerprint(folder) or mark == former_fingerprint(folder))
+
+
+def _hash_of(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for file in acting_files(folder):
+    for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

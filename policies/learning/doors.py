@@ -35,6 +35,7 @@ from .checkpoint import (
     check_stated,
     find_checkpoint,
     fingerprint,
+    is_of,
     load_config,
     read_embodiment,
     with_former_defaults,
@@ -318,8 +319,8 @@ class Parent:
     def check_unchanged(self, begun: Mapping) -> None:
         """Refuse a parent that has been trained on since the run began. Raises DoorError."""
         then = (begun.get("init") or {}).get("fingerprint")
-        now = fingerprint(self.folder)
-        if then not in (None, now):
+        if then is not None and not is_of(then, self.folder):
+            now = fingerprint(self.folder)
             raise DoorError(
                 f"--init {self.given} holds other weights ({now}) than when the run began ({then}); begin anew, "
                 "with another --out"

@@ -33,6 +33,8 @@ def test_verbs_and_flags_are_completed(complete):
     assert complete("understudy", "eval", "--epis") == ["--episodes"]
     assert "--policy.type" in complete("understudy", "train", "--pol")
     assert complete("understudy", "push", "--he") == ["--help"]
+    assert complete("understudy", "eval", "--plug") == ["--plugins"]
+    assert complete("understudy", "study", "--tr") == ["--traceback"]
 
 
 def test_files_are_completed(complete, tmp_path, monkeypatch):
@@ -43,6 +45,19 @@ def test_files_are_completed(complete, tmp_path, monkeypatch):
 
 def test_every_verb_has_its_flags():
     assert all(flags_of(place) for verb, (place, _) in VERBS.items() if verb not in ("study", "bench"))
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_plug_ins_are_taken_in_either_way(joined, tmp_path, monkeypatch, capsys):
+    """`--plugins=NAME` was an unknown setting, of every verb."""
+    monkeypatch.setenv("UNDERSTUDY_PLUGINS", "")
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"plugged_{joined}"
+    (tmp_path / f"{name}.py").write_text("print('it is imported')\n")
+    words = [f"--plugins={name}"] if joined else ["--plugins", name]
+    assert main(["completion", *words, "bash"]) == 0
+    assert "it is imported" in capsys.readouterr().out
+    assert main(["completion", "bash", "--plugins="]) == 2 and "--plugins needs a value" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("shell", "status"), [("bash", 0), ("zsh", 0), ("fish", 2)])

@@ -13,6 +13,7 @@ from understudy.configs.spec import SCENE, STATE, Window
 from understudy.configs.world import read_world
 from understudy.eval.compare import live as module
 from understudy.eval.compare.blind import BlindStage, Score, ask, blind_order, scored
+from understudy.eval.compare.checks import checked_world
 from understudy.eval.compare.compare import Compare, compare
 from understudy.eval.compare.comparison import _points, compare_records, read_comparison
 from understudy.eval.compare.sequential import Rules, fight, meter, say
@@ -20,12 +21,15 @@ from understudy.eval.evaluate.evaluate import Eval
 from understudy.eval.ledger.record import RecordWriter, read_record
 from understudy.eval.ledger.table import COLUMNS, tables_equal
 from understudy.eval.results.results import render
+from understudy.eval.rollout.rollout import ArmError
 from understudy.eval.statistics.by_name import sequential_test
 from understudy.eval.statistics.intervals import Interval
 from understudy.eval.statistics.sequential import State
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
+
+from ..clocked import ARM, CLOCKED
 
 WORLD = {"type": "point", "horizon": 30}
 
@@ -65,7 +69,8 @@ class Lane:
     def __init__(self, skill, seed=0, lanes=8):
         self.skill, self.seed, self.n_action_steps, self.look = skill, seed, 4, (0,)
         self.able, self.obs = np.zeros(lanes), None
-        self.planner = SimpleNamespace(embodiment=SimpleNamespace(check=lambda *_: None))
+        body = SimpleNamespace(check=lambda *_: None, unknown_in_short="")
+        self.planner = SimpleNamespace(embodiment=body)
         self.critic = None
         self.inputs, self.pictures = (), {}
 
@@ -290,6 +295,48 @@ def test_a_stopped_comparison_goes_on_to_the_same_end(lanes_act, tmp_path, monke
     assert resumed.sequential["history"] == whole.sequential["history"] and resumed.episodes == whole.episodes
     with pytest.raises(ValueError, match="has ended"):
         compare(sequential(tmp_path, 0.3, 0.7, out=None, resume=str(tmp_path / "sequential")))
+
+
+@pytest.mark.parametrize("until_decided", [True, False])
+def test_by_the_clock_it_is_looked_after_every_pair(lanes_act, tmp_path, until_decided):
+    """Eight pairs were played before a look, and each costs minutes on an arm; the verdict falls at the same one."""
+    rules = {"until_decided": until_decided, "max": 24}
+    found = compare(sequential(tmp_path, 0.05, 0.95, world=CLOCKED | {"horizon": 30}, **rules)).sequential
+    blocks = compare(sequential(tmp_path, 0.05, 0.95, out=str(tmp_path / "blocks"), **rules)).sequential
+    assert [pairs for pairs, _ in found["history"]] == list(range(1, found["pairs"] + 1))
+    assert {config.block for config in lanes_act[:2]} == {1}
+    assert (found["decision"], found["pairs"]) == (blocks["decision"], blocks["pairs"])
+    kept = [len(read_record(tmp_path / "sequential" / side).table) for side in "ab"]
+    assert kept == [found["pairs"]] * 2 and found["decision"] == "B"
+
+
+@pytest.mark.parametrize(
+    ("world", "changes", "message"),
+    [
+        (ARM, {"workers": 1}, "there is one arm"),
+        (CLOCKED, {"workers": 4}, "--workers 4: this world goes by the clock"),
+        (CLOCKED, {"videos": 2}, "--videos 2: a film plays an episode again"),
+        (CLOCKED, {"block": 4}, "--block 4: one environment acts at a time"),
+    ],
+)
+def test_what_goes_not_by_the_clock_is_refused_before_anything_is_written(lanes_act, tmp_path, world, changes, message):
+    config = sequential(tmp_path, 0.3, 0.7, world=world, **changes)
+    for refuse in (compare, lambda config: checked_world(config, world)):
+        with pytest.raises(ValueError, match=message):
+            refuse(config)
+    assert not (tmp_path / "sequential").exists()
+
+
+def test_an_arm_that_fails_ends_a_comparison_that_goes_on_when_asked(lanes_act, tmp_path):
+    fault = {"start": 1004, "step": 2, "once": str(tmp_path / "once")}
+    world = ARM | {"horizon": 30, "faults": [fault]}
+    whole = compare(sequential(tmp_path, 0.3, 0.7, world=world | {"faults": []}, out=str(tmp_path / "whole"), max=8))
+    with pytest.raises(ArmError, match=r"env seed 1004 failed: .*; 4 and 4 episodes are kept; .*--resume .*sequential"):
+        compare(sequential(tmp_path, 0.3, 0.7, world=world, max=8))
+    kept = [read_record(tmp_path / "sequential" / side) for side in "ab"]
+    assert [len(one.table) for one in kept] == [4, 4] and not any(one.manifest["complete"] for one in kept)
+    resumed = compare(sequential(tmp_path, 0.3, 0.7, world=world, out=None, resume=str(kept[0].root.parent), max=8))
+    assert resumed.episodes == whole.episodes and resumed.sequential["history"] == whole.sequential["history"]
 
 
 def test_a_fixed_number_is_run_whole_and_then_judged(lanes_act, tmp_path):

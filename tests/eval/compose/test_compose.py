@@ -24,6 +24,7 @@ from understudy.eval.evaluate.evaluate import Eval, evaluate
 from understudy.eval.ledger.record import RecordWriter, read_record
 from understudy.eval.ledger.study import read_study
 from understudy.eval.ledger.table import RecordError, tables_equal
+from understudy.eval.rollout.rollout import ArmError
 from understudy.eval.statistics.intervals import wilson
 from understudy.eval.statistics.paired import tango
 from understudy.eval.studies.compositions import CompositionError, read_composition
@@ -34,6 +35,8 @@ from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.models.flow import FlowConfig
 from understudy.policies.networks.language import TableConfig
 from understudy.policies.networks.mlp import MLPConfig
+
+from ..clocked import ARM, CLOCKED
 
 WORLD = {"type": "point", "horizon": 20}
 SMALL = {"inputs": (STATE, SCENE), "network": MLPConfig(width=16, depth=1, condition_width=8), "n_action_steps": 4}
@@ -123,6 +126,27 @@ def test_the_text_and_the_page_say_it_all(done):
     command = re.search(r"<pre>(.*?)</pre>", html, re.S).group(1).replace("\\\n", "")
     assert command.startswith("understudy compose") and "--search grid" in command and "--points 3" in command
     assert "--control" in command and "--alpha" not in command and "http" not in html.replace("http-equiv", "")
+
+
+def test_a_search_by_the_clock_has_one_process_and_one_arm(runs, tmp_path):
+    """The folder was there before it was refused, and asked for another one."""
+    for world, workers, message in ((ARM, 1, "there is one arm"), (CLOCKED, 2, "--workers 2: this world goes by")):
+        config = settings(runs, tmp_path / "none", world=world, workers=workers)
+        for refuse in (compose, Compose.check_names):
+            with pytest.raises(ValueError, match=message):
+                refuse(config)
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_arm_that_fails_ends_a_search_that_goes_on_when_asked(runs, tmp_path):
+    faults = [{"start": start, "step": 2, "once": str(tmp_path / str(start))} for start in (2, 1001)]
+    acting = settings(runs, tmp_path / "out", world=ARM | {"faults": faults}, episodes=4, report=3)
+    again = dataclasses.replace(acting, out=None, resume=str(tmp_path / "out"))
+    for asked, start in ((acting, 2), (again, 1001)):
+        with pytest.raises(ArmError, match=rf"env seed {start} failed: .* unasked; go on with --resume \S+/out$"):
+            compose(asked)
+    report = compose(again)
+    assert report.found.episodes == 12 and (tmp_path / "out" / PAGE).is_file()
 
 
 def test_a_killed_search_goes_on_to_the_same_table(runs, done, tmp_path, monkeypatch):

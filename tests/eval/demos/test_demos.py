@@ -218,6 +218,9 @@ def test_failures_that_cannot_be_starts_are_refused(tmp_path):
         demonstrate(tmp_path / "f", starts=str(tmp_path / "tried"), env_seed=100_500)
     with pytest.raises(ValueError, match="--starts is of the scripted expert: leave --robot out"):
         demonstrate(tmp_path / "f", starts=str(tmp_path / "tried"), robot="so101")
+    for flag in ("workers", "block"):
+        with pytest.raises(ValueError, match=f"--{flag} is of a simulator's environments: leave --robot out"):
+            demonstrate(tmp_path / "f", robot="so101", **{"workers": None, "block": 8} | {flag: 2})
     with pytest.raises(ValueError, match="an env seed is another initial condition there"):
         demonstrate(tmp_path / "f", task="so101-reach", starts=str(tmp_path / "tried"))
     tried(tmp_path / "half", 100_000, finished=False)

@@ -10,11 +10,14 @@ from understudy.configs.world import read_world
 from understudy.eval.demos.demos import Demos
 from understudy.eval.demos.policies import RECORDING, RecordingError, shares
 from understudy.eval.rollout.actors import NoisyActor
+from understudy.eval.rollout.rollout import ArmError
 from understudy.policies.data.open import open_dataset
 from understudy.policies.data.writer import DatasetWriter
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
+
+from ..clocked import ARM, CLOCKED
 
 WORLD = {"type": "point", "horizon": 12}
 
@@ -116,6 +119,29 @@ def test_noise_is_asked_for_and_sent_and_differs_by_start_and_step():
     again = NoisyActor(Still(), limits, 0.1, 2)
     again.reset(np.array([7, 8]), np.ones(2, bool), {})
     assert np.array_equal(again.act(), chunks[0])
+
+
+def test_by_the_clock_there_is_one_process_and_one_arm(policies, tmp_path):
+    for world, changes, message in (
+        (ARM, {"workers": 1}, "there is one arm"),
+        (CLOCKED, {"workers": 2}, "--workers 2: this world goes by the clock"),
+        (CLOCKED, {"block": 3}, "--block 3: one environment acts at a time"),
+    ):
+        for who in (policies, ()):
+            with pytest.raises(ValueError, match=message):
+                record(who, tmp_path / "d", world=world, **{"block": 1} | changes)
+    assert not (tmp_path / "d").exists()
+
+
+def test_an_arm_that_fails_ends_a_recording_that_goes_on_when_asked(policies, tmp_path):
+    faults = [{"start": 100_000 + i, "step": 2, "once": str(tmp_path / str(i))} for i in (0, 2)]
+    acting = {"world": ARM | {"faults": faults}, "block": 1}
+    with pytest.raises(ArmError, match=r"env seed 100000 failed: .*before an episode was kept; nothing is written"):
+        record(policies, tmp_path / "d", **acting)
+    assert not (tmp_path / "d").exists()
+    with pytest.raises(ArmError, match=r"env seed 100002 failed: .*; 2 episodes are kept in .*--resume goes on"):
+        record(policies, tmp_path / "d", **acting)
+    assert len(record(policies, tmp_path / "d", **acting, resume=True).lengths) == 7
 
 
 def test_shares_cover_all_starts_once():

@@ -1,5 +1,6 @@
 """`understudy eval` from a checkpoint to a report, and what it refuses."""
 
+import dataclasses
 import json
 import shutil
 from contextlib import nullcontext
@@ -13,11 +14,14 @@ from understudy.configs.world import read_world, start_set
 from understudy.eval.evaluate.evaluate import Eval, evaluate
 from understudy.eval.ledger.record import read_record
 from understudy.eval.ledger.summary import summarize
-from understudy.eval.ledger.table import RecordError, tables_equal
+from understudy.eval.ledger.table import RecordError, table_of, tables_equal
 from understudy.eval.rollout.film import TAPES
+from understudy.eval.rollout.rollout import ArmError
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
 from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
+
+from ..clocked import ARM, CLOCKED
 
 WORLD = {"type": "point", "horizon": 30}
 
@@ -136,6 +140,47 @@ def test_the_number_of_workers_is_chosen_printed_and_stored(run_folder, tmp_path
     record = evaluate(settings(run_folder, tmp_path / "one", videos=0, episodes=300, world=WORLD | {"horizon": 60}))
     assert record.manifest["crew"]["workers"] == 0 and record.manifest["crew"]["chosen"] == "1 cores"
     assert "workers         0 (1 cores); --workers changes it" in capsys.readouterr().out
+
+
+def test_a_real_arm_that_fails_ends_the_run_which_goes_on_when_asked(run_folder, tmp_path, capsys):
+    """Its episode was begun again by itself; a cable that was out gave each of the others a row with an error."""
+    fault = {"start": 1003, "step": 2, "once": str(tmp_path / "once")}
+    acting = settings(run_folder, tmp_path / "r", world=ARM | {"faults": [fault]}, episodes=6, videos=0)
+    with pytest.raises(ArmError, match=r"env seed 1003 failed: .*; 3 of 6 episodes are kept; .* --resume .*/r in "):
+        evaluate(acting)
+    record = read_record(tmp_path / "r")
+    assert record.column("env_seed") == [1000, 1001, 1002] and not record.manifest["complete"]
+    assert (record.root / "report.html").is_file() and not any(record.column("error"))
+    again = evaluate(dataclasses.replace(acting, out=None, resume=str(record.root)))
+    assert again.column("env_seed") == list(range(1000, 1006)) and again.manifest["complete"]
+    assert not any(again.column("error")) and not any(again.column("attempt"))
+
+
+@pytest.mark.parametrize(
+    ("world", "changes", "message"),
+    [
+        (ARM, {"workers": 1}, "there is one arm"),
+        (CLOCKED, {"workers": 2}, "--workers 2: this world goes by the clock"),
+        (CLOCKED, {"videos": 2}, "--videos 2: a film plays an episode again"),
+    ],
+)
+def test_what_goes_not_by_the_clock_is_refused(run_folder, tmp_path, world, changes, message):
+    config = settings(run_folder, tmp_path / "record", world=world, **{"videos": 0} | changes)
+    for refuse in (evaluate, Eval.check_names):
+        with pytest.raises(ValueError, match=message):
+            refuse(config)
+    assert not (tmp_path / "record").exists()
+
+
+def test_control_steps_that_began_late_are_said(run_folder, tmp_path):
+    """The labels of each episode alone told them."""
+    record = evaluate(settings(run_folder, tmp_path / "record", episodes=3, videos=0))
+    assert "deadlines" not in summarize(record).text()
+    late = [json.dumps({"stopped": "", "bent": 0, "late": late}) for late in (2, 0, 3)]
+    rows = [row | {"labels": label} for row, label in zip(record.table.to_pylist(), late, strict=True)]
+    steps = sum(record.column("length"))
+    text = summarize(dataclasses.replace(record, table=table_of(rows))).text()
+    assert f"deadlines       5 of {steps} control steps began late ({100 * 5 / steps:.0f} %)" in text
 
 
 def test_policy_seed_and_sampler_are_obeyed(run_folder, tmp_path):

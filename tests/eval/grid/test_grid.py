@@ -244,6 +244,8 @@ def test_wrong_grids_are_named_before_anything_runs(folder, begun, words, messag
     [
         ("{type: robot, emulate: true, task: so101-reach}", ("--jobs", "2"), "goes by the clock"),
         ("{type: robot, robot: so101, port: /dev/none}", ("--shard", "1/2"), "one arm"),
+        ("{type: robot, emulate: true, task: so101-reach}, videos: 3", (), "short: --videos 3: a film plays"),
+        ("{type: robot, emulate: true, task: so101-reach}, workers: 4", (), "short: --workers 4: this world goes by"),
     ],
 )
 def test_by_the_clock_one_evaluation_runs_at_a_time(folder, begun, world, words, message):

@@ -21,8 +21,8 @@ from understudy.eval.rollout import standing
 from understudy.eval.rollout.crew import Crew, keep_only, split
 from understudy.eval.rollout.film import film_again
 from understudy.eval.rollout.recipes import ChangedPolicyError, ExpertRecipe, PolicyRecipe, TapeRecipe
-from understudy.eval.rollout.rollout import NO_START, blocks
-from understudy.eval.rollout.standing import crew_for, expect, paced
+from understudy.eval.rollout.rollout import NO_START, ArmError, blocks
+from understudy.eval.rollout.standing import check_paced, crew_for, expect, paced
 from understudy.eval.rollout.station import peak_memory
 from understudy.policies.agent.open import Acting, open_agent
 from understudy.policies.learning.checkpoint import blank_scales, save_checkpoint
@@ -30,6 +30,8 @@ from understudy.policies.models.diffusion import DiffusionConfig
 from understudy.policies.networks.mlp import MLPConfig
 from understudy.sim.task import MuJoCoWorld
 from understudy.sim.testing import Fault, FaultyWorld
+
+from ..clocked import Arm, Clocked
 
 POINT = MuJoCoWorld(task="point", horizon=24)
 STARTS = range(300, 319)  # two whole blocks and a part of one
@@ -283,11 +285,54 @@ def test_by_the_clock_one_environment_acts_at_a_time():
         assert paced(config, world).block == block
 
 
-@dataclass(frozen=True)
-class OneArm(MuJoCoWorld):
-    """A world that moves what can break, and whose time so passes by itself."""
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"videos": 3}, r"--videos 3: a film plays an episode again.*leave it out, or give --videos 0"),
+        ({"block": 4}, r"--block 4: one environment acts at a time.*leave it out, or give --block 1"),
+        ({"workers": 4}, r"--workers 4: .*makes its steps late: leave --workers out, or let time be simulated"),
+    ],
+)
+def test_what_a_world_by_the_clock_would_ignore_or_be_late_by_is_refused(changes, message, capsys):
+    """Films and blocks were left out without a word, and four emulated arms shared the cores."""
+    config = Eval(policy="x", out="unused", **changes)
+    for world in (Clocked(task="point"), read_world({"type": "robot", "emulate": True, "task": "so101-reach"})):
+        for refuse in (check_paced, paced):
+            with pytest.raises(ValueError, match=message):
+                refuse(config, world)
+    if "workers" in changes:
+        with pytest.raises(ValueError, match=message):
+            crew_for(world, 4, episodes=8)
+    check_paced(config, POINT)
+    assert paced(config, POINT) is config and capsys.readouterr().out == ""
 
-    moves_arm = True
+
+def test_by_the_clock_it_is_said_that_nothing_is_filmed_by_default(capsys):
+    world, config = Clocked(task="point"), Eval(policy="x", out="unused", workers=1)
+    assert paced(config, world).videos == 0
+    assert capsys.readouterr().out.startswith("films           none: a film plays an episode again")
+    paced(replace(config, videos=0), world)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("kind", ["crash", "reset", "full"])
+def test_a_real_arm_does_not_move_again_unasked(kind, monkeypatch):
+    """It began the episode a second time by itself, and then those behind it."""
+    monkeypatch.setattr("understudy.eval.rollout.rollout.PAUSES", (0, 0))
+    fault = Fault(302, 2, kind)
+    Arm.built.clear()
+    world, results = Arm(task="point", horizon=6, faults=(fault,)), []
+    with Crew(world, 1) as crew, pytest.raises(ArmError, match=r"env seed 302 failed: .*does not move again unasked"):
+        for result in crew.run(ExpertRecipe(), range(300, 306)):
+            results.append(result)
+    assert [result.start for result in results] == [300, 301] and len(Arm.built) == 1
+
+
+def test_by_the_clock_an_emulated_arm_is_tried_again(tmp_path):
+    fault = Fault(302, 2, once=str(tmp_path / "once"))
+    with Crew(Clocked(task="point", horizon=6, faults=(fault,)), 1) as crew:
+        results = run(crew, ExpertRecipe(), range(300, 306))
+    assert len(results) == 6 and [result.row["attempt"] for result in results] == [0, 0, 1, 0, 0, 0]
 
 
 def test_by_the_clock_a_cluster_has_one_worker(monkeypatch):
@@ -298,7 +343,7 @@ def test_by_the_clock_a_cluster_has_one_worker(monkeypatch):
 
 
 def test_an_arm_has_one_process_and_plays_no_episode_again(tmp_path):
-    world = OneArm(task="pusht-mujoco", horizon=3)
+    world = Arm(task="point", horizon=3)
     with pytest.raises(ValueError, match="one arm"):
         crew_for(world, 2, episodes=4)
     with pytest.raises(ValueError, match="one arm, and 8 environments"):

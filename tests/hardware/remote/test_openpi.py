@@ -10,6 +10,7 @@ from understudy.hardware.remote.line import RemoteError
 from understudy.hardware.remote.openpi import PiKeys, pack_plain, unpack_plain
 from understudy.hardware.remote.wire import WireError
 from understudy.policies.agent.agent import Agent
+from understudy.policies.agent.open import instruct
 from understudy.policies.load import load_policy
 
 from .conftest import BODY, build, play
@@ -157,6 +158,22 @@ def test_their_server_is_a_policy(their_server, body_file):
     )
 
 
+def test_a_prompt_that_nobody_said_is_refused(their_server, body_file):
+    """An empty one was sent, and acted by."""
+    asked = []
+    planner, _ = load_policy(their_server(asked.append), body_file)
+    for act in (lambda: instruct(planner, ""), lambda: play(Agent(planner, lanes=1), 1)):
+        with pytest.raises(ValueError, match=r"reads the text of its task.*--task_text here, or leave openpi\.prompt"):
+            act()
+    assert not asked
+
+
+def test_a_client_of_theirs_that_says_no_prompt_is_refused(policy, serve, their_client):
+    _, address = serve(policy, keys=NAMES, task="", tell=lambda text: None)
+    with pytest.raises(RuntimeError, match="reads the text of its task: send one, or give --task_text"):
+        their_client(address)[1]({key: value for key, value in seen(0).items() if key != "prompt"})
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -168,6 +185,7 @@ def test_their_server_is_a_policy(their_server, body_file):
 )
 def test_what_their_server_gets_wrong_is_no_plan(their_server, body_file, answer, reason):
     planner, _ = load_policy(their_server(lambda obs: answer), body_file)
+    planner.language.instruct("pick it up")
     with pytest.raises(RemoteError, match=reason):
         play(Agent(planner, lanes=1), 1)
 

@@ -7,6 +7,7 @@ import torch
 from understudy.configs.spec import EmbodimentError
 from understudy.hardware.remote.messages import Answer, Refusal
 from understudy.policies.agent.agent import Agent
+from understudy.policies.agent.open import instruct
 from understudy.policies.critics.recall import RecallConfig
 
 from .conftest import BODY, build, first_ask, play
@@ -98,6 +99,32 @@ def test_a_client_that_gives_no_text_is_not_planned_for_by_anothers(policy, serv
         client = raw(address)
         assert isinstance(client.say(first_ask(client.greet(), task=task)), Answer)
     assert told == ["push", "stack"]
+
+
+def test_a_client_acts_by_the_text_of_the_server_where_it_has_none(policy, serve, connect):
+    """The server planned by its own text, and the record said that it was empty."""
+    told = []
+    _, address = serve(policy, task="stack", tell=told.append)
+    remote = connect(address)
+    assert instruct(remote, "") and remote.task_text == "stack"
+    play(Agent(remote, lanes=1), 1)
+    assert instruct(remote, "push") and remote.task_text == "push"
+    play(Agent(remote, lanes=1), 1)
+    assert told == ["stack", "push"]
+
+
+def test_a_text_that_nobody_says_is_refused(policy, serve, connect, raw):
+    """The policy of the server acted by an empty one, without a word."""
+    told = []
+    _, address = serve(policy, task="", tell=told.append)
+    remote = connect(address)
+    for act in (lambda: instruct(remote, ""), lambda: play(Agent(remote, lanes=1), 1)):
+        with pytest.raises(ValueError, match=r"reads the text of its task.*--task_text here, or --task_text to its"):
+            act()
+    client = raw(address)  # one of before
+    answer = client.say(first_ask(client.greet(), task=None))
+    assert isinstance(answer, Refusal) and "reads the text of its task: send one" in answer.reason
+    assert told == []
 
 
 def test_a_text_that_the_policy_refuses_is_refused_each_time(policy, serve, raw):

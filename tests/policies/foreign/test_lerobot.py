@@ -1,6 +1,7 @@
 """Real lerobot policies, saved by lerobot itself: the import is exact, black boxes are keyed, and `eval` takes them."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 import types
@@ -19,7 +20,13 @@ from understudy.policies.field import sample
 from understudy.policies.foreign.diffusion import Between
 from understudy.policies.foreign.planner import load_foreign
 from understudy.policies.foreign.scale import ForeignError, ForeignWarning
-from understudy.policies.learning.checkpoint import acting_files, find_checkpoint
+from understudy.policies.learning.checkpoint import (
+    acting_files,
+    find_checkpoint,
+    fingerprint,
+    former_fingerprint,
+    is_of,
+)
 from understudy.policies.load import load_policy, save_mixture
 from understudy.policies.policy import LaneNoise, Past, Planner, Policy
 
@@ -464,6 +471,48 @@ def test_eval_judges_a_checkpoint_of_lerobots(folder, tmp_path):
     assert about["body"] == "by position from 'pusht'" and about["scheduler"] == "DDIM"
     assert record.column("env_seed") == [1000, 1001] and find_checkpoint(tmp_path / "outputs") == run
     assert {path.name for path in acting_files(run)} >= {"config.json", "model.safetensors", "policy_preprocessor.json"}
+
+
+@pytest.mark.filterwarnings("ignore::understudy.policies.foreign.scale.ForeignWarning")
+def test_a_card_is_no_part_of_a_policy(folder, tmp_path):
+    """It was, until the policy was pushed: what was pulled was another one. Records of then are of it all the same."""
+    from understudy.eval.evaluate.evaluate import Eval, evaluate
+    from understudy.eval.hub.pull import Pull
+    from understudy.eval.hub.push import Push
+    from understudy.eval.ledger.identity import matched
+    from understudy.eval.ledger.record import RecordError
+
+    run = shutil.copytree(folder, tmp_path / "policy")
+    (run / "README.md").write_text("# as lerobot wrote it")
+    (run / "part").mkdir()
+    (run / "part" / "README.md").write_text("# of a part")
+    held = sorted(path for path in run.rglob("*") if path.is_file())
+    before = hashlib.sha256(b"".join(path.read_bytes() for path in held)).hexdigest()[:16]
+    assert fingerprint(run) == fingerprint(folder) != before == former_fingerprint(run)
+    assert former_fingerprint(folder) is None and is_of(before, run) and not is_of(before, folder)
+
+    # a record of an earlier version, that did not end
+    acting = {"policy": str(run), "world": {"type": "pusht", "horizon": 8}, "block": 1, "videos": 0}
+    old = evaluate(Eval(**acting, episodes=1, out=str(tmp_path / "old")))
+    assert old.manifest["policy"]["formerly"] == before
+    told = json.loads((old.root / "manifest.json").read_text())
+    told["policy"] |= {"fingerprint": before}
+    del told["policy"]["formerly"], told["digests"]
+    told |= {"complete": False, "starts": told["starts"] | {"count": 2}}
+    (old.root / "manifest.json").write_text(json.dumps(told))
+    new = evaluate(Eval(**acting, episodes=2, out=str(tmp_path / "new")))
+    old = evaluate(Eval(**acting, episodes=2, resume=str(old.root)))
+    assert old.manifest["policy"]["fingerprint"] == before and len(old.table) == 2
+
+    # it is of what lies there, of what is pushed of it, and pulled
+    Push(what=str(run), to=str(tmp_path / "shelf"), record=(str(old.root), str(new.root))).run()
+    Pull(source=str(tmp_path / "shelf"), out=str(tmp_path / "pulled")).run()
+    assert fingerprint(tmp_path / "pulled") == fingerprint(run) and (tmp_path / "pulled/part/README.md").is_file()
+    assert [(one.records, two.records) for one, two in matched([old], [new])] == [((str(old.root),), (str(new.root),))]
+
+    (run / "config.json").write_text((run / "config.json").read_text() + " ")
+    with pytest.raises(RecordError, match="its policy was"):
+        evaluate(Eval(**acting, episodes=2, resume=str(old.root)))
 
 
 @pytest.mark.filterwarnings("ignore::understudy.policies.foreign.scale.ForeignWarning")
