@@ -55,7 +55,7 @@ class LoopSettings:
     """How a twin is kept in step with what follows it."""
 
     rate: float = 60.0  # ticks a second
-    lead: float = 0.0  # s that what is sent is ahead of the achieved joints along their velocity: the driver's own lag
+    lead: float = 0.004  # s that what is sent is ahead of the achieved joints along their velocity, for the driver lags
     strength: float = 1.0  # factor of all that pictures do
     grounded: bool = True  # what stands on something is moved along it by pictures; false: a wrench pulls it
     share: float = 0.3  # of an error, that pictures remove from what stands in a tick

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from understudy.configs.world import read_world
+from understudy.hardware.envelope import Outcome
 from understudy.hardware.twin.align import Aligner, Correction
 from understudy.hardware.twin.env import Reality
 from understudy.hardware.twin.live.health import Health, Trust
@@ -166,13 +167,29 @@ def test_timing_counts():
 
 def test_the_guard_of_a_stand_in_lets_demonstrations_pass(twin):
     """From the first command on: what it bent put the stick a centimetre off."""
-    actor = twin(real=Reality(), correct=False, loop=LoopSettings(trim=0.0)).begin(900)
+    actor = twin(real=Reality(), correct=False, loop=LoopSettings(trim=0.0, lead=0.0)).begin(900)
     for _ in range(40):
         actor.stage.order(actor.stage.lane.expert_action())
         while not actor.stage.done:
             tick = actor.stage.tick()
             assert np.abs(actor.stage.real.verdict.sent - tick.joints).max() < 0.01, actor.stage.real.verdict
         actor.stage.lane.ticks += 1
+
+
+def test_the_guard_bends_hardly_more_where_what_is_sent_leads_a_little(twin):
+    """By default it is less than two ticks late by the clock; twice as far ahead, every fourth command was bent."""
+    bent = []
+    for lead in (0.0, LoopSettings().lead, 4 * LoopSettings().lead):
+        actor = twin(real=Reality(), correct=False, loop=LoopSettings(trim=0.0, lead=lead)).begin(900)
+        bent.append(0)
+        for _ in range(40):
+            actor.stage.order(actor.stage.lane.expert_action())
+            while not actor.stage.done:
+                actor.stage.tick()
+                bent[-1] += actor.stage.real.verdict.outcome is Outcome.bent
+            actor.stage.lane.ticks += 1
+    none, little, much = bent
+    assert little <= none + 2 and much > 10 * max(little, 1), bent
 
 
 def test_a_lag_is_no_sag():
