@@ -51,13 +51,14 @@ def summarise(
     states = {}
     for key, spread in spreads.items():
         kinds = {"imagined": measured[f"{key} error"], "true": measured[f"{key} seen"]}
-        states[key] = {
-            kind: {
+        states[key] = {}
+        for kind, errors in kinds.items():
+            relative = np.abs(errors).mean(0) / np.asarray(spread)  # (L, D) spreads
+            states[key][kind] = {
                 "median": np.median(np.abs(errors), 0).tolist(),  # (L, D) units
-                "relative": [float(v) for v in (np.abs(errors).mean(0) / np.asarray(spread)).mean(1)],  # (L,) spreads
+                "relative": [float(value) for value in relative.mean(1)],  # (L,)
+                "each": [float(value) for value in relative.mean(0)],  # (D,)
             }
-            for kind, errors in kinds.items()
-        }
     return {
         "steps": list(wanted),
         "by_step": by_step,
@@ -74,13 +75,20 @@ def read_off(states: Mapping[str, Mapping], drawn: bool) -> dict[str, float]:
 
 
 def reading_lines(about: dict) -> list[str]:
-    """Of each state that policies should not act by in a dream of this model."""
-    read = about["measures"].get("read", {})
-    return [
-        f"states: policies that act by {key} are not ranked: {why}"
-        for key in read
-        if (why := misread({"read": read}, [key]))
-    ]
+    """Of each state that policies should not act by in a dream of this model, and which of its numbers are misread."""
+    measures = about["measures"]
+    read, lines = measures.get("read", {}), []
+    for key in read:
+        if not (why := misread({"read": read}, [key])):
+            continue
+        lines.append(f"states: policies that act by {key} are not ranked: {why}")
+        if each := measures["states"][key]["true"].get("each"):
+            told = ", ".join(f"{name} {off:.2f}" for name, off in zip(measures["names"][key], each, strict=True))
+            lines.append(
+                f"        number by number: {told}. What one camera does not show, such as how far away a small thing "
+                "is, nobody reads from it"
+            )
+    return lines
 
 
 def judged(
