@@ -70,7 +70,7 @@ def _bus(result: Mapping) -> Ratio:
 
 def _imagined(case: str) -> Callable[[Mapping], Ratio]:
     def times(result: Mapping) -> Ratio:
-        found = result[case]
+        found = result["cases"][case]
         return min(found["frames_ratios"]), found["frames_ratio"], max(found["frames_ratios"])
 
     return times

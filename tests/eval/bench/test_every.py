@@ -9,7 +9,7 @@ import pytest
 
 from understudy.configs.children import start
 from understudy.eval.bench import every
-from understudy.eval.bench.bench import Bench
+from understudy.eval.bench.bench import KINDS, Bench
 from understudy.eval.bench.every import BenchError, Planned, is_there, measure_all, missing
 from understudy.eval.bench.headlines import HEADLINES, reached
 from understudy.eval.bench.quiet import MOST, BusyError, check_quiet, others_while
@@ -96,6 +96,15 @@ def test_the_table_has_ratios_targets_and_what_was_busy(tmp_path):
     notes = " ".join(study.notes)
     assert "during train: not to be trusted" in notes and "quick run" in notes and "Not measured: dream" in notes
     assert notes.count("Machine: ") == 1 and "load" not in notes
+
+
+def test_headlines_of_dreams_are_read_where_the_bench_writes_them():
+    """They stopped the table of a whole run: the bench nests its cases."""
+    pytest.importorskip("robosuite")
+    _, shown = KINDS["dream"](Bench(what="dream", seconds=0.02, pairs=1, batch=1, threads=1))
+    for line in (line for line in HEADLINES if line.bench == "dream"):
+        low, times, high = line.times(shown)
+        assert 0 < low <= times <= high
 
 
 def test_a_target_is_reached_by_the_slow_end():
