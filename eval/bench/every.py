@@ -53,6 +53,7 @@ class Planned:
     quick: str  # more words for a small run
     needs: Mapping[str, str]  # module -> how to install it
     gpu: bool = False
+    detached: bool = False  # its processes leave the family, as a cluster's do: nobody can tell theirs from others
 
 
 LEROBOT = {"lerobot": "pip install 'understudy[lerobot]'"}
@@ -71,7 +72,13 @@ PLAN = (
     Planned("rollout-can", "rollout --task can", SHORT, ROBOSUITE),
     Planned("rollout-pusht", "rollout --task pusht", SHORT, PUSHT | LEROBOT),
     Planned("scaling", "rollout --task lift --scaling 1,2", "--pairs 3 --steps 20 --envs 4", ROBOSUITE),
-    Planned("cluster", "cluster --task lift", "--pairs 3 --steps 20 --envs 2", {"ray": "pip install ray"} | ROBOSUITE),
+    Planned(
+        "cluster",
+        "cluster --task lift",
+        "--pairs 3 --steps 20 --envs 2",
+        {"ray": "pip install ray"} | ROBOSUITE,
+        detached=True,
+    ),
     Planned("serve", "serve", "--pairs 2 --seconds 0.3", SERVE | LEROBOT),
     Planned("robot", "robot", "--seconds 2", LEROBOT),
     Planned("twin", "twin", "--seconds 2", {"mujoco": "pip install 'understudy[sim]'"}),
@@ -192,7 +199,8 @@ def _run(out: Path, planned: Planned, quick: bool, busy: bool) -> str:
         if code not in (0, UNHEARD):
             why = "hung" if code is None else f"ended with status {code}"
             raise BenchError(f"{why}: {last_line(log)} (all of it: {log})")
-        document = json.loads(half.read_text()) | {"others": others, "code": _code()}
+        told = None if planned.detached else others
+        document = json.loads(half.read_text()) | {"others": told, "code": _code()}
         replace_text(file, json.dumps(document) + "\n")
         if document["bench"] in TABLES and planned.name != "scaling":
             bench_study(document).write(out / RECORDS / f"{planned.name}.json")

@@ -10,7 +10,7 @@ import pytest
 from understudy.configs.children import start
 from understudy.eval.bench import every
 from understudy.eval.bench.bench import KINDS, Bench
-from understudy.eval.bench.every import BenchError, Planned, is_there, measure_all, missing
+from understudy.eval.bench.every import PLAN, BenchError, Planned, is_there, measure_all, missing
 from understudy.eval.bench.headlines import HEADLINES, reached
 from understudy.eval.bench.quiet import MOST, BusyError, check_quiet, others_while
 from understudy.eval.bench.settings import READS
@@ -49,6 +49,14 @@ def test_a_bench_that_fails_is_said_and_the_others_go_on(measured):
     assert study.rows == () and "Not measured: train-gpu: needs no_such_module: pip install it." in notes
     assert "Not measured: rollout-lift: ended with status 2" in notes and "Machine: " in study.notes[-1]
     assert not list(folder.glob(".*.json")) and (folder / "rollout-lift.log").is_file()
+
+
+def test_whose_processes_leave_the_family_are_not_taken_for_other_work(tmp_path, monkeypatch):
+    """The nodes of its own cluster made a bench one that is not to be trusted."""
+    monkeypatch.setattr(every, "PLAN", (Planned("report", "report", "", {}, detached=True),))
+    measure_all(tmp_path, busy=True)
+    assert json.loads((tmp_path / "report.json").read_text())["others"] is None
+    assert [planned.name for planned in PLAN if planned.detached] == ["cluster"]
 
 
 def test_what_is_there_is_left_alone(measured, monkeypatch, capsys):
