@@ -22,7 +22,7 @@ class PictureMap:
     space, x, y, z, that a fixed camera of a task of ours sees there."""
 
     take: tuple[int, ...] = (0, 1)  # dimensions in pairs x, y, x, y, ...; with a task in threes x, y, z, ...
-    low: tuple[float, float] = (0.0, 0.0)  # x and y at the left upper corner, units of the vector
+    low: tuple[float, float] = (0.0, 0.0)  # x and y at the left upper corner of what is read, units of the vector
     high: tuple[float, float] = (1.0, 1.0)  # at the right lower corner
     camera: int = 0  # number of the camera among those that are read
     task: str = ""  # a task of ours in whose world frame points are, m: so101-reach
@@ -39,6 +39,8 @@ class PictureMap:
             raise ValueError(f"a map through the camera '{self.view}' names no `task`, which has it")
         if self.task and (self.low, self.high) != ((0.0, 0.0), (1.0, 1.0)):
             raise ValueError(f"a map through a camera of {self.task} has no use for `low` and `high`; leave them out")
+        if self.projection and (not self.task or len(self.projection) != 12):
+            raise ValueError("`projection` is filled in for a map through the camera of a `task`; leave it out")
 
     @property
     def numbers(self) -> int:

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..configs.spec import ACTION, Embodiment, EmbodimentError, Window
+from ..configs.spec import ACTION, SCENE, STATE, Embodiment, EmbodimentError, Window
 from ..policies.data.dataset import Dataset
 from ..policies.policy import Begins, Scale, Scales, Trainable, WorldModelConfig
 from .blocks import FOLD, PictureMap, Residual, as_floats, as_pictures, channels_last, unit_norm
-from .cameras import looked_up
+from .cameras import check_points, in_picture, looked_up
 from .data import JUDGED, OUTCOME, SEEN, InsideWindows, offered_states, open_data, open_joint
 from .judge import RESERVED, Inverse, Judge, Verdict, fakes
 from .judge import SEEN as STILL
@@ -75,7 +75,15 @@ class CodecConfig:
         states = offered_states(dataset) if self.states is None else self.states
         foresees = True if self.foresees is None else self.foresees
         inverse = True if self.inverse is None else self.inverse
-        maps = {key: looked_up(one, cameras, dataset.embodiment.cameras) for key, one in self.state_maps.items()}
+        maps = dict(self.state_maps)
+        for key, one in self.state_maps.items():
+            if key not in (STATE, SCENE):
+                raise ValueError(f"state_maps names '{key}', which is no state vector; those are {STATE} and {SCENE}")
+            if key in states:
+                body = dataset.embodiment
+                names, units = {STATE: (body.state, body.state_units), SCENE: (body.scene, body.scene_units)}[key]
+                check_points(one, names, units, key)
+                maps[key] = looked_up(one, cameras, body.cameras, self.size)
         settled: dict[str, Any] = {"cameras": cameras, "states": states, "state_maps": maps}
         return dataclasses.replace(self, **settled, foresees=foresees, inverse=inverse)
 
@@ -219,7 +227,13 @@ class CodecModel(nn.Module, Trainable, Begins):
         some = rows[np.unique(np.linspace(0, len(rows) - 1, min(LOOKED_AT, len(rows))).astype(int))]
         self.sight.codec.mean.copy_(as_floats(torch.from_numpy(frames.read(some))).mean(0))
         height, width = config.size
-        return [f"pictures: {', '.join(config.cameras)} at {height}x{width}, latents {config.shape}"]
+        story = [f"pictures: {', '.join(config.cameras)} at {height}x{width}, latents {config.shape}"]
+        for key, one in config.state_maps.items():
+            if key in self.sight.keys:
+                story.append(in_picture(one, dataset.columns[key], config.cameras[one.camera], f"state map of {key}"))
+            else:
+                story.append(f"state map of {key}: left out, {key} is not read from these data")
+        return story
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """Error of decoded pictures, of states that are read, and of the judge's verdicts."""

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..configs.episode import SENT
 from ..configs.spec import ACTION, STATE, Embodiment, Window
 from ..policies.data.dataset import Dataset
 from ..policies.field import PredictionType, angle_of, from_clean, noise_levels, ratio_of, to_clean
@@ -38,7 +39,7 @@ from ..policies.policy import (
     WorldModelConfig,
 )
 from .blocks import PictureMap, Residual, channels_last, unit_norm
-from .cameras import looked_up
+from .cameras import check_targets, in_picture, looked_up
 from .codec import CodecConfig, CodecModel, CodecModelConfig, Sight
 from .conditioning import Conditioning
 from .data import SEEN, InsideWindows, encoded, open_joint
@@ -110,8 +111,10 @@ class VideoConfig(WorldModelConfig):
                 "give world_model.run, the training of a `codec` (configs/train/dream_pusht.yaml has both)"
             )
         settled = self if not self.run else dataclasses.replace(self, codec=codec_of(self.run).codec)
-        sizes = dataset.embodiment.cameras
-        maps = tuple(looked_up(one, settled.eyes.cameras, sizes) for one in settled.action_maps)
+        eyes, body = settled.eyes, dataset.embodiment
+        for one in settled.action_maps:
+            check_targets(one, body)
+        maps = tuple(looked_up(one, eyes.cameras, body.cameras, eyes.size) for one in settled.action_maps)
         settled = dataclasses.replace(settled, action_maps=maps)
         return settled if settled.robot is None else dataclasses.replace(settled, robot=settled._robot(dataset))
 
@@ -240,6 +243,8 @@ class VideoModel(FilmModel, Stepped):
         self.sight.load_state_dict(theirs.sight.state_dict())
         how = f"{len(self.config.action_maps)} action maps" if self.config.action_maps else "no action maps"
         story = [f"codec, reader and judge of {info['path']}, frozen; {how} and added embeddings"]
+        for one in self.config.action_maps:
+            story.append(in_picture(one, dataset.columns[SENT], self.config.eyes.cameras[one.camera], "action map"))
         if self.overlay is not None:
             eyes = self.config.eyes
             frames = open_joint(dataset, eyes.cameras, eyes.size, episodes)

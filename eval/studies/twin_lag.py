@@ -42,6 +42,7 @@ class TwinLag:
     friction: float = 1.0  # factor of the stand-in's, of the twin's
     mass: float = 1.3  # the same
     trim: float = 1.0  # 1/s, of both ways, see loop.trim
+    lead: float = 0.0  # s, of both ways, see loop.lead; 0: as where the default was chosen
     size: int = 96  # px, side of the pictures
     cm: float = 1.0  # mean distance of the block, below which a start counts as kept
     degrees: float = 5.0  # the same of its turn
@@ -87,7 +88,7 @@ def measure(settings: TwinLag, kept: Kept) -> np.ndarray:
         found: list[list] = []
         with Progress("lag", len(WAYS) * len(starts), "episodes", done=len(kept)) as shown:
             for lagged in WAYS.values():
-                loop = LoopSettings(trim=settings.trim, lagged=lagged)
+                loop = LoopSettings(trim=settings.trim, lead=settings.lead, lagged=lagged)
                 world, rows = replace(base, loop=loop), list[list[float]]()
                 found.append(rows)
                 for start in starts:
@@ -133,8 +134,8 @@ def notes_of(settings: TwinLag) -> tuple[str, ...]:
     return (
         f"{settings.task}, starts {settings.first} to {last}, {settings.seconds:g} s each, the task's demonstrator; "
         f"the stand-in has {settings.friction:g} x the friction and {settings.mass:g} x the mass, else its defaults",
-        f"loop.trim {settings.trim:g}; kept: mean distance up to {settings.cm:g} cm and mean turn up to "
-        f"{settings.degrees:g} degrees, as the stand-in tells them",
+        f"loop.trim {settings.trim:g}, loop.lead {settings.lead:g}; kept: mean distance up to {settings.cm:g} cm and "
+        f"mean turn up to {settings.degrees:g} degrees, as the stand-in tells them",
         "95 % intervals: Wilson's for a share, Tango's for a difference of shares of the same starts, Student's t else",
         f"the default (of their moment) was chosen on starts {CHOSEN.start} to {CHOSEN.stop - 1}: none is in here",
     )

@@ -48,7 +48,7 @@ def summarise(
     """
     pictures = [name for name in measured if name.split()[-1] in ("psnr", "ssim", "latent") or name.startswith("psnr ")]
     by_step = {name: [interval(measured[name][:, i], episodes) for i in range(len(wanted))] for name in pictures}
-    states = {}
+    states: dict[str, dict] = {}
     for key, spread in spreads.items():
         kinds = {"imagined": measured[f"{key} error"], "true": measured[f"{key} seen"]}
         states[key] = {}

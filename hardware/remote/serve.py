@@ -12,11 +12,14 @@ from typing import ClassVar
 
 from ...configs.ends import listening
 from ...configs.extras import pip_install
+from ...configs.former import FORMERLY
 from ...policies.agent.open import Acting, check_policy_names, instruct, open_agent
 from .limits import Limits
 from .line import read_token
 from .openpi import PiKeys
 from .server import Place, PolicyServer
+
+ABOUT = ("type", "step", "fingerprint", FORMERLY)  # what clients are told of the policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +110,7 @@ def open_server(config: Serve) -> PolicyServer:
         thinker,
         place=place,
         limits=limits,
-        about={key: str(about[key]) for key in ("type", "step", "fingerprint") if about.get(key) is not None},
+        about={key: str(about[key]) for key in ABOUT if about.get(key) is not None},
         block=config.block,
         threads=config.threads,
         task=task,

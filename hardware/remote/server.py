@@ -37,7 +37,7 @@ class PolicyServer:
     """Answers asks for plans until it is told to stop.
 
     Args:
-        about: what the policy is, for clients: type, step, fingerprint.
+        about: what the policy is, for clients: `serve.ABOUT`.
         block: see `Desk`.
         task: the text that the policy reads where a client gives none; None: it reads none.
         tell: gives the policy another text.

@@ -182,7 +182,7 @@ def open_agent(
     agent.origin = str(info["path"])
     folder = Path(info["path"])
     hashed = info.get("fingerprint", "") if is_address(config.policy) else fingerprint(folder)
-    before = None if is_address(config.policy) else former_fingerprint(folder)
+    before = info.get(FORMERLY) if is_address(config.policy) else former_fingerprint(folder)
     about = {"path": config.policy, "fingerprint": hashed} | provenance_of(config.policy, folder)
     about |= {} if before is None else {FORMERLY: before}
     check_alarm(config, agent, about)

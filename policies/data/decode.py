@@ -25,14 +25,20 @@ UPRIGHT = 1 | 128  # cv2.IMREAD_COLOR, IMREAD_IGNORE_ORIENTATION: as recorded an
 BT601, FULL = 5, 2  # the matrix that is none of these, and the range of 0 to 255, as FFmpeg numbers them
 
 
+def middle_of(recorded: tuple[int, int], size: tuple[int, int]) -> Crop:
+    """The middle of a recorded picture (height, width) that has the proportions of `size`, as large as it can be."""
+    height, width = recorded
+    tall, wide = min(height, round(width * size[0] / size[1])), min(width, round(height * size[1] / size[0]))
+    return (height - tall) // 2, (width - wide) // 2, tall, wide
+
+
 def fit(picture: np.ndarray, size: tuple[int, int], crop: Crop | None = None) -> np.ndarray:
     """Crop and resize uint8 (h, w, 3) to `size` (height, width); without a crop the middle of the right proportions."""
     import cv2
 
     height, width = picture.shape[:2]
     if crop is None and height * size[1] != width * size[0]:
-        tall, wide = min(height, round(width * size[0] / size[1])), min(width, round(height * size[1] / size[0]))
-        crop = ((height - tall) // 2, (width - wide) // 2, tall, wide)
+        crop = middle_of((height, width), size)
     if crop is not None:
         top, left, tall, wide = crop
         if min(top, left) < 0 or min(tall, wide) < 1 or top + tall > height or left + wide > width:

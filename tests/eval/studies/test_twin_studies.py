@@ -1,14 +1,16 @@
 """The studies of the twin refuse what they could not tell at their end, hours later."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from understudy.eval.ledger.study import read_study
-from understudy.eval.studies import _steps, twin_tracking
+from understudy.eval.studies import _steps, twin_lag, twin_tracking
 from understudy.eval.studies._kept import Kept
 from understudy.eval.studies._steps import Step
 from understudy.eval.studies.twin_agreement import TwinAgreement
-from understudy.eval.studies.twin_lag import TwinLag, measure, rows_of
+from understudy.eval.studies.twin_lag import TwinLag, measure, notes_of, rows_of
 from understudy.eval.studies.twin_tracking import COLUMNS, Track, TwinTracking, row
 
 
@@ -85,6 +87,22 @@ def test_the_lag_is_judged_by_pairs(tmp_path):
         first[1] == 4 and difference[4].estimate == pytest.approx(-1.0) and difference[4].low < -1 < difference[4].high
     )
     assert "p 1.000" in difference[0] and difference[3].estimate == 0
+
+
+def test_the_lag_is_measured_as_it_was_whatever_the_loop_does_now(tmp_path, monkeypatch):
+    """The records were made where nothing led; the same command led by what became the loop's default since."""
+    acted = []
+
+    def act(world, start, settings):
+        acted.append((world.loop.trim, world.loop.lead, world.loop.lagged))
+        return [0.0, 0.0]
+
+    monkeypatch.setattr(twin_lag, "act", act)
+    monkeypatch.setattr(twin_lag, "build", lambda settings: SimpleNamespace(save=lambda folder: folder))
+    settings = TwinLag(starts=2, out=tmp_path / "lag.json")
+    measure(settings, Kept(settings.out, settings))
+    assert acted == [(1.0, 0.0, False)] * 2 + [(1.0, 0.0, True)] * 2
+    assert "loop.lead 0;" in notes_of(settings)[1]
 
 
 @pytest.mark.slow

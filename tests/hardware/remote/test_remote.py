@@ -199,3 +199,12 @@ def test_an_evaluation_takes_an_address(serve, tmp_path, capsys):
         records.append(evaluate(Eval(policy=asked, out=str(tmp_path / name), **settings)))
     assert tables_equal(records[0].table, records[1].table)
     assert records[1].manifest["policy"] | {"path": ""} == {"path": "", "fingerprint": "abc", "type": "diffusion"}
+
+
+def test_a_client_is_told_what_earlier_versions_called_the_policy(policy, serve):
+    """Records and alarms of before were of another policy where it acted from a server."""
+    from understudy.policies.agent.open import Acting, open_agent
+
+    _, address = serve(policy, about={"type": "lerobot/act", "fingerprint": "now", "formerly": "then"})
+    _, about = open_agent(Acting(policy=address), None)
+    assert (about["fingerprint"], about["formerly"]) == ("now", "then")
