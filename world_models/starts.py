@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,7 +37,7 @@ class Starts:
     def __init__(self, world: Origin, model: FilmModel):
         config = model.config.eyes
         self.world, self.cameras, self.size = world, config.cameras, config.size
-        self.lane = None
+        self.lane, self._drew = None, False
         self._needs = (STATE,) if model.draws else ()
         if world.truth is not None:
             unknown = [name for name in config.cameras if name not in world.truth.views()]
@@ -62,6 +63,9 @@ class Starts:
         """
         if self.lane is not None:
             obs, _ = self.lane.reset(seed=seed)
+            if not self._drew:
+                self._drew = True
+                atexit.register(self.lane.close)  # before GL is gone, for it is registered later
             picture = joint({name: obs[IMAGES + name] for name in self.cameras}, self.cameras, self.size)
             return picture, torch.from_numpy(np.array(obs[STATE], np.float32))[None] if self._needs else None
         if seed not in self._rows:
