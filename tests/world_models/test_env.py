@@ -136,14 +136,17 @@ def test_the_last_frame_is_judged_beside_an_earlier_one_whatever_its_number(dots
     """Judged alone it would count as success however little the film can be true."""
     places = {seed: rng_of(seed, 7).uniform(12, 88, (2, 2))[0] for seed in range(1000, 1100)}
     seed = max(places, key=lambda seed: np.hypot(*(places[seed] - (30, 70))))  # more than three steps away
-    doubtful = world(dots_run, truth, horizon=9, real_at=0.5)
-    judge = dreaming.dreamer_of(doubtful).model.sight.judge
-    with torch.no_grad():
-        judge.platt[1] = torch.tensor([0.0, -1.0])  # no film can be true
-    with closing(Lanes(doubtful, 1)) as lanes:
-        lanes.reset(seed=[seed])
-        chunk = lanes.step_chunk(toward((30, 70), 1, 9))
-    assert chunk.valid.all() and not chunk.success.any() and chunk.progress[0, -1] > 0.8
+    told = {}
+    for real_at in (0.0, 0.5):
+        doubtful = world(dots_run, truth, horizon=9, real_at=real_at, success_at=0.99)
+        judge = dreaming.dreamer_of(doubtful).model.sight.judge
+        with torch.no_grad():
+            judge.platt[1] = torch.tensor([0.0, -1.0])  # no film can be true
+        with closing(Lanes(doubtful, 1)) as lanes:
+            lanes.reset(seed=[seed])
+            told[real_at] = lanes.step_chunk(toward((30, 70), 1, 9))
+    assert told[0.0].success.any()  # where nobody asks for that
+    assert told[0.5].valid.all() and not told[0.5].success.any() and told[0.5].progress[0, -1] > 0.8
 
 
 def test_noise_of_films_is_not_that_of_policies(dots_run, truth, monkeypatch):
