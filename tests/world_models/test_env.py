@@ -256,7 +256,7 @@ def test_a_policy_acts_in_it_and_only_a_measured_model_ranks(dots_run, dots_data
     gate.note(checkpoint, fingerprint(checkpoint), {"step": 16, "films": 9, "gap": {"shuffled": [0.1, 0.4, 0.7]}})
     assert main(["compare", *records]) == 2
     assert "does not follow its actions" in capsys.readouterr().err
-    fine = known or {"step": 16, "films": 9, "gap": {"shuffled": [3, 4, 5]}}
+    fine = {"step": 16, "films": 9, "gap": {"shuffled": [3, 4, 5]}}
     [acts_by, *_] = record.manifest["reads"]
     assert record.manifest["reads"] == record.manifest["policy"]["config"]["inputs"]
     gate.note(checkpoint, fingerprint(checkpoint), fine | {"read": {acts_by: 0.55}})
@@ -264,7 +264,7 @@ def test_a_policy_acts_in_it_and_only_a_measured_model_ranks(dots_run, dots_data
     assert f"from true frames {acts_by} is read with a mean error of 0.55" in capsys.readouterr().err
     gate.note(checkpoint, fingerprint(checkpoint), fine | {"read": {acts_by: 0.05, "observation.other": 0.9}})
     assert main(["compare", *records]) == 0
-    gate.note(checkpoint, fingerprint(checkpoint), fine)
+    gate.note(checkpoint, fingerprint(checkpoint), known or fine)  # as other tests of this run left it
 
 
 def test_first_frames_are_drawn_as_large_as_the_recorded_ones(dots_run, truth):
