@@ -22,6 +22,7 @@ class PictureMap:
     space, x, y, z, that a fixed camera of a task of ours sees there."""
 
     take: tuple[int, ...] = (0, 1)  # dimensions in pairs x, y, x, y, ...; with a task in threes x, y, z, ...
+    height: float | None = None  # m, z of points on a plane, with a task; then `take` holds pairs x, y, ...
     low: tuple[float, float] = (0.0, 0.0)  # x and y at the left upper corner of what is read, units of the vector
     high: tuple[float, float] = (1.0, 1.0)  # at the right lower corner
     camera: int = 0  # number of the camera among those that are read
@@ -31,7 +32,9 @@ class PictureMap:
 
     def __post_init__(self):
         if not self.take or len(self.take) % self.numbers:
-            what = "threes of dimensions, x, y and z of each point" if self.task else "pairs of dimensions, x and y"
+            what = {2: "pairs of dimensions, x and y", 3: "threes of dimensions, x, y and z of each point"}[
+                self.numbers
+            ]
             raise ValueError(f"`take` holds {what}, got {list(self.take)}")
         if any(low == high for low, high in zip(self.low, self.high, strict=True)):
             raise ValueError(f"the picture has no extent from {self.low} to {self.high}")
@@ -39,13 +42,15 @@ class PictureMap:
             raise ValueError(f"a map through the camera '{self.view}' names no `task`, which has it")
         if self.task and (self.low, self.high) != ((0.0, 0.0), (1.0, 1.0)):
             raise ValueError(f"a map through a camera of {self.task} has no use for `low` and `high`; leave them out")
+        if self.height is not None and not self.task:
+            raise ValueError(f"a map of points {self.height:g} m high names no `task`, in whose world they are")
         if self.projection and (not self.task or len(self.projection) != 12):
             raise ValueError("`projection` is filled in for a map through the camera of a `task`; leave it out")
 
     @property
     def numbers(self) -> int:
         """Of a place: 3 of a point in space, else 2."""
-        return 3 if self.task else 2
+        return 3 if self.task and self.height is None else 2
 
     @property
     def count(self) -> int:
@@ -65,6 +70,8 @@ class PictureMap:
             return (taken - low) / (high - low) * 2 - 1
         if not self.projection:
             raise ValueError(f"nobody has looked up how the camera of {self.task} sees points; `settle` does")
+        if self.height is not None:
+            taken = F.pad(taken, (0, 1), value=self.height)
         matrix = vector.new_tensor(self.projection).unflatten(0, (3, 4))
         seen = taken @ matrix[:, :3].T + matrix[:, 3]
         return seen[..., :2] / seen[..., 2:].clamp(min=NEAREST)

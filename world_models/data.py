@@ -23,6 +23,7 @@ from ..configs.spec import IMAGES, SCENE, STATE, Window
 from ..policies.data.columns import load_columns
 from ..policies.data.dataset import Dataset
 from ..policies.data.decode import fit
+from ..policies.data.embeddings import Embeddings, open_embeddings
 from ..policies.data.frames import Frames, open_frames
 from ..policies.data.layout import DatasetError
 from ..policies.data.open import open_dataset
@@ -166,12 +167,17 @@ class InsideWindows:
 class Encoded:
     """Latents of a dataset's pictures, read by row: (..., C, h, w) float32."""
 
-    def __init__(self, reader: RowReader, shape: tuple[int, ...]):
-        self._reader, self._shape = reader, shape
+    def __init__(self, reader: Embeddings, shape: tuple[int, ...]):
+        self._reader, self.shape = reader, shape  # C, h, w
+
+    @property
+    def files(self) -> dict[int, Path]:
+        """A file for each episode, by position, whose name tells its latents from others."""
+        return self._reader.files
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Dataset rows of any shape -> (*shape, C, h, w)."""
-        return self._reader.read(rows).reshape(*rows.shape, *self._shape)
+        return self._reader.read(rows).reshape(*rows.shape, *self.shape)
 
 
 def encoded(
@@ -183,7 +189,6 @@ def encoded(
         encode: pictures (M, cameras, h, w, 3) uint8 -> (M, C, h, w).
         name: tells what `encode` does from everything else.
     """
-    from ..policies.data.embeddings import open_embeddings
 
     def flat(pictures: Tensor) -> Tensor:
         return encode(pictures).flatten(1)

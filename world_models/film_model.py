@@ -20,23 +20,27 @@ from .world import WorldModel
 class Memory:
     """What the dynamics remembers of B films: latents (B, C, h, w) of now and of one frame before.
 
-    `pose` (B, P), of a model that draws its robot alone, is where this one is (`overlay.py`).
+    A model that draws its robot (`overlay.py`) remembers more: `pose` (B, P), where the robot is, and, if asked,
+    `behind` (B, C, h, w), what each place showed when the robot last left it open.
     """
 
     now: Tensor
     before: Tensor
     pose: Tensor | None = None
+    behind: Tensor | None = None
 
     def rows(self, chosen: Tensor) -> Memory:
         """Those of some films."""
-        return Memory(self.now[chosen], self.before[chosen], None if self.pose is None else self.pose[chosen])
+        return Memory(*(None if part is None else part[chosen] for part in self._parts()))  # type: ignore[arg-type]
 
     @classmethod
-    def joined(cls, parts: Sequence[Memory]) -> Memory:
+    def joined(cls, memories: Sequence[Memory]) -> Memory:
         """Those of several, one after another."""
-        now, before = torch.cat([one.now for one in parts]), torch.cat([one.before for one in parts])
-        poses = [one.pose for one in parts if one.pose is not None]
-        return cls(now, before, torch.cat(poses) if poses else None)
+        parts = zip(*(one._parts() for one in memories), strict=True)
+        return cls(*(None if part[0] is None else torch.cat(part) for part in parts))  # type: ignore[arg-type]
+
+    def _parts(self) -> tuple[Tensor | None, ...]:
+        return self.now, self.before, self.pose, self.behind
 
 
 class FilmModel(nn.Module, Trainable, Begins, WorldModel):

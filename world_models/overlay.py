@@ -23,9 +23,10 @@ from ..configs.episode import SENT
 from ..configs.files import replace_file
 from ..configs.progress import Progress
 from ..configs.spec import IMAGES, STATE
+from ..policies.data.embeddings import Embeddings
 from ..policies.data.frames import cache_folder, make_room
 from .blocks import FOLD, as_floats, channels_last
-from .data import JointFrames, open_joint
+from .data import Encoded, JointFrames, open_joint
 from .drawn import (
     CHANNELS,
     HIDDEN,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from ..policies.data.dataset import Dataset
     from .codec import Codec, CodecConfig
 
+BEHIND = f"{IMAGES}behind"  # key of a batch: (B, O, C, h / 8, w / 8) float32, see `behind_rows`
 DRAWN = f"{IMAGES}drawn"  # key of a batch: (B, O, cameras, h, w, 5) uint8, see `drawn.Drawing.pixels`, with `HIDDEN`
 UNLIKE = 40  # levels of a channel by which a pixel is not the drawn one: something hides the arm there
 FITS = 0.9  # part of the arm's pixels that look as drawn, in half of the training frames at least
@@ -176,8 +178,7 @@ class Overlay(nn.Module):
 
     def fill(self, latents: Tensor, drawn: Tensor, codec: Codec) -> Tensor:
         """Latents in which the places that are the arm's alone, where nothing was learnt, show the drawing."""
-        shown = self.shown(latents, drawn)
-        whole = covered(shown).amin(1, keepdim=True) == 1
+        whole = covered(self.shown(latents, drawn)).amin(1, keepdim=True) == 1
         mask = (drawn[..., 4] != NOTHING).repeat_interleave(3, 1)
         return torch.where(whole, codec.encode(torch.where(mask, as_floats(drawn[..., :3]), codec.mean)), latents)
 
@@ -214,6 +215,11 @@ class Overlay(nn.Module):
 def open_places(drawn: Tensor) -> Tensor:
     """(M, 1, h / 8, w / 8) part of each place of a latent that the drawn arm does not show: what is to be learnt."""
     return 1 - covered(drawn[..., 4] == ROBOT).mean(1, keepdim=True)
+
+
+def left_open(drawn: Tensor) -> Tensor:
+    """(M, 1, h / 8, w / 8) bool, places of a latent of which the drawn arm covers half at most, in every camera."""
+    return covered(drawn[..., 4] != NOTHING).amax(1, keepdim=True) <= 0.5
 
 
 def covered(shown: Tensor) -> Tensor:
@@ -283,6 +289,38 @@ def drawn_rows(dataset: Dataset, overlay: Overlay, episodes: np.ndarray) -> Draw
             done += len(drawn)
             progress.update(done)
     return DrawnRows(files, dataset.starts, shape)
+
+
+def behind_rows(dataset: Dataset, latents: Encoded, drawn: DrawnRows, episodes: np.ndarray) -> Encoded:
+    """What each place of a latent showed when the drawn arm last left it open, of every frame of some episodes.
+
+    A place that it covers from an episode's first frame on shows that frame. Computed once and kept beside the latents.
+
+    Raises:
+        DatasetError: no room in the cache or on the disk.
+    """
+    folder = cache_folder()
+    names = {int(m): f"behind 1 {latents.files[m].stem} {drawn.files[m].stem}" for m in episodes}
+    files = {m: folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy" for m, name in names.items()}
+    todo = {m: path for m, path in files.items() if not path.exists()}
+    if todo:
+        wanted, new = (sum(latents.files[m].stat().st_size for m in some) for some in (files, todo))
+        make_room(folder, {*files.values(), *latents.files.values(), *drawn.files.values()}, wanted, new)
+    with Progress("remembering what the arm covers", len(todo), "episodes") as progress:
+        for count, (m, path) in enumerate(todo.items(), 1):
+            rows = dataset.starts[m] + np.arange(dataset.lengths[m])
+            seen, there = latents.read(rows), left_open(torch.from_numpy(drawn.read(rows))).numpy()
+            for now in range(1, len(seen)):
+                seen[now] = np.where(there[now], seen[now], seen[now - 1])
+            flat = seen.reshape(len(rows), -1)
+
+            def write(beside: Path, flat=flat) -> None:
+                with open(beside, "wb") as file:
+                    np.save(file, flat)
+
+            replace_file(path, write)
+            progress.update(count)
+    return Encoded(Embeddings(files, dataset.starts, int(np.prod(latents.shape))), latents.shape)
 
 
 def _name(drawer: Drawer, joints: np.ndarray, pictures: Path) -> str:

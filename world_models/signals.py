@@ -81,7 +81,7 @@ class Teller:
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(memory.now.shape, generator=generator).to(memory.now)
         now = unit_norm(memory.now + TWIN * noise)
-        return Memory(now, now, memory.pose)
+        return Memory(now, now, memory.pose, memory.behind)
 
     def frames(self, pictures: Tensor, reading: Reading, live: int) -> dict[str, np.ndarray]:
         """`round_trip` and `drawn` of the first `live` of frames (M, cameras, h, w, 3) uint8."""

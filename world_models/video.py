@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ..configs.episode import SENT
 from ..configs.spec import ACTION, STATE, Embodiment, Window
 from ..policies.data.dataset import Dataset
+from ..policies.data.windows import RowReader
 from ..policies.field import PredictionType, angle_of, from_clean, noise_levels, ratio_of, to_clean
 from ..policies.learning.checkpoint import CheckpointError, _document, find_checkpoint, load_config, load_model
 from ..policies.models.generative import Sampler
@@ -45,7 +46,7 @@ from .conditioning import Conditioning
 from .data import SEEN, InsideWindows, encoded, open_joint
 from .drawn import Drawer, DrawnRobot, RobotError
 from .film_model import FilmModel, Memory
-from .overlay import DRAWN, MAPS, Overlay, drawn_rows, open_places
+from .overlay import BEHIND, DRAWN, MAPS, Overlay, behind_rows, drawn_rows, left_open, open_places
 
 CHANGED = 4.0  # how much more a place counts that changes by as much as its own size
 SIGMA_MIN, SIGMA_MAX = 0.02, 20.0  # noise-to-signal ratios of the field
@@ -72,6 +73,7 @@ class VideoConfig(WorldModelConfig):
     waves: int = 3  # octaves of the Fourier features of the last action; 0: none
     action_maps: tuple[PictureMap, ...] = ()  # places in the pictures among the numbers of an action
     robot: DrawnRobot | None = None  # the arm that is drawn, not imagined: {task: so101-reach}
+    behind: bool = False  # with `robot`: what the arm covers is remembered as it was last seen
     things: float = 0.0  # how much more a place of a latent counts that differs from the mean picture's by its own size
     noise: float = 0.25  # greatest disturbance of the latents that are seen
     own: float = 0.5  # part of the batches that begin from frames of the model's own
@@ -82,6 +84,8 @@ class VideoConfig(WorldModelConfig):
     def __post_init__(self):
         if self.horizon < 2:
             raise ValueError(f"horizon counts control steps imagined at a time, at least 2, got {self.horizon}")
+        if self.behind and self.robot is None:
+            raise ValueError("behind remembers what a drawn robot covers; say which one is drawn: robot: {task: NAME}")
         if self.things < 0:
             raise ValueError(f"things says how much more a place counts, at least 0, got {self.things}")
         if self.waves < 0:
@@ -138,8 +142,12 @@ class VideoConfig(WorldModelConfig):
             raise TypeError(f"windows of a {type(model).__name__}")
         frames = open_joint(dataset, self.eyes.cameras, self.eyes.size, episodes)
         latents = encoded(dataset, frames, model.encode, weights_hash(model.sight.codec), self.eyes.shape)
-        drawn = {} if model.overlay is None else {DRAWN: drawn_rows(dataset, model.overlay, episodes)}
-        return InsideWindows(dataset, episodes, self.window.observe, latents, (), drawn)
+        more: dict[str, RowReader] = {}
+        if model.overlay is not None:
+            drawn = more[DRAWN] = drawn_rows(dataset, model.overlay, episodes)
+            if self.behind:
+                more[BEHIND] = behind_rows(dataset, latents, drawn, episodes)
+        return InsideWindows(dataset, episodes, self.window.observe, latents, (), more)
 
     def critic(self, folder: str | Path, planner: Planner, device: str = "cpu") -> Critic:
         from .critic import imagined_critic
@@ -188,11 +196,12 @@ class Dynamics(nn.Module):
         channels, *size = config.eyes.shape
         noised = config.form is Form.field
         arm = 2 * MAPS if config.robot is not None else 0
+        latents = 2 + noised + config.behind
         shape = (int(size[0]), int(size[1]))
         self.told = Conditioning(
             dims, config.horizon, shape, config.action_maps, config.condition, config.waves, extra=int(noised)
         )
-        self.enter = nn.Conv2d(channels * (2 + noised) + self.told.channels + arm, config.width, 1)
+        self.enter = nn.Conv2d(channels * latents + self.told.channels + arm, config.width, 1)
         self.blocks = nn.ModuleList(Residual(config.width, config.condition) for _ in range(config.blocks))
         self.norm = nn.GroupNorm(1, config.width)
         self.leave = nn.Conv2d(config.width, channels, 1)
@@ -204,7 +213,7 @@ class Dynamics(nn.Module):
         memory, actions, scaled, k = asked.memory, asked.actions, asked.scaled, asked.k
         maps, condition = self.told(actions, scaled, k, None if noised is None else noised[1][:, None])
         seen = [memory.now, memory.before, *([] if noised is None else [noised[0]])]
-        seen += [] if asked.arm is None else [asked.arm]
+        seen += [part for part in (memory.behind, asked.arm) if part is not None]
         hidden = self.enter(channels_last(torch.cat([*seen, maps], 1)))
         for block in self.blocks:
             hidden = block(hidden, condition)
@@ -263,7 +272,8 @@ class VideoModel(FilmModel, Stepped):
         count, steps, device = len(latents), self.horizon, latents.device
         first = torch.arange(count, device=device)
         begun = torch.full((count,), 1, device=device)  # place of now among the frames
-        memory = self._disturbed(Memory(latents[:, 1], latents[:, 0]))
+        behind = batch[BEHIND][:, 1] if self.config.behind else None
+        memory = self._disturbed(Memory(latents[:, 1], latents[:, 0], None, behind))
 
         own = int(self.trained) >= self.config.own_after and float(torch.rand(())) < self.config.own
         if own:
@@ -273,7 +283,7 @@ class VideoModel(FilmModel, Stepped):
                 there = None if self.overlay is None else (batch[DRAWN][:, 1], batch[DRAWN][:, [1 + j for j in kept]])
                 told = actions[:, 1 : 1 + done]
                 made = self._made(memory, told, kept, torch.randn_like(latents[:, :2]), there)
-                memory = Memory(made[:, -1], made[:, 0])
+                memory = Memory(made[:, -1], made[:, 0], None, self._behind(memory, made, there))
             begun = begun + done
 
         k = torch.randint(1, steps + 1, (count,), device=device)
@@ -317,7 +327,21 @@ class VideoModel(FilmModel, Stepped):
     def _disturbed(self, memory: Memory) -> Memory:
         """What is seen, with noise of a strength of each film's own."""
         strength = self.config.noise * torch.rand(len(memory.now), 1, 1, 1, device=memory.now.device)
-        return Memory(*(unit_norm(z + strength * torch.randn_like(z)) for z in (memory.now, memory.before)))
+
+        def disturbed(z: Tensor) -> Tensor:
+            return unit_norm(z + strength * torch.randn_like(z))
+
+        behind = None if memory.behind is None else disturbed(memory.behind)
+        return Memory(disturbed(memory.now), disturbed(memory.before), memory.pose, behind)
+
+    def _behind(self, memory: Memory, made: Tensor, arm: tuple[Tensor, Tensor] | None) -> Tensor | None:
+        """What each place showed when the arm last left it open, after frames `made` (B, L, C, h, w) in order."""
+        behind = memory.behind
+        if behind is None or arm is None:
+            return None
+        for latents, drawn in zip(made.unbind(1), arm[1].unbind(1), strict=True):
+            behind = torch.where(left_open(drawn), latents, behind)
+        return behind
 
     # -- imagining
 
@@ -331,7 +355,8 @@ class VideoModel(FilmModel, Stepped):
             return memory
         if joints is None:
             raise RobotError("this world model draws its robot; say the joints that the films begin with")
-        return dataclasses.replace(memory, pose=self.overlay.response.standing(joints.to(pictures.device)))
+        pose = self.overlay.response.standing(joints.to(pictures.device))
+        return dataclasses.replace(memory, pose=pose, behind=memory.now if self.config.behind else None)
 
     def poses(self, memory: Memory, actions: Tensor, wanted: Sequence[int]) -> Tensor | None:
         if self.overlay is None:
@@ -366,7 +391,8 @@ class VideoModel(FilmModel, Stepped):
             arm = self.overlay.draw(memory.pose), self.overlay.draw(poses)
         made = self._made(memory, actions, kept, noise, arm)
         before = made[:, kept.index(done - 1)] if done > 1 else memory.now
-        after = Memory(made[:, -1], before, None if poses is None else poses[:, -1])
+        pose = None if poses is None else poses[:, -1]
+        after = Memory(made[:, -1], before, pose, self._behind(memory, made, arm))
         return made[:, [kept.index(k) for k in wanted]], after
 
     def _made(

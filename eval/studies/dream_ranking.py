@@ -2,6 +2,7 @@
 
     understudy study dream_ranking --data $UNDERSTUDY_DATA/pusht_human/lerobot_v3
     understudy study dream_ranking --task so101-reach        # an arm, which is drawn and not dreamt
+    understudy study dream_ranking --task so101-pusht        # one that pushes a thing
 
 Demonstrations with pictures (of PushT by people, of the arm by its expert); policies that are to be learnt from, and
 their episodes, failures among them; the dream, measured; the policies that are judged, in the truth, there once
@@ -46,6 +47,7 @@ class Ranking:
     action_noise: float  # of the episodes that the dream learns from, as a fraction of half the action range
     episodes: int | None  # of the expert, which demonstrates; None: recordings of people are given as --data
     name: str  # in the names of the configs
+    horizon: int | None = None  # control steps until an episode is cut; None: the task's own
 
     @property
     def images(self) -> Path:
@@ -68,6 +70,8 @@ class Ranking:
     def recorded(self, out: Path) -> list[str]:
         """Flags of `demos` for episodes that the dream learns from."""
         words = ["--out", str(out), "--keep_failures", "true", "--action_noise", f"{self.action_noise:g}"]
+        if self.horizon is not None:
+            words += ["--world", f"{{type: mujoco, task: {self.task}, horizon: {self.horizon}}}"]
         return [*words, "--cameras", f"{{{self.camera}: [{self.size}, {self.size}]}}", "--pictures", "image"]
 
 
@@ -82,6 +86,10 @@ RANKINGS = {
             task="so101-reach", title="SO-101 reaching", root=Path("out/dream_ranking_so101_reach"), camera="front",
             size=64, action_noise=0.02, episodes=200, name="so101_reach",
         ),
+        Ranking(
+            task="so101-pusht", title="SO-101 PushT", root=Path("out/dream_ranking_so101_pusht"), camera="front",
+            size=80, action_noise=0.002, episodes=240, name="so101_pusht", horizon=300,
+        ),
     )
 }  # fmt: skip
 
@@ -91,7 +99,7 @@ class DreamRanking:
     """Train, let act, dream, and compare; hours on two cores."""
 
     data: str = ""  # of pusht: LeRobot dataset of human episodes; not needed where the policies have acted
-    task: str = "pusht"  # pusht | so101-reach, whose expert demonstrates and whose arm is drawn
+    task: str = "pusht"  # pusht | so101-reach | so101-pusht; an arm's expert demonstrates, and the arm is drawn
     by: str = "progress"  # success | progress
     only_table: bool = False  # nothing is run
     out: Path | None = None  # JSON of the table

@@ -23,10 +23,16 @@ AT_ONCE = 64  # pictures that are embedded together
 
 
 class Embeddings:
-    """Embeddings of some episodes, read by dataset row; a stand-in for `Frames`."""
+    """Embeddings of some episodes, read by dataset row; a stand-in for `Frames`.
+
+    Args:
+        files: an array (n, E) float32 for each episode, by position.
+        starts: (M,) row of each episode's first frame.
+        width: E.
+    """
 
     def __init__(self, files: dict[int, Path], starts: np.ndarray, width: int):
-        self._files, self._starts, self._width = files, starts, width
+        self.files, self._starts, self._width = files, starts, width
         self._open: dict[int, np.ndarray] = {}
 
     def read(self, rows: np.ndarray) -> np.ndarray:
@@ -41,7 +47,7 @@ class Embeddings:
 
     def _episode(self, position: int) -> np.ndarray:
         if position not in self._open:
-            self._open[position] = np.asarray(np.load(self._files[position], mmap_mode="r"))
+            self._open[position] = np.asarray(np.load(self.files[position], mmap_mode="r"))
         return self._open[position]
 
 

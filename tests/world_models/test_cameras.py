@@ -57,6 +57,8 @@ def test_a_camera_in_whose_pictures_points_have_no_place_is_refused(task, camera
     [
         ({"take": (0, 1), "task": "so101-reach"}, "threes of dimensions"),
         ({"take": (0, 1, 2)}, "pairs of dimensions"),
+        ({"take": (0, 1, 2), "task": "so101-pusht", "height": 0.01}, "pairs of dimensions"),
+        ({"height": 0.01}, "0.01 m high names no `task`"),
         ({"view": "front"}, "names no `task`"),
         ({"take": (0, 1, 2), "task": "so101-reach", "high": (512, 512)}, "no use for `low` and `high`"),
         ({"projection": (1.0,) * 12}, "`projection` is filled in"),
@@ -66,6 +68,17 @@ def test_a_camera_in_whose_pictures_points_have_no_place_is_refused(task, camera
 def test_maps_that_mean_nothing_are_refused(keys, said):
     with pytest.raises(ValueError, match=said):
         PictureMap(**keys)
+
+
+def test_points_on_a_plane_are_points_in_space_of_one_height():
+    flat = looked_up(PictureMap(task="so101-reach", height=0.05), ("front",), SIZES, (48, 64))
+    places = torch.tensor([[0.2, 0.1], [0.15, -0.05]])
+    whole = torch.cat([places, torch.full((2, 1), 0.05)], 1)
+    assert flat.count == 1 and torch.equal(
+        flat.places(places), looked_up(BALL, ("front",), SIZES, (48, 64)).places(whole)
+    )
+    with pytest.raises(ValueError, match="sees points in m; a vector has x in px"):
+        check_points(flat, ("x", "y"), ("px", "m"), "a vector")
 
 
 def test_the_camera_of_the_data_may_have_another_name():

@@ -1,5 +1,6 @@
 """A tiny world model of really rendered frames whose arm is drawn: exact pixels, nothing learnt of them, one world."""
 
+import dataclasses
 import json
 from contextlib import closing
 
@@ -18,11 +19,13 @@ from understudy.policies.data.writer import DatasetWriter
 from understudy.policies.learning.checkpoint import load_model
 from understudy.policies.policy import LaneNoise, Past
 from understudy.world_models.codec import CodecConfig
-from understudy.world_models.data import SEEN
+from understudy.world_models.data import SEEN, encoded, open_joint
 from understudy.world_models.drawn import HIDDEN, NOTHING, ROBOT, DrawnRobot, RobotError
+from understudy.world_models.film_model import Memory
 from understudy.world_models.films import clips, filmed
-from understudy.world_models.overlay import DRAWN, Overlay, drawn_rows, open_places
+from understudy.world_models.overlay import DRAWN, Overlay, behind_rows, drawn_rows, left_open, open_places
 from understudy.world_models.response import Response
+from understudy.world_models.video import VideoConfig
 
 pytestmark = pytest.mark.timeout(900)  # a small training comes first, on a machine that others load
 
@@ -170,6 +173,61 @@ def test_joints_of_further_back_give_no_speed(model, cut):
         past = Past(obs=obs, obs_times=times, obs_valid=seen, now=torch.full((2,), 8), **none)
         films.append(model.imagine(past, actions, LaneNoise(0, np.arange(2), np.zeros(2, int)))[FRONT])
     assert torch.equal(*films)
+
+
+@pytest.fixture(scope="module")
+def remembering(run, reach_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("behind") / "run"
+    codec = str(run.parent / "codec")
+    status, run = train(folder, reach_data, {"task": "so101-reach"}, codec, behind=True)
+    assert status == 0
+    return load_model(run, "world")[0]
+
+
+def test_what_the_arm_covers_is_remembered_as_it_was_last_seen(remembering, reach_data):
+    dataset = remembering.config.open(reach_data, None)
+    frames = open_joint(dataset, ("front",), (SIDE, SIDE), np.array([0, 1]))
+    latents = encoded(dataset, frames, remembering.encode, "some", remembering.config.eyes.shape)
+    drawn = drawn_rows(dataset, remembering.overlay, np.array([0, 1]))
+    rows = dataset.starts[1] + np.arange(STEPS)
+    kept = behind_rows(dataset, latents, drawn, np.array([0, 1])).read(rows[None])[0]
+    seen, there = latents.read(rows), left_open(torch.from_numpy(drawn.read(rows)))[:, 0].numpy()
+    assert there.any() and not there.all()
+    for step in range(STEPS):
+        for y, x in np.ndindex(there.shape[1:]):
+            last = np.flatnonzero(there[: step + 1, y, x])
+            at = last[-1] if len(last) else 0
+            assert np.array_equal(kept[step, :, y, x], seen[at, :, y, x])
+
+
+def test_films_go_on_with_what_the_arm_covers(remembering, cut):
+    """Chunk after chunk, also of some of the films alone."""
+    joints, actions = torch.from_numpy(cut.joints()), torch.from_numpy(cut.actions[:, :4])
+    memory = remembering.remember(cut.pictures[:, 0], joints=joints)
+    assert torch.equal(memory.behind, memory.now)
+    noise = torch.zeros(len(cut), 1, *memory.now.shape[1:])
+    with torch.no_grad():
+        poses = remembering.poses(memory, actions, (3, 4))
+        latents, after = remembering.advance(memory, actions, (3, 4), noise)
+        wanted = memory.behind
+        for at in range(2):
+            there = left_open(remembering.overlay.draw(poses[:, at]))
+            wanted = torch.where(there, latents[:, at], wanted)
+        assert torch.equal(after.behind, wanted) and not torch.equal(after.behind, after.now)
+        parts = Memory.joined([after.rows(torch.tensor([0])), after.rows(torch.tensor([1]))])
+        assert torch.equal(parts.behind, after.behind[:2]) and torch.equal(parts.pose, after.pose[:2])
+
+        # it is what the dynamics sees, not only what is kept
+        with torch.no_grad():
+            remembering.dynamics.leave.weight.normal_()
+        other = dataclasses.replace(after, behind=-after.behind)
+        made = [remembering.advance(one, actions, (4,), noise)[0] for one in (after, other)]
+        assert not torch.allclose(*made)
+
+
+def test_without_a_robot_nothing_covers_anything():
+    with pytest.raises(ValueError, match="say which one is drawn: robot"):
+        VideoConfig(behind=True)
 
 
 def test_what_hides_the_arm_is_known_of_true_frames(model, reach_data):
