@@ -13,10 +13,10 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from pathlib import Path
 
 import numpy as np
 
+from ...configs.command import command_of
 from ...configs.files import replace_text
 from ..ledger.dreams import doubt_of
 from ..ledger.pairs import difference
@@ -141,11 +141,11 @@ def _mean_progress(seeds: Sequence[Sequence[float]]) -> Interval:
 
 
 def _command(grid: Grid) -> str:
-    """The words that began this, where this is a command line."""
+    """The words that began this, where this is a command line; else those that ask for the same grid."""
     if sys.argv[1:2] == ["run"]:
         words = re.sub(r"--shard[= ]\S+ ?", "", " ".join(map(shlex.quote, sys.argv[1:]))).strip()
         return f"understudy {words}"
-    return f"understudy run {Path(grid.title)}.yaml"
+    return command_of(grid, "run", without=("shard", "dry_run"))
 
 
 def verdict(rates: Mapping[str, Sequence[float | None]], looks: int = 1) -> str:

@@ -9,6 +9,7 @@ same command goes on.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ VARIANTS: Mapping[str, Mapping] = {
     "no noise on what is seen": {"noise": 0.0},
     "never from its own frames": {"own": 0.0},
     "a field in place of one pass": {"form": "field"},
+    "what the arm covers is forgotten": {"behind": False},
 }
 COLUMNS = (
     "dynamics", "true above shuffled actions, dB", "gate", "PSNR, dB", "from true frames, a chunk on, dB",
@@ -45,7 +47,7 @@ class DreamAblations:
     config: str = "configs/train/dream_pusht.yaml"  # of `understudy train`, with stages `codec` and `video`
     data: str = ""  # datasets with pictures that it learns from, A,B; their held-out episodes measure it
     codec: str = ""  # run of a trained codec; none: that of `config` is trained
-    variants: tuple[str, ...] = tuple(VARIANTS)  # what is tried, by name
+    variants: tuple[str, ...] = ()  # what is tried, by name; none: all that leave out something of `config`
     steps: int = 1000  # optimiser steps of the dynamics; the second half partly from frames of its own
     seed: int = 0  # of every training
     horizon: int = 32  # control steps of a film
@@ -60,13 +62,14 @@ class DreamAblations:
             if getattr(self, name) < 2:
                 raise ValueError(f"{name}: {getattr(self, name)}; it must be at least 2")
         unknown = [name for name in self.variants if name not in VARIANTS]
-        if unknown or len(set(self.variants)) < len(self.variants) or not self.variants:
+        if unknown or len(set(self.variants)) < len(self.variants):
             raise ValueError(f"variants: {unknown or list(self.variants)}; each once, of {', '.join(VARIANTS)}")
 
     def run(self) -> None:
-        for step in () if self.only_table else steps(self):
+        settings = dataclasses.replace(self, variants=chosen(self))
+        for step in () if self.only_table else steps(settings):
             step.do(self.root / DONE)
-        study = table(self)
+        study = table(settings)
         study.tell(self.out)
 
     def record(self, variant: str) -> Path:
@@ -79,15 +82,31 @@ def short(variant: str) -> str:
     return variant.replace(" ", "_")
 
 
-def steps(settings: DreamAblations) -> Iterator[Step]:
-    """The commands in order."""
+def stages_of(settings: DreamAblations) -> Mapping[str, Mapping]:
+    """The stages of the training. Raises ValueError for another."""
     stages = staged(settings.config, ["--out", str(settings.root)])
     if stages is None or not {"codec", "video"} <= set(stages.stages):
         raise ValueError(f"--config {settings.config}: no training in stages `codec` and `video`")
+    return stages.stages
+
+
+def chosen(settings: DreamAblations) -> tuple[str, ...]:
+    """The variants, each of which differs from the dream as it is. Raises ValueError for one that does not."""
+    model = stages_of(settings)["video"]["world_model"]
+    whole = {"waves": 3, "form": "one_pass", "action_maps": [], "behind": False} | model  # by default
+    same = [name for name, left in VARIANTS.items() if name != WHOLE and whole | left == whole]
+    if wrong := [name for name in settings.variants if name in same]:
+        raise ValueError(f"--variants: '{wrong[0]}' changes nothing in {settings.config}; leave it out")
+    return settings.variants or tuple(name for name in VARIANTS if name not in same)
+
+
+def steps(settings: DreamAblations) -> Iterator[Step]:
+    """The commands in order."""
+    stages = stages_of(settings)
     codec = settings.codec or str(settings.root / "codec")
     if not settings.codec:
-        yield _training(settings, dict(stages.stages["codec"]), Path(codec))
-    video = dict(stages.stages["video"])
+        yield _training(settings, dict(stages["codec"]), Path(codec))
+    video = dict(stages["video"])
     for variant in settings.variants:
         model = {**video["world_model"], "run": codec, "own_after": settings.steps // 2, **VARIANTS[variant]}
         run = settings.root / "runs" / short(variant)

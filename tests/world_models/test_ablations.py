@@ -1,12 +1,13 @@
 """The study that leaves parts of a dream out, on the dots: real trainings, briefly."""
 
+import dataclasses
 import json
 
 import pytest
 
 from understudy.__main__ import main
 from understudy.eval.ledger.study import read_study
-from understudy.eval.studies.dream_ablations import COLUMNS, VARIANTS, WHOLE, DreamAblations
+from understudy.eval.studies.dream_ablations import COLUMNS, VARIANTS, WHOLE, DreamAblations, chosen
 from understudy.policies.learning.checkpoint import load_model
 
 pytestmark = pytest.mark.timeout(900)
@@ -33,6 +34,18 @@ def test_variants_differ_in_what_is_left_out_alone(dots_run, dots_data, tmp_path
     capsys.readouterr()
     assert main(["study", "dream_ablations", *words, *chosen]) == 0
     assert "$ understudy" not in capsys.readouterr().out, "all of it was there"
+
+
+def test_what_is_not_in_a_dream_is_not_left_out():
+    """Maps are there in the one, a drawn arm in the other."""
+    pusht, arm = (
+        DreamAblations(data="x", config=f"configs/train/dream_{name}.yaml") for name in ("pusht", "so101_pusht")
+    )
+    forgets = "what the arm covers is forgotten"
+    assert set(VARIANTS) - set(chosen(pusht)) == {forgets}
+    assert set(VARIANTS) - set(chosen(arm)) == {"no action maps"}
+    with pytest.raises(ValueError, match=f"'{forgets}' changes nothing in configs/train/dream_pusht.yaml"):
+        chosen(dataclasses.replace(pusht, variants=(WHOLE, forgets)))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -104,6 +105,8 @@ def test_a_grid_trains_judges_counts_and_is_done(folder, begun, capsys):
     assert study.columns[8] == "minus narrow, these checkpoints" and study.rows[0][8] is None
     assert study.rows[1][8][1] == pytest.approx(study.rows[1][4][1] - study.rows[0][4][1])
     assert "| narrow | short |" in capsys.readouterr().out and "widths" in (folder / "grid" / "table.md").read_text()
+    again = shlex.split(study.command)
+    assert again[:2] == ["understudy", "run"] and parse(Run, None, again[2:]) == grid(folder, "--against", "narrow")
     cell = json.loads((folder / "grid" / "wide" / "seed1" / "cell.json").read_text())
     assert cell["commands"][0].startswith("understudy train") and "--policy.network.width=12" in cell["commands"][0]
     begun.clear()
