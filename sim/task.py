@@ -95,7 +95,10 @@ class Controlled(Protocol):
 
 @runtime_checkable
 class Placed(Protocol):
-    """A task whose scene can be put where state vectors say that it is, to be drawn."""
+    """A task whose scene can be put where state vectors say that it is, to be drawn, and to be judged by its rules.
+
+    What its rules ask for must then follow from these vectors: a task that remembers is none.
+    """
 
     @abstractmethod
     def place(self, model: mujoco.MjModel, data: mujoco.MjData, states: Mapping[str, np.ndarray]) -> None:
@@ -186,15 +189,25 @@ class TaskEnv(Lane):
 
     def draw(self, states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
         """What the cameras see in a state, by their names; None of a task that cannot be put there. See `Placed`."""
+        if not self._put(states):
+            return None
+        return {name: self._draw(name, *size) for name, size in self.embodiment.cameras.items()}
+
+    def score(self, states: Mapping[str, np.ndarray]) -> tuple[bool, float] | None:
+        """Success and progress of a state in which everything stands still; None as of `draw`."""
+        return self.judge() if self._put(states) else None
+
+    def _put(self, states: Mapping[str, np.ndarray]) -> bool:
+        """Put the scene where state vectors say that it is, if the task can; what is simulated is lost."""
         import mujoco
 
         vectors = {key for key in self.embodiment.offers() if not key.startswith(IMAGES)}
         if not keeps(self.task, Placed) or vectors - set(states):
-            return None
+            return False
         mujoco.mj_resetData(self.model, self.data)
         self.task.place(self.model, self.data, states)
         mujoco.mj_forward(self.model, self.data)
-        return {name: self._draw(name, *size) for name, size in self.embodiment.cameras.items()}
+        return True
 
     def judge(self) -> tuple[bool, float]:
         success = bool(self.task.success(self.model, self.data))

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..configs.lanes.lane import Lane, LaneGroup, LaneRun
+from ..configs.protocols import keeps
 from ..configs.spec import IMAGES, STATE
 from ..configs.world import World
 from ..policies.learning.checkpoint import acting_files, find_checkpoint, fingerprint, load_model
@@ -27,7 +28,7 @@ from ..policies.policy import LaneNoise
 from .codec import Reading
 from .film_model import FilmModel, Memory
 from .gate import ABSTAINS, DreamError, file_of, noted, strange
-from .signals import Signs, Teller
+from .signals import Scores, Signs, Teller
 from .starts import Starts
 
 OWN, TWINS = 1 << 40, 1 << 41  # begin the seeds of films and of their twins: no policy's noise is theirs
@@ -39,6 +40,7 @@ class Dream(Protocol):
     model: str
     starts: str
     batch: int
+    judge: str
     judge_every: int
     real_at: float
     seed: int
@@ -128,6 +130,25 @@ class Dreamer:
         self.starts = Starts(world, model)
         self.known = noted(info["path"], fingerprint(Path(info["path"])))
         self.teller = Teller(model, self.starts.lane) if world.signals else None
+        self.rules = self._rules() if world.judge == "states" else None
+
+    def _rules(self) -> Scores:
+        """The world whose rules judge states. Raises DreamError for one that cannot, or states that are not read."""
+        lane, origin = self.starts.lane, self.world.starts
+        if lane is None:
+            raise DreamError(
+                f"recordings ({origin}) have no rules; give `starts` a world, or leave out `judge: states`"
+            )
+        if not keeps(lane, Scores):
+            raise DreamError(f"the rules of {origin} judge no single states; leave out `judge: states`")
+        offers, drawn = self.model.embodiment.offers(), {STATE} if self.model.draws else set()
+        read = {key: np.zeros(len(offers[key]), np.float32) for key in {*self.model.sight.keys} | drawn}
+        if lane.score(read) is None:
+            raise DreamError(
+                f"the rules of {origin} ask for more than this model reads from frames ({', '.join(sorted(read))}), or "
+                "its scene cannot be put anywhere; leave out `judge: states`"
+            )
+        return lane
 
     @torch.no_grad()
     def begin(self, seed: int) -> Film:
@@ -245,18 +266,28 @@ class Dreamer:
                 continue
             real = 1.0 if earlier[row] is None else float(said.real[row])
             film.least_real = min(film.least_real, real)
+            sure, progress = float(said.success[row]), float(said.progress[row])
+            success = sure >= self.succeeds_at
+            if self.rules is not None:
+                success, progress = self._judged(film.states[tick])
+                sure = progress
             if film.signs is not None and tick:
-                film.signs.surest = max(
-                    film.signs.surest, float(said.success[row]) if real >= self.world.real_at else 0
-                )
+                film.signs.surest = max(film.signs.surest, sure if real >= self.world.real_at else 0)
                 for name, values in (told | ({} if apart is None else {"apart": apart})).items():
                     if name != "inverse" or earlier[row] is not None:
                         film.signs.add(name, float(values[row]))
-            success = float(said.success[row]) >= self.succeeds_at and real >= self.world.real_at
-            film.outcomes[tick] = success, 1.0 if success else min(float(said.progress[row]), 0.99)
+            success = success and real >= self.world.real_at
+            film.outcomes[tick] = success, 1.0 if success else min(progress, 0.99)
             film.ended = tick > 0 and (success or tick >= self.horizon)
             film.features = {step: one for step, one in film.features.items() if step >= tick - self.gap}
             film.features[tick] = now[row]
+
+    def _judged(self, states: dict[str, np.ndarray]) -> tuple[bool, float]:
+        """Success and progress of states that were read, by the rules of the world that films begin in."""
+        assert self.rules is not None
+        told = self.rules.score(states)
+        assert told is not None  # asked when it was opened
+        return told
 
     def _signs(self, shown: Shown, before: Tensor, actions: Tensor, live: int) -> dict[str, np.ndarray]:
         """What the first `live` of frames say of themselves."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..configs.spec import SCENE, STATE, Embodiment
 from ..configs.world import World, read_world, start_set
-from .gate import DreamError, noted, success_of
+from .gate import JUDGES, DreamError, noted, success_of
 
 if TYPE_CHECKING:
     from ..configs.lanes.lane import LaneGroup
@@ -32,6 +32,7 @@ class DreamWorld(World):
         ""  # where first frames come from: a world by name or YAML file, or a dataset with the model's cameras
     )
     batch: int = 8  # lanes imagined at a time; results depend on it in the last digits
+    judge: str = "learned"  # learned: the model's; states: the rules of `starts`, by the states read from frames
     judge_every: int = 2  # control steps between two looks of the judge
     success_at: float | None = None  # probability of success from which it counts; None: as measured, else 0.5
     real_at: float = 0.1  # below this probability that a film can be true, success does not count
@@ -47,6 +48,13 @@ class DreamWorld(World):
         if not self.starts:
             raise DreamError(
                 f"`starts` of a dream of {self.model} says where films begin: a world such as pusht, or a dataset"
+            )
+        if self.judge not in JUDGES:
+            raise DreamError(f"judge of a dream is {' or '.join(JUDGES)}, got '{self.judge}'")
+        if self.judge == "states" and self.success_at is not None:
+            raise DreamError(
+                f"success_at {self.success_at:g} is a probability of the learned judge, and the rules of {self.starts} "
+                "say yes or no; leave it out, or `judge: states`"
             )
         if self.precision not in ("no", "bf16"):
             raise DreamError(f"precision of a dream is no or bf16, got '{self.precision}'")
@@ -80,7 +88,12 @@ class DreamWorld(World):
 
     @property
     def succeeds_at(self) -> float:
-        """`success_at`, or what `eval --world-model` measured. Raises DreamError: it was measured with other looks."""
+        """`success_at`, or what `eval --world-model` measured, or 1 of rules.
+
+        Raises DreamError: it was measured with other looks.
+        """
+        if self.judge == "states":
+            return 1.0
         if self.success_at is not None:
             return self.success_at
         from ..policies.learning.checkpoint import fingerprint
@@ -158,6 +171,7 @@ class DreamWorld(World):
 
         names = ("batch", "judge_every", "real_at", "seed", "device", "delay")
         settings: dict[str, Any] = {name: getattr(self, name) for name in names} | {"success_at": self.succeeds_at}
+        settings |= {"judge": self.judge} if self.judge != "learned" else {}
         settings |= {"signals": True} if self.signals else {}
         settings |= {"precision": self.precision} if self.precision != "no" else {}
         settings |= {"noise": "own"} if self.noisy else {}  # older records shared that of the policy

@@ -18,6 +18,7 @@ GATE = 2.0  # dB
 AT = 16  # frames
 READS = 0.3  # of its spread, mean error at most with which a state may be read from true frames that trained nothing
 SUCCESS_AT = 0.5  # calibrated probability from which an imagined episode has succeeded, where nobody measured it
+JUDGES = ("learned", "states")  # who says how a film goes: the model's judge; a world's rules, by the states read
 ABSTAINS = "the dream abstains"  # begins the error of an episode whose start it does not know
 
 # what a film says of itself while it runs, see `signals.py`
@@ -56,15 +57,16 @@ def strange(following: Mapping[str, Any] | None, off: float) -> str:
 
 
 def misread(known: Mapping[str, Any] | None, inputs: Collection[str]) -> str:
-    """Why policies that act by these keys may not be ranked: one is read too badly from true frames; or nothing."""
+    """Why policies that act by these keys, or are judged by them, may not be ranked: one is read too badly from true
+    frames; or nothing."""
     read = (known or {}).get("read", {})
     worst = max((key for key in inputs if key in read), key=lambda key: read[key], default=None)
     if worst is None or read[worst] <= READS:
         return ""
     return (
         f"even from true frames {worst} is read with a mean error of {read[worst]:.2f} of its spread, and {READS:g} "
-        "are allowed, so a policy that acts by it sees what is not there. Train the codec longer, give it state_maps "
-        "where numbers are places in the picture, or judge policies that act from pictures"
+        "are allowed, so whoever goes by it sees what is not there. Train the codec longer, give it state_maps where "
+        "numbers are places in the picture, or go without it: policies that act from pictures, the learned judge"
     )
 
 

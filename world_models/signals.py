@@ -47,13 +47,22 @@ class Draws(Protocol):
         ...
 
 
+@runtime_checkable
+class Scores(Protocol):
+    """A lane whose rules say how well its task is done in a state; not reset, or else what it simulates is lost."""
+
+    def score(self, states: Mapping[str, np.ndarray]) -> tuple[bool, float] | None:
+        """State vectors by key -> success and progress (0..1); None where these do not say enough."""
+        ...
+
+
 @dataclass
 class Signs:
     """Of one film so far."""
 
     twin: Memory  # of one film, B = 1
     sums: dict[str, list[float]] = field(default_factory=dict)
-    surest: float = 0.0  # greatest probability of success, where the film can be true
+    surest: float = 0.0  # greatest probability of success, or progress by rules, where the film can be true
 
     def add(self, name: str, value: float) -> None:
         """One more frame."""

@@ -25,6 +25,10 @@ def refuse_unproven(records: Iterable[Record]) -> None:
         check_world(world, str(record.root))
         if is_dream(world) and (why := misread(_known(world), _reads(record.manifest))):
             raise DreamGateError(f"{record.root} was made in a dream in which its policy is not to be ranked: {why}")
+        if is_dream(world) and world.get("judge") == "states":
+            known = _known(world) or {}
+            if why := misread(known, known.get("read", ())):
+                raise DreamGateError(f"{record.root} was judged by the states that its dream read: {why}")
         if is_dream(world) and world.get("model") in (
             (record.manifest.get("agent") or {}).get("critic_fingerprint") or ()
         ):

@@ -151,13 +151,15 @@ def _recorded(words: list[str], out: Path) -> Step:
 def table(folder: Path, config: DreamRanking) -> Study:
     """A row for the dream, the second true run, and each cheap predictor."""
     sides = {name: open_records([path.parent for path in sorted(folder.glob(f"*/seed*/{name}/manifest.json"))])
-             for name in ("truth", "again", "dream")}  # fmt: skip
+             for name in ("truth", "again", "dream", "learned")}  # fmt: skip
     pairs, rng = matched(sides["truth"], sides["dream"]), np.random.default_rng(0)
     found = agree(pairs, config.by, rng, again=matched(sides["truth"], sides["again"]))
     twice = agree(matched(sides["truth"], sides["again"]), config.by, rng)
+    told = {"the dream": found, "a second true run": twice}
+    if sides["learned"]:
+        told["the dream, by its learned judge"] = agree(matched(sides["truth"], sides["learned"]), config.by, rng)
     rows: list[tuple] = [
-        (name, *(cell_of(*one.measures[measure]) for measure in ("r", "mmrv")))
-        for name, one in (("the dream", found), ("a second true run", twice))
+        (name, *(cell_of(*one.measures[measure]) for measure in ("r", "mmrv"))) for name, one in told.items()
     ]
     truth = np.array([_mean(one, config.by) for one, _ in pairs])
     for name, values in predictors(sides["truth"], pairs, truth).items():

@@ -103,14 +103,29 @@ class PushTLane(Lane):
         return obs
 
     def draw(self, states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
-        """What the cameras see in a state, by their names; None where pusher and keypoints are not both told.
+        """What the cameras see in a state, by their names; None where pusher and keypoints are not both told."""
+        if not self._put(states):
+            return None
+        game, sizes = self._game, self.embodiment.cameras.items()
+        return {name: game._get_img(game._draw(), width=width, height=height) for name, (height, width) in sizes}
 
-        The block stands where its own corners are nearest to the keypoints (a rigid least-squares fit). What is
-        simulated is lost.
+    def score(self, states: Mapping[str, np.ndarray]) -> tuple[bool, float] | None:
+        """Success and progress of a state; None as of `draw`."""
+        if not self._put(states):
+            return None
+        self._coverage = float(self._game._get_coverage())
+        return self.judge()
+
+    def _put(self, states: Mapping[str, np.ndarray]) -> bool:
+        """Pusher and block as told, if both are; what is simulated is lost.
+
+        The block stands where its own corners are nearest to the keypoints (a rigid least-squares fit).
         """
         if STATE not in states or SCENE not in states:
-            return None
+            return False
         game = self._game
+        if not hasattr(game, "_block_shapes"):  # gym-pusht lays its table at the first reset
+            self.begin(0, {})
         corners = np.vstack([[tuple(corner) for corner in shape.get_vertices()] for shape in game._block_shapes])
         told = states[SCENE].reshape(-1, 2).astype(float)
         own, seen = (points - points.mean(0) for points in (corners, told))
@@ -118,8 +133,7 @@ class PushTLane(Lane):
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         game.agent.position = states[STATE].astype(float).tolist()
         game.block.angle, game.block.position = angle, (told.mean(0) - turn @ corners.mean(0)).tolist()
-        sizes = self.embodiment.cameras.items()
-        return {name: game._get_img(game._draw(), width=width, height=height) for name, (height, width) in sizes}
+        return True
 
     def judge(self) -> tuple[bool, float]:
         return self._coverage > SUCCESS, min(1.0, self._coverage / SUCCESS)

@@ -81,6 +81,10 @@ class DotsLane(Lane):
     def draw(self, states):
         return {"top": draw(states[STATE], self.goal)}
 
+    def score(self, states):
+        self.place = states[STATE]
+        return self.judge()
+
     def judge(self):
         away = float(np.hypot(*(self.place - self.goal)))
         return away < REACH, 1.0 if away < REACH else float(np.clip(1 - away / 120, 0, 0.99))

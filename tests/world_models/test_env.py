@@ -15,6 +15,7 @@ from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.rng import rng_of
 from understudy.configs.spec import STATE
 from understudy.configs.world import read_world, start_set
+from understudy.eval.ledger.dreams import DreamGateError, refuse_unproven
 from understudy.eval.ledger.record import read_record
 from understudy.policies.data.decode import fit
 from understudy.policies.learning.checkpoint import find_checkpoint, fingerprint, load_model
@@ -23,6 +24,8 @@ from understudy.world_models import dreaming, gate
 from understudy.world_models.env import DreamWorld
 from understudy.world_models.films import familiar
 from understudy.world_models.starts import Starts
+
+from .conftest import DotsLane
 
 pytestmark = pytest.mark.timeout(900)  # a small training comes first, on a machine that others load
 
@@ -75,6 +78,41 @@ def test_success_is_seen_and_ends_the_episode(dots_run, truth):
         assert chunk.progress.mean() > 0.9
         labels = lanes.call("labels")
         assert all(0 <= one["least_real"] <= 1 for one in labels)
+
+
+def test_the_rules_of_the_true_world_judge_what_is_read(dots_run, truth):
+    ruled = world(dots_run, truth, judge="states", signals=True)
+    assert ruled.fingerprint() == world(dots_run, truth, signals=True).fingerprint() | {
+        "judge": "states",
+        "success_at": 1,
+    }
+    lane = ruled.lane()
+    with closing(lane):
+        lane.reset(seed=far_seeds(1)[0])
+        rules = lane.dreamer.rules
+        assert lane.judge() == rules.score(lane.film.states[0])
+        while not lane.film.ended:
+            _, reward, terminated, *_ = lane.step(np.array([30, 70], np.float32))
+            tick = len(lane.film.sent)
+            if lane.dreamer._due(tick):
+                assert (terminated, reward) == rules.score(lane.film.states[tick])
+        assert terminated and tick < 12
+        assert lane.labels()["margin"] == 0
+
+
+def test_rules_that_cannot_judge_a_state_are_refused(dots_run, truth, dots_data, monkeypatch):
+    with pytest.raises(ValueError, match="success_at 0.7 is a probability of the learned judge"):
+        world(dots_run, truth, judge="states", success_at=0.7)
+    with pytest.raises(ValueError, match="judge of a dream is learned or states, got 'person'"):
+        world(dots_run, truth, judge="person")
+    with pytest.raises(gate.DreamError, match="recordings .* have no rules"):
+        world(dots_run, dots_data, judge="states", horizon=9).lane()
+    monkeypatch.setattr(DotsLane, "score", lambda self, states: None)  # a scene that cannot be put where states say
+    with pytest.raises(gate.DreamError, match="ask for more than this model reads from frames .observation.state."):
+        world(dots_run, truth, judge="states", seed=3).lane()
+    monkeypatch.setattr(dreaming, "keeps", lambda lane, protocol: False)
+    with pytest.raises(gate.DreamError, match="judge no single states"):
+        world(dots_run, truth, judge="states", seed=3).lane()
 
 
 def test_what_one_lane_dreams_does_not_depend_on_the_others(dots_run, truth):
@@ -264,6 +302,15 @@ def test_a_policy_acts_in_it_and_only_a_measured_model_ranks(dots_run, dots_data
     assert f"from true frames {acts_by} is read with a mean error of 0.55" in capsys.readouterr().err
     gate.note(checkpoint, fingerprint(checkpoint), fine | {"read": {acts_by: 0.05, "observation.other": 0.9}})
     assert main(["compare", *records]) == 0
+
+    # by rules, every state that is read decides
+    ruled = place.replace("}", ", judge: states}")
+    words = ["--policy", str(run), "--out", str(tmp_path / "ruled"), "--episodes", "4", "--block", "4", "--videos", "0"]
+    assert main(["eval", *words, "--world", ruled]) == 0
+    capsys.readouterr()
+    with pytest.raises(DreamGateError, match="judged by the states that its dream read.*observation.other"):
+        refuse_unproven([read_record(tmp_path / "ruled")])
+    refuse_unproven([record])
     gate.note(checkpoint, fingerprint(checkpoint), known or fine)  # as other tests of this run left it
 
 

@@ -80,3 +80,29 @@ def test_what_is_drawn_of_a_state_is_what_was_seen(name):
         apart = np.abs(picture.astype(int) - seen[f"observation.images.{camera}"])
         assert apart.mean() < 0.5, camera
     lane.close()
+
+
+@pytest.mark.parametrize("name", ["pusht", "so101-reach", "so101-pick-place", "so101-pusht"])
+def test_a_state_is_judged_as_the_world_judges_it(name):
+    """By the world's own rules, of what it observed while something happened, in another copy of it."""
+    world = read_world({"type": "gym_pusht"} if name == "pusht" else {"type": "mujoco", "task": name})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lane, other = world.lane(), world.lane()
+        told = []
+        with closing(lane), closing(other):
+            obs, info = lane.reset(seed=4)
+            for step in range(240):
+                if step % 8 == 0:
+                    told.append((info, other.score({key: np.array(value) for key, value in obs.items()})))
+                if (action := lane.expert_action()) is None:
+                    break
+                obs, _, ended, _, info = lane.step(np.asarray(action, np.float32))
+                if ended:
+                    told.append((info, other.score(obs)))
+                    break
+            assert other.score({}) is None
+    assert told[-1][0]["success"], "the expert ends with success"
+    for ours, theirs in told:
+        assert theirs == (ours["success"], pytest.approx(ours["progress"], abs=2e-3))
+    assert np.ptp([info["progress"] for info, _ in told]) > 0.2
