@@ -19,10 +19,11 @@ NEAREST = 1e-3  # m in front of a camera, of points that it sees
 @dataclass(frozen=True, kw_only=True)
 class PictureMap:
     """Which numbers of a vector are places in a picture: x from its left border, y from its upper one; or points in
-    space, x, y, z, that a fixed camera of a task of ours sees there."""
+    space, x, y, z, that a fixed camera of a task of ours sees there, or poses of things that lie on a table."""
 
     take: tuple[int, ...] = (0, 1)  # dimensions in pairs x, y, x, y, ...; with a task in threes x, y, z, ...
     height: float | None = None  # m, z of points on a plane, with a task; then `take` holds pairs x, y, ...
+    points: tuple[tuple[float, float], ...] = ()  # m, of a thing on that plane; `take`: its x, y, cosine, sine, ...
     low: tuple[float, float] = (0.0, 0.0)  # x and y at the left upper corner of what is read, units of the vector
     high: tuple[float, float] = (1.0, 1.0)  # at the right lower corner
     camera: int = 0  # number of the camera among those that are read
@@ -32,9 +33,11 @@ class PictureMap:
 
     def __post_init__(self):
         if not self.take or len(self.take) % self.numbers:
-            what = {2: "pairs of dimensions, x and y", 3: "threes of dimensions, x, y and z of each point"}[
-                self.numbers
-            ]
+            what = {
+                2: "pairs of dimensions, x and y",
+                3: "threes of dimensions, x, y and z of each point",
+                4: "fours of dimensions, x, y, cosine and sine of each thing",
+            }[self.numbers]
             raise ValueError(f"`take` holds {what}, got {list(self.take)}")
         if any(low == high for low, high in zip(self.low, self.high, strict=True)):
             raise ValueError(f"the picture has no extent from {self.low} to {self.high}")
@@ -44,18 +47,29 @@ class PictureMap:
             raise ValueError(f"a map through a camera of {self.task} has no use for `low` and `high`; leave them out")
         if self.height is not None and not self.task:
             raise ValueError(f"a map of points {self.height:g} m high names no `task`, in whose world they are")
+        if self.points and self.height is None:
+            raise ValueError(
+                "`points` are of a thing that lies on a plane; say its `height` in the world of the `task`"
+            )
         if self.projection and (not self.task or len(self.projection) != 12):
             raise ValueError("`projection` is filled in for a map through the camera of a `task`; leave it out")
 
     @property
     def numbers(self) -> int:
-        """Of a place: 3 of a point in space, else 2."""
+        """Of a point in space 3, of a thing 4, else 2."""
+        if self.points:
+            return 4
         return 3 if self.task and self.height is None else 2
 
     @property
     def count(self) -> int:
         """P, places."""
-        return len(self.take) // self.numbers
+        return len(self.take) // self.numbers * max(1, len(self.points))
+
+    @property
+    def metres(self) -> tuple[int, ...]:
+        """Dimensions that are lengths: all but the turns of things."""
+        return tuple(at for place, at in enumerate(self.take) if not self.points or place % 4 < 2)
 
     def check(self, names: Sequence[str], what: str) -> None:
         """Raise ValueError unless the vector has these dimensions."""
@@ -70,11 +84,20 @@ class PictureMap:
             return (taken - low) / (high - low) * 2 - 1
         if not self.projection:
             raise ValueError(f"nobody has looked up how the camera of {self.task} sees points; `settle` does")
+        if self.points:
+            taken = self._on_things(taken).flatten(-3, -2)
         if self.height is not None:
             taken = F.pad(taken, (0, 1), value=self.height)
         matrix = vector.new_tensor(self.projection).unflatten(0, (3, 4))
         seen = taken @ matrix[:, :3].T + matrix[:, 3]
         return seen[..., :2] / seen[..., 2:].clamp(min=NEAREST)
+
+    def _on_things(self, poses: Tensor) -> Tensor:
+        """Poses (..., n, 4) x, y, cosine, sine of things -> (..., n, K, 2) m, where their points are."""
+        place, turn = poses.split(2, -1)
+        x, y = poses.new_tensor(self.points).T
+        cosine, sine = (turn / turn.norm(dim=-1, keepdim=True).clamp(min=NEAREST)).split(1, -1)
+        return place[..., None, :] + torch.stack([cosine * x - sine * y, sine * x + cosine * y], -1)
 
 
 def grid(size: tuple[int, int]) -> Tensor:

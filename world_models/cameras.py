@@ -51,7 +51,7 @@ def check_points(one: PictureMap, names: Sequence[str], units: Sequence[str], wh
     one.check(names, what)
     if not one.task:
         return
-    if wrong := [f"{names[at]} in {units[at]}" for at in one.take if units[at] not in ("m", UNKNOWN_UNIT)]:
+    if wrong := [f"{names[at]} in {units[at]}" for at in one.metres if units[at] not in ("m", UNKNOWN_UNIT)]:
         raise ValueError(
             f"a camera of {one.task} sees points in m; {what} has {', '.join(wrong)}. Convert the dataset, or state "
             "its units with --embodiment FILE"

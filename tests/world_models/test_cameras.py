@@ -1,5 +1,7 @@
 """Points in space as a fixed camera of a task sees them, beside what it draws."""
 
+import dataclasses
+
 import mujoco
 import numpy as np
 import pytest
@@ -59,6 +61,8 @@ def test_a_camera_in_whose_pictures_points_have_no_place_is_refused(task, camera
         ({"take": (0, 1, 2)}, "pairs of dimensions"),
         ({"take": (0, 1, 2), "task": "so101-pusht", "height": 0.01}, "pairs of dimensions"),
         ({"height": 0.01}, "0.01 m high names no `task`"),
+        ({"points": ((0, 0),), "task": "so101-pusht", "take": (0, 1, 2, 3)}, "lies on a plane; say its `height`"),
+        ({"points": ((0, 0),), "task": "so101-pusht", "height": 0, "take": (0, 1)}, "fours of dimensions"),
         ({"view": "front"}, "names no `task`"),
         ({"take": (0, 1, 2), "task": "so101-reach", "high": (512, 512)}, "no use for `low` and `high`"),
         ({"projection": (1.0,) * 12}, "`projection` is filled in"),
@@ -79,6 +83,28 @@ def test_points_on_a_plane_are_points_in_space_of_one_height():
     )
     with pytest.raises(ValueError, match="sees points in m; a vector has x in px"):
         check_points(flat, ("x", "y"), ("px", "m"), "a vector")
+
+
+def test_points_of_a_thing_turn_with_it():
+    """Of the T on its table, beside where the world itself has its corners."""
+    lane = read_world({"type": "mujoco", "task": "so101-pusht"}).lane()
+    corners = ((-0.03, 0.0), (0.03, 0.0), (0.0, -0.06))
+    one = PictureMap(take=(0, 1, 2, 3), task="so101-pusht", height=0.016, points=corners)
+    space = PictureMap(take=(0, 1, 2), task="so101-pusht")
+    one, space = (looked_up(each, ("front",), SIZES, (48, 64)) for each in (one, space))
+    assert one.count == 3 and one.metres == (0, 1)
+    for seed in range(4):
+        obs, _ = lane.reset(seed=seed)
+        places = one.places(torch.from_numpy(np.asarray(obs[SCENE], np.float32)))
+        body = lane.data.body("t")
+        true = np.array([body.xpos + body.xmat.reshape(3, 3) @ [*corner, 0.008] for corner in corners])
+        assert torch.allclose(places, space.places(torch.tensor(true, dtype=torch.float32))[:, 0], atol=1e-3)
+    lane.close()
+    check_points(one, ("x", "y", "c", "s"), ("m", "m", "1", "1"), "a vector")
+    two = torch.tensor([[0.2, 0.0, 1.0, 0.0, 0.25, 0.1, 0.0, 2.0]] * 5)  # a turn need not be of unit length
+    pair = dataclasses.replace(one, take=tuple(range(8)))
+    assert pair.places(two).shape == (5, 6, 2)
+    assert torch.allclose(pair.places(two)[:, 3:], one.places(torch.tensor([[0.25, 0.1, 0.0, 1.0]] * 5)))
 
 
 def test_the_camera_of_the_data_may_have_another_name():
