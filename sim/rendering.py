@@ -71,13 +71,26 @@ def _base(context):
 
 @functools.cache
 def renderer_class():
-    """`mujoco.Renderer`, but closing or collecting one harms no other.
+    """`mujoco.Renderer`, but closing or collecting one harms no other, and what was rendered has a depth.
 
     MuJoCo's frees its drawing objects under whichever context is bound; with OSMesa those may be another renderer's.
     """
     import mujoco
+    import numpy as np
 
     class Renderer(mujoco.Renderer):
+        def depth(self) -> np.ndarray:
+            """(h, w) float32, m along the camera's axis, of what was rendered last; nothing is rendered anew.
+
+            Of a perspective camera.
+            """
+            nearness = np.empty((self._height, self._width), np.float32)  # 1 at the near plane, 0 at the far one
+            mujoco.mjr_readPixels(None, nearness, self._rect, self._mjr_context)
+            near, far = (
+                float(end * self._model.stat.extent) for end in (self._model.vis.map.znear, self._model.vis.map.zfar)
+            )
+            return np.flipud(far * near / (nearness.astype(float) * (far - near) + near)).astype(np.float32)
+
         def close(self) -> None:
             context, drawing = getattr(self, "_gl_context", None), getattr(self, "_mjr_context", None)
             if context and drawing:
@@ -87,6 +100,18 @@ def renderer_class():
             super().close()
 
     return Renderer
+
+
+def stands(model: Any, camera: int) -> bool:
+    """Whether a camera is always at one place and looks one way."""
+    import mujoco
+
+    body = model.cam_bodyid[camera]
+    fixed = model.body_weldid[body] == 0 and model.cam_mode[camera] == mujoco.mjtCamLight.mjCAMLIGHT_FIXED
+    while body and fixed:
+        fixed = model.body_mocapid[body] < 0  # one that a hand puts somewhere counts as welded
+        body = model.body_parentid[body]
+    return bool(fixed)
 
 
 def is_orthographic(model: Any, camera: int) -> bool:

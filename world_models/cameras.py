@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -100,7 +99,7 @@ def projection(task: str, camera: str, recorded: Size, size: Size) -> tuple[floa
     import mujoco
 
     from ..configs.plugins import discover
-    from ..sim.rendering import is_orthographic
+    from ..sim.rendering import is_orthographic, stands
     from ..sim.task import TASKS
 
     discover("sim")
@@ -113,7 +112,7 @@ def projection(task: str, camera: str, recorded: Size, size: Size) -> tuple[floa
             f"{task} has no camera '{camera}' (it has {', '.join(names)}); say which one took the pictures: view: ..."
         )
     one = model.camera(camera)
-    if not _stands(model, one.id):
+    if not stands(model, one.id):
         raise ValueError(
             f"the camera '{camera}' of {task} moves, so that a point has no place of its own in its pictures"
         )
@@ -138,15 +137,3 @@ def projection(task: str, camera: str, recorded: Size, size: Size) -> tuple[floa
     x = x * width / wide + away * ((width - 2 * left) / wide - 1)
     y = y * height / tall + away * ((height - 2 * top) / tall - 1)
     return tuple(float(value) for value in np.stack([x, y, away]).ravel())
-
-
-def _stands(model: Any, camera: int) -> bool:
-    """Whether a camera is always at one place and looks one way."""
-    import mujoco
-
-    body = model.cam_bodyid[camera]
-    fixed = model.body_weldid[body] == 0 and model.cam_mode[camera] == mujoco.mjtCamLight.mjCAMLIGHT_FIXED
-    while body and fixed:
-        fixed = model.body_mocapid[body] < 0  # one that a hand puts somewhere counts as welded
-        body = model.body_parentid[body]
-    return bool(fixed)

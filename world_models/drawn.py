@@ -146,10 +146,9 @@ class Drawer:
         self._own, fixed = _geoms(self._model, task.arm)
         self.prints = _prints(self._model, self._own, fixed, dict(zip(cameras, self._names, strict=True)))
         check_prints(robot.prints, self.prints, f"the task {robot.task}")
-        hidden = np.setdiff1d(np.arange(self._model.ngeom), np.union1d(self._own, fixed))
-        self._model.geom_matid[hidden] = -1
-        self._model.geom_rgba[hidden, 3] = 0
+        _hide(self._model, np.setdiff1d(np.arange(self._model.ngeom), np.union1d(self._own, fixed)))
         self._renderer: Any = None
+        self._bare: dict[str, np.ndarray] = {}  # camera that stands -> depth of the scene without the arm
         self._held: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
     def draw(self, joints: np.ndarray) -> Drawing:
@@ -163,6 +162,7 @@ class Drawer:
             if not _DRAWING:
                 atexit.register(_close_all)  # runs before GL is gone, for it is registered later
             _DRAWING.add(self)
+            self._bare = {name: self._without_arm(name) for name in self._names if self._stands(name)}
         self._data.qpos[self._wiring.qpos] = joints
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
@@ -193,20 +193,42 @@ class Drawer:
         return self._held[key]
 
     def _seen(self, camera: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Colour, depth and mask from one camera; the renderer is left as it was."""
-        import mujoco
+        """Colour, depth and mask from one camera; the renderer is left as it was.
 
+        As a camera that stands sees it, the arm is where the scene is nearer than without it.
+        """
         renderer = self._renderer
         renderer.update_scene(self._data, camera)
-        colour = renderer.render()
-        renderer.enable_segmentation_rendering()
-        what = renderer.render()
-        renderer.disable_segmentation_rendering()
-        renderer.enable_depth_rendering()
-        depth = renderer.render()
-        renderer.disable_depth_rendering()
-        mask = (what[..., 1] == int(mujoco.mjtObj.mjOBJ_GEOM)) & np.isin(what[..., 0], self._own)
+        colour, depth = renderer.render(), renderer.depth()
+        mask = depth != self._bare[camera] if camera in self._bare else self._segmented()
         return colour, np.where(mask, depth, np.inf).astype(np.float32), mask
+
+    def _segmented(self) -> np.ndarray:
+        """(h, w) bool, where the scene that is set up shows the arm; twice the time."""
+        import mujoco
+
+        self._renderer.enable_segmentation_rendering()
+        what = self._renderer.render()
+        self._renderer.disable_segmentation_rendering()
+        return (what[..., 1] == int(mujoco.mjtObj.mjOBJ_GEOM)) & np.isin(what[..., 0], self._own)
+
+    def _stands(self, camera: str) -> bool:
+        from ..sim.rendering import stands
+
+        return stands(self._model, self._model.camera(camera).id)
+
+    def _without_arm(self, camera: str) -> np.ndarray:
+        """(h, w) m, depth of what stands fixed."""
+        import mujoco
+
+        model, shown = self._model, (self._model.geom_matid.copy(), self._model.geom_rgba.copy())
+        _hide(model, self._own)
+        mujoco.mj_kinematics(model, self._data)
+        mujoco.mj_camlight(model, self._data)
+        self._renderer.update_scene(self._data, camera)
+        model.geom_matid[:], model.geom_rgba[:] = shown
+        self._renderer.render()
+        return self._renderer.depth()
 
 
 _DRAWING: weakref.WeakSet[Drawer] = weakref.WeakSet()  # of this process
@@ -236,6 +258,12 @@ def check_angles(joints: np.ndarray, names: tuple[str, ...], what: str) -> None:
             f"'{names[worst]}' of {what} reaches {most[worst]:.1f}, more than a turn in rad: are these degrees? "
             "Convert the dataset; the arm is drawn from rad"
         )
+
+
+def _hide(model: Any, geoms: np.ndarray) -> None:
+    """Let some geoms not be drawn."""
+    model.geom_matid[geoms] = -1
+    model.geom_rgba[geoms, 3] = 0
 
 
 def _geoms(model: Any, arm: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 import dataclasses
 from contextlib import closing
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -94,3 +95,29 @@ def test_another_arm_camera_or_scene_is_told_from_the_same_one():
     crossed = DrawnRobot(task="so101-reach", cameras={"front": "wrist"}, prints=prints["so101-reach"])
     with pytest.raises(RobotError, match="the camera 'front'"):
         Drawer(crossed, ("front",), SIZE)
+
+
+@pytest.mark.parametrize("task", ["so101-reach", "so101-pusht"])
+def test_one_pass_shows_what_three_do(task):
+    """Mask and depth of a camera that stands, beside MuJoCo's own renderings of object numbers and of depth."""
+    drawer = Drawer(DrawnRobot(task=task), ("front", "wrist"), (48, 48))
+    model, low_high = drawer._model, np.array(drawer.arm.limits).T
+    rng, names = np.random.default_rng(0), ("front", "wrist")
+    renderer = mujoco.Renderer(model, 48, 48)
+    for joints in (np.array(drawer.arm.home), *rng.uniform(0.3 * low_high[0], 0.3 * low_high[1], (8, 6))):
+        seen = drawer.draw(joints)
+        for place, camera in enumerate(names):
+            renderer.update_scene(drawer._data, camera)
+            assert np.array_equal(seen.colour[place], renderer.render())
+            renderer.enable_segmentation_rendering()
+            mask = np.isin(renderer.render()[..., 0], drawer._own)
+            renderer.disable_segmentation_rendering()
+            assert np.array_equal(seen.mask[place], mask), camera
+            renderer.enable_depth_rendering()
+            depth = renderer.render()
+            renderer.disable_depth_rendering()
+            assert np.allclose(seen.depth[place][mask], depth[mask], atol=1e-4) and mask.any()
+            assert np.isinf(seen.depth[place][~mask]).all()
+    assert set(drawer._bare) == {"front"}  # the wrist's moves
+    renderer.close()
+    drawer.close()
