@@ -214,6 +214,15 @@ def test_films_go_on_with_what_the_arm_covers(remembering, cut):
             there = left_open(remembering.overlay.draw(poses[:, at]))
             wanted = torch.where(there, latents[:, at], wanted)
         assert torch.equal(after.behind, wanted) and not torch.equal(after.behind, after.now)
+
+        # of the last two frames, whoever looks at others: a place that is open in between alone stays as it was
+        everything = remembering.poses(memory, actions, (1, 2, 3, 4)).unbind(1)
+        there = torch.stack([left_open(remembering.overlay.draw(one)) for one in everything])
+        assert (there[:2].any(0) & ~there[2:].any(0)).any()
+        for looked in ((4,), (1, 2, 3, 4)):
+            same = remembering.advance(memory, actions, looked, noise)[1]
+            assert torch.allclose(same.behind, after.behind, atol=1e-6)
+
         parts = Memory.joined([after.rows(torch.tensor([0])), after.rows(torch.tensor([1]))])
         assert torch.equal(parts.behind, after.behind[:2]) and torch.equal(parts.pose, after.pose[:2])
 
