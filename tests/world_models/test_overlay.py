@@ -354,6 +354,22 @@ def test_it_is_a_world_in_which_the_state_is_the_drawn_one(run, model):
         assert all(0 < one["arm"] < 1 for one in lanes.call("labels"))
 
 
+def test_rules_judge_the_drawn_joints_and_the_thing_that_is_read(run):
+    lane = dream(run, judge="states", real_at=0).lane()
+    with closing(lane):
+        obs, _ = lane.reset(seed=1000)
+        for _ in range(2):
+            obs, progress, *_ = lane.step(obs[STATE] + np.float32(0.1))
+        rules, states = lane.dreamer.rules, lane.film.states[2]
+        assert (False, progress) == rules.score(states) == lane.judge() and 0 < progress < 1
+        assert np.allclose(rules.task.joints(rules.model, rules.data), lane.film.memory.pose[0, :6])
+        assert np.allclose(rules.data.mocap_pos[0], states[SCENE])
+    for other in ("so101-pick-place", "so101-red-ball"):  # the ball is none of their things
+        dream(run, other).lane()
+        with pytest.raises(ValueError, match="'observation.environment_state' differs: 'ball.x' is expected"):
+            dream(run, other, judge="states").lane()
+
+
 def test_first_frames_of_another_robot_are_refused(run, model, cut):
     with pytest.raises(ValueError, match="the arm of the world 'so101-pusht'"):
         dream(run, "so101-pusht").lane()
