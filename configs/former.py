@@ -27,6 +27,7 @@ POLICY = {
 }
 PARTS = {"network": {"expand": "mlp_ratio"}, "adapt": {"spare": "skip"}}
 MANIFEST = {"duel": "sequential"}
+ADDED = {"dream": {"judge": "learned"}}  # type of a world -> settings that it did not have, as it was without them
 RECORDING = {"execute": "n_action_steps", "shake": "action_noise"}
 
 
@@ -54,13 +55,16 @@ def former_schema(schema: pyarrow.Schema, held: Collection[str]) -> pyarrow.Sche
 
 
 def current_manifest(manifest: Mapping) -> dict:
-    """A manifest with today's keys: of the agent, of the policy's settings, and of a sequential comparison."""
+    """A manifest with today's keys: of the agent, of the policy's and the world's settings, and of a comparison."""
     current = renamed(manifest, MANIFEST)
     if isinstance(agent := current.get("agent"), Mapping):
         current["agent"] = renamed(agent, AGENT)
     policy = current.get("policy")
     if isinstance(policy, Mapping) and isinstance(config := policy.get("config"), Mapping):
         current["policy"] = {**policy, "config": policy_settings(config)}
+    world = current.get("world")
+    if isinstance(world, Mapping) and isinstance(config := world.get("config"), Mapping):
+        current["world"] = {**world, "config": ADDED.get(str(config.get("type")), {}) | dict(config)}
     return current
 
 

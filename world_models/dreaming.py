@@ -127,7 +127,7 @@ class Dreamer:
                 f"judge_every {world.judge_every} must divide {self.gap}, the steps between the frames that the judge "
                 "of this model compares"
             )
-        self.starts = Starts(world, model)
+        self.starts = Starts(world, model, model.sight.keys if world.judge == "states" else ())
         self.known = noted(info["path"], fingerprint(Path(info["path"])))
         self.teller = Teller(model, self.starts.lane) if world.signals else None
         self.rules = self._rules() if world.judge == "states" else None

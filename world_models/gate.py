@@ -57,8 +57,7 @@ def strange(following: Mapping[str, Any] | None, off: float) -> str:
 
 
 def misread(known: Mapping[str, Any] | None, inputs: Collection[str]) -> str:
-    """Why policies that act by these keys, or are judged by them, may not be ranked: one is read too badly from true
-    frames; or nothing."""
+    """Why whoever goes by these keys may not be ranked: one is read too badly from true frames; or nothing."""
     read = (known or {}).get("read", {})
     worst = max((key for key in inputs if key in read), key=lambda key: read[key], default=None)
     if worst is None or read[worst] <= READS:
@@ -68,6 +67,16 @@ def misread(known: Mapping[str, Any] | None, inputs: Collection[str]) -> str:
         "are allowed, so whoever goes by it sees what is not there. Train the codec longer, give it state_maps where "
         "numbers are places in the picture, or go without it: policies that act from pictures, the learned judge"
     )
+
+
+def misjudged(known: Mapping[str, Any] | None) -> str:
+    """Why no policies may be ranked that were judged by the states that are read from frames; or nothing."""
+    if "read" not in (known or {}):
+        return (
+            "nobody has measured how well states are read from its frames; measure it with: understudy eval "
+            "--world-model RUN --data DATA --out DIR"
+        )
+    return misread(known, (known or {})["read"])
 
 
 def success_of(known: Mapping[str, Any] | None, every: int, real_at: float) -> float:

@@ -8,7 +8,8 @@ Each is a number of a frame that the judge looks at, averaged over the film; non
     inverse     how far the actions that lie between two frames, as read from them, are from those that were told
     unreal      how little the judge believes that the film can be true, where least (1 - `least_real`)
     arm         of a robot that is drawn: how far the frame, before it is laid over it, is from it at its outline
-    margin      logit of the greatest probability of success, less that of the threshold
+    margin      logit of the greatest probability of success, less that of the threshold; where rules judge, of the
+                greatest progress, less that of 1
 
 The first two are of MMBench2 (arXiv 2606.27326), there with a denoiser's own noise. What they are worth on a task is
 decided by `understudy calibrate` (`eval/world_model/promise.py`), which takes those that foretell the truth of other
@@ -49,7 +50,7 @@ class Draws(Protocol):
 
 @runtime_checkable
 class Scores(Protocol):
-    """A lane whose rules say how well its task is done in a state; not reset, or else what it simulates is lost."""
+    """A lane whose rules say how well its task is done in a state; see `Draws` for what becomes of the lane."""
 
     def score(self, states: Mapping[str, np.ndarray]) -> tuple[bool, float] | None:
         """State vectors by key -> success and progress (0..1); None where these do not say enough."""

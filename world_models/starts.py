@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,11 +31,15 @@ class Origin(Protocol):
 
 
 class Starts:
-    """First frames by env seed."""
+    """First frames by env seed.
+
+    Args:
+        judged: keys of state vectors that the true world is to judge; those that it has must be named as in training.
+    """
 
     lane: Any  # of the true world, if they come from one
 
-    def __init__(self, world: Origin, model: FilmModel):
+    def __init__(self, world: Origin, model: FilmModel, judged: Collection[str] = ()):
         config = model.config.eyes
         self.world, self.cameras, self.size = world, config.cameras, config.size
         self.lane, self._drew = None, False
@@ -45,7 +50,8 @@ class Starts:
                 raise DreamError(f"'{world.starts}' has no camera '{unknown[0]}', which the model imagines")
             recorded = {name: model.embodiment.cameras.get(name, config.size) for name in config.cameras}
             true = dataclasses.replace(world.truth, cameras=recorded)  # as large as what the model learnt from
-            model.embodiment.check(true.embodiment(), self._needs)
+            alike = [key for key in judged if key in true.embodiment().offers() and key not in self._needs]
+            model.embodiment.check(true.embodiment(), (*self._needs, *alike))
             model.check_starts(world.truth, world.starts)
             self.lane = true.lane()
             return

@@ -391,8 +391,9 @@ class VideoModel(FilmModel, Stepped):
             arm = self.overlay.draw(memory.pose), self.overlay.draw(poses)
         made = self._made(memory, actions, kept, noise, arm)
         before = made[:, kept.index(done - 1)] if done > 1 else memory.now
-        pose = None if poses is None else poses[:, -1]
-        after = Memory(made[:, -1], before, pose, self._behind(memory, made, arm))
+        pose, last = None if poses is None else poses[:, -1], [kept.index(k) for k in range(max(done - 1, 1), done + 1)]
+        shown = None if arm is None else (arm[0], arm[1][:, last])  # of no others, which are there if somebody looks
+        after = Memory(made[:, -1], before, pose, self._behind(memory, made[:, last], shown))
         return made[:, [kept.index(k) for k in wanted]], after
 
     def _made(

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from ...world_models.gate import ABSTAINS, misread, noted, passes, refusal
+from ...world_models.gate import ABSTAINS, misjudged, misread, noted, passes, refusal
 from .identity import MatchError, identify
 from .record import Record
 
@@ -25,10 +25,6 @@ def refuse_unproven(records: Iterable[Record]) -> None:
         check_world(world, str(record.root))
         if is_dream(world) and (why := misread(_known(world), _reads(record.manifest))):
             raise DreamGateError(f"{record.root} was made in a dream in which its policy is not to be ranked: {why}")
-        if is_dream(world) and world.get("judge") == "states":
-            known = _known(world) or {}
-            if why := misread(known, known.get("read", ())):
-                raise DreamGateError(f"{record.root} was judged by the states that its dream read: {why}")
         if is_dream(world) and world.get("model") in (
             (record.manifest.get("agent") or {}).get("critic_fingerprint") or ()
         ):
@@ -97,6 +93,8 @@ def check_world(world: Mapping, what: str) -> None:
         raise DreamGateError(
             f"{what} was made in a dream of {_model(world)}, and no policies are ranked by it: {refusal(following)}"
         )
+    if world.get("judge") == "states" and (why := misjudged(following)):
+        raise DreamGateError(f"{what} was judged by the states that its dream of {_model(world)} read: {why}")
 
 
 def doubt_of(world: Mapping, what: str) -> str:

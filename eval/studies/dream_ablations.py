@@ -91,13 +91,19 @@ def stages_of(settings: DreamAblations) -> Mapping[str, Mapping]:
 
 
 def chosen(settings: DreamAblations) -> tuple[str, ...]:
-    """The variants, each of which differs from the dream as it is. Raises ValueError for one that does not."""
+    """The variants, each of which differs from the dream as it is. Raises ValueError for one that does not.
+
+    Where none are named, those that differ from each other, too.
+    """
     model = stages_of(settings)["video"]["world_model"]
     whole = {"waves": 3, "form": "one_pass", "action_maps": [], "behind": False} | model  # by default
-    same = [name for name, left in VARIANTS.items() if name != WHOLE and whole | left == whole]
-    if wrong := [name for name in settings.variants if name in same]:
+    models = {name: whole | left for name, left in VARIANTS.items()}
+    if wrong := [name for name in settings.variants if name != WHOLE and models[name] == whole]:
         raise ValueError(f"--variants: '{wrong[0]}' changes nothing in {settings.config}; leave it out")
-    return settings.variants or tuple(name for name in VARIANTS if name not in same)
+    if settings.variants:
+        return settings.variants
+    names = list(models)
+    return tuple(name for place, name in enumerate(names) if models[name] not in [models[one] for one in names[:place]])
 
 
 def steps(settings: DreamAblations) -> Iterator[Step]:

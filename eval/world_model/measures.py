@@ -81,7 +81,7 @@ def reading_lines(about: dict) -> list[str]:
     for key in read:
         if not (why := misread({"read": read}, [key])):
             continue
-        lines.append(f"states: policies that act by {key} are not ranked: {why}")
+        lines.append(f"states: policies that act by {key}, or are judged by it, are not ranked: {why}")
         if each := measures["states"][key]["true"].get("each"):
             told = ", ".join(f"{name} {off:.2f}" for name, off in zip(measures["names"][key], each, strict=True))
             lines.append(

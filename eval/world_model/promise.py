@@ -71,6 +71,11 @@ class Promise:
                                f"({world['model']})")  # fmt: skip
         if self.world and (found := other_dream(self.world, world)):
             raise PromiseError(f"the promise speaks of a dream of other settings than these records: {found}")
+        if not self.world and "judge" in world:
+            raise PromiseError(
+                f"the promise is of an earlier version, whose dreams the model judged; these records were judged by "
+                f"{world['judge']}. Make it anew: understudy calibrate DREAM --truth TRUE"
+            )
         if self.dreams and cells.dreams != self.dreams:
             raise PromiseError(
                 f"the promise reads the mean of {counted(self.dreams, 'dream')} of each start, these records have "

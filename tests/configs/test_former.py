@@ -41,6 +41,16 @@ def test_keys_of_a_manifest():
     assert current_manifest(manifest) == manifest
 
 
+def test_settings_that_a_world_had_not_are_as_it_was_without_them():
+    """So that a record of then joins with one of today, and is gone on with."""
+    then = {"world": {"type": "dream", "seed": 0, "config": {"type": "dream", "batch": 8}}}
+    now = {"world": {"type": "dream", "seed": 0, "config": {"type": "dream", "batch": 8, "judge": "learned"}}}
+    assert current_manifest(then) == now == current_manifest(now)
+    other = {"world": {"type": "dream", "config": {"type": "dream", "judge": "states"}}}
+    toy = {"world": {"type": "toy", "config": {"type": "toy"}}}
+    assert current_manifest(other) == other and current_manifest(toy) == toy
+
+
 def test_a_name_of_today_wins_over_a_former_one():
     assert renamed({"execute": 1, "n_action_steps": 2}, {"execute": "n_action_steps"}) == {
         "execute": 1,

@@ -1,5 +1,6 @@
 """A dream is a world like any other: a policy acts in it, its rows join with the truth's, and it knows its limits."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from understudy.configs.lanes.lanes import Lanes
 from understudy.configs.rng import rng_of
 from understudy.configs.spec import STATE
 from understudy.configs.world import read_world, start_set
-from understudy.eval.ledger.dreams import DreamGateError, refuse_unproven
+from understudy.eval.ledger.dreams import DreamGateError, doubt_of, refuse_unproven
 from understudy.eval.ledger.record import read_record
 from understudy.policies.data.decode import fit
 from understudy.policies.learning.checkpoint import find_checkpoint, fingerprint, load_model
@@ -25,7 +26,7 @@ from understudy.world_models.env import DreamWorld
 from understudy.world_models.films import familiar
 from understudy.world_models.starts import Starts
 
-from .conftest import DotsLane
+from .conftest import Dots, DotsLane
 
 pytestmark = pytest.mark.timeout(900)  # a small training comes first, on a machine that others load
 
@@ -107,6 +108,17 @@ def test_rules_that_cannot_judge_a_state_are_refused(dots_run, truth, dots_data,
         world(dots_run, truth, judge="person")
     with pytest.raises(gate.DreamError, match="recordings .* have no rules"):
         world(dots_run, dots_data, judge="states", horizon=9).lane()
+    model, plain = load_model(dots_run, "world")[0], Dots().embodiment()
+    for changes, said in (
+        ({"state": ("y", "x")}, "observation.state' differs"),
+        ({"state_units": ("m", "m")}, "unit of 'x' differs"),
+    ):  # rules would take the one number for the other
+        body = dataclasses.replace(plain, **changes)
+        monkeypatch.setattr(Dots, "embodiment", lambda self, body=body: body.with_cameras(self.cameras))
+        Starts(world(dots_run, truth), model)
+        with pytest.raises(ValueError, match=said):
+            world(dots_run, truth, judge="states", seed=3).lane()
+    monkeypatch.undo()
     monkeypatch.setattr(DotsLane, "score", lambda self, states: None)  # a scene that cannot be put where states say
     with pytest.raises(gate.DreamError, match="ask for more than this model reads from frames .observation.state."):
         world(dots_run, truth, judge="states", seed=3).lane()
@@ -308,8 +320,14 @@ def test_a_policy_acts_in_it_and_only_a_measured_model_ranks(dots_run, dots_data
     words = ["--policy", str(run), "--out", str(tmp_path / "ruled"), "--episodes", "4", "--block", "4", "--videos", "0"]
     assert main(["eval", *words, "--world", ruled]) == 0
     capsys.readouterr()
-    with pytest.raises(DreamGateError, match="judged by the states that its dream read.*observation.other"):
-        refuse_unproven([read_record(tmp_path / "ruled")])
+    judged = read_record(tmp_path / "ruled")
+    with pytest.raises(DreamGateError, match="judged by the states that its dream .* read.*observation.other"):
+        refuse_unproven([judged])
+    assert "observation.other" in doubt_of(judged.manifest["world"], "an evaluation"), "a table and a search ask this"
+    gate.note(checkpoint, fingerprint(checkpoint), fine)
+    assert "nobody has measured how well states are read" in doubt_of(judged.manifest["world"], "an evaluation")
+    gate.note(checkpoint, fingerprint(checkpoint), fine | {"read": {acts_by: 0.05}})
+    refuse_unproven([judged])
     refuse_unproven([record])
     gate.note(checkpoint, fingerprint(checkpoint), known or fine)  # as other tests of this run left it
 

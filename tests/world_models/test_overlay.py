@@ -214,6 +214,15 @@ def test_films_go_on_with_what_the_arm_covers(remembering, cut):
             there = left_open(remembering.overlay.draw(poses[:, at]))
             wanted = torch.where(there, latents[:, at], wanted)
         assert torch.equal(after.behind, wanted) and not torch.equal(after.behind, after.now)
+
+        # of the last two frames, whoever looks at others: a place that is open in between alone stays as it was
+        everything = remembering.poses(memory, actions, (1, 2, 3, 4)).unbind(1)
+        there = torch.stack([left_open(remembering.overlay.draw(one)) for one in everything])
+        assert (there[:2].any(0) & ~there[2:].any(0)).any()
+        for looked in ((4,), (1, 2, 3, 4)):
+            same = remembering.advance(memory, actions, looked, noise)[1]
+            assert torch.allclose(same.behind, after.behind, atol=1e-6)
+
         parts = Memory.joined([after.rows(torch.tensor([0])), after.rows(torch.tensor([1]))])
         assert torch.equal(parts.behind, after.behind[:2]) and torch.equal(parts.pose, after.pose[:2])
 
@@ -343,6 +352,22 @@ def test_it_is_a_world_in_which_the_state_is_the_drawn_one(run, model):
         same = (arm[..., :3].numpy() == chunk.obs[FRONT][0, -1]).all(-1)[arm[..., 4].numpy() != NOTHING]
         assert same.mean() > 0.5
         assert all(0 < one["arm"] < 1 for one in lanes.call("labels"))
+
+
+def test_rules_judge_the_drawn_joints_and_the_thing_that_is_read(run):
+    lane = dream(run, judge="states", real_at=0).lane()
+    with closing(lane):
+        obs, _ = lane.reset(seed=1000)
+        for _ in range(2):
+            obs, progress, *_ = lane.step(obs[STATE] + np.float32(0.1))
+        rules, states = lane.dreamer.rules, lane.film.states[2]
+        assert (False, progress) == rules.score(states) == lane.judge() and 0 < progress < 1
+        assert np.allclose(rules.task.joints(rules.model, rules.data), lane.film.memory.pose[0, :6])
+        assert np.allclose(rules.data.mocap_pos[0], states[SCENE])
+    for other in ("so101-pick-place", "so101-red-ball"):  # the ball is none of their things
+        dream(run, other).lane()
+        with pytest.raises(ValueError, match="'observation.environment_state' differs: 'ball.x' is expected"):
+            dream(run, other, judge="states").lane()
 
 
 def test_first_frames_of_another_robot_are_refused(run, model, cut):

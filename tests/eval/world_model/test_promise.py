@@ -11,8 +11,8 @@ from understudy.__main__ import main
 from understudy.eval.ledger.dreams import DreamGateError, refuse_unproven
 from understudy.eval.ledger.record import MANIFEST, RecordWriter, read_record
 from understudy.eval.statistics.calibration import left_out
-from understudy.eval.world_model.cells import Cells, PromiseError
-from understudy.eval.world_model.promise import believed, promise, worth_recording
+from understudy.eval.world_model.cells import Cells, PromiseError, gather
+from understudy.eval.world_model.promise import Promise, believed, promise, worth_recording
 from understudy.world_models import gate
 
 
@@ -182,6 +182,11 @@ def world_of(folder):
     return {"type": "dream", "model": "weights", "seed": 0, "config": {"model": str(checkpoint)}} | settings
 
 
+def older(file):
+    """A promise as earlier versions wrote it, which said nothing of the dream's settings."""
+    return dataclasses.replace(Promise.load(file), world={})
+
+
 def test_what_is_no_repeat_or_another_dream_is_refused_by_name(tmp_path, capsys):
     """A run counted twice would make the intervals narrow; a promise holds for the dream that it was made of."""
     rng, dream = np.random.default_rng(1), world_of(tmp_path)
@@ -214,6 +219,11 @@ def test_what_is_no_repeat_or_another_dream_is_refused_by_name(tmp_path, capsys)
     }.items():
         record(tmp_path / name, dream | changes, 0, 0, np.full(20, 0.5), rng)
         assert "other settings" in refused(name, *reading)
+    cells, ruled = gather([read_record(tmp_path / "dreamt" / "dream0-0")]), dream | {"judge": "states"}
+    for promise_of, said in ((Promise.load(made), "judge is None and states"), (older(made), "an earlier version")):
+        promise_of.check(cells, dream)
+        with pytest.raises(PromiseError, match=said):
+            promise_of.check(cells, ruled)
     record(tmp_path / "mixed", dream, 0, 0, np.full(20, 0.5), rng)
     record(tmp_path / "mixed", dream | {"success_at": 0.2}, 1, 0, np.full(20, 0.5), rng)
     assert "dreams of other settings: success_at" in refused("mixed", *reading)
