@@ -49,6 +49,7 @@ from .film_model import FilmModel, Memory
 from .overlay import BEHIND, DRAWN, MAPS, Overlay, behind_rows, drawn_rows, left_open, open_places
 
 CHANGED = 4.0  # how much more a place counts that changes by as much as its own size
+FRESH = 0.25  # part of the windows in which nothing is remembered of what the arm covers
 SIGMA_MIN, SIGMA_MAX = 0.02, 20.0  # noise-to-signal ratios of the field
 
 
@@ -272,7 +273,10 @@ class VideoModel(FilmModel, Stepped):
         count, steps, device = len(latents), self.horizon, latents.device
         first = torch.arange(count, device=device)
         begun = torch.full((count,), 1, device=device)  # place of now among the frames
-        behind = batch[BEHIND][:, 1] if self.config.behind else None
+        behind = None
+        if self.config.behind:  # a film that begins here knows no more than its first frame
+            fresh = torch.rand(count, 1, 1, 1, device=device) < FRESH
+            behind = torch.where(fresh, latents[:, 1], batch[BEHIND][:, 1])
         memory = self._disturbed(Memory(latents[:, 1], latents[:, 0], None, behind))
 
         own = int(self.trained) >= self.config.own_after and float(torch.rand(())) < self.config.own

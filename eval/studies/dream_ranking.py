@@ -24,6 +24,7 @@ import numpy as np
 from ...configs.command import command_of
 from ..agree.agree import interval_text
 from ..agree.verdict import agree
+from ..ledger.dreams import refuse_unproven
 from ..ledger.identity import Tested, matched, open_records
 from ..ledger.record import Record
 from ..ledger.study import Study, cell_of
@@ -149,9 +150,14 @@ def _recorded(words: list[str], out: Path) -> Step:
 
 
 def table(folder: Path, config: DreamRanking) -> Study:
-    """A row for the dream, the second true run, and each cheap predictor."""
+    """A row for the dream, the second true run, and each cheap predictor.
+
+    Raises:
+        DreamGateError: the dream may not rank policies, or one of them acts in it by what is misread.
+    """
     sides = {name: open_records([path.parent for path in sorted(folder.glob(f"*/seed*/{name}/manifest.json"))])
              for name in ("truth", "again", "dream", "learned")}  # fmt: skip
+    refuse_unproven([*sides["dream"], *sides["learned"]])
     pairs, rng = matched(sides["truth"], sides["dream"]), np.random.default_rng(0)
     found = agree(pairs, config.by, rng, again=matched(sides["truth"], sides["again"]))
     twice = agree(matched(sides["truth"], sides["again"]), config.by, rng)
