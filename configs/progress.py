@@ -38,7 +38,9 @@ class Progress:
             self._speak("")
 
     def update(self, done: int, note: str = "") -> None:
-        """Say that `done` of the total are finished."""
+        """Say that `done` of the total are finished; fewer than at the beginning where some are done anew."""
+        if done < self._first:
+            self._first, self._begin = done, time.monotonic()
         self.done = done
         if self._bar is not None:
             self._bar.update(self._task, completed=done, note=f"{self.rate:.3g} {self.unit}/s  {note}")
