@@ -23,6 +23,7 @@ from .codec import Reading
 from .data import JUDGED, OUTCOME, open_joint, outcomes
 from .film_model import FilmModel
 from .films import filmed
+from .gate import DOUBTED
 
 if TYPE_CHECKING:
     from ..policies.data.dataset import Dataset
@@ -42,7 +43,8 @@ class Endings:
     def about(self) -> dict[str, Any]:
         """JSON-able: `episodes`, `won`, `every`, `real_at`; where there are enough `order`, the share of pairs of a
         success and a failure of which the success is surer, [low, estimate, high], and, where the order is better than
-        chance, `at`, the threshold."""
+        chance, `at`, the threshold; `doubted` in its place, where it is so low that policies which none of these
+        episodes is like would succeed by it whatever they do."""
         count, won = len(self.won), int(self.won.sum())
         about: dict[str, Any] = {"episodes": count, "won": won, "every": EVERY, "real_at": REAL_AT}
         if min(won, count - won) < FEW:
@@ -50,7 +52,8 @@ class Endings:
         about["order"] = _interval(self.surest, self.won)
         if about["order"][0] > 0.5:
             last, next_one = np.sort(self.surest)[::-1][won - 1 : won + 1]
-            about["at"] = float(np.sqrt(last * max(next_one, 1e-6)))  # between the two
+            at = float(np.sqrt(last * max(next_one, 1e-6)))  # between the two
+            about["at" if at >= DOUBTED else "doubted"] = at
         return about
 
 

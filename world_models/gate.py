@@ -19,6 +19,7 @@ AT = 16  # frames
 READS = 0.3  # of its spread, mean error at most with which a state may be read from true frames that trained nothing
 SUCCESS_AT = 0.5  # calibrated probability from which an imagined episode has succeeded, where nobody measured it
 JUDGES = ("learned", "states")  # who says how a film goes: the model's judge; a world's rules, by the states read
+DOUBTED = 0.03  # below it a measured probability counts what the judge is all but sure to be no success
 ABSTAINS = "the dream abstains"  # begins the error of an episode whose start it does not know
 
 # what a film says of itself while it runs, see `signals.py`
@@ -85,7 +86,7 @@ def success_of(known: Mapping[str, Any] | None, every: int, real_at: float) -> f
     Raises DreamError: it was measured with other looks.
     """
     endings = (known or {}).get("endings") or {}
-    if "at" not in endings:
+    if endings.get("at", 0) < DOUBTED:
         return SUCCESS_AT
     if (endings["every"], endings["real_at"]) != (every, real_at):
         raise DreamError(

@@ -34,6 +34,7 @@ from ._steps import DONE, Step
 MODULE = "study dream_ranking"
 WORKS = 0.5  # mean progress from which a policy works
 TAUGHT = ("early", "some", "late")
+SPOILT = 240  # episodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,7 @@ class Ranking:
     episodes: int | None  # of the expert, which demonstrates; None: recordings of people are given as --data
     name: str  # in the names of the configs
     horizon: int | None = None  # control steps until an episode is cut; None: the task's own
+    spoilt: float | None = None  # action noise of further episodes of the expert, which misses; None: no such
 
     @property
     def images(self) -> Path:
@@ -68,9 +70,10 @@ class Ranking:
             return ["resim", self.task, "--data", data, "--out", str(self.images)]
         return ["demos", self.task, "--episodes", str(self.episodes), *self.recorded(self.images)]
 
-    def recorded(self, out: Path) -> list[str]:
-        """Flags of `demos` for episodes that the dream learns from."""
-        words = ["--out", str(out), "--keep_failures", "true", "--action_noise", f"{self.action_noise:g}"]
+    def recorded(self, out: Path, noise: float | None = None) -> list[str]:
+        """Flags of `demos` for episodes that the dream learns from; `noise` in place of the usual action noise."""
+        noise = self.action_noise if noise is None else noise
+        words = ["--out", str(out), "--keep_failures", "true", "--action_noise", f"{noise:g}"]
         if self.horizon is not None:
             words += ["--world", f"{{type: mujoco, task: {self.task}, horizon: {self.horizon}}}"]
         return [*words, "--cameras", f"{{{self.camera}: [{self.size}, {self.size}]}}", "--pictures", "image"]
@@ -89,7 +92,7 @@ RANKINGS = {
         ),
         Ranking(
             task="so101-pusht", title="SO-101 PushT", root=Path("out/dream_ranking_so101_pusht"), camera="front",
-            size=80, action_noise=0.002, episodes=240, name="so101_pusht", horizon=300,
+            size=80, action_noise=0.002, episodes=240, name="so101_pusht", horizon=300, spoilt=0.02,
         ),
     )
 }  # fmt: skip
@@ -127,10 +130,14 @@ def steps(ranking: Ranking, data: str) -> Iterator[Step]:
         yield _recorded(ranking.demonstrate(data), images)
     elif not images.exists():
         yield Step(ranking.demonstrate(data), images, None)
+    if ranking.spoilt is not None:
+        sets.insert(0, root / "episodes_spoilt")
+        words = ["demos", ranking.task, "--episodes", str(SPOILT), "--env_seed", "300000"]
+        yield _recorded([*words, *ranking.recorded(sets[0], ranking.spoilt)], sets[0])
     teachers = root / "teachers"
     words = ["run", f"configs/grid/dream_rollouts_{ranking.name}.yaml"]
     yield Step(words, teachers, words, looks=True)
-    for number, (name, episodes) in enumerate(zip(TAUGHT, sets, strict=True)):
+    for number, (name, episodes) in enumerate(zip(TAUGHT, sets[-len(TAUGHT) :], strict=True)):
         words = ["demos", ranking.task, "--policy", str(teachers / name / "seed101" / "run"), "--episodes", "40"]
         words = [*words, *ranking.recorded(episodes), "--env_seed", str(200_000 + 1000 * number)]
         yield _recorded(words, episodes)

@@ -196,6 +196,12 @@ def ending_line(about: dict) -> str:
         return f"{said}too few did, or did not, to tell from which probability on a dream should count one ({FEW} each)"
     low, order, high = endings["order"]
     said += f"imagined, a success is surer than a failure in {order:.0%} [{low:.0%}, {high:.0%}] of the pairs; "
+    if "doubted" in endings:
+        return (
+            f"{said}but as many succeed only if {endings['doubted']:.2g} counts, at which the judge is all but sure of "
+            "the contrary: dreams count a success from 0.5 on, and may miss them. Train on more episodes that nearly "
+            "succeed"
+        )
     if "at" not in endings:
         return f"{said}no better than chance, so no probability tells them apart: believe no imagined success"
     if about["data"]["trained_on"]:

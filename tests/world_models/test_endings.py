@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from understudy.configs.world import read_world
+from understudy.eval.world_model.measures import ending_line
 from understudy.policies.learning.checkpoint import find_checkpoint, fingerprint, load_model
 from understudy.world_models import gate
 from understudy.world_models.endings import EVERY, FEW, REAL_AT, Endings, endings, order
@@ -21,6 +22,17 @@ def test_as_many_succeed_as_truly_did():
     assert (surest >= about["at"]).sum() == 20 and about["at"] < 0.5
     low, share, high = about["order"]
     assert 0.5 < low < share == order(surest, won) < high <= 1
+
+
+def test_what_the_judge_is_all_but_sure_of_is_not_turned_round():
+    """By a threshold of hundredths other policies than these succeed whatever they do."""
+    won = np.arange(60) < 20
+    about = Endings(np.where(won, 0.02, 0.005), won).about()
+    assert "at" not in about and about["doubted"] == pytest.approx(0.01) and about["order"][0] == 1
+    line = ending_line({"measures": {"endings": about}, "data": {"trained_on": []}})
+    assert "100% [100%, 100%] of the pairs; but as many succeed only if 0.01 counts" in line
+    noted = {"at": about["doubted"], "every": EVERY, "real_at": REAL_AT}  # by an earlier version
+    assert gate.success_of({"endings": noted}, EVERY, REAL_AT) == gate.SUCCESS_AT
 
 
 def test_what_cannot_be_told_is_not():

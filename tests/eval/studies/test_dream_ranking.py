@@ -56,15 +56,19 @@ def test_every_step_is_understood_and_its_files_are_there(task, tmp_path, monkey
             kind = EvalWorldModel if words[0] == "eval" else getattr(import_module(f"understudy.{module}"), name)
             assert parse(kind, None, words[1:]).out is not None
             assert str(made) == words[words.index("--out") + 1]
-    assert len(parsed) == 8 and all(made.is_relative_to(ranking.root) for _, made in parsed)
+    assert len(parsed) == 8 + (ranking.spoilt is not None) and all(
+        made.is_relative_to(ranking.root) for _, made in parsed
+    )
     *_, (trained, _), (measured, _), (judged, _) = parsed
-    data = [str(ranking.images), *(str(made) for words, made in parsed if "--policy" in words)]
+    data = [str(made) for words, made in parsed if words[0] in ("demos", "resim")]
     assert trained[trained.index("--data") + 1] == measured[measured.index("--data") + 1] == ",".join(data)
     grids = {name: yaml.safe_load((ROOT / words[1]).read_text()) for name, words in
-             (("teachers", parsed[1][0]), ("policies", judged))}  # fmt: skip
+             (("teachers", next(words for words, _ in parsed if words[0] == "run")), ("policies", judged))}  # fmt: skip
     for name, grid in grids.items():
         assert grid["out"] == str(ranking.root / name) and grid["train"]["set"]["data"] == str(ranking.images)
     assert grids["policies"]["eval"]["dream"]["set"]["world"]["model"] == str(ranking.root / "dream" / "video")
+    noises = [words[words.index("--action_noise") + 1] for words, _ in parsed if words[0] == "demos"]
+    assert noises.count(f"{ranking.spoilt}") == (ranking.spoilt is not None)
     assert set(TAUGHT) == set(grids["teachers"]["vary"]) and len(grids["policies"]["vary"]) >= 8
     assert not set(grids["policies"]["seeds"]) & set(grids["teachers"]["seeds"])
 
