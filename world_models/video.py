@@ -287,7 +287,8 @@ class VideoModel(FilmModel, Stepped):
                 there = None if self.overlay is None else (batch[DRAWN][:, 1], batch[DRAWN][:, [1 + j for j in kept]])
                 told = actions[:, 1 : 1 + done]
                 made = self._made(memory, told, kept, torch.randn_like(latents[:, :2]), there)
-                memory = Memory(made[:, -1], made[:, 0], None, self._behind(memory, made, there))
+                behind = None if there is None else self._behind(memory, made, there[1])
+                memory = Memory(made[:, -1], made[:, 0], None, behind)
             begun = begun + done
 
         k = torch.randint(1, steps + 1, (count,), device=device)
@@ -338,13 +339,18 @@ class VideoModel(FilmModel, Stepped):
         behind = None if memory.behind is None else disturbed(memory.behind)
         return Memory(disturbed(memory.now), disturbed(memory.before), memory.pose, behind)
 
-    def _behind(self, memory: Memory, made: Tensor, arm: tuple[Tensor, Tensor] | None) -> Tensor | None:
-        """What each place showed when the arm last left it open, after frames `made` (B, L, C, h, w) in order."""
+    def _behind(self, memory: Memory, made: Tensor, drawn: Tensor) -> Tensor | None:
+        """What each place showed when the arm last left it open, after frames `made` (B, L, C, h, w) in order; None of
+        a model that does not remember it.
+
+        Args:
+            drawn: the arm in these frames (B, L, cameras, h, w, 5).
+        """
         behind = memory.behind
-        if behind is None or arm is None:
+        if behind is None:
             return None
-        for latents, drawn in zip(made.unbind(1), arm[1].unbind(1), strict=True):
-            behind = torch.where(left_open(drawn), latents, behind)
+        for latents, there in zip(made.unbind(1), drawn.unbind(1), strict=True):
+            behind = torch.where(left_open(there), latents, behind)
         return behind
 
     # -- imagining
@@ -395,9 +401,11 @@ class VideoModel(FilmModel, Stepped):
             arm = self.overlay.draw(memory.pose), self.overlay.draw(poses)
         made = self._made(memory, actions, kept, noise, arm)
         before = made[:, kept.index(done - 1)] if done > 1 else memory.now
-        pose, last = None if poses is None else poses[:, -1], [kept.index(k) for k in range(max(done - 1, 1), done + 1)]
-        shown = None if arm is None else (arm[0], arm[1][:, last])  # of no others, which are there if somebody looks
-        after = Memory(made[:, -1], before, pose, self._behind(memory, made[:, last], shown))
+        pose, behind = None if poses is None else poses[:, -1], None
+        if arm is not None:
+            last = [kept.index(k) for k in sorted({max(done - 1, 1), done})]  # others are there only if somebody looks
+            behind = self._behind(memory, made[:, last], arm[1][:, last])
+        after = Memory(made[:, -1], before, pose, behind)
         return made[:, [kept.index(k) for k in wanted]], after
 
     def _made(
