@@ -163,14 +163,14 @@ def table(folder: Path, config: DreamRanking) -> Study:
         DreamGateError: the dream may not rank policies, or one of them acts in it by what is misread.
     """
     sides = {name: open_records([path.parent for path in sorted(folder.glob(f"*/seed*/{name}/manifest.json"))])
-             for name in ("truth", "again", "dream", "learned")}  # fmt: skip
-    refuse_unproven([*sides["dream"], *sides["learned"]])
+             for name in ("truth", "again", "dream", "ruled")}  # fmt: skip
+    refuse_unproven([*sides["dream"], *sides["ruled"]])
     pairs, rng = matched(sides["truth"], sides["dream"]), np.random.default_rng(0)
     found = agree(pairs, config.by, rng, again=matched(sides["truth"], sides["again"]))
     twice = agree(matched(sides["truth"], sides["again"]), config.by, rng)
     told = {"the dream": found, "a second true run": twice}
-    if sides["learned"]:
-        told["the dream, by its learned judge"] = agree(matched(sides["truth"], sides["learned"]), config.by, rng)
+    if sides["ruled"]:
+        told["the dream, by the rules of the task"] = agree(matched(sides["truth"], sides["ruled"]), config.by, rng)
     rows: list[tuple] = [
         (name, *(cell_of(*one.measures[measure]) for measure in ("r", "mmrv"))) for name, one in told.items()
     ]
