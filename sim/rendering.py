@@ -84,12 +84,15 @@ def renderer_class():
 
             Of a perspective camera.
             """
+            if self._gl_context:
+                self._gl_context.make_current()
             nearness = np.empty((self._height, self._width), np.float32)  # 1 at the near plane, 0 at the far one
             mujoco.mjr_readPixels(None, nearness, self._rect, self._mjr_context)
             near, far = (
                 float(end * self._model.stat.extent) for end in (self._model.vis.map.znear, self._model.vis.map.zfar)
             )
-            return np.flipud(far * near / (nearness.astype(float) * (far - near) + near)).astype(np.float32)
+            metres = (far * near / (nearness.astype(float) * (far - near) + near)).astype(np.float32)
+            return np.flipud(metres) if self._gl_context else metres  # as `render` does
 
         def close(self) -> None:
             context, drawing = getattr(self, "_gl_context", None), getattr(self, "_mjr_context", None)

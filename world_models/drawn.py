@@ -199,8 +199,12 @@ class Drawer:
         """
         renderer = self._renderer
         renderer.update_scene(self._data, camera)
-        colour, depth = renderer.render(), renderer.depth()
-        mask = depth != self._bare[camera] if camera in self._bare else self._segmented()
+        colour = renderer.render()
+        if camera in self._bare:
+            depth = renderer.depth()
+            mask = depth != self._bare[camera]
+        else:
+            mask, depth = self._segmented(), renderer.depth()
         return colour, np.where(mask, depth, np.inf).astype(np.float32), mask
 
     def _segmented(self) -> np.ndarray:
@@ -213,9 +217,11 @@ class Drawer:
         return (what[..., 1] == int(mujoco.mjtObj.mjOBJ_GEOM)) & np.isin(what[..., 0], self._own)
 
     def _stands(self, camera: str) -> bool:
+        """Whether what a camera sees without the arm is always the same, and tells where the arm is."""
         from ..sim.rendering import stands
 
-        return stands(self._model, self._model.camera(camera).id)
+        smooth = self._model.vis.quality.offsamples > 0  # pixels at an outline would be the arm's in part
+        return not smooth and stands(self._model, self._model.camera(camera).id)
 
     def _without_arm(self, camera: str) -> np.ndarray:
         """(h, w) m, depth of what stands fixed."""

@@ -121,3 +121,15 @@ def test_one_pass_shows_what_three_do(task):
     assert set(drawer._bare) == {"front"}  # the wrist's moves
     renderer.close()
     drawer.close()
+
+
+def test_where_outlines_are_smoothed_depth_alone_does_not_tell_the_arm():
+    drawer = Drawer(DrawnRobot(task="so101-reach"), ("front",), (48, 48))
+    plain = drawer.draw(np.array(drawer.arm.home)).mask
+    smooth = Drawer(DrawnRobot(task="so101-reach"), ("front",), (48, 48))
+    smooth._model.vis.quality.offsamples = 4
+    seen = smooth.draw(np.array(drawer.arm.home))
+    assert not smooth._bare and drawer._bare
+    assert np.array_equal(seen.mask, plain) and np.array_equal(np.isfinite(seen.depth), plain)
+    drawer.close()
+    smooth.close()
